@@ -1,0 +1,237 @@
+"""The budget: what the user asks for, as one frozen dataclass that is also the file format and the form."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from compression.errors import CompressionError
+
+LOWEST_BITS, HIGHEST_BITS = 2, 16
+OPTIMIZERS = ("sgd", "adam", "adamw")
+LR_SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+BitRange = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The four GETA stages as fractions of the run; what the first three leave over is the cool-down.
+
+    ``projection_periods`` is B, the number of equal reductions of the upper bit bound from ``start_bits`` down to the
+    asked one; ``pruning_periods`` is P, the number of times redundant units are chosen (paper section 4, QASSO).
+    """
+
+    warmup: float = 0.1
+    projection: float = 0.2
+    projection_periods: int = 4
+    joint: float = 0.4
+    pruning_periods: int = 4
+    start_bits: int = 16
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Everything that determines a run. ``None`` means: the method's own default.
+
+    ``sparsity`` is a share in [0, 1): of prunable units for GETA, of conv/linear weights for OPQ. ``weight_bits`` and
+    ``activation_bits`` are ranges (low, high) of the bit-widths at the end of a GETA run; ``bits`` is OPQ's average
+    number of value bits per surviving weight. ``groups`` maps a group id to ``{"sparsity": [lo, hi]}``; ``layers``
+    maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a share, OPQ).
+    ``input`` is (channels, height, width).
+    """
+
+    version: int = 1
+    method: str = "geta"
+    model: str = "resnet8"
+    input: tuple[int, ...] | None = None
+    classes: int | None = None
+    weights: str | None = None
+    data: str = "mnist5k"
+    sparsity: float = 0.5
+    weight_bits: BitRange = (4, 8)
+    activation_bits: BitRange | None = None
+    bits: float = 4.0
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    epochs: float = 4
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    lr: float | None = None
+    lr_quant: float | None = None
+    lr_schedule: str = "cosine"
+    weight_decay: float = 1e-4
+    precision: str = "auto"
+    seed: int = 0
+    schedule: Schedule = field(default_factory=Schedule)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("input", "weight_bits", "activation_bits"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
+        _validate(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Budget:
+        """Build a budget from parsed JSON; unknown fields and impossible values are refused by name.
+
+        Raises:
+            CompressionError: naming the field and what it may be.
+        """
+        _known(raw, cls, "budget")
+        values = dict(raw)
+        if isinstance(values.get("schedule"), Mapping):
+            _known(values["schedule"], Schedule, "schedule")
+            values["schedule"] = Schedule(**values["schedule"])
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Budget:
+        """Read a budget file.
+
+        Raises:
+            CompressionError: the file cannot be read, is no JSON object, or holds impossible values.
+        """
+        try:
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CompressionError(f"budget file {path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise CompressionError(f"budget file {path} is not valid JSON: {error}") from error
+        if not isinstance(raw, dict):
+            raise CompressionError(f"budget file {path} must hold one JSON object")
+        return cls.from_dict(raw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The budget as plain JSON values, all fields present."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    def replace(self, **changes: Any) -> Budget:
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+
+def _known(raw: Mapping[str, Any], cls: type, what: str) -> None:
+    names = [f.name for f in dataclasses.fields(cls)]
+    for name in raw:
+        if name not in names:
+            raise CompressionError(f"{what}: unknown field {name!r}; known: {', '.join(names)}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_share(value: Any, what: str) -> None:
+    """Refuse a sparsity outside [0, 1)."""
+    if not _number(value) or not 0 <= value < 1:
+        raise CompressionError(f"{what} must be in [0, 1), not {value!r}")
+
+
+def check_bits(value: Any, what: str) -> None:
+    """Refuse a bit range that is reversed or leaves 2..16."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(_number(v) for v in value):
+        raise CompressionError(f"{what} must be a pair LO:HI of bit-widths, not {value!r}")
+    low, high = value
+    if not LOWEST_BITS <= low <= HIGHEST_BITS or not LOWEST_BITS <= high <= HIGHEST_BITS:
+        raise CompressionError(f"{what} must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {low:g}:{high:g}")
+    if low > high:
+        raise CompressionError(f"{what}: the lower bound {low:g} is above the upper bound {high:g}")
+    if math.ceil(low) > math.floor(high):
+        raise CompressionError(f"{what}: no whole bit-width lies in {low:g}:{high:g}")
+
+
+def _positive(value: Any, what: str) -> None:
+    if not _number(value) or value <= 0:
+        raise CompressionError(f"{what} must be above 0, not {value!r}")
+
+
+def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> None:
+    if value not in allowed:
+        raise CompressionError(f"{what} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def _validate(budget: Budget) -> None:
+    if budget.version != 1:
+        raise CompressionError(f"budget version {budget.version!r} is not known here; this program reads version 1")
+    for name in ("method", "model", "data"):
+        if not isinstance(getattr(budget, name), str) or not getattr(budget, name):
+            raise CompressionError(f"{name} must be a name, not {getattr(budget, name)!r}")
+    check_share(budget.sparsity, "sparsity")
+    check_bits(budget.weight_bits, "weight_bits")
+    if budget.activation_bits is not None:
+        check_bits(budget.activation_bits, "activation_bits")
+    if not _number(budget.bits) or not LOWEST_BITS <= budget.bits <= HIGHEST_BITS:
+        raise CompressionError(f"bits must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {budget.bits!r}")
+    for name in ("epochs", "batch_size"):
+        _positive(getattr(budget, name), name)
+    for name in ("lr", "lr_quant"):
+        if getattr(budget, name) is not None:
+            _positive(getattr(budget, name), name)
+    if not _number(budget.weight_decay) or budget.weight_decay < 0:
+        raise CompressionError(f"weight_decay must be 0 or more, not {budget.weight_decay!r}")
+    for name in ("batch_size", "seed"):
+        if not isinstance(getattr(budget, name), int) or isinstance(getattr(budget, name), bool):
+            raise CompressionError(f"{name} must be a whole number, not {getattr(budget, name)!r}")
+    _one_of(budget.optimizer, OPTIMIZERS, "optimizer")
+    _one_of(budget.lr_schedule, LR_SCHEDULES, "lr_schedule")
+    _one_of(budget.precision, PRECISIONS, "precision")
+    if budget.classes is not None and (not isinstance(budget.classes, int) or budget.classes < 2):
+        raise CompressionError(f"classes must be a whole number of at least 2, not {budget.classes!r}")
+    if budget.input is not None and (
+        len(budget.input) != 3 or not all(isinstance(size, int) and size > 0 for size in budget.input)
+    ):
+        raise CompressionError(f"input must be channels, height, width (such as 3x32x32), not {budget.input!r}")
+    _validate_bounds(budget)
+    _validate_schedule(budget.schedule, budget)
+
+
+def _validate_bounds(budget: Budget) -> None:
+    for group, bounds in budget.groups.items():
+        for name, value in bounds.items():
+            if name != "sparsity":
+                raise CompressionError(f"groups.{group}: unknown field {name!r}; known: sparsity")
+            if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(_number(v) for v in value):
+                raise CompressionError(f"groups.{group}.sparsity must be a pair [lo, hi], not {value!r}")
+            if not 0 <= value[0] <= value[1] <= 1:
+                raise CompressionError(f"groups.{group}.sparsity must satisfy 0 <= lo <= hi <= 1, not {value!r}")
+    for layer, bounds in budget.layers.items():
+        for name, value in bounds.items():
+            if name in ("weight_bits", "activation_bits"):
+                check_bits(value, f"layers.{layer}.{name}")
+            elif name == "sparsity":
+                check_share(value, f"layers.{layer}.sparsity")
+            else:
+                raise CompressionError(
+                    f"layers.{layer}: unknown field {name!r}; known: weight_bits, activation_bits, sparsity"
+                )
+
+
+def _validate_schedule(schedule: Schedule, budget: Budget) -> None:
+    shares = {name: getattr(schedule, name) for name in ("warmup", "projection", "joint")}
+    for name, value in shares.items():
+        check_share(value, f"schedule.{name}")
+    if sum(shares.values()) > 1:
+        raise CompressionError(
+            f"schedule: warmup + projection + joint must not exceed 1, but is {sum(shares.values()):g}"
+        )
+    for name in ("projection_periods", "pruning_periods"):
+        value = getattr(schedule, name)
+        if not isinstance(value, int) or value < 1:
+            raise CompressionError(f"schedule.{name} must be a whole number of at least 1, not {value!r}")
+    highest = max(budget.weight_bits[1], budget.activation_bits[1] if budget.activation_bits else 0)
+    if not _number(schedule.start_bits) or not highest <= schedule.start_bits <= HIGHEST_BITS:
+        raise CompressionError(
+            f"schedule.start_bits must lie between the asked upper bit bound {highest:g} and {HIGHEST_BITS}, "
+            f"not {schedule.start_bits!r}"
+        )

@@ -1,0 +1,176 @@
+"""From resolved atoms to groups: units with the same slots form one group, named after its first producer."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compression.graph.atoms import Array
+from compression.graph.atoms import Atoms
+from compression.graph.atoms import Note
+from compression.graph.types import Group
+from compression.graph.types import Member
+from compression.graph.types import Tie
+
+
+@dataclass
+class _Tables:
+    """Per-atom facts: unit, slot, role (0 producer, 1 norm, 2 consumer), remark numbers (-1: none)."""
+
+    units: Array
+    slot: Array
+    role: Array
+    frozen: Array
+    blurred: Array
+    carried: NDArray[np.bool_]
+
+
+ROLES = ("producer", "norm", "consumer")
+CONSUMER = 2
+
+
+def find_groups(atoms: Atoms, sizes: Mapping[str, tuple[int, ...]], layer_weights: set[str]) -> tuple[Group, ...]:
+    """Every group of the network, prunable or frozen, in forward order (GETA, paper section 4.1).
+
+    Args:
+        atoms: the bookkeeping of a replayed trace.
+        sizes: shape of every parameter and buffer.
+        layer_weights: names of the conv and linear weights; a frozen set of slices without any of them is no group.
+    """
+    if not atoms.count:
+        return ()
+    tables = _tables(atoms)
+    return _named(atoms, tables, sizes, _families(atoms, tables, layer_weights))
+
+
+def _families(atoms: Atoms, tables: _Tables, layer_weights: set[str]) -> list[Array]:
+    """Units with the same slots, equally often, and the same remarks: a list of int64 [units, atoms of a unit]."""
+    order = np.argsort(tables.units, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(tables.units[order]) > 0])
+    is_layer = np.array([slot.name in layer_weights for slot in atoms.slots])
+
+    def any_of(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.logical_or.reduceat(flags[order], starts)
+
+    frozen, blurred = tables.frozen[order][starts], tables.blurred[order][starts]
+    wanted = any_of(tables.carried) & any_of(tables.role < CONSUMER)
+    wanted &= any_of(is_layer[tables.slot]) | (frozen < 0)
+    # equal multisets of slots have equal sums of random 64-bit numbers; unequal ones practically never
+    marks = np.random.default_rng(0).integers(1, 2**63, size=len(atoms.slots), dtype=np.int64)
+    sums = np.add.reduceat(marks[tables.slot[order]], starts)
+    lengths = np.diff(np.r_[starts, len(order)])
+    keys = np.stack([sums, lengths, _reason(atoms.frozen, frozen), _reason(atoms.blurred, blurred)], axis=1)[wanted]
+    _, family = np.unique(keys, axis=0, return_inverse=True)
+    begins, sizes = starts[wanted], lengths[wanted]
+    return [
+        order[begins[family == number][:, None] + np.arange(sizes[family == number][0])]
+        for number in range(int(family.max()) + 1 if len(family) else 0)
+    ]
+
+
+def _tables(atoms: Atoms) -> _Tables:
+    units = atoms.resolve()
+    slot = np.repeat(np.arange(len(atoms.slots)), [s.size for s in atoms.slots])
+    role = np.zeros(atoms.count, dtype=np.int64)
+    for marked, value in ((atoms.norms, 1), (atoms.consumers, 2), (atoms.producers, 0)):
+        for some in marked:
+            role[some[some >= 0]] = value
+    carried = np.zeros(atoms.count, dtype=np.bool_)
+    for _, some in atoms.carried:
+        carried[some[some >= 0]] = True
+    return _Tables(units, slot, role, _first(atoms.frozen, units), _first(atoms.blurred, units), carried)
+
+
+def _first(notes: list[Note], units: Array) -> Array:
+    """For every atom the number of the first remark made on its unit, -1 without any."""
+    per_unit = np.full(int(units.max()) + 1, -1, dtype=np.int64)
+    for number in range(len(notes) - 1, -1, -1):
+        per_unit[units[notes[number].atoms]] = number
+    return per_unit[units]
+
+
+def _reason(notes: list[Note], numbers: Array) -> Array:
+    """Remarks with the same words get the same number; -1 stays -1."""
+    words = {why: i for i, why in enumerate(dict.fromkeys(note.why for note in notes))}
+    return np.array([*(words[note.why] for note in notes), -1], dtype=np.int64)[numbers]
+
+
+def _named(
+    atoms: Atoms, tables: _Tables, sizes: Mapping[str, tuple[int, ...]], families: list[Array]
+) -> tuple[Group, ...]:
+    families = sorted(families, key=lambda family: int(family[0].min()))
+    family_of = _family_of(atoms, families)
+    nodes, ties = _nodes(atoms, family_of, len(families)), _ties(atoms, family_of, len(families))
+    groups: list[Group] = []
+    taken: dict[str, int] = defaultdict(int)
+    for number, family in enumerate(families):
+        members = _members(atoms, tables, sizes, family)
+        first = next(m for m in members if m.role != "consumer")
+        base = first.name.rsplit(".", 1)[0] if "." in first.name else first.name
+        taken[base] += 1
+        name = base if taken[base] == 1 else f"{base}#{taken[base]}"
+        frozen, blurred = int(tables.frozen[family[0][0]]), int(tables.blurred[family[0][0]])
+        reason = atoms.frozen[frozen].why if frozen >= 0 else atoms.blurred[blurred].why if blurred >= 0 else None
+        groups.append(
+            Group(
+                id=name,
+                units=len(family),
+                prunable=reason is None and len(family) > 1,
+                reason=reason if len(family) > 1 or reason else "a single unit",
+                exact=blurred < 0,
+                ties=tuple(ties[number]),
+                members=members,
+                nodes=tuple(dict.fromkeys(nodes[number])),
+            )
+        )
+    return tuple(groups)
+
+
+def _members(atoms: Atoms, tables: _Tables, sizes: Mapping[str, tuple[int, ...]], family: Array) -> tuple[Member, ...]:
+    """One member per slot: family is int64 [units, atoms per unit], each row sorted, alike rows aligned by slot."""
+    rows = np.take_along_axis(family, np.argsort(tables.slot[family], axis=1, kind="stable"), axis=1)
+    slots = tables.slot[rows[0]]
+    members = []
+    for number in np.unique(slots):
+        slot = atoms.slots[number]
+        columns = rows[:, slots == number]
+        positions = torch.from_numpy(np.ascontiguousarray(columns - slot.start))
+        role = ROLES[int(tables.role[columns[0, 0]])]
+        numel = math.prod(sizes[slot.name]) // slot.size * positions.shape[1]
+        members.append(Member(slot.name, slot.dim, role, numel, positions, slot.buffer))
+    return tuple(members)
+
+
+def _nodes(atoms: Atoms, family_of: Array, count: int) -> list[list[str]]:
+    """For every family the nodes whose output carries its units."""
+    found: list[list[str]] = [[] for _ in range(count)]
+    for node, some in atoms.carried:
+        for family in np.unique(family_of[some[some >= 0]]):
+            if family >= 0:
+                found[family].append(node)
+    return found
+
+
+def _ties(atoms: Atoms, family_of: Array, count: int) -> list[dict[Tie, None]]:
+    """For every family what ties its units, in forward order, each reason once."""
+    found: list[dict[Tie, None]] = [{} for _ in range(count)]
+    for left, _, where, why in atoms.ties:
+        if where:
+            for family in np.unique(family_of[left]):
+                if family >= 0:
+                    found[family][Tie(where, why)] = None
+    return found
+
+
+def _family_of(atoms: Atoms, families: list[Array]) -> Array:
+    """The number of the family every atom belongs to, -1 for none."""
+    numbers = np.full(atoms.count, -1, dtype=np.int64)
+    for number, family in enumerate(families):
+        numbers[family.ravel()] = number
+    return numbers

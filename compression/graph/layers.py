@@ -1,0 +1,75 @@
+"""Which recorded operations are convolution or linear layers, and how many multiply-accumulates each takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field
+
+from compression.graph.record import Call
+from compression.graph.record import Recording
+from compression.graph.types import Layer
+from compression.graph.values import Value
+
+
+@dataclass
+class _Seen:
+    weight: str
+    kind: str
+    macs: int
+
+
+@dataclass
+class LayerTable:
+    """Layers in forward order, collected while a recording is replayed; a layer that runs twice counts twice."""
+
+    seen: dict[str, _Seen] = field(default_factory=dict)
+
+    def note(self, call: Call, operands: list[Value], out: tuple[int, ...]) -> str | None:
+        """Record a call that multiplies data with one parameter; returns the layer's name, ``None`` for other calls.
+
+        Convolution: MACs = output positions x weight elements; linear: rows x in x out (biases and the rest count 0).
+        """
+        short = call.op.split(".")[1]
+        if short == "convolution":
+            weight = operands[1]
+            if weight.origin is None:
+                return None
+            transposed = bool(call.args[6])
+            positions = _numel(operands[0].shape[2:] if transposed else out[2:]) * out[0]
+            return self._add(weight.origin, "conv", positions * _numel(weight.shape))
+        if short in ("addmm", "mm", "linear"):
+            left, right = (operands[1], operands[2]) if short == "addmm" else (operands[0], operands[1])
+            if right.origin is None or left.origin is not None:
+                return None
+            return self._add(right.origin, "linear", _numel(left.shape[:-1]) * _numel(right.shape))
+        return None
+
+    def _add(self, weight: str, kind: str, macs: int) -> str:
+        name = weight.removesuffix(".weight")
+        if name in self.seen:
+            self.seen[name].macs += macs
+        else:
+            self.seen[name] = _Seen(weight, kind, macs)
+        return name
+
+    def layers(self, recording: Recording, batch: int) -> tuple[Layer, ...]:
+        """The layers, with MACs for one example."""
+        sizes = recording.sizes
+        return tuple(
+            Layer(
+                name=name,
+                weight=seen.weight,
+                bias=f"{name}.bias" if f"{name}.bias" in sizes else None,
+                kind=seen.kind,
+                shape=sizes.get(seen.weight, ()),
+                macs=seen.macs // batch,
+            )
+            for name, seen in self.seen.items()
+        )
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total

@@ -1,0 +1,124 @@
+"""Cutting tensors inside modules, and keeping the sizes that modules remember in step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from compression.errors import CompressionError
+from compression.graph.names import canonical
+from compression.graph.names import is_quantizer_name
+from compression.graph.types import Group
+
+
+@torch.no_grad()
+def cut_tensors(model: nn.Module, drops: Mapping[tuple[str, int], torch.Tensor]) -> None:
+    """Remove positions of parameters and buffers in place; ``drops`` maps (canonical name, dim) to int64 positions.
+
+    Masks of quantizers that have their weight's shape are cut along.
+    """
+    by_name: dict[str, list[tuple[int, torch.Tensor]]] = {}
+    for (name, dim), positions in drops.items():
+        by_name.setdefault(name, []).append((dim, positions))
+    owners = _owners(model)
+    for name, cuts in by_name.items():
+        if name not in owners:
+            raise CompressionError(f"the model has no parameter {name!r}: was the graph traced from another model?")
+        for module, key in owners[name]:
+            _cut(module, key, cuts)
+
+
+def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
+    """Canonical name → the places that hold the tensor: its own, and those of a quantizer's masks on it."""
+    found: dict[str, list[tuple[nn.Module, str]]] = {}
+    for path, module in model.named_modules():
+        names = [*module._parameters, *module._buffers]
+        for key in names:
+            full = f"{path}.{key}" if path else key
+            if not is_quantizer_name(full) or canonical(full) != full:
+                found.setdefault(canonical(full), []).append((module, key))
+        for weight, quantizers in getattr(module, "parametrizations", {}).items():
+            original = quantizers.original
+            for part in quantizers:
+                for key, buffer in part.named_buffers(recurse=False):
+                    if buffer.shape == original.shape and buffer.ndim > 0:
+                        full = f"{path}.{weight}" if path else weight
+                        found.setdefault(full, []).append((part, key))
+    return found
+
+
+def _cut(module: nn.Module, key: str, cuts: Iterable[tuple[int, torch.Tensor]]) -> None:
+    tensor = module._parameters.get(key) if key in module._parameters else module._buffers[key]
+    if tensor is None:
+        return
+    data = tensor.detach()
+    for dim, positions in cuts:
+        keep = torch.ones(data.shape[dim], dtype=torch.bool)
+        keep[positions] = False
+        data = data.index_select(dim, torch.nonzero(keep).flatten().to(data.device))
+    if key in module._parameters:
+        module._parameters[key] = nn.Parameter(data.contiguous(), requires_grad=tensor.requires_grad)
+    else:
+        module._buffers[key] = data.contiguous()
+
+
+def refresh_attributes(model: nn.Module, removed: Iterable[tuple[Group, int]]) -> None:
+    """Set the sizes modules keep beside their weights (channels, features, groups, heads) to the new shapes."""
+    for module in model.modules():
+        _refresh(module)
+    modules = dict(model.named_modules())
+    for group, count in removed:
+        for path in _holders(group, modules):
+            modules[path].num_heads = group.units - count
+
+
+def _holders(group: Group, modules: Mapping[str, nn.Module]) -> set[str]:
+    """Modules that count this group's units as their attention heads."""
+    found = set()
+    for member in group.members:
+        if member.role != "producer" or member.positions.shape[1] < 2:
+            continue
+        path = member.name
+        while "." in path:
+            path = path.rsplit(".", 1)[0]
+            if getattr(modules.get(path), "num_heads", None) == group.units:
+                found.add(path)
+                break
+    return found
+
+
+def _refresh(module: nn.Module) -> None:
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        return
+    if isinstance(module, nn.modules.conv._ConvNd):
+        _refresh_conv(module, weight)
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = weight.shape[0]
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(weight.shape)
+    elif isinstance(module, nn.GroupNorm):
+        if module.num_groups == module.num_channels:
+            module.num_groups = weight.shape[0]
+        module.num_channels = weight.shape[0]
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = weight.shape
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = weight.shape[0]
+
+
+def _refresh_conv(module: nn.modules.conv._ConvNd, weight: torch.Tensor) -> None:
+    rows, columns = weight.shape[:2]
+    if module.groups > 1 and module.groups == module.in_channels:
+        multiplier = max(1, module.out_channels // module.in_channels)
+        module.groups = module.in_channels = rows // multiplier if not module.transposed else rows
+        module.out_channels = module.in_channels * multiplier
+    elif module.transposed:
+        module.in_channels, module.out_channels = rows, columns * module.groups
+    else:
+        module.out_channels, module.in_channels = rows, columns * module.groups

@@ -1,0 +1,240 @@
+"""Convolutions and matrix products: units are read along the contracted axis, and begin along the free ones."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compression.graph.atoms import Array
+from compression.graph.rules.registry import Step
+from compression.graph.rules.registry import rule
+from compression.graph.values import Factor
+from compression.graph.values import Value
+from compression.graph.values import collapse
+from compression.graph.values import combine
+
+SAME_PLACE = "the same place in every group of a grouped convolution"
+NOT_ZERO = "a zeroed unit is not zero any more where it is read"
+
+
+@rule("aten.convolution", "aten.cudnn_convolution", "aten.mkldnn_convolution", "aten._convolution")
+def convolution(step: Step) -> Value:
+    """Convolution of any dimension: full, depthwise, grouped or transposed."""
+    data, weight, bias = step.args[0], step.args[1], step.args[2]
+    transposed, groups = bool(step.args[6]), int(step.args[8])
+    if weight.origin is None:
+        for value in (data, weight):
+            step.atoms.freeze(value.all_atoms(), step.where, "convolved with computed weights")
+        return step.output()
+    channels = data.shape[1]
+    incoming = _only_along(step, data, 1)
+    out_dim, in_dim = (1, 0) if transposed else (0, 1)
+    if groups == 1:
+        _read(step, incoming, _flat(weight, in_dim), channels)
+        outgoing = _flat(weight, out_dim)
+    else:
+        outgoing = _grouped(step, incoming, weight, groups, transposed, channels)
+    shifts = _flat(bias, 0) if bias is not None else None
+    if shifts is not None and outgoing is not None:
+        step.atoms.tie(shifts, outgoing, step.where, "bias of the same layer")
+    if outgoing is None:
+        return step.output()
+    shape = [1] * len(step.shape)
+    shape[1] = outgoing.size
+    return step.output(Factor(outgoing.reshape(shape)))
+
+
+def _flat(value: Value, dim: int) -> Array | None:
+    """Atoms along one dimension of a parameter-like value; ``None`` for an axis of size 1."""
+    owners = [f for f in value.along(dim) if f.dims == (dim,)]
+    return owners[0].atoms.ravel() if owners else None
+
+
+def _only_along(step: Step, value: Value, dim: int) -> Factor | None:
+    """The factor of the channel axis; owners along any other axis of a convolution's input are pinned."""
+    found = None
+    for factor in value.factors:
+        if dim in factor.dims:
+            found = collapse(factor, (dim,), step.atoms, step.where, "read together by a convolution")
+        else:
+            step.atoms.freeze(factor.atoms, step.where, "slid over by a convolution")
+    return found
+
+
+def _read(step: Step, incoming: Factor | None, columns: Array | None, size: int) -> None:
+    """The contracted axis: columns of the weight go with the units they read."""
+    if columns is not None:
+        step.atoms.consumers.append(columns)
+    if incoming is None:
+        if columns is not None:
+            step.atoms.freeze(columns, step.where, "reads an axis that cannot be cut")
+        return
+    owners = incoming.atoms.ravel()
+    if columns is None:
+        step.atoms.freeze(owners, step.where, "read by a layer that has no columns to cut")
+        return
+    step.atoms.tie(owners, columns, step.where, "read by the next layer")
+    if not incoming.zero:
+        step.atoms.blur(owners, step.where, NOT_ZERO)
+
+
+def _grouped(
+    step: Step, incoming: Factor | None, weight: Value, groups: int, transposed: bool, channels: int
+) -> Array | None:
+    """Depthwise channels live and die with their input; otherwise the same place in every group goes together."""
+    first, second = _flat(weight, 0), _flat(weight, 1)
+    if groups == channels:  # depthwise: weight [C*m, 1, ...]; transposed: [C, m, ...]
+        rows = first
+        if rows is None:
+            return None
+        if transposed and second is not None:
+            step.atoms.freeze(rows, step.where, "transposed depthwise convolution with a multiplier")
+            return None
+        if incoming is None:
+            step.atoms.freeze(rows, step.where, "depthwise over an axis that cannot be cut")
+        else:
+            step.atoms.tie(np.repeat(incoming.atoms, rows.size // channels), rows, step.where, "depthwise convolution")
+        return rows
+    inner, outer = (first, second) if transposed else (second, first)
+    if transposed or inner is None or outer is None:
+        for atoms in (first, second, incoming.atoms if incoming else None):
+            if atoms is not None:
+                step.atoms.freeze(atoms, step.where, "grouped convolution of this shape")
+        return None if transposed else outer
+    step.atoms.consumers.append(inner)
+    blocks = outer.reshape(groups, -1)
+    step.atoms.tie(blocks, blocks[:1], step.where, SAME_PLACE)
+    if incoming is None:
+        step.atoms.freeze(inner, step.where, "reads an axis that cannot be cut")
+    else:
+        owners: Array = incoming.atoms.reshape(groups, -1)
+        step.atoms.tie(owners, inner.reshape(1, -1), step.where, SAME_PLACE)
+        if not incoming.zero:
+            step.atoms.blur(owners, step.where, NOT_ZERO)
+    return outer
+
+
+@rule("aten.mm", "aten.matmul", "aten.mv", "aten.dot")
+def mm(step: Step) -> Value:
+    """A matrix product of two dimensions."""
+    return _product(step, step.args[0], step.args[1], None)
+
+
+@rule("aten.addmm", "aten.baddbmm", "aten.addbmm")
+def addmm(step: Step) -> Value:
+    """A linear layer: bias + input @ weight."""
+    return _product(step, step.args[1], step.args[2], step.args[0])
+
+
+@rule("aten.linear")
+def linear(step: Step) -> Value:
+    """The undecomposed linear layer: weight [out, in]."""
+    weight: Value = step.args[1]
+    turned = Value(
+        weight.shape[::-1],
+        tuple(Factor(f.atoms.swapaxes(0, 1), f.zero) for f in weight.factors),
+        weight.origin,
+        weight.sources,
+    )
+    return _product(step, step.args[0], turned, step.arg(2, "bias"))
+
+
+@rule("aten.bmm")
+def bmm(step: Step) -> Value:
+    """A batch of matrix products, as in attention: an owner along the batch axis is a head."""
+    return _product(step, step.args[0], step.args[1], None)
+
+
+def _product(step: Step, left: Value, right: Value, bias: Value | None) -> Value:
+    inner_left, inner_right = len(left.shape) - 1, max(0, len(right.shape) - 2)
+    ndim = len(step.shape)
+    batch = tuple(range(ndim - 2)) if ndim > 2 and len(right.shape) > 2 else ()
+    left_factors = [_by_head(step, f, batch) for f in left.factors]
+    right_factors = [_by_head(step, f, batch) for f in right.factors]
+    factors = _heads(step, [(left, left_factors), (right, right_factors)], batch)
+    free_left = [f for f in left_factors if not set(f.dims) & set(batch)]
+    free_right = [f for f in right_factors if not set(f.dims) & set(batch)]
+    _contract(step, (left, free_left, inner_left), (right, free_right, inner_right))
+    for factor in free_left:
+        if inner_left not in factor.dims:
+            factors.append(_placed(factor, ndim, range(len(left.shape) - 1)))
+    for factor in free_right:
+        if inner_right not in factor.dims:
+            keep = factor.atoms.take(0, axis=inner_right) if len(right.shape) > 1 else factor.atoms
+            factors.append(Factor(keep.reshape((1,) * (ndim - keep.ndim) + keep.shape), factor.zero))
+    out = step.output(*factors)
+    if bias is None or not bias.shape:
+        return out
+    ties = combine([out, bias], step.shape, step.atoms, step.where, "bias of the same layer")
+    return step.output(*ties)
+
+
+def _by_head(step: Step, factor: Factor, batch: tuple[int, ...]) -> Factor:
+    """An owner that changes along a batch axis makes the whole slice one unit: a head."""
+    if not set(factor.dims) & set(batch):
+        return factor
+    return collapse(factor, batch, step.atoms, step.where, "one attention head")
+
+
+def _heads(step: Step, operands: list[tuple[Value, list[Factor]]], batch: tuple[int, ...]) -> list[Factor]:
+    """Both operands' heads become one unit; the product is zero where either is."""
+    if not batch:
+        return []
+    sides = []
+    for value, factors in operands:
+        heads = tuple(f for f in factors if set(f.dims) & set(batch))
+        shape = value.shape[: len(batch)] + (1, 1)
+        sides.append(Value(shape, heads, value.origin, value.sources, value.constant))
+    shape = step.shape[: len(batch)] + (1, 1)
+    met = combine(sides, shape, step.atoms, step.where, "queries, keys and values of one head")
+    zero = [any(f.zero and set(f.dims) & set(m.dims) for s in sides for f in s.factors) for m in met]
+    return [Factor(m.atoms, z) for m, z in zip(met, zero, strict=True)]
+
+
+def _contract(step: Step, left: tuple[Value, list[Factor], int], right: tuple[Value, list[Factor], int]) -> None:
+    """Tie what is multiplied and summed away."""
+    found: list[Factor | None] = []
+    for _value, factors, inner in (left, right):
+        met = [f for f in factors if inner in f.dims]
+        for factor in met[1:]:
+            step.atoms.freeze(factor.atoms, step.where, "several owners along a contracted axis")
+        found.append(collapse(met[0], (inner,), step.atoms, step.where, "contracted together") if met else None)
+    for side, (value, _, _) in zip(found, (left, right), strict=True):
+        if side is not None and value.weight_like:
+            step.atoms.consumers.append(side.atoms.ravel())
+    first, second = found
+    if first is None and second is None:
+        return
+    if first is None or second is None:
+        only = first if first is not None else second
+        assert only is not None
+        step.atoms.freeze(only.atoms, step.where, "multiplied with an axis that cannot be cut")
+        return
+    step.atoms.tie(first.atoms.ravel(), second.atoms.ravel(), step.where, "read by the next layer")
+    data = [f.zero for f, (v, _, _) in zip(found, (left, right), strict=True) if f is not None and not v.weight_like]
+    if data and not any(data):
+        step.atoms.blur(first.atoms, step.where, NOT_ZERO)
+
+
+def _placed(factor: Factor, ndim: int, kept: range) -> Factor:
+    """A left operand's free owners in the product's dimensions: its last axis is gone, the right one's stands there."""
+    shape = [factor.atoms.shape[d] for d in kept] + [1]
+    return Factor(factor.atoms.take(0, axis=factor.atoms.ndim - 1).reshape(shape[-ndim:]), factor.zero)
+
+
+@rule("aten._scaled_dot_product_flash_attention", "aten._scaled_dot_product_efficient_attention",
+      "aten._scaled_dot_product_flash_attention_for_cpu", "aten.scaled_dot_product_attention")  # fmt: skip
+def attention(step: Step) -> Value:
+    """Fused attention on [batch, heads, length, width]: a head is a unit."""
+    heads = []
+    for value in step.args[:3]:
+        kept = []
+        for factor in value.factors:
+            if 1 in factor.dims:
+                kept.append(collapse(factor, (1,), step.atoms, step.where, "one attention head"))
+            else:
+                step.atoms.freeze(factor.atoms, step.where, "width of an attention head")
+        heads.append(Value(value.shape[:2] + (1, 1), tuple(kept), value.origin, value.sources))
+    shape = step.shape[:2] + (1, 1)
+    met = combine(heads, shape, step.atoms, step.where, "queries, keys and values of one head")
+    zero = any(f.zero for f in heads[2].factors)
+    return step.output(*(Factor(f.atoms, zero) for f in met))

@@ -1,0 +1,99 @@
+"""Elementwise operations: owners of the operands meet position by position."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compression.graph.rules.registry import Step
+from compression.graph.rules.registry import rule
+from compression.graph.values import Factor
+from compression.graph.values import Value
+from compression.graph.values import combine
+
+# f(0) = 0: a zeroed unit stays zero behind these (whatever their other arguments, which are checked where they matter)
+KEEP_ZERO = frozenset(
+    """relu relu6 gelu silu mish hardswish tanh leaky_relu elu celu selu hardtanh softshrink hardshrink abs neg sqrt
+    sign
+    sgn round floor ceil trunc sin asin sinh asinh atan atanh erf expm1 log1p square dropout clone detach alias
+    _to_copy contiguous lift_fresh native_dropout nan_to_num real positive prelu _prelu_kernel
+    threshold rrelu frac deg2rad fake_quantize""".split()
+)
+
+
+@rule(*(f"aten.{name}" for name in sorted(KEEP_ZERO)), "compression.fake_quantize", "pointwise")
+def pointwise(step: Step) -> Value:
+    """One tensor or several, elementwise, any function."""
+    values = [v for v in step.operands if v.shape]
+    if len(values) == 1:
+        factors: list[Factor] = list(values[0].factors)
+    else:
+        factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
+    name = step.op.split(".")[1].rstrip("_")
+    out = step.output(*factors)
+    return out if name in KEEP_ZERO else out.nonzero()
+
+
+@rule("aten.add", "aten.sub", "aten.rsub")
+def add(step: Step) -> Value:
+    """A sum ties its operands: the residual add."""
+    values = [v for v in step.operands if v.shape]
+    why = "residual add" if sum(bool(v.sources) for v in values) > 1 else "added together"
+    factors = combine(values, step.shape, step.atoms, step.where, why)
+    scalars = [a for a in step.args if isinstance(a, (int, float)) and a != 0]
+    shifted = bool(scalars) or any(not v.shape for v in step.operands)
+    out = step.output(*factors)
+    return out.nonzero() if shifted else out
+
+
+@rule("aten.mul", "aten.div", "aten.pow", "aten.clamp", "aten.clamp_min", "aten.clamp_max")
+def scale(step: Step) -> Value:
+    """A product is zero where one factor is; a quotient or power where its base is."""
+    values = [v for v in step.operands if v.shape]
+    factors = combine(values, step.shape, step.atoms, step.where, "elementwise product")
+    name = step.op.split(".")[1].rstrip("_")
+    if name == "mul":
+        kept = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
+    else:
+        base = values[:1] if isinstance(step.args[0], Value) else []
+        kept = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
+        if not _zero_stays(name, step):
+            kept = [replace(factor, zero=False) for factor in kept]
+    return step.output(*kept)
+
+
+def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:
+    zero = any(
+        f.zero and {d + ndim - len(v.shape) for d in f.dims} & set(factor.dims) for v in values for f in v.factors
+    )
+    return replace(factor, zero=zero)
+
+
+def _zero_stays(name: str, step: Step) -> bool:
+    if name == "pow":
+        exponent = step.arg(1, "exponent")
+        return isinstance(exponent, (int, float)) and exponent > 0
+    if name.startswith("clamp"):
+        low = step.arg(1, "min") if name != "clamp_max" else None
+        high = step.arg(2, "max") if name == "clamp" else step.arg(1, "max") if name == "clamp_max" else None
+        return all(not isinstance(v, Value) for v in (low, high)) and (low or 0) <= 0 <= (high or 0)
+    return True
+
+
+@rule("aten.where", "aten.masked_fill")
+def choose(step: Step) -> Value:
+    """Takes from one operand or another; zero only where both are."""
+    values = [v for v in step.operands if v.shape]
+    factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
+    fill = step.arg(2, "value") if "masked_fill" in step.op else None
+    out = step.output(*factors)
+    return out if fill == 0 else out.nonzero()
+
+
+@rule("aten.copy_")
+def copy(step: Step) -> Value:
+    """Writing into another tensor: the target's owners meet the source's; what is written into constants is pinned."""
+    target, source = step.args[0], step.args[1]
+    if target.factors or not source.factors:
+        return step.output(*combine([target, source], step.shape, step.atoms, step.where, "written in place"))
+    step.atoms.freeze(source.all_atoms(), step.where, "written into a tensor of fixed size")
+    return step.output()

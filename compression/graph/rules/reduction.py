@@ -1,0 +1,61 @@
+"""Reductions and spatial operations: what stays per channel keeps its owner."""
+
+from __future__ import annotations
+
+from compression.graph.atoms import Array
+from compression.graph.rules.registry import Step
+from compression.graph.rules.registry import rule
+from compression.graph.values import Factor
+from compression.graph.values import Value
+
+
+@rule("aten.mean", "aten.sum", "aten.amax", "aten.amin", "aten.var", "aten.std", "aten.linalg_vector_norm", "aten.prod",
+      "aten.var_mean")  # fmt: skip
+def reduce(step: Step) -> Value | tuple[Value, ...]:
+    """Reducing over space keeps owners; reducing over an owned axis reads every unit (a sum exactly, a mean not)."""
+    data: Value = step.args[0]
+    ndim = len(data.shape)
+    over = step.arg(2 if step.op == "aten.linalg_vector_norm" else 1, "dim")
+    dims = range(ndim) if not over else [d % ndim for d in ([over] if isinstance(over, int) else over)]
+    name = step.op.split(".")[1]
+    factors = []
+    for factor in data.factors:
+        if not set(factor.dims) & set(dims):
+            factors.append(Factor(_reduced(factor.atoms, dims, len(step.shape)), factor.zero))
+            continue
+        if name != "sum":
+            step.atoms.freeze(factor.atoms, step.where, f"{name} over these units")
+        if name != "sum" or not factor.zero:
+            step.atoms.blur(factor.atoms, step.where, f"{name} over these units")
+        rest = set(factor.dims) - set(dims)
+        if rest:
+            step.atoms.freeze(factor.atoms, step.where, f"{name} over part of these units")
+    values = tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
+    return values if len(values) > 1 else values[0]
+
+
+def _reduced(atoms: Array, dims: object, ndim: int) -> Array:
+    """Drop the reduced dimensions unless the result keeps them at size 1."""
+    if atoms.ndim == ndim:
+        return atoms
+    return atoms.squeeze(tuple(dims))  # type: ignore[arg-type]
+
+
+@rule("aten.max_pool2d_with_indices", "aten.max_pool2d", "aten.avg_pool2d", "aten._adaptive_avg_pool2d",
+      "aten.adaptive_avg_pool2d", "aten.adaptive_max_pool2d", "aten.max_pool1d", "aten.avg_pool1d", "aten.avg_pool3d",
+      "aten.max_pool3d_with_indices", "aten.upsample_nearest2d", "aten.upsample_bilinear2d", "aten.upsample_bicubic2d",
+      "aten._upsample_bilinear2d_aa", "aten.upsample_nearest1d", "aten.upsample_linear1d", "aten.upsample_nearest3d",
+      "aten.upsample_trilinear3d", "aten.reflection_pad2d", "aten.replication_pad2d", "aten.reflection_pad1d",
+      "aten.grid_sampler_2d", "aten._adaptive_avg_pool3d", "aten.adaptive_avg_pool1d")  # fmt: skip
+def spatial(step: Step) -> Value:
+    """Works on the trailing axes of [N, C, …]: owners of channels stay, owners along space are pinned."""
+    data: Value = step.args[0]
+    factors = []
+    for factor in data.factors:
+        if any(d >= 2 for d in factor.dims):
+            step.atoms.freeze(factor.atoms, step.where, "pooled over an owned spatial axis")
+        else:
+            factors.append(factor)
+    for other in step.operands[1:]:
+        step.atoms.freeze(other.all_atoms(), step.where, f"op {step.op} reads it as positions")
+    return step.output(*factors)

@@ -1,0 +1,121 @@
+"""The table of rules, and what happens to operations that have none."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from compression.graph.atoms import Atoms
+from compression.graph.record import Call
+from compression.graph.values import Value
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation being replayed: its arguments with tensors as :class:`Value`, its output shapes, and the
+    bookkeeping.
+    """
+
+    op: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    shapes: tuple[tuple[int, ...], ...]
+    where: str
+    atoms: Atoms
+    call: Call
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the first output."""
+        return self.shapes[0]
+
+    @property
+    def operands(self) -> list[Value]:
+        """All tensor arguments in order, lists flattened."""
+        return list(_values((*self.args, *self.kwargs.values())))
+
+    def arg(self, index: int, name: str, default: Any = None) -> Any:
+        """A positional-or-keyword argument."""
+        return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
+
+    def output(self, *factors: Any, index: int = 0, zero: bool | None = None) -> Value:
+        """A result with these factors, coming from all operands."""
+        kept = tuple(f for f in factors if f.dims)
+        if zero is not None:
+            kept = tuple(replace(f, zero=zero) for f in kept)
+        operands = self.operands
+        weight_like = bool(operands) and all(v.weight_like or v.constant for v in operands)
+        largest = max((v for v in operands if v.origin), key=lambda v: math.prod(v.shape), default=None)
+        return Value(
+            shape=self.shapes[index],
+            factors=kept,
+            origin=largest.origin if weight_like and largest is not None else None,
+            sources=frozenset().union(*(v.sources for v in operands)) if operands else frozenset(),
+            constant=all(v.constant for v in operands),
+        )
+
+
+def _values(arguments: tuple[Any, ...]) -> Iterator[Value]:
+    for argument in arguments:
+        if isinstance(argument, Value):
+            yield argument
+        elif isinstance(argument, (tuple, list)):
+            yield from _values(tuple(argument))
+
+
+Rule = Callable[[Step], "Value | tuple[Value, ...]"]
+_RULES: dict[str, Rule] = {}
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Register a rule for one or more operations, named as PyTorch names them (``aten.relu``, ``mylib.myop``).
+
+    A rule gets a :class:`Step` and returns the output's :class:`Value` (a tuple of them for several outputs).
+    Registering again replaces.
+    """
+
+    def register(function: Rule) -> Rule:
+        for op in ops:
+            _RULES[op] = function
+        return function
+
+    return register
+
+
+@cache
+def _load() -> None:
+    for name in ("pointwise", "movement", "contraction", "norms", "reduction"):
+        importlib.import_module(f"compression.graph.rules.{name}")
+
+
+def find(call: Call) -> Rule | None:
+    """The rule for a call: by name, by name without the in-place underscore, or the pointwise one by PyTorch's own
+    tag.
+    """
+    _load()
+    name = call.op
+    if name in _RULES:
+        return _RULES[name]
+    if name.endswith("_") and name[:-1] in _RULES:
+        return _RULES[name[:-1]]
+    return _RULES["pointwise"] if call.pointwise else None
+
+
+def apply(step: Step) -> tuple[Value, ...]:
+    """Replay one operation. One that nobody knows freezes what reaches it, with its name as the reason."""
+    found = find(step.call)
+    owned = any(value.factors for value in step.operands)
+    if found is None or not owned:
+        if found is None and owned:
+            for value in step.operands:
+                step.atoms.freeze(value.all_atoms(), step.where, f"op {step.op} is not understood")
+        return tuple(step.output(index=i) for i in range(len(step.shapes)))
+    result = found(step)
+    values = result if isinstance(result, tuple) else (result,)
+    return values + tuple(step.output(index=i) for i in range(len(values), len(step.shapes)))

@@ -1,0 +1,190 @@
+"""The graph and its groups as plain data: what a trace finds, and what everything else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from compression.errors import CompressionError
+
+
+@dataclass(frozen=True)
+class Node:
+    """One recorded operation, or the model's input or output.
+
+    ``id`` is readable and unique (``layer1.0.conv1``, ``layer1.0:add``); ``op`` the ATen name; ``kind`` a word for
+    people
+    (``conv``, ``linear``, ``norm``, ``add``, …); ``module`` the path of the module that called it; ``shape`` the
+    shape of its
+    first output; ``layer`` the conv/linear layer it runs, if any.
+    """
+
+    id: str
+    op: str
+    kind: str
+    module: str
+    shape: tuple[int, ...]
+    layer: str | None = None
+
+
+@dataclass(frozen=True)
+class Tie:
+    """Why units hang together: the node that ties them, and the reason in words."""
+
+    op: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """The part of one parameter (or buffer) that belongs to a group's units.
+
+    ``positions``: int64 [units, k], the indices along ``dim`` that go with each unit; ``numel``: how many elements
+    one unit's
+    slice has in the dense model; ``role``: ``producer`` and ``norm`` members are zeroed with the unit, ``consumer``
+    columns read it.
+    """
+
+    name: str
+    dim: int
+    role: str
+    numel: int
+    positions: torch.Tensor
+    buffer: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A minimal set of parameter slices that can only be removed together, made of ``units`` alike units.
+
+    ``exact``: removing a zeroed unit leaves the model's output unchanged. ``reason`` says in words why a group is
+    frozen
+    (not prunable). ``nodes`` are the ids of the nodes whose output carries these units.
+    """
+
+    id: str
+    units: int
+    prunable: bool
+    reason: str | None
+    exact: bool
+    ties: tuple[Tie, ...]
+    members: tuple[Member, ...]
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def zeroed_members(self) -> tuple[Member, ...]:
+        """The parameter slices that are zero when a unit is zero: producers and norms, no consumers, no buffers."""
+        return tuple(m for m in self.members if m.role != "consumer" and not m.buffer)
+
+    def to_dict(self) -> dict[str, Any]:
+        """design of the ``graph`` JSON: plain values, buffers left out."""
+        return {
+            "id": self.id,
+            "units": self.units,
+            "prunable": self.prunable,
+            "reason": self.reason,
+            "exact": self.exact,
+            "ties": [{"op": tie.op, "why": tie.why} for tie in self.ties],
+            "parameters": [
+                {"name": m.name, "dim": m.dim, "numel": m.numel, "role": m.role} for m in self.members if not m.buffer
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer: what quantizers attach to and what MACs are counted for (batch of one image)."""
+
+    name: str
+    weight: str
+    bias: str | None
+    kind: str
+    shape: tuple[int, ...]
+    macs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A traced network: nodes, edges, dependency groups and layers.
+
+    ``sizes`` maps every parameter to its shape (canonical names); ``input`` is the shape of one example without the
+    batch.
+    """
+
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[str, str], ...]
+    groups: tuple[Group, ...]
+    layers: tuple[Layer, ...]
+    input: tuple[int, ...]
+    sizes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def prunable(self) -> tuple[Group, ...]:
+        """The groups a method may take units from."""
+        return tuple(group for group in self.groups if group.prunable)
+
+    @property
+    def prunable_units(self) -> int:
+        """N: how many units there are to choose from."""
+        return sum(group.units for group in self.prunable)
+
+    @cached_property
+    def params(self) -> int:
+        """Number of parameters of the dense model."""
+        return sum(_numel(shape) for shape in self.sizes.values())
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of all conv and linear layers for one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Group]:
+        return {group.id: group for group in self.groups}
+
+    @cached_property
+    def _by_node(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for group in self.groups:
+            for node in group.nodes:
+                found.setdefault(node, []).append(group.id)
+        return {node: tuple(ids) for node, ids in found.items()}
+
+    def group(self, group_id: str) -> Group:
+        """The group with this id.
+
+        Raises:
+            CompressionError: there is none.
+        """
+        if group_id not in self._by_id:
+            raise CompressionError(f"no group {group_id!r}; groups: {', '.join(list(self._by_id)[:8])}, …")
+        return self._by_id[group_id]
+
+    def group_of_node(self, node_id: str) -> tuple[str, ...]:
+        """Ids of the groups whose units flow through this node's output."""
+        return self._by_node.get(node_id, ())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ``graph`` JSON without the model's name and weights, which only the caller knows."""
+        return {
+            "input": list(self.input),
+            "params": self.params,
+            "macs": self.macs,
+            "nodes": [
+                {"id": n.id, "op": n.op, "kind": n.kind, "module": n.module, "shape": list(n.shape), "layer": n.layer}
+                for n in self.nodes
+            ],
+            "edges": [list(edge) for edge in self.edges],
+            "groups": [group.to_dict() for group in self.groups],
+        }
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total

@@ -1,0 +1,147 @@
+"""What a tensor carries while the recording is replayed: factors, which say for every position whose unit it
+belongs to.
+
+A factor is an integer array with the tensor's number of dimensions; a dimension along which the owner does not change
+has size 1 in it. A convolution's output [1, C, H, W] has one factor of shape [1, C, 1, 1]; a weight [O, I] has two,
+[O, 1] and [1, I]: each element belongs to its output unit and to its input unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import replace
+
+import numpy as np
+
+from compression.graph.atoms import FIXED
+from compression.graph.atoms import Array
+from compression.graph.atoms import Atoms
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """``atoms``: owner of each position. ``zero``: whether the tensor is 0 wherever the owning unit is zeroed."""
+
+    atoms: Array
+    zero: bool = True
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The dimensions along which the owner changes."""
+        return tuple(d for d, size in enumerate(self.atoms.shape) if size > 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor's provenance. ``origin`` names the parameter it is computed from alone; ``sources`` the nodes it
+    comes from.
+
+    ``constant``: made inside ``forward`` from no parameter and no input.
+    """
+
+    shape: tuple[int, ...]
+    factors: tuple[Factor, ...] = ()
+    origin: str | None = None
+    sources: frozenset[str] = frozenset()
+    constant: bool = False
+
+    @property
+    def weight_like(self) -> bool:
+        """Computed from parameters only."""
+        return self.origin is not None
+
+    def along(self, dim: int) -> tuple[Factor, ...]:
+        """Factors whose owner changes along this dimension."""
+        return tuple(factor for factor in self.factors if factor.atoms.shape[dim] > 1)
+
+    def all_atoms(self) -> Array:
+        """Every atom met here, flat."""
+        if not self.factors:
+            return np.empty(0, dtype=np.int64)
+        return np.concatenate([factor.atoms.ravel() for factor in self.factors])
+
+    def nonzero(self) -> Value:
+        """The same owners, but zeroed units no longer give zeros (as behind a sigmoid)."""
+        return replace(self, factors=tuple(replace(factor, zero=False) for factor in self.factors))
+
+
+def collapse(factor: Factor, dims: tuple[int, ...], atoms: Atoms, where: str, why: str) -> Factor:
+    """Let the owner change along ``dims`` only: everything along the other dimensions must go together."""
+    extra = tuple(d for d in factor.dims if d not in dims)
+    if not extra:
+        return factor
+    first = factor.atoms
+    for d in extra:
+        first = first.take([0], axis=d)
+    atoms.tie(factor.atoms, first, where, why)
+    return replace(factor, atoms=first)
+
+
+def combine(values: list[Value], shape: tuple[int, ...], atoms: Atoms, where: str, why: str) -> list[Factor]:
+    """Owners of an elementwise result: at every position the operands' owners become one unit.
+
+    An operand that has its full size along a dimension, but no owner there, pins that dimension: units meeting it
+    freeze.
+    ``zero`` of the result is true where all operands are zero (callers that multiply loosen it).
+    """
+    result: list[Factor] = []
+    lifted = [[_lift(f, len(value.shape), len(shape)) for f in value.factors] for value in values]
+    for index, value in enumerate(values):
+        sizes = (1,) * (len(shape) - len(value.shape)) + value.shape
+        for factor in lifted[index]:
+            place = next((i for i, have in enumerate(result) if set(have.dims) & set(factor.dims)), None)
+            if place is None:
+                result.append(factor)
+                continue
+            shared = tuple(set(result[place].dims) & set(factor.dims))
+            left = collapse(result[place], shared, atoms, where, why)
+            right = collapse(factor, shared, atoms, where, why)
+            atoms.tie(left.atoms, right.atoms, where, why)
+            result[place] = Factor(np.maximum(left.atoms, right.atoms), left.zero and right.zero)
+        _pin(value, sizes, lifted, index, atoms, where, "added to" if "add" in why else "combined with")
+    return [_settled(factor, values, lifted) for factor in result]
+
+
+def _lift(factor: Factor, ndim: int, wanted: int) -> Factor:
+    return replace(factor, atoms=factor.atoms.reshape((1,) * (wanted - ndim) + factor.atoms.shape))
+
+
+def _pin(
+    value: Value, sizes: tuple[int, ...], lifted: list[list[Factor]], index: int, atoms: Atoms, where: str, verb: str
+) -> None:
+    owned = {d for factor in lifted[index] for d in factor.dims}
+    for other, factors in enumerate(lifted):
+        if other == index:
+            continue
+        for factor in factors:
+            if any(sizes[d] > 1 and d not in owned for d in factor.dims):
+                kind = "a constant of fixed size" if value.constant else "an axis that cannot be cut"
+                kind = "the model's input" if value.sources == {"input"} else kind
+                atoms.freeze(factor.atoms, where, f"{verb} {kind}")
+
+
+def _settled(factor: Factor, values: list[Value], lifted: list[list[Factor]]) -> Factor:
+    """A sum is zero in a zeroed unit only if every operand knows that unit."""
+    everywhere = all(any(set(f.dims) & set(factor.dims) for f in factors) for factors in lifted)
+    return replace(factor, zero=factor.zero and everywhere)
+
+
+def expand_dims(array: Array, shape: tuple[int, ...], dims: tuple[int, ...]) -> Array:
+    """``array`` with the named dimensions at full size."""
+    target = tuple(shape[d] if d in dims else size for d, size in enumerate(array.shape))
+    return np.broadcast_to(array, target)
+
+
+def shrink(array: Array) -> Array:
+    """Drop to size 1 every dimension along which nothing changes."""
+    for axis, size in enumerate(array.shape):
+        if size > 1:
+            first = array.take([0], axis=axis)
+            if (array == first).all():
+                array = first
+    return array
+
+
+def is_fixed(array: Array) -> bool:
+    """Whether no position has an owner."""
+    return bool((array == FIXED).all())

@@ -1,0 +1,123 @@
+"""Measuring a model in the middle of its compression: accuracy on a split, and what its present state would cost."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+from torch import nn
+
+from compression.cost import cost
+from compression.cost import remaining_shapes
+from compression.graph import Graph
+from compression.graph import parameter_map
+from compression.graph import zeroed_units
+from compression.points import Point
+from compression.quant import activation_quantizers
+from compression.quant import integer_weights
+from compression.quant import weight_quantizers
+from compression.train import evaluate
+
+if TYPE_CHECKING:
+    from compression.methods.base import Task
+
+
+def measure(
+    task: Task, model: nn.Module, *, step: int, epoch: float, phase: str, split: str = "validation",
+    limit: int | None = None,
+) -> Point:  # fmt: skip
+    """Evaluate ``model`` as it stands and count what it would take: zero units cut out, codes entropy-coded.
+
+    Args:
+        task: the graph and data the model belongs to.
+        model: the masked model, quantizers attached or not; its mode (train/eval) is kept.
+        step, epoch, phase: where in the run this is.
+        split: ``validation`` for everything that may choose, ``test`` for final points only.
+        limit: use only the first so many images.
+    """
+    found = evaluate(model, task.data, split, limit=limit)
+    state: dict[str, Any] = sizes(model, task.graph)
+    return Point(step=step, epoch=epoch, phase=phase, split=split, accuracy=found.accuracy, loss=found.loss, **state)
+
+
+def bit_widths(model: nn.Module) -> dict[str, dict[str, float | None]]:
+    """Layer → its weight and activation bit-width now; only layers that carry a quantizer."""
+    weights = {name: float(quantizer.bits()) for name, quantizer in weight_quantizers(model).items()}
+    activations = {name: float(quantizer.bits()) for name, quantizer in activation_quantizers(model).items()}
+    names = dict.fromkeys([*weights, *activations])
+    return {name: {"weight": weights.get(name), "activation": activations.get(name)} for name in names}
+
+
+def sizes(model: nn.Module, graph: Graph) -> dict[str, Any]:
+    """The size fields of a point for the model's present state."""
+    removed = zeroed_units(model, graph)
+    bits = bit_widths(model)
+    counted = cost(graph, removed, {name: (b["weight"], b["activation"]) for name, b in bits.items()})
+    coded, alive = _codes(model, graph, removed)
+    shapes = remaining_shapes(graph, removed)
+    quantized = sum(math.prod(shapes[layer.weight]) for layer in graph.layers if layer.name in coded)
+    weights = sum(math.prod(layer.shape) for layer in graph.layers)
+    return {
+        "bytes": sum(coded.values()) + 4 * (counted.params - quantized + _float_buffers(graph, removed)),
+        "bytes_kind": "estimated",
+        "nominal_bytes": counted.nominal_bytes,
+        "macs": counted.macs,
+        "bops": counted.bops,
+        "rel_bops": counted.rel_bops,
+        "unit_sparsity": counted.unit_sparsity,
+        "weight_sparsity": 1 - alive / weights if weights else 0.0,
+        "bits": bits,
+    }
+
+
+def _codes(model: nn.Module, graph: Graph, removed: dict[str, list[int]]) -> tuple[dict[str, float], int]:
+    """Entropy-coded bytes of every quantized layer's surviving codes, and how many conv/linear weights are not zero."""
+    integers = integer_weights(model)
+    tensors = parameter_map(model)
+    drops = _drops(graph, removed)
+    coded: dict[str, float] = {}
+    alive = 0
+    for layer in graph.layers:
+        known = integers.get(layer.name)
+        values = known.codes if known is not None else tensors[layer.weight].detach()
+        for dim, positions in drops.get(layer.weight, ()):
+            keep = torch.ones(values.shape[dim], dtype=torch.bool)
+            keep[positions] = False
+            values = values[(slice(None),) * dim + (keep,)]
+        alive += int(torch.count_nonzero(values))
+        if known is not None:
+            coded[layer.name] = entropy_bytes(values)
+    return coded, alive
+
+
+def _drops(graph: Graph, removed: dict[str, list[int]]) -> dict[str, list[tuple[int, torch.Tensor]]]:
+    found: dict[str, list[tuple[int, torch.Tensor]]] = {}
+    for group_id, units in removed.items():
+        for member in graph.group(group_id).members:
+            found.setdefault(member.name, []).append((member.dim, member.positions[units].flatten()))
+    merged = {}
+    for name, cuts in found.items():
+        dims = sorted({dim for dim, _ in cuts})
+        merged[name] = [(dim, torch.cat([p for d, p in cuts if d == dim])) for dim in dims]
+    return merged
+
+
+def entropy_bytes(codes: torch.Tensor) -> float:
+    """Bytes an ideal entropy coder needs for these integers, their own frequencies known."""
+    if codes.numel() == 0:
+        return 0.0
+    flat = codes.flatten().to(torch.int64)
+    counts = torch.bincount(flat - flat.min()).double()
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * shares.log2()).sum() * codes.numel() / 8)
+
+
+def _float_buffers(graph: Graph, removed: dict[str, list[int]]) -> int:
+    """Elements of running statistics that stay: they are in the file too."""
+    total = 0
+    for group in graph.groups:
+        kept = group.units - len(removed.get(group.id, ()))
+        total += sum(kept * member.numel for member in group.members if member.buffer)
+    return total

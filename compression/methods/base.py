@@ -1,0 +1,76 @@
+"""What a method is: it turns (model, graph, data, budget) into a compressed model and tells what happens on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Protocol
+
+from compression.budget import Budget
+from compression.points import Point
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compression.data import DataSet
+    from compression.graph import Graph
+
+
+@dataclass
+class Task:
+    """What a method works on. The method owns ``model`` (dense, trained, fp32) and may change it in place."""
+
+    model: nn.Module
+    graph: Graph
+    data: DataSet
+    budget: Budget
+
+
+class Reporter(Protocol):
+    """Where a method tells its story; every call becomes events of the run (see :mod:`compression.runs.events`)."""
+
+    def phase(self, name: str, step: int) -> None:
+        """A stage begins at this step (GETA: warm-up, projection, joint, cool-down)."""
+
+    def plan(self, total_steps: int, **facts: Any) -> None:
+        """How many steps the run will take, so that progress and the time left can be told."""
+
+    def step(self, step: int, epoch: float, **values: float) -> None:
+        """Cheap figures of one training step (loss, accuracy of the batch, learning rate); thinned by the receiver."""
+
+    def point(self, point: Point) -> None:
+        """A measured point."""
+
+    def log(self, message: str) -> None:
+        """One line for people."""
+
+    def check(self) -> None:
+        """Raises :class:`compression.errors.Cancelled` when the user asked the run to stop; call it every step."""
+
+
+@dataclass
+class Compressed:
+    """What a method hands back: the masked model with its quantizers still attached, at the end of training.
+
+    ``unit_sparsity_asked`` etc. are in the budget; ``facts`` holds JSON values worth keeping in the result.
+    """
+
+    model: nn.Module
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """One compression method. A new method is one new module with an object of this shape, listed by
+    :func:`compression.methods.all_methods`.
+    """
+
+    name: str
+    label: str
+    summary: str
+    structured: bool  # True: removes units; False: zeroes single weights
+
+    def run(self, task: Task, report: Reporter) -> Compressed:
+        """Compress ``task.model`` within ``task.budget``."""
+        ...

@@ -6,16 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from compression.graph.atoms import FIXED
 from compression.graph.atoms import Array
 from compression.graph.rules.registry import Step
 from compression.graph.rules.registry import rule
 from compression.graph.values import Factor
 from compression.graph.values import Value
-from compression.graph.values import collapse
-from compression.graph.values import combine
 from compression.graph.values import expand_dims
-from compression.graph.values import is_fixed
 from compression.graph.values import shrink
 
 
@@ -25,7 +21,7 @@ def _moved(step: Step, move: Any) -> Value:
     return step.output(*(Factor(move(f.atoms), f.zero) for f in source.factors))
 
 
-def _axis(dim: int, ndim: int) -> int:
+def axis_of(dim: int, ndim: int) -> int:
     return dim + ndim if dim < 0 else dim
 
 
@@ -88,7 +84,7 @@ def _note_box(step: Step, atoms: Array, left: tuple[int, ...], box: tuple[int, .
 
 @rule("aten.permute")
 def permute(step: Step) -> Value:
-    order = [_axis(d, len(step.shape)) for d in step.arg(1, "dims")]
+    order = [axis_of(d, len(step.shape)) for d in step.arg(1, "dims")]
     return _moved(step, lambda a: a.transpose(order))
 
 
@@ -98,7 +94,7 @@ def transpose(step: Step) -> Value:
     if ndim < 2:
         return _moved(step, lambda a: a)
     first, second = (0, 1) if step.op != "aten.transpose" else (step.args[1], step.args[2])
-    return _moved(step, lambda a: a.swapaxes(_axis(first, ndim), _axis(second, ndim)))
+    return _moved(step, lambda a: a.swapaxes(axis_of(first, ndim), axis_of(second, ndim)))
 
 
 @rule("aten.expand", "aten.expand_as", "aten.broadcast_to")
@@ -124,162 +120,6 @@ def reorder(step: Step) -> Value:
     if step.op == "aten.flip":
         return _moved(step, lambda a: np.flip(a, step.arg(1, "dims")))
     return _moved(step, lambda a: np.roll(a, tuple(step.arg(1, "shifts")), tuple(step.arg(2, "dims"))))
-
-
-@rule("aten.slice", "aten.select", "aten.narrow")
-def part(step: Step) -> Value:
-    """A part of an axis: equal blocks are tied position by position (a chunk stays a chunk), others pin the axis."""
-    source: Value = step.args[0]
-    dim = _axis(step.arg(1, "dim", 0), len(source.shape))
-    size = source.shape[dim]
-    if step.op == "aten.select":
-        start, length, stride = step.args[2] % size, 1, 1
-    else:
-        start, length, stride = _range(step, size, dim)
-    factors = []
-    for factor in source.factors:
-        atoms = factor.atoms
-        if atoms.shape[dim] > 1 and length < size:
-            _keep_blocks(step, factor, dim, start, length, stride)
-            atoms = atoms.take(range(start, start + length * stride, stride), axis=dim)
-        if step.op == "aten.select":
-            atoms = atoms.take([0], axis=dim).squeeze(dim)
-        factors.append(Factor(atoms, factor.zero))
-    return step.output(*factors)
-
-
-def _range(step: Step, size: int, dim: int) -> tuple[int, int, int]:
-    start = step.arg(2, "start") or 0
-    start = max(0, start + size if start < 0 else start)
-    stride = step.arg(4, "step", 1) if step.op == "aten.slice" else 1
-    return start, step.shape[dim], stride
-
-
-def _keep_blocks(step: Step, factor: Factor, dim: int, start: int, length: int, stride: int) -> None:
-    size = factor.atoms.shape[dim]
-    if stride != 1 or size % length or start % length:
-        step.atoms.freeze(factor.atoms, step.where, "sliced at a fixed position")
-        return
-    _tie_blocks(step, factor, dim, length)
-
-
-def _tie_blocks(step: Step, factor: Factor, dim: int, length: int) -> None:
-    blocks = np.moveaxis(factor.atoms, dim, 0).reshape(factor.atoms.shape[dim] // length, -1)
-    step.atoms.tie(blocks, blocks[:1], step.where, "split into equal parts")
-
-
-@rule("aten.split", "aten.split_with_sizes", "aten.chunk", "aten.unbind", "aten.unsafe_split", "aten.unsafe_chunk")
-def split(step: Step) -> tuple[Value, ...]:
-    """All parts of an axis at once; equal parts are tied position by position, unequal ones pin it."""
-    source: Value = step.args[0]
-    unbind = step.op == "aten.unbind"
-    dim = _axis(step.arg(1, "dim", 0) if unbind else step.arg(2, "dim", 0), len(source.shape))
-    sizes = [1] * len(step.shapes) if unbind else [shape[dim] for shape in step.shapes]
-    outputs = []
-    for factor in source.along(dim):
-        if len(set(sizes)) == 1:
-            _tie_blocks(step, factor, dim, sizes[0])
-        elif len(sizes) > 1:
-            step.atoms.freeze(factor.atoms, step.where, "split into unequal parts at fixed positions")
-    start = 0
-    for index, size in enumerate(sizes):
-        factors = []
-        for factor in source.factors:
-            atoms = factor.atoms
-            if atoms.shape[dim] > 1:
-                atoms = atoms.take(range(start, start + size), axis=dim)
-            factors.append(Factor(atoms.squeeze(dim) if unbind else atoms, factor.zero))
-        outputs.append(step.output(*factors, index=index))
-        start += size
-    return tuple(outputs)
-
-
-@rule("aten.cat", "aten.concat", "aten.stack")
-def cat(step: Step) -> Value:
-    """Owners along the joined axis stand one after another; along the others they meet as in a sum."""
-    parts: list[Value] = [v for v in step.args[0] if v.shape != (0,)]
-    dim = _axis(step.arg(1, "dim", 0), len(step.shape))
-    if step.op == "aten.stack":
-        parts = [_unsqueezed(v, dim) for v in parts]
-    joined = [_owner_along(v, dim, step) for v in parts]
-    factors = []
-    if any(not is_fixed(f.atoms) for f in joined):
-        zero = all(f.zero for f in joined if not is_fixed(f.atoms))
-        factors.append(Factor(np.concatenate([f.atoms for f in joined], axis=dim), zero))
-    others = [_without(v, dim) for v in parts]
-    shape = tuple(1 if d == dim else size for d, size in enumerate(step.shape))
-    factors += combine(others, shape, step.atoms, step.where, "concatenated side by side")
-    return step.output(*factors)
-
-
-def _unsqueezed(value: Value, dim: int) -> Value:
-    factors = tuple(Factor(np.expand_dims(f.atoms, dim), f.zero) for f in value.factors)
-    return Value(value.shape[:dim] + (1,) + value.shape[dim:], factors, value.origin, value.sources, value.constant)
-
-
-def _without(value: Value, dim: int) -> Value:
-    """The value seen from the side of the joined axis: its other owners, that axis at size 1."""
-    shape = value.shape[:dim] + (1,) + value.shape[dim + 1 :]
-    factors = tuple(f for f in value.factors if f.atoms.shape[dim] == 1)
-    return Value(shape, factors, value.origin, value.sources, value.constant)
-
-
-def _owner_along(value: Value, dim: int, step: Step) -> Factor:
-    size = value.shape[dim]
-    nothing = np.full([size if d == dim else 1 for d in range(len(value.shape))], FIXED, dtype=np.int64)
-    if size == 1:
-        # a part of size 1 owned by nobody along this axis, or a parameter's only row
-        return Factor(nothing)
-    owners = value.along(dim)
-    if not owners:
-        return Factor(nothing)
-    return collapse(owners[0], (dim,), step.atoms, step.where, "concatenated")
-
-
-@rule("aten.constant_pad_nd", "aten.pad")
-def pad(step: Step) -> Value:
-    """Padding adds positions that nobody owns; an owned axis that is padded cannot be cut."""
-    source: Value = step.args[0]
-    amounts = list(step.arg(1, "pad"))
-    widths = [(0, 0)] * len(source.shape)
-    for i in range(len(amounts) // 2):
-        widths[-1 - i] = (amounts[2 * i], amounts[2 * i + 1])
-    factors = []
-    for factor in source.factors:
-        atoms = factor.atoms
-        for dim in factor.dims:
-            before, after = widths[dim]
-            if before or after:
-                step.atoms.freeze(atoms, step.where, "padded to a fixed size")
-            if before < 0 or after < 0:
-                atoms = atoms.take(range(max(0, -before), atoms.shape[dim] + min(0, after)), axis=dim)
-            grown = [(max(0, before), max(0, after)) if d == dim else (0, 0) for d in range(atoms.ndim)]
-            atoms = np.pad(atoms, grown, constant_values=FIXED)
-        factors.append(Factor(atoms, factor.zero and not step.arg(2, "value", 0)))
-    return step.output(*factors)
-
-
-@rule("aten.index_select", "aten.index", "aten.embedding")
-def index(step: Step) -> Value:
-    """Picking by index: axes that are not indexed keep their owners; an indexed axis with owners is pinned."""
-    source: Value = step.args[0]
-    if step.op == "aten.index":
-        picked = [d for d, by in enumerate(step.args[1]) if by is not None]
-        by = [v for v in step.args[1] if v is not None]
-    else:
-        picked = [0 if step.op == "aten.embedding" else _axis(step.args[1], len(source.shape))]
-        by = [step.args[1] if step.op == "aten.embedding" else step.args[2]]
-    ndim = max((len(v.shape) for v in by), default=0)
-    together = picked == list(range(picked[0], picked[-1] + 1)) if picked else True
-    at = picked[0] if together and picked else 0
-    factors = []
-    for factor in source.factors:
-        if any(factor.atoms.shape[d] > 1 for d in picked):
-            step.atoms.freeze(factor.atoms, step.where, "picked by index")
-            continue
-        rest = [size for d, size in enumerate(factor.atoms.shape) if d not in picked]
-        factors.append(Factor(factor.atoms.reshape(rest[:at] + [1] * ndim + rest[at:]), factor.zero))
-    return step.output(*factors)
 
 
 @rule("aten.pixel_shuffle")

@@ -1,0 +1,142 @@
+"""The quantizer OPQ trains under: a fixed mask, a fixed step, a fixed bit-width, and a straight-through gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from compression.errors import CompressionError
+from compression.graph.rules import Step
+from compression.graph.rules import rule
+from compression.graph.values import Value
+from compression.methods.opq.allocation import Allocation
+from compression.methods.opq.laplace import levels_of
+from compression.methods.opq.pruning import survivors
+from compression.methods.opq.tables import layer_weights
+from compression.quant.integers import quantizer_of
+
+
+class FixedQuantizer(nn.Module):
+    """Parametrization of a weight: Ŵ = Δ · codes; a code is 0 where pruned, else ±clamp(round(|W|/Δ), lowest, Q).
+
+    ``mask`` is a bool buffer of the weight's shape (True survives). Neither mask nor step is ever trained. The gradient
+    passes straight through where the mask is True and |W| <= (Q + 1/2)Δ, and is 0 elsewhere. With ``lowest`` 1 a
+    survivor stays at ±Δ or more, with 0 it may round to 0. A weight that is exactly 0 has code 0, whatever the mask
+    says, so that a unit zeroed later stays zero.
+    """
+
+    mask: torch.Tensor
+    step_size: torch.Tensor
+
+    def __init__(self, mask: torch.Tensor, step: float, bits: int, lowest: int = 1) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask.detach().clone().to(torch.bool))
+        self.register_buffer("step_size", torch.tensor(step, dtype=torch.float32, device=mask.device))
+        self.levels, self.lowest = levels_of(bits), lowest
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight that the layer computes with: fp32, exactly codes times step."""
+        quantized: torch.Tensor = fixed_quantize(weight, self.mask, self.step_size, self.levels, self.lowest)
+        return quantized
+
+    def codes(self, weight: torch.Tensor) -> torch.Tensor:
+        """int32 in -Q..Q, the weight's shape, 0 where pruned."""
+        return _codes(weight.detach(), self.mask, self.step_size, self.levels, self.lowest).to(torch.int32)
+
+    def step(self) -> float:
+        """Δ, exactly an fp32 number."""
+        return float(self.step_size)
+
+    def bits(self) -> float:
+        """The bit-width b with Q = 2^(b-1) - 1."""
+        return math.log2(self.levels + 1) + 1.0
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(model)``."""
+        return f"bits={self.bits():g}, step={self.step():.6g}, survivors={int(self.mask.sum())}/{self.mask.numel()}"
+
+
+def _codes(weight: torch.Tensor, mask: torch.Tensor, step: torch.Tensor, levels: int, lowest: int) -> torch.Tensor:
+    magnitude = (weight.abs() / step).round_().clamp_(lowest, levels)
+    return magnitude.mul_(weight.sign()).mul_(mask)
+
+
+@torch.library.custom_op("compression::fixed_quantize", mutates_args=())
+def fixed_quantize(
+    weight: torch.Tensor, mask: torch.Tensor, step: torch.Tensor, levels: int, lowest: int
+) -> torch.Tensor:
+    """Codes times step as one operator. Adding zero turns -0 into +0, so the result equals the integers bit for bit."""
+    return _codes(weight, mask, step, levels, lowest).mul_(step).add_(0.0)
+
+
+@fixed_quantize.register_fake
+def _shape_only(weight: torch.Tensor, mask: torch.Tensor, step: torch.Tensor, levels: int, lowest: int) -> torch.Tensor:
+    return torch.empty_like(weight)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    weight, mask, step, levels, _ = inputs
+    ctx.save_for_backward(mask & (weight.abs() <= (levels + 0.5) * step))
+
+
+def _backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    (passes,) = ctx.saved_tensors
+    return upstream * passes, None, None, None, None
+
+
+fixed_quantize.register_autograd(_backward, setup_context=_remember)
+
+
+@rule("compression.fixed_quantize")
+def _traced(step: Step) -> Value:
+    """To the graph a quantized weight is owned as the weight is, and its zeros stay zeros; the mask owns nothing."""
+    return step.output(*step.operands[0].factors)
+
+
+def attach(model: nn.Module, allocation: Allocation) -> nn.Module:
+    """Give every allocated layer its fixed quantizer, and set its pruned weights to 0 (in place; returns ``model``).
+
+    A pruned weight that is 0, gets no gradient and therefore no decay and no momentum stays 0 under any optimizer.
+
+    Raises:
+        CompressionError: the model lacks an allocated layer, has another number of weights there, or carries a
+            quantizer.
+    """
+    weights = layer_weights(model)
+    for layer in allocation.layers:
+        if layer.name not in weights or weights[layer.name].numel() != layer.numel:
+            raise CompressionError(f"the allocation does not fit: no layer {layer.name} with {layer.numel} weights")
+        if parametrize.is_parametrized(model.get_submodule(layer.name), "weight"):
+            raise CompressionError(f"layer {layer.name} already carries a quantizer; allocate on the dense model")
+    lowest = 1 if allocation.zeros == "exact" else 0
+    for layer in allocation.layers:
+        mask = survivors(weights[layer.name], layer.pruned)
+        weights[layer.name].mul_(mask)
+        quantizer = FixedQuantizer(mask, layer.step, layer.bits, lowest)
+        for module in _sharing(model, layer.name):
+            parametrize.register_parametrization(module, "weight", quantizer, unsafe=True)
+    return model
+
+
+@torch.no_grad()
+def keep_survivors(model: nn.Module) -> int:
+    """Move every survivor that training left at exactly 0 off it, so that it is coded as Δ; returns how many."""
+    moved = 0
+    for module in model.modules():
+        quantizer = quantizer_of(module)
+        if isinstance(quantizer, FixedQuantizer) and quantizer.lowest > 0:
+            raw = module.get_parameter("parametrizations.weight.original")
+            lost = quantizer.mask & (raw == 0)
+            raw[lost] = quantizer.step_size * 0.5
+            moved += int(lost.sum())
+    return moved
+
+
+def _sharing(model: nn.Module, name: str) -> list[nn.Module]:
+    """The modules that compute with this layer's weight: itself, and others when the weight is shared."""
+    weight = model.get_submodule(name)._parameters["weight"]
+    return [module for module in model.modules() if module._parameters.get("weight") is weight]

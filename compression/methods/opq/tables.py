@@ -1,0 +1,113 @@
+"""What the allocation needs of a model, prepared once: each layer's magnitudes in order, and their prefix sums."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from compression.errors import CompressionError
+
+Floats = NDArray[np.float64]
+LAYER_TYPES = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """One layer's magnitudes, ascending (fp32 [n]), and the sums of the first k of them and of their squares.
+
+    ``first`` and ``second``: fp64 [n + 1], from 0 on.
+    """
+
+    name: str
+    magnitudes: NDArray[np.float32]
+    first: Floats
+    second: Floats
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return len(self.magnitudes)
+
+    @property
+    def scale(self) -> float:
+        """τ, the maximum-likelihood Laplace scale: the mean magnitude."""
+        return float(self.first[-1]) / self.size
+
+    @property
+    def zeros(self) -> int:
+        """How many weights are exactly 0, and so pruned already."""
+        return int(np.searchsorted(self.magnitudes, np.float32(0), side="right"))
+
+    def threshold(self, pruned: int) -> float:
+        """The largest magnitude among the ``pruned`` smallest (0 when none is pruned)."""
+        return float(self.magnitudes[pruned - 1]) if pruned else 0.0
+
+
+@dataclass(frozen=True)
+class LayerTables:
+    """The tables of all layers that take part. About five times the memory of the weights."""
+
+    layers: tuple[LayerTable, ...]
+
+    @property
+    def size(self) -> int:
+        """N, the number of weights."""
+        return sum(layer.size for layer in self.layers)
+
+    @classmethod
+    def prepare(cls, model: nn.Module | Mapping[str, torch.Tensor], skip: Collection[str] = ()) -> LayerTables:
+        """Read the weights of every convolution and linear layer not named in ``skip``, and sort them.
+
+        Raises:
+            CompressionError: a skipped layer does not exist, a weight is NaN or infinite, or nothing is left.
+        """
+        weights = layer_weights(model) if isinstance(model, nn.Module) else dict(model)
+        if isinstance(skip, str) or not all(isinstance(name, str) for name in skip):
+            raise CompressionError(f"skip must be a list of layer names, not {skip!r}")
+        left_out = set(skip)
+        unknown = sorted(left_out - set(weights))
+        if unknown:
+            raise CompressionError(f"skip: no layer {unknown[0]!r}; layers: {', '.join(weights)}")
+        layers = [_table(name, weight) for name, weight in weights.items() if name not in left_out and weight.numel()]
+        if not layers:
+            raise CompressionError("there is no convolution or linear weight to compress")
+        return cls(tuple(layers))
+
+
+def layer_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Layer name → weight of every convolution and linear layer; a shared weight appears once, under its first name."""
+    weights: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, LAYER_TYPES) and id(module.weight) not in seen:
+            seen.add(id(module.weight))
+            weights[name] = module.weight.detach()
+    return weights
+
+
+def _table(name: str, weight: torch.Tensor) -> LayerTable:
+    magnitudes = weight.detach().to("cpu", torch.float32).abs().flatten().numpy()
+    if not np.isfinite(magnitudes).all():
+        raise CompressionError(f"layer {name}: the weights hold NaN or infinite values, nothing can be allocated")
+    magnitudes = np.sort(magnitudes)
+    return LayerTable(name, magnitudes, _prefix_sums(magnitudes), _prefix_sums(np.square(magnitudes, dtype=np.float64)))
+
+
+def _prefix_sums(values: NDArray[np.floating]) -> Floats:
+    sums = np.zeros(len(values) + 1)
+    np.cumsum(values, dtype=np.float64, out=sums[1:])
+    return sums

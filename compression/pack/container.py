@@ -1,0 +1,236 @@
+"""``weights.packed``: magic, version, checksum, a deflated JSON header, then steps, code streams and fp32 leftovers.
+
+    8 bytes   b"CXPACK" and the version as uint16
+    8 bytes   uint32 length of the header, uint32 CRC-32 of everything after these 16 bytes
+    header    zlib of JSON {"codes": CRC-32 of all decoded codes, "tensors": [row, ...]} in the order of the state dict
+    steps     fp32, one per coded weight; then the coded weights' streams; then the leftovers' raw bytes
+
+A row is [name, shape, "ans" | "fixed" | "bitmap", bytes, bits] for a coded weight, [name, shape, dtype] for a leftover
+and [name, other name] for a tensor that is the same as an earlier one. Everything is little-endian.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from compression.errors import CompressionError
+from compression.graph.names import is_quantizer_name
+from compression.pack.streams import CODINGS
+from compression.pack.streams import decode
+from compression.pack.streams import encode
+from compression.pack.streams import split
+from compression.quant.integers import IntegerWeight
+from compression.quant.integers import fold
+from compression.quant.integers import integer_weights
+
+T = TypeVar("T")
+MAGIC, VERSION = b"CXPACK", 1
+PREFIX = struct.Struct("<6sHII")
+MOST_HEADER = 1 << 28
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float32, torch.float64, torch.float16, torch.bfloat16,
+        torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where the bytes of a packed file went; the first five sum to ``total``, the size of the file.
+
+    ``values`` and ``positions``: the integer codes, and where their zeros are (divided by
+    :func:`compression.pack.streams.split`); ``scales``: steps of weights, and quantizers of activations;
+    ``leftovers``: everything kept as it was (biases, norms, buffers, weights without a quantizer); ``container``:
+    magic, checksum, names, shapes.
+    """
+
+    values: int
+    positions: int
+    scales: int
+    leftovers: int
+    container: int
+    total: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def pack(model: nn.Module, path: str | Path) -> Ledger:
+    """Write a model's whole state: quantized weights as coded integers, the rest as it is.
+
+    The file appears whole, or not at all. ``model`` may carry quantizers or be plain: then everything is a
+    leftover, which is what a baseline's bytes are.
+
+    Raises:
+        CompressionError: the file cannot be written, or the model holds something that is no tensor.
+    """
+    data = to_bytes(fold(model).state_dict(), integer_weights(model))
+    _write(Path(path), data)
+    return ledger(path)
+
+
+def unpack(path: str | Path) -> dict[str, torch.Tensor]:
+    """The full state dict of the plain model, fp32 weights bit for bit as they were evaluated.
+
+    Raises:
+        CompressionError: the file cannot be read, is none of ours, is truncated or damaged.
+    """
+    return _guarded(path, lambda data: dict(_tensors(*_parse(data))))
+
+
+def ledger(path: str | Path) -> Ledger:
+    """Where the bytes of a packed file went, read from the file itself.
+
+    Raises:
+        CompressionError: as :func:`unpack`.
+    """
+    return _guarded(path, lambda data: _account(data, *_parse(data)))
+
+
+def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes:
+    """The packed file of a plain state dict, some of whose weights are known as integers (layer name → integers)."""
+    coded = {f"{name}.weight" if name else "weight": integer for name, integer in integers.items()}
+    rows: list[list[Any]] = []
+    steps, streams, leftovers = bytearray(), bytearray(), bytearray()
+    checksum = 0
+    earlier: dict[tuple[Any, ...], str] = {}
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor) or str(tensor.dtype).removeprefix("torch.") not in DTYPES:
+            raise CompressionError(f"{name} in the model's state cannot be packed: it is no plain tensor")
+        tensor = tensor.detach().cpu()
+        twin = earlier.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), name)
+        if twin != name and tensor.numel():
+            rows.append([name, twin])
+        elif name in coded:
+            codes = _checked_codes(coded[name], tensor)
+            checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
+            stream = encode(codes)
+            rows.append([name, list(tensor.shape), stream.coding, len(stream.data), coded[name].bits])
+            steps += struct.pack("<f", coded[name].step)
+            streams += stream.data
+        else:
+            rows.append([name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")])
+            leftovers += tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    text = json.dumps({"codes": checksum, "tensors": rows}, separators=(",", ":"))
+    header = zlib.compress(text.encode(), 9)
+    body = header + steps + streams + leftovers
+    return PREFIX.pack(MAGIC, VERSION, len(header), zlib.crc32(body)) + body
+
+
+def _checked_codes(integer: IntegerWeight, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[np.int32]]:
+    same = torch.equal(integer.weight().cpu().view(torch.int32), weight.to(torch.float32).view(torch.int32))
+    if not same:
+        raise CompressionError(f"layer {integer.name}: its codes times its step are not the weight it computes with")
+    codes: np.ndarray[Any, np.dtype[np.int32]] = integer.codes.cpu().contiguous().reshape(-1).numpy()
+    return codes
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise CompressionError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _guarded(path: str | Path, read: Callable[[bytes], T]) -> T:
+    try:
+        return read(Path(path).read_bytes())
+    except OSError as error:
+        raise CompressionError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, IndexError, TypeError, struct.error, zlib.error, OverflowError) as error:
+        raise CompressionError(f"{path} is no sound packed file ({error}); pack the model again") from error
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The header, and everything behind it, after the checksum has been compared."""
+    if len(data) < PREFIX.size or data[: len(MAGIC)] != MAGIC:
+        raise ValueError("it does not begin like one")
+    _, version, length, checksum = PREFIX.unpack_from(data)
+    if version != VERSION:
+        raise ValueError(f"its format version is {version}, this program reads {VERSION}")
+    body = memoryview(data)[PREFIX.size :]
+    if length > len(body) or zlib.crc32(body) != checksum:
+        raise ValueError("truncated or damaged: the checksum does not match")
+    inflater = zlib.decompressobj()
+    header = json.loads(inflater.decompress(body[:length], MOST_HEADER))
+    return header, body[length:]
+
+
+def _tensors(header: dict[str, Any], body: memoryview) -> Iterator[tuple[str, torch.Tensor]]:
+    coded = [row for row in header["tensors"] if len(row) == 5]
+    steps = np.frombuffer(body, dtype="<f4", count=len(coded))
+    at, checksum = 4 * len(coded), 0
+    found: dict[str, torch.Tensor] = {}
+    for (name, shape, coding, length, _), step in zip(coded, steps, strict=True):
+        codes = decode(coding, bytes(body[at : at + length]), math.prod(shape))
+        checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
+        found[name] = IntegerWeight(name, torch.from_numpy(codes).reshape(shape), float(step), 0).weight()
+        at += length
+    if checksum != header["codes"]:
+        raise ValueError("the decoded codes do not match their checksum")
+    for row in header["tensors"]:
+        if len(row) == 2:
+            found[row[0]] = found[row[1]]
+        elif len(row) == 3:
+            found[row[0]], at = _leftover(body, at, row[1], DTYPES[row[2]])
+        yield row[0], found[row[0]]
+
+
+def _leftover(body: memoryview, at: int, shape: list[int], dtype: torch.dtype) -> tuple[torch.Tensor, int]:
+    end = at + math.prod(shape) * dtype.itemsize
+    if end > len(body):
+        raise ValueError("a tensor reaches beyond the end of the file")
+    if end == at:
+        return torch.zeros(shape, dtype=dtype), end
+    raw = np.frombuffer(body[at:end], dtype=np.uint8).copy()
+    return torch.from_numpy(raw).view(dtype).reshape(shape), end
+
+
+def _account(data: bytes, header: dict[str, Any], body: memoryview) -> Ledger:
+    rows = header["tensors"]
+    coded = [row for row in rows if len(row) == 5]
+    values = positions = leftovers = 0
+    scales = at = 4 * len(coded)
+    for _, shape, coding, length, _ in coded:
+        if coding not in CODINGS:
+            raise ValueError(f"unknown coding {coding!r}")
+        told, where = split(coding, bytes(body[at : at + length]), math.prod(shape))
+        values, positions, at = values + told, positions + where, at + length
+    for name, shape, dtype in (row for row in rows if len(row) == 3):
+        size = math.prod(shape) * DTYPES[dtype].itemsize
+        if is_quantizer_name(name):
+            scales += size
+        else:
+            leftovers += size
+    total = len(data)
+    container = total - values - positions - scales - leftovers
+    return Ledger(values, positions, scales, leftovers, container, total)

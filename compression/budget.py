@@ -29,11 +29,11 @@ class Schedule:
     asked one; ``pruning_periods`` is P, the number of times redundant units are chosen (paper section 4, QASSO).
     """
 
-    warmup: float = 0.1
-    projection: float = 0.2
+    warmup: float = 0.05
+    projection: float = 0.1
     projection_periods: int = 4
     joint: float = 0.4
-    pruning_periods: int = 4
+    pruning_periods: int = 6
     start_bits: int = 16
 
 

@@ -1,0 +1,77 @@
+"""The joint step: how fast redundant units are forgotten, and which steps of the quantizers keep that a descent.
+
+On the redundant units the update is ``s = -alpha h - gamma (c + d r)`` with h the update direction, c the clipped
+values and r the rounding residue in units of the step d, so that ``c + d r`` is the quantized value. The rules below
+choose ``gamma`` and, per layer, ``d`` such that ``<h, s> <= -eta (1 - zeta) alpha |h|^2`` (paper section 4.3; proof
+in a few lines: the term in c costs at most ``(1 - eta) alpha |h|^2`` and the layers' terms in r together at most
+``zeta eta alpha |h|^2``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ETA, ZETA = 0.999, 0.9
+_NOTHING = 1e-8
+
+
+def forget_rate(c_dot_h: float, c_norm: float, h_squared: float, alpha: float, shrinks_left: int) -> float:
+    """``gamma``: how much of the redundant values to take away in this step, 0..1.
+
+    Uniform forgetting ``1 / shrinks_left`` (all is gone after the last one) unless it would climb; then the rate that
+    the inequality allows. Zero when the values are gone already, judged by their norm.
+    """
+    if c_norm < _NOTHING:
+        return 0.0
+    uniform = 1.0 / shrinks_left
+    if c_dot_h >= 0:
+        return uniform
+    return min(uniform, (1 - ETA) * alpha * h_squared / -c_dot_h)
+
+
+@dataclass(frozen=True)
+class LayerTerm:
+    """What one quantized layer brings: ``r_dot_h`` over its redundant slices, and the bounds of its step."""
+
+    r_dot_h: float
+    lowest: float
+    highest: float
+
+
+def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alpha: float) -> tuple[float, list[float]]:
+    """``(gamma, [d per layer])``: the largest steps within their bounds for which the inequality holds.
+
+    Layers whose residue climbs share the allowance equally. Where even the smallest step climbs too much, ``gamma``
+    is lowered until it does not (in closed form, rather than by repeated shrinking); lowering it never breaks the
+    inequality.
+    """
+    climbing = [term for term in layers if gamma > 0 and term.r_dot_h < 0]
+    if not climbing:
+        return gamma, [term.highest for term in layers]
+    share = ZETA * ETA * alpha * h_squared / len(climbing)
+    gamma = min(gamma, *(share / (term.lowest * -term.r_dot_h) for term in climbing))
+    if gamma <= 0:
+        return 0.0, [term.highest for term in layers]
+    chosen = [
+        term.highest if term.r_dot_h >= 0 else min(max(share / (gamma * -term.r_dot_h), term.lowest), term.highest)
+        for term in layers
+    ]
+    return gamma, chosen
+
+
+@dataclass(frozen=True)
+class JointDecision:
+    """One joint step of one group, for events and for whoever wants to replay the descent argument.
+
+    ``cosine`` is that of c and h; ``allowed`` the bound ``-eta (1 - zeta) alpha |h|^2``, ``descent`` the value of
+    ``<h, s>``.
+    """
+
+    group: str
+    units: int
+    forget_rate: float
+    steps: dict[str, float]
+    cosine: float
+    descent: float
+    allowed: float

@@ -1,0 +1,248 @@
+"""QASSO: joint structured pruning and quantization as an ordinary optimizer (GETA, arXiv 2502.16638, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import overload
+
+import torch
+from torch import nn
+
+from compression.budget import Schedule
+from compression.budget import check_share
+from compression.errors import CompressionError
+from compression.graph.types import Graph
+from compression.methods.geta import saliency
+from compression.methods.geta.bounds import BitBounds
+from compression.methods.geta.bounds import BitRange
+from compression.methods.geta.bounds import calm_step
+from compression.methods.geta.bounds import sites
+from compression.methods.geta.directions import BUFFERS
+from compression.methods.geta.directions import VARIANTS
+from compression.methods.geta.directions import directions
+from compression.methods.geta.forgetting import Leaving
+from compression.methods.geta.forgetting import forget
+from compression.methods.geta.forgetting import leaving
+from compression.methods.geta.joint import JointDecision
+from compression.methods.geta.partition import Limits
+from compression.methods.geta.partition import choose_units
+from compression.methods.geta.partition import target_units
+from compression.methods.geta.schedule import COOL_DOWN
+from compression.methods.geta.schedule import JOINT
+from compression.methods.geta.schedule import PROJECTION
+from compression.methods.geta.schedule import Stages
+from compression.methods.geta.units import Units
+
+Directions = dict[nn.Parameter, torch.Tensor]
+
+_WEIGHTS, _SCALARS = 0, 1
+
+
+class QASSO(torch.optim.Optimizer):
+    """Removes exactly ⌊sparsity · N⌋ units and brings every bit-width to a whole number in its range, while training.
+
+    Drops into any training loop: ``zero_grad``, ``backward``, ``step``, with any learning-rate scheduler. Parameter
+    group 0 holds the network's parameters, group 1 the quantizers' scalars (never decayed). Quantizers must have been
+    attached (:func:`compression.quantize`); without any it only prunes.
+
+    Args:
+        graph: the trace of ``model``. sparsity: share of the graph's prunable units to remove, in [0, 1). bits: range
+        of the weights' bit-widths at the end; ``activation_bits`` that of the activations' (``bits`` if absent).
+        schedule: the stages as fractions of ``total_steps``, the number of times :meth:`step` will be called.
+        variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay). lr_quant:
+        learning rate of the scalars. group_bounds: group id → range of its own sparsity. ``layer_bits``: layer →
+        ``{"weight_bits": range, …}``. criteria: saliency criterion → weight, by default the paper's five with 0.2
+        each.
+
+    Raises:
+        CompressionError: what is asked for cannot be reached, in one line.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: Graph,
+        *,
+        sparsity: float,
+        bits: BitRange = (4, 8),
+        activation_bits: BitRange | None = None,
+        schedule: Schedule | None = None,
+        total_steps: int,
+        lr: float,
+        variant: str = "sgd",
+        lr_quant: float = 1e-3,
+        momentum: float = 0.9,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        group_bounds: Mapping[str, BitRange] | None = None,
+        layer_bits: Mapping[str, Mapping[str, Any]] | None = None,
+        criteria: Mapping[str, float] | None = None,
+    ) -> None:
+        if variant not in VARIANTS:
+            raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+        check_share(sparsity, "sparsity")
+        saliency.check_criteria(criteria or {})
+        schedule = schedule or Schedule()
+        self.variant, self.criteria = variant, criteria
+        self.units = Units(model, graph)
+        self.limits = Limits.of(self.units.sources, group_bounds)
+        self.target = target_units(sparsity, self.units.total)
+        self.limits.check(self.target)
+        self.bounds = BitBounds(sites(model, bits, activation_bits or bits, layer_bits), schedule.start_bits)
+        self.stages = Stages.of(schedule, total_steps, prunes=self.target > 0)
+        self.steps_done = 0
+        self.removed = torch.zeros(self.units.total, dtype=torch.bool)
+        self.redundant: list[int] = []
+        self.decisions: list[JointDecision] = []
+        self._leaving: list[Leaving] | None = None
+        self._masks: dict[tuple[nn.Parameter, int], torch.Tensor] = {}
+        own = set(self.bounds.parameters)
+        trained = [p for p in model.parameters() if p.requires_grad and p not in own]
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        groups: list[dict[str, Any]] = [
+            {"params": trained},
+            {"params": self.bounds.parameters, "lr": lr_quant, "weight_decay": 0.0},
+        ]
+        super().__init__(groups, defaults)
+
+    @property
+    def stage(self) -> str:
+        """The stage of the last step taken (of the first step before any)."""
+        return self.stages.stage(max(1, self.steps_done))
+
+    @property
+    def removed_units(self) -> dict[str, list[int]]:
+        """Group id → the units committed so far; they are zero for good."""
+        chosen = torch.nonzero(self.removed).flatten().tolist()
+        return {self.units[index].id: local.tolist() for index, local in self.units.split(chosen).items()}
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update in the stage that its number asks for; returns the closure's loss, if any."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.steps_done += 1
+        self.decisions = []
+        self._mask_gradients()
+        weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
+        self._decay(weights)
+        before = self.bounds.steps()
+        if scalars:
+            calm_step(list(scalars), list(scalars.values()), self.param_groups[_SCALARS]["lr"])
+        stage = self.stages.stage(self.steps_done)
+        if stage in (PROJECTION, JOINT):
+            self.bounds.project(self.stages.reductions(self.steps_done) / self.stages.projection_periods)
+        if stage == JOINT and self.target:
+            self._joint(weights, before)
+        if weights:
+            torch._foreach_add_(list(weights), list(weights.values()), alpha=-self.param_groups[_WEIGHTS]["lr"])
+        if stage == JOINT and self.target:
+            self._commit_when_shrunk()
+        if stage == COOL_DOWN:
+            self._hold_whole_bits()
+        return loss
+
+    def _directions(self, index: int) -> Directions:
+        settings = self.param_groups[index]
+        parameters = [p for p in settings["params"] if p.grad is not None]
+        if not parameters:
+            return {}
+        states = [self.state[p] for p in parameters]
+        gradients = [p.grad for p in parameters]
+        h = directions(self.variant, settings, parameters, gradients, states, self.steps_done)
+        return dict(zip(parameters, h, strict=True))
+
+    def _decay(self, weights: Directions) -> None:
+        settings = self.param_groups[_WEIGHTS]
+        if self.variant == "adamw" and settings["weight_decay"] and weights:
+            torch._foreach_mul_(list(weights), 1 - settings["lr"] * settings["weight_decay"])
+
+    def _joint(self, weights: Directions, before: torch.Tensor) -> None:
+        period = self.stages.period(self.steps_done)
+        if period.position == 1:
+            self._choose(period.index, weights)
+        if self.redundant and period.shrinks_left:
+            if self._leaving is None:
+                self._leaving = leaving(self.units, self.redundant, self.bounds)
+            alpha = self.param_groups[_WEIGHTS]["lr"]
+            self.decisions = forget(self._leaving, weights, self.bounds, before.tolist(), alpha, period.shrinks_left)
+
+    def _choose(self, period: int, weights: Directions) -> None:
+        due = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())
+        self.redundant = []
+        if due > 0:
+            values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria).cpu()
+            self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, due)
+
+    def _commit_when_shrunk(self) -> None:
+        if self.redundant and self.stages.period(self.steps_done).shrinks_left <= 1:
+            self.removed[self.redundant] = True
+            self.redundant, self._leaving = [], None
+            self._rebuild_masks()
+            for (parameter, _), mask in self._masks.items():
+                parameter.mul_(mask)
+                for name in BUFFERS[self.variant]:
+                    if name in self.state[parameter]:
+                        self.state[parameter][name].mul_(mask)
+
+    def _hold_whole_bits(self) -> None:
+        if self.bounds.whole_bits is None:
+            self.bounds.settle()
+        self.bounds.hold()
+
+    def _rebuild_masks(self) -> None:
+        self._masks = {}
+        gone = torch.nonzero(self.removed).flatten().tolist()
+        for index, units in self.units.split(gone).items():
+            for piece in self.units[index].slices:
+                key = (piece.parameter, piece.dim)
+                if key not in self._masks:
+                    self._masks[key] = _ones_along(piece.parameter, piece.dim)
+                indices = piece.indices(units.to(piece.positions.device))
+                self._masks[key].index_fill_(piece.dim, indices, 0.0)
+
+    def _mask_gradients(self) -> None:
+        """Clear the gradients of committed units: with their values and buffers zero, zero they stay."""
+        pairs = [(parameter.grad, mask) for (parameter, _), mask in self._masks.items() if parameter.grad is not None]
+        if pairs:
+            torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's state with the stage state under ``"qasso"``."""
+        whole = self.bounds.whole_bits
+        own = {
+            "steps_done": self.steps_done,
+            "removed": self.removed.clone(),
+            "redundant": list(self.redundant),
+            "whole_bits": None if whole is None else whole.clone(),
+        }
+        return {**super().state_dict(), "qasso": own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave; the model's own state is loaded apart from it."""
+        own = state_dict["qasso"]
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "qasso"})
+        if own["removed"].shape != self.removed.shape:
+            raise CompressionError(
+                f"the saved state is of {len(own['removed'])} units, this model has {len(self.removed)}: "
+                "load it with the model it was saved with"
+            )
+        self.steps_done, self.redundant = int(own["steps_done"]), list(own["redundant"])
+        self.removed, self._leaving = own["removed"].clone(), None
+        self.bounds.whole_bits = None if own["whole_bits"] is None else own["whole_bits"].clone()
+        self._rebuild_masks()
+
+
+def _ones_along(parameter: nn.Parameter, dim: int) -> torch.Tensor:
+    shape = [1] * parameter.dim()
+    shape[dim] = parameter.shape[dim]
+    return torch.ones(shape, dtype=parameter.dtype, device=parameter.device)

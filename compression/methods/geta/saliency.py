@@ -1,0 +1,85 @@
+"""How much a unit matters: five criteria on its variables x and their update direction h (paper section 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from compression.errors import CompressionError
+from compression.methods.geta.units import Units
+
+_EPSILON = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSums:
+    """Per unit, over all its variables, fp32 [N]: <x, x>, <x, h>, <h, h> and the number of variables."""
+
+    xx: torch.Tensor
+    xh: torch.Tensor
+    hh: torch.Tensor
+    variables: torch.Tensor
+
+
+def _cosine(sums: UnitSums) -> torch.Tensor:
+    return sums.xh / (sums.xx.sqrt() * sums.hh.sqrt()).clamp(min=_EPSILON**2) + 1
+
+
+CRITERIA: dict[str, Callable[[UnitSums], torch.Tensor]] = {
+    "magnitude": lambda sums: sums.xx.sqrt(),
+    "avg_magnitude": lambda sums: sums.xx.sqrt() / sums.variables,
+    "cosine_similarity": _cosine,
+    "taylor_first_order": lambda sums: sums.xh.abs(),
+    "taylor_second_order": lambda sums: 0.5 * sums.xh.square(),
+}
+DEFAULT_WEIGHTS: Mapping[str, float] = dict.fromkeys(CRITERIA, 0.2)
+
+
+def unit_sums(units: Units, directions: Mapping[nn.Parameter, torch.Tensor]) -> UnitSums:
+    """Sum squares and products of every unit's slices: one reduction a parameter, then one gather.
+
+    ``directions`` maps a parameter to its h, of the same shape; a parameter without one counts as h = 0.
+    """
+    parts: list[torch.Tensor] = []
+    for group in units:
+        total: torch.Tensor | None = None
+        for piece in group.slices:
+            x = piece.parameter.detach().float()
+            h = directions[piece.parameter].float() if piece.parameter in directions else torch.zeros_like(x)
+            others = [dim for dim in range(x.dim()) if dim != piece.dim]
+            products = torch.stack([_sum(x * x, others), _sum(x * h, others), _sum(h * h, others)])
+            per_unit = products[:, piece.positions].sum(-1)
+            total = per_unit if total is None else total + per_unit
+        assert total is not None, f"group {group.id} has no variables"
+        parts.append(torch.cat([total, torch.full_like(total[:1], float(group.variables))]))
+    xx, xh, hh, variables = torch.cat(parts, dim=1)
+    return UnitSums(xx, xh, hh, variables)
+
+
+def scores(sums: UnitSums, weights: Mapping[str, float] | None = None) -> torch.Tensor:
+    """The weighted sum [N] of the criteria, each divided by its l2 norm over all units; least = redundant."""
+    weights = DEFAULT_WEIGHTS if weights is None else weights
+    total = torch.zeros_like(sums.xx)
+    for name, weight in weights.items():
+        values = CRITERIA[name](sums)
+        total += weight * values / (values.norm() + _EPSILON)
+    return total
+
+
+def check_criteria(weights: Mapping[str, float]) -> None:
+    """Refuse unknown criteria.
+
+    Raises:
+        CompressionError: naming the criterion and the known ones.
+    """
+    for name in weights:
+        if name not in CRITERIA:
+            raise CompressionError(f"unknown saliency criterion {name!r}; known: {', '.join(CRITERIA)}")
+
+
+def _sum(values: torch.Tensor, dims: list[int]) -> torch.Tensor:
+    return values.sum(dims) if dims else values

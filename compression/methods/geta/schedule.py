@@ -1,0 +1,97 @@
+"""The four stages of QASSO in optimizer steps: what the fractions of :class:`compression.budget.Schedule` come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compression.budget import Schedule
+from compression.errors import CompressionError
+
+WARM_UP, PROJECTION, JOINT, COOL_DOWN = "warm-up", "projection", "joint", "cool-down"
+
+
+@dataclass(frozen=True)
+class Period:
+    """Where a step lies in its pruning period: ``position`` runs from 1 to ``length``.
+
+    The redundant units shrink at positions 1 … length - 1 and are committed after the last of these; the step at
+    ``length`` is an ordinary one (paper section 4.3).
+    """
+
+    index: int
+    position: int
+    length: int
+
+    @property
+    def shrinks_left(self) -> int:
+        """Shrinking steps left, this one included; 0 at the ordinary step that ends the period."""
+        return self.length - self.position
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Steps count from 1. Each stage ends with the step its field names; the cool-down ends with ``total``."""
+
+    warmup_end: int
+    projection_end: int
+    joint_end: int
+    total: int
+    projection_periods: int
+    pruning_periods: int
+
+    @classmethod
+    def of(cls, schedule: Schedule, total_steps: int, prunes: bool = True) -> Stages:
+        """Turn fractions into steps; at least one step is left for the cool-down, which makes the bit-widths whole.
+
+        Raises:
+            CompressionError: a stage that is asked for has fewer steps than its periods need.
+        """
+        shares = (schedule.warmup, schedule.projection, schedule.joint)
+        ends = [min(round(sum(shares[: index + 1]) * total_steps), total_steps - 1) for index in range(3)]
+        stages = cls(ends[0], ends[1], ends[2], total_steps, schedule.projection_periods, schedule.pruning_periods)
+        steps, periods = ends[1] - ends[0], schedule.projection_periods
+        if schedule.projection > 0 and steps < periods:
+            raise CompressionError(
+                f"the projection stage has {steps} steps of the run's {total_steps}, fewer than its {periods} periods: "
+                "train longer, lengthen schedule.projection or lower schedule.projection_periods"
+            )
+        steps, needed = ends[2] - ends[1], 2 * schedule.pruning_periods
+        if prunes and steps < needed:
+            raise CompressionError(
+                f"the joint stage has {steps} steps of the run's {total_steps}, fewer than the {needed} it "
+                "needs (two a period): train longer, lengthen schedule.joint or lower schedule.pruning_periods"
+            )
+        return stages
+
+    def stage(self, step: int) -> str:
+        """The stage that ``step`` (from 1) belongs to."""
+        if step <= self.warmup_end:
+            return WARM_UP
+        if step <= self.projection_end:
+            return PROJECTION
+        return JOINT if step <= self.joint_end else COOL_DOWN
+
+    def starts(self) -> dict[str, int]:
+        """Stage → its first step, for the stages that have any."""
+        ends = (0, self.warmup_end, self.projection_end, self.joint_end, self.total)
+        names = (WARM_UP, PROJECTION, JOINT, COOL_DOWN)
+        return {name: ends[i] + 1 for i, name in enumerate(names) if ends[i + 1] > ends[i]}
+
+    def reductions(self, step: int) -> int:
+        """How many of the B equal reductions of the upper bit bound have happened, the one at ``step`` included.
+
+        They come at the beginning of the periods, so the asked bound holds during the last period and ever after.
+        """
+        if step <= self.warmup_end:
+            return 0
+        if step > self.projection_end:
+            return self.projection_periods
+        done = (step - self.warmup_end - 1) * self.projection_periods // (self.projection_end - self.warmup_end)
+        return done + 1
+
+    def period(self, step: int) -> Period:
+        """Where ``step``, one of the joint stage, lies in its pruning period; periods differ by at most one step."""
+        offset, steps = step - self.projection_end - 1, self.joint_end - self.projection_end
+        index = ((offset + 1) * self.pruning_periods - 1) // steps
+        begin, end = index * steps // self.pruning_periods, (index + 1) * steps // self.pruning_periods
+        return Period(index, offset - begin + 1, end - begin)

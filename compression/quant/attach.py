@@ -1,0 +1,127 @@
+"""Putting quantizers on a model's layers: weights through parametrization, inputs through a hook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
+
+from compression.budget import HIGHEST_BITS
+from compression.budget import LOWEST_BITS
+from compression.errors import CompressionError
+from compression.quant.calibrate import Calibration
+from compression.quant.calibrate import input_ranges
+from compression.quant.integers import WEIGHT
+from compression.quant.quantizer import Quantizer
+
+INPUT_QUANTIZER = "input_quantizer"
+
+Batches = torch.Tensor | Iterable[Any]
+
+
+def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Layer name → module, for every convolution and linear layer, first and last included."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, _ConvNd))}
+
+
+def quantize(
+    model: nn.Module,
+    weight_bits: float = 16,
+    activations: Batches | None = None,
+    activation_bits: float | None = None,
+    layers: Iterable[str] | None = None,
+    *,
+    calibration: Calibration = "max",
+    exponent: bool = False,
+) -> nn.Module:
+    """Attach a :class:`Quantizer` to the weight of every Conv and Linear layer, in place; biases stay as they are.
+
+    With ``activations`` (one batch, or batches; of a tuple the first element counts) the input of each layer is
+    quantized too, over a range taken from those batches: their largest magnitude, or with
+    ``calibration="percentile"`` the 99.9th percentile of magnitudes. ``activation_bits`` is ``weight_bits`` unless
+    given. ``layers`` restricts to some layers. ``exponent`` adds the learnable exponent ``t``. Layers that share one
+    parameter share one quantizer.
+
+    Returns ``model``, whose modules keep their classes (``isinstance``) and can be deep-copied.
+
+    Raises:
+        CompressionError: no layer to quantize, an unknown layer, a layer that already carries a parametrization or an
+        input
+            quantizer, or impossible bits; the model is then unchanged.
+    """
+    chosen = _chosen_layers(model, layers)
+    _check(chosen, weight_bits, weight_bits if activation_bits is None else activation_bits)
+    ranges = {} if activations is None else input_ranges(model, chosen, activations, calibration)
+    start = 1.0 if exponent else None
+    shared: dict[int, Quantizer] = {}
+    for module in chosen.values():
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)
+        if id(weight) not in shared:
+            shared[id(weight)] = Quantizer(_largest(weight), weight_bits, start).to(weight.device)
+        parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
+    for name, bound in ranges.items():
+        _attach_input_quantizer(
+            chosen[name], Quantizer(bound, weight_bits if activation_bits is None else activation_bits, start)
+        )
+    return model
+
+
+def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
+    """Layer name → the quantizer of its input, in the model's order."""
+    found = {}
+    for name, module in model.named_modules():
+        quantizer = module._modules.get(INPUT_QUANTIZER)
+        if isinstance(quantizer, Quantizer):
+            found[name] = quantizer
+    return found
+
+
+def _attach_input_quantizer(module: nn.Module, quantizer: Quantizer) -> None:
+    device = next(module.parameters()).device
+    module.add_module(INPUT_QUANTIZER, quantizer.to(device))
+    module.register_forward_pre_hook(_quantize_input, with_kwargs=True)
+
+
+def _quantize_input(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A forward pre-hook; a plain function, so that deep copies of the module use their own quantizer."""
+    quantizer = module.get_submodule(INPUT_QUANTIZER)
+    if args:
+        return (quantizer(args[0]), *args[1:]), dict(kwargs)
+    return args, {**kwargs, "input": quantizer(kwargs["input"])}
+
+
+def _chosen_layers(model: nn.Module, layers: Iterable[str] | None) -> dict[str, nn.Module]:
+    candidates = quantizable_layers(model)
+    if not candidates:
+        raise CompressionError("the model has no convolution or linear layer to quantize")
+    if layers is None:
+        return candidates
+    names = list(layers)
+    for name in names:
+        if name not in candidates:
+            raise CompressionError(f"no layer {name!r} to quantize; layers: {', '.join(list(candidates)[:8])}, …")
+    return {name: candidates[name] for name in names}
+
+
+def _check(chosen: Mapping[str, nn.Module], weight_bits: float, activation_bits: float) -> None:
+    for bits in (weight_bits, activation_bits):
+        if not LOWEST_BITS <= bits <= HIGHEST_BITS:
+            raise CompressionError(f"bits must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {bits!r}")
+    for name, module in chosen.items():
+        if parametrize.is_parametrized(module, WEIGHT) or INPUT_QUANTIZER in module._modules:
+            raise CompressionError(
+                f"layer {name!r} already carries a quantizer or other parametrization; quantize a fresh copy"
+            )
+
+
+def _largest(weight: torch.Tensor) -> float:
+    largest = float(weight.detach().abs().max()) if weight.numel() else 0.0
+    return largest if largest > 0 else 1.0

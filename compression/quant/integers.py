@@ -1,0 +1,124 @@
+"""Quantized weights as the integers they are: what packing, counting and exporting read, whatever quantizer it was."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from typing import cast
+from typing import runtime_checkable
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+WEIGHT = "weight"
+
+
+@runtime_checkable
+class WeightQuantizer(Protocol):
+    """What a quantizer of weights can answer; it is an ``nn.Module`` registered as the parametrization of a weight.
+
+    ``forward(weight)`` equals ``codes(weight).to(torch.float32) * torch.tensor(step())`` bit for bit, so that a file
+    of integers and one fp32 step a layer restores the very weights that were evaluated.
+    """
+
+    def codes(self, weight: torch.Tensor) -> torch.Tensor:
+        """The integers: int32, the weight's shape, 0 where pruned."""
+        ...
+
+    def step(self) -> float:
+        """The distance between neighbouring values, exactly an fp32 number (``d`` in GETA, the Laplace step in OPQ)."""
+        ...
+
+    def bits(self) -> float:
+        """The bit-width that the codes need; a whole number once training is over."""
+        ...
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight that the layer computes with, fp32."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerWeight:
+    """One layer's weight as integers: ``codes`` int32 in its shape, ``step`` an fp32 number, ``bits`` whole."""
+
+    name: str
+    codes: torch.Tensor
+    step: float
+    bits: int
+
+    def weight(self) -> torch.Tensor:
+        """The fp32 weight these integers stand for."""
+        return self.codes.to(torch.float32) * torch.tensor(self.step, dtype=torch.float32, device=self.codes.device)
+
+
+def quantizer_of(module: nn.Module) -> WeightQuantizer | None:
+    """The quantizer on this module's weight, or ``None``."""
+    if not parametrize.is_parametrized(module, WEIGHT):
+        return None
+    for candidate in _parametrizations(module)[WEIGHT]:
+        if isinstance(candidate, WeightQuantizer):
+            return candidate
+    return None
+
+
+def weight_quantizers(model: nn.Module) -> dict[str, WeightQuantizer]:
+    """Layer name → the quantizer on its weight, in the model's order; empty when nothing is quantized."""
+    return {name: quantizer for name, _, quantizer in _quantized(model)}
+
+
+def integer_weights(model: nn.Module) -> dict[str, IntegerWeight]:
+    """Layer name → its weight as integers, for every layer that carries a quantizer."""
+    found = {}
+    with torch.no_grad():
+        for name, module, quantizer in _quantized(model):
+            raw = _parametrizations(module)[WEIGHT].original
+            found[name] = IntegerWeight(name, quantizer.codes(raw), quantizer.step(), round(quantizer.bits()))
+    return found
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """A deep copy of plain modules whose weights equal the fake-quantized ones bit for bit; ``model`` is left as it is.
+
+    Parametrizations are replaced by their values, shared parameters stay shared, and quantizers of activations stay
+    where they are. (``torch.nn.utils.parametrize.remove_parametrizations`` will not do: it deletes the property from
+    the class, which a deep copy shares with the model it was copied from.)
+    """
+    folded = copy.deepcopy(model)
+    values: dict[int, nn.Parameter] = {}
+    for module in list(folded.modules()):
+        if parametrize.is_parametrized(module):
+            _fold_module(module, values)
+    return folded
+
+
+def _fold_module(module: nn.Module, values: dict[int, nn.Parameter]) -> None:
+    plain: dict[str, nn.Parameter | None] = {}
+    for tensor_name, chain in _parametrizations(module).items():
+        key = id(chain.original) if chain.is_tensor else id(chain)
+        if key not in values:
+            with torch.no_grad():
+                trains = any(parameter.requires_grad for parameter in chain.parameters(recurse=False))
+                values[key] = nn.Parameter(chain().detach().clone(), requires_grad=trains)
+        plain[tensor_name] = values[key]
+    others = dict(module._parameters)
+    plain_class = parametrize.type_before_parametrizations(module)
+    del module._modules["parametrizations"]
+    module.__class__ = plain_class
+    module._parameters.clear()
+    module._parameters.update({**plain, **others})
+
+
+def _parametrizations(module: nn.Module) -> Mapping[str, parametrize.ParametrizationList]:
+    return cast(Mapping[str, parametrize.ParametrizationList], module.parametrizations)
+
+
+def _quantized(model: nn.Module) -> Iterator[tuple[str, nn.Module, WeightQuantizer]]:
+    for name, module in model.named_modules():
+        quantizer = quantizer_of(module)
+        if quantizer is not None:
+            yield name, module, quantizer

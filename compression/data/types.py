@@ -1,0 +1,49 @@
+"""What a data set is to the rest of the library: three splits of uint8 images in memory, and how to normalise them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Split:
+    """``images``: uint8 [N, C, H, W]; ``labels``: int64 [N]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Train, validation (10 % of train, fixed seed), test. What *chooses* uses validation, only final points use test.
+
+    ``label`` is how results on it must be named (such as "CIFAR-10 (JPEG-75)"); ``mean`` and ``std`` are per channel,
+    for images scaled to 0..1; ``augment`` names the training augmentation (``shift``, ``shift-flip`` or ``none``).
+    """
+
+    name: str
+    label: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: str
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        """(channels, height, width) of one image."""
+        return tuple(self.train.images.shape[1:])
+
+    def split(self, name: str) -> Split:
+        """The split called ``train``, ``validation`` or ``test``."""
+        splits: dict[str, Split] = {"train": self.train, "validation": self.validation, "test": self.test}
+        return splits[name]

@@ -1,0 +1,195 @@
+"""Train a dense model, and measure how well any model does on a split."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from compression.data import Batches
+from compression.data import DataSet
+from compression.loop import learning_rate
+from compression.loop import make_optimizer
+from compression.loop import set_learning_rate
+from compression.loop import steps
+from compression.loop import total_steps
+from compression.loop import train_step
+from compression.recipe import Recipe
+from compression.recipe import choose_recipe
+
+BATCH_SIZE, LR, WEIGHT_DECAY, WARMUP = 64, 0.2, 5e-4, 0.1
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``accuracy`` is a share in 0..1, ``loss`` the mean cross-entropy, ``confusion[truth][answer]`` counts images."""
+
+    accuracy: float
+    loss: float
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One finished epoch (from 1): training loss and accuracy as seen on the way, validation ``accuracy`` after it."""
+
+    epoch: float
+    loss: float
+    train_accuracy: float
+    accuracy: float
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """A trained model with its history; ``validation`` and ``test`` are measured in fp32 after the last step."""
+
+    model: nn.Module
+    epochs: tuple[EpochResult, ...]
+    validation: Evaluation
+    test: Evaluation
+    recipe: Recipe
+    seconds: float
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: DataSet,
+    split: str = "validation",
+    limit: int | None = None,
+    recipe: Recipe | None = None,
+) -> Evaluation:
+    """Accuracy, loss and confusion of ``model`` in evaluation mode on the first ``limit`` images of a split.
+
+    Computed in fp32 unless a recipe says otherwise; the model's training mode is restored.
+    """
+    recipe = recipe or Recipe(threads=torch.get_num_threads())
+    training, classes = model.training, len(dataset.classes)
+    confusion, loss, count = torch.zeros(classes * classes, dtype=torch.long), 0.0, 0
+    model.eval()
+    try:
+        with torch.no_grad(), recipe.autocast():
+            for x, y in Batches(dataset, split, EVALUATION_BATCH, augment=False, limit=limit):
+                logits = model(recipe.prepare(x)).float()
+                loss += float(F.cross_entropy(logits, y, reduction="sum"))
+                confusion += torch.bincount(y * classes + logits.argmax(1), minlength=classes * classes)
+                count += len(y)
+    finally:
+        model.train(training)
+    table = confusion.view(classes, classes)
+    return Evaluation(int(table.trace()) / count, loss / count, table.tolist())
+
+
+def train_dense(
+    model: nn.Module,
+    dataset: DataSet,
+    epochs: float,
+    seed: int = 0,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    *,
+    on_step: Callable[[int, int, float], None] | None = None,
+    batch_size: int = BATCH_SIZE,
+    optimizer: str = "sgd",
+    lr: float = LR,
+    lr_schedule: str = "cosine",
+    weight_decay: float = WEIGHT_DECAY,
+    precision: str = "auto",
+) -> TrainResult:
+    """Train ``model`` in place; the same seed, machine and thread count give the same weights, bit for bit.
+
+    ``on_epoch`` gets each finished epoch, ``on_step`` (step from 1, total, loss); what they raise ends the training.
+
+    Raises:
+        CompressionError: ``epochs`` is not above 0, or an option is unknown.
+        RunFailed: the loss is no longer finite.
+    """
+    start, total = time.perf_counter(), total_steps(dataset, batch_size, epochs)
+    recipe = choose_recipe(model, Batches(dataset, "train", batch_size, augment=False).batch(0, 0)[0], precision)
+    stepper = make_optimizer(recipe.prepare_model(model.train()), optimizer, lr, weight_decay)
+    history: list[EpochResult] = []
+    seen = _Seen()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for step in steps(dataset, batch_size, epochs, seed):
+            rate = learning_rate(lr, step.fraction, lr_schedule, WARMUP)
+            set_learning_rate(stepper, rate)
+            stepper.zero_grad()
+            loss, correct = train_step(model, step.x, step.y, recipe)
+            stepper.step()
+            seen.add(loss, correct, len(step.y))
+            if on_step is not None:
+                on_step(step.index + 1, total, loss)
+            if step.ends_epoch:
+                done = (step.index + 1) * epochs / total
+                history.append(seen.finish(done, evaluate(model, dataset).accuracy, rate))
+                seen = _Seen()
+                if on_epoch is not None:
+                    on_epoch(history[-1])
+    validation, test = evaluate(model, dataset, "validation"), evaluate(model, dataset, "test")
+    return TrainResult(model, tuple(history), validation, test, recipe, time.perf_counter() - start)
+
+
+class _Seen:
+    """Sums over the steps of one epoch."""
+
+    def __init__(self) -> None:
+        self.begin, self.loss, self.correct, self.count = time.perf_counter(), 0.0, 0, 0
+
+    def add(self, loss: float, correct: int, count: int) -> None:
+        self.loss += loss * count
+        self.correct += correct
+        self.count += count
+
+    def finish(self, epoch: float, accuracy: float, lr: float) -> EpochResult:
+        seconds = time.perf_counter() - self.begin
+        return EpochResult(epoch, self.loss / self.count, self.correct / self.count, accuracy, lr, seconds)
+
+
+def provenance(
+    result: TrainResult,
+    *,
+    model: str,
+    data: str,
+    label: str,
+    input: tuple[int, ...],
+    classes: int,
+    epochs: float,
+    seed: int,
+) -> dict[str, Any]:
+    """What a weights file says of itself: JSON values, for :func:`compression.zoo.weights.save`."""
+    command = f"python -m compression train --model {model} --data {data} --epochs {epochs:g} --seed {seed}"
+    return {
+        "model": model,
+        "data": data,
+        "label": label,
+        "input": list(input),
+        "classes": classes,
+        "epochs": epochs,
+        "seed": seed,
+        "test_accuracy": round(result.test.accuracy, 6),
+        "validation_accuracy": round(result.validation.accuracy, 6),
+        "precision": result.recipe.precision,
+        "threads": result.recipe.threads,
+        "torch": torch.__version__,
+        "commit": _commit(),
+        "command": command,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the code that trained, when it runs from a repository that has one."""
+    home = Path(__file__).resolve().parents[1]
+    try:
+        told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=home, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return told.stdout.strip() if told.returncode == 0 else None

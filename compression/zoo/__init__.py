@@ -1,0 +1,74 @@
+"""The models one can pick by name: the own zoo, torchvision's, and a function in a file that the user names.
+
+Importing this package does not import torch: the names and descriptions are there before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from compression.errors import CompressionError
+from compression.zoo.registry import OWN
+from compression.zoo.registry import ModelSpec
+from compression.zoo.registry import check_size
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ModelSpec", "build", "names", "resolve", "spec"]
+
+
+def names() -> list[str]:
+    """The zoo's own models; ``torchvision:NAME`` and ``path/to/file.py:function`` are models as well."""
+    return list(OWN)
+
+
+def spec(name: str) -> ModelSpec:
+    """What is known of a model: title, default input and class count; parameters and MACs are counted when first read.
+
+    Raises:
+        CompressionError: no such model, or the file named cannot be used.
+    """
+    if name in OWN:
+        return OWN[name]
+    if name.startswith("torchvision:"):
+        from compression.zoo.imported import torchvision_spec
+
+        return torchvision_spec(name)
+    if ".py:" in name:
+        from compression.zoo.imported import file_spec
+
+        return file_spec(name)
+    raise CompressionError(
+        f"unknown model {name!r}: choose one of {', '.join(OWN)}, torchvision:NAME, or path/to/file.py:function"
+    )
+
+
+def resolve(name: str, input: tuple[int, ...] | None = None, classes: int | None = None) -> tuple[tuple[int, ...], int]:
+    """The input (channels, height, width) and class count :func:`build` uses: those asked for, else the model's own."""
+    if input is not None and classes is not None:
+        return tuple(input), classes
+    known = spec(name)
+    return tuple(input or known.input), classes or known.classes
+
+
+def build(
+    name: str, input: tuple[int, ...] | None = None, classes: int | None = None, *, seed: int | None = 0
+) -> nn.Module:
+    """A fresh model with seeded initial weights (``seed=None``: drawn from torch's global generator instead).
+
+    ``input`` is (channels, height, width). The caller's random state is left as it was when a seed is given.
+
+    Raises:
+        CompressionError: unknown model, or a size it cannot be built for.
+    """
+    import torch
+
+    known = spec(name)
+    size = tuple(input or known.input)
+    check_size(name, size, classes)
+    if seed is None:
+        return known.make(size, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return known.make(size, classes)

@@ -1,0 +1,157 @@
+"""Models from elsewhere: torchvision's by name, and a function in a file that the person at the keyboard named.
+
+A file's function takes no arguments, or any of the keywords ``input`` (channels, height, width) and ``classes``, and
+returns an ``nn.Module``, or a pair of it and its (channels, height, width).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compression.errors import CompressionError
+from compression.zoo.registry import COLOUR
+from compression.zoo.registry import ModelSpec
+
+IMAGENET_CLASSES = 1000
+NATIVE_SIZE = {"inception_v3": 299}
+ACCEPTS_SIZE = {"vit": "image_size", "maxvit": "input_size"}
+
+
+@lru_cache(maxsize=256)
+def torchvision_spec(name: str) -> ModelSpec:
+    """The spec of ``torchvision:NAME`` (a classifier; weights are loaded separately).
+
+    Raises:
+        CompressionError: torchvision has no classifier of this name.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    short = name.partition(":")[2]
+    if short not in known:
+        close = [other for other in known if other.startswith(short.rstrip("0123456789_")[:4])][:6]
+        hint = ", ".join(close or known[:6])
+        raise CompressionError(f"torchvision has no classifier {short!r}; it has {len(known)}, such as {hint}")
+    side = NATIVE_SIZE.get(short, 224)
+    summary = "A torchvision classifier; weights are yours to give."
+    maker = partial(_make_torchvision, short)
+    return ModelSpec(name, short, summary, "torchvision", (3, side, side), IMAGENET_CLASSES, (), maker)
+
+
+def _make_torchvision(short: str, input: tuple[int, ...], classes: int | None) -> nn.Module:
+    from torchvision import models
+
+    if input[0] != 3:
+        raise CompressionError(f"torchvision:{short} takes RGB images (3 channels), not {input[0]}: use --input 3xHxW")
+    options: dict[str, Any] = {"weights": None, "num_classes": classes or IMAGENET_CLASSES}
+    if short in ("googlenet", "inception_v3"):
+        options |= {"init_weights": True}
+    if short.startswith("vit"):
+        options |= {"image_size": _square(short, input)}
+    if short.startswith("maxvit"):
+        options |= {"input_size": tuple(input[1:])}
+    try:
+        model: nn.Module = models.get_model(short, **options)
+    except (ValueError, RuntimeError) as error:
+        raise CompressionError(
+            f"torchvision:{short} cannot be built for {input[1]}x{input[2]} images: {error}"
+        ) from error
+    return model
+
+
+def _square(short: str, input: tuple[int, ...]) -> int:
+    if input[1] != input[2]:
+        raise CompressionError(f"torchvision:{short} takes square images only, not {input[1]}x{input[2]}")
+    return input[1]
+
+
+def file_spec(name: str) -> ModelSpec:
+    """The spec of ``path/to/file.py:function``: the function is called once to learn the model's input and class count.
+
+    Raises:
+        CompressionError: the file or function is missing, fails, or does not return a classifier.
+    """
+    path, _, function = name.rpartition(":")
+    call = _function(str(Path(path).expanduser().resolve()), function)
+    model, input = _called(name, call, None, None)
+    input = input or COLOUR
+    classes = _classes(name, model, input)
+    summary = (inspect.getdoc(call) or "Your own model.").splitlines()[0]
+    return ModelSpec(name, function, summary, "file", input, classes, (), partial(_make_file, name, call))
+
+
+def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], classes: int | None) -> nn.Module:
+    model, _ = _called(name, call, input, classes)
+    given = _classes(name, model, input) if classes is not None else None
+    if given != classes:
+        raise CompressionError(
+            f"{name} gives {given} classes, not {classes}: let the function take the keyword `classes` and use it"
+        )
+    return model
+
+
+@lru_cache(maxsize=16)
+def _function(path: str, name: str) -> Callable[..., Any]:
+    if not Path(path).is_file():
+        raise CompressionError(f"model file {path} does not exist")
+    module_spec = importlib.util.spec_from_file_location(f"model_{Path(path).stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise CompressionError(f"model file {path} is not a Python file")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise CompressionError(f"model file {path} fails when imported: {_line(error)}") from error
+    call = getattr(module, name, None)
+    if not callable(call):
+        raise CompressionError(f"model file {path} has no function {name!r}")
+    return call
+
+
+def _called(
+    name: str, call: Callable[..., Any], input: tuple[int, ...] | None, classes: int | None
+) -> tuple[nn.Module, tuple[int, ...] | None]:
+    """The model and the input it says it takes (None when it says nothing)."""
+    accepted = inspect.signature(call).parameters
+    asked = {"input": input, "classes": classes}
+    try:
+        made = call(**{key: value for key, value in asked.items() if value is not None and key in accepted})
+    except CompressionError:
+        raise
+    except Exception as error:
+        raise CompressionError(f"{name} fails when called: {_line(error)}") from error
+    model, size = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module):
+        raise CompressionError(f"{name} must return an nn.Module, or one and its (channels, height, width)")
+    return model, tuple(int(length) for length in size) if size is not None else None
+
+
+def _classes(name: str, model: nn.Module, input: tuple[int, ...]) -> int:
+    """How many logits the model gives for one input."""
+    training = model.training
+    try:
+        with torch.no_grad():
+            output = model.eval()(torch.zeros(1, *input))
+    except Exception as error:
+        size = "x".join(map(str, input))
+        raise CompressionError(
+            f"{name} does not take {size} images ({_line(error)}): use --input, or return (model, (C, H, W))"
+        ) from error
+    finally:
+        model.train(training)
+    if not isinstance(output, torch.Tensor) or output.dim() != 2:
+        raise CompressionError(f"{name} must map images [B, C, H, W] to logits [B, classes]")
+    return int(output.shape[1])
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

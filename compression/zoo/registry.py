@@ -1,0 +1,90 @@
+"""What the zoo's models are called and what they are for; nothing is built until it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field
+from functools import cached_property
+from functools import partial
+from typing import TYPE_CHECKING
+
+from compression.errors import CompressionError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Maker = Callable[[tuple[int, ...], int | None], "nn.Module"]
+SMALL, COLOUR = (1, 28, 28), (3, 32, 32)
+GREY_DATA, COLOUR_DATA = ("mnist5k", "fashion-mnist"), ("cifar10",)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model: ``input`` is its default (channels, height, width), ``data`` the data sets that fit this default.
+
+    ``make(input, classes)`` builds it; ``params`` (count) and ``macs`` (of convolutions and linear layers, batch 1) are
+    those at the default input and counted when first read.
+    """
+
+    name: str
+    title: str
+    summary: str
+    family: str
+    input: tuple[int, ...]
+    classes: int
+    data: tuple[str, ...]
+    make: Maker = field(repr=False, compare=False)
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        from compression.zoo.size import count
+
+        return count(lambda: self.make(self.input, self.classes), self.input)
+
+    @property
+    def params(self) -> int:
+        """Number of parameters at the default input."""
+        return self._size[0]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions and linear layers for one default input."""
+        return self._size[1]
+
+
+def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
+    """Refuse what is no image size or class count.
+
+    Raises:
+        CompressionError: naming the value.
+    """
+    if len(input) != 3 or any(not isinstance(size, int) or size < 1 for size in input):
+        raise CompressionError(f"{name}: input must be channels x height x width, such as 3x32x32, not {input!r}")
+    if classes is not None and (not isinstance(classes, int) or classes < 2):
+        raise CompressionError(f"{name}: classes must be a whole number of at least 2, not {classes!r}")
+
+
+def _make(home: str, function: str, default_classes: int, input: tuple[int, ...], classes: int | None) -> nn.Module:
+    module = importlib.import_module(f"compression.zoo.{home}")
+    model: nn.Module = getattr(module, function)(input, classes or default_classes)
+    return model
+
+
+def _own(name: str, title: str, summary: str, home: str, input: tuple[int, ...] = COLOUR) -> ModelSpec:
+    data = GREY_DATA if input == SMALL else COLOUR_DATA
+    return ModelSpec(name, title, summary, home, input, 10, data, partial(_make, home, name, 10))
+
+
+OWN: dict[str, ModelSpec] = {
+    entry.name: entry
+    for entry in (
+        _own("resnet8", "ResNet-8, width 8", "Three residual blocks: a run takes seconds.", "resnet", SMALL),
+        _own("resnet20", "ResNet-20", "The CIFAR classic of nine residual blocks, projection shortcuts.", "resnet"),
+        _own("resnet56", "ResNet-56", "Twenty-seven residual blocks: long chains of ties.", "resnet"),
+        _own("vgg7", "VGG-7", "Six wide convolutions in a plain chain: nothing is tied but neighbours.", "vgg"),
+        _own("mobilenet_small", "MobileNet, small", "Inverted residuals with depthwise convolutions.", "mobilenet"),
+        _own("vit_tiny", "Vision Transformer, tiny", "Four blocks of attention over 4x4 patches.", "vit"),
+    )
+}

@@ -1,0 +1,29 @@
+"""Parameters and multiply-accumulates of a model, counted on the meta device: no memory, no arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+LAYERS = (
+    "aten.convolution",
+    "aten.addmm",
+    "aten.mm",
+)  # what convolutions and linear layers arrive as, whoever calls them
+
+
+def count(make: Callable[[], nn.Module], input: tuple[int, ...]) -> tuple[int, int]:
+    """(parameters, MACs of convolutions and linear layers) of the model ``make`` returns, for one ``input`` (C, H, W).
+
+    Products of two activations (attention) are not counted: they have no weights to compress.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        model = make().to("meta").eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, *input))
+    operations = counter.get_flop_counts().get("Global", {})
+    macs = sum(flops // 2 for operation, flops in operations.items() if str(operation) in LAYERS)
+    return sum(parameter.numel() for parameter in model.parameters()), macs

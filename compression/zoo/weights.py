@@ -1,0 +1,146 @@
+"""Weights files: where the trained ones lie, how they are read safely, and what a saved one says of its origin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from compression.errors import CompressionError
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "assets" / "weights"
+COUNTERS = "num_batches_tracked"  # batch norm's counter: older files lack it, and nothing reads it
+
+
+def models_folder() -> Path:
+    """Where ``train`` puts weights: COMPRESSION_MODELS, or ``models/`` at the project's root."""
+    named = os.environ.get("COMPRESSION_MODELS")
+    return Path(named).expanduser() if named else ROOT / "models"
+
+
+def default_path(model: str, data: str) -> Path:
+    """Where ``train`` keeps the weights of a model trained on a data set, and ``run`` looks for them."""
+    return models_folder() / f"{_slug(model)}-{_slug(data)}.safetensors"
+
+
+def find(model: str, data: str, input: tuple[int, ...], classes: int) -> Path | None:
+    """The weights made by ``train`` for this model, data, input and class count; else the shipped ones; else None."""
+    for path in (default_path(model, data), SHIPPED / default_path(model, data).name):
+        if path.is_file():
+            said = read_provenance(path)
+            if said.get("input", list(input)) == list(input) and said.get("classes", classes) == classes:
+                return path
+    return None
+
+
+def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Put the weights of a file into ``module`` (in place) and return its provenance (empty when it has none).
+
+    safetensors, and torch files (read with ``weights_only=True``), in which a wrapper key ``state_dict`` and a prefix
+    ``module.`` are understood.
+
+    Raises:
+        CompressionError: no readable file; or naming the first parameter that is missing, unknown or wrong-shaped.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CompressionError(f"weights file {path} does not exist")
+    is_safe = path.suffix == ".safetensors"
+    given = _read_safetensors(path) if is_safe else _read_torch(path)
+    wanted = module.state_dict()
+    _compare(path, wanted, given)
+    module.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
+    return read_provenance(path) if is_safe else {}
+
+
+def save(module: nn.Module, path: str | Path, provenance: Mapping[str, Any]) -> Path:
+    """Write a module's state as safetensors, with ``provenance`` (JSON values) in its header; atomically.
+
+    Raises:
+        CompressionError: the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(state, partial, {"provenance": json.dumps(dict(provenance), sort_keys=True)})
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise CompressionError(f"weights file {path} cannot be written: {error}") from error
+    path.chmod(0o644)
+    return path
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """What a safetensors file says of its origin; empty when it says nothing.
+
+    Raises:
+        CompressionError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = json.loads((file.metadata() or {}).get("provenance", "{}"))
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CompressionError(f"weights file {path} cannot be read: {error}") from error
+    return said if isinstance(said, dict) else {}
+
+
+def _slug(name: str) -> str:
+    """A name as part of a file name; a path gets its last part and a digest of the whole, so that two never meet."""
+    if "/" not in name and os.sep not in name and ".py:" not in name:
+        return re.sub(r"[^A-Za-z0-9_.]+", "-", name)
+    path, colon, function = name.rpartition(":") if ".py:" in name else (name, "", "")
+    whole = str(Path(path).expanduser().resolve()) + colon + function
+    last = re.sub(r"[^A-Za-z0-9_]+", "-", Path(path).stem + colon + function)
+    return f"{last}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, SafetensorError) as error:
+        raise CompressionError(f"weights file {path} cannot be read: {error}") from error
+
+
+def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        raw = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CompressionError(f"weights file {path} cannot be read as plain weights: {reason}") from error
+    state = raw.get("state_dict", raw) if isinstance(raw, dict) else raw
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CompressionError(f"weights file {path} holds no state_dict (parameter names with tensors)")
+    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _compare(path: Path, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in wanted.items():
+        if name not in given:
+            if name.endswith(COUNTERS):
+                continue
+            raise CompressionError(f"weights file {path}: {name} is missing")
+        if given[name].shape != tensor.shape:
+            has, needs = ("x".join(map(str, shape)) or "scalar" for shape in (given[name].shape, tensor.shape))
+            raise CompressionError(f"weights file {path}: {name} has shape {has}, the model needs {needs}")
+    for name in given:
+        if name not in wanted:
+            raise CompressionError(f"weights file {path}: the model has no parameter {name}")

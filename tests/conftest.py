@@ -1,0 +1,58 @@
+"""What every test shares: one thread, the project's root on the path, and no silent skips where all tests must run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pytest
+
+NEEDS_DATA = "needs real data"
+SKIPPED: dict[str, str] = {}
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data files; tests that need it are skipped where there is none."""
+    named = os.environ.get("COMPRESSION_DATA")
+    if not named:
+        pytest.skip(f"{NEEDS_DATA}: name their folder in COMPRESSION_DATA")
+    assert Path(named).is_dir(), f"COMPRESSION_DATA names no folder: {named}"
+    return Path(named)
+
+
+def _remember(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Keep what was skipped with its reason; a test that only lacks real data may be skipped where none are named."""
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if NEEDS_DATA not in reason or os.environ.get("COMPRESSION_DATA"):
+        SKIPPED[report.nodeid] = reason
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A test was run or skipped."""
+    _remember(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """A module may skip itself while it is collected."""
+    _remember(report)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With REQUIRE_ALL=1 a skipped test fails the session: on a build machine nothing goes untested unnoticed."""
+    if os.environ.get("REQUIRE_ALL") == "1" and SKIPPED and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what REQUIRE_ALL=1 does not accept."""
+    if os.environ.get("REQUIRE_ALL") == "1" and SKIPPED:
+        terminalreporter.section("REQUIRE_ALL=1: these must not be skipped", red=True, bold=True)
+        for name, reason in SKIPPED.items():
+            terminalreporter.write_line(f"{name}: {reason}")

@@ -1,0 +1,190 @@
+"""The house itself: the name shared with the standard library since 3.14, light imports, declared requirements."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYODIDE = "314"  # the npm package of this major version brings CPython 3.14
+CACHE = ROOT / ".venv" / "pyodide"
+
+IMPORTS = """
+import gzip, bz2, lzma, sys
+import compression
+assert gzip.decompress(gzip.compress(b"abc")) == b"abc"
+assert compression.__file__.startswith({root!r}), compression.__file__
+assert compression.__version__
+from compression import CompressionError, Budget
+assert Budget().method == "geta"
+print(sys.version_info[:2], len(list(compression.__path__)))
+"""
+
+
+def _python(code: str, cwd: Path = ROOT, *paths: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_importing_the_library_is_light() -> None:
+    heavy = ("torch", "torchvision", "numpy", "streamlit", "plotly", "pandas")
+    code = f"import sys, compression; print([name for name in {heavy} if name in sys.modules])"
+    assert _python(code).stdout.strip() == "[]"
+
+
+def test_lists_of_models_and_data_are_light() -> None:
+    code = (
+        "import sys\nfrom compression import data, zoo\ndata.infos(), [zoo.spec(name).title for name in zoo.names()]\n"
+        "print('torch' in sys.modules, 'streamlit' in sys.modules)"
+    )
+    assert _python(code).stdout.strip() == "False False"
+
+
+def test_the_library_never_imports_the_app() -> None:
+    for path in (ROOT / "compression").rglob("*.py"):
+        found = _imported(path) & {"streamlit", "plotly", "app", "pages"}
+        assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+def _project_beside_a_standard_library(folder: Path, extended: bool) -> tuple[Path, Path]:
+    """A copy of the package's light part, and a folder that stands for the 3.14 standard library's package."""
+    standard = folder / "standard"
+    (standard / "compression" / "_common").mkdir(parents=True)
+    (standard / "compression" / "__init__.py").write_text("")
+    (standard / "compression" / "_common" / "__init__.py").write_text("")
+    (standard / "compression" / "_common" / "_streams.py").write_text("BUFFER_SIZE = 1\n")
+    (standard / "packer.py").write_text("from compression._common import _streams\nSIZE = _streams.BUFFER_SIZE\n")
+    project = folder / "project"
+    return _copy(project, extended), standard
+
+
+def _copy(project: Path, extended: bool) -> Path:
+    (project / "compression").mkdir(parents=True)
+    for name in ("__init__.py", "budget.py", "errors.py"):
+        text = (ROOT / "compression" / name).read_text(encoding="utf-8")
+        if not extended:
+            assert "pkgutil.extend_path" in text or name != "__init__.py"
+            text = re.sub(r"^__path__ = .*$", "", text, flags=re.MULTILINE)
+        (project / "compression" / name).write_text(text, encoding="utf-8")
+    return project
+
+
+@pytest.mark.parametrize("extended", [True, False])
+def test_simulated_standard_package_of_the_same_name(tmp_path: Path, extended: bool) -> None:
+    """The way ``gzip`` of 3.14 imports its helpers works beside ours, and would not without the extended path."""
+    project, standard = _project_beside_a_standard_library(tmp_path, extended)
+    code = f"import packer; assert packer.SIZE == 1\n{IMPORTS.format(root=str(project))}"
+    told = _python(code, project, project, standard)
+    assert (told.returncode == 0) == extended, told.stderr
+    if not extended:
+        assert "No module named 'compression._common'" in told.stderr
+
+
+@pytest.fixture(scope="session")
+def pyodide() -> Path:
+    """The folder of the npm package that brings a real CPython 3.14, run by Node.js."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: no real Python 3.14 to try (the simulated one was tried)")
+    home = CACHE / "node_modules" / "pyodide"
+    if not (home / "pyodide.asm.wasm").is_file():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "install", "--prefix", str(CACHE), "--no-audit", "--no-fund", f"pyodide@{PYODIDE}"]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        if told.returncode != 0:
+            reason = (told.stderr.strip().splitlines() or ["no reason given"])[-1]
+            pytest.skip(f"the npm package pyodide could not be installed ({reason}); the simulated 3.14 was tried")
+    return home
+
+
+RUNNER = """
+const { loadPyodide } = await import(process.argv[2]);
+const python = await loadPyodide({ stdout: console.log });
+python.FS.mkdir("/project");
+python.FS.mount(python.FS.filesystems.NODEFS, { root: process.argv[3] }, "/project");
+python.runPython(process.argv[4]);
+"""
+
+# Pyodide itself has imported gzip and its like by now: forget them, so that they are imported as in a fresh process.
+FRESH = """
+import sys, traceback
+sys.path.insert(0, "/project")
+for name in list(sys.modules):
+    if name.partition(".")[0] in ("compression", "gzip", "bz2", "lzma", "zipfile", "tarfile", "shutil"):
+        del sys.modules[name]
+try:
+    exec({code!r}, {{}})
+except Exception:
+    print(traceback.format_exc())
+"""
+
+
+@pytest.mark.parametrize("extended", [True, False])
+def test_real_python_3_14(pyodide: Path, tmp_path: Path, extended: bool) -> None:
+    """``import gzip, bz2, lzma`` with the project's root at the front of the path, on CPython 3.14 itself."""
+    project = _copy(tmp_path / "project", extended) if not extended else ROOT
+    runner = tmp_path / "run.mjs"
+    runner.write_text(RUNNER)
+    code = FRESH.format(code=IMPORTS.format(root="/project"))
+    command = ["node", str(runner), str(pyodide / "pyodide.mjs"), str(project), code]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert told.returncode == 0, told.stderr[-2000:]
+    expected = "(3, 14) 2" if extended else "No module named 'compression._common'"
+    assert expected in told.stdout.strip().splitlines()[-1], told.stdout
+
+
+def _imported(path: Path) -> set[str]:
+    """Top-level names of everything a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def _required(name: str) -> set[str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return {re.split(r"[<>=!~;\[ ]", line)[0].lower() for line in lines if line and line[0] not in "#-"}
+
+
+@pytest.mark.parametrize(
+    ("folders", "files"),
+    [
+        (("compression", "app", "pages"), ("requirements.txt",)),
+        (("tests",), ("requirements.txt", "requirements-dev.txt")),
+    ],
+)
+def test_every_import_is_a_declared_requirement(folders: tuple[str, ...], files: tuple[str, ...]) -> None:
+    declared = set().union(*(_required(name) for name in files))
+    own = {"compression", "app", "pages", "tests", "conftest"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    providers = packages_distributions()
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in _imported(path) - set(sys.stdlib_module_names) - own:
+                packages = {package.lower() for package in providers.get(name, [name])}
+                assert packages & declared, f"{path.relative_to(ROOT)} imports {name}, which no requirement brings"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_a_port_in_use_is_told_in_one_line() -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        told = subprocess.run(["make", "app", f"PORT={port}"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert told.returncode != 0
+    assert len(told.stderr.strip().splitlines()) == 1
+    assert f"port {port} is already in use" in told.stderr
+    assert told.stdout.strip() == ""

@@ -1,0 +1,176 @@
+"""Training learns, repeats bit for bit and resumes at any step; evaluation agrees with counting; recipes are obeyed."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from compression import data
+from compression import loop
+from compression import zoo
+from compression.data import DataSet
+from compression.data import Split
+from compression.errors import CompressionError
+from compression.errors import RunFailed
+from compression.recipe import Recipe
+from compression.recipe import choose_recipe
+from compression.train import EpochResult
+from compression.train import evaluate
+from compression.train import provenance
+from compression.train import train_dense
+from compression.zoo import weights
+
+
+@pytest.fixture(scope="module")
+def digits() -> DataSet:
+    return data.load("mnist5k")
+
+
+@pytest.fixture(scope="module")
+def few(digits: DataSet) -> DataSet:
+    """A tenth of the digits."""
+    train = Split(digits.train.images[:360], digits.train.labels[:360])
+    values = {name: getattr(digits, name) for name in ("name", "label", "classes", "validation", "test", "mean", "std")}
+    return DataSet(train=train, augment="shift", **values)
+
+
+def test_training_learns_and_repeats_bit_for_bit(few: DataSet) -> None:
+    epochs: list[EpochResult] = []
+    first = train_dense(zoo.build("resnet8"), few, 4, seed=0, on_epoch=epochs.append, batch_size=16)
+    torch.rand(3)  # the caller's random state must not matter
+    again = train_dense(zoo.build("resnet8"), few, 4, seed=0, batch_size=16)
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+    assert first.test == again.test
+    assert [round(epoch.epoch) for epoch in epochs] == [1, 2, 3, 4]
+    assert first.epochs == tuple(epochs)
+    assert epochs[-1].loss < 0.7 * epochs[0].loss
+    assert first.test.accuracy > 0.5
+
+
+def test_steps_resume_anywhere(few: DataSet) -> None:
+    whole = list(loop.steps(few, 100, 2.5, seed=1))
+    rest = list(loop.steps(few, 100, 2.5, seed=1, start=4))
+    assert len(whole) == loop.total_steps(few, 100, 2.5) == 8
+    assert [step.index for step in rest] == [4, 5, 6, 7]
+    assert all(torch.equal(one.x, other.x) for one, other in zip(whole[4:], rest, strict=True))
+    assert [step.ends_epoch for step in whole] == [False, False, True, False, False, True, False, True]
+    assert whole[3].epoch == 1.0
+    assert whole[4].fraction == 0.5
+
+
+def test_learning_rate_by_hand() -> None:
+    assert loop.learning_rate(0.1, 0.0) == 0.1
+    assert loop.learning_rate(0.1, 0.5) == pytest.approx(0.05)
+    assert loop.learning_rate(0.1, 0.25) == pytest.approx(0.05 * (1 + math.sqrt(0.5)))
+    assert loop.learning_rate(0.1, 1.0) == pytest.approx(0)
+    assert loop.learning_rate(0.1, 0.05, warmup=0.1) == pytest.approx(0.05)
+    assert loop.learning_rate(0.1, 0.1, warmup=0.1) == pytest.approx(0.1)
+    assert loop.learning_rate(0.1, 0.7, "constant") == 0.1
+    with pytest.raises(CompressionError, match="cosine or constant"):
+        loop.learning_rate(0.1, 0.1, "linear")
+
+
+def test_train_step_gradient_against_autograd(few: DataSet) -> None:
+    model = zoo.build("resnet8").eval()
+    step = next(loop.steps(few, 8, 1, seed=0))
+    loss, correct = loop.train_step(model, step.x, step.y, Recipe())
+    logits = model(step.x)
+    expected = -logits.log_softmax(1)[torch.arange(8), step.y].mean()
+    gradient = torch.autograd.grad(expected, model.linear.weight)[0]
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert correct == int((logits.argmax(1) == step.y).sum())
+    torch.testing.assert_close(model.linear.weight.grad, gradient)
+
+
+class Answers(nn.Module):
+    """Answers with the class whose number the mean of the image encodes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot((x.flatten(1).mean(1) * 255).round().long(), 3).float() * 10
+
+
+def test_evaluation_by_counting() -> None:
+    images = torch.tensor([0, 1, 2, 2, 1, 0, 0], dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    split = Split(images, torch.tensor([0, 1, 2, 0, 0, 0, 1]))
+    first = Split(images[:3], split.labels[:3])
+    counted = DataSet("n", "n", ("a", "b", "c"), first, split, first, (0.0,), (1.0,), "none")
+    model = Answers().train()
+    found = evaluate(model, counted)
+    assert found.confusion == [[2, 1, 1], [1, 1, 0], [0, 0, 1]]
+    assert found.accuracy == pytest.approx(4 / 7)
+    right, wrong = math.log(1 + 2 * math.exp(-10)), 10 + math.log(1 + 2 * math.exp(-10))
+    assert found.loss == pytest.approx((4 * right + 3 * wrong) / 7, rel=1e-5)
+    assert evaluate(model, counted, limit=3).accuracy == evaluate(model, counted, "test").accuracy == 1.0
+    assert model.training
+
+
+def test_shipped_weights_reach_their_accuracy(digits: DataSet) -> None:
+    model = zoo.build("resnet8")
+    path = weights.SHIPPED / "resnet8-mnist5k.safetensors"
+    said = weights.load(model, path)
+    assert evaluate(model, digits, "test").accuracy == pytest.approx(said["test_accuracy"], abs=0.002)
+
+
+def test_given_resnet20_reaches_its_published_accuracy(shared_data: Path) -> None:
+    """87.77 % on the whole test set of CIFAR-10 (JPEG-75): decoding, normalisation and model agree with the source."""
+    model = zoo.build("resnet20")
+    weights.load(model, shared_data / "resnet20b_cifar10jpeg.pt")
+    found = evaluate(model, data.load("cifar10"), "test", recipe=Recipe("bf16"))
+    assert found.accuracy == pytest.approx(0.8777, abs=0.002)
+    assert sum(map(sum, found.confusion)) == 10_000
+
+
+def test_recipes() -> None:
+    model, x = zoo.build("resnet8"), torch.randn(4, 1, 28, 28)
+    larger = zoo.build("resnet20")
+    before = {name: tensor.clone() for name, tensor in larger.state_dict().items()}
+    chosen = choose_recipe(model, x)
+    assert chosen.precision == "fp32"
+    assert "small enough" in chosen.why
+    assert choose_recipe(model, x) is chosen
+    measured = choose_recipe(larger, torch.randn(4, 3, 32, 32))
+    assert measured.precision in ("fp32", "bf16")
+    assert "ms" in measured.why
+    assert all(torch.equal(tensor, before[name]) for name, tensor in larger.state_dict().items())
+    assert larger.conv1.weight.grad is None
+    asked = choose_recipe(model, x, "bf16")
+    with asked.autocast():
+        assert model(asked.prepare(x)).dtype == torch.bfloat16
+    assert asked.prepare(x.expand(4, 3, 28, 28)).is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(CompressionError, match="precision must be one of"):
+        choose_recipe(model, x, "fp8")
+
+
+@pytest.mark.parametrize("epochs", [0, -1, math.nan])
+def test_impossible_epochs(few: DataSet, epochs: float) -> None:
+    with pytest.raises(CompressionError, match="epochs must be above 0"):
+        train_dense(zoo.build("resnet8"), few, epochs)
+
+
+def test_divergence_is_told(few: DataSet) -> None:
+    with pytest.raises(RunFailed, match="smaller learning rate"):
+        train_dense(zoo.build("vgg7", (1, 28, 28)), few, 5, lr=1e12, batch_size=8)
+
+
+def test_what_a_callback_raises_ends_the_training(few: DataSet) -> None:
+    def stop(step: int, total: int, loss: float) -> None:
+        assert (step, total) == (1, 5)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_dense(zoo.build("resnet8"), few, 1, on_step=stop)
+
+
+def test_provenance_says_how_to_repeat(few: DataSet) -> None:
+    result = train_dense(zoo.build("resnet8"), few, 0.4)
+    said = provenance(
+        result, model="resnet8", data="few", label="Few", input=(1, 28, 28), classes=10, epochs=0.4, seed=0
+    )
+    assert said["command"] == "python -m compression train --model resnet8 --data few --epochs 0.4 --seed 0"
+    assert said["input"] == [1, 28, 28]
+    assert said["test_accuracy"] == round(result.test.accuracy, 6)

@@ -1,0 +1,60 @@
+"""The command line: ``python -m compression COMMAND``; errors are one line, torch is imported only when needed.
+
+Exit status: 0 done, 1 failed or cancelled, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from compression.cli import allocate
+from compression.cli import graph
+from compression.cli import models
+from compression.cli import run
+from compression.cli import runs
+from compression.cli import sweep
+from compression.cli import train
+from compression.cli.options import Parser
+from compression.errors import CompressionError
+from compression.errors import RunFailed
+
+_FAMILIES = (models, train, graph, allocate, run, sweep, runs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command and return its exit status; COMPRESSION_DEBUG=1 shows where an unforeseen error is."""
+    try:
+        asked = parser().parse_args(arguments)
+        status = int(asked.command(asked))
+        sys.stdout.flush()
+        return status
+    except CompressionError as error:
+        return _tell(str(error), 1 if isinstance(error, RunFailed) else 2)
+    except KeyboardInterrupt:
+        return _tell("interrupted", 1)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _tell(f"{error.filename or 'file'}: {error.strerror or error}", 1)
+    except Exception as error:
+        if os.environ.get("COMPRESSION_DEBUG"):
+            raise
+        line = (str(error).strip().splitlines() or [""])[0]
+        return _tell(f"unforeseen {type(error).__name__}: {line} (COMPRESSION_DEBUG=1 shows where)", 1)
+
+
+def parser() -> Parser:
+    """The parser with every command."""
+    found = Parser(prog="python -m compression", description="Explore and run the compression of neural networks.")
+    commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for family in _FAMILIES:
+        family.add(commands)
+    return found
+
+
+def _tell(message: str, status: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status

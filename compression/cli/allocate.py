@@ -1,0 +1,81 @@
+"""``allocate``: OPQ's allocation of sparsity and bits, from the weights alone."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from compression.budget import Budget
+from compression.cli.options import Commands
+from compression.cli.options import add_json
+from compression.cli.options import add_shape
+from compression.cli.options import assignment
+from compression.cli.options import check_target
+from compression.cli.output import answer
+from compression.cli.output import table
+
+
+def add(commands: Commands[Any]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("allocate", help="OPQ's allocation, no training")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a model of the zoo, torchvision:NAME or path/to/file.py:function"
+    )
+    parser.add_argument(
+        "--sparsity", type=float, default=None, metavar="S", help="share of weights to prune, in [0, 1)"
+    )
+    parser.add_argument("--bits", type=float, default=None, metavar="B", help="average bits of the weights that stay")
+    parser.add_argument("--config", metavar="FILE", help="a budget as JSON: its sparsity, bits, layers and options")
+    parser.add_argument("--data", help="take the weights trained on this data set")
+    parser.add_argument("--option", type=assignment, action="append", default=[], metavar="KEY=VALUE")
+    add_shape(parser)
+    add_json(parser)
+    parser.set_defaults(command=allocate)
+
+
+def allocate(asked: argparse.Namespace) -> int:
+    """Allocate and show the table."""
+    check_target(asked.json, "--json")
+    budget = _budget(asked)
+    from compression.cli.pick import pick
+    from compression.methods.opq import allocate as closed_form
+    from compression.methods.opq.options import options
+
+    given = options(budget)
+    picked = pick(asked)
+    found = closed_form(picked.model, budget.sparsity, budget.bits, budget.layers or None, **given)
+    value = found.to_dict(asked.model, picked.weights)
+    answer(value, describe(value), asked.json)
+    return 0
+
+
+def _budget(asked: argparse.Namespace) -> Budget:
+    base = Budget.load(asked.config) if asked.config else Budget(method="opq")
+    changes = {name: getattr(asked, name) for name in ("sparsity", "bits") if getattr(asked, name) is not None}
+    own = base.options if base.method == "opq" else {}  # another method's options say nothing here
+    return base.replace(**changes, options={**own, **dict(asked.option)})
+
+
+def describe(value: dict[str, Any]) -> str:
+    """The layers in a table, and what they add up to."""
+    head = ("layer", "weights", "pruned", "sparsity", "bits", "step", "error")
+    rows = [
+        (
+            layer["name"],
+            f"{layer['numel']:,}",
+            f"{layer['pruned']:,}",
+            f"{layer['pruned'] / layer['numel']:.1%}",
+            layer["bits"],
+            f"{layer['step']:.6f}",
+            f"{layer['error']:.6f}",
+        )
+        for layer in value["layers"]
+    ]
+    left = value["numel"] - value["pruned"]
+    parts = [
+        f"{value['model']}: {value['pruned']:,} of {value['numel']:,} weights pruned",
+        f"{value['value_bits'] / max(1, left):.3f} bits for each that stays (asked: {value['bits']:g})",
+        "optimal" if value["exact"] else "approximate",
+        f"weights: {value['weights']}",
+    ]
+    return "\n".join(["; ".join(parts), *value.get("notes", ()), "", table(head, rows)])

@@ -1,0 +1,110 @@
+"""``train``: a dense baseline."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from compression.budget import PRECISIONS
+from compression.budget import Budget
+from compression.cli.options import Commands
+from compression.cli.options import add_json
+from compression.cli.options import check_target
+from compression.cli.options import sizes
+from compression.cli.output import answer
+from compression.cli.output import percent
+from compression.errors import CompressionError
+
+_PASSED = ("batch_size", "lr", "weight_decay", "precision")
+
+
+def add(commands: Commands[Any]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("train", help="train a dense model, kept where `run` looks for it")
+    parser.add_argument(
+        "--model", required=True, help="a model of the zoo, torchvision:NAME or path/to/file.py:function"
+    )
+    parser.add_argument("--data", required=True, help="a data set by name, or a folder of images in class folders")
+    parser.add_argument("--epochs", type=float, default=10.0, help="default: %(default)g")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--out", metavar="FILE", help="where to write the weights (.safetensors)")
+    parser.add_argument("--input", type=sizes, metavar="CxHxW")
+    parser.add_argument("--classes", type=int, metavar="N")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--weight-decay", type=float)
+    parser.add_argument("--precision", choices=PRECISIONS)
+    add_json(parser)
+    parser.set_defaults(command=train)
+
+
+def train(asked: argparse.Namespace) -> int:
+    """Train and save the weights with their provenance."""
+    options = {name: getattr(asked, name) for name in _PASSED if getattr(asked, name) is not None}
+    _check(asked, options)
+    from compression import data
+    from compression import zoo
+
+    input, classes = zoo.resolve(asked.model, asked.input, asked.classes)
+    dataset = data.load(asked.data, input=input)
+    data.fit_check(dataset, input, classes)
+    model = zoo.build(asked.model, input, classes, seed=asked.seed)
+
+    from compression.train import train_dense
+    from compression.zoo import weights
+
+    bar = Bar()
+    found = train_dense(model, dataset, asked.epochs, asked.seed, on_step=bar.step, **options)
+    bar.close()
+    told = {
+        "model": asked.model, "data": dataset.name, "label": dataset.label, "input": list(input), "classes": classes,
+        "epochs": asked.epochs, "seed": asked.seed, "recipe": found.recipe.why, "seconds": round(found.seconds, 2),
+        "validation": {"accuracy": found.validation.accuracy, "loss": found.validation.loss},
+        "test": {"accuracy": found.test.accuracy, "loss": found.test.loss},
+    }  # fmt: skip
+    path = weights.save(model, asked.out or weights.default_path(asked.model, asked.data), told)
+    scores = f"validation {percent(found.validation.accuracy)}, test {percent(found.test.accuracy)}"
+    text = f"{asked.model} on {dataset.label}: {scores}, {found.seconds:.1f} s\nweights: {path}"
+    answer({**told, "weights": str(path)}, text, asked.json)
+    return 0
+
+
+def _check(asked: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Refuse impossible values, names and targets before anything heavy is loaded."""
+    from compression import data
+    from compression import zoo
+
+    check_target(asked.json, "--json")
+    check_target(asked.out, "--out")
+    if asked.out is not None and Path(asked.out).suffix != ".safetensors":
+        raise CompressionError(
+            f"--out {asked.out}: the weights are written as safetensors; end the name in .safetensors"
+        )
+    shape = {"input": asked.input, "classes": asked.classes}
+    Budget(model=asked.model, data=asked.data, epochs=asked.epochs, seed=asked.seed, **shape, **options)
+    zoo.spec(asked.model)
+    if "/" not in asked.data and not Path(asked.data).is_dir():
+        data.info(asked.data)
+
+
+class Bar:
+    """A line on the terminal while training goes; nothing in a pipe."""
+
+    def __init__(self) -> None:
+        self._on = sys.stderr.isatty()
+
+    def step(self, step: int, total: int, loss: float) -> None:
+        """Called after every step."""
+        if self._on and (step % 10 == 0 or step == total):
+            done = round(24 * step / total)
+            sys.stderr.write(
+                f"\r\x1b[K[{'#' * done:-<24}] {step / total:4.0%}  step {step} of {total}  loss {loss:.3f}"
+            )
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Leave an empty line behind."""
+        if self._on:
+            sys.stderr.write("\r\x1b[K")

@@ -1,0 +1,33 @@
+"""Runs: folders written by worker processes, an index over them, and the verbs start, sweep, wait, cancel."""
+
+from compression.runs.events import EventWriter
+from compression.runs.events import read_events
+from compression.runs.folder import RunFolder
+from compression.runs.launcher import Launcher
+from compression.runs.launcher import LocalLauncher
+from compression.runs.results import result
+from compression.runs.store import RunInfo
+from compression.runs.store import Store
+from compression.runs.submit import cancel
+from compression.runs.submit import start
+from compression.runs.submit import wait
+from compression.runs.sweep import combinations
+from compression.runs.sweep import sweep
+from compression.runs.sweep import with_bits
+
+__all__ = [
+    "EventWriter",
+    "Launcher",
+    "LocalLauncher",
+    "RunFolder",
+    "RunInfo",
+    "Store",
+    "cancel",
+    "combinations",
+    "read_events",
+    "result",
+    "start",
+    "sweep",
+    "wait",
+    "with_bits",
+]

@@ -1,0 +1,56 @@
+"""What can be told about a budget before a run is started, so that the answer to a mistake is immediate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from compression.budget import Budget
+from compression.errors import CompressionError
+
+
+def check(budget: Budget) -> None:
+    """Refuse a budget that no run could carry out; names are looked at before torch is imported.
+
+    Raises:
+        CompressionError: unknown model, data set, method, group or layer, a data set that cannot be had or does not fit
+            the model, missing or wrong-shaped weights.
+    """
+    from compression import data
+    from compression import methods
+    from compression import zoo
+
+    zoo.spec(budget.model)
+    if "/" not in budget.data and not Path(budget.data).is_dir():
+        data.info(budget.data)
+    methods.get(budget.method)
+
+    import torch
+
+    from compression.graph import trace
+    from compression.runs.prepare import load
+
+    subject = load(budget)
+    if budget.groups or budget.layers:
+        graph = trace(subject.model, torch.zeros(1, *subject.input))
+        _named(budget.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
+        _named(budget.layers, [layer.name for layer in graph.layers], "layers", "layers")
+
+
+def _named(asked: Mapping[str, object], known: list[str], field: str, what: str) -> None:
+    for name in asked:
+        if name not in known:
+            raise CompressionError(f"{field}: the model has no {name!r}; {what}: {', '.join(known)}")
+
+
+def absolute(budget: Budget) -> Budget:
+    """The budget with its relative paths made absolute: a queued run may be started from another folder."""
+    changes: dict[str, str] = {}
+    if budget.weights is not None:
+        changes["weights"] = str(Path(budget.weights).expanduser().resolve())
+    if ".py:" in budget.model:
+        path, _, function = budget.model.rpartition(":")
+        changes["model"] = f"{Path(path).expanduser().resolve()}:{function}"
+    if "/" in budget.data or Path(budget.data).is_dir():
+        changes["data"] = str(Path(budget.data).expanduser().resolve())
+    return budget.replace(**changes) if changes else budget

@@ -1,0 +1,202 @@
+"""The story of a run, one JSON object a line: an append-only file with one writer, from which every chart is drawn.
+
+A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch", ...}``. What each kind adds:
+
+=========  ============================================================================================
+``state``  ``state`` (running, done, failed, cancelled), ``error`` when failed, ``pid`` and ``host`` when running
+``plan``   ``total_steps`` and whatever facts the method gives
+``phase``  ``phase``, the stage that begins at ``step``
+``step``   cheap figures of one training step; written once a second or every 50 steps, whichever comes first
+``point``  the fields of :class:`compression.points.Point`
+``group``  ``units``: group id -> number of units removed
+``log``    ``message``
+=========  ============================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compression.errors import Cancelled
+from compression.errors import CompressionError
+from compression.points import Point
+from compression.runs.files import finite
+
+VERSION = 1
+STEPS_APART = 50
+SECONDS_APART = 1.0
+CHECK_SECONDS = 0.2
+_OWN = ("v", "t", "attempt", "kind", "step", "epoch")
+
+Event = dict[str, Any]
+
+
+class EventWriter:
+    """Appends the events of one attempt; the :class:`compression.methods.base.Reporter` that methods are given.
+
+    Args:
+        path: the events file. A half line left there by a killed writer is closed first.
+        attempt: 1 for a fresh run, one more for each resume.
+        cancel_files: :meth:`check` raises :class:`Cancelled` once one of these exists (looked at 5 times a second).
+        clock: seconds since 1970, for tests.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        attempt: int = 1,
+        *,
+        cancel_files: Iterable[Path] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = Path(path)
+        self.attempt = attempt
+        self._cancel_files = tuple(cancel_files)
+        self._clock = clock
+        self._at: tuple[int, float] = (0, 0.0)
+        self._written: tuple[int, float] | None = None
+        self._pending: dict[str, float] | None = None
+        self._checked = 0.0
+        self._torn = _ends_torn(self.path)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def __enter__(self) -> EventWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def at(self) -> tuple[int, float]:
+        """The step and epoch last told."""
+        return self._at
+
+    def close(self) -> None:
+        """Close the file; more events are an error."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def state(self, state: str, **facts: Any) -> None:
+        """The run enters this state. The last training step is written first, so that a curve reaches its end."""
+        self._flush_step()
+        self._write("state", state=state, **facts)
+
+    def phase(self, name: str, step: int) -> None:
+        """A stage begins at this step."""
+        self._at = (step, self._at[1])
+        self._write("phase", phase=name)
+
+    def plan(self, total_steps: int, **facts: Any) -> None:
+        """How many steps the run will take."""
+        self._write("plan", total_steps=total_steps, **facts)
+
+    def step(self, step: int, epoch: float, **values: float) -> None:
+        """Figures of one training step; what is written is always the step's own, never a mean of several."""
+        self._at = (step, epoch)
+        self._pending = values
+        if self._step_due(step):
+            self._flush_step()
+
+    def point(self, point: Point) -> None:
+        """A measured point."""
+        self._at = (point.step, point.epoch)
+        self._write("point", **point.to_dict())
+
+    def group(self, step: int, units: Mapping[str, int]) -> None:
+        """How many units of each group are removed at this step."""
+        self._at = (step, self._at[1])
+        self._write("group", units=dict(units))
+
+    def log(self, message: str) -> None:
+        """One line for people."""
+        self._write("log", message=message)
+
+    def check(self) -> None:
+        """Raise :class:`Cancelled` when somebody asked the run to stop; cheap enough for every step."""
+        now = self._clock()
+        if now - self._checked < CHECK_SECONDS:
+            return
+        self._checked = now
+        if any(path.exists() for path in self._cancel_files):
+            raise Cancelled("asked to stop")
+
+    def _step_due(self, step: int) -> bool:
+        if self._written is None:
+            return True
+        last, when = self._written
+        return step - last >= STEPS_APART or self._clock() - when >= SECONDS_APART
+
+    def _flush_step(self) -> None:
+        if self._pending is not None:
+            values, self._pending = self._pending, None
+            self._written = (self._at[0], self._clock())
+            self._write("step", **values)
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        event = {"v": VERSION, "t": round(self._clock(), 3), "attempt": self.attempt, "kind": kind}
+        event |= {"step": self._at[0], "epoch": self._at[1]}
+        event |= {name: value for name, value in fields.items() if name not in _OWN}
+        self._append(json.dumps(finite(event), allow_nan=False, separators=(",", ":")))
+
+    def _append(self, line: str) -> None:
+        data = (f"\n{line}\n" if self._torn else f"{line}\n").encode()
+        self._torn = True
+        while data:
+            data = data[os.write(self._file, data) :]
+        self._torn = False
+
+
+def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Events from byte ``offset`` on, and the offset to go on from next time.
+
+    A last line without its end is left for the next call; a line torn by a killed writer is passed over.
+
+    Raises:
+        CompressionError: an event was written by a version of the format not known here.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read()
+    except FileNotFoundError:
+        return [], offset
+    whole = data[: data.rfind(b"\n") + 1]
+    events = [event for line in whole.splitlines() if (event := _parse(line)) is not None]
+    for event in events:
+        if event.get("v") != VERSION:
+            raise CompressionError(f"{path} holds events of version {event.get('v')!r}; this program reads {VERSION}")
+    return events, offset + len(whole)
+
+
+def last_attempts(events: Iterable[Event]) -> list[Event]:
+    """Events without those that a later attempt told again: of each kind and step the last attempt stays."""
+    events = list(events)
+    latest: dict[tuple[str, int], int] = {}
+    for event in events:
+        key = (event["kind"], event["step"])
+        latest[key] = max(latest.get(key, 0), event["attempt"])
+    return [event for event in events if event["attempt"] == latest[event["kind"], event["step"]]]
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and {"v", "kind", "t"} <= event.keys() else None
+
+
+def _ends_torn(path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"

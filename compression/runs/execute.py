@@ -1,0 +1,121 @@
+"""One run from its spec to its result: prepare, compress, remove, pack, and measure what was packed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from compression import methods
+from compression.data import Batches
+from compression.errors import RunFailed
+from compression.graph import slim_report
+from compression.graph import zeroed_units
+from compression.methods.base import Method
+from compression.methods.base import Task
+from compression.pack import pack
+from compression.pack import unpack
+from compression.quant import fold
+from compression.runs.events import EventWriter
+from compression.runs.files import write_json
+from compression.runs.folder import RunFolder
+from compression.runs.prepare import Workbench
+from compression.runs.prepare import file_point
+from compression.train import evaluate
+from compression.zoo import weights as weight_files
+
+CHECKED_IMAGES = 64
+
+
+def execute(
+    folder: RunFolder, report: EventWriter, *, method: Method | None = None, bench: Workbench | None = None
+) -> dict[str, Any]:
+    """Carry out the run in ``folder`` and return what belongs in ``result.json``.
+
+    ``method`` takes the place of the one the budget names; ``bench`` shares preparations between runs.
+
+    Raises:
+        Cancelled: the run was asked to stop.
+        RunFailed: training diverged, or the packed file does not hold the model that was measured.
+    """
+    budget = folder.budget()
+    chosen = method or methods.get(budget.method)
+    prepared = (bench or Workbench()).prepare(budget)
+    report.point(prepared.baseline)
+    report.check()
+    torch.manual_seed(budget.seed)
+    task = prepared.task(budget)
+    compressed = chosen.run(task, report)
+    report.check()
+    found = finish(folder, task, compressed.model, report)
+    return {
+        "method": budget.method,
+        "model": budget.model,
+        "data": prepared.subject.data.label,
+        "weights": prepared.subject.weights.name,
+        "budget": budget.to_dict(),
+        "baseline": prepared.baseline.to_dict(),
+        "baseline_ledger": prepared.ledger,
+        "classes": list(prepared.subject.data.classes),
+        "facts": compressed.facts,
+        **found,
+        "points": [point.to_dict() for point in folder.points()],
+        "confusion": {"baseline": prepared.confusion, "final": found["confusion"]},
+    }
+
+
+def finish(folder: RunFolder, task: Task, model: nn.Module, report: EventWriter) -> dict[str, Any]:
+    """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
+
+    Raises:
+        RunFailed: the file gives other weights than those it was made from.
+        CompressionError: the smaller model computes something else than the masked one.
+    """
+    model.eval()
+    small, cut = slim_report(model, task.graph)
+    plain = fold(small).eval()
+    folder.bundle.mkdir(exist_ok=True)
+    ledger = dataclasses.asdict(pack(small, folder.bundle / "weights.packed"))
+    shipped = restore(plain, folder)
+    told = evaluate(shipped, task.data, "test")
+    step, epoch = report.at
+    point = file_point(model, task.graph, told, ledger["total"], step=step, epoch=epoch, phase="final")
+    removed = {name: len(units) for name, units in zeroed_units(model, task.graph).items()}
+    report.group(step, removed)
+    report.point(point)
+    provenance = {"run": folder.id, "method": task.budget.method, "model": task.budget.model, "data": task.data.label}
+    weight_files.save(plain, folder.bundle / "model.safetensors", provenance)
+    write_json(folder.bundle / "ledger.json", ledger)
+    return {
+        "final": point.to_dict(),
+        "ledger": ledger,
+        "equality": max(cut.equality, difference(model, shipped, task)),
+        "removed": removed,
+        "confusion": told.confusion,
+    }
+
+
+def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:
+    """The model read back from the packed file, which must give every tensor of ``plain`` bit for bit.
+
+    Raises:
+        RunFailed: it does not.
+    """
+    state, expected = unpack(folder.bundle / "weights.packed"), plain.state_dict()
+    wrong = [name for name, tensor in expected.items() if name not in state or not torch.equal(state[name], tensor)]
+    if wrong or state.keys() - expected.keys():
+        name = (wrong or sorted(state.keys() - expected.keys()))[0]
+        raise RunFailed(f"the packed file does not restore the model: {name} differs; please report this")
+    shipped = copy.deepcopy(plain)
+    shipped.load_state_dict(state)
+    return shipped
+
+
+@torch.no_grad()
+def difference(model: nn.Module, shipped: nn.Module, task: Task) -> float:
+    """Largest difference between the logits of the masked, quantized model and of the shipped one on real images."""
+    images, _ = next(iter(Batches(task.data, "validation", CHECKED_IMAGES, augment=False)))
+    return float((model(images) - shipped(images)).abs().max())

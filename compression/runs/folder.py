@@ -1,0 +1,202 @@
+"""The run folder is the truth about a run; whatever else knows of it can be rebuilt from here.
+
+::
+
+    runs/<id>/spec.json       what was asked: budget, versions, threads; written once
+              events.jsonl    what happened; one writer, the worker
+              process.json    who carries it out (machine, process id, start time)
+              heartbeat       touched every 2 seconds while that process lives
+              checkpoint.pt   where a run can be taken up again
+              result.json     written once, at the end of a run that is done
+              log.txt         what the worker said, tracebacks included
+              bundle/         the compressed model
+              cancel          its presence asks the run to stop
+              reserve         16 KB given back when the disk is full, so that the run can still say so
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from pathlib import Path
+from typing import Any
+
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.points import Point
+from compression.runs.events import Event
+from compression.runs.events import last_attempts
+from compression.runs.events import read_events
+from compression.runs.files import check_version
+from compression.runs.files import read_object
+from compression.runs.files import write_json
+from compression.runs.process import Handle
+
+VERSION = 1
+RESERVE_BYTES = 16 * 1024
+QUEUED, RUNNING, DONE, FAILED, CANCELLED, LOST = "queued", "running", "done", "failed", "cancelled", "lost"
+ENDED = (DONE, FAILED, CANCELLED, LOST)
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class RunFolder:
+    """Paths and contents of one run; reading it changes nothing."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.id = self.path.name
+        self.spec_path = self.path / "spec.json"
+        self.events_path = self.path / "events.jsonl"
+        self.process_path = self.path / "process.json"
+        self.heartbeat_path = self.path / "heartbeat"
+        self.checkpoint_path = self.path / "checkpoint.pt"
+        self.result_path = self.path / "result.json"
+        self.log_path = self.path / "log.txt"
+        self.bundle = self.path / "bundle"
+        self.cancel_path = self.path / "cancel"
+        self.reserve_path = self.path / "reserve"
+
+    @classmethod
+    def create(cls, root: str | Path, spec: dict[str, Any]) -> RunFolder:
+        """Make the folder of a new run; ``spec.json`` comes last, so that a half-made folder is no run.
+
+        Raises:
+            CompressionError: the runs folder cannot be written, or its disk is full.
+        """
+        folder = cls(Path(root) / spec["id"])
+        try:
+            folder.path.mkdir(parents=True)
+            folder.reserve_path.write_bytes(b"\0" * RESERVE_BYTES)
+            write_json(folder.spec_path, {"version": VERSION, **spec})
+        except OSError as error:
+            folder.discard()
+            raise CompressionError(unwritable(root, error)) from error
+        return folder
+
+    @classmethod
+    def open(cls, root: str | Path, run_id: str) -> RunFolder:
+        """The folder of an existing run.
+
+        Raises:
+            CompressionError: there is no such run.
+        """
+        folder = cls(Path(root) / run_id)
+        if not _ID.fullmatch(run_id) or not folder.spec_path.is_file():
+            raise CompressionError(f"no run {run_id!r} in {root}; `python -m compression runs` lists them")
+        return folder
+
+    def spec(self) -> dict[str, Any]:
+        """What was asked.
+
+        Raises:
+            CompressionError: the file is damaged or of another version.
+        """
+        raw = read_object(self.spec_path, "run spec")
+        check_version(raw, VERSION, f"run spec {self.spec_path}")
+        for name, kind in (("budget", dict), ("created", (int, float))):
+            if not isinstance(raw.get(name), kind):
+                raise CompressionError(f"run spec {self.spec_path} has no usable {name!r}")
+        return raw
+
+    def budget(self) -> Budget:
+        """The budget of the run (of a sweep: what its runs have in common)."""
+        return Budget.from_dict(self.spec()["budget"])
+
+    def children(self) -> list[RunFolder]:
+        """The runs of a sweep in their order; nothing for an ordinary run."""
+        return [RunFolder(self.path.parent / name) for name in self.spec().get("children", ())]
+
+    def parent(self) -> RunFolder | None:
+        """The sweep that this run belongs to."""
+        sweep = self.spec().get("sweep")
+        return RunFolder(self.path.parent / sweep) if sweep else None
+
+    def events(self, since: int = 0) -> list[Event]:
+        """All events after the first ``since`` ones."""
+        return read_events(self.events_path)[0][since:]
+
+    def points(self) -> list[Point]:
+        """The measured points, of each step the last attempt."""
+        return [Point.from_dict(event) for event in last_attempts(self.events()) if event["kind"] == "point"]
+
+    def attempts(self) -> int:
+        """How many attempts have begun."""
+        return max((event["attempt"] for event in self.events()), default=0)
+
+    @property
+    def state(self) -> str:
+        """queued, running, done, failed, cancelled or lost: from the last state event and whether the worker lives."""
+        return self.state_of(self.events())
+
+    def state_of(self, events: list[Event]) -> str:
+        """The state, when the events have been read already."""
+        told = next((event["state"] for event in reversed(events) if event["kind"] == "state"), None)
+        if told in ENDED:
+            return str(told)
+        if self.alive():
+            return RUNNING
+        if self.cancel_path.exists():
+            return CANCELLED
+        return LOST if self.process_path.is_file() else self._waiting()
+
+    def alive(self) -> bool:
+        """Is a process carrying out this run?
+
+        Raises:
+            CompressionError: ``process.json`` is damaged.
+        """
+        if not self.process_path.is_file():
+            return False
+        return Handle.load(self.process_path).alive(self.heartbeat_path, self.process_path)
+
+    def _waiting(self) -> str:
+        """The state of a run no process has taken: queued, unless it belongs to a sweep that has ended."""
+        parent = self.parent()
+        if parent is None:
+            return QUEUED
+        if not parent.spec_path.is_file():
+            return LOST
+        state = parent.state
+        if state in (QUEUED, RUNNING):
+            return QUEUED
+        return CANCELLED if state == CANCELLED else LOST
+
+    def ask_to_stop(self) -> None:
+        """Leave the file that the worker looks for; a waiting run is cancelled by it at once."""
+        self.cancel_path.touch()
+
+    def log(self, text: str) -> None:
+        """Add to ``log.txt``; on a full disk there is nowhere to say so, and the state event says it."""
+        with contextlib.suppress(OSError), self.log_path.open("a", encoding="utf-8") as stream:
+            stream.write(text.rstrip("\n") + "\n")
+
+    def give_back_reserve(self) -> None:
+        """Free the space kept for the last words of a run on a full disk."""
+        with contextlib.suppress(OSError):
+            self.reserve_path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Take back a folder that no worker has seen."""
+        with contextlib.suppress(OSError):
+            for path in self.path.iterdir():
+                path.unlink()
+            self.path.rmdir()
+
+
+def unwritable(root: str | Path, error: OSError) -> str:
+    """One line for a runs folder that cannot be written, with what to do about it."""
+    if disk_full(error):
+        return f"no space left on the disk of runs folder {root}; free some, or choose another with --runs DIR"
+    return f"runs folder {root} cannot be written: {error.strerror or error}; choose another with --runs DIR"
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Was it a full disk (or quota)? Libraries that wrap the error are looked through."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

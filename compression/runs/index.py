@@ -1,0 +1,152 @@
+"""The tables of the index and how the rows of a run follow its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from compression.points import Point
+from compression.runs.events import Event
+from compression.runs.folder import ENDED
+from compression.runs.folder import QUEUED
+from compression.runs.folder import RUNNING
+from compression.runs.folder import RunFolder
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, sweep TEXT, runs INTEGER NOT NULL, method TEXT, model TEXT, data TEXT,
+    created REAL NOT NULL, started REAL, ended REAL, step INTEGER, total_steps INTEGER, epoch REAL, phase TEXT,
+    error TEXT, budget TEXT NOT NULL, offset INTEGER NOT NULL DEFAULT 0,
+    size INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS points (
+    run TEXT NOT NULL, step INTEGER NOT NULL, phase TEXT NOT NULL, split TEXT NOT NULL, point TEXT NOT NULL,
+    PRIMARY KEY (run, step, phase, split));
+CREATE INDEX IF NOT EXISTS runs_created ON runs (created DESC);
+"""
+CLAIM = """
+UPDATE runs SET state = 'running' WHERE id = (
+    SELECT id FROM runs WHERE state = 'queued' AND sweep IS NULL ORDER BY created, id LIMIT 1)
+AND (SELECT count(*) FROM runs WHERE state = 'running' AND sweep IS NULL) < ? RETURNING id
+"""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """One row of the list of runs. ``runs`` counts the runs of a sweep (0: an ordinary run); times are in seconds."""
+
+    id: str
+    state: str
+    sweep: str | None
+    runs: int
+    method: str
+    model: str
+    data: str
+    created: float
+    started: float | None
+    ended: float | None
+    step: int | None
+    total_steps: int | None
+    epoch: float | None
+    phase: str | None
+    error: str | None
+    budget: dict[str, Any]
+
+
+def use_wal(db: sqlite3.Connection, seconds: float) -> None:
+    """Switch the file to a write-ahead log; SQLite does not wait for others on its own here, so it is tried again."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+
+
+def make_tables(db: sqlite3.Connection) -> None:
+    """(Re)build an empty index: one of another version holds nothing that the folders do not."""
+    db.execute("BEGIN IMMEDIATE")
+    if db.execute("PRAGMA user_version").fetchone()[0] not in (0, SCHEMA_VERSION):
+        db.execute("DROP TABLE IF EXISTS runs")
+        db.execute("DROP TABLE IF EXISTS points")
+    for statement in _SCHEMA.split(";")[:-1]:
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("COMMIT")
+
+
+def info(row: sqlite3.Row) -> RunInfo:
+    """A row of ``SELECT * FROM runs``."""
+    values = {field.name: row[field.name] for field in dataclasses.fields(RunInfo)}
+    return RunInfo(**{**values, "budget": json.loads(values["budget"])})
+
+
+def known(db: sqlite3.Connection) -> dict[str, sqlite3.Row]:
+    """What the index holds of each run, as far as needed to see whether it is out of date."""
+    return {row["id"]: row for row in db.execute("SELECT id, state, sweep, offset, size FROM runs")}
+
+
+def size(folder: RunFolder) -> int:
+    """Bytes of events so far."""
+    return folder.events_path.stat().st_size if folder.events_path.is_file() else 0
+
+
+def work_to_do(folders: dict[str, RunFolder], rows: dict[str, sqlite3.Row], slots: int) -> bool:
+    """Is anything out of date, or a run waiting while a slot is free?"""
+    if folders.keys() != rows.keys() or any(changed(folder, rows) for folder in folders.values()):
+        return True
+    states = [row["state"] for row in rows.values() if row["sweep"] is None]
+    return QUEUED in states and states.count(RUNNING) < slots
+
+
+def changed(folder: RunFolder, rows: dict[str, sqlite3.Row]) -> bool:
+    """May the row of this run be out of date? Decided without reading its events."""
+    row = rows.get(folder.id)
+    if row is None or size(folder) != row["size"]:
+        return True
+    if row["state"] == RUNNING:
+        return not folder.alive()
+    if row["state"] == QUEUED:
+        sweep = rows.get(row["sweep"])
+        deserted = row["sweep"] is not None and (sweep is None or sweep["state"] in ENDED)
+        return deserted or folder.process_path.exists() or folder.cancel_path.exists()
+    return False
+
+
+def insert(db: sqlite3.Connection, folder: RunFolder) -> None:
+    """A fresh row for a run, without its events."""
+    spec = folder.spec()
+    budget = spec["budget"]
+    about = (budget.get("method"), budget.get("model"), budget.get("data"), spec["created"], json.dumps(budget))
+    values = (folder.id, QUEUED, spec.get("sweep"), len(spec.get("children", ())), *about)
+    names = "id, state, sweep, runs, method, model, data, created, budget"
+    db.execute(f"INSERT OR REPLACE INTO runs ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    db.execute("DELETE FROM points WHERE run = ?", (folder.id,))
+
+
+def record(db: sqlite3.Connection, folder: RunFolder, events: list[Event]) -> None:
+    """Fold new events into the row of the run and its points; a step told again replaces what was there."""
+    changes: dict[str, Any] = {}
+    for event in events:
+        changes |= {"step": event["step"], "epoch": event["epoch"]}
+        if event["kind"] == "state":
+            running = event["state"] == RUNNING
+            changes |= {"started" if running else "ended": event["t"], "error": event.get("error")}
+            changes |= {"ended": None} if running else {}
+        elif event["kind"] in ("plan", "phase"):
+            name = "total_steps" if event["kind"] == "plan" else "phase"
+            changes[name] = event[name]
+        elif event["kind"] == "point":
+            key = (folder.id, event["step"], event["phase"], event["split"])
+            point = json.dumps(Point.from_dict(event).to_dict())
+            db.execute("INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)", (*key, point))
+    if changes:
+        setting = ", ".join(f"{name} = ?" for name in changes)
+        db.execute(f"UPDATE runs SET {setting} WHERE id = ?", (*changes.values(), folder.id))

@@ -1,0 +1,128 @@
+"""Asking for runs, waiting for them, stopping them: what the command line, the app and notebooks call."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import compression
+from compression.budget import Budget
+from compression.runs.check import absolute
+from compression.runs.check import check
+from compression.runs.folder import ENDED
+from compression.runs.folder import RUNNING
+from compression.runs.folder import RunFolder
+from compression.runs.launcher import threads_per_run
+from compression.runs.results import result
+from compression.runs.store import Store
+
+POLL_SECONDS = 0.1
+SYNC_SECONDS = 1.0
+GRACE_SECONDS = 10.0
+
+
+def start(budget: Budget, root: str | Path = "runs", *, store: Store | None = None) -> str:
+    """Check the budget, write the run folder, start its worker (or queue it behind another); returns the run id.
+
+    Raises:
+        CompressionError: unknown model, data or method, data that do not fit, missing or wrong-shaped weights, or a
+            runs folder that cannot be written; nothing is left behind.
+    """
+    budget = absolute(budget)
+    check(budget)
+    store = store or Store(root)
+    return store.add(new_spec(budget, store))[0].id
+
+
+def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dict[str, Any]:
+    """The content of ``spec.json`` for a new run: what was asked, when, by which versions, on how many threads."""
+    return {
+        "id": new_id(budget, store.root, prefix),
+        "created": round(time.time(), 6),
+        "budget": budget.to_dict(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": importlib.metadata.version("torch"),
+            "compression": compression.__version__,
+        },
+        "threads": threads_per_run(store.slots),
+        **more,
+    }
+
+
+def new_id(budget: Budget, root: Path, prefix: str = "") -> str:
+    """A short, readable run id that no run below ``root`` has, such as ``geta-resnet8-20261122-0153-3f9a``."""
+    model = re.sub(r"[^a-z0-9]+", "-", budget.model.rsplit("/", 1)[-1].lower()).strip("-")
+    while True:
+        words = (prefix, budget.method, model, time.strftime("%Y%m%d-%H%M"), secrets.token_hex(2))
+        found = "-".join(word for word in words if word)
+        if not (root / found).exists():
+            return found
+
+
+def wait(
+    run_id: str,
+    root: str | Path = "runs",
+    *,
+    timeout: float | None = None,
+    watch: Callable[[RunFolder], None] | None = None,
+) -> dict[str, Any]:
+    """Wait until the run has ended and return its result; ``watch`` is called with the folder ten times a second.
+
+    Raises:
+        CompressionError: no such run.
+        TimeoutError: it goes on after ``timeout`` seconds.
+    """
+    folder = RunFolder.open(root, run_id)
+    begun, synced = time.monotonic(), 0.0
+    while folder.state not in ENDED:
+        now = time.monotonic()
+        if timeout is not None and now - begun > timeout:
+            raise TimeoutError(f"run {run_id} is still {folder.state} after {timeout:g} seconds")
+        if now - synced > SYNC_SECONDS:
+            synced = now
+            Store(root).sync()
+        if watch is not None:
+            watch(folder)
+        time.sleep(POLL_SECONDS)
+    if watch is not None:
+        watch(folder)
+    return result(folder)
+
+
+def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECONDS, store: Store | None = None) -> str:
+    """Ask the run to stop, then insist; returns its state.
+
+    First the cancel file, after ``grace`` seconds SIGTERM, after as many again SIGKILL.
+    A run that has ended is left as it is; a waiting one never starts; cancelling a sweep cancels its runs.
+
+    Raises:
+        CompressionError: no such run.
+    """
+    folder = RunFolder.open(root, run_id)
+    if folder.state in ENDED:
+        return folder.state
+    folder.ask_to_stop()
+    store = store or Store(root)
+    if not _ended_within(folder, grace) and folder.parent() is None:  # the worker of a sweep has other runs to do
+        store.launcher.stop(folder)
+        if not _ended_within(folder, grace):
+            store.launcher.stop(folder, insist=True)
+            _ended_within(folder, grace)
+    store.sync()
+    return folder.state
+
+
+def _ended_within(folder: RunFolder, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if folder.state != RUNNING:
+            return True
+        time.sleep(POLL_SECONDS)
+    return folder.state != RUNNING

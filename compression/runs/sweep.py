@@ -1,0 +1,126 @@
+"""A sweep: one method over several budgets, so that the front between accuracy and size can be seen.
+
+The sweep is a run folder whose ``spec.json`` lists ``children``; each child is an ordinary run that names its
+``sweep``. One worker process carries them out one after another, so that data, trace and baseline are made once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from compression.budget import BitRange
+from compression.budget import Budget
+from compression.errors import Cancelled
+from compression.errors import CompressionError
+from compression.errors import RunFailed
+from compression.runs.check import absolute
+from compression.runs.check import check
+from compression.runs.events import EventWriter
+from compression.runs.folder import CANCELLED
+from compression.runs.folder import DONE
+from compression.runs.folder import FAILED
+from compression.runs.folder import RunFolder
+from compression.runs.lifecycle import Work
+from compression.runs.lifecycle import carry_out
+from compression.runs.results import of_sweep
+from compression.runs.results import result
+from compression.runs.store import Store
+from compression.runs.submit import new_spec
+
+Bits = float | BitRange
+
+
+def sweep(
+    budget: Budget,
+    sparsity: Sequence[float] = (),
+    bits: Sequence[Bits] = (),
+    root: str | Path = "runs",
+    *,
+    store: Store | None = None,
+) -> str:
+    """Start a run for each combination of these values in ``budget`` (empty: the budget's own); returns the sweep's id.
+
+    Raises:
+        CompressionError: as :func:`compression.runs.start`; nothing is started then.
+    """
+    budgets = combinations(absolute(budget), sparsity, bits)
+    check(budgets[0])
+    store = store or Store(root)
+    spec, children = specs(budget, budgets, store)
+    asked = {"sparsity": list(sparsity), "bits": [list(b) if isinstance(b, tuple) else b for b in bits]}
+    store.add(*children, {**spec, "values": asked})
+    return str(spec["id"])
+
+
+def specs(budget: Budget, budgets: Sequence[Budget], store: Store) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The specs of a sweep and of its runs, whose ids are the sweep's with a number: no two are the same."""
+    spec = new_spec(budget, store, "sweep")
+    name = spec["id"].removeprefix("sweep-")
+    children = [
+        new_spec(each, store, sweep=spec["id"], id=f"{name}-{number:02d}")
+        for number, each in enumerate(budgets, start=1)
+    ]
+    return {**spec, "children": [child["id"] for child in children]}, children
+
+
+def combinations(budget: Budget, sparsity: Sequence[float] = (), bits: Sequence[Bits] = ()) -> list[Budget]:
+    """The budgets of a sweep, checked, in the order given: all bits of the first sparsity, then of the next.
+
+    Raises:
+        CompressionError: a value that is impossible or asked for twice.
+    """
+    shares = list(sparsity) or [budget.sparsity]
+    widths: list[Bits | None] = [*bits] or [None]
+    found = [
+        budget.replace(sparsity=share) if width is None else with_bits(budget.replace(sparsity=share), width)
+        for share in shares
+        for width in widths
+    ]
+    if len({repr(each) for each in found}) < len(found):
+        raise CompressionError("sweep: a value is asked for twice; give each sparsity and each bits value once")
+    return found
+
+
+def with_bits(budget: Budget, bits: Bits) -> Budget:
+    """The budget with ``--bits``: a range bounds GETA's bit-widths; one number is both its ends, and OPQ's average.
+
+    Raises:
+        CompressionError: impossible values, or a range for OPQ.
+    """
+    if isinstance(bits, tuple):
+        if budget.method == "opq":
+            raise CompressionError(f"bits of opq are one average number, such as 4, not {bits[0]:g}:{bits[1]:g}")
+        return budget.replace(weight_bits=bits)
+    if budget.method == "opq":
+        return budget.replace(bits=bits)
+    return budget.replace(bits=bits, weight_bits=(bits, bits))
+
+
+def carry_out_sweep(
+    folder: RunFolder, events: EventWriter, *, work: Work, stopped: Callable[[], bool]
+) -> dict[str, Any]:
+    """Carry out the runs of a sweep in this process; one that fails does not stop the others.
+
+    Raises:
+        Cancelled: the sweep was asked to stop.
+        RunFailed: at least one run failed (the others have their results).
+    """
+    children = folder.children()
+    events.plan(len(children), unit="runs")
+    for number, child in enumerate(children, start=1):
+        if child.state == DONE:
+            continue
+        events.check()
+        state = carry_out(child, work)
+        if stopped() or (state == CANCELLED and folder.cancel_path.exists()):
+            raise Cancelled("asked to stop")
+        events.step(number, 0.0)
+        events.log(f"{child.id}: {state}")
+    failed = [child for child in children if child.state == FAILED]
+    if failed:
+        first = result(failed[0])["error"]
+        raise RunFailed(f"{len(failed)} of {len(children)} runs failed; the first, {failed[0].id}: {first}")
+    return of_sweep(folder, DONE, folder.events())

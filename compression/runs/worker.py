@@ -1,0 +1,69 @@
+"""The worker: ``python -m compression.runs.worker RUN_DIR`` carries out one run or one sweep and starts what waits.
+
+It says that it runs before it imports anything heavy, so that the queue sees a live process from the first moment.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from compression.errors import CompressionError
+from compression.runs.events import EventWriter
+from compression.runs.folder import DONE
+from compression.runs.folder import RunFolder
+from compression.runs.launcher import Launcher
+from compression.runs.lifecycle import Termination
+from compression.runs.lifecycle import Work
+from compression.runs.lifecycle import carry_out
+from compression.runs.store import Store
+from compression.runs.sweep import carry_out_sweep
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out the run in the folder named on the command line; the exit status is 0 only when it is done."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
+        print("usage: python -m compression.runs.worker RUN_DIR", file=sys.stderr)
+        return 2
+    try:
+        return 0 if serve(RunFolder(arguments[0]), Benchwork()) == DONE else 1
+    except CompressionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> str:
+    """Carry out a run (or the runs of a sweep) with ``work``, then let the queue go on; returns the last state.
+
+    ``launcher`` starts what waits (default: this worker's command on this machine).
+    """
+    sweep = bool(folder.children())
+    with Termination() as termination:
+        job = functools.partial(carry_out_sweep, work=work, stopped=lambda: termination.asked) if sweep else work
+        state = carry_out(folder, job)
+    Store(folder.path.parent, launcher=launcher).sync()
+    return state
+
+
+class Benchwork:
+    """The real work, importing torch on first use and sharing what the runs of a sweep have in common."""
+
+    def __init__(self) -> None:
+        self._bench: Any = None
+
+    def __call__(self, folder: RunFolder, events: EventWriter) -> dict[str, Any]:
+        import torch
+
+        from compression.runs.execute import execute
+        from compression.runs.prepare import Workbench
+
+        torch.set_num_threads(int(folder.spec().get("threads") or torch.get_num_threads()))
+        self._bench = self._bench or Workbench()
+        return execute(folder, events, bench=self._bench)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""The command line: what each command answers, its JSON, its exit status, and that Ctrl-C leaves nothing running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compression import runs
+from compression.cli import main
+from compression.cli.options import bit_range
+from compression.cli.options import bits
+from compression.cli.options import many_bits
+from compression.cli.options import sizes
+from compression.cli.output import size
+from compression.cli.output import table
+from compression.cli.progress import _Seen
+from compression.cli.progress import describe
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESSION_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    from compression import zoo
+    from compression.zoo import weights as files
+
+    return str(files.save(zoo.build("resnet8"), tmp_path / "initial.safetensors", {}))
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
+    """The JSON that a command writes to standard output, which must hold nothing else."""
+    assert main([*arguments, "--json", "-"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "compression", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_values_of_options_mean_what_they_say() -> None:
+    assert (bits("4:8"), bits("4"), bits("3.5")) == ((4, 8), 4, 3.5)
+    assert (bit_range("4:8"), bit_range("6")) == ((4, 8), (6, 6))
+    assert many_bits("3,4,4:8") == [3, 4, (4, 8)]
+    assert sizes("3x32x32") == (3, 32, 32)
+    assert (size(81_904), size(999), size(2_500_000)) == ("81.9 kB", "999 B", "2.5 MB")
+    assert table(("a", "b"), [("x", 1), ("yy", 10)]).splitlines() == ["a    b", "x    1", "yy  10"]
+
+
+def test_help_and_bad_arguments_do_not_import_torch() -> None:
+    code = """
+        import contextlib, io, sys
+        from compression.cli import main
+        for arguments in (["--help"], ["run", "--bits", "x"], ["nonsense"], ["runs", "--runs", "absent"]):
+            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+                main(arguments)
+        assert "torch" not in sys.modules and "numpy" not in sys.modules
+    """
+    import textwrap
+
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment(), capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+
+
+def test_models_lists_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {model["name"]: model for model in answer(capsys, "models")}
+    assert found["resnet20"]["params"] == 272_474
+    assert found["resnet8"]["params"] == 19_810
+    assert found["vgg7"]["macs"] == 608_053_248
+    assert "mnist5k" in found["resnet8"]["data"]
+
+
+def test_graph_answers_with_groups_and_says_which_weights(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str
+) -> None:
+    found = answer(capsys, "graph", "resnet20", "--dot", str(tmp_path / "graph.dot"))
+    assert (found["model"], found["weights"], found["input"]) == ("resnet20", "random", [3, 32, 32])
+    assert sum(group["prunable"] for group in found["groups"]) == 12
+    assert sum(group["units"] for group in found["groups"] if group["prunable"]) == 448
+    assert set(found["groups"][0]) >= {"id", "units", "prunable", "reason", "exact", "ties", "parameters"}
+    text = (tmp_path / "graph.dot").read_text()
+    assert text.count(" -> ") == len(found["edges"])
+    assert text.count(" [label=") == len(found["nodes"])
+    assert answer(capsys, "graph", "resnet8", "--weights", weights)["weights"] == weights
+    assert answer(capsys, "graph", "resnet8", "--input", "3x16x16", "--classes", "7")["input"] == [3, 16, 16]
+    assert main(["graph", "resnet8"]) == 0
+    assert "adjacent to the output" in capsys.readouterr().out
+
+
+def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found = answer(capsys, "allocate", "resnet20", "--sparsity", "0.7", "--bits", "4")
+    assert found["weights"] == "random"
+    assert found["pruned"] == round(0.7 * found["numel"]) == sum(layer["pruned"] for layer in found["layers"])
+    assert found["value_bits"] <= found["budget_bits"]
+    assert set(found["layers"][0]) >= {"name", "numel", "pruned", "threshold", "bits", "step", "error"}
+    budget = {"version": 1, "method": "opq", "sparsity": 0.5, "layers": {"conv1": {"weight_bits": [8, 8]}}}
+    (tmp_path / "budget.json").write_text(json.dumps(budget))
+    bound = answer(capsys, "allocate", "resnet20", "--config", str(tmp_path / "budget.json"))
+    assert (bound["layers"][0]["name"], bound["layers"][0]["bits"], bound["sparsity"]) == ("conv1", 8, 0.5)
+
+
+def test_train_stores_weights_where_run_looks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from compression.zoo.weights import find
+    from compression.zoo.weights import read_provenance
+
+    found = answer(capsys, "train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.1", "--seed", "3")
+    path = find("resnet8", "mnist5k", (1, 28, 28), 10)
+    assert str(path) == found["weights"]
+    assert path is not None
+    assert read_provenance(path)["seed"] == 3
+    assert 0 <= found["test"]["accuracy"] <= 1
+    out = tmp_path / "here.safetensors"
+    assert main(["train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.02", "--out", str(out)]) == 0
+    assert out.is_file()
+    assert "weights:" in capsys.readouterr().out
+
+
+def test_run_waits_and_writes_the_result_and_the_others_read_it(
+    capsys: pytest.CaptureFixture[str], weights: str, tmp_path: Path
+) -> None:
+    options = (
+        "--model resnet8 --data mnist5k --method opq --sparsity 0.5 --bits 4 --epochs 0.1 --precision fp32".split()
+    )
+    run = subprocess.run(
+        command("run", *options, "--weights", weights, "--json", "-"), env=environment(), capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (0, "")  # nothing noisy in a pipe
+    result = json.loads(run.stdout)
+    assert result["status"] == "done"
+    assert result["final"]["bytes"] == result["ledger"]["total"]
+    assert result["equality"] <= 1e-5
+    assert answer(capsys, "show", result["run"]) == result
+    listed = answer(capsys, "runs")
+    assert [(entry["run"], entry["status"]) for entry in listed] == [(result["run"], "done")]
+    assert listed[0]["final"] == result["final"]
+    assert answer(capsys, "cancel", result["run"]) == {"run": result["run"], "status": "done"}
+    assert main(["show", result["run"]]) == 0
+    assert "packed file" in capsys.readouterr().out
+    assert main(["runs"]) == 0
+    assert result["run"] in capsys.readouterr().out
+    assert Path("runs", result["run"], "bundle", "model.safetensors").is_file()
+
+
+def test_ctrl_c_cancels_the_run_and_a_detached_sweep_waits_for_the_slot(
+    capsys: pytest.CaptureFixture[str], weights: str
+) -> None:
+    options = ["--model", "resnet8", "--data", "mnist5k", "--method", "opq", "--weights", weights, "--epochs", "500"]
+    run = subprocess.Popen(command("run", *options), env=environment(), stdout=-1, stderr=-1, text=True)
+    try:
+        _wait_for(lambda: any(path.stat().st_size for path in Path("runs").glob("opq-*/events.jsonl")))
+        sweep = answer(capsys, "sweep", *options, "--sparsity", "0.3,0.5", "--bits", "3,4", "--detach")
+        assert sweep["status"] == "queued"
+        assert len(runs.RunFolder.open("runs", sweep["run"]).children()) == 4
+        assert answer(capsys, "cancel", sweep["run"])["status"] == "cancelled"
+        run.send_signal(signal.SIGINT)
+        output, errors = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == 1
+    assert errors.splitlines()[-1].startswith("error: run opq-resnet8-")
+    assert "was cancelled" in errors
+    assert "Traceback" not in errors + output
+    states = {entry["id"]: entry["state"] for entry in answer(capsys, "runs")}
+    assert set(states.values()) == {"cancelled"}
+    assert len(states) == 6
+
+
+def _wait_for(condition: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def test_the_progress_line_tells_stage_share_and_time_left() -> None:
+    seen = _Seen()
+    assert describe("running", seen) == "preparing"
+    about: dict[str, Any] = {"step": 0, "epoch": 0.0}
+    seen.take({"kind": "plan", "total_steps": 200, **about})
+    seen.take({"kind": "phase", "phase": "joint", **about})
+    seen.take({"kind": "point", "accuracy": 0.97, **about})
+    for step, t in ((50, 10.0), (100, 20.0)):
+        seen.take({"kind": "step", "step": step, "t": t, "epoch": 0.0})
+    line = describe("running", seen)
+    assert line == f"[{'#' * 12}{'-' * 12}]  50%  joint  step 100 of 200  accuracy 97.0%  0:20 left"
+
+
+def test_json_to_a_device_writes_to_it_and_leaves_it_a_device(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    assert main(["runs", "--json", str(pipe)]) == 0
+    assert json.loads(reader.communicate(timeout=20)[0]) == []
+    assert pipe.is_fifo()

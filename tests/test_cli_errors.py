@@ -1,0 +1,242 @@
+"""Bad input on the command line: one clear line, status 2, and nothing changed; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compression.cli import main
+
+RUN = ["run", "--model", "resnet8", "--data", "mnist5k"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MODELS", "CACHE"):
+        monkeypatch.setenv(f"COMPRESSION_{name}", str(tmp_path / name.lower()))
+    monkeypatch.delenv("COMPRESSION_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    from compression import zoo
+    from compression.zoo import weights as files
+
+    return str(files.save(zoo.build("resnet8"), tmp_path / "initial.safetensors", {}))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2) -> str:
+    """The one line with which a command refuses, having left no file behind."""
+    before = sorted(Path().rglob("*"))
+    try:
+        code = main(arguments)
+    except SystemExit as leaving:
+        code = int(str(leaving.code))
+    told = capsys.readouterr()
+    assert code == status, told
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert sorted(Path().rglob("*")) == before
+    return told.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["COMMAND"]),
+        (["dance"], ["dance", "models", "sweep"]),
+        (["run"], ["--model"]),
+        (["run", "--model", "resnet8"], ["--data"]),
+        ([*RUN, "--colour", "red"], ["--colour"]),
+        (["run", "--model", "resnet9", "--data", "mnist5k"], ["resnet9", "resnet8"]),
+        (["graph", "resnet9"], ["resnet9", "resnet8"]),
+        (["graph", "torchvision:resnet9999"], ["resnet9999"]),
+        (["graph", "absent.py:net"], ["absent.py"]),
+        (["run", "--model", "resnet8", "--data", "mnist6k"], ["mnist6k", "mnist5k"]),
+        (["train", "--model", "resnet8", "--data", "mnist6k"], ["mnist6k", "mnist5k"]),
+        ([*RUN, "--method", "magic"], ["magic", "geta"]),
+        ([*RUN, "--sparsity", "1"], ["sparsity", "[0, 1)"]),
+        ([*RUN, "--sparsity", "-0.1"], ["sparsity", "[0, 1)"]),
+        ([*RUN, "--sparsity", "half"], ["--sparsity", "half"]),
+        (["allocate", "resnet8", "--sparsity", "1.5"], ["sparsity", "[0, 1)"]),
+        (["sweep", *RUN[1:], "--sparsity", "0.3,1.2"], ["sparsity", "1.2"]),
+        (["sweep", *RUN[1:], "--sparsity", "0.3,,0.5"], ["--sparsity"]),
+        (["sweep", *RUN[1:], "--bits", "4,4"], ["twice"]),
+        ([*RUN, "--bits", "8:4"], ["lower bound 8", "upper bound 4"]),
+        ([*RUN, "--bits", "1:8"], ["2..16"]),
+        ([*RUN, "--bits", "4:17"], ["2..16"]),
+        ([*RUN, "--bits", "four"], ["--bits", "four"]),
+        ([*RUN, "--bits", "nan"], ["--bits", "nan"]),
+        ([*RUN, "--activation-bits", "9:5"], ["lower bound 9"]),
+        ([*RUN, "--method", "opq", "--bits", "4:8"], ["one average number"]),
+        (["allocate", "resnet8", "--bits", "1"], ["bits", "2..16"]),
+        ([*RUN, "--epochs", "0"], ["epochs", "above 0"]),
+        ([*RUN, "--epochs", "-3"], ["epochs", "above 0"]),
+        (["train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0"], ["epochs", "above 0"]),
+        ([*RUN, "--batch-size", "0"], ["batch_size", "above 0"]),
+        ([*RUN, "--optimizer", "magic"], ["--optimizer", "magic"]),
+        ([*RUN, "--option", "word"], ["--option", "key=value"]),
+        ([*RUN, "--input", "32"], ["--input", "3x32x32"]),
+        ([*RUN, "--input", "3x32x32"], ["mnist5k", "1x28x28", "3x32x32"]),
+        ([*RUN, "--classes", "7"], ["mnist5k", "10", "7"]),
+        ([*RUN, "--classes", "1"], ["classes"]),
+        (["train", "--model", "resnet20", "--data", "mnist5k", "--epochs", "1"], ["mnist5k", "--input 1x28x28"]),
+        ([*RUN, "--weights", "absent.safetensors"], ["absent.safetensors", "does not exist"]),
+        (["graph", "resnet8", "--weights", "absent.pt"], ["absent.pt", "does not exist"]),
+        ([*RUN, "--config", "absent.json"], ["absent.json", "No such file"]),
+        ([*RUN, "--json", "absent/result.json"], ["--json", "absent", "does not exist"]),
+        ([*RUN, "--json", "."], ["--json", "folder"]),
+        (["train", *RUN[1:], "--out", "weights.bin"], ["--out", "safetensors"]),
+        (["train", *RUN[1:], "--out", "absent/w.safetensors"], ["--out", "does not exist"]),
+        (["show", "nothing"], ["nothing"]),
+        (["cancel", "../elsewhere"], ["../elsewhere"]),
+        (["show"], ["RUN"]),
+        (["graph", "resnet8", "--json", "-", "--dot", "-"], ["--json", "--dot"]),
+    ],
+)
+def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]) -> None:
+    line = refused(capsys, *arguments)
+    assert all(word in line for word in words), line
+
+
+def test_missing_weights_name_the_train_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "sweep"):
+        line = refused(capsys, command, "--model", "vgg7", "--data", "mnist5k", "--input", "1x28x28")
+        wanted = "python -m compression train --model vgg7 --data mnist5k --input 1x28x28 --epochs"
+        assert wanted in line
+
+
+def test_wrong_shaped_and_unreadable_weights_are_named(capsys: pytest.CaptureFixture[str], weights: str) -> None:
+    line = refused(
+        capsys, "run", "--model", "resnet20", "--input", "1x28x28", "--data", "mnist5k", "--weights", weights
+    )
+    assert "conv1.weight has shape 8x1x3x3, the model needs 16x1x3x3" in line
+    Path("broken.safetensors").write_bytes(b"not weights")
+    assert "cannot be read" in refused(capsys, *RUN, "--weights", "broken.safetensors")
+    Path("broken.pt").write_bytes(b"not weights")
+    assert "cannot be read" in refused(capsys, "graph", "resnet8", "--weights", "broken.pt")
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ("{", ["not valid JSON"]),
+        ("[]", ["one JSON object"]),
+        ('{"version": 2}', ["version 2"]),
+        ('{"sparsty": 0.5}', ["sparsty", "sparsity"]),
+        ('{"sparsity": 1.5}', ["sparsity"]),
+        ('{"weight_bits": [8, 4]}', ["weight_bits"]),
+        ('{"epochs": 0}', ["epochs"]),
+        ('{"schedule": {"joint": 2}}', ["joint"]),
+    ],
+)
+def test_budget_files_are_checked_by_name(capsys: pytest.CaptureFixture[str], budget: str, words: list[str]) -> None:
+    Path("budget.json").write_text(budget)
+    line = refused(capsys, "run", "--config", "budget.json")
+    assert all(word in line for word in words), line
+
+
+def test_groups_and_layers_that_the_model_lacks_are_named(capsys: pytest.CaptureFixture[str], weights: str) -> None:
+    Path("groups.json").write_text(json.dumps({"groups": {"conv99": {"sparsity": [0, 0.5]}}}))
+    Path("layers.json").write_text(json.dumps({"method": "opq", "layers": {"conv99": {"sparsity": 0.5}}}))
+    for name, known in (("groups", "layer1.0.conv1"), ("layers", "linear")):
+        line = refused(capsys, "run", "--config", f"{name}.json", "--weights", weights)
+        assert "conv99" in line
+        assert known in line
+
+
+def test_an_unreadable_image_folder_is_named(capsys: pytest.CaptureFixture[str], weights: str) -> None:
+    for label in ("cat", "dog"):
+        Path("pictures", label).mkdir(parents=True)
+        for number in range(4):
+            Path("pictures", label, f"{number}.png").write_bytes(b"no image")
+    assert "pictures" in refused(capsys, *RUN[:-1], "pictures", "--weights", weights)
+    assert "nowhere/pictures" in refused(capsys, *RUN[:-1], "nowhere/pictures", "--weights", weights)
+    Path("empty").mkdir()
+    assert "empty" in refused(capsys, *RUN[:-1], "empty", "--weights", weights)
+
+
+def test_a_runs_folder_that_cannot_be_written_is_refused_before_anything_starts(
+    capsys: pytest.CaptureFixture[str], weights: str
+) -> None:
+    Path("file").write_text("in the way")
+    line = refused(capsys, *RUN, "--weights", weights, "--runs", "file/runs")
+    assert line.startswith("error: runs folder file/runs cannot be written: Not a directory")
+    assert "--runs" in line
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 64 KB without a free byte, where the machine allows one to be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small disk needs root")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    try:
+        with pytest.raises(OSError, match="No space left"), (disk / "filling").open("wb", buffering=0) as stream:
+            while True:
+                stream.write(b"x" * 512)
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], weights: str, full_disk: Path) -> None:
+    assert main([*RUN, "--weights", weights, "--runs", str(full_disk / "runs")]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith(f"error: runs folder {full_disk}/runs cannot be written (database or disk is full)")
+    assert not list(full_disk.glob("runs/*/spec.json"))
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "No space left on device" in refused(capsys, "runs", "--json", "/dev/full")
+
+
+def test_a_data_set_that_needs_a_download_without_network_names_the_offline_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:  # a port that nobody answers on
+        unused.bind(("127.0.0.1", 0))
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{unused.getsockname()[1]}")
+        main(["run", "--model", "resnet20", "--data", "cifar10"])
+    told = capsys.readouterr()
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert "cifar10" in told.err
+    assert "mnist5k" in told.err
+    assert not Path("runs").exists()
+
+
+def test_an_unforeseen_error_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("first line\nsecond line")
+
+    Path("runs").mkdir()
+    monkeypatch.setattr("compression.runs.Store.list", broken)
+    line = refused_but_started(capsys, "runs")
+    assert "ZeroDivisionError: first line (COMPRESSION_DEBUG=1" in line
+    monkeypatch.setenv("COMPRESSION_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["runs"])
+
+
+def refused_but_started(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(arguments) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    return told.err

@@ -164,9 +164,13 @@ def provenance(
     classes: int,
     epochs: float,
     seed: int,
+    options: str = "",
 ) -> dict[str, Any]:
-    """What a weights file says of itself: JSON values, for :func:`compression.zoo.weights.save`."""
-    command = f"python -m compression train --model {model} --data {data} --epochs {epochs:g} --seed {seed}"
+    """What a weights file says of itself: JSON values, for :func:`compression.zoo.weights.save`.
+
+    ``options``: further options of the ``train`` command, as they were typed.
+    """
+    command = f"python -m compression train --model {model} --data {data} --epochs {epochs:g} --seed {seed} {options}"
     return {
         "model": model,
         "data": data,
@@ -181,7 +185,8 @@ def provenance(
         "threads": result.recipe.threads,
         "torch": torch.__version__,
         "commit": _commit(),
-        "command": command,
+        "recipe": result.recipe.why,
+        "command": command.strip(),
     }
 
 

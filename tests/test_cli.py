@@ -128,7 +128,8 @@ def test_train_stores_weights_where_run_looks(capsys: pytest.CaptureFixture[str]
     assert str(path) == found["weights"]
     assert path is not None
     assert read_provenance(path)["seed"] == 3
-    assert 0 <= found["test"]["accuracy"] <= 1
+    assert 0 <= found["test_accuracy"] <= 1
+    assert found["command"].startswith("python -m compression train --model ")
     out = tmp_path / "here.safetensors"
     assert main(["train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.02", "--out", str(out)]) == 0
     assert out.is_file()

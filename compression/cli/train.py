@@ -52,23 +52,29 @@ def train(asked: argparse.Namespace) -> int:
     data.fit_check(dataset, input, classes)
     model = zoo.build(asked.model, input, classes, seed=asked.seed)
 
+    from compression.train import provenance
     from compression.train import train_dense
     from compression.zoo import weights
 
     bar = Bar()
     found = train_dense(model, dataset, asked.epochs, asked.seed, on_step=bar.step, **options)
     bar.close()
-    told = {
-        "model": asked.model, "data": dataset.name, "label": dataset.label, "input": list(input), "classes": classes,
-        "epochs": asked.epochs, "seed": asked.seed, "recipe": found.recipe.why, "seconds": round(found.seconds, 2),
-        "validation": {"accuracy": found.validation.accuracy, "loss": found.validation.loss},
-        "test": {"accuracy": found.test.accuracy, "loss": found.test.loss},
-    }  # fmt: skip
+    told = provenance(
+        found, model=asked.model, data=asked.data, label=dataset.label, input=input, classes=classes,
+        epochs=asked.epochs, seed=asked.seed, options=_typed(asked),
+    )  # fmt: skip
     path = weights.save(model, asked.out or weights.default_path(asked.model, asked.data), told)
     scores = f"validation {percent(found.validation.accuracy)}, test {percent(found.test.accuracy)}"
     text = f"{asked.model} on {dataset.label}: {scores}, {found.seconds:.1f} s\nweights: {path}"
-    answer({**told, "weights": str(path)}, text, asked.json)
+    answer({**told, "seconds": round(found.seconds, 2), "weights": str(path)}, text, asked.json)
     return 0
+
+
+def _typed(asked: argparse.Namespace) -> str:
+    """The options beyond model, data, epochs and seed, for the provenance."""
+    given = {name: getattr(asked, name) for name in (*_PASSED, "input", "classes")}
+    words = {name: "x".join(map(str, value)) if name == "input" and value else value for name, value in given.items()}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in words.items() if value is not None)
 
 
 def _check(asked: argparse.Namespace, options: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Everything of the app that is Streamlit's and no page: entry point, state, figures, layout, widgets."""

@@ -1,0 +1,253 @@
+"""The library as the pages use it: names, graphs and tables, computed once and shared. torch comes with the first call.
+
+What is cached is never changed: graphs are frozen, tables are copied, models are built afresh for whoever measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import streamlit as st
+
+from app import options
+from app import story
+from compression import data as datasets
+from compression import zoo
+from compression.budget import Budget
+from compression.errors import CompressionError
+
+if TYPE_CHECKING:
+    from compression.graph import Graph
+    from compression.train import Evaluation
+
+NO_DATA = "none"
+TORCHVISION = "torchvision:"
+MEASURED_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model at a size: what graph, budget and run are about. ``data`` is ``none`` at the model's own size."""
+
+    model: str
+    data: str
+    input: tuple[int, ...]
+    classes: int
+
+    @property
+    def has_data(self) -> bool:
+        """Is there a data set to measure and train on?"""
+        return self.data != NO_DATA
+
+    def place(self, budget: Budget) -> Budget:
+        """The budget for this model and data; sizes are named only where they are not the model's own."""
+        own = zoo.spec(self.model)
+        return budget.replace(
+            model=self.model,
+            data=self.data,
+            input=None if self.input == tuple(own.input) else self.input,
+            classes=None if self.classes == own.classes else self.classes,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A graph with what the figures need of it as plain values."""
+
+    graph: Graph
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """The ``graph`` JSON."""
+        return self.graph.to_dict()
+
+    @cached_property
+    def node_groups(self) -> dict[str, tuple[str, ...]]:
+        """Node id → the groups whose units its output carries."""
+        return {node.id: self.graph.group_of_node(node.id) for node in self.graph.nodes}
+
+    @cached_property
+    def group_of_layer(self) -> dict[str, str]:
+        """Layer name → the group that its output units belong to."""
+        producers = {m.name: g.id for g in self.graph.groups for m in g.members if m.role == "producer"}
+        return {layer.name: producers[layer.weight] for layer in self.graph.layers if layer.weight in producers}
+
+    @cached_property
+    def modules(self) -> list[dict[str, Any]]:
+        """Parameters and MACs of every module that holds parameters itself, in the order of the network."""
+        macs = {layer.name: layer.macs for layer in self.graph.layers}
+        params: dict[str, int] = {}
+        for name, sizes in self.graph.sizes.items():
+            module, count = name.rpartition(".")[0], 1
+            for length in sizes:
+                count *= length
+            params[module] = params.get(module, 0) + count
+        return [{"name": name or "(own)", "params": count, "macs": macs.get(name, 0)} for name, count in params.items()]
+
+
+def model_labels() -> dict[str, str]:
+    """The models one can pick, by name: the operator's first, the zoo, then torchvision's classifiers."""
+    own = {name: f"{Path(name.rpartition(':')[0]).name}: {name.rpartition(':')[2]}" for name in options.read().models}
+    listed = {name: zoo.spec(name).title for name in zoo.names()}
+    return own | listed | {TORCHVISION + name: f"torchvision: {name}" for name in _torchvision()}
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _torchvision() -> tuple[str, ...]:
+    from torchvision import models
+
+    return tuple(models.list_models(module=models))
+
+
+def data_labels() -> dict[str, str]:
+    """The data sets one can pick, by name or folder, and none at all."""
+    named = {info.name: info.title + ("" if info.local else f" ({info.source})") for info in datasets.infos()}
+    folders = {path: f"{story.data_label(path)} (folder)" for path in options.data_folders(options.read().data_root)}
+    return named | folders | {NO_DATA: "no data, the model's own input size"}
+
+
+def allow(model: str, data: str) -> None:
+    """Refuse what is not offered by name here: an address or an uploaded budget never names a file of this machine.
+
+    Raises:
+        CompressionError: saying what is not offered.
+    """
+    given = options.read()
+    offered = model in zoo.names() or model in given.models or model.startswith(TORCHVISION)
+    if not offered or ("/" in model.removeprefix(TORCHVISION) and model not in given.models):
+        raise CompressionError(f"model {model!r} is not offered here: choose one on the Model page")
+    if data not in (*datasets.names(), *options.data_folders(given.data_root), NO_DATA):
+        raise CompressionError(f"data set {data!r} is not offered here: choose one on the Model page")
+
+
+def subject(model: str, data: str) -> Subject:
+    """The model at the size of the data: images and classes of the data decide where they are known.
+
+    Raises:
+        CompressionError: a model or data set not offered here.
+    """
+    allow(model, data)
+    return _subject(model, data)
+
+
+@st.cache_data(max_entries=64, show_spinner="Reading the model…")
+def _subject(model: str, data: str) -> Subject:
+    own = zoo.spec(model)
+    if data in datasets.names():
+        info = datasets.info(data)
+        return Subject(model, data, tuple(info.input), info.classes)
+    if data == NO_DATA:
+        return Subject(model, data, tuple(own.input), own.classes)
+    classes = [path for path in Path(data).iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return Subject(model, data, tuple(own.input), len(classes))
+
+
+def fitting_data(model: str, data: str) -> str:
+    """The data set for a newly picked model: the present one if it fits, else one made for the model, else none."""
+    own = zoo.spec(model)
+    if data in own.data or (data not in datasets.names() and data != NO_DATA):
+        return data
+    return own.data[0] if own.data else NO_DATA
+
+
+@st.cache_resource(max_entries=16, show_spinner="Tracing the network…")
+def traced(of: Subject) -> Traced:
+    """The graph of a model with initial weights; weights make no difference to it.
+
+    Raises:
+        CompressionError: the model cannot be built at this size or does not run.
+    """
+    import torch
+
+    from compression.graph import trace
+
+    _quiet()
+    model = zoo.build(of.model, of.input, of.classes)
+    return Traced(trace(model, torch.zeros(1, *of.input)))
+
+
+def weights_file(of: Subject) -> Path | None:
+    """The trained weights that a run would start from."""
+    from compression.zoo import weights
+
+    return weights.find(of.model, of.data, of.input, of.classes)
+
+
+def train_line(of: Subject) -> str:
+    """The command that trains the dense model."""
+    from compression.runs.prepare import train_line as line
+
+    return line(of.place(Budget()))
+
+
+def measured(of: Subject, path: Path) -> tuple[Evaluation, int]:
+    """Accuracy of the dense weights on up to 1,000 test images, and how many they were.
+
+    Raises:
+        CompressionError: data or weights cannot be had or do not fit.
+    """
+    return _measured(of, str(path), path.stat().st_mtime)
+
+
+@st.cache_data(max_entries=16, show_spinner="Measuring the accuracy…")
+def _measured(of: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
+    from compression.train import evaluate
+
+    _quiet()
+    dataset = datasets.load(of.data, input=of.input)
+    datasets.fit_check(dataset, of.input, of.classes)
+    model = loaded(of, path)
+    return evaluate(model, dataset, "test", limit=MEASURED_IMAGES), min(MEASURED_IMAGES, len(dataset.test))
+
+
+def loaded(of: Subject, path: str | None) -> Any:
+    """A fresh model with these weights, or with seeded initial ones."""
+    from compression.zoo import weights
+
+    model = zoo.build(of.model, of.input, of.classes)
+    if path is not None:
+        weights.load(model, Path(path))
+    return model.eval()
+
+
+def layer_rows(found: Traced) -> list[dict[str, Any]]:
+    """One row per conv and linear layer, for tables."""
+    params = {name: _product(sizes) for name, sizes in found.graph.sizes.items()}
+    total, work = max(found.graph.params, 1), max(found.graph.macs, 1)
+    return [
+        {
+            "layer": layer.name,
+            "kind": layer.kind,
+            "shape": "×".join(str(size) for size in layer.shape),
+            "parameters": _own(params, layer.weight, layer.bias),
+            "of all, %": round(100 * _own(params, layer.weight, layer.bias) / total, 1),
+            "MACs": layer.macs,
+            "of all MACs, %": round(100 * layer.macs / work, 1),
+            "group": found.group_of_layer.get(layer.name, ""),
+        }
+        for layer in found.graph.layers
+    ]
+
+
+def _own(params: Mapping[str, int], weight: str, bias: str | None) -> int:
+    return params[weight] + (params.get(bias, 0) if bias else 0)
+
+
+def _product(sizes: tuple[int, ...]) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total
+
+
+def _quiet() -> None:
+    """Leave cores to the workers: the app itself computes on one thread."""
+    import torch
+
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

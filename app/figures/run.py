@@ -1,0 +1,185 @@
+"""How one run went: accuracy, loss and sparsity over the steps with the stages shaded, bits per layer as a heat map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app import theme
+from app.figures import base
+
+MOST_STEPS = 1500
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: ``x`` are steps; ``markers`` for measured points, a plain line for every training step."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    color: str
+    markers: bool = True
+
+
+@dataclass(frozen=True)
+class CurvesInfo:
+    """Lines over the steps of a run, its stages behind them; ``suffix`` is the unit on the y axis."""
+
+    title: str
+    suffix: str
+    curves: tuple[Curve, ...]
+    stages: tuple[base.Stage, ...]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The chart as a table: one row per step and line."""
+        return [
+            {"step": x, "what": curve.name, self.title: round(y, 4)}
+            for curve in self.curves
+            for x, y in zip(curve.x, curve.y, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class BitsInfo:
+    """Bit-widths of every layer at every point: ``bits[layer][point]``; ``None`` where a layer has none yet."""
+
+    layers: tuple[str, ...]
+    steps: tuple[float, ...]
+    bits: tuple[tuple[float | None, ...], ...]
+    kind: str
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The heat map as a table: a row per layer, a column per point."""
+        return [
+            {"layer": layer, **{f"step {step:g}": value for step, value in zip(self.steps, values, strict=True)}}
+            for layer, values in zip(self.layers, self.bits, strict=True)
+        ]
+
+
+def accuracy_info(
+    points: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage]
+) -> CurvesInfo:
+    """Accuracy on training batches (smoothed by nothing, thinned) and on validation."""
+    train = _curve("training batch", steps, "accuracy", theme.rgba(theme.MUTED, 0.55), 100, markers=False)
+    measured = _curve("validation", _on_validation(points), "accuracy", theme.ACCENT, 100)
+    return CurvesInfo("accuracy %", " %", _drawn(train, measured), tuple(stages))
+
+
+def loss_info(
+    points: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage]
+) -> CurvesInfo:
+    """Cross-entropy on training batches and on validation."""
+    train = _curve("training batch", steps, "loss", theme.rgba(theme.MUTED, 0.55), 1, markers=False)
+    measured = _curve("validation", _on_validation(points), "loss", theme.ACCENT, 1)
+    return CurvesInfo("loss", "", _drawn(train, measured), tuple(stages))
+
+
+def sparsity_info(points: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage]) -> CurvesInfo:
+    """Share of units removed and of weights that are zero."""
+    units = _curve("units removed", points, "unit_sparsity", theme.STYLES["geta"].color, 100)
+    weights = _curve("weights at zero", points, "weight_sparsity", theme.STYLES["opq"].color, 100)
+    return CurvesInfo("sparsity %", " %", _drawn(units, weights), tuple(stages))
+
+
+def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
+    """Draw lines over steps."""
+    fig = base.figure(height, uirevision=info.title, hovermode="x unified", showlegend=len(info.curves) > 1)
+    base.shade(fig, info.stages)
+    fig.update_layout(legend={"y": 1.1})
+    for i, curve in enumerate(info.curves):
+        fig.add_trace(
+            go.Scatter(
+                x=curve.x,
+                y=curve.y,
+                name=curve.name,
+                mode="lines+markers" if curve.markers else "lines",
+                line={
+                    "color": curve.color,
+                    "width": 2 if curve.markers else 1,
+                    "dash": "dot" if curve.markers and i else "solid",
+                }
+                if info.title.startswith("sparsity")
+                else {"color": curve.color, "width": 2 if curve.markers else 1},
+                marker={"size": 5},
+                hovertemplate="%{y:.3g}" + info.suffix,
+            )
+        )
+    fig.update_xaxes(title="step", range=_span(info))
+    fig.update_yaxes(title=None, ticksuffix=info.suffix, rangemode="tozero" if info.title != "accuracy %" else "normal")
+    return fig
+
+
+def bits_info(points: Sequence[Mapping[str, Any]], kind: str = "weight", layers: Sequence[str] = ()) -> BitsInfo:
+    """Bit-widths over time from the points' ``bits``; ``layers`` gives the order, others follow as they appear."""
+    chosen = [p for p in points if p.get("bits")]
+    names = dict.fromkeys([*layers, *(name for p in chosen for name in p["bits"])])
+    grid = {name: tuple(_bits_at(p, name, kind) for p in chosen) for name in names}
+    kept = {name: row for name, row in grid.items() if any(value is not None for value in row)}
+    return BitsInfo(tuple(kept), tuple(p["step"] for p in chosen), tuple(kept.values()), kind)
+
+
+def bits_figure(info: BitsInfo, stages: Sequence[base.Stage] = (), height: int | None = None) -> go.Figure:
+    """A row per layer, a column per point; the same scale, 2 to 16 bits, on every chart."""
+    tall = height or min(720, max(200, 90 + 18 * len(info.layers)))
+    fig = base.figure(tall, uirevision=f"bits {info.kind}")
+    fig.add_trace(
+        go.Heatmap(
+            x=info.steps,
+            y=info.layers,
+            z=info.bits,
+            zmin=2,
+            zmax=16,
+            colorscale=theme.BITS_SCALE,
+            colorbar={"title": "bits", "thickness": 12, "tickvals": [2, 4, 8, 16]},
+            hovertemplate="%{y}<br>step %{x}: %{z:.3g} bits<extra></extra>",
+            xgap=0,
+            ygap=1,
+        )
+    )
+    base.shade(fig, stages, tint=False)
+    fig.update_layout(margin={"t": 24})
+    fig.update_xaxes(title="step", showgrid=False, range=[0, stages[-1].end] if stages else None)
+    fig.update_yaxes(autorange="reversed", showgrid=False)
+    return fig
+
+
+def _bits_at(point: Mapping[str, Any], layer: str, kind: str) -> float | None:
+    value = point["bits"].get(layer, {}).get(kind)
+    return round(value, 2) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _on_validation(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [p for p in points if p.get("split", "validation") == "validation"]
+
+
+def _curve(
+    name: str, rows: Sequence[Mapping[str, Any]], field: str, color: str, factor: float, markers: bool = True
+) -> Curve | None:
+    pairs = [
+        (row["step"], factor * row[field]) for row in rows if _finite(row.get(field)) and row.get("step") is not None
+    ]
+    stride = max(1, math.ceil(len(pairs) / MOST_STEPS))
+    kept = pairs if stride == 1 else [*pairs[:-1:stride], pairs[-1]]
+    return Curve(name, tuple(x for x, _ in kept), tuple(y for _, y in kept), color, markers) if kept else None
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _drawn(*curves: Curve | None) -> tuple[Curve, ...]:
+    return tuple(curve for curve in curves if curve is not None)
+
+
+def _span(info: CurvesInfo) -> list[float] | None:
+    """From the first stage's start to the furthest step known, so that the axis holds still while a run goes."""
+    ends = [stage.end for stage in info.stages] + [x for curve in info.curves for x in curve.x]
+    return [0, max(ends)] if ends else None

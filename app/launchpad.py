@@ -1,0 +1,95 @@
+"""From a budget to a run: the buttons that start one or a sweep, and the reasons why they may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from app import catalog
+from app import nav
+from app import runlog
+from app import state
+from app import theme
+from app import widgets
+from app import words
+from compression.budget import Budget
+from compression.errors import CompressionError
+
+SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
+USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
+
+
+def buttons(of: catalog.Subject, budget: Budget, path: Path | None, possible: bool) -> None:
+    """Start a run or a sweep; what cannot be started says why."""
+    reason = obstacle(of, path) or ("" if possible else "This budget cannot be met: see the message above.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button(
+            f"Start {theme.style(budget.method).label} run",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=bool(reason),
+            help=reason or None,
+            key="start",
+        )
+        with st.popover("Sweep", icon=":material/stacked_line_chart:", disabled=bool(reason)):
+            swept = sweep_form(budget)
+    if reason:
+        st.caption(reason)
+        if of.has_data and path is None:
+            st.code(catalog.train_line(of), language="bash", wrap_lines=True)
+    if pressed:
+        submit(lambda: runlog.start(budget))
+    elif swept is not None:
+        sparsities, bits = swept
+        submit(lambda: runlog.sweep(budget, sparsities, bits))
+
+
+def sweep_form(budget: Budget) -> tuple[list[float], list[float]] | None:
+    """Several budgets at once; returns the chosen values when started."""
+    st.markdown("One run for each combination: together they draw the front.")
+    sparsities = st.pills(
+        "Sparsities",
+        SPARSITIES,
+        selection_mode="multi",
+        default=USUAL_SPARSITIES,
+        key="sweep_sparsity",
+        format_func=lambda share: words.share(share, 0),
+    )
+    bits: list[float] = []
+    if budget.method == "opq":
+        bits = st.pills(
+            "Average bits",
+            BITS,
+            selection_mode="multi",
+            default=USUAL_BITS,
+            key="sweep_bits",
+            format_func=lambda width: f"{width:g}",
+        )
+    else:
+        st.caption(f"Every run keeps the bit range {words.bits(budget.weight_bits)}.")
+    runs = max(1, len(sparsities)) * max(1, len(bits))
+    pressed = st.button(f"Start {words.plural(runs, 'run')}", key="start_sweep", icon=":material/play_arrow:")
+    return (sorted(sparsities), sorted(bits)) if pressed else None
+
+
+def submit(begin: Callable[[], str]) -> None:
+    """Start, and go where it can be watched."""
+    try:
+        with st.spinner("Starting…"):
+            run = begin()
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    nav.go("runs", run=run, model=state.get("model"), data=state.get("data"))
+
+
+def obstacle(of: catalog.Subject, path: Path | None) -> str:
+    """Why no run can be started, or nothing."""
+    if not of.has_data:
+        return "A run needs data: choose a data set on the Model page."
+    if path is None:
+        where = f"{of.model} on {of.data}"
+        return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
+    return ""

@@ -1,0 +1,138 @@
+"""Where the nodes of a graph go on the page: layers from top to bottom, few crossings, long edges bent around nodes.
+
+fast-sugiyama does it in milliseconds; where its wheel is missing, networkx places each topological generation on a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+Edge = tuple[str, str]
+Spot = tuple[float, float]
+
+KEPT_KINDS = frozenset({"input", "output", "conv", "linear"})  # and every node where several paths meet
+
+
+@dataclass(frozen=True)
+class Layout:
+    """``places``: node → (column, row), row 0 at the top. ``paths``: edge → the points its line goes through."""
+
+    places: dict[str, Spot]
+    paths: dict[Edge, tuple[Spot, ...]]
+
+    @property
+    def rows(self) -> int:
+        """How many rows the drawing has."""
+        return round(max((y for _, y in self.places.values()), default=0)) + 1
+
+    @property
+    def columns(self) -> float:
+        """How wide the drawing is, in columns."""
+        xs = [x for path in self.paths.values() for x, _ in path] + [x for x, _ in self.places.values()]
+        return max(xs, default=0.0) - min(xs, default=0.0) + 1
+
+
+def collapse(nodes: Sequence[str], edges: Sequence[Edge], keep: Collection[str]) -> tuple[list[str], list[Edge]]:
+    """Leave out nodes and reconnect around them, so that activations and norms do not crowd the picture.
+
+    Returns:
+        The kept nodes in their order, and an edge wherever a path led from one to another through dropped nodes only.
+    """
+    sources: dict[str, list[str]] = {node: [] for node in nodes}
+    for start, end in edges:
+        sources.setdefault(end, []).append(start)
+    reach: dict[str, tuple[str, ...]] = {}  # dropped node → the kept nodes that lead into it
+    found: list[Edge] = []
+    for node in _topological(nodes, edges):
+        origins = dict.fromkeys(o for s in sources[node] for o in ((s,) if s in keep else reach.get(s, ())))
+        if node in keep:
+            found.extend((origin, node) for origin in origins)
+        else:
+            reach[node] = tuple(origins)
+    return [node for node in nodes if node in keep], found
+
+
+def layered(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
+    """Place the nodes of a directed acyclic graph in rows."""
+    linked = {node for edge in edges for node in edge}
+    alone = [node for node in nodes if node not in linked]
+    try:
+        layout = _sugiyama(nodes, edges) if edges else Layout({}, {})
+    except ImportError:
+        layout = _generations(nodes, edges)
+    for i, node in enumerate(alone):
+        layout.places[node] = (layout.columns + i, 0.0)
+    return layout
+
+
+def _topological(nodes: Sequence[str], edges: Sequence[Edge]) -> list[str]:
+    import networkx as nx
+
+    graph = nx.DiGraph()
+    graph.add_nodes_from(nodes)
+    graph.add_edges_from(edges)
+    return list(nx.topological_sort(graph))
+
+
+def _sugiyama(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
+    import fast_sugiyama
+
+    index = {node: i for i, node in enumerate(nodes)}
+    numbered = [(index[a], index[b]) for a, b in dict.fromkeys(edges)]
+    places: dict[str, Spot] = {}
+    paths: dict[Edge, tuple[Spot, ...]] = {}
+    left = 0.0
+    drawn: Any = fast_sugiyama.from_edges(numbered, minimum_length=1, vertex_spacing=1.0, dummy_vertices=True)
+    for spots, _, _, links in drawn:
+        raw = dict(spots)
+        columns, rows = _ranks([x for x, _ in raw.values()]), _ranks([-y for _, y in raw.values()])
+        grid = {key: (left + columns[_round(x)], float(rows[_round(-y)])) for key, (x, y) in raw.items()}
+        places.update({nodes[key]: spot for key, spot in grid.items() if key < len(nodes)})
+        paths.update(_join(links, grid, nodes))
+        left = 1 + max(x for x, _ in grid.values())
+    return Layout(places, paths)
+
+
+def _round(value: float) -> float:
+    return round(value, 3)
+
+
+def _ranks(values: list[float]) -> dict[float, float]:
+    """Positions in steps: equal gaps between rows; columns keep their relative distances, the smallest gap being 1."""
+    distinct = sorted({_round(v) for v in values})
+    gaps = [b - a for a, b in pairwise(distinct)]
+    unit = max(min(gaps, default=1.0), 1e-3)
+    return {v: min((v - distinct[0]) / unit, float(i) * 1.5) for i, v in enumerate(distinct)}
+
+
+def _join(
+    links: Sequence[tuple[int, int]], grid: dict[int, Spot], nodes: Sequence[str]
+) -> dict[Edge, tuple[Spot, ...]]:
+    """Chains of dummy vertices become one bent line from a real node to a real node."""
+    after = {a: b for a, b in links if a >= len(nodes)}
+    paths: dict[Edge, tuple[Spot, ...]] = {}
+    for start, step in links:
+        if start >= len(nodes):
+            continue
+        path = [grid[start], grid[step]]
+        while step >= len(nodes):
+            step = after[step]
+            path.append(grid[step])
+        paths[nodes[start], nodes[step]] = tuple(path)
+    return paths
+
+
+def _generations(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
+    import networkx as nx
+
+    graph = nx.DiGraph(edges)
+    places: dict[str, Spot] = {}
+    for row, members in enumerate(nx.topological_generations(graph)):
+        ordered = sorted(members, key=nodes.index)
+        for i, node in enumerate(ordered):
+            places[node] = (i - (len(ordered) - 1) / 2, float(row))
+    return Layout(places, {edge: (places[edge[0]], places[edge[1]]) for edge in dict.fromkeys(edges)})

@@ -1,0 +1,32 @@
+"""Entry point of the app: the frame around every page. Start it with ``make app``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[:] = dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.path])
+
+import streamlit as st  # noqa: E402
+
+from app import nav  # noqa: E402
+from app import state  # noqa: E402
+from app import widgets  # noqa: E402
+from compression.errors import CompressionError  # noqa: E402
+
+
+def main() -> None:
+    """Draw the frame and the chosen page; what a user got wrong is one line, never a traceback."""
+    st.set_page_config(
+        page_title="Compression Explorer", page_icon=str(nav.ROOT / "assets" / "theme" / "icon.svg"), layout="wide"
+    )
+    widgets.style_page()
+    chosen = st.navigation([nav.page(name) for name in nav.PAGES], position="top")
+    state.sync()
+    try:
+        chosen.run()
+    except CompressionError as error:
+        widgets.problem(error)
+
+
+main()

@@ -1,0 +1,54 @@
+"""The pages: their files, names, and the question each answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import NoReturn
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class PageInfo:
+    """One page: ``name`` is its file in ``pages/`` and its address; ``question`` is its headline."""
+
+    name: str
+    title: str
+    icon: str
+    question: str
+
+
+PAGES = {
+    info.name: info
+    for info in (
+        PageInfo("start", "Start", ":material/home:", "Make a neural network smaller, and see what it costs"),
+        PageInfo("model", "Model", ":material/deployed_code:", "What is in this network, and how good is it?"),
+        PageInfo("groups", "Groups", ":material/account_tree:", "Which channels must go together?"),
+        PageInfo("budget", "Budget", ":material/tune:", "How small should it become?"),
+        PageInfo("runs", "Runs", ":material/monitoring:", "What does smaller cost in accuracy?"),
+    )
+}
+
+
+def page(name: str) -> Any:
+    """Streamlit's page object; equal names give equal pages."""
+    info = PAGES[name]
+    path = ROOT / "pages" / f"{name}.py"
+    return st.Page(
+        path, title=info.title, icon=info.icon, default=name == "start", url_path=None if name == "start" else name
+    )
+
+
+def go(name: str, **query: str) -> NoReturn:
+    """Leave for another page, with what it shall open in the address."""
+    st.switch_page(page(name), query_params=query)
+    raise AssertionError("switch_page does not return")
+
+
+def link(name: str, label: str, **query: str) -> None:
+    """A link to another page."""
+    st.page_link(page(name), label=label, icon=PAGES[name].icon, query_params=query)

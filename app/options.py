@@ -1,0 +1,68 @@
+"""What the operator gave on the command line: own models, a folder of data sets, where runs are kept."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from compression.errors import CompressionError
+
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Options:
+    """``models``: ``path/file.py:function`` each; ``data_root``: a folder of data sets; ``runs``: run folders."""
+
+    models: tuple[str, ...] = ()
+    data_root: str | None = None
+    runs: str = "runs"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CompressionError(f"app arguments: {message}")
+
+
+def read(argv: Sequence[str] | None = None) -> Options:
+    """Parse what follows ``--`` in ``streamlit run app/main.py -- …``; nothing when the app is not run by Streamlit.
+
+    Raises:
+        CompressionError: an unknown argument, a model file or a data folder that does not exist.
+    """
+    given = list(sys.argv if argv is None else argv)
+    if not given or Path(given[0]).name != "main.py":
+        return Options()
+    parser = _Parser(prog="app", add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", action="append", default=[], metavar="FILE.py:FUNCTION")
+    parser.add_argument("--data-root", metavar="DIR")
+    parser.add_argument("--runs", default="runs", metavar="DIR")
+    found = parser.parse_args(given[1:])
+    for model in found.model:
+        file, _, function = model.rpartition(":")
+        if not function or not Path(file).expanduser().is_file():
+            raise CompressionError(
+                f"--model {model}: give an existing Python file and a function, as path/file.py:function"
+            )
+    if found.data_root is not None and not Path(found.data_root).expanduser().is_dir():
+        raise CompressionError(f"--data-root {found.data_root}: no such folder")
+    return Options(tuple(found.model), found.data_root, found.runs)
+
+
+def data_folders(root: str | None) -> tuple[str, ...]:
+    """The data sets below a root: folders of folders of pictures; the root itself when it is such a one."""
+    if root is None:
+        return ()
+    base = Path(root).expanduser().resolve()
+    if _holds_classes(base):
+        return (str(base),)
+    return tuple(str(path) for path in sorted(base.iterdir()) if path.is_dir() and _holds_classes(path))
+
+
+def _holds_classes(folder: Path) -> bool:
+    inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")][:50]
+    return sum(any(file.suffix.lower() in _PICTURES for file in path.iterdir()) for path in inner) >= 2

@@ -1,0 +1,42 @@
+"""What this tab looks at (model, data, run, group): kept in the address, so that a copied link opens the same view.
+
+The address wins; what it does not name comes from this session, so that a change of page loses nothing. Drafts that no
+link needs to carry live in the session alone.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+DEFAULTS = {"model": "resnet8", "data": "mnist5k", "run": "", "group": ""}
+_LONGEST = 300
+
+
+def sync() -> None:
+    """Bring address and session together; called once at the top of every page run."""
+    for name, default in DEFAULTS.items():
+        _set(name, st.query_params.get(name, "")[:_LONGEST] or st.session_state.get(_key(name), default))
+
+
+def get(name: str) -> str:
+    """The current model, data, run or group; empty when none is chosen."""
+    return str(st.session_state.get(_key(name), DEFAULTS[name]))
+
+
+def put(name: str, value: str) -> None:
+    """Choose; the address follows. Another model forgets the group that was picked in the old one."""
+    if name == "model" and value != get("model"):
+        _set("group", "")
+    _set(name, value)
+
+
+def _set(name: str, value: str) -> None:
+    st.session_state[_key(name)] = value
+    if value and st.query_params.get(name) != value:
+        st.query_params[name] = value
+    elif not value and name in st.query_params:
+        del st.query_params[name]
+
+
+def _key(name: str) -> str:
+    return f"at_{name}"

@@ -1,0 +1,128 @@
+"""A run as its pages tell it: what was asked, where it stands, and the events sorted into points, steps and stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app import theme
+from app import words
+from app.figures.base import Stage
+
+ACTIVE = ("queued", "running")
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Story:
+    """``baseline`` and ``final`` are points; ``stages`` end where the next begins, the last one at the plan's end.
+
+    ``unit`` is what ``total_steps`` counts: ``steps``, or the ``runs`` of a sweep.
+    """
+
+    run: str
+    state: str
+    budget: Mapping[str, Any]
+    points: tuple[Event, ...]
+    steps: tuple[Event, ...]
+    stages: tuple[Stage, ...]
+    baseline: Event | None
+    final: Event | None
+    total_steps: int | None
+    unit: str
+    began: float | None
+    latest: float | None
+    error: str | None
+    messages: tuple[str, ...]
+
+    @property
+    def active(self) -> bool:
+        """Waiting or working."""
+        return self.state in ACTIVE
+
+    @property
+    def step(self) -> int:
+        """The furthest step told of."""
+        return max((int(event["step"]) for event in (*self.points, *self.steps)), default=0)
+
+    @property
+    def progress(self) -> float:
+        """The share of steps done, 0..1."""
+        if self.state == "done":
+            return 1.0
+        return min(1.0, self.step / self.total_steps) if self.total_steps else 0.0
+
+    def left(self, now: float | None = None) -> float | None:
+        """Seconds still to go at the pace of the training steps so far; ``None`` while nothing can be said."""
+        timed = [event for event in self.steps if event["step"] > 0]
+        if not self.total_steps or len(timed) < 2 or not self.active:
+            return None
+        first = self.steps[0]
+        done, spent = timed[-1]["step"] - first["step"], timed[-1]["t"] - first["t"]
+        if done <= 0 or spent <= 0:
+            return None
+        since = max(0.0, (now if now is not None else time.time()) - timed[-1]["t"])
+        return max(0.0, (self.total_steps - timed[-1]["step"]) * spent / done - since)
+
+
+def tell(run: str, state: str, budget: Mapping[str, Any], events: Sequence[Event]) -> Story:
+    """Sort the events of a run (each kind and step told once: the last attempt's)."""
+    points = [event for event in events if event["kind"] == "point"]
+    plan = next((event for event in reversed(events) if event["kind"] == "plan"), None)
+    total = int(plan["total_steps"]) if plan and plan.get("total_steps") else None
+    trail = [p for p in points if p.get("phase") not in ("baseline", "final")]
+    final = next((p for p in reversed(points) if p.get("phase") == "final"), None)
+    last = max((int(event["step"]) for event in events), default=0)
+    return Story(
+        run=run,
+        state=state,
+        budget=budget,
+        points=tuple(trail),
+        steps=tuple(event for event in events if event["kind"] == "step"),
+        stages=tuple(_stages(events, max(total or 0, last))),
+        baseline=next((p for p in points if p.get("phase") == "baseline"), None),
+        final=final,
+        total_steps=total,
+        unit=str(plan.get("unit") or "steps") if plan else "steps",
+        began=events[0]["t"] if events else None,
+        latest=events[-1]["t"] if events else None,
+        error=next(
+            (event["error"] for event in reversed(events) if event["kind"] == "state" and event.get("error")), None
+        ),
+        messages=tuple(str(event["message"]) for event in events if event["kind"] == "log"),
+    )
+
+
+def _stages(events: Sequence[Event], end: int) -> list[Stage]:
+    named = [event for event in events if event["kind"] == "phase" and event.get("phase") not in ("baseline", "final")]
+    starts = [(str(event["phase"]), float(event["step"])) for event in named]
+    ends = [*(start for _, start in starts), float(end)][1:]
+    return [Stage(name, start, stop) for (name, start), stop in zip(starts, ends, strict=True) if stop > start]
+
+
+def describe(budget: Mapping[str, Any]) -> str:
+    """A budget in a few words: ``resnet8 on mnist5k, 50 % of units, 4–8 bits``."""
+    return f"{budget.get('model')} on {data_label(str(budget.get('data')))}, {asked(budget)}"
+
+
+def asked(budget: Mapping[str, Any]) -> str:
+    """Sparsity and bits of a budget in a few words."""
+    sparsity = words.share(budget.get("sparsity"), 0)
+    if budget.get("method") == "opq":
+        return f"{sparsity} of weights, {budget.get('bits', 4):g} bits"
+    text = f"{sparsity} of units, {words.bits(budget.get('weight_bits') or (4, 8))}"
+    acts = budget.get("activation_bits")
+    return f"{text}, activations {words.bits(acts)}" if acts else text
+
+
+def data_label(data: str) -> str:
+    """A data set's short name: folders by their last part."""
+    return data.rstrip("/").rpartition("/")[2] or data
+
+
+def method_label(budget: Mapping[str, Any]) -> str:
+    """The method's name for people."""
+    return theme.style(str(budget.get("method"))).label

@@ -1,0 +1,154 @@
+"""Pieces that every page is made of: headline, figures with their table and download, errors in one line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import nav
+from app import story
+from app import theme
+from app.figures import base
+
+STYLESHEET = Path(__file__).resolve().parent.parent / "assets" / "theme" / "app.css"
+_STATES = {
+    "queued": ("waiting", ":material/schedule:", "gray"),
+    "running": ("running", ":material/play_arrow:", "blue"),
+    "done": ("done", ":material/check:", "green"),
+    "failed": ("failed", ":material/error:", "red"),
+    "cancelled": ("cancelled", ":material/block:", "gray"),
+    "lost": ("lost", ":material/link_off:", "red"),
+    "paused": ("paused", ":material/pause:", "orange"),
+}
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def style_page() -> None:
+    """The few rules the theme has no word for: tabular figures, less empty space at the top."""
+    st.html(STYLESHEET)
+
+
+def headline(name: str, explanation: str) -> None:
+    """The question a page answers, and one or two sentences of help."""
+    st.title(nav.PAGES[name].question, anchor=False)
+    st.markdown(explanation)
+
+
+def problem(error: Exception) -> None:
+    """What went wrong, in one line."""
+    st.error(" ".join(str(error).split()), icon=":material/error:")
+
+
+def chart(fig: go.Figure, key: str, rows: Rows, alt: str, **options: Any) -> Any:
+    """A figure, and below it the same content as a table with a download."""
+    event = st.plotly_chart(fig, key=key, config=base.CONFIG, alt=alt, **options)
+    table_of(rows, key)
+    return event
+
+
+def table_of(rows: Rows, key: str, label: str = "Table") -> None:
+    """A folded table with its CSV download; nothing of it is sent to the browser before it is opened."""
+    with st.expander(label, type="compact", key=f"{key}_fold", on_change="rerun") as folded:
+        if not folded.open:
+            return
+        if not rows:
+            st.caption("Nothing to list yet.")
+            return
+        table(rows, f"{key}_table")
+        download(rows, key)
+
+
+def table(rows: Rows, key: str, **options: Any) -> Any:
+    """Rows as a table; whole numbers get thousands separators."""
+    shown = columns(rows)
+    whole = [name for name, values in shown.items() if any(isinstance(v, int) for v in values)]
+    config = {name: st.column_config.NumberColumn(format="localized") for name in whole}
+    return st.dataframe(shown, hide_index=True, key=key, column_config=config, **options)
+
+
+def download(rows: Rows, key: str, label: str = "CSV") -> None:
+    """Offer rows as a CSV file."""
+    st.download_button(
+        label,
+        lambda: to_csv(rows),
+        file_name=f"{key}.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        key=f"{key}_csv",
+        on_click="ignore",
+    )
+
+
+def columns(rows: Rows) -> dict[str, list[Any]]:
+    """Rows as columns, every column of every row present."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def to_csv(rows: Rows) -> str:
+    """Rows as comma-separated text with a head line; formulas are defused for spreadsheets."""
+    table = columns(rows)
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table)
+    for values in zip(*table.values(), strict=True):
+        writer.writerow([f"'{v}" if isinstance(v, str) and v[:1] in ("=", "+", "-", "@") else v for v in values])
+    return stream.getvalue()
+
+
+def state_badge(state: str) -> None:
+    """The state of a run, in a word, with a symbol and a colour."""
+    label, icon, color = _STATES.get(state, (state, ":material/help:", "gray"))
+    st.badge(label, icon=icon, color=color)  # type: ignore[arg-type]
+
+
+def state_words(state: str) -> str:
+    """The state of a run for a table."""
+    return _STATES.get(state, (state, "", ""))[0]
+
+
+def method_words(method: str) -> str:
+    """The method's name for a table."""
+    return theme.style(method).label
+
+
+def stage_words(phase: str) -> str:
+    """A stage's name for people."""
+    return theme.stage_label(phase)
+
+
+def method_badge(method: str) -> None:
+    """The method of a run in its colour."""
+    look = theme.style(method)
+    st.badge(look.label, color=look.badge)  # type: ignore[arg-type]
+
+
+def empty(text: str, page: str, label: str, **query: str) -> None:
+    """Nothing to show: say so, and offer the next click."""
+    with st.container(border=True):
+        st.markdown(text)
+        nav.link(page, label, **query)
+
+
+def context(model: str, data: str) -> None:
+    """Which model and data this page is about, and the way to change them."""
+    label = "no data" if data == "none" else story.data_label(data)
+    nav.link("model", f"{model}, {label}: change", model=model, data=data)
+
+
+def metrics(*cells: tuple[str, str, str, str]) -> None:
+    """Figures side by side, as many in a row as fit: label, value, what it is compared to, help."""
+    with st.container(horizontal=True, gap="medium"):
+        for label, value, compared, explained in cells:
+            with st.container(width="content"):
+                st.metric(label, value, help=explained or None)
+                if compared:
+                    st.caption(compared)

@@ -1,0 +1,143 @@
+"""Model: pick a network and data; where parameters and MACs sit; how good the dense weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from app import catalog
+from app import nav
+from app import state
+from app import widgets
+from app import words
+from app.figures import model as figures
+from compression.errors import CompressionError
+
+CHEAP_MACS = 20e6
+
+
+def pick() -> catalog.Subject:
+    """The two choices that every other page follows."""
+    with st.spinner("Listing the models…"):
+        models = catalog.model_labels()
+    datas = catalog.data_labels()
+    left, right = st.columns(2)
+    with left:
+        _choice(
+            "Model", "model", models, _model_changed, "The zoo's own models first, then torchvision's. Type to search."
+        )
+    with right:
+        _choice(
+            "Data", "data", datas, _data_changed, "Image size and classes of the data decide the size of the model."
+        )
+    return catalog.subject(state.get("model"), state.get("data"))
+
+
+def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[], None], help_text: str) -> None:
+    current = state.get(name)
+    key = f"pick_{name}"
+    known = list(labels) if current in labels else [current, *labels]
+    st.session_state[key] = current
+    st.selectbox(label, known, key=key, format_func=lambda v: labels.get(v, v), on_change=changed, help=help_text)
+
+
+def _model_changed() -> None:
+    picked = st.session_state["pick_model"]
+    state.put("model", picked)
+    state.put("data", catalog.fitting_data(picked, state.get("data")))
+
+
+def _data_changed() -> None:
+    state.put("data", st.session_state["pick_data"])
+
+
+def summary(of: catalog.Subject, found: catalog.Traced, path: Path | None) -> None:
+    """The network in a few figures, its accuracy among them when trained weights are at hand."""
+    graph = found.graph
+    widgets.metrics(
+        *accuracy(of, found, path),
+        ("Parameters", words.count(graph.params), "", f"{graph.params:,} numbers"),
+        ("Size in fp32", words.size(4 * graph.params), "", "4 bytes for each parameter"),
+        ("MACs per image", words.count(graph.macs), "", words.HELP["macs"]),
+        ("Input", words.shape(of.input), "", f"channels × height × width; {of.classes} classes"),
+    )
+
+
+def accuracy(of: catalog.Subject, found: catalog.Traced, path: Path | None) -> list[tuple[str, str, str, str]]:
+    """How good the dense weights are on test images; heavy networks wait for a click."""
+    if path is None:
+        return []
+    asked = f"measure {path}"
+    if found.graph.macs > CHEAP_MACS and not st.session_state.get(asked):
+        explained = f"Runs the network on {catalog.MEASURED_IMAGES:,} test images; takes a few seconds."
+        st.session_state[asked] = st.button("Measure the accuracy", icon=":material/speed:", help=explained)
+        if not st.session_state[asked]:
+            return []
+    try:
+        told, images = catalog.measured(of, path)
+    except CompressionError as error:
+        widgets.problem(error)
+        return []
+    explained = f"Share of {images:,} test images classified rightly, with {path.name}; loss {told.loss:.3f}"
+    return [("Test accuracy", words.share(told.accuracy), "", explained)]
+
+
+def missing(of: catalog.Subject, path: Path | None) -> None:
+    """What this model lacks for a run, and how to get it."""
+    if not of.has_data:
+        st.info("No data chosen: pick a data set above to measure and compress this model.", icon=":material/info:")
+    elif path is None:
+        st.info(
+            f"No trained weights for {of.model} on {of.data}, so no accuracy and no runs. Train them in a terminal: "
+            "this page finds them when you come back. Groups and budgets can be explored without.",
+            icon=":material/info:",
+        )
+        st.code(catalog.train_line(of), language="bash", wrap_lines=True)
+
+
+def where(of: catalog.Subject, found: catalog.Traced) -> None:
+    """The treemap and the layer table."""
+    st.subheader("Where parameters and work sit", anchor=False)
+    area = st.segmented_control(
+        "Area shows",
+        ["params", "macs"],
+        default="params",
+        required=True,
+        key="area",
+        format_func=lambda v: figures.QUANTITIES[v],
+    )
+    info = figures.tree_info(found.modules, of.model)
+    other = "macs" if area == "params" else "params"
+    st.caption(
+        f"Area: {figures.QUANTITIES[str(area)]}. Colour: {figures.QUANTITIES[other]}. Click a block to enter it."
+    )
+    alt = f"Treemap of {of.model}: {figures.QUANTITIES[str(area)]} per module. The table below holds the same."
+    st.plotly_chart(figures.tree_figure(info, str(area)), key="treemap", alt=alt)
+    st.subheader("Layers", anchor=False)
+    rows = catalog.layer_rows(found)
+    widgets.table(rows, "layers")
+    widgets.download(rows, "layers")
+
+
+def page() -> None:
+    """The page from top to bottom."""
+    widgets.headline("model", "Pick a network and the data it works on. All other pages follow this choice.")
+    of = pick()
+    try:
+        found = catalog.traced(of)
+    except CompressionError as error:
+        widgets.problem(error)
+        st.caption("Choose other data, or no data to look at the model at its own input size.")
+        return
+    path = catalog.weights_file(of) if of.has_data else None
+    summary(of, found, path)
+    missing(of, path)
+    with st.container(horizontal=True):
+        nav.link("groups", "See which channels go together")
+        nav.link("budget", "Choose a budget")
+    where(of, found)
+
+
+page()

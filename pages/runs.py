@@ -1,0 +1,84 @@
+"""Runs: the open run live, and the list of all runs."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from app import runlog
+from app import runview
+from app import state
+from app import story
+from app import widgets
+from app import words
+from compression.errors import CompressionError
+from compression.runs.store import RunInfo
+
+
+def opened(infos: list[RunInfo]) -> str:
+    """The run in the address, or the newest one."""
+    if not state.get("run") and infos:
+        state.put("run", next((info.id for info in infos if info.state in story.ACTIVE), infos[0].id))
+    return state.get("run")
+
+
+def table(infos: list[RunInfo]) -> None:
+    """All runs and the queue; a row opens its run."""
+    st.subheader("All runs", anchor=False)
+    rows = [
+        {
+            "run": info.id,
+            "state": widgets.state_words(info.state),
+            "method": widgets.method_words(info.method),
+            "model": info.model,
+            "data": story.data_label(info.data),
+            "asked": f"sweep of {info.runs} runs" if info.runs else story.asked(info.budget),
+            "stage": info.phase or "",
+            "begun": words.ago(time.time() - (info.started or info.created)),
+        }
+        for info in infos
+        if info.sweep is None or info.sweep == state.get("run")
+    ]
+    ids = [row["run"] for row in rows]
+    key = f"runs_table {state.get('run')}"
+
+    def picked() -> None:
+        chosen = st.session_state[key].selection.rows
+        if chosen:
+            state.put("run", str(ids[chosen[0]]))
+
+    here = [ids.index(state.get("run"))] if state.get("run") in ids else []
+    chosen = {"selection": {"rows": here}}
+    widgets.table(rows, key, on_select=picked, selection_mode="single-row", selection_default=chosen)
+    waiting = sum(info.state == "queued" and info.sweep is None for info in infos)
+    if waiting:
+        st.caption(f"{words.plural(waiting, 'run')} waiting: {runlog.store().slots} at a time, oldest first.")
+    widgets.download(rows, "runs")
+
+
+def page() -> None:
+    """The page from top to bottom."""
+    widgets.headline(
+        "runs", "Each point is the model at one moment: how small, and how often right. Up and to the left is better."
+    )
+    infos = runlog.listed()
+    if not infos:
+        widgets.empty(
+            "No runs yet. Start one with a click, or set up a budget of your own.", "start", "Start a first run"
+        )
+        return
+    run = opened(infos)
+    try:
+        active = runlog.told(run).active
+    except CompressionError as error:
+        widgets.problem(error)
+    else:
+        live = st.fragment(run_every="1s" if active else None)(runview.draw)
+        live(run)
+    table(infos)
+    for problem in runlog.store().problems:
+        st.caption(problem)
+
+
+page()

@@ -1,0 +1,107 @@
+"""Start: what this is, a real run with one click, and the runs of late."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from app import nav
+from app import runlog
+from app import story
+from app import widgets
+from app import words
+from app.figures import front as figures
+from app.figures import spots
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.runs.store import RunInfo
+
+TRY = Budget()
+MOST_RECENT = 8
+
+
+def invitation() -> None:
+    """The sentence, and the click that starts a run."""
+    widgets.headline(
+        "start",
+        "Pick a network, see which of its channels hang together, decide where to spend sparsity and bits, and watch "
+        "the accuracy–size curve grow while **GETA** or **OPQ** compresses it. Everything runs on this machine.",
+    )
+    with st.container(border=True):
+        st.markdown(
+            "**See it happen.** A small network that reads handwritten digits loses half of its channels, and the rest "
+            "learn to live with 4 to 8 bits instead of 32. It takes about half a minute."
+        )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            pressed = st.button("Try it now", type="primary", icon=":material/play_arrow:", key="try")
+            st.caption(f"GETA, {story.describe(TRY.to_dict())}, {TRY.epochs:g} epochs")
+        if pressed:
+            begin()
+
+
+def begin() -> None:
+    """Start the default run and open it."""
+    try:
+        with st.spinner("Starting the run…"):
+            run = runlog.start(TRY)
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    nav.go("runs", run=run, model=TRY.model, data=TRY.data)
+
+
+def ways() -> None:
+    """Where else to begin."""
+    texts = {
+        "model": "**Model.** Layers, parameters and MACs of a network, and its accuracy on your data.",
+        "groups": "**Groups.** Which channels can only be removed together, and why.",
+        "budget": "**Budget.** Choose sparsity and bits; size and cost answer at once.",
+    }
+    for column, (name, text) in zip(st.columns(len(texts)), texts.items(), strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(text)
+            nav.link(name, f"Open {nav.PAGES[name].title}")
+
+
+def recent() -> None:
+    """The newest runs, each a link to its live view, and the front they have drawn so far."""
+    infos = runlog.listed()
+    newest = [info for info in infos if info.sweep is None][:MOST_RECENT]
+    if not newest:
+        st.subheader("Recent runs", anchor=False)
+        st.caption("No runs yet. The button above starts the first one.")
+        return
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Recent runs", anchor=False)
+        for info in newest:
+            row(info)
+    with right:
+        front(infos, newest[0])
+
+
+def row(info: RunInfo) -> None:
+    """One run: its state, method and budget, and what came of it."""
+    told = story.describe(info.budget)
+    if info.runs:
+        told = f"sweep of {info.runs} runs, {info.model} on {story.data_label(info.data)}"
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        widgets.state_badge(info.state)
+        widgets.method_badge(info.method)
+        nav.link("runs", told, run=info.id, model=info.model, data=info.data)
+        st.caption(words.ago(time.time() - info.created))
+
+
+def front(infos: list[RunInfo], newest: RunInfo) -> None:
+    """Finished runs of the newest run's model and data on one chart."""
+    info = spots.front_info(runlog.front_runs([], infos, newest.model, newest.data))
+    if not info.finals:
+        return
+    st.subheader(f"Accuracy and size of {newest.model} on {story.data_label(newest.data)}", anchor=False)
+    widgets.chart(figures.front_figure(info, 320), "start_front", info.rows, info.sentence)
+
+
+invitation()
+recent()
+ways()

@@ -1,0 +1,265 @@
+"""The pages without a browser: in an empty and a full store, with wrong addresses and bad files; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import catalog
+from app import draft
+from app import nav
+from app import options
+from app import plan
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.points import Point
+from compression.runs.events import EventWriter
+from compression.runs.folder import RunFolder
+from compression.runs.store import Store
+from compression.runs.submit import new_spec
+
+Open = Callable[..., AppTest]
+SECONDS = 60
+RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+
+
+@pytest.fixture
+def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a page of the app on a runs folder of its own; keywords go into the address, arguments to the app."""
+
+    def opened(name: str, *arguments: str, **query: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs"), *arguments])
+        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
+        if name != "start":
+            app.switch_page(f"../pages/{name}.py")
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    return opened
+
+
+def point(step: int, accuracy: float, size: float, phase: str, split: str = "validation") -> Point:
+    bits: dict[str, dict[str, float | None]] = {"conv1": {"weight": 5.0, "activation": None}}
+    return Point(
+        step, step / 56, phase, split, accuracy, 0.1, size, "packed" if split == "test" else "estimated",
+        size, 1e6, 1e7, 0.05, 0.5, 0.6, {} if phase == "baseline" else bits,
+    )  # fmt: skip
+
+
+def finished_run(root: Path, budget: Budget) -> str:
+    """A run folder as a worker leaves it, written by the library's own writers."""
+    folder = RunFolder.create(root, new_spec(budget, Store(root)))
+    first, last = point(0, 0.98, 80_000, "baseline", "test"), point(224, 0.97, 5_000, "final", "test")
+    with EventWriter(folder.events_path) as events:
+        events.state("running", pid=1, host="elsewhere")
+        events.point(first)
+        events.plan(224)
+        events.phase("joint", 1)
+        events.step(1, 0.0, loss=0.5, accuracy=0.9)
+        events.point(point(112, 0.9, 9_000, "joint"))
+        events.point(last)
+        ledger = {"values": 4_000, "positions": 0, "scales": 40, "leftovers": 800, "container": 160, "total": 5_000}
+        told = {
+            "run": folder.id,
+            "status": "done",
+            "baseline": first.to_dict(),
+            "final": last.to_dict(),
+            "ledger": ledger,
+        }
+        folder.result_path.write_text(json.dumps({**told, "equality": 1e-6, "points": [], "seconds": 9}))
+        events.state("done")
+    return folder.id
+
+
+def errors(app: AppTest) -> list[str]:
+    return [str(element.value) for element in app.error]
+
+
+@pytest.mark.parametrize("name", nav.PAGES)
+def test_every_page_answers_its_question_in_an_empty_store(open_page: Open, name: str) -> None:
+    app = open_page(name)
+    assert app.title[0].value == nav.PAGES[name].question
+    assert errors(app) == []
+
+
+@pytest.mark.parametrize("name", ["start", "runs"])
+def test_finished_runs_are_shown(open_page: Open, tmp_path: Path, name: str) -> None:
+    run = finished_run(tmp_path / "runs", Budget())
+    finished_run(tmp_path / "runs", Budget(method="opq", sparsity=0.7))
+    app = open_page(name, run=run)
+    assert errors(app) == []
+    assert len(app.get("plotly_chart")) == (5 if name == "runs" else 1)
+    if name == "runs":
+        assert app.query_params["run"] == [run] or app.query_params["run"] == run
+        assert "5.00 kB" in [metric.value for metric in app.metric]
+        assert "97.0 %" in [metric.value for metric in app.metric]
+
+
+def test_start_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        f"sys.argv = ['app/main.py', '--runs', {str(tmp_path)!r}]\n"
+        "app = AppTest.from_file('app/main.py', default_timeout=60).run()\n"
+        "assert app.title and not app.exception\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=nav.ROOT, check=True, capture_output=True, timeout=SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "said"),
+    [
+        ("groups", {"model": "nosuch"}, "not offered here"),
+        ("groups", {"model": "/etc/passwd.py:main"}, "not offered here"),
+        ("model", {"model": "torchvision:nosuch", "data": "none"}, "no classifier 'nosuch'"),
+        ("budget", {"data": "../secrets"}, "not offered here"),
+        ("runs", {"run": "../../etc"}, "no run"),
+    ],
+)
+def test_a_wrong_address_gets_one_line(
+    open_page: Open, tmp_path: Path, name: str, query: dict[str, str], said: str
+) -> None:
+    finished_run(tmp_path / "runs", Budget())
+    found = errors(open_page(name, **query))
+    assert len(found) == 1
+    assert said in found[0]
+    assert "\n" not in found[0]
+
+
+def test_a_group_is_told_with_its_ties(open_page: Open) -> None:
+    app = open_page("groups", group="conv1")
+    assert app.selectbox(key="pick_group").value == "conv1"
+    assert any("317 parameters" in element.value for element in app.markdown)
+    app.selectbox(key="pick_group").set_value("linear").run()
+    assert any("adjacent to the output" in element.value for element in app.markdown)
+    assert not app.exception
+
+
+def test_a_link_opens_model_data_and_group(open_page: Open) -> None:
+    app = open_page("groups", model="mobilenet_small", data="cifar10", group="stem.0")
+    assert app.selectbox(key="pick_group").value == "stem.0"
+    app = open_page("model", model="mobilenet_small", data="cifar10")
+    app.selectbox(key="pick_model").set_value("resnet8").run()
+    assert app.session_state["at_data"] == "mnist5k", "data that fit the new model"
+    assert app.session_state["at_group"] == "", "a group of the old model is forgotten"
+
+
+def test_sliders_answer_with_the_exact_number_of_units(open_page: Open) -> None:
+    app = open_page("budget")
+    for share in (0.0, 0.29, 0.5, 0.9):
+        app.slider(key="sparsity").set_value(share).run()
+        assert [m.value for m in app.metric if m.label == "Channels gone"] == [str(math.floor(share * 112 + 1e-9))]
+    app.slider(key="sparsity").set_value(0.98).run()
+    assert "can be" in errors(app)[0], "one unit always stays in every group: the page says so"
+    assert app.button(key="start").disabled
+
+
+def test_a_bound_of_one_group_holds_in_the_plan(open_page: Open) -> None:
+    app = open_page("budget", group="layer3.0.conv1")
+    app.toggle(key="bound groups layer3.0.conv1 sparsity on").set_value(True).run()
+    app.slider(key="bound groups layer3.0.conv1 sparsity value").set_value((0.0, 0.1)).run()
+    assert app.session_state["bounds"]["groups"] == {"layer3.0.conv1": {"sparsity": [0.0, 0.1]}}
+    assert not app.exception
+    assert errors(app) == []
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.77, 0.9])
+def test_the_spread_has_exactly_k_units_within_bounds(sparsity: float) -> None:
+    graph = catalog.traced(RESNET8).graph
+    bounds = {"conv1": {"sparsity": [0.0, 0.25]}, "layer3.0.conv1": {"sparsity": [0.1, 1.0]}}
+    counts = plan.spread(graph, Budget(sparsity=max(sparsity, 0.1), groups=bounds))
+    assert sum(counts.values()) == math.floor(max(sparsity, 0.1) * 112 + 1e-9)
+    assert counts["conv1"] <= 2
+    assert counts["layer3.0.conv1"] >= 4
+    assert all(counts[group.id] < group.units for group in graph.prunable)
+
+
+def test_plans_agree_with_the_library() -> None:
+    graph = catalog.traced(RESNET8).graph
+    dense = plan.geta(graph, Budget(sparsity=0.0, weight_bits=(8, 8)))
+    weights = sum(math.prod(layer.shape) for layer in graph.layers)
+    assert dense.bytes[0] == dense.bytes[1] == weights + 4 * (19_810 - weights) + 4 * len(graph.layers)
+    assert dense.low.rel_bops == pytest.approx(8 / 32)
+    opq = plan.opq(RESNET8, None, graph, Budget(method="opq", sparsity=0.7))
+    assert sum(row["at zero"] for row in opq.table) == round(0.7 * weights)
+    assert opq.error is not None
+    assert 0 < opq.error < 1
+
+
+BAD_FILES = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b"x" * (draft.LARGEST_FILE + 1),
+    json.dumps({"sparsity": 1.5}).encode(),
+    b'{"sparsity": NaN}',
+    json.dumps({"nope": 1}).encode(),
+    json.dumps({"weights": "/etc/passwd"}).encode(),
+    json.dumps({"schedule": 5}).encode(),
+    json.dumps({"groups": [1]}).encode(),
+    json.dumps({"layers": {"conv1": 5}}).encode(),
+    json.dumps({"weight_bits": [8, 4]}).encode(),
+    json.dumps({"weight_bits": "4:8"}).encode(),
+    json.dumps({"epochs": 1e400}).encode(),
+    json.dumps({"input": [3, "x", 2]}).encode(),
+    json.dumps({"seed": 1.5}).encode(),
+]
+
+
+@pytest.mark.parametrize("content", BAD_FILES, ids=lambda content: str(content[:24]))
+def test_a_bad_budget_file_is_refused_in_one_line(content: bytes) -> None:
+    with pytest.raises(CompressionError) as refused:
+        draft.parse(content)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_saved_budget_loads_again() -> None:
+    budget = Budget(sparsity=0.3, layers={"conv1": {"weight_bits": [3, 5]}}, lr=0.02)
+    assert draft.parse(json.dumps(budget.to_dict()).encode()).to_dict() == budget.to_dict()
+
+
+def test_own_models_and_data_are_offered_by_name(open_page: Open, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.Linear(80, 2)\n"
+        "    return nn.Sequential(*layers), (3, 8, 8)\n"
+    )
+    for name in ("cats", "dogs"):
+        folder = tmp_path / "data" / "pets" / name
+        folder.mkdir(parents=True)
+        (folder / "one.png").touch()
+    model = f"{file}:net"
+    app = open_page("model", "--model", model, "--data-root", str(tmp_path / "data"), model=model, data="none")
+    offered = app.selectbox(key="pick_model").options
+    assert offered[0] == "mine.py: net"
+    assert "pets (folder)" in app.selectbox(key="pick_data").options
+    assert errors(app) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--bogus"], ["--model", "nofile.py:f"], ["--model", "app/main.py"], ["--data-root", "nofolder"]],
+)
+def test_wrong_app_arguments_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(CompressionError):
+        options.read(["app/main.py", *arguments])
+
+
+def test_arguments_of_other_programs_are_not_ours() -> None:
+    assert options.read(["pytest", "--bogus"]) == options.Options()

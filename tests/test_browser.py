@@ -1,0 +1,186 @@
+"""The real app in a real browser: a newcomer goes through the pages and a GETA run finishes before their eyes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app import nav
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+START_SECONDS, PAGE_SECONDS, RUN_SECONDS = 30, 45, 120
+ANY_TRACE = ".js-plotly-plot .scatterlayer .trace"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the real app, started as ``make app`` starts it, on a runs folder of its own."""
+    port, folder = free_port(), tmp_path_factory.mktemp("app")
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    command += ["--server.address", "127.0.0.1", "--server.headless", "true", "--", "--runs", str(folder / "runs")]
+    with (folder / "log.txt").open("wb") as log:
+        server = subprocess.Popen(command, cwd=nav.ROOT, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not _answers(port):
+            assert server.poll() is None, (folder / "log.txt").read_text()
+            assert time.monotonic() < until, "the app did not start"
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium: the system's, else the one Playwright installed."""
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-dev.txt)")
+    system = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    with api.sync_playwright() as playwright:
+        path = system or playwright.chromium.executable_path
+        if not Path(path).exists():
+            reason = "no Chromium: install the system's package, or run `playwright install chromium`"
+            if os.environ.get("REQUIRE_ALL") == "1":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh tab at desk width; a JavaScript error on any page fails the test."""
+    tab = browser.new_page(viewport={"width": 1440, "height": 900})
+    tab.set_default_timeout(PAGE_SECONDS * 1000)
+    broken: list[str] = []
+    tab.on("pageerror", lambda error: broken.append(str(error)))
+    yield tab
+    tab.close()
+    assert broken == []
+
+
+def settled(page: Page, name: str) -> None:
+    """Wait for the page's question and for the script to end; no exception box, no error line."""
+    page.get_by_role("heading", name=nav.PAGES[name].question).wait_for()
+    page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
+    assert page.get_by_test_id("stException").count() == 0
+    assert page.get_by_test_id("stAlertContentError").count() == 0
+
+
+def follow(page: Page, name: str) -> None:
+    """Click the page's link in the navigation."""
+    page.get_by_role("link", name=nav.PAGES[name].title, exact=True).first.click()
+    settled(page, name)
+
+
+def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:
+    page.goto(address)
+    settled(page, "start")
+
+    follow(page, "model")
+    page.get_by_text("Test accuracy").wait_for()
+    follow(page, "groups")
+    _light_up_a_group(page)
+    follow(page, "budget")
+    _move_a_slider(page)
+    follow(page, "runs")
+    page.get_by_text("No runs yet").wait_for()
+
+    follow(page, "start")
+    page.get_by_role("button", name="Try it now").click()
+    settled(page, "runs")
+    assert "run=geta-resnet8" in page.url
+    _watch(page)
+    figures = _four_figures(page)
+
+    page.reload()
+    settled(page, "runs")
+    page.get_by_text("What came of it").wait_for()
+    assert _four_figures(page) == figures
+    follow(page, "start")
+    page.get_by_role("link", name="resnet8 on mnist5k").first.wait_for()
+
+
+def _four_figures(page: Page) -> list[str]:
+    """Size, accuracy, MACs and BOPs of the finished run."""
+    values = page.get_by_test_id("stMetricValue")
+    values.nth(3).wait_for()
+    return [str(text) for text in values.all_inner_texts()]
+
+
+def _light_up_a_group(page: Page) -> None:
+    point = page.locator(ANY_TRACE).nth(1).locator(".point").nth(1)
+    point.wait_for()
+    box = point.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.get_by_text("Why they are tied").wait_for()
+    assert "group=" in page.url
+    settled(page, "groups")
+
+
+def _move_a_slider(page: Page) -> None:
+    before = page.get_by_test_id("stMetricValue").first.inner_text()
+    page.get_by_role("slider").first.press("ArrowRight")
+    page.wait_for_function(
+        "before => document.querySelector('[data-testid=stMetricValue]').innerText !== before", arg=before
+    )
+    assert "sparsity=0.51" in page.url
+    settled(page, "budget")
+
+
+def _watch(page: Page) -> None:
+    """Points appear while the run goes, more and more; then what came of it."""
+    seen: set[int] = set()
+    until = time.monotonic() + RUN_SECONDS
+    done = page.get_by_text("What came of it")
+    while not done.count():
+        assert time.monotonic() < until, f"the run did not end; numbers of points seen: {sorted(seen)}"
+        assert page.get_by_test_id("stException").count() == 0
+        if page.get_by_test_id("stProgress").count() and page.locator(ANY_TRACE).count():
+            seen.add(page.locator(ANY_TRACE).first.locator(".point").count())
+        time.sleep(0.25)
+    settled(page, "runs")
+    assert len(seen) >= 4, f"the front grows while the run goes, not {sorted(seen)}"
+
+
+@pytest.mark.parametrize("name", nav.PAGES)
+def test_nothing_is_cut_off_on_a_phone(browser: Browser, address: str, name: str) -> None:
+    phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    phone.set_default_timeout(PAGE_SECONDS * 1000)
+    phone.goto(address if name == "start" else f"{address}/{name}")
+    settled(phone, name)
+    width = phone.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
+    phone.close()
+    assert width <= 390

@@ -1,0 +1,227 @@
+"""Figures from hand-made data: what the info objects say, and that the figures hold it in a stable order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app import layout
+from app import story
+from app import theme
+from app import words
+from app.figures import base
+from app.figures import front
+from app.figures import graph
+from app.figures import model
+from app.figures import plan
+from app.figures import run
+from app.figures import spots
+
+
+def point(step: int, accuracy: float, size: float, phase: str = "joint", split: str = "validation") -> dict[str, Any]:
+    bits = {"conv": {"weight": 16 - step / 10, "activation": None}, "fc": {"weight": 8, "activation": 4}}
+    kind = "packed" if split == "test" else "estimated"
+    return {
+        "step": step,
+        "phase": phase,
+        "split": split,
+        "accuracy": accuracy,
+        "loss": 1 - accuracy,
+        "bytes": size,
+        "bytes_kind": kind,
+        "unit_sparsity": 0.25,
+        "weight_sparsity": 0.5,
+        "bits": bits,
+    }
+
+
+DENSE = point(0, 0.98, 80_000, "baseline", "test")
+RUNS = [
+    spots.FrontRun("a", "A", "geta", (point(10, 0.9, 20_000), point(20, 0.3, 5_000), point(30, 0.95, 5_000)), DENSE),
+    spots.FrontRun("b", "B", "opq", (), DENSE, point(9, 0.97, 6_000, "final", "test")),
+    spots.FrontRun("c", "C", "opq", (), DENSE, point(9, 0.96, 7_000, "final", "test")),
+]
+
+
+def test_front_says_who_is_beaten_and_where_the_open_run_stands() -> None:
+    info = spots.front_info(RUNS, "a")
+    assert [spot.bytes for spot in info.trail] == [20_000, 5_000, 5_000]
+    assert {spot.run: spot.dominated for spot in info.finals} == {"b": False, "c": True}
+    assert len(info.dense) == 1
+    assert info.latest == info.trail[-1]
+    assert [(spot.bytes, spot.accuracy) for spot in info.own_front] == [(5_000, 0.95)]
+    assert info.hidden == 1
+    assert "16.0× smaller" in info.trail[-1].sentence
+    assert [row["what"] for row in info.rows].count("on the way") == 3
+
+
+def test_front_figure_keeps_its_traces_while_the_run_grows() -> None:
+    short = [spots.FrontRun("a", "A", "geta", RUNS[0].points[:1], DENSE), *RUNS[1:]]
+    figures = [front.front_figure(spots.front_info(runs, "a")) for runs in (short, RUNS)]
+    assert [t.name for t in figures[0].data] == [t.name for t in figures[1].data]
+    assert figures[1].layout.xaxis.type == "log"
+    lowest = min(figures[1].data[0].y)
+    assert lowest > 30, "what lies below the picture is drawn at its bottom edge"
+    assert "30.0 %" in figures[1].data[0].hovertext[1], "and its sentence keeps the true value"
+
+
+def test_front_without_anything_to_draw() -> None:
+    info = spots.front_info([spots.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "accuracy": None},))], "a")
+    assert not info.trail
+    assert info.rows == []
+    assert front.front_figure(info).data
+
+
+def test_a_method_looks_the_same_everywhere() -> None:
+    looks = [theme.style(name) for name in ("geta", "opq", "sequential", "dense")]
+    assert len({look.color for look in looks}) == len({look.symbol for look in looks}) == 4
+    assert theme.style("new-one") == theme.style("new-one")
+    figure = front.front_figure(spots.front_info(RUNS, None))
+    finished = next(trace for trace in figure.data if trace.name.startswith("OPQ"))
+    color = theme.style("opq").color
+    assert finished.marker.color == (theme.rgba(color, 1), theme.rgba(color, 0.45)), "the beaten one is faint"
+
+
+def test_stages_and_time_left() -> None:
+    events = [
+        {"kind": "state", "state": "running", "step": 0, "t": 0.0},
+        {"kind": "plan", "total_steps": 100, "step": 0, "t": 0.0},
+        {"kind": "phase", "phase": "warm-up", "step": 1, "t": 0.0},
+        {"kind": "step", "step": 1, "t": 0.0, "loss": 1.0, "accuracy": 0.5},
+        {"kind": "phase", "phase": "joint", "step": 20, "t": 19.0},
+        {"kind": "point", "t": 20.0, **point(21, 0.9, 9_000)},
+        {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
+    ]
+    told = story.tell("r", "running", {"method": "geta"}, events)
+    assert told.stages == (base.Stage("warm-up", 1, 20), base.Stage("joint", 20, 100))
+    assert told.progress == pytest.approx(0.51)
+    assert told.left(now=50.0) == pytest.approx(49.0)
+    assert told.left(now=60.0) == pytest.approx(39.0)
+    assert story.tell("r", "queued", {}, []).stages == ()
+
+
+def test_curves_show_finite_values_and_every_stage() -> None:
+    stages = (base.Stage("warm-up", 0, 20), base.Stage("joint", 20, 40))
+    points = [point(10, 0.9, 1), {**point(20, 0.8, 1), "loss": None}]
+    steps = [{"step": 1, "loss": 2.0, "accuracy": 0.1}]
+    info = run.loss_info(points, steps, stages)
+    assert [(curve.name, curve.x) for curve in info.curves] == [("training batch", (1,)), ("validation", (10,))]
+    figure = run.curves_figure(info)
+    assert [shape.fillcolor for shape in figure.layout.shapes] == [theme.stage_tint(stage.name) for stage in stages]
+    assert tuple(figure.layout.xaxis.range) == (0, 40)
+    assert run.accuracy_info(points, steps, stages).curves[1].y == (90, 80)
+
+
+def test_bits_over_time_one_row_a_layer() -> None:
+    info = run.bits_info([point(0, 1, 1), point(40, 1, 1)])
+    assert info.layers == ("conv", "fc")
+    assert info.bits == ((16, 12), (8, 8))
+    assert run.bits_info([point(0, 1, 1)], "activation").layers == ("fc",)
+    heat = run.bits_figure(info).data[0]
+    assert (heat.zmin, heat.zmax) == (2, 16)
+
+
+GRAPH: dict[str, Any] = {
+    "nodes": [
+        {"id": "input", "op": "input", "kind": "input", "module": "", "shape": [1, 3, 8, 8], "layer": None},
+        {"id": "a", "op": "aten.convolution", "kind": "conv", "module": "a", "shape": [1, 4, 8, 8], "layer": "a"},
+        {
+            "id": "n",
+            "op": "aten.native_batch_norm",
+            "kind": "norm",
+            "module": "n",
+            "shape": [1, 4, 8, 8],
+            "layer": None,
+        },
+        {"id": "b", "op": "aten.convolution", "kind": "conv", "module": "b", "shape": [1, 4, 8, 8], "layer": "b"},
+        {"id": "+", "op": "aten.add", "kind": "add", "module": "", "shape": [1, 4, 8, 8], "layer": None},
+        {"id": "output", "op": "output", "kind": "output", "module": "", "shape": [1, 4, 8, 8], "layer": None},
+    ],
+    "edges": [["input", "a"], ["a", "n"], ["n", "b"], ["b", "+"], ["n", "+"], ["+", "output"]],
+    "groups": [{"id": "a", "units": 4, "prunable": False, "reason": "adjacent to the output"}],
+}
+GROUPS = dict.fromkeys(("a", "n", "b", "+"), ("a",))
+
+
+def test_graph_leaves_out_norms_but_keeps_joins_and_paths() -> None:
+    info = graph.graph_info(GRAPH, GROUPS, selected="a")
+    assert [node.id for node in info.nodes] == ["input", "a", "b", "+", "output"]
+    assert all(node.lit for node in info.nodes[1:4])
+    assert info.nodes[1].role == "frozen"
+    assert "must stay: adjacent to the output" in info.nodes[1].sentence
+    assert len(graph.graph_info(GRAPH, GROUPS, every_op=True).nodes) == 6
+    figure = graph.graph_figure(info)
+    assert ("a", "a") in {
+        tuple(row) for trace in figure.data if trace.customdata is not None for row in trace.customdata
+    }
+
+
+def test_dot_quotes_names() -> None:
+    odd = {**GRAPH, "nodes": [{**GRAPH["nodes"][0], "id": 'in"put'}], "edges": []}
+    assert '"in\\"put"' in graph.dot(odd, {})
+
+
+@pytest.mark.parametrize("place", [layout.layered, layout._generations])
+def test_every_edge_goes_down(place: Any) -> None:
+    nodes = ["in", "a", "b", "c", "out"]
+    edges = [("in", "a"), ("a", "b"), ("b", "c"), ("in", "c"), ("c", "out")]
+    placed = place(nodes, edges)
+    assert set(placed.places) == set(nodes)
+    for start, end in edges:
+        assert placed.places[start][1] < placed.places[end][1]
+        path = placed.paths[start, end]
+        assert (path[0], path[-1]) == (placed.places[start], placed.places[end])
+    assert len(set(placed.places.values())) == len(nodes)
+
+
+def test_collapse_reconnects_around_dropped_nodes() -> None:
+    kept, edges = layout.collapse(["a", "x", "b", "c"], [("a", "x"), ("x", "b"), ("x", "c")], {"a", "b", "c"})
+    assert kept == ["a", "b", "c"]
+    assert edges == [("a", "b"), ("a", "c")]
+
+
+def test_treemap_sums_up_the_module_tree() -> None:
+    info = model.tree_info([{"name": "l.0", "params": 3, "macs": 5}, {"name": "l.1", "params": 4, "macs": 0}], "net")
+    assert {tile.id: (tile.params, tile.macs) for tile in info.tiles} == {
+        "": (7, 5),
+        "l": (7, 5),
+        "l.0": (3, 5),
+        "l.1": (4, 0),
+    }
+    treemap = model.tree_figure(info, "macs").data[0]
+    assert list(treemap.values) == [5, 5, 5, 0]
+    assert list(treemap.parents) == ["", "/", "l", "l"]
+
+
+def test_plan_sums_up_the_smallest_layers() -> None:
+    layers = [plan.LayerPlan(f"l{i}", 100.0 + i, 10.0, 20.0, "") for i in range(40)]
+    info = plan.plan_info(layers, "geta")
+    assert len(info.layers) == plan.MOST_ROWS
+    assert sum(p.dense for p in info.layers) == sum(p.dense for p in layers)
+    assert plan.plan_figure(info).data
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (words.count(19_810), "19.8 k"),
+        (words.size(79_240), "79.2 kB"),
+        (words.size(12), "12 B"),
+        (words.share(0.9812), "98.1 %"),
+        (words.duration(75), "1 min 15 s"),
+        (words.bits((4, 4)), "4 bits"),
+        (words.bits((4, 8)), "4–8 bits"),
+        (words.plural(1, "unit"), "1 unit"),
+        (words.plural(2048, "unit"), "2,048 units"),
+    ],
+)
+def test_numbers_in_words(said: str, expected: str) -> None:
+    assert said == expected
+
+
+def test_byte_ticks_are_round() -> None:
+    ticks, texts = base.byte_ticks([4_000, 90_000])
+    assert 5_000 in ticks
+    assert texts[ticks.index(5_000)] == "5 kB"
+    assert base.byte_ticks([]) == ([], [])

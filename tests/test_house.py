@@ -183,7 +183,13 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        told = subprocess.run(["make", "app", f"PORT={port}"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        told = subprocess.run(
+            ["make", "--no-print-directory", "app", f"PORT={port}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     assert told.returncode != 0
     assert len(told.stderr.strip().splitlines()) == 1
     assert f"port {port} is already in use" in told.stderr

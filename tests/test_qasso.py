@@ -353,9 +353,9 @@ def test_saliency_equals_naive_loops() -> None:
                 parameter = tensors[member.name]
                 xs.append(parameter.index_select(member.dim, member.positions[unit]).flatten())
                 hs.append(h[parameter].index_select(member.dim, member.positions[unit]).flatten())  # type: ignore[index]
-            x, direction = torch.cat(xs).double(), torch.cat(hs).double()
+            x, direction = torch.cat(xs).detach().double(), torch.cat(hs).double()
             product = float((x @ direction).detach())
-            columns["magnitude"].append(float(x.norm()))
+            columns["magnitude"].append(float(x.detach().norm()))
             columns["avg_magnitude"].append(float(x.norm()) / len(x))
             columns["cosine_similarity"].append(product / float(x.norm() * direction.norm()) + 1)
             columns["taylor_first_order"].append(abs(product))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from compression.cli.options import sizes
 from compression.cli.output import answer
 from compression.cli.output import percent
 from compression.errors import CompressionError
+from compression.runs.launcher import SPINS
 
 _PASSED = ("batch_size", "lr", "weight_decay", "precision")
 
@@ -43,6 +45,7 @@ def add(commands: Commands[Any]) -> None:
 def train(asked: argparse.Namespace) -> int:
     """Train and save the weights with their provenance."""
     options = {name: getattr(asked, name) for name in _PASSED if getattr(asked, name) is not None}
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is first imported
     _check(asked, options)
     from compression import data
     from compression import zoo

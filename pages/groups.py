@@ -106,7 +106,9 @@ def rows_of(found: catalog.Traced) -> list[dict[str, Any]]:
             "why it must stay": group.reason or "",
             "parameters per unit": sum(m.numel for m in group.members if not m.buffer),
             "layers tied": ", ".join(
-                dict.fromkeys(m.name.rpartition(".")[0] for m in group.members if m.role == "producer")
+                dict.fromkeys(
+                    m.name.removesuffix(".weight").removesuffix(".bias") for m in group.members if m.role == "producer"
+                )
             ),
         }
         for group in found.graph.groups

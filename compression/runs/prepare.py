@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,18 @@ def find_weights(budget: Budget, input: tuple[int, ...], classes: int) -> Path:
 
 def train_line(budget: Budget) -> str:
     """The command that trains the dense model which this budget starts from."""
-    words = ["python -m compression train --model", budget.model, "--data", budget.data]
+    words = [interpreter(), "-m compression train --model", budget.model, "--data", budget.data]
     if budget.input is not None:
         words += ["--input", "x".join(map(str, budget.input))]
     if budget.classes is not None:
         words += ["--classes", str(budget.classes)]
     return " ".join([*words, "--epochs 10 --seed 0"])
+
+
+def interpreter() -> str:
+    """How to type this Python at the project's root: the one in ``.venv`` where it runs, else ``python``."""
+    inside = Path(sys.prefix) == Path(__file__).resolve().parents[2] / ".venv"
+    return ".venv/bin/python" if inside else "python"
 
 
 def prepare(budget: Budget) -> Prepared:

@@ -14,6 +14,8 @@ from compression.cost import remaining_shapes
 from compression.graph import Graph
 from compression.graph import parameter_map
 from compression.graph import zeroed_units
+from compression.graph.cuts import cuts
+from compression.graph.cuts import without
 from compression.points import Point
 from compression.quant import activation_quantizers
 from compression.quant import integer_weights
@@ -76,32 +78,17 @@ def _codes(model: nn.Module, graph: Graph, removed: dict[str, list[int]]) -> tup
     """Entropy-coded bytes of every quantized layer's surviving codes, and how many conv/linear weights are not zero."""
     integers = integer_weights(model)
     tensors = parameter_map(model)
-    drops = _drops(graph, removed)
+    dropped = cuts(graph, removed)
     coded: dict[str, float] = {}
     alive = 0
     for layer in graph.layers:
         known = integers.get(layer.name)
         values = known.codes if known is not None else tensors[layer.weight].detach()
-        for dim, positions in drops.get(layer.weight, ()):
-            keep = torch.ones(values.shape[dim], dtype=torch.bool)
-            keep[positions] = False
-            values = values[(slice(None),) * dim + (keep,)]
+        values = without(values, dropped.get(layer.weight, ()))
         alive += int(torch.count_nonzero(values))
         if known is not None:
             coded[layer.name] = entropy_bytes(values)
     return coded, alive
-
-
-def _drops(graph: Graph, removed: dict[str, list[int]]) -> dict[str, list[tuple[int, torch.Tensor]]]:
-    found: dict[str, list[tuple[int, torch.Tensor]]] = {}
-    for group_id, units in removed.items():
-        for member in graph.group(group_id).members:
-            found.setdefault(member.name, []).append((member.dim, member.positions[units].flatten()))
-    merged = {}
-    for name, cuts in found.items():
-        dims = sorted({dim for dim, _ in cuts})
-        merged[name] = [(dim, torch.cat([p for d, p in cuts if d == dim])) for dim in dims]
-    return merged
 
 
 def entropy_bytes(codes: torch.Tensor) -> float:

@@ -381,12 +381,60 @@ class FixedSize(nn.Module):
         return self.head(self.conv(x).reshape(-1, 256))
 
 
-def test_slim_refuses_a_fixed_size() -> None:
-    model = FixedSize()
+def test_a_fixed_size_in_forward_is_rebuilt() -> None:
+    model = FixedSize().eval()
     graph = trace(model, IMAGE[:1])
     zero_units(model, graph, {"conv": [1]})
-    with pytest.raises(CompressionError, match="fixed size"):
+    small, report = slim_report(model, graph, IMAGE[:1])
+    assert report.rebuilt
+    assert report.equality <= 1e-5
+    assert {name: tuple(p.shape) for name, p in small.named_parameters()}["head.weight"] == (2, 3 * 64)
+    for batch in (1, 2, 5):
+        x = torch.randn(batch, 3, 8, 8)
+        torch.testing.assert_close(small(x), model(x), rtol=0, atol=1e-5)
+
+
+class OtherForBatches(FixedSize):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.shape[0] < 3 else torch.tanh(x))
+
+
+def test_slim_refuses_a_fixed_size_it_cannot_rebuild() -> None:
+    model = OtherForBatches()
+    graph = trace(model, IMAGE[:1])
+    zero_units(model, graph, {"conv": [1]})
+    with pytest.raises(CompressionError, match="other operations for another batch size"):
         slim(model, graph, IMAGE[:1])
+
+
+ATTENTION = torch.randn(2, 10, 24, generator=torch.Generator().manual_seed(0))
+
+
+class TorchAttention(nn.Module):
+    """torch's own attention asserts its widths: its heads go through a rebuilt graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(24, 24), nn.Linear(24, 3)
+        self.attention = nn.MultiheadAttention(24, 6, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.stem(x))
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+def test_heads_of_torchs_attention() -> None:
+    torch.manual_seed(0)
+    model = TorchAttention().eval()
+    graph = trace(model, ATTENTION)
+    assert {group.id: group.units for group in graph.prunable} == {"stem": 24, "attention": 6, "attention.out_proj": 24}
+    zero_units(model, graph, {"attention": [0, 3], "stem": [5]})
+    small, report = slim_report(model, graph, ATTENTION)
+    assert report.rebuilt
+    assert report.equality <= 1e-5
+    shapes = {name: tuple(p.shape) for name, p in small.named_parameters()}
+    assert shapes["attention.in_proj_weight"] == (3 * 16, 23)
+    assert shapes["attention.out_proj.weight"] == (24, 16)
 
 
 def test_slim_refuses_what_it_cannot_do() -> None:

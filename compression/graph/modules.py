@@ -9,22 +9,22 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
+from compression.graph.cuts import Cuts
+from compression.graph.cuts import without
 from compression.graph.names import canonical
 from compression.graph.names import is_quantizer_name
 from compression.graph.types import Group
 
 
 @torch.no_grad()
-def cut_tensors(model: nn.Module, drops: Mapping[tuple[str, int], torch.Tensor]) -> None:
-    """Remove positions of parameters and buffers in place; ``drops`` maps (canonical name, dim) to int64 positions.
+def cut_tensors(model: nn.Module, dropped: Cuts) -> None:
+    """Remove positions of parameters and buffers in place; masks of quantizers with their weight's shape are cut along.
 
-    Masks of quantizers that have their weight's shape are cut along.
+    Raises:
+        CompressionError: the model has no tensor of a name.
     """
-    by_name: dict[str, list[tuple[int, torch.Tensor]]] = {}
-    for (name, dim), positions in drops.items():
-        by_name.setdefault(name, []).append((dim, positions))
     owners = _owners(model)
-    for name, cuts in by_name.items():
+    for name, cuts in dropped.items():
         if name not in owners:
             raise CompressionError(f"the model has no parameter {name!r}: was the graph traced from another model?")
         for module, key in owners[name]:
@@ -51,18 +51,14 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
 
 
 def _cut(module: nn.Module, key: str, cuts: Iterable[tuple[int, torch.Tensor]]) -> None:
-    tensor = module._parameters.get(key) if key in module._parameters else module._buffers[key]
+    tensor = module._parameters[key] if key in module._parameters else module._buffers[key]
     if tensor is None:
         return
-    data = tensor.detach()
-    for dim, positions in cuts:
-        keep = torch.ones(data.shape[dim], dtype=torch.bool)
-        keep[positions] = False
-        data = data.index_select(dim, torch.nonzero(keep).flatten().to(data.device))
+    left = without(tensor.detach(), cuts)
     if key in module._parameters:
-        module._parameters[key] = nn.Parameter(data.contiguous(), requires_grad=tensor.requires_grad)
+        module._parameters[key] = nn.Parameter(left, requires_grad=tensor.requires_grad)
     else:
-        module._buffers[key] = data.contiguous()
+        module._buffers[key] = left
 
 
 def refresh_attributes(model: nn.Module, removed: Iterable[tuple[Group, int]]) -> None:

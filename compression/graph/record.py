@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import TreeSpec
+from torch.utils._pytree import tree_flatten
 
 from compression.errors import CompressionError
 from compression.graph.names import canonical
@@ -33,6 +34,7 @@ class Call:
     """One recorded operation; tensors in ``args``, ``kwargs`` and ``out`` are replaced by :class:`Ref`."""
 
     op: str
+    func: Any
     module: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -50,8 +52,12 @@ class Recording:
     buffers: dict[int, str] = field(default_factory=dict)
     sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of parameters
     buffer_sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    # value id -> where the module holds it, quantizers' own included
+    paths: dict[int, str] = field(default_factory=dict)
     inputs: list[Ref] = field(default_factory=list)
     outputs: list[Ref] = field(default_factory=list)
+    structure: TreeSpec | None = None  # of what forward() returns
+    complete: bool = True  # whether everything returned is a tensor
     modules: dict[str, str] = field(default_factory=dict)  # path -> class name
     leaves: set[str] = field(default_factory=set)
 
@@ -107,7 +113,7 @@ class _Recorder(TorchDispatchMode):
         out = tuple(self.ref(value, fresh=True) if isinstance(value, torch.Tensor) else None for value in flat)
         name = f"{func.namespace}.{func._schema.name.split('::')[1]}"
         pointwise = torch.Tag.pointwise in func.tags
-        self.recording.calls.append(Call(name, self.path[-1], before[0], before[1], out, pointwise, constants))
+        self.recording.calls.append(Call(name, func, self.path[-1], before[0], before[1], out, pointwise, constants))
         return result
 
 
@@ -158,14 +164,17 @@ def _record(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Recording:
     recording.inputs = [recorder.ref(x) for x in inputs]
     with _module_paths(model, recorder), _plain_attention(), torch.no_grad(), recorder:
         result = model(*inputs)
-    recording.outputs = [recorder.ref(value) for value in tree_leaves(result) if isinstance(value, torch.Tensor)]
+    leaves, recording.structure = tree_flatten(result)
+    recording.outputs = [recorder.ref(value) for value in leaves if isinstance(value, torch.Tensor)]
+    recording.complete = len(leaves) == len(recording.outputs)
     return recording
 
 
 def _enter(recording: Recording, recorder: _Recorder, table: dict[int, str], name: str, tensor: torch.Tensor) -> None:
+    ref = recorder.ref(tensor)
+    recording.paths[ref.id] = name
     if is_quantizer_name(name) and canonical(name) == name:
         return  # a quantizer's own scalars and masks are no part of the network
-    ref = recorder.ref(tensor)
     table[ref.id] = canonical(name)
     sizes = recording.sizes if table is recording.parameters else recording.buffer_sizes
     sizes[canonical(name)] = tuple(tensor.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
+from compression.graph.cuts import cuts
 from compression.graph.modules import cut_tensors
 from compression.graph.modules import refresh_attributes
 from compression.graph.names import parameter_map
+from compression.graph.rebuild import rebuild
 from compression.graph.types import Graph
 
 TOLERANCE = 1e-4  # of the output's largest magnitude (or absolute below 1): above it the slim model is refused
@@ -22,12 +23,21 @@ TOLERANCE = 1e-4  # of the output's largest magnitude (or absolute below 1): abo
 
 @dataclass(frozen=True)
 class SlimReport:
-    """``removed``: how many units of each group were cut; ``equality``: max |masked - slim| over a seeded random
-    input.
+    """What slimming did.
+
+    ``units``: group id → units cut; ``equality``: max |masked - slim| over a seeded random input (NaN when not
+    verified); ``rebuilt``: the model's ``forward`` has sizes written into it, so the result is a graph of plain
+    operations (``torch.fx``) for inputs of the traced shape, any batch size.
     """
 
-    removed: dict[str, int]
+    units: dict[str, list[int]]
     equality: float
+    rebuilt: bool
+
+    @property
+    def removed(self) -> dict[str, int]:
+        """How many units of each group were cut."""
+        return {name: len(chosen) for name, chosen in self.units.items()}
 
 
 @torch.no_grad()
@@ -76,11 +86,13 @@ def slim(
 ) -> nn.Module:  # fmt: skip
     """A smaller deep copy without the units that are exactly zero; the model given is left as it is.
 
+    The copy keeps the model's classes wherever these allow it (see :attr:`SlimReport.rebuilt`).
+
     Args:
         model: the network the graph was traced from, with zero units (see :func:`zero_units`), quantizers allowed.
         graph: its graph.
         example_inputs: what to compare both on; by default a seeded random tensor of the traced input's shape.
-        verify: compare outputs and refuse a result that differs.
+        verify: report how large the difference is; a result that differs is refused in any case.
 
     Raises:
         CompressionError: the smaller network does not run, or computes something else.
@@ -92,22 +104,24 @@ def slim_report(
     model: nn.Module, graph: Graph, example_inputs: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
     *, verify: bool = True,
 ) -> tuple[nn.Module, SlimReport]:  # fmt: skip
-    """Like :func:`slim`, and also says what was removed and how equal the result is (NaN when not verified)."""
+    """Like :func:`slim`, and also says what was removed, how equal the result is, and how it was made."""
     units = {name: chosen for name, chosen in zeroed_units(model, graph).items() if graph.group(name).exact}
+    for name, chosen in units.items():
+        if len(chosen) == graph.group(name).units:
+            raise CompressionError(f"all {len(chosen)} units of group {name} are zero: the network is cut through")
+    inputs = _inputs(model, graph, example_inputs)
     small = copy.deepcopy(model)
-    drops: dict[tuple[str, int], list[torch.Tensor]] = defaultdict(list)
-    for group_id, chosen in units.items():
-        group = graph.group(group_id)
-        if len(chosen) == group.units:
-            raise CompressionError(
-                f"all {group.units} units of group {group_id} are zero: the network is cut through there"
-            )
-        for member in group.members:
-            drops[(member.name, member.dim)].append(member.positions[chosen].flatten())
-    cut_tensors(small, {key: torch.cat(some) for key, some in drops.items()})
+    cut_tensors(small, cuts(graph, units))
     refresh_attributes(small, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
-    equality = _compare(model, small, _inputs(model, graph, example_inputs)) if verify else float("nan")
-    return small, SlimReport({name: len(chosen) for name, chosen in units.items()}, equality)
+    expected = _run(model, inputs)
+    try:
+        equality = _compare(expected, _run(small, inputs))
+        rebuilt = False
+    except (CompressionError, RuntimeError, AssertionError, ValueError, TypeError):
+        # forward() holds sizes that no attribute tells: replay its operations with the sizes that are left
+        small = rebuild(model, small, graph, units, inputs)
+        equality, rebuilt = _compare(expected, _run(small, inputs)), True
+    return small, SlimReport(units, equality if verify else float("nan"), rebuilt)
 
 
 def _inputs(
@@ -121,22 +135,22 @@ def _inputs(
 
 
 @torch.no_grad()
-def _compare(full: nn.Module, small: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
-    modes = {module: module.training for module in full.modules()}
+def _run(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    """Outputs in evaluation mode; the model's mode is kept."""
+    modes = {module: module.training for module in model.modules()}
     try:
-        expected = _tensors(full.eval()(*inputs))
-        training, small = small.training, small.eval()
-        try:
-            got = _tensors(small(*inputs))
-        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-            line = str(error).strip().splitlines()[0]
-            raise CompressionError(
-                f"the slim model does not run ({line}); forward() may contain a fixed size"
-            ) from error
+        return _tensors(model.eval()(*inputs))
     finally:
         for module, mode in modes.items():
             module.training = mode
-    small.train(training)
+
+
+def _compare(expected: list[torch.Tensor], got: list[torch.Tensor]) -> float:
+    """The largest difference.
+
+    Raises:
+        CompressionError: other shapes, or a difference that rounding cannot explain.
+    """
     worst = 0.0
     for left, right in zip(expected, got, strict=True):
         if left.shape != right.shape:

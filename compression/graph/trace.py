@@ -47,8 +47,8 @@ _SILENT = frozenset({"aten.detach", "aten.alias", "aten.clone", "aten.t", "aten.
 
 
 @dataclass
-class _Replay:
-    """State of a replay: what every value id carries, and the nodes and edges found so far."""
+class Walk:
+    """A recording replayed on owners: what every value id carries, and the nodes, edges and layers found."""
 
     recording: Recording
     atoms: Atoms = field(default_factory=Atoms)
@@ -76,43 +76,49 @@ def trace(
         CompressionError: the model does not run on these inputs, or a frozen name does not exist.
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    replay = _Replay(record(model, inputs))
-    _start(replay)
-    for call in replay.recording.calls:
-        _play(replay, call)
-    _finish(replay, set(frozen))
-    recording, batch = replay.recording, max(1, inputs[0].shape[0]) if inputs[0].ndim else 1
-    layers = replay.layers.layers(recording, batch)
+    walk = walk_through(model, inputs, frozen)
+    recording, batch = walk.recording, max(1, inputs[0].shape[0]) if inputs[0].ndim else 1
+    layers = walk.layers.layers(recording, batch)
     return Graph(
-        nodes=tuple(replay.nodes),
-        edges=tuple(dict.fromkeys(replay.edges)),
-        groups=find_groups(replay.atoms, {**recording.sizes, **recording.buffer_sizes}, {x.weight for x in layers}),
+        nodes=tuple(walk.nodes),
+        edges=tuple(dict.fromkeys(walk.edges)),
+        groups=find_groups(walk.atoms, {**recording.sizes, **recording.buffer_sizes}, {x.weight for x in layers}),
         layers=layers,
         input=tuple(inputs[0].shape[1:]),
         sizes=dict(recording.sizes),
     )
 
 
-def _start(replay: _Replay) -> None:
-    for index, ref in enumerate(replay.recording.inputs):
+def walk_through(model: nn.Module, inputs: tuple[torch.Tensor, ...], frozen: Iterable[str] = ()) -> Walk:
+    """Record one forward pass and replay it on owners (see :func:`trace`)."""
+    walk = Walk(record(model, inputs))
+    _start(walk)
+    for call in walk.recording.calls:
+        _play(walk, call)
+    _finish(walk, set(frozen))
+    return walk
+
+
+def _start(walk: Walk) -> None:
+    for index, ref in enumerate(walk.recording.inputs):
         name = "input" if index == 0 else f"input#{index + 1}"
-        replay.nodes.append(Node(name, "input", "input", "", ref.shape))
-        replay.values[ref.id] = Value(ref.shape, sources=frozenset({name}))
+        walk.nodes.append(Node(name, "input", "input", "", ref.shape))
+        walk.values[ref.id] = Value(ref.shape, sources=frozenset({name}))
 
 
-def _value(replay: _Replay, ref: Ref) -> Value:
+def _value(walk: Walk, ref: Ref) -> Value:
     """What a tensor carries; a parameter or buffer gets its atoms when first met, so that slots stand in forward
     order.
     """
-    found = replay.values.get(ref.id)
+    found = walk.values.get(ref.id)
     if found is None:
-        recording = replay.recording
+        recording = walk.recording
         name = recording.parameters.get(ref.id) or recording.buffers.get(ref.id)
         if name is None:
             found = Value(ref.shape, constant=True)
         else:
-            found = Value(ref.shape, _owners(replay.atoms, name, ref, ref.id in recording.buffers), origin=name)
-        replay.values[ref.id] = found
+            found = Value(ref.shape, _owners(walk.atoms, name, ref, ref.id in recording.buffers), origin=name)
+        walk.values[ref.id] = found
     return found
 
 
@@ -126,77 +132,73 @@ def _owners(atoms: Atoms, name: str, ref: Ref, buffer: bool) -> tuple[Factor, ..
     return tuple(factors)
 
 
-def _play(replay: _Replay, call: Call) -> None:
+def _play(walk: Walk, call: Call) -> None:
     def seen(ref: Ref) -> Value:
-        return _value(replay, ref)
+        return _value(walk, ref)
 
     args = replace_all(call.args, Ref, seen)
     kwargs = {name: replace_all(argument, Ref, seen) for name, argument in call.kwargs.items()}
-    where = _name(replay, call)
+    where = _name(walk, call)
     shapes = tuple(ref.shape if ref is not None else () for ref in call.out)
     if not shapes:
         return
-    step = Step(call.op, args, kwargs, shapes, where, replay.atoms, call)
+    step = Step(call.op, args, kwargs, shapes, where, walk.atoms, call)
     values = apply(step)
     operands = step.operands
     from_data = any(v.sources for v in operands)
-    if from_data and not _silent(replay, call):
-        values = _add_node(replay, call, where, operands, values)
+    if from_data and not _silent(walk, call):
+        values = _add_node(walk, call, where, operands, values)
     for ref, value in zip(call.out, values, strict=True):
         if ref is not None:
-            replay.values[ref.id] = value
+            walk.values[ref.id] = value
 
 
-def _silent(replay: _Replay, call: Call) -> bool:
+def _silent(walk: Walk, call: Call) -> bool:
     """Operations not worth a node: bookkeeping, and the reshapes a linear layer does around its product."""
-    inside_linear = replay.recording.modules.get(call.module, "").endswith("Linear")
+    inside_linear = walk.recording.modules.get(call.module, "").endswith("Linear")
     return call.op in _SILENT or (inside_linear and call.op in ("aten.view", "aten._unsafe_view", "aten.expand"))
 
 
-def _name(replay: _Replay, call: Call) -> str:
+def _name(walk: Walk, call: Call) -> str:
     """A readable id: the module's path where the module is a leaf, else path:op; repeats are numbered."""
     short = call.op.split(".")[1].strip("_")
-    if call.module and call.module in replay.recording.leaves:
+    if call.module and call.module in walk.recording.leaves:
         base = call.module
-        if replay.names[base] and KINDS.get(short) not in ("conv", "linear", "norm", "matmul"):
+        if walk.names[base] and KINDS.get(short) not in ("conv", "linear", "norm", "matmul"):
             base = f"{call.module}:{short}"
     else:
         base = f"{call.module}:{short}" if call.module else short
-    return base if not replay.names[base] else f"{base}#{replay.names[base] + 1}"
+    return base if not walk.names[base] else f"{base}#{walk.names[base] + 1}"
 
 
 def _add_node(
-    replay: _Replay, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
+    walk: Walk, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
 ) -> tuple[Value, ...]:
-    replay.names[where.split("#")[0]] += 1
+    walk.names[where.split("#")[0]] += 1
     short = call.op.split(".")[1]
-    layer = replay.layers.note(call, operands, values[0].shape)
-    replay.nodes.append(Node(where, call.op, KINDS.get(short, short.strip("_")), call.module, values[0].shape, layer))
+    layer = walk.layers.note(call, operands, values[0].shape)
+    walk.nodes.append(Node(where, call.op, KINDS.get(short, short.strip("_")), call.module, values[0].shape, layer))
     for source in sorted({s for v in operands for s in v.sources}):
-        replay.edges.append((source, where))
+        walk.edges.append((source, where))
     for value in values:
         if value.factors:
-            replay.atoms.carried.append((where, value.all_atoms()))
+            walk.atoms.carried.append((where, value.all_atoms()))
     return tuple(Value(v.shape, v.factors, None, frozenset({where})) for v in values)
 
 
-def _finish(replay: _Replay, frozen: set[str]) -> None:
-    """Freeze what the output, the user and modules with a fixed number of heads hold."""
-    for slot in replay.atoms.slots:
-        if replay.recording.modules.get(slot.name.rsplit(".", 1)[0]) == "MultiheadAttention" and "in_proj" in slot.name:
-            atoms = np.arange(slot.start, slot.start + slot.size)
-            replay.atoms.freeze(atoms, slot.name, "nn.MultiheadAttention fixes its number of heads")
-    outputs = [_value(replay, ref) for ref in replay.recording.outputs]
+def _finish(walk: Walk, frozen: set[str]) -> None:
+    """Freeze what the output and the user hold."""
+    outputs = [_value(walk, ref) for ref in walk.recording.outputs]
     if not outputs:
         raise CompressionError("the model returns no tensor, so there is nothing to trace")
     for index, value in enumerate(outputs):
         name = "output" if index == 0 else f"output#{index + 1}"
-        replay.nodes.append(Node(name, "output", "output", "", value.shape))
-        replay.edges.extend((source, name) for source in sorted(value.sources))
-        replay.atoms.freeze(value.all_atoms(), name, "adjacent to the output")
-    unknown = frozen - {slot.name for slot in replay.atoms.slots}
+        walk.nodes.append(Node(name, "output", "output", "", value.shape))
+        walk.edges.extend((source, name) for source in sorted(value.sources))
+        walk.atoms.freeze(value.all_atoms(), name, "adjacent to the output")
+    unknown = frozen - {slot.name for slot in walk.atoms.slots}
     if unknown:
         raise CompressionError(f"cannot freeze {sorted(unknown)[0]!r}: the model uses no parameter of that name")
-    for slot in replay.atoms.slots:
+    for slot in walk.atoms.slots:
         if slot.name in frozen:
-            replay.atoms.freeze(np.arange(slot.start, slot.start + slot.size), slot.name, "user")
+            walk.atoms.freeze(np.arange(slot.start, slot.start + slot.size), slot.name, "user")

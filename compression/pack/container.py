@@ -20,6 +20,7 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,18 @@ class Ledger:
         return dataclasses.asdict(self)
 
 
-def pack(model: nn.Module, path: str | Path) -> Ledger:
+def pack(model: nn.Module, path: str | Path, integers: Mapping[str, IntegerWeight] | None = None) -> Ledger:
     """Write a model's whole state: quantized weights as coded integers, the rest as it is.
 
-    The file appears whole, or not at all. ``model`` may carry quantizers or be plain: then everything is a
-    leftover, which is what a baseline's bytes are.
+    The file appears whole, or not at all. ``model`` may carry quantizers or be plain. A plain model's weights are
+    integers where ``integers`` (layer name → its weight) knows them, else everything is a leftover, which is what a
+    baseline's bytes are.
 
     Raises:
         CompressionError: the file cannot be written, or the model holds something that is no tensor.
     """
-    data = to_bytes(fold(model).state_dict(), integer_weights(model))
+    known = integer_weights(model) if integers is None else dict(integers)
+    data = to_bytes(fold(model).state_dict(), known)
     _write(Path(path), data)
     return ledger(path)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,13 +14,17 @@ from torch import nn
 from compression import methods
 from compression.data import Batches
 from compression.errors import RunFailed
+from compression.graph import Graph
 from compression.graph import slim_report
-from compression.graph import zeroed_units
+from compression.graph.cuts import cuts
+from compression.graph.cuts import without
 from compression.methods.base import Method
 from compression.methods.base import Task
 from compression.pack import pack
 from compression.pack import unpack
+from compression.quant import IntegerWeight
 from compression.quant import fold
+from compression.quant import integer_weights
 from compression.runs.events import EventWriter
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
@@ -75,16 +81,16 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: EventWriter)
         CompressionError: the smaller model computes something else than the masked one.
     """
     model.eval()
-    small, cut = slim_report(model, task.graph)
-    plain = fold(small).eval()
+    plain, cut = slim_report(fold(model), task.graph)
+    plain.eval()
     folder.bundle.mkdir(exist_ok=True)
-    ledger = dataclasses.asdict(pack(small, folder.bundle / "weights.packed"))
+    codes = _cut_codes(integer_weights(model), task.graph, cut.units)
+    ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
     shipped = restore(plain, folder)
     told = evaluate(shipped, task.data, "test")
     step, epoch = report.at
     point = file_point(model, task.graph, told, ledger["total"], step=step, epoch=epoch, phase="final")
-    removed = {name: len(units) for name, units in zeroed_units(model, task.graph).items()}
-    report.group(step, removed)
+    report.group(step, cut.removed)
     report.point(point)
     provenance = {"run": folder.id, "method": task.budget.method, "model": task.budget.model, "data": task.data.label}
     weight_files.save(plain, folder.bundle / "model.safetensors", provenance)
@@ -93,8 +99,20 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: EventWriter)
         "final": point.to_dict(),
         "ledger": ledger,
         "equality": max(cut.equality, difference(model, shipped, task)),
-        "removed": removed,
+        "removed": cut.removed,
+        "rebuilt": cut.rebuilt,
         "confusion": told.confusion,
+    }
+
+
+def _cut_codes(
+    integers: Mapping[str, IntegerWeight], graph: Graph, units: Mapping[str, Sequence[int]]
+) -> dict[str, IntegerWeight]:
+    """The integers of every quantized layer without the removed units."""
+    dropped, weights = cuts(graph, units), {layer.name: layer.weight for layer in graph.layers}
+    return {
+        name: dataclasses.replace(known, codes=without(known.codes, dropped.get(weights.get(name, ""), ())))
+        for name, known in integers.items()
     }
 
 

@@ -1,0 +1,32 @@
+"""Which positions of which tensors go when units go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import torch
+
+from compression.graph.types import Graph
+
+Cuts = Mapping[str, Sequence[tuple[int, torch.Tensor]]]
+
+
+def cuts(graph: Graph, units: Mapping[str, Sequence[int]]) -> dict[str, list[tuple[int, torch.Tensor]]]:
+    """Canonical tensor name → (dim, int64 positions to drop), each dim once; from group id → units removed."""
+    found: dict[str, dict[int, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
+    for group_id, chosen in units.items():
+        for member in graph.group(group_id).members:
+            found[member.name][member.dim].append(member.positions[list(chosen)].flatten())
+    return {name: [(dim, torch.cat(parts)) for dim, parts in dims.items()] for name, dims in found.items()}
+
+
+def without(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -> torch.Tensor:
+    """The tensor without these positions, contiguous."""
+    for dim, positions in dropped:
+        keep = torch.ones(tensor.shape[dim], dtype=torch.bool)
+        keep[positions] = False
+        tensor = tensor.index_select(dim, torch.nonzero(keep).flatten().to(tensor.device))
+    return tensor.contiguous()

@@ -437,6 +437,19 @@ def test_heads_of_torchs_attention() -> None:
     assert shapes["attention.out_proj.weight"] == (24, 16)
 
 
+def test_channels_can_stay_at_a_multiple() -> None:
+    model = shake(zoo.build("resnet20", seed=0).eval())
+    graph = trace(model, torch.zeros(1, 3, 32, 32))
+    zero_units(model, graph, {group.id: list(range(group.units // 3)) for group in graph.prunable})
+    small, report = slim_report(model, graph, multiple=8)
+    assert report.equality <= 1e-5
+    left = {group.id: group.units - report.removed.get(group.id, 0) for group in graph.prunable}
+    assert set(left.values()) == {16, 24, 48}  # of 11, 22 and 43 that are not zero
+    assert small.layer3[0].conv1.out_channels == 48
+    with pytest.raises(CompressionError, match="multiple must be at least 1"):
+        slim(model, graph, multiple=0)
+
+
 def test_slim_refuses_what_it_cannot_do() -> None:
     model = Residual()
     graph = trace(model, IMAGE)

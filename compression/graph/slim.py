@@ -17,6 +17,7 @@ from compression.graph.modules import refresh_attributes
 from compression.graph.names import parameter_map
 from compression.graph.rebuild import rebuild
 from compression.graph.types import Graph
+from compression.graph.types import Group
 
 TOLERANCE = 1e-4  # of the output's largest magnitude (or absolute below 1): above it the slim model is refused
 
@@ -82,7 +83,7 @@ def _alive(tensor: torch.Tensor, dim: int, positions: torch.Tensor) -> torch.Ten
 
 def slim(
     model: nn.Module, graph: Graph, example_inputs: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
-    *, verify: bool = True,
+    *, multiple: int = 1, verify: bool = True,
 ) -> nn.Module:  # fmt: skip
     """A smaller deep copy without the units that are exactly zero; the model given is left as it is.
 
@@ -92,20 +93,24 @@ def slim(
         model: the network the graph was traced from, with zero units (see :func:`zero_units`), quantizers allowed.
         graph: its graph.
         example_inputs: what to compare both on; by default a seeded random tensor of the traced input's shape.
+        multiple: round the channels that stay up to a multiple of this in every group (8 or 16 suit most
+        processors), by
+            keeping some zero units; heads are not rounded.
         verify: report how large the difference is; a result that differs is refused in any case.
 
     Raises:
         CompressionError: the smaller network does not run, or computes something else.
     """
-    return slim_report(model, graph, example_inputs, verify=verify)[0]
+    return slim_report(model, graph, example_inputs, multiple=multiple, verify=verify)[0]
 
 
 def slim_report(
     model: nn.Module, graph: Graph, example_inputs: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
-    *, verify: bool = True,
+    *, multiple: int = 1, verify: bool = True,
 ) -> tuple[nn.Module, SlimReport]:  # fmt: skip
     """Like :func:`slim`, and also says what was removed, how equal the result is, and how it was made."""
-    units = {name: chosen for name, chosen in zeroed_units(model, graph).items() if graph.group(name).exact}
+    zero = {name: chosen for name, chosen in zeroed_units(model, graph).items() if graph.group(name).exact}
+    units = {name: kept for name, chosen in zero.items() if (kept := _rounded(graph.group(name), chosen, multiple))}
     for name, chosen in units.items():
         if len(chosen) == graph.group(name).units:
             raise CompressionError(f"all {len(chosen)} units of group {name} are zero: the network is cut through")
@@ -122,6 +127,16 @@ def slim_report(
         small = rebuild(model, small, graph, units, inputs)
         equality, rebuilt = _compare(expected, _run(small, inputs)), True
     return small, SlimReport(units, equality if verify else float("nan"), rebuilt)
+
+
+def _rounded(group: Group, zero: list[int], multiple: int) -> list[int]:
+    """The zero units to cut so that what stays is a multiple (all units, if the group has too few)."""
+    if multiple < 1:
+        raise CompressionError(f"multiple must be at least 1, not {multiple}")
+    if any(member.positions.shape[1] > 1 for member in group.zeroed_members):
+        return zero  # a unit of several rows is a head or a block, no channel
+    stay = group.units - len(zero)
+    return zero[: max(0, group.units - -(-stay // multiple) * multiple)]
 
 
 def _inputs(

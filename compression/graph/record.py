@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field
@@ -41,6 +42,16 @@ class Call:
     out: tuple[Ref | None, ...]
     pointwise: bool
     constants: dict[int, torch.Tensor]  # small integer tensors that index others, kept with their values
+    writes: tuple[Write, ...] = ()
+
+
+@dataclass(frozen=True)
+class Write:
+    """A tensor written in place: its value before and after, and the other tensors that share its storage."""
+
+    before: Ref
+    after: Ref | None
+    aliases: tuple[Ref, ...]
 
 
 @dataclass
@@ -60,6 +71,7 @@ class Recording:
     complete: bool = True  # whether everything returned is a tensor
     modules: dict[str, str] = field(default_factory=dict)  # path -> class name
     leaves: set[str] = field(default_factory=set)
+    shared: dict[str, str] = field(default_factory=dict)  # further names of a parameter -> its first one
 
 
 def replace_all(argument: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
@@ -80,6 +92,7 @@ class _Recorder(TorchDispatchMode):
         self.path: list[str] = [""]
         self._ids: dict[int, int] = {}
         self._alive: list[torch.Tensor] = []
+        self._sharing: dict[int, list[torch.Tensor]] = {}  # storage -> the tensors that look at it
         self._next = 0
 
     def ref(self, tensor: torch.Tensor, *, fresh: bool = False) -> Ref:
@@ -88,6 +101,7 @@ class _Recorder(TorchDispatchMode):
         if fresh or key not in self._ids:
             if key not in self._ids:
                 self._alive.append(tensor)  # its id() must not be reused while recording
+                self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
             self._ids[key] = self._next
             self._next += 1
         return Ref(self._ids[key], tuple(tensor.shape))
@@ -108,13 +122,33 @@ class _Recorder(TorchDispatchMode):
             replace_all(args, torch.Tensor, seen),
             {k: replace_all(v, torch.Tensor, seen) for k, v in kwargs.items()},
         )
+        writing = [(x, self.ref(x)) for x in _written(func, args, kwargs)] if func._schema.is_mutable else []
         result = func(*args, **kwargs)
         flat = result if isinstance(result, (tuple, list)) else (result,)
         out = tuple(self.ref(value, fresh=True) if isinstance(value, torch.Tensor) else None for value in flat)
         name = f"{func.namespace}.{func._schema.name.split('::')[1]}"
         pointwise = torch.Tag.pointwise in func.tags
-        self.recording.calls.append(Call(name, func, self.path[-1], before[0], before[1], out, pointwise, constants))
+        writes = tuple(self._write(x, ref, flat) for x, ref in writing)
+        self.recording.calls.append(
+            Call(name, func, self.path[-1], before[0], before[1], out, pointwise, constants, writes)
+        )
         return result
+
+    def _write(self, tensor: torch.Tensor, before: Ref, returned: Sequence[Any]) -> Write:
+        after = self.ref(tensor) if any(value is tensor for value in returned) else None
+        others = self._sharing[tensor.untyped_storage()._cdata]
+        aliases = tuple(self.ref(x) for x in others if x is not tensor or after is None)
+        return Write(before, after, aliases)
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensor arguments that an operation writes to."""
+    found = []
+    for index, argument in enumerate(func._schema.arguments):
+        if argument.is_write:
+            value = args[index] if index < len(args) else kwargs.get(argument.name)
+            found += [x for x in (value if isinstance(value, (tuple, list)) else [value]) if x is not None]
+    return found
 
 
 def record(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Recording:
@@ -159,6 +193,10 @@ def _record(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Recording:
             recording.leaves.add(name)
     for name, parameter in model.named_parameters():
         _enter(recording, recorder, recording.parameters, name, parameter)
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if first[id(parameter)] != name:
+            recording.shared[canonical(name)] = canonical(first[id(parameter)])
     for name, buffer in model.named_buffers():
         _enter(recording, recorder, recording.buffers, name, buffer)
     recording.inputs = [recorder.ref(x) for x in inputs]

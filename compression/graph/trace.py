@@ -26,6 +26,7 @@ from compression.graph.types import Graph
 from compression.graph.types import Node
 from compression.graph.values import Factor
 from compression.graph.values import Value
+from compression.graph.values import overwritten
 
 _KINDS = {
     "conv": "convolution",
@@ -128,7 +129,7 @@ def _owners(atoms: Atoms, name: str, ref: Ref, buffer: bool) -> tuple[Factor, ..
         if size > 1:
             shape = [1] * len(ref.shape)
             shape[dim] = size
-            factors.append(Factor(atoms.slot(name, dim, size, buffer).reshape(shape)))
+            factors.append(Factor(atoms.slot(name, dim, size, buffer).reshape(shape), zero=not buffer))
     return tuple(factors)
 
 
@@ -151,6 +152,10 @@ def _play(walk: Walk, call: Call) -> None:
     for ref, value in zip(call.out, values, strict=True):
         if ref is not None:
             walk.values[ref.id] = value
+    for write in call.writes:
+        old, new = _value(walk, write.before), _value(walk, write.after) if write.after is not None else None
+        for alias in write.aliases:
+            walk.values[alias.id] = overwritten(_value(walk, alias), old, new, walk.atoms, where)
 
 
 def _silent(walk: Walk, call: Call) -> bool:
@@ -196,9 +201,11 @@ def _finish(walk: Walk, frozen: set[str]) -> None:
         walk.nodes.append(Node(name, "output", "output", "", value.shape))
         walk.edges.extend((source, name) for source in sorted(value.sources))
         walk.atoms.freeze(value.all_atoms(), name, "adjacent to the output")
-    unknown = frozen - {slot.name for slot in walk.atoms.slots}
+    shared = {walk.recording.shared[name] for name in frozen if name in walk.recording.shared}
+    unknown = frozen - {slot.name for slot in walk.atoms.slots} - set(walk.recording.shared)
     if unknown:
         raise CompressionError(f"cannot freeze {sorted(unknown)[0]!r}: the model uses no parameter of that name")
     for slot in walk.atoms.slots:
-        if slot.name in frozen:
-            walk.atoms.freeze(np.arange(slot.start, slot.start + slot.size), slot.name, "user")
+        if slot.name in frozen or slot.name in shared:
+            why = "user" if slot.name in frozen else "shared with a frozen parameter"
+            walk.atoms.freeze(np.arange(slot.start, slot.start + slot.size), slot.name, why)

@@ -86,6 +86,7 @@ def combine(values: list[Value], shape: tuple[int, ...], atoms: Atoms, where: st
     """
     result: list[Factor] = []
     lifted = [[_lift(f, len(value.shape), len(shape)) for f in value.factors] for value in values]
+    _keep_whole(values, lifted, len(shape), atoms, where)
     for index, value in enumerate(values):
         sizes = (1,) * (len(shape) - len(value.shape)) + value.shape
         for factor in lifted[index]:
@@ -100,6 +101,49 @@ def combine(values: list[Value], shape: tuple[int, ...], atoms: Atoms, where: st
             result[place] = Factor(np.maximum(left.atoms, right.atoms), left.zero and right.zero)
         _pin(value, sizes, lifted, index, atoms, where, "added to" if "add" in why else "combined with")
     return [_settled(factor, values, lifted) for factor in result]
+
+
+def _keep_whole(values: list[Value], lifted: list[list[Factor]], ndim: int, atoms: Atoms, where: str) -> None:
+    """A parameter along the width of every head (rotary angles, a norm's scale) leaves the head as the unit."""
+    for index, value in enumerate(values):
+        for owner in lifted[index] if value.weight_like else ():
+            for other, factors in enumerate(lifted):
+                for place, factor in enumerate(factors):
+                    if values[other].weight_like or not set(owner.dims) < set(factor.dims):
+                        continue
+                    rest = tuple(d for d in factor.dims if d not in owner.dims)
+                    factors[place] = collapse(factor, rest, atoms, where, "meets a parameter along the width of a head")
+                    atoms.freeze(owner.atoms, where, "runs along the width of every head")
+                    lifted[index] = [f for f in lifted[index] if f is not owner]
+    for index, value in enumerate(values):
+        sizes = (1,) * (ndim - len(value.shape)) + value.shape
+        owned = {d for factor in lifted[index] for d in factor.dims}
+        for factors in lifted[:index] + lifted[index + 1 :]:
+            for place, factor in enumerate(factors):
+                rest = tuple(d for d in factor.dims if sizes[d] == 1 or d in owned)
+                if rest and rest != factor.dims:  # one side of a box meets an axis that nobody owns
+                    factors[place] = collapse(factor, rest, atoms, where, "meets an axis that cannot be cut")
+
+
+def overwritten(alias: Value, old: Value, new: Value | None, atoms: Atoms, where: str) -> Value:
+    """What a tensor carries after another one that shares its storage went from ``old`` to ``new``.
+
+    Where the new values have the same owners, the owners stay; otherwise everything that met there freezes.
+    """
+    why = "written into a part of another tensor"
+    sources = alias.sources | (new.sources if new is not None else frozenset())
+    origin, constant = None if sources else alias.origin, alias.constant and (new is None or new.constant)
+    after = {factor.dims: factor for factor in new.factors} if new is not None else {}
+    if new is not None and len(after) == len(old.factors) and all(f.dims in after for f in old.factors):
+        for factor in old.factors:
+            atoms.tie(factor.atoms, after[factor.dims].atoms, where, why)
+        zero = all(factor.zero for factor in new.factors)
+        factors = tuple(replace(f, zero=f.zero and zero) for f in alias.factors)
+        return Value(alias.shape, factors, origin, sources, constant)
+    for value in (alias, old, new):
+        if value is not None:
+            atoms.freeze(value.all_atoms(), where, why)
+    return Value(alias.shape, (), origin, sources, constant)
 
 
 def _lift(factor: Factor, ndim: int, wanted: int) -> Factor:

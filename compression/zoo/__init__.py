@@ -1,4 +1,4 @@
-"""The models one can pick by name: the own zoo, torchvision's, and a function in a file that the user names.
+"""The models one can pick by name: the own zoo, torchvision's, timm's, transformers', and a function in a user's file.
 
 Importing this package does not import torch: the names and descriptions are there before anything heavy is loaded.
 """
@@ -13,13 +13,16 @@ from compression.zoo.registry import ModelSpec
 from compression.zoo.registry import check_size
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch import nn
 
-__all__ = ["ModelSpec", "build", "names", "resolve", "spec"]
+__all__ = ["ModelSpec", "build", "example", "names", "resolve", "spec"]
+
+PLACES = "torchvision:NAME, timm:NAME, hf:NAME, or path/to/file.py:function"
 
 
 def names() -> list[str]:
-    """The zoo's own models; ``torchvision:NAME`` and ``path/to/file.py:function`` are models as well."""
+    """The zoo's own models; ``torchvision:``, ``timm:``, ``hf:`` and ``path/to/file.py:function`` are models as well."""
     return list(OWN)
 
 
@@ -35,13 +38,15 @@ def spec(name: str) -> ModelSpec:
         from compression.zoo.imported import torchvision_spec
 
         return torchvision_spec(name)
+    if name.startswith(("timm:", "hf:")):
+        from compression.zoo import extra
+
+        return extra.timm_spec(name) if name.startswith("timm:") else extra.hf_spec(name)
     if ".py:" in name:
         from compression.zoo.imported import file_spec
 
         return file_spec(name)
-    raise CompressionError(
-        f"unknown model {name!r}: choose one of {', '.join(OWN)}, torchvision:NAME, or path/to/file.py:function"
-    )
+    raise CompressionError(f"unknown model {name!r}: choose one of {', '.join(OWN)}, {PLACES}")
 
 
 def resolve(name: str, input: tuple[int, ...] | None = None, classes: int | None = None) -> tuple[tuple[int, ...], int]:
@@ -72,3 +77,19 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return known.make(size, classes)
+
+
+def example(name: str, batch: int = 1, input: tuple[int, ...] | None = None) -> tuple[Tensor, ...]:
+    """Inputs to trace the model with, seeded: images [batch, C, H, W] fp32, or int64 token ids [batch, length].
+
+    Raises:
+        CompressionError: no such model.
+    """
+    import torch
+
+    known = spec(name)
+    shape = (batch, *(input or known.input))
+    generator = torch.Generator().manual_seed(0)
+    if known.vocabulary:
+        return (torch.randint(known.vocabulary, shape, generator=generator),)
+    return (torch.randn(shape, generator=generator),)

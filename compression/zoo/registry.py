@@ -36,12 +36,13 @@ class ModelSpec:
     classes: int
     data: tuple[str, ...]
     make: Maker = field(repr=False, compare=False)
+    vocabulary: int = 0  # above 0: inputs are token ids below it, not images
 
     @cached_property
     def _size(self) -> tuple[int, int]:
         from compression.zoo.size import count
 
-        return count(lambda: self.make(self.input, self.classes), self.input)
+        return count(lambda: self.make(self.input, self.classes), self.input, self.vocabulary > 0)
 
     @property
     def params(self) -> int:
@@ -60,6 +61,8 @@ def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
     Raises:
         CompressionError: naming the value.
     """
+    if name.startswith("hf:"):
+        return  # other shapes, which the model's own maker checks
     if len(input) != 3 or any(not isinstance(size, int) or size < 1 for size in input):
         raise CompressionError(f"{name}: input must be channels x height x width, such as 3x32x32, not {input!r}")
     if classes is not None and (not isinstance(classes, int) or classes < 2):

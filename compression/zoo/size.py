@@ -15,15 +15,18 @@ LAYERS = (
 )  # what convolutions and linear layers arrive as, whoever calls them
 
 
-def count(make: Callable[[], nn.Module], input: tuple[int, ...]) -> tuple[int, int]:
+def count(make: Callable[[], nn.Module], input: tuple[int, ...], ids: bool = False) -> tuple[int, int]:
     """(parameters, MACs of convolutions and linear layers) of the model ``make`` returns, for one ``input`` (C, H, W).
+
+    ``ids``: the model takes int64 token ids.
 
     Products of two activations (attention) are not counted: they have no weights to compress.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = make().to("meta").eval()
+    device = "cpu" if ids else "meta"  # language models look at values when they make their masks
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        model = make().to(device).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.empty(1, *input))
+            model(torch.zeros(1, *input, dtype=torch.int64 if ids else None))
     operations = counter.get_flop_counts().get("Global", {})
     macs = sum(flops // 2 for operation, flops in operations.items() if str(operation) in LAYERS)
     return sum(parameter.numel() for parameter in model.parameters()), macs

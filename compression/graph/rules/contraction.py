@@ -29,24 +29,35 @@ def convolution(step: Step) -> Value:
     incoming = _only_along(step, data, 1)
     out_dim, in_dim = (1, 0) if transposed else (0, 1)
     if groups == 1:
-        _read(step, incoming, _flat(weight, in_dim), channels)
-        outgoing = _flat(weight, out_dim)
+        _read(step, incoming, _flat(step, weight, in_dim), channels)
+        outgoing = _flat(step, weight, out_dim)
     else:
         outgoing = _grouped(step, incoming, weight, groups, transposed, channels)
-    shifts = _flat(bias, 0) if bias is not None else None
+    shifts = _flat(step, bias, 0) if bias is not None else None
     if shifts is not None and outgoing is not None:
         step.atoms.tie(shifts, outgoing, step.where, "bias of the same layer")
     if outgoing is None:
         return step.output()
     shape = [1] * len(step.shape)
     shape[1] = outgoing.size
-    return step.output(Factor(outgoing.reshape(shape)))
+    silent = _zero_along(weight, out_dim if groups == 1 or not transposed else 0)
+    return step.output(Factor(outgoing.reshape(shape), silent and (bias is None or _zero_along(bias, 0))))
 
 
-def _flat(value: Value, dim: int) -> Array | None:
+def _flat(step: Step, value: Value, dim: int) -> Array | None:
     """Atoms along one dimension of a parameter-like value; ``None`` for an axis of size 1."""
-    owners = [f for f in value.along(dim) if f.dims == (dim,)]
+    owners = []
+    for factor in value.along(dim):
+        if factor.dims == (dim,) and not owners:
+            owners.append(factor)
+        else:
+            step.atoms.freeze(factor.atoms, step.where, "a weight whose axes are tangled")
     return owners[0].atoms.ravel() if owners else None
+
+
+def _zero_along(value: Value, dim: int) -> bool:
+    """Whether a weight or bias is zero in the rows of a zeroed unit."""
+    return bool(value.along(dim)) and all(factor.zero for factor in value.along(dim))
 
 
 def _only_along(step: Step, value: Value, dim: int) -> Factor | None:
@@ -81,7 +92,7 @@ def _grouped(
     step: Step, incoming: Factor | None, weight: Value, groups: int, transposed: bool, channels: int
 ) -> Array | None:
     """Depthwise channels live and die with their input; otherwise the same place in every group goes together."""
-    first, second = _flat(weight, 0), _flat(weight, 1)
+    first, second = _flat(step, weight, 0), _flat(step, weight, 1)
     if groups == channels:  # depthwise: weight [C*m, 1, ...]; transposed: [C, m, ...]
         rows = first
         if rows is None:

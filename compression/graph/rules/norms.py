@@ -29,15 +29,42 @@ def _parameters(step: Step, values: list[Value | None], owners: Factor | None) -
       "aten.cudnn_batch_norm", "aten._batch_norm_no_update", "aten.batch_norm")  # fmt: skip
 def batch_norm(step: Step) -> Value:
     """Per channel: with scale and shift zeroed a channel is 0 whatever its statistics."""
-    data, weight, bias, mean, var = step.args[:5]
+    data, weight, bias = step.args[:3]
+    own = _uses_own_statistics(step)
+    mean, var = (None, None) if own else step.args[3:5]
     owners = next((f for f in data.along(1)), None)
+    if owners is not None and owners.dims != (1,):
+        owners = step.keep(owners, [d for d in owners.dims if d != 1], TOGETHER)
     _parameters(step, [weight, bias, mean, var], owners)
-    kept = [replace(f, zero=weight is not None and bias is not None) if 1 in f.dims else f for f in data.factors]
+    affine = _zeroed(weight) and _zeroed(bias)
+    kept = []
+    for factor in data.factors:
+        if 1 in factor.dims:
+            stays = affine or (own and weight is None and bias is None and factor.zero)
+            kept.append(replace(owners if owners is not None else factor, zero=stays))
+        elif own:
+            step.atoms.freeze(factor.atoms, step.where, "a norm averages over these units")
+        else:
+            kept.append(replace(factor, zero=False))
     if owners is None and weight is not None and weight.factors:
         shape = [1] * len(step.shape)
         shape[1] = -1
         kept.append(Factor(weight.factors[0].atoms.reshape(shape)))
     return step.output(*kept)
+
+
+def _uses_own_statistics(step: Step) -> bool:
+    """Whether mean and variance are those of the data, as in an instance norm."""
+    if step.op == "aten._native_batch_norm_legit" and isinstance(step.args[3], bool):
+        return step.args[3]
+    place = {"aten.native_batch_norm": 5, "aten._native_batch_norm_legit": 5, "aten.batch_norm": 5,
+             "aten.cudnn_batch_norm": 5}.get(step.op)  # fmt: skip
+    return place is not None and bool(step.args[place])
+
+
+def _zeroed(value: Value | None) -> bool:
+    """Whether a scale or shift is zero in every zeroed unit."""
+    return value is not None and bool(value.factors) and all(factor.zero for factor in value.factors)
 
 
 @rule("aten.native_layer_norm", "aten.layer_norm", "aten.rms_norm", "aten._fused_rms_norm")
@@ -47,7 +74,10 @@ def layer_norm(step: Step) -> Value:
     weight = step.arg(2, "weight")
     bias = step.arg(3, "bias") if "layer_norm" in step.op else None
     first = len(data.shape) - len(over)
-    owners = [f for f in data.factors if any(d >= first for d in f.dims)]
+    inside = range(first, len(data.shape))
+    boxes = [f for f in data.factors if set(f.dims) & set(inside) and set(f.dims) - set(inside)]
+    owners = [f for f in data.factors if set(f.dims) & set(inside) and f not in boxes]
+    heads = [step.keep(f, inside, f"{_module(step)} runs over the width of a head") for f in boxes]
     for factor in owners:
         step.atoms.freeze(factor.atoms, step.where, f"{_module(step)} averages over these units")
         step.atoms.blur(factor.atoms, step.where, "a norm averages over these units")
@@ -60,8 +90,11 @@ def layer_norm(step: Step) -> Value:
                 step.atoms.freeze(factor.atoms, step.where, "normalises an axis that cannot be cut")
             else:
                 step.atoms.tie(met.atoms, lifted, step.where, TOGETHER)
-    affine = weight is not None
-    return step.output(*(replace(f, zero=affine) if any(d >= first for d in f.dims) else f for f in data.factors))
+    affine = _zeroed(weight) and (bias is None or _zeroed(bias))
+    kept = [replace(f, zero=affine) for f in owners]
+    kept += [replace(f, zero=f.zero and bias is None) for f in heads if f is not None]
+    kept += [replace(f, zero=f.zero and bias is None) for f in data.factors if not set(f.dims) & set(inside)]
+    return step.output(*kept)
 
 
 def _module(step: Step) -> str:
@@ -81,8 +114,15 @@ def group_norm(step: Step) -> Value:
     if owners is not None and groups != channels:
         step.atoms.freeze(owners.atoms, step.where, "a group norm averages over these units")
         step.atoms.blur(owners.atoms, step.where, "a norm averages over these units")
-    affine = weight is not None and bias is not None
-    return step.output(*(replace(f, zero=f.zero and (affine or groups == channels)) for f in data.factors))
+    affine = _zeroed(weight) and _zeroed(bias)
+    plain = weight is None and bias is None
+    kept = []
+    for factor in data.factors:
+        if 1 in factor.dims:
+            kept.append(replace(factor, zero=affine or (plain and factor.zero and groups == channels)))
+        else:
+            step.atoms.freeze(factor.atoms, step.where, "a group norm averages over these units")
+    return step.output(*kept)
 
 
 @rule("aten._softmax", "aten._safe_softmax", "aten._log_softmax", "aten.softmax", "aten.log_softmax", "aten.cumsum")
@@ -90,9 +130,10 @@ def softmax(step: Step) -> Value:
     """Along an owned axis it mixes units; along another it only loses their zeros."""
     data: Value = step.args[0]
     dim = step.args[1] % len(data.shape)
-    for factor in data.along(dim):
-        step.atoms.freeze(factor.atoms, step.where, "a softmax runs over these units")
-    return step.output(*(f for f in data.factors if dim not in f.dims)).nonzero()
+    name = "a running sum" if "cum" in step.op else "a softmax"
+    kept = [step.keep(factor, [dim], f"{name} runs over these units") for factor in data.factors]
+    out = step.output(*(factor for factor in kept if factor is not None))
+    return out if "cum" in step.op else out.nonzero()
 
 
 @rule("aten.argmax", "aten.argmin", "aten.topk", "aten.sort", "aten.max", "aten.min")

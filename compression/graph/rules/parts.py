@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from compression.graph.atoms import FIXED
+from compression.graph.atoms import Array
 from compression.graph.rules.movement import axis_of
 from compression.graph.rules.registry import Step
 from compression.graph.rules.registry import rule
 from compression.graph.values import Factor
 from compression.graph.values import Value
-from compression.graph.values import collapse
 from compression.graph.values import combine
 from compression.graph.values import is_fixed
 
@@ -27,9 +27,13 @@ def part(step: Step) -> Value:
         start, length, stride = _range(step, size, dim)
     factors = []
     for factor in source.factors:
-        atoms = factor.atoms
+        kept: Factor | None = factor
+        if factor.atoms.shape[dim] > 1 and length < size:
+            kept = _keep_blocks(step, factor, dim, start, length, stride)
+        if kept is None:
+            continue
+        atoms = kept.atoms
         if atoms.shape[dim] > 1 and length < size:
-            _keep_blocks(step, factor, dim, start, length, stride)
             atoms = atoms.take(range(start, start + length * stride, stride), axis=dim)
         if step.op == "aten.select":
             atoms = atoms.take([0], axis=dim).squeeze(dim)
@@ -44,12 +48,12 @@ def _range(step: Step, size: int, dim: int) -> tuple[int, int, int]:
     return start, step.shape[dim], stride
 
 
-def _keep_blocks(step: Step, factor: Factor, dim: int, start: int, length: int, stride: int) -> None:
+def _keep_blocks(step: Step, factor: Factor, dim: int, start: int, length: int, stride: int) -> Factor | None:
     size = factor.atoms.shape[dim]
-    if stride != 1 or size % length or start % length:
-        step.atoms.freeze(factor.atoms, step.where, "sliced at a fixed position")
-        return
+    if not length or stride != 1 or size % length or start % length:
+        return step.keep(factor, [dim], "sliced at a fixed position")
     _tie_blocks(step, factor, dim, length)
+    return factor
 
 
 def _tie_blocks(step: Step, factor: Factor, dim: int, length: int) -> None:
@@ -65,15 +69,18 @@ def split(step: Step) -> tuple[Value, ...]:
     dim = axis_of(step.arg(1, "dim", 0) if unbind else step.arg(2, "dim", 0), len(source.shape))
     sizes = [1] * len(step.shapes) if unbind else [shape[dim] for shape in step.shapes]
     outputs = []
-    for factor in source.along(dim):
-        if len(set(sizes)) == 1:
+    whole = []
+    for factor in source.factors:
+        kept: Factor | None = factor
+        if factor.atoms.shape[dim] > 1 and len(set(sizes)) == 1 and sizes[0]:
             _tie_blocks(step, factor, dim, sizes[0])
-        elif len(sizes) > 1:
-            step.atoms.freeze(factor.atoms, step.where, "split into unequal parts at fixed positions")
+        elif factor.atoms.shape[dim] > 1 and len(sizes) > 1:
+            kept = step.keep(factor, [dim], "split into unequal parts at fixed positions")
+        whole += [kept] if kept is not None else []
     start = 0
     for index, size in enumerate(sizes):
         factors = []
-        for factor in source.factors:
+        for factor in whole:
             atoms = factor.atoms
             if atoms.shape[dim] > 1:
                 atoms = atoms.take(range(start, start + size), axis=dim)
@@ -94,11 +101,22 @@ def cat(step: Step) -> Value:
     factors = []
     if any(not is_fixed(f.atoms) for f in joined):
         zero = all(f.zero for f in joined if not is_fixed(f.atoms))
-        factors.append(Factor(np.concatenate([f.atoms for f in joined], axis=dim), zero))
+        factors.append(Factor(_side_by_side(step, [f.atoms for f in joined], dim), zero))
     others = [_without(v, dim) for v in parts]
     shape = tuple(1 if d == dim else size for d, size in enumerate(step.shape))
     factors += combine(others, shape, step.atoms, step.where, "concatenated side by side")
     return step.output(*factors)
+
+
+def _side_by_side(step: Step, joined: list[Array], dim: int) -> Array:
+    """Owners one after another; parts of a split axis (heads x width) must stay a box in the whole."""
+    sides = {d for atoms in joined for d, size in enumerate(atoms.shape) if size > 1 and d != dim}
+    shape = tuple(size if d in sides else 1 for d, size in enumerate(step.shape))
+    full = [np.broadcast_to(a, (*shape[:dim], a.shape[dim], *shape[dim + 1 :])) for a in joined]
+    whole = np.ascontiguousarray(np.concatenate(full, axis=dim))
+    if sides:
+        step.atoms.rectangles.append(whole)
+    return whole
 
 
 def _unsqueezed(value: Value, dim: int) -> Value:
@@ -120,9 +138,9 @@ def _owner_along(value: Value, dim: int, step: Step) -> Factor:
         # a part of size 1 owned by nobody along this axis, or a parameter's only row
         return Factor(nothing)
     owners = value.along(dim)
-    if not owners:
-        return Factor(nothing)
-    return collapse(owners[0], (dim,), step.atoms, step.where, "concatenated")
+    for factor in owners[1:]:
+        step.atoms.freeze(factor.atoms, step.where, "several owners along a joined axis")
+    return owners[0] if owners else Factor(nothing)
 
 
 @rule("aten.constant_pad_nd", "aten.pad")
@@ -159,13 +177,30 @@ def index(step: Step) -> Value:
         picked = [0 if step.op == "aten.embedding" else axis_of(step.args[1], len(source.shape))]
         by = [step.args[1] if step.op == "aten.embedding" else step.args[2]]
     ndim = max((len(v.shape) for v in by), default=0)
+    if len(source.shape) - len(picked) + ndim != len(step.shape):  # a mask over several axes
+        step.atoms.freeze(source.all_atoms(), step.where, "picked by a mask")
+        return step.output()
     together = picked == list(range(picked[0], picked[-1] + 1)) if picked else True
     at = picked[0] if together and picked else 0
     factors = []
-    for factor in source.factors:
-        if any(factor.atoms.shape[d] > 1 for d in picked):
-            step.atoms.freeze(factor.atoms, step.where, "picked by index")
+    for value in by:
+        step.atoms.freeze(value.all_atoms(), step.where, "used as an index")
+    for found in source.factors:
+        factor = step.keep(found, picked, "picked by index")
+        if factor is None:
             continue
         rest = [size for d, size in enumerate(factor.atoms.shape) if d not in picked]
         factors.append(Factor(factor.atoms.reshape(rest[:at] + [1] * ndim + rest[at:]), factor.zero))
     return step.output(*factors)
+
+
+@rule("aten.gather", "aten.scatter", "aten.scatter_add", "aten.scatter_reduce", "aten.index_put", "aten._index_put_impl",
+      "aten.index_add", "aten.index_copy", "aten.index_fill", "aten.masked_select", "aten.masked_scatter",
+      "aten.slice_scatter", "aten.select_scatter", "aten.take", "aten._unsafe_index")  # fmt: skip
+def by_index(step: Step) -> Value:
+    """Reading or writing at positions given by another tensor pins every axis that has an owner."""
+    if step.op == "aten._unsafe_index":
+        return index(step)
+    for value in step.operands:
+        step.atoms.freeze(value.all_atoms(), step.where, f"read or written by index ({step.op.split('.')[1]})")
+    return step.output()

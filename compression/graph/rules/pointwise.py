@@ -30,7 +30,63 @@ def pointwise(step: Step) -> Value:
         factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
     name = step.op.split(".")[1].rstrip("_")
     out = step.output(*factors)
-    return out if name in KEEP_ZERO else out.nonzero()
+    return out if name in KEEP_ZERO and _through_zero(name, step) else out.nonzero()
+
+
+def _through_zero(name: str, step: Step) -> bool:
+    """f(0) = 0 also with these arguments."""
+    if name == "hardtanh":
+        return bool(step.arg(1, "min_val", -1) <= 0 <= step.arg(2, "max_val", 1))
+    if name == "threshold":
+        return bool(step.arg(1, "threshold") < 0 or step.arg(2, "value") == 0)
+    return True
+
+
+@rule("aten.zeros_like", "aten.empty_like", "aten.zero")
+def blank(step: Step) -> Value:
+    """A tensor of zeros, or without values yet, that has the size of another one."""
+    return step.output(*step.args[0].factors, zero=True)
+
+
+@rule("aten.ones_like", "aten.full_like", "aten.rand_like", "aten.randn_like", "aten.fill", "aten.bernoulli")
+def filled(step: Step) -> Value:
+    """A tensor of other values that has the size of another one."""
+    out = step.output(*step.args[0].factors)
+    value = step.arg(1, "value", 1) if "fill" in step.op else step.arg(1, "fill_value", 1)
+    return step.output(*out.factors, zero=True) if isinstance(value, (int, float)) and value == 0 else out.nonzero()
+
+
+@rule("aten.new_zeros", "aten.new_ones", "aten.new_empty", "aten.new_full", "aten.new_empty_strided")
+def made(step: Step) -> Value:
+    """A tensor made by ``forward`` with the type of another one, but a size of its own."""
+    return Value(step.shape, constant=True)
+
+
+@rule("aten.is_same_size", "aten.sym_size", "aten._assert_tensor_metadata", "aten._assert_async")
+def asked(step: Step) -> Value:
+    """Questions about a tensor, answered before anything is computed."""
+    return Value(step.shape, constant=True)
+
+
+@rule("aten.fake_quantize_per_tensor_affine", "aten.fake_quantize_per_tensor_affine_cachemask",
+      "aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams", "aten._fake_quantize_learnable_per_tensor_affine",
+      "aten.fake_quantize_per_channel_affine", "aten.fake_quantize_per_channel_affine_cachemask",
+      "aten._fake_quantize_learnable_per_channel_affine")  # fmt: skip
+def fake_quantize(step: Step) -> tuple[Value, ...]:
+    """PyTorch's own fake quantizers: zero stays zero; one step a channel goes with its channel."""
+    data: Value = step.args[0]
+    factors = list(data.factors)
+    if "per_channel" in step.op:
+        axis = step.args[3] % len(data.shape)
+        shape = tuple(size if d == axis else 1 for d, size in enumerate(data.shape))
+        steps = [_along(value, axis, shape) for value in step.args[1:3] if isinstance(value, Value)]
+        factors = combine([data, *steps], data.shape, step.atoms, step.where, "quantized per channel")
+        factors = [_zero_of_any(factor, [data], len(data.shape)) for factor in factors]
+    return tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
+
+
+def _along(value: Value, axis: int, shape: tuple[int, ...]) -> Value:
+    return replace(value, shape=shape, factors=tuple(Factor(f.atoms.reshape(shape), f.zero) for f in value.factors))
 
 
 @rule("aten.add", "aten.sub", "aten.rsub")

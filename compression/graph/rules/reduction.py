@@ -23,15 +23,22 @@ def reduce(step: Step) -> Value | tuple[Value, ...]:
         if not set(factor.dims) & set(dims):
             factors.append(Factor(_reduced(factor.atoms, dims, len(step.shape)), factor.zero))
             continue
+        why = _words(name)
+        if set(factor.dims) - set(dims):
+            kept = step.keep(factor, dims, why)
+            assert kept is not None
+            factors.append(Factor(_reduced(kept.atoms, dims, len(step.shape)), factor.zero))
+            continue
         if name != "sum":
-            step.atoms.freeze(factor.atoms, step.where, f"{name} over these units")
+            step.atoms.freeze(factor.atoms, step.where, why)
         if name != "sum" or not factor.zero:
-            step.atoms.blur(factor.atoms, step.where, f"{name} over these units")
-        rest = set(factor.dims) - set(dims)
-        if rest:
-            step.atoms.freeze(factor.atoms, step.where, f"{name} over part of these units")
+            step.atoms.blur(factor.atoms, step.where, why)
     values = tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
     return values if len(values) > 1 else values[0]
+
+
+def _words(name: str) -> str:
+    return "averages over these units" if name == "mean" else f"{name} over these units"
 
 
 def _reduced(atoms: Array, dims: object, ndim: int) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import replace
@@ -13,7 +14,9 @@ from typing import Any
 
 from compression.graph.atoms import Atoms
 from compression.graph.record import Call
+from compression.graph.values import Factor
 from compression.graph.values import Value
+from compression.graph.values import collapse
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,20 @@ class Step:
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """A positional-or-keyword argument."""
         return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
+
+    def keep(self, factor: Factor, dims: Iterable[int], why: str) -> Factor | None:
+        """The factor without an owner along ``dims``, which this operation reads as a whole.
+
+        What is left of a box (heads x width) are its other sides; an owner along ``dims`` alone freezes.
+        """
+        given_up = set(dims)
+        if not set(factor.dims) & given_up:
+            return factor
+        rest = tuple(d for d in factor.dims if d not in given_up)
+        if rest:
+            return collapse(factor, rest, self.atoms, self.where, why)
+        self.atoms.freeze(factor.atoms, self.where, why)
+        return None
 
     def output(self, *factors: Any, index: int = 0, zero: bool | None = None) -> Value:
         """A result with these factors, coming from all operands."""
@@ -77,7 +94,16 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
     """Register a rule for one or more operations, named as PyTorch names them (``aten.relu``, ``mylib.myop``).
 
     A rule gets a :class:`Step` and returns the output's :class:`Value` (a tuple of them for several outputs).
-    Registering again replaces.
+    Registering again replaces. An operation without a rule freezes what reaches it, by name; two lines teach it::
+
+        @rule("mylib.swish_bias")
+        def swish_bias(step):
+            data, shift = step.args[0], step.args[1]  # tensors come as Value, everything else as it was given
+            return step.output(*combine([data, shift], step.shape, step.atoms, step.where, "shifted together"))
+
+    ``step.output(*data.factors)`` alone is the rule of an elementwise operation with f(0) = 0 on one tensor
+    (``.nonzero()`` on the result where f(0) is another number); ``step.keep(factor, dims, why)`` gives up owners along
+    axes that are read as a whole; ``step.atoms.freeze(value.all_atoms(), step.where, why)`` freezes, with the reason.
     """
 
     def register(function: Rule) -> Rule:

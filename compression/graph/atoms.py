@@ -116,5 +116,4 @@ class Atoms:
 
 
 def _real(atoms: Array) -> Array:
-    atoms = np.unique(atoms)
-    return atoms[atoms != FIXED]
+    return atoms.ravel()[atoms.ravel() != FIXED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -62,16 +63,16 @@ def _families(atoms: Atoms, tables: _Tables, layer_weights: set[str]) -> list[Ar
     wanted = any_of(tables.carried) & any_of(tables.role < CONSUMER)
     wanted &= any_of(is_layer[tables.slot]) | (frozen < 0)
     # equal multisets of slots have equal sums of random 64-bit numbers; unequal ones practically never
-    marks = np.random.default_rng(0).integers(1, 2**63, size=len(atoms.slots), dtype=np.int64)
+    marks = np.random.default_rng(0).integers(1, 2**63, size=len(atoms.slots) + 3, dtype=np.int64)
     sums = np.add.reduceat(marks[tables.slot[order]], starts)
     lengths = np.diff(np.r_[starts, len(order)])
-    keys = np.stack([sums, lengths, _reason(atoms.frozen, frozen), _reason(atoms.blurred, blurred)], axis=1)[wanted]
-    _, family = np.unique(keys, axis=0, return_inverse=True)
-    begins, sizes = starts[wanted], lengths[wanted]
-    return [
-        order[begins[family == number][:, None] + np.arange(sizes[family == number][0])]
-        for number in range(int(family.max()) + 1 if len(family) else 0)
-    ]
+    remarks = _reason(atoms.frozen, frozen), _reason(atoms.blurred, blurred)
+    keys = sums + sum(mark * part for mark, part in zip(marks[-3:], (lengths, *remarks), strict=True))
+    by_key = np.flatnonzero(wanted)
+    by_key = by_key[np.argsort(keys[by_key], kind="stable")]
+    borders = np.flatnonzero(np.diff(keys[by_key])) + 1
+    alike = np.split(by_key, borders) if len(by_key) else []
+    return [order[starts[units][:, None] + np.arange(lengths[units[0]])] for units in alike]
 
 
 def _tables(atoms: Atoms) -> _Tables:
@@ -136,10 +137,11 @@ def _members(atoms: Atoms, tables: _Tables, sizes: Mapping[str, tuple[int, ...]]
     """One member per slot: family is int64 [units, atoms per unit], each row sorted, alike rows aligned by slot."""
     rows = np.take_along_axis(family, np.argsort(tables.slot[family], axis=1, kind="stable"), axis=1)
     slots = tables.slot[rows[0]]
+    borders = np.r_[0, np.flatnonzero(np.diff(slots)) + 1, len(slots)]
     members = []
-    for number in np.unique(slots):
-        slot = atoms.slots[number]
-        columns = rows[:, slots == number]
+    for begin, end in itertools.pairwise(borders):
+        slot = atoms.slots[slots[begin]]
+        columns = rows[:, begin:end]
         positions = torch.from_numpy(np.ascontiguousarray(columns - slot.start))
         role = ROLES[int(tables.role[columns[0, 0]])]
         numel = math.prod(sizes[slot.name]) // slot.size * positions.shape[1]
@@ -151,9 +153,8 @@ def _nodes(atoms: Atoms, family_of: Array, count: int) -> list[list[str]]:
     """For every family the nodes whose output carries its units."""
     found: list[list[str]] = [[] for _ in range(count)]
     for node, some in atoms.carried:
-        for family in np.unique(family_of[some[some >= 0]]):
-            if family >= 0:
-                found[family].append(node)
+        for family in _met(family_of, some[some >= 0], count):
+            found[family].append(node)
     return found
 
 
@@ -162,10 +163,16 @@ def _ties(atoms: Atoms, family_of: Array, count: int) -> list[dict[Tie, None]]:
     found: list[dict[Tie, None]] = [{} for _ in range(count)]
     for left, _, where, why in atoms.ties:
         if where:
-            for family in np.unique(family_of[left]):
-                if family >= 0:
-                    found[family][Tie(where, why)] = None
+            for family in _met(family_of, left, count):
+                found[family][Tie(where, why)] = None
     return found
+
+
+def _met(family_of: Array, some: Array, count: int) -> Array:
+    """The families that these atoms belong to."""
+    seen = np.zeros(count + 1, dtype=np.bool_)
+    seen[family_of[some]] = True  # -1, for none, falls on the last place
+    return np.flatnonzero(seen[:-1])
 
 
 def _family_of(atoms: Atoms, families: list[Array]) -> Array:

@@ -1,5 +1,6 @@
 # make app     set up what is missing and open the app      (PORT=8600 ARGS="--model path/file.py:function --data-root DIR")
 # make test    set up what is missing and run every check and test
+# make bench   the benchmark, beside what it is compared to; writes BENCHMARKS.md  (ARGS="--only 'resnet*' --no-equality")
 #
 # Everything lives in .venv. PYTHON names the interpreter that makes it (3.11 to 3.14).
 
@@ -12,7 +13,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help app test port-free
+.PHONY: help app test bench port-free
 .NOTPARALLEL:
 
 # Binds the port for a moment; says "used" when somebody has it, "wrong" when it is no port number.
@@ -31,6 +32,9 @@ test: .venv/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy compression app pages
 	$(BIN)/python -m pytest $(TESTS)
+
+bench: .venv/.ready-bench
+	$(BIN)/python -m tests.bench.graphs --write BENCHMARKS.md $(ARGS)
 
 port-free:
 	@$(if $(findstring Address already in use,$(PORT_STATE)),$(error port $(PORT) is already in use: end the program that has it, or take another with make app PORT=8600))
@@ -52,4 +56,9 @@ port-free:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
 		echo "Installing a browser for the tests"; $(BIN)/playwright install chromium || \
 		echo "No browser could be installed: the browser tests will be skipped"
+	@touch $@
+
+.venv/.ready-bench: requirements-bench.txt .venv/.ready
+	@echo "Installing what the benchmark compares with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@

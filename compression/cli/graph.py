@@ -41,11 +41,10 @@ def graph(asked: argparse.Namespace) -> int:
     from compression.cli.pick import pick
 
     picked = pick(asked)
-    import torch
-
+    from compression import zoo
     from compression.graph import trace
 
-    found = trace(picked.model, torch.zeros(1, *picked.input))
+    found = trace(picked.model, zoo.example(asked.model, input=picked.input))
     if asked.dot is not None:
         _write(dot(found, asked.model), asked.dot)
     text = "" if asked.dot == "-" else describe(found, asked.model, picked.weights)

@@ -2,6 +2,8 @@
 
 from compression.graph.names import canonical
 from compression.graph.names import parameter_map
+from compression.graph.rules.registry import Step
+from compression.graph.rules.registry import rule as register_rule
 from compression.graph.slim import SlimReport
 from compression.graph.slim import slim
 from compression.graph.slim import slim_report
@@ -14,6 +16,8 @@ from compression.graph.types import Layer
 from compression.graph.types import Member
 from compression.graph.types import Node
 from compression.graph.types import Tie
+from compression.graph.values import Value
+from compression.graph.values import combine
 
 __all__ = [
     "Graph",
@@ -22,9 +26,13 @@ __all__ = [
     "Member",
     "Node",
     "SlimReport",
+    "Step",
     "Tie",
+    "Value",
     "canonical",
+    "combine",
     "parameter_map",
+    "register_rule",
     "slim",
     "slim_report",
     "trace",

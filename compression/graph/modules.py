@@ -41,10 +41,10 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
             if not is_quantizer_name(full) or canonical(full) != full:
                 found.setdefault(canonical(full), []).append((module, key))
         for weight, quantizers in getattr(module, "parametrizations", {}).items():
-            original = quantizers.original
+            original = getattr(quantizers, "original", None)  # torch's own may have several
             for part in quantizers:
                 for key, buffer in part.named_buffers(recurse=False):
-                    if buffer.shape == original.shape and buffer.ndim > 0:
+                    if original is not None and buffer.shape == original.shape and buffer.ndim > 0:
                         full = f"{path}.{weight}" if path else weight
                         found.setdefault(full, []).append((part, key))
     return found

@@ -118,7 +118,13 @@ def slim_report(
     small = copy.deepcopy(model)
     cut_tensors(small, cuts(graph, units))
     refresh_attributes(small, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
-    expected = _run(model, inputs)
+    try:
+        expected = _run(model, inputs)
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise CompressionError(
+            f"the model does not run on {'the inputs given' if example_inputs is not None else 'random images'} "
+            f"({str(error).strip().splitlines()[0]}): pass example_inputs that it accepts"
+        ) from error
     try:
         equality = _compare(expected, _run(small, inputs))
         rebuilt = False

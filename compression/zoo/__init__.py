@@ -22,7 +22,7 @@ PLACES = "torchvision:NAME, timm:NAME, hf:NAME, or path/to/file.py:function"
 
 
 def names() -> list[str]:
-    """The zoo's own models; ``torchvision:``, ``timm:``, ``hf:`` and ``path/to/file.py:function`` are models as well."""
+    """The zoo's own; ``torchvision:``, ``timm:``, ``hf:`` and ``path/to/file.py:function`` name models as well."""
     return list(OWN)
 
 

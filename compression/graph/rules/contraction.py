@@ -46,7 +46,7 @@ def convolution(step: Step) -> Value:
 
 def _flat(step: Step, value: Value, dim: int) -> Array | None:
     """Atoms along one dimension of a parameter-like value; ``None`` for an axis of size 1."""
-    owners = []
+    owners: list[Factor] = []
     for factor in value.along(dim):
         if factor.dims == (dim,) and not owners:
             owners.append(factor)
@@ -228,7 +228,7 @@ def _contract(step: Step, left: tuple[Value, list[Factor], int], right: tuple[Va
 
 def _placed(factor: Factor, ndim: int, kept: range) -> Factor:
     """A left operand's free owners in the product's dimensions: its last axis is gone, the right one's stands there."""
-    shape = [factor.atoms.shape[d] for d in kept] + [1]
+    shape = [factor.atoms.shape[d] for d in kept] + [1] * (len(kept) < ndim)
     return Factor(factor.atoms.take(0, axis=factor.atoms.ndim - 1).reshape(shape[-ndim:]), factor.zero)
 
 

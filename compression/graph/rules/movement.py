@@ -138,3 +138,30 @@ def pixel_shuffle(step: Step) -> Value:
         shape[-3] = len(blocks)
         factors.append(Factor(blocks[:, 0].reshape(shape), factor.zero))
     return step.output(*factors)
+
+
+@rule("aten.pixel_unshuffle")
+def pixel_unshuffle(step: Step) -> Value:
+    """Space becomes blocks of r*r channels, owned by the channel they come from."""
+    source: Value = step.args[0]
+    channel, r = len(source.shape) - 3, step.args[1]
+    kept = [step.keep(f, range(channel + 1, len(source.shape)), "an owned spatial axis") for f in source.factors]
+    return step.output(
+        *(Factor(f.atoms.repeat(r * r, channel) if channel in f.dims else f.atoms, f.zero) for f in kept if f)
+    )
+
+
+@rule("aten.channel_shuffle", "aten.native_channel_shuffle")
+def channel_shuffle(step: Step) -> Value:
+    """The channels of g groups interleaved: the same place in every group goes together."""
+    source: Value = step.args[0]
+    factors = []
+    for factor in source.factors:
+        atoms = factor.atoms
+        if atoms.shape[1] > 1:
+            groups = np.moveaxis(atoms, 1, 0).reshape(step.args[1], atoms.shape[1] // step.args[1], -1)
+            step.atoms.tie(groups, groups[:1], step.where, "interleaved with the other groups")
+            order = np.arange(atoms.shape[1]).reshape(step.args[1], -1).T.ravel()
+            atoms = atoms.take(order, axis=1)
+        factors.append(Factor(atoms, factor.zero))
+    return step.output(*factors)

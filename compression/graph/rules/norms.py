@@ -136,9 +136,17 @@ def softmax(step: Step) -> Value:
     return out if "cum" in step.op else out.nonzero()
 
 
-@rule("aten.argmax", "aten.argmin", "aten.topk", "aten.sort", "aten.max", "aten.min")
+@rule("aten.argmax", "aten.argmin", "aten.topk", "aten.sort")
 def ranking(step: Step) -> tuple[Value, ...]:
     """Ranking over an owned axis depends on every unit."""
     for value in step.operands:
         step.atoms.freeze(value.all_atoms(), step.where, f"{step.op.split('.')[1]} over these units")
     return tuple(step.output(index=i) for i in range(len(step.shapes)))
+
+
+@rule("aten._weight_norm_interface", "aten._weight_norm")
+def weight_norm(step: Step) -> Value:
+    """Divides by the length of what would be zeroed: every unit it touches freezes."""
+    for value in step.operands:
+        step.atoms.freeze(value.all_atoms(), step.where, "a weight norm divides by the length of these weights")
+    return step.output(*step.args[0].factors).nonzero()

@@ -166,11 +166,11 @@ def pad(step: Step) -> Value:
     return step.output(*factors)
 
 
-@rule("aten.index_select", "aten.index", "aten.embedding")
+@rule("aten.index_select", "aten.index", "aten._unsafe_index", "aten.embedding")
 def index(step: Step) -> Value:
     """Picking by index: axes that are not indexed keep their owners; an indexed axis with owners is pinned."""
     source: Value = step.args[0]
-    if step.op == "aten.index":
+    if step.op in ("aten.index", "aten._unsafe_index"):
         picked = [d for d, by in enumerate(step.args[1]) if by is not None]
         by = [v for v in step.args[1] if v is not None]
     else:
@@ -194,13 +194,27 @@ def index(step: Step) -> Value:
     return step.output(*factors)
 
 
-@rule("aten.gather", "aten.scatter", "aten.scatter_add", "aten.scatter_reduce", "aten.index_put", "aten._index_put_impl",
-      "aten.index_add", "aten.index_copy", "aten.index_fill", "aten.masked_select", "aten.masked_scatter",
-      "aten.slice_scatter", "aten.select_scatter", "aten.take", "aten._unsafe_index")  # fmt: skip
+@rule("aten.gather", "aten.scatter", "aten.scatter_add", "aten.scatter_reduce", "aten.index_put",
+      "aten._index_put_impl", "aten.index_add", "aten.index_copy", "aten.index_fill", "aten.masked_select",
+      "aten.masked_scatter", "aten.slice_scatter", "aten.select_scatter", "aten.take")  # fmt: skip
 def by_index(step: Step) -> Value:
     """Reading or writing at positions given by another tensor pins every axis that has an owner."""
-    if step.op == "aten._unsafe_index":
-        return index(step)
     for value in step.operands:
         step.atoms.freeze(value.all_atoms(), step.where, f"read or written by index ({step.op.split('.')[1]})")
     return step.output()
+
+
+@rule("aten.glu")
+def glu(step: Step) -> Value:
+    """The first half times the sigmoid of the second: both go together, zero where the first is."""
+    source: Value = step.args[0]
+    dim = axis_of(step.arg(1, "dim", -1), len(source.shape))
+    half = source.shape[dim] // 2
+    factors = []
+    for factor in source.factors:
+        atoms = factor.atoms
+        if atoms.shape[dim] > 1:
+            _tie_blocks(step, factor, dim, half)
+            atoms = atoms.take(range(half), axis=dim)
+        factors.append(Factor(atoms, factor.zero))
+    return step.output(*factors)

@@ -16,7 +16,7 @@ KEEP_ZERO = frozenset(
     sign
     sgn round floor ceil trunc sin asin sinh asinh atan atanh erf expm1 log1p square dropout clone detach alias
     _to_copy contiguous lift_fresh native_dropout nan_to_num real positive prelu _prelu_kernel
-    threshold rrelu frac deg2rad fake_quantize""".split()
+    threshold rrelu maximum minimum fmax fmin frac deg2rad fake_quantize""".split()
 )
 
 
@@ -29,6 +29,8 @@ def pointwise(step: Step) -> Value:
     else:
         factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
     name = step.op.split(".")[1].rstrip("_")
+    if "prelu" in name:  # the slope may be one number for all
+        factors = [_zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]
     out = step.output(*factors)
     return out if name in KEEP_ZERO and _through_zero(name, step) else out.nonzero()
 
@@ -39,6 +41,8 @@ def _through_zero(name: str, step: Step) -> bool:
         return bool(step.arg(1, "min_val", -1) <= 0 <= step.arg(2, "max_val", 1))
     if name == "threshold":
         return bool(step.arg(1, "threshold") < 0 or step.arg(2, "value") == 0)
+    if name in ("maximum", "minimum", "fmax", "fmin"):
+        return all(value.shape for value in step.operands)  # a single number may win against zero
     return True
 
 
@@ -69,7 +73,8 @@ def asked(step: Step) -> Value:
 
 
 @rule("aten.fake_quantize_per_tensor_affine", "aten.fake_quantize_per_tensor_affine_cachemask",
-      "aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams", "aten._fake_quantize_learnable_per_tensor_affine",
+      "aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+      "aten._fake_quantize_learnable_per_tensor_affine",
       "aten.fake_quantize_per_channel_affine", "aten.fake_quantize_per_channel_affine_cachemask",
       "aten._fake_quantize_learnable_per_channel_affine")  # fmt: skip
 def fake_quantize(step: Step) -> tuple[Value, ...]:
@@ -140,9 +145,19 @@ def choose(step: Step) -> Value:
     """Takes from one operand or another; zero only where both are."""
     values = [v for v in step.operands if v.shape]
     factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
-    fill = step.arg(2, "value") if "masked_fill" in step.op else None
-    out = step.output(*factors)
-    return out if fill == 0 else out.nonzero()
+    if "masked_fill" in step.op:
+        fill = step.arg(2, "value")
+        branches = [step.args[0], 0 if isinstance(fill, (int, float)) and fill == 0 else None]
+    else:
+        branches = list(step.args[1:3])
+    return step.output(*(replace(f, zero=all(_zero_in(f, b, len(step.shape)) for b in branches)) for f in factors))
+
+
+def _zero_in(factor: Factor, branch: Value | float | None, ndim: int) -> bool:
+    """Whether one of the two choices is zero in the factor's zeroed units."""
+    if isinstance(branch, Value):
+        return _zero_of_any(factor, [branch], ndim).zero
+    return branch == 0
 
 
 @rule("aten.copy_")

@@ -10,7 +10,7 @@ from compression.graph.values import Value
 
 
 @rule("aten.mean", "aten.sum", "aten.amax", "aten.amin", "aten.var", "aten.std", "aten.linalg_vector_norm", "aten.prod",
-      "aten.var_mean")  # fmt: skip
+      "aten.var_mean", "aten.logsumexp")  # fmt: skip
 def reduce(step: Step) -> Value | tuple[Value, ...]:
     """Reducing over space keeps owners; reducing over an owned axis reads every unit (a sum exactly, a mean not)."""
     data: Value = step.args[0]
@@ -33,6 +33,8 @@ def reduce(step: Step) -> Value | tuple[Value, ...]:
             step.atoms.freeze(factor.atoms, step.where, why)
         if name != "sum" or not factor.zero:
             step.atoms.blur(factor.atoms, step.where, why)
+    if name == "logsumexp":
+        factors = [Factor(factor.atoms, False) for factor in factors]
     values = tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
     return values if len(values) > 1 else values[0]
 
@@ -48,21 +50,34 @@ def _reduced(atoms: Array, dims: object, ndim: int) -> Array:
     return atoms.squeeze(tuple(dims))  # type: ignore[arg-type]
 
 
+@rule("aten.max", "aten.min")
+def extreme(step: Step) -> Value | tuple[Value, ...]:
+    """The largest along one axis (with its index), or of all."""
+    data: Value = step.args[0]
+    if len(step.shapes) == 1:
+        step.atoms.freeze(data.all_atoms(), step.where, f"{step.op.split('.')[1]} over these units")
+        return step.output()
+    dim = step.arg(1, "dim") % len(data.shape)
+    kept = [step.keep(factor, [dim], f"{step.op.split('.')[1]} over these units") for factor in data.factors]
+    factors = [Factor(_reduced(f.atoms, [dim], len(step.shape)), f.zero) for f in kept if f is not None]
+    return step.output(*factors), step.output(*factors, index=1).nonzero()
+
+
 @rule("aten.max_pool2d_with_indices", "aten.max_pool2d", "aten.avg_pool2d", "aten._adaptive_avg_pool2d",
       "aten.adaptive_avg_pool2d", "aten.adaptive_max_pool2d", "aten.max_pool1d", "aten.avg_pool1d", "aten.avg_pool3d",
       "aten.max_pool3d_with_indices", "aten.upsample_nearest2d", "aten.upsample_bilinear2d", "aten.upsample_bicubic2d",
       "aten._upsample_bilinear2d_aa", "aten.upsample_nearest1d", "aten.upsample_linear1d", "aten.upsample_nearest3d",
       "aten.upsample_trilinear3d", "aten.reflection_pad2d", "aten.replication_pad2d", "aten.reflection_pad1d",
-      "aten.grid_sampler_2d", "aten._adaptive_avg_pool3d", "aten.adaptive_avg_pool1d")  # fmt: skip
+      "aten.grid_sampler_2d", "aten._adaptive_avg_pool3d", "aten.adaptive_avg_pool1d", "aten.adaptive_max_pool3d",
+      "aten._upsample_nearest_exact1d", "aten._upsample_nearest_exact2d", "aten._upsample_nearest_exact3d",
+      "aten._upsample_bicubic2d_aa", "aten.reflection_pad3d", "aten.replication_pad1d", "aten.replication_pad3d",
+      "aten.max_unpool2d", "aten.fractional_max_pool2d")  # fmt: skip
 def spatial(step: Step) -> Value:
-    """Works on the trailing axes of [N, C, …]: owners of channels stay, owners along space are pinned."""
+    """Works on the trailing axes of [N, C, …] or [C, …]: owners of channels stay, owners along space are pinned."""
     data: Value = step.args[0]
-    factors = []
-    for factor in data.factors:
-        if any(d >= 2 for d in factor.dims):
-            step.atoms.freeze(factor.atoms, step.where, "pooled over an owned spatial axis")
-        else:
-            factors.append(factor)
+    space = range(len(data.shape) - next(int(c) for c in step.op if c in "123"), len(data.shape))
+    kept = [step.keep(factor, space, "pooled over an owned spatial axis") for factor in data.factors]
+    factors = [factor for factor in kept if factor is not None]
     for other in step.operands[1:]:
         step.atoms.freeze(other.all_atoms(), step.where, f"op {step.op} reads it as positions")
     return step.output(*factors)

@@ -96,7 +96,9 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
     A rule gets a :class:`Step` and returns the output's :class:`Value` (a tuple of them for several outputs).
     Registering again replaces. An operation without a rule freezes what reaches it, by name; two lines teach it::
 
-        @rule("mylib.swish_bias")
+        from compression.graph import combine, register_rule
+
+        @register_rule("mylib.swish_bias")
         def swish_bias(step):
             data, shift = step.args[0], step.args[1]  # tensors come as Value, everything else as it was given
             return step.output(*combine([data, shift], step.shape, step.atoms, step.where, "shifted together"))
@@ -142,6 +144,23 @@ def apply(step: Step) -> tuple[Value, ...]:
             for value in step.operands:
                 step.atoms.freeze(value.all_atoms(), step.where, f"op {step.op} is not understood")
         return tuple(step.output(index=i) for i in range(len(step.shapes)))
+    marks = len(step.atoms.consumers), len(step.atoms.norms)
     result = found(step)
+    _mark_producers(step, *marks)
     values = result if isinstance(result, tuple) else (result,)
     return values + tuple(step.output(index=i) for i in range(len(values), len(step.shapes)))
+
+
+def _mark_producers(step: Step, consumers: int, norms: int) -> None:
+    """What data meets of a parameter, and does not read or normalise with, produces units.
+
+    A parameter with two uses (an embedding that is also the output layer) stays a producer: it is zeroed with its unit.
+    """
+    operands = step.operands
+    if not any(value.sources for value in operands):
+        return
+    read = {int(atoms[0]) for atoms in (*step.atoms.consumers[consumers:], *step.atoms.norms[norms:]) if atoms.size}
+    for value in operands:
+        for factor in value.factors if value.weight_like else ():
+            if int(factor.atoms.flat[0]) not in read:
+                step.atoms.producers.append(factor.atoms.ravel())

@@ -1,0 +1,79 @@
+"""Work done in a child process, so that it can be stopped, may run out of memory, and gives all of it back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+class ChildFailed(Exception):
+    """The child raised or was killed; the message is one line."""
+
+
+def stream(work: Callable[..., Iterator[Any]], *args: Any, limit: float) -> Iterator[Any]:
+    """Run a generator in a forked child and yield what it yields; what the child prints is thrown away.
+
+    Args:
+        work: a generator function; what it yields is pickled.
+        args: its arguments.
+        limit: seconds to wait for each next item.
+
+    Raises:
+        TimeoutError: the next item did not come in time; the child has been killed.
+        ChildFailed: the generator raised, or the child died.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_serve, args=(sender, work, args), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        while True:
+            kind, item = _next(receiver, child, limit)
+            if kind == "end":
+                return
+            if kind == "error":
+                raise ChildFailed(item)
+            yield item
+    finally:
+        child.kill()
+        child.join()
+        receiver.close()
+
+
+def _next(receiver: Connection, child: Any, limit: float) -> tuple[str, Any]:
+    if not receiver.poll(limit):
+        raise TimeoutError(f"> {limit:g} s")
+    try:
+        found: tuple[str, Any] = receiver.recv()
+    except EOFError:
+        child.join()
+        raise ChildFailed(f"the process ended with status {child.exitcode}") from None
+    return found
+
+
+def _serve(sender: Connection, work: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> None:
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    warnings.simplefilter("ignore")
+    with suppress(BrokenPipeError):
+        try:
+            for item in work(*args):
+                sender.send(("item", item))
+            sender.send(("end", None))
+        except Exception as error:  # whatever went wrong is told to the parent
+            sender.send(("error", one_line(error)))
+
+
+def one_line(error: BaseException, width: int = 140) -> str:
+    """The first line of what an exception says, with its type, cut to ``width`` characters."""
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,78 @@
+"""The graph benchmark: every torchvision classifier traced here and by Torch-Pruning, and the slim oracle on each.
+
+python -m tests.bench.graphs [--only PATTERN] [--no-equality] [--no-peer] [--repetitions N] [--write BENCHMARKS.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+from tests.bench.report import TITLE
+from tests.bench.report import section
+from tests.bench.subjects import HERE
+from tests.bench.subjects import THERE
+from tests.bench.subjects import Row
+from tests.bench.subjects import measure
+from tests.bench.subjects import names
+
+PREFACE = "# Benchmarks\n\nEvery section is written by the command that measures it: `make bench`.\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print; 0 when done, whatever was found, 2 when asked for something that is not there."""
+    asked = _arguments(argv)
+    wanted = [name for name in names() if any(fnmatch.fnmatch(name, p) for p in asked.only)]
+    if not wanted:
+        print(f"no torchvision classifier matches {' '.join(asked.only)!r}", file=sys.stderr)
+        return 2
+    if asked.peer and importlib.util.find_spec("torch_pruning") is None:
+        print("Torch-Pruning is not installed: pip install -r requirements-bench.txt, or --no-peer", file=sys.stderr)
+        return 2
+    rows = []
+    for number, name in enumerate(wanted, 1):
+        start = time.perf_counter()
+        row = measure(name, repetitions=asked.repetitions, peer=asked.peer, check=asked.equality)
+        rows.append(row)
+        print(f"[{number}/{len(wanted)}] {_told(row)} ({time.perf_counter() - start:.0f} s)", file=sys.stderr)
+    text = section(rows, repetitions=asked.repetitions)
+    print(text)
+    if asked.write and len(rows) < len(names()):
+        print(f"{asked.write} is left as it is: only {len(rows)} of {len(names())} were measured", file=sys.stderr)
+    elif asked.write:
+        write(asked.write, text)
+    return 0
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.bench.graphs", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="names, with * and ?")
+    parser.add_argument("--no-equality", dest="equality", action="store_false", help="leave out the slim oracle")
+    parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave out Torch-Pruning")
+    parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="runs of each side; the best counts")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file (all models only)")
+    return parser.parse_args(argv)
+
+
+def _told(row: Row) -> str:
+    sides = [f"{side} {row.seconds[side]:.3f} s" for side in (HERE, THERE) if side in row.seconds]
+    sides += [f"{side}: {error}" for side, error in row.errors.items()]
+    equal = row.equality if isinstance(row.equality, str) else f"equality {row.equality.fp32:.1e}"
+    return f"{row.name}: {', '.join(sides)}; {equal}; {row.memory / 2**30:.1f} GiB"
+
+
+def write(path: Path, text: str) -> None:
+    """Put this section in the file in place of its older self; other sections stay."""
+    old = path.read_text(encoding="utf-8") if path.is_file() else PREFACE
+    preface, *sections = old.split("\n## ")
+    kept = [part.rstrip("\n") for part in sections if not part.startswith(TITLE)]
+    first = text.removeprefix("## ").rstrip("\n")
+    path.write_text("\n\n## ".join([preface.rstrip("\n"), first, *kept]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_flatten
 from compression.errors import CompressionError
 from compression.graph.names import canonical
 from compression.graph.names import is_quantizer_name
+from compression.graph.shapes import run
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class _Recorder(TorchDispatchMode):
             {k: replace_all(v, torch.Tensor, seen) for k, v in kwargs.items()},
         )
         writing = [(x, self.ref(x)) for x in _written(func, args, kwargs)] if func._schema.is_mutable else []
-        result = func(*args, **kwargs)
+        result = run(func, args, kwargs)
         flat = result if isinstance(result, (tuple, list)) else (result,)
         out = tuple(self.ref(value, fresh=True) if isinstance(value, torch.Tensor) else None for value in flat)
         name = f"{func.namespace}.{func._schema.name.split('::')[1]}"

@@ -37,7 +37,7 @@ def check_removal(model: nn.Module, x: torch.Tensor) -> dict[str, int]:
     units = {group.id: list(range(0, group.units, 2)) for group in graph.prunable}
     zero_units(model, graph, units)
     assert zeroed_units(model, graph) == units
-    small = slim(model, graph, x, verify=False)
+    small = slim(model, graph, x)
     with torch.no_grad():
         torch.testing.assert_close(small(x), model(x), rtol=0, atol=1e-10)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (model, small))

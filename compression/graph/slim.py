@@ -26,9 +26,9 @@ TOLERANCE = 1e-4  # of the output's largest magnitude (or absolute below 1): abo
 class SlimReport:
     """What slimming did.
 
-    ``units``: group id → units cut; ``equality``: max |masked - slim| over a seeded random input (NaN when not
-    verified); ``rebuilt``: the model's ``forward`` has sizes written into it, so the result is a graph of plain
-    operations (``torch.fx``) for inputs of the traced shape, any batch size.
+    ``units``: group id → units cut; ``equality``: max |masked - slim| over the inputs compared on; ``rebuilt``: the
+    model's ``forward`` has sizes written into it, so the result is a graph of plain operations (``torch.fx``) for
+    inputs of the traced shape, any batch size.
     """
 
     units: dict[str, list[int]]
@@ -83,7 +83,7 @@ def _alive(tensor: torch.Tensor, dim: int, positions: torch.Tensor) -> torch.Ten
 
 def slim(
     model: nn.Module, graph: Graph, example_inputs: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
-    *, multiple: int = 1, verify: bool = True,
+    *, multiple: int = 1,
 ) -> nn.Module:  # fmt: skip
     """A smaller deep copy without the units that are exactly zero; the model given is left as it is.
 
@@ -96,17 +96,16 @@ def slim(
         multiple: round the channels that stay up to a multiple of this in every group (8 or 16 suit most
         processors), by
             keeping some zero units; heads are not rounded.
-        verify: report how large the difference is; a result that differs is refused in any case.
 
     Raises:
         CompressionError: the smaller network does not run, or computes something else.
     """
-    return slim_report(model, graph, example_inputs, multiple=multiple, verify=verify)[0]
+    return slim_report(model, graph, example_inputs, multiple=multiple)[0]
 
 
 def slim_report(
     model: nn.Module, graph: Graph, example_inputs: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
-    *, multiple: int = 1, verify: bool = True,
+    *, multiple: int = 1,
 ) -> tuple[nn.Module, SlimReport]:  # fmt: skip
     """Like :func:`slim`, and also says what was removed, how equal the result is, and how it was made."""
     zero = {name: chosen for name, chosen in zeroed_units(model, graph).items() if graph.group(name).exact}
@@ -132,7 +131,7 @@ def slim_report(
         # forward() holds sizes that no attribute tells: replay its operations with the sizes that are left
         small = rebuild(model, small, graph, units, inputs)
         equality, rebuilt = _compare(expected, _run(small, inputs)), True
-    return small, SlimReport(units, equality if verify else float("nan"), rebuilt)
+    return small, SlimReport(units, equality, rebuilt)
 
 
 def _rounded(group: Group, zero: list[int], multiple: int) -> list[int]:

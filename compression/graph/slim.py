@@ -93,9 +93,8 @@ def slim(
         model: the network the graph was traced from, with zero units (see :func:`zero_units`), quantizers allowed.
         graph: its graph.
         example_inputs: what to compare both on; by default a seeded random tensor of the traced input's shape.
-        multiple: round the channels that stay up to a multiple of this in every group (8 or 16 suit most
-        processors), by
-            keeping some zero units; heads are not rounded.
+        multiple: round the channels that stay up to a multiple of this in every group (8 or 16 suit most processors),
+            by keeping some zero units; heads are not rounded.
 
     Raises:
         CompressionError: the smaller network does not run, or computes something else.

@@ -240,3 +240,16 @@ def refused_but_started(capsys: pytest.CaptureFixture[str], *arguments: str) -> 
     told = capsys.readouterr()
     assert (told.out, told.err.count("\n")) == ("", 1)
     return told.err
+
+
+@pytest.mark.parametrize("method", ["geta", "opq"])
+def test_an_unknown_option_is_refused_before_a_run_starts(
+    method: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    asked = ["run", "--model", "resnet8", "--data", "mnist5k", "--method", method, "--option", "foo=1"]
+    assert main([*asked, "--runs", str(runs)]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith(f"error: {method}: unknown option 'foo'; known: ")
+    assert len(told.splitlines()) == 1
+    assert not [path for path in runs.glob("*") if path.is_dir()]

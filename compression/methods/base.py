@@ -71,6 +71,10 @@ class Method(Protocol):
     summary: str
     structured: bool  # True: removes units; False: zeroes single weights
 
+    def check(self, budget: Budget) -> None:
+        """Refuse what the method knows to be wrong in ``budget.options`` before a run is started."""
+        ...
+
     def run(self, task: Task, report: Reporter) -> Compressed:
         """Compress ``task.model`` within ``task.budget``."""
         ...

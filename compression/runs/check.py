@@ -23,7 +23,7 @@ def check(budget: Budget) -> None:
     zoo.spec(budget.model)
     if "/" not in budget.data and not Path(budget.data).is_dir():
         data.info(budget.data)
-    methods.get(budget.method)
+    methods.get(budget.method).check(budget)
 
     import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.geta.qasso import QASSO
+from compression.methods.geta.saliency import check_criteria
 from compression.quant import quantize
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
@@ -28,6 +30,7 @@ LR_QUANT = 1e-3
 CRITERIA = {"taylor_first_order": 1.0}
 """Saliency unless ``options.criteria`` says otherwise (QASSO: the paper's five). On runs of a few
 epochs it chose better: resnet8 on mnist5k, half of the units, lost about a point less at a third of the BOPs."""
+OPTIONS = ("criteria",)
 CALIBRATION_BATCHES = 8
 POINTS = 24
 POINT_IMAGES = 1000
@@ -41,6 +44,20 @@ class _Geta:
     summary = "joint structured pruning and quantization-aware training: exactly the units and bit-widths asked for"
     structured = True
 
+    def check(self, budget: Budget) -> None:
+        """Refuse unknown options.
+
+        Raises:
+            CompressionError: naming the option or the saliency criterion, and what there is.
+        """
+        for name in budget.options:
+            if name not in OPTIONS:
+                raise CompressionError(f"geta: unknown option {name!r}; known: {', '.join(OPTIONS)}")
+        criteria = budget.options.get("criteria", {})
+        if not isinstance(criteria, Mapping):
+            raise CompressionError(f"geta: criteria must map saliency criteria to weights, not {criteria!r}")
+        check_criteria(criteria)
+
     def run(self, task: Task, report: Reporter) -> Compressed:
         """Train ``task.model`` in place within ``task.budget``.
 
@@ -49,6 +66,7 @@ class _Geta:
             there). RunFailed: training diverged.
         """
         budget = task.budget
+        self.check(budget)
         total = total_steps(task.data, budget.batch_size, budget.epochs)
         example, _ = next(iter(Batches(task.data, "train", budget.batch_size, seed=budget.seed)))
         _attach(task)

@@ -42,6 +42,14 @@ class Opq:
     summary = "Allocates sparsity and bits from the trained weights alone, then fine-tunes with masks and steps fixed."
     structured = False
 
+    def check(self, budget: Budget) -> None:
+        """Refuse unknown options and impossible values.
+
+        Raises:
+            CompressionError: naming the option and what it may be.
+        """
+        options(budget)
+
     def run(self, task: Task, report: Reporter) -> Compressed:
         """Compress ``task.model`` in place within ``task.budget`` (sparsity of weights, average value bits).
 

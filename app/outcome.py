@@ -57,7 +57,7 @@ def show(run: str, now: story.Story) -> None:
         widgets.table(rows, "ledger")
         widgets.download(rows, f"{run}-ledger")
     equality = done.get("equality")
-    if equality is not None:
+    if equality is not None and any(done.get("removed", {}).values()):
         st.markdown(
             f"Removed for real: the smaller model answers as the masked one does, to within **{equality:.1e}**.",
             help=words.HELP["equality"],

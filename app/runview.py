@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import nav
 from app import outcome
 from app import runlog
+from app import state
 from app import story
 from app import widgets
 from app import words
@@ -32,6 +32,7 @@ def draw(run: str) -> None:
     say_when_done(run, now.state)
     info = next((info for info in infos if info.id == run), None)
     children = [child.id for child in runlog.children(run)]
+    back_to_sweep(info)
     heading(now, info, len(children))
     front(now, infos, children)
     if children:
@@ -158,6 +159,21 @@ def bits(now: story.Story) -> None:
     )
 
 
+def show(run: str) -> None:
+    """Open another run; the address follows."""
+    state.put("run", run)
+    st.rerun()
+
+
+def back_to_sweep(info: RunInfo | None) -> None:
+    """From a run of a sweep to the whole sweep."""
+    if info is not None and info.sweep is not None:
+        label = "Part of a sweep: see all of it"
+        icon = ":material/arrow_back:"
+        if st.button(label, key="sweep", icon=icon, type="tertiary"):
+            show(info.sweep)
+
+
 def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
     """The runs of a sweep, each with its state and what came of it."""
     st.subheader("Runs of this sweep", anchor=False)
@@ -168,7 +184,9 @@ def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
             widgets.state_badge(info.state)
-            nav.link("runs", story.asked(info.budget), run=run, model=info.model, data=info.data)
+            asked = story.asked(info.budget)
+            if st.button(asked, key=f"open {run}", type="tertiary"):
+                show(run)
             done = runlog.outcome(run)
             if done and done.get("final"):
                 final = done["final"]

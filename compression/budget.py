@@ -173,6 +173,9 @@ def _validate(budget: Budget) -> None:
         check_bits(budget.activation_bits, "activation_bits")
     if not _number(budget.bits) or not LOWEST_BITS <= budget.bits <= HIGHEST_BITS:
         raise CompressionError(f"bits must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {budget.bits!r}")
+    for name in ("groups", "layers", "options"):
+        if not isinstance(getattr(budget, name), Mapping):
+            raise CompressionError(f"{name} must be an object of names and values, not {getattr(budget, name)!r}")
     for name in ("epochs", "batch_size"):
         _positive(getattr(budget, name), name)
     for name in ("lr", "lr_quant"):

@@ -28,7 +28,7 @@ METHODS = {
     "geta": "**GETA** removes whole channels and learns each layer's bit-width while it trains.",
     "opq": "**OPQ** computes zeros and steps from the trained weights alone, then fine-tunes what is left.",
 }
-HIGHEST_AVERAGE = 8.0
+HIGHEST_AVERAGE = float(HIGHEST_BITS)
 
 
 def sliders() -> None:
@@ -121,7 +121,8 @@ def _between(low: float, high: float, show: Callable[[float], str]) -> str:
 def basis(budget: Budget, path: Path | None) -> str:
     """What the answer rests on."""
     if budget.method == "geta":
-        return "Counted for channels removed evenly; the run picks them by what they contribute. Packing saves more."
+        return "Counted for channels removed evenly; the run picks them by what they contribute. The packed file codes "
+        "them closer, and adds step sizes and names."
     if path is None:
         return "Answered on untrained weights, since there are no trained ones: only a rough guide."
     return "OPQ's allocation on the trained weights; the size is values and positions of zeros, coded ideally."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[],
 def _model_changed() -> None:
     picked = st.session_state["pick_model"]
     state.put("model", picked)
-    state.put("data", catalog.fitting_data(picked, state.get("data")))
+    with contextlib.suppress(CompressionError):  # a model that cannot be used is told of by the page itself
+        state.put("data", catalog.fitting_data(picked, state.get("data")))
 
 
 def _data_changed() -> None:

@@ -253,3 +253,18 @@ def test_an_unknown_option_is_refused_before_a_run_starts(
     assert told.startswith(f"error: {method}: unknown option 'foo'; known: ")
     assert len(told.splitlines()) == 1
     assert not [path for path in runs.glob("*") if path.is_dir()]
+
+
+@pytest.mark.parametrize("bits", ["inf", "nan", "4:inf"])
+def test_bits_that_are_no_numbers(bits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main(["run", "--model", "resnet8", "--data", "mnist5k", "--method", "geta", "--bits", bits]))
+    assert ended.value.code == 2
+    assert "unforeseen" not in capsys.readouterr().err
+
+
+def test_options_that_are_no_object(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "budget.json"
+    path.write_text(json.dumps({"method": "geta", "options": ["a"]}))
+    assert main(["run", "--config", str(path), "--runs", str(tmp_path / "runs")]) == 2
+    assert capsys.readouterr().err.strip() == "error: options must be an object of names and values, not ['a']"

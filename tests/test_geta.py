@@ -171,3 +171,12 @@ def test_the_default_budget_loses_at_most_eight_points() -> None:
     done = GETA.run(work, Story())
     assert sum(map(len, zeroed_units(done.model, work.graph).values())) == 56
     assert dense - evaluate(done.model, images, "test").accuracy <= 0.08
+
+
+def test_a_short_run_has_fewer_periods_and_still_keeps_its_promise() -> None:
+    budget = BUDGET.replace(epochs=0.6, schedule=Schedule(projection_periods=4, pruning_periods=6))
+    work, story = task(budget), Story()
+    done = GETA.run(work, story)
+    assert story.total == 12
+    assert done.facts["removed"] == work.graph.prunable_units // 2
+    assert all(quantizer.bits() in (4, 5, 6, 7, 8) for quantizer in weight_quantizers(done.model).values())

@@ -54,7 +54,7 @@ def resolve(name: str, input: tuple[int, ...] | None = None, classes: int | None
     if input is not None and classes is not None:
         return tuple(input), classes
     known = spec(name)
-    return tuple(input or known.input), classes or known.classes
+    return tuple(input or known.input), known.classes if classes is None else classes
 
 
 def build(

@@ -6,6 +6,7 @@ returns an ``nn.Module``, or a pair of it and its (channels, height, width).
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import inspect
 from collections.abc import Callable
@@ -74,6 +75,9 @@ def _square(short: str, input: tuple[int, ...]) -> int:
     return input[1]
 
 
+USUAL = (COLOUR, (1, 28, 28), (1, 32, 32), (3, 224, 224))
+
+
 def file_spec(name: str) -> ModelSpec:
     """The spec of ``path/to/file.py:function``: the function is called once to learn the model's input and class count.
 
@@ -83,8 +87,7 @@ def file_spec(name: str) -> ModelSpec:
     path, _, function = name.rpartition(":")
     call = _function(str(Path(path).expanduser().resolve()), function)
     model, input = _called(name, call, None, None)
-    input = input or COLOUR
-    classes = _classes(name, model, input)
+    input, classes = (input, _classes(name, model, input)) if input else _usual(name, model)
     summary = (inspect.getdoc(call) or "Your own model.").splitlines()[0]
     return ModelSpec(name, function, summary, "file", input, classes, (), partial(_make_file, name, call))
 
@@ -135,6 +138,14 @@ def _called(
     return model, tuple(int(length) for length in size) if size is not None else None
 
 
+def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], int]:
+    """The first of the usual image sizes that a model takes, when its function does not say one; and its classes."""
+    for size in USUAL:
+        with contextlib.suppress(CompressionError):
+            return size, _classes(name, model, size)
+    return COLOUR, _classes(name, model, COLOUR)  # tells what is wrong
+
+
 def _classes(name: str, model: nn.Module, input: tuple[int, ...]) -> int:
     """How many logits the model gives for one input."""
     training = model.training
@@ -144,7 +155,8 @@ def _classes(name: str, model: nn.Module, input: tuple[int, ...]) -> int:
     except Exception as error:
         size = "x".join(map(str, input))
         raise CompressionError(
-            f"{name} does not take {size} images ({_line(error)}): use --input, or return (model, (C, H, W))"
+            f"{name} does not take {size} images ({_line(error)}): "
+            "let the function return (model, (C, H, W)) to say what it takes"
         ) from error
     finally:
         model.train(training)

@@ -21,6 +21,7 @@ from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.saliency import check_criteria
+from compression.methods.geta.schedule import fitting
 from compression.quant import quantize
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
@@ -92,7 +93,7 @@ def optimizer_for(task: Task, total: int) -> QASSO:
         sparsity=budget.sparsity,
         bits=budget.weight_bits,
         activation_bits=budget.activation_bits,
-        schedule=budget.schedule,
+        schedule=fitting(budget.schedule, total),
         total_steps=total,
         variant=budget.optimizer,
         lr=LEARNING_RATES[budget.optimizer] if budget.lr is None else budget.lr,
@@ -153,6 +154,12 @@ def _train(task: Task, optimizer: QASSO, recipe: Recipe, report: Reporter, total
 def _remarks(task: Task, optimizer: QASSO) -> list[str]:
     """What the user should know about how the budget was read."""
     told = []
+    asked, made = task.budget.schedule, optimizer.stages
+    if (made.projection_periods, made.pruning_periods) != (asked.projection_periods, asked.pruning_periods):
+        told.append(
+            f"a short run of {made.total} steps: {made.projection_periods} projection and {made.pruning_periods} "
+            f"pruning periods instead of {asked.projection_periods} and {asked.pruning_periods}"
+        )
     if not optimizer.units.total:
         told.append("no unit of this model can be removed: it is only quantized")
     named = [layer for layer, bounds in task.budget.layers.items() if "sparsity" in bounds]

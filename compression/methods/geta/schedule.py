@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from compression.budget import Schedule
 from compression.errors import CompressionError
 
 WARM_UP, PROJECTION, JOINT, COOL_DOWN = "warm-up", "projection", "joint", "cool-down"
+
+
+def _ends(schedule: Schedule, total_steps: int) -> list[int]:
+    """The last steps of the first three stages; at least one step is left for the cool-down."""
+    shares = (schedule.warmup, schedule.projection, schedule.joint)
+    return [min(round(sum(shares[: index + 1]) * total_steps), total_steps - 1) for index in range(3)]
+
+
+def fitting(schedule: Schedule, total_steps: int) -> Schedule:
+    """The schedule with no more periods than its stages have steps for (one step a reduction, two a pruning period)."""
+    ends = _ends(schedule, total_steps)
+    return dataclasses.replace(
+        schedule,
+        projection_periods=max(1, min(schedule.projection_periods, ends[1] - ends[0])),
+        pruning_periods=max(1, min(schedule.pruning_periods, (ends[2] - ends[1]) // 2)),
+    )
 
 
 @dataclass(frozen=True)
@@ -46,8 +63,7 @@ class Stages:
         Raises:
             CompressionError: a stage that is asked for has fewer steps than its periods need.
         """
-        shares = (schedule.warmup, schedule.projection, schedule.joint)
-        ends = [min(round(sum(shares[: index + 1]) * total_steps), total_steps - 1) for index in range(3)]
+        ends = _ends(schedule, total_steps)
         stages = cls(ends[0], ends[1], ends[2], total_steps, schedule.projection_periods, schedule.pruning_periods)
         steps, periods = ends[1] - ends[0], schedule.projection_periods
         if schedule.projection > 0 and steps < periods:

@@ -5,6 +5,7 @@ fast-sugiyama does it in milliseconds; where its wheel is missing, networkx plac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,10 @@ from typing import Any
 Edge = tuple[str, str]
 Spot = tuple[float, float]
 
-KEPT_KINDS = frozenset({"input", "output", "conv", "linear"})  # and every node where several paths meet
+CROWDED = 3  # lines passing an average row from which on long edges are drawn as arcs beside the graph
+LONG = 1  # such an edge spans more rows than this
+ARC_STEPS = 12
+ARC_COLUMNS = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,12 @@ def collapse(nodes: Sequence[str], edges: Sequence[Edge], keep: Collection[str])
 
 
 def layered(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
-    """Place the nodes of a directed acyclic graph in rows."""
+    """Place the nodes of a directed acyclic graph in rows.
+
+    Where so many edges pass by that they would pull the rows apart (every layer reading all before it), the long ones
+    become arcs at the left.
+    """
+    edges, arcs = _long_edges(nodes, list(dict.fromkeys(edges)))
     linked = {node for edge in edges for node in edge}
     alone = [node for node in nodes if node not in linked]
     try:
@@ -66,7 +75,55 @@ def layered(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
         layout = _generations(nodes, edges)
     for i, node in enumerate(alone):
         layout.places[node] = (layout.columns + i, 0.0)
-    return layout
+    return _with_arcs(layout, arcs)
+
+
+def _long_edges(nodes: Sequence[str], edges: Sequence[Edge]) -> tuple[list[Edge], list[Edge]]:
+    """The edges that make the layered drawing, and those left for arcs.
+
+    Every node keeps an edge from the row above it, so taking out the long ones moves nothing.
+    """
+    row = dict.fromkeys(nodes, 0)
+    after: dict[str, list[str]] = {node: [] for node in nodes}
+    for start, end in edges:
+        after[start].append(end)
+    for node in _topological(nodes, edges):
+        for end in after[node]:
+            row[end] = max(row[end], row[node] + 1)
+    passing = sum(row[end] - row[start] - 1 for start, end in edges)
+    if passing <= CROWDED * (max(row.values(), default=0) + 1):
+        return list(edges), []
+    arcs = {edge for edge in edges if row[edge[1]] - row[edge[0]] > LONG}
+    return [edge for edge in edges if edge not in arcs], [edge for edge in edges if edge in arcs]
+
+
+def _with_arcs(layout: Layout, arcs: Sequence[Edge]) -> Layout:
+    """Add the long edges: the more rows an arc spans, the farther it swings out."""
+    if not arcs:
+        return layout
+    left = min(x for x, _ in layout.places.values())
+    longest = max(abs(layout.places[b][1] - layout.places[a][1]) for a, b in arcs)
+    paths = dict(layout.paths)
+    for start, end in arcs:
+        (x0, y0), (x1, y1) = layout.places[start], layout.places[end]
+        swing = ARC_COLUMNS * math.sqrt(abs(y1 - y0) / max(longest, 1.0))
+        bent = ((x0, y0), (left - swing, y0), (left - swing, y1), (x1, y1))
+        paths[start, end] = tuple(_bezier(bent, i / ARC_STEPS) for i in range(ARC_STEPS + 1))
+    return _shifted(Layout(layout.places, paths))
+
+
+def _bezier(corners: Sequence[Spot], t: float) -> Spot:
+    """A point of a cubic curve: it leaves the first corner for the second and reaches the last from the third."""
+    parts = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+    x = sum(part * corner[0] for part, corner in zip(parts, corners, strict=True))
+    return x, sum(part * corner[1] for part, corner in zip(parts, corners, strict=True))
+
+
+def _shifted(layout: Layout) -> Layout:
+    """The same drawing with its leftmost point at column 0."""
+    least = min(x for path in layout.paths.values() for x, _ in path)
+    places = {node: (x - least, y) for node, (x, y) in layout.places.items()}
+    return Layout(places, {edge: tuple((x - least, y) for x, y in path) for edge, path in layout.paths.items()})
 
 
 def _topological(nodes: Sequence[str], edges: Sequence[Edge]) -> list[str]:

@@ -40,6 +40,9 @@ def draw(run: str) -> None:
         return
     if now.points or now.steps:
         curves(now)
+    if now.messages:
+        with st.expander("What the run says", icon=":material/notes:"):
+            st.text("\n".join(now.messages))
     outcome.show(run, now)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app import theme
 from app import words
 from app.figures.base import Stage
 
@@ -121,8 +120,3 @@ def asked(budget: Mapping[str, Any]) -> str:
 def data_label(data: str) -> str:
     """A data set's short name: folders by their last part."""
     return data.rstrip("/").rpartition("/")[2] or data
-
-
-def method_label(budget: Mapping[str, Any]) -> str:
-    """The method's name for people."""
-    return theme.style(str(budget.get("method"))).label

@@ -2,55 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import streamlit as st
 
 from app import catalog
+from app import drawing
+from app import graphview
 from app import nav
 from app import state
+from app import ties
 from app import widgets
 from app import words
-from app.figures import base
-from app.figures import graph as figures
+from app.figures import dot
 
-TALLEST = 760
-
-
-def choose(group: str) -> None:
-    """Light up a group, or none."""
-    state.put("group", group)
-
-
-def _clicked() -> None:
-    points = st.session_state["graph_chart"].selection.points
-    ids = points[0]["customdata"][1:] if points else []
-    choose(str(ids[0]) if ids else "")
+OF_EACH = 3  # ties of one kind told before the rest is folded away
 
 
 def _picked(ids: list[str]) -> None:
     rows = st.session_state[_table_key()].selection.rows
-    choose(ids[rows[0]] if rows else "")
+    graphview.choose(ids[rows[0]] if rows else "")
 
 
 def _table_key() -> str:
     return f"group_table {state.get('group')}"
 
 
-def picture(found: catalog.Traced) -> None:
-    """The graph; a click on a node lights up its group."""
-    every = st.toggle("Every operation", key="every_op", help="Also draw norms, activations and reshapes.")
-    info = figures.graph_info(found.plain, found.node_groups, every_op=every, selected=state.get("group") or None)
-    fig = figures.graph_figure(info)
-    config = {**base.CONFIG, "displayModeBar": False}
-    alt = (
-        f"Layered graph of {state.get('model')}, {len(info.nodes)} nodes. The table on this page holds the same groups."
-    )
-    with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
-        st.plotly_chart(fig, key="graph_chart", on_select=_clicked, selection_mode="points", config=config, alt=alt)
-
-
-def details(found: catalog.Traced) -> None:
+def details(of: catalog.Subject, found: catalog.Traced) -> None:
     """The selected group: its members and why they are tied."""
     ids = [group.id for group in found.graph.groups]
     current = state.get("group") if state.get("group") in ids else ""
@@ -60,13 +39,14 @@ def details(found: catalog.Traced) -> None:
         ["", *ids],
         key="pick_group",
         format_func=lambda v: v or "none selected",
-        on_change=lambda: choose(st.session_state["pick_group"]),
+        on_change=lambda: graphview.choose(st.session_state["pick_group"]),
         help=words.HELP["group"],
     )
     if not current:
         st.markdown(
             "Click a node in the graph, or pick a group here or in the table. The numbers beside the nodes are "
-            "**units**: channels that can be removed one by one, each with everything that depends on it."
+            "**units**: channels that can be removed one by one, each with everything that depends on it. Beside a "
+            "square, a module of several operations, stand its units and its parameters."
         )
         return
     group = found.graph.group(current)
@@ -74,13 +54,42 @@ def details(found: catalog.Traced) -> None:
         st.markdown(f":blue-badge[:material/content_cut: can be removed] {words.plural(group.units, 'unit')}")
     else:
         st.markdown(f":gray-badge[:material/lock: must stay] {words.plural(group.units, 'unit')}: {group.reason}.")
+        reason = group.reason or ""
+        st.markdown(ties.frozen(reason, drawing.places(of).frozen(reason, group.nodes)))
     per_unit = sum(m.numel for m in group.members if not m.buffer)
     st.markdown(f"Taking out one unit removes **{per_unit:,} parameters** in {len(group.members)} places at once.")
-    st.markdown("**Why they are tied**")
-    widgets.table([{"where": t.op, "why": t.why} for t in group.ties], "ties")
+    _why_tied(of, group)
     st.markdown("**What belongs to it**")
     widgets.table(_members(group), "members")
     nav.link("budget", "Bound this group's sparsity", group=current)
+
+
+def _why_tied(of: catalog.Subject, group: Any) -> None:
+    """Every tie in a sentence, those between layers first; all of them as a table."""
+    st.markdown("**Why they are tied**")
+    places = drawing.places(of)
+    told = [(tie, ties.tie(tie.why, places.of(tie.op))) for tie in group.ties]
+    if not told:
+        st.markdown("Nothing else hangs on these units.")
+        return
+    first, rest = _foremost(told)
+    st.markdown("\n".join(f"- {sentence}" for sentence in first))
+    if rest:
+        with st.expander(f"{len(rest):,} more of these kinds", type="compact"):
+            st.markdown("\n".join(f"- {sentence}" for sentence in rest))
+    rows = [{"where": tie.op, "why": tie.why, "in words": said.replace("`", "")} for tie, said in told]
+    widgets.table_of(rows, "ties", "Ties as a table")
+
+
+def _foremost(told: list[tuple[Any, str]]) -> tuple[list[str], list[str]]:
+    """The first few sentences of every kind, ties between layers before those inside one; and all others."""
+    kinds: Counter[str] = Counter()
+    first: list[str] = []
+    rest: list[str] = []
+    for tie, sentence in sorted(told, key=lambda pair: ties.rank(pair[0].why)):
+        kinds[tie.why] += 1
+        (first if kinds[tie.why] <= OF_EACH else rest).append(sentence)
+    return first, rest
 
 
 def _members(group: Any) -> list[dict[str, Any]]:
@@ -132,7 +141,7 @@ def table(found: catalog.Traced) -> None:
         widgets.download(rows, "groups")
         st.download_button(
             "DOT",
-            lambda: figures.dot(found.plain, found.node_groups),
+            lambda: dot.dot(found.plain, found.node_groups),
             file_name=f"{state.get('model').rpartition(':')[2]}.dot",
             icon=":material/download:",
             on_click="ignore",
@@ -159,9 +168,9 @@ def page() -> None:
     )
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        picture(found)
+        graphview.picture(of, found)
     with right:
-        details(found)
+        details(of, found)
     table(found)
 
 

@@ -141,8 +141,28 @@ def test_a_group_is_told_with_its_ties(open_page: Open) -> None:
     app = open_page("groups", group="conv1")
     assert app.selectbox(key="pick_group").value == "conv1"
     assert any("317 parameters" in element.value for element in app.markdown)
+    told = "\n".join(element.value for element in app.markdown)
+    assert "`layer1.0:add` adds the output of `layer1.0.conv2` to that of `conv1`: channel i of one is" in told
     app.selectbox(key="pick_group").set_value("linear").run()
     assert any("adjacent to the output" in element.value for element in app.markdown)
+    assert any("what the network answers with in `linear`" in element.value for element in app.markdown)
+    assert not app.exception
+
+
+def test_detail_search_and_opened_modules(open_page: Open) -> None:
+    app = open_page("groups", model="vit_tiny", data="cifar10")
+    assert app.selectbox(key="detail").value == "layers", "36 boxes need no merging"
+    app.selectbox(key="detail").set_value("blocks2").run()
+    assert list(app.multiselect(key="opened").options) == [f"blocks.{i}" for i in range(4)]
+    app.multiselect(key="opened").set_value(["blocks.1"]).run()
+    assert list(app.multiselect(key="opened").options)[:3] == ["blocks.1", "blocks.0", "blocks.1.attention"]
+    app.text_input(key="graph_search").set_value("attention").run()
+    assert app.session_state["graph_view"] == "Search"
+    assert any("boxes hold “attention”" in element.value for element in app.caption)
+    app.text_input(key="graph_search").set_value("nosuch").run()
+    assert any("No box holds" in element.value for element in app.info)
+    app.text_input(key="graph_search").set_value("").run()
+    assert app.session_state["graph_view"] == "Whole graph"
     assert not app.exception
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from app import grouping
 from app import layout
 from app import story
 from app import theme
 from app import words
 from app.figures import base
+from app.figures import dot
 from app.figures import front
 from app.figures import graph
 from app.figures import model
@@ -150,7 +153,8 @@ def test_graph_leaves_out_norms_but_keeps_joins_and_paths() -> None:
     assert all(node.lit for node in info.nodes[1:4])
     assert info.nodes[1].role == "frozen"
     assert "must stay: adjacent to the output" in info.nodes[1].sentence
-    assert len(graph.graph_info(GRAPH, GROUPS, every_op=True).nodes) == 6
+    assert [line.lit for line in info.lines].count(True) == 3
+    assert len(graph.graph_info(GRAPH, GROUPS, graph.place(GRAPH, grouping.EVERY_OP)).nodes) == 6
     figure = graph.graph_figure(info)
     assert ("a", "a") in {
         tuple(row) for trace in figure.data if trace.customdata is not None for row in trace.customdata
@@ -159,7 +163,7 @@ def test_graph_leaves_out_norms_but_keeps_joins_and_paths() -> None:
 
 def test_dot_quotes_names() -> None:
     odd = {**GRAPH, "nodes": [{**GRAPH["nodes"][0], "id": 'in"put'}], "edges": []}
-    assert '"in\\"put"' in graph.dot(odd, {})
+    assert '"in\\"put"' in dot.dot(odd, {})
 
 
 @pytest.mark.parametrize("place", [layout.layered, layout._generations])
@@ -225,3 +229,96 @@ def test_byte_ticks_are_round() -> None:
     assert 5_000 in ticks
     assert texts[ticks.index(5_000)] == "5 kB"
     assert base.byte_ticks([]) == ([], [])
+
+
+def chain(*modules: str) -> dict[str, Any]:
+    """A ``graph`` JSON of one operation after the other: a linear layer in each of these modules."""
+    names = ["input", *(f"{module}#{i}" for i, module in enumerate(modules)), "output"]
+    kinds = {"input": "input", "output": "output"}
+    nodes = [
+        {
+            "id": name,
+            "op": "aten.addmm",
+            "kind": kinds.get(name, "linear"),
+            "module": "" if name in kinds else name.partition("#")[0],
+            "shape": [1, 4],
+            "layer": None if name in kinds else name,
+        }
+        for name in names
+    ]
+    return {"nodes": nodes, "edges": [list(edge) for edge in pairwise(names)], "groups": []}
+
+
+def boxes_of(made: dict[str, Any], depth: int | None, *opened: str) -> list[str]:
+    return [box.id for box in graph.place(made, grouping.Level(depth), opened).outline.boxes]
+
+
+def test_modules_merge_by_their_path_and_open_in_parts() -> None:
+    made = chain("a.0.x", "a.0.y", "a.1.x", "a.1.y", "b")
+    assert boxes_of(made, None) == [node["id"] for node in made["nodes"]]
+    assert boxes_of(made, 1) == ["input", "module:a", "b#4", "output"]
+    assert boxes_of(made, 2) == ["input", "module:a.0", "module:a.1", "b#4", "output"]
+    assert boxes_of(made, 1, "a") == boxes_of(made, 2)
+    assert boxes_of(made, 1, "a", "a.1") == ["input", "module:a.0", "a.1.x#2", "a.1.y#3", "b#4", "output"]
+    edges = graph.place(made, grouping.Level(1)).outline.edges
+    assert edges == (("input", "module:a"), ("module:a", "b#4"), ("b#4", "output"))
+
+
+def test_a_module_that_runs_twice_is_drawn_per_visit() -> None:
+    """One box for both visits would stand above and below what runs in between."""
+    made = chain("a.x", "a.y", "b.x", "b.y", "a.x", "a.y")
+    assert boxes_of(made, 1) == ["input", "module:a", "module:b", "module:a#2", "output"]
+    placed = graph.place(made, grouping.Level(1))
+    assert [placed.layout.places[box.id][1] for box in placed.outline.boxes] == [0, 1, 2, 3, 4]
+
+
+def test_the_finest_detail_that_stays_readable_comes_first() -> None:
+    made = chain(*(f"stage{i // 50}.{i}.x" for i in range(100)))
+    counts = grouping.levels(made["nodes"], [(a, b) for a, b in made["edges"]])
+    assert {level.key: count for level, count in counts.items()} == {"blocks1": 4, "layers": 102, "every": 102}
+    assert grouping.default_level(counts) == grouping.LAYERS
+    counts[grouping.LAYERS] = grouping.MOST_BOXES + 1
+    assert grouping.default_level(counts).key == "blocks1"
+
+
+def test_a_module_sums_its_units_and_parameters() -> None:
+    made = chain("a.x", "a.y", "b")
+    made["groups"] = [
+        {"id": "a.x", "units": 4, "prunable": True, "reason": None},
+        {"id": "a.y", "units": 3, "prunable": True, "reason": None},
+        {"id": "b", "units": 2, "prunable": False, "reason": "adjacent to the output"},
+    ]
+    carried = {"a.x#0": ("a.x",), "a.y#1": ("a.y",), "b#2": ("b",)}
+    amounts = {"a.x": 1000, "a.y": 500, "ab": 7, "b": 20}
+    info = graph.graph_info(made, carried, graph.place(made, grouping.Level(1)), parameters=amounts, selected="a.y")
+    module = info.nodes[1]
+    assert (module.role, module.label, module.groups, module.lit) == ("module", "a  7 · 1.50 k", ("a.x", "a.y"), True)
+    assert "1,500 parameters" in module.sentence
+    assert [node.role for node in info.nodes] == ["plain", "module", "frozen", "plain"]
+
+
+def test_search_rings_what_it_meets_and_shows_the_part_around_it() -> None:
+    made = chain(*(f"m.{i}" for i in range(40)))
+    whole = graph.graph_info(made, {}, search="m.2", focus="")
+    assert (len([n for n in whole.nodes if n.found]), whole.window) == (11, None)
+    near = graph.graph_info(made, {}, search="M.17#", focus="search")
+    assert [n.id for n in near.nodes if n.found] == ["m.17#17"]
+    assert near.window == graph.Window(0, 0, 17, 19)
+    low, high = graph.graph_figure(near).layout.yaxis.range
+    assert high < 17 < 19 < low
+    assert graph.graph_figure(near).layout.height < graph.graph_figure(whole).layout.height
+    assert graph.graph_info(made, {}, search="nothing", focus="search").window is None
+    assert [n.found for n in graph.graph_info(made, {}, search="aten.addmm").nodes] == [True] * 42
+
+
+def test_where_everything_reads_everything_long_edges_are_arcs() -> None:
+    names = [str(i) for i in range(30)]
+    edges = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    placed = layout.layered(names, edges)
+    assert set(placed.paths) == set(edges)
+    assert len({x for x, _ in placed.places.values()}) == 1
+    assert placed.columns < 10
+    for (start, end), path in placed.paths.items():
+        assert path[0] == pytest.approx(placed.places[start])
+        assert path[-1] == pytest.approx(placed.places[end])
+        assert min(x for x, _ in path) >= 0

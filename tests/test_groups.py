@@ -420,6 +420,27 @@ def test_a_fixed_size_in_forward_is_rebuilt() -> None:
         torch.testing.assert_close(small(x), model(x), rtol=0, atol=1e-5)
 
 
+class NormedFixedSize(nn.Module):
+    """A norm of one group per channel keeps its number of channels among its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 1), nn.GroupNorm(4, 4), nn.Linear(4 * 64, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(F.relu(self.norm(self.conv(x))).reshape(-1, 256))
+
+
+def test_a_norm_per_channel_is_rebuilt() -> None:
+    model = shake(NormedFixedSize().eval())
+    graph = trace(model, IMAGE[:1])
+    zero_units(model, graph, {"conv": [0, 2]})
+    small, report = slim_report(model, graph, IMAGE[:1])
+    assert report.rebuilt
+    x = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(small(x), model(x), rtol=0, atol=1e-5)
+
+
 class OtherForBatches(FixedSize):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x if x.shape[0] < 3 else torch.tanh(x))

@@ -1,149 +1,205 @@
-"""The network as a layered picture: what can shrink, what cannot, and one group lit up."""
+"""The network as a layered picture: what can shrink, what cannot, one group lit up, what was searched ringed."""
 
 from __future__ import annotations
 
-from collections import Counter
+import html
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
 
+from app import grouping
 from app import layout
 from app import theme
-from app import words
 from app.figures import base
+from app.figures import boxes
+from app.figures.boxes import NodeSpot
 
 ROW_PIXELS = 34
-MOST_LABELS = 260
+LEAST_HEIGHT = 320
+MOST_LABELS = 1500
+WIDEST_LABELLED = 12  # columns
+LABEL_COLUMNS = 4  # what a whole label may take
+NARROWEST, LETTER, GAP = 330, 5.9, 18  # pixels: a phone's drawing, a letter of a label, from a marker to its label
+FOUND = "#b866a0"
 
-# role → name in the legend, marker, colour
+# role → name in the legend, marker, its letter in the legend, colour
 ROLES = {
-    "prunable": ("its channels can be removed", "circle", theme.ACCENT),
-    "join": ("passes them on (add, norm, …)", "diamond", "#5fa8d3"),
-    "frozen": ("must stay as it is", "x", theme.MUTED),
-    "plain": ("input, output, no channels", "triangle-down", theme.MUTED),
+    "prunable": ("layer, its channels can be removed", "circle", "●", theme.ACCENT),
+    "join": ("passes them on (add, norm, …)", "diamond", "◆", "#5fa8d3"),
+    "module": ("module with such layers: click to open", "square", "■", theme.ACCENT),
+    "frozen": ("must stay as it is", "x", "✖", theme.MUTED),
+    "frozen module": ("module that must stay: click to open", "square", "■", theme.MUTED),
+    "plain module": ("module without layers: click to open", "square-open", "□", theme.MUTED),
+    "plain": ("input, output, no channels", "triangle-down", "▼", theme.MUTED),
 }
+LIT, MET = "selected group", "found by the search"
 
 
 @dataclass(frozen=True)
-class NodeSpot:
-    """One node on the page; ``lit`` when it carries the selected group."""
+class Placed:
+    """Boxes with their places: what is slow to make and depends on model, detail and opened modules only."""
 
-    id: str
-    x: float
-    y: float
-    role: str
-    label: str
-    groups: tuple[str, ...]
-    sentence: str
-    lit: bool
+    outline: grouping.Outline
+    layout: layout.Layout
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of the drawing to show, in columns and rows."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """The points of an edge; ``lit`` when both its ends carry the selected group."""
+
+    points: tuple[layout.Spot, ...]
+    lit: bool = False
 
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """Nodes, the lines between them, and the size of the drawing in rows and columns."""
+    """Nodes, the lines between them, the size of the drawing in rows and columns, and the part of it to show."""
 
     nodes: tuple[NodeSpot, ...]
-    lines: tuple[tuple[layout.Spot, ...], ...]
+    lines: tuple[Line, ...]
     rows_high: int
     columns_wide: float
     selected: str | None
+    window: Window | None = None
+
+
+def place(
+    graph: Mapping[str, Any],
+    level: grouping.Level = grouping.LAYERS,
+    opened: Collection[str] = (),
+    carrying: Collection[str] | None = None,
+) -> Placed:
+    """Merge and place the nodes of a ``graph`` JSON (arguments as in ``grouping.outline``)."""
+    outline = grouping.outline(graph["nodes"], [(a, b) for a, b in graph["edges"]], level, opened, carrying)
+    return Placed(outline, layout.layered([box.id for box in outline.boxes], outline.edges))
 
 
 def graph_info(
     graph: Mapping[str, Any],
     node_groups: Mapping[str, Sequence[str]],
+    placed: Placed | None = None,
     *,
-    every_op: bool = False,
+    parameters: Mapping[str, int] | None = None,
     selected: str | None = None,
+    search: str = "",
+    focus: str = "",
 ) -> GraphInfo:
-    """Place the nodes of a ``graph`` JSON and say what each one is.
+    """Say what every box is.
 
     Args:
+        graph: a ``graph`` JSON.
         node_groups: node id → ids of the groups whose units its output carries.
-        every_op: draw every operation; otherwise layers, joins, input and output only.
+        placed: where the boxes are; layers, joins, input and output when not given.
+        parameters: module path → parameters it holds itself.
         selected: the group to light up.
+        search: part of a name, kind or ATen name; what it meets is ringed.
+        focus: ``group`` or ``search``: show the part of the drawing around what is lit or found.
     """
+    placed = placed or place(graph)
     nodes = {node["id"]: node for node in graph["nodes"]}
-    edges = [(a, b) for a, b in graph["edges"]]
-    keep = set(nodes) if every_op else _essential(nodes, edges)
-    shown, links = layout.collapse(list(nodes), edges, keep)
-    placed = layout.layered(shown, links)
-    groups = {group["id"]: group for group in graph["groups"]}
-    spots = tuple(
-        _spot(nodes[i], placed.places[i], [groups[g] for g in node_groups.get(i, ()) if g in groups], selected)
-        for i in shown
-    )
-    return GraphInfo(spots, tuple(placed.paths.values()), placed.rows, placed.columns, selected)
+    facts = boxes.Facts(nodes, {group["id"]: group for group in graph["groups"]}, node_groups, parameters or {})
+    places = placed.layout.places
+    spots = _apart([boxes.spot(box, places[box.id], facts, selected, search) for box in placed.outline.boxes])
+    lit = {s.id for s in spots if s.lit}
+    lines = tuple(Line(path, a in lit and b in lit) for (a, b), path in placed.layout.paths.items())
+    inside = [s for s in spots if (s.lit if focus == "group" else s.found if focus == "search" else False)]
+    return GraphInfo(spots, lines, placed.layout.rows, placed.layout.columns, selected, _window(inside, placed.layout))
 
 
-def graph_figure(info: GraphInfo) -> go.Figure:
-    """Draw the graph from top to bottom; every node carries its id and then its group ids in ``customdata``."""
-    fig = base.figure(
-        max(320, 60 + ROW_PIXELS * info.rows_high), uirevision="graph", dragmode="pan", hovermode="closest"
-    )
-    fig.add_trace(_edges(info))
-    labels = len(info.nodes) <= MOST_LABELS and info.columns_wide <= 9
-    for role, (name, symbol, color) in ROLES.items():
-        fig.add_trace(_nodes([n for n in info.nodes if n.role == role and not n.lit], name, symbol, color, labels))
-    fig.add_trace(_nodes([n for n in info.nodes if n.lit], "selected group", "circle", theme.HIGHLIGHT, labels))
-    right = 2.2 if labels else 0.5
-    fig.update_xaxes(visible=False, range=[-0.6, info.columns_wide - 1 + right], fixedrange=True)
-    fig.update_yaxes(visible=False, range=[info.rows_high - 0.4, -0.6], fixedrange=True)
-    fig.update_layout(margin={"l": 0, "r": 0, "t": 40, "b": 0}, legend={"y": 1.0, "yanchor": "bottom"}, dragmode=False)
+def _apart(spots: Sequence[NodeSpot]) -> tuple[NodeSpot, ...]:
+    """Shorter labels for boxes with a neighbour close to their right."""
+    rows: dict[float, list[float]] = {}
+    for spot in spots:
+        rows.setdefault(spot.y, []).append(spot.x)
+    close = {s.id for s in spots if any(0 < x - s.x < LABEL_COLUMNS for x in rows[s.y])}
+    return tuple(replace(s, label=boxes.brief(s.label)) if s.id in close else s for s in spots)
+
+
+def _window(spots: Sequence[NodeSpot], drawing: layout.Layout) -> Window | None:
+    """Around these markers, one row and one column more on every side."""
+    if not spots:
+        return None
+    xs, ys = [s.x for s in spots], [s.y for s in spots]
+    top, bottom = max(min(ys) - 1, 0), min(max(ys) + 1, drawing.rows - 1)
+    return Window(max(min(xs) - 1, 0), min(max(xs) + 1, drawing.columns - 1), top, bottom)
+
+
+def graph_figure(info: GraphInfo, legend: bool = True) -> go.Figure:
+    """Draw the graph from top to bottom.
+
+    Every marker carries its id, for a module ``module:`` and its path, and then its group ids in ``customdata``.
+    """
+    window = info.window or Window(0, info.columns_wide - 1, 0, info.rows_high - 1)
+    height = max(LEAST_HEIGHT, 60 + ROW_PIXELS * round(window.bottom - window.top + 1))
+    seen = [n for n in info.nodes if window.top <= n.y <= window.bottom]
+    labels = len(seen) <= MOST_LABELS and window.right - window.left + 1 <= WIDEST_LABELLED
+    fig = base.figure(height, uirevision="graph", hovermode="closest", showlegend=legend)
+    fig.add_trace(_edges([line for line in info.lines if not line.lit], theme.rgba(theme.MUTED, 0.5), 1.2))
+    for role, (name, symbol, _, color) in ROLES.items():
+        spots = [n for n in info.nodes if n.role == role and not n.lit]
+        fig.add_trace(_nodes(spots, name, symbol, color, labels))
+    if any(line.lit for line in info.lines):
+        fig.add_trace(_edges([line for line in info.lines if line.lit], theme.rgba(theme.HIGHLIGHT, 0.7), 2.4))
+    fig.add_trace(_nodes([n for n in info.nodes if n.lit], LIT, "circle", theme.HIGHLIGHT, labels))
+    fig.add_trace(_rings([n for n in info.nodes if n.found]))
+    left = window.left - 0.6
+    right = _room(seen, left) if labels and seen else 0.0
+    fig.update_xaxes(visible=False, range=[left, max(right, window.right + 0.5)], fixedrange=True)
+    fig.update_yaxes(visible=False, range=[window.bottom + 0.6, window.top - 0.6], fixedrange=True)
+    fig.update_layout(margin={"l": 0, "r": 0, "t": 40 if legend else 4, "b": 0}, dragmode=False)
+    fig.update_layout(legend={"y": 1.0, "yanchor": "bottom"})
     return fig
 
 
-def _essential(nodes: Mapping[str, Mapping[str, Any]], edges: Sequence[layout.Edge]) -> set[str]:
-    """Layers, input, output, and the nodes where several paths meet."""
-    meeting = Counter(end for _, end in edges)
-    return {i for i, n in nodes.items() if n["kind"] in layout.KEPT_KINDS or n.get("layer") or meeting[i] > 1}
+def _room(nodes: Sequence[NodeSpot], left: float) -> float:
+    """The right end of the columns at which no label is cut off on a phone."""
+    shares = [min(0.7, (GAP + LETTER * len(n.label)) / NARROWEST) for n in nodes]
+    return max((n.x - share * left) / (1 - share) for n, share in zip(nodes, shares, strict=True))
 
 
-def _spot(
-    node: Mapping[str, Any], place: layout.Spot, groups: Sequence[Mapping[str, Any]], selected: str | None
-) -> NodeSpot:
-    role = _role(node, groups)
-    ids = tuple(group["id"] for group in groups)
-    units = " + ".join(str(group["units"]) for group in groups)
-    label = f"{node['id']}  {units}" if groups else str(node["id"])
-    return NodeSpot(
-        node["id"], *place, role, label, ids, _sentence(node, groups), selected is not None and selected in ids
+def legend_html(info: GraphInfo) -> str:
+    """The legend as one wrapping line that stays in view while a tall graph scrolls."""
+    present = {n.role for n in info.nodes if not n.lit}
+    items = [(letter, color, name) for role, (name, _, letter, color) in ROLES.items() if role in present]
+    if any(n.lit for n in info.nodes):
+        items.append(("◉", theme.HIGHLIGHT, LIT))
+    if any(n.found for n in info.nodes):
+        items.append(("◯", FOUND, MET))
+    spans = "".join(
+        f'<span style="white-space:nowrap"><span style="color:{color}" aria-hidden="true">{letter}</span> '
+        f"{html.escape(name)}</span>"
+        for letter, color, name in items
     )
+    return f'<div style="display:flex;flex-wrap:wrap;gap:0.1rem 1.1rem;font-size:0.8rem">{spans}</div>'
 
 
-def _role(node: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> str:
-    if not groups:
-        return "plain"
-    if not any(group["prunable"] for group in groups):
-        return "frozen"
-    return "prunable" if node.get("layer") else "join"
-
-
-def _sentence(node: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> str:
-    lines = [f"<b>{node['id']}</b>", f"{node['kind']}, output {words.shape(node['shape'])}"]
-    for group in groups[:4]:
-        state = "can be removed" if group["prunable"] else f"must stay: {group['reason'] or 'not prunable'}"
-        lines.append(f"group {group['id']}: {words.plural(group['units'], 'unit')}, {state}")
-    if len(groups) > 4:
-        lines.append(f"and {len(groups) - 4} more groups")
-    return "<br>".join(lines)
-
-
-def _edges(info: GraphInfo) -> go.Scatter:
+def _edges(lines: Sequence[Line], color: str, width: float) -> go.Scatter:
     xs: list[float | None] = []
     ys: list[float | None] = []
-    for line in info.lines:
-        xs.extend([*(x for x, _ in line), None])
-        ys.extend([*(y for _, y in line), None])
-    color = theme.rgba(theme.MUTED, 0.55)
-    return go.Scatter(x=xs, y=ys, mode="lines", line={"color": color, "width": 1.2}, hoverinfo="skip", showlegend=False)
+    for line in lines:
+        xs.extend([*(round(x, 2) for x, _ in line.points), None])
+        ys.extend([*(round(y, 2) for _, y in line.points), None])
+    shown = {"color": color, "width": width}
+    return go.Scatter(x=xs, y=ys, mode="lines", line=shown, hoverinfo="skip", showlegend=False)
 
 
 def _nodes(nodes: Sequence[NodeSpot], name: str, symbol: str, color: str, labels: bool) -> go.Scatter:
-    lit = name == "selected group"
+    lit = name == LIT
     return go.Scatter(
         x=[n.x for n in nodes],
         y=[n.y for n in nodes],
@@ -159,7 +215,7 @@ def _nodes(nodes: Sequence[NodeSpot], name: str, symbol: str, color: str, labels
         marker={
             "symbol": [ROLES[n.role][1] for n in nodes] if lit else symbol,
             "color": color,
-            "size": 16 if lit else 10,
+            "size": 14 if lit or symbol.startswith("square") else 10,
             "opacity": 1.0,
             "line": {"width": 5 if lit else 0, "color": theme.rgba(theme.HIGHLIGHT, 0.3)},
         },
@@ -168,15 +224,16 @@ def _nodes(nodes: Sequence[NodeSpot], name: str, symbol: str, color: str, labels
     )
 
 
-def dot(graph: Mapping[str, Any], node_groups: Mapping[str, Sequence[str]]) -> str:
-    """The whole graph in Graphviz's language, each node labelled with its groups."""
-    lines = ["digraph network {", '  node [shape=box, fontname="Helvetica"];']
-    for node in graph["nodes"]:
-        label = "\\n".join([_quoted(node["id"]), node["kind"], *(_quoted(g) for g in node_groups.get(node["id"], ()))])
-        lines.append(f'  "{_quoted(node["id"])}" [label="{label}"];')
-    lines += [f'  "{_quoted(a)}" -> "{_quoted(b)}";' for a, b in graph["edges"]]
-    return "\n".join([*lines, "}", ""])
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+def _rings(nodes: Sequence[NodeSpot]) -> go.Scatter:
+    """Rings around what the search met; they take no clicks from what they surround."""
+    return go.Scatter(
+        x=[n.x for n in nodes],
+        y=[n.y for n in nodes],
+        mode="markers",
+        name=MET,
+        showlegend=bool(nodes),
+        hoverinfo="skip",
+        marker={"symbol": "circle-open", "size": 22, "color": FOUND, "line": {"width": 2.5}},
+        selected={"marker": {"opacity": 1.0}},
+        unselected={"marker": {"opacity": 1.0}},
+    )

@@ -134,9 +134,6 @@ def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args[1] = sizes[0] if name == "split" else sizes
     elif name == "convolution" and args[8] > 1 and args[8] == args[0].shape[1]:
         args[8] = side.shape(args[0])[1]
-    elif name == "native_layer_norm":
-        shape = side.shape(args[0])
-        args[1] = shape[len(shape) - len(args[1]) :]
     elif name == "native_group_norm":
         channels = side.shape(args[0])[1]
         args[6] = channels if args[6] == args[4] else args[6]

@@ -1,0 +1,39 @@
+"""The graph of a model at a detail, merged and placed once and shared; which modules this tab has opened."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import catalog
+from app import grouping
+from app import ties
+from app.figures import graph as figures
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def levels(of: catalog.Subject) -> dict[grouping.Level, int]:
+    """The details to choose from, with how many boxes each draws."""
+    found = catalog.traced(of)
+    return grouping.levels(found.plain["nodes"], [(a, b) for a, b in found.plain["edges"]], _carrying(found))
+
+
+@st.cache_resource(max_entries=64, show_spinner="Drawing the graph…")
+def placed(of: catalog.Subject, level: grouping.Level, opened: tuple[str, ...]) -> figures.Placed:
+    """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
+    found = catalog.traced(of)
+    return figures.place(found.plain, level, opened, _carrying(found))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def places(of: catalog.Subject) -> ties.Places:
+    """What flows into every operation, for the sentences."""
+    return ties.Places(catalog.traced(of).plain)
+
+
+def parameters(found: catalog.Traced) -> dict[str, int]:
+    """Module path → parameters it holds itself."""
+    return {row["name"]: row["params"] for row in found.modules}
+
+
+def _carrying(found: catalog.Traced) -> frozenset[str]:
+    return frozenset(node for node, groups in found.node_groups.items() if groups)

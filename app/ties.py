@@ -47,6 +47,10 @@ TIES = {
     "it.",
     "read together by a convolution": "{op} reads several axes of {one} as one channel: they go together.",
     "added together": "{op} adds a learned or fixed tensor to {one}: its entry i goes with unit i.",
+    "averaged over together, in one group of a group norm": "{op} averages {one} in groups: one group of channels goes "
+    "as a whole, which the other groups do not notice.",
+    "the same place in every group of a group norm": "{op} averages {one} in groups: the channels at the same place in "
+    "every group go together, so that the groups stay equal.",
     "normalised together with its layer": "{op} scales and shifts every channel of {one} by itself: its scale, shift "
     "and statistics number i belong to channel i.",
     "read by the next layer": "{op} reads {one}: its input column i is multiplied with unit i and nothing else.",
@@ -147,7 +151,7 @@ def tie(why: str, place: Place) -> str:
 
 
 def frozen(reason: str, where: str | None = None) -> str:
-    """Why a group must stay, in a sentence."""
+    """Why a group must stay, or what taking units out of it changes, in a sentence."""
     place = f" in {_quoted(where)}" if where else ""
     for pattern, template in FROZEN.items():
         found = re.fullmatch(pattern, reason)
@@ -200,13 +204,11 @@ class Places:
         order = {node: i for i, node in enumerate(self._nodes)}
         return Place(op, tuple(sorted(found, key=lambda node: -order[node])))
 
-    def frozen(self, reason: str, nodes: Sequence[str]) -> str | None:
-        """Where a reason for staying shows among the operations a group flows through."""
-        if reason == "adjacent to the output":
-            ends = [source for end, befores in self._before.items() if end.startswith("output") for source in befores]
-            return next((node for node in nodes if node in ends), None)
-        kind = next((kind for kind in ("norm", "softmax") if f"{kind} " in reason), None)
-        return next((node for node in nodes if self._nodes[node]["kind"] == kind), None) if kind else None
+    def frozen(self, place: str, nodes: Sequence[str]) -> str | None:
+        """Where a reason for staying shows: its place, or what of ``nodes`` leads to it where that is an output."""
+        if self._nodes.get(place, {}).get("op") == "output":
+            return next((node for node in nodes if node in self._before.get(place, ())), None)
+        return place if place in self._nodes else None
 
 
 def _quoted(name: str) -> str:

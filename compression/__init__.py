@@ -19,6 +19,7 @@ _EXPORTS = {
     "trace": "compression.graph",
     "zero_units": "compression.graph",
     "slim": "compression.graph",
+    "slim_report": "compression.graph",
     "quantize": "compression.quant",
     "QASSO": "compression.methods.geta",
 }

@@ -50,12 +50,18 @@ def details(of: catalog.Subject, found: catalog.Traced) -> None:
         )
         return
     group = found.graph.group(current)
+    units = words.plural(group.units, "unit")
     if group.prunable:
-        st.markdown(f":blue-badge[:material/content_cut: can be removed] {words.plural(group.units, 'unit')}")
+        st.markdown(f":blue-badge[:material/content_cut: can be removed] {units}")
     else:
-        st.markdown(f":gray-badge[:material/lock: must stay] {words.plural(group.units, 'unit')}: {group.reason}.")
-        reason = group.reason or ""
-        st.markdown(ties.frozen(reason, drawing.places(of).frozen(reason, group.nodes)))
+        st.markdown(f":gray-badge[:material/lock: must stay] {units}: {group.reason}.")
+    if group.reason:
+        st.markdown(ties.frozen(group.reason, drawing.places(of).frozen(group.place, group.nodes)))
+    if not group.prunable and not group.exact:
+        st.caption(
+            "In code of your own, `cx.trace(model, example, inexact=True)` lets such units go; the answer then changes "
+            "a little, and `cx.slim_report` tells by how much."
+        )
     per_unit = sum(m.numel for m in group.members if not m.buffer)
     st.markdown(f"Taking out one unit removes **{per_unit:,} parameters** in {len(group.members)} places at once.")
     _why_tied(of, group)
@@ -160,6 +166,12 @@ def page() -> None:
     found = catalog.traced(of)
     widgets.context(of.model, of.data)
     graph = found.graph
+    if graph.values_read:
+        st.info(
+            f"This network looks at the values of its tensors ({graph.values_read}). What you see is the way that the "
+            "example input took; another input may take another.",
+            icon=":material/alt_route:",
+        )
     frozen = len(graph.groups) - len(graph.prunable)
     widgets.metrics(
         ("Groups that can shrink", f"{len(graph.prunable)}", "", words.HELP["group"]),

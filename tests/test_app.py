@@ -149,6 +149,34 @@ def test_a_group_is_told_with_its_ties(open_page: Open) -> None:
     assert not app.exception
 
 
+LOOKING = """
+from torch import nn
+
+class Looking(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(1, 4, 3), nn.GroupNorm(1, 4), nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x)).mean((2, 3))
+        return self.head(x if x.sum() < 9 else -x)
+
+def make():
+    return Looking(), (1, 28, 28)
+"""
+
+
+def test_values_read_and_units_behind_a_norm_are_told(open_page: Open, tmp_path: Path) -> None:
+    file = tmp_path / "looking.py"
+    file.write_text(LOOKING)
+    app = open_page("groups", "--model", f"{file}:make", model=f"{file}:make", group="conv")
+    assert any("looking.py:11 (return self.head(x if" in element.value for element in app.info)
+    assert any("norm in `norm` averages over all of them" in element.value for element in app.markdown)
+    assert any("inexact=True" in element.value for element in app.caption)
+    app.selectbox(key="pick_group").set_value("head").run()
+    assert not any("inexact=True" in element.value for element in app.caption)
+
+
 def test_detail_search_and_opened_modules(open_page: Open) -> None:
     app = open_page("groups", model="vit_tiny", data="cifar10")
     assert app.selectbox(key="detail").value == "layers", "36 boxes need no merging"

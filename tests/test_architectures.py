@@ -74,19 +74,37 @@ def _lraspp() -> nn.Module:
     return segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
 
 
+def _deeplab() -> nn.Module:
+    from torchvision.models import segmentation
+
+    return segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None)
+
+
 def _pyramid(norm: Callable[..., nn.Module]) -> nn.Module:
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
     return resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=norm)
 
 
-@pytest.mark.parametrize(("build", "groups"), [(_fcn, 38), (_lraspp, 30)], ids=["fcn", "lraspp"])
+@pytest.mark.parametrize(("build", "groups"), [(_fcn, 38), (_lraspp, 30), (_deeplab, 36)])
 def test_segmentation(build: Callable[[], nn.Module], groups: int) -> None:
     checked = check_removal(build(), torch.randn(1, 3, 64, 64))
     assert len(checked.groups) == groups
 
 
-def test_detection_backbone() -> None:
+DETECTORS = [("retinanet_resnet50_fpn", 64, 38), ("fasterrcnn_mobilenet_v3_large_fpn", 64, 30),
+             ("ssdlite320_mobilenet_v3_large", 320, 31)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "side", "groups"), DETECTORS, ids=[entry[0] for entry in DETECTORS])
+def test_detection_backbones(name: str, side: int, groups: int) -> None:
+    from torchvision import models
+
+    backbone = models.get_model(name, weights=None, weights_backbone=None).backbone
+    assert len(check_removal(backbone, torch.randn(1, 3, side, side)).groups) == groups
+
+
+def test_every_level_of_a_pyramid_is_an_output() -> None:
     checked = check_removal(_pyramid(nn.BatchNorm2d), torch.randn(1, 3, 64, 64))
     assert len(checked.groups) == 13
     assert len([node for node in checked.graph.nodes if node.op == "output"]) == 5

@@ -16,12 +16,12 @@ from compression import zoo
 from compression.graph import trace
 
 SOURCES = sorted((Path(__file__).parent.parent / "compression" / "graph").rglob("*.py"))
-TELLERS = {"tie", "freeze", "blur", "collapse", "combine", "keep"}  # their last argument is a reason
+TELLERS = {"tie", "freeze", "blur", "average", "collapse", "combine", "keep"}  # their last argument is a reason
 # what the fields of formatted reasons can hold
 FIELDS = {
     "verb": ["added to", "combined with"],
     "kind": ["a constant of fixed size", "an axis that cannot be cut", "the model's input"],
-    "name": ["a softmax", "a running sum", "amax", "var"],
+    "name": ["a softmax", "a running sum", "amax", "prod"],
     "_module(step)": ["a layer norm", "an RMS norm"],
     "step.op": ["aten.foo"],
     "step.op.split('.')[1]": ["argmax"],
@@ -97,7 +97,7 @@ def test_ties_of_real_networks_name_their_places(name: str) -> None:
             assert place.sources, "something flows into every operation"
             assert f"`{tie.op}`" in ties.tie(tie.why, place)
         if group.reason:
-            assert "It must stay:" not in ties.frozen(group.reason, places.frozen(group.reason, group.nodes))
+            assert "It must stay:" not in ties.frozen(group.reason, places.frozen(group.place, group.nodes))
 
 
 def test_a_residual_add_names_both_sides() -> None:

@@ -142,8 +142,16 @@ def instance_norm(affine: bool) -> nn.Module:
     return nn.Sequential(conv(6, 3, 3), nn.InstanceNorm2d(6, affine=affine), nn.ReLU(), conv(2, 6))
 
 
-def group_norm(groups: int) -> nn.Module:
-    return nn.Sequential(conv(6, 3, 3), nn.GroupNorm(groups, 6), nn.ReLU(), conv(2, 6))
+def group_norm(groups: int, affine: bool = True) -> nn.Module:
+    return nn.Sequential(conv(6, 3, 3), nn.GroupNorm(groups, 6, affine=affine), nn.ReLU(), conv(2, 6))
+
+
+def length() -> nn.Module:
+    def run(m: Any, x: torch.Tensor) -> torch.Tensor:
+        x = m.first(x)
+        return m.head(x / torch.linalg.vector_norm(x, dim=-1, keepdim=True))
+
+    return net(run, first=nn.Linear(12, 6), head=nn.Linear(6, 2))
 
 
 def einsum() -> nn.Module:
@@ -257,6 +265,9 @@ CUT: list[tuple[str, nn.Module, object, dict[str, int]]] = [
     ("rotary", expanded_keys(), WORDS, {"q": 2}),
     ("normed-heads", normed_heads(), WORDS, {"qkv": 3}),
     ("group-norm-per-channel", group_norm(6), IMAGE, {"0": 6}),
+    ("group-norm", group_norm(3), IMAGE, {"0": 3}),
+    ("group-norm-without-affine", group_norm(3, affine=False), IMAGE, {"0": 3}),
+    ("length", length(), WORDS, {"first": 6}),
     ("instance-norm", instance_norm(True), IMAGE, {"0": 6}),
     ("einsum", einsum(), WORDS, {"first": 7}),
     ("loop", loop(), WORDS, {"layers.0": 6, "layers.1": 5, "layers.2": 4}),
@@ -294,10 +305,6 @@ def test_instance_norm_without_affine() -> None:
 def test_buffer_that_shifts_freezes() -> None:
     group = trace(Buffers(), IMAGE).group("two")
     assert group.reason == "a zeroed unit is not zero any more where it is read" and not group.exact
-
-
-def wide_group_norm() -> nn.Module:
-    return group_norm(2)
 
 
 def trunk() -> nn.Module:
@@ -408,7 +415,7 @@ def threshold() -> nn.Module:
 
 NORM = "a group norm averages over these units"
 FROZEN: list[tuple[str, nn.Module, torch.Tensor, str, str, dict[str, int]]] = [
-    ("group-norm", wide_group_norm(), IMAGE, "0", NORM, {}),
+    ("group-norm-of-all", group_norm(1), IMAGE, "0", NORM, {}),
     ("layer-norm", trunk(), WORDS, "stem", "a layer norm averages over these units", {"up": 9}),
     ("rms-norm", rms_trunk(), WORDS, "stem", "averages over these units", {"gate": 9}),
     ("tied-embedding", tied_embedding(), IDS, "words", "picked by index", {"words#2": 6, "up": 8}),

@@ -17,6 +17,7 @@ from compression.errors import CompressionError
 
 if TYPE_CHECKING:
     from compression.graph import Graph
+    from compression.graph import Group
 
 
 def add(commands: Commands[Any]) -> None:
@@ -27,6 +28,9 @@ def add(commands: Commands[Any]) -> None:
     )
     parser.add_argument("--data", help="take the weights trained on this data set")
     parser.add_argument("--dot", metavar="FILE", help="write the graph for Graphviz; - is standard output")
+    parser.add_argument(
+        "--inexact", action="store_true", help="also allow units that a norm or a mean averages over: the others notice"
+    )
     add_shape(parser)
     add_json(parser)
     parser.set_defaults(command=graph)
@@ -44,7 +48,7 @@ def graph(asked: argparse.Namespace) -> int:
     from compression import zoo
     from compression.graph import trace
 
-    found = trace(picked.model, zoo.example(asked.model, input=picked.input))
+    found = trace(picked.model, zoo.example(asked.model, input=picked.input), inexact=asked.inexact)
     if asked.dot is not None:
         _write(dot(found, asked.model), asked.dot)
     text = "" if asked.dot == "-" else describe(found, asked.model, picked.weights)
@@ -56,16 +60,29 @@ def graph(asked: argparse.Namespace) -> int:
 
 def describe(found: Graph, model: str, weights: str) -> str:
     """The model in one line and its groups in a table."""
-    units = f"{found.prunable_units} prunable units in {len(found.prunable)} groups"
+    units = f"{found.prunable_units} prunable units in {len(found.prunable)} group{'s' * (len(found.prunable) != 1)}"
     head = (
         f"{model}: {shape(found.input)}, {found.params:,} parameters, {found.macs:,} MACs, {units}; weights: {weights}"
     )
+    if found.values_read:
+        head += f"\nforward() looks at tensor values, at {found.values_read}: this is the way the example input took"
     rows = []
     for group in found.groups:
         parameters = sum(not member.buffer for member in group.members)
-        why = group.reason or "; ".join(dict.fromkeys(tie.why for tie in group.ties))
-        rows.append((group.id, group.units, "prunable" if group.prunable else "frozen", parameters, why))
+        rows.append((group.id, group.units, _state(group), parameters, _why(group)))
     return f"{head}\n\n" + table(("group", "units", "", "slices", "why"), rows)
+
+
+def _state(group: Group) -> str:
+    if not group.prunable:
+        return "frozen"
+    return "prunable" if group.exact else "inexact"
+
+
+def _why(group: Group) -> str:
+    if group.reason is None:
+        return "; ".join(dict.fromkeys(tie.why for tie in group.ties))
+    return f"{group.reason} (at {group.place})" if group.place not in ("", group.id, "output") else group.reason
 
 
 def dot(found: Graph, name: str) -> str:

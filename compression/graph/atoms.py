@@ -37,8 +37,12 @@ class Note:
 
 @dataclass
 class Atoms:
-    """The bookkeeping of a trace: slots, ties between atoms, and remarks (frozen, inexact, roles)."""
+    """The bookkeeping of a trace: slots, ties between atoms, and remarks (frozen, inexact, roles).
 
+    ``inexact``: whether units may go although the others notice (see :meth:`average`).
+    """
+
+    inexact: bool = False
     slots: list[Slot] = field(default_factory=list)
     ties: list[tuple[Array, Array, str, str]] = field(default_factory=list)
     frozen: list[Note] = field(default_factory=list)
@@ -78,6 +82,12 @@ class Atoms:
         atoms = _real(atoms)
         if atoms.size:
             self.blurred.append(Note(atoms, where, why))
+
+    def average(self, atoms: Array, where: str, why: str) -> None:
+        """Removing these changes what the others give, as behind a norm over them: frozen unless asked for."""
+        if not self.inexact:
+            self.freeze(atoms, where, why)
+        self.blur(atoms, where, why)
 
     def resolve(self) -> Array:
         """The unit of every atom: int64 [count]. Rectangles left open are closed along their longest side first."""

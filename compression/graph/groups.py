@@ -117,13 +117,15 @@ def _named(
         taken[base] += 1
         name = base if taken[base] == 1 else f"{base}#{taken[base]}"
         frozen, blurred = int(tables.frozen[family[0][0]]), int(tables.blurred[family[0][0]])
-        reason = atoms.frozen[frozen].why if frozen >= 0 else atoms.blurred[blurred].why if blurred >= 0 else None
+        note = atoms.frozen[frozen] if frozen >= 0 else atoms.blurred[blurred] if blurred >= 0 else None
+        free = note is None or (frozen < 0 and atoms.inexact)
         groups.append(
             Group(
                 id=name,
                 units=len(family),
-                prunable=reason is None and len(family) > 1,
-                reason=reason if len(family) > 1 or reason else "a single unit",
+                prunable=free and len(family) > 1,
+                reason=note.why if note is not None else "a single unit" if len(family) == 1 else None,
+                place=note.where if note is not None else "",
                 exact=blurred < 0,
                 ties=tuple(ties[number]),
                 members=members,

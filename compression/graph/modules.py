@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -61,11 +62,14 @@ def _cut(module: nn.Module, key: str, cuts: Iterable[tuple[int, torch.Tensor]]) 
         module._buffers[key] = left
 
 
-def refresh_attributes(model: nn.Module, removed: Iterable[tuple[Group, int]]) -> None:
+def refresh_attributes(model: nn.Module, dropped: Cuts, removed: Iterable[tuple[Group, int]]) -> None:
     """Set the sizes modules keep beside their weights (channels, features, groups, heads) to the new shapes."""
-    for module in model.modules():
-        _refresh(module)
     modules = dict(model.named_modules())
+    for path, module in modules.items():
+        if isinstance(module, nn.GroupNorm):
+            _refresh_group_norm(module, dropped.get(f"{path}.weight" if path else "weight", ()))
+        else:
+            _refresh(module)
     for group, count in removed:
         for path in _holders(group, modules):
             modules[path].num_heads = group.units - count
@@ -98,14 +102,19 @@ def _refresh(module: nn.Module) -> None:
         module.num_features = weight.shape[0]
     elif isinstance(module, nn.LayerNorm):
         module.normalized_shape = tuple(weight.shape)
-    elif isinstance(module, nn.GroupNorm):
-        if module.num_groups == module.num_channels:
-            module.num_groups = weight.shape[0]
-        module.num_channels = weight.shape[0]
     elif isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = weight.shape
     elif isinstance(module, nn.PReLU):
         module.num_parameters = weight.shape[0]
+
+
+def _refresh_group_norm(module: nn.GroupNorm, dropped: Sequence[tuple[int, torch.Tensor]]) -> None:
+    """What goes are whole groups, or the same places of every group."""
+    kept = torch.ones(module.num_channels, dtype=torch.bool)
+    for _, positions in dropped:
+        kept[positions] = False
+    module.num_groups = int(kept.view(module.num_groups, -1).any(1).sum())
+    module.num_channels = int(kept.sum())
 
 
 def _refresh_conv(module: nn.modules.conv._ConvNd, weight: torch.Tensor) -> None:

@@ -70,7 +70,17 @@ def rebuild(
     Raises:
         CompressionError: the model's operations depend on the batch size in a way that is not linear.
     """
-    sides = [_side(full, graph, removed, inputs, batch) for batch in BATCHES]
+    try:
+        return _rebuild([_side(full, graph, removed, inputs, batch, False) for batch in BATCHES], small)
+    except _MadeElsewhere:  # its values are not known on the meta device
+        return _rebuild([_side(full, graph, removed, inputs, batch, True) for batch in BATCHES], small)
+
+
+class _MadeElsewhere(CompressionError):
+    """An operation uses a tensor that none of the recorded ones made, and whose values are not known."""
+
+
+def _rebuild(sides: list[_Side], small: nn.Module) -> fx.GraphModule:
     first, second = (side.walk.recording for side in sides)
     if [call.op for call in first.calls] != [call.op for call in second.calls]:
         raise CompressionError("the model runs other operations for another batch size: it cannot be rebuilt")
@@ -83,9 +93,13 @@ def rebuild(
 
 
 def _side(
-    model: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: tuple[torch.Tensor, ...], batch: int
-) -> _Side:
-    walk = walk_through(model, tuple(x[:1].expand(batch, *x.shape[1:]).contiguous() for x in inputs))
+    model: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: tuple[torch.Tensor, ...],
+    batch: int, on_values: bool,
+) -> _Side:  # fmt: skip
+    images = tuple(x[:1].expand(batch, *x.shape[1:]).contiguous() for x in inputs)
+    walk = walk_through(
+        model, images, inexact=any(not graph.group(name).exact for name in removed), on_values=on_values
+    )
     units = walk.atoms.resolve()
     starts = {(slot.name, slot.dim): slot.start for slot in walk.atoms.slots}
     gone = np.zeros(int(units.max()) + 1, dtype=np.bool_)
@@ -135,9 +149,11 @@ def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     elif name == "convolution" and args[8] > 1 and args[8] == args[0].shape[1]:
         args[8] = side.shape(args[0])[1]
     elif name == "native_group_norm":
-        channels = side.shape(args[0])[1]
-        args[6] = channels if args[6] == args[4] else args[6]
-        args[4] = channels
+        kept = side.kept(args[0], 1)
+        args[6] = int(kept.reshape(args[6], -1).any(axis=1).sum())
+        args[4] = int(kept.sum())
+    elif name in ("native_layer_norm", "_fused_rms_norm"):
+        args[1] = side.shape(args[0])[-len(args[1]) :]
     return tuple(args), dict(call.kwargs)
 
 
@@ -199,7 +215,7 @@ class _Builder:
             path = self.recording.paths.get(ref.id)
             if path is None:
                 if ref.id not in call.constants:
-                    raise CompressionError(f"{call.op} in {call.module or 'forward()'} uses a tensor made elsewhere")
+                    raise _MadeElsewhere(f"{call.op} in {call.module or 'forward()'} uses a tensor made elsewhere")
                 path = f"constant_{ref.id}"
                 self.constants[path] = call.constants[ref.id]
             self.nodes[ref.id] = self.graph.get_attr(path)

@@ -18,6 +18,7 @@ from torch.utils._pytree import TreeSpec
 from torch.utils._pytree import tree_flatten
 
 from compression.errors import CompressionError
+from compression.graph import blame
 from compression.graph.names import canonical
 from compression.graph.names import is_quantizer_name
 from compression.graph.shapes import run
@@ -42,7 +43,7 @@ class Call:
     kwargs: dict[str, Any]
     out: tuple[Ref | None, ...]
     pointwise: bool
-    constants: dict[int, torch.Tensor]  # small integer tensors that index others, kept with their values
+    constants: dict[int, torch.Tensor]  # small tensors whose values matter: indices, and what no operation made
     writes: tuple[Write, ...] = ()
 
 
@@ -73,6 +74,8 @@ class Recording:
     modules: dict[str, str] = field(default_factory=dict)  # path -> class name
     leaves: set[str] = field(default_factory=set)
     shared: dict[str, str] = field(default_factory=dict)  # further names of a parameter -> its first one
+    values_read: str = ""  # the line that needed values, if the model had to be run on real tensors
+    returned: str = ""  # the type of what forward() returns
 
 
 def replace_all(argument: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
@@ -114,8 +117,9 @@ class _Recorder(TorchDispatchMode):
         constants: dict[int, torch.Tensor] = {}
 
         def seen(value: Any) -> Any:
+            unmade = id(value) not in self._ids  # by no recorded operation: torch.tensor([…]) inside forward()
             found = self.ref(value)
-            if not value.is_floating_point() and value.device.type != "meta" and value.numel() <= 1 << 20:
+            if (unmade or not value.is_floating_point()) and value.device.type != "meta" and value.numel() <= 1 << 20:
                 constants[found.id] = value
             return found
 
@@ -123,6 +127,8 @@ class _Recorder(TorchDispatchMode):
             replace_all(args, torch.Tensor, seen),
             {k: replace_all(v, torch.Tensor, seen) for k, v in kwargs.items()},
         )
+        if func in _PRODUCTS:
+            _check_types(args)
         writing = [(x, self.ref(x)) for x in _written(func, args, kwargs)] if func._schema.is_mutable else []
         result = run(func, args, kwargs)
         flat = result if isinstance(result, (tuple, list)) else (result,)
@@ -142,6 +148,20 @@ class _Recorder(TorchDispatchMode):
         return Write(before, after, aliases)
 
 
+_PRODUCTS = frozenset(getattr(torch.ops.aten, name).default for name in "addmm mm bmm baddbmm convolution".split())
+
+
+def _check_types(args: tuple[Any, ...]) -> None:
+    """The meta device multiplies tensors of any two types; no other does.
+
+    Raises:
+        TypeError: the operands differ.
+    """
+    types = {argument.dtype for argument in args if isinstance(argument, torch.Tensor)}
+    if len(types) > 1:
+        raise TypeError(f"a product of {' and '.join(sorted(map(str, types)))}")
+
+
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
     """The tensor arguments that an operation writes to."""
     found = []
@@ -152,25 +172,37 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[t
     return found
 
 
-def record(model: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Recording:
+def record(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], *, on_values: bool = False) -> Recording:
     """Run the model once, in evaluation mode, and write down every ATen operation.
 
     The model itself is not touched: a copy without storage runs on the meta device; a model that looks at tensor values
-    is run once on a real copy instead.
+    is run once on a real copy instead, and so is any other ``on_values``.
 
     Raises:
         CompressionError: the model does not run on these inputs.
     """
+    unlike = ""
+    if not on_values:
+        try:
+            return _record(_meta_copy(model), tuple(x.to("meta") for x in example_inputs))
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
+            # data-dependent or without a meta kernel: the real run below tells what is really wrong
+            unlike = blame.place(error) or blame.first_line(error)
     try:
-        return _record(_meta_copy(model), tuple(x.to("meta") for x in example_inputs))
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError):
-        pass  # data-dependent or without a meta kernel: the real run below tells the user what is really wrong
-    try:
-        return _record(copy.deepcopy(model), example_inputs)
+        recording = _record(copy.deepcopy(model), example_inputs)
     except Exception as error:  # whatever a user's forward() raises is the answer
-        shapes = ", ".join("x".join(map(str, x.shape)) for x in example_inputs)
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CompressionError(f"the model does not run on inputs of shape {shapes}: {line}") from error
+        raise _refusal(error, example_inputs) from error
+    recording.values_read = unlike
+    return recording
+
+
+def _refusal(error: Exception, inputs: tuple[torch.Tensor, ...]) -> CompressionError:
+    """What a user's forward() raised, where, and what to change."""
+    shapes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
+    where = blame.place(error)
+    advice = "give example inputs of the number, shapes and types that forward() takes, or mend that line"
+    told = f"the model does not run on inputs of shape {shapes}: {blame.first_line(error).rstrip('.')}"
+    return CompressionError(f"{told}{f', at {where}' if where else ''}; {advice}")
 
 
 def _meta_copy(model: nn.Module) -> nn.Module:
@@ -204,6 +236,7 @@ def _record(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Recording:
     with _module_paths(model, recorder), _plain_attention(), torch.no_grad(), recorder:
         result = model(*inputs)
     leaves, recording.structure = tree_flatten(result)
+    recording.returned = type(result).__name__
     recording.outputs = [recorder.ref(value) for value in leaves if isinstance(value, torch.Tensor)]
     recording.complete = len(leaves) == len(recording.outputs)
     return recording

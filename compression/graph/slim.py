@@ -20,20 +20,24 @@ from compression.graph.types import Graph
 from compression.graph.types import Group
 
 TOLERANCE = 1e-4  # of the output's largest magnitude (or absolute below 1): above it the slim model is refused
+MASKED = "the masked one"
+_DOES_NOT_RUN = (CompressionError, RuntimeError, AssertionError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
 class SlimReport:
     """What slimming did.
 
-    ``units``: group id → units cut; ``equality``: max |masked - slim| over the inputs compared on; ``rebuilt``: the
-    model's ``forward`` has sizes written into it, so the result is a graph of plain operations (``torch.fx``) for
-    inputs of the traced shape, any batch size.
+    ``units``: group id → units cut; ``equality``: max |masked - slim| over the inputs compared on, of the units whose
+    groups are exact; ``change``: the same of all units, larger where inexact ones went too; ``rebuilt``: the model's
+    ``forward`` has sizes written into it, so the result is a graph of plain operations (``torch.fx``) for inputs of
+    the traced shape, any batch size.
     """
 
     units: dict[str, list[int]]
     equality: float
     rebuilt: bool
+    change: float
 
     @property
     def removed(self) -> dict[str, int]:
@@ -87,7 +91,9 @@ def slim(
 ) -> nn.Module:  # fmt: skip
     """A smaller deep copy without the units that are exactly zero; the model given is left as it is.
 
-    The copy keeps the model's classes wherever these allow it (see :attr:`SlimReport.rebuilt`).
+    The copy keeps the model's classes wherever these allow it (see :attr:`SlimReport.rebuilt`). It must compute what
+    the masked model computes; only units of inexact groups (``trace(…, inexact=True)``) may change the output, and
+    their cut must come out the same in two ways of making it.
 
     Args:
         model: the network the graph was traced from, with zero units (see :func:`zero_units`), quantizers allowed.
@@ -107,15 +113,12 @@ def slim_report(
     *, multiple: int = 1,
 ) -> tuple[nn.Module, SlimReport]:  # fmt: skip
     """Like :func:`slim`, and also says what was removed, how equal the result is, and how it was made."""
-    zero = {name: chosen for name, chosen in zeroed_units(model, graph).items() if graph.group(name).exact}
+    zero = zeroed_units(model, graph)
     units = {name: kept for name, chosen in zero.items() if (kept := _rounded(graph.group(name), chosen, multiple))}
     for name, chosen in units.items():
         if len(chosen) == graph.group(name).units:
             raise CompressionError(f"all {len(chosen)} units of group {name} are zero: the network is cut through")
     inputs = _inputs(model, graph, example_inputs)
-    small = copy.deepcopy(model)
-    cut_tensors(small, cuts(graph, units))
-    refresh_attributes(small, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
     try:
         expected = _run(model, inputs)
     except (RuntimeError, TypeError, IndexError) as error:
@@ -123,14 +126,53 @@ def slim_report(
             f"the model does not run on {'the inputs given' if example_inputs is not None else 'random images'} "
             f"({str(error).strip().splitlines()[0]}): pass example_inputs that it accepts"
         ) from error
+    exact = {name: chosen for name, chosen in units.items() if graph.group(name).exact}
+    small, equality, rebuilt = _equal(model, graph, exact, inputs, expected)
+    change = equality
+    if exact != units:
+        small, rebuilt = _agreed(model, graph, units, inputs)
+        change = _difference(expected, _run(small, inputs))
+    return small, SlimReport(units, equality, rebuilt, change)
+
+
+def _edited(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> nn.Module:
+    """A copy of the model with its modules cut; it may not run where forward() holds sizes."""
+    small = copy.deepcopy(model)
+    dropped = cuts(graph, units)
+    cut_tensors(small, dropped)
+    refresh_attributes(small, dropped, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
+    return small
+
+
+def _equal(
+    model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]], inputs: tuple[torch.Tensor, ...],
+    expected: list[torch.Tensor],
+) -> tuple[nn.Module, float, bool]:  # fmt: skip
+    """The slim model without these units, its largest difference to the masked one, and whether it was rebuilt."""
+    small = _edited(model, graph, units)
     try:
-        equality = _compare(expected, _run(small, inputs))
-        rebuilt = False
-    except (CompressionError, RuntimeError, AssertionError, ValueError, TypeError):
+        return small, _compare(expected, _run(small, inputs), MASKED), False
+    except _DOES_NOT_RUN:
         # forward() holds sizes that no attribute tells: replay its operations with the sizes that are left
         small = rebuild(model, small, graph, units, inputs)
-        equality, rebuilt = _compare(expected, _run(small, inputs)), True
-    return small, SlimReport(units, equality, rebuilt)
+        return small, _compare(expected, _run(small, inputs), MASKED), True
+
+
+def _agreed(
+    model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]], inputs: tuple[torch.Tensor, ...]
+) -> tuple[nn.Module, bool]:
+    """The slim model where the masked one is no measure, and whether it was rebuilt.
+
+    It is made in both ways, by cutting the modules and by replaying the operations, and both must compute the same.
+    """
+    replayed = rebuild(model, _edited(model, graph, units), graph, units, inputs)
+    small = _edited(model, graph, units)
+    try:
+        got = _run(small, inputs)
+    except _DOES_NOT_RUN:
+        return replayed, True
+    _compare(got, _run(replayed, inputs), "the same cut made in another way")
+    return small, False
 
 
 def _rounded(group: Group, zero: list[int], multiple: int) -> list[int]:
@@ -164,21 +206,24 @@ def _run(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tenso
             module.training = mode
 
 
-def _compare(expected: list[torch.Tensor], got: list[torch.Tensor]) -> float:
+def _compare(expected: list[torch.Tensor], got: list[torch.Tensor], against: str) -> float:
     """The largest difference.
 
     Raises:
         CompressionError: other shapes, or a difference that rounding cannot explain.
     """
-    worst = 0.0
     for left, right in zip(expected, got, strict=True):
         if left.shape != right.shape:
             raise CompressionError(f"the slim model's output has shape {tuple(right.shape)}, not {tuple(left.shape)}")
-        difference = float((left - right).abs().max()) if left.numel() else 0.0
-        if not difference <= TOLERANCE * max(1.0, float(left.abs().max())):
-            raise CompressionError(f"the slim model differs from the masked one by {difference:.2e}: refused")
-        worst = max(worst, difference)
-    return worst
+        difference = _difference([left], [right])
+        if not difference <= TOLERANCE * max(1.0, float(left.abs().max()) if left.numel() else 0.0):
+            raise CompressionError(f"the slim model differs from {against} by {difference:.2e}: refused")
+    return _difference(expected, got)
+
+
+def _difference(expected: list[torch.Tensor], got: list[torch.Tensor]) -> float:
+    pairs = zip(expected, got, strict=True)
+    return max((float((left - right).abs().max()) for left, right in pairs if left.numel()), default=0.0)
 
 
 def _tensors(output: object) -> list[torch.Tensor]:

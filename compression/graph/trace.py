@@ -15,6 +15,7 @@ from compression.errors import CompressionError
 from compression.graph.atoms import Atoms
 from compression.graph.groups import find_groups
 from compression.graph.layers import LayerTable
+from compression.graph.live import live_calls
 from compression.graph.record import Call
 from compression.graph.record import Recording
 from compression.graph.record import Ref
@@ -61,8 +62,9 @@ class Walk:
 
 
 def trace(
-    model: nn.Module, example_inputs: torch.Tensor | tuple[torch.Tensor, ...], *, frozen: Iterable[str] = ()
-) -> Graph:
+    model: nn.Module, example_inputs: torch.Tensor | tuple[torch.Tensor, ...],
+    *, frozen: Iterable[str] = (), inexact: bool = False,
+) -> Graph:  # fmt: skip
     """Find the graph of a network, and which parameter slices can only be removed together.
 
     The model is run once, in evaluation mode, on the meta device (on real tensors if it looks at values) and left as it
@@ -72,12 +74,16 @@ def trace(
         model: any ``nn.Module``, with or without quantizers.
         example_inputs: a tensor or a tuple of tensors [batch, …] the model accepts.
         frozen: canonical parameter names that must stay as they are.
+        inexact: also allow units whose removal the others notice: those that a norm or a mean averages over (the trunk
+            of a transformer, say). Their groups say ``exact`` False and why; :func:`slim` then reports how much the
+            output changes instead of refusing it.
 
     Raises:
-        CompressionError: the model does not run on these inputs, or a frozen name does not exist.
+        CompressionError: the model does not run on these inputs (the line of its code is named), returns no tensor, or
+            a frozen name does not exist.
     """
-    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    walk = walk_through(model, inputs, frozen)
+    inputs = _checked(model, example_inputs)
+    walk = walk_through(model, inputs, frozen, inexact=inexact)
     recording, batch = walk.recording, max(1, inputs[0].shape[0]) if inputs[0].ndim else 1
     layers = walk.layers.layers(recording, batch)
     return Graph(
@@ -87,12 +93,32 @@ def trace(
         layers=layers,
         input=tuple(inputs[0].shape[1:]),
         sizes=dict(recording.sizes),
+        values_read=recording.values_read,
     )
 
 
-def walk_through(model: nn.Module, inputs: tuple[torch.Tensor, ...], frozen: Iterable[str] = ()) -> Walk:
-    """Record one forward pass and replay it on owners (see :func:`trace`)."""
-    walk = Walk(record(model, inputs))
+def _checked(model: nn.Module, given: object) -> tuple[torch.Tensor, ...]:
+    inputs = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    if not isinstance(model, nn.Module):
+        raise CompressionError(f"the model must be a torch.nn.Module, not {_kind(model)}")
+    wrong = next((value for value in inputs if not isinstance(value, torch.Tensor)), None)
+    if wrong is not None or not inputs:
+        found = _kind(wrong) if inputs else "nothing"
+        raise CompressionError(f"example_inputs must be a tensor or a tuple of tensors [batch, …], not {found}")
+    return inputs
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}: make one first" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
+def walk_through(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], frozen: Iterable[str] = (),
+    *, inexact: bool = False, on_values: bool = False,
+) -> Walk:  # fmt: skip
+    """Record one forward pass and replay it on owners (see :func:`trace`, and :func:`record` for ``on_values``)."""
+    walk = Walk(record(model, inputs, on_values=on_values), Atoms(inexact))
+    walk.recording.calls = live_calls(walk.recording)
     _start(walk)
     for call in walk.recording.calls:
         _play(walk, call)
@@ -195,16 +221,19 @@ def _finish(walk: Walk, frozen: set[str]) -> None:
     """Freeze what the output and the user hold."""
     outputs = [_value(walk, ref) for ref in walk.recording.outputs]
     if not outputs:
-        raise CompressionError("the model returns no tensor, so there is nothing to trace")
+        raise CompressionError(
+            f"forward() returns a {walk.recording.returned} in which no tensor is found, so there is nothing to trace: "
+            "let it return a tensor, or a tuple, list, dict or registered dataclass of tensors"
+        )
     for index, value in enumerate(outputs):
         name = "output" if index == 0 else f"output#{index + 1}"
         walk.nodes.append(Node(name, "output", "output", "", value.shape))
         walk.edges.extend((source, name) for source in sorted(value.sources))
         walk.atoms.freeze(value.all_atoms(), name, "adjacent to the output")
     shared = {walk.recording.shared[name] for name in frozen if name in walk.recording.shared}
-    unknown = frozen - {slot.name for slot in walk.atoms.slots} - set(walk.recording.shared)
+    unknown = frozen - set(walk.recording.sizes) - set(walk.recording.shared)
     if unknown:
-        raise CompressionError(f"cannot freeze {sorted(unknown)[0]!r}: the model uses no parameter of that name")
+        raise CompressionError(f"cannot freeze {sorted(unknown)[0]!r}: the model has no parameter of that name")
     for slot in walk.atoms.slots:
         if slot.name in frozen or slot.name in shared:
             why = "user" if slot.name in frozen else "shared with a frozen parameter"

@@ -62,8 +62,8 @@ class Group:
     """A minimal set of parameter slices that can only be removed together, made of ``units`` alike units.
 
     ``exact``: removing a zeroed unit leaves the model's output unchanged. ``reason`` says in words why a group is
-    frozen
-    (not prunable). ``nodes`` are the ids of the nodes whose output carries these units.
+    frozen (not prunable), or what makes it inexact; ``place`` is the id of the node where that happens, empty for a
+    reason without one. ``nodes`` are the ids of the nodes whose output carries these units.
     """
 
     id: str
@@ -74,6 +74,7 @@ class Group:
     ties: tuple[Tie, ...]
     members: tuple[Member, ...]
     nodes: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def zeroed_members(self) -> tuple[Member, ...]:
@@ -87,6 +88,7 @@ class Group:
             "units": self.units,
             "prunable": self.prunable,
             "reason": self.reason,
+            "place": self.place,
             "exact": self.exact,
             "ties": [{"op": tie.op, "why": tie.why} for tie in self.ties],
             "parameters": [
@@ -112,7 +114,8 @@ class Graph:
     """A traced network: nodes, edges, dependency groups and layers.
 
     ``sizes`` maps every parameter to its shape (canonical names); ``input`` is the shape of one example without the
-    batch.
+    batch. ``values_read`` names the line of a model that looks at tensor values (empty for all others): its graph is
+    the way that the example inputs took.
     """
 
     nodes: tuple[Node, ...]
@@ -121,6 +124,7 @@ class Graph:
     layers: tuple[Layer, ...]
     input: tuple[int, ...]
     sizes: Mapping[str, tuple[int, ...]]
+    values_read: str = ""
 
     @property
     def prunable(self) -> tuple[Group, ...]:
@@ -174,6 +178,7 @@ class Graph:
             "input": list(self.input),
             "params": self.params,
             "macs": self.macs,
+            "values_read": self.values_read,
             "nodes": [
                 {"id": n.id, "op": n.op, "kind": n.kind, "module": n.module, "shape": list(n.shape), "layer": n.layer}
                 for n in self.nodes

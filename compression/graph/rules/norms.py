@@ -1,9 +1,13 @@
-"""Normalisation: per channel it is harmless, over channels it averages units together."""
+"""Normalisation: per channel it is harmless, over channels it averages units together.
+
+What averages over units freezes them; ``trace(…, inexact=True)`` lets them go, and says that the others notice.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from compression.graph.atoms import Array
 from compression.graph.rules.registry import Step
 from compression.graph.rules.registry import rule
 from compression.graph.values import Factor
@@ -79,8 +83,7 @@ def layer_norm(step: Step) -> Value:
     owners = [f for f in data.factors if set(f.dims) & set(inside) and f not in boxes]
     heads = [step.keep(f, inside, f"{_module(step)} runs over the width of a head") for f in boxes]
     for factor in owners:
-        step.atoms.freeze(factor.atoms, step.where, f"{_module(step)} averages over these units")
-        step.atoms.blur(factor.atoms, step.where, "a norm averages over these units")
+        step.atoms.average(factor.atoms, step.where, f"{_module(step)} averages over these units")
     for value in (weight, bias):
         for factor in value.factors if value is not None else ():
             step.atoms.norms.append(factor.atoms.ravel())
@@ -103,26 +106,36 @@ def _module(step: Step) -> str:
 
 @rule("aten.native_group_norm", "aten.group_norm")
 def group_norm(step: Step) -> Value:
-    """One group per channel is per channel (instance norm); wider groups average over their channels."""
+    """One group per channel is per channel (instance norm); a wider group goes as a whole, which no other notices."""
     data = step.args[0]
     native = step.op == "aten.native_group_norm"
     weight, bias = (step.args[1], step.args[2]) if native else (step.arg(2, "weight"), step.arg(3, "bias"))
     groups = step.args[6] if native else step.args[1]
     channels = data.shape[1]
     owners = next((f for f in data.along(1)), None)
+    if owners is not None and owners.dims != (1,):
+        owners = step.keep(owners, [d for d in owners.dims if d != 1], TOGETHER)
     _parameters(step, [weight, bias], owners)
-    if owners is not None and groups != channels:
-        step.atoms.freeze(owners.atoms, step.where, "a group norm averages over these units")
-        step.atoms.blur(owners.atoms, step.where, "a norm averages over these units")
+    whole = groups == channels or owners is None or _whole_groups(step, owners.atoms.reshape(groups, -1))
     affine = _zeroed(weight) and _zeroed(bias)
     plain = weight is None and bias is None
     kept = []
     for factor in data.factors:
         if 1 in factor.dims:
-            kept.append(replace(factor, zero=affine or (plain and factor.zero and groups == channels)))
+            kept.append(replace(owners or factor, zero=affine or (plain and factor.zero and whole)))
         else:
             step.atoms.freeze(factor.atoms, step.where, "a group norm averages over these units")
     return step.output(*kept)
+
+
+def _whole_groups(step: Step, channels: Array) -> bool:
+    """Tie the channels [groups, channels of each] of a group norm; whether what goes then are whole groups of it."""
+    if len(channels) > 1 and not step.atoms.inexact:
+        step.atoms.tie(channels, channels[:, :1], step.where, "averaged over together, in one group of a group norm")
+        return True
+    step.atoms.tie(channels, channels[:1], step.where, "the same place in every group of a group norm")
+    step.atoms.average(channels, step.where, "a group norm averages over these units")
+    return False
 
 
 @rule("aten._softmax", "aten._safe_softmax", "aten._log_softmax", "aten.softmax", "aten.log_softmax", "aten.cumsum")

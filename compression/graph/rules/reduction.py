@@ -8,11 +8,16 @@ from compression.graph.rules.registry import rule
 from compression.graph.values import Factor
 from compression.graph.values import Value
 
+AVERAGES = ("mean", "var", "std", "var_mean")
+
 
 @rule("aten.mean", "aten.sum", "aten.amax", "aten.amin", "aten.var", "aten.std", "aten.linalg_vector_norm", "aten.prod",
       "aten.var_mean", "aten.logsumexp")  # fmt: skip
 def reduce(step: Step) -> Value | tuple[Value, ...]:
-    """Reducing over space keeps owners; reducing over an owned axis reads every unit (a sum exactly, a mean not)."""
+    """Reducing over space keeps owners; reducing over an owned axis reads every unit.
+
+    A sum or a length hears nothing of zeros, a mean or a variance counts them, the rest cannot do without.
+    """
     data: Value = step.args[0]
     ndim = len(data.shape)
     over = step.arg(2 if step.op == "aten.linalg_vector_norm" else 1, "dim")
@@ -29,9 +34,11 @@ def reduce(step: Step) -> Value | tuple[Value, ...]:
             assert kept is not None
             factors.append(Factor(_reduced(kept.atoms, dims, len(step.shape)), factor.zero))
             continue
-        if name != "sum":
+        if name in AVERAGES:
+            step.atoms.average(factor.atoms, step.where, why)
+        elif not _hears_no_zeros(step):
             step.atoms.freeze(factor.atoms, step.where, why)
-        if name != "sum" or not factor.zero:
+        elif not factor.zero:
             step.atoms.blur(factor.atoms, step.where, why)
     if name == "logsumexp":
         factors = [Factor(factor.atoms, False) for factor in factors]
@@ -39,8 +46,15 @@ def reduce(step: Step) -> Value | tuple[Value, ...]:
     return values if len(values) > 1 else values[0]
 
 
+def _hears_no_zeros(step: Step) -> bool:
+    """Whether zeros among what is reduced make no difference."""
+    if step.op == "aten.linalg_vector_norm":
+        return bool(step.arg(1, "ord", 2) > 0)
+    return step.op == "aten.sum"
+
+
 def _words(name: str) -> str:
-    return "averages over these units" if name == "mean" else f"{name} over these units"
+    return "averages over these units" if name in AVERAGES else f"{name} over these units"
 
 
 def _reduced(atoms: Array, dims: object, ndim: int) -> Array:

@@ -1,0 +1,28 @@
+"""Where in the user's code a forward pass stopped, in one line."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import torch
+
+_OURS = Path(__file__).resolve().parents[1]
+_TORCH = Path(torch.__file__).resolve().parent
+
+
+def first_line(error: BaseException) -> str:
+    """What the exception says first; its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def place(error: BaseException) -> str:
+    """The innermost line of the traceback that is neither torch's nor this project's, such as
+    ``net.py:12 (x = self.fc(x))``; empty if there is none.
+    """
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_file() and not any(path.resolve().is_relative_to(home) for home in (_OURS, _TORCH)):
+            return f"{path.name}:{frame.lineno} ({frame.line})" if frame.line else f"{path.name}:{frame.lineno}"
+    return ""

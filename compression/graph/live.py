@@ -1,0 +1,35 @@
+"""Which recorded operations matter: those that something returned depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from compression.graph.record import Call
+from compression.graph.record import Recording
+from compression.graph.record import Ref
+
+
+def live_calls(recording: Recording) -> list[Call]:
+    """The calls, in order, without those whose results nobody uses (attention weights that are thrown away, a cache).
+
+    What is written in place counts for every tensor that shares the storage.
+    """
+    needed = {ref.id for ref in recording.outputs}
+    kept = []
+    for call in reversed(recording.calls):
+        made = {ref.id for ref in call.out if ref is not None}
+        for write in call.writes:
+            made.update(ref.id for ref in (*write.aliases, write.after) if ref is not None)
+        if made & needed:
+            kept.append(call)
+            needed.update(ref.id for ref in _refs((*call.args, *call.kwargs.values())))
+    return kept[::-1]
+
+
+def _refs(arguments: tuple[Any, ...]) -> Iterator[Ref]:
+    for argument in arguments:
+        if isinstance(argument, Ref):
+            yield argument
+        elif isinstance(argument, tuple):
+            yield from _refs(argument)

@@ -1,0 +1,145 @@
+"""Units behind a norm, allowed on request: labelled, cut soundly, and how much the output changes is told."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from compression import zoo
+from compression.errors import CompressionError
+from compression.graph import slim_report
+from compression.graph import trace
+from compression.graph import zero_units
+from tests.oracle import as_double
+from tests.oracle import shake
+
+WORDS = torch.randn(5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+class Normed(nn.Module):
+    """A trunk of ``width`` behind a layer norm, with a residual layer."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.stem, self.norm, self.inner = nn.Linear(12, width), nn.LayerNorm(width), nn.Linear(width, width)
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.head(F.gelu(x + self.inner(self.norm(x))))
+
+
+def narrowed(model: Normed, kept: list[int]) -> Normed:
+    """The same network made with fewer units by hand."""
+    small = Normed(len(kept)).double()
+    whole = model.state_dict()
+    rows = {name: tensor[kept] for name, tensor in whole.items() if name.split(".")[0] in ("stem", "norm", "inner")}
+    rows["inner.weight"] = whole["inner.weight"][kept][:, kept]
+    small.load_state_dict({**whole, **rows, "head.weight": whole["head.weight"][:, kept]})
+    return small
+
+
+def test_frozen_unless_asked_for() -> None:
+    model = Normed().double()
+    assert not trace(model, WORDS).prunable
+    group = trace(model, WORDS, inexact=True).group("stem")
+    assert group.prunable and not group.exact and group.units == 8
+    assert (group.reason, group.place) == ("a layer norm averages over these units", "norm")
+
+
+def test_a_trunk_is_cut_as_by_hand() -> None:
+    model = shake(Normed().double().eval())
+    graph = trace(model, WORDS, inexact=True)
+    zero_units(model, graph, {"stem": [1, 2, 6]})
+    small, report = slim_report(model, graph, WORDS)
+    by_hand = narrowed(model, [0, 3, 4, 5, 7])
+    torch.testing.assert_close(small(WORDS), by_hand(WORDS), rtol=0, atol=1e-12)
+    assert report.units == {"stem": [1, 2, 6]} and not report.rebuilt
+    assert report.equality <= 1e-12 and report.change > 1e-3
+    assert report.change == pytest.approx((small(WORDS) - model(WORDS)).abs().max().item())
+
+
+class Grouped(nn.Module):
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 12, 3), nn.GroupNorm(groups, 12), nn.Conv2d(12, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(F.relu(self.norm(self.conv(x))))
+
+
+@pytest.mark.parametrize(("groups", "units", "why"), [(3, 4, "same place in every group"), (1, 12, "averages over")])
+def test_places_of_a_group_norm(groups: int, units: int, why: str) -> None:
+    model, image = shake(Grouped(groups).double().eval()), torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    graph = trace(model, image, inexact=True)
+    group = graph.group("conv")
+    assert (group.units, group.prunable, group.exact) == (units, True, False)
+    assert any(why in text for text in [group.reason or "", *(tie.why for tie in group.ties)])
+    zero_units(model, graph, {"conv": [0, 2]})
+    small, report = slim_report(model, graph, image)
+    kept = [c for c in range(12) if c % units not in (0, 2)]
+    x = F.group_norm(model.conv(image)[:, kept], groups, model.norm.weight[kept], model.norm.bias[kept])
+    expected = F.conv2d(F.relu(x), model.head.weight[:, kept], model.head.bias)
+    torch.testing.assert_close(small(image), expected, rtol=0, atol=1e-12)
+    assert small.norm.num_groups == groups and report.change > 1e-3
+
+
+class Attentive(nn.Module):
+    """A transformer block with its sizes written into ``forward``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.attend = nn.Linear(6, 8), nn.LayerNorm(8), nn.MultiheadAttention(8, 2)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        y = self.norm(x)
+        return self.head(x + self.attend(y, y, y, need_weights=True)[0])
+
+
+def test_a_trunk_with_sizes_in_forward_is_replayed() -> None:
+    model, x = shake(Attentive().double().eval()), torch.randn(4, 3, 6, dtype=torch.float64)
+    graph = trace(model, x, inexact=True)
+    zero_units(model, graph, {"embed": [0, 5, 6]})
+    small, report = slim_report(model, graph, x)
+    assert report.rebuilt and report.equality <= 1e-12
+    kept = [1, 2, 3, 4, 7]
+    start = model.embed(x)[..., kept]
+    normed = F.layer_norm(start, (5,), model.norm.weight[kept], model.norm.bias[kept])
+    parts = F.linear(normed, model.attend.in_proj_weight[:, kept], model.attend.in_proj_bias)
+    q, k, v = (part.unflatten(-1, (2, 4)).permute(1, 2, 0, 3) for part in parts.chunk(3, -1))
+    mixed = F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).flatten(2)
+    out = F.linear(mixed, model.attend.out_proj.weight[kept], model.attend.out_proj.bias[kept])
+    expected = F.linear(start + out, model.head.weight[:, kept], model.head.bias)
+    torch.testing.assert_close(small(x), expected, rtol=0, atol=1e-10)
+
+
+class Scaled(Normed):
+    """Computes with a size that cutting the module changes and replaying its operations does not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * self.norm.normalized_shape[0]
+
+
+def test_two_ways_that_disagree_are_refused() -> None:
+    model = shake(Scaled().double().eval())
+    graph = trace(model, WORDS, inexact=True)
+    zero_units(model, graph, {"stem": [1]})
+    with pytest.raises(CompressionError, match="differs from the same cut made in another way"):
+        slim_report(model, graph, WORDS)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny", "hf:bert", "hf:llama"])
+def test_trunks_of_transformers(name: str) -> None:
+    if name.startswith("hf:"):
+        pytest.importorskip("transformers", reason="transformers is an optional extra")
+    model, x = shake(zoo.build(name).double().eval()), as_double(zoo.example(name, batch=2))
+    graph = trace(model, x, inexact=True)
+    trunk = max(graph.prunable, key=lambda group: len(group.members))
+    assert not trunk.exact and trunk.id not in {group.id for group in trace(model, x).prunable}
+    zero_units(model, graph, {trunk.id: [0, 3]})
+    small, report = slim_report(model, graph, x)
+    assert report.equality <= 1e-10 and report.change > 0
+    norms = [p for name, p in small.named_parameters() if "norm" in name.lower() and p.ndim == 1]
+    assert norms and {p.numel() for p in norms} == {trunk.units - 2}

@@ -103,8 +103,8 @@ def attention(fused: bool, queries: int = 4, keys: int = 4) -> nn.Module:
     return net(run, **parts, out=nn.Linear(full, 5))
 
 
-def expanded_keys() -> nn.Module:
-    """Grouped-query attention with rotary angles, as language models write it."""
+def expanded_keys(rotary: int = 4) -> nn.Module:
+    """Grouped-query attention with rotary angles on ``rotary`` of 4 places, as language models write it."""
 
     def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         half = x.shape[-1] // 2
@@ -115,13 +115,13 @@ def expanded_keys() -> nn.Module:
         angles = torch.outer(torch.arange(t).to(x), m.frequencies.weight[0])
         cos, sin = torch.cat([angles, angles], -1).cos(), torch.cat([angles, angles], -1).sin()
         q, k, v = (layer(x).view(n, t, -1, 4).transpose(1, 2) for layer in (m.q, m.k, m.v))
-        q, k = turned(q, cos, sin), turned(k, cos, sin)
+        q, k = (torch.cat([turned(y[..., :rotary], cos, sin), y[..., rotary:]], -1) for y in (q, k))
         k, v = (y[:, :, None].expand(n, y.shape[1], 2, t, 4).reshape(n, -1, t, 4) for y in (k, v))
         y = torch.softmax(q @ k.transpose(2, 3) * 0.5, -1) @ v
         return m.out(y.transpose(1, 2).reshape(n, t, -1))
 
     layers = {"q": nn.Linear(12, 16), "k": nn.Linear(12, 8), "v": nn.Linear(12, 8), "out": nn.Linear(16, 3)}
-    return net(run, frequencies=nn.Embedding(1, 2), **layers)
+    return net(run, frequencies=nn.Embedding(1, rotary // 2), **layers)
 
 
 def normed_heads() -> nn.Module:
@@ -263,6 +263,7 @@ CUT: list[tuple[str, nn.Module, object, dict[str, int]]] = [
     ("separate-qkv", attention(False), WORDS, {"q": 4}),
     ("grouped-query", attention(False, 6, 3), WORDS, {"q": 3}),
     ("rotary", expanded_keys(), WORDS, {"q": 2}),
+    ("partial-rotary", expanded_keys(2), WORDS, {"q": 2}),
     ("normed-heads", normed_heads(), WORDS, {"qkv": 3}),
     ("group-norm-per-channel", group_norm(6), IMAGE, {"0": 6}),
     ("group-norm", group_norm(3), IMAGE, {"0": 3}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from compression.graph.atoms import FIXED
@@ -97,6 +99,8 @@ def cat(step: Step) -> Value:
     dim = axis_of(step.arg(1, "dim", 0), len(step.shape))
     if step.op == "aten.stack":
         parts = [_unsqueezed(v, dim) for v in parts]
+    if not all(v.along(dim) for v in parts):
+        parts = [_whole_boxes(step, v, dim) for v in parts]
     joined = [_owner_along(v, dim, step) for v in parts]
     factors = []
     if any(not is_fixed(f.atoms) for f in joined):
@@ -117,6 +121,12 @@ def _side_by_side(step: Step, joined: list[Array], dim: int) -> Array:
     if sides:
         step.atoms.rectangles.append(whole)
     return whole
+
+
+def _whole_boxes(step: Step, value: Value, dim: int) -> Value:
+    """Beside a part that nobody owns along the joined axis, boxes (heads x width) keep their other sides only."""
+    kept = [step.keep(f, [dim], "meets an axis that cannot be cut") if len(f.dims) > 1 else f for f in value.factors]
+    return replace(value, factors=tuple(f for f in kept if f is not None))
 
 
 def _unsqueezed(value: Value, dim: int) -> Value:

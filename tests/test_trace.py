@@ -62,6 +62,17 @@ def test_wrong_inputs_are_refused_in_one_line(inputs: Any, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+class Asserting(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[-1] == 7, "needs rows of 7"
+        return x
+
+
+def test_an_assertion_of_the_user_is_told() -> None:
+    with pytest.raises(CompressionError, match=r"shape 2x6: needs rows of 7, at test_trace.py:\d+ \(assert x.shape"):
+        trace(Asserting(), ROWS)
+
+
 @pytest.mark.parametrize(("model", "told"), [(nn.Linear, "the class Linear: make one first"), (len, "not a builtin")])
 def test_what_is_no_module_is_refused(model: Any, told: str) -> None:
     with pytest.raises(CompressionError, match=told):

@@ -103,6 +103,16 @@ def attention(fused: bool, queries: int = 4, keys: int = 4) -> nn.Module:
     return net(run, **parts, out=nn.Linear(full, 5))
 
 
+def scaled_by_width() -> nn.Module:
+    """One head, whose scores are divided by the square root of however wide the queries are."""
+
+    def run(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.out(F.scaled_dot_product_attention(m.q(x), m.k(x), m.v(x)))
+
+    layers = {"q": nn.Linear(12, 6), "k": nn.Linear(12, 6), "v": nn.Linear(12, 5), "out": nn.Linear(5, 3)}
+    return net(run, **layers)
+
+
 def expanded_keys(rotary: int = 4) -> nn.Module:
     """Grouped-query attention with rotary angles on ``rotary`` of 4 places, as language models write it."""
 
@@ -262,6 +272,7 @@ CUT: list[tuple[str, nn.Module, object, dict[str, int]]] = [
     ("fused-qkv", attention(True), WORDS, {"qkv": 4}),
     ("separate-qkv", attention(False), WORDS, {"q": 4}),
     ("grouped-query", attention(False, 6, 3), WORDS, {"q": 3}),
+    ("scaled-by-width", scaled_by_width(), WORDS, {"q": 6, "v": 5}),
     ("rotary", expanded_keys(), WORDS, {"q": 2}),
     ("partial-rotary", expanded_keys(2), WORDS, {"q": 2}),
     ("normed-heads", normed_heads(), WORDS, {"qkv": 3}),

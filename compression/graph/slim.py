@@ -12,6 +12,9 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph.cuts import cuts
+from compression.graph.equality import check_equal
+from compression.graph.equality import difference
+from compression.graph.equality import outputs
 from compression.graph.modules import cut_tensors
 from compression.graph.modules import refresh_attributes
 from compression.graph.names import parameter_map
@@ -19,7 +22,6 @@ from compression.graph.rebuild import rebuild
 from compression.graph.types import Graph
 from compression.graph.types import Group
 
-TOLERANCE = 1e-4  # of the output's largest magnitude (or absolute below 1): above it the slim model is refused
 MASKED = "the masked one"
 _DOES_NOT_RUN = (CompressionError, RuntimeError, AssertionError, ValueError, TypeError)
 
@@ -120,7 +122,7 @@ def slim_report(
             raise CompressionError(f"all {len(chosen)} units of group {name} are zero: the network is cut through")
     inputs = _inputs(model, graph, example_inputs)
     try:
-        expected = _run(model, inputs)
+        expected = outputs(model, inputs)
     except (RuntimeError, TypeError, IndexError) as error:
         raise CompressionError(
             f"the model does not run on {'the inputs given' if example_inputs is not None else 'random images'} "
@@ -131,7 +133,7 @@ def slim_report(
     change = equality
     if exact != units:
         small, rebuilt = _agreed(model, graph, units, inputs)
-        change = _difference(expected, _run(small, inputs))
+        change = difference(expected, outputs(small, inputs))
     return small, SlimReport(units, equality, rebuilt, change)
 
 
@@ -151,11 +153,11 @@ def _equal(
     """The slim model without these units, its largest difference to the masked one, and whether it was rebuilt."""
     small = _edited(model, graph, units)
     try:
-        return small, _compare(expected, _run(small, inputs), MASKED), False
+        return small, check_equal(model, small, inputs, expected, MASKED), False
     except _DOES_NOT_RUN:
         # forward() holds sizes that no attribute tells: replay its operations with the sizes that are left
         small = rebuild(model, small, graph, units, inputs)
-        return small, _compare(expected, _run(small, inputs), MASKED), True
+        return small, check_equal(model, small, inputs, expected, MASKED), True
 
 
 def _agreed(
@@ -168,10 +170,10 @@ def _agreed(
     replayed = rebuild(model, _edited(model, graph, units), graph, units, inputs)
     small = _edited(model, graph, units)
     try:
-        got = _run(small, inputs)
+        got = outputs(small, inputs)
     except _DOES_NOT_RUN:
         return replayed, True
-    _compare(got, _run(replayed, inputs), "the same cut made in another way")
+    check_equal(small, replayed, inputs, got, "the same cut made in another way")
     return small, False
 
 
@@ -193,39 +195,3 @@ def _inputs(
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     return (torch.randn(4, *graph.input, generator=generator).to(device),)
-
-
-@torch.no_grad()
-def _run(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-    """Outputs in evaluation mode; the model's mode is kept."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        return _tensors(model.eval()(*inputs))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _compare(expected: list[torch.Tensor], got: list[torch.Tensor], against: str) -> float:
-    """The largest difference.
-
-    Raises:
-        CompressionError: other shapes, or a difference that rounding cannot explain.
-    """
-    for left, right in zip(expected, got, strict=True):
-        if left.shape != right.shape:
-            raise CompressionError(f"the slim model's output has shape {tuple(right.shape)}, not {tuple(left.shape)}")
-        difference = _difference([left], [right])
-        if not difference <= TOLERANCE * max(1.0, float(left.abs().max()) if left.numel() else 0.0):
-            raise CompressionError(f"the slim model differs from {against} by {difference:.2e}: refused")
-    return _difference(expected, got)
-
-
-def _difference(expected: list[torch.Tensor], got: list[torch.Tensor]) -> float:
-    pairs = zip(expected, got, strict=True)
-    return max((float((left - right).abs().max()) for left, right in pairs if left.numel()), default=0.0)
-
-
-def _tensors(output: object) -> list[torch.Tensor]:
-    leaves = torch.utils._pytree.tree_leaves(output)
-    return [leaf.float() for leaf in leaves if isinstance(leaf, torch.Tensor)]

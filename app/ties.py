@@ -43,6 +43,8 @@ TIES = {
     "written into a part of another tensor": "{op} writes {one} into a part of a tensor whose channels are the same: "
     "channel i of one is channel i of the other.",
     "written in place": "{op} writes {one} over {other}: channel i of one is channel i of the other.",
+    "added up to one channel": "{op} adds overlapping patches of {one} up to an image: all that makes one channel goes "
+    "together.",
     "contracted together": "{op} sums {one} over several axes at once: all that is summed with one channel goes with "
     "it.",
     "read together by a convolution": "{op} reads several axes of {one} as one channel: they go together.",
@@ -124,6 +126,7 @@ FROZEN = {
     r"sliced at a fixed position": "A slice{place} takes them at fixed positions: take one out, and it takes others.",
     r"split into unequal parts at fixed positions": "They are split{place} at fixed positions into unequal parts.",
     r"padded to a fixed size": "They are padded{place} to a fixed number.",
+    r"read in overlapping windows": "They are read{place} in overlapping windows, as if they were pixels.",
     r"picked by index": "They are picked by number{place}: take one out, and the numbers mean others.",
     r"written into a tensor of fixed size": "They are written{place} into a tensor of fixed size.",
     r"an axis with padded positions is split": "An axis that is partly padding is split into blocks{place}.",

@@ -103,6 +103,38 @@ def attention(fused: bool, queries: int = 4, keys: int = 4) -> nn.Module:
     return net(run, **parts, out=nn.Linear(full, 5))
 
 
+def patches() -> nn.Module:
+    """Overlapping patches weighed and added up again, as Outlooker does."""
+
+    def run(m: Any, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(m.first(x))
+        weight = m.weigh(x.mean((2, 3))).sigmoid()
+        x = F.unfold(x, 3, padding=1) * weight[:, :, None]
+        return m.head(F.relu(m.second(F.fold(x, (8, 8), 3, padding=1))))
+
+    layers = {"first": conv(6, 3), "weigh": nn.Linear(6, 1), "second": conv(5, 6), "head": conv(2, 5)}
+    return net(run, **layers)
+
+
+def unfolded() -> nn.Module:
+    def run(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return m.head(F.relu(m.first(x)).unfold(2, 3, 1).unfold(3, 3, 1).amax((4, 5)))
+
+    return net(run, first=conv(6, 3), head=conv(2, 6))
+
+
+class Blurred(nn.Module):
+    """A fixed filter for every channel, kept as a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = conv(6, 3), conv(2, 6)
+        self.register_buffer("filter", torch.rand(6, 1, 3, 3, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(F.conv2d(F.relu(self.first(x)), self.get_buffer("filter"), groups=self.first.out_channels))
+
+
 def scaled_by_width() -> nn.Module:
     """One head, whose scores are divided by the square root of however wide the queries are."""
 
@@ -272,6 +304,9 @@ CUT: list[tuple[str, nn.Module, object, dict[str, int]]] = [
     ("fused-qkv", attention(True), WORDS, {"qkv": 4}),
     ("separate-qkv", attention(False), WORDS, {"q": 4}),
     ("grouped-query", attention(False, 6, 3), WORDS, {"q": 3}),
+    ("patches", patches(), IMAGE, {"first": 6, "second": 5}),
+    ("windows", unfolded(), IMAGE, {"first": 6}),
+    ("fixed-filter", Blurred(), IMAGE, {"first": 6}),
     ("scaled-by-width", scaled_by_width(), WORDS, {"q": 6, "v": 5}),
     ("rotary", expanded_keys(), WORDS, {"q": 2}),
     ("partial-rotary", expanded_keys(2), WORDS, {"q": 2}),

@@ -41,6 +41,7 @@ def convolution(step: Step) -> Value:
     shape = [1] * len(step.shape)
     shape[1] = outgoing.size
     silent = _zero_along(weight, out_dim if groups == 1 or not transposed else 0)
+    silent |= groups == channels and incoming is not None and incoming.zero  # a channel filtered by itself stays 0
     return step.output(Factor(outgoing.reshape(shape), silent and (bias is None or _zero_along(bias, 0))))
 
 

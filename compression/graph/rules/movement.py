@@ -165,3 +165,42 @@ def channel_shuffle(step: Step) -> Value:
             atoms = atoms.take(order, axis=1)
         factors.append(Factor(atoms, factor.zero))
     return step.output(*factors)
+
+
+@rule("aten.unfold")
+def windows(step: Step) -> Value:
+    """Windows along one axis: owners there are pinned, the others stay."""
+    source: Value = step.args[0]
+    dim = axis_of(step.args[1], len(source.shape))
+    kept = [step.keep(factor, [dim], "read in overlapping windows") for factor in source.factors]
+    return step.output(*(Factor(f.atoms[..., None], f.zero) for f in kept if f is not None))
+
+
+@rule("aten.im2col")
+def patches(step: Step) -> Value:
+    """Patches of an image, [N, C, H, W] to [N, C x patch, places]: each channel owns its stretch."""
+    source: Value = step.args[0]
+    size = step.shape[1] // source.shape[1]
+    kept = [step.keep(factor, [2, 3], "read in overlapping windows") for factor in source.factors]
+    return step.output(*(Factor(_patch(f.atoms, size), f.zero) for f in kept if f is not None))
+
+
+def _patch(atoms: Array, size: int) -> Array:
+    return (atoms.repeat(size, axis=1) if atoms.shape[1] > 1 else atoms)[..., 0]
+
+
+@rule("aten.col2im")
+def from_patches(step: Step) -> Value:
+    """The way back, [N, C x patch, places] to [N, C, H, W]: what one channel is made of goes together."""
+    source: Value = step.args[0]
+    channels = step.shape[1]
+    factors = []
+    for factor in source.factors:
+        kept = step.keep(factor, [2], "read in overlapping windows")
+        if kept is not None and kept.atoms.shape[1] > 1:
+            rows = kept.atoms.reshape(len(kept.atoms), channels, -1)
+            step.atoms.tie(rows, rows[..., :1], step.where, "added up to one channel")
+            factors.append(Factor(rows[..., :1, None], kept.zero))
+        elif kept is not None:
+            factors.append(Factor(kept.atoms[..., None], kept.zero))
+    return step.output(*factors)

@@ -378,26 +378,6 @@ def test_shortcuts_give_what_torch_gives(func: Any, layout: torch.memory_format)
         assert (left is x) == (right is x)
 
 
-class LooksAtValues(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.head = nn.Linear(6, 5), nn.Linear(5, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.first(x))
-        return self.head(x if float(x.sum()) > -1 else -x)
-
-
-def test_a_model_that_looks_at_values_is_run_for_real() -> None:
-    assert [group.id for group in trace(LooksAtValues(), torch.ones(2, 6)).prunable] == ["first"]
-
-
-def test_wrong_input_is_one_line() -> None:
-    with pytest.raises(CompressionError, match="does not run on inputs of shape 2x6") as caught:
-        trace(Residual(), torch.ones(2, 6))
-    assert "\n" not in str(caught.value)
-
-
 class FixedSize(nn.Module):
     def __init__(self) -> None:
         super().__init__()

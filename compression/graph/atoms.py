@@ -47,6 +47,7 @@ class Atoms:
     consumers: list[Array] = field(default_factory=list)
     producers: list[Array] = field(default_factory=list)
     norms: list[Array] = field(default_factory=list)
+    quantizers: list[Array] = field(default_factory=list)
     carried: list[tuple[str, Array]] = field(default_factory=list)  # node id, atoms of its output
     count: int = 0
 

@@ -15,6 +15,10 @@ from compression.errors import CompressionError
 from compression.graph.atoms import Atoms
 from compression.graph.groups import find_groups
 from compression.graph.layers import LayerTable
+from compression.graph.merging import Merging
+from compression.graph.merging import bounded
+from compression.graph.merging import mark
+from compression.graph.merging import prepare
 from compression.graph.record import Call
 from compression.graph.record import Recording
 from compression.graph.record import Ref
@@ -58,11 +62,13 @@ class Walk:
     edges: list[tuple[str, str]] = field(default_factory=list)
     names: Counter[str] = field(default_factory=Counter)
     layers: LayerTable = field(default_factory=LayerTable)
+    merging: Merging = field(default_factory=Merging)
 
 
 def trace(
-    model: nn.Module, example_inputs: torch.Tensor | tuple[torch.Tensor, ...], *, frozen: Iterable[str] = ()
-) -> Graph:
+    model: nn.Module, example_inputs: torch.Tensor | tuple[torch.Tensor, ...], *, frozen: Iterable[str] = (),
+    merge: bool = True,
+) -> Graph:  # fmt: skip
     """Find the graph of a network, and which parameter slices can only be removed together.
 
     The model is run once, in evaluation mode, on the meta device (on real tensors if it looks at values) and left as it
@@ -72,12 +78,14 @@ def trace(
         model: any ``nn.Module``, with or without quantizers.
         example_inputs: a tensor or a tuple of tensors [batch, …] the model accepts.
         frozen: canonical parameter names that must stay as they are.
+        merge: a quantizer is one node, or part of its layer, however it is written; ``False`` makes each of its
+            operations a node. The groups are the same.
 
     Raises:
         CompressionError: the model does not run on these inputs, or a frozen name does not exist.
     """
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    walk = walk_through(model, inputs, frozen)
+    walk = walk_through(model, inputs, frozen, merge)
     recording, batch = walk.recording, max(1, inputs[0].shape[0]) if inputs[0].ndim else 1
     layers = walk.layers.layers(recording, batch)
     return Graph(
@@ -87,15 +95,20 @@ def trace(
         layers=layers,
         input=tuple(inputs[0].shape[1:]),
         sizes=dict(recording.sizes),
+        branches=walk.merging.branches(recording, walk.edges),
     )
 
 
-def walk_through(model: nn.Module, inputs: tuple[torch.Tensor, ...], frozen: Iterable[str] = ()) -> Walk:
+def walk_through(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], frozen: Iterable[str] = (), merge: bool = True
+) -> Walk:
     """Record one forward pass and replay it on owners (see :func:`trace`)."""
     walk = Walk(record(model, inputs))
+    walk.merging = prepare(walk.recording, merge)
     _start(walk)
     for call in walk.recording.calls:
         _play(walk, call)
+    mark(walk.atoms, walk.merging.found)
     _finish(walk, set(frozen))
     return walk
 
@@ -139,7 +152,8 @@ def _play(walk: Walk, call: Call) -> None:
 
     args = replace_all(call.args, Ref, seen)
     kwargs = {name: replace_all(argument, Ref, seen) for name, argument in call.kwargs.items()}
-    where = _name(walk, call)
+    quantizing = id(call) in walk.merging.of
+    where = walk.merging.name(call) if quantizing else _name(walk, call)
     shapes = tuple(ref.shape if ref is not None else () for ref in call.out)
     if not shapes:
         return
@@ -147,7 +161,9 @@ def _play(walk: Walk, call: Call) -> None:
     values = apply(step)
     operands = step.operands
     from_data = any(v.sources for v in operands)
-    if from_data and not _silent(walk, call):
+    if quantizing:
+        values = _quantize(walk, call, where, operands, bounded(call, args, values))
+    elif from_data and not _silent(walk, call):
         values = _add_node(walk, call, where, operands, values)
     for ref, value in zip(call.out, values, strict=True):
         if ref is not None:
@@ -156,6 +172,26 @@ def _play(walk: Walk, call: Call) -> None:
         old, new = _value(walk, write.before), _value(walk, write.after) if write.after is not None else None
         for alias in write.aliases:
             walk.values[alias.id] = overwritten(_value(walk, alias), old, new, walk.atoms, where)
+
+
+def _quantize(
+    walk: Walk, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
+) -> tuple[Value, ...]:
+    """An operation of a quantizer: a node of its own, the node of the whole quantizer, or none."""
+    from_data, silent = any(v.sources for v in operands), _silent(walk, call)
+    if walk.merging.is_node(call, from_data) and not (silent and not walk.merging.merge):
+        return _add_node(walk, call, where, operands, values)
+    if not from_data:
+        node, before = walk.merging.weight_node(call, where, _kind(call), silent)
+        if node is not None:
+            walk.nodes.append(node)
+            walk.edges.extend((source, where) for source in before)
+    return values
+
+
+def _kind(call: Call) -> str:
+    short = call.op.split(".")[1]
+    return KINDS.get(short, short.strip("_"))
 
 
 def _silent(walk: Walk, call: Call) -> bool:
@@ -180,10 +216,10 @@ def _add_node(
     walk: Walk, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
 ) -> tuple[Value, ...]:
     walk.names[where.split("#")[0]] += 1
-    short = call.op.split(".")[1]
     layer = walk.layers.note(call, operands, values[0].shape)
-    walk.nodes.append(Node(where, call.op, KINDS.get(short, short.strip("_")), call.module, values[0].shape, layer))
-    for source in sorted({s for v in operands for s in v.sources}):
+    node, further = walk.merging.dress(call, Node(where, call.op, _kind(call), call.module, values[0].shape, layer))
+    walk.nodes.append(node)
+    for source in sorted({s for v in operands for s in v.sources}.union(further)):
         walk.edges.append((source, where))
     for value in values:
         if value.factors:

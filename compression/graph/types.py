@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,8 @@ class Node:
     people
     (``conv``, ``linear``, ``norm``, ``add``, …); ``module`` the path of the module that called it; ``shape`` the
     shape of its
-    first output; ``layer`` the conv/linear layer it runs, if any.
+    first output; ``layer`` the conv/linear layer it runs, if any; ``quantizers`` names the parameters of the quantizers
+    that are one with this node: of its weight, or of the data it stands for.
     """
 
     id: str
@@ -29,6 +31,25 @@ class Node:
     module: str
     shape: tuple[int, ...]
     layer: str | None = None
+    quantizers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A quantizer of the network: one node of the graph, however many operations it is written in.
+
+    ``kind``: ``attached`` to the weight or bias of a layer, or ``inserted`` between two operations on the data;
+    ``nodes``: ids of the nodes it is drawn with, none for an attached branch that has been merged into its layer;
+    ``target``: ids of the nodes that read it; ``parameters``: its own parameters, which belong to no unit (a step per
+    channel is cut with its channel); ``operations``: ATen names in the order they ran.
+    """
+
+    id: str
+    kind: str
+    nodes: tuple[str, ...]
+    target: tuple[str, ...]
+    parameters: tuple[str, ...]
+    operations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,7 +67,7 @@ class Member:
     ``positions``: int64 [units, k], the indices along ``dim`` that go with each unit; ``numel``: how many elements
     one unit's
     slice has in the dense model; ``role``: ``producer`` and ``norm`` members are zeroed with the unit, ``consumer``
-    columns read it.
+    columns read it, a ``quantizer``'s step per channel only goes when its channel goes.
     """
 
     name: str
@@ -77,11 +98,11 @@ class Group:
 
     @property
     def zeroed_members(self) -> tuple[Member, ...]:
-        """The parameter slices that are zero when a unit is zero: producers and norms, no consumers, no buffers."""
-        return tuple(m for m in self.members if m.role != "consumer" and not m.buffer)
+        """The parameter slices that are zero when a unit is zero: producers and norms, no buffers."""
+        return tuple(m for m in self.members if m.role in ("producer", "norm") and not m.buffer)
 
     def to_dict(self) -> dict[str, Any]:
-        """design of the ``graph`` JSON: plain values, buffers left out."""
+        """design of the ``graph`` JSON: plain values, buffers and quantizers' own parameters left out."""
         return {
             "id": self.id,
             "units": self.units,
@@ -90,7 +111,9 @@ class Group:
             "exact": self.exact,
             "ties": [{"op": tie.op, "why": tie.why} for tie in self.ties],
             "parameters": [
-                {"name": m.name, "dim": m.dim, "numel": m.numel, "role": m.role} for m in self.members if not m.buffer
+                {"name": m.name, "dim": m.dim, "numel": m.numel, "role": m.role}
+                for m in self.members
+                if not m.buffer and m.role != "quantizer"
             ],
         }
 
@@ -112,7 +135,7 @@ class Graph:
     """A traced network: nodes, edges, dependency groups and layers.
 
     ``sizes`` maps every parameter to its shape (canonical names); ``input`` is the shape of one example without the
-    batch.
+    batch; ``branches`` are the quantizers found in it, one node each unless it was traced with ``merge=False``.
     """
 
     nodes: tuple[Node, ...]
@@ -121,6 +144,7 @@ class Graph:
     layers: tuple[Layer, ...]
     input: tuple[int, ...]
     sizes: Mapping[str, tuple[int, ...]]
+    branches: tuple[Branch, ...] = ()
 
     @property
     def prunable(self) -> tuple[Group, ...]:
@@ -175,11 +199,20 @@ class Graph:
             "params": self.params,
             "macs": self.macs,
             "nodes": [
-                {"id": n.id, "op": n.op, "kind": n.kind, "module": n.module, "shape": list(n.shape), "layer": n.layer}
+                {
+                    "id": n.id,
+                    "op": n.op,
+                    "kind": n.kind,
+                    "module": n.module,
+                    "shape": list(n.shape),
+                    "layer": n.layer,
+                    "quantizers": list(n.quantizers),
+                }
                 for n in self.nodes
             ],
             "edges": [list(edge) for edge in self.edges],
             "groups": [group.to_dict() for group in self.groups],
+            "branches": [asdict(branch) for branch in self.branches],
         }
 
 

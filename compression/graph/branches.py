@@ -26,7 +26,6 @@ from compression.graph.flow import refs
 from compression.graph.flow import rounds
 from compression.graph.insertions import around
 from compression.graph.names import canonical
-from compression.graph.record import Recording
 
 WEIGHTED = frozenset(
     f"aten.{name}"
@@ -49,12 +48,9 @@ class Found:
     parameters: tuple[str, ...]
 
 
-def find_branches(recording: Recording) -> tuple[Found, ...]:
-    """Every quantizer of a recorded pass, in the order in which they run; none, at no cost, where nothing rounds."""
-    seeds = [number for number, call in enumerate(recording.calls) if rounds(call)]
-    if not seeds:
-        return ()
-    flow = Flow(recording)
+def find_branches(flow: Flow) -> tuple[Found, ...]:
+    """Every quantizer of a recorded pass, in the order in which they run."""
+    seeds = [number for number, call in enumerate(flow.calls) if rounds(call)]
     regions = _inserted(flow, seeds)
     taken = {number for calls, _ in regions for number in calls}
     found = [*_attached(flow, taken), *(_named(flow, calls, end) for calls, end in regions)]

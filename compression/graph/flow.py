@@ -37,6 +37,11 @@ def rounds(call: Call) -> bool:
     return name_of(call) in ROUNDING or quantizes(call)
 
 
+def written(call: Call) -> list[Ref]:
+    """Tensors an operation writes to besides what it returns; what a fake quantizer writes is its own state."""
+    return [] if quantizes(call) else [alias for write in call.writes for alias in write.aliases]
+
+
 def refs(call: Call) -> Iterator[Ref]:
     """All tensors among the arguments, in order, lists flattened."""
     return _refs((*call.args, *call.kwargs.values()))
@@ -73,11 +78,9 @@ class Flow:
                 from_data |= ref.id in self.data
                 if ref.id not in self.maker:
                     self.leaves[ref.id] = ref
-            written = [alias for write in call.writes for alias in write.aliases]
-            for ref in (*(made for made in call.out if made is not None), *(written if from_data else ())):
-                if from_data:
-                    self.data.add(ref.id)
-            self.maker.update((made.id, number) for made in call.out if made is not None)
+            if from_data:
+                self.data.update(ref.id for ref in (*self.made_by(number), *written(call)))
+            self.maker.update((made.id, number) for made in self.made_by(number))
 
     @property
     def calls(self) -> list[Call]:

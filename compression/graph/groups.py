@@ -79,9 +79,12 @@ def _tables(atoms: Atoms) -> _Tables:
     units = atoms.resolve()
     slot = np.repeat(np.arange(len(atoms.slots)), [s.size for s in atoms.slots])
     role = np.zeros(atoms.count, dtype=np.int64)
-    for marked, value in ((atoms.norms, 1), (atoms.consumers, 2), (atoms.producers, 0), (atoms.quantizers, 3)):
+    for marked, value in ((atoms.norms, 1), (atoms.consumers, 2), (atoms.producers, 0)):
         for some in marked:
             role[some[some >= 0]] = value
+    for some_slot in atoms.slots if atoms.own else ():
+        if some_slot.name in atoms.own:
+            role[some_slot.start : some_slot.start + some_slot.size] = ROLES.index("quantizer")
     carried = np.zeros(atoms.count, dtype=np.bool_)
     for _, some in atoms.carried:
         carried[some[some >= 0]] = True

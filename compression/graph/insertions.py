@@ -18,6 +18,7 @@ from compression.graph.flow import Flow
 from compression.graph.flow import name_of
 from compression.graph.flow import quantizes
 from compression.graph.flow import refs
+from compression.graph.flow import written
 from compression.graph.record import Call
 from compression.graph.record import Ref
 
@@ -57,7 +58,7 @@ def _below(flow: Flow, seed: int, shape: tuple[int, ...]) -> list[int]:
 def _elementwise(flow: Flow, number: int, shape: tuple[int, ...]) -> bool:
     """Whether a call works place by place on tensors of this shape, or on a range taken from them."""
     call, name = flow.calls[number], name_of(flow.calls[number])
-    if any(write.aliases for write in call.writes if not quantizes(call)):
+    if written(call):
         return False
     if name == "_to_copy" and not getattr(call.kwargs.get("dtype"), "is_floating_point", True):
         return False  # numbers of positions, not values

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 
-import numpy as np
-
-from compression.graph.atoms import Atoms
 from compression.graph.branches import Found
 from compression.graph.branches import find_branches
+from compression.graph.flow import Flow
 from compression.graph.flow import name_of
 from compression.graph.flow import quantizes
 from compression.graph.flow import refs
+from compression.graph.flow import rounds
 from compression.graph.names import canonical
 from compression.graph.record import Call
 from compression.graph.record import Recording
@@ -44,6 +43,11 @@ class Merging:
     nodes: dict[str, list[str]] = field(default_factory=dict)  # quantizer -> its nodes
     targets: dict[str, str] = field(default_factory=dict)  # quantizer -> the node it ends in
     names: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Canonical names of the quantizers' own parameters: cut with the channels they belong to, never zeroed."""
+        return frozenset(canonical(name) for branch in self.found for name in branch.parameters)
 
     def name(self, call: Call) -> str:
         """The id of an operation of a quantizer: the quantizer's where it is one node."""
@@ -101,23 +105,27 @@ class Merging:
 
 
 def prepare(recording: Recording, merge: bool) -> Merging:
-    """Find the quantizers; a module with nothing but quantizers inside is named like one without."""
-    merging = Merging(find_branches(recording), merge)
+    """Find the quantizers, at no cost where nothing rounds.
+
+    A module of which only quantizers are parts is named like one without parts, as in the float network.
+    """
+    if not any(rounds(call) for call in recording.calls):
+        return Merging()
+    flow = Flow(recording)
+    merging = Merging(find_branches(flow), merge)
     for branch in merging.found:
-        merging.of.update((id(recording.calls[number]), branch) for number in branch.calls)
-        merging.ends.setdefault(id(recording.calls[branch.end]), []).append(branch)
-    if merging.found:
-        recording.leaves.update(_bare(recording, merging))
+        merging.of.update((id(flow.calls[number]), branch) for number in branch.calls)
+        merging.ends.setdefault(id(flow.calls[branch.end]), []).append(branch)
+    recording.leaves.update(_bare(flow, merging))
     return merging
 
 
-def _bare(recording: Recording, merging: Merging) -> set[str]:
-    """Modules whose every part is a quantizer."""
-    running = Counter(call.module for call in recording.calls if id(call) not in merging.of)
-    quantizing = {call.module for call in recording.calls if id(call) in merging.of and not running[call.module]}
-    parents = {module.rpartition(".")[0] for module in quantizing} - {""}
-    own = {module for module, count in running.items() if count}
-    return {parent for parent in parents if not any(module.startswith(f"{parent}.") for module in own)}
+def _bare(flow: Flow, merging: Merging) -> set[str]:
+    """Modules of which only quantizers are parts."""
+    quantizing = {call.module for call in flow.calls if id(call) in merging.of}
+    running = {c.module for n, c in enumerate(flow.calls) if id(c) not in merging.of and flow.runs_on_data(n)}
+    parents = {module.rpartition(".")[0] for module in quantizing - running} - {""}
+    return {parent for parent in parents if not any(module.startswith(f"{parent}.") for module in running)}
 
 
 def bounded(call: Call, args: tuple[object, ...], values: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -132,11 +140,3 @@ def bounded(call: Call, args: tuple[object, ...], values: tuple[Value, ...]) -> 
         replace(v, factors=tuple(replace(f, zero=f.zero or bool(zero & set(f.dims))) for f in v.factors))
         for v in values
     )
-
-
-def mark(atoms: Atoms, found: Iterable[Found]) -> None:
-    """A quantizer's own parameters are cut with the channels they belong to, and never zeroed."""
-    own = {canonical(name) for branch in found for name in branch.parameters}
-    for slot in atoms.slots if own else ():
-        if slot.name in own:
-            atoms.quantizers.append(np.arange(slot.start, slot.start + slot.size, dtype=np.int64))

@@ -13,11 +13,11 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph.atoms import Atoms
+from compression.graph.flow import quantizes
 from compression.graph.groups import find_groups
 from compression.graph.layers import LayerTable
 from compression.graph.merging import Merging
 from compression.graph.merging import bounded
-from compression.graph.merging import mark
 from compression.graph.merging import prepare
 from compression.graph.record import Call
 from compression.graph.record import Recording
@@ -105,10 +105,10 @@ def walk_through(
     """Record one forward pass and replay it on owners (see :func:`trace`)."""
     walk = Walk(record(model, inputs))
     walk.merging = prepare(walk.recording, merge)
+    walk.atoms.own = walk.merging.own
     _start(walk)
     for call in walk.recording.calls:
         _play(walk, call)
-    mark(walk.atoms, walk.merging.found)
     _finish(walk, set(frozen))
     return walk
 
@@ -168,7 +168,7 @@ def _play(walk: Walk, call: Call) -> None:
     for ref, value in zip(call.out, values, strict=True):
         if ref is not None:
             walk.values[ref.id] = value
-    for write in call.writes:
+    for write in () if quantizing and quantizes(call) else call.writes:  # a quantizer's state is no data
         old, new = _value(walk, write.before), _value(walk, write.after) if write.after is not None else None
         for alias in write.aliases:
             walk.values[alias.id] = overwritten(_value(walk, alias), old, new, walk.atoms, where)

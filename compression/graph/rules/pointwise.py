@@ -94,10 +94,22 @@ def scale(step: Step) -> Value:
         kept = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
     else:
         base = values[:1] if isinstance(step.args[0], Value) else []
+        if name == "div":
+            _divided(step)
         kept = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
         if not _zero_stays(name, step):
             kept = [replace(factor, zero=False) for factor in kept]
     return step.output(*kept)
+
+
+def _divided(step: Step) -> None:
+    """Data divided by a parameter that is zeroed with its unit is no number there; a quantizer's step never is zero."""
+    data, by = step.args[0], step.args[1]
+    if not isinstance(by, Value) or not by.weight_like or by.origin in step.atoms.own:
+        return
+    for factor in by.factors if isinstance(data, Value) and data.sources else ():
+        if factor.zero:
+            step.atoms.blur(factor.atoms, step.where, "divided by a parameter that is zeroed with its unit")
 
 
 def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:

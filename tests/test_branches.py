@@ -194,8 +194,8 @@ def _prepared(fused: bool) -> Callable[[nn.Module], nn.Module]:
     import torch.ao.quantization as ao
 
     def prepare(model: nn.Module) -> nn.Module:
-        plain = ao.QConfig(ao.FakeQuantize.with_args(observer=ao.MovingAverageMinMaxObserver, quant_min=0,
-                                                     quant_max=255), ao.default_per_channel_weight_fake_quant)  # fmt: skip
+        data = ao.FakeQuantize.with_args(observer=ao.MovingAverageMinMaxObserver, quant_min=0, quant_max=255)
+        plain = ao.QConfig(data, ao.default_per_channel_weight_fake_quant)
         model.train().qconfig = ao.get_default_qat_qconfig("fbgemm") if fused else plain  # type: ignore[assignment]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -260,13 +260,14 @@ def test_groups_and_graph_are_those_of_the_float_twin(network: type[nn.Module], 
         assert [(x.name, x.weight, x.macs) for x in graph.layers] == [(x.name, x.weight, x.macs) for x in twin.layers]
         assert without_quantizers(graph) == without_quantizers(twin)
     attached = {branch.id: branch for branch in after.branches if branch.kind == "attached"}
-    assert {f"{layer.name}.weight" for layer in twin.layers} == set(attached)
+    layers = [name for name, module in built(network).named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    assert {f"{name}.weight" for name in layers} == set(attached)
     assert all(branch.nodes == () for branch in attached.values())
     assert all(len(branch.nodes) == 1 for branch in after.branches if branch.kind == "inserted")
     assert [branch.id for branch in before.branches] == [branch.id for branch in after.branches]
     assert all(branch.nodes for branch in before.branches), "as traced, every quantizer has nodes"
     inserted = [branch for branch in after.branches if branch.kind == "inserted"]
-    assert len(inserted) >= (0 if quantizer == "parametrized" else len(twin.layers))
+    assert len(inserted) >= (0 if quantizer == "parametrized" else len(layers))
 
 
 def test_both_pictures_of_getas_formula() -> None:
@@ -278,7 +279,7 @@ def test_both_pictures_of_getas_formula() -> None:
     assert set(branch.parameters) == {f"second.quan_w.{name}" for name in ("d", "q_m", "t")}
     kinds = {node.id: node.kind for node in before.nodes}
     assert kinds["second.weight/round"] == "round"
-    assert ("second.weight/mul#3", "second") in before.edges or ("second.weight/mul#2", "second") in before.edges
+    assert any(start.startswith("second.weight/mul") and end == "second" for start, end in before.edges)
     nodes = {node.id: node for node in after.nodes}
     assert set(nodes["second"].quantizers) == set(branch.parameters)
     assert nodes["second.quan_a:quantizer"].kind == "quantizer"
@@ -290,7 +291,7 @@ def test_both_pictures_of_getas_formula() -> None:
     assert [branch["target"] for branch in after.to_dict()["branches"]][1] == ("first",)
 
 
-SINGLE = {"prepare_qat, fused"}  # torch's kernel knows fp32 only
+SINGLE = ["torch", "learnable", "prepare_qat", "prepare_qat, fused"]  # torch's own kernels know fp32 only
 
 
 @pytest.mark.parametrize("quantizer", [name for name in QUANTIZERS if name not in SINGLE])
@@ -300,16 +301,22 @@ def test_a_quantized_network_is_slimmed(network: type[nn.Module], quantizer: str
     assert checked.groups == {g.id: g.units for g in trace(built(network), IMAGE).prunable}
 
 
-def test_a_prepared_network_is_slimmed_in_single_precision() -> None:
-    model = built(Residual, "prepare_qat, fused")
+@pytest.mark.parametrize("quantizer", SINGLE)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
+def test_torchs_quantizers_are_slimmed_in_single_precision(network: type[nn.Module], quantizer: str) -> None:
+    model = built(network, quantizer)
     graph = trace(model, IMAGE)
     units = some_units(graph)
     zero_units(model, graph, units)
     small, report = slim_report(model, graph, IMAGE)
     assert report.units == units
     torch.testing.assert_close(small(IMAGE), model(IMAGE), rtol=0, atol=1e-5)
-    scale = small.get_buffer("inner.weight_fake_quant.scale")
-    assert scale.shape == (6 - len(units["inner"]),)
+    first = next(layer for layer in graph.layers if layer.name in units)
+    (scale,) = [
+        tensor for name, tensor in [*small.named_parameters(), *small.named_buffers()]
+        if name.startswith(first.name) and name.endswith(("quan_w.scale", "weight_fake_quant.scale"))
+    ]  # fmt: skip
+    assert scale.shape == (small.get_submodule(first.name).weight.shape[0],) < (first.shape[0],)
 
 
 def test_a_step_per_channel_is_cut_but_never_zeroed() -> None:
@@ -386,6 +393,7 @@ STAYS: dict[str, tuple[Callable[[Any, torch.Tensor], torch.Tensor], list[str]]] 
     "half a sum": (lambda self, x: x + (q(x) - 0.5 * x).detach(), ["quantizer", "mul", "sub", "add"]),
     "a clip to its own bound": (lambda self, x: q(torch.minimum(x, self.scale), self.scale / 15), ["quantizer"]),
     "a measured range": (lambda self, x: q(x, x.abs().amax() / 127), ["quantizer"]),
+    "bounds of 0 and 1 beside other work": (lambda self, x: q(x.clamp(0, 1)), ["clamp", "quantizer"]),
     "its sign at the end": (lambda self, x: torch.sign(x) * q(x.abs()), ["quantizer"]),
 }
 
@@ -416,7 +424,8 @@ def test_a_batch_norm_folded_into_the_weight_is_refused_by_name() -> None:
         model = ao.prepare_qat(ao.fuse_modules_qat(model, [["0", "1"]]))
     model(IMAGE)
     graph = trace(model.eval().apply(ao.disable_observer), IMAGE)
-    assert [g.reason for g in graph.groups][0] == "divided by a parameter that is zeroed with its unit"
+    assert graph.groups[0].reason == "divided by a parameter that is zeroed with its unit"
     gone = copy.deepcopy(shake(model))
+    gone[0].activation_post_process = nn.Identity()  # which would round what is no number to some number
     gone[0].weight.data[0], gone[0].bn.weight.data[0], gone[0].bn.bias.data[0] = 0, 0, 0
-    assert bool(gone(IMAGE).isnan().any()), "what the reason says: a zeroed unit gives no number"
+    assert bool(gone[0](IMAGE).isnan().any()), "what the reason says: a zeroed unit gives no number"

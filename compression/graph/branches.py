@@ -83,11 +83,8 @@ def _attached(flow: Flow, taken: set[int]) -> list[Found]:
         if call.op not in WEIGHTED or not flow.runs_on_data(number):
             continue
         for ref in refs(call):
-            if ref.id in flow.data or ref.id not in flow.maker:
-                continue
             calls, leaves = flow.past([ref.id])
-            same_size = [i for i, leaf in leaves.items() if _is_weight(flow, i, leaf.shape, ref.shape)]
-            weight = next((i for i in same_size if _is_rounded(flow, calls, i)), None)
+            weight = _rounded_parameter(flow, calls)
             left = calls - taken
             if weight is not None and left:
                 taken |= left
@@ -97,24 +94,39 @@ def _attached(flow: Flow, taken: set[int]) -> list[Found]:
     return found
 
 
-def _is_weight(flow: Flow, leaf: int, shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return leaf in flow.recording.paths and numel(shape) == numel(wanted)
-
-
-def _is_rounded(flow: Flow, calls: set[int], leaf: int) -> bool:
-    seeds = [n for n in calls if rounds(flow.calls[n])]
-    return any(leaf in flow.past([ref.id for ref in refs(flow.calls[n])])[1] for n in seeds)
+def _rounded_parameter(flow: Flow, calls: set[int]) -> int | None:
+    """The parameter that is rounded element by element on the way, if any: it has as many as what is rounded."""
+    for number in sorted(calls):
+        if rounds(flow.calls[number]):
+            size = numel(flow.made_by(number)[0].shape)
+            _, leaves = flow.past([ref.id for ref in refs(flow.calls[number])])
+            same = (i for i, leaf in leaves.items() if i in flow.recording.paths and numel(leaf.shape) == size)
+            weight = next(same, None)
+            if weight is not None:
+                return weight
+    return None
 
 
 def _numbered(flow: Flow, found: list[Found]) -> tuple[Found, ...]:
     """Names that occur again get a number; a parameter that the network uses besides is no quantizer's own."""
-    inside = {number for branch in found for number in branch.calls}
-    paths = {name: i for i, name in flow.recording.paths.items()}
+    shared = {flow.recording.paths[i] for i in _used_besides(flow, found) if i in flow.recording.paths}
     seen: Counter[str] = Counter()
     result = []
     for branch in found:
         seen[branch.id] += 1
         name = branch.id if seen[branch.id] == 1 else f"{branch.id}#{seen[branch.id]}"
-        own = tuple(p for p in branch.parameters if inside.issuperset(flow.readers[paths[p]]))
+        own = tuple(path for path in branch.parameters if path not in shared)
         result.append(replace(branch, id=name, parameters=own))
     return tuple(result)
+
+
+def _used_besides(flow: Flow, found: list[Found]) -> set[int]:
+    """The leaves that reach the data by a way that nothing rounds, outside the quantizers."""
+    inside = {number for branch in found for number in branch.calls}
+    used: set[int] = set()
+    for number, call in enumerate(flow.calls):
+        for ref in refs(call) if number not in inside and flow.runs_on_data(number) else ():
+            calls, leaves = flow.past([ref.id])
+            if not any(rounds(flow.calls[n]) for n in calls):
+                used |= leaves.keys()
+    return used

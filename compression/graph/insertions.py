@@ -40,7 +40,7 @@ def around(flow: Flow, seed: int) -> set[int] | None:
         region = _region(flow, seed, end, set(below), shape)
         if region is not None and _closed(flow, region, end) and _alone(flow, region, seed, end, shape):
             best = region
-    return _with_clip(flow, best, shape) if best is not None else None
+    return _with_clip(flow, _with_scales(flow, best, seed, shape), shape) if best is not None else None
 
 
 def _below(flow: Flow, seed: int, shape: tuple[int, ...]) -> list[int]:
@@ -210,8 +210,23 @@ def _is_sign(flow: Flow, ref: Ref) -> bool:
     return len(inner) == 1 and _is_sign(flow, inner[0])
 
 
+def _with_scales(flow: Flow, region: set[int], seed: int, shape: tuple[int, ...]) -> set[int]:
+    """On both sides also further scalings that undo one another: ``round(x / a * 255) / 255 * a``."""
+    while True:
+        above = flow.maker.get(next(iter(_entries(flow, region))))
+        below = flow.readers.get(flow.made_by(max(region))[0].id, [])
+        if above is None or len(below) != 1:
+            return region
+        into, back = _scales(flow, above, shape), _scales(flow, below[0], shape)
+        grown = region | {above, below[0]}
+        fits = any(_undone(one, two) for one in into for two in back) and len(_entries(flow, grown)) == 1
+        if not fits or not _closed(flow, grown, below[0]) or not _alone(flow, grown, seed, below[0], shape):
+            return region
+        region = grown
+
+
 def _with_clip(flow: Flow, region: set[int], shape: tuple[int, ...]) -> set[int]:
-    """Upwards also what clips to a bound that the step is made of."""
+    """Upwards also what clips to a bound that the step is made of, or what clips in a module that does nothing else."""
     while True:
         entry = next(iter(_entries(flow, region)))
         maker = flow.maker.get(entry)
@@ -220,6 +235,15 @@ def _with_clip(flow: Flow, region: set[int], shape: tuple[int, ...]) -> set[int]
         bounds = flow.past([ref.id for ref in refs(flow.calls[maker])])[1].keys()
         own = flow.past([ref.id for number in region for ref in refs(flow.calls[number])])[1].keys()
         grown = region | {maker}
-        if not bounds & own or len(_entries(flow, grown)) != 1 or not _closed(flow, grown, max(region)):
+        fits = bool(bounds & own) or _whole_module(flow, grown, maker)
+        if not fits or len(_entries(flow, grown)) != 1 or not _closed(flow, grown, max(region)):
             return region
         region = grown
+
+
+def _whole_module(flow: Flow, region: set[int], clip: int) -> bool:
+    """Whether these are all the calls on data of the module without parts that also clips."""
+    module = flow.calls[clip].module
+    if module not in flow.recording.leaves or module != flow.calls[max(region)].module:
+        return False
+    return all(n in region for n, call in enumerate(flow.calls) if call.module == module and flow.runs_on_data(n))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
+from functools import cache
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +35,12 @@ def quantizes(call: Call) -> bool:
 
 def rounds(call: Call) -> bool:
     """Whether the operation rounds: a rounding function, or a whole fake quantizer."""
-    return name_of(call) in ROUNDING or quantizes(call)
+    return _rounds(call.op)
+
+
+@cache
+def _rounds(op: str) -> bool:
+    return op.split(".")[1].rstrip("_") in ROUNDING or "fake_quant" in op or "obs_fq" in op
 
 
 def written(call: Call) -> list[Ref]:

@@ -79,6 +79,8 @@ class Merging:
 
     def dress(self, call: Call, node: Node) -> tuple[Node, list[str]]:
         """A node with the quantizers that are part of it, and further nodes it reads: those on its weight."""
+        if not self.found:
+            return node, []
         branch = self.of.get(id(call))
         if branch is not None:
             self.nodes.setdefault(branch.id, []).append(node.id)

@@ -75,7 +75,7 @@ class Merging:
         if silent or not made:
             return None, []
         self.nodes.setdefault(branch.id, []).append(where)
-        return Node(where, call.op, kind, call.module, made[0].shape), sorted(before)
+        return Node(where, call.op, kind, call.module, made[0].shape, branch=branch.id), sorted(before)
 
     def dress(self, call: Call, node: Node) -> tuple[Node, list[str]]:
         """A node with the quantizers that are part of it, and further nodes it reads: those on its weight."""
@@ -84,6 +84,7 @@ class Merging:
         branch = self.of.get(id(call))
         if branch is not None:
             self.nodes.setdefault(branch.id, []).append(node.id)
+            node = replace(node, branch=branch.id)
         ends = self.ends.get(id(call), [])
         self.targets.update((end.id, node.id) for end in ends)
         if not self.merge:
@@ -100,7 +101,8 @@ class Merging:
         for found in self.found:
             nodes = tuple(self.nodes.get(found.id, ()))
             read = dict.fromkeys(end for start, end in edges if start in nodes and end not in nodes)
-            target = tuple(read) or (self.targets[found.id],)
+            ended = (self.targets[found.id],) if found.id in self.targets else ()
+            target = tuple(read) or ended
             operations = tuple(recording.calls[number].op for number in found.calls)
             told.append(Branch(found.id, found.kind, nodes, target, found.parameters, operations))
         return tuple(told)

@@ -22,7 +22,8 @@ class Node:
     (``conv``, ``linear``, ``norm``, ``add``, …); ``module`` the path of the module that called it; ``shape`` the
     shape of its
     first output; ``layer`` the conv/linear layer it runs, if any; ``quantizers`` names the parameters of the quantizers
-    that are one with this node: of its weight, or of the data it stands for.
+    that are one with this node: of its weight, or of the data it stands for; ``branch`` is the id of the quantizer that
+    this node is, or is an operation of.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Node:
     shape: tuple[int, ...]
     layer: str | None = None
     quantizers: tuple[str, ...] = ()
+    branch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ class Graph:
                     "shape": list(n.shape),
                     "layer": n.layer,
                     "quantizers": list(n.quantizers),
+                    "branch": n.branch,
                 }
                 for n in self.nodes
             ],

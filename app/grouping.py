@@ -164,12 +164,14 @@ def _boxes(nodes: Sequence[Node], modules: Sequence[str | None], number: Sequenc
 def _essential(
     nodes: Sequence[Node], boxes: Sequence[Box], edges: Sequence[layout.Edge], carrying: Collection[str] | None
 ) -> set[str]:
-    """Boxes with layers, input, output, and those where several paths of units meet."""
+    """Boxes with layers, quantizers, input, output, and those where several paths of units meet."""
     by_id = {node["id"]: node for node in nodes}
     meeting = Counter(end for _, end in edges)
 
     def matters(box: Box) -> bool:
-        return any(by_id[m]["kind"] in KEPT_KINDS or by_id[m].get("layer") for m in box.members)
+        return any(
+            by_id[m]["kind"] in KEPT_KINDS or by_id[m].get("layer") or by_id[m].get("branch") for m in box.members
+        )
 
     def joins(box: Box) -> bool:
         return meeting[box.id] > 1 and (carrying is None or any(m in carrying for m in box.members))

@@ -63,10 +63,11 @@ def label(level: grouping.Level, count: int) -> str:
 def _controls(drawn: quantized.View) -> tuple[grouping.Level, str]:
     counts = drawing.levels(drawn)
     subject = (drawn.of.model, drawn.quantizers, drawn.merged)
+    most = grouping.MOST_BOXES if drawn.merged else grouping.MOST_TRACED
     options = list(counts)
     keys = [level.key for level in options]
     if st.session_state.get("detail_of") != subject or st.session_state.get("detail") not in keys:
-        st.session_state["detail"] = grouping.default_level(counts).key
+        st.session_state["detail"] = grouping.default_level(counts, most).key
         st.session_state["detail_of"] = subject
     names = {level.key: label(level, count) for level, count in counts.items()}
     chosen = st.selectbox(

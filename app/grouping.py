@@ -16,6 +16,7 @@ from typing import Any
 from app import layout
 
 MOST_BOXES = 120  # what is shown without asking
+MOST_TRACED = 400  # where every operation of the quantizers is asked for
 KEPT_KINDS = frozenset({"input", "output", "conv", "linear"})  # and every box where several paths meet
 MODULE = "module:"  # begins the id of a box that holds a module
 
@@ -96,9 +97,9 @@ def levels(
     return {**found, LAYERS: finest, EVERY_OP: len(nodes)}
 
 
-def default_level(counts: Mapping[Level, int]) -> Level:
-    """The finest detail that stays readable; the coarsest where none does."""
-    fitting = [level for level, count in counts.items() if count <= MOST_BOXES and not level.every_op]
+def default_level(counts: Mapping[Level, int], most: int = MOST_BOXES) -> Level:
+    """The finest detail that stays readable, of at most so many boxes; the coarsest where none does."""
+    fitting = [level for level, count in counts.items() if count <= most and not level.every_op]
     return fitting[-1] if fitting else next(iter(counts))
 
 

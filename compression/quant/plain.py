@@ -7,7 +7,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from compression.quant.op import SMALLEST
 from compression.quant.op import working_dtype
 from compression.quant.quantizer import Quantizer
 
@@ -16,17 +15,16 @@ class PlainQuantizer(Quantizer):
     """:class:`Quantizer` without its single operator: ``sgn(x) * d * round(min(|x|, q_m) ** t / d)`` step by step.
 
     The power is ``exp(t * log(.))``, as GETA's reference computes it. Values are those of :class:`Quantizer` up to
-    rounding in fp32; gradients of ``round`` are zero, so it is for looking at, not for training.
+    rounding in fp32 for positive scalars; gradients of ``round`` are zero, so it is for looking at, not for training.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` rounded to the quantizer's values, fp32 (fp64 for fp64)."""
         value = x.to(working_dtype(x))
-        step, bound = (number.to(value.dtype).clamp(min=SMALLEST) for number in (self.step_size, self.clip))
-        magnitude = torch.minimum(torch.abs(value), bound)
+        magnitude = torch.minimum(torch.abs(value), self.clip)
         if self.exponent is not None:
-            magnitude = torch.exp(self.exponent.to(value.dtype) * torch.log(magnitude))
-        return torch.sign(value) * (step * torch.round(magnitude / step))
+            magnitude = torch.exp(self.exponent * torch.log(magnitude))
+        return torch.sign(value) * (self.step_size * torch.round(magnitude / self.step_size))
 
 
 def written_out(model: nn.Module) -> nn.Module:

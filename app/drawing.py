@@ -6,28 +6,35 @@ import streamlit as st
 
 from app import catalog
 from app import grouping
+from app import quantized
 from app import ties
 from app.figures import graph as figures
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def levels(of: catalog.Subject) -> dict[grouping.Level, int]:
+def levels(view: quantized.View) -> dict[grouping.Level, int]:
     """The details to choose from, with how many boxes each draws."""
-    found = catalog.traced(of)
+    found = quantized.traced(view)
     return grouping.levels(found.plain["nodes"], [(a, b) for a, b in found.plain["edges"]], _carrying(found))
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing the graph…")
-def placed(of: catalog.Subject, level: grouping.Level, opened: tuple[str, ...]) -> figures.Placed:
+def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> figures.Placed:
     """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
-    found = catalog.traced(of)
+    found = quantized.traced(view)
     return figures.place(found.plain, level, opened, _carrying(found))
 
 
+@st.cache_resource(max_entries=32, show_spinner=False)
+def close_up(view: quantized.View, layer: str) -> figures.Placed:
+    """One layer and its quantizers, every operation a box."""
+    return figures.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
+
+
 @st.cache_resource(max_entries=16, show_spinner=False)
-def places(of: catalog.Subject) -> ties.Places:
+def places(view: quantized.View) -> ties.Places:
     """What flows into every operation, for the sentences."""
-    return ties.Places(catalog.traced(of).plain)
+    return ties.Places(quantized.traced(view).plain)
 
 
 def parameters(found: catalog.Traced) -> dict[str, int]:

@@ -7,6 +7,7 @@ import streamlit as st
 from app import catalog
 from app import drawing
 from app import grouping
+from app import quantized
 from app import state
 from app import words
 from app.figures import base
@@ -17,16 +18,17 @@ ALL, GROUP, SEARCH = "Whole graph", "Selected group", "Search"
 _FOCUS = {ALL: "", GROUP: "group", SEARCH: "search"}
 
 
-def picture(of: catalog.Subject, found: catalog.Traced) -> None:
+def picture(drawn: quantized.View) -> None:
     """The controls, the graph, its legend; a click on a node lights up its group, one on a module opens it."""
+    of, found = drawn.of, quantized.traced(drawn)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        level, search = _controls(of)
+        level, search = _controls(drawn)
         view = _view(search)
     opened = _opened(of, level)
     info = figures.graph_info(
         found.plain,
         found.node_groups,
-        drawing.placed(of, level, opened),
+        drawing.placed(drawn, level, opened),
         parameters=drawing.parameters(found),
         selected=state.get("group") or None,
         search=search,
@@ -36,7 +38,7 @@ def picture(of: catalog.Subject, found: catalog.Traced) -> None:
     _modules(of, level, info, opened)
     st.html(figures.legend_html(info))
     fig = figures.graph_figure(info, legend=False)
-    key = f"graph_chart {of.model} {level.key} {len(opened)} {hash(opened)} {view}"
+    key = f"graph_chart {of.model} {drawn.quantizers} {drawn.merged} {level.key} {len(opened)} {hash(opened)} {view}"
     alt = f"Layered graph of {of.model}, {len(info.nodes)} boxes. The table on this page holds the same groups."
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
@@ -58,13 +60,15 @@ def label(level: grouping.Level, count: int) -> str:
     return f"{name} · {count:,}"
 
 
-def _controls(of: catalog.Subject) -> tuple[grouping.Level, str]:
-    counts = drawing.levels(of)
+def _controls(drawn: quantized.View) -> tuple[grouping.Level, str]:
+    counts = drawing.levels(drawn)
+    subject = (drawn.of.model, drawn.quantizers, drawn.merged)
+    most = grouping.MOST_BOXES if drawn.merged else grouping.MOST_TRACED
     options = list(counts)
     keys = [level.key for level in options]
-    if st.session_state.get("detail_of") != of.model or st.session_state.get("detail") not in keys:
-        st.session_state["detail"] = grouping.default_level(counts).key
-        st.session_state["detail_of"] = of.model
+    if st.session_state.get("detail_of") != subject or st.session_state.get("detail") not in keys:
+        st.session_state["detail"] = grouping.default_level(counts, most).key
+        st.session_state["detail_of"] = subject
     names = {level.key: label(level, count) for level, count in counts.items()}
     chosen = st.selectbox(
         "Detail",

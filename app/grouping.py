@@ -16,6 +16,7 @@ from typing import Any
 from app import layout
 
 MOST_BOXES = 120  # what is shown without asking
+MOST_TRACED = 400  # where every operation of the quantizers is asked for
 KEPT_KINDS = frozenset({"input", "output", "conv", "linear"})  # and every box where several paths meet
 MODULE = "module:"  # begins the id of a box that holds a module
 
@@ -96,9 +97,9 @@ def levels(
     return {**found, LAYERS: finest, EVERY_OP: len(nodes)}
 
 
-def default_level(counts: Mapping[Level, int]) -> Level:
-    """The finest detail that stays readable; the coarsest where none does."""
-    fitting = [level for level, count in counts.items() if count <= MOST_BOXES and not level.every_op]
+def default_level(counts: Mapping[Level, int], most: int = MOST_BOXES) -> Level:
+    """The finest detail that stays readable, of at most so many boxes; the coarsest where none does."""
+    fitting = [level for level, count in counts.items() if count <= most and not level.every_op]
     return fitting[-1] if fitting else next(iter(counts))
 
 
@@ -164,12 +165,14 @@ def _boxes(nodes: Sequence[Node], modules: Sequence[str | None], number: Sequenc
 def _essential(
     nodes: Sequence[Node], boxes: Sequence[Box], edges: Sequence[layout.Edge], carrying: Collection[str] | None
 ) -> set[str]:
-    """Boxes with layers, input, output, and those where several paths of units meet."""
+    """Boxes with layers, quantizers, input, output, and those where several paths of units meet."""
     by_id = {node["id"]: node for node in nodes}
     meeting = Counter(end for _, end in edges)
 
     def matters(box: Box) -> bool:
-        return any(by_id[m]["kind"] in KEPT_KINDS or by_id[m].get("layer") for m in box.members)
+        return any(
+            by_id[m]["kind"] in KEPT_KINDS or by_id[m].get("layer") or by_id[m].get("branch") for m in box.members
+        )
 
     def joins(box: Box) -> bool:
         return meeting[box.id] > 1 and (carrying is None or any(m in carrying for m in box.members))

@@ -61,11 +61,26 @@ def collapse(nodes: Sequence[str], edges: Sequence[Edge], keep: Collection[str])
 
 
 def layered(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
-    """Place the nodes of a directed acyclic graph in rows.
+    """Place the nodes of a directed acyclic graph in rows; several beginnings each stand close to where they are read.
 
     Where so many edges pass by that they would pull the rows apart (every layer reading all before it), the long ones
     become arcs at the left.
     """
+    if len({start for start, _ in edges} - {end for _, end in edges}) > 1:
+        return _mirrored(_from_the_top(nodes[::-1], [(end, start) for start, end in edges]))
+    return _from_the_top(nodes, edges)
+
+
+def _mirrored(layout: Layout) -> Layout:
+    """The drawing of the reversed graph, upside down."""
+    lowest = max((y for _, y in layout.places.values()), default=0.0)
+    places = {node: (x, lowest - y) for node, (x, y) in layout.places.items()}
+    paths = {(b, a): tuple((x, lowest - y) for x, y in path[::-1]) for (a, b), path in layout.paths.items()}
+    return Layout(places, paths)
+
+
+def _from_the_top(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
+    """Every node as far up as what leads to it allows."""
     edges, arcs = _long_edges(nodes, list(dict.fromkeys(edges)))
     linked = {node for edge in edges for node in edge}
     alone = [node for node in nodes if node not in linked]

@@ -82,6 +82,11 @@ FROZEN = {
     r"runs along the width of every head": "They go along the inside of every head{place}: only whole heads can go.",
     r"a weight norm divides by the length of these weights": "A weight norm{place} divides by the length of these "
     "weights: take one out, and the others change.",
+    r"a quantizer measures the range of these weights at every pass (.+)": "A quantizer{place} measures the range of "
+    "these weights anew at every pass: take some out, and the others are rounded differently. Switch its observer off "
+    "(`torch.ao.quantization.disable_observer`) to fix the range.",
+    r"divided by a parameter that is zeroed with its unit": "They are divided{place} by a parameter that goes to zero "
+    "with its unit, so a zeroed unit gives no number.",
     r"read or written by index \((\S+)\)": "`{0}`{place} reads or writes them by number: take one out, and the numbers "
     "mean others.",
     r"picked by a mask": "A mask{place} picks among them, and it has a fixed size.",

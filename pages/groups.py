@@ -11,6 +11,8 @@ from app import catalog
 from app import drawing
 from app import graphview
 from app import nav
+from app import quantized
+from app import quantview
 from app import state
 from app import ties
 from app import widgets
@@ -56,7 +58,7 @@ def details(of: catalog.Subject, found: catalog.Traced) -> None:
     else:
         st.markdown(f":gray-badge[:material/lock: must stay] {units}: {group.reason}.")
     if group.reason:
-        st.markdown(ties.frozen(group.reason, drawing.places(of).frozen(group.place, group.nodes)))
+        st.markdown(ties.frozen(group.reason, drawing.places(quantized.View(of)).frozen(group.place, group.nodes)))
     if not group.prunable and not group.exact:
         st.caption(
             "In code of your own, `cx.trace(model, example, inexact=True)` lets such units go; the answer then changes "
@@ -73,7 +75,7 @@ def details(of: catalog.Subject, found: catalog.Traced) -> None:
 def _why_tied(of: catalog.Subject, group: Any) -> None:
     """Every tie in a sentence, those between layers first; all of them as a table."""
     st.markdown("**Why they are tied**")
-    places = drawing.places(of)
+    places = drawing.places(quantized.View(of))
     told = [(tie, ties.tie(tie.why, places.of(tie.op))) for tie in group.ties]
     if not told:
         st.markdown("Nothing else hangs on these units.")
@@ -130,7 +132,7 @@ def rows_of(found: catalog.Traced) -> list[dict[str, Any]]:
     ]
 
 
-def table(found: catalog.Traced) -> None:
+def table(found: catalog.Traced, drawn: quantized.View) -> None:
     """The same content without a picture; a row selects its group."""
     st.subheader("All groups", anchor=False)
     rows = rows_of(found)
@@ -147,11 +149,11 @@ def table(found: catalog.Traced) -> None:
         widgets.download(rows, "groups")
         st.download_button(
             "DOT",
-            lambda: dot.dot(found.plain, found.node_groups),
+            lambda: dot.dot(quantized.traced(drawn).plain, quantized.traced(drawn).node_groups),
             file_name=f"{state.get('model').rpartition(':')[2]}.dot",
             icon=":material/download:",
             on_click="ignore",
-            help="The graph in Graphviz's language",
+            help="The graph that is drawn, in Graphviz's language",
         )
 
 
@@ -180,10 +182,12 @@ def page() -> None:
     )
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        graphview.picture(of, found)
+        drawn = quantview.choose(of)
+        graphview.picture(drawn)
+        quantview.before_and_after(of, drawn.quantizers)
     with right:
         details(of, found)
-    table(found)
+    table(found, drawn)
 
 
 page()

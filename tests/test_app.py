@@ -194,6 +194,28 @@ def test_detail_search_and_opened_modules(open_page: Open) -> None:
     assert not app.exception
 
 
+def test_quantizers_are_drawn_merged_and_as_traced(open_page: Open) -> None:
+    app = open_page("groups", group="layer2.0.conv1")
+    assert app.get("button_group")[0].disabled, "a float network has nothing to merge"
+    assert [folded.label for folded in app.expander] == ["Ties as a table"]
+    detail = app.selectbox(key="detail")
+    float_boxes, every = (int(option.rpartition(" ")[2]) for option in detail.options[-2:])
+    app.selectbox(key="quantizers").set_value("plain").run()
+    merged = app.selectbox(key="detail").options
+    assert merged[-1] == f"Operations · {every + 10}", "one node for the input of each of ten layers"
+    assert merged[-2] == f"Layers · {float_boxes + 10}"
+    assert app.expander[0].label == "One layer, before and after: layer2.0.conv1"
+    told = [element.value for element in app.markdown]
+    assert "**Merged**: 3 nodes" in told
+    assert any("quantization-aware dependency graph" in element.value for element in app.caption)
+    app.button_group(key="quantizers_drawn").set_value("as traced").run()
+    assert int(app.selectbox(key="detail").options[-1].rpartition(" ")[2]) > 10 * every / 2
+    assert app.selectbox(key="pick_group").value == "layer2.0.conv1", "the same groups"
+    app.selectbox(key="quantizers").set_value("").run()
+    assert not app.exception
+    assert app.session_state["quantizers_drawn"] == "merged"
+
+
 def test_a_link_opens_model_data_and_group(open_page: Open) -> None:
     app = open_page("groups", model="mobilenet_small", data="cifar10", group="stem.0")
     assert app.selectbox(key="pick_group").value == "stem.0"

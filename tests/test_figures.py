@@ -9,6 +9,7 @@ import pytest
 
 from app import grouping
 from app import layout
+from app import quantized
 from app import story
 from app import theme
 from app import words
@@ -145,6 +146,39 @@ GRAPH: dict[str, Any] = {
     "groups": [{"id": "a", "units": 4, "prunable": False, "reason": "adjacent to the output"}],
 }
 GROUPS = dict.fromkeys(("a", "n", "b", "+"), ("a",))
+
+
+def _node(name: str, kind: str, branch: str | None = None, layer: str | None = None) -> dict[str, Any]:
+    shape = [1, 4, 8, 8]
+    return {"id": name, "op": f"aten.{kind}", "kind": kind, "module": "", "shape": shape, "layer": layer,
+            "branch": branch, "quantizers": ["a.step"] if layer else []}  # fmt: skip
+
+
+def test_quantizers_have_a_look_of_their_own_and_stand_at_their_layer() -> None:
+    steps = [f"b.weight/{i}" for i in range(3)]
+    nodes = [_node("input", "input"), _node("a", "conv", layer="a"), _node("r", "relu"), _node("s", "sigmoid")]
+    nodes += [_node("q", "quantizer", "q"), *(_node(name, "round", "b.weight") for name in steps)]
+    nodes += [_node("b", "conv", layer="b"), _node("output", "output")]
+    edges = [["input", "a"], ["a", "r"], ["r", "s"], ["s", "q"], ["q", "b"], *pairwise(steps), [steps[-1], "b"]]
+    branches = [{"nodes": ["q"], "target": ["b"]}, {"nodes": steps, "target": ["b"]}]
+    plain = {"nodes": nodes, "edges": [*edges, ["b", "output"]], "groups": [], "branches": branches}
+
+    info = graph.graph_info(plain, {}, graph.place(plain))
+    spots = {spot.id: spot for spot in info.nodes}
+    assert {i for i, spot in spots.items() if spot.role == "quantizer"} == {"q", *steps}
+    assert "r" not in spots and "s" not in spots, "norms and activations stay left out"
+    assert [spots[name].y for name in steps] == [spots["b"].y - 3 + i for i in range(3)], "close to the layer"
+    assert spots[steps[0]].label == "0"
+    assert "its quantizer's 1 number: step" in spots["b"].sentence
+    drawn = graph.graph_figure(info)
+    (markers,) = [t for t in drawn.data if t.name and t.name.startswith("quantizer")]
+    assert len(markers.x) == 4 and markers.marker.symbol == "hexagon"
+
+    part = quantized.around(plain, "b")
+    assert [node["id"] for node in part["nodes"]] == ["s", "q", *steps, "b"]
+    assert len(part["edges"]) == 5
+    assert quantized.layer_of(plain, ["b.weight"]) == "b"
+    assert quantized.layer_of({**plain, "branches": []}, ["b.weight"]) == ""
 
 
 def test_graph_leaves_out_norms_but_keeps_joins_and_paths() -> None:

@@ -16,6 +16,7 @@ from compression.quant import fold
 from compression.quant import integer_weights
 from compression.quant import quantize
 from compression.quant import weight_quantizers
+from compression.quant import written_out
 from compression.quant.op import fake_quantize
 from compression.quant.quantizer import bit_width
 
@@ -244,3 +245,13 @@ def test_bad_input_is_refused_in_words_and_changes_nothing() -> None:
     quantize(model, 4)
     with pytest.raises(CompressionError, match="already carries"):
         quantize(model, 4)
+
+
+@pytest.mark.parametrize("exponent", [None, 1.3, 0.8])
+def test_written_out_in_plain_operations_it_gives_the_same_values(exponent: float | None) -> None:
+    one = Quantizer(0.9, 5, exponent)
+    x = torch.cat([torch.randn(500), torch.tensor([0.0, 0.9, -0.9, 5.0, -5.0])])
+    expected = one(x)
+    plain = written_out(nn.Sequential(copy.deepcopy(one)))
+    torch.testing.assert_close(plain(x), expected, rtol=0, atol=1e-6)
+    assert len(expected.unique()) > 9

@@ -81,6 +81,8 @@ def meets(box: grouping.Box, nodes: Mapping[str, Mapping[str, Any]], search: str
 
 
 def _role(node: Mapping[str, Any], groups: Sequence[Group]) -> str:
+    if node.get("branch"):
+        return "quantizer"
     if not groups:
         return "plain"
     if not any(group["prunable"] for group in groups):
@@ -95,6 +97,7 @@ def _label(node: Mapping[str, Any], groups: Sequence[Group]) -> str:
 
 def _short(name: str) -> str:
     """The end of a long name, cut where one of its parts begins."""
+    name = name.rpartition("/")[2]  # an operation of a quantizer
     while len(name) > LONGEST_LABEL and "." in name:
         name = name.removeprefix("…").partition(".")[2]
         name = "…" + name
@@ -103,6 +106,11 @@ def _short(name: str) -> str:
 
 def _operation(node: Mapping[str, Any], groups: Sequence[Group]) -> str:
     lines = [f"<b>{node['id']}</b>", f"{node['kind']}, output {words.shape(node['shape'])}"]
+    if node.get("quantizers"):
+        lines.append(
+            f"with its quantizer's {words.plural(len(node['quantizers']), 'number')}: "
+            + ", ".join(name.rpartition(".")[2] for name in node["quantizers"])
+        )
     for group in groups[:4]:
         state = "can be removed" if group["prunable"] else f"must stay: {group['reason'] or 'not prunable'}"
         lines.append(f"group {group['id']}: {words.plural(group['units'], 'unit')}, {state}")

@@ -31,6 +31,7 @@ FOUND = "#b866a0"
 ROLES = {
     "prunable": ("layer, its channels can be removed", "circle", "●", theme.ACCENT),
     "join": ("passes them on (add, norm, …)", "diamond", "◆", "#5fa8d3"),
+    "quantizer": ("quantizer, or an operation of one", "hexagon", "⬢", "#a65e2e"),
     "module": ("module with such layers: click to open", "square", "■", theme.ACCENT),
     "frozen": ("must stay as it is", "x", "✖", theme.MUTED),
     "frozen module": ("module that must stay: click to open", "square", "■", theme.MUTED),

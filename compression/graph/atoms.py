@@ -52,6 +52,7 @@ class Atoms:
     producers: list[Array] = field(default_factory=list)
     norms: list[Array] = field(default_factory=list)
     carried: list[tuple[str, Array]] = field(default_factory=list)  # node id, atoms of its output
+    own: frozenset[str] = frozenset()  # names of quantizers' own parameters
     count: int = 0
 
     def slot(self, name: str, dim: int, size: int, buffer: bool) -> Array:

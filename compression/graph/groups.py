@@ -22,7 +22,7 @@ from compression.graph.types import Tie
 
 @dataclass
 class _Tables:
-    """Per-atom facts: unit, slot, role (0 producer, 1 norm, 2 consumer), remark numbers (-1: none)."""
+    """Per-atom facts: unit, slot, role (0 producer, 1 norm, 2 consumer, 3 quantizer), remark numbers (-1: none)."""
 
     units: Array
     slot: Array
@@ -32,7 +32,7 @@ class _Tables:
     carried: NDArray[np.bool_]
 
 
-ROLES = ("producer", "norm", "consumer")
+ROLES = ("producer", "norm", "consumer", "quantizer")
 CONSUMER = 2
 
 
@@ -82,6 +82,9 @@ def _tables(atoms: Atoms) -> _Tables:
     for marked, value in ((atoms.norms, 1), (atoms.consumers, 2), (atoms.producers, 0)):
         for some in marked:
             role[some[some >= 0]] = value
+    for some_slot in atoms.slots if atoms.own else ():
+        if some_slot.name in atoms.own:
+            role[some_slot.start : some_slot.start + some_slot.size] = ROLES.index("quantizer")
     carried = np.zeros(atoms.count, dtype=np.bool_)
     for _, some in atoms.carried:
         carried[some[some >= 0]] = True
@@ -112,7 +115,7 @@ def _named(
     taken: dict[str, int] = defaultdict(int)
     for number, family in enumerate(families):
         members = _members(atoms, tables, sizes, family)
-        first = next(m for m in members if m.role != "consumer")
+        first = next(m for m in members if m.role in ("producer", "norm"))
         base = first.name.rsplit(".", 1)[0] if "." in first.name else first.name
         taken[base] += 1
         name = base if taken[base] == 1 else f"{base}#{taken[base]}"

@@ -39,7 +39,7 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
         names = [*module._parameters, *module._buffers]
         for key in names:
             full = f"{path}.{key}" if path else key
-            if not is_quantizer_name(full) or canonical(full) != full:
+            if not is_quantizer_name(full) or canonical(full) != full or key in module._parameters:
                 found.setdefault(canonical(full), []).append((module, key))
         for weight, quantizers in getattr(module, "parametrizations", {}).items():
             original = getattr(quantizers, "original", None)  # torch's own may have several

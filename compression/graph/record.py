@@ -245,6 +245,8 @@ def _enter(recording: Recording, recorder: _Recorder, table: dict[int, str], nam
     ref = recorder.ref(tensor)
     recording.paths[ref.id] = name
     if is_quantizer_name(name) and canonical(name) == name:
+        if table is recording.parameters and tensor.numel() > 1:  # a step per channel is cut with its channel
+            recording.buffers[ref.id], recording.buffer_sizes[name] = name, tuple(tensor.shape)
         return  # a quantizer's own scalars and masks are no part of the network
     table[ref.id] = canonical(name)
     sizes = recording.sizes if table is recording.parameters else recording.buffer_sizes

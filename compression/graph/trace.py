@@ -13,9 +13,13 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph.atoms import Atoms
+from compression.graph.flow import quantizes
 from compression.graph.groups import find_groups
 from compression.graph.layers import LayerTable
 from compression.graph.live import live_calls
+from compression.graph.merging import Merging
+from compression.graph.merging import bounded
+from compression.graph.merging import prepare
 from compression.graph.record import Call
 from compression.graph.record import Recording
 from compression.graph.record import Ref
@@ -59,11 +63,12 @@ class Walk:
     edges: list[tuple[str, str]] = field(default_factory=list)
     names: Counter[str] = field(default_factory=Counter)
     layers: LayerTable = field(default_factory=LayerTable)
+    merging: Merging = field(default_factory=Merging)
 
 
 def trace(
     model: nn.Module, example_inputs: torch.Tensor | tuple[torch.Tensor, ...],
-    *, frozen: Iterable[str] = (), inexact: bool = False,
+    *, frozen: Iterable[str] = (), inexact: bool = False, merge: bool = True,
 ) -> Graph:  # fmt: skip
     """Find the graph of a network, and which parameter slices can only be removed together.
 
@@ -77,13 +82,15 @@ def trace(
         inexact: also allow units whose removal the others notice: those that a norm or a mean averages over (the trunk
             of a transformer, say). Their groups say ``exact`` False and why; :func:`slim` then reports how much the
             output changes instead of refusing it.
+        merge: a quantizer is one node, or part of its layer, however it is written; ``False`` makes each of its
+            operations a node. The groups are the same.
 
     Raises:
         CompressionError: the model does not run on these inputs (the line of its code is named), returns no tensor, or
             a frozen name does not exist.
     """
     inputs = _checked(model, example_inputs)
-    walk = walk_through(model, inputs, frozen, inexact=inexact)
+    walk = walk_through(model, inputs, frozen, inexact=inexact, merge=merge)
     recording, batch = walk.recording, max(1, inputs[0].shape[0]) if inputs[0].ndim else 1
     layers = walk.layers.layers(recording, batch)
     return Graph(
@@ -94,31 +101,34 @@ def trace(
         input=tuple(inputs[0].shape[1:]),
         sizes=dict(recording.sizes),
         values_read=recording.values_read,
+        branches=walk.merging.branches(recording, walk.edges),
     )
 
 
 def _checked(model: nn.Module, given: object) -> tuple[torch.Tensor, ...]:
     inputs = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     if not isinstance(model, nn.Module):
-        raise CompressionError(f"the model must be a torch.nn.Module, not {_kind(model)}")
+        raise CompressionError(f"the model must be a torch.nn.Module, not {_named(model)}")
     wrong = next((value for value in inputs if not isinstance(value, torch.Tensor)), None)
     if wrong is not None or not inputs:
-        found = _kind(wrong) if inputs else "nothing"
+        found = _named(wrong) if inputs else "nothing"
         raise CompressionError(f"example_inputs must be a tensor or a tuple of tensors [batch, …], not {found}")
     return inputs
 
 
-def _kind(value: object) -> str:
+def _named(value: object) -> str:
     return f"the class {value.__name__}: make one first" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 def walk_through(
     model: nn.Module, inputs: tuple[torch.Tensor, ...], frozen: Iterable[str] = (),
-    *, inexact: bool = False, on_values: bool = False,
+    *, inexact: bool = False, merge: bool = True, on_values: bool = False,
 ) -> Walk:  # fmt: skip
     """Record one forward pass and replay it on owners (see :func:`trace`, and :func:`record` for ``on_values``)."""
     walk = Walk(record(model, inputs, on_values=on_values), Atoms(inexact))
     walk.recording.calls = live_calls(walk.recording)
+    walk.merging = prepare(walk.recording, merge)
+    walk.atoms.own = walk.merging.own
     _start(walk)
     for call in walk.recording.calls:
         _play(walk, call)
@@ -165,7 +175,8 @@ def _play(walk: Walk, call: Call) -> None:
 
     args = replace_all(call.args, Ref, seen)
     kwargs = {name: replace_all(argument, Ref, seen) for name, argument in call.kwargs.items()}
-    where = _name(walk, call)
+    quantizing = id(call) in walk.merging.of
+    where = walk.merging.name(call) if quantizing else _name(walk, call)
     shapes = tuple(ref.shape if ref is not None else () for ref in call.out)
     if not shapes:
         return
@@ -173,15 +184,37 @@ def _play(walk: Walk, call: Call) -> None:
     values = apply(step)
     operands = step.operands
     from_data = any(v.sources for v in operands)
-    if from_data and not _silent(walk, call):
+    if quantizing:
+        values = _quantize(walk, call, where, operands, bounded(call, args, values))
+    elif from_data and not _silent(walk, call):
         values = _add_node(walk, call, where, operands, values)
     for ref, value in zip(call.out, values, strict=True):
         if ref is not None:
             walk.values[ref.id] = value
-    for write in call.writes:
+    for write in () if quantizing and quantizes(call) else call.writes:  # a quantizer's state is no data
         old, new = _value(walk, write.before), _value(walk, write.after) if write.after is not None else None
         for alias in write.aliases:
             walk.values[alias.id] = overwritten(_value(walk, alias), old, new, walk.atoms, where)
+
+
+def _quantize(
+    walk: Walk, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
+) -> tuple[Value, ...]:
+    """An operation of a quantizer: a node of its own, the node of the whole quantizer, or none."""
+    from_data, silent = any(v.sources for v in operands), _silent(walk, call)
+    if walk.merging.is_node(call, from_data) and not (silent and not walk.merging.merge):
+        return _add_node(walk, call, where, operands, values)
+    if not from_data:
+        node, before = walk.merging.weight_node(call, where, _kind(call), silent)
+        if node is not None:
+            walk.nodes.append(node)
+            walk.edges.extend((source, where) for source in before)
+    return values
+
+
+def _kind(call: Call) -> str:
+    short = call.op.split(".")[1]
+    return KINDS.get(short, short.strip("_"))
 
 
 def _silent(walk: Walk, call: Call) -> bool:
@@ -206,10 +239,10 @@ def _add_node(
     walk: Walk, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
 ) -> tuple[Value, ...]:
     walk.names[where.split("#")[0]] += 1
-    short = call.op.split(".")[1]
     layer = walk.layers.note(call, operands, values[0].shape)
-    walk.nodes.append(Node(where, call.op, KINDS.get(short, short.strip("_")), call.module, values[0].shape, layer))
-    for source in sorted({s for v in operands for s in v.sources}):
+    node, further = walk.merging.dress(call, Node(where, call.op, _kind(call), call.module, values[0].shape, layer))
+    walk.nodes.append(node)
+    for source in sorted({s for v in operands for s in v.sources}.union(further)):
         walk.edges.append((source, where))
     for value in values:
         if value.factors:

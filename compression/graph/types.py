@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,9 @@ class Node:
     people
     (``conv``, ``linear``, ``norm``, ``add``, …); ``module`` the path of the module that called it; ``shape`` the
     shape of its
-    first output; ``layer`` the conv/linear layer it runs, if any.
+    first output; ``layer`` the conv/linear layer it runs, if any; ``quantizers`` names the parameters of the quantizers
+    that are one with this node: of its weight, or of the data it stands for; ``branch`` is the id of the quantizer that
+    this node is, or is an operation of.
     """
 
     id: str
@@ -29,6 +32,26 @@ class Node:
     module: str
     shape: tuple[int, ...]
     layer: str | None = None
+    quantizers: tuple[str, ...] = ()
+    branch: str | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A quantizer of the network: one node of the graph, however many operations it is written in.
+
+    ``kind``: ``attached`` to the weight or bias of a layer, or ``inserted`` between two operations on the data;
+    ``nodes``: ids of the nodes it is drawn with, none for an attached branch that has been merged into its layer;
+    ``target``: ids of the nodes that read it; ``parameters``: its own parameters, which belong to no unit (a step per
+    channel is cut with its channel); ``operations``: ATen names in the order they ran.
+    """
+
+    id: str
+    kind: str
+    nodes: tuple[str, ...]
+    target: tuple[str, ...]
+    parameters: tuple[str, ...]
+    operations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,7 @@ class Member:
     ``positions``: int64 [units, k], the indices along ``dim`` that go with each unit; ``numel``: how many elements
     one unit's
     slice has in the dense model; ``role``: ``producer`` and ``norm`` members are zeroed with the unit, ``consumer``
-    columns read it.
+    columns read it, a ``quantizer``'s step per channel only goes when its channel goes.
     """
 
     name: str
@@ -78,11 +101,11 @@ class Group:
 
     @property
     def zeroed_members(self) -> tuple[Member, ...]:
-        """The parameter slices that are zero when a unit is zero: producers and norms, no consumers, no buffers."""
-        return tuple(m for m in self.members if m.role != "consumer" and not m.buffer)
+        """The parameter slices that are zero when a unit is zero: producers and norms, no buffers."""
+        return tuple(m for m in self.members if m.role in ("producer", "norm") and not m.buffer)
 
     def to_dict(self) -> dict[str, Any]:
-        """design of the ``graph`` JSON: plain values, buffers left out."""
+        """design of the ``graph`` JSON: plain values, buffers and quantizers' own parameters left out."""
         return {
             "id": self.id,
             "units": self.units,
@@ -92,7 +115,9 @@ class Group:
             "exact": self.exact,
             "ties": [{"op": tie.op, "why": tie.why} for tie in self.ties],
             "parameters": [
-                {"name": m.name, "dim": m.dim, "numel": m.numel, "role": m.role} for m in self.members if not m.buffer
+                {"name": m.name, "dim": m.dim, "numel": m.numel, "role": m.role}
+                for m in self.members
+                if not m.buffer and m.role != "quantizer"
             ],
         }
 
@@ -115,7 +140,8 @@ class Graph:
 
     ``sizes`` maps every parameter to its shape (canonical names); ``input`` is the shape of one example without the
     batch. ``values_read`` names the line of a model that looks at tensor values (empty for all others): its graph is
-    the way that the example inputs took.
+    the way that the example inputs took. ``branches`` are the quantizers found in it, one node each unless it was
+    traced with ``merge=False``.
     """
 
     nodes: tuple[Node, ...]
@@ -125,6 +151,7 @@ class Graph:
     input: tuple[int, ...]
     sizes: Mapping[str, tuple[int, ...]]
     values_read: str = ""
+    branches: tuple[Branch, ...] = ()
 
     @property
     def prunable(self) -> tuple[Group, ...]:
@@ -180,11 +207,21 @@ class Graph:
             "macs": self.macs,
             "values_read": self.values_read,
             "nodes": [
-                {"id": n.id, "op": n.op, "kind": n.kind, "module": n.module, "shape": list(n.shape), "layer": n.layer}
+                {
+                    "id": n.id,
+                    "op": n.op,
+                    "kind": n.kind,
+                    "module": n.module,
+                    "shape": list(n.shape),
+                    "layer": n.layer,
+                    "quantizers": list(n.quantizers),
+                    "branch": n.branch,
+                }
                 for n in self.nodes
             ],
             "edges": [list(edge) for edge in self.edges],
             "groups": [group.to_dict() for group in self.groups],
+            "branches": [asdict(branch) for branch in self.branches],
         }
 
 

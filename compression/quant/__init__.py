@@ -8,6 +8,7 @@ from compression.quant.integers import fold
 from compression.quant.integers import integer_weights
 from compression.quant.integers import quantizer_of
 from compression.quant.integers import weight_quantizers
+from compression.quant.plain import written_out
 from compression.quant.quantizer import Quantizer
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "quantize",
     "quantizer_of",
     "weight_quantizers",
+    "written_out",
 ]

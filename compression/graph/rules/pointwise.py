@@ -72,28 +72,6 @@ def asked(step: Step) -> Value:
     return Value(step.shape, constant=True)
 
 
-@rule("aten.fake_quantize_per_tensor_affine", "aten.fake_quantize_per_tensor_affine_cachemask",
-      "aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
-      "aten._fake_quantize_learnable_per_tensor_affine",
-      "aten.fake_quantize_per_channel_affine", "aten.fake_quantize_per_channel_affine_cachemask",
-      "aten._fake_quantize_learnable_per_channel_affine")  # fmt: skip
-def fake_quantize(step: Step) -> tuple[Value, ...]:
-    """PyTorch's own fake quantizers: zero stays zero; one step a channel goes with its channel."""
-    data: Value = step.args[0]
-    factors = list(data.factors)
-    if "per_channel" in step.op:
-        axis = step.args[3] % len(data.shape)
-        shape = tuple(size if d == axis else 1 for d, size in enumerate(data.shape))
-        steps = [_along(value, axis, shape) for value in step.args[1:3] if isinstance(value, Value)]
-        factors = combine([data, *steps], data.shape, step.atoms, step.where, "quantized per channel")
-        factors = [_zero_of_any(factor, [data], len(data.shape)) for factor in factors]
-    return tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
-
-
-def _along(value: Value, axis: int, shape: tuple[int, ...]) -> Value:
-    return replace(value, shape=shape, factors=tuple(Factor(f.atoms.reshape(shape), f.zero) for f in value.factors))
-
-
 @rule("aten.add", "aten.sub", "aten.rsub")
 def add(step: Step) -> Value:
     """A sum ties its operands: the residual add."""
@@ -116,10 +94,22 @@ def scale(step: Step) -> Value:
         kept = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
     else:
         base = values[:1] if isinstance(step.args[0], Value) else []
+        if name == "div":
+            _divided(step)
         kept = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
         if not _zero_stays(name, step):
             kept = [replace(factor, zero=False) for factor in kept]
     return step.output(*kept)
+
+
+def _divided(step: Step) -> None:
+    """Data divided by a parameter that is zeroed with its unit is no number there; a quantizer's step never is zero."""
+    data, by = step.args[0], step.args[1]
+    if not isinstance(by, Value) or not by.weight_like or by.origin in step.atoms.own:
+        return
+    for factor in by.factors if isinstance(data, Value) and data.sources else ():
+        if factor.zero:
+            step.atoms.blur(factor.atoms, step.where, "divided by a parameter that is zeroed with its unit")
 
 
 def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:

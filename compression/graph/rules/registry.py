@@ -118,7 +118,7 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
 @cache
 def _load() -> None:
-    for name in ("pointwise", "movement", "parts", "contraction", "norms", "reduction"):
+    for name in ("pointwise", "movement", "parts", "contraction", "norms", "reduction", "quantizers"):
         importlib.import_module(f"compression.graph.rules.{name}")
 
 

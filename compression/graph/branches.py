@@ -1,0 +1,132 @@
+"""The quantizers in a recording: which operations make one up, so that each can stand as one node.
+
+GETA (section 4.1) calls them branches, and this is the first half of its quantization-aware dependency graph:
+
+*attached*: operations computed without data that end in the weight or bias of a convolution, matrix product or
+embedding and round a parameter of that size on the way, in torch's or this project's fake quantizer or in plain
+operations.
+
+*inserted*: operations on the data between one tensor and one other of the same shape, all elementwise (the largest or
+smallest of the tensor may be read for a range), nothing between the two being read elsewhere. They hold a whole fake
+quantizer, or a rounding between a division by a step and a multiplication with the same step (or the other way round);
+and what comes out is the rounded value alone, with its sign or a mask: ``x + (q(x) - x)`` is a quantizer, ``x + q(x)``
+is a quantizer and a sum. So rounding by itself, rounding to positions, a ReLU6 before a quantizer or a residual add
+around it stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from dataclasses import replace
+
+from compression.graph.flow import Flow
+from compression.graph.flow import numel
+from compression.graph.flow import refs
+from compression.graph.flow import rounds
+from compression.graph.insertions import around
+from compression.graph.names import canonical
+
+WEIGHTED = frozenset(
+    f"aten.{name}"
+    for name in "convolution _convolution addmm mm bmm baddbmm matmul linear embedding".split()
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """A quantizer among the calls of a recording.
+
+    ``calls``: their numbers in order; ``end``: the last call of an inserted branch, the call an attached branch leads
+    to; ``parameters``: where the model holds the quantizer's own numbers.
+    """
+
+    id: str
+    kind: str
+    calls: tuple[int, ...]
+    end: int
+    parameters: tuple[str, ...]
+
+
+def find_branches(flow: Flow) -> tuple[Found, ...]:
+    """Every quantizer of a recorded pass, in the order in which they run."""
+    seeds = [number for number, call in enumerate(flow.calls) if rounds(call)]
+    regions = _inserted(flow, seeds)
+    taken = {number for calls, _ in regions for number in calls}
+    found = [*_attached(flow, taken), *(_named(flow, calls, end) for calls, end in regions)]
+    return _numbered(flow, sorted(found, key=lambda branch: branch.calls[0]))
+
+
+def _inserted(flow: Flow, seeds: list[int]) -> list[tuple[set[int], int]]:
+    """The calls and the last call of every quantizer on the data, with what computes its step."""
+    found: list[tuple[set[int], int]] = []
+    for seed in seeds:
+        if any(seed in calls for calls, _ in found) or not flow.runs_on_data(seed):
+            continue
+        region = around(flow, seed)
+        if region is not None:
+            past, _ = flow.past([ref.id for number in sorted(region) for ref in refs(flow.calls[number])])
+            found.append((region | past, max(region)))
+    return found
+
+
+def _named(flow: Flow, calls: set[int], end: int) -> Found:
+    _, leaves = flow.past([ref.id for number in sorted(calls) for ref in refs(flow.calls[number])])
+    module = flow.calls[end].module
+    return Found(f"{module}:quantizer" if module else "quantizer", "inserted", tuple(sorted(calls)), end,
+                 flow.names(leaves))  # fmt: skip
+
+
+def _attached(flow: Flow, taken: set[int]) -> list[Found]:
+    found: list[Found] = []
+    for number, call in enumerate(flow.calls):
+        if call.op not in WEIGHTED or not flow.runs_on_data(number):
+            continue
+        for ref in refs(call):
+            calls, leaves = flow.past([ref.id])
+            weight = _rounded_parameter(flow, calls)
+            left = calls - taken
+            if weight is not None and left:
+                taken |= left
+                name = canonical(flow.recording.paths[weight])
+                own = flow.names({i: leaf for i, leaf in leaves.items() if i != weight})
+                found.append(Found(name, "attached", tuple(sorted(left)), number, own))
+    return found
+
+
+def _rounded_parameter(flow: Flow, calls: set[int]) -> int | None:
+    """The parameter that is rounded element by element on the way, if any: it has as many as what is rounded."""
+    for number in sorted(calls):
+        if rounds(flow.calls[number]):
+            size = numel(flow.made_by(number)[0].shape)
+            _, leaves = flow.past([ref.id for ref in refs(flow.calls[number])])
+            same = (i for i, leaf in leaves.items() if i in flow.recording.paths and numel(leaf.shape) == size)
+            weight = next(same, None)
+            if weight is not None:
+                return weight
+    return None
+
+
+def _numbered(flow: Flow, found: list[Found]) -> tuple[Found, ...]:
+    """Names that occur again get a number; a parameter that the network uses besides is no quantizer's own."""
+    shared = {flow.recording.paths[i] for i in _used_besides(flow, found) if i in flow.recording.paths}
+    seen: Counter[str] = Counter()
+    result = []
+    for branch in found:
+        seen[branch.id] += 1
+        name = branch.id if seen[branch.id] == 1 else f"{branch.id}#{seen[branch.id]}"
+        own = tuple(path for path in branch.parameters if path not in shared)
+        result.append(replace(branch, id=name, parameters=own))
+    return tuple(result)
+
+
+def _used_besides(flow: Flow, found: list[Found]) -> set[int]:
+    """The leaves that reach the data by a way that nothing rounds, outside the quantizers."""
+    inside = {number for branch in found for number in branch.calls}
+    used: set[int] = set()
+    for number, call in enumerate(flow.calls):
+        for ref in refs(call) if number not in inside and flow.runs_on_data(number) else ():
+            calls, leaves = flow.past([ref.id])
+            if not any(rounds(flow.calls[n]) for n in calls):
+                used |= leaves.keys()
+    return used

@@ -1,0 +1,146 @@
+"""Quantizers in the graph: one node each, or every operation they are written in (the other half of GETA's
+quantization-aware dependency graph; finding them is ``branches``).
+
+Merged, an inserted branch is a single node ``…:quantizer`` and an attached one is gone: its layer names its parameters.
+As traced, every operation is a node, those on weights included. Both graphs have the same groups, and every node that
+is no quantizer's has the id it has in the float network.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+
+from compression.graph.branches import Found
+from compression.graph.branches import find_branches
+from compression.graph.flow import Flow
+from compression.graph.flow import name_of
+from compression.graph.flow import quantizes
+from compression.graph.flow import refs
+from compression.graph.flow import rounds
+from compression.graph.names import canonical
+from compression.graph.record import Call
+from compression.graph.record import Recording
+from compression.graph.types import Branch
+from compression.graph.types import Node
+from compression.graph.values import Value
+
+CLIPS = frozenset({"clamp", "clamp_min", "clamp_max", "minimum", "maximum"})
+
+
+@dataclass
+class Merging:
+    """The quantizers of a recording while it is replayed: which call belongs to which, and the nodes they became."""
+
+    found: tuple[Found, ...] = ()
+    merge: bool = True
+    of: dict[int, Found] = field(default_factory=dict)  # id of a call -> the quantizer it belongs to
+    ends: dict[int, list[Found]] = field(default_factory=dict)  # id of a call -> those that end in it
+    places: dict[int, frozenset[str]] = field(default_factory=dict)  # weight-like value -> the nodes it comes from
+    nodes: dict[str, list[str]] = field(default_factory=dict)  # quantizer -> its nodes
+    targets: dict[str, str] = field(default_factory=dict)  # quantizer -> the node it ends in
+    names: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Canonical names of the quantizers' own parameters: cut with the channels they belong to, never zeroed."""
+        return frozenset(canonical(name) for branch in self.found for name in branch.parameters)
+
+    def name(self, call: Call) -> str:
+        """The id of an operation of a quantizer: the quantizer's where it is one node."""
+        branch = self.of[id(call)]
+        if self.merge:
+            return branch.id
+        base = f"{branch.id}/{name_of(call)}"
+        self.names[base] += 1
+        return base if self.names[base] == 1 else f"{base}#{self.names[base]}"
+
+    def is_node(self, call: Call, from_data: bool) -> bool:
+        """Whether an operation of a quantizer is a node by the ordinary way: on the data, and the last if merged."""
+        if not from_data:
+            return False
+        return not self.merge or any(branch.kind == "inserted" for branch in self.ends.get(id(call), ()))
+
+    def weight_node(self, call: Call, where: str, kind: str, silent: bool) -> tuple[Node | None, list[str]]:
+        """A node for an operation on weights, with the nodes before it, where every operation is shown."""
+        branch = self.of.get(id(call))
+        if self.merge or branch is None:
+            return None, []
+        before = frozenset().union(*(self.places.get(ref.id, frozenset()) for ref in refs(call)))
+        made = [ref for ref in call.out if ref is not None]
+        self.places.update((ref.id, before if silent else frozenset({where})) for ref in made)
+        if silent or not made:
+            return None, []
+        self.nodes.setdefault(branch.id, []).append(where)
+        return Node(where, call.op, kind, call.module, made[0].shape, branch=branch.id), sorted(before)
+
+    def dress(self, call: Call, node: Node) -> tuple[Node, list[str]]:
+        """A node with the quantizers that are part of it, and further nodes it reads: those on its weight."""
+        if not self.found:
+            return node, []
+        branch = self.of.get(id(call))
+        if branch is not None:
+            self.nodes.setdefault(branch.id, []).append(node.id)
+            node = replace(node, branch=branch.id)
+        ends = self.ends.get(id(call), [])
+        self.targets.update((end.id, node.id) for end in ends)
+        if not self.merge:
+            read = {place for ref in refs(call) for place in self.places.get(ref.id, ())}
+            return node, sorted(read)
+        if branch is not None:
+            node = replace(node, kind="quantizer", op=node.op if quantizes(call) else "quantizer")
+        return replace(node, quantizers=tuple(p for end in ends for p in end.parameters)), []
+
+    def branches(self, recording: Recording, edges: Iterable[tuple[str, str]]) -> tuple[Branch, ...]:
+        """What was found, with the nodes it is drawn with."""
+        edges = list(edges)
+        told = []
+        for found in self.found:
+            nodes = tuple(self.nodes.get(found.id, ()))
+            read = dict.fromkeys(end for start, end in edges if start in nodes and end not in nodes)
+            ended = (self.targets[found.id],) if found.id in self.targets else ()
+            target = tuple(read) or ended
+            operations = tuple(recording.calls[number].op for number in found.calls)
+            told.append(Branch(found.id, found.kind, nodes, target, found.parameters, operations))
+        return tuple(told)
+
+
+def prepare(recording: Recording, merge: bool) -> Merging:
+    """Find the quantizers, at no cost where nothing rounds.
+
+    A module of which only quantizers are parts is named like one without parts, as in the float network.
+    """
+    if not any(rounds(call) for call in recording.calls):
+        return Merging()
+    flow = Flow(recording)
+    merging = Merging(find_branches(flow), merge)
+    for branch in merging.found:
+        merging.of.update((id(flow.calls[number]), branch) for number in branch.calls)
+        merging.ends.setdefault(id(flow.calls[branch.end]), []).append(branch)
+    recording.leaves.update(_bare(flow, merging))
+    return merging
+
+
+def _bare(flow: Flow, merging: Merging) -> set[str]:
+    """Modules of which only quantizers are parts."""
+    quantizing = {call.module for call in flow.calls if id(call) in merging.of}
+    running = {c.module for n, c in enumerate(flow.calls) if id(c) not in merging.of and flow.runs_on_data(n)}
+    parents = {module.rpartition(".")[0] for module in quantizing - running} - {""}
+    return {parent for parent in parents if not any(module.startswith(f"{parent}.") for module in running)}
+
+
+def bounded(call: Call, args: tuple[object, ...], values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """What a quantizer clips to its bounds stays zero where it was: learned bounds enclose zero."""
+    data = args[0] if args else None
+    if name_of(call) not in CLIPS or not isinstance(data, Value):
+        return values
+    if any(isinstance(bound, (int, float)) for bound in args[1:]):
+        return values  # written numbers speak for themselves
+    zero = {dim for factor in data.factors if factor.zero for dim in factor.dims}
+    return tuple(
+        replace(v, factors=tuple(replace(f, zero=f.zero or bool(zero & set(f.dims))) for f in v.factors))
+        for v in values
+    )

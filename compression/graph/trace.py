@@ -15,11 +15,11 @@ from compression.errors import CompressionError
 from compression.graph.atoms import Atoms
 from compression.graph.groups import find_groups
 from compression.graph.layers import LayerTable
-from compression.graph.record import Call
-from compression.graph.record import Recording
-from compression.graph.record import Ref
 from compression.graph.record import record
-from compression.graph.record import replace_all
+from compression.graph.recording import Call
+from compression.graph.recording import Recording
+from compression.graph.recording import Ref
+from compression.graph.recording import replace_all
 from compression.graph.rules import Step
 from compression.graph.rules import apply
 from compression.graph.types import Graph

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from compression.graph.atoms import Atoms
-from compression.graph.record import Call
+from compression.graph.recording import Call
 from compression.graph.values import Factor
 from compression.graph.values import Value
 from compression.graph.values import collapse

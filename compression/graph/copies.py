@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 _UNCHANGING = frozenset({type(None), bool, int, float, complex, str, bytes, type, FunctionType, BuiltinFunctionType})
+_TABLES = frozenset({dict, OrderedDict, set})
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -46,8 +47,14 @@ class _Copier:
         kind = type(value)
         if kind in _UNCHANGING:
             return value
-        if id(value) in self.memo:
-            return self.memo[id(value)]
+        known = self.memo.get(id(value))
+        if known is not None:
+            return known
+        if kind in _TABLES and not value:
+            twin = self.memo[id(value)] = kind()
+            return twin
+        if kind is tuple and all(type(item) in _UNCHANGING for item in value):
+            return value
         if isinstance(value, nn.Module):
             return self._module(value)
         if kind is dict or (kind is OrderedDict and not value.__dict__):
@@ -55,8 +62,6 @@ class _Copier:
             for key, item in value.items():
                 twin[self.copied(key)] = self.copied(item)
             return twin
-        if kind is tuple and all(type(item) in _UNCHANGING for item in value):
-            return value
         return copy.deepcopy(value, self.memo)
 
     def _module(self, module: nn.Module) -> nn.Module:

@@ -6,10 +6,10 @@ import importlib
 import math
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import replace
 from functools import cache
+from functools import cached_property
 from typing import Any
 
 from compression.graph.atoms import Atoms
@@ -38,10 +38,10 @@ class Step:
         """Shape of the first output."""
         return self.shapes[0]
 
-    @property
+    @cached_property
     def operands(self) -> list[Value]:
         """All tensor arguments in order, lists flattened."""
-        return list(_values((*self.args, *self.kwargs.values())))
+        return _values((*self.args, *self.kwargs.values()))
 
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """A positional-or-keyword argument."""
@@ -66,24 +66,30 @@ class Step:
         kept = tuple(f for f in factors if f.dims)
         if zero is not None:
             kept = tuple(replace(f, zero=zero) for f in kept)
+        origin, sources, constant = self._descent
+        return Value(self.shapes[index], kept, origin, sources, constant)
+
+    @cached_property
+    def _descent(self) -> tuple[str | None, frozenset[str], bool]:
+        """Origin, sources and constancy of whatever is computed from these operands."""
         operands = self.operands
-        weight_like = bool(operands) and all(v.weight_like or v.constant for v in operands)
-        largest = max((v for v in operands if v.origin), key=lambda v: math.prod(v.shape), default=None)
-        return Value(
-            shape=self.shapes[index],
-            factors=kept,
-            origin=largest.origin if weight_like and largest is not None else None,
-            sources=frozenset().union(*(v.sources for v in operands)) if operands else frozenset(),
-            constant=all(v.constant for v in operands),
-        )
+        constant = all(v.constant for v in operands)
+        origin = None
+        if operands and all(v.origin is not None or v.constant for v in operands):
+            named = [v for v in operands if v.origin]
+            origin = max(named, key=lambda v: math.prod(v.shape)).origin if named else None
+        sources = [v.sources for v in operands if v.sources]
+        return origin, sources[0] if len(sources) == 1 else frozenset().union(*sources), constant
 
 
-def _values(arguments: tuple[Any, ...]) -> Iterator[Value]:
+def _values(arguments: Iterable[Any]) -> list[Value]:
+    found: list[Value] = []
     for argument in arguments:
         if isinstance(argument, Value):
-            yield argument
+            found.append(argument)
         elif isinstance(argument, (tuple, list)):
-            yield from _values(tuple(argument))
+            found += _values(argument)
+    return found
 
 
 Rule = Callable[[Step], "Value | tuple[Value, ...]"]

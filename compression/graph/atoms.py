@@ -58,14 +58,19 @@ class Atoms:
 
     def tie(self, left: Array, right: Array, where: str, why: str) -> None:
         """Position by position, what ``left`` and ``right`` name must go together; a FIXED partner freezes."""
-        left, right = np.broadcast_arrays(left, right)
+        if left.shape != right.shape:
+            left, right = np.broadcast_arrays(left, right)
         left, right = left.ravel(), right.ravel()
-        fixed = (left == FIXED) != (right == FIXED)
-        if fixed.any():
-            self.freeze(np.maximum(left, right)[fixed], where, "combined with positions that no unit owns")
-        both = (left != FIXED) & (right != FIXED) & (left != right)
-        if both.any():
-            self.ties.append((left[both], right[both], where, why))
+        apart = left != right
+        if left.size and (left.min() == FIXED or right.min() == FIXED):
+            fixed = (left == FIXED) != (right == FIXED)
+            if fixed.any():
+                self.freeze(np.maximum(left, right)[fixed], where, "combined with positions that no unit owns")
+            apart &= ~fixed
+        if left.size and apart.all():
+            self.ties.append((left, right, where, why))
+        elif apart.any():
+            self.ties.append((left[apart], right[apart], where, why))
 
     def freeze(self, atoms: Array, where: str, why: str) -> None:
         """These may not be removed, for this reason."""

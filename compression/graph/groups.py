@@ -182,13 +182,15 @@ def _ties(atoms: Atoms, family_of: Array, count: int) -> list[dict[Tie, None]]:
 def _met(family_of: Array, parts: list[Array]) -> list[tuple[int, int]]:
     """Which array meets which family: pairs of their numbers, in order, each once."""
     flat = np.concatenate([np.empty(0, dtype=np.int64), *parts])
-    part = np.repeat(np.arange(len(parts)), [len(some) for some in parts])
-    family = np.where(flat >= 0, family_of[flat], -1)
-    new = np.ones(len(flat), dtype=np.bool_)  # a run of one family in one array counts once
-    new[1:] = (family[1:] != family[:-1]) | (part[1:] != part[:-1])
-    new &= family >= 0
+    ends = np.cumsum([len(some) for some in parts])
+    family = np.append(family_of, -1)[flat]  # FIXED falls on the last place
+    new = np.zeros(len(flat) + 1, dtype=np.bool_)  # a run of one family in one array counts once
+    new[1:-1] = family[1:] != family[:-1]
+    new[[0, *ends]] = True
+    places = np.flatnonzero(new[:-1] & (family >= 0))
+    part = np.searchsorted(ends, places, side="right")
     count = int(family.max(initial=0)) + 1
-    pairs = np.unique(part[new] * count + family[new]).tolist()
+    pairs = np.unique(part * count + family[places]).tolist()
     return [divmod(pair, count) for pair in pairs]
 
 

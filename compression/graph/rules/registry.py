@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from functools import cache
-from functools import cached_property
 from typing import Any
 
 from compression.graph.atoms import Atoms
@@ -32,16 +32,17 @@ class Step:
     where: str
     atoms: Atoms
     call: Call
+    operands: list[Value] = field(init=False, repr=False)  # all tensor arguments in order, lists flattened
+    _descent: tuple[str | None, frozenset[str], bool] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operands", _values((*self.args, *self.kwargs.values())))
+        object.__setattr__(self, "_descent", _descent(self.operands))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the first output."""
         return self.shapes[0]
-
-    @cached_property
-    def operands(self) -> list[Value]:
-        """All tensor arguments in order, lists flattened."""
-        return _values((*self.args, *self.kwargs.values()))
 
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """A positional-or-keyword argument."""
@@ -69,17 +70,16 @@ class Step:
         origin, sources, constant = self._descent
         return Value(self.shapes[index], kept, origin, sources, constant)
 
-    @cached_property
-    def _descent(self) -> tuple[str | None, frozenset[str], bool]:
-        """Origin, sources and constancy of whatever is computed from these operands."""
-        operands = self.operands
-        constant = all(v.constant for v in operands)
-        origin = None
-        if operands and all(v.origin is not None or v.constant for v in operands):
-            named = [v for v in operands if v.origin]
-            origin = max(named, key=lambda v: math.prod(v.shape)).origin if named else None
-        sources = [v.sources for v in operands if v.sources]
-        return origin, sources[0] if len(sources) == 1 else frozenset().union(*sources), constant
+
+def _descent(operands: list[Value]) -> tuple[str | None, frozenset[str], bool]:
+    """Origin, sources and constancy of whatever is computed from these operands."""
+    constant = all(v.constant for v in operands)
+    origin = None
+    if operands and all(v.origin is not None or v.constant for v in operands):
+        named = [v for v in operands if v.origin]
+        origin = max(named, key=lambda v: math.prod(v.shape)).origin if named else None
+    sources = [v.sources for v in operands if v.sources]
+    return origin, sources[0] if len(sources) == 1 else frozenset().union(*sources), constant
 
 
 def _values(arguments: Iterable[Any]) -> list[Value]:

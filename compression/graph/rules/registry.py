@@ -124,7 +124,7 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
 @cache
 def _load() -> None:
-    for name in ("pointwise", "movement", "parts", "contraction", "norms", "reduction"):
+    for name in ("pointwise", "movement", "parts", "contraction", "attention", "norms", "reduction"):
         importlib.import_module(f"compression.graph.rules.{name}")
 
 

@@ -1,7 +1,5 @@
 """Groups of small topologies: what hangs together, what is frozen and why, and the oracle: zero, slim, same output."""
 
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,8 +12,6 @@ from compression.graph import slim_report
 from compression.graph import trace
 from compression.graph import zero_units
 from compression.graph import zeroed_units
-from compression.graph.shapes import SHORTCUTS
-from compression.graph.shapes import run
 
 
 def shake(model: nn.Module) -> nn.Module:
@@ -354,28 +350,6 @@ def test_tracing_leaves_the_model_alone() -> None:
     trace(model, IMAGE)
     assert model.training and not model.stem._forward_hooks and not model.stem._forward_pre_hooks
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("func", list(SHORTCUTS), ids=str)
-def test_shortcuts_give_what_torch_gives(func: Any, layout: torch.memory_format) -> None:
-    x = torch.empty(2, 6, 5, 4, device="meta").contiguous(memory_format=layout)
-    per_channel = [torch.empty(6, device="meta") for _ in range(4)]
-    args: dict[str, tuple[Any, ...]] = {
-        "aten::native_batch_norm": (x, *per_channel, False, 0.1, 1e-5),
-        "aten::native_layer_norm": (x, [5, 4], torch.empty(5, 4, device="meta"), None, 1e-5),
-    }
-    given = args.get(func._schema.name, (x,))
-    with torch.no_grad():
-        expected, got = func(*given), run(func, given, {})
-    for left, right in zip(
-        torch.utils._pytree.tree_leaves(expected), torch.utils._pytree.tree_leaves(got), strict=True
-    ):
-        assert (left.shape, left.stride(), left.dtype) == (right.shape, right.stride(), right.dtype)
-        assert (left is x) == (right is x)
 
 
 class FixedSize(nn.Module):

@@ -63,14 +63,19 @@ class Atoms:
 
     def tie(self, left: Array, right: Array, where: str, why: str) -> None:
         """Position by position, what ``left`` and ``right`` name must go together; a FIXED partner freezes."""
-        left, right = np.broadcast_arrays(left, right)
+        if left.shape != right.shape:
+            left, right = np.broadcast_arrays(left, right)
         left, right = left.ravel(), right.ravel()
-        fixed = (left == FIXED) != (right == FIXED)
-        if fixed.any():
-            self.freeze(np.maximum(left, right)[fixed], where, "combined with positions that no unit owns")
-        both = (left != FIXED) & (right != FIXED) & (left != right)
-        if both.any():
-            self.ties.append((left[both], right[both], where, why))
+        apart = left != right
+        if left.size and (left.min() == FIXED or right.min() == FIXED):
+            fixed = (left == FIXED) != (right == FIXED)
+            if fixed.any():
+                self.freeze(np.maximum(left, right)[fixed], where, "combined with positions that no unit owns")
+            apart &= ~fixed
+        if left.size and apart.all():
+            self.ties.append((left, right, where, why))
+        elif apart.any():
+            self.ties.append((left[apart], right[apart], where, why))
 
     def freeze(self, atoms: Array, where: str, why: str) -> None:
         """These may not be removed, for this reason."""
@@ -103,12 +108,16 @@ class Atoms:
         return units
 
     def _components(self) -> Array:
-        if not self.ties:
-            return np.arange(self.count, dtype=np.int64)
-        left = np.concatenate([tie[0] for tie in self.ties])
-        right = np.concatenate([tie[1] for tie in self.ties])
-        links = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(self.count, self.count))
-        return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
+        """The unit of every atom, numbered in the order of their first atoms."""
+        atoms = np.arange(self.count, dtype=np.int64)
+        slots = _Slots(self.slots, atoms)
+        loose = slots.joined(self.ties)
+        first = slots.first(atoms)
+        if loose:
+            left = first[np.concatenate([tie[0] for tie in loose])]
+            right = first[np.concatenate([tie[1] for tie in loose])]
+            first = _linked(left, right, self.count)[first]
+        return (np.cumsum(first == atoms) - 1)[first]
 
     def _close(self, rectangle: Array, units: Array) -> bool:
         """An axis split into several stays a box only if whole slices along one side go together."""
@@ -124,6 +133,68 @@ class Atoms:
         slab = np.moveaxis(rectangle, longest, 0).reshape(rectangle.shape[longest], -1)
         self.tie(slab, slab[:, :1], "", "parts of an axis that is split into equal blocks")
         return True
+
+
+class _Slots:
+    """Slots tied as wholes, position by position: most ties are of that kind, and need no search through atoms."""
+
+    def __init__(self, slots: list[Slot], atoms: Array) -> None:
+        self.slots = slots
+        self.atoms = atoms
+        self._at = {slot.start: number for number, slot in enumerate(slots)}
+        self._parent = list(range(len(slots)))
+
+    def joined(self, ties: list[tuple[Array, Array, str, str]]) -> list[tuple[Array, Array]]:
+        """Join what these ties join as wholes; the others are given back."""
+        loose = []
+        seen: dict[bytes, int] = {}
+        for left, right, _, _ in ties:
+            one, two = self._whole(left), self._whole(right)
+            if one is None:
+                left, right, one, two = right, left, two, None
+            if one is None:
+                loose.append((left, right))
+                continue
+            if two is None:  # slots tied to the same loose atoms are tied to each other
+                two = seen.setdefault(right.tobytes(), one)
+                if two == one:
+                    loose.append((left, right))
+            low, high = sorted((self._root(one), self._root(two)))
+            self._parent[high] = low
+        return loose
+
+    def first(self, atoms: Array) -> Array:
+        """For every atom the one at its place in the first slot joined with its own."""
+        moves = [self.slots[self._root(number)].start - slot.start for number, slot in enumerate(self.slots)]
+        return atoms + np.repeat(np.array(moves, dtype=np.int64), [slot.size for slot in self.slots])
+
+    def _whole(self, some: Array) -> int | None:
+        """The slot whose atoms these are, all of them and in order."""
+        number = self._at.get(int(some[0]))
+        if number is None or self.slots[number].size != some.size:
+            return None
+        start = self.slots[number].start
+        return number if (some == self.atoms[start : start + some.size]).all() else None
+
+    def _root(self, number: int) -> int:
+        while self._parent[number] != number:
+            self._parent[number] = number = self._parent[self._parent[number]]
+        return number
+
+
+def _linked(left: Array, right: Array, count: int) -> Array:
+    """For each of ``count`` atoms the first one that these links lead to: itself where there are none."""
+    met = np.zeros(count, dtype=np.bool_)
+    met[left] = met[right] = True
+    nodes = np.flatnonzero(met)
+    place = np.cumsum(met) - 1
+    links = coo_array((np.ones(len(left)), (place[left], place[right])), shape=(len(nodes), len(nodes)))
+    number, labels = connected_components(links, directed=False)
+    lowest = np.empty(number, dtype=np.int64)
+    lowest[labels[::-1]] = nodes[::-1]  # the last one written is the lowest
+    first = np.arange(count, dtype=np.int64)
+    first[nodes] = lowest[labels]
+    return first
 
 
 def _real(atoms: Array) -> Array:

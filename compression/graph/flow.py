@@ -12,9 +12,9 @@ from functools import cache
 from functools import cached_property
 from typing import Any
 
-from compression.graph.record import Call
-from compression.graph.record import Recording
-from compression.graph.record import Ref
+from compression.graph.recording import Call
+from compression.graph.recording import Recording
+from compression.graph.recording import Ref
 
 ROUNDING = frozenset({"round", "floor", "ceil", "trunc"})
 SAME = frozenset({"detach", "alias", "clone", "_to_copy", "lift_fresh", "contiguous", "positive"})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 
 from compression.graph.atoms import Array
 from compression.graph.atoms import Atoms
@@ -30,6 +31,7 @@ class _Tables:
     frozen: Array
     blurred: Array
     carried: NDArray[np.bool_]
+    starts: Array  # of the slots
 
 
 ROLES = ("producer", "norm", "consumer", "quantizer")
@@ -52,8 +54,7 @@ def find_groups(atoms: Atoms, sizes: Mapping[str, tuple[int, ...]], layer_weight
 
 def _families(atoms: Atoms, tables: _Tables, layer_weights: set[str]) -> list[Array]:
     """Units with the same slots, equally often, and the same remarks: a list of int64 [units, atoms of a unit]."""
-    order = np.argsort(tables.units, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(tables.units[order]) > 0])
+    order, starts = _by_unit(tables.units)
     is_layer = np.array([slot.name in layer_weights for slot in atoms.slots])
 
     def any_of(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -75,20 +76,33 @@ def _families(atoms: Atoms, tables: _Tables, layer_weights: set[str]) -> list[Ar
     return [order[starts[units][:, None] + np.arange(lengths[units[0]])] for units in alike]
 
 
+def _by_unit(units: Array) -> tuple[Array, Array]:
+    """The atoms unit by unit, each unit's in order (a counting sort), and where each unit begins."""
+    count = len(units)
+    places = (np.ones(count, dtype=np.int8), (units, np.arange(count)))
+    rows = coo_array(places, shape=(int(units.max()) + 1, count)).tocsr()
+    return rows.indices.astype(np.int64), rows.indptr[:-1].astype(np.int64)
+
+
 def _tables(atoms: Atoms) -> _Tables:
     units = atoms.resolve()
     slot = np.repeat(np.arange(len(atoms.slots)), [s.size for s in atoms.slots])
     role = np.zeros(atoms.count, dtype=np.int64)
     for marked, value in ((atoms.norms, 1), (atoms.consumers, 2), (atoms.producers, 0)):
-        for some in marked:
-            role[some[some >= 0]] = value
+        role[_joined(marked)] = value
     for some_slot in atoms.slots if atoms.own else ():
         if some_slot.name in atoms.own:
             role[some_slot.start : some_slot.start + some_slot.size] = ROLES.index("quantizer")
     carried = np.zeros(atoms.count, dtype=np.bool_)
-    for _, some in atoms.carried:
-        carried[some[some >= 0]] = True
-    return _Tables(units, slot, role, _first(atoms.frozen, units), _first(atoms.blurred, units), carried)
+    carried[_joined([some for _, some in atoms.carried])] = True
+    starts = np.array([s.start for s in atoms.slots], dtype=np.int64)
+    return _Tables(units, slot, role, _first(atoms.frozen, units), _first(atoms.blurred, units), carried, starts)
+
+
+def _joined(parts: list[Array]) -> Array:
+    """All atoms of several arrays, without the positions that no unit owns."""
+    some = np.concatenate([np.empty(0, dtype=np.int64), *parts])
+    return some[some >= 0]
 
 
 def _first(notes: list[Note], units: Array) -> Array:
@@ -140,44 +154,49 @@ def _named(
 
 def _members(atoms: Atoms, tables: _Tables, sizes: Mapping[str, tuple[int, ...]], family: Array) -> tuple[Member, ...]:
     """One member per slot: family is int64 [units, atoms per unit], each row sorted, alike rows aligned by slot."""
-    rows = np.take_along_axis(family, np.argsort(tables.slot[family], axis=1, kind="stable"), axis=1)
-    slots = tables.slot[rows[0]]
-    borders = np.r_[0, np.flatnonzero(np.diff(slots)) + 1, len(slots)]
+    slots = tables.slot[family[0]]  # in order, because the atoms of a unit are
+    borders = [0, *(np.flatnonzero(np.diff(slots)) + 1).tolist(), len(slots)]
+    places = np.ascontiguousarray((family - tables.starts[slots]).T)
+    roles = tables.role[family[0]].tolist()
     members = []
     for begin, end in itertools.pairwise(borders):
         slot = atoms.slots[slots[begin]]
-        columns = rows[:, begin:end]
-        positions = torch.from_numpy(np.ascontiguousarray(columns - slot.start))
-        role = ROLES[int(tables.role[columns[0, 0]])]
-        numel = math.prod(sizes[slot.name]) // slot.size * positions.shape[1]
-        members.append(Member(slot.name, slot.dim, role, numel, positions, slot.buffer))
+        positions = torch.from_numpy(np.ascontiguousarray(places[begin:end].T))
+        numel = math.prod(sizes[slot.name]) // slot.size * (end - begin)
+        members.append(Member(slot.name, slot.dim, ROLES[roles[begin]], numel, positions, slot.buffer))
     return tuple(members)
 
 
 def _nodes(atoms: Atoms, family_of: Array, count: int) -> list[list[str]]:
     """For every family the nodes whose output carries its units."""
     found: list[list[str]] = [[] for _ in range(count)]
-    for node, some in atoms.carried:
-        for family in _met(family_of, some[some >= 0], count):
-            found[family].append(node)
+    for number, family in _met(family_of, [some for _, some in atoms.carried]):
+        found[family].append(atoms.carried[number][0])
     return found
 
 
 def _ties(atoms: Atoms, family_of: Array, count: int) -> list[dict[Tie, None]]:
     """For every family what ties its units, in forward order, each reason once."""
     found: list[dict[Tie, None]] = [{} for _ in range(count)]
-    for left, _, where, why in atoms.ties:
-        if where:
-            for family in _met(family_of, left, count):
-                found[family][Tie(where, why)] = None
+    told = [tie for tie in atoms.ties if tie[2]]
+    for number, family in _met(family_of, [left for left, _, _, _ in told]):
+        found[family][Tie(told[number][2], told[number][3])] = None
     return found
 
 
-def _met(family_of: Array, some: Array, count: int) -> Array:
-    """The families that these atoms belong to."""
-    seen = np.zeros(count + 1, dtype=np.bool_)
-    seen[family_of[some]] = True  # -1, for none, falls on the last place
-    return np.flatnonzero(seen[:-1])
+def _met(family_of: Array, parts: list[Array]) -> list[tuple[int, int]]:
+    """Which array meets which family: pairs of their numbers, in order, each once."""
+    flat = np.concatenate([np.empty(0, dtype=np.int64), *parts])
+    ends = np.cumsum([len(some) for some in parts])
+    family = np.append(family_of, -1)[flat]  # FIXED falls on the last place
+    new = np.zeros(len(flat) + 1, dtype=np.bool_)  # a run of one family in one array counts once
+    new[1:-1] = family[1:] != family[:-1]
+    new[[0, *ends]] = True
+    places = np.flatnonzero(new[:-1] & (family >= 0))
+    part = np.searchsorted(ends, places, side="right")
+    count = int(family.max(initial=0)) + 1
+    pairs = np.unique(part * count + family[places]).tolist()
+    return [divmod(pair, count) for pair in pairs]
 
 
 def _family_of(atoms: Atoms, families: list[Array]) -> Array:

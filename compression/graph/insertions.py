@@ -19,8 +19,8 @@ from compression.graph.flow import name_of
 from compression.graph.flow import quantizes
 from compression.graph.flow import refs
 from compression.graph.flow import written
-from compression.graph.record import Call
-from compression.graph.record import Ref
+from compression.graph.recording import Call
+from compression.graph.recording import Ref
 
 MOST_CALLS = 48  # of one quantizer; the reference's takes 14
 SCALES = ("mul", "div")

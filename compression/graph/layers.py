@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from dataclasses import field
 
-from compression.graph.record import Call
-from compression.graph.record import Recording
+from compression.graph.recording import Call
+from compression.graph.recording import Recording
 from compression.graph.types import Layer
 from compression.graph.values import Value
 

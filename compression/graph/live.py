@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from compression.graph.record import Call
-from compression.graph.record import Recording
-from compression.graph.record import Ref
+from compression.graph.recording import Call
+from compression.graph.recording import Recording
+from compression.graph.recording import Ref
 
 
 def live_calls(recording: Recording) -> list[Call]:

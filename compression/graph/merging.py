@@ -22,8 +22,8 @@ from compression.graph.flow import quantizes
 from compression.graph.flow import refs
 from compression.graph.flow import rounds
 from compression.graph.names import canonical
-from compression.graph.record import Call
-from compression.graph.record import Recording
+from compression.graph.recording import Call
+from compression.graph.recording import Recording
 from compression.graph.types import Branch
 from compression.graph.types import Node
 from compression.graph.values import Value

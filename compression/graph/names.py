@@ -13,12 +13,12 @@ _QUANTIZER = re.compile(r"(^|\.)(parametrizations\.[^.]+\.\d+|input_quantizer)(\
 
 def canonical(name: str) -> str:
     """The name a parameter has without parametrization: ``conv.parametrizations.weight.original`` → ``conv.weight``."""
-    return _PARAMETRIZED.sub(r"\1", name)
+    return _PARAMETRIZED.sub(r"\1", name) if "parametrizations." in name else name
 
 
 def is_quantizer_name(name: str) -> bool:
     """Whether a parameter, buffer or module belongs to a quantizer, which is no part of the network itself."""
-    return _QUANTIZER.search(name) is not None
+    return ("parametrizations." in name or "input_quantizer" in name) and _QUANTIZER.search(name) is not None
 
 
 def parameter_map(model: nn.Module) -> dict[str, torch.Tensor]:

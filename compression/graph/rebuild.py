@@ -21,11 +21,11 @@ from torch import nn
 from torch.utils._pytree import tree_unflatten
 
 from compression.errors import CompressionError
-from compression.graph.record import Call
-from compression.graph.record import Ref
-from compression.graph.trace import Walk
-from compression.graph.trace import walk_through
+from compression.graph.recording import Call
+from compression.graph.recording import Ref
 from compression.graph.types import Graph
+from compression.graph.walk import Walk
+from compression.graph.walk import walk_through
 
 BATCHES = (2, 3)
 

@@ -28,7 +28,7 @@ class Factor:
     @property
     def dims(self) -> tuple[int, ...]:
         """The dimensions along which the owner changes."""
-        return tuple(d for d, size in enumerate(self.atoms.shape) if size > 1)
+        return tuple([d for d, size in enumerate(self.atoms.shape) if size > 1])
 
 
 @dataclass(frozen=True, eq=False)

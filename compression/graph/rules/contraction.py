@@ -231,22 +231,3 @@ def _placed(factor: Factor, ndim: int, kept: range) -> Factor:
     """A left operand's free owners in the product's dimensions: its last axis is gone, the right one's stands there."""
     shape = [factor.atoms.shape[d] for d in kept] + [1] * (len(kept) < ndim)
     return Factor(factor.atoms.take(0, axis=factor.atoms.ndim - 1).reshape(shape[-ndim:]), factor.zero)
-
-
-@rule("aten._scaled_dot_product_flash_attention", "aten._scaled_dot_product_efficient_attention",
-      "aten._scaled_dot_product_flash_attention_for_cpu", "aten.scaled_dot_product_attention")  # fmt: skip
-def attention(step: Step) -> Value:
-    """Fused attention on [batch, heads, length, width]: a head is a unit."""
-    heads = []
-    for value in step.args[:3]:
-        kept = []
-        for factor in value.factors:
-            if 1 in factor.dims:
-                kept.append(collapse(factor, (1,), step.atoms, step.where, "one attention head"))
-            else:
-                step.atoms.freeze(factor.atoms, step.where, "width of an attention head")
-        heads.append(Value(value.shape[:2] + (1, 1), tuple(kept), value.origin, value.sources))
-    shape = step.shape[:2] + (1, 1)
-    met = combine(heads, shape, step.atoms, step.where, "queries, keys and values of one head")
-    zero = any(f.zero for f in heads[2].factors)
-    return step.output(*(Factor(f.atoms, zero) for f in met))

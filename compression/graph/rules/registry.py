@@ -6,14 +6,14 @@ import importlib
 import math
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import field
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from compression.graph.atoms import Atoms
-from compression.graph.record import Call
+from compression.graph.recording import Call
 from compression.graph.values import Factor
 from compression.graph.values import Value
 from compression.graph.values import collapse
@@ -32,16 +32,17 @@ class Step:
     where: str
     atoms: Atoms
     call: Call
+    operands: list[Value] = field(init=False, repr=False)  # all tensor arguments in order, lists flattened
+    _descent: tuple[str | None, frozenset[str], bool] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operands", _values((*self.args, *self.kwargs.values())))
+        object.__setattr__(self, "_descent", _descent(self.operands))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the first output."""
         return self.shapes[0]
-
-    @property
-    def operands(self) -> list[Value]:
-        """All tensor arguments in order, lists flattened."""
-        return list(_values((*self.args, *self.kwargs.values())))
 
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """A positional-or-keyword argument."""
@@ -66,24 +67,29 @@ class Step:
         kept = tuple(f for f in factors if f.dims)
         if zero is not None:
             kept = tuple(replace(f, zero=zero) for f in kept)
-        operands = self.operands
-        weight_like = bool(operands) and all(v.weight_like or v.constant for v in operands)
-        largest = max((v for v in operands if v.origin), key=lambda v: math.prod(v.shape), default=None)
-        return Value(
-            shape=self.shapes[index],
-            factors=kept,
-            origin=largest.origin if weight_like and largest is not None else None,
-            sources=frozenset().union(*(v.sources for v in operands)) if operands else frozenset(),
-            constant=all(v.constant for v in operands),
-        )
+        origin, sources, constant = self._descent
+        return Value(self.shapes[index], kept, origin, sources, constant)
 
 
-def _values(arguments: tuple[Any, ...]) -> Iterator[Value]:
+def _descent(operands: list[Value]) -> tuple[str | None, frozenset[str], bool]:
+    """Origin, sources and constancy of whatever is computed from these operands."""
+    constant = all(v.constant for v in operands)
+    origin = None
+    if operands and all(v.origin is not None or v.constant for v in operands):
+        named = [v for v in operands if v.origin]
+        origin = max(named, key=lambda v: math.prod(v.shape)).origin if named else None
+    sources = [v.sources for v in operands if v.sources]
+    return origin, sources[0] if len(sources) == 1 else frozenset().union(*sources), constant
+
+
+def _values(arguments: Iterable[Any]) -> list[Value]:
+    found: list[Value] = []
     for argument in arguments:
         if isinstance(argument, Value):
-            yield argument
+            found.append(argument)
         elif isinstance(argument, (tuple, list)):
-            yield from _values(tuple(argument))
+            found += _values(argument)
+    return found
 
 
 Rule = Callable[[Step], "Value | tuple[Value, ...]"]
@@ -118,7 +124,7 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
 @cache
 def _load() -> None:
-    for name in ("pointwise", "movement", "parts", "contraction", "norms", "reduction", "quantizers"):
+    for name in ("pointwise", "movement", "parts", "contraction", "attention", "norms", "reduction", "quantizers"):
         importlib.import_module(f"compression.graph.rules.{name}")
 
 

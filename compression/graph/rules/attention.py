@@ -1,0 +1,29 @@
+"""Fused attention: one operation for queries, keys and values, in which a head is the unit."""
+
+from __future__ import annotations
+
+from compression.graph.rules.registry import Step
+from compression.graph.rules.registry import rule
+from compression.graph.values import Factor
+from compression.graph.values import Value
+from compression.graph.values import collapse
+from compression.graph.values import combine
+
+
+@rule("aten._scaled_dot_product_flash_attention", "aten._scaled_dot_product_efficient_attention",
+      "aten._scaled_dot_product_flash_attention_for_cpu", "aten.scaled_dot_product_attention")  # fmt: skip
+def attention(step: Step) -> Value:
+    """Fused attention on [batch, heads, length, width]: a head is a unit."""
+    heads = []
+    for value in step.args[:3]:
+        kept = []
+        for factor in value.factors:
+            if 1 in factor.dims:
+                kept.append(collapse(factor, (1,), step.atoms, step.where, "one attention head"))
+            else:
+                step.atoms.freeze(factor.atoms, step.where, "width of an attention head")
+        heads.append(Value(value.shape[:2] + (1, 1), tuple(kept), value.origin, value.sources))
+    shape = step.shape[:2] + (1, 1)
+    met = combine(heads, shape, step.atoms, step.where, "queries, keys and values of one head")
+    zero = any(f.zero for f in heads[2].factors)
+    return step.output(*(Factor(f.atoms, zero) for f in met))

@@ -394,6 +394,7 @@ STAYS: dict[str, tuple[Callable[[Any, torch.Tensor], torch.Tensor], list[str]]] 
     "a clip to its own bound": (lambda self, x: q(torch.minimum(x, self.scale), self.scale / 15), ["quantizer"]),
     "a measured range": (lambda self, x: q(x, x.abs().amax() / 127), ["quantizer"]),
     "bounds of 0 and 1 beside other work": (lambda self, x: q(x.clamp(0, 1)), ["clamp", "quantizer"]),
+    "by way of whole numbers": (lambda self, x: torch.round(x / 0.1).to(torch.int8).float() * 0.1, ["quantizer"]),
     "its sign at the end": (lambda self, x: torch.sign(x) * q(x.abs()), ["quantizer"]),
 }
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 
+from compression.graph.atoms import Atoms
 from compression.graph.branches import Found
 from compression.graph.branches import find_branches
 from compression.graph.flow import Flow
@@ -24,6 +25,8 @@ from compression.graph.flow import rounds
 from compression.graph.names import canonical
 from compression.graph.record import Call
 from compression.graph.record import Recording
+from compression.graph.rules import Step
+from compression.graph.rules import apply
 from compression.graph.types import Branch
 from compression.graph.types import Node
 from compression.graph.values import Value
@@ -39,6 +42,7 @@ class Merging:
     merge: bool = True
     of: dict[int, Found] = field(default_factory=dict)  # id of a call -> the quantizer it belongs to
     ends: dict[int, list[Found]] = field(default_factory=dict)  # id of a call -> those that end in it
+    ranges: set[int] = field(default_factory=set)  # ids of calls that take the largest magnitude of the data
     places: dict[int, frozenset[str]] = field(default_factory=dict)  # weight-like value -> the nodes it comes from
     nodes: dict[str, list[str]] = field(default_factory=dict)  # quantizer -> its nodes
     targets: dict[str, str] = field(default_factory=dict)  # quantizer -> the node it ends in
@@ -120,8 +124,18 @@ def prepare(recording: Recording, merge: bool) -> Merging:
     for branch in merging.found:
         merging.of.update((id(flow.calls[number]), branch) for number in branch.calls)
         merging.ends.setdefault(id(flow.calls[branch.end]), []).append(branch)
+    merging.ranges = {id(flow.calls[n]) for branch in merging.found for n in branch.calls if _is_range(flow, n)}
     recording.leaves.update(_bare(flow, merging))
     return merging
+
+
+def _is_range(flow: Flow, number: int) -> bool:
+    """Whether a call of a quantizer takes the largest magnitude of the data: zeroed units do not change it."""
+    call = flow.calls[number]
+    if name_of(call) not in ("max", "amax") or not flow.runs_on_data(number):
+        return False
+    maker = flow.maker.get(next(refs(call)).id)
+    return maker is not None and name_of(flow.calls[maker]) == "abs"
 
 
 def _bare(flow: Flow, merging: Merging) -> set[str]:
@@ -130,6 +144,14 @@ def _bare(flow: Flow, merging: Merging) -> set[str]:
     running = {c.module for n, c in enumerate(flow.calls) if id(c) not in merging.of and flow.runs_on_data(n)}
     parents = {module.rpartition(".")[0] for module in quantizing - running} - {""}
     return {parent for parent in parents if not any(module.startswith(f"{parent}.") for module in running)}
+
+
+def apply_range(step: Step) -> tuple[Value, ...]:
+    """The largest magnitude over units that are zero where they are zeroed: it freezes none of them."""
+    data: Value = step.args[0]
+    if any(not factor.zero or len(factor.dims) > 1 for factor in data.factors):
+        return apply(step)
+    return apply(replace(step, atoms=Atoms()))
 
 
 def bounded(call: Call, args: tuple[object, ...], values: tuple[Value, ...]) -> tuple[Value, ...]:

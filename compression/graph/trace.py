@@ -17,6 +17,7 @@ from compression.graph.flow import quantizes
 from compression.graph.groups import find_groups
 from compression.graph.layers import LayerTable
 from compression.graph.merging import Merging
+from compression.graph.merging import apply_range
 from compression.graph.merging import bounded
 from compression.graph.merging import prepare
 from compression.graph.record import Call
@@ -158,7 +159,7 @@ def _play(walk: Walk, call: Call) -> None:
     if not shapes:
         return
     step = Step(call.op, args, kwargs, shapes, where, walk.atoms, call)
-    values = apply(step)
+    values = apply_range(step) if id(call) in walk.merging.ranges else apply(step)
     operands = step.operands
     from_data = any(v.sources for v in operands)
     if quantizing:

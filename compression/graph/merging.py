@@ -62,6 +62,15 @@ class Merging:
         self.names[base] += 1
         return base if self.names[base] == 1 else f"{base}#{self.names[base]}"
 
+    def play(self, step: Step) -> tuple[Value, ...]:
+        """Replay an operation of a quantizer: what it ties is a step per channel."""
+        ties = step.atoms.ties
+        count = len(ties)
+        freed = id(step.call) in self.ranges and _is_zeroed(step.args[0])
+        values = apply(replace(step, atoms=Atoms()) if freed else step)
+        ties[count:] = [(left, right, where, "quantized per channel") for left, right, where, _ in ties[count:]]
+        return _clipped(step, values)
+
     def is_node(self, call: Call, from_data: bool) -> bool:
         """Whether an operation of a quantizer is a node by the ordinary way: on the data, and the last if merged."""
         if not from_data:
@@ -146,20 +155,17 @@ def _bare(flow: Flow, merging: Merging) -> set[str]:
     return {parent for parent in parents if not any(module.startswith(f"{parent}.") for module in running)}
 
 
-def apply_range(step: Step) -> tuple[Value, ...]:
-    """The largest magnitude over units that are zero where they are zeroed: it freezes none of them."""
-    data: Value = step.args[0]
-    if any(not factor.zero or len(factor.dims) > 1 for factor in data.factors):
-        return apply(step)
-    return apply(replace(step, atoms=Atoms()))
+def _is_zeroed(data: Value) -> bool:
+    """Whether units are zero where they are zeroed: then the largest magnitude freezes none of them."""
+    return all(factor.zero and len(factor.dims) == 1 for factor in data.factors)
 
 
-def bounded(call: Call, args: tuple[object, ...], values: tuple[Value, ...]) -> tuple[Value, ...]:
+def _clipped(step: Step, values: tuple[Value, ...]) -> tuple[Value, ...]:
     """What a quantizer clips to its bounds stays zero where it was: learned bounds enclose zero."""
-    data = args[0] if args else None
-    if name_of(call) not in CLIPS or not isinstance(data, Value):
+    data = step.args[0] if step.args else None
+    if name_of(step.call) not in CLIPS or not isinstance(data, Value):
         return values
-    if any(isinstance(bound, (int, float)) for bound in args[1:]):
+    if any(isinstance(bound, (int, float)) for bound in step.args[1:]):
         return values  # written numbers speak for themselves
     zero = {dim for factor in data.factors if factor.zero for dim in factor.dims}
     return tuple(

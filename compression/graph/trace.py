@@ -17,8 +17,6 @@ from compression.graph.flow import quantizes
 from compression.graph.groups import find_groups
 from compression.graph.layers import LayerTable
 from compression.graph.merging import Merging
-from compression.graph.merging import apply_range
-from compression.graph.merging import bounded
 from compression.graph.merging import prepare
 from compression.graph.record import Call
 from compression.graph.record import Recording
@@ -159,11 +157,11 @@ def _play(walk: Walk, call: Call) -> None:
     if not shapes:
         return
     step = Step(call.op, args, kwargs, shapes, where, walk.atoms, call)
-    values = apply_range(step) if id(call) in walk.merging.ranges else apply(step)
+    values = walk.merging.play(step) if quantizing else apply(step)
     operands = step.operands
     from_data = any(v.sources for v in operands)
     if quantizing:
-        values = _quantize(walk, call, where, operands, bounded(call, args, values))
+        values = _quantize(walk, call, where, operands, values)
     elif from_data and not _silent(walk, call):
         values = _add_node(walk, call, where, operands, values)
     for ref, value in zip(call.out, values, strict=True):

@@ -101,11 +101,14 @@ def _foremost(told: list[tuple[Any, str]]) -> tuple[list[str], list[str]]:
 
 
 def _members(group: Any) -> list[dict[str, Any]]:
-    roles = {"producer": "makes the unit", "consumer": "reads the unit", "norm": "scales the unit"}
+    roles = {
+        "producer": "makes the unit", "consumer": "reads the unit", "norm": "scales the unit",
+        "quantizer": "quantizes the unit",
+    }  # fmt: skip
     return [
         {
             "parameter": member.name,
-            "role": "statistics" if member.buffer else roles[member.role],
+            "role": "statistics" if member.buffer and member.role != "quantizer" else roles[member.role],
             "axis": member.dim,
             "numbers per unit": member.numel,
         }

@@ -322,6 +322,33 @@ def test_own_models_and_data_are_offered_by_name(open_page: Open, tmp_path: Path
     assert errors(app) == []
 
 
+def test_quantizers_of_an_own_model_are_merged(open_page: Open, tmp_path: Path) -> None:
+    file = tmp_path / "lsq.py"
+    file.write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Quantized(nn.Conv2d):\n"
+        "    def __init__(self, *sizes):\n"
+        "        super().__init__(*sizes)\n"
+        "        self.s = nn.Parameter(torch.full((self.out_channels, 1, 1, 1), 0.1))\n"
+        "    def forward(self, x):\n"
+        "        return self._conv_forward(x, torch.round(self.weight / self.s) * self.s, self.bias)\n"
+        "def net():\n"
+        "    return nn.Sequential(Quantized(3, 4, 3), nn.ReLU(), Quantized(4, 2, 3), nn.Flatten()), (3, 8, 8)\n"
+    )
+    model = f"{file}:net"
+    app = open_page("groups", "--model", model, model=model, data="none", group="0")
+    assert not app.get("button_group")[0].disabled
+    assert any(element.value.startswith("2 quantizers.") for element in app.caption)
+    members = app.dataframe[1].value if "role" in app.dataframe[1].value else app.dataframe[0].value
+    assert dict(zip(members["parameter"], members["role"], strict=True))["0.s"] == "quantizes the unit"
+    assert any("`0.weight` quantizes" in element.value for element in app.markdown)
+    every = int(app.selectbox(key="detail").options[-1].rpartition(" ")[2])
+    app.button_group(key="quantizers_drawn").set_value("as traced").run()
+    assert int(app.selectbox(key="detail").options[-1].rpartition(" ")[2]) == every + 2 * 3
+    assert errors(app) == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--bogus"], ["--model", "nofile.py:f"], ["--model", "app/main.py"], ["--data-root", "nofolder"]],

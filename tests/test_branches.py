@@ -129,6 +129,20 @@ class Fixed(nn.Module):
         return torch.round(x * 255) / 255 * self.alpha
 
 
+class Dynamic(nn.Module):
+    """Data over the range of every position, measured at every pass; weights over a fixed one."""
+
+    def __init__(self, weight: torch.Tensor | None) -> None:
+        super().__init__()
+        self.fixed = weight is not None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.fixed:
+            return (x * 20).round() / 20
+        scale = 127 / x.abs().amax(dim=-1 if x.ndim == 2 else 1, keepdim=True).clamp(min=1e-5)
+        return x + ((x * scale).round().clamp(-128, 127) / scale - x).detach()
+
+
 def _per_layer(make: Callable[[torch.Tensor | None], nn.Module]) -> Callable[[nn.Module], nn.Module]:
     """Layers that hold two quantizers as modules of their own, as such projects write them."""
 
@@ -213,6 +227,7 @@ QUANTIZERS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "lsq": _per_layer(Lsq),
     "parametrized": _parametrized,
     "dorefa": _per_layer(Fixed),
+    "dynamic": _per_layer(Dynamic),
     "torch": _torch,
     "learnable": _learnable,
     "prepare_qat": _prepared(False),
@@ -394,6 +409,7 @@ STAYS: dict[str, tuple[Callable[[Any, torch.Tensor], torch.Tensor], list[str]]] 
     "a clip to its own bound": (lambda self, x: q(torch.minimum(x, self.scale), self.scale / 15), ["quantizer"]),
     "a measured range": (lambda self, x: q(x, x.abs().amax() / 127), ["quantizer"]),
     "bounds of 0 and 1 beside other work": (lambda self, x: q(x.clamp(0, 1)), ["clamp", "quantizer"]),
+    "by way of whole numbers": (lambda self, x: torch.round(x / 0.1).to(torch.int8).float() * 0.1, ["quantizer"]),
     "its sign at the end": (lambda self, x: torch.sign(x) * q(x.abs()), ["quantizer"]),
 }
 

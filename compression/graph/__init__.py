@@ -10,6 +10,7 @@ from compression.graph.slim import slim_report
 from compression.graph.slim import zero_units
 from compression.graph.slim import zeroed_units
 from compression.graph.trace import trace
+from compression.graph.types import Branch
 from compression.graph.types import Graph
 from compression.graph.types import Group
 from compression.graph.types import Layer
@@ -20,6 +21,7 @@ from compression.graph.values import Value
 from compression.graph.values import combine
 
 __all__ = [
+    "Branch",
     "Graph",
     "Group",
     "Layer",

@@ -60,8 +60,6 @@ def _elementwise(flow: Flow, number: int, shape: tuple[int, ...]) -> bool:
     call, name = flow.calls[number], name_of(flow.calls[number])
     if written(call):
         return False
-    if name == "_to_copy" and not getattr(call.kwargs.get("dtype"), "is_floating_point", True):
-        return False  # numbers of positions, not values
     small = all(ref.shape != shape for ref in refs(call) if ref.id in flow.data)
     if name in RANGE or (small and name in RESHAPES):
         return True

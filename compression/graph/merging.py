@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 
+from compression.graph.atoms import Atoms
 from compression.graph.branches import Found
 from compression.graph.branches import find_branches
 from compression.graph.flow import Flow
@@ -24,6 +25,8 @@ from compression.graph.flow import rounds
 from compression.graph.names import canonical
 from compression.graph.recording import Call
 from compression.graph.recording import Recording
+from compression.graph.rules import Step
+from compression.graph.rules import apply
 from compression.graph.types import Branch
 from compression.graph.types import Node
 from compression.graph.values import Value
@@ -39,6 +42,7 @@ class Merging:
     merge: bool = True
     of: dict[int, Found] = field(default_factory=dict)  # id of a call -> the quantizer it belongs to
     ends: dict[int, list[Found]] = field(default_factory=dict)  # id of a call -> those that end in it
+    ranges: set[int] = field(default_factory=set)  # ids of calls that take the largest magnitude of the data
     places: dict[int, frozenset[str]] = field(default_factory=dict)  # weight-like value -> the nodes it comes from
     nodes: dict[str, list[str]] = field(default_factory=dict)  # quantizer -> its nodes
     targets: dict[str, str] = field(default_factory=dict)  # quantizer -> the node it ends in
@@ -57,6 +61,15 @@ class Merging:
         base = f"{branch.id}/{name_of(call)}"
         self.names[base] += 1
         return base if self.names[base] == 1 else f"{base}#{self.names[base]}"
+
+    def play(self, step: Step) -> tuple[Value, ...]:
+        """Replay an operation of a quantizer: what it ties is a step per channel."""
+        ties = step.atoms.ties
+        count = len(ties)
+        freed = id(step.call) in self.ranges and _is_zeroed(step.args[0])
+        values = apply(replace(step, atoms=Atoms()) if freed else step)
+        ties[count:] = [(left, right, where, "quantized per channel") for left, right, where, _ in ties[count:]]
+        return _clipped(step, values)
 
     def is_node(self, call: Call, from_data: bool) -> bool:
         """Whether an operation of a quantizer is a node by the ordinary way: on the data, and the last if merged."""
@@ -120,8 +133,18 @@ def prepare(recording: Recording, merge: bool) -> Merging:
     for branch in merging.found:
         merging.of.update((id(flow.calls[number]), branch) for number in branch.calls)
         merging.ends.setdefault(id(flow.calls[branch.end]), []).append(branch)
+    merging.ranges = {id(flow.calls[n]) for branch in merging.found for n in branch.calls if _is_range(flow, n)}
     recording.leaves.update(_bare(flow, merging))
     return merging
+
+
+def _is_range(flow: Flow, number: int) -> bool:
+    """Whether a call of a quantizer takes the largest magnitude of the data: zeroed units do not change it."""
+    call = flow.calls[number]
+    if name_of(call) not in ("max", "amax") or not flow.runs_on_data(number):
+        return False
+    maker = flow.maker.get(next(refs(call)).id)
+    return maker is not None and name_of(flow.calls[maker]) == "abs"
 
 
 def _bare(flow: Flow, merging: Merging) -> set[str]:
@@ -132,12 +155,17 @@ def _bare(flow: Flow, merging: Merging) -> set[str]:
     return {parent for parent in parents if not any(module.startswith(f"{parent}.") for module in running)}
 
 
-def bounded(call: Call, args: tuple[object, ...], values: tuple[Value, ...]) -> tuple[Value, ...]:
+def _is_zeroed(data: Value) -> bool:
+    """Whether units are zero where they are zeroed: then the largest magnitude freezes none of them."""
+    return all(factor.zero and len(factor.dims) == 1 for factor in data.factors)
+
+
+def _clipped(step: Step, values: tuple[Value, ...]) -> tuple[Value, ...]:
     """What a quantizer clips to its bounds stays zero where it was: learned bounds enclose zero."""
-    data = args[0] if args else None
-    if name_of(call) not in CLIPS or not isinstance(data, Value):
+    data = step.args[0] if step.args else None
+    if name_of(step.call) not in CLIPS or not isinstance(data, Value):
         return values
-    if any(isinstance(bound, (int, float)) for bound in args[1:]):
+    if any(isinstance(bound, (int, float)) for bound in step.args[1:]):
         return values  # written numbers speak for themselves
     zero = {dim for factor in data.factors if factor.zero for dim in factor.dims}
     return tuple(

@@ -19,7 +19,6 @@ from compression.graph.kinds import kind_of
 from compression.graph.layers import LayerTable
 from compression.graph.live import live_calls
 from compression.graph.merging import Merging
-from compression.graph.merging import bounded
 from compression.graph.merging import prepare
 from compression.graph.record import record
 from compression.graph.recording import Call
@@ -111,11 +110,11 @@ def _play(walk: Walk, call: Call) -> None:
     if not shapes:
         return
     step = Step(call.op, args, kwargs, shapes, where, walk.atoms, call)
-    values = apply(step)
+    values = walk.merging.play(step) if quantizing else apply(step)
     operands = step.operands
     from_data = any(v.sources for v in operands)
     if quantizing:
-        values = _quantize(walk, call, where, operands, bounded(call, args, values))
+        values = _quantize(walk, call, where, operands, values)
     elif from_data and not _silent(walk, call):
         values = _add_node(walk, call, where, operands, values)
     for ref, value in zip(call.out, values, strict=True):

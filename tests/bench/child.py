@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
+
+import psutil
+
+WAITING = 10  # times the limit: what a child may take by the clock when other work has the processor
 
 
 class ChildFailed(Exception):
@@ -22,7 +27,7 @@ def stream(work: Callable[..., Iterator[Any]], *args: Any, limit: float) -> Iter
     Args:
         work: a generator function; what it yields is pickled.
         args: its arguments.
-        limit: seconds to wait for each next item.
+        limit: seconds of processor time that the child may take for each next item, and a tenth of what it may wait.
 
     Raises:
         TimeoutError: the next item did not come in time; the child has been killed.
@@ -48,14 +53,26 @@ def stream(work: Callable[..., Iterator[Any]], *args: Any, limit: float) -> Iter
 
 
 def _next(receiver: Connection, child: Any, limit: float) -> tuple[str, Any]:
-    if not receiver.poll(limit):
-        raise TimeoutError(f"> {limit:g} s")
+    watched, deadline = psutil.Process(child.pid), time.monotonic() + WAITING * limit
+    begun = _spent(watched)
+    while not receiver.poll(0.2):
+        if _spent(watched) - begun > limit or time.monotonic() > deadline:
+            raise TimeoutError(f"> {limit:g} s")
     try:
         found: tuple[str, Any] = receiver.recv()
     except EOFError:
         child.join()
         raise ChildFailed(f"the process ended with status {child.exitcode}") from None
     return found
+
+
+def _spent(process: psutil.Process) -> float:
+    """Processor seconds so far; those of a process that has just ended no longer matter."""
+    try:
+        times = process.cpu_times()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _serve(sender: Connection, work: Callable[..., Iterator[Any]], args: tuple[Any, ...]) -> None:

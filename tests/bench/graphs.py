@@ -1,6 +1,7 @@
 """The graph benchmark: every torchvision classifier traced here and by Torch-Pruning, and the slim oracle on each.
 
-python -m tests.bench.graphs [--only PATTERN] [--no-equality] [--no-peer] [--repetitions N] [--write BENCHMARKS.md]
+python -m tests.bench.graphs [--only PATTERN] [--no-equality] [--no-peer] [--repetitions N] [--keep FILE]
+                             [--write BENCHMARKS.md]
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
+from tests.bench.keep import keep
+from tests.bench.keep import kept
 from tests.bench.report import TITLE
 from tests.bench.report import section
 from tests.bench.subjects import HERE
@@ -33,10 +38,14 @@ def main(argv: list[str] | None = None) -> int:
     if asked.peer and importlib.util.find_spec("torch_pruning") is None:
         print("Torch-Pruning is not installed: pip install -r requirements-bench.txt, or --no-peer", file=sys.stderr)
         return 2
-    rows = []
+    torch.set_num_threads(1)
+    found, rows = kept(asked.keep), []
     for number, name in enumerate(wanted, 1):
         start = time.perf_counter()
-        row = measure(name, repetitions=asked.repetitions, peer=asked.peer, check=asked.equality)
+        row = found.get(name)
+        if row is None:
+            row = measure(name, repetitions=asked.repetitions, peer=asked.peer, check=asked.equality)
+            keep(asked.keep, row)
         rows.append(row)
         print(f"[{number}/{len(wanted)}] {_told(row)} ({time.perf_counter() - start:.0f} s)", file=sys.stderr)
     text = section(rows, repetitions=asked.repetitions)
@@ -54,6 +63,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-equality", dest="equality", action="store_false", help="leave out the slim oracle")
     parser.add_argument("--no-peer", dest="peer", action="store_false", help="leave out Torch-Pruning")
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="runs of each side; the best counts")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="rows measured before, and where new ones are added")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file (all models only)")
     return parser.parse_args(argv)
 

@@ -25,9 +25,9 @@ from tests.bench.child import stream
 from tests.bench.oracle import Equality
 from tests.bench.oracle import equality
 
-LIMIT = 60.0  # seconds for one run of either side (the first waits for the model to be built, too)
+LIMIT = 60.0  # processor seconds for one run of either side (the first waits for the model to be built, too)
 SLOW = 5.0  # a run longer than this is not repeated
-CHECK_LIMIT = 600.0  # seconds for building a model and comparing it with its slim one
+CHECK_LIMIT = 600.0  # processor seconds for building a model and comparing it with its slim one
 
 HERE, THERE = "here", "Torch-Pruning"
 
@@ -141,9 +141,9 @@ def _side_by_side(name: str, repetitions: int, peer: bool) -> Iterator[tuple[str
 
 def _timed(run: Callable[[nn.Module, torch.Tensor], Any], model: nn.Module, example: torch.Tensor) -> tuple[float, Any]:
     gc.collect()
-    start = time.perf_counter()
+    start = time.process_time()
     result = run(model, example)
-    return time.perf_counter() - start, result
+    return time.process_time() - start, result
 
 
 def list_peer_groups(model: nn.Module, example: torch.Tensor) -> list[Any]:

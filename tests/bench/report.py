@@ -31,9 +31,10 @@ HEAD = (
 LEGEND = """\
 `seconds`: `cx.trace(model, example)`, the best run; `Torch-Pruning`: `DependencyGraph().build_dependency(...)` and the
 list of `get_all_groups()`, in the same process by turns, on one image (3 x 224 x 224, Inception 299), both in seconds
-of processor time on one thread, so that other work on the machine does not count; `ratio`: theirs over ours. `equality`: a random 30 to 70 % of the units of every prunable group zeroed, then slimmed; the largest
-difference of the outputs over the masked output's largest magnitude, with constant parameters made random and batch
-norms calibrated so that every slice counts (two random images; one above 150 M parameters; fp64 up to 30 M)."""
+of processor time on one thread, so that other work on the machine does not count; `ratio`: theirs over ours.
+`equality`: a random 30 to 70 % of the units of every prunable group zeroed, then slimmed; the largest difference of the
+outputs over the masked output's largest magnitude, with constant parameters made random and batch norms calibrated so
+that every slice counts (two random images; one above 150 M parameters; fp64 up to 30 M)."""
 
 
 def section(rows: Sequence[Row], *, repetitions: int) -> str:

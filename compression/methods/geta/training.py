@@ -119,5 +119,6 @@ class Training:
             report.log(f"batch-norm statistics taken anew over {count} batches")
 
     def _point(self, report: Reporter, number: int, epoch: float) -> None:
-        phase = self.optimizer.stage
-        report.point(measure(self.task, self.task.model, step=number, epoch=epoch, phase=phase, limit=POINT_IMAGES))
+        """The last point counts all validation images: settings are chosen by it."""
+        phase, limit = self.optimizer.stage, None if number == self.total else POINT_IMAGES
+        report.point(measure(self.task, self.task.model, step=number, epoch=epoch, phase=phase, limit=limit))

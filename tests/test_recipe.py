@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -295,10 +296,11 @@ def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
 
 def test_statistics_after_a_tuned_run_are_those_of_the_final_weights() -> None:
     work = task(BUDGET.replace(options={"recalibrate": 8}))
+    work.data = dataclasses.replace(DATA, augment="shift")
     model = methods.get("geta").run(work, Quiet()).model
     norm = model.bn1
     model.eval()
-    images = [x for x, _ in Batches(DATA, "train", 32, seed=0, augment=False)]
+    images = [x for x, _ in Batches(DATA, "train", 32, seed=0, epoch=3)]
     with torch.no_grad():
         means = torch.stack([model.conv1(x).mean((0, 2, 3)) for x in images])
     assert torch.allclose(norm.running_mean, means.mean(0), atol=1e-4)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import torch
 
 from compression.data import Batches
@@ -111,12 +114,16 @@ class Training:
             fit_clips(self.task.model, lambda _, quantizer: round(quantizer.bits()))
 
     def _recalibrate(self, report: Reporter) -> None:
-        batches = Batches(
-            self.task.data, "train", self.task.budget.batch_size, seed=self.task.budget.seed, augment=False
-        )
-        count = min(self.settings.recalibrate, len(batches))
-        if count and recompute_statistics(self.task.model, (batches.batch(0, index)[0] for index in range(count))):
-            report.log(f"batch-norm statistics taken anew over {count} batches")
+        """Statistics come from images augmented as in training: those of plain ones lost over a point of accuracy."""
+        budget, recipe = self.task.budget, self.recipe
+        batches = Batches(self.task.data, "train", budget.batch_size, seed=budget.seed, epoch=math.ceil(budget.epochs))
+        images = (recipe.prepare(x) for x, _ in itertools.islice(batches, self.settings.recalibrate))
+        if self.settings.recalibrate:
+            with recipe.autocast():
+                found = recompute_statistics(self.task.model, images)
+            report.log(
+                f"statistics of {found} batch norms taken anew over {self.settings.recalibrate} training batches"
+            )
 
     def _point(self, report: Reporter, number: int, epoch: float) -> None:
         """The last point counts all validation images: settings are chosen by it."""

@@ -300,7 +300,7 @@ def test_statistics_after_a_tuned_run_are_those_of_the_final_weights() -> None:
     model = methods.get("geta").run(work, Quiet()).model
     norm = model.bn1
     model.eval()
-    images = [x for x, _ in Batches(DATA, "train", 32, seed=0, epoch=3)]
+    images = [x for x, _ in Batches(work.data, "train", 32, seed=0, epoch=3)]
     with torch.no_grad():
         means = torch.stack([model.conv1(x).mean((0, 2, 3)) for x in images])
     assert torch.allclose(norm.running_mean, means.mean(0), atol=1e-4)

@@ -117,13 +117,12 @@ class Training:
         """Statistics come from images augmented as in training: those of plain ones lost over a point of accuracy."""
         budget, recipe = self.task.budget, self.recipe
         batches = Batches(self.task.data, "train", budget.batch_size, seed=budget.seed, epoch=math.ceil(budget.epochs))
-        images = (recipe.prepare(x) for x, _ in itertools.islice(batches, self.settings.recalibrate))
-        if self.settings.recalibrate:
+        count = min(self.settings.recalibrate, len(batches))
+        if count:
+            images = (recipe.prepare(x) for x, _ in itertools.islice(batches, count))
             with recipe.autocast():
                 found = recompute_statistics(self.task.model, images)
-            report.log(
-                f"statistics of {found} batch norms taken anew over {self.settings.recalibrate} training batches"
-            )
+            report.log(f"statistics of {found} batch norms taken anew over {count} batches")
 
     def _point(self, report: Reporter, number: int, epoch: float) -> None:
         """The last point counts all validation images: settings are chosen by it."""

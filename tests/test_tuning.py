@@ -15,12 +15,17 @@ from compression.budget import Budget
 
 
 @pytest.fixture
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The app before the Budget page was opened."""
     monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
-    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=60)
-    app.switch_page("../pages/budget.py").run()
-    assert not app.exception, app.exception
-    return app
+    return AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=60)
+
+
+@pytest.fixture
+def page(start: AppTest) -> AppTest:
+    start.switch_page("../pages/budget.py").run()
+    assert not start.exception, start.exception
+    return start
 
 
 def kept(app: AppTest) -> dict[str, object]:
@@ -57,11 +62,9 @@ def test_another_method_does_not_get_them(page: AppTest) -> None:
     assert not [field for field in page.number_input if str(field.key).startswith("option distill")]
 
 
-def test_a_loaded_budget_fills_the_fields(page: AppTest) -> None:
-    loaded = Budget(options={"preset": "paper", "temperature": 2}).to_dict()
-    page.session_state["extras"] = {"options": json.loads(json.dumps(loaded))["options"]}
-    for name in ("preset", "temperature"):
-        del page.session_state[f"option {name}"]  # as loading does
-    page.run()
+def test_a_loaded_budget_fills_the_fields(start: AppTest) -> None:
+    loaded = json.loads(json.dumps(Budget(options={"preset": "paper", "temperature": 2}).to_dict()))
+    start.session_state["extras"] = {"options": loaded["options"]}
+    page = start.switch_page("../pages/budget.py").run()
     assert page.selectbox(key="option preset").value == "paper"
     assert page.number_input(key="option temperature").value == 2

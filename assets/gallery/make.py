@@ -4,6 +4,7 @@
 
     python assets/gallery/make.py run resnet20-cifar10jpeg --weights FILE [--only tuned,paper] [--seeds 0,1,2]
     python assets/gallery/make.py keep resnet20-cifar10jpeg RUN_FOLDER NAME      # a run that was made before
+    python assets/gallery/make.py table resnet20-cifar10jpeg                     # what is there, as Markdown
 
 Every ``budgets/NAME.json`` of a collection is a budget as the command line reads it. A kept run is a folder with
 ``spec.json``, ``events.jsonl`` and ``result.json`` as in ``runs/`` (step events thinned, no checkpoint, no bundle, the
@@ -103,6 +104,20 @@ def record(
     }
 
 
+def table(collection: Path) -> str:
+    """All kept runs as a Markdown table, in the order of their names."""
+    lines = ["| run | seed | epochs | validation | test | rel. BOPs | nominal bytes | packed bytes | seconds |"]
+    lines.append("|---" * lines[0].count(" | ") + "|---|")
+    for path in sorted(collection.glob("*/record.json")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        final = told["final"]
+        cells = [told["name"], told["seed"], f"{told['epochs']:g}"]
+        cells += [f"{100 * told['validation_accuracy']:.2f} %", f"{100 * final['accuracy']:.2f} %"]
+        cells += [f"{100 * final['rel_bops']:.2f} %", f"{final['nominal_bytes']:,.0f}", f"{final['bytes']:,.0f}"]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{told['seconds']:.0f}"])) + " |")
+    return "\n".join(lines)
+
+
 def commit() -> str:
     """The commit of the code that runs."""
     told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -136,6 +151,8 @@ def main() -> None:
     runs.add_argument("--weights", type=Path, required=True, help="the dense model's weights")
     runs.add_argument("--only", default="", help="names of budgets, separated by commas")
     runs.add_argument("--seeds", default="0", help="separated by commas")
+    shown = commands.add_parser("table", help="the runs kept, as Markdown")
+    shown.add_argument("collection")
     kept = commands.add_parser("keep", help="keep a run that was made before")
     kept.add_argument("collection")
     kept.add_argument("folder", type=Path)
@@ -146,6 +163,8 @@ def main() -> None:
     if asked.command == "run":
         seeds = [int(seed) for seed in asked.seeds.split(",")]
         run(collection, asked.weights.expanduser().resolve(), [n for n in asked.only.split(",") if n], seeds)
+    elif asked.command == "table":
+        print(table(collection))
     else:
         keep(collection, asked.folder, asked.name, asked.commit or commit())
 

@@ -56,6 +56,7 @@ def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
     spec["budget"]["weights"] = result["budget"]["weights"] = weights.name
     target = collection / name
     target.mkdir(exist_ok=True)
+    budget_file(collection, name, spec["budget"])
     _write(target / "spec.json", spec)
     _write(target / "result.json", result)
     lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
@@ -65,6 +66,15 @@ def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
         json.dumps(record(collection, name, spec, result, weights, made_by), indent=2) + "\n", encoding="utf-8"
     )
     print(f"{name}: {result['final']['accuracy']:.4f} on test at {100 * result['final']['rel_bops']:.2f} % BOPs")
+
+
+def budget_file(collection: Path, name: str, budget: dict[str, Any]) -> Path:
+    """The budget that a kept run was made from: the file named as the run without its seed, written if not there."""
+    path = collection / "budgets" / f"{name.partition('-seed')[0]}.json"
+    if not path.is_file():
+        free = {key: value for key, value in budget.items() if key not in ("version", "weights", "seed") and value}
+        path.write_text(json.dumps(free, indent=2) + "\n", encoding="utf-8")
+    return path
 
 
 def thinned(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -82,8 +92,8 @@ def record(
     """Where a result comes from, and its figures: validation as seen last, test of the packed file."""
     budget = spec["budget"]
     seen = [point for point in result["points"] if point["split"] == "validation"]
-    asked = next((p for p in (collection / "budgets").glob("*.json") if p.stem == name.partition("-seed")[0]), None)
-    words = ["python -m compression", *(arguments(asked, budget["seed"]) if asked else ["run"]), "--weights"]
+    asked = budget_file(collection, name, budget)
+    words = ["python -m compression", *arguments(asked, budget["seed"]), "--weights"]
     return {
         "name": name,
         "method": budget["method"],

@@ -14,6 +14,7 @@ import streamlit as st
 
 from app import catalog
 from app import state
+from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -41,6 +42,7 @@ _SHOWN = {
     "bits",
 }
 _SHOWN |= {"groups", "layers", "epochs", "seed"}
+OPTION = "option "  # begins the keys of the fields of a method's options
 LARGEST_FILE = 1_000_000
 HIGHEST_SPARSITY = 0.98
 
@@ -84,6 +86,31 @@ def extras() -> dict[str, Any]:
 def clear_extras() -> None:
     """Back to the defaults for everything no slider shows."""
     st.session_state.pop("extras", None)
+    _forget(OPTION)
+
+
+def options() -> dict[str, Any]:
+    """The method's options that were set, here or by a loaded budget."""
+    return dict(extras().get("options", {}))
+
+
+def known_options(method: str) -> dict[str, Any]:
+    """The options set that are not another method's own: those wait until it is chosen again."""
+    tables = {
+        name: {each.name for each in getattr(known, "options", ())} for name, known in methods.all_methods().items()
+    }
+    own = tables.pop(method, set())
+    foreign = set().union(*tables.values()) - own
+    return {name: kept for name, kept in options().items() if name not in foreign}
+
+
+def option(name: str, value: Any) -> None:
+    """Set an option of the method; ``None`` leaves it to the method again."""
+    chosen = {key: kept for key, kept in options().items() if key != name}
+    if value is not None:
+        chosen[name] = value
+    rest = {key: kept for key, kept in extras().items() if key != "options"}
+    st.session_state["extras"] = {**rest, **({"options": chosen} if chosen else {})}
 
 
 def budget(of: catalog.Subject) -> Budget:
@@ -99,6 +126,7 @@ def budget(of: catalog.Subject) -> Budget:
     made = Budget.from_dict(
         {
             **extras(),
+            "options": known_options(method),
             "method": method,
             "sparsity": round(value("sparsity"), 4),
             "weight_bits": value("bits"),
@@ -131,6 +159,7 @@ def load(content: bytes) -> None:
     st.session_state["extras"] = {k: v for k, v in plain.items() if k not in _SHOWN and v != default[k]}
     st.session_state["bounds"] = {"model": read.model, "groups": plain["groups"], "layers": plain["layers"]}
     _forget("bound ")
+    _forget(OPTION)
     values = {
         "method": read.method,
         "sparsity": float(read.sparsity),

@@ -23,6 +23,7 @@ from torch import nn
 
 from compression.data import Batches
 from compression.data import DataSet
+from compression.distill import Goal
 from compression.errors import CompressionError
 from compression.errors import RunFailed
 from compression.recipe import Recipe
@@ -45,7 +46,7 @@ class Step:
 
 
 class Loss(NamedTuple):
-    """``loss``: mean cross-entropy of the batch; ``correct``: how many of its images were classified rightly."""
+    """``loss``: what was minimised, a mean over the batch; ``correct``: how many images were classified rightly."""
 
     loss: float
     correct: int
@@ -122,15 +123,17 @@ def make_optimizer(
     raise CompressionError(f"optimizer must be sgd, adam or adamw, not {kind!r}")
 
 
-def train_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe) -> Loss:
-    """Forward, mean cross-entropy in fp32, backward: adds to the gradients; the caller zeroes them and steps.
+def train_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, goal: Goal | None = None) -> Loss:
+    """Forward, loss in fp32, backward: adds to the gradients; the caller zeroes them and steps.
+
+    ``goal`` is what is minimised, the mean cross-entropy unless told otherwise (see :mod:`compression.distill`).
 
     Raises:
         RunFailed: the loss is no longer finite (the run diverged).
     """
     with recipe.autocast():
-        answer = logits(model(recipe.prepare(x)))
-    loss = F.cross_entropy(answer.float(), y)
+        answer = logits(model(recipe.prepare(x))).float()
+    loss = F.cross_entropy(answer, y) if goal is None else goal(answer, x, y)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise RunFailed("training diverged (the loss is not finite): choose a smaller learning rate")

@@ -16,6 +16,7 @@ from app import launchpad
 from app import plan
 from app import state
 from app import theme
+from app import tuning
 from app import widgets
 from app import words
 from app.figures import plan as figures
@@ -57,6 +58,7 @@ def sliders() -> None:
         label = "Average bits per surviving weight"
         _slider(label, "average_bits", float(LOWEST_BITS), HIGHEST_AVERAGE, 0.25, "%.2f", "bits")
     training()
+    tuning.fields(method)
 
 
 def _slider(label: str, key: str, low: Any, high: Any, step: Any, form: str | None, term: str) -> None:
@@ -73,7 +75,7 @@ def training() -> None:
         explained = "The same seed gives the same run."
         st.number_input("Seed", 0, 2**31 - 1, seed, key="seed", bind="query-params", help=explained)
         if draft.extras():
-            st.caption(f"Set by the loaded budget: {json.dumps(draft.extras())}")
+            st.caption(f"Set besides the fields: {json.dumps(draft.extras())}")
             st.button("Back to defaults", on_click=draft.clear_extras)
 
 

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from compression.budget import Budget
 from compression.data import Batches
+from compression.distill import Teacher
 from compression.errors import CompressionError
-from compression.loop import learning_rate
-from compression.loop import steps
 from compression.loop import total_steps
-from compression.loop import train_step
-from compression.measure import measure
 from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
+from compression.methods.geta.clipping import fit_clips
+from compression.methods.geta.options import OPTIONS
+from compression.methods.geta.options import Settings
+from compression.methods.geta.options import settings
 from compression.methods.geta.qasso import QASSO
-from compression.methods.geta.saliency import check_criteria
 from compression.methods.geta.schedule import fitting
+from compression.methods.geta.training import Training
 from compression.quant import quantize
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
 
 LEARNING_RATES = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
 LR_QUANT = 1e-3
-CRITERIA = {"taylor_first_order": 1.0}
-"""Saliency unless ``options.criteria`` says otherwise (QASSO: the paper's five). On runs of a few
-epochs it chose better: resnet8 on mnist5k, half of the units, lost about a point less at a third of the BOPs."""
-OPTIONS = ("criteria",)
 CALIBRATION_BATCHES = 8
-POINTS = 24
-POINT_IMAGES = 1000
 
 
 class _Geta:
@@ -44,20 +39,15 @@ class _Geta:
     label = "GETA"
     summary = "joint structured pruning and quantization-aware training: exactly the units and bit-widths asked for"
     structured = True
+    options = OPTIONS
 
     def check(self, budget: Budget) -> None:
-        """Refuse unknown options.
+        """Refuse unknown options and impossible values.
 
         Raises:
             CompressionError: naming the option or the saliency criterion, and what there is.
         """
-        for name in budget.options:
-            if name not in OPTIONS:
-                raise CompressionError(f"geta: unknown option {name!r}; known: {', '.join(OPTIONS)}")
-        criteria = budget.options.get("criteria", {})
-        if not isinstance(criteria, Mapping):
-            raise CompressionError(f"geta: criteria must map saliency criteria to weights, not {criteria!r}")
-        check_criteria(criteria)
+        settings(budget)
 
     def run(self, task: Task, report: Reporter) -> Compressed:
         """Train ``task.model`` in place within ``task.budget``.
@@ -66,19 +56,19 @@ class _Geta:
             CompressionError: the budget cannot be reached (too many units, too few steps, a bound on what is not
             there). RunFailed: training diverged.
         """
-        budget = task.budget
-        self.check(budget)
+        budget, chosen = task.budget, settings(task.budget)
         total = total_steps(task.data, budget.batch_size, budget.epochs)
         example, _ = next(iter(Batches(task.data, "train", budget.batch_size, seed=budget.seed)))
-        _attach(task)
         recipe = choose_recipe(task.model, example, budget.precision)
+        teacher = Teacher(task.model, recipe) if chosen.distill > 0 else None
+        attach(task, chosen)
         recipe.prepare_model(task.model)
         optimizer = optimizer_for(task, total)
         report.plan(total, stages=optimizer.stages.starts(), units=optimizer.units.total, removes=optimizer.target)
         for line in (recipe.why, *_remarks(task, optimizer)):
             report.log(line)
-        _train(task, optimizer, recipe, report, total)
-        return Compressed(task.model, _facts(optimizer, recipe))
+        Training(task, optimizer, recipe, chosen, teacher).run(report)
+        return Compressed(task.model, {**_facts(optimizer, recipe), "options": dataclasses.asdict(chosen)})
 
 
 METHOD = GETA = _Geta()
@@ -103,11 +93,16 @@ def optimizer_for(task: Task, total: int) -> QASSO:
             name: tuple(bounds["sparsity"]) for name, bounds in budget.groups.items() if "sparsity" in bounds
         },
         layer_bits=budget.layers,
-        criteria=budget.options.get("criteria", CRITERIA),
+        criteria=settings(budget).criteria,
     )
 
 
-def _attach(task: Task) -> None:
+def attach(task: Task, chosen: Settings) -> None:
+    """Put the quantizers on the task's model, with their ranges as the options ask.
+
+    Raises:
+        CompressionError: activation bits for a layer of a network whose activations stay in floating point.
+    """
     budget = task.budget
     if budget.activation_bits is None:
         named = [layer for layer, bounds in budget.layers.items() if "activation_bits" in bounds]
@@ -116,6 +111,13 @@ def _attach(task: Task) -> None:
                 f"layers.{named[0]}.activation_bits: set activation_bits too, so that activations are quantized"
             )
     quantize(task.model, budget.schedule.start_bits, calibration_batches(task))
+    if chosen.clip == "fitted":
+        fit_clips(task.model, lambda layer, _: lowest_bits(budget, layer))
+
+
+def lowest_bits(budget: Budget, layer: str) -> float:
+    """The lowest bit-width that the weights of ``layer`` may end with."""
+    return float((budget.layers.get(layer, {}).get("weight_bits") or budget.weight_bits)[0])
 
 
 def calibration_batches(task: Task) -> list[torch.Tensor] | None:
@@ -125,30 +127,6 @@ def calibration_batches(task: Task) -> list[torch.Tensor] | None:
         return None
     batches = Batches(task.data, "train", budget.batch_size, seed=budget.seed, augment=False)
     return [x for x, _ in itertools.islice(batches, CALIBRATION_BATCHES)]
-
-
-def _train(task: Task, optimizer: QASSO, recipe: Recipe, report: Reporter, total: int) -> None:
-    budget, model = task.budget, task.model
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda index: learning_rate(1.0, index / total, budget.lr_schedule)
-    )
-    starts = {first: stage for stage, first in optimizer.stages.starts().items()}
-    measured = {round((i + 1) * total / POINTS) for i in range(POINTS)} | {first - 1 for first in starts} | {total}
-    for step in steps(task.data, budget.batch_size, budget.epochs, budget.seed):
-        report.check()
-        number = step.index + 1
-        epoch = number * budget.epochs / total
-        if number in starts:
-            report.phase(starts[number], number)
-        model.train()
-        optimizer.zero_grad()
-        loss, correct = train_step(model, step.x, step.y, recipe)
-        rate = optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        schedule.step()
-        report.step(number, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
-        if number in measured:
-            report.point(measure(task, model, step=number, epoch=epoch, phase=optimizer.stage, limit=POINT_IMAGES))
 
 
 def _remarks(task: Task, optimizer: QASSO) -> list[str]:

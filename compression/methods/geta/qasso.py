@@ -87,6 +87,7 @@ class QASSO(torch.optim.Optimizer):
         saliency.check_criteria(criteria or {})
         schedule = schedule or Schedule()
         self.variant, self.criteria = variant, criteria
+        self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
         self.limits = Limits.of(self.units.sources, group_bounds)
         self.target = target_units(sparsity, self.units.total)
@@ -180,7 +181,10 @@ class QASSO(torch.optim.Optimizer):
         due = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())
         self.redundant = []
         if due > 0:
-            values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria).cpu()
+            if self.scorer is not None:
+                values = self.scorer()
+            else:
+                values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria).cpu()
             self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, due)
 
     def _commit_when_shrunk(self) -> None:

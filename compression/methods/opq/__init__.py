@@ -12,8 +12,8 @@ from compression.methods.opq.method import METHOD
 from compression.methods.opq.method import OPQ
 from compression.methods.opq.quantizer import FixedQuantizer
 from compression.methods.opq.quantizer import attach
-from compression.methods.opq.statistics import recompute_statistics
 from compression.methods.opq.tables import LayerTables
+from compression.recalibrate import recompute_statistics
 
 __all__ = [
     "METHOD",

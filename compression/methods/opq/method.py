@@ -25,7 +25,7 @@ from compression.methods.opq.allocation import allocate
 from compression.methods.opq.options import options
 from compression.methods.opq.quantizer import attach
 from compression.methods.opq.quantizer import keep_survivors
-from compression.methods.opq.statistics import recompute_statistics
+from compression.recalibrate import recompute_statistics
 from compression.recipe import choose_recipe
 
 LEARNING_RATES = {"sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}

@@ -1,4 +1,4 @@
-"""Batch-norm statistics after compression: the dense ones no longer fit, and refitting them is most of the recovery."""
+"""Batch-norm statistics after compression: the old ones no longer fit, and refitting them is most of the recovery."""
 
 from __future__ import annotations
 

@@ -1,0 +1,183 @@
+"""Make the gallery: run budgets through the command line and keep what charts need, with provenance.
+
+::
+
+    python assets/gallery/make.py run resnet20-cifar10jpeg --weights FILE [--only tuned,paper] [--seeds 0,1,2]
+    python assets/gallery/make.py keep resnet20-cifar10jpeg RUN_FOLDER NAME      # a run that was made before
+    python assets/gallery/make.py table resnet20-cifar10jpeg                     # what is there, as Markdown
+
+Every ``budgets/NAME.json`` of a collection is a budget as the command line reads it. A kept run is a folder with
+``spec.json``, ``events.jsonl`` and ``result.json`` as in ``runs/`` (step events thinned, no checkpoint, no bundle, the
+machine's paths taken out) and ``record.json``: data set, seed, commit, seconds, processor, command, final figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HOME = Path(__file__).resolve().parent
+ROOT = HOME.parents[1]
+STEPS_KEPT = 120
+FIGURES = ("accuracy", "loss", "bytes", "nominal_bytes", "macs", "rel_bops", "unit_sparsity", "weight_sparsity")
+
+
+def run(collection: Path, weights: Path, only: list[str], seeds: list[int]) -> None:
+    """Run every budget of the collection with every seed and keep the results."""
+    budgets = sorted(path for path in (collection / "budgets").glob("*.json") if not only or path.stem in only)
+    if not budgets:
+        raise SystemExit(f"error: no such budget in {collection / 'budgets'}")
+    for path in budgets:
+        for seed in seeds:
+            name = path.stem if seed == 0 else f"{path.stem}-seed{seed}"
+            with tempfile.TemporaryDirectory() as runs:
+                command = [sys.executable, "-m", "compression", *arguments(path, seed), "--weights", str(weights)]
+                subprocess.run([*command, "--runs", runs], cwd=ROOT, check=True)
+                keep(collection, next(Path(runs).glob("*/result.json")).parent, name, commit())
+
+
+def arguments(budget: Path, seed: int) -> list[str]:
+    """The command line of one run, without the weights file."""
+    return ["run", "--config", str(budget.relative_to(ROOT)), "--seed", str(seed)]
+
+
+def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
+    """Copy what is worth keeping of a finished run to ``collection/name``."""
+    spec, result = (json.loads((folder / file).read_text(encoding="utf-8")) for file in ("spec.json", "result.json"))
+    weights = Path(spec["budget"]["weights"])
+    spec["budget"]["weights"] = result["budget"]["weights"] = weights.name
+    target = collection / name
+    target.mkdir(exist_ok=True)
+    budget_file(collection, name, spec["budget"])
+    _write(target / "spec.json", spec)
+    _write(target / "result.json", result)
+    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = list(thinned([json.loads(line) for line in lines]))
+    (target / "events.jsonl").write_text("".join(_compact(event) + "\n" for event in kept), encoding="utf-8")
+    (target / "record.json").write_text(
+        json.dumps(record(collection, name, spec, result, weights, made_by), indent=2) + "\n", encoding="utf-8"
+    )
+    print(f"{name}: {result['final']['accuracy']:.4f} on test at {100 * result['final']['rel_bops']:.2f} % BOPs")
+
+
+def budget_file(collection: Path, name: str, budget: dict[str, Any]) -> Path:
+    """The budget that a kept run was made from: the file named as the run without its seed, written if not there."""
+    path = collection / "budgets" / f"{name.partition('-seed')[0]}.json"
+    if not path.is_file():
+        free = {key: value for key, value in budget.items() if key not in ("version", "weights", "seed") and value}
+        path.write_text(json.dumps(free, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def thinned(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All events but those of steps, of which at most :data:`STEPS_KEPT` stay; without the machine's name."""
+    steps = [index for index, event in enumerate(events) if event["kind"] == "step"]
+    stays = {steps[round(i * (len(steps) - 1) / STEPS_KEPT)] for i in range(STEPS_KEPT + 1)} if steps else set()
+    for index, event in enumerate(events):
+        if event["kind"] != "step" or index in stays:
+            yield {key: value for key, value in event.items() if key not in ("host", "pid")}
+
+
+def record(
+    collection: Path, name: str, spec: dict[str, Any], result: dict[str, Any], weights: Path, made_by: str
+) -> dict[str, Any]:
+    """Where a result comes from, and its figures: validation as seen last, test of the packed file."""
+    budget = spec["budget"]
+    seen = [point for point in result["points"] if point["split"] == "validation"]
+    asked = budget_file(collection, name, budget)
+    words = ["python -m compression", *arguments(asked, budget["seed"]), "--weights"]
+    return {
+        "name": name,
+        "method": budget["method"],
+        "model": budget["model"],
+        "data": result["data"],
+        "weights": {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()},
+        "seed": budget["seed"],
+        "epochs": budget["epochs"],
+        "seconds": result["seconds"],
+        "commit": made_by,
+        "processor": processor(),
+        "threads": spec["threads"],
+        "versions": spec["versions"],
+        "command": " ".join([*words, weights.name]),
+        "validation_accuracy": seen[-1]["accuracy"] if seen else None,
+        "baseline": {figure: result["baseline"][figure] for figure in FIGURES},
+        "final": {figure: result["final"][figure] for figure in FIGURES},
+    }
+
+
+def table(collection: Path) -> str:
+    """All kept runs as a Markdown table, in the order of their names."""
+    lines = ["| run | seed | epochs | validation | test | rel. BOPs | nominal bytes | packed bytes | seconds |"]
+    lines.append("|---" * lines[0].count(" | ") + "|---|")
+    for path in sorted(collection.glob("*/record.json")):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        final = told["final"]
+        cells = [told["name"], told["seed"], f"{told['epochs']:g}"]
+        cells += [f"{100 * told['validation_accuracy']:.2f} %", f"{100 * final['accuracy']:.2f} %"]
+        cells += [f"{100 * final['rel_bops']:.2f} %", f"{final['nominal_bytes']:,.0f}", f"{final['bytes']:,.0f}"]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{told['seconds']:.0f}"])) + " |")
+    return "\n".join(lines)
+
+
+def commit() -> str:
+    """The commit of the code that runs."""
+    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return told.stdout.strip()
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(_compact(value) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Read the command line and do it."""
+    parser = argparse.ArgumentParser(description="Make the gallery of finished runs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run", help="run the budgets of a collection and keep the results")
+    runs.add_argument("collection")
+    runs.add_argument("--weights", type=Path, required=True, help="the dense model's weights")
+    runs.add_argument("--only", default="", help="names of budgets, separated by commas")
+    runs.add_argument("--seeds", default="0", help="separated by commas")
+    shown = commands.add_parser("table", help="the runs kept, as Markdown")
+    shown.add_argument("collection")
+    kept = commands.add_parser("keep", help="keep a run that was made before")
+    kept.add_argument("collection")
+    kept.add_argument("folder", type=Path)
+    kept.add_argument("name")
+    kept.add_argument("--commit", default=None, help="of the code it was made with (default: the present one)")
+    asked = parser.parse_args()
+    collection = HOME / asked.collection
+    if asked.command == "run":
+        seeds = [int(seed) for seed in asked.seeds.split(",")]
+        run(collection, asked.weights.expanduser().resolve(), [n for n in asked.only.split(",") if n], seeds)
+    elif asked.command == "table":
+        print(table(collection))
+    else:
+        keep(collection, asked.folder, asked.name, asked.commit or commit())
+
+
+if __name__ == "__main__":
+    main()

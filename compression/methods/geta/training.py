@@ -1,0 +1,130 @@
+"""The training run of GETA: one usual loop around QASSO, with saliency, clipping bounds and the goal as asked for."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+
+from compression.data import Batches
+from compression.distill import Goal
+from compression.distill import Teacher
+from compression.loop import Step
+from compression.loop import learning_rate
+from compression.loop import steps
+from compression.loop import train_step
+from compression.measure import measure
+from compression.methods.base import Reporter
+from compression.methods.base import Task
+from compression.methods.geta.clipping import fit_clips
+from compression.methods.geta.options import Settings
+from compression.methods.geta.prices import unit_prices
+from compression.methods.geta.qasso import QASSO
+from compression.methods.geta.saliency import AveragedSaliency
+from compression.methods.geta.schedule import COOL_DOWN
+from compression.recalibrate import recompute_statistics
+from compression.recipe import Recipe
+
+POINTS = 24
+POINT_IMAGES = 1000
+
+
+class Training:
+    """Everything of one run between attaching the quantizers and handing the compressed model back.
+
+    ``teacher`` is the dense network, needed when ``settings.distill`` is above 0.
+    """
+
+    def __init__(
+        self, task: Task, optimizer: QASSO, recipe: Recipe, settings: Settings, teacher: Teacher | None = None
+    ) -> None:
+        self.task, self.optimizer, self.recipe, self.settings = task, optimizer, recipe, settings
+        self.total = optimizer.stages.total
+        self.goal: Goal | None = None
+        if teacher is not None and settings.distill > 0:
+            self.goal = teacher.goal(settings.distill, settings.temperature)
+        self.saliency: AveragedSaliency | None = None
+        if settings.saliency_batches > 1 or settings.cost != "none":
+            self.saliency = AveragedSaliency(optimizer.units, settings.criteria)
+            optimizer.scorer = self._scores
+        self.observed = self._observed_steps()
+
+    def run(self, report: Reporter) -> None:
+        """Train to the end; ``report`` hears of every stage, step and point."""
+        budget = self.task.budget
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda index: learning_rate(
+                1.0, (index + 1) / (self.total + 1), budget.lr_schedule, self.settings.lr_warmup
+            ),
+        )
+        starts = {first: stage for stage, first in self.optimizer.stages.starts().items()}
+        measured = {round((i + 1) * self.total / POINTS) for i in range(POINTS)} | {first - 1 for first in starts}
+        for step in steps(self.task.data, budget.batch_size, budget.epochs, budget.seed):
+            report.check()
+            number = step.index + 1
+            epoch = number * budget.epochs / self.total
+            if number in starts:
+                report.phase(starts[number], number)
+                self._enter(starts[number])
+            rate = self.optimizer.param_groups[0]["lr"]
+            loss, correct = self._step(step)
+            schedule.step()
+            report.step(number, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
+            if number == self.total:
+                self._recalibrate(report)
+            if number in measured or number == self.total:
+                self._point(report, number, epoch)
+
+    def _step(self, step: Step) -> tuple[float, int]:
+        self.task.model.train()
+        self.optimizer.zero_grad()
+        done = train_step(self.task.model, step.x, step.y, self.recipe, self.goal)
+        if self.saliency is not None and step.index + 1 in self.observed:
+            self.saliency.observe()
+        self.optimizer.step()
+        return done
+
+    def _rate(self, index: int) -> float:
+        """The learning rates' factor at step ``index`` (from 0), never quite 0."""
+        fraction = (index + 1) / (self.total + 1)
+        return learning_rate(1.0, fraction, self.task.budget.lr_schedule, self.settings.lr_warmup)
+
+    def _observed_steps(self) -> set[int]:
+        """The steps whose gradients count: the last few before and at each choice of redundant units."""
+        stages, window = self.optimizer.stages, self.settings.saliency_batches
+        joint = range(stages.projection_end + 1, stages.joint_end + 1)
+        choices = [number for number in joint if stages.period(number).position == 1]
+        return {number for choice in choices for number in range(choice - window + 1, choice + 1)}
+
+    def _scores(self) -> torch.Tensor:
+        """Averaged saliency [N], divided by the price of the unit's group."""
+        assert self.saliency is not None
+        units, settings = self.optimizer.units, self.settings
+        gone = [0] * len(units)
+        for unit in torch.nonzero(self.optimizer.removed).flatten().tolist():
+            gone[units.group_of[unit]] += 1
+        prices = torch.tensor(unit_prices(self.task.graph, gone, settings.cost))
+        return self.saliency.take() / prices[units.group_of] ** settings.cost_power
+
+    def _enter(self, stage: str) -> None:
+        """Bounds are fitted once more when the bit-widths become final: the weights are others by now."""
+        if stage == COOL_DOWN and self.settings.clip == "fitted":
+            fit_clips(self.task.model, lambda _, quantizer: round(quantizer.bits()))
+
+    def _recalibrate(self, report: Reporter) -> None:
+        """Statistics come from images augmented as in training: those of plain ones lost over a point of accuracy."""
+        budget, recipe = self.task.budget, self.recipe
+        batches = Batches(self.task.data, "train", budget.batch_size, seed=budget.seed, epoch=math.ceil(budget.epochs))
+        count = min(self.settings.recalibrate, len(batches))
+        if count:
+            images = (recipe.prepare(x) for x, _ in itertools.islice(batches, count))
+            with recipe.autocast():
+                found = recompute_statistics(self.task.model, images)
+            report.log(f"statistics of {found} batch norms taken anew over {count} batches")
+
+    def _point(self, report: Reporter, number: int, epoch: float) -> None:
+        """The last point counts all validation images: settings are chosen by it."""
+        phase, limit = self.optimizer.stage, None if number == self.total else POINT_IMAGES
+        report.point(measure(self.task, self.task.model, step=number, epoch=epoch, phase=phase, limit=limit))

@@ -1,0 +1,76 @@
+"""The gallery: what is kept of a run reads like the run itself, names its origin, and is small."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from compression import methods
+from compression.budget import Budget
+from compression.runs.folder import RunFolder
+
+GALLERY = Path(__file__).resolve().parents[1] / "assets" / "gallery"
+KEPT = sorted(path.parent for path in GALLERY.glob("*/*/record.json"))
+LARGEST = 300_000
+
+
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery_make", GALLERY / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def events(steps: int) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = [{"kind": "state", "step": 0, "state": "running", "pid": 7, "host": "here"}]
+    for step in range(1, steps + 1):
+        told.append({"kind": "step", "step": step, "loss": 1 / step})
+        if step % 100 == 0:
+            told.append({"kind": "point", "step": step, "accuracy": 0.5})
+    return told
+
+
+@pytest.mark.parametrize("steps", [0, 5, 121, 1000])
+def test_thinning_keeps_all_but_steps_and_both_ends(steps: int) -> None:
+    module, given = maker(), events(steps)
+    kept = list(module.thinned(given))
+    assert [e for e in kept if e["kind"] == "point"] == [e for e in given if e["kind"] == "point"]
+    drawn = [e["step"] for e in kept if e["kind"] == "step"]
+    assert len(drawn) == min(steps, module.STEPS_KEPT + 1)
+    if steps:
+        assert (drawn[0], drawn[-1]) == (1, steps)
+    assert "host" not in json.dumps(kept)
+    assert "pid" not in json.dumps(kept)
+
+
+@pytest.mark.parametrize("budget", sorted(GALLERY.glob("*/budgets/*.json")), ids=lambda path: path.stem)
+def test_every_budget_can_be_read(budget: Path) -> None:
+    read = Budget.load(budget)
+    assert read.weights is None
+    methods.get(read.method).check(read)
+
+
+@pytest.mark.skipif(not KEPT, reason="no run is kept yet")
+@pytest.mark.parametrize("folder", KEPT, ids=lambda path: path.name)
+def test_a_kept_run_is_complete_and_says_where_it_comes_from(folder: Path) -> None:
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    run = RunFolder(folder)
+    result = json.loads(run.result_path.read_text(encoding="utf-8"))
+    assert record["data"] == result["data"]
+    assert record["final"]["accuracy"] == result["final"]["accuracy"]
+    assert record["baseline"]["accuracy"] == result["baseline"]["accuracy"]
+    assert record["seed"] == run.budget().seed == result["budget"]["seed"]
+    assert len(record["commit"]) == 40
+    points = run.points()
+    assert len(points) >= 20
+    assert points[-1].to_dict() == result["final"]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < LARGEST
+    for path in folder.iterdir():
+        assert not {word for word in ('"/', "home/", "tmp/") if word in path.read_text(encoding="utf-8")}, path.name

@@ -1,0 +1,330 @@
+"""What GETA's options do: distillation, averaged and priced saliency, fitted ranges, fresh statistics, presets."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import nn
+
+from compression import methods
+from compression.budget import Budget
+from compression.budget import Schedule
+from compression.data import Batches
+from compression.data.types import DataSet
+from compression.data.types import Split
+from compression.distill import Teacher
+from compression.distill import distillation_loss
+from compression.errors import CompressionError
+from compression.graph import slim
+from compression.graph import trace
+from compression.graph import zero_units
+from compression.graph import zeroed_units
+from compression.loop import train_step
+from compression.methods.base import Task
+from compression.methods.geta.clipping import best_clip
+from compression.methods.geta.clipping import fit_clips
+from compression.methods.geta.method import attach
+from compression.methods.geta.method import optimizer_for
+from compression.methods.geta.options import PRESETS
+from compression.methods.geta.options import settings
+from compression.methods.geta.prices import unit_prices
+from compression.methods.geta.saliency import AveragedSaliency
+from compression.methods.geta.training import Training
+from compression.methods.geta.units import Units
+from compression.points import Point
+from compression.quant import quantize
+from compression.quant import weight_quantizers
+from compression.recipe import Recipe
+from compression.zoo import build
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def numbers(count: int, seed: int) -> Split:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 255, (count, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    return Split(images, torch.randint(0, 4, (count,), generator=generator))
+
+
+DATA = DataSet(
+    "noise", "noise", ("a", "b", "c", "d"), numbers(256, 0), numbers(64, 1), numbers(64, 2), (0.5,), (0.3,), "none"
+)
+BUDGET = Budget(
+    epochs=2.5, batch_size=32, precision="fp32", sparsity=0.5, weight_bits=(4, 4), lr=0.01,
+    schedule=Schedule(warmup=0.1, projection=0.2, projection_periods=2, joint=0.5, pruning_periods=2),
+)  # fmt: skip
+
+
+def task(budget: Budget = BUDGET) -> Task:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = build("resnet8", input=(1, 12, 12), classes=4)
+    return Task(model, trace(model, torch.zeros(2, 1, 12, 12)), DATA, budget)
+
+
+class Quiet:
+    """A reporter that keeps points and messages only."""
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+        self.messages: list[str] = []
+        self.rates: list[float] = []
+
+    def phase(self, name: str, step: int) -> None: ...
+
+    def plan(self, total_steps: int, **facts: Any) -> None: ...
+
+    def step(self, step: int, epoch: float, **values: float) -> None:
+        self.rates.append(values["lr"])
+
+    def point(self, point: Point) -> None:
+        self.points.append(point)
+
+    def log(self, message: str) -> None:
+        self.messages.append(message)
+
+    def check(self) -> None: ...
+
+
+def test_distillation_loss_is_the_formula_of_its_paper() -> None:
+    generator = np.random.default_rng(0)
+    student, teacher, y = generator.normal(size=(6, 5)), 3 * generator.normal(size=(6, 5)), np.arange(6) % 5
+    weight, temperature = 0.7, 3.0
+
+    def softmax(z: np.ndarray) -> np.ndarray:
+        e = np.exp(z)
+        return e / e.sum(1, keepdims=True)
+
+    p, q = softmax(teacher / temperature), softmax(student / temperature)
+    soft = (p * np.log(p / q)).sum(1).mean() * temperature**2
+    hard = -np.log(softmax(student)[np.arange(6), y]).mean()
+    tensors = (torch.from_numpy(student), torch.from_numpy(teacher), torch.from_numpy(y))
+    assert float(distillation_loss(*tensors, weight, temperature)) == pytest.approx(0.3 * hard + 0.7 * soft)
+    assert float(distillation_loss(*tensors, 0.0, temperature)) == pytest.approx(hard)
+    assert float(distillation_loss(*tensors, 1.0, temperature)) == pytest.approx(soft)
+
+
+def test_a_teacher_keeps_its_mind_and_teaches_the_images_it_is_shown() -> None:
+    model = build("resnet8", input=(1, 12, 12), classes=4)
+    x, y = torch.randn(8, 1, 12, 12), torch.arange(8) % 4
+    expected = copy.deepcopy(model).eval()(x).detach()
+    teacher = Teacher(model.train(), Recipe())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss, _ = train_step(model, x, y, Recipe(), teacher.goal(0.5, 2.0))
+        optimizer.step()
+    assert torch.allclose(teacher(x), expected, atol=1e-5)
+    assert not teacher(x).requires_grad
+    assert model.training
+    by_hand = distillation_loss(model(x), expected, y, 0.5, 2.0)
+    again, _ = train_step(model, x, y, Recipe(), teacher.goal(0.5, 2.0))
+    assert again == pytest.approx(float(by_hand.detach()), rel=1e-4)
+    assert again < loss
+
+
+def test_a_step_without_a_goal_minimises_cross_entropy() -> None:
+    model, x, y = nn.Linear(6, 3), torch.randn(5, 6), torch.arange(5) % 3
+    expected = torch.autograd.grad(F.cross_entropy(model(x), y), model.weight)[0]
+    train_step(model, x, y, Recipe())
+    assert torch.allclose(model.weight.grad, expected)
+
+
+def test_averaged_saliency_is_the_mean_over_batches_unit_by_unit() -> None:
+    work = task()
+    units = Units(work.model, work.graph)
+    averaged = AveragedSaliency(units, {"taylor_second_order": 1.0})
+    expected = torch.zeros(units.total)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        work.model.zero_grad()
+        train_step(work.model, torch.randn(16, 1, 12, 12), torch.randint(0, 4, (16,)), Recipe())
+        averaged.observe()
+        for group in units:
+            for unit in range(group.units):
+                products = [
+                    (piece.parameter * piece.parameter.grad).index_select(piece.dim, piece.positions[unit]).sum()
+                    for piece in group.slices
+                    if piece.parameter.grad is not None
+                ]
+                expected[group.first + unit] += 0.5 * float(sum(products).detach()) ** 2
+    taken = averaged.take()
+    assert torch.allclose(taken, expected / expected.norm(), atol=1e-5)
+    assert not averaged.take().any()
+
+
+@pytest.mark.parametrize("kind", ["macs", "parameters"])
+def test_the_price_of_a_unit_is_what_cutting_it_saves(kind: str) -> None:
+    work = task()
+    groups = work.graph.prunable
+    removed = [group.units // 4 for group in groups]
+    prices = unit_prices(work.graph, removed, kind)
+
+    def taken(counts: list[int]) -> int:
+        thin = copy.deepcopy(work.model)
+        zero_units(thin, work.graph, {group.id: list(range(n)) for group, n in zip(groups, counts, strict=True)})
+        small = trace(slim(thin, work.graph), torch.zeros(1, 1, 12, 12))
+        return small.macs if kind == "macs" else small.params
+
+    whole, before = taken([0] * len(groups)), taken(removed)
+    for index, price in enumerate(prices):
+        one_more = [count + (place == index) for place, count in enumerate(removed)]
+        assert price == pytest.approx((before - taken(one_more)) / whole)
+
+
+def test_without_cost_all_units_are_worth_the_same_and_other_kinds_are_refused() -> None:
+    graph = task().graph
+    assert set(unit_prices(graph, [0] * len(graph.prunable), "none")) == {1.0}
+    with pytest.raises(CompressionError, match="macs"):
+        unit_prices(graph, [0] * len(graph.prunable), "gold")
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_the_fitted_bound_is_the_least_squares_one(bits: int) -> None:
+    weight = torch.from_numpy(np.random.default_rng(1).standard_t(4, size=4000)).float()
+
+    def error(bound: float) -> float:
+        step = bound / (2 ** (bits - 1) - 1)
+        return float(((weight.clamp(-bound, bound) / step).round() * step - weight).square().sum())
+
+    largest = float(weight.abs().max())
+    found = best_clip(weight, bits)
+    around = (max(0.01 * largest, found - 0.1 * largest), min(largest, found + 0.1 * largest))
+    assert error(found) <= 1.03 * minimize_scalar(error, bounds=around, method="bounded").fun
+    assert error(found) <= min(error(largest * share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)) + 1e-3
+    if bits == 3:
+        assert error(found) < 0.5 * error(largest)
+
+
+def test_fitting_leaves_bits_zeros_and_exponents_alone() -> None:
+    torch.manual_seed(0)
+    model = quantize(nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 40)), 6)
+    with torch.no_grad():
+        model[1].parametrizations.weight.original.zero_()
+    before = [float(quantizer.clip.detach()) for quantizer in weight_quantizers(model).values()]
+    fit_clips(model, lambda layer, quantizer: 3)
+    first, second = weight_quantizers(model).values()
+    assert first.bits() == second.bits() == 6
+    assert float(first.clip) == pytest.approx(best_clip(model[0].parametrizations.weight.original, 3))
+    assert float(first.clip) < before[0]
+    assert float(second.clip) == before[1]
+    powered = quantize(nn.Sequential(nn.Linear(40, 40)), 6, exponent=True)
+    bound = float(weight_quantizers(powered)["0"].clip)
+    fit_clips(powered, lambda layer, quantizer: 3)
+    assert float(weight_quantizers(powered)["0"].clip) == bound
+
+
+def test_presets_are_where_options_start_from() -> None:
+    assert settings(Budget()) == PRESETS["tuned"]
+    paper = settings(Budget(options={"preset": "paper", "distill": 0.5}))
+    assert paper.distill == 0.5
+    assert (paper.clip, paper.cost, paper.saliency_batches, paper.recalibrate) == ("max", "none", 1, 0)
+    assert set(paper.criteria.values()) == {0.2}
+    table = {option.name: option for option in methods.get("geta").options}
+    assert all(option.help.endswith(".") for option in table.values())
+    assert {name: table[name].default for name in table if name != "preset"} == vars(PRESETS["tuned"])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"distil": 1}, "unknown option 'distil'.*distill"),
+        ({"distill": 1.5}, r"distill must be a number in 0..1"),
+        ({"saliency_batches": 2.5}, "whole number of at least 1"),
+        ({"preset": "best"}, "paper"),
+        ({"cost": "gold"}, "none, macs, parameters"),
+        ({"criteria": {}}, "at least one"),
+        ({"criteria": "magnitude"}, "must map"),
+        ({"temperature": True}, "temperature"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_a_run(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(CompressionError, match=told):
+        methods.get("geta").check(Budget(options=options))
+
+
+@pytest.mark.parametrize("preset", ["paper", "tuned"])
+def test_both_presets_keep_the_promise(preset: str) -> None:
+    work, story = task(BUDGET.replace(options={"preset": preset})), Quiet()
+    done = methods.get("geta").run(work, story)
+    assert sum(map(len, zeroed_units(done.model, work.graph).values())) == work.graph.prunable_units // 2
+    assert {quantizer.bits() for quantizer in weight_quantizers(done.model).values()} == {4}
+    assert done.facts["options"]["distill"] == PRESETS[preset].distill
+    assert any("statistics" in message for message in story.messages) == (preset == "tuned")
+
+
+def test_the_learning_rate_rises_over_its_share_and_falls_to_almost_nothing() -> None:
+    story = Quiet()
+    methods.get("geta").run(task(BUDGET.replace(options={"lr_warmup": 0.3, "distill": 0})), story)
+    assert len(story.rates) == 20
+    assert story.rates[:5] == sorted(story.rates[:5])
+    assert story.rates[0] == pytest.approx(0.01 * (1 / 21) / 0.3)
+    assert max(story.rates) == pytest.approx(0.01, rel=0.01)
+    assert 0 < story.rates[-1] < 0.0002
+
+
+def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
+    work = task(BUDGET.replace(options={"saliency_batches": 3, "cost": "macs", "cost_power": 1.0, "distill": 0}))
+    chosen = settings(work.budget)
+    attach(work, chosen)
+    optimizer = optimizer_for(work, 20)
+    training = Training(work, optimizer, Recipe(), chosen)
+    assert training.observed == {5, 6, 7, 10, 11, 12}  # choices at steps 7 and 12: the joint stage is steps 7 to 16
+    training.run(Quiet())
+    train_step(work.model, torch.randn(16, 1, 12, 12), torch.randint(0, 4, (16,)), Recipe())
+    assert training.saliency is not None
+    training.saliency.observe()
+    plain = copy.deepcopy(training.saliency).take()
+    gone = [int(optimizer.removed[group.first : group.first + group.units].sum()) for group in optimizer.units]
+    prices = unit_prices(work.graph, gone, "macs")
+    for group, price in zip(optimizer.units, prices, strict=True):
+        part = slice(group.first, group.first + group.units)
+        assert optimizer.scorer is not None
+        assert torch.allclose(training._scores()[part], plain[part] / price)
+        training.saliency.observe()
+
+
+def test_statistics_after_a_tuned_run_are_those_of_the_final_weights() -> None:
+    work = task(BUDGET.replace(options={"recalibrate": 8}))
+    work.data = dataclasses.replace(DATA, augment="shift")
+    model = methods.get("geta").run(work, Quiet()).model
+    norm = model.bn1
+    model.eval()
+    images = [x for x, _ in Batches(work.data, "train", 32, seed=0, epoch=3)]
+    with torch.no_grad():
+        means = torch.stack([model.conv1(x).mean((0, 2, 3)) for x in images])
+    assert torch.allclose(norm.running_mean, means.mean(0), atol=1e-4)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted on Linux")
+def test_a_process_that_keeps_memory_does_not_map_it_anew() -> None:
+    code = """
+import resource, sys, torch
+from compression.recipe import keep_memory
+kept = keep_memory() if sys.argv[1] == "keep" else None
+def fill(): return [torch.ones(1 << 20) for _ in range(8)]
+for _ in range(3): fill()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5): fill()
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+    def run(word: str) -> tuple[str, int]:
+        told = subprocess.run([sys.executable, "-c", code, word], cwd=ROOT, capture_output=True, text=True, check=True)
+        kept, faults = told.stdout.split()
+        return kept, int(faults)
+
+    kept, faults = run("keep")
+    if kept != "True":
+        pytest.skip("this C library has no such setting")
+    assert faults < 0.2 * run("plain")[1]

@@ -18,6 +18,7 @@ from compression.quant.calibrate import Calibration
 from compression.quant.calibrate import input_ranges
 from compression.quant.integers import WEIGHT
 from compression.quant.quantizer import Quantizer
+from compression.quant.together import Together
 
 INPUT_QUANTIZER = "input_quantizer"
 
@@ -65,6 +66,7 @@ def quantize(
         if id(weight) not in shared:
             shared[id(weight)] = Quantizer(_largest(weight), weight_bits, start).to(weight.device)
         parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
+    Together(list(chosen.values())).attach(model)
     for name, bound in ranges.items():
         _attach_input_quantizer(
             chosen[name], Quantizer(bound, weight_bits if activation_bits is None else activation_bits, start)

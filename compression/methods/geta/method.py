@@ -23,6 +23,8 @@ from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.saliency import check_criteria
 from compression.methods.geta.schedule import fitting
 from compression.quant import quantize
+from compression.quant.kernels import COMPILED
+from compression.quant.kernels import compile_kernels
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
 
@@ -75,7 +77,7 @@ class _Geta:
         recipe.prepare_model(task.model)
         optimizer = optimizer_for(task, total)
         report.plan(total, stages=optimizer.stages.starts(), units=optimizer.units.total, removes=optimizer.target)
-        for line in (recipe.why, *_remarks(task, optimizer)):
+        for line in (recipe.why, compile_kernels() or COMPILED, *_remarks(task, optimizer)):
             report.log(line)
         _train(task, optimizer, recipe, report, total)
         return Compressed(task.model, _facts(optimizer, recipe))

@@ -61,17 +61,36 @@ def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alph
 
 
 @dataclass(frozen=True)
+class LayerChoice:
+    """What was chosen for one quantized layer: its new step ``d`` within ``lowest`` … ``highest``.
+
+    ``r_dot_h`` is <r, h> over its redundant slices; ``cosine`` that product over the norms of these r and of the
+    group's whole h. Where it is 0 or more any step descends and the largest is taken.
+    """
+
+    step: float
+    lowest: float
+    highest: float
+    r_dot_h: float
+    cosine: float
+
+
+@dataclass(frozen=True)
 class JointDecision:
     """One joint step of one group, for events and for whoever wants to replay the descent argument.
 
-    ``cosine`` is that of c and h; ``allowed`` the bound ``-eta (1 - zeta) alpha |h|^2``, ``descent`` the value of
-    ``<h, s>``.
+    ``uniform`` is the rate before the inequality had its say; ``cosine`` that of c and h; ``descent`` the value of
+    ``<h, s> = -alpha |h|^2 - gamma (<c, h> + sum of d <r, h>)``; ``allowed`` the bound ``-eta (1 - zeta) alpha |h|^2``.
     """
 
     group: str
     units: int
     forget_rate: float
-    steps: dict[str, float]
+    uniform: float
+    alpha: float
+    h_squared: float
+    c_dot_h: float
     cosine: float
+    layers: dict[str, LayerChoice]
     descent: float
     allowed: float

@@ -19,9 +19,11 @@ from compression.measure import measure
 from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
+from compression.methods.geta.feasible import check_task
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.saliency import check_criteria
 from compression.methods.geta.schedule import fitting
+from compression.methods.geta.story import tell
 from compression.quant import quantize
 from compression.quant.kernels import COMPILED
 from compression.quant.kernels import compile_kernels
@@ -60,6 +62,10 @@ class _Geta:
         if not isinstance(criteria, Mapping):
             raise CompressionError(f"geta: criteria must map saliency criteria to weights, not {criteria!r}")
         check_criteria(criteria)
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a budget that this model or this length of run cannot give."""
+        check_task(task)
 
     def run(self, task: Task, report: Reporter) -> Compressed:
         """Train ``task.model`` in place within ``task.budget``.
@@ -149,6 +155,7 @@ def _train(task: Task, optimizer: QASSO, recipe: Recipe, report: Reporter, total
         optimizer.step()
         schedule.step()
         report.step(number, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
+        tell(optimizer, report)
         if number in measured:
             report.point(measure(task, model, step=number, epoch=epoch, phase=optimizer.stage, limit=POINT_IMAGES))
 

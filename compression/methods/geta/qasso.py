@@ -26,8 +26,10 @@ from compression.methods.geta.forgetting import Leaving
 from compression.methods.geta.forgetting import forget
 from compression.methods.geta.forgetting import leaving
 from compression.methods.geta.joint import JointDecision
+from compression.methods.geta.partition import Choice
 from compression.methods.geta.partition import Limits
 from compression.methods.geta.partition import choose_units
+from compression.methods.geta.partition import explain
 from compression.methods.geta.partition import target_units
 from compression.methods.geta.schedule import COOL_DOWN
 from compression.methods.geta.schedule import JOINT
@@ -45,7 +47,8 @@ class QASSO(torch.optim.Optimizer):
 
     Drops into any training loop: ``zero_grad``, ``backward``, ``step``, with any learning-rate scheduler. Parameter
     group 0 holds the network's parameters, group 1 the quantizers' scalars (never decayed). Quantizers must have been
-    attached (:func:`compression.quantize`); without any it only prunes.
+    attached (:func:`compression.quantize`); without any it only prunes. After each step ``choice`` says which units
+    were chosen in it and why, ``decisions`` how the chosen ones were forgotten (empty outside the joint stage).
 
     Args:
         graph: the trace of ``model``. sparsity: share of the graph's prunable units to remove, in [0, 1). bits: range
@@ -97,6 +100,7 @@ class QASSO(torch.optim.Optimizer):
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self.redundant: list[int] = []
         self.decisions: list[JointDecision] = []
+        self.choice: Choice | None = None
         self._leaving: list[Leaving] | None = None
         self._masks: dict[tuple[nn.Parameter, int], torch.Tensor] = {}
         own = set(self.bounds.parameters)
@@ -131,7 +135,7 @@ class QASSO(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self.steps_done += 1
-        self.decisions = []
+        self.decisions, self.choice = [], None
         self._mask_gradients()
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
         self._decay(weights)
@@ -182,6 +186,7 @@ class QASSO(torch.optim.Optimizer):
         if due > 0:
             values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria).cpu()
             self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, due)
+            self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:
         if self.redundant and self.stages.period(self.steps_done).shrinks_left <= 1:

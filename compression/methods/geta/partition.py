@@ -76,6 +76,14 @@ def _limit(group: Group, low: float, high: float) -> tuple[int, int]:
     return least, most
 
 
+def averaged(scores: torch.Tensor) -> torch.Tensor:
+    """The mean of these scores over all processes of a distributed training, so that all choose the same units."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(scores)
+        scores = scores / torch.distributed.get_world_size()
+    return scores
+
+
 def choose_units(
     scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: Limits, target: int, count: int
 ) -> list[int]:

@@ -28,6 +28,7 @@ from compression.methods.geta.forgetting import leaving
 from compression.methods.geta.joint import JointDecision
 from compression.methods.geta.partition import Choice
 from compression.methods.geta.partition import Limits
+from compression.methods.geta.partition import averaged
 from compression.methods.geta.partition import choose_units
 from compression.methods.geta.partition import explain
 from compression.methods.geta.partition import target_units
@@ -184,7 +185,8 @@ class QASSO(torch.optim.Optimizer):
         due = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())
         self.redundant = []
         if due > 0:
-            values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria).cpu()
+            values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
+            values = averaged(values).cpu()
             self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, due)
             self.choice = explain(self.redundant, values, self.removed, self.units.named)
 

@@ -103,7 +103,7 @@ class QASSO(torch.optim.Optimizer):
         self.decisions: list[JointDecision] = []
         self.choice: Choice | None = None
         self._leaving: list[Leaving] | None = None
-        self._masks: dict[tuple[nn.Parameter, int], torch.Tensor] = {}
+        self._gone: list[tuple[nn.Parameter, int, torch.Tensor]] = []
         own = set(self.bounds.parameters)
         trained = [p for p in model.parameters() if p.requires_grad and p not in own]
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
@@ -137,7 +137,7 @@ class QASSO(torch.optim.Optimizer):
                 loss = closure()
         self.steps_done += 1
         self.decisions, self.choice = [], None
-        self._mask_gradients()
+        self._clear_gradients()
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
         self._decay(weights)
         before = self.bounds.steps()
@@ -194,34 +194,31 @@ class QASSO(torch.optim.Optimizer):
         if self.redundant and self.stages.period(self.steps_done).shrinks_left <= 1:
             self.removed[self.redundant] = True
             self.redundant, self._leaving = [], None
-            self._rebuild_masks()
-            for (parameter, _), mask in self._masks.items():
-                parameter.mul_(mask)
-                for name in BUFFERS[self.variant]:
-                    if name in self.state[parameter]:
-                        self.state[parameter][name].mul_(mask)
+            self._find_gone()
+            for parameter, dim, indices in self._gone:
+                buffers = (self.state[parameter].get(name) for name in BUFFERS[self.variant])
+                for tensor in (parameter, *(buffer for buffer in buffers if buffer is not None)):
+                    tensor.index_fill_(dim, indices, 0.0)
 
     def _hold_whole_bits(self) -> None:
         if self.bounds.whole_bits is None:
             self.bounds.settle()
         self.bounds.hold()
 
-    def _rebuild_masks(self) -> None:
-        self._masks = {}
-        gone = torch.nonzero(self.removed).flatten().tolist()
-        for index, units in self.units.split(gone).items():
-            for piece in self.units[index].slices:
-                key = (piece.parameter, piece.dim)
-                if key not in self._masks:
-                    self._masks[key] = _ones_along(piece.parameter, piece.dim)
-                indices = piece.indices(units.to(piece.positions.device))
-                self._masks[key].index_fill_(piece.dim, indices, 0.0)
+    def _find_gone(self) -> None:
+        """Where the committed units lie in their parameters."""
+        chosen = torch.nonzero(self.removed).flatten().tolist()
+        self._gone = [
+            (piece.parameter, piece.dim, piece.indices(units.to(piece.positions.device)))
+            for index, units in self.units.split(chosen).items()
+            for piece in self.units[index].slices
+        ]
 
-    def _mask_gradients(self) -> None:
+    def _clear_gradients(self) -> None:
         """Clear the gradients of committed units: with their values and buffers zero, zero they stay."""
-        pairs = [(parameter.grad, mask) for (parameter, _), mask in self._masks.items() if parameter.grad is not None]
-        if pairs:
-            torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
+        for parameter, dim, indices in self._gone:
+            if parameter.grad is not None:
+                parameter.grad.index_fill_(dim, indices, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's state with the stage state under ``"qasso"``."""
@@ -246,10 +243,4 @@ class QASSO(torch.optim.Optimizer):
         self.steps_done, self.redundant = int(own["steps_done"]), list(own["redundant"])
         self.removed, self._leaving = own["removed"].clone(), None
         self.bounds.whole_bits = None if own["whole_bits"] is None else own["whole_bits"].clone()
-        self._rebuild_masks()
-
-
-def _ones_along(parameter: nn.Parameter, dim: int) -> torch.Tensor:
-    shape = [1] * parameter.dim()
-    shape[dim] = parameter.shape[dim]
-    return torch.ones(shape, dtype=parameter.dtype, device=parameter.device)
+        self._find_gone()

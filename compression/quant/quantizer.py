@@ -45,15 +45,35 @@ def saving_is_watched() -> bool:
     return top is None or top(True) is not None
 
 
+class _Scaled(torch.autograd.Function):
+    """A scalar as it is, whose gradient is multiplied by a factor."""
+
+    @staticmethod
+    def forward(scalar: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        return scalar.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx, upstream):  # type: ignore[no-untyped-def]
+        return upstream * ctx.saved_tensors[0], None
+
+
 class Quantizer(nn.Module):
     """Per-tensor symmetric fake quantizer: learnable step ``d``, clipping bound ``q_m`` and, if asked, exponent ``t``.
 
     Zero stays exactly zero, which pruning relies on. With an exponent the result lives in the space of ``|x| ** t``;
-    without one (``t = 1``) it is the uniform quantizer whose codes integer arithmetic can use.
+    without one (``t = 1``) it is the uniform quantizer whose codes integer arithmetic can use. ``gradient_scale``
+    multiplies the scalars' gradients, which are sums over a whole tensor, by ``1 / sqrt(numel * levels)`` (LSQ).
     """
 
-    def __init__(self, clip: float, bits: float = 16, exponent: float | None = None) -> None:
+    def __init__(
+        self, clip: float, bits: float = 16, exponent: float | None = None, gradient_scale: bool = False
+    ) -> None:
         super().__init__()
+        self.gradient_scale = gradient_scale
         self.clip = nn.Parameter(torch.tensor(max(float(clip), SMALLEST)))
         self.exponent = None if exponent is None else nn.Parameter(torch.tensor(float(exponent)))
         self.step_size = nn.Parameter(torch.tensor(1.0))
@@ -64,7 +84,16 @@ class Quantizer(nn.Module):
         """``x`` rounded to the quantizer's values, fp32."""
         if self.ready is not None and self.ready.fits(x):
             return self.ready.value
-        return quantized(x, self.step_size, self.clip, self.exponent)
+        if not self.gradient_scale:
+            return quantized(x, self.step_size, self.clip, self.exponent)
+        factor = self._factor(x.numel())
+        exponent = None if self.exponent is None else _Scaled.apply(self.exponent, factor)
+        return quantized(x, _Scaled.apply(self.step_size, factor), _Scaled.apply(self.clip, factor), exponent)
+
+    @torch.no_grad()
+    def _factor(self, numel: int) -> torch.Tensor:
+        top = self.clip if self.exponent is None else self.clip.pow(self.exponent)
+        return (top / self.step_size.clamp(min=SMALLEST) * max(1, numel)).clamp(min=SMALLEST).rsqrt()
 
     def codes(self, x: torch.Tensor) -> torch.Tensor:
         """The integers behind :meth:`forward`, int32, shape of ``x``."""

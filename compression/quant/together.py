@@ -81,6 +81,7 @@ class Together:
         for layer in self._layers:
             for chain in getattr(layer, "parametrizations", {}).values():
                 for quantizer in chain:
-                    if isinstance(quantizer, Quantizer) and quantizer.exponent is None and len(chain) == 1:
+                    plain = isinstance(quantizer, Quantizer) and not quantizer.gradient_scale
+                    if plain and quantizer.exponent is None and len(chain) == 1:
                         found[id(quantizer)] = (chain.original, quantizer)
         return list(found.values())

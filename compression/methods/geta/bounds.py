@@ -13,6 +13,8 @@ from torch import nn
 
 from compression.budget import check_bits
 from compression.errors import CompressionError
+from compression.methods.geta.joint import LARGEST
+from compression.methods.geta.joint import LEARNED
 from compression.quant.attach import activation_quantizers
 from compression.quant.integers import weight_quantizers
 from compression.quant.kernels import SMALLEST
@@ -122,6 +124,13 @@ class BitBounds:
         """(smallest, largest) d that the present bounds allow."""
         tops = self.tops()
         return tops / (2 ** (self.upper(progress) - 1) - 1), tops / (2 ** (self.low - 1) - 1)
+
+    def preferred(self, rule: str, progress: float) -> torch.Tensor:
+        """The d that each site would take by one of :data:`.joint.STEP_RULES` after a share of the joint stage."""
+        if rule == LEARNED:
+            return self.steps()
+        bits = self.low if rule == LARGEST else self.high - (self.high - self.low) * progress
+        return self.tops() / (2 ** (bits - 1) - 1)
 
     def project(self, progress: float) -> None:
         """Clamp every d into the present bounds; q_m and t stay free."""

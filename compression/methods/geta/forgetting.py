@@ -60,10 +60,12 @@ def forget(
     steps: Sequence[float],
     alpha: float,
     shrinks_left: int,
+    preferred: Sequence[float],
 ) -> list[JointDecision]:
     """Take ``gamma (c + d r)`` away from the redundant units and set d of the layers they belong to.
 
-    ``steps``: d of every site as it was before this update, for which the residues r hold. The step along h itself,
+    ``steps``: d of every site as it was before this update, for which the residues r hold; ``preferred``: the d to take
+    where the inequality leaves the choice. The step along h itself,
     which all units take, is the caller's. A layer with units in several groups gets the smallest d that one of them
     asks for (a smaller d keeps the inequality).
     """
@@ -75,7 +77,9 @@ def forget(
     for each in measured:
         flat = each.take_sums(flat)
         rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, shrinks_left)
-        terms = [LayerTerm(r, lowest[s], highest[s]) for s, r in zip(each.sites, each.r_dot_h, strict=True)]
+        terms = [
+            LayerTerm(r, lowest[s], highest[s], preferred[s]) for s, r in zip(each.sites, each.r_dot_h, strict=True)
+        ]
         rate, wanted = step_sizes(rate, terms, each.h_squared, alpha)
         for site, d in zip(each.sites, wanted, strict=True):
             chosen[site] = min(d, chosen.get(site, d))

@@ -12,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compression.errors import CompressionError
+
 ETA, ZETA = 0.999, 0.9
+LARGEST, GRADUAL, LEARNED = "largest", "gradual", "learned"
+STEP_RULES = (LARGEST, GRADUAL, LEARNED)
+"""Which step d a layer takes where the inequality leaves the choice, which it mostly does (every smaller d descends as
+well): the largest of its range, as published; one that grows evenly, in bits, to the largest over the joint stage; or
+the one it has learned."""
 _NOTHING = 1e-8
 
 
@@ -30,17 +37,36 @@ def forget_rate(c_dot_h: float, c_norm: float, h_squared: float, alpha: float, s
     return min(uniform, (1 - ETA) * alpha * h_squared / -c_dot_h)
 
 
+def check_rule(name: object) -> None:
+    """Refuse an unknown rule.
+
+    Raises:
+        CompressionError: naming it and the known ones.
+    """
+    if name not in STEP_RULES:
+        raise CompressionError(f"joint_steps must be one of {', '.join(STEP_RULES)}, not {name!r}")
+
+
 @dataclass(frozen=True)
 class LayerTerm:
-    """What one quantized layer brings: ``r_dot_h`` over its redundant slices, and the bounds of its step."""
+    """What one quantized layer brings: ``r_dot_h`` over its redundant slices, and the bounds of its step.
+
+    ``preferred``: the step to take where the inequality leaves the choice (``None``: the largest, as published).
+    """
 
     r_dot_h: float
     lowest: float
     highest: float
+    preferred: float | None = None
+
+    @property
+    def wanted(self) -> float:
+        """The preferred step, inside the bounds."""
+        return self.highest if self.preferred is None else min(max(self.preferred, self.lowest), self.highest)
 
 
 def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alpha: float) -> tuple[float, list[float]]:
-    """``(gamma, [d per layer])``: the largest steps within their bounds for which the inequality holds.
+    """``(gamma, [d per layer])``: the wanted steps, or the largest below them for which the inequality holds.
 
     Layers whose residue climbs share the allowance equally. Where even the smallest step climbs too much, ``gamma``
     is lowered until it does not (in closed form, rather than by repeated shrinking); lowering it never breaks the
@@ -48,13 +74,13 @@ def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alph
     """
     climbing = [term for term in layers if gamma > 0 and term.r_dot_h < 0]
     if not climbing:
-        return gamma, [term.highest for term in layers]
+        return gamma, [term.wanted for term in layers]
     share = ZETA * ETA * alpha * h_squared / len(climbing)
     gamma = min(gamma, *(share / (term.lowest * -term.r_dot_h) for term in climbing))
     if gamma <= 0:
-        return 0.0, [term.highest for term in layers]
+        return 0.0, [term.wanted for term in layers]
     chosen = [
-        term.highest if term.r_dot_h >= 0 else min(max(share / (gamma * -term.r_dot_h), term.lowest), term.highest)
+        term.wanted if term.r_dot_h >= 0 else min(max(share / (gamma * -term.r_dot_h), term.lowest), term.wanted)
         for term in layers
     ]
     return gamma, chosen

@@ -20,6 +20,8 @@ from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.geta.feasible import check_task
+from compression.methods.geta.joint import LARGEST
+from compression.methods.geta.joint import check_rule
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.saliency import check_criteria
 from compression.methods.geta.schedule import fitting
@@ -35,7 +37,7 @@ LR_QUANT = 1e-3
 CRITERIA = {"taylor_first_order": 1.0}
 """Saliency unless ``options.criteria`` says otherwise (QASSO: the paper's five). On runs of a few
 epochs it chose better: resnet8 on mnist5k, half of the units, lost about a point less at a third of the BOPs."""
-OPTIONS = ("criteria",)
+OPTIONS = ("criteria", "joint_steps")
 CALIBRATION_BATCHES = 8
 POINTS = 24
 POINT_IMAGES = 1000
@@ -62,6 +64,7 @@ class _Geta:
         if not isinstance(criteria, Mapping):
             raise CompressionError(f"geta: criteria must map saliency criteria to weights, not {criteria!r}")
         check_criteria(criteria)
+        check_rule(budget.options.get("joint_steps", LARGEST))
 
     def check_task(self, task: Task) -> None:
         """Refuse a budget that this model or this length of run cannot give."""
@@ -112,6 +115,7 @@ def optimizer_for(task: Task, total: int) -> QASSO:
         },
         layer_bits=budget.layers,
         criteria=budget.options.get("criteria", CRITERIA),
+        joint_steps=budget.options.get("joint_steps", LARGEST),
     )
 
 

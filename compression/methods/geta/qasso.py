@@ -25,7 +25,9 @@ from compression.methods.geta.directions import directions
 from compression.methods.geta.forgetting import Leaving
 from compression.methods.geta.forgetting import forget
 from compression.methods.geta.forgetting import leaving
+from compression.methods.geta.joint import LARGEST
 from compression.methods.geta.joint import JointDecision
+from compression.methods.geta.joint import check_rule
 from compression.methods.geta.partition import Choice
 from compression.methods.geta.partition import Limits
 from compression.methods.geta.partition import averaged
@@ -58,7 +60,7 @@ class QASSO(torch.optim.Optimizer):
         variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay). lr_quant:
         learning rate of the scalars. group_bounds: group id → range of its own sparsity. ``layer_bits``: layer →
         ``{"weight_bits": range, …}``. criteria: saliency criterion → weight, by default the paper's five with 0.2
-        each.
+        each. joint_steps: one of :data:`.joint.STEP_RULES`, by default as published.
 
     Raises:
         CompressionError: what is asked for cannot be reached, in one line.
@@ -84,13 +86,15 @@ class QASSO(torch.optim.Optimizer):
         group_bounds: Mapping[str, BitRange] | None = None,
         layer_bits: Mapping[str, Mapping[str, Any]] | None = None,
         criteria: Mapping[str, float] | None = None,
+        joint_steps: str = LARGEST,
     ) -> None:
         if variant not in VARIANTS:
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+        check_rule(joint_steps)
         check_share(sparsity, "sparsity")
         saliency.check_criteria(criteria or {})
         schedule = schedule or Schedule()
-        self.variant, self.criteria = variant, criteria
+        self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.units = Units(model, graph)
         self.limits = Limits.of(self.units.sources, group_bounds)
         self.target = target_units(sparsity, self.units.total)
@@ -179,7 +183,13 @@ class QASSO(torch.optim.Optimizer):
             if self._leaving is None:
                 self._leaving = leaving(self.units, self.redundant, self.bounds)
             alpha = self.param_groups[_WEIGHTS]["lr"]
-            self.decisions = forget(self._leaving, weights, self.bounds, before.tolist(), alpha, period.shrinks_left)
+            preferred = self.bounds.preferred(self.joint_steps, self._share_of_joint()).tolist()
+            left = period.shrinks_left
+            self.decisions = forget(self._leaving, weights, self.bounds, before.tolist(), alpha, left, preferred)
+
+    def _share_of_joint(self) -> float:
+        begin, end = self.stages.projection_end, self.stages.joint_end
+        return (self.steps_done - begin) / (end - begin)
 
     def _choose(self, period: int, weights: Directions) -> None:
         due = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())

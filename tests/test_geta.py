@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from compression import methods
 from compression.budget import Budget
@@ -14,14 +19,21 @@ from compression.data.types import DataSet
 from compression.data.types import Split
 from compression.errors import Cancelled
 from compression.errors import CompressionError
+from compression.errors import RunFailed
 from compression.graph import slim_report
 from compression.graph import trace
 from compression.graph import zeroed_units
+from compression.loop import total_steps
 from compression.methods.base import Task
 from compression.methods.geta import GETA
+from compression.methods.geta.method import optimizer_for
 from compression.points import Point
 from compression.quant import activation_quantizers
 from compression.quant import weight_quantizers
+from compression.runs.events import EventWriter
+from compression.runs.events import read_events
+from compression.runs.submit import start
+from compression.runs.sweep import sweep
 from compression.zoo import build
 from compression.zoo import weights
 
@@ -33,6 +45,8 @@ class Story:
         self.phases: list[tuple[str, int]] = []
         self.points: list[Point] = []
         self.steps: list[int] = []
+        self.decisions: list[tuple[int, dict[str, Any]]] = []
+        self.messages: list[str] = []
         self.total = 0
         self.facts: dict[str, Any] = {}
         self.stop = stop
@@ -50,8 +64,13 @@ class Story:
     def point(self, point: Point) -> None:
         self.points.append(point)
 
+    def decision(self, step: int, **facts: Any) -> None:
+        assert step == self.steps[-1]
+        self.decisions.append((step, facts))
+
     def log(self, message: str) -> None:
         assert message
+        self.messages.append(message)
 
     def check(self) -> None:
         if self.stop is not None and len(self.steps) >= self.stop:
@@ -117,6 +136,52 @@ def test_the_story_has_four_stages_every_step_and_twenty_points() -> None:
     assert story.points[-1].accuracy > 0.5
 
 
+def test_the_descent_argument_can_be_replayed_from_what_is_told(tmp_path: Path) -> None:
+    work, story = task(BUDGET.replace(groups={"conv1": {"sparsity": [0, 0.2]}})), Story()
+    done = GETA.run(work, story)
+    starts = dict(story.phases)
+    assert all(starts["joint"] <= step < starts["cool-down"] for step, _ in story.decisions)
+    removed: dict[str, list[int]] = {}
+    for _, facts in story.decisions:
+        for group, units in facts.get("chosen", {}).items():
+            removed.setdefault(group, []).extend(unit for unit, _ in units)
+    assert {group: sorted(units) for group, units in removed.items()} == done.facts["removed_units"]
+    choices = [facts for _, facts in story.decisions if "chosen" in facts]
+    assert len(choices) == 2
+    for facts in choices:
+        scores = [score for units in facts["chosen"].values() for _, score in units]
+        assert facts["next_score"] is None or max(scores) <= facts["next_score"]
+    replayed = 0
+    for _, facts in story.decisions:
+        for told in facts.get("joint", {}).values():
+            inner = told["ch"] + sum(d * product for d, _, _, product, _ in told["layers"].values())
+            terms = [told["alpha"] * told["hh"], told["rate"] * inner]
+            assert -sum(terms) == pytest.approx(told["descent"], rel=1e-3, abs=1e-3 * abs(terms[0]))
+            assert told["descent"] <= told["allowed"] == pytest.approx(-0.999 * 0.1 * terms[0], rel=1e-3)
+            assert 0 <= told["rate"] <= told["uniform"]
+            assert all(low * 0.999 <= d <= high * 1.001 for d, low, high, _, _ in told["layers"].values())
+            assert all(-1 <= cosine <= 1 for *_, cosine in [*told["layers"].values(), [told["cosine"]]])
+            replayed += 1
+    assert replayed > 20
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        for step, facts in story.decisions:
+            events.decision(step, **facts)
+    read, size = read_events(tmp_path / "events.jsonl")
+    for event, (step, facts) in zip(read, story.decisions, strict=True):
+        assert {name: event[name] for name in facts} == json.loads(json.dumps(facts))
+        assert (event["kind"], event["step"]) == ("group", step)
+    assert size / len(read) < 4000, "one short line a step"
+
+
+def test_units_spared_by_a_bound_are_told() -> None:
+    """With one group closed to pruning, its units that score lowest are named as spared."""
+    work, story = task(BUDGET.replace(groups={"conv1": {"sparsity": [0, 0]}})), Story()
+    GETA.run(work, story)
+    for facts in [facts for _, facts in story.decisions if "chosen" in facts]:
+        assert "conv1" not in facts["chosen"]
+    assert any("conv1" in facts["spared"] for _, facts in story.decisions if "chosen" in facts)
+
+
 def test_a_run_repeats_with_its_seed_and_differs_with_another() -> None:
     def final(seed: int) -> dict[str, torch.Tensor]:
         return GETA.run(task(BUDGET.replace(epochs=2, seed=seed)), Story()).model.state_dict()
@@ -147,6 +212,82 @@ def test_asking_to_stop_stops() -> None:
 def test_budgets_that_cannot_be_reached_are_refused_in_words(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(CompressionError, match=told):
         GETA.run(task(BUDGET.replace(**changes)), Story())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"epochs": 0.1}, "train longer"),
+        ({"sparsity": 0.99}, r"only 0 to \d+ of 112 can be: choose a sparsity from 0 to 0\.9\d+ or"),
+        ({"groups": {"conv1": {"sparsity": [0.5, 1]}}, "sparsity": 0.01}, "1 units are to be removed"),
+        ({"layers": {"nope": {"weight_bits": [4, 4]}}}, "no such layer"),
+        ({"layers": {"conv1": {"weight_bits": [4, 12]}}, "schedule": Schedule(start_bits=8)}, "above schedule"),
+        ({"layers": {"conv1": {"activation_bits": [4, 4]}}}, "set activation_bits too"),
+    ],
+)
+def test_what_the_model_cannot_give_is_refused_before_anything_is_trained(changes: dict[str, Any], told: str) -> None:
+    work = task(BUDGET.replace(**changes))
+    before = {name: tensor.clone() for name, tensor in work.model.state_dict().items()}
+    with pytest.raises(CompressionError, match=told):
+        GETA.check_task(work)
+    assert all(torch.equal(before[name], tensor) for name, tensor in work.model.state_dict().items())
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    sparsity=st.floats(0, 0.999),
+    epochs=st.floats(0.02, 0.6),
+    bound=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted),
+    joint=st.floats(0.01, 0.8),
+)
+def test_what_is_let_through_is_what_the_optimizer_accepts(
+    sparsity: float, epochs: float, bound: list[float], joint: float
+) -> None:
+    """The answer before the run is the answer of the run: the optimizer is made from the same budget."""
+    schedule = Schedule(joint=joint, pruning_periods=3)
+    budget = BUDGET.replace(sparsity=sparsity, epochs=epochs, groups={"conv1": {"sparsity": bound}}, schedule=schedule)
+    work, answers = task(budget), []
+    for ask in (lambda: GETA.check_task(work), lambda: optimizer_for(work, total_steps(DATA, 32, epochs))):
+        try:
+            ask()
+            answers.append("yes")
+        except CompressionError as refusal:
+            answers.append(str(refusal))
+    assert answers[0] == answers[1]
+
+
+def test_a_run_is_refused_before_it_is_started_and_so_is_every_run_of_a_sweep(tmp_path: Path) -> None:
+    for ask in (lambda: start(Budget(sparsity=0.99), tmp_path), lambda: sweep(Budget(), (0.3, 0.99), (), tmp_path)):
+        with pytest.raises(CompressionError, match="units are to be removed"):
+            ask()
+    assert not list(tmp_path.glob("**/spec.json"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_in_words() -> None:
+    with pytest.raises(RunFailed, match="smaller learning rate"):
+        GETA.run(task(BUDGET.replace(lr=1e12)), Story())
+
+
+class Wide(torch.nn.Module):
+    """One linear layer: nothing in it can be removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(144, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(x.flatten(1))
+        return out
+
+
+def test_where_nothing_can_be_removed_it_quantizes_and_says_so() -> None:
+    model, story = Wide(), Story()
+    work = Task(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, BUDGET.replace(epochs=1))
+    GETA.check_task(work)
+    done = GETA.run(work, story)
+    assert "no unit of this model can be removed: it is only quantized" in story.messages
+    assert done.facts["removed"] == 0
+    assert [quantizer.bits() in (4, 5, 6, 7, 8) for quantizer in weight_quantizers(done.model).values()] == [True]
 
 
 def test_it_is_found_by_name() -> None:

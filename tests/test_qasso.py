@@ -389,9 +389,10 @@ def test_the_joint_rules_descend_on_random_vectors() -> None:
         left = 1 + trial % 7
         gamma = forget_rate(float(c @ h), float(c.norm()), h_squared, alpha, left)
         assert 0 <= gamma <= 1 / left
-        terms = [LayerTerm(float(r @ p), 0.004, 0.14) for r, p in zip(residues, pieces, strict=True)]
+        liked = [None if trial % 2 else float(torch.rand((), generator=generator)) / 5 for _ in sizes]
+        terms = [LayerTerm(float(r @ p), 0.004, 0.14, w) for r, p, w in zip(residues, pieces, liked, strict=True)]
         gamma, d = step_sizes(gamma, terms, h_squared, alpha)
-        assert all(0.004 <= step <= 0.14 for step in d)
+        assert all(0.004 <= step <= term.wanted <= 0.14 for step, term in zip(d, terms, strict=True))
         move = torch.cat([step * r for step, r in zip(d, residues, strict=True)])
         direction = -alpha * h - gamma * (c + move)
         assert float(h @ direction) <= -ETA * (1 - ZETA) * alpha * h_squared * (1 - 1e-9)
@@ -439,6 +440,47 @@ def test_the_applied_joint_step_is_the_one_that_descends(variant: str) -> None:
             assert total <= decision.allowed * 0.99
             compared += 1
     assert compared > 10
+
+
+def test_bits_between_the_bounds_result_where_the_inequality_asks_for_them() -> None:
+    """By hand: gamma 1/2, alpha |h|^2 = 0.02, <r, h> = -0.4: d may be at most 0.9 * 0.999 * 0.02 / (0.5 * 0.4)."""
+    top = 0.9
+    lowest, highest = top / 127, top / 7
+    _, (d,) = step_sizes(0.5, [LayerTerm(-0.4, lowest, highest)], 0.2, 0.1)
+    assert d == pytest.approx(0.08991)
+    assert 4 < math.log2(top / d + 1) + 1 < 8
+    gamma, (d,) = step_sizes(0.5, [LayerTerm(-40.0, lowest, highest)], 0.2, 0.1)
+    assert d == pytest.approx(lowest)
+    assert gamma * d == pytest.approx(0.9 * 0.999 * 0.02 / 40), "gamma falls so that gamma d stays what is allowed"
+
+
+@pytest.mark.parametrize(("rule", "highest_at_first", "lowest_at_last"), [
+    ("largest", 4, 4), ("gradual", 8, 4), ("learned", 8, 8),
+])  # fmt: skip
+def test_the_rule_for_the_step_decides_where_nothing_climbs(
+    rule: str, highest_at_first: int, lowest_at_last: int
+) -> None:
+    """Without gradients every step descends, so only the rule speaks; K and the range hold under each."""
+    model = build()
+    optimizer = optimizer_of(model, joint_steps=rule, schedule=Schedule(0.1, 0.3, 4, 0.4, 1))
+    seen = []
+    for _ in range(TOTAL):
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        if optimizer.decisions:
+            seen.append([layer.step for decision in optimizer.decisions for layer in decision.layers.values()])
+            bits = [quantizer.bits() for quantizer in weight_quantizers(model).values()]
+            assert min(bits) >= 4 - 1e-3 and max(bits) <= 8 + 1e-3
+    layer = next(iter(optimizer.removed_units)) + ".weight"
+    quantizer = weight_quantizers(model)[layer.removesuffix(".weight")]
+    top = quantizer.clip.item()  # type: ignore[attr-defined]
+    first, last = (math.log2(top / steps[0] + 1) + 1 for steps in (seen[0], seen[-1]))
+    assert first == pytest.approx(highest_at_first, abs=0.4)
+    assert last == pytest.approx(lowest_at_last, abs=0.4)
+    assert sum(map(len, zero_units(model).values())) == 9
+    with pytest.raises(CompressionError, match="joint_steps must be one of"):
+        optimizer_of(build(), joint_steps="fast")
 
 
 def direction_of(

@@ -89,6 +89,33 @@ def test_gradients_equal_finite_differences_with_the_rounding_residue_held(expon
     torch.testing.assert_close(leaves[0].grad, slope, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("exponent", [None, 1.3])
+def test_scaled_gradients_are_the_plain_ones_over_the_root_of_numbers_times_levels(exponent: float | None) -> None:
+    x, upstream = torch.randn(6, 50), torch.randn(6, 50)
+    plain, scaled = Quantizer(0.9, 4, exponent), Quantizer(0.9, 4, exponent, gradient_scale=True)
+    leaves = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [quantizer(leaf) for quantizer, leaf in zip((plain, scaled), leaves, strict=True)]
+    assert torch.equal(*outputs)
+    for output in outputs:
+        output.backward(upstream)
+    assert torch.equal(leaves[0].grad, leaves[1].grad)
+    for a, b in zip(plain.parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad / math.sqrt(300 * 7), rtol=1e-4, atol=1e-7)
+
+
+def test_scaled_gradients_reach_the_whole_model() -> None:
+    torch.manual_seed(0)
+    plain = Plain()
+    scaled = quantize(copy.deepcopy(plain), 4, gradient_scale=True)
+    quantize(plain, 4)
+    x = torch.randn(4, 3, 8, 8)
+    for model in (plain, scaled):
+        model(x).square().sum().backward()
+    for (name, a), b in zip(plain.named_parameters(), scaled.parameters(), strict=True):
+        numbers = {"conv": 108, "head": 8}[name.split(".")[0]] if name.endswith(("step_size", "clip")) else 1 / 7
+        torch.testing.assert_close(b.grad, a.grad / math.sqrt(numbers * 7), rtol=1e-3, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize("bits", [2, 3, 4, 8, 12, 16])
 def test_bit_width_formula_and_its_inverse(bits: int) -> None:
     for exponent in (None, 1.2):

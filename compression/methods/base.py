@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 from typing import Any
 from typing import Protocol
+from typing import runtime_checkable
 
 from compression.budget import Budget
 from compression.points import Point
@@ -43,6 +44,9 @@ class Reporter(Protocol):
     def point(self, point: Point) -> None:
         """A measured point."""
 
+    def decision(self, step: int, **facts: Any) -> None:
+        """What was decided about groups at this step, and why: JSON values, few and short, one call a step."""
+
     def log(self, message: str) -> None:
         """One line for people."""
 
@@ -77,4 +81,13 @@ class Method(Protocol):
 
     def run(self, task: Task, report: Reporter) -> Compressed:
         """Compress ``task.model`` within ``task.budget``."""
+        ...
+
+
+@runtime_checkable
+class ChecksTask(Protocol):
+    """A method that can also tell, without training, whether a model can give what a budget asks for."""
+
+    def check_task(self, task: Task) -> None:
+        """Refuse ``task.budget`` if ``task.model`` or the length of the run cannot give it; changes nothing."""
         ...

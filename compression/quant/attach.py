@@ -18,6 +18,7 @@ from compression.quant.calibrate import Calibration
 from compression.quant.calibrate import input_ranges
 from compression.quant.integers import WEIGHT
 from compression.quant.quantizer import Quantizer
+from compression.quant.together import Together
 
 INPUT_QUANTIZER = "input_quantizer"
 
@@ -38,14 +39,15 @@ def quantize(
     *,
     calibration: Calibration = "max",
     exponent: bool = False,
+    gradient_scale: bool = False,
 ) -> nn.Module:
     """Attach a :class:`Quantizer` to the weight of every Conv and Linear layer, in place; biases stay as they are.
 
     With ``activations`` (one batch, or batches; of a tuple the first element counts) the input of each layer is
     quantized too, over a range taken from those batches: their largest magnitude, or with
     ``calibration="percentile"`` the 99.9th percentile of magnitudes. ``activation_bits`` is ``weight_bits`` unless
-    given. ``layers`` restricts to some layers. ``exponent`` adds the learnable exponent ``t``. Layers that share one
-    parameter share one quantizer.
+    given. ``layers`` restricts to some layers. ``exponent`` adds the learnable exponent ``t``; ``gradient_scale``
+    scales the scalars' gradients as LSQ does. Layers that share one parameter share one quantizer.
 
     Returns ``model``, whose modules keep their classes (``isinstance``) and can be deep-copied.
 
@@ -63,12 +65,12 @@ def quantize(
         weight = module.weight
         assert isinstance(weight, torch.Tensor)
         if id(weight) not in shared:
-            shared[id(weight)] = Quantizer(_largest(weight), weight_bits, start).to(weight.device)
+            shared[id(weight)] = Quantizer(_largest(weight), weight_bits, start, gradient_scale).to(weight.device)
         parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
+    Together(list(chosen.values())).attach(model)
     for name, bound in ranges.items():
-        _attach_input_quantizer(
-            chosen[name], Quantizer(bound, weight_bits if activation_bits is None else activation_bits, start)
-        )
+        bits = weight_bits if activation_bits is None else activation_bits
+        _attach_input_quantizer(chosen[name], Quantizer(bound, bits, start, gradient_scale))
     return model
 
 

@@ -93,7 +93,18 @@ def fold(model: nn.Module) -> nn.Module:
     for module in list(folded.modules()):
         if parametrize.is_parametrized(module):
             _fold_module(module, values)
+    forget_hooks(folded)
     return folded
+
+
+def forget_hooks(model: nn.Module) -> None:
+    """Take away the hooks that quantize all weights together (:mod:`.together`), wherever in the model they are."""
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if getattr(getattr(hook, "__self__", None), "quantizes_together", False):
+                    del hooks[key]
+                    module._forward_hooks_always_called.pop(key, None)
 
 
 def _fold_module(module: nn.Module, values: dict[int, nn.Parameter]) -> None:

@@ -3,35 +3,33 @@
 ``Q(x) = sgn(x) * d * round(v(x) / d)`` with ``v(x) = min(|x|, q_m) ** t`` (GETA section 3.1, after DJPQ). Gradients
 are straight-through in ``round``: the rounding residue is held fixed. Values beyond the clipping bound pass their
 gradient to ``q_m`` and not to ``x``, so that what saturates in the forward pass is what is masked in the backward
-pass.
+pass. The arithmetic for ``t = 1`` is in :mod:`.kernels`.
 """
 
 from __future__ import annotations
 
 import torch
 
-SMALLEST = 1e-10
-"""Steps, clipping bounds and exponents below this are read as this, so that they are always positive."""
-
-
-def working_dtype(x: torch.Tensor) -> torch.dtype:
-    """fp32 for everything but fp64: half precision has too few digits to round at 16 bits."""
-    return torch.promote_types(x.dtype, torch.float32)
+from compression.quant import kernels
+from compression.quant.kernels import SMALLEST
+from compression.quant.kernels import prepared
+from compression.quant.kernels import reduced
+from compression.quant.kernels import working_dtype
 
 
 def round_to_codes(
     x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """``sgn(x) * round(v(x) / d)``: whole numbers in :func:`working_dtype`, a fresh tensor of the shape of ``x``.
+    """``sgn(x) * round(v(x) / d)``: whole numbers in :func:`.kernels.working_dtype`, a fresh tensor shaped like ``x``.
 
     ``step_size`` and ``clip`` (and ``exponent``, absent for the uniform quantizer) have shape [] or broadcast to
     ``x``.
     """
-    codes, step, bound = _prepared(x, step_size, clip)
     if exponent is None:
-        return torch.clamp(codes, -bound, bound).div_(step).round_()
-    magnitude = torch.minimum(codes.abs(), bound).pow_(exponent.to(codes.dtype).clamp(min=SMALLEST))
-    return magnitude.div_(step).round_().mul_(codes.sign())
+        return kernels.codes(x, step_size, clip)
+    value, step, bound = prepared(x, step_size, clip)
+    magnitude = torch.minimum(value.abs(), bound).pow_(exponent.to(value.dtype).clamp(min=SMALLEST))
+    return magnitude.div_(step).round_().mul_(value.sign())
 
 
 @torch.library.custom_op("compression::fake_quantize", mutates_args=())
@@ -40,8 +38,10 @@ def fake_quantize(
 ) -> torch.Tensor:
     """Round ``x`` to the quantizer's values; fp32 (fp64 for fp64 ``x``), differentiable in every argument.
 
-    Adding zero turns -0 into +0, which makes the result equal to integer codes times the step bit for bit.
+    The result equals integer codes times the step bit for bit.
     """
+    if exponent is None:
+        return kernels.values(x, step_size, clip)
     codes = round_to_codes(x, step_size, clip, exponent)
     return codes.mul_(step_size.to(codes.dtype).clamp(min=SMALLEST)).add_(0.0)
 
@@ -53,41 +53,75 @@ def _shape_only(
     return torch.empty_like(x, dtype=working_dtype(x))
 
 
-def _prepared(
-    x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
+@torch.library.custom_op("compression::fake_quantize_backward", mutates_args=())
+def fake_quantize_backward(
+    upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    dtype = working_dtype(x)
-    return x.to(dtype), step_size.to(dtype).clamp(min=SMALLEST), clip.to(dtype).clamp(min=SMALLEST)
+    """Gradients of ``x``, ``d`` and ``q_m`` for ``t = 1``: an operator too, so that compilers do not look inside."""
+    return kernels.gradients(upstream, x, output, step_size, clip)
+
+
+@fake_quantize_backward.register_fake
+def _shapes_only(
+    upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.empty_like(x), torch.empty_like(step_size), torch.empty_like(clip)
+
+
+class _Direct(torch.autograd.Function):
+    """The same node without the operator around it: in plain training steps that overhead would show."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
+        return kernels.values(x, step_size, clip)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):  # type: ignore[no-untyped-def]
+        x, step_size, clip, output = ctx.saved_tensors
+        return kernels.gradients(upstream, x, output, step_size, clip)
+
+
+def unobserved(x: torch.Tensor) -> bool:
+    """Whether nobody records what happens to ``x``: no tracer, compiler, dispatch mode or tensor subclass."""
+    return (
+        type(x) in (torch.Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._get_tracing_state()
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def quantized(
+    x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None
+) -> torch.Tensor:
+    """What :func:`fake_quantize` gives, by the shortest way there is."""
+    if exponent is None and unobserved(x):
+        result: torch.Tensor = _Direct.apply(x, step_size, clip)
+        return result
+    return fake_quantize(x, step_size, clip, exponent)
 
 
 def _remember(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
+    ctx.save_for_backward(*inputs, output if inputs[3] is None else None)
 
 
 def _backward(ctx, upstream):  # type: ignore[no-untyped-def]
-    x, step_size, clip, exponent = ctx.saved_tensors
+    x, step_size, clip, exponent, output = ctx.saved_tensors
     if exponent is None:
-        return (*_uniform_gradients(upstream, x, step_size, clip), None)
+        return (*fake_quantize_backward(upstream, x, output, step_size, clip), None)
     return _power_gradients(upstream, x, step_size, clip, exponent)
-
-
-def _uniform_gradients(
-    upstream: torch.Tensor, x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients for t = 1: three temporaries of the size of ``x`` beside the result."""
-    value, step, bound = _prepared(x, step_size, clip)
-    clipped = torch.clamp(value, -bound, bound)
-    to_x = upstream * clipped.eq(value)
-    outside = (upstream - to_x).mul_(clipped.sign())
-    position = clipped.div_(step)
-    residue = position.round().sub_(position).mul_(upstream)
-    return to_x.to(x.dtype), _reduce(residue, step_size), _reduce(outside, clip)
 
 
 def _power_gradients(
     upstream: torch.Tensor, x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    value, step, bound = _prepared(x, step_size, clip)
+    value, step, bound = prepared(x, step_size, clip)
     power = exponent.to(value.dtype).clamp(min=SMALLEST)
     magnitude, signed = value.abs(), upstream * value.sign()
     inside = magnitude <= bound
@@ -99,14 +133,10 @@ def _power_gradients(
     logarithm = torch.where(nonzero, clipped, torch.ones_like(clipped)).log()
     return (
         (upstream * slope * inside).to(x.dtype),
-        _reduce(signed * (position.round() - position), step_size),
-        _reduce(signed * slope * ~inside, clip),
-        _reduce(signed * raised * logarithm, exponent),
+        reduced(signed * (position.round() - position), step_size),
+        reduced(signed * slope * ~inside, clip),
+        reduced(signed * raised * logarithm, exponent),
     )
-
-
-def _reduce(gradient: torch.Tensor, scalar: torch.Tensor) -> torch.Tensor:
-    return gradient.sum_to_size(scalar.shape).to(scalar.dtype)
 
 
 fake_quantize.register_autograd(_backward, setup_context=_remember)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from compression.quant.op import SMALLEST
-from compression.quant.op import fake_quantize
+from compression.quant.kernels import SMALLEST
+from compression.quant.op import quantized
 from compression.quant.op import round_to_codes
 
 _WHOLE = 1e-4
@@ -26,24 +27,73 @@ def bit_width(step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tenso
     return torch.log2(top / step_size.double().clamp(min=SMALLEST) + 1) + 1
 
 
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A weight's values worked out before its layer asks (:mod:`.together`), good for this very ``original`` only."""
+
+    original: torch.Tensor
+    value: torch.Tensor
+
+    def fits(self, x: torch.Tensor) -> bool:
+        """Whether ``value`` may stand for quantizing ``x`` now (not where checkpointing watches what is saved)."""
+        return x is self.original and torch.is_grad_enabled() and not saving_is_watched()
+
+
+def saving_is_watched() -> bool:
+    """Whether somebody follows which tensors autograd saves, as activation checkpointing does; yes where unknown."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return top is None or top(True) is not None
+
+
+class _Scaled(torch.autograd.Function):
+    """A scalar as it is, whose gradient is multiplied by a factor."""
+
+    @staticmethod
+    def forward(scalar: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        return scalar.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx, upstream):  # type: ignore[no-untyped-def]
+        return upstream * ctx.saved_tensors[0], None
+
+
 class Quantizer(nn.Module):
     """Per-tensor symmetric fake quantizer: learnable step ``d``, clipping bound ``q_m`` and, if asked, exponent ``t``.
 
     Zero stays exactly zero, which pruning relies on. With an exponent the result lives in the space of ``|x| ** t``;
-    without one (``t = 1``) it is the uniform quantizer whose codes integer arithmetic can use.
+    without one (``t = 1``) it is the uniform quantizer whose codes integer arithmetic can use. ``gradient_scale``
+    multiplies the scalars' gradients, which are sums over a whole tensor, by ``1 / sqrt(numel * levels)`` (LSQ).
     """
 
-    def __init__(self, clip: float, bits: float = 16, exponent: float | None = None) -> None:
+    def __init__(
+        self, clip: float, bits: float = 16, exponent: float | None = None, gradient_scale: bool = False
+    ) -> None:
         super().__init__()
+        self.gradient_scale = gradient_scale
         self.clip = nn.Parameter(torch.tensor(max(float(clip), SMALLEST)))
         self.exponent = None if exponent is None else nn.Parameter(torch.tensor(float(exponent)))
         self.step_size = nn.Parameter(torch.tensor(1.0))
+        self.ready: Ready | None = None
         self.set_bits(bits)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` rounded to the quantizer's values, fp32."""
-        quantized: torch.Tensor = fake_quantize(x, self.step_size, self.clip, self.exponent)
-        return quantized
+        if self.ready is not None and self.ready.fits(x):
+            return self.ready.value
+        if not self.gradient_scale:
+            return quantized(x, self.step_size, self.clip, self.exponent)
+        factor = self._factor(x.numel())
+        exponent = None if self.exponent is None else _Scaled.apply(self.exponent, factor)
+        return quantized(x, _Scaled.apply(self.step_size, factor), _Scaled.apply(self.clip, factor), exponent)
+
+    @torch.no_grad()
+    def _factor(self, numel: int) -> torch.Tensor:
+        top = self.clip if self.exponent is None else self.clip.pow(self.exponent)
+        return (top / self.step_size.clamp(min=SMALLEST) * max(1, numel)).clamp(min=SMALLEST).rsqrt()
 
     def codes(self, x: torch.Tensor) -> torch.Tensor:
         """The integers behind :meth:`forward`, int32, shape of ``x``."""

@@ -9,12 +9,14 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 
 
-def check(budget: Budget) -> None:
+def check(budget: Budget, *others: Budget) -> None:
     """Refuse a budget that no run could carry out; names are looked at before torch is imported.
+
+    ``others``: further budgets with the same model and data (those of a sweep), each checked as well.
 
     Raises:
         CompressionError: unknown model, data set, method, group or layer, a data set that cannot be had or does not fit
-            the model, missing or wrong-shaped weights.
+            the model, missing or wrong-shaped weights, or what the method cannot reach with this model.
     """
     from compression import data
     from compression import methods
@@ -23,18 +25,24 @@ def check(budget: Budget) -> None:
     zoo.spec(budget.model)
     if "/" not in budget.data and not Path(budget.data).is_dir():
         data.info(budget.data)
-    methods.get(budget.method).check(budget)
+    for each in (budget, *others):
+        methods.get(each.method).check(each)
 
     import torch
 
     from compression.graph import trace
+    from compression.methods.base import ChecksTask
+    from compression.methods.base import Task
     from compression.runs.prepare import load
 
     subject = load(budget)
-    if budget.groups or budget.layers:
-        graph = trace(subject.model, torch.zeros(1, *subject.input))
-        _named(budget.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
-        _named(budget.layers, [layer.name for layer in graph.layers], "layers", "layers")
+    graph = trace(subject.model, torch.zeros(1, *subject.input))
+    for each in (budget, *others):
+        _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
+        _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")
+        method = methods.get(each.method)
+        if isinstance(method, ChecksTask):
+            method.check_task(Task(subject.model, graph, subject.data, each))
 
 
 def _named(asked: Mapping[str, object], known: list[str], field: str, what: str) -> None:

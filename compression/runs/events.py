@@ -8,7 +8,8 @@ A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch"
 ``phase``  ``phase``, the stage that begins at ``step``
 ``step``   cheap figures of one training step; written once a second or every 50 steps, whichever comes first
 ``point``  the fields of :class:`compression.points.Point`
-``group``  ``units``: group id -> number of units removed
+``group``  ``units``: group id -> number of units removed; or what a method decided about groups at ``step`` (GETA:
+           ``chosen``, ``spared``, ``next_score``, ``joint``, see :mod:`compression.methods.geta.story`)
 ``log``    ``message``
 =========  ============================================================================================
 """
@@ -114,6 +115,11 @@ class EventWriter:
         """How many units of each group are removed at this step."""
         self._at = (step, self._at[1])
         self._write("group", units=dict(units))
+
+    def decision(self, step: int, **facts: Any) -> None:
+        """What was decided about groups at this step, and why."""
+        self._at = (step, self._at[1])
+        self._write("group", **facts)
 
     def log(self, message: str) -> None:
         """One line for people."""

@@ -47,7 +47,7 @@ def sweep(
         CompressionError: as :func:`compression.runs.start`; nothing is started then.
     """
     budgets = combinations(absolute(budget), sparsity, bits)
-    check(budgets[0])
+    check(*budgets)
     store = store or Store(root)
     spec, children = specs(budget, budgets, store)
     asked = {"sparsity": list(sparsity), "bits": [list(b) if isinstance(b, tuple) else b for b in bits]}

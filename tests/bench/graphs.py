@@ -17,7 +17,6 @@ import torch
 
 from tests.bench.keep import keep
 from tests.bench.keep import kept
-from tests.bench.report import TITLE
 from tests.bench.report import section
 from tests.bench.subjects import HERE
 from tests.bench.subjects import THERE
@@ -79,7 +78,8 @@ def write(path: Path, text: str) -> None:
     """Put this section in the file in place of its older self; other sections stay."""
     old = path.read_text(encoding="utf-8") if path.is_file() else PREFACE
     preface, *sections = old.split("\n## ")
-    kept = [part.rstrip("\n") for part in sections if not part.startswith(TITLE)]
+    title = text.removeprefix("## ").partition("\n")[0]
+    kept = [part.rstrip("\n") for part in sections if part.partition("\n")[0] != title]
     first = text.removeprefix("## ").rstrip("\n")
     path.write_text("\n\n## ".join([preface.rstrip("\n"), first, *kept]) + "\n", encoding="utf-8")
 

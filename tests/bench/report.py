@@ -39,16 +39,16 @@ that every slice counts (two random images; one above 150 M parameters; fp64 up 
 
 def section(rows: Sequence[Row], *, repetitions: int) -> str:
     """The whole section of BENCHMARKS.md, title included."""
-    parts = [f"## {TITLE}", "\n".join(machine(repetitions)), "\n".join(summary(rows)), LEGEND, table(rows)]
+    parts = [f"## {TITLE}", "\n".join(machine(f"best of {repetitions}")), "\n".join(summary(rows)), LEGEND, table(rows)]
     return "\n\n".join(parts) + "\n"
 
 
-def machine(repetitions: int) -> list[str]:
-    """What it was measured on and with."""
+def machine(how: str) -> list[str]:
+    """What it was measured on and with, and ``how``."""
     threads = torch.get_num_threads()
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision"))
     return [
-        f"- {date.today().isoformat()}, commit {_commit()}, best of {repetitions}",
+        f"- {date.today().isoformat()}, commit {_commit()}, {how}",
         f"- {_processor()}, {os.cpu_count()} cores, {threads} thread{'s' * (threads != 1)}, Python "
         f"{platform.python_version()}, {versions}, Torch-Pruning {_peer_version()}",
     ]

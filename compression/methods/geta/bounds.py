@@ -13,9 +13,11 @@ from torch import nn
 
 from compression.budget import check_bits
 from compression.errors import CompressionError
+from compression.methods.geta.joint import LARGEST
+from compression.methods.geta.joint import LEARNED
 from compression.quant.attach import activation_quantizers
 from compression.quant.integers import weight_quantizers
-from compression.quant.op import SMALLEST
+from compression.quant.kernels import SMALLEST
 from compression.quant.quantizer import Quantizer
 from compression.quant.quantizer import bit_width
 
@@ -110,19 +112,25 @@ class BitBounds:
         clips = _stacked(self._clips).clamp(min=SMALLEST)
         if all(exponent is None for exponent in self._exponents):
             return clips
-        one = torch.ones((), dtype=torch.float64)
-        return clips ** _stacked([one if exponent is None else exponent for exponent in self._exponents])
+        return clips ** _stacked([torch.ones(()) if exponent is None else exponent for exponent in self._exponents])
 
     def write(self, steps: torch.Tensor) -> None:
         """Set d of every site."""
         if self._steps:
             with torch.no_grad():
-                torch._foreach_copy_([step.detach() for step in self._steps], list(steps.to(torch.float32).unbind()))
+                torch._foreach_copy_([*self._steps], list(steps.to(torch.float32).unbind()))
 
     def range(self, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
         """(smallest, largest) d that the present bounds allow."""
         tops = self.tops()
         return tops / (2 ** (self.upper(progress) - 1) - 1), tops / (2 ** (self.low - 1) - 1)
+
+    def preferred(self, rule: str, progress: float) -> torch.Tensor:
+        """The d that each site would take by one of :data:`.joint.STEP_RULES` after a share of the joint stage."""
+        if rule == LEARNED:
+            return self.steps()
+        bits = self.low if rule == LARGEST else self.high - (self.high - self.low) * progress
+        return self.tops() / (2 ** (bits - 1) - 1)
 
     def project(self, progress: float) -> None:
         """Clamp every d into the present bounds; q_m and t stay free."""
@@ -147,13 +155,15 @@ class BitBounds:
 
 def calm_step(scalars: Sequence[nn.Parameter], directions: Sequence[torch.Tensor], lr: float) -> None:
     """``p <- p - lr h`` on scalars, each change limited to :data:`LARGEST_CHANGE` of the value."""
-    values = torch.stack([scalar.detach() for scalar in scalars])
-    limit = values.abs() * LARGEST_CHANGE
-    change = (torch.stack([direction.detach() for direction in directions]) * lr).clamp(-limit, limit)
-    torch._foreach_copy_([scalar.detach() for scalar in scalars], list((values - change).clamp(min=SMALLEST).unbind()))
+    with torch.no_grad():
+        values = torch.stack(list(scalars))
+        limit = values.abs() * LARGEST_CHANGE
+        change = (torch.stack(list(directions)) * lr).clamp(-limit, limit)
+        torch._foreach_copy_([*scalars], list((values - change).clamp(min=SMALLEST).unbind()))
 
 
 def _stacked(scalars: Sequence[torch.Tensor]) -> torch.Tensor:
     if not scalars:
         return torch.zeros(0, dtype=torch.float64)
-    return torch.stack([scalar.detach().double() for scalar in scalars]).cpu()
+    with torch.no_grad():
+        return torch.stack(list(scalars)).double().cpu()

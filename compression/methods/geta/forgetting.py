@@ -13,6 +13,7 @@ from compression.methods.geta.bounds import BitBounds
 from compression.methods.geta.joint import ETA
 from compression.methods.geta.joint import ZETA
 from compression.methods.geta.joint import JointDecision
+from compression.methods.geta.joint import LayerChoice
 from compression.methods.geta.joint import LayerTerm
 from compression.methods.geta.joint import forget_rate
 from compression.methods.geta.joint import step_sizes
@@ -59,10 +60,12 @@ def forget(
     steps: Sequence[float],
     alpha: float,
     shrinks_left: int,
+    preferred: Sequence[float],
 ) -> list[JointDecision]:
     """Take ``gamma (c + d r)`` away from the redundant units and set d of the layers they belong to.
 
-    ``steps``: d of every site as it was before this update, for which the residues r hold. The step along h itself,
+    ``steps``: d of every site as it was before this update, for which the residues r hold; ``preferred``: the d to take
+    where the inequality leaves the choice. The step along h itself,
     which all units take, is the caller's. A layer with units in several groups gets the smallest d that one of them
     asks for (a smaller d keeps the inequality).
     """
@@ -71,30 +74,32 @@ def forget(
     flat = torch.cat([each.sums for each in measured]).tolist()
     chosen: dict[int, float] = {}
     rates: list[float] = []
-    sums: list[list[float]] = []
     for each in measured:
-        own, flat = flat[: len(each.sums)], flat[len(each.sums) :]
-        c_dot_h, c_squared, h_squared = own[:3]
-        rate = forget_rate(c_dot_h, c_squared**0.5, h_squared, alpha, shrinks_left)
-        terms = [LayerTerm(r, lowest[s], highest[s]) for s, r in zip(each.sites, own[3:], strict=True)]
-        rate, wanted = step_sizes(rate, terms, h_squared, alpha)
+        flat = each.take_sums(flat)
+        rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, shrinks_left)
+        terms = [
+            LayerTerm(r, lowest[s], highest[s], preferred[s]) for s, r in zip(each.sites, each.r_dot_h, strict=True)
+        ]
+        rate, wanted = step_sizes(rate, terms, each.h_squared, alpha)
         for site, d in zip(each.sites, wanted, strict=True):
             chosen[site] = min(d, chosen.get(site, d))
         rates.append(rate)
-        sums.append(own)
     final = bounds.steps()
     for site, d in chosen.items():
         final[site] = d
     bounds.write(final)
     for each, rate in zip(measured, rates, strict=True):
         each.take_away(rate, chosen)
-    return [_decision(*told, chosen, alpha) for told in zip(measured, rates, sums, strict=True)]
+    return [
+        each.decision(rate, chosen, lowest, highest, alpha, 1 / shrinks_left)
+        for each, rate in zip(measured, rates, strict=True)
+    ]
 
 
 class _Measured:
-    """The redundant values of one group, flat, with c and r of :mod:`.joint`; ``sums`` = <c,h>, <c,c>, <h,h>, <r,h> …
+    """The redundant values of one group, flat, with c and r of :mod:`.joint`, and their products.
 
-    ``sites`` are the quantizers in the order of the last entries of ``sums``.
+    ``sums``: <c,h>, <c,c>, <h,h>, then <r,h> and <r,r> of each quantized slice, in the order of ``sites``.
     """
 
     def __init__(self, group: Leaving, directions: Mapping[nn.Parameter, torch.Tensor], steps: Sequence[float]) -> None:
@@ -112,12 +117,19 @@ class _Measured:
             c, r = x, None
             if part.piece.quantizer is not None and part.site is not None:
                 c, r = clipped_and_residue(x, part.piece.quantizer, steps[part.site])
-                products.append(torch.dot(r, h[-1]))
+                products += [torch.dot(r, h[-1]), torch.dot(r, r)]
             self.c.append(c)
             self.r.append(r)
         c_all, h_all = torch.cat(self.c), torch.cat(h)
         totals = [torch.dot(c_all, h_all), torch.dot(c_all, c_all), torch.dot(h_all, h_all)]
         self.sums = torch.stack(totals + products)
+
+    def take_sums(self, values: list[float]) -> list[float]:
+        """Read this group's products off the front of ``values``; the rest belongs to others."""
+        own, rest = values[: len(self.sums)], values[len(self.sums) :]
+        self.c_dot_h, self.c_squared, self.h_squared = own[:3]
+        self.r_dot_h, self.r_squared = own[3::2], own[4::2]
+        return rest
 
     def take_away(self, rate: float, chosen: Mapping[int, float]) -> None:
         for part, shape, x, c, r in zip(self.group.parts, self.shapes, self.x, self.c, self.r, strict=True):
@@ -125,6 +137,36 @@ class _Measured:
             if r is not None and part.site is not None:
                 left.sub_(r, alpha=rate * chosen[part.site])
             part.piece.parameter.index_copy_(part.piece.dim, part.indices, left.view(shape))
+
+    def decision(
+        self,
+        rate: float,
+        chosen: Mapping[int, float],
+        lowest: Sequence[float],
+        highest: Sequence[float],
+        alpha: float,
+        uniform: float,
+    ) -> JointDecision:
+        h_norm = self.h_squared**0.5
+        layers, costs = {}, 0.0
+        named = [part.piece.layer for part in self.group.parts if part.site is not None]
+        for layer, site, r_dot_h, r_squared in zip(named, self.sites, self.r_dot_h, self.r_squared, strict=True):
+            cosine = _cosine(r_dot_h, r_squared**0.5 * h_norm)
+            layers[layer] = LayerChoice(chosen[site], lowest[site], highest[site], r_dot_h, cosine)
+            costs += chosen[site] * r_dot_h
+        return JointDecision(
+            group=self.group.group,
+            units=self.group.count,
+            forget_rate=rate,
+            uniform=uniform,
+            alpha=alpha,
+            h_squared=self.h_squared,
+            c_dot_h=self.c_dot_h,
+            cosine=_cosine(self.c_dot_h, self.c_squared**0.5 * h_norm),
+            layers=layers,
+            descent=-alpha * self.h_squared - rate * (self.c_dot_h + costs),
+            allowed=-ETA * (1 - ZETA) * alpha * self.h_squared,
+        )
 
 
 def clipped_and_residue(x: torch.Tensor, quantizer: Quantizer, step: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,19 +179,5 @@ def clipped_and_residue(x: torch.Tensor, quantizer: Quantizer, step: float) -> t
     return c, position.round().sub_(position)
 
 
-def _decision(
-    measured: _Measured, rate: float, sums: Sequence[float], chosen: Mapping[int, float], alpha: float
-) -> JointDecision:
-    c_dot_h, c_squared, h_squared, *residues = sums
-    norms = (c_squared * h_squared) ** 0.5
-    costs = sum(chosen[site] * r_dot_h for site, r_dot_h in zip(measured.sites, residues, strict=True))
-    layers = [part.piece.layer for part in measured.group.parts if part.site is not None]
-    return JointDecision(
-        group=measured.group.group,
-        units=measured.group.count,
-        forget_rate=rate,
-        steps={layer: chosen[site] for layer, site in zip(layers, measured.sites, strict=True)},
-        cosine=c_dot_h / norms if norms > 0 else 0.0,
-        descent=-alpha * h_squared - rate * (c_dot_h + costs),
-        allowed=-ETA * (1 - ZETA) * alpha * h_squared,
-    )
+def _cosine(product: float, norms: float) -> float:
+    return product / norms if norms > 0 else 0.0

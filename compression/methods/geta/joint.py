@@ -12,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compression.errors import CompressionError
+
 ETA, ZETA = 0.999, 0.9
+LARGEST, GRADUAL, LEARNED = "largest", "gradual", "learned"
+STEP_RULES = (LARGEST, GRADUAL, LEARNED)
+"""Which step d a layer takes where the inequality leaves the choice, which it mostly does (every smaller d descends as
+well): the largest of its range, as published; one that grows evenly, in bits, to the largest over the joint stage; or
+the one it has learned."""
 _NOTHING = 1e-8
 
 
@@ -30,17 +37,36 @@ def forget_rate(c_dot_h: float, c_norm: float, h_squared: float, alpha: float, s
     return min(uniform, (1 - ETA) * alpha * h_squared / -c_dot_h)
 
 
+def check_rule(name: object) -> None:
+    """Refuse an unknown rule.
+
+    Raises:
+        CompressionError: naming it and the known ones.
+    """
+    if name not in STEP_RULES:
+        raise CompressionError(f"joint_steps must be one of {', '.join(STEP_RULES)}, not {name!r}")
+
+
 @dataclass(frozen=True)
 class LayerTerm:
-    """What one quantized layer brings: ``r_dot_h`` over its redundant slices, and the bounds of its step."""
+    """What one quantized layer brings: ``r_dot_h`` over its redundant slices, and the bounds of its step.
+
+    ``preferred``: the step to take where the inequality leaves the choice (``None``: the largest, as published).
+    """
 
     r_dot_h: float
     lowest: float
     highest: float
+    preferred: float | None = None
+
+    @property
+    def wanted(self) -> float:
+        """The preferred step, inside the bounds."""
+        return self.highest if self.preferred is None else min(max(self.preferred, self.lowest), self.highest)
 
 
 def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alpha: float) -> tuple[float, list[float]]:
-    """``(gamma, [d per layer])``: the largest steps within their bounds for which the inequality holds.
+    """``(gamma, [d per layer])``: the wanted steps, or the largest below them for which the inequality holds.
 
     Layers whose residue climbs share the allowance equally. Where even the smallest step climbs too much, ``gamma``
     is lowered until it does not (in closed form, rather than by repeated shrinking); lowering it never breaks the
@@ -48,30 +74,49 @@ def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alph
     """
     climbing = [term for term in layers if gamma > 0 and term.r_dot_h < 0]
     if not climbing:
-        return gamma, [term.highest for term in layers]
+        return gamma, [term.wanted for term in layers]
     share = ZETA * ETA * alpha * h_squared / len(climbing)
     gamma = min(gamma, *(share / (term.lowest * -term.r_dot_h) for term in climbing))
     if gamma <= 0:
-        return 0.0, [term.highest for term in layers]
+        return 0.0, [term.wanted for term in layers]
     chosen = [
-        term.highest if term.r_dot_h >= 0 else min(max(share / (gamma * -term.r_dot_h), term.lowest), term.highest)
+        term.wanted if term.r_dot_h >= 0 else min(max(share / (gamma * -term.r_dot_h), term.lowest), term.wanted)
         for term in layers
     ]
     return gamma, chosen
 
 
 @dataclass(frozen=True)
+class LayerChoice:
+    """What was chosen for one quantized layer: its new step ``d`` within ``lowest`` … ``highest``.
+
+    ``r_dot_h`` is <r, h> over its redundant slices; ``cosine`` that product over the norms of these r and of the
+    group's whole h. Where it is 0 or more any step descends and the largest is taken.
+    """
+
+    step: float
+    lowest: float
+    highest: float
+    r_dot_h: float
+    cosine: float
+
+
+@dataclass(frozen=True)
 class JointDecision:
     """One joint step of one group, for events and for whoever wants to replay the descent argument.
 
-    ``cosine`` is that of c and h; ``allowed`` the bound ``-eta (1 - zeta) alpha |h|^2``, ``descent`` the value of
-    ``<h, s>``.
+    ``uniform`` is the rate before the inequality had its say; ``cosine`` that of c and h; ``descent`` the value of
+    ``<h, s> = -alpha |h|^2 - gamma (<c, h> + sum of d <r, h>)``; ``allowed`` the bound ``-eta (1 - zeta) alpha |h|^2``.
     """
 
     group: str
     units: int
     forget_rate: float
-    steps: dict[str, float]
+    uniform: float
+    alpha: float
+    h_squared: float
+    c_dot_h: float
     cosine: float
+    layers: dict[str, LayerChoice]
     descent: float
     allowed: float

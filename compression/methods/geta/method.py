@@ -17,6 +17,7 @@ from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.geta.clipping import fit_clips
+from compression.methods.geta.feasible import check_task
 from compression.methods.geta.options import OPTIONS
 from compression.methods.geta.options import Settings
 from compression.methods.geta.options import settings
@@ -24,6 +25,8 @@ from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import fitting
 from compression.methods.geta.training import Training
 from compression.quant import quantize
+from compression.quant.kernels import COMPILED
+from compression.quant.kernels import compile_kernels
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
 
@@ -49,6 +52,10 @@ class _Geta:
         """
         settings(budget)
 
+    def check_task(self, task: Task) -> None:
+        """Refuse a budget that this model or this length of run cannot give."""
+        check_task(task)
+
     def run(self, task: Task, report: Reporter) -> Compressed:
         """Train ``task.model`` in place within ``task.budget``.
 
@@ -65,7 +72,7 @@ class _Geta:
         recipe.prepare_model(task.model)
         optimizer = optimizer_for(task, total)
         report.plan(total, stages=optimizer.stages.starts(), units=optimizer.units.total, removes=optimizer.target)
-        for line in (recipe.why, *_remarks(task, optimizer)):
+        for line in (recipe.why, compile_kernels() or COMPILED, *_remarks(task, optimizer)):
             report.log(line)
         Training(task, optimizer, recipe, chosen, teacher).run(report)
         return Compressed(task.model, {**_facts(optimizer, recipe), "options": dataclasses.asdict(chosen)})
@@ -76,7 +83,7 @@ METHOD = GETA = _Geta()
 
 def optimizer_for(task: Task, total: int) -> QASSO:
     """The optimizer that a budget asks for, over ``total`` steps; the model carries its quantizers already."""
-    budget = task.budget
+    budget, chosen = task.budget, settings(task.budget)
     return QASSO(
         task.model,
         task.graph,
@@ -93,7 +100,8 @@ def optimizer_for(task: Task, total: int) -> QASSO:
             name: tuple(bounds["sparsity"]) for name, bounds in budget.groups.items() if "sparsity" in bounds
         },
         layer_bits=budget.layers,
-        criteria=settings(budget).criteria,
+        criteria=chosen.criteria,
+        joint_steps=chosen.joint_steps,
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.methods.geta import prices
+from compression.methods.geta.joint import LARGEST
+from compression.methods.geta.joint import STEP_RULES
 from compression.methods.geta.saliency import DEFAULT_WEIGHTS
 from compression.methods.geta.saliency import check_criteria
 from compression.methods.options import Option
@@ -25,6 +27,7 @@ class Settings:
     criteria: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     saliency_batches: int = 1
     cost: str = "none"
+    joint_steps: str = LARGEST
     cost_power: float = 0.5
     clip: str = "max"
     distill: float = 0.0
@@ -82,6 +85,13 @@ OPTIONS: tuple[Option, ...] = (
         "How strongly: saliency is divided by cost to this power; 0 ignores cost, 1 is saliency per MAC.",
         low=0,
         high=4,
+    ),
+    Option(
+        "joint_steps",
+        _TUNED.joint_steps,
+        "Which step a layer takes in the joint stage where any descends: the largest (fewest bits), as published, one "
+        "that grows gradually, or the learned one.",
+        choices=STEP_RULES,
     ),
     Option(
         "clip",

@@ -22,10 +22,14 @@ def target_units(sparsity: float, units: int) -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """Per group, how many units must go (``lowest``) and how many may (``highest``; one unit always stays)."""
+    """Per group, how many units must go (``lowest``) and how many may (``highest``; one unit always stays).
+
+    ``units``: how many there are in all groups together.
+    """
 
     lowest: tuple[int, ...]
     highest: tuple[int, ...]
+    units: int = 0
 
     @classmethod
     def of(cls, groups: Sequence[Group], bounds: Mapping[str, tuple[float, float]] | None = None) -> Limits:
@@ -42,19 +46,23 @@ class Limits:
                     f"sparsity bound: no prunable group {name!r}; prunable: {', '.join(sorted(known)[:8])}, …"
                 )
         pairs = [_limit(group, *bounds.get(group.id, (0.0, 1.0))) for group in groups]
-        return cls(tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
+        return cls(
+            tuple(low for low, _ in pairs), tuple(high for _, high in pairs), sum(group.units for group in groups)
+        )
 
     def check(self, target: int) -> None:
         """Refuse a K that these limits cannot give.
 
         Raises:
-            CompressionError: saying how many units there are at least and at most.
+            CompressionError: saying how many units there are at least and at most, and which sparsity that is.
         """
         least, most = sum(self.lowest), sum(self.highest)
         if not least <= target <= most:
+            shares = [math.ceil(1000 * least / self.units) / 1000, math.floor(1000 * most / self.units) / 1000]
             raise CompressionError(
                 f"{target} units are to be removed, but with one kept in every group and the groups' own bounds only "
-                f"{least} to {most} can be: change sparsity or the groups' bounds"
+                f"{least} to {most} of {self.units} can be: choose a sparsity from {shares[0]:g} to {shares[1]:g} or "
+                "change the groups' bounds"
             )
 
 
@@ -66,6 +74,14 @@ def _limit(group: Group, low: float, high: float) -> tuple[int, int]:
             f"group {group.id!r} of {group.units} units: no whole number in {low:g}..{high:g} of them leaves one"
         )
     return least, most
+
+
+def averaged(scores: torch.Tensor) -> torch.Tensor:
+    """The mean of these scores over all processes of a distributed training, so that all choose the same units."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(scores)
+        scores = scores / torch.distributed.get_world_size()
+    return scores
 
 
 def choose_units(
@@ -100,3 +116,33 @@ def choose_units(
         gone[group] += 1
         free -= 0 if must else 1
     return chosen
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One pruning period's choice and why: ``score`` of every chosen unit (least first), by group id and unit number.
+
+    ``spared`` are units that scored lower than the last one chosen but stay, because a limit protects their group;
+    ``next_score`` is the least score of the other units that stay (``None`` when there is none).
+    """
+
+    score: dict[str, dict[int, float]]
+    spared: dict[str, list[int]]
+    next_score: float | None
+
+
+def explain(
+    chosen: Sequence[int], scores: torch.Tensor, removed: torch.Tensor, named: Sequence[tuple[str, int]]
+) -> Choice:
+    """Why ``chosen`` and no others; ``named``: (group id, unit number in it) of each of the N units."""
+    values, taken = scores.tolist(), set(chosen)
+    worst = max((values[unit] for unit in chosen), default=-math.inf)
+    staying = [unit for unit in torch.nonzero(~removed).flatten().tolist() if unit not in taken]
+    score: dict[str, dict[int, float]] = {}
+    for unit in sorted(chosen, key=values.__getitem__):
+        score.setdefault(named[unit][0], {})[named[unit][1]] = values[unit]
+    spared: dict[str, list[int]] = {}
+    for unit in staying:
+        if values[unit] < worst:
+            spared.setdefault(named[unit][0], []).append(named[unit][1])
+    return Choice(score, spared, min((values[unit] for unit in staying if values[unit] >= worst), default=None))

@@ -25,9 +25,14 @@ from compression.methods.geta.directions import directions
 from compression.methods.geta.forgetting import Leaving
 from compression.methods.geta.forgetting import forget
 from compression.methods.geta.forgetting import leaving
+from compression.methods.geta.joint import LARGEST
 from compression.methods.geta.joint import JointDecision
+from compression.methods.geta.joint import check_rule
+from compression.methods.geta.partition import Choice
 from compression.methods.geta.partition import Limits
+from compression.methods.geta.partition import averaged
 from compression.methods.geta.partition import choose_units
+from compression.methods.geta.partition import explain
 from compression.methods.geta.partition import target_units
 from compression.methods.geta.schedule import COOL_DOWN
 from compression.methods.geta.schedule import JOINT
@@ -45,7 +50,8 @@ class QASSO(torch.optim.Optimizer):
 
     Drops into any training loop: ``zero_grad``, ``backward``, ``step``, with any learning-rate scheduler. Parameter
     group 0 holds the network's parameters, group 1 the quantizers' scalars (never decayed). Quantizers must have been
-    attached (:func:`compression.quantize`); without any it only prunes.
+    attached (:func:`compression.quantize`); without any it only prunes. After each step ``choice`` says which units
+    were chosen in it and why, ``decisions`` how the chosen ones were forgotten (empty outside the joint stage).
 
     Args:
         graph: the trace of ``model``. sparsity: share of the graph's prunable units to remove, in [0, 1). bits: range
@@ -54,7 +60,7 @@ class QASSO(torch.optim.Optimizer):
         variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay). lr_quant:
         learning rate of the scalars. group_bounds: group id → range of its own sparsity. ``layer_bits``: layer →
         ``{"weight_bits": range, …}``. criteria: saliency criterion → weight, by default the paper's five with 0.2
-        each.
+        each. joint_steps: one of :data:`.joint.STEP_RULES`, by default as published.
 
     Raises:
         CompressionError: what is asked for cannot be reached, in one line.
@@ -80,13 +86,15 @@ class QASSO(torch.optim.Optimizer):
         group_bounds: Mapping[str, BitRange] | None = None,
         layer_bits: Mapping[str, Mapping[str, Any]] | None = None,
         criteria: Mapping[str, float] | None = None,
+        joint_steps: str = LARGEST,
     ) -> None:
         if variant not in VARIANTS:
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+        check_rule(joint_steps)
         check_share(sparsity, "sparsity")
         saliency.check_criteria(criteria or {})
         schedule = schedule or Schedule()
-        self.variant, self.criteria = variant, criteria
+        self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
         self.limits = Limits.of(self.units.sources, group_bounds)
@@ -98,8 +106,9 @@ class QASSO(torch.optim.Optimizer):
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self.redundant: list[int] = []
         self.decisions: list[JointDecision] = []
+        self.choice: Choice | None = None
         self._leaving: list[Leaving] | None = None
-        self._masks: dict[tuple[nn.Parameter, int], torch.Tensor] = {}
+        self._gone: list[tuple[nn.Parameter, int, torch.Tensor]] = []
         own = set(self.bounds.parameters)
         trained = [p for p in model.parameters() if p.requires_grad and p not in own]
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
@@ -132,8 +141,8 @@ class QASSO(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self.steps_done += 1
-        self.decisions = []
-        self._mask_gradients()
+        self.decisions, self.choice = [], None
+        self._clear_gradients()
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
         self._decay(weights)
         before = self.bounds.steps()
@@ -175,7 +184,13 @@ class QASSO(torch.optim.Optimizer):
             if self._leaving is None:
                 self._leaving = leaving(self.units, self.redundant, self.bounds)
             alpha = self.param_groups[_WEIGHTS]["lr"]
-            self.decisions = forget(self._leaving, weights, self.bounds, before.tolist(), alpha, period.shrinks_left)
+            preferred = self.bounds.preferred(self.joint_steps, self._share_of_joint()).tolist()
+            left = period.shrinks_left
+            self.decisions = forget(self._leaving, weights, self.bounds, before.tolist(), alpha, left, preferred)
+
+    def _share_of_joint(self) -> float:
+        begin, end = self.stages.projection_end, self.stages.joint_end
+        return (self.steps_done - begin) / (end - begin)
 
     def _choose(self, period: int, weights: Directions) -> None:
         due = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())
@@ -184,41 +199,40 @@ class QASSO(torch.optim.Optimizer):
             if self.scorer is not None:
                 values = self.scorer()
             else:
-                values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria).cpu()
+                values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
+            values = averaged(values).cpu()
             self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, due)
+            self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:
         if self.redundant and self.stages.period(self.steps_done).shrinks_left <= 1:
             self.removed[self.redundant] = True
             self.redundant, self._leaving = [], None
-            self._rebuild_masks()
-            for (parameter, _), mask in self._masks.items():
-                parameter.mul_(mask)
-                for name in BUFFERS[self.variant]:
-                    if name in self.state[parameter]:
-                        self.state[parameter][name].mul_(mask)
+            self._find_gone()
+            for parameter, dim, indices in self._gone:
+                buffers = (self.state[parameter].get(name) for name in BUFFERS[self.variant])
+                for tensor in (parameter, *(buffer for buffer in buffers if buffer is not None)):
+                    tensor.index_fill_(dim, indices, 0.0)
 
     def _hold_whole_bits(self) -> None:
         if self.bounds.whole_bits is None:
             self.bounds.settle()
         self.bounds.hold()
 
-    def _rebuild_masks(self) -> None:
-        self._masks = {}
-        gone = torch.nonzero(self.removed).flatten().tolist()
-        for index, units in self.units.split(gone).items():
-            for piece in self.units[index].slices:
-                key = (piece.parameter, piece.dim)
-                if key not in self._masks:
-                    self._masks[key] = _ones_along(piece.parameter, piece.dim)
-                indices = piece.indices(units.to(piece.positions.device))
-                self._masks[key].index_fill_(piece.dim, indices, 0.0)
+    def _find_gone(self) -> None:
+        """Where the committed units lie in their parameters."""
+        chosen = torch.nonzero(self.removed).flatten().tolist()
+        self._gone = [
+            (piece.parameter, piece.dim, piece.indices(units.to(piece.positions.device)))
+            for index, units in self.units.split(chosen).items()
+            for piece in self.units[index].slices
+        ]
 
-    def _mask_gradients(self) -> None:
+    def _clear_gradients(self) -> None:
         """Clear the gradients of committed units: with their values and buffers zero, zero they stay."""
-        pairs = [(parameter.grad, mask) for (parameter, _), mask in self._masks.items() if parameter.grad is not None]
-        if pairs:
-            torch._foreach_mul_([gradient for gradient, _ in pairs], [mask for _, mask in pairs])
+        for parameter, dim, indices in self._gone:
+            if parameter.grad is not None:
+                parameter.grad.index_fill_(dim, indices, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's state with the stage state under ``"qasso"``."""
@@ -243,10 +257,4 @@ class QASSO(torch.optim.Optimizer):
         self.steps_done, self.redundant = int(own["steps_done"]), list(own["redundant"])
         self.removed, self._leaving = own["removed"].clone(), None
         self.bounds.whole_bits = None if own["whole_bits"] is None else own["whole_bits"].clone()
-        self._rebuild_masks()
-
-
-def _ones_along(parameter: nn.Parameter, dim: int) -> torch.Tensor:
-    shape = [1] * parameter.dim()
-    shape[dim] = parameter.shape[dim]
-    return torch.ones(shape, dtype=parameter.dtype, device=parameter.device)
+        self._find_gone()

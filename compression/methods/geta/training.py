@@ -23,6 +23,7 @@ from compression.methods.geta.prices import unit_prices
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.saliency import AveragedSaliency
 from compression.methods.geta.schedule import COOL_DOWN
+from compression.methods.geta.story import tell
 from compression.recalibrate import recompute_statistics
 from compression.recipe import Recipe
 
@@ -71,6 +72,7 @@ class Training:
             rate = self.optimizer.param_groups[0]["lr"]
             loss, correct = self._step(step)
             schedule.step()
+            tell(self.optimizer, report)
             report.step(number, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
             if number == self.total:
                 self._recalibrate(report)

@@ -77,6 +77,7 @@ class Units(Sequence[UnitGroup]):
             self.total += source.units
         self._groups = tuple(groups)
         self.group_of = [index for index, group in enumerate(groups) for _ in range(group.units)]
+        self.named = [(group.id, unit) for group in groups for unit in range(group.units)]
 
     def __len__(self) -> int:
         return len(self._groups)

@@ -1,0 +1,33 @@
+/* The uniform quantizer (t = 1) on flat fp32 memory: one pass forward, one pass backward. Built by native.py. */
+
+#include <math.h>
+
+static inline float clipped(float x, float q) { return x < -q ? -q : (x > q ? q : x); }
+
+/* out = d * round(clamp(x, -q, q) / d); adding zero turns -0 into +0 */
+void quantize(const float *restrict x, float *restrict out, long n, float d, float q)
+{
+#pragma omp simd
+    for (long i = 0; i < n; i++)
+        out[i] = rintf(clipped(x[i], q) / d) * d + 0.0f;
+}
+
+/* to_x = g inside the bounds, else 0; sums[0] = <g, round(v/d) - v/d>; sums[1] = sum of g sgn(x) outside */
+void gradients(const float *restrict g, const float *restrict x, float *restrict to_x, long n, float d, float q,
+               double *restrict sums)
+{
+    for (long begin = 0; begin < n; begin += 4096) {
+        long end = begin + 4096 < n ? begin + 4096 : n;
+        float to_d = 0.0f, to_q = 0.0f;
+#pragma omp simd reduction(+ : to_d, to_q)
+        for (long i = begin; i < end; i++) {
+            float position = clipped(x[i], q) / d;
+            float beyond = x[i] > q ? g[i] : (x[i] < -q ? -g[i] : 0.0f);
+            to_x[i] = (x[i] > q || x[i] < -q) ? 0.0f : g[i];
+            to_d += (rintf(position) - position) * g[i];
+            to_q += beyond;
+        }
+        sums[0] += to_d;
+        sums[1] += to_q;
+    }
+}

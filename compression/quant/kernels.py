@@ -76,8 +76,7 @@ def values(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torc
     if not _plain(x, step_size, clip):
         rounded = codes(x, step_size, clip)
         return rounded.mul_(step_size.to(rounded.dtype).clamp(min=SMALLEST)).add_(0.0)
-    value, step, limit = x.detach().to(working_dtype(x)), _number(step_size), _number(clip)
-    value = value if _dense(value) else value.contiguous()
+    value, step, limit = _flattenable(x), _number(step_size), _number(clip)
     if _use_native and _native is not None and value.dtype == torch.float32:
         return _native.values(value, step, limit)
     result = torch.empty_like(value)
@@ -92,14 +91,13 @@ def gradients(
     """Gradients of x, d and q_m; ``output`` is what :func:`values` gave for ``x``."""
     if not _plain(x, step_size, clip):
         return _broadcast_gradients(upstream, x, output, step_size, clip)
-    value, step, limit = x.detach().to(output.dtype), _number(step_size), _number(clip)
-    value = value if _dense(value) else value.contiguous()
+    value, step, limit = _flattenable(x), _number(step_size), _number(clip)
     upstream = _laid_out(upstream, value)
     if _use_native and _native is not None and value.dtype == upstream.dtype == torch.float32:
         to_x, to_step, to_clip = _native.gradients(upstream, value, step, limit)
     else:
         to_x, to_step, to_clip = _processor_gradients(upstream, value, _laid_out(output, value), step, limit)
-    return to_x.to(x.dtype), step_size.new_full(step_size.shape, to_step), clip.new_full(clip.shape, to_clip)
+    return to_x.to(x.dtype), torch.full_like(step_size, to_step), torch.full_like(clip, to_clip)
 
 
 def _processor_gradients(
@@ -151,13 +149,18 @@ def _next_above(value: float, dtype: torch.dtype) -> float:
     return float(np.nextafter(kind(value), kind(np.inf)))
 
 
-def _dense(x: torch.Tensor) -> bool:
-    """Whether the elements fill their memory without gaps, in one of the usual orders."""
-    return (
-        x.is_contiguous()
-        or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
-        or (x.dim() == 5 and x.is_contiguous(memory_format=torch.channels_last_3d))
-    )
+def _flattenable(x: torch.Tensor) -> torch.Tensor:
+    """``x`` in :func:`working_dtype`, its elements filling their memory without gaps in one of the usual orders."""
+    value = x.detach()
+    if value.dtype not in (torch.float32, torch.float64):
+        value = value.to(working_dtype(x))
+    if (
+        value.is_contiguous()
+        or (value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last))
+        or (value.dim() == 5 and value.is_contiguous(memory_format=torch.channels_last_3d))
+    ):
+        return value
+    return value.contiguous()
 
 
 def _pieces(x: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -53,7 +53,7 @@ class Native:
         def part(begin: int, end: int) -> None:
             self._quantize(source + 4 * begin, target + 4 * begin, end - begin, step, clip)
 
-        self._share_out(part, x.numel())
+        self._each_part(part, x.numel())
         return result
 
     def gradients(
@@ -61,20 +61,19 @@ class Native:
     ) -> tuple[torch.Tensor, float, float]:
         """Gradients of x (a tensor), d and q_m."""
         result = torch.empty_like(x)
-        pointers = (upstream.data_ptr(), x.data_ptr(), result.data_ptr())
+        g, source, target = upstream.data_ptr(), x.data_ptr(), result.data_ptr()
 
         def part(begin: int, end: int) -> tuple[float, float]:
-            sums = (ctypes.c_double * 2)()
-            self._gradients(*(pointer + 4 * begin for pointer in pointers), end - begin, step, clip, sums)
+            sums, skip = (ctypes.c_double * 2)(), 4 * begin
+            self._gradients(g + skip, source + skip, target + skip, end - begin, step, clip, sums)
             return sums[0], sums[1]
 
-        sums = self._share_out(part, x.numel())
-        return result, sum(to_step for to_step, _ in sums), sum(to_clip for _, to_clip in sums)
+        to_step, to_clip = zip(*self._each_part(part, x.numel()), strict=True)
+        return result, sum(to_step), sum(to_clip)
 
-    def _share_out(self, part: Callable[[int, int], Result], count: int) -> list[Result]:
+    def _each_part(self, part: Callable[[int, int], Result], count: int) -> list[Result]:
         """``part`` over 0..count in one piece, or in one piece a thread (ctypes lets them run side by side)."""
-        threads = torch.get_num_threads()
-        if threads == 1 or count < SHARED_FROM:
+        if count < SHARED_FROM or (threads := torch.get_num_threads()) == 1:
             return [part(0, count)]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(threads, "quantizer")

@@ -37,7 +37,8 @@ LEGEND = """\
 Every turn takes one step of each side on the same random batch; what is timed is processor time, so that other programs
 count as little as they can. `ratio`: median over all turns of this side's step over the plain step of the same turn;
 `optimizer`: median milliseconds of `step()` in each stage; `joint mean`: its mean in the joint stage, choosing and
-committing units included; `x plain`: that over the plain optimizer's mean; `share`: that of the mean step there."""
+committing units included; `x plain`: that over the plain optimizer's mean; `share`: that of the mean step there.
+`GETA, weights` uses the compiled quantizers where the machine has a C compiler, as a run does."""
 
 
 @dataclass
@@ -104,8 +105,9 @@ def sides(name: str, batch: int, steps: int) -> list[Side]:
     graph = cx.trace(model, example[:1])
     plain = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     built = [Side(PLAIN, model, plain)]
-    for title, activations, kernel in ((WEIGHTS, False, False), (EAGER, True, False), (COMPILED, True, True)):
-        if kernel and (why := kernels.compile_kernels()) is not None:
+    why = kernels.compile_kernels()
+    for title, activations, kernel in ((WEIGHTS, False, True), (EAGER, True, False), (COMPILED, True, True)):
+        if why is not None and title == COMPILED:
             print(f"{title} is left out: {why}", file=sys.stderr)
             continue
         twin = cx.quantize(copy.deepcopy(model), 16, example if activations else None)

@@ -93,14 +93,14 @@ class QASSO(torch.optim.Optimizer):
         check_rule(joint_steps)
         check_share(sparsity, "sparsity")
         saliency.check_criteria(criteria or {})
-        schedule = schedule or Schedule()
+        schedule, activation_bits = schedule or Schedule(), activation_bits or bits
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
         self.limits = Limits.of(self.units.sources, group_bounds)
         self.target = target_units(sparsity, self.units.total)
         self.limits.check(self.target)
-        self.bounds = BitBounds(sites(model, bits, activation_bits or bits, layer_bits), schedule.start_bits)
+        self.bounds = BitBounds(sites(model, bits, activation_bits, layer_bits), schedule.start_bits)
         self.stages = Stages.of(schedule, total_steps, prunes=self.target > 0)
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
@@ -184,13 +184,9 @@ class QASSO(torch.optim.Optimizer):
             if self._leaving is None:
                 self._leaving = leaving(self.units, self.redundant, self.bounds)
             alpha = self.param_groups[_WEIGHTS]["lr"]
-            preferred = self.bounds.preferred(self.joint_steps, self._share_of_joint()).tolist()
+            liked = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done)).tolist()
             left = period.shrinks_left
-            self.decisions = forget(self._leaving, weights, self.bounds, before.tolist(), alpha, left, preferred)
-
-    def _share_of_joint(self) -> float:
-        begin, end = self.stages.projection_end, self.stages.joint_end
-        return (self.steps_done - begin) / (end - begin)
+            self.decisions = forget(self._leaving, weights, self.bounds, before.tolist(), alpha, left, liked)
 
     def _choose(self, period: int, weights: Directions) -> None:
         due = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())

@@ -11,6 +11,9 @@ from compression.errors import CompressionError
 WARM_UP, PROJECTION, JOINT, COOL_DOWN = "warm-up", "projection", "joint", "cool-down"
 
 
+_ROUNDING = 1e-9
+
+
 def _ends(schedule: Schedule, total_steps: int) -> list[int]:
     """The last steps of the first three stages; at least one step is left for the cool-down."""
     shares = (schedule.warmup, schedule.projection, schedule.joint)
@@ -61,8 +64,12 @@ class Stages:
         """Turn fractions into steps; at least one step is left for the cool-down, which makes the bit-widths whole.
 
         Raises:
-            CompressionError: a stage that is asked for has fewer steps than its periods need.
+            CompressionError: the stages are longer than the run, or one that is asked for has fewer steps than its
+            periods need.
         """
+        shares = schedule.warmup + schedule.projection + schedule.joint
+        if shares > 1 + _ROUNDING:
+            raise CompressionError(f"the schedule is longer than the run: its three shares add up to {shares:g}")
         ends = _ends(schedule, total_steps)
         stages = cls(ends[0], ends[1], ends[2], total_steps, schedule.projection_periods, schedule.pruning_periods)
         steps, periods = ends[1] - ends[0], schedule.projection_periods
@@ -104,6 +111,10 @@ class Stages:
             return self.projection_periods
         done = (step - self.warmup_end - 1) * self.projection_periods // (self.projection_end - self.warmup_end)
         return done + 1
+
+    def share_of_joint(self, step: int) -> float:
+        """How much of the joint stage is over after ``step``, one of its own."""
+        return (step - self.projection_end) / (self.joint_end - self.projection_end)
 
     def period(self, step: int) -> Period:
         """Where ``step``, one of the joint stage, lies in its pruning period; periods differ by at most one step."""

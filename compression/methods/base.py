@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import Any
 from typing import Protocol
 
 from compression.budget import Budget
+from compression.errors import CompressionError
 from compression.points import Point
 
 if TYPE_CHECKING:
@@ -61,6 +63,52 @@ class Compressed:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Uses:
+    """Which parts of a budget a method follows; the rest may be there for other methods.
+
+    ``bits``: ``range`` (every layer finds its own bit-width in ``weight_bits``), ``average`` (``bits`` is shared out)
+    or ``equal`` (one whole number for all layers, see :mod:`compression.methods.widths`). ``training`` is False for a
+    method that takes no training step.
+    """
+
+    bits: str = "range"
+    sparsity: bool = True
+    activations: bool = False
+    training: bool = True
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting in a budget's ``options``: what it may be (its default first), and what it does in a sentence."""
+
+    name: str
+    choices: tuple[Any, ...]
+    help: str
+
+
+def chosen_options(method: str, known: Sequence[Option], budget: Budget) -> dict[str, Any]:
+    """Every known option with its value in the budget, or its default.
+
+    Raises:
+        CompressionError: an unknown option, or a value that is none of its choices.
+    """
+    by_name = {option.name: option for option in known}
+    for name, value in budget.options.items():
+        if name not in by_name:
+            raise CompressionError(f"{method}: unknown option {name!r}; known: {', '.join(by_name)}")
+        choices = by_name[name].choices
+        if not any(value == choice and type(value) is type(choice) for choice in choices):
+            raise CompressionError(
+                f"{method}: {name} must be one of {', '.join(map(_spelled, choices))}, not {_spelled(value)}"
+            )
+    return {name: budget.options.get(name, option.choices[0]) for name, option in by_name.items()}
+
+
+def _spelled(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class Method(Protocol):
     """One compression method. A new method is one new module with an object of this shape, listed by
     :func:`compression.methods.all_methods`.
@@ -70,6 +118,7 @@ class Method(Protocol):
     label: str
     summary: str
     structured: bool  # True: removes units; False: zeroes single weights
+    uses: Uses
 
     def check(self, budget: Budget) -> None:
         """Refuse what the method knows to be wrong in ``budget.options`` before a run is started."""

@@ -19,6 +19,7 @@ from compression.measure import measure
 from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
+from compression.methods.base import Uses
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.saliency import check_criteria
 from compression.methods.geta.schedule import fitting
@@ -44,6 +45,7 @@ class _Geta:
     label = "GETA"
     summary = "joint structured pruning and quantization-aware training: exactly the units and bit-widths asked for"
     structured = True
+    uses = Uses(bits="range", activations=True)
 
     def check(self, budget: Budget) -> None:
         """Refuse unknown options.

@@ -22,7 +22,8 @@ class Removal:
     """Takes exactly K = ⌊sparsity · N⌋ units away, those of least magnitude first.
 
     A unit's magnitude is the root mean square of all its numbers, compared over the whole network; with ``norm``
-    ``group`` each is divided by its group's mean, so that groups of small weights are not emptied first. Bounds of single groups hold as they do in GETA.
+    ``group`` each is divided by its group's mean, so that groups of small weights are not emptied first. Bounds of
+    single groups hold as they do in GETA.
 
     Raises:
         CompressionError: bounds that no choice of K units satisfies, or a graph of another model.

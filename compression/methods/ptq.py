@@ -122,6 +122,7 @@ def _round(task: Task, report: Reporter, planned: Allocation) -> None:
     for done, layer in enumerate(planned.layers, start=1):
         report.check()
         set_range(task.model, layer)
+        report.step(done, 0.0, error=layer.error)
         if done in measured:
             report.point(measure(task, task.model, step=done, epoch=0.0, phase="rounding", limit=IMAGES))
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import bounds
 from app import catalog
+from app import curveview
 from app import draft
 from app import launchpad
 from app import offer
@@ -30,13 +31,14 @@ HIGHEST_AVERAGE = float(HIGHEST_BITS)
 
 def sliders() -> None:
     """The questions of the budget."""
-    st.segmented_control(
+    st.pills(
         "Method",
         offer.names(),
         key="method",
         default="geta",
         required=True,
         bind="query-params",
+        wrap=True,
         format_func=lambda name: theme.style(name).label,
     )
     method = offer.get(draft.value("method") or "geta")
@@ -216,6 +218,8 @@ def compose(of: catalog.Subject, found: catalog.Traced) -> None:
             info = figures.plan_info(planned.layers, budget.method)
             alt = "Bytes per layer, dense and planned; the table below holds the same."
             widgets.chart(figures.plan_figure(info), "plan", planned.table, alt)
+            if budget.method == "opq":
+                curveview.section(of, budget, planned, path)
     bounds.editor(found, budget)
     files(budget)
 

@@ -25,6 +25,7 @@ from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.runs import curve
 from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
@@ -251,12 +252,12 @@ def test_plans_agree_with_the_library() -> None:
 
 
 def chosen(app: AppTest, method: str) -> AppTest:
-    return app.segmented_control(key="method").set_value(method).run()
+    return app.pills(key="method").set_value(method).run()
 
 
 def test_every_method_shows_only_what_it_follows(open_page: Open) -> None:
     app = open_page("budget")
-    assert list(app.segmented_control(key="method").options)[:2] == ["GETA", "OPQ"]
+    assert list(app.pills(key="method").options)[:2] == ["GETA", "OPQ"]
     wanted = {
         "geta": {"sparsity", "bits"},
         "opq": {"sparsity", "average_bits"},
@@ -310,6 +311,21 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
     said = "\n".join(element.value for element in app.text)
     assert "every layer gets 3 bits (bits)" in said
     assert "not used" not in said
+
+
+def test_accuracy_without_training_is_measured_in_the_background(open_page: Open, tmp_path: Path) -> None:
+    app = chosen(open_page("budget"), "opq")
+    before = len(app.get("plotly_chart"))
+    app.button(key="measure_curve").click().run()
+    assert errors(app) == []
+    (folder,) = (tmp_path / "runs" / curve.FOLDER).glob("curve-*/")
+    assert "measure_curve" not in [button.key for button in app.button], "one at a time"
+    told = runs.wait(folder.name, folder.parent, timeout=5 * SECONDS)
+    app = chosen(open_page("budget"), "opq")
+    assert len(app.get("plotly_chart")) == before + 2
+    assert any(f"{told['images']} images" in element.value for element in app.caption)
+    app = chosen(open_page("budget", data="none"), "opq")
+    assert any("there are none for this choice" in element.value for element in app.caption)
 
 
 def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:

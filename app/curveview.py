@@ -20,7 +20,7 @@ from compression.runs.folder import RunFolder
 
 EXPLAINED = (
     "OPQ's allocation at 35 budgets, measured on validation images as it stands: no batch norm is refitted, nothing is "
-    "trained. Fine-tuning wins most of the loss back; where the curve breaks down it has most to do."
+    "trained. Where the curve breaks down, the fine-tuning of a run has most to do."
 )
 
 

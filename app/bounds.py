@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import catalog
 from app import draft
+from app import offer
 from app import state
 from app import widgets
 from app import words
@@ -24,13 +25,14 @@ def editor(found: catalog.Traced, budget: Budget) -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
         layer = _pick(found)
-        if budget.method == "opq":
+        method = offer.get(budget.method)
+        if method.structured:
+            _group_field(found, layer, budget)
+        elif method.uses.sparsity:
             _field(
                 "layers", layer, "sparsity", "Fix this layer's sparsity", budget.sparsity, (0.0, draft.HIGHEST_SPARSITY)
             )
-        else:
-            _group_field(found, layer, budget)
-        default = budget.weight_bits if budget.method == "geta" else (LOWEST_BITS, 8)
+        default = budget.weight_bits if method.uses.bits == "range" else (LOWEST_BITS, 8)
         _field("layers", layer, "weight_bits", "Bound this layer's bits", default, (LOWEST_BITS, HIGHEST_BITS))
         if budget.activation_bits is not None:
             limits = (LOWEST_BITS, HIGHEST_BITS)

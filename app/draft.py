@@ -8,23 +8,30 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from typing import Any
 
 import streamlit as st
 
 from app import catalog
+from app import offer
 from app import state
-from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
+
+if TYPE_CHECKING:
+    from compression.methods import Method
+    from compression.methods.base import Uses
 
 DEFAULTS: dict[str, Any] = {
     "method": "geta",
     "sparsity": 0.5,
     "bits": (4, 8),
     "average_bits": 4.0,
+    "equal_bits": 4,
     "activations": False,
     "activation_bits": (8, 8),
+    "equal_activation_bits": 8,
     "epochs": 4,
     "seed": 0,
 }
@@ -41,7 +48,7 @@ _SHOWN = {
     "activation_bits",
     "bits",
 }
-_SHOWN |= {"groups", "layers", "epochs", "seed"}
+_SHOWN |= {"groups", "layers", "epochs", "seed", "options"}
 OPTION = "option "  # begins the keys of the fields of a method's options
 LARGEST_FILE = 1_000_000
 HIGHEST_SPARSITY = 0.98
@@ -84,33 +91,28 @@ def extras() -> dict[str, Any]:
 
 
 def clear_extras() -> None:
-    """Back to the defaults for everything no slider shows."""
+    """Back to the defaults for everything no slider shows, and for the options of all methods."""
     st.session_state.pop("extras", None)
+    st.session_state.pop("options", None)
     _forget(OPTION)
 
 
-def options() -> dict[str, Any]:
-    """The method's options that were set, here or by a loaded budget."""
-    return dict(extras().get("options", {}))
+def options(method: str) -> dict[str, Any]:
+    """The options of a method that were set, here or by a loaded budget; those of others wait for their method."""
+    return dict(st.session_state.get("options", {}).get(method, {}))
 
 
-def known_options(method: str) -> dict[str, Any]:
-    """The options set that are not another method's own: those wait until it is chosen again."""
-    tables = {
-        name: {each.name for each in getattr(known, "options", ())} for name, known in methods.all_methods().items()
-    }
-    own = tables.pop(method, set())
-    foreign = set().union(*tables.values()) - own
-    return {name: kept for name, kept in options().items() if name not in foreign}
-
-
-def option(name: str, value: Any) -> None:
-    """Set an option of the method; ``None`` leaves it to the method again."""
-    chosen = {key: kept for key, kept in options().items() if key != name}
+def option(method: str, name: str, value: Any) -> None:
+    """Set an option of a method; ``None`` leaves it to the method again."""
+    chosen = {key: kept for key, kept in options(method).items() if key != name}
     if value is not None:
         chosen[name] = value
-    rest = {key: kept for key, kept in extras().items() if key != "options"}
-    st.session_state["extras"] = {**rest, **({"options": chosen} if chosen else {})}
+    st.session_state["options"] = {**st.session_state.get("options", {}), method: chosen}
+
+
+def option_key(method: str, name: str) -> str:
+    """Under which key the form keeps an option."""
+    return f"{OPTION}{method} {name}"
 
 
 def budget(of: catalog.Subject) -> Budget:
@@ -119,26 +121,41 @@ def budget(of: catalog.Subject) -> Budget:
     Raises:
         CompressionError: what cannot be.
     """
-    method = value("method") or "geta"
-    layers, groups = bounds()["layers"], bounds()["groups"]
-    useful = ("sparsity", "weight_bits") if method == "opq" else ("weight_bits", "activation_bits")
-    kept = {name: {f: v for f, v in entry.items() if f in useful} for name, entry in layers.items()}
+    method = offer.get(value("method") or "geta")
+    equal = (value("equal_bits"), value("equal_bits")) if method.uses.bits == "equal" else None
     made = Budget.from_dict(
         {
             **extras(),
-            "options": known_options(method),
-            "method": method,
-            "sparsity": round(value("sparsity"), 4),
-            "weight_bits": value("bits"),
-            "activation_bits": value("activation_bits") if value("activations") and method != "opq" else None,
-            "bits": value("average_bits"),
-            "groups": {} if method == "opq" else groups,
-            "layers": {name: entry for name, entry in kept.items() if entry},
+            "method": method.name,
+            "sparsity": round(value("sparsity"), 4) if method.uses.sparsity else 0.0,
+            "weight_bits": equal or value("bits"),
+            "activation_bits": _activations(method.uses),
+            "bits": float(equal[0]) if equal else value("average_bits"),
+            "groups": bounds()["groups"] if method.structured else {},
+            "layers": _layers(method),
             "epochs": value("epochs"),
             "seed": value("seed"),
+            "options": options(method.name),
         }
     )
     return of.place(made) if of.has_data else made.replace(model=of.model)
+
+
+def _activations(uses: Uses) -> tuple[float, float] | None:
+    if not (uses.activations and value("activations")):
+        return None
+    one = value("equal_activation_bits")
+    limits: tuple[float, float] = (one, one) if uses.bits == "equal" else value("activation_bits")
+    return limits
+
+
+def _layers(method: Method) -> dict[str, dict[str, Any]]:
+    """The bounds of single layers that mean something to the method as things are set."""
+    useful = ["weight_bits"]
+    useful += ["sparsity"] if method.uses.sparsity and not method.structured else []
+    useful += ["activation_bits"] if _activations(method.uses) else []
+    kept = {name: {f: v for f, v in entry.items() if f in useful} for name, entry in bounds()["layers"].items()}
+    return {name: entry for name, entry in kept.items() if entry}
 
 
 def load(content: bytes) -> None:
@@ -149,17 +166,25 @@ def load(content: bytes) -> None:
     """
     read = parse(content)
     catalog.allow(read.model, read.data)
-    if read.method not in ("geta", "opq"):
-        raise CompressionError(f"method {read.method!r} cannot be set up on this page; it takes geta and opq")
+    method = offer.get(read.method)
+    method.check(read)
     if read.sparsity > HIGHEST_SPARSITY:
         raise CompressionError(f"sparsity {read.sparsity:g} is above {HIGHEST_SPARSITY:g}, the most this page takes")
     state.put("model", read.model)
     state.put("data", read.data)
     plain, default = read.to_dict(), Budget().to_dict()
     st.session_state["extras"] = {k: v for k, v in plain.items() if k not in _SHOWN and v != default[k]}
+    st.session_state["options"] = {**st.session_state.get("options", {}), read.method: dict(read.options)}
     st.session_state["bounds"] = {"model": read.model, "groups": plain["groups"], "layers": plain["layers"]}
     _forget("bound ")
     _forget(OPTION)
+    st.session_state.update(_values(read, method))
+
+
+def _values(read: Budget, method: Method) -> dict[str, Any]:
+    """The sliders' values for a loaded budget; what the method does not use stays as it is."""
+    from compression.methods.widths import equal_bits
+
     values = {
         "method": read.method,
         "sparsity": float(read.sparsity),
@@ -167,10 +192,14 @@ def load(content: bytes) -> None:
         "average_bits": float(read.bits),
         "activations": read.activation_bits is not None,
         "activation_bits": _whole(read.activation_bits or DEFAULTS["activation_bits"]),
+        "equal_activation_bits": _whole(read.activation_bits or DEFAULTS["activation_bits"])[1],
+        "equal_bits": equal_bits(read, method.structured),
         "epochs": read.epochs if isinstance(read.epochs, int) else math.ceil(read.epochs),
         "seed": read.seed,
     }
-    st.session_state.update(values)
+    if not method.uses.sparsity:
+        del values["sparsity"]
+    return values
 
 
 def parse(content: bytes) -> Budget:

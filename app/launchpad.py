@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import catalog
 from app import nav
+from app import offer
 from app import runlog
 from app import state
 from app import theme
@@ -49,18 +50,21 @@ def buttons(of: catalog.Subject, budget: Budget, path: Path | None, possible: bo
 def sweep_form(budget: Budget) -> tuple[list[float], list[float]] | None:
     """Several budgets at once; returns the chosen values when started."""
     st.markdown("One run for each combination: together they draw the front.")
-    sparsities = st.pills(
-        "Sparsities",
-        SPARSITIES,
-        selection_mode="multi",
-        default=USUAL_SPARSITIES,
-        key="sweep_sparsity",
-        format_func=lambda share: words.share(share, 0),
-    )
+    uses = offer.uses(budget.method)
+    sparsities: list[float] = []
+    if uses.sparsity:
+        sparsities = st.pills(
+            "Sparsities",
+            SPARSITIES,
+            selection_mode="multi",
+            default=USUAL_SPARSITIES,
+            key="sweep_sparsity",
+            format_func=lambda share: words.share(share, 0),
+        )
     bits: list[float] = []
-    if budget.method == "opq":
+    if uses.bits != "range":
         bits = st.pills(
-            "Average bits",
+            "Average bits" if uses.bits == "average" else "Bits",
             BITS,
             selection_mode="multi",
             default=USUAL_BITS,

@@ -109,12 +109,23 @@ def describe(budget: Mapping[str, Any]) -> str:
 
 def asked(budget: Mapping[str, Any]) -> str:
     """Sparsity and bits of a budget in a few words."""
-    sparsity = words.share(budget.get("sparsity"), 0)
-    if budget.get("method") == "opq":
-        return f"{sparsity} of weights, {budget.get('bits', 4):g} bits"
-    text = f"{sparsity} of units, {words.bits(budget.get('weight_bits') or (4, 8))}"
+    method, sparsity = budget.get("method"), words.share(budget.get("sparsity"), 0)
+    low, high = budget.get("weight_bits") or (4, 8)
+    if method in ("opq", "magnitude"):
+        return f"{sparsity} of weights, {_average(budget)}"
+    text = _average(budget) if method == "ptq" else f"{sparsity} of units, {_top(method, low, high)}"
     acts = budget.get("activation_bits")
-    return f"{text}, activations {words.bits(acts)}" if acts else text
+    return f"{text}, activations {_top(method, *acts)}" if acts else text
+
+
+def _average(budget: Mapping[str, Any]) -> str:
+    bits = budget.get("bits", 4)
+    return f"{bits if budget.get('method') == 'opq' else int(bits):g} bits"
+
+
+def _top(method: Any, low: float, high: float) -> str:
+    """A range of bits, of which the baselines take the upper end."""
+    return f"{int(high)} bits" if method in ("sequential", "ptq") else words.bits((low, high))
 
 
 def data_label(data: str) -> str:

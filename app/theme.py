@@ -31,17 +31,23 @@ STYLES = {
     "geta": Style("GETA", "#2b7bba", "circle", "blue"),
     "opq": Style("OPQ", "#e07b00", "square", "orange"),
     "sequential": Style("Prune, then quantize", "#0f9d78", "diamond", "green"),
+    "magnitude": Style("Magnitude", "#a8328f", "triangle-up", "violet"),
+    "ptq": Style("Round to nearest", "#8c6d1f", "cross", "yellow"),
     "dense": Style("Dense model", "#8a919c", "star", "gray"),
 }
-_SPARE = (("#b866a0", "triangle-up"), ("#c9a400", "cross"), ("#5fa8d3", "pentagon"), ("#a65e2e", "hexagon"))
+_SPARE = (("#5fa8d3", "pentagon"), ("#a65e2e", "hexagon"), ("#7a6fd0", "star-triangle-down"), ("#c0392b", "hourglass"))
 
-# The four GETA stages, and OPQ's single one, with the same tint on every chart.
+# The four GETA stages, then those of the other methods, with the same tint on every chart.
 STAGES = {
     "warm-up": ("Warm-up", "#8a919c"),
     "projection": ("Projection", "#5fa8d3"),
     "joint": ("Joint", "#e0a800"),
     "cool-down": ("Cool-down", "#0f9d78"),
     "fine-tune": ("Fine-tuning", "#0f9d78"),
+    "pruning": ("Pruning", "#e0a800"),
+    "quantization": ("Quantization", "#5fa8d3"),
+    "rounding": ("Rounding", "#5fa8d3"),
+    "statistics": ("Norm statistics", "#0f9d78"),
 }
 _TINT = 0.13
 

@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from typing import Any
 
 import streamlit as st
 
 from app import draft
-from compression import methods
-from compression.methods.options import Option
+from app import offer
 
-PRESET = "as in the preset"
+if TYPE_CHECKING:
+    from compression.methods.options import Option
 
 
 def fields(method: str) -> None:
     """One field for every option that is a word or a number; an empty one leaves the value to the method."""
-    table: tuple[Option, ...] = getattr(methods.get(method), "options", ())
-    offered = [option for option in table if option.choices or isinstance(option.default, (int, float))]
+    table = offer.options(method)
+    offered = [option for option in table if not isinstance(option.default, Mapping)]
     if not offered:
         return
-    with st.expander("Options of the method", icon=":material/tune:", expanded=bool(draft.options())):
+    preset = any(option.name == "preset" for option in table)
+    with st.expander("Options of the method", icon=":material/tune:", expanded=bool(draft.options(method))):
         for option in offered:
-            _field(option)
+            empty = "as in the preset" if preset and option.name != "preset" else _word(option.default)
+            _field(method, option, empty)
 
 
-def _field(option: Option) -> None:
-    key, now = draft.OPTION + option.name, draft.options().get(option.name)
+def _field(method: str, option: Option, empty: str) -> None:
+    key, now = draft.option_key(method, option.name), draft.options(method).get(option.name)
     whole = isinstance(option.default, int)
     if key not in st.session_state and now is not None:
         st.session_state[key] = now if whole or option.choices else float(now)
-    common: dict[str, Any] = {"key": key, "help": option.help, "on_change": _changed, "args": (option.name,)}
+    common: dict[str, Any] = {
+        "key": key, "help": option.help, "placeholder": empty, "on_change": _changed, "args": (method, option.name),
+    }  # fmt: skip
     label = option.name.replace("_", " ").capitalize()
     if option.choices:
-        shown = str(option.default) if option.name == "preset" else PRESET
-        st.selectbox(label, option.choices, index=None, placeholder=shown, **common)
+        st.selectbox(label, option.choices, index=None, format_func=_word, **common)
         return
     limits = {"min_value": _bound(option.low, whole), "max_value": _bound(option.high, whole)}
-    st.number_input(label, value=None, step=1 if whole else 0.05, placeholder=PRESET, **limits, **common)
+    st.number_input(label, value=None, step=1 if whole else 0.05, **limits, **common)
+
+
+def _word(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
 def _bound(edge: float, whole: bool) -> Any:
@@ -46,5 +55,5 @@ def _bound(edge: float, whole: bool) -> Any:
     return int(edge) if whole else float(edge)
 
 
-def _changed(name: str) -> None:
-    draft.option(name, st.session_state.get(draft.OPTION + name))
+def _changed(method: str, name: str) -> None:
+    draft.option(method, name, st.session_state.get(draft.option_key(method, name)))

@@ -41,10 +41,12 @@ class Schedule:
 class Budget:
     """Everything that determines a run. ``None`` means: the method's own default.
 
-    ``sparsity`` is a share in [0, 1): of prunable units for GETA, of conv/linear weights for OPQ. ``weight_bits`` and
-    ``activation_bits`` are ranges (low, high) of the bit-widths at the end of a GETA run; ``bits`` is OPQ's average
-    number of value bits per surviving weight. ``groups`` maps a group id to ``{"sparsity": [lo, hi]}``; ``layers``
-    maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a share, OPQ).
+    ``sparsity`` is a share in [0, 1): of prunable units for structured methods (GETA), of conv/linear weights for
+    others (OPQ). ``weight_bits`` and ``activation_bits`` are ranges (low, high) of the bit-widths at the end of a GETA
+    run; ``bits`` is OPQ's average number of value bits per surviving weight. Baselines that give all layers the same
+    take ⌊``bits``⌋, structured ones the upper end of ``weight_bits``. ``groups`` maps a group id to ``{"sparsity": [lo,
+    hi]}``; ``layers`` maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a
+    share, of methods that zero single weights).
     ``input`` is (channels, height, width).
     """
 

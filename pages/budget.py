@@ -11,8 +11,10 @@ import streamlit as st
 
 from app import bounds
 from app import catalog
+from app import curveview
 from app import draft
 from app import launchpad
+from app import offer
 from app import plan
 from app import state
 from app import theme
@@ -25,64 +27,79 @@ from compression.budget import LOWEST_BITS
 from compression.budget import Budget
 from compression.errors import CompressionError
 
-METHODS = {
-    "geta": "**GETA** removes whole channels and learns each layer's bit-width while it trains.",
-    "opq": "**OPQ** computes zeros and steps from the trained weights alone, then fine-tunes what is left.",
-}
 HIGHEST_AVERAGE = float(HIGHEST_BITS)
 
 
 def sliders() -> None:
     """The questions of the budget."""
-    st.segmented_control(
+    st.pills(
         "Method",
-        list(METHODS),
+        offer.names(),
         key="method",
         default="geta",
         required=True,
         bind="query-params",
+        wrap=True,
         format_func=lambda name: theme.style(name).label,
     )
-    method = draft.value("method") or "geta"
-    st.caption(METHODS[method])
-    what = "channels" if method == "geta" else "weights"
-    _slider(f"Sparsity: share of {what} that go", "sparsity", 0.0, draft.HIGHEST_SPARSITY, 0.01, "percent", method)
-    if method == "geta":
-        _slider("Bits of the weights, from … to", "bits", LOWEST_BITS, HIGHEST_BITS, 1, None, "weight_bits")
+    method = offer.get(draft.value("method") or "geta")
+    st.caption(offer.sentence(method.name))
+    if method.uses.sparsity:
+        what, term = ("channels", "units") if method.structured else ("weights", "weights")
+        label = f"Sparsity: share of {what} that go"
+        _slider(label, "sparsity", 0.0, draft.HIGHEST_SPARSITY, 0.01, "percent", f"sparsity_{term}")
+    _weight_bits(method.uses.bits)
+    if method.uses.activations:
         help_text = words.HELP["activation_bits"]
         st.toggle("Quantize activations too", key="activations", bind="query-params", help=help_text)
         if draft.value("activations"):
-            label = "Bits of the activations, from … to"
-            _slider(label, "activation_bits", LOWEST_BITS, HIGHEST_BITS, 1, None, "activation_bits")
+            _activation_bits(method.uses.bits)
+    tuning.fields(method.name)
+    if method.uses.training:
+        training()
     else:
+        st.caption("Nothing is trained: no epochs to choose.")
+
+
+def _weight_bits(kind: str) -> None:
+    if kind == "range":
+        _slider("Bits of the weights, from … to", "bits", LOWEST_BITS, HIGHEST_BITS, 1, None, "weight_bits")
+    elif kind == "average":
         label = "Average bits per surviving weight"
         _slider(label, "average_bits", float(LOWEST_BITS), HIGHEST_AVERAGE, 0.25, "%.2f", "bits")
-    training()
-    tuning.fields(method)
+    else:
+        _slider("Bits of every layer's weights", "equal_bits", LOWEST_BITS, HIGHEST_BITS, 1, None, "equal_bits")
+
+
+def _activation_bits(kind: str) -> None:
+    key = "equal_activation_bits" if kind == "equal" else "activation_bits"
+    label = "Bits of all activations" if kind == "equal" else "Bits of the activations, from … to"
+    _slider(label, key, LOWEST_BITS, HIGHEST_BITS, 1, None, key)
 
 
 def _slider(label: str, key: str, low: Any, high: Any, step: Any, form: str | None, term: str) -> None:
-    explained = words.HELP[f"sparsity_{term}" if key == "sparsity" else term]
+    explained = words.HELP[term]
     st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, bind="query-params", help=explained)
 
 
 def training() -> None:
     """How long to train, and from which seed."""
-    with st.expander("Training", icon=":material/model_training:", expanded=bool(draft.extras())):
+    extras = draft.extras()
+    with st.expander("Training", icon=":material/model_training:", expanded=bool(extras)):
         explained = "Passes over the training data. More gives accuracy, and takes longer."
         epochs, seed = draft.DEFAULTS["epochs"], draft.DEFAULTS["seed"]
         st.number_input("Epochs", 1, 1000, epochs, key="epochs", bind="query-params", help=explained)
         explained = "The same seed gives the same run."
         st.number_input("Seed", 0, 2**31 - 1, seed, key="seed", bind="query-params", help=explained)
-        if draft.extras():
-            st.caption(f"Set besides the fields: {json.dumps(draft.extras())}")
+        if extras:
+            st.caption(f"Set besides the fields: {json.dumps(extras)}")
             st.button("Back to defaults", on_click=draft.clear_extras)
 
 
 def answer(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Path | None) -> plan.Plan | None:
     """What the budget gives, in figures; nothing but one line when it cannot be met."""
     try:
-        planned = plan.geta(found.graph, budget) if budget.method == "geta" else plan.opq(of, path, found.graph, budget)
+        planned = plan.make(of, path, found.graph, budget)
     except CompressionError as error:
         widgets.problem(error)
         return None
@@ -105,7 +122,7 @@ def answer(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Pat
 def _last(planned: plan.Plan, found: catalog.Traced) -> tuple[str, str, str, str]:
     if planned.error is not None:
         explained = "Σ(w − ŵ)² relative to Σw², measured on the weights"
-        return ("Error of the weights", f"{100 * planned.error:.3g} %", "before fine-tuning", explained)
+        return ("Error of the weights", f"{100 * planned.error:.3g} %", "before any training", explained)
     return ("Channels gone", f"{planned.units}", f"of {found.graph.prunable_units:,}", words.HELP["unit"])
 
 
@@ -122,12 +139,20 @@ def _between(low: float, high: float, show: Callable[[float], str]) -> str:
 
 def basis(budget: Budget, path: Path | None) -> str:
     """What the answer rests on."""
-    if budget.method == "geta":
-        return "Counted for channels removed evenly; the run picks them by what they contribute. The packed file codes "
-        "them closer, and adds step sizes and names."
+    method = offer.get(budget.method)
+    if method.structured:
+        return (
+            "Counted for channels removed evenly; the run picks them by what they contribute. The packed file codes "
+            "them closer, and adds step sizes and names."
+        )
     if path is None:
         return "Answered on untrained weights, since there are no trained ones: only a rough guide."
-    return "OPQ's allocation on the trained weights; the size is values and positions of zeros, coded ideally."
+    if not method.uses.sparsity:
+        return (
+            "Rounded on the trained weights; the size is all weights at their bits. The packed file codes them closer."
+        )
+    told = "OPQ's allocation on the trained weights" if budget.method == "opq" else "Counted on the trained weights"
+    return f"{told}; the size is values and positions of zeros, coded ideally."
 
 
 def files(budget: Budget) -> None:
@@ -179,6 +204,8 @@ def compose(of: catalog.Subject, found: catalog.Traced) -> None:
             info = figures.plan_info(planned.layers, budget.method)
             alt = "Bytes per layer, dense and planned; the table below holds the same."
             widgets.chart(figures.plan_figure(info), "plan", planned.table, alt)
+            if budget.method == "opq":
+                curveview.section(of, budget, planned, path)
     bounds.editor(found, budget)
     files(budget)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -15,11 +16,16 @@ from streamlit.testing.v1 import AppTest
 from app import catalog
 from app import draft
 from app import nav
+from app import offer
 from app import options
 from app import plan
+from app import theme
+from app import words
+from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.runs import curve
 from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
@@ -261,10 +267,133 @@ def test_plans_agree_with_the_library() -> None:
     weights = sum(math.prod(layer.shape) for layer in graph.layers)
     assert dense.bytes[0] == dense.bytes[1] == weights + 4 * (19_810 - weights) + 4 * len(graph.layers)
     assert dense.low.rel_bops == pytest.approx(8 / 32)
-    opq = plan.opq(RESNET8, None, graph, Budget(method="opq", sparsity=0.7))
+    opq = plan.make(RESNET8, None, graph, Budget(method="opq", sparsity=0.7))
     assert sum(row["at zero"] for row in opq.table) == round(0.7 * weights)
     assert opq.error is not None
     assert 0 < opq.error < 1
+
+
+def chosen(app: AppTest, method: str) -> AppTest:
+    return app.pills(key="method").set_value(method).run()
+
+
+def test_every_method_shows_only_what_it_follows(open_page: Open) -> None:
+    app = open_page("budget")
+    assert list(app.pills(key="method").options)[:2] == ["GETA", "OPQ"]
+    wanted = {
+        "geta": {"sparsity", "bits"},
+        "opq": {"sparsity", "average_bits"},
+        "sequential": {"sparsity", "equal_bits"},
+        "magnitude": {"sparsity", "equal_bits"},
+        "ptq": {"equal_bits"},
+    }
+    for method, sliders in wanted.items():
+        chosen(app, method)
+        assert errors(app) == []
+        assert {s.key for s in app.slider if not s.key.startswith("bound ")} == sliders
+        assert [n.key for n in app.number_input] == ([] if method == "ptq" else ["epochs", "seed"])
+        assert any(words.METHODS[method] == element.value for element in app.caption)
+        assert app.button(key="start").label == f"Start {theme.style(method).label} run"
+        assert (len([t for t in app.toggle if t.key == "activations"]) == 1) == (
+            method in ("geta", "sequential", "ptq")
+        )
+
+
+def test_the_draft_of_a_baseline_asks_what_the_page_shows(open_page: Open) -> None:
+    app = chosen(open_page("budget"), "ptq")
+    app.slider(key="equal_bits").set_value(3).run()
+    app.toggle(key="activations").set_value(True).run()
+    app.slider(key="equal_activation_bits").set_value(6).run()
+    app.selectbox(key="option ptq clip").select("max").run()
+    assert errors(app) == []
+    error = {m.label: m.value for m in app.metric}["Error of the weights"]
+    app.selectbox(key="option ptq clip").select("mse").run()
+    better = {m.label: m.value for m in app.metric}["Error of the weights"]
+    assert float(better.rstrip(" %")) < float(error.rstrip(" %"))
+
+
+def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_path: Path) -> None:
+    app = chosen(open_page("budget", layer="conv1"), "ptq")
+    app.slider(key="equal_bits").set_value(3).run()
+    app.selectbox(key="option ptq clip").select("max").run()
+    planned = {metric.label: metric.value for metric in app.metric}
+    app.button(key="start").click().run()
+    assert not app.exception
+    (folder,) = (tmp_path / "runs").glob("ptq-*/")
+    result = runs.wait(folder.name, tmp_path / "runs", timeout=SECONDS)
+    asked = RunFolder.open(tmp_path / "runs", folder.name).budget()
+    assert (asked.method, asked.bits, asked.weight_bits, asked.sparsity) == ("ptq", 3, (3, 3), 0)
+    assert asked.options == {"clip": "max"}
+    assert result["status"] == "done"
+    assert words.size(result["final"]["nominal_bytes"]) == planned["Size"]
+    assert planned["BOPs"] == f"{100 * result['final']['rel_bops']:.3g} %"
+    app = open_page("runs", run=folder.name)
+    assert errors(app) == []
+    assert any("3 bits" in element.value for element in app.markdown)
+    said = "\n".join(element.value for element in app.text)
+    assert "every layer gets 3 bits (bits)" in said
+    assert "not used" not in said
+
+
+def test_accuracy_without_training_is_measured_in_the_background(open_page: Open, tmp_path: Path) -> None:
+    app = chosen(open_page("budget"), "opq")
+    before = len(app.get("plotly_chart"))
+    app.button(key="measure_curve").click().run()
+    assert errors(app) == []
+    (folder,) = (tmp_path / "runs" / curve.FOLDER).glob("curve-*/")
+    assert "measure_curve" not in [button.key for button in app.button], "one at a time"
+    told = runs.wait(folder.name, folder.parent, timeout=5 * SECONDS)
+    app = chosen(open_page("budget"), "opq")
+    assert len(app.get("plotly_chart")) == before + 2
+    assert any(f"{told['images']} images" in element.value for element in app.caption)
+    app = chosen(open_page("budget", data="none"), "opq")
+    assert any("there are none for this choice" in element.value for element in app.caption)
+
+
+def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:
+    budget = Budget(method="sequential", weight_bits=(4, 7), activation_bits=(4, 6), sparsity=0.3)
+    values = draft._values(budget, offer.get("sequential"))
+    assert (values["equal_bits"], values["equal_activation_bits"], values["sparsity"]) == (7, 6, 0.3)
+    values = draft._values(Budget(method="ptq", bits=5.5), offer.get("ptq"))
+    assert values["equal_bits"] == 5
+    assert "sparsity" not in values, "what a method does not follow is left as it was"
+
+
+@pytest.mark.parametrize(
+    ("changes", "bops"),
+    [
+        ({"method": "ptq", "bits": 4.0}, 4 / 32),
+        ({"method": "ptq", "bits": 4.0, "activation_bits": (2, 8)}, 4 / 32 * 8 / 32),
+        ({"method": "magnitude", "bits": 6.0, "sparsity": 0.5}, 6 / 32),
+        ({"method": "sequential", "weight_bits": (4, 8), "sparsity": 0.0}, 8 / 32),
+    ],
+)
+def test_plans_of_baselines_are_counted_by_hand(changes: dict[str, Any], bops: float) -> None:
+    graph = catalog.traced(RESNET8).graph
+    budget = Budget(**changes)
+    found = plan.make(RESNET8, None, graph, budget)
+    assert found.low.rel_bops == found.high.rel_bops == pytest.approx(bops)
+    sizes = [math.prod(layer.shape) for layer in graph.layers]
+    bits = round(bops * 32) if budget.activation_bits is None else 4
+    if budget.method == "magnitude":
+        zeros = round(0.5 * sum(sizes))
+        assert sum(row["at zero"] for row in found.table) == zeros
+        assert {row["bits"] for row in found.table} == {6}
+        least = (sum(sizes) - zeros) * bits / 8 + 4 * (graph.params - sum(sizes) + len(sizes))
+        assert least < found.bytes[0] < least + sum(sizes) / 8, "positions cost at most one bit a weight"
+    else:
+        expected = sum(sizes) * bits / 8 + 4 * (graph.params - sum(sizes) + len(sizes))
+        assert found.bytes == (pytest.approx(expected), pytest.approx(expected))
+
+
+def test_a_plan_of_prune_then_quantize_has_exactly_k_units_and_its_bounds() -> None:
+    graph = catalog.traced(RESNET8).graph
+    layers = {"conv1": {"weight_bits": [2, 3]}}
+    found = plan.make(RESNET8, None, graph, Budget(method="sequential", sparsity=0.3, layers=layers))
+    assert found.units == math.floor(0.3 * 112)
+    first = next(row for row in found.table if row["layer"] == "conv1")
+    kept = 8 - found.removed["conv1"]
+    assert first["least bytes"] == first["most bytes"] == round(9 * kept * 3 / 8)
 
 
 BAD_FILES = [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app import grouping
@@ -21,6 +23,7 @@ from app.figures import model
 from app.figures import plan
 from app.figures import run
 from app.figures import spots
+from compression.methods import all_methods
 
 
 def point(step: int, accuracy: float, size: float, phase: str = "joint", split: str = "validation") -> dict[str, Any]:
@@ -78,13 +81,69 @@ def test_front_without_anything_to_draw() -> None:
 
 
 def test_a_method_looks_the_same_everywhere() -> None:
-    looks = [theme.style(name) for name in ("geta", "opq", "sequential", "dense")]
-    assert len({look.color for look in looks}) == len({look.symbol for look in looks}) == 4
+    looks = [theme.style(name) for name in (*all_methods(), "dense")]
+    assert len({look.color for look in looks}) == len({look.symbol for look in looks}) == len(looks)
+    assert all(method.label == theme.style(name).label for name, method in all_methods().items())
     assert theme.style("new-one") == theme.style("new-one")
     figure = front.front_figure(spots.front_info(RUNS, None))
     finished = next(trace for trace in figure.data if trace.name.startswith("OPQ"))
     color = theme.style("opq").color
     assert finished.marker.color == (theme.rgba(color, 1), theme.rgba(color, 0.45)), "the beaten one is faint"
+
+
+# What eyes without one kind of cone make of linear RGB (Machado, Oliveira and Fernandes 2009, severity 1).
+EYES = {
+    "all cones": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+
+
+def linear(color: str) -> np.ndarray:
+    """Linear RGB of ``#rrggbb``."""
+    share = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (D65) of linear RGB."""
+    to_xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+    x = to_xyz @ np.clip(rgb, 0, 1) / np.array([0.9505, 1.0, 1.0888])
+    f = np.where(x > 216 / 24389, np.cbrt(x), (24389 / 27 * x + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_the_colors_of_methods_stay_apart_for_all_eyes(eyes: str) -> None:
+    colors = [look.color for look in theme.STYLES.values()]
+    for one, other in itertools.combinations(colors, 2):
+        assert np.linalg.norm(lab(EYES[eyes] @ linear(one)) - lab(EYES[eyes] @ linear(other))) > 12, (one, other)
+
+
+def test_markers_are_seen_on_white_and_on_near_black() -> None:
+    for look in theme.STYLES.values():
+        luminance = float(linear(look.color) @ [0.2126, 0.7152, 0.0722])
+        assert 1.05 / (luminance + 0.05) >= 2.8, look
+        assert (luminance + 0.05) / 0.056 >= 2.8, look
+
+
+def test_a_budget_in_words_for_every_method() -> None:
+    asked = {"sparsity": 0.5, "bits": 3.5, "weight_bits": [4, 6], "activation_bits": [4, 8], "model": "m", "data": "d"}
+    told = {name: story.asked({**asked, "method": name}) for name in all_methods()}
+    assert told["geta"] == "50 % of units, 4–6 bits, activations 4–8 bits"
+    assert told["opq"] == "50 % of weights, 3.5 bits"
+    assert told["magnitude"] == "50 % of weights, 3 bits"
+    assert told["ptq"] == "3 bits, activations 8 bits"
+    assert told["sequential"] == "50 % of units, 6 bits, activations 8 bits"
+    assert theme.stage_label("pruning") == "Pruning"
+    assert theme.stage_tint("quantization") != theme.stage_tint("nosuch")
 
 
 def test_stages_and_time_left() -> None:

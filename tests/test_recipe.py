@@ -87,6 +87,9 @@ class Quiet:
     def step(self, step: int, epoch: float, **values: float) -> None:
         self.rates.append(values["lr"])
 
+    def decision(self, step: int, **facts: Any) -> None:
+        assert step and facts
+
     def point(self, point: Point) -> None:
         self.points.append(point)
 

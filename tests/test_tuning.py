@@ -29,42 +29,42 @@ def page(start: AppTest) -> AppTest:
 
 
 def kept(app: AppTest) -> dict[str, object]:
-    extras = app.session_state["extras"] if "extras" in app.session_state else {}  # noqa: SIM401
-    return dict(extras.get("options", {}))
+    chosen = app.session_state["options"] if "options" in app.session_state else {}  # noqa: SIM401
+    return dict(chosen.get("geta", {}))
 
 
 def test_every_option_has_a_field_that_leaves_it_to_the_method(page: AppTest) -> None:
     shown = {field.key for kind in ("selectbox", "number_input") for field in page.get(kind)}
     for option in methods.get("geta").options:
-        assert (f"option {option.name}" in shown) == (option.name != "criteria")
-    assert page.selectbox(key="option preset").value is None
-    assert page.number_input(key="option distill").help == "How much of the loss is agreement with the dense network " \
-        "instead of with the labels. 0 leaves it out."  # fmt: skip
+        assert (f"option geta {option.name}" in shown) == (option.name != "criteria")
+    assert page.selectbox(key="option geta preset").value is None
+    told = page.number_input(key="option geta distill").help
+    assert told == methods.get("geta").options[1].help and told.startswith("How much of the loss")
     assert kept(page) == {}
 
 
 def test_what_is_set_goes_into_the_budget_and_can_be_taken_back(page: AppTest) -> None:
-    page.selectbox(key="option preset").select("paper").run()
-    page.number_input(key="option saliency_batches").set_value(20).run()
+    page.selectbox(key="option geta preset").select("paper").run()
+    page.number_input(key="option geta saliency_batches").set_value(20).run()
     assert kept(page) == {"preset": "paper", "saliency_batches": 20}
     methods.get("geta").check(Budget(options=kept(page)))
-    page.number_input(key="option saliency_batches").set_value(None).run()
+    page.number_input(key="option geta saliency_batches").set_value(None).run()
     assert kept(page) == {"preset": "paper"}
     assert not page.exception
 
 
 def test_another_method_does_not_get_them(page: AppTest) -> None:
-    page.number_input(key="option distill").set_value(0.5).run()
+    page.number_input(key="option geta distill").set_value(0.5).run()
     page.session_state["method"] = "opq"
     page.run()
     assert not page.exception
     assert not page.error
-    assert not [field for field in page.number_input if str(field.key).startswith("option distill")]
+    assert not [field for field in page.number_input if str(field.key).startswith("option geta distill")]
 
 
 def test_a_loaded_budget_fills_the_fields(start: AppTest) -> None:
     loaded = json.loads(json.dumps(Budget(options={"preset": "paper", "temperature": 2}).to_dict()))
-    start.session_state["extras"] = {"options": loaded["options"]}
+    start.session_state["options"] = {"geta": loaded["options"]}
     page = start.switch_page("../pages/budget.py").run()
-    assert page.selectbox(key="option preset").value == "paper"
-    assert page.number_input(key="option temperature").value == 2
+    assert page.selectbox(key="option geta preset").value == "paper"
+    assert page.number_input(key="option geta temperature").value == 2

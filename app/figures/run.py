@@ -93,7 +93,7 @@ def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
     """Draw lines over steps."""
     fig = base.figure(height, uirevision=info.title, hovermode="x unified", showlegend=len(info.curves) > 1)
     base.shade(fig, info.stages)
-    fig.update_layout(legend={"y": 1.1})
+    fig.update_layout(legend={"y": 1.1}, margin={"t": 24})
     for i, curve in enumerate(info.curves):
         fig.add_trace(
             go.Scatter(

@@ -65,6 +65,21 @@ class Compressed:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Uses:
+    """Which parts of a budget a method follows; the rest may be there for other methods.
+
+    ``bits``: ``range`` (every layer finds its own bit-width in ``weight_bits``), ``average`` (``bits`` is shared out)
+    or ``equal`` (one whole number for all layers, see :mod:`compression.methods.widths`). ``training`` is False for a
+    method that takes no training step.
+    """
+
+    bits: str = "range"
+    sparsity: bool = True
+    activations: bool = False
+    training: bool = True
+
+
 class Method(Protocol):
     """One compression method. A new method is one new module with an object of this shape, listed by
     :func:`compression.methods.all_methods`.
@@ -74,6 +89,7 @@ class Method(Protocol):
     label: str
     summary: str
     structured: bool  # True: removes units; False: zeroes single weights
+    uses: Uses
 
     def check(self, budget: Budget) -> None:
         """Refuse what the method knows to be wrong in ``budget.options`` before a run is started."""

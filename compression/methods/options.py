@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from compression.budget import Budget
 from compression.errors import CompressionError
 
 
@@ -15,14 +16,14 @@ from compression.errors import CompressionError
 class Option:
     """One entry of ``options`` in a budget.
 
-    ``default`` also tells the kind of value: a whole number, a number, a word or a mapping. ``choices`` are the words
-    allowed, ``low`` and ``high`` the range of a number; ``help`` says in a sentence what it does.
+    ``default`` also tells the kind of value: a whole number, a number, a word, true or false, or a mapping. ``choices``
+    are the values allowed, ``low`` and ``high`` the range of a number; ``help`` says in a sentence what it does.
     """
 
     name: str
     default: Any
     help: str
-    choices: tuple[str, ...] = ()
+    choices: tuple[Any, ...] = ()
     low: float = -math.inf
     high: float = math.inf
 
@@ -33,8 +34,9 @@ class Option:
             CompressionError: naming the option and what it may be.
         """
         if self.choices:
-            if value not in self.choices:
-                raise CompressionError(f"{method}: {self.name} must be one of {', '.join(self.choices)}, not {value!r}")
+            if not any(value == choice and type(value) is type(choice) for choice in self.choices):
+                known = ", ".join(map(_spelled, self.choices))
+                raise CompressionError(f"{method}: {self.name} must be one of {known}, not {_spelled(value)}")
         elif isinstance(self.default, Mapping):
             if not isinstance(value, Mapping):
                 raise CompressionError(f"{method}: {self.name} must map names to numbers, not {value!r}")
@@ -61,3 +63,17 @@ def check(asked: Mapping[str, Any], table: Sequence[Option], method: str) -> Non
         if name not in known:
             raise CompressionError(f"{method}: unknown option {name!r}; known: {', '.join(known)}")
         known[name].check(value, method)
+
+
+def resolved(budget: Budget, table: Sequence[Option], method: str) -> dict[str, Any]:
+    """Every option of ``table`` with its value in the budget, or its default.
+
+    Raises:
+        CompressionError: see :func:`check`.
+    """
+    check(budget.options, table, method)
+    return {option.name: budget.options.get(option.name, option.default) for option in table}
+
+
+def _spelled(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -87,14 +87,22 @@ def combinations(budget: Budget, sparsity: Sequence[float] = (), bits: Sequence[
 def with_bits(budget: Budget, bits: Bits) -> Budget:
     """The budget with ``--bits``: a range bounds GETA's bit-widths; one number is both its ends, and OPQ's average.
 
+    A method that gives all layers the same takes the upper end of a range.
+
     Raises:
-        CompressionError: impossible values, or a range for OPQ.
+        CompressionError: an unknown method, impossible values, or a range for OPQ.
     """
+    from compression import methods
+
+    uses = methods.get(budget.method).uses
     if isinstance(bits, tuple):
-        if budget.method == "opq":
-            raise CompressionError(f"bits of opq are one average number, such as 4, not {bits[0]:g}:{bits[1]:g}")
-        return budget.replace(weight_bits=bits)
-    if budget.method == "opq":
+        if uses.bits == "average":
+            raise CompressionError(
+                f"bits of {budget.method} are one average number, such as 4, not {bits[0]:g}:{bits[1]:g}"
+            )
+        changed = budget.replace(weight_bits=bits)
+        return changed.replace(bits=bits[1]) if uses.bits == "equal" else changed
+    if uses.bits == "average":
         return budget.replace(bits=bits)
     return budget.replace(bits=bits, weight_bits=(bits, bits))
 

@@ -1,4 +1,4 @@
-"""The worker: ``python -m compression.runs.worker RUN_DIR`` carries out one run or one sweep and starts what waits.
+"""The worker: ``python -m compression.runs.worker RUN_DIR`` carries out a run, sweep or curve and starts what waits.
 
 It says that it runs before it imports anything heavy, so that the queue sees a live process from the first moment.
 """
@@ -57,10 +57,14 @@ class Benchwork:
     def __call__(self, folder: RunFolder, events: EventWriter) -> dict[str, Any]:
         import torch
 
+        from compression.runs.curve import JOB
+        from compression.runs.curve import carry_out_curve
         from compression.runs.execute import execute
         from compression.runs.prepare import Workbench
 
         torch.set_num_threads(int(folder.spec().get("threads") or torch.get_num_threads()))
+        if folder.spec().get("job") == JOB:
+            return carry_out_curve(folder, events)
         self._bench = self._bench or Workbench()
         return execute(folder, events, bench=self._bench)
 

@@ -16,6 +16,7 @@ from compression.loop import total_steps
 from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
+from compression.methods.base import Uses
 from compression.methods.geta.clipping import fit_clips
 from compression.methods.geta.feasible import check_task
 from compression.methods.geta.options import OPTIONS
@@ -42,6 +43,7 @@ class _Geta:
     label = "GETA"
     summary = "joint structured pruning and quantization-aware training: exactly the units and bit-widths asked for"
     structured = True
+    uses = Uses(bits="range", activations=True)
     options = OPTIONS
 
     def check(self, budget: Budget) -> None:

@@ -46,7 +46,7 @@ class Training:
         if teacher is not None and settings.distill > 0:
             self.goal = teacher.goal(settings.distill, settings.temperature)
         self.saliency: AveragedSaliency | None = None
-        if settings.saliency_batches > 1 or settings.cost != "none":
+        if optimizer.target > 0 and (settings.saliency_batches > 1 or settings.cost != "none"):
             self.saliency = AveragedSaliency(optimizer.units, settings.criteria)
             optimizer.scorer = self._scores
         self.observed = self._observed_steps()
@@ -72,8 +72,8 @@ class Training:
             rate = self.optimizer.param_groups[0]["lr"]
             loss, correct = self._step(step)
             schedule.step()
-            tell(self.optimizer, report)
             report.step(number, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
+            tell(self.optimizer, report)
             if number == self.total:
                 self._recalibrate(report)
             if number in measured or number == self.total:

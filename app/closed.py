@@ -1,0 +1,116 @@
+"""The closed form of methods of single weights: zeros, bits and steps from the trained weights, as sliders move."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import streamlit as st
+
+from app import catalog
+from app import offer
+from app import words
+from app.figures.plan import LayerPlan
+from app.plan import FLOAT_BYTES
+from app.plan import Plan
+from app.plan import layer_range
+from compression.budget import Budget
+
+if TYPE_CHECKING:
+    from compression.graph import Graph
+    from compression.methods.opq import Allocation
+    from compression.methods.opq import LayerTables
+
+
+def form(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -> Plan:
+    """The plan of OPQ and other methods of single weights: each layer's zeros, bits and step, and the exact error.
+
+    It is made on the trained weights, on seeded initial ones when there are none.
+
+    Raises:
+        CompressionError: bounds that cannot be met.
+    """
+    from compression.cost import cost
+
+    found, energy = _allocation(of, path, budget)
+    acts = offer.uses(budget.method).activations
+    bits: dict[str, tuple[float | None, float | None]] = {
+        p.name: (p.bits, ends[0] if acts and (ends := layer_range(budget, p.name, "activation_bits")) else None)
+        for p in found.layers
+    }
+    counted = cost(graph, {}, bits)
+    coded = [
+        (plan.numel - plan.pruned) * plan.bits / 8 + _position_bytes(plan.numel, plan.pruned) for plan in found.layers
+    ]
+    leftovers = FLOAT_BYTES * (graph.params - found.numel + len(found.layers))
+    total = sum(coded) + leftovers
+    layers = tuple(
+        LayerPlan(
+            p.name, FLOAT_BYTES * p.numel, size, size,
+            f"<b>{p.name}</b><br>{_zeros(p.pruned, p.numel, p.bits)}<br>"
+            f"{words.size(FLOAT_BYTES * p.numel)} → {words.size(size)}",
+        )
+        for p, size in zip(found.layers, coded, strict=True)
+    )  # fmt: skip
+    return Plan(
+        cost(graph), counted, counted, (total, total), {}, layers, _table(found), found.error / energy, found.notes
+    )
+
+
+def _zeros(pruned: int, numel: int, bits: int) -> str:
+    if not pruned:
+        return f"{numel:,} weights of {bits} bits"
+    return f"{words.share(pruned / numel)} of {numel:,} weights at zero, {bits} bits for the others"
+
+
+def _table(found: Allocation) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "layer": p.name,
+            "weights": p.numel,
+            "at zero": p.pruned,
+            "at zero, %": round(100 * p.pruned / p.numel, 1),
+            "bits": p.bits,
+            "step": float(f"{p.step:.4g}"),
+            "threshold": float(f"{p.threshold:.4g}"),
+            "squared error": float(f"{p.error:.4g}"),
+        }
+        for p in found.layers
+    )
+
+
+def _allocation(of: catalog.Subject, path: Path | None, budget: Budget) -> tuple[Allocation, float]:
+    prepared = _tables(of, str(path) if path else None, path.stat().st_mtime if path else 0.0)
+    energy = sum(float(table.second[-1]) for table in prepared.layers)
+    return _answer(prepared, budget), energy or 1.0
+
+
+def _answer(prepared: LayerTables, budget: Budget) -> Allocation:
+    """The closed form of the budget's method on prepared tables; what none is known of is answered as OPQ."""
+    from compression.methods import magnitude
+    from compression.methods import ptq
+    from compression.methods.opq import allocate_from
+
+    if budget.method == "ptq":
+        return ptq.plan(prepared, budget)
+    if budget.method == "magnitude":
+        return magnitude.smallest_weights(prepared, budget)
+    exact = prepared.size < 2_000_000
+    return allocate_from(prepared, budget.sparsity, budget.bits, budget.layers, tables="exact" if exact else "laplace")
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the weights…")
+def _tables(of: catalog.Subject, path: str | None, changed: float) -> LayerTables:
+    from compression.methods.opq import LayerTables
+
+    return LayerTables.prepare(catalog.loaded(of, path))
+
+
+def _position_bytes(numel: int, zeros: int) -> float:
+    """Bytes an ideal coder needs to say which weights are zero."""
+    share = zeros / numel if numel else 0.0
+    if share in (0.0, 1.0):
+        return 0.0
+    return -numel * (share * math.log2(share) + (1 - share) * math.log2(1 - share)) / 8

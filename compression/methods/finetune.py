@@ -1,0 +1,106 @@
+"""The training loop of methods that compress first and then fine-tune: one stage of a run, with points on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from compression.data import Batches
+from compression.errors import CompressionError
+from compression.loop import learning_rate
+from compression.loop import set_learning_rate
+from compression.loop import steps
+from compression.loop import total_steps
+from compression.loop import train_step
+from compression.measure import measure
+from compression.methods.base import Reporter
+from compression.methods.base import Task
+from compression.recipe import Recipe
+from compression.recipe import choose_recipe
+
+STATISTICS_BATCHES = 100
+POINTS = 24  # measured over a whole run
+IMAGES = 1000  # of the validation split, for each of them
+
+
+def recipe_for(task: Task, report: Reporter) -> Recipe:
+    """How the steps of this run are computed; the reason is told."""
+    budget = task.budget
+    example = Batches(task.data, "train", budget.batch_size, augment=False).batch(0, 0)[0]
+    recipe = choose_recipe(task.model, example, budget.precision)
+    report.log(recipe.why)
+    return recipe
+
+
+def train_stage(
+    task: Task,
+    report: Reporter,
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    base: float,
+    *,
+    phase: str,
+    first: int = 0,
+    last: int | None = None,
+    curve: tuple[int, int] | None = None,
+    before: Callable[[int], None] | None = None,
+    after: Callable[[float], None] | None = None,
+) -> None:
+    """Train ``task.model`` from step ``first`` (counted from 0) up to ``last`` (not included; by default the end).
+
+    Args:
+        recipe: how steps are computed. optimizer: what is trained. base: learning rate at the beginning of ``curve``.
+        phase: the stage's name, told at its beginning.
+        curve: the steps (first, last) over which the learning rate follows the budget's schedule; the stage if absent.
+        before: called with the number of each step (from 0) before it is taken.
+        after: called when a step has been taken with the share of ``base`` the learning rate had, such as to hold zeros
+            at zero.
+    """
+    model, budget = task.model, task.budget
+    total = total_steps(task.data, budget.batch_size, budget.epochs)
+    last = total if last is None else last
+    begin, end = curve or (first, last)
+    measured = {round((i + 1) * total / POINTS) for i in range(POINTS)} | {last}
+    report.phase(phase, first)
+    for step in steps(task.data, budget.batch_size, budget.epochs, budget.seed, start=first):
+        if step.index >= last:
+            break
+        report.check()
+        if before is not None:
+            before(step.index)
+        rate = learning_rate(base, (step.index - begin) / (end - begin), budget.lr_schedule)
+        set_learning_rate(optimizer, rate)
+        model.train()
+        optimizer.zero_grad()
+        loss, correct = train_step(model, step.x, step.y, recipe)
+        optimizer.step()
+        if after is not None:
+            after(rate / base)
+        done = step.index + 1
+        epoch = done * budget.epochs / total
+        report.step(done, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
+        if done in measured:
+            report.point(measure(task, model, step=done, epoch=epoch, phase=phase, limit=IMAGES))
+    check_finite(model)
+
+
+def plain_batches(task: Task, report: Reporter, most: int = STATISTICS_BATCHES) -> Iterator[torch.Tensor]:
+    """Up to ``most`` training batches without augmentation, for statistics and ranges; stops when the run is to."""
+    batches = Batches(task.data, "train", task.budget.batch_size, seed=task.budget.seed, augment=False)
+    for index in range(min(most, len(batches))):
+        report.check()
+        yield batches.batch(0, index)[0]
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse a model that training has broken.
+
+    Raises:
+        CompressionError: naming the parameter that is not finite.
+    """
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise CompressionError(f"{name} is no longer finite after fine-tuning; choose a smaller learning rate")

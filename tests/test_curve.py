@@ -1,0 +1,85 @@
+"""Accuracy without training: the background job's table against the first point of real runs, and its panel."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from app.figures.curve import curve_figure
+from app.figures.curve import curve_info
+from compression import runs
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.runs import curve
+from compression.runs.execute import execute
+from compression.runs.folder import RunFolder
+from compression.runs.lifecycle import carry_out
+from compression.runs.store import Store
+from compression.runs.submit import new_spec
+
+SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The runs folder and the id of a finished job on the shipped weights, made by a real worker process."""
+    root = tmp_path_factory.mktemp("runs")
+    job = curve.measure_curve(Budget(method="geta", sparsity=0.3, epochs=9), root)
+    runs.wait(job, root / curve.FOLDER, timeout=SECONDS)
+    return root, job
+
+
+def test_every_budget_of_the_grid_is_measured_once(measured: tuple[Path, str]) -> None:
+    root, job = measured
+    told = runs.result(RunFolder.open(root / curve.FOLDER, job))
+    assert told["status"] == "done"
+    assert [(row["sparsity"], row["bits"]) for row in told["rows"]] == curve.grid()
+    assert told["dense"] > 0.95
+    by = {(row["sparsity"], row["bits"]): row for row in told["rows"]}
+    assert by[0.0, 8.0]["accuracy"] == pytest.approx(told["dense"], abs=0.01)
+    assert by[0.9, 2.0]["accuracy"] < 0.6
+    for bits in curve.BITS:
+        errors = [by[share, bits]["error"] for share in curve.SPARSITIES]
+        assert all(0 < error < 1 for error in errors)
+        assert errors[-1] > errors[2], "more zeros, more error"
+    assert Store(root).list() == [], "no run of the list of runs"
+
+
+def test_the_table_says_what_a_run_measures_before_its_training(measured: tuple[Path, str]) -> None:
+    root, job = measured
+    rows = runs.result(RunFolder.open(root / curve.FOLDER, job))["rows"]
+    budget = Budget(method="opq", sparsity=0.7, bits=3, epochs=0.02, precision="fp32")
+    folder = RunFolder.create(root, new_spec(budget, Store(root)))
+    assert carry_out(folder, execute) == "done"
+    first = next(point for point in folder.points() if point.phase == "allocation")
+    row = next(row for row in rows if (row["sparsity"], row["bits"]) == (0.7, 3))
+    assert row["accuracy"] == first.accuracy
+
+
+def test_a_job_is_found_again_for_the_same_weights_and_data_only(measured: tuple[Path, str], tmp_path: Path) -> None:
+    from compression import zoo
+    from compression.zoo import weights
+
+    root, job = measured
+    found = curve.find(curve.key(Budget(method="opq", sparsity=0.9)), root)
+    assert found is not None
+    assert found.id == job
+    other = weights.save(zoo.build("resnet8", seed=5), tmp_path / "other.safetensors", {})
+    assert curve.find(curve.key(Budget(weights=str(other))), root) is None
+    with pytest.raises(CompressionError, match="no trained weights"):
+        curve.key(Budget(model="vgg7", data="cifar10"))
+
+
+def test_figures_mark_the_asked_budget() -> None:
+    rows = [{"sparsity": s, "bits": b, "error": s / b, "accuracy": 1 - s / b} for s, b in curve.grid()]
+    info = curve_info(rows, 0.99, 4.75, 0.4, 0.123)
+    assert (info.nearest, len(info.rows)) == (4.0, 35)
+    for by, where in (("sparsity", 40), ("error", 12.3)):
+        figure = curve_figure(info, by)
+        assert [trace.name for trace in figure.data] == ["2 bits", "3 bits", "4 bits", "6 bits", "8 bits"]
+        assert figure.data[2].line.width > figure.data[1].line.width
+        assert len({trace.marker.symbol for trace in figure.data}) == 5
+        upright = next(shape for shape in figure.layout.shapes if shape.x0 == shape.x1)
+        assert math.isclose(upright.x0, where)

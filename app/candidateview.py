@@ -28,17 +28,27 @@ from compression import methods
 from compression.errors import CompressionError
 
 
-def draw(info: CandidatesInfo, picked: Candidate, second: Candidate | None) -> None:
-    """The picked run from its sentence down to its confusions; beside a second one where there is one."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        widgets.method_badge(picked.method)
-        st.markdown(f"**{picked.label}**", width="content")
-    st.markdown(verdict(info, picked))
-    done = None if picked.live else runlog.outcome(picked.run)
-    figures(picked, done)
-    actions(picked)
+def summary(info: CandidatesInfo, picked: Candidate) -> None:
+    """The picked run in a sentence, its figures, and where to go from here."""
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            widgets.method_badge(picked.method)
+            st.markdown(f"**{picked.label}**", width="content")
+        st.markdown(verdict(info, picked))
+        figures(picked, result(picked))
+        actions(picked)
+
+
+def result(picked: Candidate) -> Mapping[str, Any] | None:
+    """The result of a finished run."""
+    return None if picked.live else runlog.outcome(picked.run)
+
+
+def details(picked: Candidate, second: Candidate | None) -> None:
+    """The picked run beside a second one, its layers, its file, and what it confuses."""
     if second is not None:
         beside(picked, second)
+    done = result(picked)
     if done is None:
         st.caption("Layers, ledger and confusions are told when the run is done.")
         return
@@ -97,7 +107,7 @@ def beside(picked: Candidate, second: Candidate) -> None:
     budgets = (runlog.folder(picked.run).spec()["budget"], runlog.folder(second.run).spec()["budget"])
     names = ("this run", "the other")
     rows = sidebyside.rows(picked, second, budgets, names)
-    widgets.table(rows, "side_by_side")
+    st.table(widgets.columns(rows), border="horizontal", hide_index=True)
     widgets.download(rows, f"{picked.run}-{second.run}")
     st.caption(f"Difference: {second.title} minus {picked.title}.")
 

@@ -24,7 +24,7 @@ from app.figures.candidates import rows
 from app.figures.choice import choice_figure
 
 LOSSES = {"0.5": 0.005, "1": 0.01, "2": 0.02, "5": 0.05}
-FIRST, SECOND = "the run explained below", "the one to compare it with"
+FIRST, SECOND = "the run", "the one beside it"
 
 
 def draw(pair: finals.Pair) -> None:
@@ -42,12 +42,15 @@ def draw(pair: finals.Pair) -> None:
     picked, followed = chosen(info, loss)
     other = info.mark(state.get("other")) if state.get("other") != (picked or "") else None
     advice(info, loss, followed)
-    front(field, info, picked, other.run if other else "")
-    candidate = field.candidate(picked)
-    if candidate is not None:
-        selectors(field, info, picked, other.run if other else "")
-        second = field.candidate(other.run) if other else None
-        candidateview.draw(info, candidate, second)
+    first, second = field.candidate(picked), field.candidate(other.run) if other else None
+    left, right = st.columns([8, 5], gap="large")
+    with left:
+        front(field, info, picked, other.run if other else "")
+    if first is not None:
+        with right:
+            selectors(info, picked, other.run if other else "")
+            candidateview.summary(info, first)
+        candidateview.details(first, second)
     unshown(field)
 
 
@@ -150,31 +153,30 @@ def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f":material/recommend: {said}", width="content")
         if not followed and (found or info.best):
-            st.button("Show it", key="follow", type="tertiary", on_click=lambda: state.put("run", ""))
+            st.button("Show this one", key="follow", type="tertiary", on_click=lambda: state.put("run", ""))
 
 
-def selectors(field: finals.Field, info: CandidatesInfo, picked: str, other: str) -> None:
+def selectors(info: CandidatesInfo, picked: str, other: str) -> None:
     """The picked run and a second one, without the mouse."""
     titles = {mark.run: mark.title + (" (still going)" if mark.live else "") for mark in info.marks}
     st.session_state["pick_run"], st.session_state["pick_other"] = picked, other
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.selectbox(
-            "Run",
-            list(titles),
-            key="pick_run",
-            format_func=lambda run: titled(run, titles),
-            on_change=lambda: state.put("run", st.session_state["pick_run"]),
-        )
-        if len(titles) < 2:
-            return
-        st.selectbox(
-            "Side by side with",
-            ["", *(run for run in titles if run != picked)],
-            key="pick_other",
-            format_func=lambda run: titled(run, titles) if run else "no other run",
-            on_change=lambda: state.put("other", st.session_state["pick_other"]),
-        )
-        st.segmented_control("A click picks", [FIRST, SECOND], default=FIRST, required=True, key="click_picks")
+    st.selectbox(
+        "Run",
+        list(titles),
+        key="pick_run",
+        format_func=lambda run: titled(run, titles),
+        on_change=lambda: state.put("run", st.session_state["pick_run"]),
+    )
+    if len(titles) < 2:
+        return
+    st.selectbox(
+        "Side by side with",
+        ["", *(run for run in titles if run != picked)],
+        key="pick_other",
+        format_func=lambda run: titled(run, titles) if run else "no other run",
+        on_change=lambda: state.put("other", st.session_state["pick_other"]),
+    )
+    st.segmented_control("A click on the chart picks", [FIRST, SECOND], default=FIRST, required=True, key="click_picks")
 
 
 def titled(run: str, titles: dict[str, str]) -> str:

@@ -136,12 +136,24 @@ def confusion_figure(info: ConfusionInfo) -> go.Figure:
             showscale=False,
             hovertext=[[info.told(cell) for cell in row] for row in grid],
             hoverinfo="text",
-            text=[[f"{cell.after - cell.before:+d}" if cell.worse else "" for cell in row] for row in grid],
-            texttemplate="%{text}" if len(names) <= _WRITTEN else None,
             xgap=1,
             ygap=1,
         )
     )
+    if len(names) <= _WRITTEN:
+        fig.add_trace(_numbers(info, [cell for row in grid for cell in row if cell.worse]))
     fig.update_xaxes(title="answered", type="category", showgrid=False, tickmode="linear")
     fig.update_yaxes(title="class", type="category", showgrid=False, tickmode="linear", autorange="reversed")
     return fig
+
+
+def _numbers(info: ConfusionInfo, cells: Sequence[Cell]) -> go.Scatter:
+    """The changes written into their cells, in the page's own text colour: cells are translucent."""
+    return go.Scatter(
+        x=[info.classes[cell.answer] for cell in cells],
+        y=[info.classes[cell.truth] for cell in cells],
+        text=[f"{cell.after - cell.before:+d}".replace("-", "−") for cell in cells],
+        mode="text",
+        hoverinfo="skip",
+        showlegend=False,
+    )

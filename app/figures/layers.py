@@ -121,35 +121,34 @@ def layers_figure(info: LayersInfo, measure: Measure) -> go.Figure:
     """A wide grey bar for the dense layer, in it a narrow one in the method's colour; activation bits as diamonds."""
     look, dense, drawn = theme.style(info.method), theme.style("dense"), info.drawn
     fig = base.figure(90 + 26 * len(drawn), barmode="overlay")
-    before = [measure.before(c) for c in drawn]
-    texts = [_text(measure, c) for c in drawn]
+    before, after = [measure.before(c) for c in drawn], [measure.after(c) for c in drawn]
     if any(value is not None for value in before):
-        fig.add_trace(_bars(drawn, before, texts, "dense, fp32", theme.rgba(dense.color, 0.3), 0.8))
-    after = [measure.after(c) for c in drawn]
-    known = [value is not None for value in before]
-    own = ["" if has else text for has, text in zip(known, texts, strict=True)]
-    fig.add_trace(_bars(drawn, after, own, look.label, look.color, 0.4))
+        fig.add_trace(_bars(drawn, before, measure, "dense, fp32", theme.rgba(dense.color, 0.3), 0.8))
+    fig.add_trace(_bars(drawn, after, measure, look.label, look.color, 0.4))
     if measure is MEASURES["bits"] and any(c.activation_bits for c in drawn):
         fig.add_trace(_activations(drawn, look))
     most = max((value for value in (*before, *after) if value is not None), default=1.0)
-    fig.update_xaxes(title=measure.title, range=[0, 1.35 * most], nticks=5, tickformat="~s", ticksuffix=measure.suffix)
+    fig.update_xaxes(title=measure.title, range=[0, 1.22 * most], nticks=5, tickformat="~s", ticksuffix=measure.suffix)
     fig.update_yaxes(autorange="reversed", type="category", showgrid=False)
     return fig
 
 
-def _text(measure: Measure, change: LayerChange) -> str:
-    before, after = measure.before(change), measure.after(change)
-    return measure.show(after) if before is None else f"{measure.show(after)} of {measure.show(before)}"
+def _told(change: LayerChange, measure: Measure) -> str:
+    before, after = measure.before(change), measure.show(measure.after(change))
+    values = after if before is None else f"{measure.show(before)} → {after}"
+    return f"<b>{change.layer}</b><br>{measure.title}: {values}"
 
 
 def _bars(
     drawn: Sequence[LayerChange],
     values: Sequence[float | None],
-    texts: Sequence[str],
+    measure: Measure,
     name: str,
     color: str,
     width: float,
 ) -> go.Bar:
+    """One bar a layer; only the narrow ones, of the compressed layers, carry their number."""
+    written = width < 0.5
     return go.Bar(
         x=values,
         y=[c.layer for c in drawn],
@@ -157,10 +156,10 @@ def _bars(
         name=name,
         width=width,
         marker={"color": color},
-        text=texts,
+        text=[measure.show(v) if written and v is not None else "" for v in values],
         textposition="outside",
         cliponaxis=False,
-        hovertext=[f"<b>{c.layer}</b><br>{words.shape(c.after)}, {words.size(c.bytes)}" for c in drawn],
+        hovertext=[_told(c, measure) for c in drawn],
         hoverinfo="text",
     )
 

@@ -24,7 +24,6 @@ from app.figures.axes import chance
 from app.figures.candidates import Candidate
 from app.figures.candidates import CandidatesInfo
 from app.figures.candidates import verdict
-from compression import methods
 from compression.errors import CompressionError
 
 
@@ -60,24 +59,25 @@ def figures(picked: Candidate, done: Mapping[str, Any] | None) -> None:
     """Size, accuracy, MACs and BOPs, each with what it is compared to."""
     point, dense = picked.point, picked.baseline
     images = sum(map(sum, done["confusion"]["final"])) if done and done.get("confusion") else 0
-    compared = f"of {dense['accuracy'] * 100:.1f} %" if dense else ""
-    if images:
-        compared += f", ±{100 * chance(point['accuracy'], images):.1f} by chance"
-    help_text = f"Share of {images:,} test images classified rightly. " if images else ""
-    help_text += "Counted on other images of the same kind, it would lie within the ± in 95 of 100 cases."
+    compared = f"dense: {words.share(dense['accuracy'])}" if dense else ""
     smaller = words.ratio(dense["bytes"] / point["bytes"]) + " smaller" if dense else ""
     work = words.share(point["macs"] / dense["macs"], 0) + " of dense" if dense else ""
     name = "Validation accuracy" if picked.live else "Test accuracy"
     widgets.metrics(
         ("Size", words.size(point["bytes"]), smaller, words.HELP["bytes"]),
-        (name, words.share(point["accuracy"]), compared, help_text),
+        (name, words.share(point["accuracy"]), compared, "Share of images classified rightly."),
         ("MACs", words.count(point["macs"]), work, words.HELP["macs"]),
-        ("BOPs", words.share(point["rel_bops"], 2), "of the dense fp32 model", words.HELP["bops"]),
+        ("BOPs", words.share(point["rel_bops"], 2), "of dense fp32", words.HELP["bops"]),
     )
+    if images:
+        margin = 100 * chance(point["accuracy"], images)
+        st.caption(f"Counted on {images:,} test images: differences below {margin:.1f} points may be chance.")
 
 
 def actions(picked: Candidate) -> None:
     """Where to go from here."""
+    from compression import methods
+
     with st.container(horizontal=True, vertical_alignment="center"):
         model, data = state.get("model"), state.get("data")
         nav.link("runs", "Open in Runs", run=picked.run, model=model, data=data)

@@ -43,7 +43,7 @@ def draw(pair: finals.Pair) -> None:
     other = info.mark(state.get("other")) if state.get("other") != (picked or "") else None
     advice(info, loss, followed)
     first, second = field.candidate(picked), field.candidate(other.run) if other else None
-    left, right = st.columns([8, 5], gap="large")
+    left, right = st.columns([7, 5], gap="large")
     with left:
         front(field, info, picked, other.run if other else "")
     if first is not None:

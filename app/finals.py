@@ -84,7 +84,7 @@ def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
     """
     stored = packed(run)
     bits = done["final"].get("bits") or {}
-    before = _dense_layers(done["budget"]) or {
+    before = _dense_layers(runlog.folder(run).spec()["budget"]) or {
         name: (name.removesuffix(".weight"), None, 0)
         for name, tensor in stored.items()
         if len(tensor.shape) > 1 and name.endswith("weight")

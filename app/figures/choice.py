@@ -17,7 +17,7 @@ PICKED, OTHER = "picked", "the second one"
 _FAINT = 0.38
 
 
-def choice_figure(info: CandidatesInfo, picked: str = "", other: str = "", height: int = 460) -> go.Figure:
+def choice_figure(info: CandidatesInfo, picked: str = "", other: str = "", height: int = 520) -> go.Figure:
     """Draw the candidates; a click on a run gives its id in ``customdata``. Rings lie under the markers."""
     fig = base.figure(height, uirevision=f"choice {info.axis.field}", hovermode="closest", clickmode="event+select")
     fig.add_trace(_front(info))

@@ -125,6 +125,7 @@ def layers_figure(info: LayersInfo, measure: Measure) -> go.Figure:
     if any(value is not None for value in before):
         fig.add_trace(_bars(drawn, before, measure, "dense, fp32", theme.rgba(dense.color, 0.3), 0.8))
     fig.add_trace(_bars(drawn, after, measure, look.label, look.color, 0.4))
+    fig.add_trace(_numbers(drawn, after, measure))
     if measure is MEASURES["bits"] and any(c.activation_bits for c in drawn):
         fig.add_trace(_activations(drawn, look))
     most = max((value for value in (*before, *after) if value is not None), default=1.0)
@@ -147,8 +148,6 @@ def _bars(
     color: str,
     width: float,
 ) -> go.Bar:
-    """One bar a layer; only the narrow ones, of the compressed layers, carry their number."""
-    written = width < 0.5
     return go.Bar(
         x=values,
         y=[c.layer for c in drawn],
@@ -156,11 +155,23 @@ def _bars(
         name=name,
         width=width,
         marker={"color": color},
-        text=[measure.show(v) if written and v is not None else "" for v in values],
-        textposition="outside",
-        cliponaxis=False,
         hovertext=[_told(c, measure) for c in drawn],
         hoverinfo="text",
+    )
+
+
+def _numbers(drawn: Sequence[LayerChange], values: Sequence[float], measure: Measure) -> go.Scatter:
+    """The compressed values beside their bars: text of a trace of its own keeps its size however thin the bars are."""
+    return go.Scatter(
+        x=values,
+        y=[c.layer for c in drawn],
+        text=[f" {measure.show(v)}" for v in values],
+        mode="text",
+        textposition="middle right",
+        textfont={"size": 11},
+        cliponaxis=False,
+        hoverinfo="skip",
+        showlegend=False,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas  # noqa: F401  (whole before any figure: Plotly fails on a pandas that another tab is just importing)
 import plotly.graph_objects as go
 
 from app import theme

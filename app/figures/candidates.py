@@ -137,15 +137,14 @@ def rows(info: CandidatesInfo, candidates: Sequence[Candidate]) -> list[dict[str
     """The chart as a table, from cheap to dear: finished runs, those still going, then the dense model."""
     by_run = {c.run: c for c in candidates}
     runs = [
-        {"run": mark.run, "method": theme.style(mark.method).label, "asked": by_run[mark.run].label}
+        {"method": theme.style(mark.method).label, "asked": by_run[mark.run].label}
         | _numbers(by_run[mark.run].point)
-        | {"on the front": "still going" if mark.live else "no" if mark.beaten else "yes"}
+        | {"on the front": "still going" if mark.live else "no" if mark.beaten else "yes", "run": mark.run}
         for mark in (*sorted(info.finished, key=lambda mark: mark.cost), *info.live)
     ]
     stars = [by_run[star.run].baseline or {} for star in info.dense]
-    return runs + [
-        {"run": "", "method": "Dense model", "asked": ""} | _numbers(point) | {"on the front": ""} for point in stars
-    ]
+    dense = {"method": theme.style("dense").label, "asked": ""}
+    return runs + [dense | _numbers(point) | {"on the front": "", "run": ""} for point in stars]
 
 
 def _numbers(point: PointDict) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from app import theme
 from app.figures import base
 
 MOST_CLASSES = 20
+DARK, WHITE = "#1f2933", "#ffffff"
 _WRITTEN = 12  # classes up to which the numbers stand in the cells
 _SCALE = ((0.0, theme.ACCENT), (0.5, theme.rgba(theme.MUTED, 0.1)), (1.0, theme.HIGHLIGHT))
 
@@ -141,19 +142,26 @@ def confusion_figure(info: ConfusionInfo) -> go.Figure:
         )
     )
     if len(names) <= _WRITTEN:
-        fig.add_trace(_numbers(info, [cell for row in grid for cell in row if cell.worse]))
+        fig.add_trace(_numbers(info, [cell for row in grid for cell in row if cell.worse], most))
     fig.update_xaxes(title="answered", type="category", showgrid=False, tickmode="linear")
     fig.update_yaxes(title="class", type="category", showgrid=False, tickmode="linear", autorange="reversed")
     return fig
 
 
-def _numbers(info: ConfusionInfo, cells: Sequence[Cell]) -> go.Scatter:
-    """The changes written into their cells, in the page's own text colour: cells are translucent."""
+def _numbers(info: ConfusionInfo, cells: Sequence[Cell], most: int) -> go.Scatter:
+    """The changes written into their cells: in the page's own text colour, dark or white where a cell is strong."""
+    strong = [abs(cell.worse) > 0.5 * most for cell in cells]
+    inks = [(DARK if c.worse > 0 else WHITE) if full else None for c, full in zip(cells, strong, strict=True)]
     return go.Scatter(
         x=[info.classes[cell.answer] for cell in cells],
         y=[info.classes[cell.truth] for cell in cells],
-        text=[f"{cell.after - cell.before:+d}".replace("-", "−") for cell in cells],
+        text=[_written(cell, ink) for cell, ink in zip(cells, inks, strict=True)],
         mode="text",
         hoverinfo="skip",
         showlegend=False,
     )
+
+
+def _written(cell: Cell, ink: str | None) -> str:
+    text = f"<b>{cell.after - cell.before:+d}</b>".replace("-", "−")
+    return f'<span style="color: {ink}">{text}</span>' if ink else text

@@ -162,10 +162,11 @@ def _bars(
 
 def _numbers(drawn: Sequence[LayerChange], values: Sequence[float], measure: Measure) -> go.Scatter:
     """The compressed values beside their bars: text of a trace of its own keeps its size however thin the bars are."""
+    bits = measure is MEASURES["bits"]
     return go.Scatter(
-        x=values,
+        x=[max(v, (c.activation_bits or 0) if bits else 0) for v, c in zip(values, drawn, strict=True)],
         y=[c.layer for c in drawn],
-        text=[f" {measure.show(v)}" for v in values],
+        text=[f"{'   ' if bits else ' '}{measure.show(v)}" for v in values],
         mode="text",
         textposition="middle right",
         textfont={"size": 11},

@@ -154,6 +154,10 @@ def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
         st.markdown(f":material/recommend: {said}", width="content")
         if not followed and (found or info.best):
             st.button("Show this one", key="follow", type="tertiary", on_click=lambda: state.put("run", ""))
+    if followed and state.get("run"):
+        st.caption(
+            "The run in the address is not on this chart: it is a sweep, or has no final point. This one is shown."
+        )
 
 
 def selectors(info: CandidatesInfo, picked: str, other: str) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from app import again
 from app import sidebyside
+from app.figures import base
 from app.figures import choice
 from app.figures import confusion
 from app.figures import layers
@@ -173,6 +174,12 @@ def test_beaten_runs_are_faint_and_every_axis_has_round_ticks() -> None:
     figure = choice.choice_figure(info_of(SMALL, GOOD, BEATEN))
     geta = next(trace for trace in figure.data if trace.name == "GETA")
     assert [color.endswith(", 1)") for color in geta.marker.color] == [True, False]
+
+
+def test_ticks_of_small_shares_keep_their_digits() -> None:
+    ticks, texts = base.log_ticks([0.0004, 0.003], AXES["rel_bops"].show)
+    assert dict(zip(ticks, texts, strict=True))[0.0005] == "0.05 %"
+    assert base.log_ticks([2e6], AXES["macs"].show)[1] == ["1 M", "2 M", "5 M", "10 M", "20 M", "50 M"]
 
 
 def test_chance_of_an_accuracy() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
+from app import finals
 from app import nav
 from compression import zoo
 from compression.budget import Budget
@@ -185,6 +186,20 @@ def test_what_has_no_final_point_is_listed_with_its_reason(open_page: Open, root
     assert "the loss became infinite" in told(app)
     assert len(options(app, "pick_run")) == 1
     assert errors(app) == []
+
+
+def test_a_sweep_is_its_runs(open_page: Open, root: Path) -> None:
+    run = finished(root, 0.97, 8_000)
+    spec = new_spec(Budget(), Store(root), "sweep", children=[run], values={})
+    sweep = RunFolder.create(root, spec)
+    with EventWriter(sweep.events_path) as events:
+        events.state("running", pid=1, host="elsewhere")
+        events.state("done")
+    assert finals.pairs(Store(root).list()) == {("resnet8", "mnist5k"): 1}
+    app = open_page(run=sweep.id)
+    assert errors(app) == []
+    assert app.selectbox(key="pick_run").value == run
+    assert "is not on this chart: it is a sweep" in told(app)
 
 
 def test_only_failed_runs(open_page: Open, root: Path) -> None:

@@ -14,7 +14,7 @@ from app.figures.candidates import CandidatesInfo
 from app.figures.candidates import Mark
 
 PICKED, OTHER = "picked", "the second one"
-_FAINT = 0.38
+_FAINT = 0.45
 
 
 def choice_figure(info: CandidatesInfo, picked: str = "", other: str = "", height: int = 520) -> go.Figure:

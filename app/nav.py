@@ -30,6 +30,7 @@ PAGES = {
         PageInfo("groups", "Groups", ":material/account_tree:", "Which channels must go together?"),
         PageInfo("budget", "Budget", ":material/tune:", "How small should it become?"),
         PageInfo("runs", "Runs", ":material/monitoring:", "What does smaller cost in accuracy?"),
+        PageInfo("compare", "Compare", ":material/scatter_plot:", "Which compressed model should I take?"),
     )
 }
 

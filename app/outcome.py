@@ -62,7 +62,10 @@ def show(run: str, now: story.Story) -> None:
             f"Removed for real: the smaller model answers as the masked one does, to within **{equality:.1e}**.",
             help=words.HELP["equality"],
         )
-    nav.link("budget", "Set up another run", model=str(now.budget.get("model")), data=str(now.budget.get("data")))
+    where = {"model": str(now.budget.get("model")), "data": str(now.budget.get("data"))}
+    with st.container(horizontal=True):
+        nav.link("compare", "Compare with other runs", run=run, **where)
+        nav.link("budget", "Set up another run", **where)
 
 
 def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[str, str]]:

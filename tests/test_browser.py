@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from test_compare_page import finished
 
 from app import nav
+from compression.budget import Budget
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -26,6 +28,16 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 FLAGS += ["--disable-component-update", "--disable-sync"]
 START_SECONDS, PAGE_SECONDS, RUN_SECONDS = 30, 45, 120
 ANY_TRACE = ".js-plotly-plot .scatterlayer .trace"
+WHERE = """run => {
+    const chart = document.querySelector(".js-plotly-plot")
+    chart.scrollIntoView({block: "center"})
+    const box = chart.getBoundingClientRect(), {xaxis, yaxis} = chart._fullLayout
+    for (const trace of chart.calcdata)
+        for (const point of trace)
+            if (point.data && point.data[0] === run && trace[0].trace.visible === true)
+                return [box.x + xaxis._offset + xaxis.c2p(point.x), box.y + yaxis._offset + yaxis.c2p(point.y)]
+    return null
+}"""
 
 
 def free_port() -> int:
@@ -35,9 +47,15 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the app keeps its runs and its log."""
+    return tmp_path_factory.mktemp("app")
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
     """The address of the real app, started as ``make app`` starts it, on a runs folder of its own."""
-    port, folder = free_port(), tmp_path_factory.mktemp("app")
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
     command += ["--server.address", "127.0.0.1", "--server.headless", "true", "--", "--runs", str(folder / "runs")]
     with (folder / "log.txt").open("wb") as log:
@@ -94,8 +112,8 @@ def settled(page: Page, name: str) -> None:
     """Wait for the page's question and for the script to end; no exception box, no error line."""
     page.get_by_role("heading", name=nav.PAGES[name].question).wait_for()
     page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
-    assert page.get_by_test_id("stException").count() == 0
-    assert page.get_by_test_id("stAlertContentError").count() == 0
+    assert page.get_by_test_id("stException").all_inner_texts() == []
+    assert page.get_by_test_id("stAlertContentError").all_inner_texts() == []
 
 
 def follow(page: Page, name: str) -> None:
@@ -173,6 +191,43 @@ def _watch(page: Page) -> None:
         time.sleep(0.25)
     settled(page, "runs")
     assert len(seen) >= 4, f"the front grows while the run goes, not {sorted(seen)}"
+
+
+def test_a_click_on_a_point_picks_its_run(page: Page, address: str, folder: Path) -> None:
+    """Two more runs on the front: the one clicked is in the address and explained, and a link opens it again."""
+    small = finished(folder / "runs", 0.90, 2_000, Budget(sparsity=0.9))
+    good = finished(folder / "runs", 0.999, 3_000, Budget(sparsity=0.8))
+    page.goto(f"{address}/compare?run={good}")
+    settled(page, "compare")
+    _click_marker(page, small)
+    page.wait_for_url(f"**run={small}*")
+    told = page.get_by_test_id("stMarkdown")
+    told.get_by_text("40.0× smaller and 8.0 points less accurate").wait_for()
+    told.get_by_text("“cat” is taken for “dog” in 3 of 10 images").wait_for()
+
+    page.get_by_text("the one beside it", exact=True).click()
+    settled(page, "compare")
+    _click_marker(page, good)
+    page.wait_for_url(f"**other={good}*")
+    page.get_by_role("heading", name="Side by side").wait_for()
+    assert f"run={small}" in page.url
+    page.reload()
+    settled(page, "compare")
+    page.get_by_role("heading", name="Side by side").wait_for()
+
+    page.get_by_text("Same budget, other method").click()
+    page.get_by_test_id("stPopoverBody").get_by_role("button", name="OPQ").click()
+    settled(page, "budget")
+    page.get_by_role("button", name="Start OPQ run").wait_for()
+    assert page.get_by_role("slider").first.get_attribute("aria-valuetext") == "90%"
+
+
+def _click_marker(page: Page, run: str) -> None:
+    """Click the marker of a run in the first chart: where Plotly drew the point that carries the run's id."""
+    page.locator(ANY_TRACE).first.wait_for()
+    place = page.evaluate(WHERE, run)
+    assert place is not None, f"no marker of {run}"
+    page.mouse.click(*place)
 
 
 @pytest.mark.parametrize("name", nav.PAGES)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas  # noqa: F401  (whole before any figure: Plotly fails on a pandas that another tab is just importing)
 import plotly.graph_objects as go
 
 from app import theme
@@ -52,13 +55,18 @@ def figure(height: int, **layout: Any) -> go.Figure:
 
 def byte_ticks(values: Sequence[float]) -> tuple[list[float], list[str]]:
     """Ticks for a logarithmic axis of bytes: 1, 2, 5 times powers of ten around the values."""
+    return log_ticks(values, words.size)
+
+
+def log_ticks(values: Sequence[float], show: Callable[[float], str]) -> tuple[list[float], list[str]]:
+    """Ticks for a logarithmic axis, in the unit that ``show`` gives: 1, 2, 5 times powers of ten around the values."""
     positive = [v for v in values if v > 0]
     if not positive:
         return [], []
     low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     steps = (1, 2, 5) if high - low <= 3 else (1,)
     ticks = [step * 10.0**power for power in range(low, high + 1) for step in steps]
-    return ticks, [words.size(tick).replace(".00", "").replace(".0", "") for tick in ticks]
+    return ticks, [re.sub(r"\.0+(?!\d)", "", show(tick)) for tick in ticks]
 
 
 def shade(fig: go.Figure, stages: Sequence[Stage], tint: bool = True) -> None:

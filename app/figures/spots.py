@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from app import theme
 from app import words
+from compression.front import dominated
+from compression.front import front
 
 PointDict = Mapping[str, Any]
 MOST_POINTS = 2000
@@ -150,20 +153,9 @@ def _thin(points: Sequence[PointDict]) -> list[PointDict]:
 
 def unbeaten(spots: Sequence[Spot]) -> tuple[Spot, ...]:
     """The spots with no smaller one as accurate, from small to large."""
-    best: list[Spot] = []
-    for spot in sorted(spots, key=lambda spot: (spot.bytes, -spot.accuracy)):
-        if not best or spot.accuracy > best[-1].accuracy:
-            best.append(spot)
-    return tuple(best)
+    return tuple(spots[i] for i in front([(spot.bytes, spot.accuracy) for spot in spots]))
 
 
 def _mark_dominated(spots: list[Spot]) -> list[Spot]:
-    def beaten(spot: Spot) -> bool:
-        return any(
-            other.bytes <= spot.bytes
-            and other.accuracy >= spot.accuracy
-            and (other.bytes, other.accuracy) != (spot.bytes, spot.accuracy)
-            for other in spots
-        )
-
-    return [Spot(s.run, s.method, s.bytes, s.accuracy, s.split, s.sentence, beaten(s)) for s in spots]
+    beaten = dominated([(spot.bytes, spot.accuracy) for spot in spots])
+    return [replace(spot, dominated=faint) for spot, faint in zip(spots, beaten, strict=True)]

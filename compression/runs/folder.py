@@ -37,7 +37,7 @@ VERSION = 1
 RESERVE_BYTES = 16 * 1024
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, LOST = "queued", "running", "done", "failed", "cancelled", "lost"
 ENDED = (DONE, FAILED, CANCELLED, LOST)
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # longer names are none of ours, and no file system takes them
 
 
 class RunFolder:

@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,14 @@ class Store:
             raise CompressionError(f"run {run_id} cannot be read: {'; '.join(self.problems)}")
         return info(row)
 
-    def points(self, *run_ids: str) -> dict[str, builtins.list[Point]]:
-        """The points of these runs, in the order of their steps."""
-        marks = ",".join("?" * len(run_ids))
+    def points(self, *run_ids: str, phases: Sequence[str] = ()) -> dict[str, builtins.list[Point]]:
+        """The points of these runs, in the order of their steps; of these phases only, where any are named."""
+        marks, named = (",".join("?" * len(values)) for values in (run_ids, phases))
         found: dict[str, builtins.list[Point]] = {run_id: [] for run_id in run_ids}
         with self._connect() as db:
-            query = f"SELECT run, point FROM points WHERE run IN ({marks}) ORDER BY step, rowid"
-            for row in db.execute(query, run_ids):
+            query = f"SELECT run, point FROM points WHERE run IN ({marks})"
+            query += f" AND phase IN ({named})" if phases else ""
+            for row in db.execute(f"{query} ORDER BY step, rowid", (*run_ids, *phases)):
                 found[row["run"]].append(Point.from_dict(json.loads(row["point"])))
         return found
 

@@ -1,0 +1,150 @@
+"""What the Compare page knows of runs: where each ended, from the index; the layers of one, from its packed file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import streamlit as st
+
+from app import catalog
+from app import options
+from app import runlog
+from app import story
+from app.figures.candidates import Candidate
+from app.figures.layers import LayerChange
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.runs.store import RunInfo
+
+if TYPE_CHECKING:
+    from compression.pack.contents import Stored
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Field:
+    """The runs of one model and one data set: those that can be drawn, and those that cannot with their state."""
+
+    candidates: tuple[Candidate, ...]
+    unshown: tuple[RunInfo, ...]
+
+    @property
+    def live(self) -> bool:
+        """Is a run still going, so that the picture will change?"""
+        return any(c.live for c in self.candidates) or any(info.state in story.ACTIVE for info in self.unshown)
+
+    def candidate(self, run: str) -> Candidate | None:
+        """The candidate of this run."""
+        return next((c for c in self.candidates if c.run == run), None)
+
+
+def pairs(infos: Sequence[RunInfo]) -> dict[Pair, int]:
+    """Model and data of all runs with the number of finished ones, those with most first, the newest of equals."""
+    found: dict[Pair, int] = {}
+    for info in infos:
+        if not info.runs:
+            pair = (info.model, info.data)
+            found[pair] = found.get(pair, 0) + (info.state == "done")
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def field(infos: Sequence[RunInfo], pair: Pair) -> Field:
+    """The runs of one model and data set: finished ones with their final points, live ones with their latest."""
+    runs = [info for info in infos if not info.runs and (info.model, info.data) == pair]
+    ended = [info.id for info in runs if info.state == "done"]
+    going = [info.id for info in runs if info.state == "running"]
+    store = runlog.store()
+    points = {**store.points(*ended, phases=("baseline", "final")), **store.points(*going)}
+    candidates = [_candidate(info, [p.to_dict() for p in points.get(info.id, [])]) for info in reversed(runs)]
+    shown = {c.run for c in candidates if c is not None}
+    return Field(tuple(c for c in candidates if c is not None), tuple(info for info in runs if info.id not in shown))
+
+
+def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate | None:
+    """The run as a candidate: a finished one at its final point, a live one at its latest measured point."""
+    baseline = next((p for p in points if p["phase"] == "baseline"), None)
+    live = info.state == "running"
+    later = [p for p in points if (p["phase"] != "baseline" if live else p["phase"] == "final")]
+    if not later:
+        return None
+    return Candidate(info.id, story.asked(info.budget), info.method, baseline, later[-1], live)
+
+
+def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
+    """What became of every layer: shapes from the traced network, the rest from the packed file.
+
+    Raises:
+        CompressionError: the packed file is missing or damaged.
+    """
+    stored = packed(run)
+    bits = done["final"].get("bits") or {}
+    before = _dense_layers(runlog.folder(run).spec()["budget"]) or {
+        name: (name.removesuffix(".weight"), None, 0)
+        for name, tensor in stored.items()
+        if len(tensor.shape) > 1 and name.endswith("weight")
+    }
+    changes = []
+    for weight, (layer, shape, axis) in before.items():
+        if weight in stored:
+            now, widths = stored[weight], bits.get(layer, {})
+            changes.append(
+                LayerChange(layer, shape, now.shape, now.alive, now.bits, widths.get("activation"), now.bytes, axis)
+            )
+    return tuple(changes)
+
+
+def packed(run: str) -> dict[str, Stored]:
+    """The tensors of a run's packed file.
+
+    Raises:
+        CompressionError: it is missing or damaged.
+    """
+    path = runlog.folder(run).bundle / "weights.packed"
+    return _packed(str(path.resolve()), path.stat().st_mtime if path.is_file() else 0.0)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Reading the packed file…")
+def _packed(path: str, changed: float) -> dict[str, Stored]:
+    from compression.pack.contents import contents
+
+    return contents(path)
+
+
+def _dense_layers(budget: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...] | None, int]]:
+    """Weight name → layer, dense shape and output axis; nothing when the model is not offered by this app."""
+    asked = Budget.from_dict(budget)
+    model = _offered(asked.model)
+    if model is None:
+        return {}
+    of = catalog.Subject(model, asked.data, *_size(asked))
+    graph = catalog.traced(of).graph
+    axes = {m.name: m.dim for group in graph.groups for m in group.members if m.role == "producer"}
+    return {layer.weight: (layer.name, layer.shape, axes.get(layer.weight, 0)) for layer in graph.layers}
+
+
+def _size(budget: Budget) -> tuple[tuple[int, ...], int]:
+    from compression.runs.prepare import shape
+
+    return shape(budget)
+
+
+def _offered(model: str) -> str | None:
+    """The model's name if the app may build it: one of its own, or a file that the operator named."""
+    path, _, function = model.rpartition(":")
+    if not path.endswith(".py"):
+        try:
+            catalog.allow(model, catalog.NO_DATA)
+        except CompressionError:
+            return None
+        return model
+    for named in options.read().models:
+        file, _, called = named.rpartition(":")
+        if (str(Path(file).expanduser().resolve()), called) == (path, function):
+            return named
+    return None

@@ -1,0 +1,61 @@
+"""What a packed file holds, tensor by tensor: shape, bit-width, how many values are not zero, and bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compression.pack.container import DTYPES
+from compression.pack.container import MOST_HEADER
+from compression.pack.container import PREFIX
+from compression.pack.container import unpack
+
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of the file. ``bits`` is ``None`` for what is kept as it was; ``alive`` counts values not zero.
+
+    ``bytes`` are those of its codes or raw values; its step (4 bytes) and its line in the header are counted in the
+    ledger under scales and container. A tensor that is the same as an earlier one takes none.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    bits: int | None
+    bytes: int
+    alive: int
+
+
+def contents(path: str | Path) -> dict[str, Stored]:
+    """The tensors of a packed file by name, in the order of the state dict.
+
+    Raises:
+        CompressionError: the file cannot be read, is none of ours, is truncated or damaged.
+    """
+    state = unpack(path)  # says what is wrong with a file before its rows are read
+    return {row[0]: _stored(row, state[row[0]]) for row in _rows(Path(path))}
+
+
+def _rows(path: Path) -> list[list[Any]]:
+    with path.open("rb") as file:
+        _, _, length, _ = PREFIX.unpack(file.read(PREFIX.size))
+        text = zlib.decompressobj().decompress(file.read(length), MOST_HEADER)
+    rows: list[list[Any]] = json.loads(text)["tensors"]
+    return rows
+
+
+def _stored(row: list[Any], tensor: torch.Tensor) -> Stored:
+    """A row is ``[name, shape, coding, bytes, bits]``, ``[name, shape, dtype]`` or ``[name, earlier name]``."""
+    shape, alive = tuple(tensor.shape), int(torch.count_nonzero(tensor))
+    if len(row) == 5:
+        return Stored(row[0], shape, int(row[4]), int(row[3]), alive)
+    size = math.prod(shape) * DTYPES[row[2]].itemsize if len(row) == 3 else 0
+    return Stored(row[0], shape, None, size, alive)

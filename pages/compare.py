@@ -1,0 +1,78 @@
+"""Compare: every finished run of one model and data set on one front; the picked one explained below it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import compareview
+from app import finals
+from app import runlog
+from app import state
+from app import story
+from app import widgets
+from compression.errors import CompressionError
+from compression.runs.store import RunInfo
+
+EVERY = "3s"
+
+
+def known(infos: list[RunInfo]) -> RunInfo | None:
+    """The run in the address; one line when there is none of this name, and then none is picked."""
+    if not state.get("run"):
+        return None
+    try:
+        runlog.folder(state.get("run"))
+    except CompressionError as error:
+        widgets.problem(error)
+        state.put("run", "")
+    return next((info for info in infos if info.id == state.get("run")), None)
+
+
+def pair_of(infos: list[RunInfo], opened: RunInfo | None) -> finals.Pair:
+    """Which model and data set: the picked run's, else those in the address, else those with most runs."""
+    found = finals.pairs(infos)
+    asked = (opened.model, opened.data) if opened else (state.get("model"), state.get("data"))
+    pair = asked if asked in found else next(iter(found))
+    if len(found) > 1:
+        st.session_state["compare_pair"] = pair
+        st.selectbox(
+            "Model and data",
+            list(found),
+            key="compare_pair",
+            format_func=lambda pair: f"{pair[0]} on {story.data_label(pair[1])}: {found[pair]} finished",
+            help="Only runs of one model on one data set can be compared: they answer the same question.",
+            on_change=lambda: change(st.session_state["compare_pair"]),
+        )
+    else:
+        st.caption(f"{pair[0]} on {story.data_label(pair[1])}: all runs here are of this model and data set.")
+    return pair
+
+
+def change(pair: finals.Pair) -> None:
+    """Another model and data set; what was picked belongs to the old one."""
+    for name, value in (("run", ""), ("other", ""), ("model", pair[0]), ("data", pair[1])):
+        state.put(name, value)
+
+
+def page() -> None:
+    """The page from top to bottom."""
+    widgets.headline(
+        "compare",
+        "Every finished run at the size and accuracy it ended with. The line is the **front**: no other run is both "
+        "cheaper and better than those on it.",
+    )
+    infos = runlog.listed()
+    opened = known(infos)
+    if not any(not info.runs for info in infos):
+        widgets.empty(
+            "No runs yet, so there is nothing to compare. Two or more runs with different budgets make a front.",
+            "budget",
+            "Set up a run or a sweep",
+        )
+        return
+    pair = pair_of(infos, opened)
+    live = any(info.state in story.ACTIVE for info in infos if (info.model, info.data) == pair)
+    st.fragment(run_every=EVERY if live else None)(compareview.draw)(pair)
+
+
+page()

@@ -1,0 +1,312 @@
+"""Choosing among finished runs: who beats whom, what a sentence says, what changed; by hand-computed values."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from app import again
+from app import sidebyside
+from app.figures import base
+from app.figures import choice
+from app.figures import confusion
+from app.figures import layers
+from app.figures import ledger
+from app.figures.axes import AXES
+from app.figures.axes import chance
+from app.figures.candidates import Candidate
+from app.figures.candidates import CandidatesInfo
+from app.figures.candidates import candidates_info
+from app.figures.candidates import rows
+from app.figures.candidates import verdict
+from compression import front
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.methods.opq import allocate
+from compression.methods.opq import attach
+from compression.pack import ledger as read_ledger
+from compression.pack import pack
+from compression.pack.contents import contents
+from compression.quant.integers import fold
+
+BYTES, MACS = AXES["bytes"], AXES["macs"]
+
+
+def point(accuracy: float, size: float, macs: float = 1e6, split: str = "test") -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "loss": 0.1,
+        "bytes": size,
+        "nominal_bytes": size / 2,
+        "macs": macs,
+        "rel_bops": macs / 1e7,
+        "unit_sparsity": 0.25,
+        "weight_sparsity": 0.5,
+        "split": split,
+        "bits": {"a": {"weight": 4.0, "activation": None}, "b": {"weight": 6.0, "activation": 8.0}},
+    }
+
+
+DENSE = point(0.98, 80_000, 4e6)
+
+
+def candidate(run: str, accuracy: float, size: float, method: str = "geta", **more: Any) -> Candidate:
+    macs = more.pop("macs", 1e6)
+    return Candidate(run, run.upper(), method, DENSE, point(accuracy, size, macs), **more)
+
+
+SMALL, GOOD, BEATEN = candidate("s", 0.90, 4_000), candidate("g", 0.97, 8_000, "opq"), candidate("b", 0.95, 10_000)
+
+
+def info_of(*candidates: Candidate, axis: str = "bytes") -> CandidatesInfo:
+    return candidates_info(candidates, AXES[axis])
+
+
+def test_the_front_of_five_places() -> None:
+    places = [(1, 0.5), (2, 0.9), (2, 0.9), (3, 0.8), (4, 0.95)]
+    assert front.dominated(places) == [False, False, False, True, False]
+    assert front.front(places) == [0, 1, 4]
+    assert front.beaten_by(places, 3) == [1, 2]
+    assert front.front([]) == []
+
+
+def test_every_place_is_on_the_front_or_under_it() -> None:
+    draw = random.Random(0)
+    places = [(draw.randint(1, 40), draw.randint(1, 40) / 40) for _ in range(200)]
+    best = [places[i] for i in front.front(places)]
+    assert best == sorted(best)
+    assert [accuracy for _, accuracy in best] == sorted({accuracy for _, accuracy in best})
+    for place, beaten in zip(places, front.dominated(places), strict=True):
+        reached = max((accuracy for cost, accuracy in best if cost <= place[0]), default=-1.0)
+        assert reached >= place[1], "nothing lies above the front"
+        assert beaten == (place not in best)
+
+
+def test_marks_know_who_beats_them_on_each_axis() -> None:
+    info = info_of(SMALL, GOOD, BEATEN)
+    assert {mark.run: mark.beaten for mark in info.finished} == {"s": (), "g": (), "b": ("g",)}
+    assert [mark.run for mark in info.front] == ["s", "g"]
+    assert [(star.cost, star.accuracy) for star in info.dense] == [(80_000, 0.98)]
+    by_macs = info_of(SMALL, GOOD, BEATEN, axis="macs")
+    assert {mark.run: mark.beaten for mark in by_macs.finished} == {"s": ("g", "b"), "g": (), "b": ("g",)}
+
+
+def test_the_sentence_on_a_run() -> None:
+    info = info_of(SMALL, GOOD, BEATEN)
+    assert verdict(info, GOOD) == (
+        "10.0× smaller and 1.0 points less accurate than the dense model; no other run is both smaller and better."
+    )
+    assert verdict(info, BEATEN) == (
+        "8.0× smaller and 3.0 points less accurate than the dense model; but another run costs no more and is at least "
+        "as accurate (OPQ, G: 8.00 kB, 97.0 %)."
+    )
+    by_macs = info_of(SMALL, GOOD, BEATEN, axis="macs")
+    assert "4.0× fewer MACs" in verdict(by_macs, SMALL)
+    assert "2 other runs cost no more and are at least as accurate (the best: OPQ, G: 1.00 M, 97.0 %)" in verdict(
+        by_macs, SMALL
+    )
+    alone = info_of(SMALL)
+    assert verdict(alone, SMALL).endswith("there is no other finished run yet to compare it with.")
+
+
+def test_sentences_of_equal_and_worse_figures() -> None:
+    same = candidate("same", 0.98, 100_000, macs=4e6)
+    assert verdict(info_of(same, axis="macs"), same).startswith("As many MACs and as accurate as the dense model;")
+    assert verdict(info_of(same), same).startswith("1.2× larger and as accurate")
+    better = candidate("better", 0.985, 8_000)
+    assert "and 0.5 points more accurate than the dense model" in verdict(info_of(better), better)
+
+
+def test_a_live_run_is_shown_but_beats_nobody() -> None:
+    live = dataclasses.replace(candidate("l", 0.99, 1_000), live=True, point=point(0.99, 1_000, split="validation"))
+    info = info_of(SMALL, GOOD, live)
+    assert [mark.run for mark in info.live] == ["l"]
+    assert [mark.run for mark in info.front] == ["s", "g"]
+    assert not any(mark.beaten for mark in info.finished)
+    assert "still going" in verdict(info, live)
+    assert "validation" in verdict(info, live)
+    assert info.cheapest(1.0) == info.mark("s"), "a live run is never what to take"
+    assert [row["on the front"] for row in rows(info, [SMALL, GOOD, live])] == ["yes", "yes", "still going", ""]
+
+
+def test_the_cheapest_run_within_a_loss() -> None:
+    info = info_of(SMALL, GOOD, BEATEN)
+    found = {loss: mark.run if (mark := info.cheapest(loss)) else None for loss in (0.005, 0.01, 0.03, 0.08)}
+    assert found == {0.005: None, 0.01: "g", 0.03: "g", 0.08: "s"}
+    assert info.best == info.mark("g")
+    other_dense = dataclasses.replace(SMALL, baseline=point(0.905, 80_000))
+    assert info_of(other_dense, GOOD).cheapest(0.01) == info_of(other_dense, GOOD).mark("s"), "against its own"
+
+
+def test_points_that_cannot_be_drawn_are_left_out() -> None:
+    odd = [candidate("zero", 0.9, 0), candidate("nan", float("nan"), 5_000), candidate("inf", 0.9, float("inf"))]
+    assert [mark.run for mark in info_of(SMALL, *odd).marks] == ["s"]
+    empty = info_of()
+    assert (empty.best, empty.front, empty.floor) == (None, (), 0.0)
+    assert choice.choice_figure(empty).data
+
+
+def test_collapsed_runs_are_drawn_at_the_bottom_edge() -> None:
+    info = info_of(SMALL, GOOD, candidate("c", 0.11, 2_000))
+    assert info.floor == pytest.approx(0.67)
+    assert info.hidden == 1
+    figure = choice.choice_figure(info, "g", "s")
+    geta = next(trace for trace in figure.data if trace.name == "GETA")
+    drawn = dict(zip((row[0] for row in geta.customdata), zip(geta.y, geta.marker.symbol, strict=True), strict=True))
+    assert drawn["c"] == (pytest.approx(67), "triangle-down-open")
+    assert drawn["s"] == (90, "circle")
+    rings = {trace.name: trace.x for trace in figure.data if trace.name in (choice.PICKED, choice.OTHER)}
+    assert rings == {choice.PICKED: (8_000,), choice.OTHER: (4_000,)}
+    assert figure.layout.xaxis.type == "log"
+
+
+def test_beaten_runs_are_faint_and_every_axis_has_round_ticks() -> None:
+    for axis in AXES.values():
+        figure = choice.choice_figure(candidates_info([SMALL, GOOD, BEATEN], axis))
+        assert list(figure.layout.xaxis.tickvals), axis.field
+        assert not any(text.startswith("0 ") for text in figure.layout.xaxis.ticktext)
+    figure = choice.choice_figure(info_of(SMALL, GOOD, BEATEN))
+    geta = next(trace for trace in figure.data if trace.name == "GETA")
+    assert [color.endswith(", 1)") for color in geta.marker.color] == [True, False]
+
+
+def test_ticks_of_small_shares_keep_their_digits() -> None:
+    ticks, texts = base.log_ticks([0.0004, 0.003], AXES["rel_bops"].show)
+    assert dict(zip(ticks, texts, strict=True))[0.0005] == "0.05 %"
+    assert base.log_ticks([2e6], AXES["macs"].show)[1] == ["1 M", "2 M", "5 M", "10 M", "20 M", "50 M"]
+
+
+def test_chance_of_an_accuracy() -> None:
+    assert chance(0.9, 1000) == pytest.approx(0.0186, abs=1e-4)
+    assert chance(0.9, 10_000) == pytest.approx(0.0059, abs=1e-4)
+
+
+BEFORE = [[9, 1, 0], [0, 10, 0], [0, 2, 18]]
+AFTER = [[6, 4, 0], [0, 10, 0], [1, 1, 18]]
+
+
+def test_what_is_confused_more_often() -> None:
+    info = confusion.confusion_info(BEFORE, AFTER, ["cat", "dog", "owl"])
+    assert info.sentences == (
+        "The worst new confusion: “cat” is taken for “dog” in 4 of 10 images, by the dense model in 1.",
+        "The class that lost most: “cat” is recognized in 6 of 10 images, by the dense model in 9.",
+    )
+    told = [(row["class"], row["answered"], row["change"], row["this is"]) for row in info.rows]
+    assert told == [
+        ("cat", "cat", -3, "worse"),
+        ("cat", "dog", 3, "worse"),
+        ("owl", "cat", 1, "worse"),
+        ("owl", "dog", -1, "better"),
+    ]
+    assert info.images == 40
+    heat = confusion.confusion_figure(info).data[0]
+    assert [list(row) for row in heat.z] == [[3, 3, 0], [0, 0, 0], [1, -1, 0]]
+    assert (heat.zmin, heat.zmax) == (-3, 3)
+
+
+def test_nothing_confused_more_often() -> None:
+    info = confusion.confusion_info(AFTER, AFTER, [])
+    assert info.sentences == ("No class is mistaken for another more often than by the dense model.",)
+    assert info.rows == []
+    assert info.classes == ("0", "1", "2")
+    with pytest.raises(ValueError):
+        confusion.confusion_info(BEFORE[:2], AFTER, [])
+
+
+def test_of_many_classes_the_most_changed_are_drawn() -> None:
+    before = [[5 if i == j else 0 for j in range(40)] for i in range(40)]
+    after = [list(row) for row in before]
+    after[37][37], after[37][3] = 1, 4
+    info = confusion.confusion_info(before, after, [f"c{i}" for i in range(40)])
+    assert len(info.shown) <= confusion.MOST_CLASSES
+    assert {3, 37} <= set(info.shown)
+    assert info.folded
+    assert len(confusion.confusion_figure(info).data[0].z) == len(info.shown)
+
+
+def test_layers_before_and_after() -> None:
+    conv = layers.LayerChange("conv", (8, 4, 3, 3), (6, 3, 3, 3), 100, 4, 8.0, 60)
+    up = layers.LayerChange("up", (4, 8, 2, 2), (4, 6, 2, 2), 96, None, None, 384, axis=1)
+    info = layers.LayersInfo((conv, up), "geta")
+    assert conv.dense_bytes == 8 * 4 * 9 * 4
+    assert info.sentence == "Most bytes are in up: 384 B, 86 % of all weights."
+    drawn = {name: layers.layers_figure(info, measure).data for name, measure in layers.MEASURES.items()}
+    assert [trace.x for trace in drawn["bytes"][:2]] == [(1152, 512), (60, 384)]
+    assert [trace.x for trace in drawn["channels"][:2]] == [(8, 8), (6, 6)]
+    assert [trace.x for trace in drawn["weights"][:2]] == [(288, 128), (100, 96)]
+    assert [trace.x for trace in drawn["bits"][:2]] == [(32, 32), (4, 32)]
+    assert drawn["bits"][-1].x == (8.0,)
+    assert info.rows[0]["dense shape"] == "8×4×3×3"
+
+
+def test_without_the_dense_network_only_what_came_out_is_drawn() -> None:
+    info = layers.LayersInfo((layers.LayerChange("conv", None, (6, 3, 3, 3), 100, 4, None, 60),), "geta")
+    names = [trace.name for trace in layers.layers_figure(info, layers.MEASURES["bytes"]).data]
+    assert "dense, fp32" not in names
+    assert info.rows[0]["dense bytes"] is None
+
+
+def test_of_many_layers_the_largest_are_drawn_and_all_are_listed() -> None:
+    many = [layers.LayerChange(f"l{i}", (i + 1, 1), (i + 1, 1), 1, 4, None, 1) for i in range(40)]
+    info = layers.LayersInfo(tuple(many), "opq")
+    assert [change.layer for change in info.drawn] == [f"l{i}" for i in range(10, 40)]
+    assert len(info.rows) == 40
+
+
+def test_contents_of_a_packed_file_add_up_to_its_ledger(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 5))
+    plan = allocate(model, sparsity=0.6, bits=3)
+    attach(model, plan)
+    path = tmp_path / "weights.packed"
+    pack(model, path)
+    found, told, state = contents(path), read_ledger(path), fold(model).state_dict()
+    assert list(found) == list(state)
+    coded = [stored for stored in found.values() if stored.bits is not None]
+    assert {stored.name: stored.bits for stored in coded} == {f"{p.name}.weight": p.bits for p in plan.layers}
+    assert sum(stored.bytes for stored in coded) == told.values + told.positions
+    assert sum(stored.bytes for stored in found.values() if stored.bits is None) == told.leftovers
+    for name, tensor in state.items():
+        assert found[name].shape == tuple(tensor.shape)
+        assert found[name].alive == int((tensor != 0).sum())
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CompressionError):
+        contents(path)
+
+
+def test_parts_of_a_ledger() -> None:
+    told = {"values": 60, "positions": 0, "scales": 10, "leftovers": 20, "container": 10, "total": 100}
+    info = ledger.ledger_info({"strange": 5, **told}, "geta")
+    assert [name for name, _ in info.parts] == [*ledger.PARTS, "strange"]
+    assert info.sentence == "60 % of 100 B are values, the codes of the weights."
+    assert ledger.ledger_figure(info).data[0].text[0] == "60 B, 60 %"
+
+
+def test_the_same_budget_for_another_method() -> None:
+    own = {"prune_mode": "exact"}
+    geta = Budget(sparsity=0.4, weight_bits=(4, 8), epochs=7, seed=3, lr=0.01, options=own).to_dict()
+    opq = Budget.from_dict(again.translated(geta, "opq"))
+    assert (opq.method, opq.sparsity, opq.bits, opq.epochs, opq.seed) == ("opq", 0.4, 6.0, 7, 3)
+    assert (opq.lr, opq.options) == (None, {}), "what tunes one method is not another's"
+    back = Budget.from_dict(again.translated(Budget(method="opq", bits=3.5).to_dict(), "geta"))
+    assert back.weight_bits == (3, 4)
+
+
+def test_two_runs_side_by_side() -> None:
+    budgets = (Budget(epochs=2).to_dict(), Budget(method="opq", sparsity=0.7, epochs=4).to_dict())
+    found = {row[""]: row for row in sidebyside.rows(SMALL, GOOD, budgets, ("one", "two"))}
+    assert (found["method"]["one"], found["method"]["two"]) == ("GETA", "OPQ")
+    assert found["test accuracy"]["difference"] == "+7.00 points"
+    assert found["packed size"] == {"": "packed size", "one": "4.00 kB", "two": "8.00 kB", "difference": "+4.00 kB"}
+    assert found["MACs"]["difference"] == "same"
+    assert (found["epochs asked"]["one"], found["epochs asked"]["two"]) == ("2", "4")
+    assert "seed" not in found, "what is equal is not listed"
+    assert found["bits of the weights"]["one"] == "4–6 bits"
+    swapped = sidebyside.rows(GOOD, SMALL, budgets[::-1], ("one", "two"))
+    assert {row[""]: row for row in swapped}["packed size"]["difference"] == "−4.00 kB"

@@ -1,0 +1,227 @@
+"""The Compare page without a browser: empty, with one run, with many, with wrong addresses; what a pick shows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from app import finals
+from app import nav
+from compression import zoo
+from compression.budget import Budget
+from compression.methods.opq import allocate
+from compression.methods.opq import attach
+from compression.pack import pack
+from compression.points import Point
+from compression.runs.events import EventWriter
+from compression.runs.folder import RunFolder
+from compression.runs.store import Store
+from compression.runs.submit import new_spec
+
+Open = Callable[..., AppTest]
+SECONDS = 60
+BEFORE = [[10, 0], [0, 10]]
+AFTER = [[7, 3], [0, 10]]
+
+
+@pytest.fixture
+def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open the Compare page on a runs folder of its own; keywords go into the address."""
+
+    def opened(**query: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
+        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
+        app.switch_page("../pages/compare.py")
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    return opened
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def point(accuracy: float, size: float, phase: str, split: str = "test") -> Point:
+    bits: dict[str, dict[str, float | None]] = {"conv1": {"weight": 5.0, "activation": None}}
+    kind = "packed" if split == "test" else "estimated"
+    return Point(
+        9, 0.5, phase, split, accuracy, 0.1, size, kind, size, 1e6, 1e7, 0.05, 0.5, 0.6,
+        {} if phase == "baseline" else bits,
+    )  # fmt: skip
+
+
+DENSE = point(0.98, 80_000, "baseline")
+
+
+def begun(root: Path, budget: Budget, *points: Point, state: str = "", **facts: Any) -> RunFolder:
+    """A run folder with these points, in this state."""
+    folder = RunFolder.create(root, new_spec(budget, Store(root)))
+    with EventWriter(folder.events_path) as events:
+        events.state("running", pid=1, host="elsewhere")
+        for each in points:
+            events.point(each)
+        if state:
+            events.state(state, **facts)
+    return folder
+
+
+def finished(root: Path, accuracy: float, size: int, budget: Budget | None = None) -> str:
+    """A finished run with a packed file that the library itself wrote."""
+    last = point(accuracy, size, "final")
+    folder = begun(root, budget or Budget(), DENSE, last)
+    torch.manual_seed(0)
+    model = zoo.build("resnet8", (1, 28, 28), 10)
+    attach(model, allocate(model, sparsity=0.7, bits=3))
+    told = pack(model, folder.bundle / "weights.packed").to_dict()
+    result = {
+        "run": folder.id, "status": "done", "baseline": DENSE.to_dict(), "final": last.to_dict(), "points": [],
+        "ledger": told, "equality": 1e-6, "seconds": 9, "classes": ["cat", "dog"],
+        "confusion": {"baseline": BEFORE, "final": AFTER},
+    }  # fmt: skip
+    folder.result_path.write_text(json.dumps(result))
+    with EventWriter(folder.events_path) as events:
+        events.state("done")
+    return folder.id
+
+
+def errors(app: AppTest) -> list[str]:
+    return [str(element.value) for element in app.error]
+
+
+def told(app: AppTest) -> str:
+    return "\n".join(str(element.value) for element in (*app.markdown, *app.caption))
+
+
+def options(app: AppTest, key: str) -> list[str]:
+    return [str(option) for option in app.selectbox(key=key).options]
+
+
+def test_no_runs_offers_the_next_click(open_page: Open) -> None:
+    app = open_page()
+    assert app.title[0].value == nav.PAGES["compare"].question
+    assert "No runs yet" in told(app)
+    assert len(app.get("page_link")) == 1
+    assert errors(app) == []
+
+
+def test_one_run_says_that_it_is_alone(open_page: Open, root: Path) -> None:
+    finished(root, 0.97, 8_000)
+    app = open_page()
+    assert errors(app) == []
+    assert "there is no other finished run yet" in told(app)
+    assert "The smallest run that loses at most 1 point: **GETA" in told(app)
+    with pytest.raises(KeyError):
+        app.selectbox(key="pick_other")
+
+
+def test_a_picked_run_is_explained_from_its_files(open_page: Open, root: Path) -> None:
+    small, good = finished(root, 0.90, 4_000, Budget(sparsity=0.8)), finished(root, 0.97, 8_000)
+    app = open_page(run=small)
+    assert errors(app) == []
+    assert "20.0× smaller and 8.0 points less accurate" in told(app)
+    assert "“cat” is taken for “dog” in 3 of 10 images" in told(app)
+    assert "Counted on 20 test images" in told(app)
+    assert len(app.get("plotly_chart")) == 4
+    app.selectbox(key="pick_run").set_value(good).run()
+    assert app.query_params["run"] in (good, [good])
+    assert "10.0× smaller and 1.0 points less accurate" in told(app)
+    app.selectbox(key="pick_other").set_value(small).run()
+    assert app.query_params["other"] in (small, [small])
+    assert app.subheader[0].value == "Side by side"
+    assert not app.exception
+
+
+def test_without_a_pick_the_page_follows_the_accuracy_that_may_go(open_page: Open, root: Path) -> None:
+    small, good = finished(root, 0.94, 4_000, Budget(sparsity=0.8)), finished(root, 0.972, 8_000)
+    app = open_page()
+    assert app.selectbox(key="pick_run").value == good
+    for key, expected in (("5", small), ("0.5", good)):
+        followed = open_page(loss=key)
+        assert followed.selectbox(key="pick_run").value == expected
+        assert "run" not in followed.query_params, "what is only followed is not written into the address"
+    assert "No finished run stays within 0.5 points" in told(open_page(loss="0.5"))
+
+
+@pytest.mark.parametrize("address", ["nosuch", "../../etc", "x" * 400])
+def test_a_wrong_run_gets_one_line_and_the_front_stays(open_page: Open, root: Path, address: str) -> None:
+    finished(root, 0.97, 8_000)
+    app = open_page(run=address, other=address)
+    assert len(errors(app)) == 1
+    assert "no run" in errors(app)[0]
+    assert app.get("plotly_chart")
+    assert "run" not in app.query_params
+
+
+def test_only_runs_of_one_model_and_data_share_a_front(open_page: Open, root: Path) -> None:
+    finished(root, 0.97, 8_000)
+    finished(root, 0.96, 7_000, Budget(sparsity=0.6))
+    other = finished(root, 0.70, 9_000, Budget(model="resnet20", data="cifar10"))
+    app = open_page()
+    assert options(app, "compare_pair") == ["resnet8 on mnist5k: 2 finished", "resnet20 on cifar10: 1 finished"]
+    assert len(options(app, "pick_run")) == 2
+    app.selectbox(key="compare_pair").set_value(("resnet20", "cifar10")).run()
+    assert len(options(app, "pick_run")) == 1
+    assert app.query_params["model"] in ("resnet20", ["resnet20"])
+    by_link = open_page(run=other)
+    assert by_link.selectbox(key="compare_pair").value == ("resnet20", "cifar10"), "the run decides"
+
+
+def test_what_has_no_final_point_is_listed_with_its_reason(open_page: Open, root: Path) -> None:
+    finished(root, 0.97, 8_000)
+    begun(root, Budget(sparsity=0.9), DENSE, state="failed", error="the loss became infinite")
+    app = open_page()
+    assert any(e.label == "Not shown: 1 run without a final point" for e in app.expander)
+    assert "the loss became infinite" in told(app)
+    assert len(options(app, "pick_run")) == 1
+    assert errors(app) == []
+
+
+def test_a_sweep_is_its_runs(open_page: Open, root: Path) -> None:
+    run = finished(root, 0.97, 8_000)
+    spec = new_spec(Budget(), Store(root), "sweep", children=[run], values={})
+    sweep = RunFolder.create(root, spec)
+    with EventWriter(sweep.events_path) as events:
+        events.state("running", pid=1, host="elsewhere")
+        events.state("done")
+    assert finals.pairs(Store(root).list()) == {("resnet8", "mnist5k"): 1}
+    app = open_page(run=sweep.id)
+    assert errors(app) == []
+    assert app.selectbox(key="pick_run").value == run
+    assert "is not on this chart: it is a sweep" in told(app)
+
+
+def test_only_failed_runs(open_page: Open, root: Path) -> None:
+    begun(root, Budget(), DENSE, state="failed", error="no")
+    app = open_page()
+    assert "nothing to compare yet" in told(app)
+    assert errors(app) == []
+
+
+def test_a_damaged_bundle_is_told_in_one_line(open_page: Open, root: Path) -> None:
+    run = finished(root, 0.97, 8_000)
+    path = root / run / "bundle" / "weights.packed"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(errors(open_page(run=run))) == 1
+    path.unlink()
+    assert "cannot read" in errors(open_page(run=run))[0]
+
+
+def test_the_index_gives_final_points_without_the_way(root: Path) -> None:
+    way = [point(0.5, 9_000, "joint", "validation")]
+    run = begun(root, Budget(), DENSE, *way, point(0.97, 8_000, "final"), state="done").id
+    store = Store(root)
+    store.sync()
+    assert [p.phase for p in store.points(run)[run]] == ["baseline", "joint", "final"]
+    assert [p.phase for p in store.points(run, phases=("baseline", "final"))[run]] == ["baseline", "final"]

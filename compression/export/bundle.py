@@ -63,7 +63,7 @@ def export(
     Args:
         folder: the run.
         out: the file; an older one is replaced when the new one is complete.
-        onnx: include ``model.onnx``, compared with torch on real images.
+        onnx: include the ONNX files, compared with torch on real images.
         latency: time the ONNX variants on this machine (needs ``onnx``).
         say: told what goes on, and the share that is done.
 
@@ -98,6 +98,12 @@ def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[di
         "load.py": resources.files("compression.export").joinpath("load.py.txt").read_bytes(),
     }
     measured: dict[str, Any] = {"ledger": dict(source.result["ledger"])}
+    if onnx:
+        from compression.export.onnx_files import onnx_files
+
+        graphs, told = onnx_files(source, program, say, latency=latency)
+        files |= graphs
+        measured |= told
     files["MODEL_CARD.md"] = card.text(source.result, about, source.budget.to_dict(), measured, files).encode()
     return files, measured
 

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from compression.export.config import bit_range
+from compression.export.findings import measurements
+from compression.export.findings import percent
+from compression.export.findings import section
+from compression.export.findings import table
 
 LEDGER = {
     "values": "codes of the weights",
@@ -23,7 +27,8 @@ FILES = {
     "weights.packed": "the same weights as coded integers",
     "model.pt2": "the slim network as a program of plain operations (torch.export), any batch size",
     "model.onnx": "the same network with integer weights (QuantizeLinear, DequantizeLinear)",
-    "model.int8.onnx": "the same in 8-bit integer arithmetic",
+    "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
+    "model.fp32.onnx": "the slim network in floats, without quantizers",
     "example.safetensors": "four test images, normalised, and the model's answers",
     "load.py": "loads the model without this program and checks it against the example",
 }
@@ -39,13 +44,13 @@ def text(
     """The card as Markdown, of a run's result, ``config.json``, its budget, and what was measured at export."""
     parts = [
         _head(about, budget),
-        _section("Before and after", _comparison(result, about)),
-        _section("Accuracy per class", _classes(result, about)),
-        _section("Where the bytes are", _ledger(result["ledger"])),
-        *_measured(measured),
-        _section("Limits", _limits(about, budget, measured)),
-        _section("Files", _files(files)),
-        _section("Load it", _usage(files)),
+        section("Before and after", _comparison(result, about)),
+        section("Accuracy per class", _classes(result, about)),
+        section("Where the bytes are", _ledger(result["ledger"])),
+        *measurements(measured, budget),
+        section("Limits", _limits(about, budget, measured)),
+        section("Files", _files(files)),
+        section("Load it", _usage(files)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -82,12 +87,12 @@ def _comparison(result: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     first, last = result["baseline"], result["final"]
     rows = [
         ("size of the weights file", f"{first['bytes']:,.0f} B (fp32)", f"{last['bytes']:,.0f} B (packed)"),
-        ("accuracy on the test split", _percent(first["accuracy"], 2), _percent(last["accuracy"], 2)),
+        ("accuracy on the test split", percent(first["accuracy"], 2), percent(last["accuracy"], 2)),
         ("loss on the test split", f"{first['loss']:.4f}", f"{last['loss']:.4f}"),
         ("MACs for one image", f"{first['macs']:,.0f}", f"{last['macs']:,.0f}"),
-        ("BOPs for one image", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({_percent(last['rel_bops'], 2)})"),
-        ("units removed", "0 %", _percent(last["unit_sparsity"], 1)),
-        ("weights at zero, removed ones included", "0 %", _percent(last["weight_sparsity"], 1)),
+        ("BOPs for one image", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({percent(last['rel_bops'], 2)})"),
+        ("units removed", "0 %", percent(last["unit_sparsity"], 1)),
+        ("weights at zero, removed ones included", "0 %", percent(last["weight_sparsity"], 1)),
         ("bits a weight", "32", _bits(about, "weight")),
         ("bits an activation", "32", _bits(about, "activation")),
     ]
@@ -106,16 +111,14 @@ def _classes(result: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     before, after = (per_class(result["confusion"][name]) for name in ("baseline", "final"))
     counts = [sum(row) for row in result["confusion"]["final"]]
     rows = [
-        (
-            name,
-            f"{count}",
-            _percent(one, 1),
-            _percent(two, 1),
-            "–" if None in (one, two) else f"{100 * (two - one):+.1f}",
-        )
+        (name, f"{count}", percent(one, 1), percent(two, 1), _points(one, two))
         for name, count, one, two in zip(about["classes"], counts, before, after, strict=True)
     ]
     return table(("class", "test images", "dense", "compressed", "points"), rows)
+
+
+def _points(one: float | None, two: float | None) -> str:
+    return "–" if one is None or two is None else f"{100 * (two - one):+.1f}"
 
 
 def per_class(confusion: Sequence[Sequence[int]]) -> list[float | None]:
@@ -125,13 +128,8 @@ def per_class(confusion: Sequence[Sequence[int]]) -> list[float | None]:
 
 def _ledger(ledger: Mapping[str, int]) -> str:
     total = ledger["total"]
-    rows = [(name, what, f"{ledger[name]:,}", _percent(ledger[name] / total, 1)) for name, what in LEDGER.items()]
+    rows = [(name, what, f"{ledger[name]:,}", percent(ledger[name] / total, 1)) for name, what in LEDGER.items()]
     return table(("part", "", "bytes", "share"), rows)
-
-
-def _measured(measured: Mapping[str, Any]) -> list[str]:
-    """Sections for what was measured at export; nothing for what was not."""
-    return []
 
 
 def _limits(about: Mapping[str, Any], budget: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
@@ -162,21 +160,6 @@ def _usage(files: Mapping[str, bytes]) -> str:
     ]
     lines += ["import compression as cx", 'model = cx.load("bundle.zip")', "```"]
     return "\n".join(lines)
-
-
-def _section(title: str, body: str) -> str:
-    return f"## {title}\n\n{body}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first to the right where they hold numbers."""
-    numeric = [bool(rows) and all(row[i][:1] in "0123456789+-–" for row in rows) for i in range(len(head))]
-    lines = [head, [("---:" if right else "---") for right in numeric], *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _percent(share: float | None, digits: int) -> str:
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -102,9 +102,9 @@ def activations(model: nn.Module) -> dict[str, dict[str, Any]]:
 
 
 def _quantizer(quantizer: Quantizer) -> dict[str, Any]:
-    about: dict[str, Any] = {"bits": round(quantizer.bits()), "step": quantizer.step(), "clip": float(quantizer.clip)}
+    about: dict[str, Any] = {"bits": round(quantizer.bits()), "step": quantizer.step(), "clip": quantizer.clip.item()}
     if quantizer.exponent is not None:
-        about["exponent"] = float(quantizer.exponent)
+        about["exponent"] = quantizer.exponent.item()
     return about
 
 

@@ -30,6 +30,7 @@ PAGES = {
         PageInfo("groups", "Groups", ":material/account_tree:", "Which channels must go together?"),
         PageInfo("budget", "Budget", ":material/tune:", "How small should it become?"),
         PageInfo("runs", "Runs", ":material/monitoring:", "What does smaller cost in accuracy?"),
+        PageInfo("export", "Export", ":material/inventory_2:", "What do you take home?"),
     )
 }
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
@@ -27,6 +28,7 @@ from compression.data import Batches
 from compression.errors import CompressionError
 from compression.export import apply
 from compression.export import export
+from compression.export import job
 from compression.export.bundle import CHECKSUMS
 from compression.export.bundle import write
 from compression.export.card import per_class
@@ -372,3 +374,36 @@ def test_a_budget_goes_on_ones_own_model(bundles: dict[str, Path]) -> None:
         apply(zoo.build("resnet8"), bundles["both"])
     with pytest.raises(CompressionError, match="unknown field"):
         apply(zoo.build("resnet8"), {"sparseness": 1})
+
+
+def until(folder: RunFolder, state: str, seconds: float = 120.0) -> job.Job:
+    end = time.monotonic() + seconds
+    while (now := job.status(folder)).state == job.RUNNING:
+        assert time.monotonic() < end, now
+        time.sleep(0.1)
+    assert now.state == state, now
+    return now
+
+
+def test_an_export_in_a_process_of_its_own_is_told(folders: dict[str, RunFolder]) -> None:
+    folder = folders["opq"]
+    assert job.status(folder).state == job.NONE
+    job.start(folder)
+    job.start(folder)  # goes on already: nothing happens
+    told = until(folder, job.DONE).told
+    assert told["bytes"] == job.bundle_path(folder).stat().st_size
+    assert isinstance(cx.load(job.bundle_path(folder)), nn.Module)
+    assert folder.state == "done"
+    job.bundle_path(folder).unlink()
+    assert job.status(folder).state == job.NONE
+
+
+def test_an_export_that_fails_or_dies_says_so(folders: dict[str, RunFolder]) -> None:
+    root = folders["geta"].path.parent
+    budget = cx.Budget().to_dict()
+    unfinished = RunFolder.create(root, {"id": "unfinished", "budget": budget, "created": 0.0})
+    job.start(unfinished)
+    assert "only a run that is done" in until(unfinished, job.FAILED).error
+    killed = RunFolder.create(root, {"id": "killed", "budget": budget, "created": 0.0})
+    job.start(killed, command=[sys.executable, "-c", "import os; os.abort()"])
+    assert "ended without a word" in until(killed, job.FAILED).error

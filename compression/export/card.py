@@ -158,7 +158,15 @@ def _usage(files: Mapping[str, bytes]) -> str:
         "",
         "```python",
     ]
-    lines += ["import compression as cx", 'model = cx.load("bundle.zip")', "```"]
+    lines += [
+        "import compression as cx",
+        'model = cx.load("bundle.zip")  # the slim network, in evaluation mode',
+        "```",
+    ]
+    lines += [
+        "",
+        "`budget.json` can be opened on the Budget page, or run again: `python -m compression run --config budget.json`.",
+    ]
     return "\n".join(lines)
 
 

@@ -51,7 +51,7 @@ def _types(told: Mapping[str, Any]) -> str:
 def _exceptions(told: Mapping[str, Any]) -> list[str]:
     """What ONNX holds otherwise than the run left it."""
     floats = [layer for layer, kind in told["layers"].items() if kind == "fp32"]
-    wider = {layer: kind for layer, kind in told["activations"].items() if not kind.startswith("int") or "," in kind}
+    wider = {layer: kind for layer, kind in told["activations"].items() if kind.startswith("fp32") or "," in kind}
     lines = []
     if floats:
         lines.append(f"Weights kept in fp32, because their grid was not found in the graph: {', '.join(floats)}.")

@@ -37,9 +37,8 @@ def calibrated(made: OnnxModel, images: Iterable[torch.Tensor]) -> tuple[OnnxMod
     if not values:
         return made, 0
     ranges = _ranges(made.data, [str(value.name) for value in values], images)
-    signed = bool(made.activations)
     for value in values:
-        _quantize(model.graph, value, *ranges[str(value.name)], signed=signed)
+        _quantize(model.graph, value, *ranges[str(value.name)])
     return OnnxModel(finished(model), made.weights, made.activations), len(values)
 
 
@@ -108,11 +107,10 @@ def _ranges(data: bytes, names: list[str], images: Iterable[torch.Tensor]) -> di
     return found
 
 
-def _quantize(graph: ir.Graph, value: ir.Value, low: float, high: float, *, signed: bool) -> None:
+def _quantize(graph: ir.Graph, value: ir.Value, low: float, high: float) -> None:
     """A pair behind ``value``, which all its readers but quantizers then read."""
-    first = -128 if signed else 0
     scale = np.float32(max((high - low) / 255, 1e-8))
-    zero = np.array(round(first - low / float(scale)), np.int8 if signed else np.uint8)
+    zero = np.array(round(-low / float(scale)), np.uint8)
     name = str(value.name)
     parts = [_constant(graph, f"{name}.scale", np.asarray(scale)), _constant(graph, f"{name}.zero", zero)]
     codes = ir.node("QuantizeLinear", [value, *parts], name=f"{name}.quantize")

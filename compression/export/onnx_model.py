@@ -27,6 +27,7 @@ from compression.quant.attach import INPUT_QUANTIZER
 
 op: Any = opset21  # its annotations are those of tensors, while it builds a graph
 OPSET = 21  # the first with 4-bit and 16-bit integers
+MIDDLE = (128, ir.DataType.UINT8)  # the zero of signed values; runtimes have more kernels for it than for int8
 PROTOBUF_LIMIT = 1_900_000_000
 
 
@@ -66,7 +67,7 @@ def integers(made: OnnxModel, known: Mapping[str, IntegerWeight], *, arithmetic:
     """
     model = ir.from_proto(onnx.load_from_string(made.data))
     computing = (
-        list(known) if arithmetic else [name for name, kind in made.activations.items() if kind.startswith("int")]
+        list(known) if arithmetic else [name for name, kind in made.activations.items() if not kind.startswith("fp32")]
     )
     placed = place(model, known, computing)
     return OnnxModel(finished(model), placed, made.activations)
@@ -130,10 +131,10 @@ def _translation(
             return _in_floats(x, step_size, clip, exponent)
         bits = about["bits"]
         wide = 8 if bits <= 8 else 16
-        zero = op.Constant(value=ir.tensor(0, ir.DataType.INT8 if wide == 8 else ir.DataType.INT16))
+        zero = op.Constant(value=ir.tensor(*(MIDDLE if wide == 8 else (0, ir.DataType.INT16))))
         producer = x.producer()
         whole = bits == wide and producer is not None and producer.op_type == "Relu"
-        stored[layer] = f"int{wide}" + ("" if bits == wide else f", {bits} bits by clipping")
+        stored[layer] = ("uint8" if wide == 8 else "int16") + ("" if bits == wide else f", {bits} bits by clipping")
         clipped = x if whole else op.Clip(x, op.Neg(clip), clip)
         return op.DequantizeLinear(op.QuantizeLinear(clipped, step_size, zero), step_size, zero)
 

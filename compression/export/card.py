@@ -50,7 +50,7 @@ def text(
         *measurements(measured, budget),
         section("Limits", _limits(about, budget, measured)),
         section("Files", _files(files)),
-        section("Load it", _usage(files)),
+        section("Load it", _usage()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -152,20 +152,18 @@ def _files(files: Mapping[str, bytes]) -> str:
     return table(("file", "bytes", ""), rows)
 
 
-def _usage(files: Mapping[str, bytes]) -> str:
+def _usage() -> str:
     lines = [
         "Without this program: `python load.py` (torch, numpy, safetensors, constriction). With it:",
         "",
         "```python",
-    ]
-    lines += [
         "import compression as cx",
+        "",
         'model = cx.load("bundle.zip")  # the slim network, in evaluation mode',
         "```",
-    ]
-    lines += [
         "",
-        "`budget.json` can be opened on the Budget page, or run again: `python -m compression run --config budget.json`.",
+        "`budget.json` can be opened on the Budget page, or carried out again: "
+        "`python -m compression run --config budget.json`.",
     ]
     return "\n".join(lines)
 

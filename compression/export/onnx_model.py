@@ -53,7 +53,7 @@ def floats(program: ExportedProgram, activations: Mapping[str, Mapping[str, Any]
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     translate = _left_out if activations is None else _translation(activations, names, stored)
-    model = _exported(program, {FAKE_QUANTIZE: translate})
+    model = _exported(program, {FAKE_QUANTIZE: translate, torch.ops.aten.bmm.default: _batched_product})
     model.graph.name = "compressed"
     _drop_metadata(model)
     return OnnxModel(finished(model), (), stored)
@@ -109,6 +109,18 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _batched_product(x: ir.Value, y: ir.Value) -> ir.Value:
+    """A matrix repeated for the whole batch costs torch nothing, but a runtime makes the copies: MatMul needs none."""
+    source, size = y, y.shape
+    while (node := source.producer()) is not None and node.op_type in ("Reshape", "Identity") and source.shape == size:
+        assert node.inputs[0] is not None
+        source = node.inputs[0]
+    repeated = node.inputs[0] if node is not None and node.op_type == "Expand" and source.shape == size else None
+    if repeated is not None and repeated.shape is not None and len(repeated.shape) == 2:
+        return op.MatMul(x, repeated)
+    return op.MatMul(x, y)
 
 
 def _left_out(x: ir.Value, step_size: ir.Value, clip: ir.Value, exponent: ir.Value | None = None) -> ir.Value:

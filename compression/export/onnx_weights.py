@@ -18,6 +18,7 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Transpose": 0}
 TOLERANCE = 1e-5  # relative: one rounding to fp32 when a batch norm was folded into the weight
+LOOKED_AT = 4
 MOST_8_BIT = 127
 TYPES = {4: (ir.DataType.INT4, ml_dtypes.int4), 8: (ir.DataType.INT8, np.int8), 16: (ir.DataType.INT16, np.int16)}
 
@@ -104,16 +105,27 @@ def on_grid(weight: Floats, codes: Integers) -> Grid | None:
 
 def _fit(weight: Floats, codes: Integers, axis: int | None) -> Grid | None:
     """Least squares along everything but ``axis``, accepted only where it gives the weight to within fp32 rounding."""
-    others = tuple(dim for dim in range(codes.ndim) if dim != axis)
-    wide = codes.astype(np.float64)
-    below = (wide * wide).sum(axis=others, keepdims=True)
-    scale = (wide * weight).sum(axis=others, keepdims=True) / np.where(below > 0, below, 1)
-    if np.abs(wide * scale - weight).max(initial=0) > TOLERANCE * max(np.abs(weight).max(initial=0), 1e-30):
+    if not _plausible(weight, codes):
         return None
-    signed = (codes * np.sign(scale)).astype(np.int32)  # the scale of ONNX is positive
+    others = tuple(dim for dim in range(codes.ndim) if dim != axis)
+    wide = codes.astype(np.float32)
+    below = np.square(wide).sum(axis=others, keepdims=True, dtype=np.float64)
+    scale = (wide * weight).sum(axis=others, keepdims=True, dtype=np.float64) / np.where(below > 0, below, 1)
+    wide *= scale.astype(np.float32)
+    if np.abs(np.subtract(wide, weight, out=wide)).max(initial=0) > TOLERANCE * max(
+        np.abs(weight).max(initial=0), 1e-30
+    ):
+        return None
+    signed = codes * np.sign(scale).astype(np.int32)  # the scale of ONNX is positive
     usual = np.median(np.abs(scale[scale != 0])) if np.any(scale) else 1.0
     positive = np.where(scale == 0, usual, np.abs(scale)).astype(np.float32)  # runtimes round biases to multiples of it
     return Grid(signed, positive.reshape(-1) if axis is not None else positive.reshape(()), axis)
+
+
+def _plausible(weight: Floats, codes: Integers) -> bool:
+    """A look at one row in a few: where a weight is not zero its code is not either."""
+    rows = slice(None, None, max(1, len(codes) // LOOKED_AT))
+    return bool(np.all((codes[rows] != 0) | (weight[rows] == 0)))
 
 
 def filled(grid: Grid) -> Grid:

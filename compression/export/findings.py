@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+ROUNDED, SMALLEST = 10, 1e-6
 ENOUGH = 0.995  # of images that get the same class
 
 
@@ -36,6 +37,12 @@ def _agreement(measured: Mapping[str, Any]) -> str:
         "images reach.",
         *_exceptions(first),
     ]
+    if first["difference"] > ROUNDED * max(first["precise"], SMALLEST):
+        lines += [
+            "",
+            "ONNX Runtime rounds what it multiplies integer weights with to 8 bits; with the session option "
+            f"`session.qdq_matmulnbits_accuracy_level` at 1 the largest difference is {first['precise']:.1e}.",
+        ]
     if eight["same"] < ENOUGH:
         lines += [
             "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ from compression.export.onnx_weights import on_grid
 from compression.export.onnx_weights import width_of
 from compression.export.program import check_safe
 from compression.export.source import read
+from compression.pack.streams import CODINGS
+from compression.pack.streams import encode
 from compression.quant import activation_quantizers
 from compression.quant import weight_quantizers
 from compression.runs.execute import execute
@@ -407,3 +410,17 @@ def test_an_export_that_fails_or_dies_says_so(folders: dict[str, RunFolder]) -> 
     killed = RunFolder.create(root, {"id": "killed", "budget": budget, "created": 0.0})
     job.start(killed, command=[sys.executable, "-c", "import os; os.abort()"])
     assert "ended without a word" in until(killed, job.FAILED).error
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_load_py_decodes_every_coding(coding: str) -> None:
+    decoder = runpy.run_path(str(ROOT / "compression" / "export" / "load.py.txt"))["decode"]
+    rng = np.random.default_rng(0)
+    made = {
+        "fixed": rng.integers(-128, 128, 300),
+        "ans": np.clip(np.round(rng.laplace(size=5000) * 3), -50, 50),
+        "bitmap": np.where(rng.random(500) < 0.5, 0, rng.integers(-127, 128, 500)),
+    }[coding].astype(np.int32)
+    stream = encode(made)
+    assert stream.coding == coding
+    assert np.array_equal(decoder(coding, stream.data, len(made)), made)

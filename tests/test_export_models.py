@@ -69,7 +69,7 @@ def test_program_and_onnx_answer_as_the_slim_model(case: str, tmp_path: Path) ->
     assert cut.rebuilt == rebuilt
 
     traced = program.traced(model, (3, 32, 32))
-    loaded = torch.export.load(io.BytesIO(program.saved(program.plain(traced, model)))).module()
+    loaded = torch.export.load(io.BytesIO(program.saved(program.plain(traced)))).module()
     assert not any("compression" in str(node.target) for node in loaded.graph.nodes)
     for count in (1, 5, 8):
         with torch.no_grad():

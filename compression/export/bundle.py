@@ -86,7 +86,7 @@ def export(
 def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The bundle's files by name, and what was measured while they were made."""
     program = traced(source.model, source.input)
-    written = plain(program, source.model)
+    written = plain(program)
     about = config(source)
     files = {
         "budget.json": _json(source.budget.to_dict()),

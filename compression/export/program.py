@@ -15,7 +15,6 @@ from torch.export import Dim
 from torch.export import ExportedProgram
 
 from compression.errors import CompressionError
-from compression.quant import activation_quantizers
 from compression.quant.op import SMALLEST
 
 FAKE_QUANTIZE = torch.ops.compression.fake_quantize.default
@@ -49,11 +48,9 @@ def traced(model: nn.Module, input: tuple[int, ...]) -> ExportedProgram:
         raise CompressionError(f"the model cannot be exported: {type(error).__name__}: {line}") from error
 
 
-def plain(program: ExportedProgram, model: nn.Module) -> ExportedProgram:
+def plain(program: ExportedProgram) -> ExportedProgram:
     """The program with quantizers of activations as clamp, divide, round and multiply; bit for bit the same."""
-    if not activation_quantizers(model) and not uses_quantizers(program):
-        return program
-    return program.run_decompositions({FAKE_QUANTIZE: _plain_quantize})
+    return program.run_decompositions({FAKE_QUANTIZE: _plain_quantize}) if uses_quantizers(program) else program
 
 
 def uses_quantizers(program: ExportedProgram) -> bool:
@@ -62,7 +59,11 @@ def uses_quantizers(program: ExportedProgram) -> bool:
 
 
 def saved(program: ExportedProgram) -> bytes:
-    """The file ``model.pt2``, without what torch would store as a pickle and without paths of this machine."""
+    """The file ``model.pt2``, without example inputs, which torch would pickle, and without paths of this machine.
+
+    Raises:
+        CompressionError: a tensor of the model can only be stored as a pickle.
+    """
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     program._example_inputs = None
@@ -70,16 +71,8 @@ def saved(program: ExportedProgram) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(program, buffer)
-    return _without_pickles(buffer)
-
-
-def _without_pickles(archive: io.BytesIO) -> bytes:
-    """Torch pickles even absent example inputs; an empty file says the same to it."""
-    cleaned = io.BytesIO()
-    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(cleaned, "w") as new:
-        for info in old.infolist():
-            new.writestr(zipfile.ZipInfo(info.filename), b"" if SAMPLE_INPUTS in info.filename else old.read(info))
-    return cleaned.getvalue()
+    check_safe(buffer.getvalue(), "model.pt2")
+    return buffer.getvalue()
 
 
 def check_safe(data: bytes, name: str) -> None:

@@ -22,8 +22,10 @@ _EXPORTS = {
     "slim_report": "compression.graph",
     "quantize": "compression.quant",
     "QASSO": "compression.methods.geta",
+    "load": "compression.export",
+    "apply": "compression.export",
 }
-_MODULES = ("graph", "quant", "methods", "zoo", "data", "runs", "cost")
+_MODULES = ("graph", "quant", "methods", "zoo", "data", "runs", "cost", "export")
 
 __all__ = [*_EXPORTS, *_MODULES, "opq", "__version__"]
 

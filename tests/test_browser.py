@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -146,8 +147,25 @@ def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:
     settled(page, "runs")
     page.get_by_text("What came of it").wait_for()
     assert _four_figures(page) == figures
+    follow(page, "export")
+    _take_home(page)
     follow(page, "start")
     page.get_by_role("link", name="resnet8 on mnist5k").first.wait_for()
+
+
+def _take_home(page: Page) -> None:
+    """The bundle of the finished run is made while progress shows, and downloaded."""
+    page.get_by_role("button", name="Make the bundle").click()
+    page.get_by_test_id("stProgress").wait_for()
+    button = page.get_by_role("button", name="Download the bundle")
+    button.wait_for(timeout=RUN_SECONDS * 1000)
+    page.get_by_text("Does it still answer the same?").wait_for()
+    settled(page, "export")
+    with page.expect_download() as download:
+        button.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.testzip() is None
+        assert {"model.onnx", "load.py", "MODEL_CARD.md"} <= set(archive.namelist())
 
 
 def _four_figures(page: Page) -> list[str]:

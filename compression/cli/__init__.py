@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from compression.cli import allocate
+from compression.cli import export
 from compression.cli import graph
 from compression.cli import models
 from compression.cli import run
@@ -20,7 +21,7 @@ from compression.cli.options import Parser
 from compression.errors import CompressionError
 from compression.errors import RunFailed
 
-_FAMILIES = (models, train, graph, allocate, run, sweep, runs)
+_FAMILIES = (models, train, graph, allocate, run, sweep, runs, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -100,6 +100,16 @@ def unpack(path: str | Path) -> dict[str, torch.Tensor]:
     return _guarded(path, lambda data: dict(_tensors(*_parse(data))))
 
 
+def integers(path: str | Path) -> dict[str, IntegerWeight]:
+    """Layer name → its weight as the integers that the file holds; weights kept in floating point are left out.
+
+    Raises:
+        CompressionError: as :func:`unpack`.
+    """
+    coded = _guarded(path, lambda data: list(_coded(*_parse(data))))
+    return {weight.name: weight for weight in coded}
+
+
 def ledger(path: str | Path) -> Ledger:
     """Where the bytes of a packed file went, read from the file itself.
 
@@ -188,18 +198,25 @@ def _parse(data: bytes) -> tuple[dict[str, Any], memoryview]:
     return header, body[length:]
 
 
-def _tensors(header: dict[str, Any], body: memoryview) -> Iterator[tuple[str, torch.Tensor]]:
+def _coded(header: dict[str, Any], body: memoryview) -> Iterator[IntegerWeight]:
     coded = [row for row in header["tensors"] if len(row) == 5]
     steps = np.frombuffer(body, dtype="<f4", count=len(coded))
     at, checksum = 4 * len(coded), 0
-    found: dict[str, torch.Tensor] = {}
-    for (name, shape, coding, length, _), step in zip(coded, steps, strict=True):
+    for (name, shape, coding, length, bits), step in zip(coded, steps, strict=True):
         codes = decode(coding, bytes(body[at : at + length]), math.prod(shape))
         checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
-        found[name] = IntegerWeight(name, torch.from_numpy(codes).reshape(shape), float(step), 0).weight()
+        layer = name.removesuffix("weight").removesuffix(".")
+        yield IntegerWeight(layer, torch.from_numpy(codes).reshape(shape), float(step), bits)
         at += length
     if checksum != header["codes"]:
         raise ValueError("the decoded codes do not match their checksum")
+
+
+def _tensors(header: dict[str, Any], body: memoryview) -> Iterator[tuple[str, torch.Tensor]]:
+    coded = [row for row in header["tensors"] if len(row) == 5]
+    at = 4 * len(coded) + sum(row[3] for row in coded)
+    weights = zip((row[0] for row in coded), _coded(header, body), strict=True)
+    found = {name: weight.weight() for name, weight in weights}
     for row in header["tensors"]:
         if len(row) == 2:
             found[row[0]] = found[row[1]]

@@ -1,6 +1,7 @@
 """Quantizers: learnable and fixed, attached to any model's layers, and read back as integers."""
 
 from compression.quant.attach import activation_quantizers
+from compression.quant.attach import attach_input_quantizers
 from compression.quant.attach import quantize
 from compression.quant.integers import IntegerWeight
 from compression.quant.integers import WeightQuantizer
@@ -16,6 +17,7 @@ __all__ = [
     "Quantizer",
     "WeightQuantizer",
     "activation_quantizers",
+    "attach_input_quantizers",
     "fold",
     "integer_weights",
     "quantize",

@@ -84,6 +84,19 @@ def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
     return found
 
 
+def attach_input_quantizers(model: nn.Module, layers: Iterable[str]) -> nn.Module:
+    """Put a quantizer on the input of each named layer (in place; returns ``model``), to be filled from a state dict.
+
+    Raises:
+        CompressionError: the model has no such layer, or it carries one already.
+    """
+    for name, module in _chosen_layers(model, layers).items():
+        if INPUT_QUANTIZER in module._modules:
+            raise CompressionError(f"layer {name!r} already carries an input quantizer")
+        _attach_input_quantizer(module, Quantizer(1.0))
+    return model
+
+
 def _attach_input_quantizer(module: nn.Module, quantizer: Quantizer) -> None:
     device = next(module.parameters()).device
     module.add_module(INPUT_QUANTIZER, quantizer.to(device))

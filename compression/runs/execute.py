@@ -100,6 +100,7 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: EventWriter)
         "ledger": ledger,
         "equality": max(cut.equality, difference(model, shipped, task)),
         "removed": cut.removed,
+        "units": cut.units,
         "rebuilt": cut.rebuilt,
         "confusion": told.confusion,
     }

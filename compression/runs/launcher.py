@@ -55,7 +55,7 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=_environment(threads),
+                env=environment(threads),
                 start_new_session=True,
             )
         self._started.append(process)
@@ -99,7 +99,7 @@ def threads_per_run(slots: int) -> int:
     return min(fair, int(asked)) if asked.isdigit() and int(asked) > 0 else fair
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
     """The caller's, with the thread count and how long waiting OpenMP threads spin before they sleep (``SPINS``)."""
     home = str(Path(compression.__file__).parent.parent)
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)

@@ -1,0 +1,131 @@
+"""A finished run on its way home: the export as a watched job, and what it measured in rows and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import runlog
+from app import story
+from app import widgets
+from app import words
+from app.figures import latency as figures
+from compression.export import job
+from compression.export.findings import verdicts
+from compression.runs.store import RunInfo
+
+SNIPPET = 'import compression as cx\n\nmodel = cx.load("{name}")  # the slim network, in evaluation mode\n'
+OWN_LOOP = 'dense = cx.apply(dense, "{name}"{more})  # this run\'s budget on a trained model of your own\n'
+
+
+def finished(infos: Sequence[RunInfo]) -> dict[str, str]:
+    """Run id → what it is, for the runs that can be exported, newest first."""
+    return {info.id: story.describe(info.budget) for info in infos if info.state == "done" and not info.runs}
+
+
+def file_name(run: str) -> str:
+    """The name the bundle is downloaded under."""
+    return f"{run}.zip"
+
+
+def make(run: str, again: bool) -> None:
+    """The button that starts the export."""
+    label = "Make it again" if again else "Make the bundle"
+    kind = "secondary" if again else "primary"
+    if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
+        with st.spinner("Starting…"):
+            job.start(runlog.folder(run))
+        st.rerun()
+
+
+def watch(run: str) -> None:
+    """Progress while the export goes on; draws the page anew when it has ended."""
+    now = job.status(runlog.folder(run))
+    if now.state != job.RUNNING:
+        st.rerun()
+    st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
+    st.caption("The export is a process of its own: you may leave this page.")
+
+
+def download(run: str) -> None:
+    """The bundle as a file."""
+    path = job.bundle_path(runlog.folder(run))
+    st.download_button(
+        f"Download the bundle ({words.size(path.stat().st_size)})",
+        path.read_bytes,
+        file_name=file_name(run),
+        mime="application/zip",
+        icon=":material/download:",
+        type="primary",
+        key="bundle",
+        on_click="ignore",
+    )
+
+
+def agreement_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """ONNX Runtime beside torch, a row for each file."""
+    names = {"onnx": "model.onnx: the run's model as it is", "int8": "model.int8.onnx: 8-bit arithmetic"}
+    return [
+        {
+            "file": name,
+            "same class as torch": words.share(told[key]["same"], 2),
+            "largest difference of a logit": f"{told[key]['difference']:.1e}",
+            "accuracy there": words.share(told[key]["accuracy"], 2),
+            "weights": ", ".join(f"{count} × {kind}" for kind, count in told[key]["weights"].items()),
+        }
+        for key, name in names.items()
+        if key in told
+    ]
+
+
+def agreement(told: Mapping[str, Any]) -> None:
+    """How the ONNX files compare with torch."""
+    if "onnx" not in told:
+        return
+    st.subheader("Does it still answer the same?", anchor=False)
+    widgets.table(agreement_rows(told), "agreement")
+    eight = told["int8"]
+    st.caption(
+        f"ONNX Runtime and torch on the first {told['onnx']['images']} test images (torch: "
+        f"{words.share(told['onnx']['torch_accuracy'], 2)} right). The 8-bit file has {eight['calibrated']} quantizers "
+        f"the run did not learn; their ranges come from {eight['calibration_images']} training images."
+    )
+
+
+def latency(told: Mapping[str, Any], budget: Mapping[str, Any]) -> None:
+    """The times, as a chart with its table, and what they say."""
+    if "latency" not in told:
+        return
+    st.subheader("How fast is it?", anchor=False)
+    found, processor = told["latency"]["variants"], told["latency"]["processor"]
+    info = figures.latency_info(found, str(budget["method"]))
+    widgets.chart(figures.latency_figure(info), "latency", info.table, info.sentence)
+    for line in verdicts({time["name"]: time for time in found}, budget):
+        st.markdown(f"- {line}")
+    flags = ", ".join(processor["flags"]) or "no vector flags known"
+    st.caption(
+        f"Measured with ONNX Runtime on {processor['name']} ({flags}), {words.plural(processor['threads'], 'thread')}, "
+        f"{found[0]['runs']} runs each after warm-up; the line is the middle half of them. BOPs are not milliseconds."
+    )
+
+
+def snippet(run: str, budget: Mapping[str, Any]) -> None:
+    """Two lines: the compressed model, and the same budget on a model of one's own."""
+    st.subheader("Load it", anchor=False)
+    name, more = (
+        file_name(run),
+        ", calibration=batch" if budget["activation_bits"] and budget["method"] == "geta" else "",
+    )
+    st.code(SNIPPET.format(name=name) + OWN_LOOP.format(name=name, more=more), language="python")
+    st.caption("Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction).")
+
+
+def file_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The files of the bundle with their sizes and checksums."""
+    return [
+        {"file": name, "bytes": about["bytes"], "sha256": about["sha256"]}
+        for name, about in told.get("files", {}).items()
+    ]

@@ -1,0 +1,152 @@
+"""The bundle: every file of a finished run in one zip, made whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from compression.data import Batches
+from compression.errors import CompressionError
+from compression.export import card
+from compression.export.config import config
+from compression.export.program import plain
+from compression.export.program import saved
+from compression.export.program import traced
+from compression.export.source import Source
+from compression.export.source import read
+from compression.runs.files import finite
+from compression.runs.folder import RunFolder
+
+CHECKSUMS = "checksums.json"
+VERSION = 1
+EXAMPLE_IMAGES = 4
+Say = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was written: its ``files`` (name → ``bytes`` and ``sha256``), and what was measured on the way."""
+
+    path: Path
+    run: str
+    bytes: int
+    files: Mapping[str, Mapping[str, Any]]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "run": self.run, "bundle": str(self.path), "bytes": self.bytes, "files": dict(self.files), **self.measured,
+        }  # fmt: skip
+
+
+def export(
+    folder: RunFolder, out: str | Path, *, onnx: bool = True, latency: bool = True, say: Say | None = None
+) -> Bundle:
+    """Write the bundle of a finished run to the zip ``out``.
+
+    Args:
+        folder: the run.
+        out: the file; an older one is replaced when the new one is complete.
+        onnx: include the ONNX files, compared with torch on real images.
+        latency: time the ONNX variants on this machine (needs ``onnx``).
+        say: told what goes on, and the share that is done.
+
+    Raises:
+        CompressionError: the run is not done, its files are damaged, or the model cannot be expressed.
+        OSError: the file cannot be written.
+    """
+    told = say or (lambda text, share: None)
+    told("restoring the model from the packed file", 0.0)
+    source = read(folder)
+    told("writing the program", 0.1)
+    files, measured = contents(source, told, onnx=onnx, latency=latency)
+    checksums = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    told("writing the bundle", 0.95)
+    path = Path(out).expanduser()
+    write(path, {**files, CHECKSUMS: _json({"version": VERSION, "files": checksums})})
+    return Bundle(path, source.run, path.stat().st_size, checksums, measured)
+
+
+def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The bundle's files by name, and what was measured while they were made."""
+    program = traced(source.model, source.input)
+    written = plain(program)
+    about = config(source)
+    files = {
+        "budget.json": _json(source.budget.to_dict()),
+        "config.json": _json(about),
+        "model.safetensors": save(_state(source.model)),
+        "weights.packed": source.packed,
+        "model.pt2": saved(written),
+        "example.safetensors": save(example(written.module(), source)),
+        "load.py": resources.files("compression.export").joinpath("load.py.txt").read_bytes(),
+    }
+    measured: dict[str, Any] = {"ledger": dict(source.result["ledger"])}
+    if onnx:
+        from compression.export.onnx_files import onnx_files
+
+        graphs, told = onnx_files(source, program, say, latency=latency)
+        files |= graphs
+        measured |= told
+    files["MODEL_CARD.md"] = card.text(source.result, about, source.budget.to_dict(), measured, files).encode()
+    return files, measured
+
+
+@torch.no_grad()
+def example(model: nn.Module, source: Source) -> dict[str, torch.Tensor]:
+    """The first test images, normalised, and what the exported program answers to them."""
+    images, _ = next(iter(Batches(source.data, "test", EXAMPLE_IMAGES, augment=False)))
+    return {"input": images, "output": model(images).contiguous()}
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode()
+
+
+def write(path: Path, files: Mapping[str, bytes]) -> None:
+    """A zip of these files beside the target, moved into place when it is complete.
+
+    Raises:
+        CompressionError: the target is a folder, or its folder does not exist.
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    if path.is_dir():
+        raise CompressionError(f"{path} is a folder; name the zip file to write")
+    if not path.absolute().parent.is_dir():
+        raise CompressionError(f"the folder {path.parent} does not exist; make it first")
+    descriptor, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, data in files.items():
+                    entry = zipfile.ZipInfo(name)
+                    entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                    archive.writestr(entry, data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

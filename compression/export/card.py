@@ -1,0 +1,172 @@
+"""``MODEL_CARD.md``: what the model is, how it was measured, before and after, and what not to expect of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from compression.export.config import bit_range
+from compression.export.findings import measurements
+from compression.export.findings import percent
+from compression.export.findings import section
+from compression.export.findings import table
+
+LEDGER = {
+    "values": "codes of the weights",
+    "positions": "where the zeros are",
+    "scales": "steps of weights and quantizers of activations",
+    "leftovers": "kept in fp32: biases, norms, weights without a quantizer",
+    "container": "names, shapes, checksum",
+    "total": "the file weights.packed",
+}
+FILES = {
+    "budget.json": "what was asked; reproduces the run",
+    "config.json": "per layer: kept units, bits, steps; preprocessing",
+    "model.safetensors": "slim fp32 weights, every one on its grid",
+    "weights.packed": "the same weights as coded integers",
+    "model.pt2": "the slim network as a program of plain operations (torch.export), any batch size",
+    "model.onnx": "the same network with integer weights (QuantizeLinear, DequantizeLinear)",
+    "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
+    "model.fp32.onnx": "the slim network in floats, without quantizers",
+    "example.safetensors": "four test images, normalised, and the model's answers",
+    "load.py": "loads the model without this program and checks it against the example",
+}
+
+
+def text(
+    result: Mapping[str, Any],
+    about: Mapping[str, Any],
+    budget: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    files: Mapping[str, bytes],
+) -> str:
+    """The card as Markdown, of a run's result, ``config.json``, its budget, and what was measured at export."""
+    parts = [
+        _head(about, budget),
+        section("Before and after", _comparison(result, about)),
+        section("Accuracy per class", _classes(result, about)),
+        section("Where the bytes are", _ledger(result["ledger"])),
+        *measurements(measured, budget),
+        section("Limits", _limits(about, budget, measured)),
+        section("Files", _files(files)),
+        section("Load it", _usage()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(about: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
+    size = "x".join(map(str, about["input"]))
+    lines = [
+        f"# {about['model']}, compressed with {about['method'].upper()}",
+        "",
+        f"Classifies {size} images into {len(about['classes'])} classes. Trained and measured on {about['data']}. "
+        f"Run `{about['run']}`.",
+        "",
+        f"Asked for: {_asked(budget)}; {budget['epochs']:g} epochs, seed {budget['seed']}. "
+        "The whole budget is in `budget.json`.",
+        "",
+        "Input: pixels scaled to 0..1, minus mean, divided by standard deviation of each channel "
+        f"(mean {_numbers(about['preprocessing']['mean'])}, deviation {_numbers(about['preprocessing']['std'])}).",
+    ]
+    return "\n".join(lines)
+
+
+def _asked(budget: Mapping[str, Any]) -> str:
+    share = f"{budget['sparsity']:.0%}"
+    if budget["method"] == "opq":
+        return f"{share} of the weights at zero, {budget['bits']:g} bits on average for the others"
+    low, high = budget["weight_bits"]
+    asked = f"{share} of the units removed, {low:g} to {high:g} bits a weight"
+    if budget["activation_bits"] is not None:
+        asked += ", {:g} to {:g} bits an activation".format(*budget["activation_bits"])
+    return asked
+
+
+def _comparison(result: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    first, last = result["baseline"], result["final"]
+    rows = [
+        ("size of the weights file", f"{first['bytes']:,.0f} B (fp32)", f"{last['bytes']:,.0f} B (packed)"),
+        ("accuracy on the test split", percent(first["accuracy"], 2), percent(last["accuracy"], 2)),
+        ("loss on the test split", f"{first['loss']:.4f}", f"{last['loss']:.4f}"),
+        ("MACs for one image", f"{first['macs']:,.0f}", f"{last['macs']:,.0f}"),
+        ("BOPs for one image", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({percent(last['rel_bops'], 2)})"),
+        ("units removed", "0 %", percent(last["unit_sparsity"], 1)),
+        ("weights at zero, removed ones included", "0 %", percent(last["weight_sparsity"], 1)),
+        ("bits a weight", "32", _bits(about, "weight")),
+        ("bits an activation", "32", _bits(about, "activation")),
+    ]
+    return table(("", "dense", "compressed"), rows)
+
+
+def _bits(about: Mapping[str, Any], side: str) -> str:
+    found = bit_range(about["layers"], side)
+    if found is None:
+        return "32"
+    low, high, count = found
+    return f"{low}" if low == high else f"{low} to {high} ({count} layers)"
+
+
+def _classes(result: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    before, after = (per_class(result["confusion"][name]) for name in ("baseline", "final"))
+    counts = [sum(row) for row in result["confusion"]["final"]]
+    rows = [
+        (name, f"{count}", percent(one, 1), percent(two, 1), _points(one, two))
+        for name, count, one, two in zip(about["classes"], counts, before, after, strict=True)
+    ]
+    return table(("class", "test images", "dense", "compressed", "points"), rows)
+
+
+def _points(one: float | None, two: float | None) -> str:
+    return "–" if one is None or two is None else f"{100 * (two - one):+.1f}"
+
+
+def per_class(confusion: Sequence[Sequence[int]]) -> list[float | None]:
+    """Share of each class's images classified rightly; ``None`` for a class without images (rows: true class)."""
+    return [row[index] / sum(row) if sum(row) else None for index, row in enumerate(confusion)]
+
+
+def _ledger(ledger: Mapping[str, int]) -> str:
+    total = ledger["total"]
+    rows = [(name, what, f"{ledger[name]:,}", percent(ledger[name] / total, 1)) for name, what in LEDGER.items()]
+    return table(("part", "", "bytes", "share"), rows)
+
+
+def _limits(about: Mapping[str, Any], budget: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    lines = [
+        f"Accuracy was measured on {about['data']} only; other images may do worse, and per class the change differs "
+        "(see above).",
+        "BOPs are a count of bit operations, not milliseconds.",
+    ]
+    if budget["method"] == "opq":
+        lines.append(
+            "OPQ's zeros are unstructured: they make the packed file smaller, not the arithmetic. No speed is claimed."
+        )
+    if about["rebuilt"]:
+        lines.append("The slim network is a graph of plain operations for this image size, any batch size.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _files(files: Mapping[str, bytes]) -> str:
+    rows = [(f"`{name}`", f"{len(files[name]):,}", what) for name, what in FILES.items() if name in files]
+    return table(("file", "bytes", ""), rows)
+
+
+def _usage() -> str:
+    lines = [
+        "Without this program: `python load.py` (torch, numpy, safetensors, constriction). With it:",
+        "",
+        "```python",
+        "import compression as cx",
+        "",
+        'model = cx.load("bundle.zip")  # the slim network, in evaluation mode',
+        "```",
+        "",
+        "`budget.json` can be opened on the Budget page, or carried out again: "
+        "`python -m compression run --config budget.json`.",
+    ]
+    return "\n".join(lines)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)

@@ -1,0 +1,123 @@
+"""``config.json``: what became of every layer and group, in plain values a program can act on."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+import compression
+from compression.export.source import Source
+from compression.graph.cuts import cuts
+from compression.quant import Quantizer
+from compression.quant import activation_quantizers
+from compression.quant.attach import INPUT_QUANTIZER
+
+VERSION = 1
+
+
+def config(source: Source) -> dict[str, Any]:
+    """The compressed model in numbers.
+
+    ``layers``: name → ``shape`` and ``dense_shape`` of its weight, ``kept`` rows and columns (null: all of them),
+    ``weight`` and ``activation`` quantizers (null: fp32); a weight is its code times ``step``, an activation
+    ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id → ``units``, ``kept``, ``removed``. ``preprocessing``
+    says how images are brought to the model's input.
+    """
+    data = source.data
+    return {
+        "version": VERSION,
+        "run": source.run,
+        "method": source.budget.method,
+        "model": source.budget.model,
+        "input": list(source.input),
+        "outputs": source.outputs,
+        "data": data.label,
+        "classes": list(data.classes),
+        "preprocessing": {"scale": 1 / 255, "mean": list(data.mean), "std": list(data.std)},
+        "layers": layers(source),
+        "groups": groups(source),
+        "quantizers": activations(source.model),
+        "rebuilt": bool(source.result.get("rebuilt")),
+        "versions": {
+            "compression-explorer": compression.__version__,
+            "torch": torch.__version__.partition("+")[0],
+            "python": platform.python_version(),
+        },
+    }
+
+
+def groups(source: Source) -> dict[str, dict[str, Any]]:
+    """Group id → how many units it had, which stayed, which went; only groups whose units can be removed."""
+    found = {}
+    for group in source.graph.prunable:
+        gone = sorted(source.units.get(group.id, ()))
+        found[group.id] = {"units": group.units, "kept": _others(group.units, gone), "removed": gone}
+    return found
+
+
+def layers(source: Source) -> dict[str, dict[str, Any]]:
+    """Layer name → what became of it."""
+    dropped = cuts(source.graph, source.units)
+    inputs = activations(source.model)
+    found = {}
+    for layer in source.graph.layers:
+        lost = {dim: set(positions.tolist()) for dim, positions in dropped.get(layer.weight, ())}
+        shape = [size - len(lost.get(dim, ())) for dim, size in enumerate(layer.shape)]
+        found[layer.name] = {
+            "kind": layer.kind,
+            "dense_shape": list(layer.shape),
+            "shape": shape,
+            "kept": {side: _kept(layer.shape[dim], lost.get(dim)) for dim, side in enumerate(("rows", "columns"))},
+            "weight": _weight(source, layer.name),
+            "activation": inputs.get(layer.name),
+        }
+    return found
+
+
+def _weight(source: Source, name: str) -> dict[str, Any] | None:
+    known = source.integers.get(name)
+    if known is None:
+        return None
+    zeros = int((known.codes == 0).sum())
+    return {"bits": known.bits, "step": known.step, "weights": known.codes.numel(), "zeros": zeros}
+
+
+def activations(model: nn.Module) -> dict[str, dict[str, Any]]:
+    """Layer name → the quantizer of its input."""
+    found = {name: _quantizer(quantizer) for name, quantizer in activation_quantizers(model).items()}
+    state = model.state_dict()
+    mark = f".{INPUT_QUANTIZER}.step_size"
+    for name in state:  # a rebuilt model keeps the numbers of its quantizers, not the modules
+        layer = name.removesuffix(mark)
+        if name.endswith(mark) and layer not in found:
+            step, clip = float(state[name]), float(state[f"{layer}.{INPUT_QUANTIZER}.clip"])
+            found[layer] = {"bits": round(math.log2(clip / step + 1) + 1), "step": step, "clip": clip}
+    return found
+
+
+def _quantizer(quantizer: Quantizer) -> dict[str, Any]:
+    about: dict[str, Any] = {"bits": round(quantizer.bits()), "step": quantizer.step(), "clip": quantizer.clip.item()}
+    if quantizer.exponent is not None:
+        about["exponent"] = quantizer.exponent.item()
+    return about
+
+
+def _kept(size: int, lost: set[int] | None) -> list[int] | None:
+    return None if not lost else _others(size, sorted(lost))
+
+
+def _others(size: int, lost: Sequence[int]) -> list[int]:
+    gone = set(lost)
+    return [index for index in range(size) if index not in gone]
+
+
+def bit_range(found: Mapping[str, Mapping[str, Any]], side: str) -> tuple[int, int, int] | None:
+    """Lowest and highest bit-width of ``weight`` or ``activation``, and of how many layers; ``None`` when in fp32."""
+    bits = [layer[side]["bits"] for layer in found.values() if layer[side] is not None]
+    return (min(bits), max(bits), len(bits)) if bits else None

@@ -1,0 +1,132 @@
+"""The sections of the card about what was measured at export: ONNX beside torch, and milliseconds beside BOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+ROUNDED, SMALLEST = 10, 1e-6
+ENOUGH = 0.995  # of images that get the same class
+
+
+def measurements(measured: Mapping[str, Any], budget: Mapping[str, Any]) -> list[str]:
+    """Sections for what was measured; nothing for what was not."""
+    found = []
+    if "onnx" in measured:
+        found.append(section("ONNX Runtime beside torch", _agreement(measured)))
+    if "latency" in measured:
+        found.append(section("Latency", _latency(measured["latency"], budget)))
+    return found
+
+
+def _agreement(measured: Mapping[str, Any]) -> str:
+    rows = [
+        (name, percent(told["same"], 2), f"{told['difference']:.1e}", percent(told["accuracy"], 2), _types(told))
+        for name, told in (("`model.onnx`", measured["onnx"]), ("`model.int8.onnx`", measured["int8"]))
+    ]
+    first, eight = measured["onnx"], measured["int8"]
+    lines = [
+        f"Both on the first {first['images']} test images, against the torch model (accuracy there: "
+        f"{percent(first['torch_accuracy'], 2)}).",
+        "",
+        table(("file", "same class", "largest difference of a logit", "accuracy", "weights"), rows),
+        "",
+        f"`model.onnx` is the run's model as it is. `model.int8.onnx` has {eight['calibrated']} quantizers of "
+        f"activations more, which the run did not learn: their ranges are what {eight['calibration_images']} training "
+        "images reach.",
+        *_exceptions(first),
+    ]
+    if first["difference"] > ROUNDED * max(first["precise"], SMALLEST):
+        lines += [
+            "",
+            "ONNX Runtime rounds what it multiplies integer weights with to 8 bits; with the session option "
+            f"`session.qdq_matmulnbits_accuracy_level` at 1 the largest difference is {first['precise']:.1e}.",
+        ]
+    if eight["same"] < ENOUGH:
+        lines += [
+            "",
+            f"`model.int8.onnx` gives another class than torch on {percent(1 - eight['same'], 2)} of the images.",
+        ]
+    return "\n".join(lines)
+
+
+def _types(told: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in told["weights"].items()) or "fp32"
+
+
+def _exceptions(told: Mapping[str, Any]) -> list[str]:
+    """What ONNX holds otherwise than the run left it."""
+    floats = [layer for layer, kind in told["layers"].items() if kind == "fp32"]
+    wider = {layer: kind for layer, kind in told["activations"].items() if kind.startswith("fp32") or "," in kind}
+    lines = []
+    if floats:
+        lines.append(f"Weights kept in fp32, because their grid was not found in the graph: {', '.join(floats)}.")
+    if wider:
+        lines.append("Activations: " + "; ".join(f"{layer} as {kind}" for layer, kind in wider.items()) + ".")
+    lines.append(
+        "Widths without a type of their own sit in the next wider one; the packed file is where they save bytes."
+    )
+    return ["", *lines]
+
+
+def _latency(latency: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
+    told = latency["processor"]
+    times = {time["name"]: time for time in latency["variants"]}
+    dense = latency["variants"][0]
+    rows = [
+        (
+            name,
+            f"{time['median']:.3f}",
+            f"{time['low']:.3f} to {time['high']:.3f}",
+            f"{dense['median'] / time['median']:.2f}",
+            "–" if time["bops"] is None else percent(time["bops"] / dense["bops"], 2),
+            f"{time['bytes']:,}",
+        )
+        for name, time in times.items()
+    ]
+    threads = "1 thread" if told["threads"] == 1 else f"{told['threads']} threads"
+    lines = [
+        f"ONNX Runtime on {told['name']} ({', '.join(told['flags']) or 'no vector flags known'}), {threads}, one image "
+        f"at a time, {dense['runs']} runs after warm-up: median, and where the middle half lies.",
+        "",
+        table(("variant", "ms", "middle half, ms", "times as fast as dense", "BOPs", "bytes"), rows),
+        "",
+        *verdicts(times, budget),
+    ]
+    return "\n".join(lines)
+
+
+def verdicts(times: Mapping[str, Mapping[str, Any]], budget: Mapping[str, Any]) -> list[str]:
+    """What the times say, in plain sentences."""
+    floats, whole, eight = list(times.values())[1:]
+    fastest = min(times.values(), key=lambda time: time["median"])
+    lines = [f"Fastest here: {fastest['name']}."]
+    if eight["median"] >= floats["median"]:
+        lines.append(
+            f"8-bit arithmetic is slower than fp32 here ({eight['median'] / floats['median']:.2f} times the time)."
+        )
+    if whole["median"] >= floats["median"]:
+        lines.append("Integer weights (`model.onnx`) are slower than floats here: they save bytes, not time.")
+    if budget["method"] == "opq":
+        lines.append(
+            "OPQ removes no units: the slim network has the dense one's shape, and its zeros are computed with."
+        )
+    return lines
+
+
+def section(title: str, body: str) -> str:
+    """A second-level heading and what stands below it."""
+    return f"## {title}\n\n{body}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; columns of numbers to the right."""
+    numeric = [bool(rows) and all(row[i][:1] in "0123456789+-–" for row in rows) for i in range(len(head))]
+    lines = [head, [("---:" if right else "---") for right in numeric], *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def percent(share: float | None, digits: int) -> str:
+    """A share in 0..1 as a percentage; a dash for none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"

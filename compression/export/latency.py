@@ -1,0 +1,81 @@
+"""How long one image takes in ONNX Runtime, measured on this machine, every variant beside the others."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compression.export.onnx_check import session
+
+RUNS, WARM_UP, ROUNDS = 60, 10, 6
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one image: ``median`` of ``runs``, and the quartiles around it."""
+
+    name: str
+    median: float
+    low: float
+    high: float
+    runs: int
+    bytes: int
+    bops: float | None
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What the times hold for: the processor's ``name``, its ``flags`` that matter here, and ``threads`` used."""
+
+    name: str
+    flags: tuple[str, ...]
+    threads: int
+
+
+def measure(
+    variants: Mapping[str, bytes], input: tuple[int, ...], bops: Mapping[str, float | None], threads: int = 1
+) -> tuple[Latency, ...]:
+    """Time every variant (name → ONNX file), batch 1, in alternating rounds, so that a busy moment hits all of them.
+
+    ``bops`` (name → bit operations) is carried along to stand beside the milliseconds.
+    """
+    image = np.random.default_rng(0).standard_normal((1, *input)).astype(np.float32)
+    runners = {name: session(data, threads) for name, data in variants.items()}
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for runner in runners.values():
+        _time(runner, image, WARM_UP)
+    for _ in range(ROUNDS):
+        for name, runner in runners.items():
+            times[name] += _time(runner, image, RUNS // ROUNDS)
+    return tuple(_told(name, times[name], len(variants[name]), bops.get(name)) for name in variants)
+
+
+def _time(runner: Any, image: Any, runs: int) -> list[float]:
+    name, found = runner.get_inputs()[0].name, []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        runner.run(None, {name: image})
+        found.append((time.perf_counter() - begin) * 1000)
+    return found
+
+
+def _told(name: str, times: list[float], size: int, bops: float | None) -> Latency:
+    low, median, high = (float(value) for value in np.percentile(times, (25, 50, 75)))
+    return Latency(name, median, low, high, len(times), size, bops)
+
+
+def processor(threads: int = 1) -> Processor:
+    """The processor of this machine."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    told = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines if ":" in line}
+    flags = (told.get("flags") or told.get("Features") or "").split()
+    name = told.get("model name") or platform.processor() or platform.machine()
+    return Processor(name, tuple(flag for flag in FLAGS if flag in flags), threads)

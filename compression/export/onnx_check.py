@@ -1,0 +1,83 @@
+"""ONNX Runtime beside torch on real images: how often both say the same class, and how far apart they are at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from compression.data import Batches
+from compression.data import DataSet
+from compression.errors import CompressionError
+
+IMAGES = 512
+PRECISION = "session.qdq_matmulnbits_accuracy_level"
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """``same``: share of ``images`` (test split) that get the same class; ``difference``: largest, of any logit.
+
+    ``precise`` is the difference where the runtime may not round what it multiplies integer weights with (see
+    :func:`session`).
+    """
+
+    images: int
+    same: float
+    difference: float
+    precise: float
+    accuracy: float
+    torch_accuracy: float
+
+
+def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
+    """An ONNX Runtime session on the processor, with this many threads.
+
+    Left to itself, the runtime rounds the other side of a matrix product with integer weights to 8 bits;
+    ``precise`` keeps it in fp32.
+
+    Raises:
+        CompressionError: ONNX Runtime refuses the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    if precise:
+        options.add_session_config_entry(PRECISION, "1")
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no public base class
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CompressionError(f"ONNX Runtime does not run the model: {line}") from error
+
+
+def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDArray[np.float32]:
+    """Logits of the ONNX model, fp32 [B, classes]."""
+    runner = session(data, torch.get_num_threads(), precise=precise)
+    name = runner.get_inputs()[0].name
+    parts = [runner.run(None, {name: part.numpy()})[0] for part in images.split(BATCH)]
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def compare(data: bytes, model: nn.Module, dataset: DataSet, limit: int = IMAGES) -> Agreement:
+    """Both on the first ``limit`` images of the test split."""
+    batches = list(Batches(dataset, "test", BATCH, augment=False, limit=limit))
+    images, truth = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
+    wanted = torch.cat([model(part) for part in images.split(BATCH)])
+    found = torch.from_numpy(answers(data, images))
+    exact = torch.from_numpy(answers(data, images, precise=True))
+    return Agreement(
+        images=len(truth),
+        same=float((found.argmax(1) == wanted.argmax(1)).float().mean()),
+        difference=float((found - wanted).abs().max()),
+        precise=float((exact - wanted).abs().max()),
+        accuracy=float((found.argmax(1) == truth).float().mean()),
+        torch_accuracy=float((wanted.argmax(1) == truth).float().mean()),
+    )

@@ -1,0 +1,103 @@
+"""Everything about ONNX in a bundle: the files, how they compare with torch, and how long they take."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from compression.cost import cost
+from compression.data import Batches
+from compression.export import latency as clock
+from compression.export.config import activations
+from compression.export.onnx_check import compare
+from compression.export.onnx_int8 import calibrated
+from compression.export.onnx_model import OPSET
+from compression.export.onnx_model import OnnxModel
+from compression.export.onnx_model import floats
+from compression.export.onnx_model import integers
+from compression.export.program import traced
+from compression.export.program import uses_quantizers
+from compression.export.source import Source
+
+CALIBRATION_BATCHES, CALIBRATION_IMAGES = 4, 32
+SMALLER = {
+    "model.fp32.onnx": "slim, fp32",
+    "model.onnx": "slim, integer weights",
+    "model.int8.onnx": "slim, 8-bit arithmetic",
+}
+Say = Callable[[str, float], None]
+
+
+def onnx_files(
+    source: Source, program: ExportedProgram, say: Say, *, latency: bool
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The three files, and what was measured: ``{"onnx": …, "int8": …, "latency": …}``.
+
+    ``model.onnx`` is the run's model as it is, ``model.int8.onnx`` computes in 8-bit integers with ranges calibrated
+    here where the run learned none, ``model.fp32.onnx`` is the slim network in floats, without quantizers.
+
+    Raises:
+        CompressionError: an operation that ONNX cannot express, or ONNX Runtime cannot run.
+    """
+    say("writing ONNX", 0.3)
+    raw = floats(program, activations(source.model))
+    faithful = integers(raw, source.integers)
+    eight, added = calibrated(integers(raw, source.integers, arithmetic=True), _images(source))
+    say("comparing ONNX Runtime with torch", 0.6)
+    told: dict[str, Any] = {"onnx": _told(faithful, source), "int8": {**_told(eight, source), "calibrated": added}}
+    told["int8"]["calibration_images"] = CALIBRATION_BATCHES * CALIBRATION_IMAGES
+    plain = floats(program) if uses_quantizers(program) else raw
+    files = {"model.onnx": faithful.data, "model.fp32.onnx": plain.data, "model.int8.onnx": eight.data}
+    if latency:
+        say("measuring latency", 0.75)
+        told["latency"] = _latency(source, files)
+    return files, told
+
+
+def _images(source: Source) -> list[torch.Tensor]:
+    batches = Batches(source.data, "train", CALIBRATION_IMAGES, seed=source.budget.seed, augment=False)
+    return [images for images, _ in itertools.islice(batches, CALIBRATION_BATCHES)]
+
+
+def _told(made: OnnxModel, source: Source) -> dict[str, Any]:
+    """How the weights are stored, what is not on an integer grid, and how the file compares with torch."""
+    kinds = [placed.type for placed in made.weights]
+    return {
+        **dataclasses.asdict(compare(made.data, source.model, source.data)),
+        "bytes": len(made.data),
+        "opset": OPSET,
+        "weights": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        "layers": {placed.layer: placed.type for placed in made.weights},
+        "activations": dict(made.activations),
+    }
+
+
+def _latency(source: Source, files: Mapping[str, bytes]) -> dict[str, Any]:
+    variants = {"dense, fp32": floats(traced(source.dense, source.input)).data}
+    variants |= {SMALLER[name]: files[name] for name in SMALLER}
+    times = clock.measure(variants, source.input, dict(zip(variants, _bops(source), strict=True)))
+    return {
+        "variants": [dataclasses.asdict(time) for time in times],
+        "processor": dataclasses.asdict(clock.processor()),
+    }
+
+
+def _bops(source: Source) -> tuple[float, float, float, float]:
+    """Bit operations for one image of the four variants."""
+    weights = {name: float(known.bits) for name, known in source.integers.items()}
+    inputs: Mapping[str, Any] = activations(source.model)
+    learned = {name: (bits, inputs[name]["bits"] if name in inputs else None) for name, bits in weights.items()}
+    eight = {name: (bits, 8.0) for name, bits in weights.items()}
+    counted = (cost(source.graph), cost(source.graph, source.units))
+    return (
+        counted[0].bops,
+        counted[1].bops,
+        cost(source.graph, source.units, learned).bops,
+        cost(source.graph, source.units, eight).bops,
+    )

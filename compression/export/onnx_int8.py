@@ -1,0 +1,129 @@
+"""A file that computes in 8-bit integers: Q/DQ pairs where a run left floats, their ranges from training images.
+
+Runtimes turn a convolution into integer arithmetic only with quantizers on both sides. Where the run learned none, the
+range is what a few training images reach; that is no part of the run, so it is a file of its own, compared on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+
+from compression.export.onnx_check import session
+from compression.export.onnx_model import OnnxModel
+from compression.export.onnx_model import finished
+
+LAYERS = {"Conv": 1, "Gemm": 1, "MatMul": 1}
+CLOSED = ("Conv", "Gemm")  # quantized behind as well; a MatMul is followed by its bias in floats
+AFTER = ("Relu", "Clip")
+EIGHT_BITS = (ir.DataType.INT8, ir.DataType.UINT8)
+
+
+def calibrated(made: OnnxModel, images: Iterable[torch.Tensor]) -> tuple[OnnxModel, int]:
+    """The file with every quantizer that integer arithmetic needs, and how many were added.
+
+    Args:
+        made: a file whose weights are int8 where they can be.
+        images: batches of normalised training images.
+    """
+    model = ir.from_proto(onnx.load_from_string(made.data))
+    values = list(places(model.graph))
+    if not values:
+        return made, 0
+    ranges = _ranges(made.data, [str(value.name) for value in values], images)
+    for value in values:
+        _quantize(model.graph, value, *ranges[str(value.name)])
+    return OnnxModel(finished(model), made.weights, made.activations), len(values)
+
+
+def places(graph: ir.Graph) -> Iterator[ir.Value]:
+    """The tensors to quantize: around layers with 8-bit weights, and around sums of what such layers made."""
+    found: dict[str, ir.Value] = {}
+    outputs = {id(value) for value in graph.outputs}
+    for node in graph:
+        if node.op_type in LAYERS and _integer_weight(node.inputs[LAYERS[node.op_type]]):
+            wanted = [node.inputs[0], *([_behind(node)] if node.op_type in CLOSED else [])]
+        elif node.op_type == "Add" and all(value is not None and _settled(value, found) for value in node.inputs):
+            wanted = [_behind(node)]
+        else:
+            continue
+        for value in wanted:
+            if value is not None and id(value) not in outputs and not _quantized(value):
+                found[str(value.name)] = value
+    yield from found.values()
+
+
+def _behind(node: ir.Node) -> ir.Value:
+    """A layer's result, after the activation function that runtimes compute with it."""
+    value = node.outputs[0]
+    uses = list(value.uses())
+    return uses[0][0].outputs[0] if len(uses) == 1 and uses[0][0].op_type in AFTER else value
+
+
+def _integer_weight(value: ir.Value | None) -> bool:
+    producer = value.producer() if value is not None else None
+    if producer is None or producer.op_type != "DequantizeLinear":
+        return False
+    codes = producer.inputs[0]
+    return codes is not None and codes.const_value is not None and codes.dtype in EIGHT_BITS
+
+
+def _settled(value: ir.Value, found: dict[str, ir.Value]) -> bool:
+    return str(value.name) in found or _quantized(value)
+
+
+def _quantized(value: ir.Value) -> bool:
+    """Whether quantizers stand on both its ends already: it comes from one, or goes into nothing else."""
+    producer = value.producer()
+    if producer is not None and producer.op_type == "DequantizeLinear":
+        return True
+    uses = [node.op_type for node, _ in value.uses()]
+    return bool(uses) and all(kind == "QuantizeLinear" for kind in uses)
+
+
+def _ranges(data: bytes, names: list[str], images: Iterable[torch.Tensor]) -> dict[str, tuple[float, float]]:
+    """Name → smallest and largest value over the images, zero included; only these two leave the runtime."""
+    proto = onnx.load_from_string(data)
+    del proto.graph.output[:]
+    for index, name in enumerate(names):
+        for kind in ("ReduceMin", "ReduceMax"):
+            output = f"{kind}_{index}"
+            proto.graph.node.append(onnx.helper.make_node(kind, [name], [output], keepdims=0))
+            proto.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
+    runner = session(proto.SerializeToString(), torch.get_num_threads())
+    source = runner.get_inputs()[0].name
+    seen = np.array([runner.run(None, {source: batch.numpy()}) for batch in images], dtype=np.float64)
+    lows, highs = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
+    return {name: (min(0.0, low), max(0.0, high)) for name, low, high in zip(names, lows, highs, strict=True)}
+
+
+def _quantize(graph: ir.Graph, value: ir.Value, low: float, high: float) -> None:
+    """A pair behind ``value``, which all its readers but quantizers then read."""
+    scale = np.float32(max((high - low) / 255, 1e-8))
+    zero = np.array(round(-low / float(scale)), np.uint8)
+    name = str(value.name)
+    parts = [_constant(graph, f"{name}.scale", np.asarray(scale)), _constant(graph, f"{name}.zero", zero)]
+    codes = ir.node("QuantizeLinear", [value, *parts], name=f"{name}.quantize")
+    back = ir.node("DequantizeLinear", [codes.outputs[0], *parts], name=f"{name}.dequantize")
+    codes.outputs[0].name, back.outputs[0].name = f"{name}.codes", f"{name}.quantized"
+    for node, index in list(value.uses()):
+        if node is not codes and node.op_type not in ("QuantizeLinear",):
+            node.replace_input_with(index, back.outputs[0])
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], [codes, back])
+    else:
+        graph.insert_after(producer, [codes, back])
+
+
+def _constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    tensor = ir.Tensor(array)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    graph.register_initializer(value)
+    return value

@@ -1,0 +1,162 @@
+"""Weights of an ONNX graph as the integers they are: found by value, stored as int4, int8 or int16, dequantized."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from compression.quant import IntegerWeight
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int32]
+WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Transpose": 0}
+TOLERANCE = 1e-5  # relative: one rounding to fp32 when a batch norm was folded into the weight
+LOOKED_AT = 4
+MOST_8_BIT = 127
+TYPES = {4: (ir.DataType.INT4, ml_dtypes.int4), 8: (ir.DataType.INT8, np.int8), 16: (ir.DataType.INT16, np.int16)}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One weight in the ONNX file: its layer, bits and zero share; ``type`` is int4, int8, int16, or fp32."""
+
+    layer: str
+    bits: int
+    type: str
+    channels: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A float weight as ``codes`` (int32, its shape) times ``scale``: fp32 [], or [n] along ``axis``."""
+
+    codes: Integers
+    scale: Floats
+    axis: int | None
+
+    @property
+    def levels(self) -> int:
+        """The largest magnitude among the codes."""
+        return int(np.abs(self.codes).max(initial=0))
+
+
+def place(
+    model: ir.Model, integers: Mapping[str, IntegerWeight], arithmetic: Collection[str] = ()
+) -> tuple[Placed, ...]:
+    """Replace every weight that lies on a known grid by integers and a ``DequantizeLinear`` (in place).
+
+    Layers in ``arithmetic`` compute in integers: their weights take 8 bits at least, which runtimes have kernels for,
+    and fill them (codes times a power of two, the step divided by it), because runtimes round biases to multiples of
+    step times step. A weight is recognized by its values, so that it does not matter whether the exporter transposed
+    it, renamed it or folded a batch norm into it (which gives each channel its own scale). What is not found stays in
+    fp32.
+    """
+    codes = {name: known.codes.numpy() for name, known in integers.items()}
+    found: dict[str, Placed] = {}
+    for value in _weights(model.graph):
+        assert value.const_value is not None
+        weight = value.const_value.numpy()
+        for name in _candidates(value, codes):
+            grid = on_grid(weight, codes[name])
+            if grid is not None:
+                grid = filled(grid) if name in arithmetic else grid
+                width = width_of(grid.levels)
+                _dequantize(model.graph, value, grid, width)
+                found[name] = Placed(name, integers[name].bits, f"int{width}", grid.axis is not None)
+                break
+    floats = {name: Placed(name, known.bits, "fp32", False) for name, known in integers.items()}
+    return tuple((floats | found).values())
+
+
+def _weights(graph: ir.Graph) -> Iterator[ir.Value]:
+    """Initializers that are the weight of a layer."""
+    for value in list(graph.initializers.values()):
+        uses = [(node.op_type, index) for node, index in value.uses()]
+        if uses and all(WEIGHTED.get(kind) == index for kind, index in uses) and len(value.shape or ()) > 1:
+            yield value
+
+
+def _candidates(value: ir.Value, codes: Mapping[str, Integers]) -> list[str]:
+    """Layers whose codes might be this weight: the one of its name first."""
+    own = str(value.name).removesuffix("weight").removesuffix(".")
+    size = value.const_value.size if value.const_value is not None else 0
+    return sorted((name for name in codes if codes[name].size == size), key=lambda name: name != own)
+
+
+def on_grid(weight: Floats, codes: Integers) -> Grid | None:
+    """``weight`` as these codes times a scale, or times one scale for each channel; ``None`` where it is neither."""
+    turned = [codes] if codes.shape == weight.shape else []
+    if codes.ndim == 2 and codes.T.shape == weight.shape:
+        turned.append(codes.T)
+    for candidate in turned:
+        for axis in (None, 0, 1):
+            grid = _fit(weight, candidate, axis)
+            if grid is not None:
+                return grid
+    return None
+
+
+def _fit(weight: Floats, codes: Integers, axis: int | None) -> Grid | None:
+    """Least squares along everything but ``axis``, accepted only where it gives the weight to within fp32 rounding."""
+    if not _plausible(weight, codes):
+        return None
+    others = tuple(dim for dim in range(codes.ndim) if dim != axis)
+    wide = codes.astype(np.float32)
+    below = np.square(wide).sum(axis=others, keepdims=True, dtype=np.float64)
+    scale = (wide * weight).sum(axis=others, keepdims=True, dtype=np.float64) / np.where(below > 0, below, 1)
+    wide *= scale.astype(np.float32)
+    if np.abs(np.subtract(wide, weight, out=wide)).max(initial=0) > TOLERANCE * max(
+        np.abs(weight).max(initial=0), 1e-30
+    ):
+        return None
+    signed = codes * np.sign(scale).astype(np.int32)  # the scale of ONNX is positive
+    usual = np.median(np.abs(scale[scale != 0])) if np.any(scale) else 1.0
+    positive = np.where(scale == 0, usual, np.abs(scale)).astype(np.float32)  # runtimes round biases to multiples of it
+    return Grid(signed, positive.reshape(-1) if axis is not None else positive.reshape(()), axis)
+
+
+def _plausible(weight: Floats, codes: Integers) -> bool:
+    """A look at one row in a few: where a weight is not zero its code is not either."""
+    rows = slice(None, None, max(1, len(codes) // LOOKED_AT))
+    return bool(np.all((codes[rows] != 0) | (weight[rows] == 0)))
+
+
+def filled(grid: Grid) -> Grid:
+    """The same weight with codes that reach as far into 8 bits as a power of two takes them."""
+    times = 1
+    while 0 < grid.levels * times * 2 <= MOST_8_BIT:
+        times *= 2
+    return Grid(grid.codes * times, (grid.scale / times).astype(np.float32), grid.axis)
+
+
+def width_of(levels: int) -> int:
+    """The narrowest integer type of ONNX that holds -levels..levels: 4, 8 or 16 bits."""
+    return next((width for width in (4, 8) if levels < 2 ** (width - 1)), 16)
+
+
+def _dequantize(graph: ir.Graph, value: ir.Value, grid: Grid, width: int) -> None:
+    kind, dtype = TYPES[width]
+    name = str(value.name)
+    codes = _initializer(graph, f"{name}.codes", ir.Tensor(grid.codes.astype(dtype), dtype=kind))
+    scale = _initializer(graph, f"{name}.scale", ir.Tensor(grid.scale))
+    zero = _initializer(graph, f"{name}.zero", ir.Tensor(np.zeros(grid.scale.shape, dtype), dtype=kind))
+    attributes = {"axis": grid.axis} if grid.axis is not None else {}
+    node = ir.node("DequantizeLinear", [codes, scale, zero], attributes, name=f"{name}.dequantize")
+    result = node.outputs[0]
+    result.name, result.type, result.shape = f"{name}.weight", ir.TensorType(ir.DataType.FLOAT), value.shape
+    graph.insert_before(graph[0], node)
+    ir.convenience.replace_all_uses_with(value, result)
+    del graph.initializers[name]
+
+
+def _initializer(graph: ir.Graph, name: str, tensor: ir.Tensor) -> ir.Value:
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    graph.register_initializer(value)
+    return value

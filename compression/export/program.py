@@ -1,0 +1,113 @@
+"""The slim model as a program of plain operations (``torch.export``), which runs without our code or any model's."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import warnings
+import zipfile
+import zlib
+
+import torch
+from torch import nn
+from torch.export import Dim
+from torch.export import ExportedProgram
+
+from compression.errors import CompressionError
+from compression.quant.op import SMALLEST
+
+FAKE_QUANTIZE = torch.ops.compression.fake_quantize.default
+EXAMPLE_IMAGES = 2  # the batch that is traced: more than one, so that it stays free
+
+SAMPLE_INPUTS = "data/sample_inputs/"
+_PLAIN = (
+    "models/model.json",
+    "archive_format",
+    "archive_version",
+    ".data/version",
+    "byteorder",
+    ".data/serialization_id",
+)
+_RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
+
+
+def traced(model: nn.Module, input: tuple[int, ...]) -> ExportedProgram:
+    """The program of a plain model in evaluation mode, images [B, \\*input] with free B; quantizers are single nodes.
+
+    Raises:
+        CompressionError: the model cannot be expressed as a program, with what stands in the way.
+    """
+    images = torch.zeros(EXAMPLE_IMAGES, *input)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            return torch.export.export(model.eval(), (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    except Exception as error:  # whatever the exporter meets in a user's forward(): told in one line
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise CompressionError(f"the model cannot be exported: {type(error).__name__}: {line}") from error
+
+
+def plain(program: ExportedProgram) -> ExportedProgram:
+    """The program with quantizers of activations as clamp, divide, round and multiply; bit for bit the same."""
+    return program.run_decompositions({FAKE_QUANTIZE: _plain_quantize}) if uses_quantizers(program) else program
+
+
+def uses_quantizers(program: ExportedProgram) -> bool:
+    """Whether quantizers are among the program's operations."""
+    return any(node.target is FAKE_QUANTIZE for node in program.graph.nodes)
+
+
+def saved(program: ExportedProgram) -> bytes:
+    """The file ``model.pt2``, without example inputs, which torch would pickle, and without paths of this machine.
+
+    Raises:
+        CompressionError: a tensor of the model can only be stored as a pickle.
+    """
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    program._example_inputs = None
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, buffer)
+    check_safe(buffer.getvalue(), "model.pt2")
+    return buffer.getvalue()
+
+
+def check_safe(data: bytes, name: str) -> None:
+    """Refuse a program file that holds anything torch would unpickle: such a file could run code when loaded.
+
+    Raises:
+        CompressionError: naming the entry.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for info in archive.infolist():
+                _check_entry(info, archive, name)
+    except (zipfile.BadZipFile, ValueError, EOFError, zlib.error) as error:
+        raise CompressionError(f"{name} is no program file: {error}") from error
+
+
+def _check_entry(info: zipfile.ZipInfo, archive: zipfile.ZipFile, name: str) -> None:
+    inner = info.filename.partition("/")[2]
+    if SAMPLE_INPUTS in inner and info.file_size == 0:
+        return
+    if inner.endswith("_config.json"):
+        config = json.loads(archive.read(info)).get("config", {})
+        if not any(entry.get("use_pickle", True) for entry in config.values()):
+            return
+    elif inner in _PLAIN or _RAW.fullmatch(inner):
+        return
+    raise CompressionError(f"{name} holds a pickle or an unknown entry ({info.filename}): it is not loaded")
+
+
+def _plain_quantize(
+    x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None
+) -> torch.Tensor:
+    """What :func:`compression.quant.op.fake_quantize` computes, in operations every runtime has."""
+    step, bound = step_size.clamp(min=SMALLEST), clip.clamp(min=SMALLEST)
+    if exponent is None:
+        return torch.clamp(x, -bound, bound).div(step).round().mul(step).add(0.0)
+    magnitude = torch.minimum(x.abs(), bound).pow(exponent.clamp(min=SMALLEST))
+    return magnitude.div(step).round().mul(x.sign()).mul(step).add(0.0)

@@ -1,0 +1,138 @@
+"""What a finished run left behind, as the models and numbers a bundle is made of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from compression.budget import Budget
+from compression.data import DataSet
+from compression.errors import CompressionError
+from compression.graph import Graph
+from compression.graph import parameter_map
+from compression.graph import slim_report
+from compression.graph import trace
+from compression.graph import zero_units
+from compression.graph import zeroed_units
+from compression.pack import integers
+from compression.pack import unpack
+from compression.quant import IntegerWeight
+from compression.quant import attach_input_quantizers
+from compression.quant.attach import INPUT_QUANTIZER
+from compression.runs.folder import DONE
+from compression.runs.folder import RunFolder
+from compression.runs.prepare import load
+from compression.runs.results import result
+
+Units = Mapping[str, Sequence[int]]
+SMALL_NOISE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A finished run: ``model`` is the slim one of plain modules (quantizers of activations attached), in evaluation.
+
+    ``dense`` is the model it came from, ``integers`` its weights as they are packed, ``units`` what was removed.
+    """
+
+    run: str
+    budget: Budget
+    result: Mapping[str, Any]
+    data: DataSet
+    graph: Graph
+    dense: nn.Module
+    model: nn.Module
+    units: Units
+    integers: Mapping[str, IntegerWeight]
+    packed: bytes
+    outputs: int
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        """(channels, height, width) of one image."""
+        return self.graph.input
+
+
+def read(folder: RunFolder) -> Source:
+    """Everything a bundle needs, with the slim model restored from the packed file and nothing else.
+
+    Raises:
+        CompressionError: the run is not done, is a sweep, or its files are damaged or those of another model.
+    """
+    _refuse_unfinished(folder)
+    path, told, budget = folder.bundle / "weights.packed", result(folder), folder.budget()
+    state, codes = unpack(path), integers(path)
+    subject = load(budget)
+    graph = trace(subject.model, torch.zeros(1, *subject.input))
+    units = removed_units(told)
+    model = restored(subject.model, graph, units, state)
+    return Source(
+        folder.id, budget, told, subject.data, graph, subject.model, model, units, codes, path.read_bytes(),
+        subject.classes,
+    )  # fmt: skip
+
+
+def _refuse_unfinished(folder: RunFolder) -> None:
+    children = folder.children()
+    if children:
+        names = ", ".join(child.id for child in children)
+        raise CompressionError(f"{folder.id} is a sweep: export one of its runs ({names})")
+    if folder.state != DONE:
+        raise CompressionError(
+            f"run {folder.id} is {folder.state}: only a run that is done can be exported "
+            f"(`python -m compression show {folder.id}` tells how it stands)"
+        )
+
+
+def removed_units(told: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Group id → units that the run removed.
+
+    Raises:
+        CompressionError: the result does not say which, only how many.
+    """
+    counts = {name: count for name, count in told.get("removed", {}).items() if count}
+    units = told.get("units", told.get("facts", {}).get("removed_units", {}))
+    chosen = {name: list(found) for name, found in units.items() if found}
+    if {name: len(found) for name, found in chosen.items()} != counts:
+        raise CompressionError(f"run {told.get('run')} does not say which units it removed: run its budget again")
+    return chosen
+
+
+def restored(dense: nn.Module, graph: Graph, units: Units, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The slim model with the weights of ``state``: plain modules, or a graph of plain operations as the run made it.
+
+    Raises:
+        CompressionError: the state is that of another model.
+    """
+    masked = copy.deepcopy(dense).eval()
+    mark = f".{INPUT_QUANTIZER}.step_size"
+    quantized = [name.removesuffix(mark) for name in state if name.endswith(mark)]
+    if quantized:
+        attach_input_quantizers(masked, quantized)
+    zero_units(masked, graph, units)
+    _keep_others(masked, graph, units)
+    slim, _ = slim_report(masked, graph)
+    try:
+        slim.load_state_dict(dict(state))
+    except RuntimeError as error:
+        line = str(error).strip().splitlines()[-1].strip()
+        raise CompressionError(f"the packed weights are those of another model: {line}") from error
+    return slim.eval()
+
+
+@torch.no_grad()
+def _keep_others(masked: nn.Module, graph: Graph, units: Units) -> None:
+    """A unit that happens to be zero in the dense model, and was not removed, must not be cut now."""
+    tensors = parameter_map(masked)
+    for name, zero in zeroed_units(masked, graph).items():
+        alive = sorted(set(zero) - set(units.get(name, ())))
+        for member in graph.group(name).zeroed_members if alive else ():
+            tensor = tensors[member.name]
+            where = member.positions[alive].flatten().to(tensor.device)
+            tensor.index_fill_(member.dim, where, SMALL_NOISE)

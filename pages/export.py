@@ -1,0 +1,107 @@
+"""Export: what leaves, how it was measured, and the file itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app import bundles
+from app import outcome
+from app import runlog
+from app import state
+from app import widgets
+from app import words
+from compression.errors import CompressionError
+from compression.export import job
+
+
+def choose(runs: Mapping[str, str]) -> str:
+    """The run in the address if it is done, else the newest; another can be picked."""
+    if state.get("run") not in runs:
+        state.put("run", next(iter(runs)))
+    names = list(runs)
+    picked = st.selectbox(
+        "Run",
+        names,
+        index=names.index(state.get("run")),
+        format_func=lambda run: f"{runs[run]} ({run})",
+        key="export_run",
+    )
+    state.put("run", picked)
+    return picked
+
+
+def figures(result: Mapping[str, Any]) -> None:
+    """Before and after in three figures."""
+    first, last = result["baseline"], result["final"]
+    widgets.metrics(
+        (
+            "Packed weights",
+            words.size(last["bytes"]),
+            f"{words.ratio(first['bytes'] / last['bytes'])} smaller",
+            words.HELP["bytes"],
+        ),
+        ("Test accuracy", words.share(last["accuracy"]), f"dense model {words.share(first['accuracy'])}", ""),
+        ("MACs", words.count(last["macs"]), f"dense model {words.count(first['macs'])}", words.HELP["macs"]),
+        ("BOPs", words.share(last["rel_bops"], 2), "of the dense fp32 model", words.HELP["bops"]),
+    )
+
+
+def bundle(run: str) -> Mapping[str, Any]:
+    """Make it, watch it, download it; returns what was measured once it is there."""
+    try:
+        now = job.status(runlog.folder(run))
+    except CompressionError as error:
+        widgets.problem(error)
+        return {}
+    if now.state == job.RUNNING:
+        st.fragment(run_every="1s")(bundles.watch)(run)
+        return {}
+    if now.state == job.FAILED:
+        widgets.problem(CompressionError(now.error))
+    if now.state == job.DONE:
+        bundles.download(run)
+        st.caption("ONNX, a torch program, the packed weights, a loader of 60 lines, a model card. No pickles.")
+    else:
+        st.markdown(
+            "One zip with everything: ONNX, a torch program, the packed weights, a loader that needs none of our code, "
+            "and a model card. Agreement and latency are measured while it is made."
+        )
+    bundles.make(run, again=now.state == job.DONE)
+    return now.told
+
+
+def page() -> None:
+    """The page from top to bottom."""
+    widgets.headline(
+        "export", "A bundle that is really smaller, runs without this program, and says what was measured."
+    )
+    runs = bundles.finished(runlog.listed())
+    if not runs:
+        widgets.empty("No finished run to take home yet. Start one with a click.", "start", "Start a first run")
+        return
+    run = choose(runs)
+    result = runlog.outcome(run)
+    if result is None:
+        widgets.problem(CompressionError(f"run {run} has no result that can be read"))
+        return
+    figures(result)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("The bundle", anchor=False)
+        told = bundle(run)
+    with right:
+        st.subheader("Where the bytes are", anchor=False)
+        rows = outcome.ledger_rows(result["ledger"])
+        widgets.table(rows, "ledger")
+        widgets.download(rows, f"{run}-ledger")
+    bundles.agreement(told)
+    bundles.latency(told, result["budget"])
+    if told:
+        bundles.snippet(run, result["budget"])
+        widgets.table_of(bundles.file_rows(told), "files", "Files in the bundle")
+
+
+page()

@@ -15,7 +15,7 @@ from compression.data import Batches
 from compression.data import DataSet
 from compression.errors import CompressionError
 
-IMAGES = 512
+IMAGES, FEWEST, MOST_MACS = 512, 64, 1e11
 PRECISION = "session.qdq_matmulnbits_accuracy_level"
 BATCH = 64
 
@@ -65,19 +65,37 @@ def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDAr
     return np.concatenate(parts)
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What torch says of ``images`` (fp32 [n, C, H, W]): ``logits`` [n, classes], beside the ``truth`` [n]."""
+
+    images: torch.Tensor
+    truth: torch.Tensor
+    logits: torch.Tensor
+
+
 @torch.no_grad()
-def compare(data: bytes, model: nn.Module, dataset: DataSet, limit: int = IMAGES) -> Agreement:
-    """Both on the first ``limit`` images of the test split."""
+def reference(model: nn.Module, dataset: DataSet, macs: float = 0.0) -> Reference:
+    """The answers of ``model`` to the first test images: 512 of them, fewer where one takes many ``macs``."""
+    limit = IMAGES if macs <= 0 else max(FEWEST, min(IMAGES, int(MOST_MACS / macs)))
     batches = list(Batches(dataset, "test", BATCH, augment=False, limit=limit))
     images, truth = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
-    wanted = torch.cat([model(part) for part in images.split(BATCH)])
-    found = torch.from_numpy(answers(data, images))
-    exact = torch.from_numpy(answers(data, images, precise=True))
+    return Reference(images, truth, torch.cat([model(part) for part in images.split(BATCH)]))
+
+
+def compare(data: bytes, told: Reference) -> Agreement:
+    """An ONNX file beside torch."""
+    found = torch.from_numpy(answers(data, told.images))
+    exact = torch.from_numpy(answers(data, told.images, precise=True)) if b"MatMul" in data else found
     return Agreement(
-        images=len(truth),
-        same=float((found.argmax(1) == wanted.argmax(1)).float().mean()),
-        difference=float((found - wanted).abs().max()),
-        precise=float((exact - wanted).abs().max()),
-        accuracy=float((found.argmax(1) == truth).float().mean()),
-        torch_accuracy=float((wanted.argmax(1) == truth).float().mean()),
+        images=len(told.truth),
+        same=_share(found.argmax(1) == told.logits.argmax(1)),
+        difference=float((found - told.logits).abs().max()),
+        precise=float((exact - told.logits).abs().max()),
+        accuracy=_share(found.argmax(1) == told.truth),
+        torch_accuracy=_share(told.logits.argmax(1) == told.truth),
     )
+
+
+def _share(right: torch.Tensor) -> float:
+    return float(right.float().mean())

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import draft
+from app import offer
 
 OF_ONE_METHOD = ("options", "schedule", "lr", "lr_quant")
 
@@ -18,7 +19,7 @@ def translated(budget: Mapping[str, Any], method: str) -> dict[str, Any]:
     Sparsity keeps its number, though it counts units for one method and single weights for another.
     """
     kept = {name: value for name, value in budget.items() if name not in OF_ONE_METHOD}
-    if budget.get("method") == "opq":
+    if not offer.get(budget["method"]).structured:  # its bits are one number, not a range
         bits = float(budget.get("bits", 4.0))
         kept["weight_bits"] = [math.floor(bits), math.ceil(bits)]
     else:

@@ -296,6 +296,8 @@ def test_the_same_budget_for_another_method() -> None:
     assert (opq.lr, opq.options) == (None, {}), "what tunes one method is not another's"
     back = Budget.from_dict(again.translated(Budget(method="opq", bits=3.5).to_dict(), "geta"))
     assert back.weight_bits == (3, 4)
+    equal = Budget.from_dict(again.translated(Budget(method="magnitude", bits=5.0).to_dict(), "sequential"))
+    assert equal.weight_bits == (5, 5)
 
 
 def test_two_runs_side_by_side() -> None:

@@ -13,9 +13,9 @@ from app import catalog
 from app import offer
 from app import words
 from app.figures.plan import LayerPlan
-from app.plan import FLOAT_BYTES
-from app.plan import Plan
-from app.plan import layer_range
+from app.planned import FLOAT_BYTES
+from app.planned import Plan
+from app.planned import layer_range
 from compression.budget import Budget
 
 if TYPE_CHECKING:

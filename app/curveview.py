@@ -7,11 +7,11 @@ from pathlib import Path
 import streamlit as st
 
 from app import catalog
-from app import plan
 from app import runlog
 from app import widgets
 from app import words
 from app.figures import curve as figures
+from app.planned import Plan
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs import curve
@@ -24,7 +24,7 @@ EXPLAINED = (
 )
 
 
-def section(of: catalog.Subject, budget: Budget, planned: plan.Plan, path: Path | None) -> None:
+def section(of: catalog.Subject, budget: Budget, planned: Plan, path: Path | None) -> None:
     """Both charts when they have been measured, else the way there."""
     st.subheader("Accuracy before any training", anchor=False)
     if not of.has_data or path is None:
@@ -78,7 +78,7 @@ def progress(job: str) -> None:
     st.progress(done / total if total else 0.0, text=text)
 
 
-def charts(made: RunFolder, budget: Budget, planned: plan.Plan) -> None:
+def charts(made: RunFolder, budget: Budget, planned: Plan) -> None:
     """Accuracy by sparsity, and by the error that the closed form predicts."""
     told = read_object(made.result_path, "curve")
     info = figures.curve_info(told["rows"], told["dense"], budget.bits, budget.sparsity, planned.error)

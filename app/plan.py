@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from typing import Any
 
 from app import catalog
+from app import closed
 from app import offer
 from app import words
 from app.figures.plan import LayerPlan
+from app.planned import FLOAT_BYTES
+from app.planned import Plan
+from app.planned import layer_range
 from compression.budget import Budget
 from compression.errors import CompressionError
 
 if TYPE_CHECKING:
-    from compression.cost import Cost
     from compression.graph import Graph
-
-FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class Plan:
-    """``low`` and ``high`` are the cost at the lower and the upper bit-widths (equal where the bits are decided).
-
-    ``bytes`` are (low, high) sizes; ``error`` is Σ(w - ŵ)² relative to Σw² where a closed form gives it; ``notes`` say
-    where the budget could not be followed to the letter.
-    """
-
-    dense: Cost
-    low: Cost
-    high: Cost
-    bytes: tuple[float, float]
-    removed: Mapping[str, int]
-    layers: tuple[LayerPlan, ...]
-    table: tuple[Mapping[str, Any], ...]
-    error: float | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def units(self) -> int:
-        """How many units go."""
-        return sum(self.removed.values())
 
 
 def make(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -> Plan:
@@ -53,8 +28,6 @@ def make(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -
     Raises:
         CompressionError: bounds that cannot be met.
     """
-    from app import closed
-
     return geta(graph, budget) if offer.get(budget.method).structured else closed.form(of, path, graph, budget)
 
 
@@ -120,24 +93,6 @@ def _known(graph: Graph, budget: Budget) -> None:
     for name in budget.layers:
         if name not in names:
             raise CompressionError(f"layers: {budget.model} has no layer {name!r}; remove this bound")
-
-
-def layer_range(budget: Budget, layer: str, field: str) -> tuple[float, float] | None:
-    """The whole bit-widths a layer's weights or input may get (``field`` as in a budget); ``None`` means fp32."""
-    from compression.methods.widths import activation_widths
-    from compression.methods.widths import weight_widths
-
-    method = offer.get(budget.method)
-    if method.uses.bits == "equal":
-        named = {layer, *budget.layers}
-        weights = field == "weight_bits"
-        found = weight_widths(budget, named, method.structured) if weights else activation_widths(budget, named)
-        return (found[layer], found[layer]) if found else None
-    default = budget.weight_bits if field == "weight_bits" else budget.activation_bits
-    if default is None:
-        return None
-    low, high = budget.layers.get(layer, {}).get(field) or default
-    return math.ceil(low), math.floor(high)
 
 
 def _bits(graph: Graph, budget: Budget, end: int) -> dict[str, tuple[float | None, float | None]]:

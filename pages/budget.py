@@ -22,6 +22,7 @@ from app import tuning
 from app import widgets
 from app import words
 from app.figures import plan as figures
+from app.planned import Plan
 from compression.budget import HIGHEST_BITS
 from compression.budget import LOWEST_BITS
 from compression.budget import Budget
@@ -96,7 +97,7 @@ def training() -> None:
             st.button("Back to defaults", on_click=draft.clear_extras)
 
 
-def answer(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Path | None) -> plan.Plan | None:
+def answer(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Path | None) -> Plan | None:
     """What the budget gives, in figures; nothing but one line when it cannot be met."""
     try:
         planned = plan.make(of, path, found.graph, budget)
@@ -119,7 +120,7 @@ def answer(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Pat
     return planned
 
 
-def _last(planned: plan.Plan, found: catalog.Traced) -> tuple[str, str, str, str]:
+def _last(planned: Plan, found: catalog.Traced) -> tuple[str, str, str, str]:
     if planned.error is not None:
         explained = "Σ(w − ŵ)² relative to Σw², measured on the weights"
         return ("Error of the weights", f"{100 * planned.error:.3g} %", "before any training", explained)

@@ -97,10 +97,11 @@ def page() -> None:
         rows = outcome.ledger_rows(result["ledger"])
         widgets.table(rows, "ledger")
         widgets.download(rows, f"{run}-ledger")
+    budget = runlog.folder(run).budget().to_dict()
     bundles.agreement(told)
-    bundles.latency(told, result["budget"])
+    bundles.latency(told, budget)
     if told:
-        bundles.snippet(run, result["budget"])
+        bundles.snippet(run, budget)
         widgets.table_of(bundles.file_rows(told), "files", "Files in the bundle")
 
 

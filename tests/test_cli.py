@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,10 @@ def test_ctrl_c_cancels_the_run_and_a_detached_sweep_waits_for_the_slot(
     capsys: pytest.CaptureFixture[str], weights: str
 ) -> None:
     options = ["--model", "resnet8", "--data", "mnist5k", "--method", "opq", "--weights", weights, "--epochs", "500"]
-    run = subprocess.Popen(command("run", *options), env=environment(), stdout=-1, stderr=-1, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background may be deaf to Ctrl-C
+    run = subprocess.Popen(
+        command("run", *options), env=environment(), stdout=-1, stderr=-1, text=True, preexec_fn=heard
+    )
     try:
         _wait_for(lambda: any(path.stat().st_size for path in Path("runs").glob("opq-*/events.jsonl")))
         sweep = answer(capsys, "sweep", *options, "--sparsity", "0.3,0.5", "--bits", "3,4", "--detach")

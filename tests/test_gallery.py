@@ -43,7 +43,7 @@ def test_thinning_keeps_all_but_steps_and_both_ends(steps: int) -> None:
     kept = list(module.thinned(given))
     assert [e for e in kept if e["kind"] == "point"] == [e for e in given if e["kind"] == "point"]
     drawn = [e["step"] for e in kept if e["kind"] == "step"]
-    assert len(drawn) == min(steps, module.STEPS_KEPT + 1)
+    assert len(drawn) == min(steps, module.KEPT["step"] + 1)
     if steps:
         assert (drawn[0], drawn[-1]) == (1, steps)
     assert "host" not in json.dumps(kept)

@@ -26,7 +26,7 @@ from typing import Any
 
 HOME = Path(__file__).resolve().parent
 ROOT = HOME.parents[1]
-STEPS_KEPT = 120
+KEPT = {"step": 120, "group": 40}  # events of a kind, evenly spread; those that choose units stay all
 FIGURES = ("accuracy", "loss", "bytes", "nominal_bytes", "macs", "rel_bops", "unit_sparsity", "weight_sparsity")
 
 
@@ -78,11 +78,14 @@ def budget_file(collection: Path, name: str, budget: dict[str, Any]) -> Path:
 
 
 def thinned(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """All events but those of steps, of which at most :data:`STEPS_KEPT` stay; without the machine's name."""
-    steps = [index for index, event in enumerate(events) if event["kind"] == "step"]
-    stays = {steps[round(i * (len(steps) - 1) / STEPS_KEPT)] for i in range(STEPS_KEPT + 1)} if steps else set()
+    """The events, those of the many kinds in :data:`KEPT` thinned; without the machine's name."""
+    gone: set[int] = set()
+    for kind, count in KEPT.items():
+        all_of = [index for index, event in enumerate(events) if event["kind"] == kind and "chosen" not in event]
+        stays = {all_of[round(i * (len(all_of) - 1) / count)] for i in range(count + 1)} if all_of else set()
+        gone.update(set(all_of) - stays)
     for index, event in enumerate(events):
-        if event["kind"] != "step" or index in stays:
+        if index not in gone:
             yield {key: value for key, value in event.items() if key not in ("host", "pid")}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -323,7 +324,10 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
     def run(word: str) -> tuple[str, int]:
-        told = subprocess.run([sys.executable, "-c", code, word], cwd=ROOT, capture_output=True, text=True, check=True)
+        # a fixed threshold: glibc otherwise learns one of its own, sometimes as good and sometimes not
+        fixed = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 17)}
+        command = [sys.executable, "-c", code, word]
+        told = subprocess.run(command, cwd=ROOT, env=fixed, capture_output=True, text=True, check=True)
         kept, faults = told.stdout.split()
         return kept, int(faults)
 

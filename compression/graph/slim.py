@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
+from compression.graph.blame import first_line
 from compression.graph.cuts import cuts
 from compression.graph.equality import check_equal
 from compression.graph.equality import difference
@@ -126,7 +127,7 @@ def slim_report(
     except (RuntimeError, TypeError, IndexError) as error:
         raise CompressionError(
             f"the model does not run on {'the inputs given' if example_inputs is not None else 'random images'} "
-            f"({str(error).strip().splitlines()[0]}): pass example_inputs that it accepts"
+            f"({first_line(error)}): pass example_inputs that it accepts"
         ) from error
     exact = {name: chosen for name, chosen in units.items() if graph.group(name).exact}
     small, equality, rebuilt = _equal(model, graph, exact, inputs, expected)

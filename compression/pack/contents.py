@@ -16,8 +16,6 @@ from compression.pack.container import MOST_HEADER
 from compression.pack.container import PREFIX
 from compression.pack.container import unpack
 
-FLOAT_BITS = 32
-
 
 @dataclass(frozen=True)
 class Stored:

@@ -54,12 +54,7 @@ class Training:
     def run(self, report: Reporter) -> None:
         """Train to the end; ``report`` hears of every stage, step and point."""
         budget = self.task.budget
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer,
-            lambda index: learning_rate(
-                1.0, (index + 1) / (self.total + 1), budget.lr_schedule, self.settings.lr_warmup
-            ),
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         starts = {first: stage for stage, first in self.optimizer.stages.starts().items()}
         measured = {round((i + 1) * self.total / POINTS) for i in range(POINTS)} | {first - 1 for first in starts}
         for step in steps(self.task.data, budget.batch_size, budget.epochs, budget.seed):

@@ -24,7 +24,9 @@ from compression.loop import train_step
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
 
-BATCH_SIZE, LR, WEIGHT_DECAY, WARMUP = 64, 0.2, 5e-4, 0.1
+BATCH_SIZE, WARMUP = 64, 0.1
+RATES = {"sgd": (0.2, 5e-4), "adam": (1e-3, 0.0), "adamw": (1e-3, 0.05)}
+"""Learning rate and weight decay of each optimizer where none are asked for."""
 EVALUATION_BATCH = 250
 
 
@@ -98,13 +100,16 @@ def train_dense(
     *,
     on_step: Callable[[int, int, float], None] | None = None,
     batch_size: int = BATCH_SIZE,
-    optimizer: str = "sgd",
-    lr: float = LR,
+    optimizer: str | None = None,
+    lr: float | None = None,
     lr_schedule: str = "cosine",
-    weight_decay: float = WEIGHT_DECAY,
+    weight_decay: float | None = None,
     precision: str = "auto",
 ) -> TrainResult:
     """Train ``model`` in place; the same seed, machine and thread count give the same weights, bit for bit.
+
+    ``optimizer``, ``lr`` and ``weight_decay`` that are not given are those of :func:`suited_optimizer` and
+    :data:`RATES`.
 
     ``on_epoch`` gets each finished epoch, ``on_step`` (step from 1, total, loss); what they raise ends the training.
 
@@ -114,6 +119,9 @@ def train_dense(
     """
     start, total = time.perf_counter(), total_steps(dataset, batch_size, epochs)
     recipe = choose_recipe(model, Batches(dataset, "train", batch_size, augment=False).batch(0, 0)[0], precision)
+    optimizer = optimizer or suited_optimizer(model)
+    usual_lr, usual_decay = RATES.get(optimizer, RATES["sgd"])
+    lr, weight_decay = usual_lr if lr is None else lr, usual_decay if weight_decay is None else weight_decay
     stepper = make_optimizer(recipe.prepare_model(model.train()), optimizer, lr, weight_decay)
     history: list[EpochResult] = []
     seen = _Seen()
@@ -136,6 +144,12 @@ def train_dense(
                     on_epoch(history[-1])
     validation, test = evaluate(model, dataset, "validation"), evaluate(model, dataset, "test")
     return TrainResult(model, tuple(history), validation, test, recipe, time.perf_counter() - start)
+
+
+def suited_optimizer(model: nn.Module) -> str:
+    """``sgd`` where batch norms keep the scale of weights from mattering, else ``adamw`` (transformers)."""
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return "sgd" if any(isinstance(module, norms) for module in model.modules()) else "adamw"
 
 
 class _Seen:

@@ -176,6 +176,7 @@ def test_topology(build: type[nn.Module], x: torch.Tensor, expected: dict[str, i
     [
         ("resnet20", 12, 448, 272_474, 40_813_184),
         ("vgg7", 7, 2816, 5_115_530, 608_053_248),
+        ("vgg7_small", 7, 704, 323_498, 38_668_800),
         ("resnet8", 6, 112, 19_810, None),
         ("mobilenet_small", None, None, None, None),
         ("vit_tiny", 8, 4 * (4 + 384), None, None),

@@ -21,6 +21,7 @@ from compression.recipe import choose_recipe
 from compression.train import EpochResult
 from compression.train import evaluate
 from compression.train import provenance
+from compression.train import suited_optimizer
 from compression.train import train_dense
 from compression.zoo import weights
 
@@ -174,3 +175,8 @@ def test_provenance_says_how_to_repeat(few: DataSet) -> None:
     assert said["command"] == "python -m compression train --model resnet8 --data few --epochs 0.4 --seed 0"
     assert said["input"] == [1, 28, 28]
     assert said["test_accuracy"] == round(result.test.accuracy, 6)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("resnet8", "sgd"), ("vgg7_small", "sgd"), ("vit_tiny", "adamw")])
+def test_networks_without_batch_norm_are_trained_by_adamw(name: str, kind: str) -> None:
+    assert suited_optimizer(zoo.build(name)) == kind

@@ -3,10 +3,12 @@
 ::
 
     python assets/gallery/make.py run resnet20-cifar10jpeg --weights FILE [--only tuned,paper] [--seeds 0,1,2]
+    python assets/gallery/make.py run vgg7_small-cifar10jpeg                     # trains the dense model first
     python assets/gallery/make.py keep resnet20-cifar10jpeg RUN_FOLDER NAME      # a run that was made before
     python assets/gallery/make.py table resnet20-cifar10jpeg                     # what is there, as Markdown
 
-Every ``budgets/NAME.json`` of a collection is a budget as the command line reads it. A kept run is a folder with
+Every ``budgets/NAME.json`` of a collection is a budget as the command line reads it. Where a collection has a
+``dense.json``, that is how its dense model is trained (options of the command ``train``). A kept run is a folder with
 ``spec.json``, ``events.jsonl`` and ``result.json`` as in ``runs/`` (step events thinned, no checkpoint, no bundle, the
 machine's paths taken out) and ``record.json``: data set, seed, commit, seconds, processor, command, final figures.
 """
@@ -42,6 +44,25 @@ def run(collection: Path, weights: Path, only: list[str], seeds: list[int]) -> N
                 command = [sys.executable, "-m", "compression", *arguments(path, seed), "--weights", str(weights)]
                 subprocess.run([*command, "--runs", runs], cwd=ROOT, check=True)
                 keep(collection, next(Path(runs).glob("*/result.json")).parent, name, commit())
+
+
+def dense(collection: Path) -> Path:
+    """The weights of the collection's dense model, trained as its ``dense.json`` says unless they are there.
+
+    Raises:
+        SystemExit: the collection starts from a file that has to be given.
+    """
+    from compression.zoo.weights import models_folder
+
+    asked = collection / "dense.json"
+    if not asked.is_file():
+        raise SystemExit(f"error: {collection.name} starts from weights that it does not train: name them by --weights")
+    path = models_folder() / f"{collection.name}.safetensors"
+    if not path.is_file():
+        options = [f"--{name}={value}" for name, value in json.loads(asked.read_text(encoding="utf-8")).items()]
+        command = [sys.executable, "-m", "compression", "train", *options, "--out", str(path)]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return path
 
 
 def arguments(budget: Path, seed: int) -> list[str]:
@@ -102,7 +123,11 @@ def record(
         "method": budget["method"],
         "model": budget["model"],
         "data": result["data"],
-        "weights": {"file": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()},
+        "weights": {
+            "file": weights.name,
+            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            **origin(weights),
+        },
         "seed": budget["seed"],
         "epochs": budget["epochs"],
         "seconds": result["seconds"],
@@ -115,6 +140,16 @@ def record(
         "baseline": {figure: result["baseline"][figure] for figure in FIGURES},
         "final": {figure: result["final"][figure] for figure in FIGURES},
     }
+
+
+def origin(weights: Path) -> dict[str, Any]:
+    """How a weights file was made, where it says so itself (torch's own files do not)."""
+    if weights.suffix != ".safetensors":
+        return {}
+    from compression.zoo.weights import read_provenance
+
+    told = read_provenance(weights)
+    return {key: told[key] for key in ("command", "commit", "test_accuracy") if key in told}
 
 
 def table(collection: Path) -> str:
@@ -157,11 +192,12 @@ def _write(path: Path, value: Any) -> None:
 
 def main() -> None:
     """Read the command line and do it."""
+    sys.path.insert(0, str(ROOT))
     parser = argparse.ArgumentParser(description="Make the gallery of finished runs.")
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run", help="run the budgets of a collection and keep the results")
     runs.add_argument("collection")
-    runs.add_argument("--weights", type=Path, required=True, help="the dense model's weights")
+    runs.add_argument("--weights", type=Path, help="the dense model's weights (default: trained by the collection)")
     runs.add_argument("--only", default="", help="names of budgets, separated by commas")
     runs.add_argument("--seeds", default="0", help="separated by commas")
     shown = commands.add_parser("table", help="the runs kept, as Markdown")
@@ -175,7 +211,8 @@ def main() -> None:
     collection = HOME / asked.collection
     if asked.command == "run":
         seeds = [int(seed) for seed in asked.seeds.split(",")]
-        run(collection, asked.weights.expanduser().resolve(), [n for n in asked.only.split(",") if n], seeds)
+        weights = asked.weights or dense(collection)
+        run(collection, weights.expanduser().resolve(), [n for n in asked.only.split(",") if n], seeds)
     elif asked.command == "table":
         print(table(collection))
     else:

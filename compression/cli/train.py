@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from compression.budget import OPTIMIZERS
 from compression.budget import PRECISIONS
 from compression.budget import Budget
 from compression.cli.options import Commands
@@ -19,7 +20,7 @@ from compression.cli.output import percent
 from compression.errors import CompressionError
 from compression.runs.launcher import SPINS
 
-_PASSED = ("batch_size", "lr", "weight_decay", "precision")
+_PASSED = ("batch_size", "optimizer", "lr", "weight_decay", "precision")
 
 
 def add(commands: Commands[Any]) -> None:
@@ -35,6 +36,9 @@ def add(commands: Commands[Any]) -> None:
     parser.add_argument("--input", type=sizes, metavar="CxHxW")
     parser.add_argument("--classes", type=int, metavar="N")
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument(
+        "--optimizer", choices=OPTIMIZERS, help="default: sgd for networks with batch norms, adamw for others"
+    )
     parser.add_argument("--lr", type=float)
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--precision", choices=PRECISIONS)

@@ -87,6 +87,7 @@ OWN: dict[str, ModelSpec] = {
         _own("resnet20", "ResNet-20", "The CIFAR classic of nine residual blocks, projection shortcuts.", "resnet"),
         _own("resnet56", "ResNet-56", "Twenty-seven residual blocks: long chains of ties.", "resnet"),
         _own("vgg7", "VGG-7", "Six wide convolutions in a plain chain: nothing is tied but neighbours.", "vgg"),
+        _own("vgg7_small", "VGG-7, width 32", "A quarter of the channels: an epoch takes a minute.", "vgg"),
         _own("mobilenet_small", "MobileNet, small", "Inverted residuals with depthwise convolutions.", "mobilenet"),
         _own("vit_tiny", "Vision Transformer, tiny", "Four blocks of attention over 4x4 patches.", "vit"),
     )

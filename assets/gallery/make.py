@@ -59,6 +59,7 @@ def dense(collection: Path) -> Path:
         raise SystemExit(f"error: {collection.name} starts from weights that it does not train: name them by --weights")
     path = models_folder() / f"{collection.name}.safetensors"
     if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
         options = [f"--{name}={value}" for name, value in json.loads(asked.read_text(encoding="utf-8")).items()]
         command = [sys.executable, "-m", "compression", "train", *options, "--out", str(path)]
         subprocess.run(command, cwd=ROOT, check=True)

@@ -146,6 +146,6 @@ def sweep(budget: Budget, sparsity: Sequence[float], bits: Sequence[float]) -> s
 
 def cancel(run: str) -> str:
     """Ask a run to stop, insist after a few seconds; returns the state it is in then."""
-    from compression.runs.submit import cancel as stop
+    from compression.runs.control import cancel as stop
 
     return stop(run, store().root, grace=5.0, store=store())

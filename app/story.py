@@ -56,10 +56,11 @@ class Story:
 
     def left(self, now: float | None = None) -> float | None:
         """Seconds still to go at the pace of the training steps so far; ``None`` while nothing can be said."""
-        timed = [event for event in self.steps if event["step"] > 0]
+        attempt = max((event["attempt"] for event in self.steps), default=1)
+        timed = [event for event in self.steps if event["step"] > 0 and event["attempt"] == attempt]
         if not self.total_steps or len(timed) < 2 or not self.active:
             return None
-        first = self.steps[0]
+        first = timed[0]
         done, spent = timed[-1]["step"] - first["step"], timed[-1]["t"] - first["t"]
         if done <= 0 or spent <= 0:
             return None

@@ -11,3 +11,7 @@ class RunFailed(CompressionError):
 
 class Cancelled(Exception):
     """Raised inside a run at the next safe moment after the user asked it to stop."""
+
+
+class Paused(Exception):
+    """Raised inside a run, once its checkpoint is written, after the user asked it to pause."""

@@ -23,6 +23,7 @@ from compression.graph import trace
 from compression.graph import zeroed_units
 from compression.loop import total_steps
 from compression.methods import ptq
+from compression.methods.base import NullReporter
 from compression.methods.base import Task
 from compression.methods.magnitude import MAGNITUDE
 from compression.methods.opq.tables import LayerTables
@@ -47,7 +48,7 @@ from compression.zoo import build
 BASELINES = ("magnitude", "ptq", "sequential")
 
 
-class Story:
+class Story(NullReporter):
     """A reporter that keeps everything; ``stop`` asks for cancelling after so many steps."""
 
     def __init__(self, stop: int | None = None) -> None:

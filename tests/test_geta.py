@@ -24,6 +24,7 @@ from compression.graph import slim_report
 from compression.graph import trace
 from compression.graph import zeroed_units
 from compression.loop import total_steps
+from compression.methods.base import NullReporter
 from compression.methods.base import Task
 from compression.methods.geta import GETA
 from compression.methods.geta.method import optimizer_for
@@ -38,7 +39,7 @@ from compression.zoo import build
 from compression.zoo import weights
 
 
-class Story:
+class Story(NullReporter):
     """A reporter that keeps everything; ``stop`` asks for cancelling at that step."""
 
     def __init__(self, stop: int | None = None) -> None:

@@ -31,6 +31,7 @@ from compression.graph import trace
 from compression.graph import zero_units
 from compression.graph import zeroed_units
 from compression.loop import train_step
+from compression.methods.base import NullReporter
 from compression.methods.base import Task
 from compression.methods.geta.clipping import best_clip
 from compression.methods.geta.clipping import fit_clips
@@ -73,17 +74,13 @@ def task(budget: Budget = BUDGET) -> Task:
     return Task(model, trace(model, torch.zeros(2, 1, 12, 12)), DATA, budget)
 
 
-class Quiet:
+class Quiet(NullReporter):
     """A reporter that keeps points and messages only."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
         self.messages: list[str] = []
         self.rates: list[float] = []
-
-    def phase(self, name: str, step: int) -> None: ...
-
-    def plan(self, total_steps: int, **facts: Any) -> None: ...
 
     def step(self, step: int, epoch: float, **values: float) -> None:
         self.rates.append(values["lr"])
@@ -96,8 +93,6 @@ class Quiet:
 
     def log(self, message: str) -> None:
         self.messages.append(message)
-
-    def check(self) -> None: ...
 
 
 def test_distillation_loss_is_the_formula_of_its_paper() -> None:

@@ -1,6 +1,6 @@
 """The command line: ``python -m compression COMMAND``; errors are one line, torch is imported only when needed.
 
-Exit status: 0 done, 1 failed or cancelled, 2 bad input.
+Exit status: 0 done, 1 failed, paused or cancelled, 2 bad input.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from compression.cli import allocate
+from compression.cli import control
 from compression.cli import export
 from compression.cli import graph
 from compression.cli import models
@@ -21,7 +22,7 @@ from compression.cli.options import Parser
 from compression.errors import CompressionError
 from compression.errors import RunFailed
 
-_FAMILIES = (models, train, graph, allocate, run, sweep, runs, export)
+_FAMILIES = (models, train, graph, allocate, run, sweep, runs, control, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -94,6 +94,13 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", metavar="DIR", default="runs", help="where runs are kept (default: %(default)s)")
 
 
+def add_priority(parser: argparse.ArgumentParser) -> None:
+    """``--priority``."""
+    parser.add_argument(
+        "--priority", type=int, default=0, metavar="N", help="of runs that wait, the highest starts first (default: 0)"
+    )
+
+
 def add_shape(parser: argparse.ArgumentParser) -> None:
     """``--input``, ``--classes``, ``--weights``: which model exactly."""
     parser.add_argument("--input", type=sizes, metavar="CxHxW", help="such as 3x32x32 (default: the model's own)")

@@ -11,6 +11,7 @@ from compression import runs
 from compression.cli.options import Commands
 from compression.cli.options import add_budget
 from compression.cli.options import add_json
+from compression.cli.options import add_priority
 from compression.cli.options import add_runs
 from compression.cli.options import budget
 from compression.cli.options import check_target
@@ -18,6 +19,7 @@ from compression.cli.output import answer
 from compression.cli.progress import Progress
 from compression.cli.summary import summary
 from compression.runs.folder import DONE
+from compression.runs.folder import PAUSED
 
 
 def add(commands: Commands[Any]) -> None:
@@ -25,6 +27,7 @@ def add(commands: Commands[Any]) -> None:
     parser = commands.add_parser("run", help="compress a model with one budget")
     add_budget(parser, several=False)
     parser.add_argument("--detach", action="store_true", help="print the run's id and return at once")
+    add_priority(parser)
     add_runs(parser)
     add_json(parser)
     parser.set_defaults(command=run)
@@ -38,7 +41,7 @@ def run(asked: argparse.Namespace) -> int:
         wanted = wanted.replace(sparsity=asked.sparsity)
     if asked.bits is not None:
         wanted = runs.with_bits(wanted, asked.bits)
-    return follow(lambda: runs.start(wanted, asked.runs), asked)
+    return follow(lambda: runs.start(wanted, asked.runs, priority=asked.priority), asked)
 
 
 def follow(start: Callable[[], str], asked: argparse.Namespace) -> int:
@@ -52,6 +55,9 @@ def follow(start: Callable[[], str], asked: argparse.Namespace) -> int:
     answer(result, summary(result), asked.json)
     if result["status"] == DONE:
         return 0
+    if result["status"] == PAUSED:
+        print(f"paused; go on with: python -m compression resume {run_id} --runs {asked.runs}", file=sys.stderr)
+        return 1
     reason = result.get("error") or f"see {runs.RunFolder.open(asked.runs, run_id).log_path}"
     print(f"error: run {run_id} {ended(result['status'])}: {reason}", file=sys.stderr)
     return 1

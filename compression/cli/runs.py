@@ -1,4 +1,4 @@
-"""``runs``, ``show``, ``cancel``: what there is, what came of it, and stopping it."""
+"""``runs`` and ``show``: what there is, and what came of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from compression.cli.output import percent
 from compression.cli.output import size
 from compression.cli.output import table
 from compression.cli.summary import summary
-from compression.runs.folder import ENDED
 
 HEAD = ("run", "state", "method", "model", "data", "accuracy", "bytes", "step", "started")
 
@@ -30,11 +29,8 @@ def add(commands: Commands[Any]) -> None:
     listing.set_defaults(command=list_runs)
     show = commands.add_parser("show", help="the result of a run so far")
     show.set_defaults(command=show_run)
-    cancel = commands.add_parser("cancel", help="stop a run or a sweep")
-    cancel.set_defaults(command=cancel_run)
-    for parser in (show, cancel):
-        parser.add_argument("run", metavar="RUN", help="its id, as `runs` lists it")
-    for parser in (listing, show, cancel):
+    show.add_argument("run", metavar="RUN", help="its id, as `runs` lists it")
+    for parser in (listing, show):
         add_runs(parser)
         add_json(parser)
 
@@ -76,11 +72,3 @@ def show_run(asked: argparse.Namespace) -> int:
     result = library.result(library.RunFolder.open(asked.runs, asked.run))
     answer(result, summary(result), asked.json)
     return 0
-
-
-def cancel_run(asked: argparse.Namespace) -> int:
-    """Stop it; a run that has ended is left as it is."""
-    check_target(asked.json, "--json")
-    state = library.cancel(asked.run, asked.runs)
-    answer({"run": asked.run, "status": state}, f"{asked.run}: {state}", asked.json)
-    return 0 if state in ENDED else 1

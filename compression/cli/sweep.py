@@ -9,6 +9,7 @@ from compression import runs
 from compression.cli.options import Commands
 from compression.cli.options import add_budget
 from compression.cli.options import add_json
+from compression.cli.options import add_priority
 from compression.cli.options import add_runs
 from compression.cli.options import budget
 from compression.cli.options import check_target
@@ -20,6 +21,7 @@ def add(commands: Commands[Any]) -> None:
     parser = commands.add_parser("sweep", help="compress a model with several budgets, one after another")
     add_budget(parser, several=True)
     parser.add_argument("--detach", action="store_true", help="print the sweep's id and return at once")
+    add_priority(parser)
     add_runs(parser)
     add_json(parser)
     parser.set_defaults(command=sweep)
@@ -30,4 +32,4 @@ def sweep(asked: argparse.Namespace) -> int:
     check_target(asked.json, "--json")
     wanted = budget(asked)
     shares, widths = asked.sparsity or (), asked.bits or ()
-    return follow(lambda: runs.sweep(wanted, shares, widths, asked.runs), asked)
+    return follow(lambda: runs.sweep(wanted, shares, widths, asked.runs, priority=asked.priority), asked)

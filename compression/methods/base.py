@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
 from typing import TYPE_CHECKING
@@ -52,6 +53,47 @@ class Reporter(Protocol):
 
     def check(self) -> None:
         """Raises :class:`compression.errors.Cancelled` when the user asked the run to stop; call it every step."""
+
+    saved: dict[str, Any] | None
+    """What the last checkpoint of an interrupted run kept, until it has been taken over; None in a fresh run."""
+
+    def checkpoint(self, step: int, capture: Callable[[], dict[str, Any]], *, due: bool = False) -> None:
+        """Call it after every step: keeps what ``capture`` gives when it is time to (always when ``due``).
+
+        What is kept are tensors, numbers, words, and lists, tuples and mappings of them
+        (see :func:`compression.methods.resuming.captured`). Raises :class:`compression.errors.Paused` after that when
+        the user asked the run to pause.
+        """
+
+
+class NullReporter:
+    """A :class:`Reporter` that listens to nothing and never interrupts: for a notebook or a script."""
+
+    saved: dict[str, Any] | None = None
+
+    def phase(self, name: str, step: int) -> None:
+        """See :meth:`Reporter.phase`."""
+
+    def plan(self, total_steps: int, **facts: Any) -> None:
+        """See :meth:`Reporter.plan`."""
+
+    def step(self, step: int, epoch: float, **values: float) -> None:
+        """See :meth:`Reporter.step`."""
+
+    def point(self, point: Point) -> None:
+        """See :meth:`Reporter.point`."""
+
+    def decision(self, step: int, **facts: Any) -> None:
+        """See :meth:`Reporter.decision`."""
+
+    def log(self, message: str) -> None:
+        """See :meth:`Reporter.log`."""
+
+    def check(self) -> None:
+        """See :meth:`Reporter.check`."""
+
+    def checkpoint(self, step: int, capture: Callable[[], dict[str, Any]], *, due: bool = False) -> None:
+        """See :meth:`Reporter.checkpoint`."""
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -18,8 +20,13 @@ from compression.loop import train_step
 from compression.measure import measure
 from compression.methods.base import Reporter
 from compression.methods.base import Task
+from compression.methods.resuming import Stateful
+from compression.methods.resuming import captured
+from compression.methods.resuming import go_on
+from compression.methods.resuming import saved_recipe
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
+from compression.recipe import keep_memory
 
 STATISTICS_BATCHES = 100
 POINTS = 24  # measured over a whole run
@@ -27,10 +34,12 @@ IMAGES = 1000  # of the validation split, for each of them
 
 
 def recipe_for(task: Task, report: Reporter) -> Recipe:
-    """How the steps of this run are computed; the reason is told."""
-    budget = task.budget
-    example = Batches(task.data, "train", budget.batch_size, augment=False).batch(0, 0)[0]
-    recipe = choose_recipe(task.model, example, budget.precision)
+    """How the steps of this run are computed, as before where it was interrupted; the reason is told."""
+    budget, recipe = task.budget, saved_recipe(report)
+    if recipe is None:
+        example = Batches(task.data, "train", budget.batch_size, augment=False).batch(0, 0)[0]
+        recipe = choose_recipe(task.model, example, budget.precision)
+    keep_memory()
     report.log(recipe.why)
     return recipe
 
@@ -48,8 +57,11 @@ def train_stage(
     curve: tuple[int, int] | None = None,
     before: Callable[[int], None] | None = None,
     after: Callable[[float], None] | None = None,
+    parts: Mapping[str, Stateful] | None = None,
 ) -> None:
     """Train ``task.model`` from step ``first`` (counted from 0) up to ``last`` (not included; by default the end).
+
+    In a run that was interrupted it goes on after the last checkpoint, or does nothing if the stage was over.
 
     Args:
         recipe: how steps are computed. optimizer: what is trained. base: learning rate at the beginning of ``curve``.
@@ -58,14 +70,19 @@ def train_stage(
         before: called with the number of each step (from 0) before it is taken.
         after: called when a step has been taken with the share of ``base`` the learning rate had, such as to hold zeros
             at zero.
+        parts: what a checkpoint holds beside the model and the optimizer.
     """
     model, budget = task.model, task.budget
     total = total_steps(task.data, budget.batch_size, budget.epochs)
     last = total if last is None else last
     begin, end = curve or (first, last)
     measured = {round((i + 1) * total / POINTS) for i in range(POINTS)} | {last}
+    parts = {"model": model, "optimizer": optimizer, **(parts or {})}
+    start = go_on(report, phase, parts, first)
+    if start is None:
+        return
     report.phase(phase, first)
-    for step in steps(task.data, budget.batch_size, budget.epochs, budget.seed, start=first):
+    for step in steps(task.data, budget.batch_size, budget.epochs, budget.seed, start=start):
         if step.index >= last:
             break
         report.check()
@@ -84,6 +101,7 @@ def train_stage(
         report.step(done, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
         if done in measured:
             report.point(measure(task, model, step=done, epoch=epoch, phase=phase, limit=IMAGES))
+        report.checkpoint(done, partial(captured, phase, done, recipe, parts), due=done == last)
     check_finite(model)
 
 

@@ -1,5 +1,10 @@
-"""Runs: folders written by worker processes, an index over them, and the verbs start, sweep, wait, cancel."""
+"""Runs: folders written by worker processes, an index over them, and verbs: start, sweep, wait, pause, resume, …"""
 
+from compression.runs.control import cancel
+from compression.runs.control import delete
+from compression.runs.control import outdated
+from compression.runs.control import pause
+from compression.runs.control import resume
 from compression.runs.events import EventWriter
 from compression.runs.events import read_events
 from compression.runs.folder import RunFolder
@@ -8,7 +13,6 @@ from compression.runs.launcher import LocalLauncher
 from compression.runs.results import result
 from compression.runs.store import RunInfo
 from compression.runs.store import Store
-from compression.runs.submit import cancel
 from compression.runs.submit import start
 from compression.runs.submit import wait
 from compression.runs.sweep import combinations
@@ -24,8 +28,12 @@ __all__ = [
     "Store",
     "cancel",
     "combinations",
+    "delete",
+    "outdated",
+    "pause",
     "read_events",
     "result",
+    "resume",
     "start",
     "sweep",
     "wait",

@@ -15,11 +15,11 @@ from typing import Any
 from compression.budget import Budget
 from compression.runs.check import absolute
 from compression.runs.check import check
-from compression.runs.events import EventWriter
 from compression.runs.folder import DONE
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.reporter import RunReporter
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
@@ -87,7 +87,7 @@ def measure_curve(budget: Budget, root: str | Path) -> str:
     return store.add(new_spec(asked, store, JOB, job=JOB, key=key(asked)))[0].id
 
 
-def carry_out_curve(folder: RunFolder, events: EventWriter) -> dict[str, Any]:
+def carry_out_curve(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
     """Measure every budget of the grid on validation images; the result's ``rows`` hold one each.
 
     ``error`` is Σ(w - ŵ)² relative to Σw², ``dense`` the accuracy of the dense model on the same images.

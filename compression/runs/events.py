@@ -3,7 +3,8 @@
 A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch", ...}``. What each kind adds:
 
 =========  ============================================================================================
-``state``  ``state`` (running, done, failed, cancelled), ``error`` when failed, ``pid`` and ``host`` when running
+``state``  ``state`` (running, done, failed, cancelled, paused; queued when it is to go on), ``error`` when failed,
+           ``pid`` and ``host`` when running
 ``plan``   ``total_steps`` and whatever facts the method gives
 ``phase``  ``phase``, the stage that begins at ``step``
 ``step``   cheap figures of one training step; written once a second or every 50 steps, whichever comes first
@@ -24,6 +25,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from typing import Self
 
 from compression.errors import Cancelled
 from compression.errors import CompressionError
@@ -34,6 +36,7 @@ VERSION = 1
 STEPS_APART = 50
 SECONDS_APART = 1.0
 CHECK_SECONDS = 0.2
+_STATE = b'"kind":"state"'
 _OWN = ("v", "t", "attempt", "kind", "step", "epoch")
 
 Event = dict[str, Any]
@@ -68,7 +71,7 @@ class EventWriter:
         self._torn = _ends_torn(self.path)
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def __enter__(self) -> EventWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,6 +134,9 @@ class EventWriter:
         if now - self._checked < CHECK_SECONDS:
             return
         self._checked = now
+        self._look()
+
+    def _look(self) -> None:
         if any(path.exists() for path in self._cancel_files):
             raise Cancelled("asked to stop")
 
@@ -177,19 +183,50 @@ def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     whole = data[: data.rfind(b"\n") + 1]
     events = [event for line in whole.splitlines() if (event := _parse(line)) is not None]
     for event in events:
-        if event.get("v") != VERSION:
-            raise CompressionError(f"{path} holds events of version {event.get('v')!r}; this program reads {VERSION}")
+        _check_version(event, path)
     return events, offset + len(whole)
 
 
+def last_state(path: str | Path) -> str | None:
+    """The state last told, found from the end of the file; None when none was.
+
+    Raises:
+        CompressionError: see :func:`read_events`.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
+    end = data.rfind(b"\n") + 1
+    while (found := data.rfind(_STATE, 0, end)) >= 0:
+        start = data.rfind(b"\n", 0, found) + 1
+        event = _parse(data[start : data.find(b"\n", found)])
+        if event is not None and event["kind"] == "state":
+            _check_version(event, path)
+            return str(event["state"])
+        end = start
+    return None
+
+
 def last_attempts(events: Iterable[Event]) -> list[Event]:
-    """Events without those that a later attempt told again: of each kind and step the last attempt stays."""
+    """Events without those that a later attempt told again: of each kind and step the last attempt stays.
+
+    Points of one step are told apart by their phase and split: a final one does not replace one of the training.
+    """
     events = list(events)
-    latest: dict[tuple[str, int], int] = {}
+    latest: dict[tuple[Any, ...], int] = {}
     for event in events:
-        key = (event["kind"], event["step"])
-        latest[key] = max(latest.get(key, 0), event["attempt"])
-    return [event for event in events if event["attempt"] == latest[event["kind"], event["step"]]]
+        latest[_place(event)] = max(latest.get(_place(event), 0), event["attempt"])
+    return [event for event in events if event["attempt"] == latest[_place(event)]]
+
+
+def _place(event: Event) -> tuple[Any, ...]:
+    return event["kind"], event["step"], event.get("phase"), event.get("split")
+
+
+def _check_version(event: Event, path: str | Path) -> None:
+    if event.get("v") != VERSION:
+        raise CompressionError(f"{path} holds events of version {event.get('v')!r}; this program reads {VERSION}")
 
 
 def _parse(line: bytes) -> Event | None:

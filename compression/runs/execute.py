@@ -25,11 +25,11 @@ from compression.pack import unpack
 from compression.quant import IntegerWeight
 from compression.quant import fold
 from compression.quant import integer_weights
-from compression.runs.events import EventWriter
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.prepare import Workbench
 from compression.runs.prepare import file_point
+from compression.runs.reporter import RunReporter
 from compression.train import evaluate
 from compression.zoo import weights as weight_files
 
@@ -37,7 +37,7 @@ CHECKED_IMAGES = 64
 
 
 def execute(
-    folder: RunFolder, report: EventWriter, *, method: Method | None = None, bench: Workbench | None = None
+    folder: RunFolder, report: RunReporter, *, method: Method | None = None, bench: Workbench | None = None
 ) -> dict[str, Any]:
     """Carry out the run in ``folder`` and return what belongs in ``result.json``.
 
@@ -73,7 +73,7 @@ def execute(
     }
 
 
-def finish(folder: RunFolder, task: Task, model: nn.Module, report: EventWriter) -> dict[str, Any]:
+def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter) -> dict[str, Any]:
     """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
 
     Raises:

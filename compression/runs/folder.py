@@ -10,7 +10,7 @@
               result.json     written once, at the end of a run that is done
               log.txt         what the worker said, tracebacks included
               bundle/         the compressed model
-              cancel          its presence asks the run to stop
+              cancel, pause   their presence asks the run to stop, or to write a checkpoint and then to stop
               reserve         16 KB given back when the disk is full, so that the run can still say so
 """
 
@@ -26,7 +26,9 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.events import Event
+from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
+from compression.runs.events import last_state
 from compression.runs.events import read_events
 from compression.runs.files import check_version
 from compression.runs.files import read_object
@@ -36,7 +38,10 @@ from compression.runs.process import Handle
 VERSION = 1
 RESERVE_BYTES = 16 * 1024
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, LOST = "queued", "running", "done", "failed", "cancelled", "lost"
+PAUSED = "paused"
 ENDED = (DONE, FAILED, CANCELLED, LOST)
+IDLE = (*ENDED, PAUSED)
+"""States in which no process works on a run and none will by itself."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # longer names are none of ours, and no file system takes them
 
 
@@ -55,6 +60,7 @@ class RunFolder:
         self.log_path = self.path / "log.txt"
         self.bundle = self.path / "bundle"
         self.cancel_path = self.path / "cancel"
+        self.pause_path = self.path / "pause"
         self.reserve_path = self.path / "reserve"
 
     @classmethod
@@ -126,13 +132,15 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """queued, running, done, failed, cancelled or lost: from the last state event and whether the worker lives."""
-        return self.state_of(self.events())
+        """queued, running, paused, done, failed, cancelled or lost: the last told, and whether the worker lives."""
+        return self._state(last_state(self.events_path))
 
     def state_of(self, events: list[Event]) -> str:
         """The state, when the events have been read already."""
-        told = next((event["state"] for event in reversed(events) if event["kind"] == "state"), None)
-        if told in ENDED:
+        return self._state(next((event["state"] for event in reversed(events) if event["kind"] == "state"), None))
+
+    def _state(self, told: str | None) -> str:
+        if told in IDLE:
             return str(told)
         if self.alive():
             return RUNNING
@@ -151,20 +159,38 @@ class RunFolder:
         return Handle.load(self.process_path).alive(self.heartbeat_path, self.process_path)
 
     def _waiting(self) -> str:
-        """The state of a run no process has taken: queued, unless it belongs to a sweep that has ended."""
+        """The state of a run no process has taken: queued, unless it was paused or its sweep has ended."""
         parent = self.parent()
         if parent is None:
-            return QUEUED
+            return PAUSED if self.pause_path.exists() else QUEUED
         if not parent.spec_path.is_file():
             return LOST
         state = parent.state
         if state in (QUEUED, RUNNING):
             return QUEUED
-        return CANCELLED if state == CANCELLED else LOST
+        return state if state in (CANCELLED, PAUSED) else LOST
 
     def ask_to_stop(self) -> None:
         """Leave the file that the worker looks for; a waiting run is cancelled by it at once."""
         self.cancel_path.touch()
+
+    def ask_to_pause(self) -> None:
+        """Leave the file that the worker looks for after each step; a waiting run is paused by it at once."""
+        self.pause_path.touch()
+
+    def put_back(self) -> None:
+        """Make a run that stopped wait for a worker again; the caller sees to it that nobody else does the same."""
+        for path in (self.process_path, self.cancel_path, self.pause_path):
+            path.unlink(missing_ok=True)
+        self.reserve_path.write_bytes(b"\0" * RESERVE_BYTES)
+        self.tell(QUEUED)
+
+    def tell(self, state: str) -> None:
+        """Add a state to the events of a run that no process carries out; nothing in one that never began."""
+        attempts = self.attempts()
+        if attempts:
+            with EventWriter(self.events_path, attempts) as events:
+                events.state(state)
 
     def log(self, text: str) -> None:
         """Add to ``log.txt``; on a full disk there is nowhere to say so, and the state event says it."""

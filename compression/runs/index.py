@@ -11,15 +11,18 @@ from typing import Any
 
 from compression.points import Point
 from compression.runs.events import Event
-from compression.runs.folder import ENDED
+from compression.runs.folder import CANCELLED
+from compression.runs.folder import LOST
+from compression.runs.folder import PAUSED
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
-    id TEXT PRIMARY KEY, state TEXT NOT NULL, sweep TEXT, runs INTEGER NOT NULL, method TEXT, model TEXT, data TEXT,
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, sweep TEXT, runs INTEGER NOT NULL, priority INTEGER NOT NULL,
+    method TEXT, model TEXT, data TEXT,
     created REAL NOT NULL, started REAL, ended REAL, step INTEGER, total_steps INTEGER, epoch REAL, phase TEXT,
     error TEXT, budget TEXT NOT NULL, offset INTEGER NOT NULL DEFAULT 0,
     size INTEGER NOT NULL DEFAULT 0);
@@ -30,19 +33,23 @@ CREATE INDEX IF NOT EXISTS runs_created ON runs (created DESC);
 """
 CLAIM = """
 UPDATE runs SET state = 'running' WHERE id = (
-    SELECT id FROM runs WHERE state = 'queued' AND sweep IS NULL ORDER BY created, id LIMIT 1)
+    SELECT id FROM runs WHERE state = 'queued' AND sweep IS NULL ORDER BY priority DESC, created, id LIMIT 1)
 AND (SELECT count(*) FROM runs WHERE state = 'running' AND sweep IS NULL) < ? RETURNING id
 """
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """One row of the list of runs. ``runs`` counts the runs of a sweep (0: an ordinary run); times are in seconds."""
+    """One row of the list of runs. ``runs`` counts the runs of a sweep (0: an ordinary run); times are in seconds.
+
+    Of the runs that wait, those of the highest ``priority`` start first, among equals the oldest.
+    """
 
     id: str
     state: str
     sweep: str | None
     runs: int
+    priority: int
     method: str
     model: str
     data: str
@@ -113,21 +120,37 @@ def changed(folder: RunFolder, rows: dict[str, sqlite3.Row]) -> bool:
         return True
     if row["state"] == RUNNING:
         return not folder.alive()
-    if row["state"] == QUEUED:
-        sweep = rows.get(row["sweep"])
-        deserted = row["sweep"] is not None and (sweep is None or sweep["state"] in ENDED)
-        return deserted or folder.process_path.exists() or folder.cancel_path.exists()
-    return False
+    if row["size"] == 0 and not folder.process_path.exists():
+        return bool(row["state"] != _before_begin(folder, row, rows))
+    asks = (folder.process_path, folder.cancel_path, folder.pause_path)
+    return row["state"] == QUEUED and any(path.exists() for path in asks)
+
+
+def _before_begin(folder: RunFolder, row: sqlite3.Row, rows: dict[str, sqlite3.Row]) -> str:
+    """The state of a run that no process has taken, as :attr:`RunFolder.state` tells it."""
+    if folder.cancel_path.exists():
+        return CANCELLED
+    if row["sweep"] is None:
+        return PAUSED if folder.pause_path.exists() else QUEUED
+    sweep = rows[row["sweep"]]["state"] if row["sweep"] in rows else LOST
+    return QUEUED if sweep in (QUEUED, RUNNING) else sweep if sweep in (CANCELLED, PAUSED) else LOST
 
 
 def insert(db: sqlite3.Connection, folder: RunFolder) -> None:
     """A fresh row for a run, without its events."""
     spec = folder.spec()
     budget = spec["budget"]
-    about = (budget.get("method"), budget.get("model"), budget.get("data"), spec["created"], json.dumps(budget))
+    about = (
+        int(spec.get("priority", 0)),
+        budget.get("method"),
+        budget.get("model"),
+        budget.get("data"),
+        spec["created"],
+        json.dumps(budget),
+    )
     values = (folder.id, QUEUED, spec.get("sweep"), len(spec.get("children", ())), *about)
-    names = "id, state, sweep, runs, method, model, data, created, budget"
-    db.execute(f"INSERT OR REPLACE INTO runs ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    names = "id, state, sweep, runs, priority, method, model, data, created, budget"
+    db.execute(f"INSERT OR REPLACE INTO runs ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
     db.execute("DELETE FROM points WHERE run = ?", (folder.id,))
 
 
@@ -137,9 +160,9 @@ def record(db: sqlite3.Connection, folder: RunFolder, events: list[Event]) -> No
     for event in events:
         changes |= {"step": event["step"], "epoch": event["epoch"]}
         if event["kind"] == "state":
-            running = event["state"] == RUNNING
-            changes |= {"started" if running else "ended": event["t"], "error": event.get("error")}
-            changes |= {"ended": None} if running else {}
+            begins = event["state"] in (RUNNING, QUEUED)
+            changes |= {"ended": None if begins else event["t"], "error": event.get("error")}
+            changes |= {"started": event["t"]} if event["state"] == RUNNING else {}
         elif event["kind"] in ("plan", "phase"):
             name = "total_steps" if event["kind"] == "plan" else "phase"
             changes[name] = event[name]

@@ -11,44 +11,43 @@ from typing import Any
 
 from compression.errors import Cancelled
 from compression.errors import CompressionError
-from compression.runs.events import EventWriter
+from compression.errors import Paused
 from compression.runs.files import write_json
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import DONE
 from compression.runs.folder import FAILED
+from compression.runs.folder import PAUSED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
 from compression.runs.folder import disk_full
 from compression.runs.process import Handle
 from compression.runs.process import Heartbeat
+from compression.runs.reporter import RunReporter
 from compression.runs.results import seconds
 
-Work = Callable[[RunFolder, EventWriter], dict[str, Any]]
+Work = Callable[[RunFolder, RunReporter], dict[str, Any]]
 
 
 def carry_out(folder: RunFolder, work: Work) -> str:
     """Do one attempt at the run and return the state it ended in.
 
-    ``work`` returns what belongs in ``result.json``; raising :class:`Cancelled` ends the run cancelled, any other
-    exception failed, with one line in the state event and the traceback in ``log.txt``.
+    ``work`` returns what belongs in ``result.json``; raising :class:`Cancelled` or :class:`Paused` ends the attempt so,
+    any other exception failed, with one line in the state event and the traceback in ``log.txt``.
     """
     handle = _take(folder)
-    stops = [folder.cancel_path]
-    if (parent := folder.parent()) is not None:
-        stops.append(parent.cancel_path)
-    with (
-        Heartbeat(folder.heartbeat_path),
-        EventWriter(folder.events_path, folder.attempts() + 1, cancel_files=stops) as events,
-    ):
+    with Heartbeat(folder.heartbeat_path), _reporter(folder) as events:
         folder.log(f"{_now()} attempt {events.attempt} by process {handle.pid} on {handle.host}")
         try:
             events.state(RUNNING, pid=handle.pid, host=handle.host)
             events.check()
+            events.load()
             result = work(folder, events)
             _finish(folder, result)
             state, error = DONE, None
         except (Cancelled, KeyboardInterrupt):
             state, error = CANCELLED, None
+        except Paused:
+            state, error = PAUSED, None
         except Exception as problem:  # the worker's outermost frame: told in the run's own words, never dropped
             state, error = FAILED, _one_line(folder, problem)
             folder.log(traceback.format_exc())
@@ -81,6 +80,18 @@ class Termination:
             raise Cancelled("terminated")
 
 
+def _reporter(folder: RunFolder) -> RunReporter:
+    parent = folder.parent()
+    asked = [folder] if parent is None else [folder, parent]
+    return RunReporter(
+        folder.events_path,
+        folder.attempts() + 1,
+        checkpoint_path=folder.checkpoint_path,
+        cancel_files=[each.cancel_path for each in asked],
+        pause_files=[each.pause_path for each in asked],
+    )
+
+
 def _take(folder: RunFolder) -> Handle:
     """Write down that this process carries out the run.
 
@@ -99,6 +110,7 @@ def _take(folder: RunFolder) -> Handle:
 def _finish(folder: RunFolder, result: dict[str, Any]) -> None:
     told = {**result, "run": folder.id, "status": DONE, "seconds": seconds(folder.events())}
     write_json(folder.result_path, told)
+    folder.checkpoint_path.unlink(missing_ok=True)
 
 
 def _one_line(folder: RunFolder, problem: Exception) -> str:

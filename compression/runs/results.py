@@ -9,6 +9,7 @@ from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.files import read_object
 from compression.runs.folder import DONE
+from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
 
 
@@ -54,7 +55,11 @@ def _points(events: list[Event]) -> dict[str, Any]:
 def seconds(events: list[Event]) -> float:
     """Seconds worked: of each attempt from its first event to its last, waiting and pauses in between left out."""
     spans: dict[int, tuple[float, float]] = {}
+    stopped: set[int] = set()  # what is told after an attempt's end is not its work
     for event in events:
-        first, _ = spans.get(event["attempt"], (event["t"], 0.0))
-        spans[event["attempt"]] = (first, event["t"])
+        attempt = event["attempt"]
+        if attempt not in stopped:
+            spans[attempt] = (spans.get(attempt, (event["t"], 0.0))[0], event["t"])
+        if event["kind"] == "state" and event["state"] != RUNNING:
+            stopped.add(attempt)
     return round(sum(last - first for first, last in spans.values()), 3)

@@ -116,6 +116,12 @@ class Store:
                 raise CompressionError(problem)
         return made
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the ``with`` block runs, nobody else starts, puts back or deletes a run of this store."""
+        with self._writing():
+            yield
+
     def sync(self) -> None:
         """Bring the index up to date with the folders and start what waits while a slot is free; idempotent."""
         self.problems = []
@@ -134,7 +140,8 @@ class Store:
             self._start_waiting(db)
 
     def _folders(self) -> dict[str, RunFolder]:
-        return {path.name: RunFolder(path) for path in self.root.iterdir() if (path / "spec.json").is_file()}
+        paths = [path for path in self.root.iterdir() if not path.name.startswith(".")]
+        return {path.name: RunFolder(path) for path in paths if (path / "spec.json").is_file()}
 
     def _ingest(self, db: sqlite3.Connection, folder: RunFolder, row: sqlite3.Row | None) -> None:
         """Bring one run up to date; a folder that cannot be read changes nothing and is named in ``problems``."""

@@ -1,4 +1,4 @@
-"""Asking for runs, waiting for them, stopping them: what the command line, the app and notebooks call."""
+"""Asking for runs and waiting for them: what the command line, the app and notebooks call."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import compression
 from compression.budget import Budget
 from compression.runs.check import absolute
 from compression.runs.check import check
-from compression.runs.folder import ENDED
-from compression.runs.folder import RUNNING
+from compression.runs.folder import IDLE
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import threads_per_run
 from compression.runs.results import result
@@ -24,11 +23,12 @@ from compression.runs.store import Store
 
 POLL_SECONDS = 0.1
 SYNC_SECONDS = 1.0
-GRACE_SECONDS = 10.0
 
 
-def start(budget: Budget, root: str | Path = "runs", *, store: Store | None = None) -> str:
+def start(budget: Budget, root: str | Path = "runs", *, priority: int = 0, store: Store | None = None) -> str:
     """Check the budget, write the run folder, start its worker (or queue it behind another); returns the run id.
+
+    Of the runs that wait, those of the highest ``priority`` start first, among equals the oldest.
 
     Raises:
         CompressionError: unknown model, data or method, data that do not fit, missing or wrong-shaped weights, or a
@@ -37,7 +37,7 @@ def start(budget: Budget, root: str | Path = "runs", *, store: Store | None = No
     budget = absolute(budget)
     check(budget)
     store = store or Store(root)
-    return store.add(new_spec(budget, store))[0].id
+    return store.add(new_spec(budget, store, priority=priority))[0].id
 
 
 def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dict[str, Any]:
@@ -73,7 +73,9 @@ def wait(
     timeout: float | None = None,
     watch: Callable[[RunFolder], None] | None = None,
 ) -> dict[str, Any]:
-    """Wait until the run has ended and return its result; ``watch`` is called with the folder ten times a second.
+    """Wait until the run has ended or was paused and return its result.
+
+    ``watch`` is called with the folder ten times a second.
 
     Raises:
         CompressionError: no such run.
@@ -81,7 +83,7 @@ def wait(
     """
     folder = RunFolder.open(root, run_id)
     begun, synced = time.monotonic(), 0.0
-    while folder.state not in ENDED:
+    while folder.state not in IDLE:
         now = time.monotonic()
         if timeout is not None and now - begun > timeout:
             raise TimeoutError(f"run {run_id} is still {folder.state} after {timeout:g} seconds")
@@ -94,35 +96,3 @@ def wait(
     if watch is not None:
         watch(folder)
     return result(folder)
-
-
-def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECONDS, store: Store | None = None) -> str:
-    """Ask the run to stop, then insist; returns its state.
-
-    First the cancel file, after ``grace`` seconds SIGTERM, after as many again SIGKILL.
-    A run that has ended is left as it is; a waiting one never starts; cancelling a sweep cancels its runs.
-
-    Raises:
-        CompressionError: no such run.
-    """
-    folder = RunFolder.open(root, run_id)
-    if folder.state in ENDED:
-        return folder.state
-    folder.ask_to_stop()
-    store = store or Store(root)
-    if not _ended_within(folder, grace) and folder.parent() is None:  # the worker of a sweep has other runs to do
-        store.launcher.stop(folder)
-        if not _ended_within(folder, grace):
-            store.launcher.stop(folder, insist=True)
-            _ended_within(folder, grace)
-    store.sync()
-    return folder.state
-
-
-def _ended_within(folder: RunFolder, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if folder.state != RUNNING:
-            return True
-        time.sleep(POLL_SECONDS)
-    return folder.state != RUNNING

@@ -15,16 +15,18 @@ from compression.budget import BitRange
 from compression.budget import Budget
 from compression.errors import Cancelled
 from compression.errors import CompressionError
+from compression.errors import Paused
 from compression.errors import RunFailed
 from compression.runs.check import absolute
 from compression.runs.check import check
-from compression.runs.events import EventWriter
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import DONE
 from compression.runs.folder import FAILED
+from compression.runs.folder import PAUSED
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import Work
 from compression.runs.lifecycle import carry_out
+from compression.runs.reporter import RunReporter
 from compression.runs.results import of_sweep
 from compression.runs.results import result
 from compression.runs.store import Store
@@ -39,6 +41,7 @@ def sweep(
     bits: Sequence[Bits] = (),
     root: str | Path = "runs",
     *,
+    priority: int = 0,
     store: Store | None = None,
 ) -> str:
     """Start a run for each combination of these values in ``budget`` (empty: the budget's own); returns the sweep's id.
@@ -51,7 +54,7 @@ def sweep(
     store = store or Store(root)
     spec, children = specs(budget, budgets, store)
     asked = {"sparsity": list(sparsity), "bits": [list(b) if isinstance(b, tuple) else b for b in bits]}
-    store.add(*children, {**spec, "values": asked})
+    store.add(*children, {**spec, "values": asked, "priority": priority})
     return str(spec["id"])
 
 
@@ -108,12 +111,12 @@ def with_bits(budget: Budget, bits: Bits) -> Budget:
 
 
 def carry_out_sweep(
-    folder: RunFolder, events: EventWriter, *, work: Work, stopped: Callable[[], bool]
+    folder: RunFolder, events: RunReporter, *, work: Work, stopped: Callable[[], bool]
 ) -> dict[str, Any]:
     """Carry out the runs of a sweep in this process; one that fails does not stop the others.
 
     Raises:
-        Cancelled: the sweep was asked to stop.
+        Cancelled: the sweep was asked to stop. Paused: it was asked to pause.
         RunFailed: at least one run failed (the others have their results).
     """
     children = folder.children()
@@ -125,6 +128,8 @@ def carry_out_sweep(
         state = carry_out(child, work)
         if stopped() or (state == CANCELLED and folder.cancel_path.exists()):
             raise Cancelled("asked to stop")
+        if state == PAUSED:
+            raise Paused("asked to pause")
         events.step(number, 0.0)
         events.log(f"{child.id}: {state}")
     failed = [child for child in children if child.state == FAILED]

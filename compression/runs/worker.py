@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from compression.errors import CompressionError
-from compression.runs.events import EventWriter
 from compression.runs.folder import DONE
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import Launcher
 from compression.runs.lifecycle import Termination
 from compression.runs.lifecycle import Work
 from compression.runs.lifecycle import carry_out
+from compression.runs.reporter import RunReporter
 from compression.runs.store import Store
 from compression.runs.sweep import carry_out_sweep
 
@@ -54,7 +54,7 @@ class Benchwork:
     def __init__(self) -> None:
         self._bench: Any = None
 
-    def __call__(self, folder: RunFolder, events: EventWriter) -> dict[str, Any]:
+    def __call__(self, folder: RunFolder, events: RunReporter) -> dict[str, Any]:
         import torch
 
         from compression.runs.curve import JOB

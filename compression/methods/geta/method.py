@@ -17,6 +17,7 @@ from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.base import Uses
+from compression.methods.finetune import recipe_for
 from compression.methods.geta.clipping import fit_clips
 from compression.methods.geta.feasible import check_task
 from compression.methods.geta.options import OPTIONS
@@ -29,7 +30,6 @@ from compression.quant import quantize
 from compression.quant.kernels import COMPILED
 from compression.quant.kernels import compile_kernels
 from compression.recipe import Recipe
-from compression.recipe import choose_recipe
 
 LEARNING_RATES = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
 LR_QUANT = 1e-3
@@ -67,14 +67,13 @@ class _Geta:
         """
         budget, chosen = task.budget, settings(task.budget)
         total = total_steps(task.data, budget.batch_size, budget.epochs)
-        example, _ = next(iter(Batches(task.data, "train", budget.batch_size, seed=budget.seed)))
-        recipe = choose_recipe(task.model, example, budget.precision)
+        recipe = recipe_for(task, report)
         teacher = Teacher(task.model, recipe) if chosen.distill > 0 else None
         attach(task, chosen)
         recipe.prepare_model(task.model)
         optimizer = optimizer_for(task, total)
         report.plan(total, stages=optimizer.stages.starts(), units=optimizer.units.total, removes=optimizer.target)
-        for line in (recipe.why, compile_kernels() or COMPILED, *_remarks(task, optimizer)):
+        for line in (compile_kernels() or COMPILED, *_remarks(task, optimizer)):
             report.log(line)
         Training(task, optimizer, recipe, chosen, teacher).run(report)
         return Compressed(task.model, {**_facts(optimizer, recipe), "options": dataclasses.asdict(chosen)})

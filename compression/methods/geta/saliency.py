@@ -94,6 +94,14 @@ class AveragedSaliency:
         for name, total in self._totals.items():
             total += CRITERIA[name](sums).cpu()
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What was observed since the last choice."""
+        return dict(self._totals)
+
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self._totals = {name: state_dict[name].clone() for name in self._totals}
+
     def take(self) -> torch.Tensor:
         """The weighted scores [N] of what was observed since the last time, each criterion divided by its l2 norm."""
         scored = torch.zeros(self.units.total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import torch
 
@@ -24,9 +25,13 @@ from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.saliency import AveragedSaliency
 from compression.methods.geta.schedule import COOL_DOWN
 from compression.methods.geta.story import tell
+from compression.methods.resuming import Stateful
+from compression.methods.resuming import captured
+from compression.methods.resuming import go_on
 from compression.recalibrate import recompute_statistics
 from compression.recipe import Recipe
 
+TRAINING = "training"
 POINTS = 24
 POINT_IMAGES = 1000
 
@@ -52,12 +57,16 @@ class Training:
         self.observed = self._observed_steps()
 
     def run(self, report: Reporter) -> None:
-        """Train to the end; ``report`` hears of every stage, step and point."""
-        budget = self.task.budget
+        """Train to the end, from the last checkpoint on if there is one; ``report`` hears of all stages and points."""
+        budget, ends = self.task.budget, self.optimizer.stages.starts()
         schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        starts = {first: stage for stage, first in self.optimizer.stages.starts().items()}
+        starts = {first: stage for stage, first in ends.items()}
         measured = {round((i + 1) * self.total / POINTS) for i in range(POINTS)} | {first - 1 for first in starts}
-        for step in steps(self.task.data, budget.batch_size, budget.epochs, budget.seed):
+        parts = self._parts(schedule)
+        start = go_on(report, TRAINING, parts, 0) or 0
+        if start:
+            report.phase(self.optimizer.stage, ends[self.optimizer.stage])
+        for step in steps(self.task.data, budget.batch_size, budget.epochs, budget.seed, start=start):
             report.check()
             number = step.index + 1
             epoch = number * budget.epochs / self.total
@@ -73,6 +82,13 @@ class Training:
                 self._recalibrate(report)
             if number in measured or number == self.total:
                 self._point(report, number, epoch)
+            due = number + 1 in starts or number == self.total
+            report.checkpoint(number, partial(captured, TRAINING, number, self.recipe, parts), due=due)
+
+    def _parts(self, schedule: Stateful) -> dict[str, Stateful]:
+        """What a checkpoint holds."""
+        parts: dict[str, Stateful] = {"model": self.task.model, "optimizer": self.optimizer, "schedule": schedule}
+        return parts if self.saliency is None else {**parts, "saliency": self.saliency}
 
     def _step(self, step: Step) -> tuple[float, int]:
         self.task.model.train()

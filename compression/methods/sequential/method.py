@@ -137,7 +137,7 @@ def _prune(task: Task, report: Reporter, recipe: Recipe, removal: Removal, plan:
         if last > first:
             train_stage(
                 task, report, recipe, optimizer, base, phase=phase, first=first, last=last,
-                curve=(0, plan.tuned), before=round_due, after=lambda share: removal.hold(),
+                curve=(0, plan.tuned), before=round_due, after=lambda share: removal.hold(), parts={"removal": removal},
             )  # fmt: skip
     removal.prune(plan.rounds, plan.rounds)
 
@@ -160,7 +160,10 @@ def _quantize(
         held.step(share * lr_quant)
         removal.hold()
 
-    train_stage(task, report, recipe, optimizer, base, phase=QUANTIZATION, first=plan.tuned, after=after)
+    train_stage(
+        task, report, recipe, optimizer, base, phase=QUANTIZATION, first=plan.tuned, after=after,
+        parts={"removal": removal},
+    )  # fmt: skip
 
 
 def attach(

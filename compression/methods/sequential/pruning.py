@@ -72,6 +72,15 @@ class Removal:
         parts = sizes.split([group.units for group in self._units])
         return torch.cat([part / part.mean().clamp(min=1e-12) for part in parts])
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Which units are gone."""
+        return {"removed": self.removed}
+
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
+        """Take over which units are gone; the model's own state is loaded apart from it."""
+        self.removed = state_dict["removed"].clone()
+        self.bind()
+
     def bind(self) -> None:
         """Look the parameters up anew; needed when quantizers have been put on them."""
         tensors = parameter_map(self._model)

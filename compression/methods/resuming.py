@@ -1,0 +1,100 @@
+"""Going on where an interrupted run stopped: what a checkpoint holds, so that the rest is the same bit for bit.
+
+A resumed method does its deterministic preparations again (trace, ranges, allocation) and then lets each training stage
+take over what was kept: stages that were over are passed by, the one that was interrupted goes on after its last step::
+
+    first = go_on(report, "fine-tuning", parts, first=0)      # None: this stage was over
+    for step in steps(..., start=first):
+        ...
+        report.checkpoint(done, lambda: captured("fine-tuning", done, recipe, parts))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping
+from typing import Any
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from compression.errors import RunFailed
+from compression.methods.base import Reporter
+from compression.recipe import Recipe
+
+
+class Stateful(Protocol):
+    """A model, an optimizer, a learning-rate schedule: whatever gives its state and takes it back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers and words; not a copy."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Take over what :meth:`state_dict` gave."""
+
+
+def captured(stage: str, step: int, recipe: Recipe, parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """What a checkpoint after ``step`` steps of the run holds, in the middle or at the end of ``stage``.
+
+    Raises:
+        RunFailed: a parameter is no longer finite: the last checkpoint, from which one can go on, stays.
+    """
+    for part in parts.values():
+        if isinstance(part, nn.Module):
+            _check_finite(part)
+    return {
+        "stage": stage,
+        "step": step,
+        "recipe": dataclasses.asdict(recipe),
+        "random": _random_states(),
+        "parts": {name: part.state_dict() for name, part in parts.items()},
+    }
+
+
+def go_on(report: Reporter, stage: str, parts: Mapping[str, Stateful], first: int) -> int | None:
+    """The step (from 0) at which ``stage`` goes on: ``first`` in a fresh run, None when the stage was over already.
+
+    In the stage that was interrupted, ``parts`` and the random generators get back what the checkpoint kept.
+    """
+    saved = report.saved
+    if saved is None:
+        return first
+    if saved["stage"] != stage:
+        return None
+    for name, part in parts.items():
+        part.load_state_dict(saved["parts"][name])
+    _set_random_states(saved["random"])
+    report.saved = None
+    report.log(f"goes on after step {saved['step']}, where the last checkpoint was written")
+    return int(saved["step"])
+
+
+def saved_recipe(report: Reporter) -> Recipe | None:
+    """How the steps of the interrupted run were computed: measuring again could choose otherwise."""
+    return None if report.saved is None else Recipe(**report.saved["recipe"])
+
+
+def _check_finite(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
+
+
+def _random_states() -> dict[str, Any]:
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+    }
+
+
+def _set_random_states(states: Mapping[str, Any]) -> None:
+    torch.set_rng_state(states["torch"])
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))

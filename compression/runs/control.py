@@ -1,0 +1,143 @@
+"""Stopping runs, going on with them, and deleting them: what the command line, the app and notebooks call."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from compression.errors import CompressionError
+from compression.runs.folder import CANCELLED
+from compression.runs.folder import DONE
+from compression.runs.folder import ENDED
+from compression.runs.folder import IDLE
+from compression.runs.folder import PAUSED
+from compression.runs.folder import QUEUED
+from compression.runs.folder import RUNNING
+from compression.runs.folder import RunFolder
+from compression.runs.store import RunInfo
+from compression.runs.store import Store
+from compression.runs.submit import POLL_SECONDS
+
+GRACE_SECONDS = 10.0
+GOING = ".deleted-"
+"""Begins the name of a folder on its way out: no run has such a name."""
+
+
+def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECONDS, store: Store | None = None) -> str:
+    """Ask the run to stop, then insist; returns its state.
+
+    First the cancel file, after ``grace`` seconds SIGTERM, after as many again SIGKILL.
+    A run that has ended is left as it is; a waiting or paused one never goes on; cancelling a sweep cancels its runs.
+
+    Raises:
+        CompressionError: no such run.
+    """
+    folder, store = RunFolder.open(root, run_id), store or Store(root)
+    with store.alone():
+        if folder.state in ENDED:
+            return folder.state
+        folder.ask_to_stop()
+        if folder.state == PAUSED:
+            folder.tell(CANCELLED)
+    if not _stopped_within(folder, grace) and folder.parent() is None:  # the worker of a sweep has other runs to do
+        store.launcher.stop(folder)
+        if not _stopped_within(folder, grace):
+            store.launcher.stop(folder, insist=True)
+            _stopped_within(folder, grace)
+    store.sync()
+    return folder.state
+
+
+def pause(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECONDS, store: Store | None = None) -> str:
+    """Ask the run to write a checkpoint and stop, wait ``grace`` seconds for it, and return its state.
+
+    A waiting run is paused at once; one that has stopped is left as it is; pausing a sweep pauses the run it is at.
+
+    Raises:
+        CompressionError: no such run, or one of a sweep.
+    """
+    folder = _whole(root, run_id)
+    if folder.state in IDLE:
+        return folder.state
+    folder.ask_to_pause()
+    _stopped_within(folder, grace)
+    (store or Store(root)).sync()
+    return folder.state
+
+
+def resume(run_id: str, root: str | Path = "runs", *, store: Store | None = None) -> str:
+    """Let a run that stopped go on from its last checkpoint (from its beginning when there is none); returns its state.
+
+    It waits for a free slot like a new one. A run that is done, goes on or waits is left as it is; of a sweep, the runs
+    that are not done go on.
+
+    Raises:
+        CompressionError: no such run, one of a sweep, or one whose spec cannot be read.
+    """
+    folder = _whole(root, run_id)
+    folder.budget()
+    store = store or Store(root)
+    with store.alone():
+        if folder.state in IDLE and folder.state != DONE:
+            for each in (folder, *folder.children()):
+                if each.state != DONE:
+                    each.put_back()
+    store.sync()
+    return folder.state
+
+
+def delete(run_ids: Sequence[str], root: str | Path = "runs", *, store: Store | None = None) -> list[str]:
+    """Delete the folders of these runs, of a sweep with its runs; returns the ids of all that are gone.
+
+    Raises:
+        CompressionError: no such run, one that goes on, one of a sweep, or a folder that no run made; then nothing is
+            deleted.
+    """
+    store = store or Store(root)
+    with store.alone():
+        found: list[RunFolder] = []
+        for run_id in dict.fromkeys(run_ids):
+            folder = _whole(root, run_id)
+            folder.spec()  # what this program cannot read it does not delete
+            if folder.state == RUNNING:
+                raise CompressionError(f"run {run_id} is going on; cancel it first")
+            found += [folder, *folder.children()]
+        for folder in found:
+            if folder.path.is_dir():
+                os.replace(folder.path, folder.path.with_name(GOING + folder.id))
+    store.sync()
+    for path in store.root.glob(f"{GOING}*"):
+        shutil.rmtree(path)
+    return [folder.id for folder in found]
+
+
+def outdated(infos: Sequence[RunInfo], days: float, now: float | None = None) -> list[str]:
+    """The ids of runs and sweeps that stopped more than ``days`` days ago."""
+    before = (time.time() if now is None else now) - days * 86_400
+    stopped = [info for info in infos if info.sweep is None and info.state not in (QUEUED, RUNNING)]
+    return [info.id for info in stopped if (info.ended or info.created) < before]
+
+
+def _whole(root: str | Path, run_id: str) -> RunFolder:
+    """The folder of a run that stands for itself.
+
+    Raises:
+        CompressionError: no such run, or one of a sweep.
+    """
+    folder = RunFolder.open(root, run_id)
+    parent = folder.parent()
+    if parent is not None and parent.spec_path.is_file():
+        raise CompressionError(f"run {run_id} belongs to sweep {parent.id}; name the sweep")
+    return folder
+
+
+def _stopped_within(folder: RunFolder, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if folder.state != RUNNING:
+            return True
+        time.sleep(POLL_SECONDS)
+    return folder.state != RUNNING

@@ -1,0 +1,93 @@
+"""What a method tells its story to while a run goes: events, checkpoints, and whether the user asked for an end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from compression.errors import Paused
+from compression.runs import checkpoint
+from compression.runs.events import CHECK_SECONDS
+from compression.runs.events import EventWriter
+
+CHECKPOINT_SECONDS = 8.0
+"""Seconds of training between two checkpoints at most, so that with one step more it is hardly ever above 10."""
+
+
+class RunReporter(EventWriter):
+    """The :class:`compression.methods.base.Reporter` of one attempt at a run.
+
+    Args:
+        path: the events file. attempt: 1 for a fresh run, one more each time it goes on.
+        checkpoint_path: where checkpoints are kept; from the second attempt on, what it holds is in ``saved``.
+        cancel_files, pause_files: the run is to stop, or to write a checkpoint and then to stop, once one of these
+        exists. clock: seconds since 1970, for tests.
+
+    Raises:
+        CompressionError: the checkpoint to go on from is damaged, or was written by another version.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        attempt: int = 1,
+        *,
+        checkpoint_path: Path,
+        cancel_files: Iterable[Path] = (),
+        pause_files: Iterable[Path] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(path, attempt, cancel_files=cancel_files, clock=clock)
+        self.saved: dict[str, Any] | None = None
+        self._checkpoint_path = checkpoint_path
+        self._pause_files = tuple(pause_files)
+        self._kept = clock()
+        self._looked = 0.0
+        self._in_loop = False
+        self._full = False
+
+    def load(self) -> None:
+        """Fill ``saved`` from the last checkpoint of an earlier attempt, if there is one.
+
+        Raises:
+            CompressionError: it cannot be read.
+        """
+        if self.attempt > 1:
+            self.saved = checkpoint.read(self._checkpoint_path)
+            if self.saved is None:
+                self.log("no checkpoint had been written yet: the run starts again")
+
+    def checkpoint(self, step: int, capture: Callable[[], dict[str, Any]], *, due: bool = False) -> None:
+        """See :meth:`compression.methods.base.Reporter.checkpoint`.
+
+        Raises:
+            Paused: the user asked for it.
+        """
+        self._in_loop = True
+        pausing = self._pause_asked()
+        if due or pausing or self._clock() - self._kept >= CHECKPOINT_SECONDS:
+            self._keep(step, capture())
+        if pausing:
+            raise Paused("asked to pause")
+
+    def _keep(self, step: int, state: dict[str, Any]) -> None:
+        written = checkpoint.write(self._checkpoint_path, state)
+        self._kept = self._clock()
+        if not written and not self._full:
+            self.log(f"the disk is full: no checkpoint could be written at step {step}, the one before stays")
+        self._full = not written
+
+    def _look(self) -> None:
+        super()._look()
+        if not self._in_loop and any(path.exists() for path in self._pause_files):
+            raise Paused("asked to pause")
+
+    def _pause_asked(self) -> bool:
+        now = self._clock()
+        if now - self._looked < CHECK_SECONDS:
+            return False
+        self._looked = now
+        return any(path.exists() for path in self._pause_files)

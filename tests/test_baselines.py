@@ -58,7 +58,7 @@ class Story(NullReporter):
         self.logs: list[str] = []
         self.total, self.stop = 0, stop
 
-    def phase(self, name: str, step: int) -> None:
+    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
         self.phases.append((name, step))
 
     def plan(self, total_steps: int, **facts: Any) -> None:

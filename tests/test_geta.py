@@ -52,7 +52,7 @@ class Story(NullReporter):
         self.facts: dict[str, Any] = {}
         self.stop = stop
 
-    def phase(self, name: str, step: int) -> None:
+    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
         self.phases.append((name, step))
 
     def plan(self, total_steps: int, **facts: Any) -> None:

@@ -455,7 +455,7 @@ class Listener(NullReporter):
         self.points: list[Point] = []
         self.steps = self.total = 0
 
-    def phase(self, name: str, step: int) -> None:
+    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
         self.phases.append(name)
 
     def plan(self, total_steps: int, **facts: object) -> None:

@@ -33,8 +33,8 @@ class Task:
 class Reporter(Protocol):
     """Where a method tells its story; every call becomes events of the run (see :mod:`compression.runs.events`)."""
 
-    def phase(self, name: str, step: int) -> None:
-        """A stage begins at this step (GETA: warm-up, projection, joint, cool-down)."""
+    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
+        """A stage begins at this step and epoch (GETA: warm-up, projection, joint, cool-down)."""
 
     def plan(self, total_steps: int, **facts: Any) -> None:
         """How many steps the run will take, so that progress and the time left can be told."""
@@ -71,7 +71,7 @@ class NullReporter:
 
     saved: dict[str, Any] | None = None
 
-    def phase(self, name: str, step: int) -> None:
+    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
         """See :meth:`Reporter.phase`."""
 
     def plan(self, total_steps: int, **facts: Any) -> None:

@@ -81,7 +81,7 @@ def train_stage(
     start = go_on(report, phase, parts, first)
     if start is None:
         return
-    report.phase(phase, first)
+    report.phase(phase, first, first * budget.epochs / total)
     for step in steps(task.data, budget.batch_size, budget.epochs, budget.seed, start=start):
         if step.index >= last:
             break

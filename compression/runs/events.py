@@ -93,9 +93,9 @@ class EventWriter:
         self._flush_step()
         self._write("state", state=state, **facts)
 
-    def phase(self, name: str, step: int) -> None:
-        """A stage begins at this step."""
-        self._at = (step, self._at[1])
+    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
+        """A stage begins at this step and epoch."""
+        self._at = (step, epoch)
         self._write("phase", phase=name)
 
     def plan(self, total_steps: int, **facts: Any) -> None:
@@ -209,15 +209,17 @@ def last_state(path: str | Path) -> str | None:
 
 
 def last_attempts(events: Iterable[Event]) -> list[Event]:
-    """Events without those that a later attempt told again: of each kind and step the last attempt stays.
+    """Events in the order of their steps, without those that a later attempt told again.
 
-    Points of one step are told apart by their phase and split: a final one does not replace one of the training.
+    Of each kind and step the last attempt stays. Points of one step are told apart by their phase and split: a final
+    one does not replace one of the training.
     """
     events = list(events)
     latest: dict[tuple[Any, ...], int] = {}
     for event in events:
         latest[_place(event)] = max(latest.get(_place(event), 0), event["attempt"])
-    return [event for event in events if event["attempt"] == latest[_place(event)]]
+    last = [event for event in events if event["attempt"] == latest[_place(event)]]
+    return sorted(last, key=lambda event: event["step"])
 
 
 def _place(event: Event) -> tuple[Any, ...]:

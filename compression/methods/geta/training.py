@@ -58,24 +58,24 @@ class Training:
 
     def run(self, report: Reporter) -> None:
         """Train to the end, from the last checkpoint on if there is one; ``report`` hears of all stages and points."""
-        budget, ends = self.task.budget, self.optimizer.stages.starts()
-        schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        starts = {first: stage for stage, first in ends.items()}
+        budget, schedule = self.task.budget, torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        starts = {first: stage for stage, first in self.optimizer.stages.starts().items()}
         measured = {round((i + 1) * self.total / POINTS) for i in range(POINTS)} | {first - 1 for first in starts}
         parts = self._parts(schedule)
         start = go_on(report, TRAINING, parts, 0) or 0
         if start:
-            report.phase(self.optimizer.stage, ends[self.optimizer.stage])
+            self._tell_stage(report)
         for step in steps(self.task.data, budget.batch_size, budget.epochs, budget.seed, start=start):
             report.check()
             number = step.index + 1
             epoch = number * budget.epochs / self.total
             if number in starts:
-                report.phase(starts[number], number)
                 self._enter(starts[number])
             rate = self.optimizer.param_groups[0]["lr"]
             loss, correct = self._step(step)
             schedule.step()
+            if number in starts:
+                self._tell_stage(report)
             report.step(number, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
             tell(self.optimizer, report)
             if number == self.total:
@@ -89,6 +89,11 @@ class Training:
         """What a checkpoint holds."""
         parts: dict[str, Stateful] = {"model": self.task.model, "optimizer": self.optimizer, "schedule": schedule}
         return parts if self.saliency is None else {**parts, "saliency": self.saliency}
+
+    def _tell_stage(self, report: Reporter) -> None:
+        """The stage of the last step taken, and where it began."""
+        first = self.optimizer.stages.starts()[self.optimizer.stage]
+        report.phase(self.optimizer.stage, first, (first - 1) * self.task.budget.epochs / self.total)
 
     def _step(self, step: Step) -> tuple[float, int]:
         self.task.model.train()

@@ -1,0 +1,494 @@
+"""Interrupted runs go on: what was interrupted and resumed is what an uninterrupted run gives, bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compression import methods
+from compression import runs
+from compression.budget import Budget
+from compression.budget import Schedule
+from compression.data.types import DataSet
+from compression.data.types import Split
+from compression.errors import CompressionError
+from compression.errors import Paused
+from compression.errors import RunFailed
+from compression.graph import trace
+from compression.methods.base import Task
+from compression.methods.resuming import captured
+from compression.recipe import Recipe
+from compression.runs import checkpoint
+from compression.runs.events import Event
+from compression.runs.events import last_attempts
+from compression.runs.events import last_state
+from compression.runs.events import read_events
+from compression.runs.folder import RunFolder
+from compression.runs.lifecycle import carry_out
+from compression.runs.reporter import CHECKPOINT_SECONDS
+from compression.runs.reporter import RunReporter
+from compression.zoo import build
+
+SHORT = Schedule(warmup=0.1, projection=0.3, projection_periods=2, joint=0.4, pruning_periods=2)
+TOTAL = 30
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def picture_set(count: int, seed: int) -> Split:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    images = torch.randint(0, 80, (count, 1, 12, 12), generator=generator, dtype=torch.uint8)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, 3 * label : 3 * label + 2] += 150
+    return Split(images, labels)
+
+
+DATA = DataSet(
+    "stripes", "stripes", ("a", "b", "c", "d"), picture_set(640, 0), picture_set(64, 1), picture_set(64, 2),
+    (0.3,), (0.3,), "shift",
+)  # fmt: skip
+
+
+class Dropping(torch.nn.Sequential):
+    """A network that draws random numbers while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__(build("resnet8", input=(1, 12, 12), classes=8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 4))
+
+
+def task(budget: Budget) -> Task:
+    torch.set_num_threads(1)
+    torch.manual_seed(5)
+    model = Dropping()
+    return Task(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, budget)
+
+
+class Fragile(RunReporter):
+    """Writes a checkpoint after step ``keep`` only, and is killed when step ``stop`` is to begin."""
+
+    def __init__(self, folder: Path, attempt: int, keep: int = 0, stop: int | None = None) -> None:
+        super().__init__(folder / "events", attempt, checkpoint_path=folder / "checkpoint.pt", clock=lambda: 7.0)
+        self.keep, self.stop, self.done = keep, stop, 0
+        self.load()
+
+    def step(self, step: int, epoch: float, **values: float) -> None:
+        super().step(step, epoch, **values)
+        self._flush_step()  # all of them, to compare all of them
+
+    def checkpoint(self, step: int, capture: Callable[[], dict[str, Any]], *, due: bool = False) -> None:
+        super().checkpoint(step, capture, due=step == self.keep)
+        self.done = step
+
+    def check(self) -> None:
+        if self.stop is not None and self.done >= self.stop:
+            raise Killed
+
+
+def attempt(folder: Path, budget: Budget, number: int, keep: int = 0, stop: int | None = None) -> dict[str, Any]:
+    work = task(budget)
+    random.seed(number)
+    np.random.seed(number)
+    with Fragile(folder, number, keep, stop) as report:
+        done = methods.get(budget.method).run(work, report)
+    return done.model.state_dict()
+
+
+def story(path: Path) -> list[Event]:
+    """Every event but the messages, without what tells the attempts apart."""
+    events = [event for event in last_attempts(read_events(path)[0]) if event["kind"] not in ("log", "state")]
+    told = [{k: v for k, v in event.items() if k not in ("t", "attempt")} for event in events]
+    return sorted(told, key=lambda event: (event["step"], event["kind"], json.dumps(event, sort_keys=True)))
+
+
+GETA = Budget(method="geta", epochs=1.5, batch_size=32, precision="fp32", sparsity=0.5, schedule=SHORT, lr=0.02)
+BUDGETS = {
+    "geta": GETA.replace(activation_bits=(4, 8), options={"saliency_batches": 3, "recalibrate": 4}),
+    "geta adamw": GETA.replace(optimizer="adamw", lr=1e-3, options={"preset": "paper"}),
+    "opq": GETA.replace(method="opq", bits=3),
+    "magnitude": GETA.replace(method="magnitude", optimizer="adam", lr=1e-3),
+    "sequential": GETA.replace(method="sequential", activation_bits=(6, 6)),
+}
+# The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15.
+KEEPS = {"geta": (1, 3, 7, 12, 14, 18, 19, 23, 24, 27, TOTAL), "sequential": (1, 5, 8, 11, 15, 16, TOTAL)}
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None:
+    budget = BUDGETS[name]
+    (tmp_path / "whole").mkdir()
+    wanted, wanted_story = attempt(tmp_path / "whole", budget, 1), story(tmp_path / "whole" / "events")
+    assert sum(event["kind"] == "step" for event in wanted_story) == TOTAL
+    for keep in KEEPS.get(name, (7, 15, TOTAL)):
+        folder = tmp_path / f"after {keep}"
+        folder.mkdir()
+        with contextlib.suppress(Killed):
+            attempt(folder, budget, 1, keep, min(keep + 2, TOTAL))
+        assert (folder / "checkpoint.pt").is_file()
+        found = attempt(folder, budget, 2)
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[key], wanted[key]) for key in wanted), keep
+        assert story(folder / "events") == wanted_story, keep
+        again = [event["step"] for event in read_events(folder / "events")[0] if event["attempt"] == 2]
+        assert not set(again) & set(range(1, keep)) - starts(wanted_story), keep  # nothing was trained twice
+
+
+def starts(events: list[Event]) -> set[int]:
+    """The first steps of stages: a resumed run says again which stage it is in."""
+    return {event["step"] for event in events if event["kind"] == "phase"}
+
+
+def test_a_run_interrupted_twice_and_before_its_first_checkpoint(tmp_path: Path) -> None:
+    budget = BUDGETS["geta"]
+    (tmp_path / "whole").mkdir()
+    wanted = attempt(tmp_path / "whole", budget, 1)
+    folder = tmp_path / "often"
+    folder.mkdir()
+    for number, keep, stop in ((1, 0, 5), (2, 9, 11), (3, 16, 20)):
+        with pytest.raises(Killed):
+            attempt(folder, budget, number, keep, stop)
+    found = attempt(folder, budget, 4)
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    assert story(folder / "events") == story(tmp_path / "whole" / "events")
+    messages = [event["message"] for event in read_events(folder / "events")[0] if event["kind"] == "log"]
+    assert "no checkpoint had been written yet: the run starts again" in messages
+    assert "goes on after step 9, where the last checkpoint was written" in messages
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def reporter(folder: Path, clock: Callable[[], float], **asks: list[Path]) -> RunReporter:
+    return RunReporter(folder / "events", checkpoint_path=folder / "checkpoint.pt", clock=clock, **asks)
+
+
+def kept(folder: Path) -> int | None:
+    state = checkpoint.read(folder / "checkpoint.pt")
+    return None if state is None else int(state["step"])
+
+
+def test_checkpoints_come_by_time_and_at_the_end_of_stages(tmp_path: Path) -> None:
+    now = [0.0]
+    with reporter(tmp_path, lambda: now[0]) as report:
+        report.checkpoint(1, lambda: {"step": 1})
+        assert kept(tmp_path) is None
+        report.checkpoint(2, lambda: {"step": 2}, due=True)
+        assert kept(tmp_path) == 2
+        now[0] = CHECKPOINT_SECONDS - 0.1
+        report.checkpoint(3, lambda: {"step": 3})
+        assert kept(tmp_path) == 2
+        now[0] += 0.2
+        report.checkpoint(4, lambda: {"step": 4})
+        assert kept(tmp_path) == 4
+    assert CHECKPOINT_SECONDS <= 10
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_pausing_writes_a_checkpoint_first(tmp_path: Path) -> None:
+    now, asked = [0.0], tmp_path / "pause"
+    with reporter(tmp_path, lambda: now[0], pause_files=[asked]) as report:
+        report.check()
+        report.checkpoint(1, lambda: {"step": 1})
+        asked.touch()
+        now[0] = 1.0
+        report.check()  # between two steps there is nothing to keep yet
+        with pytest.raises(Paused):
+            report.checkpoint(2, lambda: {"step": 2})
+    assert kept(tmp_path) == 2
+    with reporter(tmp_path, lambda: now[0], pause_files=[asked]) as report:
+        now[0] = 2.0
+        with pytest.raises(Paused):  # while it prepares, there is nothing to keep
+            report.check()
+
+
+def test_what_cannot_be_trained_on_is_not_kept() -> None:
+    model = torch.nn.Linear(2, 2)
+    assert captured("fine-tuning", 1, Recipe(), {"model": model})["parts"]["model"].keys() == {"weight", "bias"}
+    with torch.no_grad():
+        model.bias[1] = float("nan")
+    with pytest.raises(RunFailed, match="bias is no longer finite"):
+        captured("fine-tuning", 2, Recipe(), {"model": model})
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn"])
+def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(CompressionError, match=r"checkpoint\.pt is damaged; delete it, and the run starts again"):
+        checkpoint.read(tmp_path / "checkpoint.pt")
+
+
+def test_a_checkpoint_holds_no_code(tmp_path: Path) -> None:
+    torch.save({"version": 1, "parts": Path("x")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CompressionError, match="is damaged"):
+        checkpoint.read(tmp_path / "checkpoint.pt")
+    torch.save({"version": 99}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CompressionError, match="99"):
+        checkpoint.read(tmp_path / "checkpoint.pt")
+    torch.save([1], tmp_path / "checkpoint.pt")
+    with pytest.raises(CompressionError, match="is no checkpoint"):
+        checkpoint.read(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    try:
+        with reporter(disk, lambda: 0.0) as report:
+            report.checkpoint(1, lambda: {"step": 1, "weights": torch.zeros(50_000)}, due=True)
+            for step in (2, 3):
+                report.checkpoint(step, lambda: {"step": 2, "weights": torch.zeros(500_000)}, due=True)
+            assert kept(disk) == 1
+            report.checkpoint(4, lambda: {"step": 4}, due=True)
+        assert kept(disk) == 4
+        said = [event["message"] for event in read_events(disk / "events")[0] if event["kind"] == "log"]
+        assert said == ["the disk is full: no checkpoint could be written at step 2, the one before stays"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_last_state_is_what_reading_all_events_tells(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    assert last_state(path) is None
+    with reporter(tmp_path, lambda: 0.0) as report:
+        report.log("no state yet")
+        assert last_state(path) is None
+        for state in ("running", "paused", "queued"):
+            report.state(state)
+            report.log('one "kind":"state","state":"done" in the words of a message')
+            assert last_state(path) == state
+    with path.open("ab") as stream:
+        stream.write(b'{"v":1,"t":0,"attempt":1,"kind":"state","step":0,"epoch":0,"state":"do')  # torn
+    assert last_state(path) == "queued"
+
+
+# --- real processes ---------------------------------------------------------------------------------------------------
+
+
+def real(epochs: float = 1.5, **changes: Any) -> Budget:
+    return Budget(method="geta", model="resnet8", data="mnist5k", sparsity=0.4, epochs=epochs, batch_size=64, **changes)
+
+
+def until(true: Callable[[], bool], seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def furthest(folder: RunFolder) -> int:
+    return max((event["step"] for event in folder.events()), default=0)
+
+
+def test_kill_9_at_three_moments_and_pause_change_nothing(tmp_path: Path) -> None:
+    whole = RunFolder.open(tmp_path, runs.start(real(), tmp_path))
+    assert runs.wait(whole.id, tmp_path, timeout=300)["status"] == "done"
+    assert not whole.checkpoint_path.exists()
+    folder = RunFolder.open(tmp_path, runs.start(real(), tmp_path))
+    for share in (0.0, 0.4, 0.8):  # while it prepares, in the middle, near the end
+        until(lambda share=share: furthest(folder) >= share * 84 and folder.process_path.is_file())
+        os.kill(json.loads(folder.process_path.read_text())["pid"], signal.SIGKILL)
+        until(lambda: folder.state == "lost")
+        assert runs.resume(folder.id, tmp_path) in ("queued", "running")
+    until(lambda: last_state(folder.events_path) == "running")
+    if runs.pause(folder.id, tmp_path, grace=60) == "paused":
+        assert folder.checkpoint_path.is_file()
+        assert runs.resume(folder.id, tmp_path) in ("queued", "running")
+    result = runs.wait(folder.id, tmp_path, timeout=300)
+    assert result["status"] == "done"
+    assert result["seconds"] > 0
+    packed = [each.bundle / "weights.packed" for each in (whole, folder)]
+    assert packed[0].read_bytes() == packed[1].read_bytes()
+    assert [point.to_dict() for point in whole.points()] == [point.to_dict() for point in folder.points()]
+
+
+def test_a_diverging_run_fails_and_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:
+    folder = RunFolder.open(tmp_path, runs.start(real(), tmp_path))
+    until(lambda: folder.checkpoint_path.is_file())
+    assert runs.pause(folder.id, tmp_path, grace=60) == "paused"
+    state = torch.load(folder.checkpoint_path, weights_only=True)
+    lr = state["parts"]["optimizer"]["param_groups"][0]
+    state["parts"]["schedule"]["base_lrs"][0] = lr["initial_lr"] = lr["lr"] = float("inf")
+    torch.save(state, folder.checkpoint_path)
+    runs.resume(folder.id, tmp_path)
+    result = runs.wait(folder.id, tmp_path, timeout=120)
+    assert result["status"] == "failed"
+    assert "training diverged" in result["error"]
+    assert kept(folder.path) == state["step"]
+
+
+# --- the verbs --------------------------------------------------------------------------------------------------------
+
+
+def made(store: runs.Store, name: str, *states: str, **spec: Any) -> RunFolder:
+    """A run that went through these states, carried out by nobody."""
+    folder = RunFolder.create(store.root, {"id": name, "created": 1.0, "budget": Budget().to_dict(), **spec})
+    if states:
+        with RunReporter(folder.events_path, checkpoint_path=folder.checkpoint_path, clock=lambda: 100.0) as events:
+            for state in states:
+                events.state(state)
+    return folder
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> runs.Store:
+    """A store in which a long dead run takes the only slot, so that nothing starts by itself."""
+    return runs.Store(tmp_path / "runs", slots=0)
+
+
+@pytest.mark.parametrize("state", ["paused", "failed", "cancelled", "lost"])
+def test_resume_puts_back_what_stopped(quiet: runs.Store, state: str) -> None:
+    folder = made(quiet, "one", "running", *([] if state == "lost" else [state]))
+    if state == "lost":
+        folder.process_path.write_text(
+            '{"version": 1, "host": "elsewhere", "pid": 1, "start": 1.0, "launcher": "local"}'
+        )
+        os.utime(folder.process_path, (1, 1))
+    if state == "cancelled":
+        folder.cancel_path.touch()
+    folder.reserve_path.unlink()
+    assert folder.state == state
+    assert runs.resume("one", quiet.root, store=quiet) == "queued"
+    assert [info.state for info in quiet.list()] == ["queued"]
+    assert folder.reserve_path.is_file()
+    assert runs.resume("one", quiet.root, store=quiet) == "queued"  # twice is no harm
+    assert [event["state"] for event in folder.events()].count("queued") == 1
+    assert carry_out(folder, lambda folder, events: {}) == "done"
+    assert folder.events()[-1]["attempt"] == 2
+    assert runs.resume("one", quiet.root, store=quiet) == "done"
+    assert quiet.get("one").ended is not None
+
+
+def test_a_waiting_run_is_paused_at_once_and_can_be_cancelled_then(quiet: runs.Store) -> None:
+    folder = made(quiet, "one")
+    assert runs.pause("one", quiet.root, store=quiet) == "paused"
+    assert [info.state for info in quiet.list()] == ["paused"]
+    assert runs.resume("one", quiet.root, store=quiet) == "queued"
+    assert [info.state for info in quiet.list()] == ["queued"]
+    runs.pause("one", quiet.root, store=quiet)
+    assert runs.cancel("one", quiet.root, store=quiet) == "cancelled"
+    assert [info.state for info in quiet.list()] == ["cancelled"]
+    begun = made(quiet, "two", "running", "paused")
+    assert runs.cancel("two", quiet.root, store=quiet) == begun.state == "cancelled"
+    assert folder.events() == []
+
+
+def test_a_sweep_is_paused_and_resumed_with_its_runs(quiet: runs.Store) -> None:
+    names = ["s-01", "s-02", "s-03"]
+    children = [
+        made(quiet, "s-01", "running", "done", sweep="s"),
+        made(quiet, "s-02", "running", "paused", sweep="s"),
+        made(quiet, "s-03", sweep="s"),
+    ]
+    made(quiet, "s", "running", "paused", children=names)
+    states = {info.id: info.state for info in quiet.list()}
+    assert states == {"s": "paused", "s-01": "done", "s-02": "paused", "s-03": "paused"}
+    for verb in (runs.pause, runs.resume):
+        with pytest.raises(CompressionError, match="belongs to sweep s; name the sweep"):
+            verb("s-02", quiet.root, store=quiet)
+    assert runs.resume("s", quiet.root, store=quiet) == "queued"
+    states = {info.id: info.state for info in quiet.list()}
+    assert states == {"s": "queued", "s-01": "done", "s-02": "queued", "s-03": "queued"}
+    assert [child.state for child in children] == ["done", "queued", "queued"]
+
+
+def test_delete_takes_only_what_is_over_and_ours(quiet: runs.Store) -> None:
+    made(quiet, "old", "running", "done")
+    made(quiet, "s", "running", "failed", children=["s-01"])
+    made(quiet, "s-01", "running", "failed", sweep="s")
+    going = made(quiet, "going", "running")
+    going.process_path.write_text(json.dumps({"version": 1, **own_process()}))
+    foreign = quiet.root / "foreign"
+    foreign.mkdir()
+    (foreign / "spec.json").write_text('{"their": "file"}')
+    for name, words in (("going", "is going on; cancel it first"), ("s-01", "belongs to sweep s"), ("no", "no run")):
+        with pytest.raises(CompressionError, match=words):
+            runs.delete(["old", name], quiet.root, store=quiet)
+    with pytest.raises(CompressionError, match="spec"):
+        runs.delete(["foreign"], quiet.root, store=quiet)
+    assert len(list(quiet.root.glob("*/spec.json"))) == 5
+    assert runs.delete(["old", "s"], quiet.root, store=quiet) == ["old", "s", "s-01"]
+    assert sorted(path.name for path in quiet.root.iterdir() if path.is_dir()) == ["foreign", "going"]
+    assert [info.id for info in quiet.list()] == ["going"]
+
+
+def own_process() -> dict[str, Any]:
+    from compression.runs.process import Handle
+
+    me = Handle.current()
+    return {"host": me.host, "pid": me.pid, "start": me.start, "launcher": "local"}
+
+
+def test_what_is_outdated_stopped_long_ago(quiet: runs.Store) -> None:
+    made(quiet, "done", "running", "done")
+    made(quiet, "waits")
+    made(quiet, "s", "running", "done", children=["s-01"])
+    made(quiet, "s-01", "running", "done", sweep="s")
+    infos = quiet.list()
+    assert sorted(runs.outdated(infos, 2, now=100 + 3 * 86_400)) == ["done", "s"]
+    assert runs.outdated(infos, 4, now=100 + 3 * 86_400) == []
+
+
+def test_the_highest_priority_starts_first(tmp_path: Path) -> None:
+    class Starting:
+        def __init__(self) -> None:
+            self.started: list[str] = []
+
+        def start(self, folder: RunFolder, threads: int) -> None:
+            self.started.append(folder.id)
+            assert carry_out(folder, lambda folder, events: {}) == "done"
+
+    launcher = Starting()
+    waiting = runs.Store(tmp_path, slots=0)
+    for name, priority in (("first", 0), ("urgent", 5), ("later", -1), ("second", 0)):
+        made(waiting, name, priority=priority, created=2.0 if name == "second" else 1.0)
+    waiting.sync()
+    store = runs.Store(tmp_path, slots=1, launcher=launcher)  # type: ignore[arg-type]
+    for _ in range(4):
+        store.sync()
+    assert launcher.started == ["urgent", "first", "second", "later"]
+
+
+def test_the_command_line_pauses_resumes_and_deletes(tmp_path: Path) -> None:
+    def command(*words: str) -> tuple[int, Any, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "compression", *words, "--runs", str(tmp_path), "--json", "-"],
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+    run = command(*"run --model resnet8 --data mnist5k --method opq --epochs 2 --detach --priority 3".split())[1]["run"]
+    folder = RunFolder.open(tmp_path, run)
+    assert folder.spec()["priority"] == 3
+    until(lambda: furthest(folder) > 5)
+    assert command("pause", run)[:2] == (0, {"run": run, "status": "paused"})
+    assert command("pause", run)[:2] == (0, {"run": run, "status": "paused"})
+    status, result, _ = command("resume", run)
+    assert (status, result["status"]) == (0, "done")
+    assert command("resume", run)[:2] == (0, result)
+    status, _, said = command("delete")
+    assert status == 2
+    assert "--older-than" in said
+    assert command("delete", "--older-than", "1")[:2] == (0, [])
+    assert command("delete", run)[:2] == (0, [run])
+    assert not folder.path.exists()
+    assert command("resume", run)[0] == 2

@@ -14,11 +14,13 @@ from app import story
 from app.figures.spots import FrontRun
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.runs import control
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.events import read_events
 from compression.runs.files import read_object
 from compression.runs.folder import RunFolder
+from compression.runs.results import seconds
 from compression.runs.store import RunInfo
 from compression.runs.store import Store
 
@@ -77,7 +79,8 @@ def told(run: str) -> story.Story:
     """
     found = folder(run)
     events = _log(str(found.events_path.resolve())).read()
-    return story.tell(run, found.state_of(events), found.spec()["budget"], last_attempts(events))
+    budget = found.spec()["budget"]
+    return story.tell(run, found.state_of(events), budget, last_attempts(events), seconds(events))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -144,8 +147,29 @@ def sweep(budget: Budget, sparsity: Sequence[float], bits: Sequence[float]) -> s
     return submit(budget, sparsity, bits, store=store())
 
 
-def cancel(run: str) -> str:
-    """Ask a run to stop, insist after a few seconds; returns the state it is in then."""
-    from compression.runs.control import cancel as stop
+def cancel(run: str) -> None:
+    """Ask a run to stop, insist after a few seconds."""
+    control.cancel(run, store().root, grace=5.0, store=store())
 
-    return stop(run, store().root, grace=5.0, store=store())
+
+def pause(run: str) -> None:
+    """Ask a run to write a checkpoint and stop; it does so after its present step."""
+    control.pause(run, store().root, grace=5.0, store=store())
+
+
+def resume(run: str) -> None:
+    """Let a run that stopped go on.
+
+    Raises:
+        CompressionError: its spec cannot be read.
+    """
+    control.resume(run, store().root, store=store())
+
+
+def delete(chosen: Sequence[str]) -> None:
+    """Delete runs with all they wrote.
+
+    Raises:
+        CompressionError: one of them goes on.
+    """
+    control.delete(chosen, store().root, store=store())

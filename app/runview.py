@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import outcome
+from app import runbuttons
 from app import runlog
 from app import state
 from app import story
@@ -62,12 +63,7 @@ def heading(now: story.Story, info: RunInfo | None, children: int) -> None:
         asked = f"sweep of {children} runs, " if children else ""
         model = f"{now.budget.get('model')} on {story.data_label(str(now.budget.get('data')))}"
         st.markdown(f"**{asked}{model if children else story.describe(now.budget)}**", width="content")
-        if now.active and st.button(
-            "Cancel", icon=":material/stop:", key="cancel", help="Stops the run; what it wrote so far stays."
-        ):
-            with st.spinner("Stopping…"):
-                runlog.cancel(now.run)
-            st.rerun()
+        runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
     if now.active:
         st.progress(now.progress, text=_progress(now, info))
     elif now.state == "failed" and now.error:
@@ -75,11 +71,11 @@ def heading(now: story.Story, info: RunInfo | None, children: int) -> None:
     elif now.state == "lost":
         widgets.problem(
             CompressionError(
-                "the process of this run ended without a word; its points so far are shown, start it again"
+                "the process of this run ended without a word; its points so far are shown, and it can be resumed"
             )
         )
     else:
-        st.caption(f"{now.run}, took {words.duration((now.latest or 0) - (now.began or 0))}")
+        st.caption(f"{now.run}, {'took' if now.state == 'done' else 'worked'} {words.duration(now.worked)}")
 
 
 def _progress(now: story.Story, info: RunInfo | None) -> str:

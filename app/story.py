@@ -19,6 +19,7 @@ Event = Mapping[str, Any]
 class Story:
     """``baseline`` and ``final`` are points; ``stages`` end where the next begins, the last one at the plan's end.
 
+    ``worked`` are the seconds worked so far, without waiting and pauses;
     ``unit`` is what ``total_steps`` counts: ``steps``, or the ``runs`` of a sweep.
     """
 
@@ -32,8 +33,7 @@ class Story:
     final: Event | None
     total_steps: int | None
     unit: str
-    began: float | None
-    latest: float | None
+    worked: float
     error: str | None
     messages: tuple[str, ...]
 
@@ -56,8 +56,8 @@ class Story:
 
     def left(self, now: float | None = None) -> float | None:
         """Seconds still to go at the pace of the training steps so far; ``None`` while nothing can be said."""
-        attempt = max((event["attempt"] for event in self.steps), default=1)
-        timed = [event for event in self.steps if event["step"] > 0 and event["attempt"] == attempt]
+        attempt = max((event.get("attempt", 1) for event in self.steps), default=1)
+        timed = [event for event in self.steps if event["step"] > 0 and event.get("attempt", 1) == attempt]
         if not self.total_steps or len(timed) < 2 or not self.active:
             return None
         first = timed[0]
@@ -68,14 +68,15 @@ class Story:
         return max(0.0, (self.total_steps - timed[-1]["step"]) * spent / done - since)
 
 
-def tell(run: str, state: str, budget: Mapping[str, Any], events: Sequence[Event]) -> Story:
-    """Sort the events of a run (each kind and step told once: the last attempt's)."""
+def tell(run: str, state: str, budget: Mapping[str, Any], events: Sequence[Event], worked: float = 0.0) -> Story:
+    """Sort the events of a run (each kind and step told once: the last attempt's); ``worked`` is in seconds."""
     points = [event for event in events if event["kind"] == "point"]
     plan = next((event for event in reversed(events) if event["kind"] == "plan"), None)
     total = int(plan["total_steps"]) if plan and plan.get("total_steps") else None
     trail = [p for p in points if p.get("phase") not in ("baseline", "final")]
     final = next((p for p in reversed(points) if p.get("phase") == "final"), None)
     last = max((int(event["step"]) for event in events), default=0)
+    by_time = sorted(events, key=lambda event: float(event["t"]), reverse=True)
     return Story(
         run=run,
         state=state,
@@ -87,11 +88,8 @@ def tell(run: str, state: str, budget: Mapping[str, Any], events: Sequence[Event
         final=final,
         total_steps=total,
         unit=str(plan.get("unit") or "steps") if plan else "steps",
-        began=events[0]["t"] if events else None,
-        latest=events[-1]["t"] if events else None,
-        error=next(
-            (event["error"] for event in reversed(events) if event["kind"] == "state" and event.get("error")), None
-        ),
+        worked=worked,
+        error=next((event["error"] for event in by_time if event["kind"] == "state" and event.get("error")), None),
         messages=tuple(str(event["message"]) for event in events if event["kind"] == "log"),
     )
 

@@ -6,6 +6,7 @@ import time
 
 import streamlit as st
 
+from app import runbuttons
 from app import runlog
 from app import runview
 from app import state
@@ -53,8 +54,11 @@ def table(infos: list[RunInfo]) -> None:
     widgets.table(rows, key, on_select=picked, selection_mode="single-row", selection_default=chosen)
     waiting = sum(info.state == "queued" and info.sweep is None for info in infos)
     if waiting:
-        st.caption(f"{words.plural(waiting, 'run')} waiting: {runlog.store().slots} at a time, oldest first.")
-    widgets.download(rows, "runs")
+        order = "highest priority first, then the oldest"
+        st.caption(f"{words.plural(waiting, 'run')} waiting: {runlog.store().slots} at a time, {order}.")
+    with st.container(horizontal=True):
+        widgets.download(rows, "runs")
+        runbuttons.old_runs(infos)
 
 
 def page() -> None:

@@ -1,0 +1,87 @@
+"""Pause, resume and delete on the Runs page: each button does what its word says, and only where it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import nav
+from app import runbuttons
+from compression.budget import Budget
+from compression.runs.events import EventWriter
+from compression.runs.folder import RunFolder
+from compression.runs.store import Store
+from compression.runs.submit import new_spec
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Runs do not start by themselves: there is no slot."""
+    made = Store(tmp_path / "runs", slots=0)
+    monkeypatch.setattr("app.runlog.store", lambda: made)
+    return made
+
+
+def run_in(store: Store, *states: str) -> RunFolder:
+    folder = RunFolder.create(store.root, new_spec(Budget(), Store(store.root)))
+    with EventWriter(folder.events_path, clock=lambda: 1e9) as events:
+        for state in states:
+            events.state(state, **({"error": "it broke"} if state == "failed" else {}))
+    return folder
+
+
+def page(run: str) -> AppTest:
+    app = AppTest.from_file(str(nav.ROOT / "pages" / "runs.py"), default_timeout=60)
+    app.session_state["at_run"] = run
+    return app.run()
+
+
+def labels(app: AppTest) -> list[str]:
+    return [button.label for button in app.button]
+
+
+@pytest.mark.parametrize("state", runbuttons.RESUMABLE)
+def test_what_stopped_can_be_resumed(store: Store, state: str) -> None:
+    folder = run_in(store, "running", state)
+    app = page(folder.id)
+    assert not app.exception
+    assert "Pause" not in labels(app)
+    app.button(key="resume").click().run()
+    assert folder.state == "queued"
+    assert {"Pause", "Cancel"} <= set(labels(app))
+    assert "Resume" not in labels(app)
+
+
+def test_a_waiting_run_is_paused_and_cancelled(store: Store) -> None:
+    folder = run_in(store)
+    app = page(folder.id)
+    assert "Delete this run" not in labels(app)
+    app.button(key="pause").click().run()
+    assert folder.state == "paused"
+    app.button(key="resume").click().run()
+    app.button(key="cancel").click().run()
+    assert folder.state == "cancelled"
+
+
+def test_deleting_takes_the_run_away_and_leaves_the_page_standing(store: Store) -> None:
+    gone, stays = run_in(store, "running", "done"), run_in(store, "running", "failed")
+    app = page(gone.id)
+    app.button(key="delete").click().run()
+    assert not gone.path.exists()
+    assert stays.path.exists()
+    assert not app.exception
+    assert [str(error.value) for error in app.error] == ["it broke"]  # the other run is open now
+
+
+def test_old_runs_are_deleted_together(store: Store) -> None:
+    old, new = run_in(store, "running", "done"), run_in(store)
+    app = page(new.id)
+    app.button(key="delete_old").click().run()
+    assert not old.path.exists()
+    assert new.path.exists()
+    assert app.button(key="delete_old").disabled

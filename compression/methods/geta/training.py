@@ -72,7 +72,7 @@ class Training:
             if number in starts:
                 self._enter(starts[number])
             rate = self.optimizer.param_groups[0]["lr"]
-            loss, correct = self._step(step)
+            loss, correct = self.take(step)
             schedule.step()
             if number in starts:
                 self._tell_stage(report)
@@ -95,7 +95,8 @@ class Training:
         first = self.optimizer.stages.starts()[self.optimizer.stage]
         report.phase(self.optimizer.stage, first, (first - 1) * self.task.budget.epochs / self.total)
 
-    def _step(self, step: Step) -> tuple[float, int]:
+    def take(self, step: Step) -> tuple[float, int]:
+        """One training step; the loss and how many images of the batch were right."""
         self.task.model.train()
         self.optimizer.zero_grad()
         done = train_step(self.task.model, step.x, step.y, self.recipe, self.goal)

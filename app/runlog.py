@@ -96,6 +96,11 @@ def outcome(run: str) -> dict[str, Any] | None:
     return _result(str(found.result_path.resolve()), found.result_path.stat().st_mtime)
 
 
+def is_sweep(run: str) -> bool:
+    """Is it several runs, even if none of them has begun?"""
+    return folder(run).is_sweep
+
+
 def children(run: str) -> list[RunFolder]:
     """The runs of a sweep in their order; empty for an ordinary run."""
     return folder(run).children()

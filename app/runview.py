@@ -32,11 +32,11 @@ def draw(run: str) -> None:
         st.session_state["watched"] = run
     say_when_done(run, now.state)
     info = next((info for info in infos if info.id == run), None)
-    children = [child.id for child in runlog.children(run)]
+    sweep, children = runlog.is_sweep(run), [child.id for child in runlog.children(run)]
     back_to_sweep(info)
-    heading(now, info, len(children))
-    front(now, infos, children)
-    if children:
+    heading(now, info, sweep)
+    front(now, infos, children, sweep)
+    if sweep:
         sweep_table(children, infos)
         return
     if now.points or now.steps:
@@ -55,14 +55,14 @@ def say_when_done(run: str, state: str) -> None:
         st.toast("The run is done.", icon=":material/check:")
 
 
-def heading(now: story.Story, info: RunInfo | None, children: int) -> None:
+def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
     """What runs, how far it is, how long it will take, and the button that stops it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         widgets.state_badge(now.state)
         widgets.method_badge(str(now.budget.get("method")))
-        asked = f"sweep of {children} runs, " if children else ""
+        asked = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
         model = f"{now.budget.get('model')} on {story.data_label(str(now.budget.get('data')))}"
-        st.markdown(f"**{asked}{model if children else story.describe(now.budget)}**", width="content")
+        st.markdown(f"**{asked}{model if sweep else story.describe(now.budget)}**", width="content")
         runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
     if now.active:
         st.progress(now.progress, text=_progress(now, info))
@@ -92,12 +92,12 @@ def _progress(now: story.Story, info: RunInfo | None) -> str:
     return f"{stage}step {now.step:,} of {now.total_steps:,}{told}"
 
 
-def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str]) -> None:
+def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
     """The accuracy–size front, the largest chart."""
-    opened = [*children] if children else [now.run]
+    opened = [*children] if sweep else [now.run]
     runs = runlog.front_runs(opened, infos, str(now.budget.get("model")), str(now.budget.get("data")))
     active_child = next((info.id for info in infos if info.id in children and info.state == "running"), None)
-    info = spots.front_info(runs, active_child if children else now.run)
+    info = spots.front_info(runs, active_child if sweep else now.run)
     if not (info.trail or info.finals or info.dense):
         with st.container(border=True, height=460):
             st.markdown("The first point appears in a few seconds." if now.active else "This run left no points.")

@@ -248,18 +248,19 @@ def test_prefix_sums_are_the_direct_sum(bits: int, lowest: int) -> None:
         assert step_errors(table, pruned, steps, bits, lowest) == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.parametrize("lowest", [0, 1])
 @pytest.mark.parametrize("size", [60, 3000])
-def test_the_best_step_is_as_good_as_a_dense_sweep(size: int) -> None:
+def test_the_best_step_is_as_good_as_a_dense_sweep(size: int, lowest: int) -> None:
     weight = random_layers(7, (size,))["l0"]
     table = LayerTables.prepare({"l0": weight}).layers[0]
-    steps, errors = best_steps(table, size // 2, (2, 3, 4, 6, 8))
+    steps, errors = best_steps(table, size // 2, (2, 3, 4, 6, 8), lowest)
     assert np.all(np.diff(errors) <= 0)
     for bits, step, error in zip((2, 3, 4, 6, 8), steps, errors, strict=True):
         top = float(table.magnitudes[-1]) / laplace.levels_of(bits)
-        swept = step_errors(table, size // 2, np.geomspace(0.1 * top, 1.1 * top, 20_000), bits).min()
+        swept = step_errors(table, size // 2, np.geomspace(0.1 * top, 1.1 * top, 20_000), bits, lowest).min()
         assert error <= swept * (1.06 if bits == 8 else 1.001)
         assert float(np.float32(step)) == step
-        assert error == pytest.approx(direct_error(weight, survivors(weight, size // 2), step, bits, 1), rel=1e-6)
+        assert error == pytest.approx(direct_error(weight, survivors(weight, size // 2), step, bits, lowest), rel=1e-6)
 
 
 @pytest.mark.parametrize("tables", ["exact", "laplace"])

@@ -28,7 +28,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def run_in(store: Store, *states: str) -> RunFolder:
-    folder = RunFolder.create(store.root, new_spec(Budget(), Store(store.root)))
+    folder = RunFolder.create(store.root, new_spec(Budget(), store))
     with EventWriter(folder.events_path, clock=lambda: 1e9) as events:
         for state in states:
             events.state(state, **({"error": "it broke"} if state == "failed" else {}))

@@ -42,11 +42,13 @@ class Progress:
 
     def _line(self, folder: RunFolder) -> str:
         children = folder.children()
-        if not children:
+        if not folder.is_sweep:
             return describe(folder.state, self._news(folder))
         ended = sum(child.state not in (QUEUED, RUNNING) for child in children)
         going = next((child for child in children if child.state == RUNNING), None)
         inner = describe(RUNNING, self._news(going)) if going else folder.state
+        if "find" in folder.spec():
+            return f"run {ended + 1}  {inner}"
         return f"run {min(ended + 1, len(children))} of {len(children)}  {inner}"
 
     def _news(self, folder: RunFolder) -> _Seen:

@@ -42,6 +42,9 @@ def _of_sweep(result: dict[str, Any]) -> str:
     if rows:
         lines += ["", table(HEAD, rows)]
     lines += [f"{run['run']}: {run['status']}" for run in result["runs"] if not run["final"]]
+    if "found" in result:
+        what = f"with {percent(result['min_accuracy'])} or more on validation"
+        lines += ["", f"the smallest {what}: {result['found']}" if result["found"] else f"none of them is {what}"]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from compression.runs.control import pause
 from compression.runs.control import resume
 from compression.runs.events import EventWriter
 from compression.runs.events import read_events
+from compression.runs.find import find_smallest
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import Launcher
 from compression.runs.launcher import LocalLauncher
@@ -29,6 +30,7 @@ __all__ = [
     "cancel",
     "combinations",
     "delete",
+    "find_smallest",
     "outdated",
     "pause",
     "read_events",

@@ -109,9 +109,15 @@ class RunFolder:
         """The budget of the run (of a sweep: what its runs have in common)."""
         return Budget.from_dict(self.spec()["budget"])
 
+    @property
+    def is_sweep(self) -> bool:
+        """Is this a sweep? Its runs may still have to be made."""
+        return bool(self.spec().get("children"))
+
     def children(self) -> list[RunFolder]:
-        """The runs of a sweep in their order; nothing for an ordinary run."""
-        return [RunFolder(self.path.parent / name) for name in self.spec().get("children", ())]
+        """The runs of a sweep in their order, those that have been made; nothing for an ordinary run."""
+        folders = [RunFolder(self.path.parent / name) for name in self.spec().get("children", ())]
+        return [folder for folder in folders if folder.spec_path.is_file()]
 
     def parent(self) -> RunFolder | None:
         """The sweep that this run belongs to."""

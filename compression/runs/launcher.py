@@ -94,7 +94,7 @@ def cores() -> int:
 
 def threads_per_run(slots: int) -> int:
     """Threads for each of ``slots`` runs side by side, so that they never fight over the cores."""
-    fair = max(1, cores() // slots)
+    fair = max(1, cores() // max(1, slots))
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(fair, int(asked)) if asked.isdigit() and int(asked) > 0 else fair
 

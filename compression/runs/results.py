@@ -23,7 +23,7 @@ def result(folder: RunFolder) -> dict[str, Any]:
     state = folder.state_of(events)
     if state == DONE and folder.result_path.is_file():
         return read_object(folder.result_path, "result")
-    if folder.children():
+    if folder.is_sweep:
         return of_sweep(folder, state, events)
     told = {**_bare(folder, state, events), **_points(events)}
     told["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def sweep(
     budgets = combinations(absolute(budget), sparsity, bits)
     check(*budgets)
     store = store or Store(root)
-    spec, children = specs(budget, budgets, store)
+    spec, children = specs(budget, widest_first(budgets), store)
     asked = {"sparsity": list(sparsity), "bits": [list(b) if isinstance(b, tuple) else b for b in bits]}
     store.add(*children, {**spec, "values": asked, "priority": priority})
     return str(spec["id"])
@@ -85,6 +86,30 @@ def combinations(budget: Budget, sparsity: Sequence[float] = (), bits: Sequence[
     if len({repr(each) for each in found}) < len(found):
         raise CompressionError("sweep: a value is asked for twice; give each sparsity and each bits value once")
     return found
+
+
+def widest_first(budgets: Sequence[Budget]) -> list[Budget]:
+    """The order that shows the shape of the front early: the largest and the smallest, then always the widest gap."""
+    left = sorted(budgets, key=expected_size, reverse=True)
+    order = [0, len(left) - 1][: len(left)]
+    while len(order) < len(left):
+        known = sorted(order)
+        low, high = max(pairwise(known), key=lambda pair: pair[1] - pair[0])
+        order.append((low + high) // 2)
+    return [left[index] for index in order]
+
+
+def expected_size(budget: Budget) -> float:
+    """Size of the weights over the dense ones', as far as the budget alone tells it: good for putting it in order.
+
+    Removing a share s of the units leaves about (1 - s)² of the weights, since a layer loses rows and columns.
+    """
+    from compression import methods
+
+    method = methods.get(budget.method)
+    kept = (1 - budget.sparsity) ** (2 if method.structured else 1)
+    bits = budget.bits if method.uses.bits == "average" else sum(budget.weight_bits) / 2
+    return kept * float(bits) / 32
 
 
 def with_bits(budget: Budget, bits: Bits) -> Budget:

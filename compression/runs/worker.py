@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from compression.errors import CompressionError
+from compression.runs.find import carry_out_find
 from compression.runs.folder import DONE
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import Launcher
@@ -40,9 +41,11 @@ def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> st
 
     ``launcher`` starts what waits (default: this worker's command on this machine).
     """
-    sweep = bool(folder.children())
     with Termination() as termination:
-        job = functools.partial(carry_out_sweep, work=work, stopped=lambda: termination.asked) if sweep else work
+        job = work
+        if folder.is_sweep:
+            kind = carry_out_find if "find" in folder.spec() else carry_out_sweep
+            job = functools.partial(kind, work=work, stopped=lambda: termination.asked)
         state = carry_out(folder, job)
     Store(folder.path.parent, launcher=launcher).sync()
     return state

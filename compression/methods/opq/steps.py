@@ -112,7 +112,7 @@ def _searched(table: LayerTable, pruned: int, bits: int, lowest: int) -> Floats:
             rounds=2,
         )
     a, b = _sums(table, pruned, found, levels, lowest)
-    return np.concatenate([found, a / b])
+    return np.concatenate([found, np.divide(a, b, out=found.copy(), where=b > 0)])  # b = 0: every weight rounds to 0
 
 
 def _survivor_mean(table: LayerTable, pruned: int) -> float:

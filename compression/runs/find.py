@@ -1,0 +1,116 @@
+"""The smallest model that is good enough: a sweep that bisects over budgets instead of trying them all.
+
+Budgets are put in the order of the size they ask for. Accuracy is taken to fall with size, so each run halves what is
+left: of 9 budgets at most 4 are tried. What decides is accuracy on the validation split; the test split is left for
+telling how good the model found is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from compression.budget import Budget
+from compression.errors import Cancelled
+from compression.errors import CompressionError
+from compression.errors import Paused
+from compression.errors import RunFailed
+from compression.runs.check import absolute
+from compression.runs.check import check
+from compression.runs.folder import CANCELLED
+from compression.runs.folder import DONE
+from compression.runs.folder import PAUSED
+from compression.runs.folder import RunFolder
+from compression.runs.lifecycle import Work
+from compression.runs.lifecycle import carry_out
+from compression.runs.reporter import RunReporter
+from compression.runs.results import of_sweep
+from compression.runs.results import result
+from compression.runs.store import Store
+from compression.runs.sweep import Bits
+from compression.runs.sweep import combinations
+from compression.runs.sweep import expected_size
+from compression.runs.sweep import specs
+
+SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def find_smallest(
+    budget: Budget,
+    min_accuracy: float,
+    sparsity: Sequence[float] = (),
+    bits: Sequence[Bits] = (),
+    root: str | Path = "runs",
+    *,
+    priority: int = 0,
+    store: Store | None = None,
+) -> str:
+    """Start a search for the smallest of these budgets with at least ``min_accuracy`` (0..1) on the validation split.
+
+    Without ``sparsity`` the shares 0.1 to 0.9 are tried. Returns the id of the sweep; its runs are made as they are
+    needed, and its result names the best as ``found``.
+
+    Raises:
+        CompressionError: as :func:`compression.runs.sweep`, or no accuracy in (0, 1).
+    """
+    if not 0 < min_accuracy < 1:
+        raise CompressionError(f"the accuracy to keep must be between 0 and 1, such as 0.97, not {min_accuracy:g}")
+    found = combinations(absolute(budget), sparsity or SPARSITIES, bits)
+    budgets = sorted(found, key=expected_size, reverse=True)
+    check(*budgets)
+    store = store or Store(root)
+    spec, planned = specs(budget, budgets, store)
+    store.add({**spec, "priority": priority, "find": {"min_accuracy": min_accuracy, "planned": planned}})
+    return str(spec["id"])
+
+
+def carry_out_find(
+    folder: RunFolder, events: RunReporter, *, work: Work, stopped: Callable[[], bool]
+) -> dict[str, Any]:
+    """Bisect in this process; runs that an earlier attempt finished are not done again.
+
+    Raises:
+        Cancelled, Paused: the sweep was asked to. RunFailed: a run failed, so that nothing can be said.
+    """
+    asked = folder.spec()["find"]
+    planned, least = asked["planned"], float(asked["min_accuracy"])
+    events.plan((len(planned)).bit_length(), unit="runs")
+    good, bad, number = -1, len(planned), 0  # planned[good] is good enough, planned[bad] is not
+    while bad - good > 1:
+        events.check()
+        middle = (good + bad) // 2
+        child = _child(folder, planned[middle])
+        accuracy = _accuracy(child, folder, work, stopped)
+        good, bad = (middle, bad) if accuracy >= least else (good, middle)
+        number += 1
+        events.step(number, 0.0)
+        events.log(f"{child.id}: {accuracy:.2%} on validation, {'enough' if accuracy >= least else 'too little'}")
+    told = of_sweep(folder, DONE, folder.events())
+    best = planned[good]["id"] if good >= 0 else None
+    return {**told, "min_accuracy": least, "found": best}
+
+
+def _child(folder: RunFolder, spec: dict[str, Any]) -> RunFolder:
+    child = RunFolder(folder.path.parent / spec["id"])
+    if not child.spec_path.is_file():
+        RunFolder.create(folder.path.parent, {**spec, "created": round(time.time(), 6)})
+    return child
+
+
+def _accuracy(child: RunFolder, folder: RunFolder, work: Work, stopped: Callable[[], bool]) -> float:
+    """The last accuracy on the validation split, after carrying the run out where that is still to be done."""
+    state = child.state
+    if state != DONE:
+        state = carry_out(child, work)
+    if stopped() or (state == CANCELLED and folder.cancel_path.exists()):
+        raise Cancelled("asked to stop")
+    if state == PAUSED:
+        raise Paused("asked to pause")
+    told = result(child)
+    seen = [point["accuracy"] for point in told["points"] if point["split"] == "validation"]
+    if state != DONE or not seen:
+        raise RunFailed(f"the search stops: run {child.id} {state}: {told.get('error') or 'it measured nothing'}")
+    return float(seen[-1])

@@ -36,6 +36,8 @@ test: .venv/.ready-dev
 bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.graphs --write BENCHMARKS.md $(ARGS)
 	$(BIN)/python -m tests.bench.steps --write BENCHMARKS.md
+	$(BIN)/python -m tests.bench.whole --write BENCHMARKS.md
+	$(BIN)/python -m tests.bench.runs --write BENCHMARKS.md
 
 port-free:
 	@$(if $(findstring Address already in use,$(PORT_STATE)),$(error port $(PORT) is already in use: end the program that has it, or take another with make app PORT=8600))

@@ -19,6 +19,7 @@ from compression.methods.base import Task
 from compression.methods.base import Uses
 from compression.methods.geta.clipping import fit_clips
 from compression.methods.geta.feasible import check_task
+from compression.methods.geta.options import CHANNEL
 from compression.methods.geta.options import OPTIONS
 from compression.methods.geta.options import Settings
 from compression.methods.geta.options import settings
@@ -120,7 +121,7 @@ def attach(task: Task, chosen: Settings) -> None:
             raise CompressionError(
                 f"layers.{named[0]}.activation_bits: set activation_bits too, so that activations are quantized"
             )
-    quantize(task.model, budget.schedule.start_bits, calibration_batches(task))
+    quantize(task.model, budget.schedule.start_bits, calibration_batches(task), per_channel=chosen.weights == CHANNEL)
     if chosen.clip == "fitted":
         fit_clips(task.model, lambda layer, _: lowest_bits(budget, layer))
 

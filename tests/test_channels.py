@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from compression.quant.op import fake_quantize
 from compression.runs.execute import _cut_codes
 
 DOUBLE = torch.float64
+LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"
 
 
 @pytest.fixture(autouse=True)
@@ -361,6 +363,8 @@ def test_the_packed_file_holds_a_step_for_each_channel_that_is_left(tmp_path: Pa
     found, wanted = unpack(tmp_path / "p"), small.state_dict()
     assert list(found) == list(wanted)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
+    assert all(torch.equal(alone[name].to(wanted[name].dtype), wanted[name]) for name in wanted)
     axes = {name: weight.axis for name, weight in integers(tmp_path / "p").items()}
     assert axes == {"first": 0, "depth": 0, "wider": None, "last": 0, "head": 0}
     assert {weight.bits for weight in integers(tmp_path / "p").values()} == {4}
@@ -371,7 +375,10 @@ def test_one_step_for_a_weight_is_still_written_as_version_1(tmp_path: Path) -> 
     model = quantize(Net(), 4).eval()
     assert pack(model, tmp_path / "p").scales == 4 * 5
     assert (tmp_path / "p").read_bytes()[6:8] == b"\x01\x00"
-    assert all(torch.equal(unpack(tmp_path / "p")[name], value) for name, value in fold(model).state_dict().items())
+    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
+    found = unpack(tmp_path / "p")
+    for name, value in fold(model).state_dict().items():
+        assert torch.equal(found[name], value) and torch.equal(alone[name].to(value.dtype), value)
 
 
 def test_sizes_count_four_bytes_for_each_channels_step() -> None:
@@ -391,3 +398,39 @@ def test_sizes_count_four_bytes_for_each_channels_step() -> None:
     assert told[False]["nominal_bytes"] == weights * 4 / 8 + 4 * others + 4 * 5
     for field in ("bops", "macs", "bits"):
         assert told[True][field] == told[False][field]
+
+
+# --- ONNX -------------------------------------------------------------------------------------------------------------
+
+
+def test_onnx_has_a_scale_for_each_channel_along_its_axis() -> None:
+    import onnx
+    import onnxruntime
+
+    from compression.export import program
+    from compression.export.onnx_model import floats
+    from compression.export.onnx_model import integers as with_integers
+
+    model = quantize(Net(spread=0.5).eval(), 4, per_channel=True).eval()
+    known, plain, x = integer_weights(model), fold(model), torch.randn(8, *IMAGES)
+    with torch.no_grad():
+        wanted = plain(x)
+    made = with_integers(floats(program.traced(plain, IMAGES)), known)
+    assert {placed.layer: placed.channels for placed in made.weights} == dict.fromkeys(known, True)
+    assert {placed.type for placed in made.weights} == {"int4"}
+    read = onnx.load_from_string(made.data).graph
+    held = {array.name: onnx.numpy_helper.to_array(array) for array in read.initializer}
+    pairs = {n.input[0]: n for n in read.node if n.op_type == "DequantizeLinear"}
+    for name, weight in known.items():
+        node, axis = pairs[f"{name}.weight.codes"], 1 if name == "wider" else 0
+        codes, scales = (held[each] for each in node.input[:2])
+        told = next(a.i for a in node.attribute if a.name == "axis")
+        turned = codes.shape != tuple(weight.codes.shape)
+        assert told == (1 - axis if turned else axis)
+        assert (turned, len(scales)) == (False, weight.codes.shape[axis]) or (name == "head" and turned)
+        if name != "first":  # a batch norm is folded into it
+            torch.testing.assert_close(torch.tensor(scales), torch.tensor(weight.steps), rtol=1e-6, atol=0)
+    runner = onnxruntime.InferenceSession(made.data, providers=["CPUExecutionProvider"])
+    found = torch.tensor(runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0])
+    assert torch.equal(found.argmax(1), wanted.argmax(1))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)

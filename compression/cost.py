@@ -67,6 +67,12 @@ def cost(
     )
 
 
+def output_axes(graph: Graph) -> dict[str, int]:
+    """Layer name → the dimension of its weight along which its output channels lie: 0, transposed convolutions' 1."""
+    axes = {member.name: member.dim for group in graph.groups for member in group.members if member.role == "producer"}
+    return {layer.name: axes.get(layer.weight, 0) for layer in graph.layers}
+
+
 def remaining_shapes(graph: Graph, removed: Removed) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter without the removed units."""
     shapes = {name: list(shape) for name, shape in graph.sizes.items()}

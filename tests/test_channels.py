@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 import compression as cx
+from compression.cost import output_axes
 from compression.graph.types import Graph
+from compression.measure import entropy_bytes
 from compression.measure import sizes
 from compression.methods.geta.clipping import best_clip
 from compression.methods.geta.clipping import fit_clips
@@ -390,12 +392,18 @@ def test_sizes_count_four_bytes_for_each_channels_step() -> None:
         model = quantize(copy.deepcopy(dense), 4, per_channel=per_channel).eval()
         cx.zero_units(model, graph, units)
         told[per_channel] = sizes(model, graph)
-        shapes = {name: p.shape for name, p in fold(cx.slim(model, graph)).named_parameters()}
+        small = fold(cx.slim(model, graph))
+        shapes = {name: p.shape for name, p in small.named_parameters()}
+    codes = _cut_codes(integer_weights(model), graph, units)
+    coded = sum(entropy_bytes(weight.codes) for weight in codes.values())
     steps = 6 + 6 + 6 + 6 + 5
+    assert output_axes(graph) == {"first": 0, "depth": 0, "wider": 1, "last": 0, "head": 0}
     weights = sum(math.prod(shape) for shape in shapes.values() if len(shape) > 1)
     others = sum(math.prod(shape) for shape in shapes.values() if len(shape) == 1)
     assert told[True]["nominal_bytes"] == weights * 4 / 8 + 4 * others + 4 * steps
     assert told[False]["nominal_bytes"] == weights * 4 / 8 + 4 * others + 4 * 5
+    statistics = sum(buffer.numel() for name, buffer in small.named_buffers() if "running" in name)
+    assert told[True]["bytes"] == pytest.approx(coded + 4 * (others + statistics + steps))
     for field in ("bops", "macs", "bits"):
         assert told[True][field] == told[False][field]
 

@@ -197,7 +197,9 @@ def test_the_option_decides_and_is_checked() -> None:
     shapes = {}
     for options in ({}, {"weights": "tensor"}, {"weights": "channel"}):
         work = task(BUDGET.replace(epochs=0.6, options=options, activation_bits=(6, 8)))
-        done = GETA.run(work, Story())
+        done = GETA.run(work, story := Story())
+        told = [line for line in story.messages if "a range and a step of their own" in line]
+        assert len(told) == (options.get("weights") == "channel")
         shapes[options.get("weights", "")] = [q.clip.dim() for q in weight_quantizers(done.model).values()]  # type: ignore[attr-defined]
         assert done.facts["removed"] == work.graph.prunable_units // 2
         assert all(q.bits() in (4, 5, 6, 7, 8) for q in weight_quantizers(done.model).values())

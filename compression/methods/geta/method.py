@@ -149,6 +149,13 @@ def _remarks(task: Task, optimizer: QASSO) -> list[str]:
             f"a short run of {made.total} steps: {made.projection_periods} projection and {made.pruning_periods} "
             f"pruning periods instead of {asked.projection_periods} and {asked.pruning_periods}"
         )
+    channels = {site.layer: site.quantizer.clip for site in optimizer.bounds.sites if site.quantizer.per_channel}
+    if channels:
+        count = sum(clip.numel() for clip in channels.values())
+        told.append(f"{count} output channels of {len(channels)} layers have a range and a step of their own")
+    aside = [layer for layer, clip in channels.items() if clip.numel() > len(clip)]
+    if aside:
+        told.append(f"channels of {', '.join(aside)} lie apart in memory: these weights are quantized pass by pass")
     if not optimizer.units.total:
         told.append("no unit of this model can be removed: it is only quantized")
     named = [layer for layer, bounds in task.budget.layers.items() if "sparsity" in bounds]

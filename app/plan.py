@@ -43,8 +43,8 @@ def geta(graph: Graph, budget: Budget) -> Plan:
     from compression.cost import cost
 
     _known(graph, budget)
-    removed = spread(graph, budget)
-    ends = [cost(graph, removed, _bits(graph, budget, end)) for end in (0, 1)]
+    removed, steps = spread(graph, budget), _steps(graph, budget)
+    ends = [cost(graph, removed, _bits(graph, budget, end), steps) for end in (0, 1)]
     layers = tuple(_geta_layers(graph, budget, removed))
     return Plan(
         dense=cost(graph),
@@ -103,6 +103,16 @@ def _bits(graph: Graph, budget: Budget, end: int) -> dict[str, tuple[float | Non
     return {
         layer.name: (pick(layer.name, "weight_bits"), pick(layer.name, "activation_bits")) for layer in graph.layers
     }
+
+
+def _steps(graph: Graph, budget: Budget) -> dict[str, int]:
+    """The layers whose channels each have a step of their own, and along which dimension: all or none."""
+    from compression.cost import output_axes
+    from compression.methods.geta.options import CHANNEL
+    from compression.methods.geta.options import settings
+
+    per_channel = budget.method == "geta" and settings(budget).weights == CHANNEL
+    return output_axes(graph) if per_channel else {}
 
 
 def _geta_layers(graph: Graph, budget: Budget, removed: Mapping[str, int]) -> list[LayerPlan]:

@@ -21,7 +21,7 @@ class Cost:
 
     ``macs``: multiply-accumulates of conv and linear layers for one example; ``bops``: MACs x weight bits x activation
     bits, 32 for a side in float; ``rel_bops``: relative to the dense fp32 network; ``nominal_bytes``: weights at their
-    bit-width, 4 bytes for each quantizer's step and for every parameter in float (positions of zeros are not counted).
+    bit-width, 4 bytes for each step and for every parameter in float (positions of zeros are not counted).
     """
 
     params: int
@@ -32,16 +32,20 @@ class Cost:
     unit_sparsity: float
 
 
-def cost(graph: Graph, removed: Removed | None = None, bits: Bits | None = None) -> Cost:
+def cost(
+    graph: Graph, removed: Removed | None = None, bits: Bits | None = None, steps: Mapping[str, int] | None = None
+) -> Cost:
     """Count a network without the removed units and with these bit-widths (GETA, paper section 5: relative BOPs).
 
     Args:
         graph: of the dense network.
         removed: group id → units removed (their list, or how many).
         bits: layer name → (weight bits, activation bits); ``None`` and absent layers mean 32-bit float.
+        steps: layer name → the dimension of its weight along which each channel has a step of its own.
     """
-    removed, bits = removed or {}, bits or {}
-    sizes = {name: math.prod(shape) for name, shape in remaining_shapes(graph, removed).items()}
+    removed, bits, steps = removed or {}, bits or {}, steps or {}
+    shapes = remaining_shapes(graph, removed)
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     macs = bops = saved = 0.0
     for layer in graph.layers:
         left = layer.macs * sizes[layer.weight] / math.prod(layer.shape)
@@ -49,7 +53,8 @@ def cost(graph: Graph, removed: Removed | None = None, bits: Bits | None = None)
         macs += left
         bops += left * _whole(weight) * _whole(activation)
         if weight is not None:
-            saved += sizes[layer.weight] * (FULL_BITS - weight) / 8 - 4
+            scales = shapes[layer.weight][steps[layer.name]] if layer.name in steps else 1
+            saved += sizes[layer.weight] * (FULL_BITS - weight) / 8 - 4 * scales
     params = sum(sizes.values())
     gone = sum(_count(units) for name, units in removed.items() if graph.group(name).prunable)
     return Cost(
@@ -60,6 +65,12 @@ def cost(graph: Graph, removed: Removed | None = None, bits: Bits | None = None)
         nominal_bytes=4 * params - saved,
         unit_sparsity=gone / graph.prunable_units if graph.prunable_units else 0.0,
     )
+
+
+def output_axes(graph: Graph) -> dict[str, int]:
+    """Layer name → the dimension of its weight along which its output channels lie: 0, transposed convolutions' 1."""
+    axes = {member.name: member.dim for group in graph.groups for member in group.members if member.role == "producer"}
+    return {layer.name: axes.get(layer.weight, 0) for layer in graph.layers}
 
 
 def remaining_shapes(graph: Graph, removed: Removed) -> dict[str, tuple[int, ...]]:

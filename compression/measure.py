@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -17,6 +18,7 @@ from compression.graph import zeroed_units
 from compression.graph.cuts import cuts
 from compression.graph.cuts import without
 from compression.points import Point
+from compression.quant import IntegerWeight
 from compression.quant import activation_quantizers
 from compression.quant import integer_weights
 from compression.quant import weight_quantizers
@@ -56,13 +58,17 @@ def sizes(model: nn.Module, graph: Graph) -> dict[str, Any]:
     """The size fields of a point for the model's present state."""
     removed = zeroed_units(model, graph)
     bits = bit_widths(model)
-    counted = cost(graph, removed, {name: (b["weight"], b["activation"]) for name, b in bits.items()})
-    coded, alive = _codes(model, graph, removed)
+    integers = integer_weights(model)
+    steps = {name: known.axis for name, known in integers.items() if known.axis is not None}
+    counted = cost(graph, removed, {name: (b["weight"], b["activation"]) for name, b in bits.items()}, steps)
+    coded, alive = _codes(model, integers, graph, removed)
     shapes = remaining_shapes(graph, removed)
     quantized = sum(math.prod(shapes[layer.weight]) for layer in graph.layers if layer.name in coded)
     weights = sum(math.prod(layer.shape) for layer in graph.layers)
+    scales = sum(shapes[layer.weight][steps[layer.name]] for layer in graph.layers if layer.name in steps)
+    floats = counted.params - quantized + scales + _float_buffers(graph, removed)
     return {
-        "bytes": sum(coded.values()) + 4 * (counted.params - quantized + _float_buffers(graph, removed)),
+        "bytes": sum(coded.values()) + 4 * floats,
         "bytes_kind": "estimated",
         "nominal_bytes": counted.nominal_bytes,
         "macs": counted.macs,
@@ -74,9 +80,10 @@ def sizes(model: nn.Module, graph: Graph) -> dict[str, Any]:
     }
 
 
-def _codes(model: nn.Module, graph: Graph, removed: dict[str, list[int]]) -> tuple[dict[str, float], int]:
+def _codes(
+    model: nn.Module, integers: Mapping[str, IntegerWeight], graph: Graph, removed: dict[str, list[int]]
+) -> tuple[dict[str, float], int]:
     """Entropy-coded bytes of every quantized layer's surviving codes, and how many conv/linear weights are not zero."""
-    integers = integer_weights(model)
     tensors = parameter_map(model)
     dropped = cuts(graph, removed)
     coded: dict[str, float] = {}
@@ -106,5 +113,5 @@ def _float_buffers(graph: Graph, removed: dict[str, list[int]]) -> int:
     total = 0
     for group in graph.groups:
         kept = group.units - len(removed.get(group.id, ()))
-        total += sum(kept * member.numel for member in group.members if member.buffer)
+        total += sum(kept * member.numel for member in group.members if member.buffer and member.role != "quantizer")
     return total

@@ -267,6 +267,8 @@ def test_plans_agree_with_the_library() -> None:
     weights = sum(math.prod(layer.shape) for layer in graph.layers)
     assert dense.bytes[0] == dense.bytes[1] == weights + 4 * (19_810 - weights) + 4 * len(graph.layers)
     assert dense.low.rel_bops == pytest.approx(8 / 32)
+    channels = plan.geta(graph, Budget(sparsity=0.0, weight_bits=(8, 8), options={"weights": "channel"}))
+    assert channels.bytes[0] - dense.bytes[0] == 4 * sum(layer.shape[0] - 1 for layer in graph.layers)
     opq = plan.make(RESNET8, None, graph, Budget(method="opq", sparsity=0.7))
     assert sum(row["at zero"] for row in opq.table) == round(0.7 * weights)
     assert opq.error is not None

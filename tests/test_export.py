@@ -51,7 +51,9 @@ ASKED: dict[str, dict[str, Any]] = {
     "geta": {"method": "geta", "sparsity": 0.5, "weight_bits": [4, 8]},
     "opq": {"method": "opq", "sparsity": 0.6, "bits": 3.5},
     "both": {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "activation_bits": [6, 8]},
+    "channels": {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "options": {"weights": "channel"}},
 }
+DEQUANTIZE = ("DequantizeLinear",)
 FREE = ("torch", "numpy", "safetensors", "constriction")
 FILES = {
     "budget.json", "config.json", "model.safetensors", "weights.packed", "model.pt2", "example.safetensors", "load.py",
@@ -209,6 +211,8 @@ def test_onnx_holds_the_runs_integers(folders: dict[str, RunFolder], bundles: di
     found = activation_quantizers(source.model).values()
     assert quantizers == len({(known.step(), known.clip.item()) for known in found})  # equal ones on one tensor merge
     assert (quantizers > 0) == (kind == "both")
+    per_axis = [any(a.name == "axis" for a in node.attribute) for node in graph.node if node.op_type in DEQUANTIZE]
+    assert kind != "channels" or (len(per_axis) == 10 and all(per_axis))
     assert not any(node.metadata_props for node in graph.node)
 
 

@@ -14,6 +14,8 @@ from torch import nn
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.export.reader import read_files
+from compression.methods.geta.options import CHANNEL
+from compression.methods.geta.options import settings as geta_settings
 from compression.methods.opq import allocate
 from compression.methods.opq import attach
 from compression.methods.opq.options import options
@@ -48,7 +50,8 @@ def apply(
         if asked.activation_bits is not None and calibration is None:
             raise CompressionError("the budget quantizes activations: pass calibration=, one batch or several")
         batches = calibration if asked.activation_bits is not None else None
-        return quantize(model, asked.schedule.start_bits, batches)
+        per_channel = geta_settings(asked).weights == CHANNEL
+        return quantize(model, asked.schedule.start_bits, batches, per_channel=per_channel)
     raise CompressionError(f"method {asked.method} has no part that goes on a model before a run: start a run with it")
 
 

@@ -25,9 +25,9 @@ def config(source: Source) -> dict[str, Any]:
     """The compressed model in numbers.
 
     ``layers``: name → ``shape`` and ``dense_shape`` of its weight, ``kept`` rows and columns (null: all of them),
-    ``weight`` and ``activation`` quantizers (null: fp32); a weight is its code times ``step``, an activation
-    ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id → ``units``, ``kept``, ``removed``. ``preprocessing``
-    says how images are brought to the model's input.
+    ``weight`` and ``activation`` quantizers (null: fp32); a weight is its code times ``step``, a number or a list with
+    one for each position along ``axis``, an activation ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id →
+    ``units``, ``kept``, ``removed``. ``preprocessing`` says how images are brought to the model's input.
     """
     data = source.data
     return {
@@ -85,7 +85,8 @@ def _weight(source: Source, name: str) -> dict[str, Any] | None:
     if known is None:
         return None
     zeros = int((known.codes == 0).sum())
-    return {"bits": known.bits, "step": known.step, "weights": known.codes.numel(), "zeros": zeros}
+    step = known.steps[0] if known.axis is None else known.steps
+    return {"bits": known.bits, "step": step, "axis": known.axis, "weights": known.codes.numel(), "zeros": zeros}
 
 
 def activations(model: nn.Module) -> dict[str, dict[str, Any]]:

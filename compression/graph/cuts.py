@@ -30,3 +30,8 @@ def without(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -
         keep[positions] = False
         tensor = tensor.index_select(dim, torch.nonzero(keep).flatten().to(tensor.device))
     return tensor.contiguous()
+
+
+def along(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -> torch.Tensor:
+    """What broadcasts to another tensor (a step per channel), without the positions that go from that one."""
+    return without(tensor, [(dim, positions) for dim, positions in dropped if tensor.shape[dim] > 1])

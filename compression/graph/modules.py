@@ -19,17 +19,23 @@ from compression.graph.types import Group
 
 @torch.no_grad()
 def cut_tensors(model: nn.Module, dropped: Cuts) -> None:
-    """Remove positions of parameters and buffers in place; masks of quantizers with their weight's shape are cut along.
+    """Remove positions of parameters and buffers in place.
+
+    Quantizers' masks of their weight's shape, and their bounds for each of its channels, are cut along with it.
 
     Raises:
         CompressionError: the model has no tensor of a name.
     """
-    owners = _owners(model)
+    owners, bounds = _owners(model), _channel_bounds(model)
     for name, cuts in dropped.items():
         if name not in owners:
             raise CompressionError(f"the model has no parameter {name!r}: was the graph traced from another model?")
         for module, key in owners[name]:
             _cut(module, key, cuts)
+        for full, module, key in bounds.get(name, ()):
+            if full not in dropped:  # a graph of the quantized model names them itself
+                shape = getattr(module, key).shape
+                _cut(module, key, [(dim, where) for dim, where in cuts if shape[dim] > 1])
 
 
 def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
@@ -48,6 +54,21 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
                     if original is not None and buffer.shape == original.shape and buffer.ndim > 0:
                         full = f"{path}.{weight}" if path else weight
                         found.setdefault(full, []).append((part, key))
+    return found
+
+
+def _channel_bounds(model: nn.Module) -> dict[str, list[tuple[str, nn.Module, str]]]:
+    """Canonical name of a weight → (name, module, key) of its quantizers' parameters that have a value per channel."""
+    found: dict[str, list[tuple[str, nn.Module, str]]] = {}
+    for path, module in model.named_modules():
+        for weight, quantizers in getattr(module, "parametrizations", {}).items():
+            original = getattr(quantizers, "original", None)
+            for index, part in enumerate(quantizers):
+                for key, parameter in part.named_parameters(recurse=False):
+                    if original is not None and parameter.dim() == original.dim() and parameter.numel() > 1:
+                        name = f"{path}.{weight}" if path else weight
+                        full = ".".join(filter(None, (path, "parametrizations", weight, str(index), key)))
+                        found.setdefault(name, []).append((full, part, key))
     return found
 
 

@@ -3,10 +3,10 @@
     8 bytes   b"CXPACK" and the version as uint16
     8 bytes   uint32 length of the header, uint32 CRC-32 of everything after these 16 bytes
     header    zlib of JSON {"codes": CRC-32 of all decoded codes, "tensors": [row, ...]} in the order of the state dict
-    steps     fp32, one per coded weight; then the coded weights' streams; then the leftovers' raw bytes
+    steps     fp32, of each coded weight; then the coded weights' streams; then the leftovers' raw bytes
 
-A row is [name, shape, "ans" | "fixed" | "bitmap", bytes, bits] for a coded weight, [name, shape, dtype] for a leftover
-and [name, other name] for a tensor that is the same as an earlier one. Everything is little-endian.
+Rows are those of :mod:`.rows`. Everything is little-endian. Version 1 has one step for each weight; what needs no more
+is written as such.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph.names import is_quantizer_name
+from compression.pack.rows import DTYPES
+from compression.pack.rows import PER_CHANNEL
+from compression.pack.rows import Row
+from compression.pack.rows import coded_row
+from compression.pack.rows import is_coded
+from compression.pack.rows import leftover
+from compression.pack.rows import step_count
+from compression.pack.rows import step_of
 from compression.pack.streams import CODINGS
 from compression.pack.streams import decode
 from compression.pack.streams import encode
@@ -41,16 +49,9 @@ from compression.quant.integers import fold
 from compression.quant.integers import integer_weights
 
 T = TypeVar("T")
-MAGIC, VERSION = b"CXPACK", 1
+MAGIC, VERSION = b"CXPACK", 2
 PREFIX = struct.Struct("<6sHII")
 MOST_HEADER = 1 << 28
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.float32, torch.float64, torch.float16, torch.bfloat16,
-        torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
-    )
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def ledger(path: str | Path) -> Ledger:
 def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes:
     """The packed file of a plain state dict, some of whose weights are known as integers (layer name → integers)."""
     coded = {f"{name}.weight" if name else "weight": integer for name, integer in integers.items()}
-    rows: list[list[Any]] = []
+    rows: list[Row] = []
     steps, streams, leftovers = bytearray(), bytearray(), bytearray()
     checksum = 0
     earlier: dict[tuple[Any, ...], str] = {}
@@ -137,8 +138,8 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
             codes = _checked_codes(coded[name], tensor)
             checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
             stream = encode(codes)
-            rows.append([name, list(tensor.shape), stream.coding, len(stream.data), coded[name].bits])
-            steps += struct.pack("<f", coded[name].step)
+            rows.append(coded_row(name, coded[name], stream.coding, len(stream.data)))
+            steps += np.array(coded[name].steps, dtype="<f4").tobytes()
             streams += stream.data
         else:
             rows.append([name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")])
@@ -146,7 +147,8 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
     text = json.dumps({"codes": checksum, "tensors": rows}, separators=(",", ":"))
     header = zlib.compress(text.encode(), 9)
     body = header + steps + streams + leftovers
-    return PREFIX.pack(MAGIC, VERSION, len(header), zlib.crc32(body)) + body
+    version = VERSION if any(len(row) == PER_CHANNEL for row in rows) else 1
+    return PREFIX.pack(MAGIC, version, len(header), zlib.crc32(body)) + body
 
 
 def _checked_codes(integer: IntegerWeight, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -188,8 +190,8 @@ def _parse(data: bytes) -> tuple[dict[str, Any], memoryview]:
     if len(data) < PREFIX.size or data[: len(MAGIC)] != MAGIC:
         raise ValueError("it does not begin like one")
     _, version, length, checksum = PREFIX.unpack_from(data)
-    if version != VERSION:
-        raise ValueError(f"its format version is {version}, this program reads {VERSION}")
+    if not 1 <= version <= VERSION:
+        raise ValueError(f"its format version is {version}, this program reads up to {VERSION}")
     body = memoryview(data)[PREFIX.size :]
     if length > len(body) or zlib.crc32(body) != checksum:
         raise ValueError("truncated or damaged: the checksum does not match")
@@ -199,48 +201,40 @@ def _parse(data: bytes) -> tuple[dict[str, Any], memoryview]:
 
 
 def _coded(header: dict[str, Any], body: memoryview) -> Iterator[IntegerWeight]:
-    coded = [row for row in header["tensors"] if len(row) == 5]
-    steps = np.frombuffer(body, dtype="<f4", count=len(coded))
-    at, checksum = 4 * len(coded), 0
-    for (name, shape, coding, length, bits), step in zip(coded, steps, strict=True):
+    coded = [row for row in header["tensors"] if is_coded(row)]
+    counts = [step_count(row) for row in coded]
+    at, checksum = 4 * sum(counts), 0
+    steps = np.frombuffer(body, dtype="<f4", count=sum(counts))
+    for row, own in zip(coded, np.split(steps, np.cumsum(counts)[:-1]) if coded else (), strict=True):
+        name, shape, coding, length, bits = row[:5]
         codes = decode(coding, bytes(body[at : at + length]), math.prod(shape))
         checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
         layer = name.removesuffix("weight").removesuffix(".")
-        yield IntegerWeight(layer, torch.from_numpy(codes).reshape(shape), float(step), bits)
+        yield IntegerWeight(layer, torch.from_numpy(codes).reshape(shape), step_of(row, own), bits)
         at += length
     if checksum != header["codes"]:
         raise ValueError("the decoded codes do not match their checksum")
 
 
 def _tensors(header: dict[str, Any], body: memoryview) -> Iterator[tuple[str, torch.Tensor]]:
-    coded = [row for row in header["tensors"] if len(row) == 5]
-    at = 4 * len(coded) + sum(row[3] for row in coded)
+    coded = [row for row in header["tensors"] if is_coded(row)]
+    at = 4 * sum(map(step_count, coded)) + sum(row[3] for row in coded)
     weights = zip((row[0] for row in coded), _coded(header, body), strict=True)
     found = {name: weight.weight() for name, weight in weights}
     for row in header["tensors"]:
         if len(row) == 2:
             found[row[0]] = found[row[1]]
         elif len(row) == 3:
-            found[row[0]], at = _leftover(body, at, row[1], DTYPES[row[2]])
+            found[row[0]], at = leftover(body, at, row)
         yield row[0], found[row[0]]
-
-
-def _leftover(body: memoryview, at: int, shape: list[int], dtype: torch.dtype) -> tuple[torch.Tensor, int]:
-    end = at + math.prod(shape) * dtype.itemsize
-    if end > len(body):
-        raise ValueError("a tensor reaches beyond the end of the file")
-    if end == at:
-        return torch.zeros(shape, dtype=dtype), end
-    raw = np.frombuffer(body[at:end], dtype=np.uint8).copy()
-    return torch.from_numpy(raw).view(dtype).reshape(shape), end
 
 
 def _account(data: bytes, header: dict[str, Any], body: memoryview) -> Ledger:
     rows = header["tensors"]
-    coded = [row for row in rows if len(row) == 5]
+    coded = [row for row in rows if is_coded(row)]
     values = positions = leftovers = 0
-    scales = at = 4 * len(coded)
-    for _, shape, coding, length, _ in coded:
+    scales = at = 4 * sum(map(step_count, coded))
+    for _, shape, coding, length, *_ in coded:
         if coding not in CODINGS:
             raise ValueError(f"unknown coding {coding!r}")
         told, where = split(coding, bytes(body[at : at + length]), math.prod(shape))

@@ -11,18 +11,19 @@ from typing import Any
 
 import torch
 
-from compression.pack.container import DTYPES
 from compression.pack.container import MOST_HEADER
 from compression.pack.container import PREFIX
 from compression.pack.container import unpack
+from compression.pack.rows import DTYPES
+from compression.pack.rows import is_coded
 
 
 @dataclass(frozen=True)
 class Stored:
     """One tensor of the file. ``bits`` is ``None`` for what is kept as it was; ``alive`` counts values not zero.
 
-    ``bytes`` are those of its codes or raw values; its step (4 bytes) and its line in the header are counted in the
-    ledger under scales and container. A tensor that is the same as an earlier one takes none.
+    ``bytes`` are those of its codes or raw values; its steps (4 bytes each) and its line in the header are counted in
+    the ledger under scales and container. A tensor that is the same as an earlier one takes none.
     """
 
     name: str
@@ -51,9 +52,9 @@ def _rows(path: Path) -> list[list[Any]]:
 
 
 def _stored(row: list[Any], tensor: torch.Tensor) -> Stored:
-    """A row is ``[name, shape, coding, bytes, bits]``, ``[name, shape, dtype]`` or ``[name, earlier name]``."""
+    """What a row (see :mod:`.rows`) says about its tensor."""
     shape, alive = tuple(tensor.shape), int(torch.count_nonzero(tensor))
-    if len(row) == 5:
+    if is_coded(row):
         return Stored(row[0], shape, int(row[4]), int(row[3]), alive)
     size = math.prod(shape) * DTYPES[row[2]].itemsize if len(row) == 3 else 0
     return Stored(row[0], shape, None, size, alive)

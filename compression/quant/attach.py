@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from compression.budget import HIGHEST_BITS
@@ -40,6 +41,7 @@ def quantize(
     calibration: Calibration = "max",
     exponent: bool = False,
     gradient_scale: bool = False,
+    per_channel: bool = False,
 ) -> nn.Module:
     """Attach a :class:`Quantizer` to the weight of every Conv and Linear layer, in place; biases stay as they are.
 
@@ -47,7 +49,9 @@ def quantize(
     quantized too, over a range taken from those batches: their largest magnitude, or with
     ``calibration="percentile"`` the 99.9th percentile of magnitudes. ``activation_bits`` is ``weight_bits`` unless
     given. ``layers`` restricts to some layers. ``exponent`` adds the learnable exponent ``t``; ``gradient_scale``
-    scales the scalars' gradients as LSQ does. Layers that share one parameter share one quantizer.
+    scales the scalars' gradients as LSQ does. ``per_channel`` gives every output channel of a weight a clipping bound,
+    and so a step, of its own (dimension 0; of a transposed convolution dimension 1), the bit-width being the layer's;
+    inputs keep one for all. Layers that share one parameter share one quantizer.
 
     Returns ``model``, whose modules keep their classes (``isinstance``) and can be deep-copied.
 
@@ -65,7 +69,8 @@ def quantize(
         weight = module.weight
         assert isinstance(weight, torch.Tensor)
         if id(weight) not in shared:
-            shared[id(weight)] = Quantizer(_largest(weight), weight_bits, start, gradient_scale).to(weight.device)
+            bounds = _channel_ranges(module, weight) if per_channel else _largest(weight)
+            shared[id(weight)] = Quantizer(bounds, weight_bits, start, gradient_scale).to(weight.device)
         parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
     Together(list(chosen.values())).attach(model)
     for name, bound in ranges.items():
@@ -135,6 +140,16 @@ def _check(chosen: Mapping[str, nn.Module], weight_bits: float, activation_bits:
             raise CompressionError(
                 f"layer {name!r} already carries a quantizer or other parametrization; quantize a fresh copy"
             )
+
+
+def _channel_ranges(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+    """Largest magnitude of each output channel, in a shape that broadcasts; where all is zero, that of the layer."""
+    axis = 1 if isinstance(module, _ConvTransposeNd) else 0
+    others = [dim for dim in range(weight.dim()) if dim != axis]
+    if not weight.numel():
+        return torch.ones([1 if dim in others else size for dim, size in enumerate(weight.shape)])
+    largest = weight.detach().abs().amax(others, keepdim=True).float()
+    return torch.where(largest > 0, largest, _largest(weight))
 
 
 def _largest(weight: torch.Tensor) -> float:

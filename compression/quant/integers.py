@@ -16,21 +16,24 @@ from torch.nn.utils import parametrize
 
 WEIGHT = "weight"
 
+Step = float | torch.Tensor
+"""One number for a whole weight, or fp32 numbers for its channels in a shape that broadcasts to it ([C, 1, 1, 1])."""
+
 
 @runtime_checkable
 class WeightQuantizer(Protocol):
     """What a quantizer of weights can answer; it is an ``nn.Module`` registered as the parametrization of a weight.
 
-    ``forward(weight)`` equals ``codes(weight).to(torch.float32) * torch.tensor(step())`` bit for bit, so that a file
-    of integers and one fp32 step a layer restores the very weights that were evaluated.
+    ``forward(weight)`` equals ``codes(weight).to(torch.float32) * torch.as_tensor(step())`` bit for bit, so that a
+    file of integers and one fp32 step a layer, or a channel, restores the very weights that were evaluated.
     """
 
     def codes(self, weight: torch.Tensor) -> torch.Tensor:
         """The integers: int32, the weight's shape, 0 where pruned."""
         ...
 
-    def step(self) -> float:
-        """The distance between neighbouring values, exactly an fp32 number (``d`` in GETA, the Laplace step in OPQ)."""
+    def step(self) -> Step:
+        """The distance between neighbouring values, exactly fp32 (``d`` in GETA, the Laplace step in OPQ)."""
         ...
 
     def bits(self) -> float:
@@ -44,16 +47,29 @@ class WeightQuantizer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class IntegerWeight:
-    """One layer's weight as integers: ``codes`` int32 in its shape, ``step`` an fp32 number, ``bits`` whole."""
+    """One layer's weight as integers: ``codes`` int32 in its shape, ``step`` in fp32 precision, ``bits`` whole."""
 
     name: str
     codes: torch.Tensor
-    step: float
+    step: Step
     bits: int
 
     def weight(self) -> torch.Tensor:
         """The fp32 weight these integers stand for."""
-        return self.codes.to(torch.float32) * torch.tensor(self.step, dtype=torch.float32, device=self.codes.device)
+        step = torch.as_tensor(self.step, dtype=torch.float32, device=self.codes.device)
+        return self.codes.to(torch.float32) * step
+
+    @property
+    def axis(self) -> int | None:
+        """The dimension along which each channel has a step of its own; ``None`` where one step serves them all."""
+        if not isinstance(self.step, torch.Tensor):
+            return None
+        return next((dim for dim, size in enumerate(self.step.shape) if size > 1), None)
+
+    @property
+    def steps(self) -> list[float]:
+        """Its steps in order, one or one a channel."""
+        return torch.as_tensor(self.step).reshape(-1).tolist()
 
 
 def quantizer_of(module: nn.Module) -> WeightQuantizer | None:

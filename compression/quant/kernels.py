@@ -2,7 +2,9 @@
 
 All give the same values bit for bit and the same gradients up to the order of sums. On the processor, scalars are read
 as numbers and the passes go over pieces of flat memory that stay in the cache; compiled (:func:`compile_kernels`), the
-forward and the backward pass are one loop each.
+forward and the backward pass are one loop each. A step and a bound for each row (a weight's output channel, dimension
+0) are compiled too; where channels lie along another dimension (transposed convolutions), and without a compiler, the
+way for every device takes them.
 """
 
 from __future__ import annotations
@@ -73,6 +75,8 @@ def codes(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torch
 
 def values(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
     """Codes times the step. Adding zero turns -0 into +0: equal to integer codes times the step bit for bit."""
+    if (rows := _rows(x, step_size, clip)) is not None and _native is not None:
+        return _native.row_values(*rows)
     if not _plain(x, step_size, clip):
         rounded = codes(x, step_size, clip)
         return rounded.mul_(step_size.to(rounded.dtype).clamp(min=SMALLEST)).add_(0.0)
@@ -89,6 +93,10 @@ def gradients(
     upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
 ) -> Gradients:
     """Gradients of x, d and q_m; ``output`` is what :func:`values` gave for ``x``."""
+    if (rows := _rows(x, step_size, clip)) is not None and _native is not None and upstream.dtype == torch.float32:
+        to_rows, sums = _native.row_gradients(_laid_out(upstream, rows[0]), *rows)
+        of_steps, of_clips = (sums[:, i].reshape(clip.shape) for i in range(2))
+        return to_rows.to(x.dtype), of_steps.to(step_size.dtype), of_clips.to(clip.dtype)
     if not _plain(x, step_size, clip):
         return _broadcast_gradients(upstream, x, output, step_size, clip)
     value, step, limit = _flattenable(x), _number(step_size), _number(clip)
@@ -136,6 +144,24 @@ def reduced(gradient: torch.Tensor, scalar: torch.Tensor) -> torch.Tensor:
 def _plain(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> bool:
     """One step and one bound for all of ``x``, on the processor (elsewhere reading a number would stall the device)."""
     return x.device.type == "cpu" and step_size.numel() == 1 and clip.numel() == 1
+
+
+def _rows(
+    x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """``x`` and flat fp32 steps and bounds for the compiled loops, where each row of ``x`` has its own."""
+    count = clip.numel()
+    if not (_use_native and x.device.type == "cpu" and count > 1 and clip.dim() == x.dim() and len(clip) == count):
+        return None
+    if step_size.shape != clip.shape or len(x) != count or not x.numel():
+        return None
+    value = _flattenable(x)
+    if value.dtype != torch.float32 or value.stride(0) * count != value.numel():
+        return None
+    steps, bounds = (
+        t.detach().reshape(-1).to(torch.float32).clamp(min=SMALLEST).contiguous() for t in (step_size, clip)
+    )
+    return value, steps, bounds
 
 
 def _number(scalar: torch.Tensor) -> float:

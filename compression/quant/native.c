@@ -1,4 +1,5 @@
-/* The uniform quantizer (t = 1) on flat fp32 memory: one pass forward, one pass backward. Built by native.py. */
+/* The uniform quantizer (t = 1) on flat fp32 memory: one pass forward, one pass backward. Built by native.py.
+   The functions for rows take a step and a bound for each of them; a row has n numbers. */
 
 #include <math.h>
 
@@ -29,5 +30,22 @@ void gradients(const float *restrict g, const float *restrict x, float *restrict
         }
         sums[0] += to_d;
         sums[1] += to_q;
+    }
+}
+
+void quantize_rows(const float *restrict x, float *restrict out, long rows, long n, const float *restrict d,
+                   const float *restrict q)
+{
+    for (long row = 0; row < rows; row++)
+        quantize(x + row * n, out + row * n, n, d[row], q[row]);
+}
+
+/* sums: two numbers a row, as in gradients() */
+void gradients_rows(const float *restrict g, const float *restrict x, float *restrict to_x, long rows, long n,
+                    const float *restrict d, const float *restrict q, double *restrict sums)
+{
+    for (long row = 0; row < rows; row++) {
+        sums[2 * row] = sums[2 * row + 1] = 0.0;
+        gradients(g + row * n, x + row * n, to_x + row * n, n, d[row], q[row], sums + 2 * row);
     }
 }

@@ -43,6 +43,10 @@ class Native:
         self._quantize.argtypes, self._quantize.restype = [pointer, pointer, size, number, number], None
         self._gradients.argtypes = [pointer, pointer, pointer, size, number, number, pointer]
         self._gradients.restype = None
+        self._quantize_rows, self._gradients_rows = library.quantize_rows, library.gradients_rows
+        self._quantize_rows.argtypes = [pointer, pointer, size, size, pointer, pointer]
+        self._gradients_rows.argtypes = [pointer, pointer, pointer, size, size, pointer, pointer, pointer]
+        self._quantize_rows.restype = self._gradients_rows.restype = None
         self._pool: ThreadPoolExecutor | None = None
 
     def values(self, x: torch.Tensor, step: float, clip: float) -> torch.Tensor:
@@ -53,7 +57,7 @@ class Native:
         def part(begin: int, end: int) -> None:
             self._quantize(source + 4 * begin, target + 4 * begin, end - begin, step, clip)
 
-        self._each_part(part, x.numel())
+        self._each_part(part, x.numel(), x.numel())
         return result
 
     def gradients(
@@ -68,12 +72,41 @@ class Native:
             self._gradients(g + skip, source + skip, target + skip, end - begin, step, clip, sums)
             return sums[0], sums[1]
 
-        to_step, to_clip = zip(*self._each_part(part, x.numel()), strict=True)
+        to_step, to_clip = zip(*self._each_part(part, x.numel(), x.numel()), strict=True)
         return result, sum(to_step), sum(to_clip)
 
-    def _each_part(self, part: Callable[[int, int], Result], count: int) -> list[Result]:
+    def row_values(self, x: torch.Tensor, steps: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+        """:meth:`values` with a step and a bound for each row of ``x``, which follow one another in memory."""
+        result, rows, size = torch.empty_like(x), len(steps), x.numel() // len(steps)
+        source, target, d, q = (t.data_ptr() for t in (x, result, steps, clips))
+
+        def part(begin: int, end: int) -> None:
+            skip, at = 4 * begin * size, 4 * begin
+            self._quantize_rows(source + skip, target + skip, end - begin, size, d + at, q + at)
+
+        self._each_part(part, rows, x.numel())
+        return result
+
+    def row_gradients(
+        self, upstream: torch.Tensor, x: torch.Tensor, steps: torch.Tensor, clips: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of x, and fp64 [rows, 2]: those of each row's d and q_m."""
+        result, rows, size = torch.empty_like(x), len(steps), x.numel() // len(steps)
+        sums = torch.empty(rows, 2, dtype=torch.float64)
+        g, source, target, d, q, told = (t.data_ptr() for t in (upstream, x, result, steps, clips, sums))
+
+        def part(begin: int, end: int) -> None:
+            skip, at = 4 * begin * size, 4 * begin
+            self._gradients_rows(
+                g + skip, source + skip, target + skip, end - begin, size, d + at, q + at, told + 16 * begin
+            )
+
+        self._each_part(part, rows, x.numel())
+        return result, sums
+
+    def _each_part(self, part: Callable[[int, int], Result], count: int, work: int) -> list[Result]:
         """``part`` over 0..count in one piece, or in one piece a thread (ctypes lets them run side by side)."""
-        if count < SHARED_FROM or (threads := torch.get_num_threads()) == 1:
+        if work < SHARED_FROM or (threads := torch.get_num_threads()) == 1:
             return [part(0, count)]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(threads, "quantizer")

@@ -20,11 +20,11 @@ class PlainQuantizer(Quantizer):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` rounded to the quantizer's values, fp32 (fp64 for fp64)."""
-        value = x.to(working_dtype(x))
+        value, steps = x.to(working_dtype(x)), self.steps()
         magnitude = torch.minimum(torch.abs(value), self.clip)
         if self.exponent is not None:
             magnitude = torch.exp(self.exponent * torch.log(magnitude))
-        return torch.sign(value) * (self.step_size * torch.round(magnitude / self.step_size))
+        return torch.sign(value) * (steps * torch.round(magnitude / steps))
 
 
 def written_out(model: nn.Module) -> nn.Module:

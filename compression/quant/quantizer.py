@@ -1,4 +1,4 @@
-"""The learnable quantizer: three scalars, the values they allow, and the bit-width that follows from them."""
+"""The learnable quantizer: its step, bounds and exponent, the values they allow, and the bit-width that follows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from compression.quant.integers import Step
 from compression.quant.kernels import SMALLEST
 from compression.quant.op import quantized
 from compression.quant.op import round_to_codes
@@ -46,11 +47,11 @@ def saving_is_watched() -> bool:
 
 
 class _Scaled(torch.autograd.Function):
-    """A scalar as it is, whose gradient is multiplied by a factor."""
+    """A tensor as it is, whose gradient is multiplied by a factor."""
 
     @staticmethod
-    def forward(scalar: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        return scalar.clone()
+    def forward(scaled: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        return scaled.clone()
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -62,51 +63,90 @@ class _Scaled(torch.autograd.Function):
 
 
 class Quantizer(nn.Module):
-    """Per-tensor symmetric fake quantizer: learnable step ``d``, clipping bound ``q_m`` and, if asked, exponent ``t``.
+    """Symmetric fake quantizer: learnable step ``d``, clipping bound ``q_m`` and, if asked, exponent ``t``.
 
     Zero stays exactly zero, which pruning relies on. With an exponent the result lives in the space of ``|x| ** t``;
     without one (``t = 1``) it is the uniform quantizer whose codes integer arithmetic can use. ``gradient_scale``
-    multiplies the scalars' gradients, which are sums over a whole tensor, by ``1 / sqrt(numel * levels)`` (LSQ).
+    multiplies the gradients of step, bound and exponent, which are sums over n numbers, by ``1 / sqrt(n * levels)``
+    (LSQ); n is the size of the tensor, or of its channel.
+
+    Per tensor (GETA) ``clip`` is one number, shape [], and ``step_size`` is ``d``. Per channel ``clip`` holds one bound
+    for each, in a shape that broadcasts to the tensor (``[C, 1, 1, 1]``), and ``step_size`` is one number for all:
+    channel c has ``d[c] = step_size * q_m[c] ** t``. So a layer has one bit-width by construction, at every moment, and
+    it follows from one scalar as ever, with 1 in the place of ``q_m ** t``: projection, joint step and whole bits work
+    on that scalar. (Steps that are free in each channel would each have to be projected onto a common bit-width.)
     """
 
     def __init__(
-        self, clip: float, bits: float = 16, exponent: float | None = None, gradient_scale: bool = False
+        self,
+        clip: float | torch.Tensor,
+        bits: float = 16,
+        exponent: float | None = None,
+        gradient_scale: bool = False,
     ) -> None:
         super().__init__()
         self.gradient_scale = gradient_scale
-        self.clip = nn.Parameter(torch.tensor(max(float(clip), SMALLEST)))
+        bounds = torch.as_tensor(clip, dtype=torch.get_default_dtype()).detach()
+        self.clip = nn.Parameter(bounds.clamp(min=SMALLEST))
         self.exponent = None if exponent is None else nn.Parameter(torch.tensor(float(exponent)))
         self.step_size = nn.Parameter(torch.tensor(1.0))
         self.ready: Ready | None = None
         self.set_bits(bits)
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether each channel has its own clipping bound."""
+        return self.clip.dim() > 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` rounded to the quantizer's values, fp32."""
         if self.ready is not None and self.ready.fits(x):
             return self.ready.value
         if not self.gradient_scale:
-            return quantized(x, self.step_size, self.clip, self.exponent)
-        factor = self._factor(x.numel())
-        exponent = None if self.exponent is None else _Scaled.apply(self.exponent, factor)
-        return quantized(x, _Scaled.apply(self.step_size, factor), _Scaled.apply(self.clip, factor), exponent)
+            return quantized(x, self.steps(), self.clip, self.exponent)
+        shared, own = self._factors(x.numel())
+        exponent = None if self.exponent is None else _Scaled.apply(self.exponent, shared)
+        step_size, clip = _Scaled.apply(self.step_size, shared), _Scaled.apply(self.clip, own)
+        return quantized(x, self._steps(step_size, clip, exponent), clip, exponent)
 
     @torch.no_grad()
-    def _factor(self, numel: int) -> torch.Tensor:
-        top = self.clip if self.exponent is None else self.clip.pow(self.exponent)
-        return (top / self.step_size.clamp(min=SMALLEST) * max(1, numel)).clamp(min=SMALLEST).rsqrt()
+    def _factors(self, numel: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors of step and exponent, which belong to the whole tensor, and of the bounds."""
+        positive = self.top() / self.step_size.clamp(min=SMALLEST)
+        sizes = (max(1, numel), max(1, numel // max(1, self.clip.numel())))
+        shared, own = ((positive * size).clamp(min=SMALLEST).rsqrt() for size in sizes)
+        return shared, own
+
+    def top(self) -> torch.Tensor:
+        """What ``step_size`` is measured against, shape []: ``q_m ** t``, or 1 where it stands for all channels."""
+        if self.per_channel:
+            return torch.ones_like(self.step_size)
+        return self.clip if self.exponent is None else self.clip.pow(self.exponent)
+
+    def steps(self) -> torch.Tensor:
+        """``d``, differentiable: shape [], or that of ``clip``."""
+        return self._steps(self.step_size, self.clip, self.exponent)
+
+    def _steps(self, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None) -> torch.Tensor:
+        if not self.per_channel:
+            return step_size
+        return step_size * (clip if exponent is None else clip.clamp(min=SMALLEST).pow(exponent))
 
     def codes(self, x: torch.Tensor) -> torch.Tensor:
         """The integers behind :meth:`forward`, int32, shape of ``x``."""
         with torch.no_grad():
-            return round_to_codes(x, self.step_size, self.clip, self.exponent).to(torch.int32)
+            return round_to_codes(x, self.steps(), self.clip, self.exponent).to(torch.int32)
 
-    def step(self) -> float:
-        """``d``, exactly an fp32 number."""
-        return max(float(self.step_size.detach().float()), float(torch.tensor(SMALLEST)))
+    def step(self) -> Step:
+        """``d`` in fp32: a number, or a tensor in the shape of ``clip``."""
+        found = self.steps().detach().float().clamp(min=SMALLEST)
+        return found if self.per_channel else found.item()
 
     def bit_width(self) -> torch.Tensor:
         """The present bit-width, fp64 of shape []."""
         with torch.no_grad():
+            if self.per_channel:
+                return bit_width(self.step_size, self.top())
             return bit_width(self.step_size, self.clip, self.exponent)
 
     def bits(self) -> float:
@@ -117,9 +157,10 @@ class Quantizer(nn.Module):
     def set_bits(self, bits: float) -> None:
         """Choose ``d = q_m ** t / (2 ** (b - 1) - 1)``, the inverse of :func:`bit_width`."""
         with torch.no_grad():
-            top = self.clip if self.exponent is None else self.clip.pow(self.exponent)
-            self.step_size.copy_(top / levels(bits))
+            self.step_size.copy_(self.top() / levels(bits))
 
     def extra_repr(self) -> str:
         """What ``print(model)`` shows."""
-        return f"bits={self.bits():.2f}, clip={float(self.clip.detach()):.4g}"
+        low, high = (float(end) for end in self.clip.detach().aminmax()) if self.clip.numel() else (0.0, 0.0)
+        told = f"{low:.4g} to {high:.4g}" if self.per_channel else f"{high:.4g}"
+        return f"bits={self.bits():.2f}, clip={told}"

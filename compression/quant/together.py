@@ -23,7 +23,7 @@ Pair = tuple[torch.Tensor, Quantizer]
 
 
 class _Together(torch.autograd.Function):
-    """n weights, n steps and n clipping bounds in, n quantized weights out."""
+    """n weights, their steps and their clipping bounds in, n quantized weights out."""
 
     @staticmethod
     def forward(ctx: Any, count: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -65,7 +65,7 @@ class Together:
         pairs = self._pairs()
         if len(pairs) < 2 or not all(unobserved(x) for x, _ in pairs):
             return
-        scalars = [quantizer.step_size for _, quantizer in pairs] + [quantizer.clip for _, quantizer in pairs]
+        scalars = [quantizer.steps() for _, quantizer in pairs] + [quantizer.clip for _, quantizer in pairs]
         values: tuple[torch.Tensor, ...] = _Together.apply(len(pairs), *(x for x, _ in pairs), *scalars)
         for pair, value in zip(pairs, values, strict=True):
             pair[1].ready = Ready(pair[0], value)

@@ -16,6 +16,7 @@ from compression.data import Batches
 from compression.errors import RunFailed
 from compression.graph import Graph
 from compression.graph import slim_report
+from compression.graph.cuts import along
 from compression.graph.cuts import cuts
 from compression.graph.cuts import without
 from compression.methods.base import Method
@@ -109,12 +110,14 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
 def _cut_codes(
     integers: Mapping[str, IntegerWeight], graph: Graph, units: Mapping[str, Sequence[int]]
 ) -> dict[str, IntegerWeight]:
-    """The integers of every quantized layer without the removed units."""
+    """The integers of every quantized layer without the removed units, nor their channels' steps."""
     dropped, weights = cuts(graph, units), {layer.name: layer.weight for layer in graph.layers}
-    return {
-        name: dataclasses.replace(known, codes=without(known.codes, dropped.get(weights.get(name, ""), ())))
-        for name, known in integers.items()
-    }
+    found = {}
+    for name, known in integers.items():
+        gone = dropped.get(weights.get(name, ""), ())
+        step = along(known.step, gone) if isinstance(known.step, torch.Tensor) else known.step
+        found[name] = dataclasses.replace(known, codes=without(known.codes, gone), step=step)
+    return found
 
 
 def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:

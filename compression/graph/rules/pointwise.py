@@ -29,7 +29,7 @@ def pointwise(step: Step) -> Value:
     else:
         factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
     name = step.op.split(".")[1].rstrip("_")
-    if "prelu" in name:  # the slope may be one number for all
+    if "prelu" in name or name == "fake_quantize":  # slope, step and bound may be one number for all, or one a channel
         factors = [_zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]
     out = step.output(*factors)
     return out if name in KEEP_ZERO and _through_zero(name, step) else out.nonzero()

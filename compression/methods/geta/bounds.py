@@ -75,7 +75,8 @@ class BitBounds:
     """Keeps every quantizer within its bit bounds by projecting only its step d (partially projected gradient).
 
     ``start_bits`` is the upper bound from which each site's bound falls to its own final one. fp64 vectors, one entry
-    a site.
+    a site. Of a quantizer with a bound for each channel, d is the step in units of these bounds, and 1 stands for
+    ``q_m ** t``: what keeps this one number within its limits keeps every channel's step within its own.
     """
 
     def __init__(self, found: Sequence[Site], start_bits: float) -> None:
@@ -92,10 +93,12 @@ class BitBounds:
         self._steps = [site.quantizer.step_size for site in found]
         self._clips = [site.quantizer.clip for site in found]
         self._exponents = [site.quantizer.exponent for site in found]
+        one = torch.ones(())
+        self._bounds = [one if site.quantizer.per_channel else site.quantizer.clip for site in found]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """Every scalar of every site, steps first; each once even where layers share a quantizer."""
+        """Steps, bounds and exponents of every site, in this order; each once where layers share a quantizer."""
         exponents = [exponent for exponent in self._exponents if exponent is not None]
         return list(dict.fromkeys([*self._steps, *self._clips, *exponents]))
 
@@ -108,8 +111,8 @@ class BitBounds:
         return _stacked(self._steps)
 
     def tops(self) -> torch.Tensor:
-        """``q_m ** t`` of every site."""
-        clips = _stacked(self._clips).clamp(min=SMALLEST)
+        """``q_m ** t`` of every site, or the 1 that stands for it."""
+        clips = _stacked(self._bounds).clamp(min=SMALLEST)
         if all(exponent is None for exponent in self._exponents):
             return clips
         return clips ** _stacked([torch.ones(()) if exponent is None else exponent for exponent in self._exponents])
@@ -154,12 +157,14 @@ class BitBounds:
 
 
 def calm_step(scalars: Sequence[nn.Parameter], directions: Sequence[torch.Tensor], lr: float) -> None:
-    """``p <- p - lr h`` on scalars, each change limited to :data:`LARGEST_CHANGE` of the value."""
+    """``p <- p - lr h`` on scalars and channels' bounds, each change limited to :data:`LARGEST_CHANGE` of the value."""
     with torch.no_grad():
-        values = torch.stack(list(scalars))
+        values = torch.cat([scalar.reshape(-1) for scalar in scalars])
         limit = values.abs() * LARGEST_CHANGE
-        change = (torch.stack(list(directions)) * lr).clamp(-limit, limit)
-        torch._foreach_copy_([*scalars], list((values - change).clamp(min=SMALLEST).unbind()))
+        change = (torch.cat([direction.reshape(-1) for direction in directions]) * lr).clamp(-limit, limit)
+        new = (values - change).clamp(min=SMALLEST).split([scalar.numel() for scalar in scalars])
+        shaped = [part.view(scalar.shape) for part, scalar in zip(new, scalars, strict=True)]
+        torch._foreach_copy_([*scalars], shaped)
 
 
 def _stacked(scalars: Sequence[torch.Tensor]) -> torch.Tensor:

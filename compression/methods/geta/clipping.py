@@ -10,10 +10,12 @@ from torch.nn.utils import parametrize
 
 from compression.quant.integers import WEIGHT
 from compression.quant.integers import quantizer_of
+from compression.quant.kernels import SMALLEST
 from compression.quant.quantizer import Quantizer
 from compression.quant.quantizer import levels
 
 SAMPLE = 1 << 16  # values of a tensor that are looked at
+CHANNEL_SAMPLE = 1 << 10  # values of a channel that are looked at
 TRIED = 100  # bounds tried, at equal distances up to the largest magnitude
 
 
@@ -35,9 +37,25 @@ def best_clip(weight: torch.Tensor, bits: float) -> float:
     return float(bounds[int(torch.stack(errors).argmin())])
 
 
+def best_channel_clips(weight: torch.Tensor, bits: float, like: torch.Tensor) -> torch.Tensor:
+    """:func:`best_clip` of each channel, in the shape of ``like``, which broadcasts to ``weight`` ([C, 1, 1, 1])."""
+    axis = next((dim for dim, size in enumerate(like.shape) if size > 1), 0)
+    rows = weight.detach().float().movedim(axis, 0).reshape(weight.shape[axis], -1)
+    values = rows[:, :: max(1, rows.shape[1] // CHANNEL_SAMPLE)]
+    largest = rows.abs().amax(1, keepdim=True)
+    best, least = torch.zeros_like(largest), torch.full_like(largest, float("inf"))
+    for tried in range(1, TRIED + 1):
+        bound = (largest * tried / TRIED).clamp(min=SMALLEST)
+        step = bound / levels(bits)
+        error = (values.clamp(-bound, bound).div(step).round_().mul_(step).sub_(values)).square_().sum(1, keepdim=True)
+        better = error < least
+        best, least = torch.where(better, bound, best), torch.where(better, error, least)
+    return torch.where(largest > 0, best, 0.0).reshape(like.shape)
+
+
 @torch.no_grad()
 def fit_clips(model: nn.Module, bits_of: Callable[[str, Quantizer], float]) -> None:
-    """Give every learnable weight quantizer its best bound for ``bits_of(layer, quantizer)``; bit-widths stay.
+    """Give every learnable weight quantizer its best bounds for ``bits_of(layer, quantizer)``; bit-widths stay.
 
     Quantizers with an exponent are left alone: their values are no uniform grid. Shared ones are fitted once.
     """
@@ -48,10 +66,13 @@ def fit_clips(model: nn.Module, bits_of: Callable[[str, Quantizer], float]) -> N
             continue
         fitted.add(quantizer)
         held = quantizer.bits()
-        bound = best_clip(_latent(module), bits_of(name, quantizer))
-        if bound > 0:
-            quantizer.clip.fill_(bound)
-            quantizer.set_bits(held)
+        weight, bits = _latent(module), bits_of(name, quantizer)
+        if quantizer.per_channel:
+            bounds = best_channel_clips(weight, bits, quantizer.clip)
+        else:
+            bounds = torch.tensor(best_clip(weight, bits), device=quantizer.clip.device)
+        quantizer.clip.copy_(torch.where(bounds > 0, bounds, quantizer.clip))
+        quantizer.set_bits(held)
 
 
 def _latent(module: nn.Module) -> torch.Tensor:

@@ -116,7 +116,7 @@ class _Measured:
             )
             c, r = x, None
             if part.piece.quantizer is not None and part.site is not None:
-                c, r = clipped_and_residue(x, part.piece.quantizer, steps[part.site])
+                c, r = clipped_and_residue(x, part.piece.quantizer, steps[part.site], _bounds(part))
                 products += [torch.dot(r, h[-1]), torch.dot(r, r)]
             self.c.append(c)
             self.r.append(r)
@@ -169,14 +169,34 @@ class _Measured:
         )
 
 
-def clipped_and_residue(x: torch.Tensor, quantizer: Quantizer, step: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """``c = sgn(x) v(x)`` and ``r = round(c / d) - c / d``, so that ``c + d r`` is the quantized value."""
-    clip = quantizer.clip.detach()
+def clipped_and_residue(
+    x: torch.Tensor, quantizer: Quantizer, step: float, clip: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``c = sgn(x) v(x)`` and ``r = round(c / d) - c / d``, so that ``c + d r`` is the quantized value.
+
+    ``clip`` is the bound of all of ``x``, or of each of its elements. In the second case ``step`` is d in units of
+    ``q_m ** t``, and the residue of each element is scaled by its own: ``c + d r`` is the quantized value again, with
+    one d for the layer, so that the joint step's inequality holds as it stands.
+    """
+    exponent = None if quantizer.exponent is None else quantizer.exponent.detach()
     c = torch.clamp(x, -clip, clip)
-    if quantizer.exponent is not None:
-        c = c.abs().pow(quantizer.exponent.detach()).mul_(c.sign())
-    position = c / step
-    return c, position.round().sub_(position)
+    if exponent is not None:
+        c = c.abs().pow(exponent).mul_(c.sign())
+    if not quantizer.per_channel:
+        position = c / step
+        return c, position.round().sub_(position)
+    top = clip if exponent is None else clip.pow(exponent)
+    position = c / (step * top)
+    return c, position.round().sub_(position).mul_(top)
+
+
+def _bounds(part: Part) -> torch.Tensor:
+    """The clipping bound of a part: shape [], or of each of its elements, flat."""
+    assert part.piece.quantizer is not None
+    clip = part.piece.quantizer.clip.detach()
+    if clip.dim() == 0:
+        return clip
+    return clip.expand_as(part.piece.parameter).index_select(part.piece.dim, part.indices).flatten()
 
 
 def _cosine(product: float, norms: float) -> float:

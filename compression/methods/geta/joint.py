@@ -90,6 +90,8 @@ def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alph
 class LayerChoice:
     """What was chosen for one quantized layer: its new step ``d`` within ``lowest`` … ``highest``.
 
+    Where each channel has a bound of its own, all three are in units of these bounds, and r is scaled by them.
+
     ``r_dot_h`` is <r, h> over its redundant slices; ``cosine`` that product over the norms of these r and of the
     group's whole h. Where it is 0 or more any step descends and the largest is taken.
     """

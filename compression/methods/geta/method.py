@@ -20,6 +20,7 @@ from compression.methods.base import Uses
 from compression.methods.finetune import recipe_for
 from compression.methods.geta.clipping import fit_clips
 from compression.methods.geta.feasible import check_task
+from compression.methods.geta.options import CHANNEL
 from compression.methods.geta.options import OPTIONS
 from compression.methods.geta.options import Settings
 from compression.methods.geta.options import settings
@@ -119,7 +120,7 @@ def attach(task: Task, chosen: Settings) -> None:
             raise CompressionError(
                 f"layers.{named[0]}.activation_bits: set activation_bits too, so that activations are quantized"
             )
-    quantize(task.model, budget.schedule.start_bits, calibration_batches(task))
+    quantize(task.model, budget.schedule.start_bits, calibration_batches(task), per_channel=chosen.weights == CHANNEL)
     if chosen.clip == "fitted":
         fit_clips(task.model, lambda layer, _: lowest_bits(budget, layer))
 
@@ -147,6 +148,13 @@ def _remarks(task: Task, optimizer: QASSO) -> list[str]:
             f"a short run of {made.total} steps: {made.projection_periods} projection and {made.pruning_periods} "
             f"pruning periods instead of {asked.projection_periods} and {asked.pruning_periods}"
         )
+    channels = {site.layer: site.quantizer.clip for site in optimizer.bounds.sites if site.quantizer.per_channel}
+    if channels:
+        count = sum(clip.numel() for clip in channels.values())
+        told.append(f"{count} output channels of {len(channels)} layers have a range and a step of their own")
+    aside = [layer for layer, clip in channels.items() if clip.numel() > len(clip)]
+    if aside:
+        told.append(f"channels of {', '.join(aside)} lie apart in memory: these weights are quantized pass by pass")
     if not optimizer.units.total:
         told.append("no unit of this model can be removed: it is only quantized")
     named = [layer for layer, bounds in task.budget.layers.items() if "sparsity" in bounds]

@@ -18,6 +18,7 @@ from compression.methods.options import Option
 from compression.methods.options import check
 
 CLIPS = ("max", "fitted")
+TENSOR, CHANNEL = "tensor", "channel"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Settings:
     joint_steps: str = LARGEST
     cost_power: float = 0.5
     clip: str = "max"
+    weights: str = TENSOR
     distill: float = 0.0
     temperature: float = 4.0
     lr_warmup: float = 0.0
@@ -98,6 +100,13 @@ OPTIONS: tuple[Option, ...] = (
         _TUNED.clip,
         "Range of the weights' quantizers: up to the largest weight, or fitted for the least squared error.",
         choices=CLIPS,
+    ),
+    Option(
+        "weights",
+        _TUNED.weights,
+        "What shares a range and a step: all weights of a layer, as published, or those of one output channel. The "
+        "bit-width is the layer's in both cases; each channel costs 4 bytes more.",
+        choices=(TENSOR, CHANNEL),
     ),
     Option(
         "lr_warmup", _TUNED.lr_warmup, "Share of the run in which the learning rate rises from zero.", low=0, high=0.5

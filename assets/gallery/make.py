@@ -153,11 +153,12 @@ def origin(weights: Path) -> dict[str, Any]:
     return {key: told[key] for key in ("command", "commit", "test_accuracy") if key in told}
 
 
-def table(collection: Path) -> str:
-    """All kept runs as a Markdown table, in the order of their names."""
+def table(collection: Path, only: list[str]) -> str:
+    """Kept runs as a Markdown table: those named, in that order, or all."""
     lines = ["| run | seed | epochs | validation | test | rel. BOPs | nominal bytes | packed bytes | seconds |"]
     lines.append("|---" * lines[0].count(" | ") + "|---|")
-    for path in sorted(collection.glob("*/record.json")):
+    names = only or sorted(path.parent.name for path in collection.glob("*/record.json"))
+    for path in (collection / name / "record.json" for name in names):
         told = json.loads(path.read_text(encoding="utf-8"))
         final = told["final"]
         cells = [told["name"], told["seed"], f"{told['epochs']:g}"]
@@ -203,6 +204,7 @@ def main() -> None:
     runs.add_argument("--seeds", default="0", help="separated by commas")
     shown = commands.add_parser("table", help="the runs kept, as Markdown")
     shown.add_argument("collection")
+    shown.add_argument("--only", default="", help="names of runs, separated by commas, in this order")
     kept = commands.add_parser("keep", help="keep a run that was made before")
     kept.add_argument("collection")
     kept.add_argument("folder", type=Path)
@@ -215,7 +217,7 @@ def main() -> None:
         weights = asked.weights or dense(collection)
         run(collection, weights.expanduser().resolve(), [n for n in asked.only.split(",") if n], seeds)
     elif asked.command == "table":
-        print(table(collection))
+        print(table(collection, [n for n in asked.only.split(",") if n]))
     else:
         keep(collection, asked.folder, asked.name, asked.commit or commit())
 

@@ -8,8 +8,8 @@ promise (for Saliency, after taking absolute values).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from captum.attr import InputXGradient
@@ -29,7 +29,7 @@ from compression.quant import activation_quantizers
 STEPS = 32  # points of the Gauss-Legendre rule on the way from the baseline to the image
 BASELINE = 0.0  # normalised images: the mean colour of the training images
 WINDOWS = 8  # an occluding window is an eighth of the image wide, moved by half its width
-AT_ONCE = 256  # images in one pass
+MOST_IMAGES, MOST_VALUES = 256, 2_000_000  # in one pass: what 13 images of 3x224x224 hold
 
 
 class Explainer:
@@ -47,6 +47,7 @@ class Explainer:
         known = dict(self.model.named_modules())
         self.layer = CamLayer(layer) if layer and layer in known else cam_layer(self.model, self.input)
         self._module = known.get(self.layer.name)
+        self._at_once = max(1, min(MOST_IMAGES, MOST_VALUES // math.prod(self.input)))
 
     @property
     def straight_through(self) -> bool:
@@ -75,8 +76,9 @@ class Explainer:
             raise CompressionError(f"unknown attribution {method!r}: choose one of {', '.join(METHODS)}")
         if self.refusal(method):
             raise CompressionError(f"{METHODS[method].label} is not possible here: {self.refusal(method)}")
-        found = _WAYS[method](self, images.clone().requires_grad_(METHODS[method].gradient), targets)
-        return found.detach()
+        way, gradient = _WAYS[method], METHODS[method].gradient
+        parts = zip(images.split(self._at_once), targets.split(self._at_once), strict=True)
+        return torch.cat([way(self, part.clone().requires_grad_(gradient), wanted).detach() for part, wanted in parts])
 
     def _saliency(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return _maps(Saliency(self.model).attribute(images, target=targets, abs=True))
@@ -87,7 +89,7 @@ class Explainer:
     def _integrated_gradients(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         found = IntegratedGradients(self.model).attribute(
             images, baselines=BASELINE, target=targets, n_steps=STEPS, method="gausslegendre",
-            internal_batch_size=max(AT_ONCE, len(images)),
+            internal_batch_size=self._at_once,
         )  # fmt: skip
         return _maps(found.to(images.dtype))
 
@@ -101,7 +103,7 @@ class Explainer:
         strides = (channels, *(max(1, side // 2) for side in window))
         found = Occlusion(self.model).attribute(
             images, sliding_window_shapes=(channels, *window), strides=strides, baselines=BASELINE, target=targets,
-            perturbations_per_eval=max(1, AT_ONCE // len(images)),
+            perturbations_per_eval=max(1, self._at_once // len(images)),
         )  # fmt: skip
         return found[:, 0].to(images.dtype)  # all channels go together and have the same value
 
@@ -156,10 +158,6 @@ def _own_copy(model: nn.Module) -> nn.Module:
     """In evaluation, its parameters without gradients, no module writing over its input (Captum's hooks need that)."""
     made = copy.deepcopy(model).eval().requires_grad_(False)
     for module in made.modules():
-        if getattr(module, "inplace", False) is True:
-            _set(module, "inplace", False)
+        if hasattr(module, "inplace"):
+            module.inplace = False  # type: ignore[assignment]
     return made
-
-
-def _set(module: nn.Module, name: str, value: Any) -> None:
-    setattr(module, name, value)

@@ -121,14 +121,17 @@ def compare(
         maps = _all_maps(explainers, name, batch, noise, targets, progress)
         scores[name] = score(maps, METHODS[name].signed)
         if name == "integrated_gradients":
-            missing = tuple(
-                float(completeness(model, batch, targets, torch.from_numpy(maps[key])).mean())
-                for model, key in ((models.dense, "dense"), (models.small, COMPRESSED))
-            )
+            missing = _missing(models, batch, targets, maps)
     return Comparison(
         seed, tuple(chosen), int((targets != now).sum()), explainers.dense.layer.name,
-        explainers.small.straight_through, scores, refused, missing,  # type: ignore[arg-type]
+        explainers.small.straight_through, scores, refused, missing,
     )  # fmt: skip
+
+
+def _missing(models: Pair, batch: torch.Tensor, targets: torch.Tensor, maps: Mapping[str, Maps]) -> tuple[float, float]:
+    both = ((models.dense, "dense"), (models.small, COMPRESSED))
+    dense, small = (completeness(model, batch, targets, torch.from_numpy(maps[key])) for model, key in both)
+    return float(dense.mean()), float(small.mean())
 
 
 class Progress:

@@ -81,7 +81,7 @@ class AlikeInfo:
         said += f"{told[0].label}**"
         if len(told) > 1:
             said += f" (the most) and {_kept(told[-1])} in **{told[-1].label}** (the least)"
-        return f"{said}, measured by {self.measure} over {self.images} test images."
+        return f"{said}: {self.measure}, mean of {self.images} test images."
 
 
 def alike_info(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app import theme
 from app.figures import base
 
-HEIGHT = 168
+HEIGHT = 146
 MOST_CELLS = 64  # a side of a drawn map: larger ones are averaged over blocks
 PERCENTILE = 99
 GHOST = 0.28  # how much of the image shows through its maps
@@ -93,8 +93,8 @@ def tile_figure(info: TileInfo) -> go.Figure:
         if place:
             fig.add_trace(_map(info, info.dense if place == 1 else info.small, axes))
         fig.add_annotation(
-            text=title, x=start + width / 2, y=1, xref="paper", yref="paper", yanchor="bottom", showarrow=False,
-            font={"size": 12, "color": theme.MUTED},
+            text=title, x=start + width / 2, y=1, xref="paper", yref="paper", xanchor="center", yanchor="bottom",
+            showarrow=False, font={"size": 12, "color": theme.MUTED},
         )  # fmt: skip
     return fig
 

@@ -33,6 +33,7 @@ def controls(of: explained.Key) -> tuple[str, int]:
             key="attribution",
             bind="query-params",
             format_func=lambda name: METHODS[name].label,
+            wrap=True,
             help="Five ways to ask which pixels count. They answer different questions, so look at more than one.",
         )
         count = st.segmented_control(

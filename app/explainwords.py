@@ -59,7 +59,8 @@ MEASURES = {
         "Do both maps look alike as pictures, place by place?",
         r"\mathrm{SSIM} = \frac{(2\mu_1\mu_2 + c_1)(2\sigma_{12} + c_2)}"
         r"{(\mu_1^2 + \mu_2^2 + c_1)(\sigma_1^2 + \sigma_2^2 + c_2)}",
-        "Mean over windows of 7 × 7 pixels, each map first divided by its own 99th percentile and clipped.",
+        "Mean over windows of 7 × 7 pixels; each map is first divided by its own 99th percentile, clipped, and brought "
+        "to 0..1.",
     ),
     "overlap": Told(
         "Of the strongest tenth of the pixels in either map: what share is in both?",

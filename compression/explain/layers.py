@@ -57,7 +57,8 @@ def cam_layer(model: nn.Module, input: tuple[int, ...]) -> CamLayer:
     ]
     try:
         with torch.no_grad():
-            model(torch.zeros(1, *input))
+            dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+            model(torch.zeros(1, *input, dtype=dtype))
     finally:
         for hook in hooks:
             hook.remove()

@@ -37,13 +37,14 @@ def spearman(one: Map, other: Map) -> float:
 def ssim(one: Map, other: Map, signed: bool) -> float:
     """Structural similarity (Wang et al. 2004) of the two as pictures, in -1..1, windows of 7×7.
 
-    Each map is divided by its own 99th percentile of ``|value|`` and clipped, so the data range is 2 (signed, -1..1) or
-    1 (0..1): fixed, and the same for every pair.
+    Each map is divided by its own 99th percentile of ``|value|``, clipped, and a signed one moved from -1..1 to 0..1:
+    SSIM multiplies a product of means with a covariance, and below zero two disagreements would count as agreement. The
+    data range is 1 for every pair.
     """
     side = min(WINDOW, *one.shape)
     window = side if side % 2 else side - 1
-    first, second = strength(one), strength(other)
-    return float(structural_similarity(first, second, data_range=2.0 if signed else 1.0, win_size=window))
+    first, second = ((strength(values) + 1) / 2 if signed else strength(values) for values in (one, other))
+    return float(structural_similarity(first, second, data_range=1.0, win_size=window))
 
 
 def overlap(one: Map, other: Map, top: float = TOP) -> float:

@@ -112,6 +112,7 @@ class SideJob:
         def say(text: str, share: float) -> None:
             self._write(handle, Job(RUNNING, share, text))
 
+        self.path.parent.mkdir(exist_ok=True)
         try:
             say("starting", 0.0)
             told = work(say)

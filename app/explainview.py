@@ -103,25 +103,23 @@ def _tiles(infos: list[tiles.TileInfo], method: str) -> None:
     for start in range(0, len(infos), COLUMNS):
         for column, info in zip(st.columns(COLUMNS, gap="medium"), infos[start : start + COLUMNS], strict=False):
             with column, st.container(border=True):
-                st.markdown(_title(info))
+                st.markdown(title(info))
                 st.plotly_chart(
                     tiles.tile_figure(info), key=f"tile {method} {info.image}", config=BARE, alt=info.sentence
                 )
                 st.caption(f"test image {info.image} · rank correlation {info.alike:.2f}".replace("-", "−"))
 
 
-def _title(info: tiles.TileInfo) -> str:
-    right = "right" if info.before == info.label else f"it is {info.label}"
+def title(info: tiles.TileInfo) -> str:
+    """What the two models answer, and which of them is right."""
+    truth = f"it is {info.label}"
     if not info.changed:
-        return f"both say **{info.before}** ({right})"
-    after = "right" if info.after == info.label else ("" if info.before == info.label else f"it is {info.label}")
-    told = f"**{info.before}** became **{info.after}**"
-    which = (
-        f"the original was {right}"
-        if info.before == info.label
-        else (f"the compressed model is {after}" if after == "right" else f"both wrong, {after}")
-    )
-    return f":material/swap_horiz: {told} ({which})"
+        return f"both say **{info.before}** ({'right' if info.before == info.label else truth})"
+    if info.before == info.label:
+        judged = "the original was right"
+    else:
+        judged = "the compressed model is right" if info.after == info.label else f"both wrong, {truth}"
+    return f":material/swap_horiz: **{info.before}** became **{info.after}** ({judged})"
 
 
 def _not_yet(run: str, of: explained.Key, method: str) -> None:

@@ -127,7 +127,7 @@ def alike_figure(info: AlikeInfo) -> go.Figure:
     found.update(error_x={"array": spreads, "color": look.color, "thickness": 1.5, "width": 4})
     fig.add_trace(found)
     low = min([0.0, *(min(row.random, row.shuffled, row.compressed - row.spread) for row in info.rows)])
-    fig.update_xaxes(range=[low - 0.04, 1.04], title=f"{info.measure} with the original's map (1 is the same)")
+    fig.update_xaxes(range=[low - 0.04, 1.04], title=f"{info.measure} (1: the same map)")
     fig.update_yaxes(autorange="reversed", showgrid=False)
     return fig
 

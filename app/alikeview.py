@@ -49,8 +49,8 @@ def _ask(run: str, again: bool = False) -> None:
     with st.container(border=not again):
         if not again:
             st.markdown(
-                "A glance at a few images deceives. Measure the similarity of the maps over many, with all five "
-                "methods, and with its scale: what the original reaches **against itself** (ceiling), and what a "
+                "A glance at a few images deceives. Measure the similarity of the maps over many, with every "
+                "method, and with its scale: what the original reaches **against itself** (ceiling), and what a "
                 "network with **random weights** or the map of **another image** reaches (floors)."
             )
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

@@ -54,6 +54,8 @@ def _explanation(of: explained.Key, method: str) -> None:
             if method == "grad_cam" and explained.cam(of)[0]:
                 st.markdown(f"Here the layer is {explained.cam(of)[0]}.")
             st.caption(METHODS[method].source)
+    if explained.refusal(of, method):
+        return
     if not METHODS[method].gradient:
         st.caption(explainwords.NO_GRADIENT)
     elif explained.straight_through(of):

@@ -74,7 +74,7 @@ def _chosen(record: _Record) -> CamLayer:
         first = record.maps[record.last_convolution][0]
         return CamLayer(
             "",
-            reason=f"after its only convolutions (the last is `{first}`) this network works on rows of tokens, and after "
-            "attention a token no longer stands for its place in the image",
+            reason=f"after its only convolutions (the last is `{first}`) this network works on rows of tokens, and "
+            "after attention a token no longer stands for its place in the image",
         )
     return CamLayer(record.maps[place][0], size)

@@ -213,6 +213,21 @@ def test_both_maps_of_a_tile_share_one_scale() -> None:
     assert tile(0 * ramp, 0 * ramp).most == 1.0
 
 
+def test_the_copy_under_the_maps_has_no_colours_that_could_be_taken_for_theirs() -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8)).astype(np.uint8)
+    info = tiles.tile_info(0, pixels, (np.eye(8), np.eye(8)), True, ("a", "a", "a"), 1.0)
+    sources = [trace.source for trace in tiles.tile_figure(info).data if trace.type == "image"]
+    drawn = [np.array(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))) for source in sources]
+    assert np.array_equal(drawn[0], pixels.transpose(1, 2, 0))
+    assert all(np.ptp(copy, axis=2).max() == 0 for copy in drawn[1:])
+    np.testing.assert_allclose(drawn[1][..., 0], pixels.mean(0), atol=0.5)
+
+
 def test_large_maps_are_averaged_before_they_are_drawn() -> None:
     values = np.arange(224 * 224, dtype=float).reshape(224, 224)
     info = tile(values, values)

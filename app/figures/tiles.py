@@ -80,16 +80,17 @@ def tile_info(
 
 
 def tile_figure(info: TileInfo) -> go.Figure:
-    """Three squares in a row: the image, then the two maps over a faint copy of it."""
+    """Three squares in a row: the image, then the two maps over a faint copy of it without its colours."""
     fig = base.figure(HEIGHT, uirevision="tile", showlegend=False, margin={"l": 0, "r": 0, "t": 20, "b": 0})
     width = (1 - 2 * GAP) / 3
-    source = _png(info.picture)
+    colours, ghost = _png(info.picture), _png(_grey(info.picture))
     for place, title in enumerate(TITLES):
         number = "" if place == 0 else str(place + 1)
         start = place * (width + GAP)
         _axes(fig, number, (start, start + width))
         axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
-        fig.add_trace(go.Image(source=source, opacity=1.0 if place == 0 else GHOST, hoverinfo="skip", **axes))
+        source, opacity = (ghost, GHOST) if place else (colours, 1.0)
+        fig.add_trace(go.Image(source=source, opacity=opacity, hoverinfo="skip", **axes))
         if place:
             fig.add_trace(_map(info, info.dense if place == 1 else info.small, axes))
         fig.add_annotation(
@@ -134,6 +135,10 @@ def _blocks(values: Maps) -> Maps:
 def _rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     channels = pixels if len(pixels) == 3 else np.repeat(pixels[:1], 3, axis=0)
     return np.ascontiguousarray(channels.transpose(1, 2, 0))
+
+
+def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(picture.mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
 
 
 def _png(picture: NDArray[np.uint8]) -> str:

@@ -258,7 +258,7 @@ def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
     assert info.rows[0].kept == pytest.approx((0.6 - 0.3) / (0.9 - 0.3))
     assert info.rows[0].spread == pytest.approx(1.96 * np.std([0.5, 0.7], ddof=1) / np.sqrt(2))
     assert info.rows[1].kept == pytest.approx(0.0)
-    assert "keeps 50 % in **A** (the most) and 0 % in **B** (the least)" in info.sentence
+    assert "keeps 50 % in **A** (the most) and nothing in **B** (the least)" in info.sentence
     assert [row["kept, %"] for row in info.table] == [50, 0]
     figure = alike.alike_figure(info)
     drawn = {trace.name: list(trace.x) for trace in figure.data if trace.name}

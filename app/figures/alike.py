@@ -106,7 +106,8 @@ def _row(label: str, told: Mapping[str, Sequence[float]]) -> AlikeRow:
 
 
 def _kept(row: AlikeRow) -> str:
-    return f"{100 * (row.kept or 0.0):.0f} %"
+    percent = round(100 * (row.kept or 0.0))
+    return "nothing" if percent <= 0 else "all" if percent >= 100 else f"{percent} %"
 
 
 def alike_figure(info: AlikeInfo) -> go.Figure:

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import runlog
+from app import state
 from app import story
 from app import widgets
 from app import words
@@ -24,6 +25,22 @@ OWN_LOOP = 'dense = cx.apply(dense, "{name}"{more})  # this run\'s budget on a t
 def finished(infos: Sequence[RunInfo]) -> dict[str, str]:
     """Run id → what it is, for the runs that can be exported, newest first."""
     return {info.id: story.describe(info.budget) for info in infos if info.state == "done" and not info.runs}
+
+
+def choose(runs: Mapping[str, str], key: str) -> str:
+    """The run in the address if it is one of these, else the newest; another can be picked."""
+    if state.get("run") not in runs:
+        state.put("run", next(iter(runs)))
+    names = list(runs)
+    picked = st.selectbox(
+        "Run",
+        names,
+        index=names.index(state.get("run")),
+        format_func=lambda run: f"{runs[run]} ({run})",
+        key=key,
+    )
+    state.put("run", picked)
+    return picked
 
 
 def file_name(run: str) -> str:

@@ -81,6 +81,8 @@ def actions(picked: Candidate) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         model, data = state.get("model"), state.get("data")
         nav.link("runs", "Open in Runs", run=picked.run, model=model, data=data)
+        if not picked.live:
+            nav.link("explain", "See what it looks at", run=picked.run, model=model, data=data)
         nav.link("budget", "Set up another run", model=model, data=data)
         with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
             st.markdown(

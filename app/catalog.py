@@ -166,7 +166,7 @@ def traced(of: Subject) -> Traced:
 
     from compression.graph import trace
 
-    _quiet()
+    quiet()
     model = zoo.build(of.model, of.input, of.classes)
     return Traced(trace(model, torch.zeros(1, *of.input)))
 
@@ -198,7 +198,7 @@ def measured(of: Subject, path: Path) -> tuple[Evaluation, int]:
 def _measured(of: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
     from compression.train import evaluate
 
-    _quiet()
+    quiet()
     dataset = datasets.load(of.data, input=of.input)
     datasets.fit_check(dataset, of.input, of.classes)
     model = loaded(of, path)
@@ -245,7 +245,7 @@ def _product(sizes: tuple[int, ...]) -> int:
     return total
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Leave cores to the workers: the app itself computes on one thread."""
     import torch
 

@@ -31,6 +31,7 @@ PAGES = {
         PageInfo("budget", "Budget", ":material/tune:", "How small should it become?"),
         PageInfo("runs", "Runs", ":material/monitoring:", "What does smaller cost in accuracy?"),
         PageInfo("compare", "Compare", ":material/scatter_plot:", "Which compressed model should I take?"),
+        PageInfo("explain", "Explain", ":material/visibility:", "What does the compressed model look at?"),
         PageInfo("export", "Export", ":material/inventory_2:", "What do you take home?"),
     )
 }

@@ -65,6 +65,7 @@ def show(run: str, now: story.Story) -> None:
     where = {"model": str(now.budget.get("model")), "data": str(now.budget.get("data"))}
     with st.container(horizontal=True):
         nav.link("compare", "Compare with other runs", run=run, **where)
+        nav.link("explain", "See what it looks at", run=run, **where)
         nav.link("budget", "Set up another run", **where)
 
 

@@ -25,7 +25,7 @@ _EXPORTS = {
     "load": "compression.export",
     "apply": "compression.export",
 }
-_MODULES = ("graph", "quant", "methods", "zoo", "data", "runs", "cost", "export")
+_MODULES = ("graph", "quant", "methods", "zoo", "data", "runs", "cost", "export", "explain")
 
 __all__ = [*_EXPORTS, *_MODULES, "opq", "__version__"]
 

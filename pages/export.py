@@ -10,27 +10,10 @@ import streamlit as st
 from app import bundles
 from app import outcome
 from app import runlog
-from app import state
 from app import widgets
 from app import words
 from compression.errors import CompressionError
 from compression.export import job
-
-
-def choose(runs: Mapping[str, str]) -> str:
-    """The run in the address if it is done, else the newest; another can be picked."""
-    if state.get("run") not in runs:
-        state.put("run", next(iter(runs)))
-    names = list(runs)
-    picked = st.selectbox(
-        "Run",
-        names,
-        index=names.index(state.get("run")),
-        format_func=lambda run: f"{runs[run]} ({run})",
-        key="export_run",
-    )
-    state.put("run", picked)
-    return picked
 
 
 def figures(result: Mapping[str, Any]) -> None:
@@ -82,7 +65,7 @@ def page() -> None:
     if not runs:
         widgets.empty("No finished run to take home yet. Start one with a click.", "start", "Start a first run")
         return
-    run = choose(runs)
+    run = bundles.choose(runs, "export_run")
     result = runlog.outcome(run)
     if result is None:
         widgets.problem(CompressionError(f"run {run} has no result that can be read"))

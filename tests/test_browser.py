@@ -28,6 +28,7 @@ pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 START_SECONDS, PAGE_SECONDS, RUN_SECONDS = 30, 45, 120
+HEAT, TILES = ".js-plotly-plot .heatmaplayer .hm", 6
 ANY_TRACE = ".js-plotly-plot .scatterlayer .trace"
 WHERE = """run => {
     const chart = document.querySelector(".js-plotly-plot")
@@ -149,6 +150,8 @@ def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:
     assert _four_figures(page) == figures
     follow(page, "export")
     _take_home(page)
+    follow(page, "explain")
+    _explain(page)
     follow(page, "start")
     page.get_by_role("link", name="resnet8 on mnist5k").first.wait_for()
 
@@ -166,6 +169,21 @@ def _take_home(page: Page) -> None:
     with zipfile.ZipFile(download.value.path()) as archive:
         assert archive.testzip() is None
         assert {"model.onnx", "load.py", "MODEL_CARD.md"} <= set(archive.namelist())
+
+
+def _explain(page: Page) -> None:
+    """Maps at once; a method that takes long and the scores from a job that is watched; a link opens the same."""
+    page.locator(HEAT).nth(2 * TILES - 1).wait_for()
+    page.get_by_test_id("stButtonGroup").first.get_by_text("Occlusion", exact=True).click()
+    page.wait_for_url("**attribution=Occlusion*")
+    page.get_by_role("button", name="Compute it").click()
+    page.get_by_test_id("stProgress").wait_for()
+    page.get_by_text("Of the way from chance").wait_for(timeout=RUN_SECONDS * 1000)
+    settled(page, "explain")
+    page.reload()
+    settled(page, "explain")
+    page.locator(HEAT).nth(2 * TILES - 1).wait_for()
+    page.get_by_text("How much the answer drops").wait_for()
 
 
 def _four_figures(page: Page) -> list[str]:

@@ -5,39 +5,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import subprocess
 import sys
 from collections.abc import Mapping
 from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from compression.errors import CompressionError
-from compression.runs.files import check_version
-from compression.runs.files import read_object
-from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
-from compression.runs.folder import disk_full
-from compression.runs.launcher import environment
-from compression.runs.process import Handle
+from compression.runs.sidejob import DONE
+from compression.runs.sidejob import FAILED
+from compression.runs.sidejob import NONE
+from compression.runs.sidejob import RUNNING
+from compression.runs.sidejob import Job
+from compression.runs.sidejob import Say
+from compression.runs.sidejob import SideJob
 
-VERSION = 1
-NONE, RUNNING, DONE, FAILED = "none", "running", "done", "failed"
+__all__ = ["DONE", "FAILED", "NONE", "RUNNING", "Job", "bundle_path", "main", "start", "status"]
+
 COMMAND = (sys.executable, "-m", "compression.export.job")
-
-
-@dataclass(frozen=True)
-class Job:
-    """How an export stands: ``share`` of it that is done, what it does in ``text``; ``told`` is what it measured."""
-
-    state: str
-    share: float = 0.0
-    text: str = ""
-    error: str = ""
-    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 def bundle_path(folder: RunFolder) -> Path:
@@ -51,41 +36,17 @@ def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND)
     Raises:
         CompressionError: the run's folder cannot be written.
     """
-    if status(folder).state == RUNNING:
-        return
-    try:
-        folder.bundle.mkdir(exist_ok=True)
-        with folder.log_path.open("ab") as log:
-            process = subprocess.Popen(
-                [*command, str(folder.path.resolve())],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env=environment(threads), start_new_session=True,
-            )  # fmt: skip
-        _write(folder, Handle.of(process.pid), Job(RUNNING, text="starting"))
-    except OSError as error:
-        raise CompressionError(f"the export cannot be started: {error.strerror or error}") from error
+    _job(folder).start([*command, str(folder.path.resolve())], threads)
 
 
 def status(folder: RunFolder) -> Job:
-    """How the export of this run stands.
+    """How the export of this run stands; ``told`` is what it measured.
 
     Raises:
         CompressionError: its file is damaged.
     """
-    path = _path(folder)
-    if not path.is_file():
-        return Job(NONE)
-    raw = read_object(path, "export state")
-    check_version(raw, VERSION, f"export state {path}")
-    try:
-        job, handle = Job(**raw["job"]), Handle(**raw["handle"])
-    except (KeyError, TypeError) as error:
-        raise CompressionError(f"export state {path} is damaged ({error}): delete it") from error
-    if job.state == RUNNING and not handle.alive(path):
-        return Job(FAILED, error=f"the process of the export ended without a word (see {folder.log_path})")
-    if job.state == DONE and not bundle_path(folder).is_file():
-        return Job(NONE)
-    return job
+    job = _job(folder).status()
+    return Job(NONE) if job.state == DONE and not bundle_path(folder).is_file() else job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,40 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(arguments) != 1:
         print("usage: python -m compression.export.job RUN_DIR", file=sys.stderr)
         return 2
-    folder, handle = RunFolder(arguments[0]), Handle.current()
+    folder = RunFolder(arguments[0])
 
-    def say(text: str, share: float) -> None:
-        _write(folder, handle, Job(RUNNING, share, text))
-
-    try:
-        say("starting", 0.0)
+    def work(say: Say) -> Mapping[str, Any]:
         from compression.export.bundle import export
 
-        made = export(folder, bundle_path(folder), say=say)
-    except Exception as error:  # the outermost frame: told on the page, never dropped
-        _write(folder, handle, Job(FAILED, error=_line(error, folder)))
-        if isinstance(error, CompressionError):
-            return 1
-        raise
-    _write(folder, handle, Job(DONE, 1.0, told=made.to_dict()))
-    return 0
+        return export(folder, bundle_path(folder), say=say).to_dict()
+
+    return _job(folder).carry_out(work)
 
 
-def _line(error: Exception, folder: RunFolder) -> str:
-    if disk_full(error):
-        return f"no space left on the disk of {folder.path}; free some and export again"
-    if isinstance(error, CompressionError):
-        return str(error)
-    return f"{type(error).__name__}: {error} (details in {folder.log_path})"
-
-
-def _path(folder: RunFolder) -> Path:
-    return folder.bundle / "export.json"
-
-
-def _write(folder: RunFolder, handle: Handle, job: Job) -> None:
-    value = {"version": VERSION, "handle": dataclasses.asdict(handle), "job": dataclasses.asdict(job)}
-    write_json(_path(folder), value)
+def _job(folder: RunFolder) -> SideJob:
+    return SideJob("export", folder, folder.bundle / "export.json")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@
               result.json     written once, at the end of a run that is done
               log.txt         what the worker said, tracebacks included
               bundle/         the compressed model
+              explain/        what the two models look at, once somebody asked
               cancel, pause   their presence asks the run to stop, or to write a checkpoint and then to stop
               reserve         16 KB given back when the disk is full, so that the run can still say so
 """

@@ -1,0 +1,78 @@
+"""What a model looks at: attributions by Captum, and how alike those of a dense and a compressed model are.
+
+Importing this package imports neither torch nor Captum: names are resolved when first used.
+
+Example::
+
+    from compression import explain
+
+    maps = explain.attribute(model, images, targets, "integrated_gradients")   # [B, H, W], in logits
+    models = explain.pair(RunFolder("runs/geta-resnet8-…"))
+    told = explain.compare(models, images=32, seed=0)
+    told.scores["saliency"]["spearman"]["compressed"]                          # one value per image
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+from typing import Any
+
+from compression.explain.methods import METHODS
+from compression.explain.methods import Method
+
+if TYPE_CHECKING:
+    from compression.explain.attribution import Explainer
+    from compression.explain.attribution import attribute
+    from compression.explain.attribution import completeness
+    from compression.explain.comparison import Comparison
+    from compression.explain.comparison import compare
+    from compression.explain.layers import cam_layer
+    from compression.explain.measures import overlap
+    from compression.explain.measures import similarity
+    from compression.explain.measures import spearman
+    from compression.explain.measures import ssim
+    from compression.explain.models import Pair
+    from compression.explain.models import pair
+    from compression.explain.models import scan
+
+__all__ = [
+    "METHODS",
+    "Comparison",
+    "Explainer",
+    "Method",
+    "Pair",
+    "attribute",
+    "cam_layer",
+    "compare",
+    "completeness",
+    "overlap",
+    "pair",
+    "scan",
+    "similarity",
+    "spearman",
+    "ssim",
+]
+
+_LATE = {
+    "Explainer": "attribution",
+    "attribute": "attribution",
+    "completeness": "attribution",
+    "Comparison": "comparison",
+    "compare": "comparison",
+    "cam_layer": "layers",
+    "Pair": "models",
+    "pair": "models",
+    "scan": "models",
+    "overlap": "measures",
+    "similarity": "measures",
+    "spearman": "measures",
+    "ssim": "measures",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch on first use."""
+    if name in _LATE:
+        return getattr(importlib.import_module(f"compression.explain.{_LATE[name]}"), name)
+    raise AttributeError(f"module 'compression.explain' has no attribute {name!r}")

@@ -1,0 +1,122 @@
+"""Explanations in a process of their own: ``python -m compression.explain.job RUN_DIR [--images N] [--seed S]``.
+
+``explain/job.json`` in the run's folder tells how it stands; :mod:`.stored` says what it leaves there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+from compression.runs.files import read_object
+from compression.runs.folder import RunFolder
+from compression.runs.sidejob import CANCELLED
+from compression.runs.sidejob import DONE
+from compression.runs.sidejob import FAILED
+from compression.runs.sidejob import NONE
+from compression.runs.sidejob import RUNNING
+from compression.runs.sidejob import Job
+from compression.runs.sidejob import Say
+from compression.runs.sidejob import SideJob
+
+if TYPE_CHECKING:
+    from compression.explain.models import Pair
+    from compression.explain.stored import Shown
+
+__all__ = ["CANCELLED", "DONE", "FAILED", "NONE", "RUNNING", "Job", "cancel", "main", "start", "status", "work"]
+
+COMMAND = (sys.executable, "-m", "compression.explain.job")
+SHOWN = 24  # images whose maps are kept: the changed ones first
+SCORES = 0.85  # the share of the work that the scores are
+
+
+def start(
+    folder: RunFolder, images: int = 32, seed: int = 0, threads: int = 1, command: Sequence[str] = COMMAND
+) -> None:
+    """Begin, unless it goes on already; the process outlives the page and the app.
+
+    Raises:
+        CompressionError: the run's folder cannot be written.
+    """
+    asked = [str(folder.path.resolve()), "--images", str(images), "--seed", str(seed)]
+    _job(folder).start([*command, *asked], threads)
+
+
+def status(folder: RunFolder) -> Job:
+    """How the explanations of this run stand.
+
+    Raises:
+        CompressionError: the file that tells is damaged.
+    """
+    return _job(folder).status()
+
+
+def cancel(folder: RunFolder) -> Job:
+    """Stop the job; what an earlier one left stays.
+
+    Raises:
+        CompressionError: the file that tells is damaged.
+    """
+    return _job(folder).stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Explain the run in the folder named on the command line; exit status 0 when the files are there."""
+    parser = argparse.ArgumentParser(prog="compression.explain.job")
+    parser.add_argument("run")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(arguments)
+    folder = RunFolder(asked.run)
+    return _job(folder).carry_out(lambda say: work(folder, asked.images, asked.seed, say))
+
+
+def work(folder: RunFolder, images: int, seed: int, say: Say) -> Mapping[str, Any]:
+    """The scores, and the maps of the first images, written into the run's folder."""
+    from compression.explain.comparison import compare
+    from compression.explain.models import pair
+    from compression.explain.stored import save
+
+    say("restoring both models", 0.0)
+    models = pair(folder, seed)
+    found = compare(models, images, seed, say=lambda text, share: say(text, SCORES * share))
+    macs = read_object(folder.result_path, "result")["baseline"]["macs"]
+    kept = _shown(models, macs, list(found.scores), say)
+    save(folder, found, kept)
+    return {"images": len(found.images), "seed": seed}
+
+
+def _shown(models: Pair, macs: float, methods: Sequence[str], say: Say) -> Shown:
+    """The maps of the images that a page shows first."""
+    import torch
+
+    from compression.explain.comparison import Explainers
+    from compression.explain.models import affordable
+    from compression.explain.models import scan
+    from compression.explain.stored import DENSE
+    from compression.explain.stored import SMALL
+    from compression.explain.stored import Shown
+
+    say("images whose class changed", SCORES)
+    looked = scan(models, affordable(macs))
+    chosen = looked.order[:SHOWN]
+    explainers, images = Explainers.of(models), models.images(chosen)
+    targets = torch.tensor([looked.before[i] for i in chosen])
+    maps = {}
+    for done, method in enumerate(methods):
+        say("maps of the images shown", SCORES + (1 - SCORES) * done / max(1, len(methods)))
+        for key, explainer in ((DENSE, explainers.dense), (SMALL, explainers.small)):
+            maps[method, key] = explainer.attribute(method, images, targets).numpy()
+    return Shown(tuple(chosen), maps)
+
+
+def _job(folder: RunFolder) -> SideJob:
+    return SideJob("explanation", folder, folder.path / "explain" / "job.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The two models of a finished run, and which images they disagree on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from compression import zoo
+from compression.data import DataSet
+from compression.data import normalise
+from compression.export.source import read
+from compression.runs.folder import RunFolder
+
+SPLIT = "test"  # nothing is chosen by what an explanation shows
+BATCH = 100
+MOST_SCANNED, FEWEST_SCANNED, SCAN_MACS = 1000, 32, 40e9  # of the dense model: some seconds on one thread
+OTHER_WEIGHTS = 7_919  # added to the seed: the dense model itself began from initial weights of a small seed
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """``dense`` and the ``small`` model restored from the packed file, both in evaluation mode.
+
+    ``random`` is the dense architecture with fresh initial weights: what an explanation owes to the architecture alone.
+    """
+
+    dense: nn.Module
+    small: nn.Module
+    random: nn.Module
+    data: DataSet
+    input: tuple[int, ...]
+
+    def images(self, indices: list[int]) -> torch.Tensor:
+        """Test images as the models take them: normalised fp32 [len(indices), C, H, W]."""
+        return normalise(self.data.split(SPLIT).images[indices], self.data)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The first images of the test split: true class, the dense model's answer, the small model's answer."""
+
+    labels: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def changed(self) -> list[int]:
+        """The images on which the two models differ."""
+        return [i for i, (old, new) in enumerate(zip(self.before, self.after, strict=True)) if old != new]
+
+    @property
+    def order(self) -> list[int]:
+        """All images scanned: those whose class changed first, else as they come."""
+        changed = self.changed
+        return changed + sorted(set(range(len(self.labels))) - set(changed))
+
+
+def pair(folder: RunFolder, seed: int = 0) -> Pair:
+    """Restore both models of a run that is done; ``seed`` is that of the random one.
+
+    Raises:
+        CompressionError: the run is not done, or its packed file, dense weights or data are missing or damaged.
+    """
+    source = read(folder)
+    random = zoo.build(source.budget.model, source.input, source.outputs, seed=seed + OTHER_WEIGHTS).eval()
+    return Pair(source.dense.eval(), source.model, random, source.data, source.input)
+
+
+def scan(of: Pair, limit: int) -> Scan:
+    """What both models answer to the first ``limit`` test images."""
+    split = of.data.split(SPLIT)
+    count = min(limit, len(split))
+    before, after = ([int(i) for i in answers(model, of, count)] for model in (of.dense, of.small))
+    return Scan(tuple(split.labels[:count].tolist()), tuple(before), tuple(after))
+
+
+@torch.no_grad()
+def answers(model: nn.Module, of: Pair, count: int) -> torch.Tensor:
+    """The classes a model answers to the first ``count`` test images, int64 [count]."""
+    starts = range(0, count, BATCH)
+    return torch.cat([model(of.images(list(range(i, min(i + BATCH, count))))).argmax(1) for i in starts])
+
+
+def affordable(macs: float) -> int:
+    """How many images to scan while somebody waits, for a dense model of so many MACs an image."""
+    return int(min(MOST_SCANNED, max(FEWEST_SCANNED, SCAN_MACS // max(macs, 1.0))))

@@ -1,0 +1,109 @@
+"""What an explanation job leaves in the run's folder: ``explain/result.json`` with the scores, ``maps.safetensors``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compression.errors import CompressionError
+from compression.explain.comparison import Comparison
+from compression.runs.files import check_version
+from compression.runs.files import read_object
+from compression.runs.files import write_json
+from compression.runs.folder import RunFolder
+
+VERSION = 1
+DENSE, SMALL = "dense", "small"
+
+Maps = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Maps [K, H, W] of ``images`` (places in the test split), by (method, ``dense`` or ``small``)."""
+
+    images: tuple[int, ...]
+    maps: Mapping[tuple[str, str], Maps]
+
+    def of(self, method: str, wanted: list[int]) -> tuple[Maps, Maps] | None:
+        """The maps of both models for these images, where all of them are here."""
+        if (method, DENSE) not in self.maps or not set(wanted) <= set(self.images):
+            return None
+        places = [self.images.index(image) for image in wanted]
+        return self.maps[method, DENSE][places], self.maps[method, SMALL][places]
+
+
+def folder_of(run: RunFolder) -> Path:
+    """Where the explanations of a run are kept."""
+    return run.path / "explain"
+
+
+def result_path(run: RunFolder) -> Path:
+    """The scores; written last, so that whoever sees it finds the maps too."""
+    return folder_of(run) / "result.json"
+
+
+def save(run: RunFolder, found: Comparison, shown: Shown) -> None:
+    """Write both files, each whole or not at all.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    from safetensors.numpy import save as packed
+
+    folder = folder_of(run)
+    folder.mkdir(exist_ok=True)
+    arrays = {f"{method}.{model}": np.ascontiguousarray(maps) for (method, model), maps in shown.maps.items()}
+    data = packed({**arrays, "images": np.array(shown.images, dtype=np.int64)})
+    temporary = folder / f".maps.{os.getpid()}.tmp"
+    temporary.write_bytes(data)
+    temporary.replace(folder / "maps.safetensors")
+    write_json(result_path(run), {"version": VERSION, "run": run.id, **dataclasses.asdict(found)})
+
+
+def comparison(run: RunFolder) -> Comparison | None:
+    """The scores of the last job that finished; ``None`` when none has.
+
+    Raises:
+        CompressionError: the file is damaged or of another version.
+    """
+    path = result_path(run)
+    if not path.is_file():
+        return None
+    raw = read_object(path, "explanation")
+    check_version(raw, VERSION, f"explanation {path}")
+    known = {entry.name for entry in dataclasses.fields(Comparison)}
+    values: dict[str, Any] = {name: value for name, value in raw.items() if name in known}
+    try:
+        made = Comparison(**values)
+    except TypeError as error:
+        raise CompressionError(f"explanation {path} is damaged ({error}): delete it") from error
+    missing = (made.missing[0], made.missing[1]) if made.missing else None
+    return dataclasses.replace(made, images=tuple(made.images), missing=missing)
+
+
+def shown(run: RunFolder) -> Shown | None:
+    """The maps of the last job that finished.
+
+    Raises:
+        CompressionError: the file is missing or damaged.
+    """
+    if not result_path(run).is_file():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder_of(run) / "maps.safetensors"
+    try:
+        found = load(path.read_bytes())
+        images = tuple(int(i) for i in found.pop("images"))
+    except (OSError, SafetensorError, KeyError) as error:
+        raise CompressionError(f"maps {path} cannot be read ({error}): measure again") from error
+    return Shown(images, {tuple(name.rsplit(".", 1)): maps for name, maps in found.items()})  # type: ignore[misc]

@@ -1,0 +1,164 @@
+"""A process beside a finished run that makes one thing of it, so that a page can start it, watch it and stop it.
+
+It tells how it stands in a small JSON file of its own; whoever reads that file sees at once when the process is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from compression.errors import CompressionError
+from compression.runs.files import check_version
+from compression.runs.files import read_object
+from compression.runs.files import write_json
+from compression.runs.folder import RunFolder
+from compression.runs.folder import disk_full
+from compression.runs.launcher import environment
+from compression.runs.process import Handle
+
+VERSION = 1
+NONE, RUNNING, DONE, FAILED, CANCELLED = "none", "running", "done", "failed", "cancelled"
+GRACE_SECONDS = 5.0
+POLL_SECONDS = 0.05
+
+Say = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """How it stands: ``share`` of it that is done, what it does in ``text``; ``told`` is what it found."""
+
+    state: str
+    share: float = 0.0
+    text: str = ""
+    error: str = ""
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SideJob:
+    """One kind of job on one run: ``name`` in messages (``export``), ``path`` the file that tells how it stands."""
+
+    name: str
+    folder: RunFolder
+    path: Path
+
+    def start(self, command: Sequence[str], threads: int = 1) -> None:
+        """Begin, unless it goes on already; the process outlives the page and the app.
+
+        Raises:
+            CompressionError: the run's folder cannot be written.
+        """
+        if self.status().state == RUNNING:
+            return
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+            with self.folder.log_path.open("ab") as log:
+                process = subprocess.Popen(
+                    list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    env=environment(threads), start_new_session=True,
+                )  # fmt: skip
+            self._write(Handle.of(process.pid), Job(RUNNING, text="starting"))
+        except OSError as error:
+            raise CompressionError(f"the {self.name} cannot be started: {error.strerror or error}") from error
+
+    def status(self) -> Job:
+        """How it stands.
+
+        Raises:
+            CompressionError: its file is damaged.
+        """
+        if not self.path.is_file():
+            return Job(NONE)
+        job, handle = self._read()
+        if job.state == RUNNING and not handle.alive(self.path):
+            return Job(FAILED, error=f"the process of the {self.name} ended without a word (see {self._log})")
+        return job
+
+    def stop(self, grace: float = GRACE_SECONDS) -> Job:
+        """End it now: SIGTERM, after ``grace`` seconds SIGKILL. What it had finished before stays; nothing half-made.
+
+        Raises:
+            CompressionError: its file is damaged.
+        """
+        if self.status().state != RUNNING:
+            return self.status()
+        _, handle = self._read()
+        if not _ended(handle, signal.SIGTERM, grace):
+            _ended(handle, signal.SIGKILL, grace)
+        job, _ = self._read()
+        if job.state == RUNNING:  # it did not finish in the last moment
+            self._write(handle, Job(CANCELLED, job.share, job.text))
+        return self.status()
+
+    def carry_out(self, work: Callable[[Say], Mapping[str, Any]]) -> int:
+        """In the process itself: do the work and tell how it goes; the exit status of the process."""
+        handle = Handle.current()
+
+        def say(text: str, share: float) -> None:
+            self._write(handle, Job(RUNNING, share, text))
+
+        self.path.parent.mkdir(exist_ok=True)
+        try:
+            say("starting", 0.0)
+            told = work(say)
+        except Exception as error:  # the outermost frame: told on the page, never dropped
+            self._write(handle, Job(FAILED, error=self._line(error)))
+            if isinstance(error, CompressionError):
+                return 1
+            raise
+        self._write(handle, Job(DONE, 1.0, told=told))
+        return 0
+
+    def _line(self, error: Exception) -> str:
+        if disk_full(error):
+            return f"no space left on the disk of {self.folder.path}; free some and try the {self.name} again"
+        if isinstance(error, CompressionError):
+            return str(error)
+        return f"{type(error).__name__}: {error} (details in {self._log})"
+
+    @property
+    def _log(self) -> Path:
+        return self.folder.log_path
+
+    def _read(self) -> tuple[Job, Handle]:
+        raw = read_object(self.path, f"{self.name} state")
+        check_version(raw, VERSION, f"{self.name} state {self.path}")
+        try:
+            return Job(**raw["job"]), Handle(**raw["handle"])
+        except (KeyError, TypeError) as error:
+            raise CompressionError(f"{self.name} state {self.path} is damaged ({error}): delete it") from error
+
+    def _write(self, handle: Handle, job: Job) -> None:
+        value = {"version": VERSION, "handle": dataclasses.asdict(handle), "job": dataclasses.asdict(job)}
+        write_json(self.path, value)
+
+
+def _ended(handle: Handle, sign: int, seconds: float) -> bool:
+    """Send a signal to the job's process group and wait for the process to be gone."""
+    process = handle.process()
+    if process is None:
+        return True
+    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+        own = os.getpgid(process.pid) == process.pid
+        os.killpg(process.pid, sign) if own else process.send_signal(sign)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if handle.process() is None:
+            return True
+        time.sleep(POLL_SECONDS)
+    return handle.process() is None

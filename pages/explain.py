@@ -1,0 +1,46 @@
+"""Explain: which pixels count for the original and for the compressed model, and how alike that is."""
+
+from __future__ import annotations
+
+from app import alikeview
+from app import bundles
+from app import explained
+from app import explainview
+from app import runlog
+from app import widgets
+from compression.errors import CompressionError
+
+
+def page() -> None:
+    """The page from top to bottom."""
+    widgets.headline(
+        "explain",
+        "The same test images before the original and the compressed model: which pixels speak for the answer? Equal "
+        "accuracy can hide that a model now looks elsewhere.",
+    )
+    runs = bundles.finished(runlog.listed())
+    if not runs:
+        widgets.empty("No finished run to explain yet. A first one takes seconds.", "start", "Start a first run")
+        return
+    run = bundles.choose(runs, "explain_run")
+    result = runlog.outcome(run)
+    if result is None:
+        widgets.problem(CompressionError(f"run {run} has no result that can be read"))
+        return
+    try:
+        explained.check(run)
+        of = explained.key(run)
+        explained.models(of)
+    except CompressionError as error:
+        explainview.cannot(run, error)
+        return
+    macs = float(result["baseline"]["macs"])
+    method, count = explainview.controls(of)
+    try:
+        explainview.side_by_side(run, of, method, count, macs)
+    except CompressionError as error:
+        widgets.problem(error)
+    alikeview.draw(run, of)
+
+
+page()

@@ -32,6 +32,7 @@ PAGES = {
         PageInfo("runs", "Runs", ":material/monitoring:", "What does smaller cost in accuracy?"),
         PageInfo("compare", "Compare", ":material/scatter_plot:", "Which compressed model should I take?"),
         PageInfo("export", "Export", ":material/inventory_2:", "What do you take home?"),
+        PageInfo("learn", "Learn", ":material/school:", "How does it work?"),
     )
 }
 

@@ -83,18 +83,18 @@ class Several:
     help: str = ""
 
     def parse(self, raw: str) -> list[str] | None:
-        """The options that an address names, joined by ``+``; ``None`` where one of them is unknown."""
-        named = [part for part in raw.split("+") if part and part != "none"]
+        """The options that an address names, with commas between; ``None`` where one of them is unknown."""
+        named = [part for part in raw.split(",") if part and part != "none"]
         return [name for name in self.options if name in named] if set(named) <= set(self.options) else None
 
     @property
     def allowed(self) -> str:
         """What it takes, in words."""
-        return "any of " + ", ".join(self.options) + ", joined by +"
+        return "any of " + ", ".join(self.options) + ", with commas between"
 
     def write(self, value: Any) -> str:
         """The value as it stands in the address."""
-        return "+".join(value) or "none"
+        return ",".join(value) or "none"
 
 
 Field = Slider | Choice | Several

@@ -64,6 +64,9 @@ class Entry:
 CONTENTS = (
     Entry(1, "channels", "Channels"),
     Entry(2, "rounding", "Rounding"),
+    Entry(3, "staircase", "Staircase"),
+    Entry(4, "widths", "Bits"),
+    Entry(5, "stages", "GETA"),
     Entry(6, "waterline", "One threshold"),
 )
 

@@ -49,9 +49,10 @@ def show(values: Values) -> Shown:
     now = error_parts(weight, float(weight.abs().max()) * float(values["clip"]) / 100, bits)
     info = figures.rounding_info(weight.flatten().numpy(), now, bits, PERCENTS, sweep(layer, bits))
     larger = "clipping" if now.clipping > now.rounding else "rounding"
-    said = f"{now.clipped:,} of {weight.numel():,} weights are clipped. Most of the error is **{larger}**"
-    said += f"; the least error lies at a bound of **{info.best} %**." if info.best != int(values["clip"]) else (
-        ", and no bound does better: you are at the minimum."
+    said = f"{now.clipped:,} of {weight.numel():,} weights are clipped. Most of the error is **{larger}**: "
+    way = info.best - int(values["clip"])
+    said += "a wider range lowers the total." if way > 0 else "a narrower range lowers the total." if way else (
+        "no other bound does better, **you are at the bottom**."
     )
     facts = {
         "bits": str(bits),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
+from functools import lru_cache
 from typing import Any
 
 import plotly.graph_objects as go
@@ -39,7 +40,7 @@ def stacked(panels: Sequence[Panel], height: int, **layout: Any) -> go.Figure:
     whole = height - TOP - BOTTOM - TITLE_PIXELS * (len(panels) - 1)
     total = sum(panel.share for panel in panels)
     data: list[dict[str, Any]] = []
-    made: dict[str, Any] = {**base.figure(height).to_dict()["layout"], "margin": {"l": 8, "r": 8, "t": TOP, "b": 8}}
+    made: dict[str, Any] = {**_plain(height), "margin": {"l": 8, "r": 8, "t": TOP, "b": 8}}
     for name in ("xaxis", "yaxis"):
         made.pop(name, None)
     shapes: list[dict[str, Any]] = []
@@ -62,6 +63,12 @@ def stacked(panels: Sequence[Panel], height: int, **layout: Any) -> go.Figure:
         shapes += [_placed(shape, x, y) for shape in panel.shapes]
         notes += [_placed(note, x, y) for note in panel.notes]
     return go.Figure({"data": data, "layout": {**made, "shapes": shapes, "annotations": notes, **layout}})
+
+
+@lru_cache(maxsize=32)
+def _plain(height: int) -> dict[str, Any]:
+    """The layout every figure of the app begins with."""
+    return dict(base.figure(height).to_dict()["layout"])
 
 
 def _placed(item: Plain, x: str, y: str) -> dict[str, Any]:

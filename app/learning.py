@@ -58,13 +58,15 @@ def controls(found: Entry, lesson: Lesson) -> dict[str, Any]:
     """Draw the fields one after the other (a later one may depend on an earlier) and keep the address in step."""
     values: dict[str, Any] = {}
     problems: list[str] = []
+    columns = st.columns(2) if lesson.paired else [st.container()]
     for count in range(100):
         fields = lesson.fields(values)
         if count >= len(fields):
             break
         field, key = fields[count], f"lesson{found.number}_{fields[count].key}"
         problems += _seeded(field, key)
-        values[field.key] = _drawn(field, key)
+        with columns[count % len(columns)]:
+            values[field.key] = _drawn(field, key)
     problems += _strangers({field.key for field in lesson.fields(values)})
     for field in lesson.fields(values):
         _written(field, values[field.key])

@@ -33,13 +33,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Lesson:
-    """``fields`` may look at the values chosen so far; ``see``: page, link label and address of “in your run”."""
+    """``fields`` may look at the values chosen so far; ``see``: page, link label and address of “in your run”.
+
+    ``also``: more such links; ``paired``: the fields stand two in a row where there is room.
+    """
 
     fields: Callable[[Values], Sequence[Field]]
     show: Callable[[Values], Shown]
     answer: Callable[[], Answer]
     see: tuple[str, str, Mapping[str, str]]
     also: tuple[tuple[str, str, Mapping[str, str]], ...] = field(default=())
+    paired: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ CONTENTS = (
     Entry(4, "widths", "Bits"),
     Entry(5, "stages", "GETA"),
     Entry(6, "waterline", "One threshold"),
+    Entry(7, "codebook", "One codebook"),
+    Entry(8, "spending", "Where bits go"),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from app import words
 from app.figures.learn import stages as figures
 from app.lessons import recorded
 from app.lessons.answers import Number
@@ -51,7 +52,7 @@ def fields(values: Values) -> Sequence[Field]:
     if "step" not in values:
         return (first,)
     groups = decision(int(values["step"]))[1]
-    names = {name: f"{name}, {told['units']} units leaving" for name, told in groups.items()}
+    names = {name: f"{name}, {words.plural(told['units'], 'channel')} leaving" for name, told in groups.items()}
     explained = "A group some of whose channels are being forgotten at that step."
     return (first, Choice("leaving", "Group whose inequality is shown", names, next(iter(names)), help=explained))
 
@@ -71,7 +72,7 @@ def show(values: Values) -> Shown:
     costs = sum(d * r_dot_h for d, _, _, r_dot_h, _ in told["layers"].values())
     found = descent(told["rate"], told["ch"], costs, told["hh"], told["alpha"])
     d, lowest, highest = next(iter(told["layers"].values()))[:3]
-    room = "has no room (one bit-width only), so γ yields" if lowest == highest else "may move between its bounds"
+    room = "has no room, the budget allows one bit-width" if lowest == highest else "may move between its bounds"
     facts = {
         "group": group,
         "at": str(at),
@@ -85,6 +86,7 @@ def show(values: Values) -> Shown:
         "allowed": tex(allowed_descent(told["hh"], told["alpha"])),
         "d": sig(d),
         "room": room,
+        "slowed": _slowed(told["rate"], told["uniform"]),
         "removes": str(removes()),
         "units": str(units()),
         "periods": str(replayed().stages.pruning_periods),
@@ -93,11 +95,20 @@ def show(values: Values) -> Shown:
     return Shown(figures.stages_figure(info(), step), _said(step), facts, info().rows)
 
 
+def _slowed(rate: float, uniform: float) -> str:
+    """What the inequality did to the rate, in words."""
+    if rate >= uniform:
+        return "that descends already, so γ is just that"
+    return f"that would climb, so γ is lowered to {100 * rate / uniform:.2g} % of it"
+
+
 def _said(step: int) -> str:
     run, stages = replayed(), replayed().stages
     stage = stages.stage(step)
     if stage == WARM_UP:
-        return f"**Warm-up**, step {step:,}: plain training, no bounds yet; every layer holds about 16 bits."
+        _, low, high = info().bits[0]
+        told = f"**Warm-up**, step {step:,}: plain training, no bounds yet. At its end the layers have {low:.0f} to "
+        return told + f"{high:.0f} bits."
     if stage == PROJECTION:
         bound = info().bound_at(step)
         return f"**Projection**, step {step:,}: d is projected so that no layer has more than **{bound:g} bits**."

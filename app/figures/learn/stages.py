@@ -24,7 +24,7 @@ from compression.methods.geta.schedule import Stages
 class StagesInfo:
     """``bits``: (step, least, most) over the layers at each measured point; ``bound``: (step, upper bit bound);
 
-    ``gone``: (step, share of units); ``rates``: (step, gamma as a share of uniform forgetting, median of the groups).
+    ``gone``: (step, share of units); ``rates``: (step, gamma as a share of even forgetting) of every group.
     """
 
     stages: tuple[Stage, ...]
@@ -61,8 +61,7 @@ def stages_info(
     bound = [(step, stages.upper_bits(step, start_bits, high)) for step in range(1, total + 1)]
     rates = []
     for step, event in decisions.items():
-        shares = sorted(told["rate"] / told["uniform"] for told in event["joint"].values() if told["uniform"])
-        rates.append((step, shares[len(shares) // 2]))
+        rates += [(step, told["rate"] / told["uniform"]) for told in event["joint"].values() if told["rate"] > 0]
     gone = tuple((int(point["step"]), float(point["unit_sparsity"])) for point in story.points)
     return StagesInfo(story.stages, tuple(bits), _changes(bound), gone, tuple(rates), total)
 
@@ -113,7 +112,7 @@ def _gone(info: StagesInfo, step: int) -> Panel:
 def _rates(info: StagesInfo, step: int) -> Panel:
     x, shapes = _frame(info, step)
     values = [100 * share for _, share in info.rates]
-    trace = line("γ, of uniform", [at for at, _ in info.rates], values, theme.STYLES["magnitude"].color)
-    trace |= {"mode": "markers", "marker": {"color": theme.STYLES["magnitude"].color, "size": 6}}
-    y = {"title": "γ, %", "rangemode": "tozero"}
+    trace = line("γ of each group, of even forgetting", [at for at, _ in info.rates], values, theme.STYLES["magnitude"].color)
+    trace |= {"mode": "markers", "marker": {"color": theme.STYLES["magnitude"].color, "size": 4}}
+    y = {"title": "γ, %", "type": "log", "dtick": 1, "exponentformat": "power"}
     return Panel([trace], {**x, "title": "training step"}, y, shapes=shapes, share=0.8)

@@ -23,7 +23,7 @@ from compression.quant.surrogate import staircase
 from compression.quant.surrogate import surrogate
 
 REACH, POINTS = 1.6, 321
-SLOPES = 41  # at which the gradient of x is asked of the library
+SLOPES = 60  # at which the gradient of x is asked of the library
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ def _outside(info: StaircaseInfo) -> list[dict[str, object]]:
 
 
 def _above(info: StaircaseInfo) -> Panel:
+    stairs = line("staircase Q(x)", info.xs, info.stairs, theme.STYLES["ptq"].color)
     traces = [
-        line("staircase Q(x)", info.xs, info.stairs, theme.STYLES["ptq"].color),
+        {**stairs, "line": {**stairs["line"], "shape": "hv"}},
         line("surrogate, residue r held", info.xs, info.smooth, theme.ACCENT, dash="dash"),
         here(info.at.x, staircase(info.at)),
     ]

@@ -177,6 +177,8 @@ def exercise(found: Entry, text: texts.Text, answer: Answer, facts: Mapping[str,
 def _field(answer: Answer, key: str) -> str | None:
     if isinstance(answer, Pick):
         shown = answer.options.__getitem__
+        if len(answer.options) > FEW_OPTIONS:
+            return st.selectbox("Your answer", list(answer.options), index=None, format_func=shown, key=f"{key}_answer")
         return st.radio("Your answer", list(answer.options), index=None, format_func=shown, key=f"{key}_answer")
     label = f"Your answer, {answer.unit}" if answer.unit else "Your answer"
     return st.text_input(label, key=f"{key}_answer", max_chars=200, width=300, placeholder="a number")

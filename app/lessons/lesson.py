@@ -74,6 +74,8 @@ CONTENTS = (
     Entry(6, "waterline", "One threshold"),
     Entry(7, "codebook", "One codebook"),
     Entry(8, "spending", "Where bits go"),
+    Entry(9, "counting", "Counting"),
+    Entry(10, "forgetting", "Forgetting"),
 )
 
 

@@ -66,7 +66,7 @@ def _walk(info: SpendingInfo) -> Panel:
         best,
         here(spent[info.taken], errors[info.taken]),
     ]
-    y = {"title": "error Σ(w−ŵ)²", "type": "log", "nticks": 5}
+    y = {"title": "error Σ(w−ŵ)²", "type": "log", "dtick": "D2"}
     budget = upright(info.budget, theme.HIGHLIGHT, 1, "dash")
     return Panel(traces, {"title": "value bits spent (dashed: budget)"}, y, shapes=[budget], share=1.3)
 

@@ -224,19 +224,18 @@ def named() -> Entry:
     return found or CONTENTS[0]
 
 
-
-
 def view() -> str:
     """Lessons, glossary or notes for teachers: kept in the address."""
     names = {LESSONS: "Lessons", GLOSSARY: "Glossary", TEACHERS: "For teachers"}
+    options: list[str] = list(names)
     raw = st.query_params.get("view", LESSONS)
     if raw not in names:
         st.info(f"There is no view “{_short(raw)}” here: these are the lessons.", icon=":material/link:")
     current = raw if raw in names else LESSONS
     st.session_state["learn_view"] = current
     chosen = st.segmented_control(
-        "View", list(names), key="learn_view", required=True, format_func=names.__getitem__, label_visibility="collapsed",
-        on_change=_viewed,
+        "View", options, key="learn_view", required=True, format_func=names.__getitem__, on_change=_viewed,
+        label_visibility="collapsed",
     )  # fmt: skip
     return chosen or LESSONS
 

@@ -54,7 +54,7 @@ def fields(values: Values) -> Sequence[Field]:
 def show(values: Values) -> Shown:
     """Every layer's channels as squares, those that go lit; and what the network is without them."""
     chosen, layer, row = tuple(values["parts"]), str(values["remove"]), int(values["channel"])
-    net, graph = built(chosen)
+    graph = built(chosen)[1]
     going = parts.leaving(graph, f"{layer}.weight", row)
     lanes = figures.lanes(graph, going.positions)
     before, after, equality = _without(chosen, going.group.id, going.unit)

@@ -42,8 +42,8 @@ def show(values: Values) -> Shown:
     less = 100 * (1 - one / own)
     compared = f"**{less:.0f} % less** error" if less >= 0 else f"**{-less:.0f} % more** error"
     said = (
-        f"Measured on the weights: one shared step has {compared} than a step for every channel at {bits} bits each, and "
-        f"stores 1 step instead of {len(rows)}."
+        f"Measured on the weights: one shared step has {compared} than a step for every channel at {bits} bits each, "
+        f"and stores 1 step instead of {len(rows)}."
     )
     facts = {
         "layer": name,

@@ -91,18 +91,21 @@ def show(values: Values) -> Shown:
         "asked": f"{answer().value:g}",
     }
     if values.get("count") == TIME:
-        info = latency_figures.latency_info(variants, "geta")
+        times = latency_figures.latency_info(variants, "geta")
         said = (
-            f"ResNet-20 for one image in ONNX Runtime, recorded on one thread of an {facts['processor']} with other work "
-            f"going on: **{last['name']}** needs {facts['bops']} % of the dense BOPs and **{facts['ms']} %** of its time."
+            f"ResNet-20 for one image in ONNX Runtime, recorded on one thread of an {facts['processor']} with other "
+            f"work going on: **{last['name']}** needs {facts['bops']} % of the dense BOPs and **{facts['ms']} %** of "
+            "its time."
         )
-        return Shown(latency_figures.latency_figure(info), said, facts, info.table)
+        return Shown(latency_figures.latency_figure(times), said, facts, times.table)
     info = figures.counting_info(found, bits)
     if found.bitmap >= found.fixed:
         said = f"**These zeros save nothing by themselves:** a bitmap costs 1 bit a weight, and {zeros} % zeros "
-        said += f"at {bits} bits save only {bits * zeros / 100:.2f}. Coding by frequency still gains."
+        said += f"at {bits} bits save only {bits * zeros / 100:.2f}. "
+        said += f"Coding by frequency takes **{facts['coded']}** bits a weight."
     else:
-        said = "With so many zeros even a plain bitmap pays. Coding by frequency is better still, and needs no bitmap."
+        said = f"With so many zeros a plain bitmap pays: {facts['bitmap']} bits a weight instead of {facts['fixed']}. "
+        said += f"Coding by frequency, without a bitmap, takes **{facts['coded']}**."
     return Shown(figures.counting_figure(info), said, facts, info.rows)
 
 

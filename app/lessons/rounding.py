@@ -51,8 +51,12 @@ def show(values: Values) -> Shown:
     larger = "clipping" if now.clipping > now.rounding else "rounding"
     said = f"{now.clipped:,} of {weight.numel():,} weights are clipped. Most of the error is **{larger}**: "
     way = info.best - int(values["clip"])
-    said += "a wider range lowers the total." if way > 0 else "a narrower range lowers the total." if way else (
-        "no other bound does better, **you are at the bottom**."
+    said += (
+        "a wider range lowers the total."
+        if way > 0
+        else "a narrower range lowers the total."
+        if way
+        else ("no other bound does better, **you are at the bottom**.")
     )
     facts = {
         "bits": str(bits),

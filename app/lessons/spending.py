@@ -28,9 +28,7 @@ from compression.methods.opq.pruning import pruned_counts
 from compression.methods.opq.steps import best_steps
 
 SPARSITY, BITS = 0.6, tuple(range(2, 9))
-ASKED = Problem(
-    [np.array([2000, 3000]), np.array([8000, 12000])], [np.array([8.0, 3.0]), np.array([20.0, 8.0])], 15000
-)
+ASKED = Problem([np.array([2000, 3000]), np.array([8000, 12000])], [np.array([8.0, 3.0]), np.array([20.0, 8.0])], 15000)
 
 
 @lru_cache(maxsize=1)
@@ -80,7 +78,9 @@ def show(values: Values) -> Shown:
         reached = list(picks) if number == taken else reached
     names = [layer.name for layer in shipped.tables().layers]
     now = problem.evaluate(reached)
-    info = figures.spending_info(names, [BITS[p] for p in reached], [BITS[p] for p in best.picks], trail, taken, best, bound, problem.budget)
+    info = figures.spending_info(
+        names, [BITS[p] for p in reached], [BITS[p] for p in best.picks], trail, taken, best, bound, problem.budget
+    )
     end = trail[-1]
     gap = end[0] / bound - 1
     if taken < len(walk):

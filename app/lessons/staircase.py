@@ -30,7 +30,9 @@ def fields(values: Values) -> Sequence[Field]:
         Slider("x", "Value x", -1.5, 1.5, 0.01, 0.63, help="A weight. The orange marker is where it lands."),
         Slider("d", "Step d", 0.05, 0.6, 0.01, 0.25, help="The height of the stairs."),
         Slider("qm", "Clipping bound q_m", 0.3, 1.4, 0.05, 1.0, help="Beyond it, values are moved to the bound."),
-        Slider("t", "Exponent t", 0.5, 1.5, 0.05, 1.0, help="1 is the uniform quantizer; other values bend the stairs."),
+        Slider(
+            "t", "Exponent t", 0.5, 1.5, 0.05, 1.0, help="1 is the uniform quantizer; other values bend the stairs."
+        ),
     )
 
 

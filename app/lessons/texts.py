@@ -1,7 +1,7 @@
 """Lesson texts: Markdown files that anyone can edit, with ``«name»`` where a number of the lesson goes.
 
-A file begins with ``# Title`` and the idea; its sections are ``## Formula``, ``## Exercise``, ``## Hint``, ``## Answer``
-and ``## In your run``.
+A file begins with ``# Title`` and the idea; its sections are ``## Formula``, ``## Exercise``, ``## Hint``,
+``## Answer`` and ``## In your run``.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def show(values: Values) -> Shown:
     info = figures.waterline_info(tables, index, level, exact, counts)
     worse = {mode: 100 * (lost[mode] / lost["empirical"] - 1) for mode in ("laplace", "uniform")}
     said = (
-        f"Against the exact optimum, the Laplace threshold costs **{worse['laplace']:.1f} %** more error, pruning every "
-        f"layer alike **{worse['uniform']:.1f} %** more."
+        f"Against the exact optimum, the Laplace threshold costs **{worse['laplace']:.1f} %** more error, pruning "
+        f"every layer alike **{worse['uniform']:.1f} %** more."
     )
     facts = {
         "percent": str(percent),

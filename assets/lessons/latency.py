@@ -2,7 +2,8 @@
 
     python assets/lessons/latency.py            writes assets/lessons/latency.json
 
-The channels are those that a run of the gallery removed. Time does not depend on the values of weights, so seeded ones do.
+The channels are those that a run of the gallery removed. Times do not depend on the values of
+weights, so seeded ones do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bringing a quantizer's three numbers back to an allowed bit-width: moving d alone, or all of them as little as can be.
+"""Bringing a quantizer's three numbers back to an allowed bit-width: moving d alone, or all as little as can be.
 
 GETA projects d alone (partially projected gradient, paper section 4.2): one division, and q_m and t stay where training
 put them. The nearest point in all three has no closed form; it is here to be compared with.

@@ -1,4 +1,4 @@
-"""The function that straight-through gradients are the gradients of: the quantizer with its rounding residue held fixed.
+"""What straight-through gradients are the gradients of: the quantizer with its rounding residue held fixed.
 
 ``Q(x) = sgn(x) (v(x) + d r)`` with ``v(x) = min(|x|, q_m) ** t`` and ``r = round(v / d) - v / d``. Rounding makes Q a
 staircase, flat nearly everywhere. Holding r fixed at one point gives a smooth surrogate that touches the staircase
@@ -19,7 +19,7 @@ from compression.quant.op import fake_quantize
 
 @dataclass(frozen=True)
 class Point:
-    """A value ``x`` and the quantizer's three numbers: ``step`` d, ``clip`` q_m, ``exponent`` t; or a gradient of them."""
+    """A value ``x`` and the quantizer's ``step`` d, ``clip`` q_m and ``exponent`` t; or a gradient of them."""
 
     x: float
     step: float

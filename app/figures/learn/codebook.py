@@ -56,8 +56,9 @@ def _reach(info: CodebookInfo) -> Panel:
     most = max(info.ranges)
     count = int(most / info.step)
     levels = [k * info.step for k in range(-count, count + 1)] if 2 * count + 1 <= MOST_LINES else []
+    thin = {"color": theme.STYLES["opq"].color, "width": 0.7}
     shapes = [
-        {"type": "line", "x0": 0, "x1": 1, "xref": "domain", "y0": y, "y1": y, "line": {"color": theme.STYLES["opq"].color, "width": 0.7}}
+        {"type": "line", "x0": 0, "x1": 1, "xref": "domain", "y0": y, "y1": y, "line": thin}
         for y in levels
     ]  # fmt: skip
     y = {"title": "weight (lines: kΔ)" if levels else "weight", "showgrid": False, "range": [-1.05 * most, 1.05 * most]}

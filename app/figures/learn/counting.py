@@ -34,7 +34,11 @@ class CountingInfo:
     def rows(self) -> list[dict[str, Any]]:
         """The bars as a table."""
         return [
-            {"counted as": WAYS[way][0], "bits a weight": round(bits, 4), "times smaller than fp32": round(32 / bits, 2)}
+            {
+                "counted as": WAYS[way][0],
+                "bits a weight": round(bits, 4),
+                "times smaller than fp32": round(32 / bits, 2),
+            }
             for way, bits in self.bits.items()
             if bits
         ]

@@ -17,6 +17,7 @@ from app.figures import base
 Plain = Mapping[str, Any]
 TITLE_PIXELS = 66  # between two charts: tick labels and the upper one's axis title
 TOP, BOTTOM = 34, 52
+_AXIS = {"automargin": True, "zeroline": False}
 
 
 @dataclass(frozen=True)
@@ -37,32 +38,36 @@ class Panel:
 
 def stacked(panels: Sequence[Panel], height: int, **layout: Any) -> go.Figure:
     """The panels from top to bottom with the app's margins; colours of text and grid come from the page's theme."""
-    whole = height - TOP - BOTTOM - TITLE_PIXELS * (len(panels) - 1)
-    total = sum(panel.share for panel in panels)
+    made = {name: value for name, value in _plain(height).items() if name not in ("xaxis", "yaxis")}
+    made["margin"] = {"l": 8, "r": 8, "t": TOP, "b": 8}
     data: list[dict[str, Any]] = []
-    made: dict[str, Any] = {**_plain(height), "margin": {"l": 8, "r": 8, "t": TOP, "b": 8}}
-    for name in ("xaxis", "yaxis"):
-        made.pop(name, None)
-    shapes: list[dict[str, Any]] = []
-    notes: list[dict[str, Any]] = []
-    upper = height - TOP
-    for number, panel in enumerate(panels, 1):
-        tall = whole * panel.share / total
-        domain = [max(0.0, (upper - tall - BOTTOM) / (height - TOP - BOTTOM)), (upper - BOTTOM) / (height - TOP - BOTTOM)]
-        upper -= tall + TITLE_PIXELS
+    drawn: dict[str, list[dict[str, Any]]] = {"shapes": [], "annotations": []}
+    for number, (panel, domain) in enumerate(zip(panels, _domains(panels, height), strict=True), 1):
         own = str(number) if number > 1 else ""  # Plotly's first axes have no number
         x, y, second = f"x{own}", f"y{own}", f"y{number + 10}"
-        made[f"xaxis{own}"] = {"automargin": True, "zeroline": False, "anchor": y, **panel.x}
-        made[f"yaxis{own}"] = {"automargin": True, "zeroline": False, "anchor": x, "domain": domain, **panel.y}
+        made[f"xaxis{own}"] = {**_AXIS, "anchor": y, **panel.x}
+        made[f"yaxis{own}"] = {**_AXIS, "anchor": x, "domain": domain, **panel.y}
         if panel.right is not None:
-            beside = {"overlaying": y, "side": "right", "anchor": x, "automargin": True, "zeroline": False}
-            made[f"yaxis{number + 10}"] = {**beside, "showgrid": False, **panel.right}
+            beside = {"overlaying": y, "side": "right", "anchor": x, "showgrid": False}
+            made[f"yaxis{number + 10}"] = {**_AXIS, **beside, **panel.right}
         for trace in panel.traces:
             plain = {key: value for key, value in trace.items() if key != "right"}
             data.append({**plain, "xaxis": x, "yaxis": second if trace.get("right") else y})
-        shapes += [_placed(shape, x, y) for shape in panel.shapes]
-        notes += [_placed(note, x, y) for note in panel.notes]
-    return go.Figure({"data": data, "layout": {**made, "shapes": shapes, "annotations": notes, **layout}})
+        drawn["shapes"] += [_placed(shape, x, y) for shape in panel.shapes]
+        drawn["annotations"] += [_placed(note, x, y) for note in panel.notes]
+    return go.Figure({"data": data, "layout": {**made, **drawn, **layout}})
+
+
+def _domains(panels: Sequence[Panel], height: int) -> list[list[float]]:
+    """Where each panel lies between the bottom (0) and the top (1), room for titles between them."""
+    whole = height - TOP - BOTTOM
+    unit = (whole - TITLE_PIXELS * (len(panels) - 1)) / sum(panel.share for panel in panels)
+    domains, upper = [], float(whole)
+    for panel in panels:
+        lower = upper - panel.share * unit
+        domains.append([max(0.0, lower / whole), upper / whole])
+        upper = lower - TITLE_PIXELS
+    return domains
 
 
 @lru_cache(maxsize=32)

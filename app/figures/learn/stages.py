@@ -112,7 +112,9 @@ def _gone(info: StagesInfo, step: int) -> Panel:
 def _rates(info: StagesInfo, step: int) -> Panel:
     x, shapes = _frame(info, step)
     values = [100 * share for _, share in info.rates]
-    trace = line("γ of each group, of even forgetting", [at for at, _ in info.rates], values, theme.STYLES["magnitude"].color)
+    trace = line(
+        "γ of each group, of even forgetting", [at for at, _ in info.rates], values, theme.STYLES["magnitude"].color
+    )
     trace |= {"mode": "markers", "marker": {"color": theme.STYLES["magnitude"].color, "size": 4}}
     y = {"title": "γ, %", "type": "log", "dtick": 1, "exponentformat": "power"}
     return Panel([trace], {**x, "title": "training step"}, y, shapes=shapes, share=0.8)

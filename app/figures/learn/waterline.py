@@ -44,7 +44,11 @@ class WaterlineInfo:
     def rows(self) -> list[dict[str, Any]]:
         """The lower chart as a table."""
         return [
-            {"layer": name, "weights": size, **{f"{MODES[m][0]}, %": round(100 * s[i], 2) for m, s in self.shares.items()}}
+            {
+                "layer": name,
+                "weights": size,
+                **{f"{MODES[m][0]}, %": round(100 * s[i], 2) for m, s in self.shares.items()},
+            }
             for i, (name, size) in enumerate(zip(self.layers, self.sizes, strict=True))
         ]
 

@@ -35,7 +35,13 @@ class WidthsInfo:
         """The three points as a table."""
         named = {"now": self.now, "projecting d alone": self.alone, "projecting all": self.together}
         return [
-            {"point": name, "d": round(s.step, 5), "q_m": round(s.clip, 5), "t": round(s.exponent, 5), "bits": round(s.bits, 3)}
+            {
+                "point": name,
+                "d": round(s.step, 5),
+                "q_m": round(s.clip, 5),
+                "t": round(s.exponent, 5),
+                "bits": round(s.bits, 3),
+            }
             for name, s in named.items()
         ]
 
@@ -53,7 +59,9 @@ def widths_figure(info: WidthsInfo) -> go.Figure:
         xs = CLIPS**info.now.exponent / levels(bits)
         strong = bits == info.most
         color = theme.HIGHLIGHT if strong else theme.FAINT
-        traces.append(line(f"{bits} bits", xs.tolist(), CLIPS.tolist(), color, width=3 if strong else 1, showlegend=False))
+        traces.append(
+            line(f"{bits} bits", xs.tolist(), CLIPS.tolist(), color, width=3 if strong else 1, showlegend=False)
+        )
         if STEPS[0] < xs[-1] < STEPS[-1]:
             notes.append(_label(f"{bits}", xs[-1], CLIPS[-1], strong))
     for name, end, color, symbol in (
@@ -64,8 +72,18 @@ def widths_figure(info: WidthsInfo) -> go.Figure:
         way |= {"mode": "lines+markers", "marker": {"size": [0, 12], "symbol": symbol, "color": color}}
         traces.append(way)
     traces.append(here(info.now.step, info.now.clip))
-    x = {"title": "step d", "type": "log", "range": [np.log10(STEPS[0]), np.log10(STEPS[-1])], "tickvals": [0.003, 0.01, 0.03, 0.1, 0.3, 1]}
-    y = {"title": "clipping bound q_m", "type": "log", "range": [np.log10(CLIPS[0]), np.log10(CLIPS[-1]) + 0.06], "tickvals": [0.2, 0.5, 1, 2]}
+    x = {
+        "title": "step d",
+        "type": "log",
+        "range": [np.log10(STEPS[0]), np.log10(STEPS[-1])],
+        "tickvals": [0.003, 0.01, 0.03, 0.1, 0.3, 1],
+    }
+    y = {
+        "title": "clipping bound q_m",
+        "type": "log",
+        "range": [np.log10(CLIPS[0]), np.log10(CLIPS[-1]) + 0.06],
+        "tickvals": [0.2, 0.5, 1, 2],
+    }
     return stacked([Panel(traces, x, y, notes=notes)], 430, uirevision="widths", hovermode="closest")
 
 

@@ -47,13 +47,12 @@ def show(values: Values) -> Shown:
     alone, together = project_step(now, most), project_all(now, most)
     info = figures.widths_info(now, alone, together, most)
     if now.bits <= most:
-        said = (
-            f"**{now.bits:.2f} bits** are within {most}: nothing has to move. Make d smaller to leave the allowed side."
-        )
+        said = f"**{now.bits:.2f} bits** are within {most}: nothing has to move. A smaller d leaves the allowed side."
     else:
         said = (
             f"**{now.bits:.2f} bits** are too many. Moving d alone leaves q_m and t as training found them; the "
-            f"nearest point in all three also moves q_m to **{together.clip:.4f}** and t to **{together.exponent:.4f}**."
+            f"nearest point in all three also moves q_m to **{together.clip:.4f}** and t to "
+            f"**{together.exponent:.4f}**."
         )
     facts = {
         "d": tex(now.step),

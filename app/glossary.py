@@ -39,15 +39,22 @@ def matching(found: list[Term], search: str) -> list[Term]:
     return named + [term for term in found if term not in named and wanted in term.said.lower()]
 
 
+def linked(said: str) -> str:
+    """Lessons named in a text as links that open them."""
+    return re.sub(r"\b(Lesson|Lessons) (\d+)\b", r"[\1 \2](learn?lesson=\2)", said)
+
+
 def draw() -> None:
     """A search field and the terms; the one that the address names stands first."""
     found = terms(texts.page(FILE))
-    search = st.text_input("Find a term", key="term_search", placeholder="part of a word", icon=":material/search:")
+    search = st.text_input(
+        "Find a term", key="term_search", placeholder="part of a word", width=400, icon=":material/search:"
+    )
     asked = st.query_params.get("term", "")
     known = next((term for term in found if term.anchor == asked.lower()), None)
     if known is not None and not search:
         with st.container(border=True):
-            st.markdown(f"#### {known.name}\n\n{known.said}")
+            st.markdown(f"#### {known.name}\n\n{linked(known.said)}")
     elif asked and known is None:
         st.info(f"The glossary has no “{asked[:60]}”. Here are all its terms.", icon=":material/link:")
     shown = matching(found, search) if search else found
@@ -58,5 +65,4 @@ def draw() -> None:
     for column, part in ((left, shown[:half]), (right, shown[half:])):
         with column:
             for term in part:
-                st.subheader(term.name, anchor=term.anchor)
-                st.markdown(term.said)
+                st.markdown(f"##### {term.name}\n\n{linked(term.said)}")

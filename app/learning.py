@@ -34,21 +34,20 @@ LONGEST = 60
 def draw(found: Entry) -> None:
     """A lesson from top to bottom; moving one of its controls runs only this again."""
     lesson, text = found.load(), texts.read(found.text)
-    left, right = st.columns([9, 13], gap="large")
+    left, right = st.columns([4, 9], gap="large")
     with left:
         st.subheader(f"{found.number}. {text.title}", anchor=False)
         idea = st.container()
         values = controls(found, lesson)
     shown = lesson.show(values)
     idea.markdown(texts.fill(text.idea, shown.facts))
-    with left:
-        st.markdown(texts.fill(text.sections["Formula"], shown.facts))
     with right:
-        key = f"lesson{found.number}"
         alt = f"{text.title}. The table below holds the same."
-        st.plotly_chart(shown.figure, key=key, config=base.CONFIG, alt=alt)
+        st.plotly_chart(shown.figure, key=f"lesson{found.number}", config=base.CONFIG, alt=alt)
         st.markdown(shown.said)
-        with st.container(border=True):
+        formula, asked = st.columns([6, 5], gap="medium")
+        formula.markdown(texts.fill(text.sections["Formula"], shown.facts))
+        with asked.container(border=True):
             exercise(found, text, lesson.answer(), shown.facts)
         keep(found, text.title, shown)
     onward(found, lesson, text)
@@ -58,15 +57,13 @@ def controls(found: Entry, lesson: Lesson) -> dict[str, Any]:
     """Draw the fields one after the other (a later one may depend on an earlier) and keep the address in step."""
     values: dict[str, Any] = {}
     problems: list[str] = []
-    columns = st.columns(2) if lesson.paired else [st.container()]
     for count in range(100):
         fields = lesson.fields(values)
         if count >= len(fields):
             break
         field, key = fields[count], f"lesson{found.number}_{fields[count].key}"
         problems += _seeded(field, key)
-        with columns[count % len(columns)]:
-            values[field.key] = _drawn(field, key)
+        values[field.key] = _drawn(field, key)
     problems += _strangers({field.key for field in lesson.fields(values)})
     for field in lesson.fields(values):
         _written(field, values[field.key])

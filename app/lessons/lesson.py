@@ -35,7 +35,7 @@ class Shown:
 class Lesson:
     """``fields`` may look at the values chosen so far; ``see``: page, link label and address of “in your run”.
 
-    ``also``: more such links; ``paired``: the fields stand two in a row where there is room.
+    ``also``: more such links, where their pages exist.
     """
 
     fields: Callable[[Values], Sequence[Field]]
@@ -43,7 +43,6 @@ class Lesson:
     answer: Callable[[], Answer]
     see: tuple[str, str, Mapping[str, str]]
     also: tuple[tuple[str, str, Mapping[str, str]], ...] = field(default=())
-    paired: bool = False
 
 
 @dataclass(frozen=True)

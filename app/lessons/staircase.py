@@ -85,4 +85,4 @@ def answer() -> Number:
     return Number(gradients(ASKED).step, 0.02)
 
 
-LESSON = Lesson(fields, show, answer, ("groups", "See where quantizers sit in your model", {}), paired=True)
+LESSON = Lesson(fields, show, answer, ("groups", "See where quantizers sit in your model", {}))

@@ -84,4 +84,4 @@ def answer() -> Number:
     return Number(project_step(Scalars(1e-6, ASKED_CLIP, 1.0), ASKED_BITS).step, 0.002)
 
 
-LESSON = Lesson(fields, show, answer, ("runs", "See bits per layer in your run", {}), paired=True)
+LESSON = Lesson(fields, show, answer, ("runs", "See bits per layer in your run", {}))

@@ -43,7 +43,7 @@ def codebook_info(ranges: NDArray[np.float64], found: Codebook, average: int) ->
 
 def codebook_figure(info: CodebookInfo) -> go.Figure:
     """Above: each channel from -α to α over the shared levels. Below: the bits each channel spends."""
-    return stacked([_reach(info), _bits(info)], 430, uirevision="codebook", hovermode="closest", bargap=0.25)
+    return stacked([_reach(info), _bits(info)], 350, uirevision="codebook", hovermode="closest", bargap=0.25)
 
 
 def _reach(info: CodebookInfo) -> Panel:

@@ -64,4 +64,4 @@ def counting_figure(info: CountingInfo) -> go.Figure:
         "hovertext": [f"{WAYS[way][0]}: {WAYS[way][1]}" for way in info.bits],
     }  # fmt: skip
     y = {"autorange": "reversed", "type": "category", "showgrid": False}
-    return stacked([Panel([bars], {"title": "bits a weight", "range": [0, end]}, y)], 340, uirevision="counting")
+    return stacked([Panel([bars], {"title": "bits a weight", "range": [0, end]}, y)], 300, uirevision="counting")

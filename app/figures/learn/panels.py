@@ -15,7 +15,7 @@ from app import theme
 from app.figures import base
 
 Plain = Mapping[str, Any]
-TITLE_PIXELS = 66  # between two charts: tick labels and the upper one's axis title
+TITLE_PIXELS, TICK_PIXELS = 66, 36  # between two charts: tick labels, with the upper one's axis title or without
 TOP, BOTTOM = 34, 52
 _AXIS = {"automargin": True, "zeroline": False}
 
@@ -61,12 +61,13 @@ def stacked(panels: Sequence[Panel], height: int, **layout: Any) -> go.Figure:
 def _domains(panels: Sequence[Panel], height: int) -> list[list[float]]:
     """Where each panel lies between the bottom (0) and the top (1), room for titles between them."""
     whole = height - TOP - BOTTOM
-    unit = (whole - TITLE_PIXELS * (len(panels) - 1)) / sum(panel.share for panel in panels)
+    gaps = [TITLE_PIXELS if panel.x.get("title") else TICK_PIXELS for panel in panels[:-1]] + [0]
+    unit = (whole - sum(gaps)) / sum(panel.share for panel in panels)
     domains, upper = [], float(whole)
-    for panel in panels:
+    for panel, gap in zip(panels, gaps, strict=True):
         lower = upper - panel.share * unit
         domains.append([max(0.0, lower / whole), upper / whole])
-        upper = lower - TITLE_PIXELS
+        upper = lower - gap
     return domains
 
 

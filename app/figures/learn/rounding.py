@@ -83,7 +83,7 @@ def rounding_info(
 
 def rounding_figure(info: RoundingInfo) -> go.Figure:
     """Above: weights, values and stairs. Below: the two errors and their sum, with a marker where you are."""
-    return stacked([_above(info), _below(info)], 430, uirevision="rounding", hovermode="closest", bargap=0.05)
+    return stacked([_above(info), _below(info)], 370, uirevision="rounding", hovermode="closest", bargap=0.05)
 
 
 def _above(info: RoundingInfo) -> Panel:

@@ -50,7 +50,7 @@ def spending_info(
 
 def spending_figure(info: SpendingInfo) -> go.Figure:
     """Above: the walk. Below: bits per layer, with the optimum's as marks."""
-    return stacked([_walk(info), _layers(info)], 450, uirevision="spending", hovermode="closest", bargap=0.35)
+    return stacked([_walk(info), _layers(info)], 400, uirevision="spending", hovermode="closest", bargap=0.35)
 
 
 def _walk(info: SpendingInfo) -> Panel:

@@ -74,7 +74,7 @@ def _changes(bound: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
 
 def stages_figure(info: StagesInfo, step: int) -> go.Figure:
     """Three charts over the same steps, the stages shaded, a line at the step looked at."""
-    return stacked([_bits(info, step), _gone(info, step), _rates(info, step)], 500, uirevision="stages")
+    return stacked([_bits(info, step), _gone(info, step), _rates(info, step)], 400, uirevision="stages")
 
 
 def _frame(info: StagesInfo, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

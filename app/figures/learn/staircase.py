@@ -57,7 +57,7 @@ def staircase_info(at: Point) -> StaircaseInfo:
 
 def staircase_figure(info: StaircaseInfo) -> go.Figure:
     """Above: stairs and surrogate. Below: the gradient that x gets, which ends at the clipping bound."""
-    return stacked([_above(info), _below(info)], 430, uirevision="staircase", hovermode="closest")
+    return stacked([_above(info), _below(info)], 350, uirevision="staircase", hovermode="closest")
 
 
 def _outside(info: StaircaseInfo) -> list[dict[str, object]]:

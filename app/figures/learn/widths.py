@@ -84,7 +84,7 @@ def widths_figure(info: WidthsInfo) -> go.Figure:
         "range": [np.log10(CLIPS[0]), np.log10(CLIPS[-1]) + 0.06],
         "tickvals": [0.2, 0.5, 1, 2],
     }
-    return stacked([Panel(traces, x, y, notes=notes)], 430, uirevision="widths", hovermode="closest")
+    return stacked([Panel(traces, x, y, notes=notes)], 350, uirevision="widths", hovermode="closest")
 
 
 def _allowed(info: WidthsInfo) -> dict[str, Any]:

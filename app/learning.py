@@ -102,10 +102,18 @@ def _drawn(field: Field, key: str) -> Any:
     shown = field.options.__getitem__
     if isinstance(field, Several):
         return st.pills(
-            field.label, list(field.options), selection_mode="multi", key=key, format_func=shown, help=explained
+            field.label,
+            list(field.options),
+            selection_mode="multi",
+            key=key,
+            wrap=True,
+            format_func=shown,
+            help=explained,
         )
     if field.pills and len(field.options) <= FEW_OPTIONS:
-        return st.pills(field.label, list(field.options), required=True, key=key, format_func=shown, help=explained)
+        return st.pills(
+            field.label, list(field.options), required=True, key=key, wrap=True, format_func=shown, help=explained
+        )
     return st.selectbox(field.label, list(field.options), key=key, format_func=shown, help=explained)
 
 

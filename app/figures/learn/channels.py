@@ -81,4 +81,6 @@ def channels_figure(found: Sequence[Lane]) -> go.Figure:
     y = {"categoryorder": "array", "categoryarray": names, "autorange": "reversed", "showgrid": False}
     most = max((lane.channels for lane in found), default=1)
     x = {"title": "channel", "showgrid": False, "range": [-0.6, most - 0.4], "dtick": 1 if most <= FEW else 5}
-    return stacked([Panel(traces, x, y)], max(260, 120 + 26 * len(names)), hovermode="closest")
+    return stacked(
+        [Panel(traces, x, y)], max(260, 120 + (26 if len(names) <= FEW else 19) * len(names)), hovermode="closest"
+    )

@@ -33,6 +33,7 @@ PAGES = {
         PageInfo("compare", "Compare", ":material/scatter_plot:", "Which compressed model should I take?"),
         PageInfo("explain", "Explain", ":material/visibility:", "What does the compressed model look at?"),
         PageInfo("export", "Export", ":material/inventory_2:", "What do you take home?"),
+        PageInfo("learn", "Learn", ":material/school:", "How does it work?"),
     )
 }
 

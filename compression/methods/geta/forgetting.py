@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from compression.methods.geta.bounds import BitBounds
-from compression.methods.geta.joint import ETA
-from compression.methods.geta.joint import ZETA
 from compression.methods.geta.joint import JointDecision
 from compression.methods.geta.joint import LayerChoice
 from compression.methods.geta.joint import LayerTerm
+from compression.methods.geta.joint import allowed_descent
+from compression.methods.geta.joint import descent
 from compression.methods.geta.joint import forget_rate
 from compression.methods.geta.joint import step_sizes
 from compression.methods.geta.units import Slice
@@ -164,8 +164,8 @@ class _Measured:
             c_dot_h=self.c_dot_h,
             cosine=_cosine(self.c_dot_h, self.c_squared**0.5 * h_norm),
             layers=layers,
-            descent=-alpha * self.h_squared - rate * (self.c_dot_h + costs),
-            allowed=-ETA * (1 - ZETA) * alpha * self.h_squared,
+            descent=descent(rate, self.c_dot_h, costs, self.h_squared, alpha),
+            allowed=allowed_descent(self.h_squared, alpha),
         )
 
 

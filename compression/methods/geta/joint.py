@@ -86,6 +86,16 @@ def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alph
     return gamma, chosen
 
 
+def descent(gamma: float, c_dot_h: float, residue_costs: float, h_squared: float, alpha: float) -> float:
+    """``<h, s> = -alpha |h|^2 - gamma (<c, h> + sum of d <r, h>)``; ``residue_costs`` is that sum over the layers."""
+    return -alpha * h_squared - gamma * (c_dot_h + residue_costs)
+
+
+def allowed_descent(h_squared: float, alpha: float) -> float:
+    """The bound ``-eta (1 - zeta) alpha |h|^2`` that :func:`descent` must not exceed."""
+    return -ETA * (1 - ZETA) * alpha * h_squared
+
+
 @dataclass(frozen=True)
 class LayerChoice:
     """What was chosen for one quantized layer: its new step ``d`` within ``lowest`` … ``highest``.

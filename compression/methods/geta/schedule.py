@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from compression.budget import Schedule
@@ -111,6 +112,12 @@ class Stages:
             return self.projection_periods
         done = (step - self.warmup_end - 1) * self.projection_periods // (self.projection_end - self.warmup_end)
         return done + 1
+
+    def upper_bits(self, step: int, start_bits: float, high: float) -> float:
+        """The upper bit bound at ``step`` for a layer whose final bound is ``high``; infinite in the warm-up."""
+        if step <= self.warmup_end:
+            return math.inf
+        return start_bits - (start_bits - high) * self.reductions(step) / self.projection_periods
 
     def share_of_joint(self, step: int) -> float:
         """How much of the joint stage is over after ``step``, one of its own."""

@@ -85,22 +85,48 @@ def _slope(costs: Ints, errors: Floats, i: int, j: int) -> float:
     return float((errors[i] - errors[j]) / (costs[j] - costs[i]))
 
 
-def greedy(problem: Problem) -> list[int]:
-    """Walk down the hulls, best saving first, skipping what no longer fits; then mend by upgrades and exchanges."""
+@dataclass(frozen=True)
+class Upgrade:
+    """A step down one layer's hull: from option ``start`` to ``end``, for ``extra`` cost, saving error at ``slope``.
+
+    ``fits``: whether the greedy walk takes it within the budget.
+    """
+
+    layer: int
+    start: int
+    end: int
+    extra: int
+    slope: float
+    fits: bool
+
+
+def upgrades(problem: Problem) -> tuple[list[int], list[Upgrade]]:
+    """The cheapest options, and all steps down the hulls in the order of the greedy walk: best saving a bit first."""
     hulls = [hull(c, e) for c, e in zip(problem.costs, problem.errors, strict=True)]
-    picks = [path[0] for path in hulls]
-    segments = [
+    first = [path[0] for path in hulls]
+    segments = sorted(
         (-_slope(problem.costs[layer], problem.errors[layer], start, end), layer, start, end)
         for layer, path in enumerate(hulls)
         for start, end in pairwise(path)
-    ]
-    left = problem.budget - problem.evaluate(picks)[1]
-    for _, layer, start, end in sorted(segments):
+    )
+    picks, left, found = list(first), problem.budget - problem.evaluate(first)[1], []
+    for slope, layer, start, end in segments:
         extra = int(problem.costs[layer][end] - problem.costs[layer][start])
-        if picks[layer] == start and extra <= left:
+        fits = picks[layer] == start and extra <= left
+        if fits:
             picks[layer] = end
             left -= extra
-    return _mend(problem, picks, left)
+        found.append(Upgrade(layer, start, end, extra, -slope, fits))
+    return first, found
+
+
+def greedy(problem: Problem) -> list[int]:
+    """Walk down the hulls, best saving first, skipping what no longer fits; then mend by upgrades and exchanges."""
+    picks, steps = upgrades(problem)
+    for step in steps:
+        if step.fits:
+            picks[step.layer] = step.end
+    return _mend(problem, picks, problem.budget - problem.evaluate(picks)[1])
 
 
 def _mend(problem: Problem, picks: list[int], left: int) -> list[int]:

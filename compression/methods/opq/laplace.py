@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import gammainc
 
 from compression.methods.opq.search import nested_minimum
@@ -115,3 +116,18 @@ def pruned_entropy(step: ArrayLike, share: ArrayLike) -> Floats:
     """Bits per weight, positions included, when the share p is pruned and survivors use the survivor grid."""
     p = np.asarray(share, dtype=np.float64)
     return np.asarray(_binary_entropy(p) + (1 - p) * _tail_entropy(np.asarray(step, dtype=np.float64)))
+
+
+def water_level(scales: ArrayLike, sizes: ArrayLike, share: float) -> float:
+    """The one threshold s that prunes this share of all weights: Σ n_i (1 - e^(-s/τ_i)) = share · Σ n_i.
+
+    Args:
+        scales: τ of each layer [layers], above 0.
+        sizes: number of weights of each layer [layers].
+        share: 0 up to, but not including, 1.
+    """
+    tau, n = np.asarray(scales, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    ends = float(threshold(share)) * np.array([tau.min(), tau.max()])
+    if share == 0 or ends[0] == ends[1]:
+        return float(ends[0])
+    return float(brentq(lambda s: float((n * -np.expm1(-s / tau)).sum() - share * n.sum()), *ends, xtol=1e-15))

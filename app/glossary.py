@@ -1,0 +1,68 @@
+"""The glossary: every term of the field and of the pages, with an address of its own (``?view=glossary&term=unit``)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.lessons import texts
+
+FILE = "glossary"
+
+
+@dataclass(frozen=True)
+class Term:
+    """One entry: its ``name``, its explanation in Markdown, and its ``anchor`` in addresses."""
+
+    name: str
+    said: str
+
+    @property
+    def anchor(self) -> str:
+        """``bit-width`` of ``Bit-width``."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+
+def terms(markdown: str) -> list[Term]:
+    """The entries of a glossary file: ``## Name`` and what follows, sorted by name."""
+    parts = re.split(r"^## ", markdown, flags=re.MULTILINE)[1:]
+    found = [Term(part.partition("\n")[0].strip(), part.partition("\n")[2].strip()) for part in parts]
+    return sorted(found, key=lambda term: term.name.lower())
+
+
+def matching(found: list[Term], search: str) -> list[Term]:
+    """The terms whose name or explanation holds the search, those with it in their name first."""
+    wanted = search.strip().lower()
+    named = [term for term in found if wanted in term.name.lower()]
+    return named + [term for term in found if term not in named and wanted in term.said.lower()]
+
+
+def linked(said: str) -> str:
+    """Lessons named in a text as links that open them."""
+    return re.sub(r"\b(Lesson|Lessons) (\d+)\b", r"[\1 \2](learn?lesson=\2)", said)
+
+
+def draw() -> None:
+    """A search field and the terms; the one that the address names stands first."""
+    found = terms(texts.page(FILE))
+    search = st.text_input(
+        "Find a term", key="term_search", placeholder="part of a word", width=400, icon=":material/search:"
+    )
+    asked = st.query_params.get("term", "")
+    known = next((term for term in found if term.anchor == asked.lower()), None)
+    if known is not None and not search:
+        with st.container(border=True):
+            st.markdown(f"#### {known.name}\n\n{linked(known.said)}")
+    elif asked and known is None:
+        st.info(f"The glossary has no “{asked[:60]}”. Here are all its terms.", icon=":material/link:")
+    shown = matching(found, search) if search else found
+    if not shown:
+        st.info(f"No term holds “{search[:60]}”.", icon=":material/search_off:")
+    left, right = st.columns(2, gap="large")
+    half = -(-len(shown) // 2)
+    for column, part in ((left, shown[:half]), (right, shown[half:])):
+        with column:
+            for term in part:
+                st.markdown(f"##### {term.name}\n\n{linked(term.said)}")

@@ -1,0 +1,102 @@
+"""Lesson 10, what did it forget: confusion before and after, of a recorded run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from app.figures.confusion import ConfusionInfo
+from app.figures.confusion import confusion_figure
+from app.figures.confusion import confusion_info
+from app.lessons import recorded
+from app.lessons.answers import Pick
+from app.lessons.fields import Choice
+from app.lessons.fields import Field
+from app.lessons.fields import Values
+from app.lessons.lesson import Lesson
+from app.lessons.lesson import Shown
+from app.lessons.numbers import percent
+
+ASKED = "short-paper"
+LABELS = {
+    "short-paper": "1 epoch, settings of the paper",
+    "short-tuned": "1 epoch, preset tuned",
+    "before-options": "6 epochs, labels only",
+    "tuned": "6 epochs, preset tuned",
+    "tuned-seed1": "6 epochs, preset tuned, seed 1",
+    "tuned-half-rate": "6 epochs, half the learning rate",
+}
+
+
+def fields(values: Values) -> Sequence[Field]:
+    """Which run of the gallery, and which class is looked at."""
+    names = {name: LABELS.get(name, name) for name in (*LABELS, *recorded.names()) if name in recorded.names()}
+    first = Choice("kept", "Recorded GETA run, ResNet-20 on CIFAR-10 (JPEG-75)", names, ASKED)
+    if "kept" not in values:
+        return (first,)
+    classes = info(str(values["kept"])).classes
+    return (first, Choice("label", "Class to look at", {name: name for name in classes}, "cat"))
+
+
+@lru_cache(maxsize=16)
+def info(name: str) -> ConfusionInfo:
+    """The two confusion tables of a run, compared."""
+    result = recorded.run(name).result
+    return confusion_info(result["confusion"]["baseline"], result["confusion"]["final"], result["classes"])
+
+
+def changes(name: str) -> dict[str, int]:
+    """Class → how many images fewer are recognized (negative: more)."""
+    found = info(name)
+    return {found.classes[cell.truth]: cell.worse for cell in found.cells if cell.truth == cell.answer}
+
+
+def show(values: Values) -> Shown:
+    """The change of every cell, and the numbers of one class."""
+    name, label = str(values["kept"]), str(values["label"])
+    found, result = info(name), recorded.run(name).result
+    at = found.classes.index(label)
+    cells = {cell.answer: cell for cell in found.cells if cell.truth == at}
+    right = cells[at]
+    wrong = max((cell for cell in cells.values() if cell.answer != at), key=lambda cell: (cell.worse, cell.after))
+    lost = changes(name)
+    before, after = (result[moment]["accuracy"] for moment in ("baseline", "final"))
+    facts = {
+        "label": label,
+        "dense": percent(before, 2),
+        "compressed": percent(after, 2),
+        "points": f"{100 * (before - after):.2f}",
+        "images": f"{found.images:,}",
+        "before": f"{right.before:,}",
+        "after": f"{right.after:,}",
+        "lost": f"{right.worse:,}".replace("-", "−"),
+        "total": f"{found.totals[at]:,}",
+        "sum": f"{sum(lost.values()):,}",
+        "asked_run": LABELS[ASKED],
+        "asked": answer().value,
+        "asked_lost": str(changes(ASKED)[answer().value]),
+        "asked_points": f"{100 * _drop(ASKED):.2f}",
+    }
+    said = f"“{label}” is now taken for **“{found.classes[wrong.answer]}”** in {wrong.after:,} of {found.totals[at]:,} "
+    said += f"images, by the dense model in {wrong.before:,}."
+    return Shown(confusion_figure(found), said, facts, found.rows)
+
+
+def _drop(name: str) -> float:
+    result = recorded.run(name).result
+    return float(result["baseline"]["accuracy"] - result["final"]["accuracy"])
+
+
+def answer() -> Pick:
+    """The class that lost most in the run asked for."""
+    lost = changes(ASKED)
+    return Pick({name: name for name in lost}, max(lost, key=lambda name: lost[name]))
+
+
+LESSON = Lesson(
+    fields,
+    show,
+    answer,
+    ("compare", "See what your run confuses", {}),
+    also=(("explain", "See what it looks at", {}),),
+)

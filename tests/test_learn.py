@@ -1,0 +1,259 @@
+"""The Learn page: every lesson renders at every end of its controls, checks its exercise, and takes any address."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import glossary
+from app import learning
+from app import nav
+from app.lessons import answers
+from app.lessons import texts
+from app.lessons.answers import Number
+from app.lessons.answers import Pick
+from app.lessons.fields import Field
+from app.lessons.fields import Several
+from app.lessons.fields import Slider
+from app.lessons.fields import defaults
+from app.lessons.lesson import CONTENTS
+from app.lessons.lesson import Entry
+from app.lessons.lesson import Lesson
+from app.lessons.lesson import entry
+from compression.errors import CompressionError
+
+Open = Callable[..., AppTest]
+EACH = pytest.mark.parametrize("found", CONTENTS, ids=lambda found: found.text)
+
+
+@pytest.fixture
+def learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open the page; keywords go into the address."""
+
+    def opened(**query: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
+        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=120)
+        app.switch_page("../pages/learn.py")
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception, app.exception
+        assert not app.error, [element.value for element in app.error]
+        return app
+
+    return opened
+
+
+def said(app: AppTest) -> list[str]:
+    return [str(element.value) for element in app.info]
+
+
+def heads(app: AppTest) -> list[str]:
+    return [str(element.value).partition("\n")[0] for element in app.markdown]
+
+
+def chosen(lesson: Lesson, **given: Any) -> dict[str, Any]:
+    """The values of a lesson's fields: the given ones, else the first ones."""
+    values: dict[str, Any] = {}
+    while len(values) < len(fields := lesson.fields(values)):
+        field = fields[len(values)]
+        values[field.key] = given.get(field.key, defaults([field])[field.key])
+    return values
+
+
+def ends(field: Field) -> list[Any]:
+    if isinstance(field, Slider):
+        return [field.low, field.high]
+    return [[], list(field.options)] if isinstance(field, Several) else list(field.options)
+
+
+def typed(answer: answers.Answer, right: bool) -> str:
+    if isinstance(answer, Pick):
+        return answer.value if right else next(name for name in answer.options if name != answer.value)
+    return f"{answer.value if right else answer.value + 10 * answer.tolerance + 7}"
+
+
+def test_ten_lessons_in_order() -> None:
+    assert [found.number for found in CONTENTS] == list(range(1, 11))
+    assert {path.stem for path in texts.FOLDER.glob("[0-9]*.md")} == {found.text for found in CONTENTS}
+
+
+@EACH
+def test_a_lesson_shows_something_at_every_end_of_its_controls(found: Entry) -> None:
+    lesson, text = found.load(), texts.read(found.text)
+    first = chosen(lesson)
+    for field in lesson.fields(first):
+        assert field.parse(field.write(first[field.key])) == first[field.key]
+        for value in ends(field):
+            shown = lesson.show(chosen(lesson, **{field.key: value}))
+            assert shown.figure.data, (field.key, value)
+            assert shown.rows, (field.key, value)
+            assert text.places <= set(shown.facts), (field.key, value)
+            assert not any(bad in fact for fact in shown.facts.values() for bad in ("nan", "None")), shown.facts
+
+
+@EACH
+def test_the_exercise_takes_the_right_answer_only(found: Entry) -> None:
+    answer = found.load().answer()
+    assert answers.judge(typed(answer, right=True), answer).kind == answers.RIGHT
+    assert answers.judge(typed(answer, right=False), answer).kind == answers.WRONG
+    for nothing in (None, "", "  ", "many", "nan", "inf", "-inf", "1e999", "½", "1_0", "٣"):
+        verdict = answers.judge(nothing, answer)
+        assert verdict.kind == answers.UNREADABLE, nothing
+        assert verdict.said
+        assert "\n" not in verdict.said
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3,5", 3.5), (" 12 %", 12.0), ("1 000", 1000.0), ("−2", -2.0), (".5", 0.5), ("2e-3", 0.002)]
+)
+def test_numbers_as_people_type_them(text: str, value: float) -> None:
+    assert answers.read_number(text) == value
+
+
+def test_a_tolerance_is_a_distance() -> None:
+    answer = Number(10.0, 0.5)
+    assert [answers.judge(str(v), answer).kind for v in (9.5, 10.5, 9.49, 10.51)] == [
+        "right",
+        "right",
+        "wrong",
+        "wrong",
+    ]
+
+
+@EACH
+def test_a_lesson_is_drawn_and_checks_what_is_typed(learn: Open, found: Entry) -> None:
+    app = learn(lesson=str(found.number))
+    title = texts.read(found.text).title
+    assert [element.value for element in app.subheader] == [f"{found.number}. {title}"]
+    assert len(app.get("plotly_chart")) == 1
+    assert said(app) == []
+    assert not any("«" in element.value for element in app.markdown)
+    answer = found.load().answer()
+    for right in (False, True):
+        _answered(app, found, typed(answer, right))
+        assert (len(app.success), len(app.warning)) == ((1, 0) if right else (0, 1))
+    if isinstance(answer, Number):
+        _answered(app, found, "a few")
+        assert "no number" in said(app)[0]
+        assert not app.success
+    assert not app.exception
+
+
+def _answered(app: AppTest, found: Entry, text: str) -> None:
+    key = f"exercise{found.number}_answer"
+    fields = [f for kind in ("text_input", "radio", "selectbox") for f in getattr(app, kind) if f.key == key]
+    fields[0].set_value(text)
+    next(button for button in app.button if button.label == "Check").click()
+    app.run()
+
+
+def test_a_link_opens_a_lesson_in_its_state(learn: Open) -> None:
+    app = learn(lesson="2", bits="3", clip="58", layer="layer2.0.conv2")
+    assert (app.slider(key="lesson2_bits").value, app.slider(key="lesson2_clip").value) == (3, 58)
+    assert app.selectbox(key="lesson2_layer").value == "layer2.0.conv2"
+    app.slider(key="lesson2_bits").set_value(5).run()
+    assert app.query_params["bits"] in ("5", ["5"])
+    app.slider(key="lesson2_bits").set_value(4).run()
+    assert "bits" not in app.query_params, "what is as at the beginning needs no place in the address"
+
+
+def test_parts_travel_in_the_address(learn: Open) -> None:
+    app = learn(lesson="1", parts="residual,flatten", remove="residual", channel="5")
+    assert app.slider(key="lesson1_channel").value == 5
+    assert any("slices of **4** modules" in element.value for element in app.markdown)
+    assert said(app) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"lesson": "99"}, "There is no lesson “99”"),
+        ({"lesson": "two"}, "There is no lesson “two”"),
+        ({"lesson": "2", "bits": "99"}, "The address asks for bits “99”; there is 2 to 8"),
+        ({"lesson": "2", "bits": "nan"}, "The address asks for bits “nan”"),
+        ({"lesson": "2", "bits": "3.5"}, "The address asks for bits “3.5”"),
+        ({"lesson": "2", "layer": "../../etc"}, "The address asks for layer “../../etc”"),
+        ({"lesson": "1", "parts": "residual,magic"}, "The address asks for parts"),
+        ({"lesson": "2", "colour": "red"}, "no “colour”"),
+        ({"view": "cellar"}, "There is no view “cellar”"),
+        ({"view": "glossary", "term": "dragon"}, "no “dragon”"),
+    ],
+)
+def test_an_unknown_state_gets_one_friendly_line(learn: Open, query: dict[str, str], words: str) -> None:
+    lines = said(learn(**query))
+    assert len(lines) == 1, lines
+    assert words in lines[0]
+    assert "\n" not in lines[0]
+
+
+def test_the_next_lesson_takes_nothing_of_the_last_one_along(learn: Open) -> None:
+    app = learn(lesson="2", bits="3")
+    app.button(key="next").click().run()
+    assert app.query_params["lesson"] in ("3", ["3"])
+    assert "bits" not in app.query_params
+    assert app.subheader[0].value.startswith("3. ")
+    assert said(app) == []
+
+
+def test_an_edited_text_is_shown_and_a_wrong_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "FOLDER", tmp_path)
+    whole = "# T\n\nidea «a»\n" + "".join(f"\n## {name}\n\ntext\n" for name in texts.SECTIONS)
+    (tmp_path / "02-x.md").write_text(whole, encoding="utf-8")
+    text = texts.read("02-x")
+    assert (text.title, text.places) == ("T", {"a"})
+    assert texts.fill(text.idea, {"a": "7"}) == "idea 7"
+    with pytest.raises(CompressionError, match="asks for «a»"):
+        texts.fill(text.idea, {"b": "7"})
+    (tmp_path / "03-y.md").write_text(whole.replace("## Hint", "## Hnt"), encoding="utf-8")
+    with pytest.raises(CompressionError, match=r"03-y.md: there is no section '## Hint'"):
+        texts.read("03-y")
+
+
+def test_the_glossary_has_every_word_of_the_pages(learn: Open) -> None:
+    names = {term.name.lower(): term for term in glossary.terms(texts.page(glossary.FILE))}
+    needed = "graph group unit quantizer bit-width budget method run sweep point front bundle ledger step exponent bops"
+    needed += " macs sparsity saliency projection codebook threshold entropy equality dominated distillation survivor"
+    assert not {word for word in needed.split() if word not in names}
+    assert all(len(term.said) > 20 for term in names.values())
+    assert len({term.anchor for term in names.values()}) == len(names)
+    app = learn(view="glossary", term="bit-width")
+    assert any(element.value.startswith("#### Bit-width") for element in app.markdown)
+    app.text_input(key="term_search").set_value("pareto").run()
+    assert [line for line in heads(app) if line.startswith("##### ")] == ["##### Front"]
+    app.text_input(key="term_search").set_value("zzz").run()
+    assert "No term holds" in said(app)[0]
+
+
+def test_terms_name_lessons_that_there_are() -> None:
+    for number in re.findall(r"[Ll]essons? (\d+)", texts.page(glossary.FILE)):
+        assert entry(number) is not None, number
+
+
+def test_the_notes_for_teachers_plan_ninety_minutes(learn: Open) -> None:
+    rows = re.findall(r"^\| (\d+)–(\d+) \|", texts.page("teachers"), flags=re.MULTILINE)
+    spans = [(int(a), int(b)) for a, b in rows]
+    assert (spans[0][0], spans[-1][1]) == (0, 90)
+    assert all(before[1] == after[0] for before, after in pairwise(spans))
+    app = learn(view="teachers")
+    assert any("one class of 90 minutes" in element.value for element in app.markdown)
+
+
+def test_the_picture_for_slides_stands_alone() -> None:
+    shown = CONTENTS[1].load().show(chosen(CONTENTS[1].load()))
+    page = learning.html(shown.figure, "Rounding").decode()
+    assert "Plotly.newPlot" in page
+    assert 'src="http' not in page
+    assert shown.figure.layout.title.text is None, "the figure on the page is left as it was"
+
+
+def test_every_lesson_leads_to_a_page_that_there_is() -> None:
+    for found in CONTENTS:
+        assert found.load().see[0] in nav.PAGES

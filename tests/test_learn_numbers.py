@@ -1,0 +1,349 @@
+"""The maths behind the lessons against independent ways to the same numbers, and the numbers that formulas show."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.stats import entropy
+from test_learn import chosen
+
+from app.lessons import recorded
+from app.lessons import shipped
+from app.lessons import stages as stages_lesson
+from app.lessons.lesson import entry
+from app.lessons.numbers import sig
+from app.lessons.numbers import tex
+from compression.errors import CompressionError
+from compression.graph import parts
+from compression.graph.slim import slim
+from compression.graph.slim import zero_units
+from compression.methods.geta.joint import ETA
+from compression.methods.geta.joint import ZETA
+from compression.methods.opq import codebook
+from compression.methods.opq import laplace
+from compression.methods.opq.bits import Problem
+from compression.methods.opq.bits import choose
+from compression.methods.opq.bits import greedy
+from compression.methods.opq.bits import upgrades
+from compression.pack.estimates import bitmap_pays_from
+from compression.pack.estimates import sizes
+from compression.pack.streams import decode
+from compression.pack.streams import encode
+from compression.quant.errors import error_parts
+from compression.quant.projection import Scalars
+from compression.quant.projection import project_all
+from compression.quant.projection import project_step
+from compression.quant.quantizer import Quantizer
+from compression.quant.surrogate import Point
+from compression.quant.surrogate import finite_differences
+from compression.quant.surrogate import gradients
+from compression.quant.surrogate import slopes
+from compression.quant.surrogate import staircase
+
+SUBSETS = [subset for size in range(len(parts.PARTS) + 1) for subset in itertools.combinations(parts.PARTS, size)]
+
+
+def facts(number: int, **values: object) -> dict[str, str]:
+    found = entry(str(number))
+    assert found is not None
+    lesson = found.load()
+    return dict(lesson.show(chosen(lesson, **values)).facts)
+
+
+def read(text: str) -> float:
+    """The number of a formula."""
+    head, _, power = text.replace("−", "-").replace(r"\,", "").rstrip("%\\").partition(r"\times 10^{")
+    return float(head.replace(" ", "")) * 10.0 ** int(power.rstrip("}") or 0)
+
+
+@pytest.mark.parametrize("chosen_parts", SUBSETS, ids="+".join)
+def test_what_leaves_with_a_channel_is_what_the_smaller_network_lacks(chosen_parts: tuple[str, ...]) -> None:
+    net, graph = parts.build(chosen_parts)
+    image = torch.randn(3, *parts.INPUT, generator=torch.Generator().manual_seed(0))
+    changes = []
+    for layer in graph.layers:
+        going = parts.leaving(graph, layer.weight, layer.shape[0] - 1)
+        assert layer.shape[0] - 1 in going.positions[layer.weight, 0]
+        if not going.group.prunable:
+            assert layer.name == "head"
+            continue
+        masked, _ = parts.build(chosen_parts)
+        zero_units(masked, graph, {going.group.id: [going.unit]})
+        small = slim(masked, graph)
+        assert torch.allclose(masked(image), small(image), atol=1e-5)
+        changes.append(float((net(image) - small(image)).abs().max().detach()))
+        mine = dict(small.named_parameters())
+        for name, tensor in net.named_parameters():
+            lost = [len(set(going.positions.get((name, dim), ()))) for dim in range(tensor.ndim)]
+            assert tuple(mine[name].shape) == tuple(n - k for n, k in zip(tensor.shape, lost, strict=True)), name
+    assert max(changes) > 1e-3, "channels that do nothing prove nothing"
+
+
+def test_parts_that_are_unknown_are_refused() -> None:
+    with pytest.raises(CompressionError, match="no part 'magic'"):
+        parts.build(["residual", "magic"])
+    with pytest.raises(CompressionError, match="no group holds row 99"):
+        parts.leaving(parts.build([])[1], "first.weight", 99)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
+def test_rounding_and_clipping_errors_are_those_of_numpy(bits: int, share: float) -> None:
+    weight = shipped.layers()["layer2.0.conv2"]
+    w = weight.flatten().double().numpy()
+    clip = share * float(np.abs(w).max())
+    found = error_parts(weight, clip, bits)
+    most = 2 ** (bits - 1) - 1
+    rounded = np.clip(np.rint(w / (clip / most)), -most, most) * (clip / most)
+    inside = np.abs(w) <= clip
+    assert found.rounding == pytest.approx(((w - rounded)[inside] ** 2).sum(), rel=1e-9)
+    assert found.clipping == pytest.approx(((w - rounded)[~inside] ** 2).sum(), rel=1e-9, abs=1e-30)
+    assert found.clipped == int((~inside).sum())
+    told = facts(2, layer="layer2.0.conv2", bits=bits, clip=round(100 * share))
+    assert float(told["sqnr"]) == pytest.approx(10 * math.log10((w**2).sum() / ((w - rounded) ** 2).sum()), abs=0.051)
+    assert read(told["step"]) == pytest.approx(clip / most, rel=0.006)
+
+
+POINTS = [
+    Point(x, d, q, t)
+    for x, d, q, t in itertools.product((-1.31, -0.47, 0.33, 0.92), (0.11, 0.27), (0.7, 1.05), (0.6, 1.0, 1.4))
+]
+
+
+@pytest.mark.parametrize("at", POINTS, ids=str)
+def test_straight_through_gradients_are_those_of_the_surrogate(at: Point) -> None:
+    exact, smooth = gradients(at), finite_differences(at)
+    assert dataclasses.astuple(exact) == pytest.approx(dataclasses.astuple(smooth), abs=1e-6)
+    assert slopes(at, [at.x]) == pytest.approx([exact.x])
+    flat = finite_differences(at, held=math.nan)
+    assert flat.x == pytest.approx(0.0, abs=1e-9), "the staircase itself is flat"
+    quantizer = Quantizer(at.clip, 8, exponent=at.exponent)
+    with torch.no_grad():
+        quantizer.step_size.fill_(at.step)
+    assert staircase(at) == pytest.approx(float(quantizer(torch.tensor(at.x)).detach()), abs=1e-5)
+
+
+def test_the_lesson_shows_the_gradients_it_has() -> None:
+    told = facts(3, x=1.2, d=0.3, qm=0.9, t=0.8)
+    assert (read(told["g_x"]), read(told["fd_x"])) == (0.0, 0.0)
+    assert read(told["g_clip"]) == pytest.approx(0.8 * 0.9**-0.2, rel=0.006)
+    assert read(told["g_exponent"]) == pytest.approx(0.9**0.8 * math.log(0.9), rel=0.006)
+
+
+@pytest.mark.parametrize("now", [Scalars(0.01, 0.5, 1.0), Scalars(0.02, 1.4, 0.7), Scalars(0.005, 0.3, 1.3)], ids=str)
+@pytest.mark.parametrize("most", [2, 4, 7])
+def test_projections_reach_the_bits_and_the_nearest_point_is_nearest(now: Scalars, most: int) -> None:
+    alone, together = project_step(now, most), project_all(now, most)
+    assert alone.bits == pytest.approx(min(now.bits, most))
+    assert together.bits == pytest.approx(min(now.bits, most), abs=1e-6)
+    assert (alone.clip, alone.exponent) == (now.clip, now.exponent)
+    assert now.distance(together) <= now.distance(alone) + 1e-9
+    grid = [
+        Scalars(q**t / (2 ** (most - 1) - 1), q, t)
+        for q in np.linspace(0.5 * now.clip, 1.1 * now.clip, 61)
+        for t in np.linspace(now.exponent - 0.3, now.exponent + 0.3, 61)
+    ]
+    if now.bits > most:
+        assert now.distance(together) <= min(map(now.distance, grid)) + 1e-9
+
+
+def test_too_few_bits_move_nothing() -> None:
+    within = Scalars(0.3, 0.5, 1.0)
+    assert project_step(within, 8) == project_all(within, 8) == within
+
+
+def test_the_recorded_descent_is_what_its_own_numbers_give() -> None:
+    run, seen = recorded.run(stages_lesson.RUN), 0
+    for event in run.decisions.values():
+        for told in event["joint"].values():
+            costs = sum(layer[0] * layer[3] for layer in told["layers"].values())
+            terms = (told["alpha"] * told["hh"], told["rate"] * told["ch"], told["rate"] * costs)
+            mine = -terms[0] - terms[1] - terms[2]
+            assert mine == pytest.approx(told["descent"], abs=3e-4 * sum(map(abs, terms)) + 1e-30)
+            assert told["allowed"] == pytest.approx(-ETA * (1 - ZETA) * terms[0], rel=1e-3)
+            assert told["descent"] <= told["allowed"] * (1 - 1e-3)
+            seen += 1
+    assert seen > 100
+    told = facts(5, step=900)
+    at, groups = stages_lesson.decision(900)
+    first = next(iter(groups.values()))
+    assert int(told["at"]) == at <= 900
+    assert read(told["descent"]) == pytest.approx(first["descent"], rel=0.02)
+    assert read(told["descent"]) <= read(told["allowed"])
+
+
+def test_the_recorded_bits_stay_under_the_bound_of_their_stage() -> None:
+    run = recorded.run(stages_lesson.RUN)
+    start, high = run.budget.schedule.start_bits, run.budget.weight_bits[1]
+    bounds = [run.stages.upper_bits(step, start, high) for step in range(1, run.stages.total + 1)]
+    assert bounds[0] == math.inf
+    assert bounds[-1] == high
+    assert sorted(set(bounds), reverse=True) == [math.inf, 13.0, 10.0, 7.0, 4.0]
+    for point in run.story.points:
+        step = point["step"]
+        if step > run.stages.warmup_end:
+            assert max(width["weight"] for width in point["bits"].values()) <= bounds[step - 1] + 1e-3
+    chosen_units = [sum(map(len, event["chosen"].values())) for event in run.choices.values()]
+    assert sum(chosen_units) == run.result["facts"]["removed"] == sum(map(len, run.result["units"].values()))
+
+
+def test_the_water_level_prunes_the_share_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    tau, n = rng.uniform(0.01, 1.0, 12), rng.integers(10, 10_000, 12)
+    for share in (0.0, 0.05, 0.5, 0.95):
+        level = laplace.water_level(tau, n, share)
+        assert (n * (1 - np.exp(-level / tau))).sum() / n.sum() == pytest.approx(share, abs=1e-12)
+    assert laplace.water_level([0.2, 0.2], [5, 9], 0.5) == pytest.approx(0.2 * math.log(2))
+    samples = rng.laplace(0, tau[:, None], (12, 200_000))
+    level = laplace.water_level(tau, np.ones(12), 0.6)
+    assert (np.abs(samples) <= level).mean() == pytest.approx(0.6, abs=0.002)
+
+
+def test_one_threshold_beats_equal_shares_and_the_exact_one_beats_all() -> None:
+    from app.lessons import waterline
+
+    everything = np.sort(np.concatenate([layer.magnitudes for layer in shipped.tables().layers]).astype(np.float64))
+    for percent in (10, 50, 70):
+        lost = waterline.errors(percent)
+        assert lost["empirical"] == pytest.approx(
+            (everything[: round(percent / 100 * len(everything))] ** 2).sum(), 1e-6
+        )
+        assert lost["empirical"] <= lost["laplace"] <= lost["uniform"]
+
+
+def test_the_best_channel_steps_are_all_the_same() -> None:
+    rng = np.random.default_rng(1)
+    for bits in (3, 5):
+        alpha, n = rng.uniform(0.05, 2.0, 6), rng.integers(5, 50, 6).astype(float)
+        found = codebook.shared(alpha, n, bits)
+        spent = {"type": "eq", "fun": lambda u: (n * (np.log2(2 * alpha) - u)).sum() - n.sum() * bits}  # noqa: B023
+        free = minimize(
+            lambda u: (n * 4**u).sum() / 12,  # noqa: B023
+            np.log2(alpha) - 2,
+            constraints=[spent],
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        assert 2**free.x == pytest.approx(np.full(6, found.step), rel=1e-3)
+        assert (n * found.bits).sum() / n.sum() == pytest.approx(bits)
+        assert found.bits == pytest.approx(np.log2(2 * alpha / found.step))
+        assert found.bits.max() - bits == pytest.approx(found.saved)
+
+
+def test_rounding_errors_of_channels_are_those_of_a_loop() -> None:
+    rows = np.random.default_rng(2).normal(size=(3, 40))
+    steps = np.array([0.1, 0.3, 0.7])
+    wanted = [np.mean([(w - round(w / d) * d) ** 2 for w in row]) for row, d in zip(rows, steps, strict=True)]
+    assert codebook.rounding_errors(rows, steps) == pytest.approx(wanted)
+    assert codebook.separate_steps([1.0, 4.0], 3) == pytest.approx([0.25, 1.0])
+
+
+def _convex(rng: np.random.Generator) -> Problem:
+    costs = [int(rng.integers(1, 9)) * np.arange(2, 6) for _ in range(4)]
+    errors = [np.cumsum(np.sort(rng.uniform(0.1, 5.0, 4)))[::-1].copy() for _ in range(4)]
+    return Problem(costs, errors, int(rng.integers(sum(c[0] for c in costs), sum(c[-1] for c in costs))))
+
+
+def test_the_walk_buys_the_best_saving_first_and_never_too_much() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        problem = _convex(rng)
+        picks, steps = upgrades(problem)
+        assert [step.slope for step in steps] == sorted((step.slope for step in steps), reverse=True)
+        for step in steps:
+            costs, errors = problem.costs[step.layer], problem.errors[step.layer]
+            assert step.extra == costs[step.end] - costs[step.start]
+            assert step.slope == pytest.approx((errors[step.start] - errors[step.end]) / step.extra)
+            if step.fits:
+                assert picks[step.layer] == step.start
+                picks[step.layer] = step.end
+        best = min(
+            problem.evaluate(option)[0]
+            for option in itertools.product(range(4), repeat=4)
+            if problem.evaluate(option)[1] <= problem.budget
+        )
+        walked, mended = problem.evaluate(picks), problem.evaluate(greedy(problem))
+        assert walked[1] <= problem.budget
+        assert best <= mended[0] * (1 + 1e-12) <= walked[0] * (1 + 1e-9)
+        assert choose(problem).error == pytest.approx(best)
+
+
+def test_the_certificate_of_the_lesson_holds() -> None:
+    for average in (2.5, 3.5, 5.0):
+        told = facts(8, average=average, taken=0)
+        assert read(told["bound"]) <= read(told["best"]) * 1.0005 <= read(told["end"]) * 1.001
+        gap = read(told["end"]) / read(told["bound"]) - 1
+        assert float(told["gap"]) == pytest.approx(100 * gap, abs=0.1)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("zeros", [0.0, 0.1, 0.6, 0.95])
+def test_sizes_count_what_they_say(bits: int, zeros: float) -> None:
+    rng = np.random.default_rng(4)
+    most = 2 ** (bits - 1) - 1
+    codes = rng.integers(1, most + 1, 5000).astype(np.int32) * rng.choice([-1, 1], 5000).astype(np.int32)
+    codes[: round(zeros * 5000)] = 0
+    rng.shuffle(codes)
+    found = sizes(codes, bits)
+    alive = int((codes != 0).sum())
+    assert (found.floats, found.fixed, found.values) == (32 * 5000, bits * 5000, bits * alive)
+    assert found.bitmap == found.values + 5000
+    counts = np.unique(codes, return_counts=True)[1]
+    assert found.entropy == pytest.approx(5000 * entropy(counts, base=2))
+    stream = encode(codes)
+    assert found.coded == 8 * len(stream.data)
+    assert (decode(stream.coding, stream.data, 5000) == codes).all()
+    assert (found.bitmap < found.fixed) == (zeros > bitmap_pays_from(bits))
+    assert found.entropy <= found.coded
+
+
+def test_the_recorded_latencies_belong_to_the_run_they_name() -> None:
+    from app.lessons.counting import measured
+
+    told = measured()
+    final = recorded.run(told["run"].partition("/")[2]).result["final"]
+    dense, slim_one, last = told["variants"]
+    assert last["bops"] / dense["bops"] == pytest.approx(final["rel_bops"], rel=1e-6)
+    assert slim_one["bops"] / dense["bops"] == pytest.approx(final["macs"] / 40_813_184, rel=0.02)
+    assert all(v["low"] <= v["median"] <= v["high"] and v["runs"] >= 50 for v in told["variants"])
+    shown = facts(9, count="time")
+    assert float(shown["ms"]) == pytest.approx(100 * last["median"] / dense["median"], abs=0.51)
+
+
+def test_lost_images_add_up_to_the_lost_accuracy() -> None:
+    for name in recorded.names():
+        result, told = recorded.run(name).result, facts(10, kept=name)
+        tables = {moment: np.array(result["confusion"][moment]) for moment in ("baseline", "final")}
+        lost = np.trace(tables["baseline"]) - np.trace(tables["final"])
+        assert int(told["sum"].replace(",", "")) == lost
+        assert lost / tables["final"].sum() == pytest.approx(
+            result["baseline"]["accuracy"] - result["final"]["accuracy"], abs=1e-9
+        )
+    from app.lessons import forgetting
+
+    diagonal = sorted(forgetting.changes(forgetting.ASKED).values())
+    assert diagonal[-1] > diagonal[-2], "a tie would leave the question without an answer"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.012345, "0.0123"),
+        (0.0, "0"),
+        (1234567, "1 234 567"),
+        (-2.5, "−2.50"),
+        (1.2e-7, "1.20·10⁻⁷"),
+        (3e9, "3.00·10⁹"),
+    ],
+)
+def test_numbers_in_formulas(value: float, text: str) -> None:
+    assert sig(value) == text
+    assert read(tex(value)) == pytest.approx(value, rel=0.005)
+    assert re.fullmatch(r"[-0-9.\\,a-z {}^]+", tex(value))

@@ -21,16 +21,17 @@ ASKED = "short-paper"
 LABELS = {
     "short-paper": "1 epoch, settings of the paper",
     "short-tuned": "1 epoch, preset tuned",
-    "before-options": "6 epochs, labels only",
-    "tuned": "6 epochs, preset tuned",
-    "tuned-seed1": "6 epochs, preset tuned, seed 1",
-    "tuned-half-rate": "6 epochs, half the learning rate",
+    "paper": "6 epochs, settings of the paper",
+    "w6-s20": "6 epochs, 20 % of the units removed, 6-bit weights",
+    "w4-s39": "6 epochs, 39 %, 4-bit weights",
+    "w4a6-s39": "6 epochs, 39 %, 4-bit weights, 6-bit activations",
+    "w4a4-s50": "6 epochs, 50 %, 4-bit weights and activations",
 }
 
 
 def fields(values: Values) -> Sequence[Field]:
     """Which run of the gallery, and which class is looked at."""
-    names = {name: LABELS.get(name, name) for name in (*LABELS, *recorded.names()) if name in recorded.names()}
+    names = {name: label for name, label in LABELS.items() if name in recorded.names()}
     first = Choice("kept", "Recorded GETA run, ResNet-20 on CIFAR-10 (JPEG-75)", names, ASKED)
     if "kept" not in values:
         return (first,)

@@ -6,6 +6,7 @@ It says that it runs before it imports anything heavy, so that the queue sees a 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from compression.runs.launcher import Launcher
 from compression.runs.lifecycle import Termination
 from compression.runs.lifecycle import Work
 from compression.runs.lifecycle import carry_out
+from compression.runs.process import JOB
 from compression.runs.reporter import RunReporter
 from compression.runs.store import Store
 from compression.runs.sweep import carry_out_sweep
@@ -38,13 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> str:
     """Carry out a run (or the runs of a sweep) with ``work``, then let the queue go on; returns the last state.
 
-    ``launcher`` starts what waits (default: this worker's command on this machine).
+    ``launcher`` starts what waits (default: the one asked for; a worker on a cluster leaves that to the others).
     """
     sweep = bool(folder.children())
     with Termination() as termination:
         job = functools.partial(carry_out_sweep, work=work, stopped=lambda: termination.asked) if sweep else work
         state = carry_out(folder, job)
-    Store(folder.path.parent, launcher=launcher).sync()
+    if launcher is not None or JOB not in os.environ:  # the index must not be opened over a network
+        Store(folder.path.parent, launcher=launcher).sync()
     return state
 
 

@@ -190,6 +190,8 @@ class Store:
             folder = RunFolder(self.root / row["id"])
             try:
                 self.launcher.start(folder, int(folder.spec().get("threads") or self.threads))
+                if folder.waits():
+                    db.execute("UPDATE runs SET state = 'queued', handed = 1 WHERE id = ?", (folder.id,))
             except (CompressionError, OSError, ValueError) as error:
                 db.execute("UPDATE runs SET state = 'queued' WHERE id = ?", (folder.id,))
                 self._problem(f"run {folder.id} could not be started: {error}")

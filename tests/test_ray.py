@@ -198,7 +198,7 @@ def test_a_killed_worker_is_lost_and_its_resumed_run_ends_in_the_same_file(
     packed = [(each.bundle / "weights.packed").read_bytes() for each in (whole, broken)]
     assert packed[0] == packed[1]
     assert (whole.attempts(), broken.attempts(), job_of(broken) != job) == (1, 2, True)
-    assert ray_says(job_of(broken)) == ray_says(job_of(whole)) == "SUCCEEDED"
+    until(lambda: {ray_says(job_of(each)) for each in (whole, broken)} == {"SUCCEEDED"})
     for line in ("as job", "attempt 1 by process", "attempt 2 by process", "done"):
         assert line in RayLauncher().logs(broken)
 

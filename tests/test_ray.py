@@ -105,6 +105,7 @@ def head() -> Iterator[str]:
             until(lambda: _ready(process, address, token, folder / "head.txt"))
             patch.setenv("RAY_ADDRESS", address)
             patch.setenv("COMPRESSION_LAUNCHER", "ray")
+            until(_takes_jobs)
             yield address
         finally:
             _end(process)
@@ -117,6 +118,18 @@ def _ready(process: subprocess.Popen[bytes], address: str, token: Path, words: P
     with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:
         return bool(answer.status == 200)
     return False
+
+
+def _takes_jobs() -> bool:
+    """A head answers some seconds before the part of it that takes jobs is there."""
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        JobSubmissionClient(os.environ["RAY_ADDRESS"]).submit_job(entrypoint="true")
+    except RuntimeError as error:
+        assert "No available agent" in str(error), error
+        return False
+    return True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

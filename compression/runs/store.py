@@ -60,7 +60,6 @@ class Store:
         self.root = Path(root)
         self.launcher = launcher or launcher_asked()
         self.slots = slots if slots is not None else slots_asked(self.launcher)
-        self.threads = threads_each(self.launcher, self.slots)
         self.problems: list[str] = []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -68,6 +67,11 @@ class Store:
             raise CompressionError(unwritable(self.root, error)) from error
         with self._connect():
             pass  # makes the file where it can, so that a folder that cannot be written is refused here
+
+    @property
+    def threads(self) -> int:
+        """Threads of each run."""
+        return threads_each(self.launcher, self.slots)
 
     def list(self) -> list[RunInfo]:
         """All runs, newest first."""

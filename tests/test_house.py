@@ -160,8 +160,8 @@ def _required(name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folders", "files"),
     [
-        (("compression", "app", "pages"), ("requirements.txt",)),
-        (("tests",), ("requirements.txt", "requirements-dev.txt")),
+        (("compression", "app", "pages"), ("requirements.txt", "requirements-ray.txt")),
+        (("tests",), ("requirements.txt", "requirements-dev.txt", "requirements-ray.txt")),
     ],
 )
 def test_every_import_is_a_declared_requirement(folders: tuple[str, ...], files: tuple[str, ...]) -> None:

@@ -1,5 +1,6 @@
 """Runs: folders written by worker processes, an index over them, and verbs: start, sweep, wait, pause, resume, …"""
 
+from compression.runs.cluster import RayLauncher
 from compression.runs.control import cancel
 from compression.runs.control import delete
 from compression.runs.control import outdated
@@ -24,6 +25,7 @@ __all__ = [
     "EventWriter",
     "Launcher",
     "LocalLauncher",
+    "RayLauncher",
     "RunFolder",
     "RunInfo",
     "Store",

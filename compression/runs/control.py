@@ -17,6 +17,7 @@ from compression.runs.folder import PAUSED
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.place import launcher_of
 from compression.runs.store import RunInfo
 from compression.runs.store import Store
 from compression.runs.submit import POLL_SECONDS
@@ -43,9 +44,10 @@ def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECON
         if folder.state == PAUSED:
             folder.tell(CANCELLED)
     if not _stopped_within(folder, grace) and folder.parent() is None:  # the worker of a sweep has other runs to do
-        store.launcher.stop(folder)
+        launcher = launcher_of(folder, store.launcher)
+        launcher.stop(folder)
         if not _stopped_within(folder, grace):
-            store.launcher.stop(folder, insist=True)
+            launcher.stop(folder, insist=True)
             _stopped_within(folder, grace)
     store.sync()
     return folder.state

@@ -4,7 +4,7 @@
 
     runs/<id>/spec.json       what was asked: budget, versions, threads; written once
               events.jsonl    what happened; one writer, the worker
-              process.json    who carries it out (machine, process id, start time)
+              process.json    who carries it out (machine, process id, start time; the job on a cluster)
               heartbeat       touched every 2 seconds while that process lives
               checkpoint.pt   where a run can be taken up again
               result.json     written once, at the end of a run that is done
@@ -153,7 +153,7 @@ class RunFolder:
             return RUNNING
         if self.cancel_path.exists():
             return CANCELLED
-        return LOST if self.process_path.is_file() else self._waiting()
+        return LOST if self.process_path.is_file() and not self.waits() else self._waiting()
 
     def alive(self) -> bool:
         """Is a process carrying out this run?
@@ -164,6 +164,14 @@ class RunFolder:
         if not self.process_path.is_file():
             return False
         return Handle.load(self.process_path).alive(self.heartbeat_path, self.process_path)
+
+    def waits(self) -> bool:
+        """Was this run handed to a cluster whose machines have not begun it?
+
+        Raises:
+            CompressionError: ``process.json`` is damaged.
+        """
+        return self.process_path.is_file() and Handle.load(self.process_path).waits
 
     def _waiting(self) -> str:
         """The state of a run no process has taken: queued, unless it was paused or its sweep has ended."""
@@ -180,10 +188,17 @@ class RunFolder:
     def ask_to_stop(self) -> None:
         """Leave the file that the worker looks for; a waiting run is cancelled by it at once."""
         self.cancel_path.touch()
+        self._withdraw()
 
     def ask_to_pause(self) -> None:
         """Leave the file that the worker looks for after each step; a waiting run is paused by it at once."""
         self.pause_path.touch()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Take a run that waits in a cluster back: a job that finds itself no longer named ends at once."""
+        if self.waits():
+            self.process_path.unlink(missing_ok=True)
 
     def put_back(self) -> None:
         """Make a run that stopped wait for a worker again; the caller sees to it that nobody else does the same."""
@@ -192,12 +207,12 @@ class RunFolder:
         self.reserve_path.write_bytes(b"\0" * RESERVE_BYTES)
         self.tell(QUEUED)
 
-    def tell(self, state: str) -> None:
-        """Add a state to the events of a run that no process carries out; nothing in one that never began."""
+    def tell(self, state: str, error: str | None = None) -> None:
+        """Add a state to the events of a run no process carries out; where none ever did, only with an ``error``."""
         attempts = self.attempts()
-        if attempts:
-            with EventWriter(self.events_path, attempts) as events:
-                events.state(state)
+        if attempts or error:
+            with EventWriter(self.events_path, attempts or 1) as events:
+                events.state(state, **({"error": error} if error else {}))
 
     def log(self, text: str) -> None:
         """Add to ``log.txt``; on a full disk there is nowhere to say so, and the state event says it."""

@@ -18,13 +18,13 @@ from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, sweep TEXT, runs INTEGER NOT NULL, priority INTEGER NOT NULL,
     method TEXT, model TEXT, data TEXT,
     created REAL NOT NULL, started REAL, ended REAL, step INTEGER, total_steps INTEGER, epoch REAL, phase TEXT,
-    error TEXT, budget TEXT NOT NULL, offset INTEGER NOT NULL DEFAULT 0,
+    error TEXT, budget TEXT NOT NULL, handed INTEGER NOT NULL DEFAULT 0, offset INTEGER NOT NULL DEFAULT 0,
     size INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS points (
     run TEXT NOT NULL, step INTEGER NOT NULL, phase TEXT NOT NULL, split TEXT NOT NULL, point TEXT NOT NULL,
@@ -33,9 +33,11 @@ CREATE INDEX IF NOT EXISTS runs_created ON runs (created DESC);
 """
 CLAIM = """
 UPDATE runs SET state = 'running' WHERE id = (
-    SELECT id FROM runs WHERE state = 'queued' AND sweep IS NULL ORDER BY priority DESC, created, id LIMIT 1)
-AND (SELECT count(*) FROM runs WHERE state = 'running' AND sweep IS NULL) < ? RETURNING id
+    SELECT id FROM runs WHERE state = 'queued' AND NOT handed AND sweep IS NULL
+    ORDER BY priority DESC, created, id LIMIT 1)
+AND (SELECT count(*) FROM runs WHERE (state = 'running' OR handed) AND sweep IS NULL) < ? RETURNING id
 """
+"""Take the next run that waits here; one ``handed`` to a cluster waits there, and counts among those that go on."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def info(row: sqlite3.Row) -> RunInfo:
 
 def known(db: sqlite3.Connection) -> dict[str, sqlite3.Row]:
     """What the index holds of each run, as far as needed to see whether it is out of date."""
-    return {row["id"]: row for row in db.execute("SELECT id, state, sweep, offset, size FROM runs")}
+    return {row["id"]: row for row in db.execute("SELECT id, state, sweep, handed, offset, size FROM runs")}
 
 
 def size(folder: RunFolder) -> int:
@@ -109,7 +111,7 @@ def work_to_do(folders: dict[str, RunFolder], rows: dict[str, sqlite3.Row], slot
     """Is anything out of date, or a run waiting while a slot is free?"""
     if folders.keys() != rows.keys() or any(changed(folder, rows) for folder in folders.values()):
         return True
-    states = [row["state"] for row in rows.values() if row["sweep"] is None]
+    states = [RUNNING if row["handed"] else row["state"] for row in rows.values() if row["sweep"] is None]
     return QUEUED in states and states.count(RUNNING) < slots
 
 
@@ -118,6 +120,8 @@ def changed(folder: RunFolder, rows: dict[str, sqlite3.Row]) -> bool:
     row = rows.get(folder.id)
     if row is None or size(folder) != row["size"]:
         return True
+    if row["handed"]:
+        return not folder.waits() or folder.state != QUEUED
     if row["state"] == RUNNING:
         return not folder.alive()
     if row["size"] == 0 and not folder.process_path.exists():

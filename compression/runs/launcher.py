@@ -82,9 +82,14 @@ class LocalLauncher:
 
     def logs(self, folder: RunFolder, lines: int = 50) -> str:
         """The tail of ``log.txt``."""
-        if not folder.log_path.is_file():
-            return ""
-        return "\n".join(folder.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        return tail(folder.log_path, lines)
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a text file; nothing where there is none."""
+    if not path.is_file():
+        return ""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def cores() -> int:
@@ -100,8 +105,14 @@ def threads_per_run(slots: int) -> int:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The caller's, with the thread count and how long waiting OpenMP threads spin before they sleep (``SPINS``)."""
+    """The caller's environment with the :func:`settings` of a worker."""
+    return {**os.environ, **settings(threads)}
+
+
+def settings(threads: int) -> dict[str, str]:
+    """Thread count, how long waiting OpenMP threads spin before they sleep (``SPINS``), and where the project is."""
     home = str(Path(compression.__file__).parent.parent)
     path = os.pathsep.join(part for part in (home, os.environ.get("PYTHONPATH")) if part)
     counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    return {"GOMP_SPINCOUNT": SPINS, **os.environ, **counts, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    spins = os.environ.get("GOMP_SPINCOUNT", SPINS)
+    return {"GOMP_SPINCOUNT": spins, **counts, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}

@@ -96,13 +96,15 @@ def _take(folder: RunFolder) -> Handle:
     """Write down that this process carries out the run.
 
     Raises:
-        CompressionError: another live process does already (the events have one writer).
+        CompressionError: another live process does already (the events have one writer), or the run was cancelled,
+            paused or handed out again while this process waited for a machine.
     """
     me = Handle.current()
-    if folder.process_path.is_file():
-        other = Handle.load(folder.process_path)
-        if (other.host, other.pid) != (me.host, me.pid) and other.alive(folder.heartbeat_path):
-            raise CompressionError(f"run {folder.id} is being carried out by process {other.pid} on {other.host}")
+    other = Handle.load(folder.process_path) if folder.process_path.is_file() else None
+    if other and (other.host, other.pid) != (me.host, me.pid) and other.alive(folder.heartbeat_path):
+        raise CompressionError(f"run {folder.id} is being carried out by process {other.pid} on {other.host}")
+    if me.job and folder.parent() is None and (other is None or other.job != me.job):
+        raise CompressionError(f"run {folder.id} was taken back from job {me.job}")
     me.save(folder.process_path)
     return me
 

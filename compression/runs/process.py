@@ -2,6 +2,7 @@
 
 A process id alone is no proof, since ids are used again: the start time must agree too. From another machine the
 heartbeat decides: the worker touches the file ``heartbeat`` every 2 seconds from a thread, evaluations included.
+A run handed to a cluster waits there as a job first, with no process yet.
 """
 
 from __future__ import annotations
@@ -24,31 +25,43 @@ from compression.runs.files import write_json
 VERSION = 1
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
+JOB = "COMPRESSION_JOB"
+"""The environment variable that tells a worker on a cluster the name of its job."""
 _SAME_START = 2.0
 
 
 @dataclass(frozen=True)
 class Handle:
-    """A worker process: its machine, its id there, and when it started (seconds since 1970)."""
+    """A worker process: its machine, its id there, and when it started (seconds since 1970).
+
+    On a cluster also its ``job``; process id 0 says that the job waits for its process.
+    """
 
     host: str
     pid: int
     start: float
     launcher: str = "local"
+    job: str | None = None
 
     @classmethod
-    def of(cls, pid: int, launcher: str = "local") -> Handle:
+    def of(cls, pid: int) -> Handle:
         """The handle of a live process of this machine.
 
         Raises:
             psutil.NoSuchProcess: it is gone already.
         """
-        return cls(socket.gethostname(), pid, psutil.Process(pid).create_time(), launcher)
+        return cls(socket.gethostname(), pid, psutil.Process(pid).create_time())
 
     @classmethod
     def current(cls) -> Handle:
         """The handle of this very process."""
-        return cls.of(os.getpid())
+        me, job = cls.of(os.getpid()), os.environ.get(JOB)
+        return dataclasses.replace(me, launcher="ray", job=job) if job else me
+
+    @classmethod
+    def waiting(cls, launcher: str, job: str) -> Handle:
+        """The handle of a job handed to a cluster just now."""
+        return cls("", 0, time.time(), launcher, job)
 
     @classmethod
     def load(cls, path: Path) -> Handle:
@@ -56,13 +69,19 @@ class Handle:
         raw = read_object(path, "process file")
         check_version(raw, VERSION, f"process file {path}")
         try:
-            return cls(str(raw["host"]), int(raw["pid"]), float(raw["start"]), str(raw["launcher"]))
+            job = None if raw.get("job") is None else str(raw["job"])
+            return cls(str(raw["host"]), int(raw["pid"]), float(raw["start"]), str(raw["launcher"]), job)
         except (KeyError, TypeError, ValueError) as error:
             raise CompressionError(f"process file {path} is damaged: {error!r}") from error
 
     def save(self, path: Path) -> None:
         """Write ``process.json``."""
         write_json(path, {"version": VERSION, **dataclasses.asdict(self)})
+
+    @property
+    def waits(self) -> bool:
+        """Was it handed to a cluster that has not started its process yet?"""
+        return self.pid == 0
 
     @property
     def here(self) -> bool:
@@ -82,6 +101,8 @@ class Handle:
 
     def alive(self, *signs: Path) -> bool:
         """Does it live? ``signs`` are the files whose age tells when the process is on another machine."""
+        if self.waits:
+            return False
         if self.here:
             return self.process() is not None
         ages = [time.time() - path.stat().st_mtime for path in signs if path.exists()]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import Any
 from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.events import read_events
+from compression.runs.folder import QUEUED
 from compression.runs.folder import RunFolder
 from compression.runs.folder import unwritable
 from compression.runs.index import CLAIM
@@ -35,15 +35,19 @@ from compression.runs.index import size
 from compression.runs.index import use_wal
 from compression.runs.index import work_to_do
 from compression.runs.launcher import Launcher
-from compression.runs.launcher import LocalLauncher
-from compression.runs.launcher import threads_per_run
+from compression.runs.place import launcher_asked
+from compression.runs.place import launcher_of
+from compression.runs.place import slots_asked
+from compression.runs.place import threads_each
 
-BUSY_MILLISECONDS = 5000
+BUSY_MILLISECONDS = 30_000
+"""How long to wait for another process that writes: handing a run to a cluster takes it up to several seconds."""
 
 
 class Store:
-    """The runs below ``root``. ``slots`` runs go at a time (default: COMPRESSION_SLOTS or one); others wait.
+    """The runs below ``root``. ``slots`` runs go at a time (default: COMPRESSION_SLOTS or one), each on ``threads``.
 
+    Others wait. ``launcher`` starts them (default: the one that COMPRESSION_LAUNCHER names).
     ``problems`` lists, after :meth:`sync`, the folders that are no run readable here, each with the reason.
 
     Raises:
@@ -54,8 +58,8 @@ class Store:
         self, root: str | Path = "runs", *, slots: int | None = None, launcher: Launcher | None = None
     ) -> None:
         self.root = Path(root)
-        self.slots = slots if slots is not None else slots_asked()
-        self.launcher = launcher or LocalLauncher()
+        self.launcher = launcher or launcher_asked()
+        self.slots = slots if slots is not None else slots_asked(self.launcher)
         self.problems: list[str] = []
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -63,6 +67,11 @@ class Store:
             raise CompressionError(unwritable(self.root, error)) from error
         with self._connect():
             pass  # makes the file where it can, so that a folder that cannot be written is refused here
+
+    @property
+    def threads(self) -> int:
+        """Threads of each run."""
+        return threads_each(self.launcher, self.slots)
 
     def list(self) -> list[RunInfo]:
         """All runs, newest first."""
@@ -100,7 +109,8 @@ class Store:
         """Make the folders of new runs, all or none, unseen by others until the last is made; then :meth:`sync`.
 
         Raises:
-            CompressionError: a folder cannot be written, or a worker that should start cannot be started.
+            CompressionError: a folder cannot be written, or a worker that should start cannot be started; the folders
+                are then taken back.
         """
         made: builtins.list[RunFolder] = []
         with self._writing():
@@ -113,8 +123,16 @@ class Store:
         self.sync()
         for problem in self.problems:
             if any(folder.id in problem for folder in made):
+                self._take_back(made)
                 raise CompressionError(problem)
         return made
+
+    def _take_back(self, folders: builtins.list[RunFolder]) -> None:
+        """Discard the folders of runs that nobody has begun."""
+        with self._writing():
+            for folder in folders:
+                if folder.state == QUEUED and not folder.process_path.exists():
+                    folder.discard()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -126,6 +144,7 @@ class Store:
         """Bring the index up to date with the folders and start what waits while a slot is free; idempotent."""
         self.problems = []
         with self._connect() as db:
+            self._ask_cluster(db)
             if not work_to_do(self._folders(), known(db), self.slots):
                 return
         with self._writing() as db:
@@ -138,6 +157,15 @@ class Store:
                 for name in [name for name, folder in folders.items() if changed(folder, rows)]:
                     self._ingest(db, folders[name], rows.get(name))
             self._start_waiting(db)
+
+    def _ask_cluster(self, db: sqlite3.Connection) -> None:
+        """Have the launcher look after the runs that a cluster was handed and has not begun."""
+        for row in db.execute("SELECT id FROM runs WHERE handed").fetchall():
+            folder = RunFolder(self.root / row["id"])
+            try:
+                launcher_of(folder, self.launcher).status(folder)
+            except CompressionError as error:
+                self._problem(f"run {folder.id} waits: {error}")
 
     def _folders(self) -> dict[str, RunFolder]:
         paths = [path for path in self.root.iterdir() if not path.name.startswith(".")]
@@ -152,8 +180,9 @@ class Store:
                 insert(db, folder)
             events, offset = read_events(folder.events_path, row["offset"] if row else 0)
             record(db, folder, events)
-            values = (folder.state, offset, seen, folder.id)
-            db.execute("UPDATE runs SET state = ?, offset = ?, size = ? WHERE id = ?", values)
+            state = folder.state
+            values = (state, state == QUEUED and folder.waits(), offset, seen, folder.id)
+            db.execute("UPDATE runs SET state = ?, handed = ?, offset = ?, size = ? WHERE id = ?", values)
         except (CompressionError, KeyError, TypeError, ValueError) as error:
             db.execute("ROLLBACK TO run")
             self._problem(str(error) if isinstance(error, CompressionError) else f"{folder.path} is damaged: {error!r}")
@@ -164,10 +193,12 @@ class Store:
         while (row := db.execute(CLAIM, (self.slots,)).fetchone()) is not None:
             folder = RunFolder(self.root / row["id"])
             try:
-                self.launcher.start(folder, int(folder.spec().get("threads") or threads_per_run(self.slots)))
-            except (OSError, ValueError) as error:
+                self.launcher.start(folder, int(folder.spec().get("threads") or self.threads))
+                if folder.waits():
+                    db.execute("UPDATE runs SET state = 'queued', handed = 1 WHERE id = ?", (folder.id,))
+            except (CompressionError, OSError, ValueError) as error:
                 db.execute("UPDATE runs SET state = 'queued' WHERE id = ?", (folder.id,))
-                self._problem(f"run {folder.id} waits because it could not be started: {error}")
+                self._problem(f"run {folder.id} could not be started: {error}")
                 return
 
     def _problem(self, text: str) -> None:
@@ -205,15 +236,3 @@ class Store:
                 db.execute("ROLLBACK")
                 raise
             db.execute("COMMIT")
-
-
-def slots_asked() -> int:
-    """Runs at a time: the environment variable COMPRESSION_SLOTS, or one.
-
-    Raises:
-        CompressionError: it is no whole number of at least 1.
-    """
-    asked = os.environ.get("COMPRESSION_SLOTS", "1")
-    if not asked.isdigit() or int(asked) < 1:
-        raise CompressionError(f"COMPRESSION_SLOTS must be a whole number of at least 1, not {asked!r}")
-    return int(asked)

@@ -17,7 +17,6 @@ from compression.runs.check import absolute
 from compression.runs.check import check
 from compression.runs.folder import IDLE
 from compression.runs.folder import RunFolder
-from compression.runs.launcher import threads_per_run
 from compression.runs.results import result
 from compression.runs.store import Store
 
@@ -51,7 +50,7 @@ def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dic
             "torch": importlib.metadata.version("torch"),
             "compression": compression.__version__,
         },
-        "threads": threads_per_run(store.slots),
+        "threads": store.threads,
         **more,
     }
 

@@ -6,6 +6,7 @@ It says that it runs before it imports anything heavy, so that the queue sees a 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from compression.runs.launcher import Launcher
 from compression.runs.lifecycle import Termination
 from compression.runs.lifecycle import Work
 from compression.runs.lifecycle import carry_out
+from compression.runs.process import JOB
 from compression.runs.reporter import RunReporter
 from compression.runs.store import Store
 from compression.runs.sweep import carry_out_sweep
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> str:
     """Carry out a run (or the runs of a sweep) with ``work``, then let the queue go on; returns the last state.
 
-    ``launcher`` starts what waits (default: this worker's command on this machine).
+    ``launcher`` starts what waits (default: the one asked for; a worker on a cluster leaves that to the others).
     """
     with Termination() as termination:
         job = work
@@ -47,7 +49,8 @@ def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> st
             kind = carry_out_find if "find" in folder.spec() else carry_out_sweep
             job = functools.partial(kind, work=work, stopped=lambda: termination.asked)
         state = carry_out(folder, job)
-    Store(folder.path.parent, launcher=launcher).sync()
+    if launcher is not None or JOB not in os.environ:  # the index must not be opened over a network
+        Store(folder.path.parent, launcher=launcher).sync()
     return state
 
 

@@ -1,0 +1,184 @@
+"""Runs on many machines: each worker is a job of a Ray cluster, reading and writing its run folder on a shared disk.
+
+Nothing is uploaded: run folders, this project and its Python lie at the same paths on every machine. A job first waits
+in the cluster for as many CPUs as the run has threads; meanwhile ``process.json`` names the job, but no process yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from compression.errors import CompressionError
+from compression.runs.folder import LOST
+from compression.runs.folder import QUEUED
+from compression.runs.folder import RunFolder
+from compression.runs.launcher import WORKER
+from compression.runs.launcher import settings
+from compression.runs.launcher import tail
+from compression.runs.process import JOB
+from compression.runs.process import Handle
+
+NAME = "ray"
+ADDRESS = "http://127.0.0.1:8265"
+ASK_SECONDS = 5.0
+_ANSWER_SECONDS = 3.0
+_FOLDERS = ("COMPRESSION_DATA", "COMPRESSION_CACHE", "COMPRESSION_MODELS")
+_GAVE_UP = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"  # Ray's word for: no CPUs became free in RAY_JOB_START_TIMEOUT_SECONDS
+
+
+class RayLauncher:
+    """Workers as jobs of the Ray cluster that RAY_ADDRESS names (default: one on this machine)."""
+
+    def __init__(self, command: Sequence[str] = WORKER) -> None:
+        self._command = tuple(command)
+
+    def start(self, folder: RunFolder, threads: int) -> Handle:
+        """Submit the worker as a job that asks for ``threads`` CPUs, its words going to ``log.txt``.
+
+        Raises:
+            CompressionError: Ray is not installed, does not answer, or refuses the token or the job.
+        """
+        handle = Handle.waiting(NAME, f"{folder.id}-{secrets.token_hex(4)}")
+        with cluster() as client:
+            handle.save(folder.process_path)
+            try:
+                command = entrypoint(folder, self._command, threads, str(handle.job))
+                client.submit_job(entrypoint=command, submission_id=handle.job, entrypoint_num_cpus=threads)
+            except BaseException:
+                folder.process_path.unlink(missing_ok=True)  # should the job start all the same, it sees that and ends
+                raise
+        folder.log(f"{_now()} waits for {threads} CPUs of {address()} as job {handle.job}")
+        return handle
+
+    def status(self, folder: RunFolder) -> str:
+        """The state; of a run that waits in the cluster, Ray is asked, at most every 5 seconds.
+
+        A job that Ray gave up for lack of CPUs is queued again; one that ended before its worker began is lost.
+
+        Raises:
+            CompressionError: Ray is not installed, does not answer, or refuses the token.
+        """
+        state = folder.state
+        if state != QUEUED or not folder.waits() or not _due(folder):
+            return state
+        job = str(Handle.load(folder.process_path).job)
+        with cluster() as client:
+            found = _about(client, job)
+        if found is None or found.status.is_terminal():
+            self._ended_early(folder, job, found)
+        return folder.state
+
+    def _ended_early(self, folder: RunFolder, job: str, found: Any) -> None:
+        if not folder.waits() or Handle.load(folder.process_path).job != job:
+            return  # its worker has begun in between, or it was withdrawn
+        if found is not None and found.error_type == _GAVE_UP:
+            folder.log(f"{_now()} no machine had the CPUs for job {job} in time: the run is queued again")
+            folder.process_path.unlink(missing_ok=True)
+            return
+        said = (found.message or "").strip() if found is not None else "Ray does not know it any more"
+        last = said.splitlines()[-1] if said else "no reason given"
+        folder.tell(LOST, error=f"job {job} ended before its worker began: {last}")
+
+    def stop(self, folder: RunFolder, *, insist: bool = False) -> None:
+        """Have Ray send SIGTERM, and SIGKILL 3 seconds later whether ``insist`` or not; nothing when it has ended.
+
+        Raises:
+            CompressionError: Ray is not installed, does not answer, or refuses the token.
+        """
+        job = Handle.load(folder.process_path).job if folder.process_path.is_file() else None
+        if job is None:
+            return
+        with cluster() as client:
+            if _about(client, job) is not None:
+                client.stop_job(job)
+
+    def logs(self, folder: RunFolder, lines: int = 50) -> str:
+        """The tail of ``log.txt``, which needs no Ray."""
+        return tail(folder.log_path, lines)
+
+
+def address() -> str:
+    """The cluster's address: RAY_API_SERVER_ADDRESS or RAY_ADDRESS (Ray looks at both, in this order).
+
+    Raises:
+        CompressionError: it is no http address.
+    """
+    named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ADDRESS
+    parts = urlsplit(named)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise CompressionError(f"RAY_ADDRESS must be the head's dashboard, such as {ADDRESS}, not {named!r}")
+    return named
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Any]:
+    """A ``JobSubmissionClient``; what goes wrong with it in the ``with`` block becomes one line.
+
+    Raises:
+        CompressionError: Ray is not installed, does not answer, or refuses the token or what is asked.
+    """
+    where = address()
+    try:
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+    except ImportError as error:
+        raise CompressionError("runs on a cluster need Ray: pip install -r requirements-ray.txt") from error
+    try:
+        _reach(where)
+        yield JobSubmissionClient(where)
+    except AuthenticationError as error:
+        way_out = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the token of its head"
+        raise CompressionError(f"the Ray cluster at {where} refuses the token: {way_out}") from error
+    except OSError as error:
+        way_out = "start one with `ray start --head`, or name its address in RAY_ADDRESS"
+        raise CompressionError(f"no Ray cluster answers at {where}: {way_out}") from error
+    except RuntimeError as error:
+        raise CompressionError(f"the Ray cluster at {where} says: {str(error).splitlines()[0]}") from error
+
+
+def entrypoint(folder: RunFolder, command: Sequence[str], threads: int, job: str) -> str:
+    """The shell line of a job: the same command as on one machine, with the settings of the project and no others."""
+    named = {name: str(Path(os.environ[name]).resolve()) for name in _FOLDERS if os.environ.get(name)}
+    values = {**settings(threads), **named, JOB: job}
+    path = folder.path.resolve()
+    words = ("env", *(f"{name}={value}" for name, value in values.items()), *command, str(path))
+    return f"exec {shlex.join(words)} >> {shlex.quote(str(path / folder.log_path.name))} 2>&1"
+
+
+def _reach(where: str) -> None:
+    """Fail within 3 seconds where Ray's own client would try for minutes."""
+    parts = urlsplit(where)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    socket.create_connection((str(parts.hostname), port), timeout=_ANSWER_SECONDS).close()
+
+
+def _about(client: Any, job: str) -> Any:
+    """What Ray knows of the job, or None when it does not know it."""
+    try:
+        return client.get_job_info(job)
+    except RuntimeError as error:
+        if "status code 404" in str(error):
+            return None
+        raise
+
+
+def _due(folder: RunFolder) -> bool:
+    """Is it time to ask again? The age of ``process.json`` tells when anybody did last."""
+    if time.time() - folder.process_path.stat().st_mtime < ASK_SECONDS:
+        return False
+    os.utime(folder.process_path)
+    return True
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,325 @@
+"""Runs on a real Ray cluster of one machine, started here with a token: follow, cancel, kill, resume, refuse."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from compression import runs
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.runs.cluster import RayLauncher
+from compression.runs.folder import RunFolder
+from compression.runs.launcher import LocalLauncher
+from compression.runs.place import launcher_asked
+from compression.runs.process import Handle
+from compression.runs.store import Store
+from compression.runs.submit import new_spec
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -r requirements-ray.txt"
+)
+REAL = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.5, bits=4, epochs=0.5, seed=0, precision="fp32")
+
+# A worker whose work is told by the options of the budget; it waits until the file ``go`` beside the runs is there.
+WORKER = """
+    import sys, time
+    from compression.runs.folder import RunFolder
+    from compression.runs.worker import serve
+
+    def work(folder, events):
+        deaf = folder.budget().options.get("deaf")
+        go = folder.path.parent / "go"
+        events.plan(3)
+        while not go.exists():
+            try:
+                time.sleep(0.05)
+                if not deaf:
+                    events.check()
+            except BaseException:
+                if not deaf:
+                    raise
+        events.step(2, 1.0, loss=1.0)
+        return {"final": None, "baseline": None}
+
+    serve(RunFolder(sys.argv[1]), work)
+"""
+
+
+def until(condition: Callable[[], object], seconds: float = 240.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[str]:
+    """The address of a head with two CPUs that wants a token; the environment of this process names both."""
+    folder = Path(tempfile.mkdtemp(prefix="head-"))
+    token = folder / "token"
+    token.write_text(secrets.token_hex(32))
+    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_ADDRESS"):
+            patch.delenv(name, raising=False)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+        command += ["--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}"]
+        command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
+        command += [f"--{name}={port}" for name, port in ports.items()]
+        with (folder / "head.txt").open("wb") as words:
+            process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            address = f"http://127.0.0.1:{ports['dashboard-port']}"
+            until(lambda: _ready(process, address, token, folder / "head.txt"))
+            patch.setenv("RAY_ADDRESS", address)
+            patch.setenv("COMPRESSION_LAUNCHER", "ray")
+            until(_takes_jobs)
+            yield address
+        finally:
+            _end(process)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ready(process: subprocess.Popen[bytes], address: str, token: Path, words: Path) -> bool:
+    assert process.poll() is None, words.read_text()
+    request = urllib.request.Request(f"{address}/api/version", headers={"Authorization": f"Bearer {token.read_text()}"})
+    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def _takes_jobs() -> bool:
+    """A head answers some seconds before the part of it that takes jobs is there."""
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        JobSubmissionClient(os.environ["RAY_ADDRESS"]).submit_job(entrypoint="true")
+    except RuntimeError as error:
+        assert "No available agent" in str(error), error
+        return False
+    return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the head and everything below it, whatever session it is in."""
+    own = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    process.kill()
+    process.wait()
+    for each in own:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            own += [child for child in each.children(recursive=True) if child not in own]
+            each.kill()
+    assert not psutil.wait_procs(own, timeout=10)[1]
+
+
+@pytest.fixture
+def store(head: str, tmp_path: Path) -> Iterator[Store]:
+    """Tiny workers on the cluster, up to three handed to it at a time."""
+    script = tmp_path / "tiny_worker.py"
+    script.write_text(textwrap.dedent(WORKER))
+    found = Store(tmp_path / "runs of mine", slots=3, launcher=RayLauncher((sys.executable, str(script))))
+    yield found
+    (found.root / "go").touch()
+    for path in found.root.glob("*/spec.json"):
+        if RunFolder(path.parent).state in ("queued", "running"):
+            runs.cancel(path.parent.name, found.root, store=found)
+
+
+def add(store: Store, **options: Any) -> RunFolder:
+    return store.add({**new_spec(Budget(options=options), store), "threads": 1})[0]
+
+
+def job_of(folder: RunFolder) -> str:
+    job = Handle.load(folder.process_path).job
+    assert job is not None
+    return job
+
+
+def ray_says(job: str) -> str:
+    from ray.job_submission import JobSubmissionClient
+
+    return str(JobSubmissionClient(os.environ["RAY_ADDRESS"]).get_job_status(job))
+
+
+def command(*words: str, **environment: str) -> tuple[int, Any, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "compression", *words, "--json", "-"],
+        capture_output=True, text=True, timeout=500, env={**os.environ, **environment},
+    )  # fmt: skip
+    return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+
+# --- on the cluster ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.slow
+def test_a_killed_worker_is_lost_and_its_resumed_run_ends_in_the_same_file(
+    head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESSION_SLOTS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    whole, broken = (RunFolder.open(tmp_path, runs.start(REAL, tmp_path)) for _ in range(2))
+    job = job_of(broken)
+    assert (job != job_of(whole), broken.state in ("queued", "running")) == (True, True)
+    until(lambda: any(event["kind"] == "step" and event["step"] > 5 for event in broken.events()))
+    handle = Handle.load(broken.process_path)
+    assert (handle.launcher, handle.job, handle.host) == ("ray", job, socket.gethostname())
+    said = psutil.Process(handle.pid).cmdline()
+    assert said[-3:] == ["-m", "compression.runs.worker", str(broken.path)]  # the very command of one machine
+    os.kill(handle.pid, signal.SIGKILL)
+    until(lambda: broken.state == "lost")
+    until(lambda: ray_says(job) == "FAILED")
+    status, result, _ = command("resume", broken.id, "--runs", str(tmp_path))
+    assert (status, result["status"], result["run"]) == (0, "done", broken.id)
+    assert runs.wait(whole.id, tmp_path, timeout=400)["status"] == "done"
+    packed = [(each.bundle / "weights.packed").read_bytes() for each in (whole, broken)]
+    assert packed[0] == packed[1]
+    assert (whole.attempts(), broken.attempts(), job_of(broken) != job) == (1, 2, True)
+    until(lambda: {ray_says(job_of(each)) for each in (whole, broken)} == {"SUCCEEDED"})
+    for line in ("as job", "attempt 1 by process", "attempt 2 by process", "done"):
+        assert line in RayLauncher().logs(broken)
+
+
+def test_a_run_that_waits_is_queued_and_a_job_taken_back_never_touches_it(store: Store) -> None:
+    first, second, third = (add(store) for _ in range(3))
+    until(lambda: (first.state, second.state) == ("running", "running"))
+    fourth = add(store)
+    job = job_of(third)
+    assert [folder.waits() for folder in (first, second, third)] == [False, False, True]
+    assert not fourth.process_path.exists()  # three are in the hands of the cluster
+    os.utime(third.process_path, (0, 0))
+    store.sync()
+    assert third.process_path.stat().st_mtime > 0  # Ray was asked
+    assert {info.id: info.state for info in store.list()}[third.id] == third.state == "queued"
+    assert runs.cancel(third.id, store.root, store=store) == "cancelled"
+    assert ray_says(job) == "PENDING"
+    runs.resume(third.id, store.root, store=store)
+    (store.root / "go").touch()
+    for folder in (first, second, third, fourth):
+        until(lambda folder=folder: store.sync() or folder.state == "done")  # type: ignore[misc]
+    until(lambda: ray_says(job) in ("FAILED", "SUCCEEDED"))
+    assert (third.attempts(), job_of(third) != job) == (1, True)
+    assert f"was taken back from job {job}" in third.log_path.read_text()
+
+
+def test_cancelling_ends_a_worker_that_listens_and_one_that_does_not(store: Store) -> None:
+    polite, deaf = add(store), add(store, deaf=True)
+    until(lambda: (polite.state, deaf.state) == ("running", "running"))
+    assert runs.cancel(polite.id, store.root, store=store) == "cancelled"
+    assert polite.events()[-1]["state"] == "cancelled"  # by its own hand
+    store.launcher.stop(deaf)  # SIGTERM it does not hear; 3 seconds later Ray kills it
+    until(lambda: ray_says(job_of(deaf)) == "STOPPED")
+    assert deaf.state == "lost"
+    # The launcher is the one that began the run, also where the environment names another.
+    assert runs.resume(deaf.id, store.root, store=store) in ("queued", "running")
+    until(lambda: deaf.state == "running" and deaf.attempts() == 2)
+    elsewhere = Store(store.root, slots=1, launcher=LocalLauncher())
+    assert runs.cancel(deaf.id, store.root, grace=5, store=elsewhere) == "cancelled"
+    until(lambda: ray_says(job_of(deaf)) == "STOPPED")
+
+
+def test_a_job_that_ends_before_its_worker_begins_is_lost_with_the_reason(head: str, tmp_path: Path) -> None:
+    store = Store(tmp_path, slots=1, launcher=RayLauncher((str(tmp_path / "no-python"),)))
+    folder = add(store)
+    job = job_of(folder)
+    until(lambda: ray_says(job) == "FAILED")
+    assert folder.state == "queued"  # nobody has asked Ray yet
+    os.utime(folder.process_path, (0, 0))
+    store.sync()
+    assert folder.state == "lost"
+    assert f"job {job} ended before its worker began" in str(store.get(folder.id).error)
+    assert "no-python" in store.launcher.logs(folder)
+
+
+# --- refused in one line ----------------------------------------------------------------------------------------------
+
+
+def test_the_head_wants_the_token(head: str, tmp_path: Path) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{head}/api/jobs/", timeout=20)
+    assert refused.value.code == 401
+    wrong = tmp_path / "wrong"
+    wrong.write_text("f" * 64)
+    code = f"""
+        from compression.budget import Budget
+        from compression.runs.store import Store
+        from compression.runs.submit import new_spec
+        store = Store({str(tmp_path / "runs")!r})
+        try:
+            store.add(new_spec(Budget(), store))
+        except Exception as error:
+            print(f"{{type(error).__name__}}|{{error}}")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "RAY_AUTH_TOKEN_PATH": str(wrong)},
+    )  # fmt: skip
+    kind, told = done.stdout.strip().split("|")  # one line
+    assert kind == "CompressionError"
+    assert told.endswith(
+        f"the Ray cluster at {head} refuses the token: "
+        "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the token of its head"
+    )
+    assert not list((tmp_path / "runs").glob("*/spec.json"))
+
+
+def test_without_a_cluster_the_command_says_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:
+    where = f"http://127.0.0.1:{free_ports(1)[0]}"
+    words = "run --model resnet8 --data mnist5k --method opq --epochs 1 --runs".split()
+    status, answer, said = command(*words, str(tmp_path), COMPRESSION_LAUNCHER="ray", RAY_ADDRESS=where)
+    assert (status, answer, said.count("\n")) == (2, None, 1)
+    assert f"no Ray cluster answers at {where}: start one with `ray start --head`" in said
+    assert not list(tmp_path.glob("*/spec.json"))
+
+
+def test_what_cannot_be_a_cluster_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESSION_LAUNCHER", "slurm")
+    with pytest.raises(CompressionError, match="must be local or ray, not 'slurm'"):
+        Store(tmp_path)
+    monkeypatch.setenv("COMPRESSION_LAUNCHER", "ray")
+    assert isinstance(launcher_asked(), RayLauncher)
+    store = Store(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    with pytest.raises(CompressionError, match="must be the head's dashboard"):
+        add(store)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    for name in ("ray", "ray.exceptions", "ray.job_submission"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(CompressionError, match=r"pip install -r requirements-ray\.txt"):
+        add(store)

@@ -29,7 +29,7 @@ from tests.bench.report import machine
 
 TITLE = "Runs: killed workers, events, and long lists"
 BUDGET = Budget(method="geta", model="resnet8", data="mnist5k", sparsity=0.4, epochs=4.0, batch_size=64)
-SECONDS = 25.0  # within which a worker is killed: before its first checkpoint as well as after several
+SHARE = 0.6  # of the undisturbed run's time within which a worker is killed: as it starts as well as near its end
 EVENTS, LISTED = 20_000, 1000
 EVENT_REACH, LIST_REACH = 50.0, 200.0  # microseconds, milliseconds
 LEGEND = """\
@@ -71,13 +71,15 @@ def kill(root: Path, kills: int, each: int, seed: int) -> list[Killed]:
     """Kill workers ``kills`` times, ``each`` times a run, and compare with the run that is left in peace."""
     chance, found = random.Random(seed), []
     whole = RunFolder.open(root, runs.start(BUDGET, root))
+    begin = time.monotonic()
     ended(whole)
+    longest = SHARE * (time.monotonic() - begin)
     while sum(len(run.after) for run in found) < kills:
         folder = RunFolder.open(root, runs.start(BUDGET, root))
         after = []
         for _ in range(each):
             until(folder.process_path.is_file)
-            moment = chance.uniform(0.0, SECONDS)
+            moment = chance.uniform(0.0, longest)
             time.sleep(moment)
             if folder.state != "running":
                 break

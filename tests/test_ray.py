@@ -87,22 +87,13 @@ def head() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="head-"))
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
-    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_ADDRESS"):
             patch.delenv(name, raising=False)
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
-        command += ["--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}"]
-        command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
-        command += [f"--{name}={port}" for name, port in ports.items()]
-        with (folder / "head.txt").open("wb") as words:
-            process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, start_new_session=True)
+        process, address = _started(folder, token)
         try:
-            address = f"http://127.0.0.1:{ports['dashboard-port']}"
-            until(lambda: _ready(process, address, token, folder / "head.txt"))
             patch.setenv("RAY_ADDRESS", address)
             patch.setenv("COMPRESSION_LAUNCHER", "ray")
             until(_takes_jobs)
@@ -112,8 +103,31 @@ def head() -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ready(process: subprocess.Popen[bytes], address: str, token: Path, words: Path) -> bool:
-    assert process.poll() is None, words.read_text()
+def _started(folder: Path, token: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """A head that answers, and its address.
+
+    On a cold disk Ray gives its dashboard up while the head goes on, so that a second one may be needed.
+    """
+    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
+    command += ["--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}"]
+    command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
+    for _ in range(3):
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        with (folder / "head.txt").open("wb") as words:
+            asked = [*command, *(f"--{name}={port}" for name, port in ports.items())]
+            process = subprocess.Popen(asked, stdout=words, stderr=subprocess.STDOUT, start_new_session=True)
+        address = f"http://127.0.0.1:{ports['dashboard-port']}"
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            if _answers(address, token):
+                return process, address
+            time.sleep(0.2)
+        _end(process)
+    pytest.fail(f"no head answers; the last one said: {(folder / 'head.txt').read_text()[-2000:]}")
+
+
+def _answers(address: str, token: Path) -> bool:
     request = urllib.request.Request(f"{address}/api/version", headers={"Authorization": f"Bearer {token.read_text()}"})
     with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:
         return bool(answer.status == 200)

@@ -66,6 +66,10 @@ WORKER = """
 """
 
 
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Asks without a proxy: ``urlopen`` would keep one that an earlier test had set."""
+
+
 def until(condition: Callable[[], object], seconds: float = 240.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -104,10 +108,7 @@ def head() -> Iterator[str]:
 
 
 def _started(folder: Path, token: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A head that answers, and its address.
-
-    On a cold disk Ray gives its dashboard up while the head goes on, so that a second one may be needed.
-    """
+    """A head that answers, and its address; another one where a port was taken meanwhile."""
     names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
     command += ["--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}"]
@@ -129,7 +130,7 @@ def _started(folder: Path, token: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 def _answers(address: str, token: Path) -> bool:
     request = urllib.request.Request(f"{address}/api/version", headers={"Authorization": f"Bearer {token.read_text()}"})
-    with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:
+    with contextlib.suppress(OSError), DIRECT.open(request, timeout=5) as answer:
         return bool(answer.status == 200)
     return False
 
@@ -286,7 +287,7 @@ def test_a_job_that_ends_before_its_worker_begins_is_lost_with_the_reason(head: 
 
 def test_the_head_wants_the_token(head: str, tmp_path: Path) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{head}/api/jobs/", timeout=20)
+        DIRECT.open(f"{head}/api/jobs/", timeout=20)
     assert refused.value.code == 401
     wrong = tmp_path / "wrong"
     wrong.write_text("f" * 64)

@@ -14,8 +14,6 @@ from torch import nn
 from compression import methods
 from compression import runs
 from compression.budget import Budget
-from compression.data.types import DataSet
-from compression.data.types import Split
 from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.graph import slim_report
@@ -44,6 +42,7 @@ from compression.runs.lifecycle import carry_out
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 from compression.zoo import build
+from tests.stripes import striped
 
 BASELINES = ("magnitude", "ptq", "sequential")
 
@@ -79,19 +78,7 @@ class Story(NullReporter):
             raise Cancelled("asked to stop")
 
 
-def stripes(count: int, seed: int) -> Split:
-    """Images that are easy to tell apart: the class is where the bright stripe is."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (count,), generator=generator)
-    images = torch.randint(0, 80, (count, 1, 12, 12), generator=generator, dtype=torch.uint8)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[:, 3 * label : 3 * label + 2] += 150
-    return Split(images, labels)
-
-
-DATA = DataSet(
-    "stripes", "stripes", ("a", "b", "c", "d"), stripes(640, 0), stripes(64, 1), stripes(64, 2), (0.3,), (0.3,), "none"
-)  # fmt: skip
+DATA = striped()
 
 
 def task(method: str, **changes: Any) -> Task:

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from compression import methods
 from compression.budget import Budget
 from compression.budget import Schedule
-from compression.data.types import DataSet
-from compression.data.types import Split
 from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.errors import RunFailed
@@ -37,6 +35,7 @@ from compression.runs.submit import start
 from compression.runs.sweep import sweep
 from compression.zoo import build
 from compression.zoo import weights
+from tests.stripes import striped
 
 
 class Story(NullReporter):
@@ -78,19 +77,7 @@ class Story(NullReporter):
             raise Cancelled("asked to stop")
 
 
-def stripes(count: int, seed: int) -> Split:
-    """Images that are easy to tell apart: the class is where the bright stripe is."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (count,), generator=generator)
-    images = torch.randint(0, 80, (count, 1, 12, 12), generator=generator, dtype=torch.uint8)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[:, 3 * label : 3 * label + 2] += 150
-    return Split(images, labels)
-
-
-DATA = DataSet(
-    "stripes", "stripes", ("a", "b", "c", "d"), stripes(640, 0), stripes(64, 1), stripes(64, 2), (0.3,), (0.3,), "none"
-)  # fmt: skip
+DATA = striped()
 BUDGET = Budget(
     epochs=3, batch_size=32, precision="fp32", sparsity=0.5, schedule=Schedule(projection_periods=2, pruning_periods=2)
 )  # fmt: skip

@@ -23,8 +23,6 @@ from compression import methods
 from compression import runs
 from compression.budget import Budget
 from compression.budget import Schedule
-from compression.data.types import DataSet
-from compression.data.types import Split
 from compression.errors import CompressionError
 from compression.errors import Paused
 from compression.errors import RunFailed
@@ -42,6 +40,7 @@ from compression.runs.lifecycle import carry_out
 from compression.runs.reporter import CHECKPOINT_SECONDS
 from compression.runs.reporter import RunReporter
 from compression.zoo import build
+from tests.stripes import striped
 
 SHORT = Schedule(warmup=0.1, projection=0.3, projection_periods=2, joint=0.4, pruning_periods=2)
 TOTAL = 30
@@ -51,19 +50,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def picture_set(count: int, seed: int) -> Split:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (count,), generator=generator)
-    images = torch.randint(0, 80, (count, 1, 12, 12), generator=generator, dtype=torch.uint8)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[:, 3 * label : 3 * label + 2] += 150
-    return Split(images, labels)
-
-
-DATA = DataSet(
-    "stripes", "stripes", ("a", "b", "c", "d"), picture_set(640, 0), picture_set(64, 1), picture_set(64, 2),
-    (0.3,), (0.3,), "shift",
-)  # fmt: skip
+DATA = striped("shift")
 
 
 class Dropping(torch.nn.Sequential):

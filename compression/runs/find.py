@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from compression.budget import Budget
-from compression.errors import Cancelled
 from compression.errors import CompressionError
-from compression.errors import Paused
 from compression.errors import RunFailed
 from compression.runs.check import absolute
 from compression.runs.check import check
-from compression.runs.folder import CANCELLED
 from compression.runs.folder import DONE
-from compression.runs.folder import PAUSED
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import Work
 from compression.runs.lifecycle import carry_out
@@ -34,6 +30,7 @@ from compression.runs.sweep import Bits
 from compression.runs.sweep import combinations
 from compression.runs.sweep import expected_size
 from compression.runs.sweep import specs
+from compression.runs.sweep import stop_with
 
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -105,10 +102,7 @@ def _accuracy(child: RunFolder, folder: RunFolder, work: Work, stopped: Callable
     state = child.state
     if state != DONE:
         state = carry_out(child, work)
-    if stopped() or (state == CANCELLED and folder.cancel_path.exists()):
-        raise Cancelled("asked to stop")
-    if state == PAUSED:
-        raise Paused("asked to pause")
+    stop_with(folder, state, stopped)
     told = result(child)
     seen = [point["accuracy"] for point in told["points"] if point["split"] == "validation"]
     if state != DONE or not seen:

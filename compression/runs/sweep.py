@@ -135,6 +135,18 @@ def with_bits(budget: Budget, bits: Bits) -> Budget:
     return budget.replace(bits=bits, weight_bits=(bits, bits))
 
 
+def stop_with(folder: RunFolder, state: str, stopped: Callable[[], bool]) -> None:
+    """End a sweep whose run ended in ``state``, where that was meant for the whole sweep.
+
+    Raises:
+        Cancelled: the sweep was asked to stop. Paused: it was asked to pause.
+    """
+    if stopped() or (state == CANCELLED and folder.cancel_path.exists()):
+        raise Cancelled("asked to stop")
+    if state == PAUSED:
+        raise Paused("asked to pause")
+
+
 def carry_out_sweep(
     folder: RunFolder, events: RunReporter, *, work: Work, stopped: Callable[[], bool]
 ) -> dict[str, Any]:
@@ -151,10 +163,7 @@ def carry_out_sweep(
             continue
         events.check()
         state = carry_out(child, work)
-        if stopped() or (state == CANCELLED and folder.cancel_path.exists()):
-            raise Cancelled("asked to stop")
-        if state == PAUSED:
-            raise Paused("asked to pause")
+        stop_with(folder, state, stopped)
         events.step(number, 0.0)
         events.log(f"{child.id}: {state}")
     failed = [child for child in children if child.state == FAILED]

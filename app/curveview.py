@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import streamlit as st
@@ -19,8 +20,14 @@ from compression.runs.files import read_object
 from compression.runs.folder import RunFolder
 
 EXPLAINED = (
-    "OPQ's allocation at 35 budgets, measured on validation images as it stands: no batch norm is refitted, nothing is "
-    "trained. Where the curve breaks down, the fine-tuning of a run has most to do."
+    "OPQ's allocation at 35 budgets, measured on validation images before any training. Where the curve breaks down, "
+    "the fine-tuning of a run has most to do."
+)
+VIEWS = {"recomputed": "Batch norms refitted", "accuracy": "As it stands"}
+REFITTED = (
+    "A batch norm remembers mean and variance of what the dense layers gave it. Smaller layers give something else: "
+    "measuring both anew on training images, without learning anything, is a run's first step and often most of the "
+    "recovery."
 )
 
 
@@ -31,7 +38,7 @@ def section(of: catalog.Subject, budget: Budget, planned: Plan, path: Path | Non
         st.caption("This is measured on data with trained weights, and there are none for this choice.")
         return
     try:
-        made = curve.find(_key(of, str(path), path.stat().st_mtime), runlog.store().root)
+        made = curve.find(_key(of, str(path), path.stat().st_mtime, _counted(budget)), runlog.store().root)
     except CompressionError as error:
         widgets.problem(error)
         return
@@ -45,8 +52,14 @@ def section(of: catalog.Subject, budget: Budget, planned: Plan, path: Path | Non
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _key(of: catalog.Subject, path: str, changed: float) -> str:
-    return curve.key(of.place(Budget()))
+def _key(of: catalog.Subject, path: str, changed: float, counted: str) -> str:
+    return curve.key(of.place(Budget(method="opq", **json.loads(counted))))
+
+
+def _counted(budget: Budget) -> str:
+    """What of a budget besides the sliders changes the measurement, as text that can be a key."""
+    plain = budget.to_dict()
+    return json.dumps({name: plain[name] for name in ("layers", "options")}, sort_keys=True)
 
 
 def offer(budget: Budget, state: str) -> None:
@@ -81,7 +94,8 @@ def progress(job: str) -> None:
 def charts(made: RunFolder, budget: Budget, planned: Plan) -> None:
     """Accuracy by sparsity, and by the error that the closed form predicts."""
     told = read_object(made.result_path, "curve")
-    info = figures.curve_info(told["rows"], told["dense"], budget.bits, budget.sparsity, planned.error)
+    shown = _view() if any(row["recomputed"] is not None for row in told["rows"]) else "accuracy"
+    info = figures.curve_info(told["rows"], told["dense"], budget.bits, budget.sparsity, planned.error, shown)
     for by, alt in (
         ("sparsity", "Accuracy without training over the sparsity, a line for each average bits."),
         ("error", "Accuracy without training over the predicted error of the weights."),
@@ -89,6 +103,14 @@ def charts(made: RunFolder, budget: Budget, planned: Plan) -> None:
         widgets.chart(figures.curve_figure(info, by), f"curve_{by}", info.rows, alt)
     st.caption(
         f"{EXPLAINED} {told['images']:,} images; bold: {info.nearest:g} bits, the measured ones next to the asked "
-        f"{budget.bits:g}; dotted: this budget; dashed: the dense model, {words.share(told['dense'])}. Bounds of "
-        "single layers are left out."
+        f"{budget.bits:g}; dotted: this budget; dashed: the dense model, {words.share(told['dense'])}. The "
+        "bounds of layers and the method's options hold here, too."
     )
+
+
+def _view() -> str:
+    chosen = st.segmented_control(
+        "Accuracy shown", tuple(VIEWS), default="recomputed", required=True, format_func=VIEWS.__getitem__,
+        key="curve_view", help=REFITTED,
+    )  # fmt: skip
+    return chosen or "recomputed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def test_every_budget_of_the_grid_is_measured_once(measured: tuple[Path, str]) -
         errors = [by[share, bits]["error"] for share in curve.SPARSITIES]
         assert all(0 < error < 1 for error in errors)
         assert errors[-1] > errors[2], "more zeros, more error"
+    hard = by[0.7, 3.0]
+    assert hard["recomputed"] > hard["accuracy"] + 0.2, "refitted batch norms bring most of it back"
     assert Store(root).list() == [], "no run of the list of runs"
 
 
@@ -56,6 +59,62 @@ def test_the_table_says_what_a_run_measures_before_its_training(measured: tuple[
     first = next(point for point in folder.points() if point.phase == "allocation")
     row = next(row for row in rows if (row["sparsity"], row["bits"]) == (0.7, 3))
     assert row["accuracy"] == first.accuracy
+    refitted = next(point for point in folder.points() if point.phase == "statistics")
+    assert row["recomputed"] == pytest.approx(refitted.accuracy, abs=0.02), "16 batches instead of all"
+
+
+def test_bounds_and_options_are_followed_and_asked_for_anew(measured: tuple[Path, str]) -> None:
+    from compression import data
+    from compression import zoo
+    from compression.untrained import measure_untrained
+    from compression.zoo import weights
+
+    root, _ = measured
+    bounded = Budget(method="opq", layers={"head": {"weight_bits": (8, 8)}}, options={"zeros": "rounded"})
+    assert curve.key(bounded) != curve.key(Budget(method="opq"))
+    assert curve.find(curve.key(bounded), root) is None
+    assert curve.key(bounded.replace(method="geta")) == curve.key(Budget(method="opq")), "another method's bounds"
+    activations = Budget(method="opq", layers={"head": {"activation_bits": (4, 4)}})
+    assert curve.key(activations) == curve.key(Budget(method="opq")), "OPQ has no use for them"
+    model, mnist = zoo.build("resnet8"), data.load("mnist5k")
+    file = weights.find("resnet8", "mnist5k", *zoo.resolve("resnet8"))
+    assert file is not None
+    weights.load(model, file)
+    (row,) = measure_untrained(model, mnist, Budget(method="opq"), [(0.0, 2.0)], limit=100)
+    (other,) = measure_untrained(
+        model, mnist, Budget(method="opq", options={"zeros": "rounded"}), [(0.0, 2.0)], limit=100
+    )
+    assert other.error < 0.7 * row.error, "with no zero asked for, two levels are worse than three"
+
+
+def test_the_command_tells_what_the_job_does(capsys: pytest.CaptureFixture[str], measured: tuple[Path, str]) -> None:
+    from compression.cli import main
+
+    asked = [
+        "untrained",
+        "--model",
+        "resnet8",
+        "--data",
+        "mnist5k",
+        "--sparsity",
+        "0.5,0.9",
+        "--bits",
+        "3",
+        "--json",
+        "-",
+    ]
+    assert main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    root, job = measured
+    rows = {
+        (row["sparsity"], row["bits"]): row for row in runs.result(RunFolder.open(root / curve.FOLDER, job))["rows"]
+    }
+    for row in told["rows"]:
+        assert row["recomputed"] is None
+        assert row["accuracy"] == rows[row["sparsity"], row["bits"]]["accuracy"]
+    assert [row["sparsity"] for row in told["rows"]] == [0.5, 0.9]
+    assert main([*asked, "--images", "0"]) == 2
+    assert main(["untrained", "--model", "resnet8", "--data", "mnist5k", "--bits", "3:5"]) == 2
 
 
 def test_a_job_is_found_again_for_the_same_weights_and_data_only(measured: tuple[Path, str], tmp_path: Path) -> None:
@@ -73,7 +132,9 @@ def test_a_job_is_found_again_for_the_same_weights_and_data_only(measured: tuple
 
 
 def test_figures_mark_the_asked_budget() -> None:
-    rows = [{"sparsity": s, "bits": b, "error": s / b, "accuracy": 1 - s / b} for s, b in curve.grid()]
+    rows = [
+        {"sparsity": s, "bits": b, "error": s / b, "accuracy": 1 - s / b, "recomputed": None} for s, b in curve.grid()
+    ]
     info = curve_info(rows, 0.99, 4.75, 0.4, 0.123)
     assert (info.nearest, len(info.rows)) == (4.0, 35)
     for by, where in (("sparsity", 40), ("error", 12.3)):
@@ -83,3 +144,17 @@ def test_figures_mark_the_asked_budget() -> None:
         assert len({trace.marker.symbol for trace in figure.data}) == 5
         upright = next(shape for shape in figure.layout.shapes if shape.x0 == shape.x1)
         assert math.isclose(upright.x0, where)
+
+
+def test_refitted_batch_norms_are_a_view_of_their_own() -> None:
+    rows = [
+        {"sparsity": s, "bits": b, "error": s / b, "accuracy": 1 - s / b, "recomputed": 1 - s / b / 2}
+        for s, b in curve.grid()
+    ]
+    info = curve_info(rows, 0.99, 4, 0.4, None, "recomputed")
+    two_bits = curve_figure(info).data[0]
+    assert list(two_bits.y) == pytest.approx([100 * (1 - s / 4) for s in curve.SPARSITIES])
+    assert info.rows[-1]["batch norms refitted, %"] == round(100 * (1 - 0.9 / 16), 2)
+    assert (
+        "batch norms refitted, %" not in curve_info([{**row, "recomputed": None} for row in rows], 1, 4, 0, 0).rows[0]
+    )

@@ -20,7 +20,8 @@ SYMBOLS = ("circle-open", "square-open", "diamond-open", "triangle-up-open", "x-
 class CurveInfo:
     """``lines``: average bits → its rows by sparsity; ``nearest``: the measured bits next to the asked ones.
 
-    ``sparsity`` and ``error`` are what the present budget asks for and what is predicted for it.
+    ``sparsity`` and ``error`` are what the present budget asks for and what is predicted for it. ``shown`` says which
+    accuracy the charts are about: ``accuracy`` as the allocation stands, or ``recomputed`` with batch norms refitted.
     """
 
     lines: Mapping[float, tuple[Mapping[str, Any], ...]]
@@ -28,6 +29,7 @@ class CurveInfo:
     nearest: float
     sparsity: float
     error: float | None
+    shown: str = "accuracy"
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -38,14 +40,25 @@ class CurveInfo:
                 "sparsity, %": round(100 * row["sparsity"], 1),
                 "predicted error, %": float(f"{100 * row['error']:.3g}"),
                 "accuracy, %": round(100 * row["accuracy"], 2),
+                **({"batch norms refitted, %": round(100 * row["recomputed"], 2)} if self.refitted else {}),
             }
             for bits, rows in self.lines.items()
             for row in rows
         ]
 
+    @property
+    def refitted(self) -> bool:
+        """Whether the network has batch norms, so that they were refitted, too."""
+        return any(row.get("recomputed") is not None for rows in self.lines.values() for row in rows)
+
 
 def curve_info(
-    rows: Sequence[Mapping[str, Any]], dense: float, bits: float, sparsity: float, error: float | None
+    rows: Sequence[Mapping[str, Any]],
+    dense: float,
+    bits: float,
+    sparsity: float,
+    error: float | None,
+    shown: str = "accuracy",
 ) -> CurveInfo:
     """Sort the measured rows into lines and find the one next to the asked bits."""
     widths = sorted({float(row["bits"]) for row in rows})
@@ -53,7 +66,7 @@ def curve_info(
         width: tuple(sorted((r for r in rows if r["bits"] == width), key=lambda r: float(r["sparsity"])))
         for width in widths
     }
-    return CurveInfo(lines, dense, min(widths, key=lambda width: abs(width - bits)), sparsity, error)
+    return CurveInfo(lines, dense, min(widths, key=lambda width: abs(width - bits)), sparsity, error, shown)
 
 
 def curve_figure(info: CurveInfo, by: str = "sparsity") -> go.Figure:
@@ -66,12 +79,12 @@ def curve_figure(info: CurveInfo, by: str = "sparsity") -> go.Figure:
         fig.add_trace(
             go.Scatter(
                 x=[100 * row[by] for row in rows],
-                y=[100 * row["accuracy"] for row in rows],
+                y=[100 * row[info.shown] for row in rows],
                 mode="lines+markers" if by == "sparsity" else "markers",
                 name=f"{bits:g} bits",
                 line={"color": color, "width": 3 if chosen else 1},
                 marker={"symbol": symbol, "size": 9 if chosen else 7, "color": color, "line": {"width": 2}},
-                hovertext=[_sentence(row) for row in rows],
+                hovertext=[_sentence(row, info.shown) for row in rows],
                 hoverinfo="text",
             )
         )
@@ -85,8 +98,8 @@ def curve_figure(info: CurveInfo, by: str = "sparsity") -> go.Figure:
     return fig
 
 
-def _sentence(row: Mapping[str, Any]) -> str:
+def _sentence(row: Mapping[str, Any], shown: str) -> str:
     return (
-        f"<b>{words.share(row['accuracy'])}</b> right without any training<br>{words.share(row['sparsity'], 0)} of "
+        f"<b>{words.share(row[shown])}</b> right without any training<br>{words.share(row['sparsity'], 0)} of "
         f"weights at zero, {row['bits']:g} bits on average<br>predicted error {100 * row['error']:.3g} %"
     )

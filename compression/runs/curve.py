@@ -6,7 +6,7 @@ table instead of a smaller model. One that was made from the same weights, data 
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -28,6 +28,7 @@ FOLDER = "curves"
 SPARSITIES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 BITS = (2.0, 3.0, 4.0, 6.0, 8.0)
 IMAGES = 1000  # of the validation split, for every budget
+STATISTICS = 16  # batches on which batch norms are refitted: enough for an average, and a sixth of what a run takes
 
 
 def curves(root: str | Path) -> Store:
@@ -41,7 +42,7 @@ def grid() -> list[tuple[float, float]]:
 
 
 def key(budget: Budget) -> str:
-    """What the table depends on, as a digest: model, its size, the weights' content, data, grid.
+    """What the table depends on, as a digest: model, its size, the weights' content, data, bounds, options, grid.
 
     Raises:
         CompressionError: there are no trained weights.
@@ -51,8 +52,34 @@ def key(budget: Budget) -> str:
 
     input, classes = shape(budget)
     weights = hashlib.sha256(find_weights(budget, input, classes).read_bytes()).hexdigest()
-    content = [budget.model, input, classes, weights, budget.data, grid(), IMAGES]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    plain = _measured(budget).to_dict()
+    content = [
+        budget.model,
+        input,
+        classes,
+        weights,
+        budget.data,
+        plain["layers"],
+        plain["options"],
+        grid(),
+        IMAGES,
+        STATISTICS,
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _measured(budget: Budget) -> Budget:
+    """What of a budget counts: the subject, and for OPQ the layers' bounds on weights and the method's options."""
+    layers = {
+        layer: kept
+        for layer, bound in budget.layers.items()
+        if (kept := {name: value for name, value in bound.items() if name != "activation_bits"})
+    }
+    subject = Budget(
+        method="opq", model=budget.model, input=budget.input, classes=budget.classes, weights=budget.weights,
+        data=budget.data,
+    )  # fmt: skip
+    return subject.replace(layers=layers, options=budget.options) if budget.method == "opq" else subject
 
 
 def find(wanted: str, root: str | Path) -> RunFolder | None:
@@ -72,48 +99,39 @@ def find(wanted: str, root: str | Path) -> RunFolder | None:
 
 
 def measure_curve(budget: Budget, root: str | Path) -> str:
-    """Start (or queue) the job for the model, weights and data of ``budget``; returns its id.
+    """Start (or queue) the job for the model, weights, data and bounds of ``budget``; returns its id.
 
     Raises:
         CompressionError: what in the budget cannot be, as for a run.
     """
-    plain = Budget(
-        method="opq", model=budget.model, input=budget.input, classes=budget.classes, weights=budget.weights,
-        data=budget.data,
-    )  # fmt: skip
-    asked = absolute(plain)
+    asked = absolute(_measured(budget))
     check(asked)
     store = curves(root)
     return store.add(new_spec(asked, store, JOB, job=JOB, key=key(asked)))[0].id
 
 
 def carry_out_curve(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
-    """Measure every budget of the grid on validation images; the result's ``rows`` hold one each.
+    """Measure every budget of the grid on validation images; the result's ``rows`` are those of ``untrained``.
 
-    ``error`` is Σ(w - ŵ)² relative to Σw², ``dense`` the accuracy of the dense model on the same images.
+    ``dense`` is the accuracy of the dense model on the same images.
 
     Raises:
         Cancelled: the job was asked to stop.
     """
-    from compression.methods.opq import LayerTables
-    from compression.methods.opq import allocate_from
-    from compression.methods.opq import attach
     from compression.runs.prepare import load
-    from compression.train import evaluate
+    from compression.untrained import dense_accuracy
+    from compression.untrained import measure_untrained
 
-    subject = load(folder.budget())
+    budget = folder.budget()
+    subject = load(budget)
     asked = grid()
     events.plan(len(asked), unit="budgets")
-    dense = evaluate(subject.model, subject.data, "validation", limit=IMAGES).accuracy
-    tables = LayerTables.prepare(subject.model)
-    energy = sum(float(table.second[-1]) for table in tables.layers) or 1.0
-    exact = "exact" if tables.size < 2_000_000 else "laplace"
+    dense = dense_accuracy(subject.model, subject.data, "validation", IMAGES)
     rows = []
-    for number, (sparsity, bits) in enumerate(asked, start=1):
-        events.check()
-        found = allocate_from(tables, sparsity, bits, tables=exact)
-        told = evaluate(attach(copy.deepcopy(subject.model), found), subject.data, "validation", limit=IMAGES)
-        row = {"sparsity": sparsity, "bits": bits, "error": found.error / energy, "accuracy": told.accuracy}
-        rows.append(row)
-        events.step(number, 0.0, accuracy=told.accuracy, loss=told.loss)
+    found = measure_untrained(
+        subject.model, subject.data, budget, asked, limit=IMAGES, statistics=STATISTICS, check=events.check
+    )
+    for number, row in enumerate(found, start=1):
+        rows.append(dataclasses.asdict(row))
+        events.step(number, 0.0, accuracy=row.accuracy, loss=row.loss)
     return {"job": JOB, "dense": dense, "rows": rows, "images": min(IMAGES, len(subject.data.validation))}

@@ -1,0 +1,99 @@
+"""``untrained``: how accurate OPQ's allocations are before any training."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from compression.budget import Budget
+from compression.cli.options import Commands
+from compression.cli.options import add_budget
+from compression.cli.options import add_json
+from compression.cli.options import budget
+from compression.cli.options import check_target
+from compression.cli.output import answer
+from compression.cli.output import table
+from compression.errors import CompressionError
+
+SPLITS = ("validation", "test")
+
+
+def add(commands: Commands[Any]) -> None:
+    """Register the command."""
+    parser = commands.add_parser("untrained", help="accuracy of OPQ's allocations before any training")
+    add_budget(parser, several=True)
+    parser.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="measured on (default: %(default)s)")
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N of them")
+    parser.add_argument(
+        "--statistics", action="store_true", help="measure again with batch-norm statistics recomputed, as a run does"
+    )
+    add_json(parser)
+    parser.set_defaults(command=untrained)
+
+
+def untrained(asked: argparse.Namespace) -> int:
+    """Measure every combination of --sparsity and --bits (default: the budget's own) and show the table."""
+    check_target(asked.json, "--json")
+    if asked.images is not None and asked.images < 1:
+        raise CompressionError(f"--images must be at least 1, not {asked.images}")
+    wanted = budget(asked)
+    wanted = wanted.replace(method="opq", options=wanted.options if wanted.method == "opq" else {})
+    value = measured(wanted, _pairs(asked, wanted), asked.split, asked.images, asked.statistics)
+    answer(value, describe(value), asked.json)
+    return 0
+
+
+def _pairs(asked: argparse.Namespace, wanted: Budget) -> list[tuple[float, float]]:
+    widths = asked.bits or [wanted.bits]
+    for width in widths:
+        if isinstance(width, tuple):
+            raise CompressionError(f"--bits: OPQ spends an average, name single numbers, not {width[0]:g}:{width[1]:g}")
+    return [(share, float(width)) for width in widths for share in asked.sparsity or [wanted.sparsity]]
+
+
+def measured(
+    wanted: Budget, pairs: list[tuple[float, float]], split: str, limit: int | None, statistics: bool
+) -> dict[str, Any]:
+    """The answer as plain values: the dense accuracy, and a row for each budget."""
+    from compression.methods.finetune import STATISTICS_BATCHES
+    from compression.runs.check import check
+    from compression.runs.prepare import load
+    from compression.untrained import dense_accuracy
+    from compression.untrained import measure_untrained
+
+    check(wanted)
+    subject = load(wanted)
+    dense = dense_accuracy(subject.model, subject.data, split, limit)
+    rows = [
+        dataclasses.asdict(row)
+        for row in measure_untrained(
+            subject.model,
+            subject.data,
+            wanted,
+            pairs,
+            split=split,
+            limit=limit,
+            statistics=STATISTICS_BATCHES if statistics else 0,
+        )
+    ]
+    images = len(getattr(subject.data, split))
+    return {
+        "model": wanted.model, "data": wanted.data, "split": split, "images": min(limit or images, images),
+        "dense": dense, "rows": rows,
+    }  # fmt: skip
+
+
+def describe(value: dict[str, Any]) -> str:
+    """The rows in a table below one line on what they are."""
+    again = any(row["recomputed"] is not None for row in value["rows"])
+    head = ("sparsity", "bits", "error", "accuracy", *(("norms recomputed",) if again else ()))
+    rows = [
+        (
+            f"{row['sparsity']:.0%}", f"{row['bits']:g}", f"{row['error']:.4f}", f"{row['accuracy']:.2%}",
+            *((f"{row['recomputed']:.2%}",) if again else ()),
+        )
+        for row in value["rows"]
+    ]  # fmt: skip
+    first = f"{value['model']} on {value['images']:,} {value['split']} images, dense: {value['dense']:.2%}"
+    return f"{first}\n\n{table(head, rows)}"

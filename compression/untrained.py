@@ -1,0 +1,88 @@
+"""How accurate OPQ's allocations are before anything is trained: one measurement for each budget asked for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from compression.budget import Budget
+from compression.data import Batches
+from compression.data import DataSet
+from compression.methods.opq import LayerTables
+from compression.methods.opq import allocate_from
+from compression.methods.opq import attach
+from compression.methods.opq.options import options
+from compression.recalibrate import recompute_statistics
+from compression.train import evaluate
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """One allocation as it stands. ``error`` is Σ(w - ŵ)² relative to Σw², ``loss`` the mean cross-entropy.
+
+    ``recomputed`` is the accuracy once the batch norms' statistics are recomputed, ``None`` where that was not asked
+    for or there are none.
+    """
+
+    sparsity: float
+    bits: float
+    error: float
+    accuracy: float
+    loss: float
+    recomputed: float | None = None
+
+
+def dense_accuracy(model: nn.Module, data: DataSet, split: str, limit: int | None) -> float:
+    """What the others are compared with: the model as it came, on the same images."""
+    return evaluate(model, data, split, limit=limit).accuracy
+
+
+def measure_untrained(
+    model: nn.Module,
+    data: DataSet,
+    budget: Budget,
+    asked: Sequence[tuple[float, float]],
+    *,
+    split: str = "validation",
+    limit: int | None = None,
+    statistics: int = 0,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Untrained]:
+    """Allocate at every (sparsity, average bits) of ``asked`` within the budget's bounds of layers, and measure.
+
+    Args:
+        model: the trained model; it is not changed.
+        data: where ``split`` is taken from, its first ``limit`` images (all by default).
+        budget: its ``layers``, ``options`` and ``seed`` count.
+        statistics: measure a second time with batch-norm statistics recomputed on so many batches of training images,
+            as a run does (on 100) before it trains; 0 leaves that out.
+        check: called before every budget and batch; may raise to stop.
+
+    Raises:
+        CompressionError: an unknown option, or bounds that cannot be met at one of the budgets.
+    """
+    chosen = options(budget)
+    tables = LayerTables.prepare(model, chosen.pop("skip", ()))
+    energy = sum(float(table.second[-1]) for table in tables.layers) or 1.0
+    for sparsity, bits in asked:
+        check()
+        found = allocate_from(tables, sparsity, bits, budget.layers or None, **chosen)
+        smaller = attach(copy.deepcopy(model), found)
+        told = evaluate(smaller, data, split, limit=limit)
+        again = None
+        if statistics and recompute_statistics(smaller, _batches(data, budget, statistics, check)):
+            again = evaluate(smaller, data, split, limit=limit).accuracy
+        yield Untrained(sparsity, bits, found.error / energy, told.accuracy, told.loss, again)
+
+
+def _batches(data: DataSet, budget: Budget, most: int, check: Callable[[], None]) -> Iterator[torch.Tensor]:
+    batches = Batches(data, "train", budget.batch_size, seed=budget.seed, augment=False)
+    for index in range(min(most, len(batches))):
+        check()
+        yield batches.batch(0, index)[0]

@@ -18,9 +18,9 @@ from compression.runs import control
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.events import read_events
-from compression.runs.files import read_object
 from compression.runs.folder import RunFolder
 from compression.runs.results import seconds
+from compression.runs.results import written
 from compression.runs.store import RunInfo
 from compression.runs.store import Store
 
@@ -85,7 +85,7 @@ def told(run: str) -> story.Story:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _result(path: str, changed: float) -> dict[str, Any]:
-    return read_object(Path(path), "result")
+    return written(Path(path))
 
 
 def outcome(run: str) -> dict[str, Any] | None:

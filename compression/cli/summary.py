@@ -22,11 +22,9 @@ def summary(result: dict[str, Any]) -> str:
     if points:
         lines += ["", table(HEAD, [_row(name, point) for name, point in points])]
     if result["final"]:
-        lines += [
-            "",
-            _bits(result["final"]["bits"]),
-            f"largest difference to the masked model: {result['equality']:.1e}",
-        ]
+        lines += ["", _bits(result["final"]["bits"])]
+    if result["equality"] is not None:
+        lines.append(f"largest difference to the masked model: {result['equality']:.1e}")
     if result["ledger"]:
         rows = [(name, f"{count:,.0f}") for name, count in result["ledger"].items() if isinstance(count, (int, float))]
         lines += ["", table(("packed file", "bytes"), rows)]

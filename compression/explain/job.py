@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
-from compression.runs.files import read_object
 from compression.runs.folder import RunFolder
+from compression.runs.results import written
 from compression.runs.sidejob import CANCELLED
 from compression.runs.sidejob import DONE
 from compression.runs.sidejob import FAILED
@@ -84,7 +84,7 @@ def work(folder: RunFolder, images: int, seed: int, say: Say) -> Mapping[str, An
     say("restoring both models", 0.0)
     models = pair(folder, seed)
     found = compare(models, images, seed, say=lambda text, share: say(text, SCORES * share))
-    macs = read_object(folder.result_path, "result")["baseline"]["macs"]
+    macs = written(folder.result_path)["baseline"]["macs"]
     kept = _shown(models, macs, list(found.scores), say)
     save(folder, found, kept)
     return {"images": len(found.images), "seed": seed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -112,7 +113,9 @@ def delete(run_ids: Sequence[str], root: str | Path = "runs", *, store: Store | 
                 os.replace(folder.path, folder.path.with_name(GOING + folder.id))
     store.sync()
     for path in store.root.glob(f"{GOING}*"):
-        shutil.rmtree(path)
+        while path.exists():
+            with contextlib.suppress(FileNotFoundError):  # another process that deletes was there first
+                shutil.rmtree(path)
     return [folder.id for folder in found]
 
 

@@ -75,4 +75,6 @@ def check_version(value: Mapping[str, Any], known: int, what: str) -> None:
     """
     found = value.get("version")
     if found != known:
-        raise CompressionError(f"{what} has version {found!r}; this program reads version {known}")
+        newer = isinstance(found, int) and found > known
+        way_out = "open it with the newer release that wrote it" if newer else "put the right file back"
+        raise CompressionError(f"{what} has version {found!r}, this program reads version {known}: {way_out}")

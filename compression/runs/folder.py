@@ -99,11 +99,15 @@ class RunFolder:
         Raises:
             CompressionError: the file is damaged or of another version.
         """
-        raw = read_object(self.spec_path, "run spec")
+        way_out = "put the file back, or remove the run's folder yourself"
+        try:
+            raw = read_object(self.spec_path, "run spec")
+        except CompressionError as error:
+            raise CompressionError(f"{error}; {way_out}") from error
         check_version(raw, VERSION, f"run spec {self.spec_path}")
         for name, kind in (("budget", dict), ("created", (int, float))):
             if not isinstance(raw.get(name), kind):
-                raise CompressionError(f"run spec {self.spec_path} has no usable {name!r}")
+                raise CompressionError(f"run spec {self.spec_path} has no usable {name!r}; {way_out}")
         return raw
 
     def budget(self) -> Budget:

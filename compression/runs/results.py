@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
@@ -11,6 +13,10 @@ from compression.runs.files import read_object
 from compression.runs.folder import DONE
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+
+_EMPTY = ("baseline", "final", "ledger", "equality", "confusion")
+_WAY_OUT = "put the file back, or remove it: the run's events still tell its figures"
+_ALWAYS = ("run", "status", "seconds", "baseline", "final")
 
 
 def result(folder: RunFolder) -> dict[str, Any]:
@@ -22,11 +28,27 @@ def result(folder: RunFolder) -> dict[str, Any]:
     events = folder.events()
     state = folder.state_of(events)
     if state == DONE and folder.result_path.is_file():
-        return read_object(folder.result_path, "result")
+        return written(folder.result_path)
     if folder.is_sweep:
         return of_sweep(folder, state, events)
     told = {**_bare(folder, state, events), **_points(events)}
     told["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
+    return told
+
+
+def written(path: Path) -> dict[str, Any]:
+    """A ``result.json`` as a run wrote it; that of a job such as a curve says ``job`` and has keys of its own.
+
+    Raises:
+        CompressionError: it is damaged or was edited; without it, the run is told from its events.
+    """
+    try:
+        told = read_object(path, "result")
+    except CompressionError as error:
+        raise CompressionError(f"{error}; {_WAY_OUT}") from error
+    missing = [] if "job" in told else [key for key in _ALWAYS if key not in told]
+    if missing:
+        raise CompressionError(f"result {path} has no {missing[0]!r}; {_WAY_OUT}")
     return told
 
 
@@ -42,8 +64,7 @@ def of_sweep(folder: RunFolder, state: str, events: list[Event]) -> dict[str, An
 
 
 def _bare(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:
-    empty = dict.fromkeys(("baseline", "final", "ledger", "equality", "confusion"))
-    return {"run": folder.id, "status": state, **empty, "points": [], "seconds": seconds(events)}
+    return {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": [], "seconds": seconds(events)}
 
 
 def _points(events: list[Event]) -> dict[str, Any]:

@@ -1,0 +1,180 @@
+"""What happens to run folders between two looks at them: edited, cut off, foreign, newer, shared by many at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compression import runs
+from compression.budget import Budget
+from compression.cli import main
+from compression.points import Point
+from compression.runs.events import EventWriter
+from compression.runs.folder import RunFolder
+from compression.runs.store import Store
+from compression.runs.submit import new_spec
+
+POINT = Point(
+    step=4, epoch=1.0, phase="final", split="test", accuracy=0.9, loss=0.3, bytes=1000.0, bytes_kind="packed",
+    nominal_bytes=900.0, macs=5.0, bops=6.0, rel_bops=0.1, unit_sparsity=0.5, weight_sparsity=0.6, bits={},
+)  # fmt: skip
+
+
+def finished(root: Path) -> RunFolder:
+    """A run that is done, as far as its small files tell it."""
+    folder = RunFolder.create(root, new_spec(Budget(), Store(root, slots=0)))
+    with EventWriter(folder.events_path) as events:
+        events.state("running")
+        events.point(POINT)
+        events.state("done")
+    told = {"run": folder.id, "status": "done", "seconds": 1.0, "points": [], "final": POINT.to_dict()}
+    told |= dict.fromkeys(("baseline", "ledger", "equality", "confusion"))
+    folder.result_path.write_text(json.dumps(told), encoding="utf-8")
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert "unforeseen" not in told
+    return told
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Everything but the index, by path."""
+    found = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("runs.sqlite"))
+    return {str(path): path.read_bytes() for path in found}
+
+
+SPECS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no budget": (lambda spec: spec.pop("budget"), "remove the run's folder"),
+    "created in words": (lambda spec: spec.update(created="yesterday"), "remove the run's folder"),
+    "a newer version": (lambda spec: spec.update(version=99), "newer release"),
+    "an unknown field": (lambda spec: spec["budget"].update(nonsense=1), "unknown field 'nonsense'"),
+    "a value in words": (lambda spec: spec["budget"].update(sparsity="much"), "sparsity must be"),
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_an_edited_spec_is_told_in_one_line_and_hurts_no_other_run(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited, whole = finished(tmp_path), finished(tmp_path)
+    change, told = SPECS[name]
+    spec = json.loads(edited.spec_path.read_text(encoding="utf-8"))
+    change(spec)
+    edited.spec_path.write_text(json.dumps(spec), encoding="utf-8")
+    before = files(tmp_path)
+    store = Store(tmp_path, slots=0)
+    assert whole.id in [info.id for info in store.list()]
+    place = ("--runs", str(tmp_path))
+    assert told in refused(capsys, "resume", edited.id, *place)
+    assert told in refused(capsys, "export", edited.id, "--out", str(tmp_path / "x.zip"), *place)
+    assert main(["runs", *place]) == 0
+    assert whole.id in capsys.readouterr().out
+    assert files(tmp_path) == before, "nothing is deleted or written over"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"run": "x", "status": "done"}'])
+def test_a_damaged_result_names_the_way_out_which_works(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished(tmp_path)
+    folder.result_path.write_text(content, encoding="utf-8")
+    told = refused(capsys, "show", folder.id, "--runs", str(tmp_path))
+    assert str(folder.result_path) in told
+    assert "remove it" in told
+    refused(capsys, "export", folder.id, "--out", str(tmp_path / "x.zip"), "--runs", str(tmp_path))
+    assert folder.result_path.read_text(encoding="utf-8") == content
+    folder.result_path.unlink()
+    assert runs.result(folder)["final"]["accuracy"] == POINT.accuracy
+    assert main(["show", folder.id, "--runs", str(tmp_path)]) == 0
+
+
+def test_a_foreign_folder_stays_and_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "photo.txt").write_text("sun", encoding="utf-8")
+    folder = finished(tmp_path)
+    assert "no run 'holiday'" in refused(capsys, "delete", "holiday", "--runs", str(tmp_path))
+    assert main(["delete", "--older-than", "0", "--runs", str(tmp_path)]) == 0
+    assert not folder.path.exists()
+    assert (tmp_path / "holiday" / "photo.txt").read_text(encoding="utf-8") == "sun"
+
+
+HAMMER = """
+    import sys, threading
+    from pathlib import Path
+    from compression.budget import Budget
+    from compression.runs import control
+    from compression.runs.events import EventWriter
+    from compression.runs.folder import RunFolder
+    from compression.runs.store import Store
+    from compression.runs.submit import new_spec
+
+    root, failures = Path(sys.argv[1]), []
+
+    def tab(number):
+        try:
+            for turn in range(8):
+                store = Store(root, slots=0)
+                (folder,) = store.add(new_spec(Budget(), store))
+                with EventWriter(folder.events_path) as events:
+                    events.state("running")
+                    events.state("done" if number % 2 else "failed", error=None if number % 2 else "told")
+                assert folder.id in [info.id for info in store.list()]
+                store.get(folder.id)
+                if turn % 2:
+                    control.delete([folder.id], root, store=store)
+        except Exception as error:
+            failures.append(f"{type(error).__name__}: {error}")
+
+    tabs = [threading.Thread(target=tab, args=(number,)) for number in range(10)]
+    [each.start() for each in tabs]
+    [each.join() for each in tabs]
+    print("\\n".join(failures))
+    sys.exit(bool(failures))
+"""
+
+
+def test_two_apps_with_ten_tabs_each_share_one_store(tmp_path: Path) -> None:
+    script = tmp_path / "hammer.py"
+    script.write_text(textwrap.dedent(HAMMER), encoding="utf-8")
+    root = tmp_path / "runs"
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    apps = [
+        subprocess.Popen([sys.executable, str(script), str(root)], stdout=subprocess.PIPE, text=True, env=here)
+        for _ in range(2)
+    ]
+    said = [app.communicate(timeout=240)[0] for app in apps]
+    assert [app.returncode for app in apps] == [0, 0], said
+    left = Store(root, slots=0).list()
+    assert len(left) == 2 * 10 * 4
+    assert {info.state for info in left} == {"done", "failed"}
+
+
+def test_a_checkpoint_that_is_gone_means_from_the_beginning(tmp_path: Path) -> None:
+    run = runs.start(Budget(epochs=2, batch_size=64, precision="fp32"), tmp_path)
+    folder = RunFolder.open(tmp_path, run)
+    end = time.monotonic() + 120
+    while not any(event["kind"] == "step" for event in folder.events()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert runs.pause(run, tmp_path) == "paused"
+    folder.checkpoint_path.unlink()
+    runs.resume(run, tmp_path)
+    assert runs.wait(run, tmp_path, timeout=240)["status"] == "done"
+    second = [event for event in folder.events() if event["attempt"] == 2]
+    assert min(event["step"] for event in second if event["kind"] == "step") <= 1
+    assert any("the run starts again" in event.get("message", "") for event in second)

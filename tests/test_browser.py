@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +15,11 @@ from test_compare_page import finished
 
 from app import nav
 from compression.budget import Budget
+from tests.served import PAGE_SECONDS
+from tests.served import chromium
+from tests.served import follow
+from tests.served import served
+from tests.served import settled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
-START_SECONDS, PAGE_SECONDS, RUN_SECONDS = 30, 45, 120
+RUN_SECONDS = 120
 HEAT, TILES = ".js-plotly-plot .heatmaplayer .hm", 6
 ANY_TRACE = ".js-plotly-plot .scatterlayer .trace"
 WHERE = """run => {
@@ -42,12 +42,6 @@ WHERE = """run => {
 }"""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the app keeps its runs and its log."""
@@ -57,45 +51,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """The address of the real app, started as ``make app`` starts it, on a runs folder of its own."""
-    port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
-    command += ["--server.address", "127.0.0.1", "--server.headless", "true", "--", "--runs", str(folder / "runs")]
-    with (folder / "log.txt").open("wb") as log:
-        server = subprocess.Popen(command, cwd=nav.ROOT, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        until = time.monotonic() + START_SECONDS
-        while not _answers(port):
-            assert server.poll() is None, (folder / "log.txt").read_text()
-            assert time.monotonic() < until, "the app did not start"
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with served(folder / "runs", folder / "log.txt") as app:
+        yield app.address
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium: the system's, else the one Playwright installed."""
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-dev.txt)")
-    system = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
-    with api.sync_playwright() as playwright:
-        path = system or playwright.chromium.executable_path
-        if not Path(path).exists():
-            reason = "no Chromium: install the system's package, or run `playwright install chromium`"
+    """A headless Chromium."""
+    pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-dev.txt)")
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(chromium())
+        except FileNotFoundError as problem:
             if os.environ.get("REQUIRE_ALL") == "1":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+                pytest.fail(str(problem))
+            pytest.skip(str(problem))
+        yield found
 
 
 @pytest.fixture
@@ -108,20 +79,6 @@ def page(browser: Browser) -> Iterator[Page]:
     yield tab
     tab.close()
     assert broken == []
-
-
-def settled(page: Page, name: str) -> None:
-    """Wait for the page's question and for the script to end; no exception box, no error line."""
-    page.get_by_role("heading", name=nav.PAGES[name].question).wait_for()
-    page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
-    assert page.get_by_test_id("stException").all_inner_texts() == []
-    assert page.get_by_test_id("stAlertContentError").all_inner_texts() == []
-
-
-def follow(page: Page, name: str) -> None:
-    """Click the page's link in the navigation."""
-    page.get_by_role("link", name=nav.PAGES[name].title, exact=True).first.click()
-    settled(page, name)
 
 
 def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:

@@ -1,0 +1,97 @@
+"""The real app on a port of its own, and a headless Chromium to open it in: for browser tests and benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import nav
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+START_SECONDS, PAGE_SECONDS = 30, 45
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running app: its ``address``, the process id of its server, and the file with what it says."""
+
+    address: str
+    pid: int
+    log: Path
+
+
+@contextlib.contextmanager
+def served(runs: Path, log: Path) -> Iterator[Served]:
+    """The app on ``runs``, started as ``make app`` starts it; ended at the end of the block."""
+    port = _free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
+    command += ["--server.address", "127.0.0.1", "--server.headless", "true", "--", "--runs", str(runs)]
+    with log.open("wb") as stream:
+        server = subprocess.Popen(command, cwd=nav.ROOT, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not _answers(port):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < until, "the app did not start"
+            time.sleep(0.05)
+        yield Served(f"http://127.0.0.1:{port}", server.pid, log)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium: the system's, else the one Playwright installed.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    from playwright.sync_api import sync_playwright
+
+    named = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    with sync_playwright() as playwright:
+        path = next((found for found in named if found), playwright.chromium.executable_path)
+        if not Path(path).exists():
+            raise FileNotFoundError("no Chromium: install the system's package, or run `playwright install chromium`")
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def settled(page: Page, name: str) -> None:
+    """Wait for the page's question and for the script to end; no exception box, no error line."""
+    page.get_by_role("heading", name=nav.PAGES[name].question).wait_for()
+    page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
+    assert page.get_by_test_id("stException").all_inner_texts() == []
+    assert page.get_by_test_id("stAlertContentError").all_inner_texts() == []
+
+
+def follow(page: Page, name: str) -> None:
+    """Click the page's link in the navigation."""
+    page.get_by_role("link", name=nav.PAGES[name].title, exact=True).first.click()
+    settled(page, name)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import jointview
 from app import outcome
 from app import runbuttons
 from app import runlog
@@ -41,6 +42,7 @@ def draw(run: str) -> None:
         return
     if now.points or now.steps:
         curves(now)
+    jointview.section(now)
     if now.messages:
         with st.expander("What the run says", icon=":material/notes:"):
             st.text("\n".join(now.messages))

@@ -17,10 +17,10 @@ Event = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Story:
-    """``baseline`` and ``final`` are points; ``stages`` end where the next begins, the last one at the plan's end.
+    """``baseline`` and ``final`` are points, ``decisions`` what was told of groups.
 
-    ``worked`` are the seconds worked so far, without waiting and pauses;
-    ``unit`` is what ``total_steps`` counts: ``steps``, or the ``runs`` of a sweep.
+    ``stages`` end where the next begins, the last one at the plan's end; ``worked`` are the seconds worked so far,
+    without waiting and pauses; ``unit`` is what ``total_steps`` counts: ``steps``, or the ``runs`` of a sweep.
     """
 
     run: str
@@ -36,6 +36,7 @@ class Story:
     worked: float
     error: str | None
     messages: tuple[str, ...]
+    decisions: tuple[Event, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -91,6 +92,7 @@ def tell(run: str, state: str, budget: Mapping[str, Any], events: Sequence[Event
         worked=worked,
         error=next((event["error"] for event in by_time if event["kind"] == "state" and event.get("error")), None),
         messages=tuple(str(event["message"]) for event in events if event["kind"] == "log"),
+        decisions=tuple(event for event in events if event["kind"] == "group"),
     )
 
 

@@ -1,0 +1,63 @@
+"""γ and d of a recorded GETA run on the Runs page: the figures hold the run's own numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import nav
+from app.figures import joint as figures
+
+RECORDED = nav.ROOT / "assets" / "gallery" / "resnet20-cifar10jpeg" / "w4a6-s39"
+EVENTS = [json.loads(line) for line in (RECORDED / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+GROUP = "layer1.2.conv1"
+
+
+def test_rows_and_charts_hold_what_the_run_told() -> None:
+    info = figures.joint_info(EVENTS)
+    told = [event for event in EVENTS if GROUP in event.get("joint", {})]
+    assert len(told) > 5
+    rows = info.rows(GROUP)
+    assert [row["step"] for row in rows] == [event["step"] for event in told]
+    assert [row["γ"] for row in rows] == [event["joint"][GROUP]["rate"] for event in told]
+    d, low, high = told[0]["joint"][GROUP]["layers"][GROUP][:3]
+    assert (rows[0][f"d of {GROUP}"], rows[0][f"least d of {GROUP}"], rows[0][f"most d of {GROUP}"]) == (d, low, high)
+    drawn = next(trace for trace in figures.rate_figure(info, GROUP).data if trace.name == GROUP)
+    assert list(drawn.x) == [row["step"] for row in rows]
+    assert list(drawn.y) == [max(figures.LEAST_RATE, row["γ"]) for row in rows]
+    band, line = figures.step_figure(info, GROUP).data
+    assert list(line.y) == [row[f"d of {GROUP}"] for row in rows]
+    assert list(band.y[: len(rows)]) == [row[f"least d of {GROUP}"] for row in rows]
+    assert all(row[f"least d of {GROUP}"] <= row[f"d of {GROUP}"] * (1 + 1e-4) for row in rows)
+
+
+def test_without_a_joint_stage_there_is_nothing_to_show() -> None:
+    assert figures.joint_info([event for event in EVENTS if "joint" not in event]).groups == []
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_the_runs_page_draws_it_only_when_it_is_opened(
+    opened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = json.loads((RECORDED / "spec.json").read_text(encoding="utf-8"))["id"]
+    shutil.copytree(RECORDED, tmp_path / run)
+    monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path)])
+    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=60)
+    app.switch_page("../pages/runs.py")
+    app.query_params["run"] = run
+    app.session_state["joint_fold"] = opened
+    app.run()
+    assert not app.exception, app.exception
+    boxes = [box for box in app.selectbox if box.key == "joint_group"]
+    assert len(boxes) == opened
+    if opened:
+        assert boxes[0].options == figures.joint_info(EVENTS).groups
+        charts = len(app.get("plotly_chart"))
+        boxes[0].set_value(GROUP).run()
+        assert not app.exception, app.exception
+        assert len(app.get("plotly_chart")) == charts

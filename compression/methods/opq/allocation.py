@@ -141,7 +141,9 @@ def allocate_from(
     tables: str = "exact",
 ) -> Allocation:
     """:func:`allocate` on tables prepared once: what a slider calls."""
-    check_settings(sparsity, bits, prune_mode, scope, grid, zeros, tables)
+    check_settings(
+        sparsity, bits, prune_mode=prune_mode, scope=scope, grid=grid, omega=omega, zeros=zeros, tables=tables
+    )
     bounds = known_layers(layers or {}, prepared)
     weights = omega_values(omega, prepared)
     notes: list[str] = []

@@ -77,7 +77,7 @@ class LayerTables:
         """
         weights = layer_weights(model) if isinstance(model, nn.Module) else dict(model)
         if isinstance(skip, str) or not all(isinstance(name, str) for name in skip):
-            raise CompressionError(f"skip must be a list of layer names, not {skip!r}")
+            raise CompressionError(f"skip must be a list of names, not {skip!r}")
         left_out = set(skip)
         unknown = sorted(left_out - set(weights))
         if unknown:
@@ -99,11 +99,19 @@ def layer_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _table(name: str, weight: torch.Tensor) -> LayerTable:
-    magnitudes = weight.detach().to("cpu", torch.float32).abs().flatten().numpy()
-    if not np.isfinite(magnitudes).all():
+def check_numbers(name: str, weight: torch.Tensor) -> None:
+    """Refuse a layer whose weights are not all finite.
+
+    Raises:
+        CompressionError: naming the layer.
+    """
+    if not bool(torch.isfinite(weight).all()):
         raise CompressionError(f"layer {name}: the weights hold NaN or infinite values, nothing can be allocated")
-    magnitudes = np.sort(magnitudes)
+
+
+def _table(name: str, weight: torch.Tensor) -> LayerTable:
+    check_numbers(name, weight)
+    magnitudes = np.sort(weight.detach().to("cpu", torch.float32).abs().flatten().numpy())
     return LayerTable(name, magnitudes, _prefix_sums(magnitudes), _prefix_sums(np.square(magnitudes, dtype=np.float64)))
 
 

@@ -47,7 +47,7 @@ def form(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -
     coded = [
         (plan.numel - plan.pruned) * plan.bits / 8 + _position_bytes(plan.numel, plan.pruned) for plan in found.layers
     ]
-    leftovers = FLOAT_BYTES * (graph.params - found.numel + len(found.layers))
+    leftovers = FLOAT_BYTES * (graph.params - found.numel + sum(p.floats for p in found.layers))
     total = sum(coded) + leftovers
     layers = tuple(
         LayerPlan(

@@ -8,7 +8,7 @@ from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.base import Uses
-from compression.methods.opq.allocation import allocate
+from compression.methods.opq.allocating import allocate
 from compression.methods.opq.options import OPTIONS
 from compression.methods.opq.options import check_names
 from compression.methods.opq.options import options

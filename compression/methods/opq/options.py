@@ -41,7 +41,13 @@ OPTIONS: tuple[Option, ...] = (
         "layer by itself.",
         choices=("network", "layer"),
     ),
-    Option("grid", "plain", "Levels of the weights that stay: multiples of the step (plain).", choices=("plain",)),
+    Option(
+        "grid",
+        "plain",
+        "Levels of the weights that stay: multiples of the step (plain), or steps counted from the layer's pruning "
+        "threshold (survivor), where no level is wasted below it; that costs 4 bytes more for each layer.",
+        choices=("plain", "survivor"),
+    ),
     Option(
         "omega",
         "equal",
@@ -76,6 +82,7 @@ def options(budget: Budget) -> dict[str, Any]:
         CompressionError: an unknown option, or a value it cannot have.
     """
     check(budget.options, OPTIONS, "opq")
+    check_together(budget.options)
     return dict(budget.options)
 
 
@@ -84,6 +91,17 @@ def check_settings(sparsity: float, bits: float, **chosen: Any) -> None:
     check_share(sparsity, "sparsity")
     check_bits((bits, HIGHEST_BITS), "bits")
     check(chosen, OPTIONS, "opq")
+    check_together(chosen)
+
+
+def check_together(chosen: Mapping[str, Any]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        CompressionError: naming both.
+    """
+    if chosen.get("grid") == "survivor" and chosen.get("zeros") == "rounded":
+        raise CompressionError("opq: zeros rounded does not go with grid survivor, which has no level near zero")
 
 
 def check_names(chosen: Mapping[str, Any], layers: Collection[str]) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from compression.errors import CompressionError
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 LAYER_TYPES = (
     nn.Conv1d,
     nn.Conv2d,
@@ -29,13 +30,19 @@ LAYER_TYPES = (
 class LayerTable:
     """One layer's magnitudes, ascending (fp32 [n]), and the sums of the first k of them and of their squares.
 
-    ``first`` and ``second``: fp64 [n + 1], from 0 on.
+    ``first`` and ``second``: fp64 [n + 1], from 0 on. ``counts``, where set, are such sums of how much each magnitude
+    counts in them (``None``: 1 each).
     """
 
     name: str
     magnitudes: NDArray[np.float32]
     first: Floats
     second: Floats
+    counts: Floats | None = None
+
+    def mass(self, index: Ints) -> Floats:
+        """How much the ``index`` smallest magnitudes count together."""
+        return np.asarray(index if self.counts is None else self.counts[index], dtype=np.float64)
 
     @property
     def size(self) -> int:

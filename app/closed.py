@@ -89,7 +89,10 @@ def _allocation(of: catalog.Subject, path: Path | None, budget: Budget) -> tuple
 
     chosen = options(budget) if budget.method == "opq" else {}
     skipped = tuple(sorted(chosen.pop("skip", ())))
-    prepared = _tables(of, str(path) if path else None, path.stat().st_mtime if path else 0.0, skipped)
+    prepared = _tables(
+        of, str(path) if path else None, path.stat().st_mtime if path else 0.0, skipped,
+        chosen.get("codebook") == "channel",
+    )  # fmt: skip
     energy = sum(float(table.second[-1]) for table in prepared.layers)
     return _answer(prepared, budget, chosen), energy or 1.0
 
@@ -112,10 +115,12 @@ def _answer(prepared: LayerTables, budget: Budget, chosen: Mapping[str, Any]) ->
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the weights…")
-def _tables(of: catalog.Subject, path: str | None, changed: float, skipped: tuple[str, ...]) -> LayerTables:
+def _tables(
+    of: catalog.Subject, path: str | None, changed: float, skipped: tuple[str, ...], channels: bool
+) -> LayerTables:
     from compression.methods.opq import LayerTables
 
-    return LayerTables.prepare(catalog.loaded(of, path), skipped)
+    return LayerTables.prepare(catalog.loaded(of, path), skipped, channels)
 
 
 def _position_bytes(numel: int, zeros: int) -> float:

@@ -20,6 +20,7 @@ from compression.methods.opq.allocation import Allocation
 from compression.methods.opq.allocation import LayerAllocation
 from compression.methods.opq.bits import Problem
 from compression.methods.opq.bits import choose
+from compression.methods.opq.channels import rescaled
 from compression.methods.opq.options import Layers
 from compression.methods.opq.options import bit_choices
 from compression.methods.opq.options import check_settings
@@ -45,6 +46,7 @@ def allocate(
     prune_mode: str = "laplace",
     scope: str = "network",
     grid: str = "plain",
+    codebook: str = "layer",
     omega: str | Mapping[str, float] = "equal",
     skip: Collection[str] = (),
     zeros: str = "exact",
@@ -60,6 +62,8 @@ def allocate(
         prune_mode: ``laplace``, ``empirical`` (the exact optimum) or ``uniform``.
         scope: ``network`` spends the bits over all layers, ``layer`` holds each layer to them.
         grid: ``plain``, the levels k·Δ, or ``survivor``, the levels t + (k - 1/2)Δ beyond the layer's threshold t.
+        codebook: ``layer``, one step for all channels, or ``channel``, each channel's scale times one set of levels (an
+            addition, not part of OPQ).
         omega: weight of each layer's error: ``equal``, ``scale`` (1/τ²), ``energy`` (1/Σw²) or a number by layer name.
         skip: layers left alone; they do not count in N.
         zeros: ``exact`` keeps survivors at ±Δ or more, so that as many codes are 0 as were pruned; ``rounded`` lets
@@ -71,10 +75,10 @@ def allocate(
     """
     if isinstance(model, LayerTables) and skip:
         raise CompressionError("skip: these tables are prepared already; name the layers to skip when preparing them")
-    prepared = model if isinstance(model, LayerTables) else LayerTables.prepare(model, skip)
+    prepared = model if isinstance(model, LayerTables) else LayerTables.prepare(model, skip, codebook == "channel")
     return allocate_from(
         prepared, sparsity, bits, layers,
-        prune_mode=prune_mode, scope=scope, grid=grid, omega=omega, zeros=zeros, tables=tables,
+        prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
     )  # fmt: skip
 
 
@@ -87,20 +91,25 @@ def allocate_from(
     prune_mode: str = "laplace",
     scope: str = "network",
     grid: str = "plain",
+    codebook: str = "layer",
     omega: str | Mapping[str, float] = "equal",
     zeros: str = "exact",
     tables: str = "exact",
 ) -> Allocation:
-    """:func:`allocate` on tables prepared once: what a slider calls."""
+    """:func:`allocate` on tables prepared once (for channels, where ``codebook`` asks): what a slider calls."""
     check_settings(
-        sparsity, bits, prune_mode=prune_mode, scope=scope, grid=grid, omega=omega, zeros=zeros, tables=tables
-    )
+        sparsity, bits,
+        prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
+    )  # fmt: skip
     bounds = known_layers(layers or {}, prepared)
     weights = omega_values(omega, prepared)
     notes: list[str] = []
     counts = _prune(prepared, sparsity, bounds, prune_mode, weights, notes)
     choices = [bit_choices(bounds.get(t.name, {}), t.name, bits) for t in prepared.layers]
-    left = [survivors_of(table, int(count), zeros, grid) for table, count in zip(prepared.layers, counts, strict=True)]
+    left, scales = zip(
+        *(_left(table, int(k), zeros, grid, codebook) for table, k in zip(prepared.layers, counts, strict=True)),
+        strict=True,
+    )
     modelled = laplace_steps(left, choices) if tables == "laplace" else [None] * len(left)
     found = [best_steps(*each) for each in zip(left, choices, modelled, strict=True)]
     kept = [survivors.count for survivors in left]
@@ -111,7 +120,10 @@ def allocate_from(
     )
     picks, gap, proven = _spend(problem, choices, bits, scope, exact=tables == "exact")
     plans = tuple(
-        _plan(left[i], choices[i][pick], found[i][0][pick], found[i][1][pick]) for i, pick in enumerate(picks)
+        _plan(
+            table, int(counts[i]), choices[i][picks[i]], found[i][0][picks[i]], found[i][1][picks[i]], scales[i], grid
+        )
+        for i, table in enumerate(prepared.layers)
     )
     return Allocation(
         sparsity=sparsity,
@@ -125,6 +137,7 @@ def allocate_from(
         gap=gap,
         zeros=zeros,
         grid=grid,
+        codebook=codebook,
         notes=tuple(notes),
     )
 
@@ -160,22 +173,38 @@ def _spend(
     return picks, 0.0, True
 
 
-def survivors_of(table: LayerTable, pruned: int, zeros: str, grid: str) -> Survivors:
-    """What is left of a layer when its ``pruned`` smallest weights go, with the levels that the options give it."""
-    offset = table.threshold(pruned) if grid == "survivor" else None
-    return Survivors(table, pruned, 1 if zeros == "exact" else 0, offset)
+def _left(
+    table: LayerTable, pruned: int, zeros: str, grid: str, codebook: str
+) -> tuple[Survivors, tuple[float, ...] | None]:
+    """What is left of a layer when its smallest weights go, on the levels of the options; and its channels' scales."""
+    lowest = 1 if zeros == "exact" else 0
+    if codebook == "channel":
+        if table.weight is None:
+            raise CompressionError("codebook channel: these tables were prepared without channels")
+        return rescaled(table, pruned, lowest)
+    return Survivors(table, pruned, lowest, table.threshold(pruned) if grid == "survivor" else None), None
 
 
-def _plan(left: Survivors, bits: int, step: float, error: float) -> LayerAllocation:
-    lost = float(left.table.second[left.pruned])
+def _plan(
+    table: LayerTable,
+    pruned: int,
+    bits: int,
+    step: float,
+    error: float,
+    scales: tuple[float, ...] | None,
+    grid: str,
+) -> LayerAllocation:
+    lost, threshold = float(table.second[pruned]), table.threshold(pruned)
     return LayerAllocation(
-        name=left.table.name,
-        numel=left.table.size,
-        pruned=left.pruned,
-        threshold=left.table.threshold(left.pruned),
+        name=table.name,
+        numel=table.size,
+        pruned=pruned,
+        threshold=threshold,
         bits=bits,
         step=float(step),
         error=lost + float(error),
         pruning_error=lost,
-        offset=left.offset,
+        offset=threshold if grid == "survivor" else None,
+        scales=scales,
+        axis=table.axis,
     )

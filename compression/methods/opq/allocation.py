@@ -18,7 +18,8 @@ class LayerAllocation:
 
     ``threshold`` is the largest pruned magnitude; ``error`` is Σ (w - ŵ)² of the layer, measured on its weights, of
     which ``pruning_error`` is the part of the pruned ones. Levels are ±k·``step``, k = 1..Q with Q = 2^(bits - 1) - 1;
-    where ``offset`` is set they are ±(offset + (k - 1/2)·step).
+    where ``offset`` is set they are ±(offset + (k - 1/2)·step). Where there are ``scales``, one for each output channel
+    along dimension ``axis`` of the weight, a channel's step is ``step`` times its scale.
     """
 
     name: str
@@ -30,11 +31,13 @@ class LayerAllocation:
     error: float
     pruning_error: float
     offset: float | None = None
+    scales: tuple[float, ...] | None = None
+    axis: int = 0
 
     @property
     def floats(self) -> int:
         """How many fp32 numbers are stored beside the codes."""
-        return 1 + (self.offset is not None)
+        return len(self.scales) if self.scales is not None else 1 + (self.offset is not None)
 
     @classmethod
     def from_dict(cls, raw: Any, where: str) -> LayerAllocation:
@@ -55,6 +58,8 @@ class LayerAllocation:
             error=fields.number("error", 0.0),
             pruning_error=fields.number("pruning_error", 0.0),
             offset=None if fields.absent("offset") else fields.number("offset", 0.0),
+            scales=None if fields.absent("scales") else fields.numbers("scales", math.ulp(0.0)),
+            axis=0 if fields.absent("axis") else fields.whole("axis", 0),
         )
         fields.finish()
         return found
@@ -79,6 +84,7 @@ class Allocation:
     gap: float = 0.0
     zeros: str = "exact"
     grid: str = "plain"
+    codebook: str = "layer"
     notes: tuple[str, ...] = ()
 
     @property
@@ -90,6 +96,8 @@ class Allocation:
         """Plain JSON values; ``model`` and ``weights`` name what was allocated on."""
         plain = dataclasses.asdict(self)
         plain["layers"], plain["notes"] = list(plain["layers"]), list(plain["notes"])
+        for layer in plain["layers"]:
+            layer["scales"] = None if layer["scales"] is None else list(layer["scales"])
         return {"model": model, "weights": weights, **plain, "error": self.error}
 
     @classmethod
@@ -117,6 +125,7 @@ class Allocation:
             gap=fields.number("gap", 0.0, absent=0.0),
             zeros=fields.word("zeros", ("exact", "rounded"), absent="exact"),
             grid=fields.word("grid", ("plain", "survivor"), absent="plain"),
+            codebook=fields.word("codebook", ("layer", "channel"), absent="layer"),
             notes=tuple(str(note) for note in fields.rows("notes", absent=())),
         )
         fields.finish()
@@ -142,3 +151,5 @@ def _check_whole(found: Allocation) -> None:
             raise CompressionError(f"allocation.layers: {layer.name!r} is there twice")
         if (layer.offset is None) == (found.grid == "survivor"):
             raise CompressionError(f"allocation.layers[{i}].offset does not go with grid {found.grid}")
+        if (layer.scales is None) == (found.codebook == "channel"):
+            raise CompressionError(f"allocation.layers[{i}].scales do not go with codebook {found.codebook}")

@@ -49,6 +49,13 @@ OPTIONS: tuple[Option, ...] = (
         choices=("plain", "survivor"),
     ),
     Option(
+        "codebook",
+        "layer",
+        "What shares a step: all weights of a layer (layer), as OPQ has it; or those of one output channel, its scale "
+        "times one set of levels (channel): an addition, not part of OPQ, whose channels cost 4 bytes each.",
+        choices=("layer", "channel"),
+    ),
+    Option(
         "omega",
         "equal",
         "What a layer's squared error counts: the same everywhere, relative to its scale (1/τ²) or to its energy "
@@ -102,6 +109,8 @@ def check_together(chosen: Mapping[str, Any]) -> None:
     """
     if chosen.get("grid") == "survivor" and chosen.get("zeros") == "rounded":
         raise CompressionError("opq: zeros rounded does not go with grid survivor, which has no level near zero")
+    if chosen.get("grid") == "survivor" and chosen.get("codebook") == "channel":
+        raise CompressionError("opq: codebook channel does not go with grid survivor: thresholds are the layer's")
 
 
 def check_names(chosen: Mapping[str, Any], layers: Collection[str]) -> None:

@@ -10,13 +10,15 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from compression.errors import CompressionError
-from compression.graph.rules import Step
+from compression.graph.rules import Step as Traced
 from compression.graph.rules import rule
 from compression.graph.values import Value
 from compression.methods.opq.allocation import Allocation
+from compression.methods.opq.allocation import LayerAllocation
 from compression.methods.opq.laplace import levels_of
 from compression.methods.opq.pruning import survivors
 from compression.methods.opq.tables import layer_weights
+from compression.quant.integers import Step
 from compression.quant.integers import quantizer_of
 from compression.quant.integers import values
 
@@ -24,11 +26,11 @@ from compression.quant.integers import values
 class FixedQuantizer(nn.Module):
     """Parametrization of a weight: Ŵ = Δ · codes; a code is 0 where pruned, else ±clamp(round(|W|/Δ), lowest, Q).
 
-    ``mask`` is a bool buffer of the weight's shape (True survives). With an ``offset`` t levels are counted from there:
-    a code k stands for ±(t + (k - 1/2)Δ), k = 1..Q. Neither mask nor step nor offset is ever trained. The gradient
-    passes straight through where the mask is True and |W| is at most half a step beyond the last level, and is 0
-    elsewhere. With ``lowest`` 1 a survivor stays at ±Δ or more, with 0 it may round to 0. A weight that is exactly 0
-    has code 0, whatever the mask says, so that a unit zeroed later stays zero.
+    ``mask`` is a bool buffer of the weight's shape (True survives), Δ one number or one for each channel. With an
+    ``offset`` t levels are counted from there: a code k stands for ±(t + (k - 1/2)Δ), k = 1..Q. Neither mask nor step
+    nor offset is ever trained. The gradient passes straight through where the mask is True and |W| is at most half a
+    step beyond the last level, and is 0 elsewhere. With ``lowest`` 1 a survivor stays at ±Δ or more, with 0 it may
+    round to 0. A weight that is exactly 0 has code 0, whatever the mask says, so that a unit zeroed later stays zero.
     """
 
     mask: torch.Tensor
@@ -36,12 +38,11 @@ class FixedQuantizer(nn.Module):
     grid: torch.Tensor  # int64 [3]: Q, lowest, whether there is an offset
     offset: torch.Tensor
 
-    def __init__(
-        self, mask: torch.Tensor, step: float, bits: int, lowest: int = 1, offset: float | None = None
-    ) -> None:
+    def __init__(self, mask: torch.Tensor, step: Step, bits: int, lowest: int = 1, offset: float | None = None) -> None:
         super().__init__()
         self.register_buffer("mask", mask.detach().clone().to(torch.bool))
-        self.register_buffer("step_size", torch.tensor(step, dtype=torch.float32, device=mask.device))
+        size = torch.as_tensor(step, dtype=torch.float32, device=mask.device)
+        self.register_buffer("step_size", size.clone())
         self.register_buffer("grid", torch.tensor([levels_of(bits), lowest, int(offset is not None)]))
         self.register_buffer("offset", torch.tensor(offset or 0.0, dtype=torch.float32, device=mask.device))
         self._read_grid()
@@ -57,9 +58,9 @@ class FixedQuantizer(nn.Module):
         start = self.offset if self.shifted else None
         return _codes(weight.detach(), self.mask, self.step_size, self.levels, self.lowest, start).to(torch.int32)
 
-    def step(self) -> float:
-        """Δ, exactly an fp32 number."""
-        return float(self.step_size)
+    def step(self) -> Step:
+        """Δ, exactly an fp32 number; or those of the channels, in a shape that broadcasts to the weight."""
+        return self.step_size.detach().clone() if self.step_size.dim() else float(self.step_size)
 
     def shift(self) -> float | None:
         """t, exactly an fp32 number; ``None`` on the plain grid."""
@@ -73,7 +74,9 @@ class FixedQuantizer(nn.Module):
         """Shown by ``print(model)``."""
         begun = f", offset={float(self.offset):.6g}" if self.shifted else ""
         alive = f"{int(self.mask.sum())}/{self.mask.numel()}"
-        return f"bits={self.bits():g}, step={self.step():.6g}{begun}, survivors={alive}"
+        low, high = float(self.step_size.min()), float(self.step_size.max())
+        step = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+        return f"bits={self.bits():g}, step={step}{begun}, survivors={alive}"
 
     def _read_grid(self) -> None:
         """Plain numbers beside the buffer that is saved: reading it in every step would wait for the device."""
@@ -138,7 +141,7 @@ fixed_quantize.register_autograd(_backward, setup_context=_remember)
 
 
 @rule("compression.fixed_quantize")
-def _traced(step: Step) -> Value:
+def _traced(step: Traced) -> Value:
     """To the graph a quantized weight is owned as the weight is, and its zeros stay zeros; the mask owns nothing."""
     return step.output(*step.operands[0].factors)
 
@@ -154,7 +157,7 @@ def attach(model: nn.Module, allocation: Allocation) -> nn.Module:
     """
     weights = layer_weights(model)
     for layer in allocation.layers:
-        if layer.name not in weights or weights[layer.name].numel() != layer.numel:
+        if layer.name not in weights or not _fits(layer, weights[layer.name]):
             raise CompressionError(f"the allocation does not fit: no layer {layer.name} with {layer.numel} weights")
         if parametrize.is_parametrized(model.get_submodule(layer.name), "weight"):
             raise CompressionError(f"layer {layer.name} already carries a quantizer; allocate on the dense model")
@@ -162,10 +165,25 @@ def attach(model: nn.Module, allocation: Allocation) -> nn.Module:
     for layer in allocation.layers:
         mask = survivors(weights[layer.name], layer.pruned)
         weights[layer.name].mul_(mask)
-        quantizer = FixedQuantizer(mask, layer.step, layer.bits, lowest, layer.offset)
+        quantizer = FixedQuantizer(mask, _step(layer, mask), layer.bits, lowest, layer.offset)
         for module in _sharing(model, layer.name):
             parametrize.register_parametrization(module, "weight", quantizer, unsafe=True)
     return model
+
+
+def _fits(layer: LayerAllocation, weight: torch.Tensor) -> bool:
+    if layer.scales is None:
+        return weight.numel() == layer.numel
+    return weight.numel() == layer.numel and weight.dim() > layer.axis and weight.shape[layer.axis] == len(layer.scales)
+
+
+def _step(layer: LayerAllocation, mask: torch.Tensor) -> Step:
+    """The layer's step; where channels have scales, theirs in a shape that broadcasts to the weight."""
+    if layer.scales is None:
+        return layer.step
+    shape = [size if dim == layer.axis else 1 for dim, size in enumerate(mask.shape)]
+    scales = torch.tensor(layer.scales, dtype=torch.float32, device=mask.device).reshape(shape)
+    return (scales * layer.step).clamp(min=torch.finfo(torch.float32).tiny)
 
 
 @torch.no_grad()
@@ -177,7 +195,7 @@ def keep_survivors(model: nn.Module) -> int:
         if isinstance(quantizer, FixedQuantizer) and quantizer.lowest > 0:
             raw = module.get_parameter("parametrizations.weight.original")
             lost = quantizer.mask & (raw == 0)
-            raw[lost] = quantizer.step_size * 0.5
+            raw[lost] = (quantizer.step_size * 0.5).expand_as(raw)[lost]
             moved += int(lost.sum())
     return moved
 

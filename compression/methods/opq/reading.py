@@ -52,6 +52,13 @@ class Fields:
             self._refuse(name, f"a number {_range(low, high)}", value)
         return float(value)
 
+    def numbers(self, name: str, low: float) -> tuple[float, ...]:
+        """A list of finite numbers of at least ``low``."""
+        values = self.rows(name)
+        if not values or not all(_is_number(value) and value >= low for value in values):
+            raise CompressionError(f"{self.where}.{name} must be a list of numbers {_range(low, math.inf)}")
+        return tuple(float(value) for value in values)
+
     def whole(self, name: str, low: int, high: float = math.inf) -> int:
         """A whole number in ``low``..``high``."""
         value = self.take(name)

@@ -31,13 +31,15 @@ class Survivors:
     """The weights of a layer that ``pruned`` others leave, and where their levels begin.
 
     ``offset`` is the threshold t of the survivors' own grid, ``None`` for the plain one. ``lowest`` 1 keeps every
-    survivor at least at ±Δ, 0 lets it round to 0; on its own grid a survivor never does.
+    survivor at least at ±Δ, 0 lets it round to 0; on its own grid a survivor never does. ``bar`` is where their
+    magnitudes begin in a Laplace model, the layer's threshold if not set.
     """
 
     table: LayerTable
     pruned: int
     lowest: int = 1
     offset: float | None = None
+    bar: float | None = None
 
     @property
     def count(self) -> int:
@@ -123,7 +125,7 @@ def laplace_steps(survivors: Sequence[Survivors], choices: Sequence[tuple[int, .
 
     The scale is the mean of |w| - t over the survivors, where t is the threshold; no search touches the weights.
     """
-    bars = np.array([each.table.threshold(each.pruned) for each in survivors])
+    bars = np.array([each.table.threshold(each.pruned) if each.bar is None else each.bar for each in survivors])
     means = np.array([each.mean + each.start for each in survivors])
     scales = np.maximum(means - bars, 1e-6 * means + np.finfo(np.float64).tiny)
     own, lowest = survivors[0].offset is not None, survivors[0].lowest

@@ -24,6 +24,7 @@ LAYER_TYPES = (
     nn.ConvTranspose3d,
     nn.Linear,
 )
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class LayerTable:
     """One layer's magnitudes, ascending (fp32 [n]), and the sums of the first k of them and of their squares.
 
     ``first`` and ``second``: fp64 [n + 1], from 0 on. ``counts``, where set, are such sums of how much each magnitude
-    counts in them (``None``: 1 each).
+    counts in them (``None``: 1 each). Where channels matter, ``weight`` holds the magnitudes as they lie in the layer,
+    whose output channels are its positions along ``axis``.
     """
 
     name: str
@@ -39,6 +41,8 @@ class LayerTable:
     first: Floats
     second: Floats
     counts: Floats | None = None
+    weight: torch.Tensor | None = None
+    axis: int = 0
 
     def mass(self, index: Ints) -> Floats:
         """How much the ``index`` smallest magnitudes count together."""
@@ -76,8 +80,12 @@ class LayerTables:
         return sum(layer.size for layer in self.layers)
 
     @classmethod
-    def prepare(cls, model: nn.Module | Mapping[str, torch.Tensor], skip: Collection[str] = ()) -> LayerTables:
+    def prepare(
+        cls, model: nn.Module | Mapping[str, torch.Tensor], skip: Collection[str] = (), channels: bool = False
+    ) -> LayerTables:
         """Read the weights of every convolution and linear layer not named in ``skip``, and sort them.
+
+        ``channels`` keeps what an allocation with ``codebook="channel"`` needs: once more the memory of the weights.
 
         Raises:
             CompressionError: a skipped layer does not exist, a weight is NaN or infinite, or nothing is left.
@@ -89,7 +97,12 @@ class LayerTables:
         unknown = sorted(left_out - set(weights))
         if unknown:
             raise CompressionError(f"skip: no layer {unknown[0]!r}; layers: {', '.join(weights)}")
-        layers = [_table(name, weight) for name, weight in weights.items() if name not in left_out and weight.numel()]
+        axes = output_axes(model) if isinstance(model, nn.Module) else {}
+        layers = [
+            _table(name, weight, axes.get(name, 0) if channels else None)
+            for name, weight in weights.items()
+            if name not in left_out and weight.numel()
+        ]
         if not layers:
             raise CompressionError("there is no convolution or linear weight to compress")
         return cls(tuple(layers))
@@ -106,6 +119,11 @@ def layer_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return weights
 
 
+def output_axes(model: nn.Module) -> dict[str, int]:
+    """Layer name → the dimension of its weight along which its output channels lie: 0, transposed convolutions' 1."""
+    return {name: int(isinstance(module, TRANSPOSED)) for name, module in model.named_modules()}
+
+
 def check_numbers(name: str, weight: torch.Tensor) -> None:
     """Refuse a layer whose weights are not all finite.
 
@@ -116,13 +134,17 @@ def check_numbers(name: str, weight: torch.Tensor) -> None:
         raise CompressionError(f"layer {name}: the weights hold NaN or infinite values, nothing can be allocated")
 
 
-def _table(name: str, weight: torch.Tensor) -> LayerTable:
+def _table(name: str, weight: torch.Tensor, axis: int | None) -> LayerTable:
     check_numbers(name, weight)
-    magnitudes = np.sort(weight.detach().to("cpu", torch.float32).abs().flatten().numpy())
-    return LayerTable(name, magnitudes, _prefix_sums(magnitudes), _prefix_sums(np.square(magnitudes, dtype=np.float64)))
+    whole = weight.detach().to("cpu", torch.float32).abs()
+    magnitudes = np.sort(whole.flatten().numpy())
+    sums = prefix_sums(magnitudes), prefix_sums(np.square(magnitudes, dtype=np.float64))
+    kept = (None, 0) if axis is None else (whole, axis)
+    return LayerTable(name, magnitudes, *sums, None, *kept)
 
 
-def _prefix_sums(values: NDArray[np.floating]) -> Floats:
+def prefix_sums(values: NDArray[np.floating]) -> Floats:
+    """0, and the sums of the first 1, 2, … n values: fp64 [n + 1]."""
     sums = np.zeros(len(values) + 1)
     np.cumsum(values, dtype=np.float64, out=sums[1:])
     return sums

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -17,6 +18,8 @@ from app.planned import FLOAT_BYTES
 from app.planned import Plan
 from app.planned import layer_range
 from compression.budget import Budget
+
+MOST_SEARCHED = 2_000_000  # weights of a model whose steps are searched while a slider moves
 
 if TYPE_CHECKING:
     from compression.graph import Graph
@@ -44,7 +47,7 @@ def form(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -
     coded = [
         (plan.numel - plan.pruned) * plan.bits / 8 + _position_bytes(plan.numel, plan.pruned) for plan in found.layers
     ]
-    leftovers = FLOAT_BYTES * (graph.params - found.numel + len(found.layers))
+    leftovers = FLOAT_BYTES * (graph.params - found.numel + sum(p.floats for p in found.layers))
     total = sum(coded) + leftovers
     layers = tuple(
         LayerPlan(
@@ -82,13 +85,23 @@ def _table(found: Allocation) -> tuple[dict[str, Any], ...]:
 
 
 def _allocation(of: catalog.Subject, path: Path | None, budget: Budget) -> tuple[Allocation, float]:
-    prepared = _tables(of, str(path) if path else None, path.stat().st_mtime if path else 0.0)
+    from compression.methods.opq.options import options
+
+    chosen = options(budget) if budget.method == "opq" else {}
+    skipped = tuple(sorted(chosen.pop("skip", ())))
+    prepared = _tables(
+        of, str(path) if path else None, path.stat().st_mtime if path else 0.0, skipped,
+        chosen.get("codebook") == "channel",
+    )  # fmt: skip
     energy = sum(float(table.second[-1]) for table in prepared.layers)
-    return _answer(prepared, budget), energy or 1.0
+    return _answer(prepared, budget, chosen), energy or 1.0
 
 
-def _answer(prepared: LayerTables, budget: Budget) -> Allocation:
-    """The closed form of the budget's method on prepared tables; what none is known of is answered as OPQ."""
+def _answer(prepared: LayerTables, budget: Budget, chosen: Mapping[str, Any]) -> Allocation:
+    """The closed form of the budget's method on prepared tables; what none is known of is answered as OPQ.
+
+    ``chosen`` are OPQ's options; a large model's steps come from the Laplace model, so that sliders can be followed.
+    """
     from compression.methods import magnitude
     from compression.methods import ptq
     from compression.methods.opq import allocate_from
@@ -97,15 +110,17 @@ def _answer(prepared: LayerTables, budget: Budget) -> Allocation:
         return ptq.plan(prepared, budget)
     if budget.method == "magnitude":
         return magnitude.smallest_weights(prepared, budget)
-    exact = prepared.size < 2_000_000
-    return allocate_from(prepared, budget.sparsity, budget.bits, budget.layers, tables="exact" if exact else "laplace")
+    usual = {} if prepared.size < MOST_SEARCHED else {"tables": "laplace"}
+    return allocate_from(prepared, budget.sparsity, budget.bits, budget.layers, **{**chosen, **usual})
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the weights…")
-def _tables(of: catalog.Subject, path: str | None, changed: float) -> LayerTables:
+def _tables(
+    of: catalog.Subject, path: str | None, changed: float, skipped: tuple[str, ...], channels: bool
+) -> LayerTables:
     from compression.methods.opq import LayerTables
 
-    return LayerTables.prepare(catalog.loaded(of, path))
+    return LayerTables.prepare(catalog.loaded(of, path), skipped, channels)
 
 
 def _position_bytes(numel: int, zeros: int) -> float:

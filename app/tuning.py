@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def fields(method: str) -> None:
     """One field for every option that is a word or a number; an empty one leaves the value to the method."""
     table = offer.options(method)
-    offered = [option for option in table if not isinstance(option.default, Mapping)]
+    offered = [option for option in table if option.simple]
     if not offered:
         return
     preset = any(option.name == "preset" for option in table)
@@ -32,7 +32,9 @@ def fields(method: str) -> None:
 def _field(method: str, option: Option, empty: str) -> None:
     key, now = draft.option_key(method, option.name), draft.options(method).get(option.name)
     whole = isinstance(option.default, int)
-    if key not in st.session_state and now is not None:
+    if isinstance(now, Mapping):
+        empty = "as in the loaded budget"
+    elif key not in st.session_state and now is not None:
         st.session_state[key] = now if whole or option.choices else float(now)
     common: dict[str, Any] = {
         "key": key, "help": option.help, "placeholder": empty, "on_change": _changed, "args": (method, option.name),

@@ -66,11 +66,12 @@ def sizes(model: nn.Module, graph: Graph) -> dict[str, Any]:
     quantized = sum(math.prod(shapes[layer.weight]) for layer in graph.layers if layer.name in coded)
     weights = sum(math.prod(layer.shape) for layer in graph.layers)
     scales = sum(shapes[layer.weight][steps[layer.name]] for layer in graph.layers if layer.name in steps)
-    floats = counted.params - quantized + scales + _float_buffers(graph, removed)
+    offsets = sum(known.offset is not None for known in integers.values())
+    floats = counted.params - quantized + scales + offsets + _float_buffers(graph, removed)
     return {
         "bytes": sum(coded.values()) + 4 * floats,
         "bytes_kind": "estimated",
-        "nominal_bytes": counted.nominal_bytes,
+        "nominal_bytes": counted.nominal_bytes + 4 * offsets,
         "macs": counted.macs,
         "bops": counted.bops,
         "rel_bops": counted.rel_bops,

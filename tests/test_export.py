@@ -50,6 +50,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ASKED: dict[str, dict[str, Any]] = {
     "geta": {"method": "geta", "sparsity": 0.5, "weight_bits": [4, 8]},
     "opq": {"method": "opq", "sparsity": 0.6, "bits": 3.5},
+    "survivor": {"method": "opq", "sparsity": 0.6, "bits": 3.5, "options": {"grid": "survivor"}},
     "both": {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "activation_bits": [6, 8]},
     "channels": {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "options": {"weights": "channel"}},
 }
@@ -213,6 +214,7 @@ def test_onnx_holds_the_runs_integers(folders: dict[str, RunFolder], bundles: di
     assert (quantizers > 0) == (kind == "both")
     per_axis = [any(a.name == "axis" for a in node.attribute) for node in graph.node if node.op_type in DEQUANTIZE]
     assert kind != "channels" or (len(per_axis) == 10 and all(per_axis))
+    assert (len([node for node in graph.node if node.op_type == "Gather"]) == 10) == (kind == "survivor")
     assert not any(node.metadata_props for node in graph.node)
 
 

@@ -30,8 +30,8 @@ from compression.methods.opq import laplace
 from compression.methods.opq import recompute_statistics
 from compression.methods.opq.pruning import survivors
 from compression.methods.opq.quantizer import keep_survivors
+from compression.methods.opq.steps import Survivors
 from compression.methods.opq.steps import best_steps
-from compression.methods.opq.steps import step_errors
 from compression.points import Point
 from compression.quant.integers import fold
 from compression.quant.integers import integer_weights
@@ -245,7 +245,7 @@ def test_prefix_sums_are_the_direct_sum(bits: int, lowest: int) -> None:
     for pruned in (0, 1700):
         mask = survivors(weight, pruned)
         wanted = [direct_error(weight, mask, float(s), bits, lowest) for s in steps]
-        assert step_errors(table, pruned, steps, bits, lowest) == pytest.approx(wanted, rel=1e-9)
+        assert Survivors(table, pruned, lowest).errors(steps, bits) == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize("lowest", [0, 1])
@@ -253,11 +253,11 @@ def test_prefix_sums_are_the_direct_sum(bits: int, lowest: int) -> None:
 def test_the_best_step_is_as_good_as_a_dense_sweep(size: int, lowest: int) -> None:
     weight = random_layers(7, (size,))["l0"]
     table = LayerTables.prepare({"l0": weight}).layers[0]
-    steps, errors = best_steps(table, size // 2, (2, 3, 4, 6, 8), lowest)
+    steps, errors = best_steps(Survivors(table, size // 2, lowest), (2, 3, 4, 6, 8))
     assert np.all(np.diff(errors) <= 0)
     for bits, step, error in zip((2, 3, 4, 6, 8), steps, errors, strict=True):
         top = float(table.magnitudes[-1]) / laplace.levels_of(bits)
-        swept = step_errors(table, size // 2, np.geomspace(0.1 * top, 1.1 * top, 20_000), bits, lowest).min()
+        swept = Survivors(table, size // 2, lowest).errors(np.geomspace(0.1 * top, 1.1 * top, 20_000), bits).min()
         assert error <= swept * (1.06 if bits == 8 else 1.001)
         assert float(np.float32(step)) == step
         assert error == pytest.approx(direct_error(weight, survivors(weight, size // 2), step, bits, lowest), rel=1e-6)
@@ -302,7 +302,7 @@ def test_edge_layers() -> None:
         ({"sparsity": 1.0}, "sparsity"),
         ({"bits": 1}, "bits"),
         ({"prune_mode": "greedy"}, "prune_mode"),
-        ({"grid": "survivor"}, "grid must be one of plain"),
+        ({"grid": "round"}, "grid must be one of plain"),
         ({"omega": "hessian"}, "omega"),
         ({"omega": {"l9": 1.0}}, "l9"),
         ({"omega": {"l0": -1.0}}, "positive"),

@@ -21,6 +21,7 @@ from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
 from app.lessons.lesson import Shown
+from compression.methods.opq.steps import Survivors
 from compression.methods.opq.steps import best_steps
 from compression.pack.estimates import Sizes
 from compression.pack.estimates import bitmap_pays_from
@@ -50,7 +51,7 @@ def counted(zeros: int, bits: int) -> Sizes:
     table = next(layer for layer in shipped.tables().layers if layer.name == LAYER)
     weight: NDArray[np.float32] = shipped.layers()[LAYER].flatten().numpy()
     pruned = round(zeros / 100 * table.size)
-    step = float(best_steps(table, pruned, (bits,))[0][0])
+    step = float(best_steps(Survivors(table, pruned), (bits,))[0][0])
     most = 2 ** (bits - 1) - 1
     codes = np.sign(weight) * np.clip(np.rint(np.abs(weight) / step), 1, most)
     codes[np.argsort(np.abs(weight), kind="stable")[:pruned]] = 0

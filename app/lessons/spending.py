@@ -25,6 +25,7 @@ from compression.methods.opq.bits import dual
 from compression.methods.opq.bits import upgrades
 from compression.methods.opq.pruning import limits
 from compression.methods.opq.pruning import pruned_counts
+from compression.methods.opq.steps import Survivors
 from compression.methods.opq.steps import best_steps
 
 SPARSITY, BITS = 0.6, tuple(range(2, 9))
@@ -38,7 +39,7 @@ def tables() -> tuple[tuple[int, ...], tuple[tuple[float, ...], ...]]:
     allowed = limits(prepared, SPARSITY, {})
     total = allowed.clamp(round(SPARSITY * prepared.size))
     counts = pruned_counts(prepared, total, allowed, "empirical", np.ones(len(prepared.layers)))
-    errors = [best_steps(layer, int(k), BITS)[1] for layer, k in zip(prepared.layers, counts, strict=True)]
+    errors = [best_steps(Survivors(layer, int(k)), BITS)[1] for layer, k in zip(prepared.layers, counts, strict=True)]
     kept = tuple(layer.size - int(k) for layer, k in zip(prepared.layers, counts, strict=True))
     return kept, tuple(tuple(float(e) for e in row) for row in errors)
 

@@ -15,7 +15,7 @@ from compression.export.findings import table
 LEDGER = {
     "values": "codes of the weights",
     "positions": "where the zeros are",
-    "scales": "steps of weights and quantizers of activations",
+    "scales": "steps and offsets of weights, quantizers of activations",
     "leftovers": "kept in fp32: biases, norms, weights without a quantizer",
     "container": "names, shapes, checksum",
     "total": "the file weights.packed",
@@ -26,7 +26,7 @@ FILES = {
     "model.safetensors": "slim fp32 weights, every one on its grid",
     "weights.packed": "the same weights as coded integers",
     "model.pt2": "the slim network as a program of plain operations (torch.export), any batch size",
-    "model.onnx": "the same network with integer weights (QuantizeLinear, DequantizeLinear)",
+    "model.onnx": "the same network with weights as integer codes",
     "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
     "model.fp32.onnx": "the slim network in floats, without quantizers",
     "example.safetensors": "four test images, normalised, and the model's answers",
@@ -75,7 +75,8 @@ def _head(about: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
 def _asked(budget: Mapping[str, Any]) -> str:
     share = f"{budget['sparsity']:.0%}"
     if budget["method"] == "opq":
-        return f"{share} of the weights at zero, {budget['bits']:g} bits on average for the others"
+        chosen = "".join(f", {name} {value}" for name, value in budget["options"].items() if isinstance(value, str))
+        return f"{share} of the weights at zero, {budget['bits']:g} bits on average for the others{chosen}"
     low, high = budget["weight_bits"]
     asked = f"{share} of the units removed, {low:g} to {high:g} bits a weight"
     if budget["activation_bits"] is not None:

@@ -25,9 +25,10 @@ def config(source: Source) -> dict[str, Any]:
     """The compressed model in numbers.
 
     ``layers``: name → ``shape`` and ``dense_shape`` of its weight, ``kept`` rows and columns (null: all of them),
-    ``weight`` and ``activation`` quantizers (null: fp32); a weight is its code times ``step``, a number or a list with
-    one for each position along ``axis``, an activation ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id →
-    ``units``, ``kept``, ``removed``. ``preprocessing`` says how images are brought to the model's input.
+    ``weight`` and ``activation`` quantizers (null: fp32). A weight is its code k times ``step``, a number or a list
+    with one for each position along ``axis``; where it has an ``offset`` it is ``sign(k) * ((abs(k) - 1/2) * step +
+    offset)``. An activation is ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id → ``units``, ``kept``,
+    ``removed``. ``preprocessing`` says how images are brought to the model's input.
     """
     data = source.data
     return {
@@ -86,7 +87,10 @@ def _weight(source: Source, name: str) -> dict[str, Any] | None:
         return None
     zeros = int((known.codes == 0).sum())
     step = known.steps[0] if known.axis is None else known.steps
-    return {"bits": known.bits, "step": step, "axis": known.axis, "weights": known.codes.numel(), "zeros": zeros}
+    return {
+        "bits": known.bits, "step": step, "axis": known.axis, "offset": known.offset,
+        "weights": known.codes.numel(), "zeros": zeros,
+    }  # fmt: skip
 
 
 def activations(model: nn.Module) -> dict[str, dict[str, Any]]:

@@ -32,9 +32,7 @@ def _agreement(measured: Mapping[str, Any]) -> str:
         "",
         table(("file", "same class", "largest difference of a logit", "accuracy", "weights"), rows),
         "",
-        f"`model.onnx` is the run's model as it is. `model.int8.onnx` has {eight['calibrated']} quantizers of "
-        f"activations more, which the run did not learn: their ranges are what {eight['calibration_images']} training "
-        "images reach.",
+        "`model.onnx` is the run's model as it is. " + _calibrated(eight),
         *_exceptions(first),
     ]
     if first["difference"] > ROUNDED * max(first["precise"], SMALLEST):
@@ -51,6 +49,15 @@ def _agreement(measured: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _calibrated(eight: Mapping[str, Any]) -> str:
+    if not eight["calibrated"]:
+        return "`model.int8.onnx` needed no quantizers of activations besides."
+    return (
+        f"`model.int8.onnx` has {eight['calibrated']} quantizers of activations more, which the run did not learn: "
+        f"their ranges are what {eight['calibration_images']} training images reach."
+    )
+
+
 def _types(told: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in told["weights"].items()) or "fp32"
 
@@ -58,10 +65,16 @@ def _types(told: Mapping[str, Any]) -> str:
 def _exceptions(told: Mapping[str, Any]) -> list[str]:
     """What ONNX holds otherwise than the run left it."""
     floats = [layer for layer, kind in told["layers"].items() if kind == "fp32"]
+    tables = [layer for layer, kind in told["layers"].items() if kind.endswith("table")]
     wider = {layer: kind for layer, kind in told["activations"].items() if kind.startswith("fp32") or "," in kind}
     lines = []
     if floats:
         lines.append(f"Weights kept in fp32, because their grid was not found in the graph: {', '.join(floats)}.")
+    if tables:
+        lines.append(
+            f"Weights of {len(tables)} layers are codes that look their values up in a table, because levels counted "
+            "from an offset are no multiples of a step: these layers compute in floats, in `model.int8.onnx` too."
+        )
     if wider:
         lines.append("Activations: " + "; ".join(f"{layer} as {kind}" for layer, kind in wider.items()) + ".")
     lines.append(

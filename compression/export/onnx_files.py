@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,8 @@ def onnx_files(
     files = {"model.onnx": faithful.data, "model.fp32.onnx": plain.data, "model.int8.onnx": eight.data}
     if latency:
         say("measuring latency", 0.75)
-        told["latency"] = _latency(source, files)
+        computing = {placed.layer for placed in eight.weights if placed.integer}
+        told["latency"] = _latency(source, files, computing)
     return files, told
 
 
@@ -82,22 +84,22 @@ def _told(made: OnnxModel, torch_says: Reference) -> dict[str, Any]:
     }
 
 
-def _latency(source: Source, files: Mapping[str, bytes]) -> dict[str, Any]:
+def _latency(source: Source, files: Mapping[str, bytes], computing: Collection[str]) -> dict[str, Any]:
     variants = {"dense, fp32": floats(traced(source.dense, source.input)).data}
     variants |= {SMALLER[name]: files[name] for name in SMALLER}
-    times = clock.measure(variants, source.input, dict(zip(variants, _bops(source), strict=True)))
+    times = clock.measure(variants, source.input, dict(zip(variants, _bops(source, computing), strict=True)))
     return {
         "variants": [dataclasses.asdict(time) for time in times],
         "processor": dataclasses.asdict(clock.processor()),
     }
 
 
-def _bops(source: Source) -> tuple[float, float, float, float]:
-    """Bit operations for one image of the four variants."""
+def _bops(source: Source, computing: Collection[str]) -> tuple[float, float, float, float]:
+    """Bit operations for one image of the four variants, the last with these layers computing in 8 bits."""
     weights = {name: float(known.bits) for name, known in source.integers.items()}
     inputs: Mapping[str, Any] = activations(source.model)
     learned = {name: (bits, inputs[name]["bits"] if name in inputs else None) for name, bits in weights.items()}
-    eight = {name: (bits, 8.0) for name, bits in weights.items()}
+    eight = {name: (bits, 8.0) if name in computing else learned[name] for name, bits in weights.items()}
     counted = (cost(source.graph), cost(source.graph, source.units))
     return (
         counted[0].bops,

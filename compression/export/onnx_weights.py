@@ -1,4 +1,7 @@
-"""Weights of an ONNX graph as the integers they are: found by value, stored as int4, int8 or int16, dequantized."""
+"""Weights of an ONNX graph as the integers they are: found by value, stored as int4, int8 or int16, dequantized.
+
+Levels that are counted from an offset are no multiples of anything: their codes look them up in a table.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
+import torch
 from numpy.typing import NDArray
 
+from compression.export.onnx_nodes import dequantized
+from compression.export.onnx_nodes import looked_up
 from compression.quant import IntegerWeight
 
 Floats = NDArray[np.float32]
@@ -20,26 +26,36 @@ WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Transpose": 
 TOLERANCE = 1e-5  # relative: one rounding to fp32 when a batch norm was folded into the weight
 LOOKED_AT = 4
 MOST_8_BIT = 127
+TABLE = "table"
 TYPES = {4: (ir.DataType.INT4, ml_dtypes.int4), 8: (ir.DataType.INT8, np.int8), 16: (ir.DataType.INT16, np.int16)}
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One weight in the ONNX file: its layer, bits and zero share; ``type`` is int4, int8, int16, or fp32."""
+    """One weight in the ONNX file: its layer and bits; ``type`` is int4, int8 or int16, perhaps "table", or fp32."""
 
     layer: str
     bits: int
     type: str
     channels: bool
 
+    @property
+    def integer(self) -> bool:
+        """Whether it is a multiple of its codes, so that runtimes can compute with these."""
+        return self.type in ("int4", "int8", "int16")
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A float weight as ``codes`` (int32, its shape) times ``scale``: fp32 [], or [n] along ``axis``."""
+    """A float weight as ``codes`` (int32, its shape) times ``scale``: fp32 [], or [n] along ``axis``.
+
+    Where there is a ``table`` (fp32 [2Q + 1]) a code is a place in it, negative ones counted from its end.
+    """
 
     codes: Integers
     scale: Floats
     axis: int | None
+    table: Floats | None = None
 
     @property
     def levels(self) -> int:
@@ -50,7 +66,7 @@ class Grid:
 def place(
     model: ir.Model, integers: Mapping[str, IntegerWeight], arithmetic: Collection[str] = ()
 ) -> tuple[Placed, ...]:
-    """Replace every weight that lies on a known grid by integers and a ``DequantizeLinear`` (in place).
+    """Replace every weight that lies on a known grid by integers and the nodes that turn them into floats (in place).
 
     Layers in ``arithmetic`` compute in integers: their weights take 8 bits at least, which runtimes have kernels for,
     and fill them (codes times a power of two, the step divided by it), because runtimes round biases to multiples of
@@ -59,20 +75,40 @@ def place(
     fp32.
     """
     codes = {name: known.codes.numpy() for name, known in integers.items()}
+    tables = {name: table_of(known) for name, known in integers.items() if known.offset is not None}
     found: dict[str, Placed] = {}
     for value in _weights(model.graph):
         assert value.const_value is not None
         weight = value.const_value.numpy()
         for name in _candidates(value, codes):
-            grid = on_grid(weight, codes[name])
+            grid = on_grid(weight, codes[name], tables.get(name))
             if grid is not None:
-                grid = filled(grid) if name in arithmetic else grid
-                width = width_of(grid.levels)
-                _dequantize(model.graph, value, grid, width)
-                found[name] = Placed(name, integers[name].bits, f"int{width}", grid.axis is not None)
+                found[name] = _placed(model.graph, value, grid, integers[name], name in arithmetic)
                 break
     floats = {name: Placed(name, known.bits, "fp32", False) for name, known in integers.items()}
     return tuple((floats | found).values())
+
+
+def _placed(graph: ir.Graph, value: ir.Value, grid: Grid, known: IntegerWeight, arithmetic: bool) -> Placed:
+    """Replace a weight by its codes and the nodes that turn them into floats."""
+    grid = filled(grid) if arithmetic and grid.table is None else grid
+    width = width_of(grid.levels)
+    kind, dtype = TYPES[width]
+    codes = ir.Tensor(grid.codes.astype(dtype), dtype=kind)
+    if grid.table is None:
+        dequantized(graph, value, codes, grid.scale, grid.axis)
+    else:
+        looked_up(graph, value, codes, grid.table, grid.scale, grid.axis)
+    stored = f"int{width}" if grid.table is None else f"int{width} {TABLE}"
+    return Placed(known.name, known.bits, stored, grid.axis is not None)
+
+
+def table_of(known: IntegerWeight) -> Floats:
+    """What each code stands for: fp32 [2Q + 1], at place k for code k, negative ones counted from the end."""
+    levels = int(known.codes.abs().max()) if known.codes.numel() else 0
+    codes = torch.cat([torch.arange(levels + 1), torch.arange(-levels, 0)]).to(torch.int32)
+    found: Floats = known.of(codes).numpy()
+    return found
 
 
 def _weights(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -90,25 +126,28 @@ def _candidates(value: ir.Value, codes: Mapping[str, Integers]) -> list[str]:
     return sorted((name for name in codes if codes[name].size == size), key=lambda name: name != own)
 
 
-def on_grid(weight: Floats, codes: Integers) -> Grid | None:
-    """``weight`` as these codes times a scale, or times one scale for each channel; ``None`` where it is neither."""
+def on_grid(weight: Floats, codes: Integers, table: Floats | None = None) -> Grid | None:
+    """``weight`` as these codes times a scale, or times one scale for each channel; ``None`` where it is neither.
+
+    With a ``table`` it is what stands in it at the codes' places that is scaled.
+    """
     turned = [codes] if codes.shape == weight.shape else []
     if codes.ndim == 2 and codes.T.shape == weight.shape:
         turned.append(codes.T)
     for candidate in turned:
         for axis in (None, 0, 1):
-            grid = _fit(weight, candidate, axis)
+            grid = _fit(weight, candidate, axis, table)
             if grid is not None:
                 return grid
     return None
 
 
-def _fit(weight: Floats, codes: Integers, axis: int | None) -> Grid | None:
+def _fit(weight: Floats, codes: Integers, axis: int | None, table: Floats | None) -> Grid | None:
     """Least squares along everything but ``axis``, accepted only where it gives the weight to within fp32 rounding."""
     if not _plausible(weight, codes):
         return None
     others = tuple(dim for dim in range(codes.ndim) if dim != axis)
-    wide = codes.astype(np.float32)
+    wide = codes.astype(np.float32) if table is None else table[codes]
     below = np.square(wide).sum(axis=others, keepdims=True, dtype=np.float64)
     scale = (wide * weight).sum(axis=others, keepdims=True, dtype=np.float64) / np.where(below > 0, below, 1)
     wide *= scale.astype(np.float32)
@@ -119,7 +158,7 @@ def _fit(weight: Floats, codes: Integers, axis: int | None) -> Grid | None:
     signed = codes * np.sign(scale).astype(np.int32)  # the scale of ONNX is positive
     usual = np.median(np.abs(scale[scale != 0])) if np.any(scale) else 1.0
     positive = np.where(scale == 0, usual, np.abs(scale)).astype(np.float32)  # runtimes round biases to multiples of it
-    return Grid(signed, positive.reshape(-1) if axis is not None else positive.reshape(()), axis)
+    return Grid(signed, positive.reshape(-1) if axis is not None else positive.reshape(()), axis, table)
 
 
 def _plausible(weight: Floats, codes: Integers) -> bool:
@@ -139,24 +178,3 @@ def filled(grid: Grid) -> Grid:
 def width_of(levels: int) -> int:
     """The narrowest integer type of ONNX that holds -levels..levels: 4, 8 or 16 bits."""
     return next((width for width in (4, 8) if levels < 2 ** (width - 1)), 16)
-
-
-def _dequantize(graph: ir.Graph, value: ir.Value, grid: Grid, width: int) -> None:
-    kind, dtype = TYPES[width]
-    name = str(value.name)
-    codes = _initializer(graph, f"{name}.codes", ir.Tensor(grid.codes.astype(dtype), dtype=kind))
-    scale = _initializer(graph, f"{name}.scale", ir.Tensor(grid.scale))
-    zero = _initializer(graph, f"{name}.zero", ir.Tensor(np.zeros(grid.scale.shape, dtype), dtype=kind))
-    attributes = {"axis": grid.axis} if grid.axis is not None else {}
-    node = ir.node("DequantizeLinear", [codes, scale, zero], attributes, name=f"{name}.dequantize")
-    result = node.outputs[0]
-    result.name, result.type, result.shape = f"{name}.weight", ir.TensorType(ir.DataType.FLOAT), value.shape
-    graph.insert_before(graph[0], node)
-    ir.convenience.replace_all_uses_with(value, result)
-    del graph.initializers[name]
-
-
-def _initializer(graph: ir.Graph, name: str, tensor: ir.Tensor) -> ir.Value:
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
-    graph.register_initializer(value)
-    return value

@@ -58,14 +58,18 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
 
 
 def _channel_bounds(model: nn.Module) -> dict[str, list[tuple[str, nn.Module, str]]]:
-    """Canonical name of a weight → (name, module, key) of its quantizers' parameters that have a value per channel."""
+    """Canonical name of a weight → (name, module, key) of its quantizers' tensors that have a value per channel."""
     found: dict[str, list[tuple[str, nn.Module, str]]] = {}
     for path, module in model.named_modules():
         for weight, quantizers in getattr(module, "parametrizations", {}).items():
             original = getattr(quantizers, "original", None)
             for index, part in enumerate(quantizers):
-                for key, parameter in part.named_parameters(recurse=False):
-                    if original is not None and parameter.dim() == original.dim() and parameter.numel() > 1:
+                buffers = [  # one of the weight's own shape is a mask to _owners
+                    (key, buffer) for key, buffer in part.named_buffers(recurse=False)
+                    if original is not None and buffer.shape != original.shape
+                ]  # fmt: skip
+                for key, tensor in (*part.named_parameters(recurse=False), *buffers):
+                    if original is not None and tensor.dim() == original.dim() and tensor.numel() > 1:
                         name = f"{path}.{weight}" if path else weight
                         full = ".".join(filter(None, (path, "parametrizations", weight, str(index), key)))
                         found.setdefault(name, []).append((full, part, key))

@@ -11,8 +11,8 @@ from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.base import Uses
+from compression.methods.opq.allocating import allocate_from
 from compression.methods.opq.allocation import Allocation
-from compression.methods.opq.allocation import allocate_from
 from compression.methods.opq.tables import LayerTables
 from compression.methods.opq.training import begin
 from compression.methods.opq.training import tell_unused

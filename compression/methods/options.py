@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from compression.errors import CompressionError
 class Option:
     """One entry of ``options`` in a budget.
 
-    ``default`` also tells the kind of value: a whole number, a number, a word, true or false, or a mapping. ``choices``
-    are the values allowed, ``low`` and ``high`` the range of a number; ``help`` says in a sentence what it does.
+    ``default`` also tells the kind of value: a whole number, a number, a word, true or false, a mapping, or (a tuple) a
+    list of names. ``choices`` are the values allowed, ``low`` and ``high`` the range of a number; ``mapping`` allows
+    numbers by name in place of one of the choices; ``help`` says in a sentence what it does.
     """
 
     name: str
@@ -26,6 +28,12 @@ class Option:
     choices: tuple[Any, ...] = ()
     low: float = -math.inf
     high: float = math.inf
+    mapping: bool = False
+
+    @property
+    def simple(self) -> bool:
+        """Whether a value is a single word or number, so that one field of a form can hold it."""
+        return not isinstance(self.default, (Mapping, tuple))
 
     def check(self, value: Any, method: str) -> None:
         """Refuse a value of the wrong kind or out of range.
@@ -33,16 +41,27 @@ class Option:
         Raises:
             CompressionError: naming the option and what it may be.
         """
-        if self.choices:
+        if self.mapping and isinstance(value, Mapping):
+            self._check_numbers(value, method)
+        elif self.choices:
             if not any(value == choice and type(value) is type(choice) for choice in self.choices):
-                known = ", ".join(map(_spelled, self.choices))
+                known = ", ".join(map(_spelled, self.choices)) + (", or numbers by name" if self.mapping else "")
                 raise CompressionError(f"{method}: {self.name} must be one of {known}, not {_spelled(value)}")
         elif isinstance(self.default, Mapping):
             if not isinstance(value, Mapping):
                 raise CompressionError(f"{method}: {self.name} must map names to numbers, not {value!r}")
+        elif isinstance(self.default, tuple):
+            if isinstance(value, str) or not _all_words(value):
+                raise CompressionError(f"{method}: {self.name} must be a list of names, not {value!r}")
         elif not self._number(value) or not self.low <= value <= self.high:
             kind = "a whole number" if isinstance(self.default, int) else "a number"
             raise CompressionError(f"{method}: {self.name} must be {kind} {self._range()}, not {value!r}")
+
+    def _check_numbers(self, value: Mapping[Any, Any], method: str) -> None:
+        for name, number in value.items():
+            real = isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
+            if not real or number <= 0:
+                raise CompressionError(f"{method}: {self.name}.{name} must be a positive number, not {number!r}")
 
     def _number(self, value: Any) -> bool:
         allowed = int if isinstance(self.default, int) else (int, float)
@@ -73,6 +92,10 @@ def resolved(budget: Budget, table: Sequence[Option], method: str) -> dict[str, 
     """
     check(budget.options, table, method)
     return {option.name: budget.options.get(option.name, option.default) for option in table}
+
+
+def _all_words(value: Any) -> bool:
+    return isinstance(value, Collection) and all(isinstance(word, str) for word in value)
 
 
 def _spelled(value: Any) -> str:

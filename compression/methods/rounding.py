@@ -11,8 +11,8 @@ from torch import nn
 from compression.methods.opq.allocation import Allocation
 from compression.methods.opq.allocation import LayerAllocation
 from compression.methods.opq.laplace import levels_of
+from compression.methods.opq.steps import Survivors
 from compression.methods.opq.steps import best_steps
-from compression.methods.opq.steps import step_errors
 from compression.methods.opq.tables import LayerTable
 from compression.methods.opq.tables import LayerTables
 from compression.quant import quantizer_of
@@ -45,11 +45,11 @@ def _layer(table: LayerTable, bits: int, clip: str) -> LayerAllocation:
     if largest == 0:
         step, error = 1.0, 0.0
     elif clip == "mse":
-        steps, errors = best_steps(table, 0, (bits,), lowest=0)
+        steps, errors = best_steps(Survivors(table, 0, lowest=0), (bits,))
         step, error = float(steps[0]), float(errors[0])
     else:
         step = float(np.float32(largest / levels_of(bits)))
-        error = float(step_errors(table, 0, np.array([step]), bits, lowest=0)[0])
+        error = float(Survivors(table, 0, lowest=0).errors(np.array([step]), bits)[0])
     return LayerAllocation(table.name, table.size, 0, 0.0, bits, step, error, 0.0)
 
 

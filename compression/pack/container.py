@@ -5,13 +5,12 @@
     header    zlib of JSON {"codes": CRC-32 of all decoded codes, "tensors": [row, ...]} in the order of the state dict
     steps     fp32, of each coded weight; then the coded weights' streams; then the leftovers' raw bytes
 
-Rows are those of :mod:`.rows`. Everything is little-endian. Version 1 has one step for each weight; what needs no more
-is written as such.
+Rows are those of :mod:`.rows`. Everything is little-endian. Version 1 has one step for each weight, version 2 steps for
+channels, version 3 offsets; a file has the lowest version that can express it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -21,7 +20,6 @@ import zlib
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from typing import TypeVar
@@ -31,49 +29,27 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph.names import is_quantizer_name
+from compression.pack.account import Ledger
+from compression.pack.account import account
 from compression.pack.rows import DTYPES
-from compression.pack.rows import PER_CHANNEL
+from compression.pack.rows import VERSIONS
 from compression.pack.rows import Row
 from compression.pack.rows import coded_row
 from compression.pack.rows import is_coded
 from compression.pack.rows import leftover
-from compression.pack.rows import step_count
+from compression.pack.rows import scale_count
+from compression.pack.rows import scales
 from compression.pack.rows import step_of
-from compression.pack.streams import CODINGS
 from compression.pack.streams import decode
 from compression.pack.streams import encode
-from compression.pack.streams import split
 from compression.quant.integers import IntegerWeight
 from compression.quant.integers import fold
 from compression.quant.integers import integer_weights
 
 T = TypeVar("T")
-MAGIC, VERSION = b"CXPACK", 2
+MAGIC, VERSION = b"CXPACK", 3
 PREFIX = struct.Struct("<6sHII")
 MOST_HEADER = 1 << 28
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """Where the bytes of a packed file went; the first five sum to ``total``, the size of the file.
-
-    ``values`` and ``positions``: the integer codes, and where their zeros are (divided by
-    :func:`compression.pack.streams.split`); ``scales``: steps of weights, and quantizers of activations;
-    ``leftovers``: everything kept as it was (biases, norms, buffers, weights without a quantizer); ``container``:
-    magic, checksum, names, shapes.
-    """
-
-    values: int
-    positions: int
-    scales: int
-    leftovers: int
-    container: int
-    total: int
-
-    def to_dict(self) -> dict[str, int]:
-        """Plain JSON values."""
-        return dataclasses.asdict(self)
 
 
 def pack(model: nn.Module, path: str | Path, integers: Mapping[str, IntegerWeight] | None = None) -> Ledger:
@@ -117,7 +93,7 @@ def ledger(path: str | Path) -> Ledger:
     Raises:
         CompressionError: as :func:`unpack`.
     """
-    return _guarded(path, lambda data: _account(data, *_parse(data)))
+    return _guarded(path, lambda data: account(data, *_parse(data)))
 
 
 def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes:
@@ -139,7 +115,7 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
             checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
             stream = encode(codes)
             rows.append(coded_row(name, coded[name], stream.coding, len(stream.data)))
-            steps += np.array(coded[name].steps, dtype="<f4").tobytes()
+            steps += scales(coded[name])
             streams += stream.data
         else:
             rows.append([name, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")])
@@ -147,7 +123,7 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
     text = json.dumps({"codes": checksum, "tensors": rows}, separators=(",", ":"))
     header = zlib.compress(text.encode(), 9)
     body = header + steps + streams + leftovers
-    version = VERSION if any(len(row) == PER_CHANNEL for row in rows) else 1
+    version = max((VERSIONS.get(len(row), 1) for row in rows), default=1)
     return PREFIX.pack(MAGIC, version, len(header), zlib.crc32(body)) + body
 
 
@@ -202,7 +178,7 @@ def _parse(data: bytes) -> tuple[dict[str, Any], memoryview]:
 
 def _coded(header: dict[str, Any], body: memoryview) -> Iterator[IntegerWeight]:
     coded = [row for row in header["tensors"] if is_coded(row)]
-    counts = [step_count(row) for row in coded]
+    counts = [scale_count(row) for row in coded]
     at, checksum = 4 * sum(counts), 0
     steps = np.frombuffer(body, dtype="<f4", count=sum(counts))
     for row, own in zip(coded, np.split(steps, np.cumsum(counts)[:-1]) if coded else (), strict=True):
@@ -210,7 +186,8 @@ def _coded(header: dict[str, Any], body: memoryview) -> Iterator[IntegerWeight]:
         codes = decode(coding, bytes(body[at : at + length]), math.prod(shape))
         checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
         layer = name.removesuffix("weight").removesuffix(".")
-        yield IntegerWeight(layer, torch.from_numpy(codes).reshape(shape), step_of(row, own), bits)
+        step, offset = step_of(row, own)
+        yield IntegerWeight(layer, torch.from_numpy(codes).reshape(shape), step, bits, offset)
         at += length
     if checksum != header["codes"]:
         raise ValueError("the decoded codes do not match their checksum")
@@ -218,7 +195,7 @@ def _coded(header: dict[str, Any], body: memoryview) -> Iterator[IntegerWeight]:
 
 def _tensors(header: dict[str, Any], body: memoryview) -> Iterator[tuple[str, torch.Tensor]]:
     coded = [row for row in header["tensors"] if is_coded(row)]
-    at = 4 * sum(map(step_count, coded)) + sum(row[3] for row in coded)
+    at = 4 * sum(map(scale_count, coded)) + sum(row[3] for row in coded)
     weights = zip((row[0] for row in coded), _coded(header, body), strict=True)
     found = {name: weight.weight() for name, weight in weights}
     for row in header["tensors"]:
@@ -227,24 +204,3 @@ def _tensors(header: dict[str, Any], body: memoryview) -> Iterator[tuple[str, to
         elif len(row) == 3:
             found[row[0]], at = leftover(body, at, row)
         yield row[0], found[row[0]]
-
-
-def _account(data: bytes, header: dict[str, Any], body: memoryview) -> Ledger:
-    rows = header["tensors"]
-    coded = [row for row in rows if is_coded(row)]
-    values = positions = leftovers = 0
-    scales = at = 4 * sum(map(step_count, coded))
-    for _, shape, coding, length, *_ in coded:
-        if coding not in CODINGS:
-            raise ValueError(f"unknown coding {coding!r}")
-        told, where = split(coding, bytes(body[at : at + length]), math.prod(shape))
-        values, positions, at = values + told, positions + where, at + length
-    for name, shape, dtype in (row for row in rows if len(row) == 3):
-        size = math.prod(shape) * DTYPES[dtype].itemsize
-        if is_quantizer_name(name):
-            scales += size
-        else:
-            leftovers += size
-    total = len(data)
-    container = total - values - positions - scales - leftovers
-    return Ledger(values, positions, scales, leftovers, container, total)

@@ -1,8 +1,9 @@
 """The rows of a packed file's header: what each says about its tensor.
 
-A row is [name, shape, "ans" | "fixed" | "bitmap", bytes, bits] for a coded weight with one step, and with the dimension
-at its end for one with a step for each position along it; [name, shape, dtype] for a leftover and [name, other name]
-for a tensor that is the same as an earlier one.
+A row is [name, shape, "ans" | "fixed" | "bitmap", bytes, bits] for a coded weight with one step; for one with a step
+for each position along a dimension this stands next, and for one whose levels are counted from an offset null and 1,
+the offset being stored behind the step. [name, shape, dtype] is a leftover, [name, other name] a tensor that is the
+same as an earlier one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 from compression.quant.integers import IntegerWeight
 from compression.quant.integers import Step
 
-CODED, PER_CHANNEL = 5, 6  # entries of a coded weight's row
+CODED, PER_CHANNEL, SHIFTED = 5, 6, 7  # entries of a coded weight's row
+VERSIONS = {CODED: 1, PER_CHANNEL: 2, SHIFTED: 3}  # of the format, which needs them
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -30,26 +32,37 @@ Row = list[Any]
 
 def coded_row(name: str, weight: IntegerWeight, coding: str, size: int) -> Row:
     """The row of a weight whose codes are a stream of ``size`` bytes."""
+    if weight.offset is not None:
+        if weight.axis is not None:
+            raise ValueError(f"layer {weight.name}: levels from an offset go with one step for all channels")
+        return [name, list(weight.codes.shape), coding, size, weight.bits, None, 1]
     axis = [] if weight.axis is None else [weight.axis]
     return [name, list(weight.codes.shape), coding, size, weight.bits, *axis]
 
 
 def is_coded(row: Row) -> bool:
     """Whether the tensor is a coded weight."""
-    return len(row) in (CODED, PER_CHANNEL)
+    return len(row) in VERSIONS
 
 
-def step_count(row: Row) -> int:
-    """How many steps a coded weight has."""
-    return int(row[1][row[CODED]]) if len(row) == PER_CHANNEL else 1
+def scale_count(row: Row) -> int:
+    """How many fp32 numbers a coded weight has beside its codes: steps, and perhaps an offset."""
+    return int(row[1][row[CODED]]) if len(row) == PER_CHANNEL else 2 if len(row) == SHIFTED else 1
 
 
-def step_of(row: Row, steps: np.ndarray[Any, np.dtype[np.float32]]) -> Step:
-    """The steps of a coded weight: one number, or a tensor that broadcasts to the weight."""
+def scales(weight: IntegerWeight) -> bytes:
+    """These numbers of a weight as they are stored."""
+    return np.array([*weight.steps, *([] if weight.offset is None else [weight.offset])], dtype="<f4").tobytes()
+
+
+def step_of(row: Row, numbers: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Step, float | None]:
+    """The step and the offset of a coded weight: one number, or a tensor that broadcasts to the weight; and one."""
+    if len(row) == SHIFTED:
+        return float(numbers[0]), float(numbers[1])
     if len(row) == CODED:
-        return float(steps[0])
+        return float(numbers[0]), None
     shape = [size if dim == row[CODED] else 1 for dim, size in enumerate(row[1])]
-    return torch.from_numpy(steps.astype(np.float32)).reshape(shape)
+    return torch.from_numpy(numbers.astype(np.float32)).reshape(shape), None
 
 
 def leftover(body: memoryview, at: int, row: Row) -> tuple[torch.Tensor, int]:

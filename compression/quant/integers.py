@@ -25,7 +25,8 @@ class WeightQuantizer(Protocol):
     """What a quantizer of weights can answer; it is an ``nn.Module`` registered as the parametrization of a weight.
 
     ``forward(weight)`` equals ``codes(weight).to(torch.float32) * torch.as_tensor(step())`` bit for bit, so that a
-    file of integers and one fp32 step a layer, or a channel, restores the very weights that were evaluated.
+    file of integers and one fp32 step a layer, or a channel, restores the very weights that were evaluated; where the
+    quantizer is :class:`Shifted`, it equals :func:`values` of them.
     """
 
     def codes(self, weight: torch.Tensor) -> torch.Tensor:
@@ -45,19 +46,52 @@ class WeightQuantizer(Protocol):
         ...
 
 
+@runtime_checkable
+class Shifted(Protocol):
+    """A quantizer whose levels may begin beyond an offset."""
+
+    def shift(self) -> float | None:
+        """The fp32 offset from which levels are counted; ``None`` where they are multiples of the step."""
+        ...
+
+
+def values(codes: torch.Tensor, step: torch.Tensor, offset: torch.Tensor | None = None) -> torch.Tensor:
+    """What codes stand for: k·step, or with an offset sign(k)·((abs(k) - 1/2)·step + offset), and 0 for code 0.
+
+    ``codes`` are whole numbers in floating point, and are overwritten; ``step`` and ``offset`` broadcast to them. Every
+    operation rounds by itself, so that decoders elsewhere get the same bits.
+    """
+    if offset is None:
+        return codes.mul_(step).add_(0.0)  # which turns -0 into +0
+    sign = codes.sign()
+    return codes.abs_().sub_(0.5).mul_(step).add_(offset).mul_(sign).add_(0.0)
+
+
 @dataclass(frozen=True, eq=False)
 class IntegerWeight:
-    """One layer's weight as integers: ``codes`` int32 in its shape, ``step`` in fp32 precision, ``bits`` whole."""
+    """One layer's weight as integers: ``codes`` int32 in its shape, ``step`` in fp32 precision, ``bits`` whole.
+
+    ``offset``, in fp32 precision, is from where its levels are counted if they are not multiples of the step.
+    """
 
     name: str
     codes: torch.Tensor
     step: Step
     bits: int
+    offset: float | None = None
 
     def weight(self) -> torch.Tensor:
         """The fp32 weight these integers stand for."""
-        step = torch.as_tensor(self.step, dtype=torch.float32, device=self.codes.device)
-        return self.codes.to(torch.float32) * step
+        return self.of(self.codes)
+
+    def of(self, codes: torch.Tensor) -> torch.Tensor:
+        """What these codes, in a shape that the step broadcasts to, would stand for: fp32."""
+        step, offset = (
+            None if number is None else torch.as_tensor(number, dtype=torch.float32, device=codes.device)
+            for number in (self.step, self.offset)
+        )
+        assert step is not None
+        return values(codes.to(torch.float32, copy=True), step, offset)
 
     @property
     def axis(self) -> int | None:
@@ -93,7 +127,8 @@ def integer_weights(model: nn.Module) -> dict[str, IntegerWeight]:
     with torch.no_grad():
         for name, module, quantizer in _quantized(model):
             raw = _parametrizations(module)[WEIGHT].original
-            found[name] = IntegerWeight(name, quantizer.codes(raw), quantizer.step(), round(quantizer.bits()))
+            offset = quantizer.shift() if isinstance(quantizer, Shifted) else None
+            found[name] = IntegerWeight(name, quantizer.codes(raw), quantizer.step(), round(quantizer.bits()), offset)
     return found
 
 

@@ -4,10 +4,10 @@ Masks and steps are computed from the trained weights alone, before fine-tuning,
 derived from the published objective; they are not copied from the paper, whose code is not public.
 """
 
+from compression.methods.opq.allocating import allocate
+from compression.methods.opq.allocating import allocate_from
 from compression.methods.opq.allocation import Allocation
 from compression.methods.opq.allocation import LayerAllocation
-from compression.methods.opq.allocation import allocate
-from compression.methods.opq.allocation import allocate_from
 from compression.methods.opq.method import METHOD
 from compression.methods.opq.method import OPQ
 from compression.methods.opq.quantizer import FixedQuantizer

@@ -1,38 +1,15 @@
-"""The allocation: how sparsity and bits are spent over the layers, from the trained weights alone.
-
-Prepare a model's tables once; every further budget is then answered from them, fast enough to follow a slider.
-"""
+"""What an allocation is: each layer's zeros, bits and step, and what they cost; as plain JSON and back."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
-
-from compression.budget import check_share
 from compression.errors import CompressionError
-from compression.methods.opq.bits import Problem
-from compression.methods.opq.bits import choose
-from compression.methods.opq.options import Layers
-from compression.methods.opq.options import bit_choices
-from compression.methods.opq.options import check_settings
-from compression.methods.opq.options import known_layers
-from compression.methods.opq.options import omega_values
-from compression.methods.opq.pruning import limits
-from compression.methods.opq.pruning import pruned_counts
-from compression.methods.opq.steps import best_steps
-from compression.methods.opq.steps import laplace_steps
-from compression.methods.opq.tables import LayerTables
-
-Floats = NDArray[np.float64]
+from compression.methods.opq.reading import Fields
 
 
 @dataclass(frozen=True)
@@ -40,7 +17,9 @@ class LayerAllocation:
     """What one layer gets.
 
     ``threshold`` is the largest pruned magnitude; ``error`` is Σ (w - ŵ)² of the layer, measured on its weights, of
-    which ``pruning_error`` is the part of the pruned ones.
+    which ``pruning_error`` is the part of the pruned ones. Levels are ±k·``step``, k = 1..Q with Q = 2^(bits - 1) - 1;
+    where ``offset`` is set they are ±(offset + (k - 1/2)·step). Where there are ``scales``, one for each output channel
+    along dimension ``axis`` of the weight, a channel's step is ``step`` times its scale.
     """
 
     name: str
@@ -51,6 +30,39 @@ class LayerAllocation:
     step: float
     error: float
     pruning_error: float
+    offset: float | None = None
+    scales: tuple[float, ...] | None = None
+    axis: int = 0
+
+    @property
+    def floats(self) -> int:
+        """How many fp32 numbers are stored beside the codes."""
+        return len(self.scales) if self.scales is not None else 1 + (self.offset is not None)
+
+    @classmethod
+    def from_dict(cls, raw: Any, where: str) -> LayerAllocation:
+        """A layer from plain JSON values; ``where`` names it in what is said about a mistake.
+
+        Raises:
+            CompressionError: naming the field.
+        """
+        fields = Fields(raw, where)
+        numel = fields.whole("numel", 1)
+        found = cls(
+            name=fields.word("name"),
+            numel=numel,
+            pruned=fields.whole("pruned", 0, numel),
+            threshold=fields.number("threshold", 0.0),
+            bits=fields.whole("bits", 2, 16),
+            step=fields.number("step", math.ulp(0.0)),
+            error=fields.number("error", 0.0),
+            pruning_error=fields.number("pruning_error", 0.0),
+            offset=None if fields.absent("offset") else fields.number("offset", 0.0),
+            scales=None if fields.absent("scales") else fields.numbers("scales", math.ulp(0.0)),
+            axis=0 if fields.absent("axis") else fields.whole("axis", 0),
+        )
+        fields.finish()
+        return found
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,8 @@ class Allocation:
     exact: bool
     gap: float = 0.0
     zeros: str = "exact"
+    grid: str = "plain"
+    codebook: str = "layer"
     notes: tuple[str, ...] = ()
 
     @property
@@ -82,144 +96,60 @@ class Allocation:
         """Plain JSON values; ``model`` and ``weights`` name what was allocated on."""
         plain = dataclasses.asdict(self)
         plain["layers"], plain["notes"] = list(plain["layers"]), list(plain["notes"])
+        for layer in plain["layers"]:
+            layer["scales"] = None if layer["scales"] is None else list(layer["scales"])
         return {"model": model, "weights": weights, **plain, "error": self.error}
 
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Allocation:
+        """What :meth:`to_dict` gave, of this version or an earlier one.
 
-def allocate(
-    model: nn.Module | Mapping[str, torch.Tensor] | LayerTables,
-    sparsity: float,
-    bits: float,
-    layers: Layers | None = None,
-    *,
-    prune_mode: str = "laplace",
-    scope: str = "network",
-    grid: str = "plain",
-    omega: str | Mapping[str, float] = "equal",
-    skip: Collection[str] = (),
-    zeros: str = "exact",
-    tables: str = "exact",
-) -> Allocation:
-    """Decide which share of each layer is pruned, and each layer's bit-width and step.
-
-    Args:
-        model: any module (its convolution and linear weights), layer weights by name, or tables prepared before.
-        sparsity: share of these weights to prune; round(sparsity * N) of them, exactly.
-        bits: average value bits per surviving weight, never exceeded.
-        layers: per layer any of ``sparsity`` (kept to) and ``weight_bits`` (a range, kept to).
-        prune_mode: ``laplace``, ``empirical`` (the exact optimum) or ``uniform``.
-        scope: ``network`` spends the bits over all layers, ``layer`` holds each layer to them.
-        grid: ``plain``, the levels k·Δ.
-        omega: weight of each layer's error: ``equal``, ``scale`` (1/τ²), ``energy`` (1/Σw²) or a number by layer name.
-        skip: layers left alone; they do not count in N.
-        zeros: ``exact`` keeps survivors at ±Δ or more, so that as many codes are 0 as were pruned; ``rounded`` lets
-            small survivors round to 0.
-        tables: ``exact`` searches the steps and proves the bits; ``laplace`` takes both from the model, faster.
-
-    Raises:
-        CompressionError: NaN or infinite weights, unknown layers or options, impossible bounds.
-    """
-    if isinstance(model, LayerTables) and skip:
-        raise CompressionError("skip: these tables are prepared already; name the layers to skip when preparing them")
-    prepared = model if isinstance(model, LayerTables) else LayerTables.prepare(model, skip)
-    return allocate_from(
-        prepared, sparsity, bits, layers,
-        prune_mode=prune_mode, scope=scope, grid=grid, omega=omega, zeros=zeros, tables=tables,
-    )  # fmt: skip
-
-
-def allocate_from(
-    prepared: LayerTables,
-    sparsity: float,
-    bits: float,
-    layers: Layers | None = None,
-    *,
-    prune_mode: str = "laplace",
-    scope: str = "network",
-    grid: str = "plain",
-    omega: str | Mapping[str, float] = "equal",
-    zeros: str = "exact",
-    tables: str = "exact",
-) -> Allocation:
-    """:func:`allocate` on tables prepared once: what a slider calls."""
-    check_settings(sparsity, bits, prune_mode, scope, grid, zeros, tables)
-    bounds = known_layers(layers or {}, prepared)
-    weights = omega_values(omega, prepared)
-    notes: list[str] = []
-    counts = _prune(prepared, sparsity, bounds, prune_mode, weights, notes)
-    choices = [bit_choices(bounds.get(t.name, {}), t.name, bits) for t in prepared.layers]
-    lowest = 1 if zeros == "exact" else 0
-    modelled = laplace_steps(prepared.layers, counts.tolist(), choices, lowest) if tables == "laplace" else None
-    found = [
-        best_steps(table, int(counts[i]), choices[i], lowest, modelled[i] if modelled else None)
-        for i, table in enumerate(prepared.layers)
-    ]
-    kept = [table.size - int(count) for table, count in zip(prepared.layers, counts, strict=True)]
-    problem = Problem(
-        [m * np.array(options, dtype=np.int64) for m, options in zip(kept, choices, strict=True)],
-        [w * errors for w, (_, errors) in zip(weights, found, strict=True)],
-        math.floor(bits * sum(kept) + 1e-6),
-    )
-    picks, gap, proven = _spend(problem, choices, bits, scope, exact=tables == "exact")
-    plans = tuple(
-        _plan(prepared, i, int(counts[i]), choices[i][pick], found[i][0][pick], found[i][1][pick])
-        for i, pick in enumerate(picks)
-    )
-    return Allocation(
-        sparsity=sparsity,
-        bits=bits,
-        layers=plans,
-        pruned=int(counts.sum()),
-        numel=prepared.size,
-        value_bits=problem.evaluate(picks)[1],
-        budget_bits=problem.budget,
-        exact=proven and tables == "exact",
-        gap=gap,
-        zeros=zeros,
-        notes=tuple(notes),
-    )
-
-
-def _prune(
-    prepared: LayerTables, sparsity: float, bounds: Layers, mode: str, weights: Floats, notes: list[str]
-) -> NDArray[np.int64]:
-    fixed = {name: bound["sparsity"] for name, bound in bounds.items() if bound.get("sparsity") is not None}
-    for name, share in fixed.items():
-        check_share(share, f"layers.{name}.sparsity")
-    allowed = limits(prepared, sparsity, fixed)
-    asked = round(sparsity * prepared.size)
-    total = allowed.clamp(asked)
-    if total > asked:
-        notes.append(f"{total} weights are pruned instead of {asked}: so many are 0 already or fixed by their layer")
-    if total < asked:
-        notes.append(f"{total} weights are pruned instead of {asked}: every layer keeps a share or its fixed sparsity")
-    return pruned_counts(prepared, total, allowed, mode, weights)
-
-
-def _spend(
-    problem: Problem, choices: list[tuple[int, ...]], bits: float, scope: str, exact: bool
-) -> tuple[tuple[int, ...], float, bool]:
-    """The chosen option of each layer, the relative gap to the proven bound, and whether the optimum is proven."""
-    if scope == "network":
-        choice = choose(problem, exact)
-        return choice.picks, (choice.error - choice.bound) / max(choice.bound, 1e-300), choice.exact
-    picks = tuple(max(0, sum(option <= bits for option in options) - 1) for options in choices)
-    if problem.evaluate(picks)[1] > problem.budget:
-        raise CompressionError(
-            f"the layers' lowest bit-widths do not fit {bits:g} bits a layer; raise the bits or lower them"
+        Raises:
+            CompressionError: an unknown or missing field, an impossible value, or sums that are not those of the
+                layers; the field is named.
+        """
+        fields = Fields(raw, "allocation")
+        fields.ignore("model", "weights", "error")
+        layers = [
+            LayerAllocation.from_dict(each, f"allocation.layers[{i}]") for i, each in enumerate(fields.rows("layers"))
+        ]
+        found = cls(
+            sparsity=fields.number("sparsity", 0.0, 1.0),
+            bits=fields.number("bits", 2.0, 16.0),
+            layers=tuple(layers),
+            pruned=fields.whole("pruned", 0),
+            numel=fields.whole("numel", 1),
+            value_bits=fields.whole("value_bits", 0),
+            budget_bits=fields.whole("budget_bits", 0),
+            exact=fields.flag("exact"),
+            gap=fields.number("gap", 0.0, absent=0.0),
+            zeros=fields.word("zeros", ("exact", "rounded"), absent="exact"),
+            grid=fields.word("grid", ("plain", "survivor"), absent="plain"),
+            codebook=fields.word("codebook", ("layer", "channel"), absent="layer"),
+            notes=tuple(str(note) for note in fields.rows("notes", absent=())),
         )
-    return picks, 0.0, True
+        fields.finish()
+        _check_whole(found)
+        return found
 
 
-def _plan(prepared: LayerTables, i: int, pruned: int, bits: int, step: float, error: float) -> LayerAllocation:
-    table = prepared.layers[i]
-    lost = float(table.second[pruned])
-    return LayerAllocation(
-        name=table.name,
-        numel=table.size,
-        pruned=pruned,
-        threshold=table.threshold(pruned),
-        bits=bits,
-        step=float(step),
-        error=lost + float(error),
-        pruning_error=lost,
-    )
+def _check_whole(found: Allocation) -> None:
+    """Refuse an allocation whose parts do not fit each other."""
+    names = [layer.name for layer in found.layers]
+    wanted = {
+        "pruned": sum(layer.pruned for layer in found.layers),
+        "numel": sum(layer.numel for layer in found.layers),
+        "value_bits": sum((layer.numel - layer.pruned) * layer.bits for layer in found.layers),
+    }
+    for field, total in wanted.items():
+        if getattr(found, field) != total:
+            raise CompressionError(f"allocation.{field} is {getattr(found, field)}, its layers add up to {total}")
+    if found.budget_bits < found.value_bits:
+        raise CompressionError(f"allocation.budget_bits must be at least the value_bits, {found.value_bits}")
+    for i, layer in enumerate(found.layers):
+        if names.index(layer.name) != i:
+            raise CompressionError(f"allocation.layers: {layer.name!r} is there twice")
+        if (layer.offset is None) == (found.grid == "survivor"):
+            raise CompressionError(f"allocation.layers[{i}].offset does not go with grid {found.grid}")
+        if (layer.scales is None) == (found.codebook == "channel"):
+            raise CompressionError(f"allocation.layers[{i}].scales do not go with codebook {found.codebook}")

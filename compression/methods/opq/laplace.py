@@ -8,6 +8,9 @@ objective and checked against quadrature.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
@@ -65,25 +68,33 @@ def plain_grid_error(step: ArrayLike, excess: ArrayLike, levels: int, lowest: in
     """Mean squared error of the survivors of a threshold t on the levels ±kΔ, k = lowest..Q.
 
     ``excess`` is u = t/τ. With ``lowest`` 1 a survivor never becomes 0; with u = 0 and ``lowest`` 0 this is
-    :func:`saturating_error`. Between two levels k and k+1 the boundary is x = max((k + 1/2)a, u), and passing it
-    changes the error by e^(u-x) (a² - 2a(x - ka) - 2a). ``step`` and ``excess`` broadcast.
+    :func:`saturating_error`. The threshold itself is on level K, the nearest to it; every boundary (k + 1/2)a above
+    takes 2a e^(u - (k + 1/2)a) off the error that K would have alone, a geometric series. ``step`` and ``excess``
+    broadcast.
     """
     a, u = np.broadcast_arrays(np.asarray(step, dtype=np.float64), np.asarray(excess, dtype=np.float64))
-    k = np.arange(lowest, levels, dtype=np.float64)
-    a, u = a[..., None], u[..., None]
-    x = np.maximum((k + 0.5) * a, u)
-    passed = np.exp(u - x) * (a * a - 2 * a * (x - k * a) - 2 * a)
-    first = u[..., 0] - lowest * a[..., 0]
-    return np.asarray(first * first + 2 * first + 2.0 + passed.sum(axis=-1))
+    nearest = np.clip(np.floor(u / a + 0.5), lowest, levels)
+    alone = u - nearest * a
+    passed = 2 * a * np.exp(np.minimum(alone - a / 2, 0.0)) * np.expm1((nearest - levels) * a) / np.expm1(-a)
+    return np.asarray(alone * alone + 2 * alone + 2.0 - passed)
 
 
+@functools.cache
 def best_step(bits: int) -> tuple[float, float]:
     """The universal best (a, error) of saturating rounding at this bit-width: (2, 2 - 4/e) for 2 bits."""
-    levels = levels_of(bits)
-    a, error = nested_minimum(
-        lambda a: saturating_error(a, levels), np.array([0.5 / levels]), np.array([4.0]), rounds=7
-    )
-    return float(a[0]), float(error[0])
+    return _universal(saturating_error, levels_of(bits))
+
+
+@functools.cache
+def best_survivor_step(bits: int) -> tuple[float, float]:
+    """The universal best (a, error) of the survivors' own grid at this bit-width: (2, 1) for 2 bits."""
+    return _universal(survivor_grid_error, levels_of(bits))
+
+
+def _universal(error: Callable[[Floats, int], Floats], levels: int) -> tuple[float, float]:
+    low, high = np.array([0.5 / levels]), np.array([4.0])
+    a, found = nested_minimum(lambda a: error(a, levels), low, high, rounds=7)
+    return float(a[0]), float(found[0])
 
 
 def best_plain_steps(excess: ArrayLike, bits: int, lowest: int = 1) -> tuple[Floats, Floats]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from compression.budget import Budget
+from compression.errors import CompressionError
 from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.base import Uses
-from compression.methods.opq.allocation import allocate
+from compression.methods.opq.allocating import allocate
+from compression.methods.opq.options import OPTIONS
+from compression.methods.opq.options import check_names
 from compression.methods.opq.options import options
+from compression.methods.opq.tables import check_numbers
+from compression.methods.opq.tables import layer_weights
 from compression.methods.opq.training import begin
 from compression.methods.opq.training import tell_unused
 from compression.methods.opq.training import train_allocated
@@ -22,6 +27,7 @@ class Opq:
     summary = "Allocates sparsity and bits from the trained weights alone, then fine-tunes with masks and steps fixed."
     structured = False
     uses = Uses(bits="average")
+    options = OPTIONS
 
     def check(self, budget: Budget) -> None:
         """Refuse unknown options and impossible values.
@@ -30,6 +36,21 @@ class Opq:
             CompressionError: naming the option and what it may be.
         """
         options(budget)
+
+    def check_task(self, task: Task) -> None:
+        """Refuse options and bounds naming layers that are not there or left alone, and weights that are no numbers.
+
+        Raises:
+            CompressionError: naming the option or field, and the layer.
+        """
+        chosen = options(task.budget)
+        weights = layer_weights(task.model)
+        check_names(chosen, list(weights))
+        for name in chosen.get("skip", ()):
+            if name in task.budget.layers:
+                raise CompressionError(f"opq: skip: layer {name!r} is left alone, yet layers.{name} bounds it")
+        for name, weight in weights.items():
+            check_numbers(name, weight)
 
     def run(self, task: Task, report: Reporter) -> Compressed:
         """Compress ``task.model`` in place within ``task.budget`` (sparsity of weights, average value bits).

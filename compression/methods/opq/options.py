@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,45 +18,112 @@ from compression.budget import check_share
 from compression.errors import CompressionError
 from compression.methods.opq.pruning import PRUNE_MODES
 from compression.methods.opq.tables import LayerTables
+from compression.methods.options import Option
+from compression.methods.options import check
 
 Floats = NDArray[np.float64]
 Layers = Mapping[str, Mapping[str, Any]]
-OPTIONS = ("prune_mode", "scope", "grid", "omega", "skip", "zeros", "tables")
-SCOPES = ("network", "layer")
-GRIDS = ("plain",)
-TABLES = ("exact", "laplace")
 OMEGAS = ("equal", "scale", "energy")
-ZEROS = ("exact", "rounded")
 USUAL_HIGHEST = 8  # bit-width of a layer, unless the average comes near to it
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "prune_mode",
+        "laplace",
+        "How the zeros are shared out: by one threshold in closed form on a Laplace model of the weights (laplace), on "
+        "the weights themselves (empirical, the exact optimum), or equally (uniform).",
+        choices=PRUNE_MODES,
+    ),
+    Option(
+        "scope",
+        "network",
+        "What the average bits hold for: the whole network, whose layers then get different bit-widths, or every "
+        "layer by itself.",
+        choices=("network", "layer"),
+    ),
+    Option(
+        "grid",
+        "plain",
+        "Levels of the weights that stay: multiples of the step (plain), or steps counted from the layer's pruning "
+        "threshold (survivor), where no level is wasted below it; that costs 4 bytes more for each layer.",
+        choices=("plain", "survivor"),
+    ),
+    Option(
+        "codebook",
+        "layer",
+        "What shares a step: all weights of a layer (layer), as OPQ has it; or those of one output channel, its scale "
+        "times one set of levels (channel): an addition, not part of OPQ, whose channels cost 4 bytes each.",
+        choices=("layer", "channel"),
+    ),
+    Option(
+        "omega",
+        "equal",
+        "What a layer's squared error counts: the same everywhere, relative to its scale (1/τ²) or to its energy "
+        "(1/Σw²). A budget file may also give numbers by layer.",
+        choices=OMEGAS,
+        mapping=True,
+    ),
+    Option("skip", (), "Layers that are left alone; they do not count in the sparsity."),
+    Option(
+        "zeros",
+        "exact",
+        "Whether code 0 is kept for pruned weights, so that exactly as many are zero as were asked for (exact), or "
+        "small weights may round to zero as well (rounded): that is the smaller error where few or no weights are "
+        "pruned.",
+        choices=("exact", "rounded"),
+    ),
+    Option(
+        "tables",
+        "exact",
+        "Where a layer's step comes from: searched on its weights, and the bits proven optimal (exact), or both from "
+        "the Laplace model (laplace), which is faster.",
+        choices=("exact", "laplace"),
+    ),
+)
 
 
 def options(budget: Budget) -> dict[str, Any]:
     """The budget's options as keyword arguments of :func:`compression.methods.opq.allocate`.
 
     Raises:
-        CompressionError: an unknown option.
+        CompressionError: an unknown option, or a value it cannot have.
     """
-    for name in budget.options:
-        if name not in OPTIONS:
-            raise CompressionError(f"opq: unknown option {name!r}; known: {', '.join(OPTIONS)}")
+    check(budget.options, OPTIONS, "opq")
+    check_together(budget.options)
     return dict(budget.options)
 
 
-def check_settings(
-    sparsity: float, bits: float, prune_mode: str, scope: str, grid: str, zeros: str, tables: str
-) -> None:
+def check_settings(sparsity: float, bits: float, **chosen: Any) -> None:
     """Refuse a setting that is none of the known ones, or a number out of range, by name."""
     check_share(sparsity, "sparsity")
     check_bits((bits, HIGHEST_BITS), "bits")
-    for name, value, known in (
-        ("prune_mode", prune_mode, PRUNE_MODES),
-        ("scope", scope, SCOPES),
-        ("grid", grid, GRIDS),
-        ("zeros", zeros, ZEROS),
-        ("tables", tables, TABLES),
-    ):
-        if value not in known:
-            raise CompressionError(f"opq: {name} must be one of {', '.join(known)}, not {value!r}")
+    check(chosen, OPTIONS, "opq")
+    check_together(chosen)
+
+
+def check_together(chosen: Mapping[str, Any]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        CompressionError: naming both.
+    """
+    if chosen.get("grid") == "survivor" and chosen.get("zeros") == "rounded":
+        raise CompressionError("opq: zeros rounded does not go with grid survivor, which has no level near zero")
+    if chosen.get("grid") == "survivor" and chosen.get("codebook") == "channel":
+        raise CompressionError("opq: codebook channel does not go with grid survivor: thresholds are the layer's")
+
+
+def check_names(chosen: Mapping[str, Any], layers: Collection[str]) -> None:
+    """Refuse options that name layers which are not there.
+
+    Raises:
+        CompressionError: naming the option and the layer.
+    """
+    omega = chosen.get("omega")
+    for option, named in (("skip", chosen.get("skip", ())), ("omega", omega if isinstance(omega, Mapping) else ())):
+        for name in named:
+            if name not in layers:
+                raise CompressionError(f"opq: {option}: no layer {name!r}; layers: {', '.join(layers)}")
 
 
 def known_layers(layers: Layers, prepared: LayerTables) -> Layers:
@@ -70,13 +138,8 @@ def known_layers(layers: Layers, prepared: LayerTables) -> Layers:
 def omega_values(omega: str | Mapping[str, float], prepared: LayerTables) -> Floats:
     """ω, the weight of each layer's error: fp64 [layers]."""
     if isinstance(omega, Mapping):
-        known_layers({name: {} for name in omega}, prepared)
-        values = np.array([float(omega.get(table.name, 1.0)) for table in prepared.layers])
-        if not (np.isfinite(values).all() and (values > 0).all()):
-            raise CompressionError("opq: omega must be a positive number for each layer it names")
-        return values
-    if omega not in OMEGAS:
-        raise CompressionError(f"opq: omega must be one of {', '.join(OMEGAS)} or map layers to numbers, not {omega!r}")
+        check_names({"omega": omega}, [table.name for table in prepared.layers])
+        return np.array([float(omega.get(table.name, 1.0)) for table in prepared.layers])
     if omega == "equal":
         return np.ones(len(prepared.layers))
     size = [t.scale**2 if omega == "scale" else float(t.second[-1]) for t in prepared.layers]

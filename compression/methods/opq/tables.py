@@ -14,6 +14,7 @@ from torch import nn
 from compression.errors import CompressionError
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 LAYER_TYPES = (
     nn.Conv1d,
     nn.Conv2d,
@@ -23,19 +24,29 @@ LAYER_TYPES = (
     nn.ConvTranspose3d,
     nn.Linear,
 )
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
 class LayerTable:
     """One layer's magnitudes, ascending (fp32 [n]), and the sums of the first k of them and of their squares.
 
-    ``first`` and ``second``: fp64 [n + 1], from 0 on.
+    ``first`` and ``second``: fp64 [n + 1], from 0 on. ``counts``, where set, are such sums of how much each magnitude
+    counts in them (``None``: 1 each). Where channels matter, ``weight`` holds the magnitudes as they lie in the layer,
+    whose output channels are its positions along ``axis``.
     """
 
     name: str
     magnitudes: NDArray[np.float32]
     first: Floats
     second: Floats
+    counts: Floats | None = None
+    weight: torch.Tensor | None = None
+    axis: int = 0
+
+    def mass(self, index: Ints) -> Floats:
+        """How much the ``index`` smallest magnitudes count together."""
+        return np.asarray(index if self.counts is None else self.counts[index], dtype=np.float64)
 
     @property
     def size(self) -> int:
@@ -69,20 +80,29 @@ class LayerTables:
         return sum(layer.size for layer in self.layers)
 
     @classmethod
-    def prepare(cls, model: nn.Module | Mapping[str, torch.Tensor], skip: Collection[str] = ()) -> LayerTables:
+    def prepare(
+        cls, model: nn.Module | Mapping[str, torch.Tensor], skip: Collection[str] = (), channels: bool = False
+    ) -> LayerTables:
         """Read the weights of every convolution and linear layer not named in ``skip``, and sort them.
+
+        ``channels`` keeps what an allocation with ``codebook="channel"`` needs: once more the memory of the weights.
 
         Raises:
             CompressionError: a skipped layer does not exist, a weight is NaN or infinite, or nothing is left.
         """
         weights = layer_weights(model) if isinstance(model, nn.Module) else dict(model)
         if isinstance(skip, str) or not all(isinstance(name, str) for name in skip):
-            raise CompressionError(f"skip must be a list of layer names, not {skip!r}")
+            raise CompressionError(f"skip must be a list of names, not {skip!r}")
         left_out = set(skip)
         unknown = sorted(left_out - set(weights))
         if unknown:
             raise CompressionError(f"skip: no layer {unknown[0]!r}; layers: {', '.join(weights)}")
-        layers = [_table(name, weight) for name, weight in weights.items() if name not in left_out and weight.numel()]
+        axes = output_axes(model) if isinstance(model, nn.Module) else {}
+        layers = [
+            _table(name, weight, axes.get(name, 0) if channels else None)
+            for name, weight in weights.items()
+            if name not in left_out and weight.numel()
+        ]
         if not layers:
             raise CompressionError("there is no convolution or linear weight to compress")
         return cls(tuple(layers))
@@ -99,15 +119,32 @@ def layer_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _table(name: str, weight: torch.Tensor) -> LayerTable:
-    magnitudes = weight.detach().to("cpu", torch.float32).abs().flatten().numpy()
-    if not np.isfinite(magnitudes).all():
+def output_axes(model: nn.Module) -> dict[str, int]:
+    """Layer name → the dimension of its weight along which its output channels lie: 0, transposed convolutions' 1."""
+    return {name: int(isinstance(module, TRANSPOSED)) for name, module in model.named_modules()}
+
+
+def check_numbers(name: str, weight: torch.Tensor) -> None:
+    """Refuse a layer whose weights are not all finite.
+
+    Raises:
+        CompressionError: naming the layer.
+    """
+    if not bool(torch.isfinite(weight).all()):
         raise CompressionError(f"layer {name}: the weights hold NaN or infinite values, nothing can be allocated")
-    magnitudes = np.sort(magnitudes)
-    return LayerTable(name, magnitudes, _prefix_sums(magnitudes), _prefix_sums(np.square(magnitudes, dtype=np.float64)))
 
 
-def _prefix_sums(values: NDArray[np.floating]) -> Floats:
+def _table(name: str, weight: torch.Tensor, axis: int | None) -> LayerTable:
+    check_numbers(name, weight)
+    whole = weight.detach().to("cpu", torch.float32).abs()
+    magnitudes = np.sort(whole.flatten().numpy())
+    sums = prefix_sums(magnitudes), prefix_sums(np.square(magnitudes, dtype=np.float64))
+    kept = (None, 0) if axis is None else (whole, axis)
+    return LayerTable(name, magnitudes, *sums, None, *kept)
+
+
+def prefix_sums(values: NDArray[np.floating]) -> Floats:
+    """0, and the sums of the first 1, 2, … n values: fp64 [n + 1]."""
     sums = np.zeros(len(values) + 1)
     np.cumsum(values, dtype=np.float64, out=sums[1:])
     return sums

@@ -1,0 +1,210 @@
+"""Allocating: how sparsity and bits are spent over the layers, from the trained weights alone.
+
+Prepare a model's tables once; every further budget is then answered from them, fast enough to follow a slider.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from compression.budget import check_share
+from compression.errors import CompressionError
+from compression.methods.opq.allocation import Allocation
+from compression.methods.opq.allocation import LayerAllocation
+from compression.methods.opq.bits import Problem
+from compression.methods.opq.bits import choose
+from compression.methods.opq.channels import rescaled
+from compression.methods.opq.options import Layers
+from compression.methods.opq.options import bit_choices
+from compression.methods.opq.options import check_settings
+from compression.methods.opq.options import known_layers
+from compression.methods.opq.options import omega_values
+from compression.methods.opq.pruning import limits
+from compression.methods.opq.pruning import pruned_counts
+from compression.methods.opq.steps import Survivors
+from compression.methods.opq.steps import best_steps
+from compression.methods.opq.steps import laplace_steps
+from compression.methods.opq.tables import LayerTable
+from compression.methods.opq.tables import LayerTables
+
+Floats = NDArray[np.float64]
+
+
+def allocate(
+    model: nn.Module | Mapping[str, torch.Tensor] | LayerTables,
+    sparsity: float,
+    bits: float,
+    layers: Layers | None = None,
+    *,
+    prune_mode: str = "laplace",
+    scope: str = "network",
+    grid: str = "plain",
+    codebook: str = "layer",
+    omega: str | Mapping[str, float] = "equal",
+    skip: Collection[str] = (),
+    zeros: str = "exact",
+    tables: str = "exact",
+) -> Allocation:
+    """Decide which share of each layer is pruned, and each layer's bit-width and step.
+
+    Args:
+        model: any module (its convolution and linear weights), layer weights by name, or tables prepared before.
+        sparsity: share of these weights to prune; round(sparsity * N) of them, exactly.
+        bits: average value bits per surviving weight, never exceeded.
+        layers: per layer any of ``sparsity`` (kept to) and ``weight_bits`` (a range, kept to).
+        prune_mode: ``laplace``, ``empirical`` (the exact optimum) or ``uniform``.
+        scope: ``network`` spends the bits over all layers, ``layer`` holds each layer to them.
+        grid: ``plain``, the levels k·Δ, or ``survivor``, the levels t + (k - 1/2)Δ beyond the layer's threshold t.
+        codebook: ``layer``, one step for all channels, or ``channel``, each channel's scale times one set of levels (an
+            addition, not part of OPQ).
+        omega: weight of each layer's error: ``equal``, ``scale`` (1/τ²), ``energy`` (1/Σw²) or a number by layer name.
+        skip: layers left alone; they do not count in N.
+        zeros: ``exact`` keeps survivors at ±Δ or more, so that as many codes are 0 as were pruned; ``rounded`` lets
+            small survivors round to 0.
+        tables: ``exact`` searches the steps and proves the bits; ``laplace`` takes both from the model, faster.
+
+    Raises:
+        CompressionError: NaN or infinite weights, unknown layers or options, impossible bounds.
+    """
+    if isinstance(model, LayerTables) and skip:
+        raise CompressionError("skip: these tables are prepared already; name the layers to skip when preparing them")
+    prepared = model if isinstance(model, LayerTables) else LayerTables.prepare(model, skip, codebook == "channel")
+    return allocate_from(
+        prepared, sparsity, bits, layers,
+        prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
+    )  # fmt: skip
+
+
+def allocate_from(
+    prepared: LayerTables,
+    sparsity: float,
+    bits: float,
+    layers: Layers | None = None,
+    *,
+    prune_mode: str = "laplace",
+    scope: str = "network",
+    grid: str = "plain",
+    codebook: str = "layer",
+    omega: str | Mapping[str, float] = "equal",
+    zeros: str = "exact",
+    tables: str = "exact",
+) -> Allocation:
+    """:func:`allocate` on tables prepared once (for channels, where ``codebook`` asks): what a slider calls."""
+    check_settings(
+        sparsity, bits,
+        prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
+    )  # fmt: skip
+    bounds = known_layers(layers or {}, prepared)
+    weights = omega_values(omega, prepared)
+    notes: list[str] = []
+    counts = _prune(prepared, sparsity, bounds, prune_mode, weights, notes)
+    choices = [bit_choices(bounds.get(t.name, {}), t.name, bits) for t in prepared.layers]
+    left, scales = zip(
+        *(_left(table, int(k), zeros, grid, codebook) for table, k in zip(prepared.layers, counts, strict=True)),
+        strict=True,
+    )
+    modelled = laplace_steps(left, choices) if tables == "laplace" else [None] * len(left)
+    found = [best_steps(*each) for each in zip(left, choices, modelled, strict=True)]
+    kept = [survivors.count for survivors in left]
+    problem = Problem(
+        [m * np.array(options, dtype=np.int64) for m, options in zip(kept, choices, strict=True)],
+        [w * errors for w, (_, errors) in zip(weights, found, strict=True)],
+        math.floor(bits * sum(kept) + 1e-6),
+    )
+    picks, gap, proven = _spend(problem, choices, bits, scope, exact=tables == "exact")
+    plans = tuple(
+        _plan(
+            table, int(counts[i]), choices[i][picks[i]], found[i][0][picks[i]], found[i][1][picks[i]], scales[i], grid
+        )
+        for i, table in enumerate(prepared.layers)
+    )
+    return Allocation(
+        sparsity=sparsity,
+        bits=bits,
+        layers=plans,
+        pruned=int(counts.sum()),
+        numel=prepared.size,
+        value_bits=problem.evaluate(picks)[1],
+        budget_bits=problem.budget,
+        exact=proven and tables == "exact",
+        gap=gap,
+        zeros=zeros,
+        grid=grid,
+        codebook=codebook,
+        notes=tuple(notes),
+    )
+
+
+def _prune(
+    prepared: LayerTables, sparsity: float, bounds: Layers, mode: str, weights: Floats, notes: list[str]
+) -> NDArray[np.int64]:
+    fixed = {name: bound["sparsity"] for name, bound in bounds.items() if bound.get("sparsity") is not None}
+    for name, share in fixed.items():
+        check_share(share, f"layers.{name}.sparsity")
+    allowed = limits(prepared, sparsity, fixed)
+    asked = round(sparsity * prepared.size)
+    total = allowed.clamp(asked)
+    if total > asked:
+        notes.append(f"{total} weights are pruned instead of {asked}: so many are 0 already or fixed by their layer")
+    if total < asked:
+        notes.append(f"{total} weights are pruned instead of {asked}: every layer keeps a share or its fixed sparsity")
+    return pruned_counts(prepared, total, allowed, mode, weights)
+
+
+def _spend(
+    problem: Problem, choices: list[tuple[int, ...]], bits: float, scope: str, exact: bool
+) -> tuple[tuple[int, ...], float, bool]:
+    """The chosen option of each layer, the relative gap to the proven bound, and whether the optimum is proven."""
+    if scope == "network":
+        choice = choose(problem, exact)
+        return choice.picks, (choice.error - choice.bound) / max(choice.bound, 1e-300), choice.exact
+    picks = tuple(max(0, sum(option <= bits for option in options) - 1) for options in choices)
+    if problem.evaluate(picks)[1] > problem.budget:
+        raise CompressionError(
+            f"the layers' lowest bit-widths do not fit {bits:g} bits a layer; raise the bits or lower them"
+        )
+    return picks, 0.0, True
+
+
+def _left(
+    table: LayerTable, pruned: int, zeros: str, grid: str, codebook: str
+) -> tuple[Survivors, tuple[float, ...] | None]:
+    """What is left of a layer when its smallest weights go, on the levels of the options; and its channels' scales."""
+    lowest = 1 if zeros == "exact" else 0
+    if codebook == "channel":
+        if table.weight is None:
+            raise CompressionError("codebook channel: these tables were prepared without channels")
+        return rescaled(table, pruned, lowest)
+    return Survivors(table, pruned, lowest, table.threshold(pruned) if grid == "survivor" else None), None
+
+
+def _plan(
+    table: LayerTable,
+    pruned: int,
+    bits: int,
+    step: float,
+    error: float,
+    scales: tuple[float, ...] | None,
+    grid: str,
+) -> LayerAllocation:
+    lost, threshold = float(table.second[pruned]), table.threshold(pruned)
+    return LayerAllocation(
+        name=table.name,
+        numel=table.size,
+        pruned=pruned,
+        threshold=threshold,
+        bits=bits,
+        step=float(step),
+        error=lost + float(error),
+        pruning_error=lost,
+        offset=threshold if grid == "survivor" else None,
+        scales=scales,
+        axis=table.axis,
+    )

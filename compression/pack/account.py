@@ -1,0 +1,64 @@
+"""Where the bytes of a packed file went."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compression.graph.names import is_quantizer_name
+from compression.pack.rows import DTYPES
+from compression.pack.rows import is_coded
+from compression.pack.rows import scale_count
+from compression.pack.streams import CODINGS
+from compression.pack.streams import split
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where the bytes of a packed file went; the first five sum to ``total``, the size of the file.
+
+    ``values`` and ``positions``: the integer codes, and where their zeros are (divided by
+    :func:`compression.pack.streams.split`); ``scales``: steps and offsets of weights, and quantizers of activations;
+    ``leftovers``: everything kept as it was (biases, norms, buffers, weights without a quantizer); ``container``:
+    magic, checksum, names, shapes.
+    """
+
+    values: int
+    positions: int
+    scales: int
+    leftovers: int
+    container: int
+    total: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def account(data: bytes, header: Mapping[str, Any], body: memoryview) -> Ledger:
+    """The ledger of a file, from its bytes, its header and what stands behind that.
+
+    Raises:
+        ValueError: a stream is in no known coding.
+    """
+    rows = header["tensors"]
+    coded = [row for row in rows if is_coded(row)]
+    values = positions = leftovers = 0
+    scale_bytes = at = 4 * sum(map(scale_count, coded))
+    for _, shape, coding, length, *_ in coded:
+        if coding not in CODINGS:
+            raise ValueError(f"unknown coding {coding!r}")
+        told, where = split(coding, bytes(body[at : at + length]), math.prod(shape))
+        values, positions, at = values + told, positions + where, at + length
+    for name, shape, dtype in (row for row in rows if len(row) == 3):
+        size = math.prod(shape) * DTYPES[dtype].itemsize
+        if is_quantizer_name(name):
+            scale_bytes += size
+        else:
+            leftovers += size
+    total = len(data)
+    container = total - values - positions - scale_bytes - leftovers
+    return Ledger(values, positions, scale_bytes, leftovers, container, total)

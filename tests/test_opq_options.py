@@ -1,0 +1,147 @@
+"""OPQ's options: refused by name before a run, offered by the Budget page, and followed by its live answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+from app import catalog
+from app import closed
+from app import nav
+from compression import zoo
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.graph import trace
+from compression.methods.base import Task
+from compression.methods.opq import OPQ
+from compression.methods.opq import allocate
+from compression.methods.opq.options import OPTIONS
+from compression.runs.check import check
+
+RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bits=3.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"prune_mode": "greedy"}, "prune_mode must be one of laplace, empirical, uniform, not greedy"),
+        ({"scope": 3}, "scope must be one of network, layer, not 3"),
+        ({"omega": "hessian"}, "omega must be one of equal, scale, energy, or numbers by name, not hessian"),
+        ({"omega": {"conv1": 0}}, "omega.conv1 must be a positive number, not 0"),
+        ({"omega": {"conv1": True}}, "omega.conv1 must be a positive number"),
+        ({"skip": "conv1"}, "skip must be a list of names, not 'conv1'"),
+        ({"skip": [1]}, "skip must be a list of names"),
+        ({"zeros": True}, "zeros must be one of exact, rounded, not true"),
+        ({"tables": None}, "tables must be one of exact, laplace, not None"),
+        ({"momentum": 1}, "unknown option 'momentum'; known: prune_mode"),
+    ],
+)
+def test_wrong_values_are_refused_by_name_before_a_run(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompressionError, match=message):
+        OPQ.check(BUDGET.replace(options=asked))
+    if "momentum" not in asked:
+        with pytest.raises(CompressionError, match=message):
+            allocate({"conv1": torch.randn(9)}, 0.5, 4, **asked)
+
+
+def test_every_default_is_that_of_the_function_and_may_be_written_out() -> None:
+    layers = {"a": torch.randn(300), "b": torch.randn(200)}
+    defaults = {option.name: option.default for option in OPTIONS}
+    OPQ.check(BUDGET.replace(options={**defaults, "skip": []}))
+    assert allocate(layers, 0.5, 3, **defaults).to_dict() == allocate(layers, 0.5, 3).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": {"skip": ["conv9"]}}, "skip: no layer 'conv9'"),
+        ({"options": {"omega": {"conv9": 2.0}}}, "omega: no layer 'conv9'"),
+        ({"options": {"skip": ["conv1"]}, "layers": {"conv1": {"sparsity": 0.1}}}, "conv1.* is left alone"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused_before_a_run(changes: dict[str, Any], message: str) -> None:
+    model = zoo.build("resnet8", (1, 28, 28), 10).eval()
+    task = Task(model, trace(model, torch.zeros(1, 1, 28, 28)), None, BUDGET.replace(**changes))  # type: ignore[arg-type]
+    with pytest.raises(CompressionError, match=message):
+        OPQ.check_task(task)
+    OPQ.check_task(Task(model, task.graph, task.data, BUDGET.replace(options={"skip": ["conv1"], "omega": "scale"})))
+    with torch.no_grad():
+        model.get_submodule("conv1").weight.view(-1)[3] = float("nan")  # type: ignore[union-attr,operator]
+    with pytest.raises(CompressionError, match=r"layer conv1: .*NaN"):
+        OPQ.check_task(Task(model, task.graph, task.data, BUDGET))
+
+
+def test_a_submitted_budget_is_checked_against_its_model() -> None:
+    with pytest.raises(CompressionError, match="skip: no layer 'conv9'"):
+        check(BUDGET.replace(options={"skip": ["conv9"]}))
+
+
+# The Budget page -----------------------------------------------------------------------------------------------------
+
+
+def answered(**options: Any) -> Any:
+    model = zoo.build("resnet8", (1, 28, 28), 10).eval()
+    graph = trace(model, torch.zeros(1, 1, 28, 28))
+    budget = BUDGET.replace(options=options)
+    return closed.form(RESNET8, None, graph, budget)
+
+
+def test_the_live_answer_is_the_allocation_with_the_options() -> None:
+    model = catalog.loaded(RESNET8, None)
+    for options in ({}, {"prune_mode": "uniform"}, {"scope": "layer"}, {"zeros": "rounded"}, {"tables": "laplace"}):
+        found = answered(**options)
+        wanted = allocate(model, 0.6, 3.5, **options)
+        energy = sum(float(p.detach().double().square().sum()) for p in model.parameters() if p.dim() > 1)
+        assert found.error == pytest.approx(wanted.error / energy, rel=1e-9)
+        assert [row["at zero"] for row in found.table] == [layer.pruned for layer in wanted.layers]
+        assert [row["bits"] for row in found.table] == [layer.bits for layer in wanted.layers]
+    assert answered().error < answered(scope="layer").error < answered(scope="layer", prune_mode="uniform").error
+
+
+def test_layers_left_alone_stay_in_floats_in_the_live_answer() -> None:
+    less = answered(skip=["conv1"])
+    assert "conv1" not in [row["layer"] for row in less.table]
+    size = sum(layer.low for layer in answered().layers) - sum(layer.low for layer in less.layers)
+    assert less.layers and size != 0
+    assert less.bytes[0] > answered().bytes[0]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
+    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=60)
+    app.session_state["method"] = "opq"
+    return app
+
+
+def test_the_page_offers_the_options_and_answers_with_them(start: AppTest) -> None:
+    page = start.switch_page("../pages/budget.py").run()
+    assert not page.exception, page.exception
+    shown = {field.key for field in page.selectbox}
+    assert {f"option opq {option.name}" for option in OPTIONS} - shown == {"option opq skip"}
+
+    def told() -> str:
+        return next(metric.value for metric in page.metric if metric.label == "Error of the weights")
+
+    before = told()
+    page.selectbox(key="option opq prune_mode").select("uniform").run()
+    assert not page.exception, page.exception
+    assert told() != before
+    page.selectbox(key="option opq prune_mode").set_value(None).run()
+    assert told() == before
+
+
+def test_numbers_by_layer_of_a_loaded_budget_are_kept(start: AppTest) -> None:
+    loaded = json.loads(json.dumps({"omega": {"conv1": 9.0}, "skip": ["fc"]}))
+    start.session_state["options"] = {"opq": loaded}
+    page = start.switch_page("../pages/budget.py").run()
+    assert not page.exception, page.exception
+    assert page.session_state["options"]["opq"] == loaded
+    assert page.selectbox(key="option opq omega").placeholder == "as in the loaded budget"

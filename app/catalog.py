@@ -162,13 +162,11 @@ def traced(of: Subject) -> Traced:
     Raises:
         CompressionError: the model cannot be built at this size or does not run.
     """
-    import torch
-
     from compression.graph import trace
 
     quiet()
     model = zoo.build(of.model, of.input, of.classes)
-    return Traced(trace(model, torch.zeros(1, *of.input)))
+    return Traced(trace(model, zoo.example(of.model, input=of.input)))
 
 
 def weights_file(of: Subject) -> Path | None:

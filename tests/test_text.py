@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load as read_tensors
 from streamlit.testing.v1 import AppTest
 
@@ -146,6 +148,17 @@ def test_heads_and_hidden_units_can_be_cut() -> None:
     assert sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in small.parameters()) == (
         2 * 32 * (3 * 385 + 384) + 1000 * (385 + 384)
     )
+
+
+def test_an_untrained_allocation_is_of_the_published_weights(here: Path, capsys: Any) -> None:
+    """The error of the closed form tells which weights it saw: initial ones are all alike."""
+    assert main(["allocate", "minilm", "--sparsity", "0.5", "--bits", "4", "--json", "-"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["weights"], told["exact"], len(told["layers"])) == ("published", True, 37)
+    with safe_open(package_folder() / "model.safetensors", "pt") as file:
+        given = file.get_tensor("encoder.layer.2.intermediate.dense.weight")
+    layer = next(layer for layer in told["layers"] if layer["name"] == "blocks.2.mlp.0")
+    assert layer["pruned"] == int((given.abs() <= layer["threshold"]).sum())
 
 
 @pytest.fixture(scope="module")

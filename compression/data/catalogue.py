@@ -67,6 +67,11 @@ def torchvision_folder(inner: str) -> Path | None:
     return None
 
 
+def text_installed() -> bool:
+    """Are the packages here that sentences and ``minilm``'s weights come from?"""
+    return all(importlib.util.find_spec(name) is not None for name in TEXT_NEEDS)
+
+
 def names() -> list[str]:
     """The data sets known by name; besides them any folder of images in class folders is one."""
     return [entry.name for entry in infos()]
@@ -117,6 +122,6 @@ def _cifar10() -> DataInfo:
 
 def _sst2() -> DataInfo:
     files = all(local_file(name) for name in SST2_FILES.values())
-    package = all(importlib.util.find_spec(name) is not None for name in TEXT_NEEDS)
+    package = text_installed()
     source = "local files" if files and package else INSTALL_TEXT if files else "sst2/*.tsv in COMPRESSION_DATA"
     return DataInfo("sst2", "SST-2, film reviews", (SENTENCE,), 2, 9_613, source, files and package, TEXT)

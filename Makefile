@@ -55,9 +55,10 @@ port-free:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/.ready-dev: requirements-dev.txt requirements-extra.txt requirements-ray.txt .venv/.ready
+.venv/.ready-dev: requirements-dev.txt requirements-extra.txt requirements-ray.txt requirements-text.txt .venv/.ready
 	@echo "Installing what the tests need"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-text.txt
 	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
 		echo "Installing a browser for the tests"; $(BIN)/playwright install chromium || \
 		echo "No browser could be installed: the browser tests will be skipped"

@@ -140,6 +140,9 @@ def _subject(model: str, data: str) -> Subject:
     own = zoo.spec(model)
     if data in datasets.names():
         info = datasets.info(data)
+        if len(info.input) != len(own.input):
+            wanted = datasets.kind(own.data[0]).many if own.data else datasets.IMAGE.many
+            raise CompressionError(f"{data} holds {info.kind.many}, and {model} is for {wanted}: choose other data")
         return Subject(model, data, tuple(info.input), info.classes)
     if data == NO_DATA:
         return Subject(model, data, tuple(own.input), own.classes)
@@ -162,13 +165,11 @@ def traced(of: Subject) -> Traced:
     Raises:
         CompressionError: the model cannot be built at this size or does not run.
     """
-    import torch
-
     from compression.graph import trace
 
     quiet()
     model = zoo.build(of.model, of.input, of.classes)
-    return Traced(trace(model, torch.zeros(1, *of.input)))
+    return Traced(trace(model, zoo.example(of.model, input=of.input)))
 
 
 def weights_file(of: Subject) -> Path | None:

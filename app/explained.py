@@ -57,6 +57,17 @@ def check(run: str) -> None:
         )
 
 
+def unsuited(run: str) -> str:
+    """Why maps say nothing about the data of this run, in one line; empty for images."""
+    data = runlog.folder(run).budget().data
+    many = datasets.kind(data).many
+    return (
+        ""
+        if datasets.kind(data) is datasets.IMAGE
+        else (f"Maps show which pixels count: there are none in the {many} of {story.data_label(data)}.")
+    )
+
+
 def key(run: str) -> Key:
     """What everything cached about a run depends on."""
     folder = runlog.folder(run)

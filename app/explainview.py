@@ -147,3 +147,9 @@ def cannot(run: str, error: CompressionError) -> None:
         st.markdown("What this run ended with is still there; to explain it, its budget can be run again here.")
         nav.link("compare", "See the run in Compare", run=run)
         nav.link("budget", "Set up a run")
+
+
+def no_maps(run: str, reason: str) -> None:
+    """Maps are not for this run; what it answered is told elsewhere."""
+    st.info(reason, icon=":material/block:")
+    nav.link("compare", "See what its answers became in Compare", run=run)

@@ -36,15 +36,13 @@ def traced(view: View) -> catalog.Traced:
 
 @st.cache_resource(max_entries=8, show_spinner="Tracing the network with its quantizers…")
 def _traced(view: View) -> catalog.Traced:
-    import torch
-
     from compression import zoo
     from compression.graph import trace
     from compression.quant import quantize
     from compression.quant import written_out
 
     of = view.of
-    example = torch.zeros(1, *of.input)
+    (example,) = zoo.example(of.model, input=of.input)
     model = zoo.build(of.model, of.input, of.classes)
     if view.quantizers != NONE:
         model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)

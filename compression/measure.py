@@ -27,6 +27,8 @@ from compression.train import evaluate
 if TYPE_CHECKING:
     from compression.methods.base import Task
 
+CURVE_IMAGES, FEWEST_IMAGES, CURVE_MACS = 1000, 100, 5e10
+
 
 def measure(
     task: Task, model: nn.Module, *, step: int, epoch: float, phase: str, split: str = "validation",
@@ -44,6 +46,14 @@ def measure(
     found = evaluate(model, task.data, split, limit=limit)
     state: dict[str, Any] = sizes(model, task.graph)
     return Point(step=step, epoch=epoch, phase=phase, split=split, accuracy=found.accuracy, loss=found.loss, **state)
+
+
+def curve_images(graph: Graph) -> int:
+    """How many validation images a point on the way takes: 1,000, fewer where one image takes much arithmetic.
+
+    The points of a run would otherwise take longer than its training; the last one counts more.
+    """
+    return max(FEWEST_IMAGES, min(CURVE_IMAGES, int(CURVE_MACS / max(graph.macs, 1))))
 
 
 def bit_widths(model: nn.Module) -> dict[str, dict[str, float | None]]:

@@ -27,6 +27,9 @@ def page() -> None:
     if result is None:
         widgets.problem(CompressionError(f"run {run} has no result that can be read"))
         return
+    if reason := explained.unsuited(run):
+        explainview.no_maps(run, reason)
+        return
     try:
         explained.check(run)
         of = explained.key(run)

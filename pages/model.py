@@ -10,10 +10,12 @@ import streamlit as st
 
 from app import catalog
 from app import nav
+from app import preview
 from app import state
 from app import widgets
 from app import words
 from app.figures import model as figures
+from compression import data as datasets
 from compression.errors import CompressionError
 
 CHEAP_MACS = 20e6
@@ -30,9 +32,7 @@ def pick() -> catalog.Subject:
             "Model", "model", models, _model_changed, "The zoo's own models first, then torchvision's. Type to search."
         )
     with right:
-        _choice(
-            "Data", "data", datas, _data_changed, "Image size and classes of the data decide the size of the model."
-        )
+        _choice("Data", "data", datas, _data_changed, "Size and classes of the data decide the size of the model.")
     return catalog.subject(state.get("model"), state.get("data"))
 
 
@@ -57,13 +57,13 @@ def _data_changed() -> None:
 
 def summary(of: catalog.Subject, found: catalog.Traced, path: Path | None) -> None:
     """The network in a few figures, its accuracy among them when trained weights are at hand."""
-    graph = found.graph
+    graph, kind = found.graph, datasets.kind(of.data)
     widgets.metrics(
         *accuracy(of, found, path),
         ("Parameters", words.count(graph.params), "", f"{graph.params:,} numbers"),
         ("Size in fp32", words.size(4 * graph.params), "", "4 bytes for each parameter"),
-        ("MACs per image", words.count(graph.macs), "", words.HELP["macs"]),
-        ("Input", words.shape(of.input), "", f"channels × height × width; {of.classes} classes"),
+        (f"MACs per {kind.one}", words.count(graph.macs), "", words.HELP["macs"]),
+        ("Input", words.shape(of.input), "", f"{kind.shape}; {of.classes} classes"),
     )
 
 
@@ -71,9 +71,9 @@ def accuracy(of: catalog.Subject, found: catalog.Traced, path: Path | None) -> l
     """How good the dense weights are on test images; heavy networks wait for a click."""
     if path is None:
         return []
-    asked = f"measure {path}"
+    asked, many = f"measure {path}", datasets.kind(of.data).many
     if found.graph.macs > CHEAP_MACS and not st.session_state.get(asked):
-        explained = f"Runs the network on {catalog.MEASURED_IMAGES:,} test images; takes a few seconds."
+        explained = f"Runs the network on {catalog.MEASURED_IMAGES:,} test {many}; takes a few seconds."
         st.session_state[asked] = st.button("Measure the accuracy", icon=":material/speed:", help=explained)
         if not st.session_state[asked]:
             return []
@@ -82,7 +82,7 @@ def accuracy(of: catalog.Subject, found: catalog.Traced, path: Path | None) -> l
     except CompressionError as error:
         widgets.problem(error)
         return []
-    explained = f"Share of {images:,} test images classified rightly, with {path.name}; loss {told.loss:.3f}"
+    explained = f"Share of {images:,} test {many} classified rightly, with {path.name}; loss {told.loss:.3f}"
     return [("Test accuracy", words.share(told.accuracy), "", explained)]
 
 
@@ -126,8 +126,8 @@ def where(of: catalog.Subject, found: catalog.Traced) -> None:
 def page() -> None:
     """The page from top to bottom."""
     widgets.headline("model", "Pick a network and the data it works on. All other pages follow this choice.")
-    of = pick()
     try:
+        of = pick()
         found = catalog.traced(of)
     except CompressionError as error:
         widgets.problem(error)
@@ -136,6 +136,8 @@ def page() -> None:
     path = catalog.weights_file(of) if of.has_data else None
     summary(of, found, path)
     missing(of, path)
+    if of.has_data:
+        preview.draw(of)
     with st.container(horizontal=True):
         nav.link("groups", "See which channels go together")
         nav.link("budget", "Choose a budget")

@@ -12,6 +12,7 @@ from compression.cost import cost
 from compression.graph import slim
 from compression.graph import trace
 from compression.graph import zero_units
+from compression.measure import curve_images
 from compression.measure import entropy_bytes
 from compression.measure import sizes
 
@@ -86,3 +87,12 @@ def test_sizes_count_removed_rows_and_columns_as_zero_weights() -> None:
     all_weights = sum(math.prod(layer.shape) for layer in graph.layers)
     assert found["weight_sparsity"] == pytest.approx(1 - left / all_weights)
     assert found["bytes"] == 4 * sum(t.numel() for t in small.state_dict().values() if t.is_floating_point())
+
+
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [("resnet8", 1000), ("resnet20", 1000), ("minilm", 117), ("vgg7", 100), ("torchvision:resnet18", 100)],
+)
+def test_points_on_the_way_measure_fewer_images_of_heavy_networks(name: str, images: int) -> None:
+    """2.4, 41, 425, 608 and 1,814 million MACs an image: 50 billion a point, but 100 images at least."""
+    assert curve_images(trace(zoo.build(name), zoo.example(name))) == images

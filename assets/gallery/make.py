@@ -75,7 +75,7 @@ def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
     """Copy what is worth keeping of a finished run to ``collection/name``."""
     spec, result = (json.loads((folder / file).read_text(encoding="utf-8")) for file in ("spec.json", "result.json"))
     weights = Path(spec["budget"]["weights"])
-    spec["budget"]["weights"] = result["budget"]["weights"] = weights.name
+    spec, result = (named(value, str(weights), weights.name) for value in (spec, result))
     target = collection / name
     target.mkdir(exist_ok=True)
     budget_file(collection, name, spec["budget"])
@@ -88,6 +88,15 @@ def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
         json.dumps(record(collection, name, spec, result, weights, made_by), indent=2) + "\n", encoding="utf-8"
     )
     print(f"{name}: {result['final']['accuracy']:.4f} on test at {100 * result['final']['rel_bops']:.2f} % BOPs")
+
+
+def named(value: Any, path: str, name: str) -> Any:
+    """JSON values in which a path of this machine is replaced by a name, wherever it stands."""
+    if isinstance(value, dict):
+        return {key: named(inner, path, name) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [named(inner, path, name) for inner in value]
+    return name if value == path else value
 
 
 def budget_file(collection: Path, name: str, budget: dict[str, Any]) -> Path:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-RANDOM = "random"
+RANDOM, PUBLISHED = "random", "published"
 
 
 @dataclass(frozen=True, eq=False)
 class Picked:
-    """``weights`` names the file, or is ``random`` for seeded initial weights."""
+    """``weights`` names the file, or is ``published`` for those ``train`` starts from, ``random`` for initial ones."""
 
     model: nn.Module
     weights: str
@@ -32,6 +32,7 @@ def pick(asked: argparse.Namespace) -> Picked:
     """
     from compression import data
     from compression import zoo
+    from compression.data.catalogue import text_installed
 
     spec = zoo.spec(asked.model)
     if asked.data is not None and "/" not in asked.data and not Path(asked.data).is_dir():
@@ -45,6 +46,9 @@ def pick(asked: argparse.Namespace) -> Picked:
     if path is None:
         sources = spec.data if asked.data is None else (asked.data,)
         path = next((found for name in sources if (found := weights.find(asked.model, name, input, classes))), None)
+    if path is None and spec.pretrained is not None and text_installed():
+        spec.pretrained(model)
+        return Picked(model, PUBLISHED, input)
     if path is None:
         return Picked(model, RANDOM, input)
     weights.load(model, path)

@@ -58,6 +58,11 @@ def train(asked: argparse.Namespace) -> int:
     dataset = data.load(asked.data, input=input)
     data.fit_check(dataset, input, classes)
     model = zoo.build(asked.model, input, classes, seed=asked.seed)
+    spec = zoo.spec(asked.model)
+    if spec.pretrained is not None:
+        spec.pretrained(model)
+    if spec.lr is not None:
+        options.setdefault("lr", spec.lr)
 
     from compression.train import provenance
     from compression.train import train_dense

@@ -12,8 +12,12 @@ from typing import Any
 from compression.data.catalogue import DataInfo
 from compression.data.catalogue import info
 from compression.data.catalogue import infos
+from compression.data.catalogue import kind
 from compression.data.catalogue import names
+from compression.data.types import IMAGE
+from compression.data.types import TEXT
 from compression.data.types import DataSet
+from compression.data.types import Kind
 from compression.data.types import Split
 
 if TYPE_CHECKING:
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
     from compression.data.loading import fit_check
     from compression.data.loading import load
 
-__all__ = ["Batches", "DataInfo", "DataSet", "Split", "fit_check", "info", "infos", "load", "names", "normalise"]
+__all__ = [
+    "IMAGE", "TEXT", "Batches", "DataInfo", "DataSet", "Kind", "Split", "fit_check", "info", "infos", "kind", "load",
+    "names", "normalise",
+]  # fmt: skip
 
 _LATE = {
     "Batches": "compression.data.batches",

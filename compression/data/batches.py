@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
+from compression.data.types import TEXT
 from compression.data.types import DataSet
 
 SHIFT = 10  # images are shifted by up to 1/10 of their height and width
@@ -14,7 +15,12 @@ _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbou
 
 
 def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
-    """uint8 [B, C, H, W] to fp32, scaled to 0..1 and normalised with the data set's mean and standard deviation."""
+    """uint8 [B, C, H, W] to fp32, scaled to 0..1 and normalised with the data set's mean and standard deviation.
+
+    Token ids (int64 [B, T]) stay what they are.
+    """
+    if dataset.kind is TEXT:
+        return images
     mean = torch.tensor(dataset.mean, device=images.device).view(1, -1, 1, 1)
     std = torch.tensor(dataset.std, device=images.device).view(1, -1, 1, 1)
     return (images.float() / 255 - mean) / std
@@ -41,7 +47,7 @@ def augment_batch(images: torch.Tensor, kind: str, generator: torch.Generator) -
 
 
 class Batches:
-    """The batches of one split, as (x normalised fp32 [B, C, H, W], y int64 [B]).
+    """The batches of one split, as (x normalised fp32 [B, C, H, W] or token ids int64 [B, T], y int64 [B]).
 
     ``train`` is shuffled and augmented by (seed, epoch), and an incomplete last batch is left out (its images come in
     other epochs); other splits come in order, whole and plain. ``augment=False`` switches augmentation off. Iterating

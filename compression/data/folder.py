@@ -14,6 +14,7 @@ from PIL import ImageOps
 from compression.data.splits import VALIDATION_SHARE
 from compression.data.splits import hold_out
 from compression.data.splits import shuffled
+from compression.data.types import IMAGE
 from compression.data.types import DataSet
 from compression.data.types import Split
 from compression.errors import CompressionError
@@ -57,7 +58,7 @@ def load_folder(path: str, input: tuple[int, ...]) -> DataSet:
     _complete(root, parts, classes)
     mean, std = MOMENTS[input[0]]
     label = root.resolve().name
-    return DataSet(name=path, label=label, classes=classes, mean=mean, std=std, augment="shift", **parts)
+    return DataSet(path, label, classes, mean=mean, std=std, augment="shift", kind=IMAGE, **parts)
 
 
 def _listings(root: Path) -> tuple[dict[str, Listed], tuple[str, ...]]:

@@ -43,6 +43,11 @@ def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int) -> None:
     """
     if tuple(dataset.input) != tuple(input):
         own, asked = "x".join(map(str, dataset.input)), "x".join(map(str, input))
+        if len(input) != len(dataset.input):
+            raise CompressionError(
+                f"{dataset.name} has {dataset.kind.many} ({own}) but the model takes inputs of {asked}: "
+                "choose data of the model's kind (`python -m compression models`)"
+            )
         raise CompressionError(f"{dataset.name} has {own} images but the model takes {asked}: use --input {own}")
     if len(dataset.classes) != classes:
         own = str(len(dataset.classes))

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the library: three splits of uint8 images in memory, and how to normalise them."""
+"""What a data set is to the rest of the library: three splits of images or sentences in memory, of one kind."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What the examples of a data set are: ``one`` and ``many`` are the words for them, ``shape`` names their axes."""
+
+    one: str
+    many: str
+    shape: str
+
+
+IMAGE = Kind("image", "images", "channels × height × width")
+TEXT = Kind("sentence", "sentences", "tokens")
+
+
+@dataclass(frozen=True)
 class Split:
-    """``images``: uint8 [N, C, H, W]; ``labels``: int64 [N]."""
+    """``images``: uint8 [N, C, H, W], or of sentences their token ids, int64 [N, T]; ``labels``: int64 [N]."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -26,6 +39,7 @@ class DataSet:
 
     ``label`` is how results on it must be named (such as "CIFAR-10 (JPEG-75)"); ``mean`` and ``std`` are per channel,
     for images scaled to 0..1; ``augment`` names the training augmentation (``shift``, ``shift-flip`` or ``none``).
+    Token ids (of kind ``TEXT``) reach the model as they are: there is nothing to normalise or augment.
     """
 
     name: str
@@ -37,10 +51,11 @@ class DataSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: str
+    kind: Kind = IMAGE
 
     @property
     def input(self) -> tuple[int, ...]:
-        """(channels, height, width) of one image."""
+        """(channels, height, width) of one image, or (tokens,) of one sentence."""
         return tuple(self.train.images.shape[1:])
 
     def split(self, name: str) -> Split:

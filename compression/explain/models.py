@@ -8,8 +8,11 @@ import torch
 from torch import nn
 
 from compression import zoo
+from compression.data import IMAGE
 from compression.data import DataSet
+from compression.data import kind
 from compression.data import normalise
+from compression.errors import CompressionError
 from compression.export.source import read
 from compression.runs.folder import RunFolder
 
@@ -57,12 +60,24 @@ class Scan:
         return changed + sorted(set(range(len(self.labels))) - set(changed))
 
 
+def refuse(data: str) -> None:
+    """Maps show which pixels count, so they are for images.
+
+    Raises:
+        CompressionError: the data set of this name holds none.
+    """
+    if kind(data) is not IMAGE:
+        raise CompressionError(f"maps show which pixels count, and {data} holds {kind(data).many}, not images")
+
+
 def pair(folder: RunFolder, seed: int = 0) -> Pair:
     """Restore both models of a run that is done; ``seed`` is that of the random one.
 
     Raises:
-        CompressionError: the run is not done, or its packed file, dense weights or data are missing or damaged.
+        CompressionError: the data are no images, the run is not done, or its packed file, dense weights or data are
+            missing or damaged.
     """
+    refuse(folder.budget().data)
     source = read(folder)
     random = zoo.build(source.budget.model, source.input, source.outputs, seed=seed + OTHER_WEIGHTS).eval()
     return Pair(source.dense.eval(), source.model, random, source.data, source.input)

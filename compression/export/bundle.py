@@ -85,7 +85,7 @@ def export(
 
 def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The bundle's files by name, and what was measured while they were made."""
-    program = traced(source.model, source.input)
+    program = traced(source.model, source.input, source.dtype)
     written = plain(program)
     about = config(source)
     files = {

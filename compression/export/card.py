@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from compression.data import kind
 from compression.export.config import bit_range
 from compression.export.findings import measurements
 from compression.export.findings import percent
@@ -29,7 +30,7 @@ FILES = {
     "model.onnx": "the same network with weights as integer codes",
     "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
     "model.fp32.onnx": "the slim network in floats, without quantizers",
-    "example.safetensors": "four test images, normalised, and the model's answers",
+    "example.safetensors": "four test inputs as the model takes them, and its answers",
     "load.py": "loads the model without this program and checks it against the example",
 }
 
@@ -44,8 +45,8 @@ def text(
     """The card as Markdown, of a run's result, ``config.json``, its budget, and what was measured at export."""
     parts = [
         _head(about, budget),
-        section("Before and after", _comparison(result, about)),
-        section("Accuracy per class", _classes(result, about)),
+        section("Before and after", _comparison(result, about, kind(budget["data"]).one)),
+        section("Accuracy per class", _classes(result, about, kind(budget["data"]).many)),
         section("Where the bytes are", _ledger(result["ledger"])),
         *measurements(measured, budget),
         section("Limits", _limits(about, budget, measured)),
@@ -56,20 +57,32 @@ def text(
 
 
 def _head(about: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
-    size = "x".join(map(str, about["input"]))
+    many, size = kind(budget["data"]).many, "x".join(map(str, about["input"]))
+    what = f"{many} of {size} tokens" if "tokenizer" in about["preprocessing"] else f"{size} {many}"
     lines = [
         f"# {about['model']}, compressed with {about['method'].upper()}",
         "",
-        f"Classifies {size} images into {len(about['classes'])} classes. Trained and measured on {about['data']}. "
+        f"Classifies {what} into {len(about['classes'])} classes. Trained and measured on {about['data']}. "
         f"Run `{about['run']}`.",
         "",
         f"Asked for: {_asked(budget)}; {budget['epochs']:g} epochs, seed {budget['seed']}. "
         "The whole budget is in `budget.json`.",
         "",
-        "Input: pixels scaled to 0..1, minus mean, divided by standard deviation of each channel "
-        f"(mean {_numbers(about['preprocessing']['mean'])}, deviation {_numbers(about['preprocessing']['std'])}).",
+        f"Input: {_input(about['preprocessing'])}.",
     ]
     return "\n".join(lines)
+
+
+def _input(about: Mapping[str, Any]) -> str:
+    if "tokenizer" in about:
+        return (
+            f"token ids of {about['tokenizer']}, both ends marked, filled up with {about['padding']} to "
+            f"{about['tokens']}"
+        )
+    return (
+        "pixels scaled to 0..1, minus mean, divided by standard deviation of each channel "
+        f"(mean {_numbers(about['mean'])}, deviation {_numbers(about['std'])})"
+    )
 
 
 def _asked(budget: Mapping[str, Any]) -> str:
@@ -84,14 +97,14 @@ def _asked(budget: Mapping[str, Any]) -> str:
     return asked
 
 
-def _comparison(result: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -> str:
     first, last = result["baseline"], result["final"]
     rows = [
         ("size of the weights file", f"{first['bytes']:,.0f} B (fp32)", f"{last['bytes']:,.0f} B (packed)"),
         ("accuracy on the test split", percent(first["accuracy"], 2), percent(last["accuracy"], 2)),
         ("loss on the test split", f"{first['loss']:.4f}", f"{last['loss']:.4f}"),
-        ("MACs for one image", f"{first['macs']:,.0f}", f"{last['macs']:,.0f}"),
-        ("BOPs for one image", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({percent(last['rel_bops'], 2)})"),
+        (f"MACs for one {one}", f"{first['macs']:,.0f}", f"{last['macs']:,.0f}"),
+        (f"BOPs for one {one}", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({percent(last['rel_bops'], 2)})"),
         ("units removed", "0 %", percent(last["unit_sparsity"], 1)),
         ("weights at zero, removed ones included", "0 %", percent(last["weight_sparsity"], 1)),
         ("bits a weight", "32", _bits(about, "weight")),
@@ -108,14 +121,14 @@ def _bits(about: Mapping[str, Any], side: str) -> str:
     return f"{low}" if low == high else f"{low} to {high} ({count} layers)"
 
 
-def _classes(result: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+def _classes(result: Mapping[str, Any], about: Mapping[str, Any], many: str) -> str:
     before, after = (per_class(result["confusion"][name]) for name in ("baseline", "final"))
     counts = [sum(row) for row in result["confusion"]["final"]]
     rows = [
         (name, f"{count}", percent(one, 1), percent(two, 1), _points(one, two))
         for name, count, one, two in zip(about["classes"], counts, before, after, strict=True)
     ]
-    return table(("class", "test images", "dense", "compressed", "points"), rows)
+    return table(("class", f"test {many}", "dense", "compressed", "points"), rows)
 
 
 def _points(one: float | None, two: float | None) -> str:
@@ -135,8 +148,8 @@ def _ledger(ledger: Mapping[str, int]) -> str:
 
 def _limits(about: Mapping[str, Any], budget: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     lines = [
-        f"Accuracy was measured on {about['data']} only; other images may do worse, and per class the change differs "
-        "(see above).",
+        f"Accuracy was measured on {about['data']} only; other {kind(budget['data']).many} may do worse, and per "
+        "class the change differs (see above).",
         "BOPs are a count of bit operations, not milliseconds.",
     ]
     if budget["method"] == "opq":
@@ -144,7 +157,7 @@ def _limits(about: Mapping[str, Any], budget: Mapping[str, Any], measured: Mappi
             "OPQ's zeros are unstructured: they make the packed file smaller, not the arithmetic. No speed is claimed."
         )
     if about["rebuilt"]:
-        lines.append("The slim network is a graph of plain operations for this image size, any batch size.")
+        lines.append("The slim network is a graph of plain operations for this input size, any batch size.")
     return "\n".join(f"- {line}" for line in lines)
 
 

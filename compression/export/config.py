@@ -12,6 +12,9 @@ import torch
 from torch import nn
 
 import compression
+from compression.data import TEXT
+from compression.data import DataSet
+from compression.data.catalogue import PADDING
 from compression.export.source import Source
 from compression.graph.cuts import cuts
 from compression.quant import Quantizer
@@ -19,6 +22,7 @@ from compression.quant import activation_quantizers
 from compression.quant.attach import INPUT_QUANTIZER
 
 VERSION = 1
+TOKENIZER = "all-MiniLM-L6-v2 (word pieces, lower case)"
 
 
 def config(source: Source) -> dict[str, Any]:
@@ -28,7 +32,7 @@ def config(source: Source) -> dict[str, Any]:
     ``weight`` and ``activation`` quantizers (null: fp32). A weight is its code k times ``step``, a number or a list
     with one for each position along ``axis``; where it has an ``offset`` it is ``sign(k) * ((abs(k) - 1/2) * step +
     offset)``. An activation is ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id → ``units``, ``kept``,
-    ``removed``. ``preprocessing`` says how images are brought to the model's input.
+    ``removed``. ``preprocessing`` says how images or sentences are brought to the model's input.
     """
     data = source.data
     return {
@@ -40,7 +44,7 @@ def config(source: Source) -> dict[str, Any]:
         "outputs": source.outputs,
         "data": data.label,
         "classes": list(data.classes),
-        "preprocessing": {"scale": 1 / 255, "mean": list(data.mean), "std": list(data.std)},
+        "preprocessing": preprocessing(data),
         "layers": layers(source),
         "groups": groups(source),
         "quantizers": activations(source.model),
@@ -51,6 +55,13 @@ def config(source: Source) -> dict[str, Any]:
             "python": platform.python_version(),
         },
     }
+
+
+def preprocessing(data: DataSet) -> dict[str, Any]:
+    """How pixels, or sentences, become what the model takes."""
+    if data.kind is TEXT:
+        return {"tokenizer": TOKENIZER, "tokens": data.input[0], "padding": PADDING}
+    return {"scale": 1 / 255, "mean": list(data.mean), "std": list(data.std)}
 
 
 def groups(source: Source) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from compression.data import kind
+
 ROUNDED, SMALLEST = 10, 1e-6
 ENOUGH = 0.995  # of images that get the same class
 
@@ -14,25 +16,25 @@ def measurements(measured: Mapping[str, Any], budget: Mapping[str, Any]) -> list
     """Sections for what was measured; nothing for what was not."""
     found = []
     if "onnx" in measured:
-        found.append(section("ONNX Runtime beside torch", _agreement(measured)))
+        found.append(section("ONNX Runtime beside torch", _agreement(measured, kind(budget["data"]).many)))
     if "latency" in measured:
         found.append(section("Latency", _latency(measured["latency"], budget)))
     return found
 
 
-def _agreement(measured: Mapping[str, Any]) -> str:
+def _agreement(measured: Mapping[str, Any], many: str) -> str:
     rows = [
         (name, percent(told["same"], 2), f"{told['difference']:.1e}", percent(told["accuracy"], 2), _types(told))
         for name, told in (("`model.onnx`", measured["onnx"]), ("`model.int8.onnx`", measured["int8"]))
     ]
     first, eight = measured["onnx"], measured["int8"]
     lines = [
-        f"Both on the first {first['images']} test images, against the torch model (accuracy there: "
+        f"Both on the first {first['images']} test {many}, against the torch model (accuracy there: "
         f"{percent(first['torch_accuracy'], 2)}).",
         "",
         table(("file", "same class", "largest difference of a logit", "accuracy", "weights"), rows),
         "",
-        "`model.onnx` is the run's model as it is. " + _calibrated(eight),
+        "`model.onnx` is the run's model as it is. " + _calibrated(eight, many),
         *_exceptions(first),
     ]
     if first["difference"] > ROUNDED * max(first["precise"], SMALLEST):
@@ -44,17 +46,17 @@ def _agreement(measured: Mapping[str, Any]) -> str:
     if eight["same"] < ENOUGH:
         lines += [
             "",
-            f"`model.int8.onnx` gives another class than torch on {percent(1 - eight['same'], 2)} of the images.",
+            f"`model.int8.onnx` gives another class than torch on {percent(1 - eight['same'], 2)} of the {many}.",
         ]
     return "\n".join(lines)
 
 
-def _calibrated(eight: Mapping[str, Any]) -> str:
+def _calibrated(eight: Mapping[str, Any], many: str) -> str:
     if not eight["calibrated"]:
         return "`model.int8.onnx` needed no quantizers of activations besides."
     return (
         f"`model.int8.onnx` has {eight['calibrated']} quantizers of activations more, which the run did not learn: "
-        f"their ranges are what {eight['calibration_images']} training images reach."
+        f"their ranges are what {eight['calibration_images']} training {many} reach."
     )
 
 
@@ -100,8 +102,9 @@ def _latency(latency: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
     ]
     threads = "1 thread" if told["threads"] == 1 else f"{told['threads']} threads"
     lines = [
-        f"ONNX Runtime on {told['name']} ({', '.join(told['flags']) or 'no vector flags known'}), {threads}, one image "
-        f"at a time, {dense['runs']} runs after warm-up: median, and where the middle half lies.",
+        f"ONNX Runtime on {told['name']} ({', '.join(told['flags']) or 'no vector flags known'}), {threads}, one "
+        f"{kind(budget['data']).one} at a time, {dense['runs']} runs after warm-up: median, and where the middle half "
+        "lies.",
         "",
         table(("variant", "ms", "middle half, ms", "times as fast as dense", "BOPs", "bytes"), rows),
         "",

@@ -85,7 +85,7 @@ def _told(made: OnnxModel, torch_says: Reference) -> dict[str, Any]:
 
 
 def _latency(source: Source, files: Mapping[str, bytes], computing: Collection[str]) -> dict[str, Any]:
-    variants = {"dense, fp32": floats(traced(source.dense, source.input)).data}
+    variants = {"dense, fp32": floats(traced(source.dense, source.input, source.dtype)).data}
     variants |= {SMALLER[name]: files[name] for name in SMALLER}
     times = clock.measure(variants, source.input, dict(zip(variants, _bops(source, computing), strict=True)))
     return {

@@ -32,13 +32,13 @@ _PLAIN = (
 _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 
 
-def traced(model: nn.Module, input: tuple[int, ...]) -> ExportedProgram:
-    """The program of a plain model in evaluation mode, images [B, \\*input] with free B; quantizers are single nodes.
+def traced(model: nn.Module, input: tuple[int, ...], dtype: torch.dtype = torch.float32) -> ExportedProgram:
+    """The program of a plain model in evaluation mode, inputs [B, \\*input] with free B; quantizers are single nodes.
 
     Raises:
         CompressionError: the model cannot be expressed as a program, with what stands in the way.
     """
-    images = torch.zeros(EXAMPLE_IMAGES, *input)
+    images = torch.zeros(EXAMPLE_IMAGES, *input, dtype=dtype)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")

@@ -49,7 +49,7 @@ def load(path: str | Path) -> nn.Module:
     units = {name: group["removed"] for name, group in about["groups"].items() if group["removed"]}
     size = tuple(about["input"])
     dense = zoo.build(budget.model, size, about["outputs"]).eval()
-    return restored(dense, trace(dense, torch.zeros(1, *size)), units, state)
+    return restored(dense, trace(dense, zoo.example(budget.model, input=size)), units, state)
 
 
 def read_files(path: str | Path) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
@@ -55,8 +56,13 @@ class Source:
 
     @property
     def input(self) -> tuple[int, ...]:
-        """(channels, height, width) of one image."""
+        """(channels, height, width) of one image, or (tokens,) of one sentence."""
         return self.graph.input
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model takes: fp32 pixels, or int64 token ids."""
+        return torch.int64 if self.graph.vocabulary else torch.float32
 
 
 def read(folder: RunFolder) -> Source:
@@ -69,7 +75,7 @@ def read(folder: RunFolder) -> Source:
     path, told, budget = folder.bundle / "weights.packed", result(folder), folder.budget()
     state, codes = unpack(path), integers(path)
     subject = load(budget)
-    graph = trace(subject.model, torch.zeros(1, *subject.input))
+    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     units = removed_units(told)
     model = restored(subject.model, graph, units, state)
     return Source(

@@ -194,5 +194,4 @@ def _inputs(
     if given is not None:
         return given if isinstance(given, tuple) else (given,)
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    return (torch.randn(4, *graph.input, generator=generator).to(device),)
+    return (graph.example(4).to(device),)

@@ -49,6 +49,7 @@ def trace(
         sizes=dict(recording.sizes),
         values_read=recording.values_read,
         branches=walk.merging.branches(recording, walk.edges),
+        vocabulary=0 if inputs[0].is_floating_point() else int(inputs[0].max()) + 1,
     )
 
 

@@ -139,9 +139,9 @@ class Graph:
     """A traced network: nodes, edges, dependency groups and layers.
 
     ``sizes`` maps every parameter to its shape (canonical names); ``input`` is the shape of one example without the
-    batch. ``values_read`` names the line of a model that looks at tensor values (empty for all others): its graph is
-    the way that the example inputs took. ``branches`` are the quantizers found in it, one node each unless it was
-    traced with ``merge=False``.
+    batch, and ``vocabulary`` above 0 says that it holds token ids below it. ``values_read`` names the line of a model
+    that looks at tensor values (empty for all others): its graph is the way that the example inputs took. ``branches``
+    are the quantizers found in it, one node each unless it was traced with ``merge=False``.
     """
 
     nodes: tuple[Node, ...]
@@ -152,6 +152,14 @@ class Graph:
     sizes: Mapping[str, tuple[int, ...]]
     values_read: str = ""
     branches: tuple[Branch, ...] = ()
+    vocabulary: int = 0
+
+    def example(self, batch: int) -> torch.Tensor:
+        """Seeded random inputs [batch, \\*input]: fp32, or int64 token ids where the network takes these."""
+        generator = torch.Generator().manual_seed(0)
+        if self.vocabulary:
+            return torch.randint(self.vocabulary, (batch, *self.input), generator=generator)
+        return torch.randn(batch, *self.input, generator=generator)
 
     @property
     def prunable(self) -> tuple[Group, ...]:

@@ -17,6 +17,8 @@ from compression.loop import set_learning_rate
 from compression.loop import steps
 from compression.loop import total_steps
 from compression.loop import train_step
+from compression.measure import CURVE_IMAGES
+from compression.measure import curve_images
 from compression.measure import measure
 from compression.methods.base import Reporter
 from compression.methods.base import Task
@@ -30,7 +32,6 @@ from compression.recipe import keep_memory
 
 STATISTICS_BATCHES = 100
 POINTS = 24  # measured over a whole run
-IMAGES = 1000  # of the validation split, for each of them
 
 
 def recipe_for(task: Task, report: Reporter) -> Recipe:
@@ -100,7 +101,8 @@ def train_stage(
         epoch = done * budget.epochs / total
         report.step(done, epoch, loss=loss, accuracy=correct / len(step.y), lr=rate)
         if done in measured:
-            report.point(measure(task, model, step=done, epoch=epoch, phase=phase, limit=IMAGES))
+            limit = CURVE_IMAGES if done == total else curve_images(task.graph)
+            report.point(measure(task, model, step=done, epoch=epoch, phase=phase, limit=limit))
         report.checkpoint(done, partial(captured, phase, done, recipe, parts), due=done == last)
     check_finite(model)
 

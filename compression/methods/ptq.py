@@ -10,12 +10,13 @@ import itertools
 from collections.abc import Mapping
 
 from compression.budget import Budget
+from compression.measure import CURVE_IMAGES
+from compression.measure import curve_images
 from compression.measure import measure
 from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.base import Uses
-from compression.methods.finetune import IMAGES
 from compression.methods.finetune import POINTS
 from compression.methods.finetune import plain_batches
 from compression.methods.opq.allocation import Allocation
@@ -88,13 +89,13 @@ class Ptq:
         _tell(budget, report)
         report.phase("calibration", 0)
         _attach(task, report, chosen["calibration"])
-        report.point(measure(task, model, step=0, epoch=0.0, phase="calibration", limit=IMAGES))
+        report.point(measure(task, model, step=0, epoch=0.0, phase="calibration", limit=curve_images(task.graph)))
         report.phase("rounding", 0)
         _round(task, report, planned)
         if chosen["statistics"]:
             report.phase("statistics", len(planned.layers))
             recompute_statistics(model, plain_batches(task, report))
-            report.point(measure(task, model, step=total, epoch=0.0, phase="statistics", limit=IMAGES))
+            report.point(measure(task, model, step=total, epoch=0.0, phase="statistics", limit=CURVE_IMAGES))
         return Compressed(model, {"allocation": planned.to_dict(budget.model, budget.weights)})
 
 
@@ -121,13 +122,13 @@ def _attach(task: Task, report: Reporter, calibration: str) -> None:
 def _round(task: Task, report: Reporter, planned: Allocation) -> None:
     """Lower one layer after the other to its bit-width; at most 24 of the moments in between are measured."""
     count = len(planned.layers)
-    measured = {round((i + 1) * count / POINTS) for i in range(POINTS)}
+    measured, limit = {round((i + 1) * count / POINTS) for i in range(POINTS)}, curve_images(task.graph)
     for done, layer in enumerate(planned.layers, start=1):
         report.check()
         set_range(task.model, layer)
         report.step(done, 0.0, error=layer.error)
         if done in measured:
-            report.point(measure(task, task.model, step=done, epoch=0.0, phase="rounding", limit=IMAGES))
+            report.point(measure(task, task.model, step=done, epoch=0.0, phase="rounding", limit=limit))
 
 
 def _tell(budget: Budget, report: Reporter) -> None:

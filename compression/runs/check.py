@@ -28,15 +28,13 @@ def check(budget: Budget, *others: Budget) -> None:
     for each in (budget, *others):
         methods.get(each.method).check(each)
 
-    import torch
-
     from compression.graph import trace
     from compression.methods.base import ChecksTask
     from compression.methods.base import Task
     from compression.runs.prepare import load
 
     subject = load(budget)
-    graph = trace(subject.model, torch.zeros(1, *subject.input))
+    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     for each in (budget, *others):
         _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
         _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")

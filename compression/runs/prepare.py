@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from compression import data
@@ -114,7 +113,7 @@ def train_line(budget: Budget) -> str:
         words += ["--input", "x".join(map(str, budget.input))]
     if budget.classes is not None:
         words += ["--classes", str(budget.classes)]
-    return " ".join([*words, "--epochs 10 --seed 0"])
+    return " ".join([*words, f"--epochs {zoo.spec(budget.model).epochs} --seed 0"])
 
 
 def interpreter() -> str:
@@ -126,7 +125,7 @@ def interpreter() -> str:
 def prepare(budget: Budget) -> Prepared:
     """Load, trace and measure on the test split; the baseline's bytes are those of its fp32 file."""
     subject = load(budget)
-    graph = tracing.trace(subject.model, torch.zeros(1, *subject.input))
+    graph = tracing.trace(subject.model, zoo.example(budget.model, input=subject.input))
     told = evaluate(subject.model, subject.data, "test")
     ledger = fp32_ledger(subject.model)
     baseline = file_point(subject.model, graph, told, ledger["total"], step=0, epoch=0.0, phase="baseline")

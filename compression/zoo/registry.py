@@ -10,6 +10,7 @@ from functools import cached_property
 from functools import partial
 from typing import TYPE_CHECKING
 
+from compression.data.catalogue import SENTENCE
 from compression.errors import CompressionError
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ GREY_DATA, COLOUR_DATA = ("mnist5k", "fashion-mnist"), ("cifar10",)
 class ModelSpec:
     """One model: ``input`` is its default (channels, height, width), ``data`` the data sets that fit this default.
 
-    ``make(input, classes)`` builds it; ``params`` (count) and ``macs`` (of convolutions and linear layers, batch 1) are
-    those at the default input and counted when first read.
+    ``pretrained`` puts weights published for it into a fresh model, from which ``train`` then starts, with ``lr`` and
+    for ``epochs`` unless told otherwise. ``make(input, classes)`` builds it; ``params`` (count) and ``macs`` (of
+    convolutions and linear layers, batch 1) are those at the default input and counted when first read.
     """
 
     name: str
@@ -37,12 +39,18 @@ class ModelSpec:
     data: tuple[str, ...]
     make: Maker = field(repr=False, compare=False)
     vocabulary: int = 0  # above 0: inputs are token ids below it, not images
+    pretrained: Callable[[nn.Module], None] | None = field(default=None, repr=False, compare=False)
+    epochs: int = 10
+    lr: float | None = None
 
     @cached_property
     def _size(self) -> tuple[int, int]:
         from compression.zoo.size import count
 
-        return count(lambda: self.make(self.input, self.classes), self.input, self.vocabulary > 0)
+        ids = self.vocabulary > 0
+        looks = ids and self.family == "hf"  # transformers' language models look at values when they make their masks
+        device = "cpu" if looks else "meta"
+        return count(lambda: self.make(self.input, self.classes), self.input, ids=ids, device=device)
 
     @property
     def params(self) -> int:
@@ -61,7 +69,7 @@ def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
     Raises:
         CompressionError: naming the value.
     """
-    if name.startswith("hf:"):
+    if name.startswith("hf:") or (name in OWN and OWN[name].vocabulary):
         return  # other shapes, which the model's own maker checks
     if len(input) != 3 or any(not isinstance(size, int) or size < 1 for size in input):
         raise CompressionError(f"{name}: input must be channels x height x width, such as 3x32x32, not {input!r}")
@@ -80,6 +88,14 @@ def _own(name: str, title: str, summary: str, home: str, input: tuple[int, ...] 
     return ModelSpec(name, title, summary, home, input, 10, data, partial(_make, home, name, 10))
 
 
+def _pretrained(model: nn.Module) -> None:
+    importlib.import_module("compression.zoo.minilm").pretrained(model)
+
+
+MINILM = ModelSpec(
+    "minilm", "MiniLM, six layers", "A real BERT encoder of sentences, trained by others.", "minilm",
+    (SENTENCE,), 2, ("sst2",), partial(_make, "minilm", "minilm", 2), 30_522, _pretrained, epochs=2, lr=1e-4,
+)  # fmt: skip
 OWN: dict[str, ModelSpec] = {
     entry.name: entry
     for entry in (
@@ -90,5 +106,6 @@ OWN: dict[str, ModelSpec] = {
         _own("vgg7_small", "VGG-7, width 32", "A quarter of the channels: an epoch takes a minute.", "vgg"),
         _own("mobilenet_small", "MobileNet, small", "Inverted residuals with depthwise convolutions.", "mobilenet"),
         _own("vit_tiny", "Vision Transformer, tiny", "Four blocks of attention over 4x4 patches.", "vit"),
+        MINILM,
     )
 }

@@ -15,14 +15,15 @@ LAYERS = (
 )  # what convolutions and linear layers arrive as, whoever calls them
 
 
-def count(make: Callable[[], nn.Module], input: tuple[int, ...], ids: bool = False) -> tuple[int, int]:
+def count(
+    make: Callable[[], nn.Module], input: tuple[int, ...], *, ids: bool = False, device: str = "meta"
+) -> tuple[int, int]:
     """(parameters, MACs of convolutions and linear layers) of the model ``make`` returns, for one ``input`` (C, H, W).
 
-    ``ids``: the model takes int64 token ids.
+    ``ids``: the model takes int64 token ids. ``device``: ``cpu`` for models that look at values on their way.
 
     Products of two activations (attention) are not counted: they have no weights to compress.
     """
-    device = "cpu" if ids else "meta"  # language models look at values when they make their masks
     with torch.random.fork_rng(devices=[]), torch.device(device):
         model = make().to(device).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

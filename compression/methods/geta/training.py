@@ -15,6 +15,7 @@ from compression.loop import Step
 from compression.loop import learning_rate
 from compression.loop import steps
 from compression.loop import train_step
+from compression.measure import curve_images
 from compression.measure import measure
 from compression.methods.base import Reporter
 from compression.methods.base import Task
@@ -33,7 +34,6 @@ from compression.recipe import Recipe
 
 TRAINING = "training"
 POINTS = 24
-POINT_IMAGES = 1000
 
 
 class Training:
@@ -145,5 +145,5 @@ class Training:
 
     def _point(self, report: Reporter, number: int, epoch: float) -> None:
         """The last point counts all validation images: settings are chosen by it."""
-        phase, limit = self.optimizer.stage, None if number == self.total else POINT_IMAGES
+        phase, limit = self.optimizer.stage, None if number == self.total else curve_images(self.task.graph)
         report.point(measure(self.task, self.task.model, step=number, epoch=epoch, phase=phase, limit=limit))

@@ -6,11 +6,11 @@ import torch
 
 from compression.loop import make_optimizer
 from compression.loop import total_steps
+from compression.measure import curve_images
 from compression.measure import measure
 from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
-from compression.methods.finetune import IMAGES
 from compression.methods.finetune import plain_batches
 from compression.methods.finetune import recipe_for
 from compression.methods.finetune import train_stage
@@ -34,10 +34,10 @@ def train_allocated(task: Task, report: Reporter, allocation: Allocation) -> Com
     attach(model, allocation)
     for note in allocation.notes:
         report.log(note)
-    report.point(measure(task, model, step=0, epoch=0.0, phase="allocation", limit=IMAGES))
+    report.point(measure(task, model, step=0, epoch=0.0, phase="allocation", limit=curve_images(task.graph)))
     report.phase("statistics", 0)
     if recompute_statistics(model, plain_batches(task, report)):
-        report.point(measure(task, model, step=0, epoch=0.0, phase="statistics", limit=IMAGES))
+        report.point(measure(task, model, step=0, epoch=0.0, phase="statistics", limit=curve_images(task.graph)))
     recipe = recipe_for(task, report)
     base = budget.lr if budget.lr is not None else LEARNING_RATES[budget.optimizer]
     optimizer = make_optimizer(recipe.prepare_model(model.train()), budget.optimizer, base, budget.weight_decay)

@@ -5,6 +5,7 @@ What is cached is never changed: graphs are frozen, tables are copied, models ar
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ import streamlit as st
 
 from app import options
 from app import story
+from app import uploads
 from compression import data as datasets
 from compression import zoo
 from compression.budget import Budget
@@ -32,12 +34,16 @@ MEASURED_IMAGES = 1000
 
 @dataclass(frozen=True)
 class Subject:
-    """A model at a size: what graph, budget and run are about. ``data`` is ``none`` at the model's own size."""
+    """A model at a size: what graph, budget and run are about. ``data`` is ``none`` at the model's own size.
+
+    ``weights`` is the token of uploaded ones (see :mod:`app.uploads`), empty for those trained here.
+    """
 
     model: str
     data: str
     input: tuple[int, ...]
     classes: int
+    weights: str = ""
 
     @property
     def has_data(self) -> bool:
@@ -46,8 +52,9 @@ class Subject:
 
     def place(self, budget: Budget) -> Budget:
         """The budget for this model and data; sizes are named only where they are not the model's own."""
-        own = zoo.spec(self.model)
+        own, given = zoo.spec(self.model), uploads.path(self.weights)
         return budget.replace(
+            weights=str(given) if given else None,
             model=self.model,
             data=self.data,
             input=None if self.input == tuple(own.input) else self.input,
@@ -125,14 +132,18 @@ def allow(model: str, data: str) -> None:
         raise CompressionError(f"data set {data!r} is not offered here: choose one on the Model page")
 
 
-def subject(model: str, data: str) -> Subject:
+def subject(model: str, data: str, weights: str = "") -> Subject:
     """The model at the size of the data: images and classes of the data decide where they are known.
+
+    Uploaded ``weights`` that are not here or do not fit are left out.
 
     Raises:
         CompressionError: a model or data set not offered here.
     """
     allow(model, data)
-    return _subject(model, data)
+    of = _subject(model, data)
+    given = bool(weights) and uploads.fits(weights, of.model, of.input, of.classes)
+    return dataclasses.replace(of, weights=weights) if given else of
 
 
 @st.cache_data(max_entries=64, show_spinner="Reading the model…")
@@ -176,6 +187,8 @@ def weights_file(of: Subject) -> Path | None:
     """The trained weights that a run would start from."""
     from compression.zoo import weights
 
+    if of.weights:
+        return uploads.path(of.weights)
     return weights.find(of.model, of.data, of.input, of.classes)
 
 

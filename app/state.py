@@ -1,14 +1,14 @@
-"""What this tab looks at (model, data, run, other run, group): kept in the address, so that a link opens the same view.
+"""What this tab looks at: kept in the address, so that a link opens the same view.
 
-The address wins; what it does not name comes from this session, so that a change of page loses nothing. Drafts that no
-link needs to carry live in the session alone.
+Model, data, uploaded weights, run, other run and group. The address wins; what it does not name comes from this
+session, so that a change of page loses nothing. Drafts that no link needs to carry live in the session alone.
 """
 
 from __future__ import annotations
 
 import streamlit as st
 
-DEFAULTS = {"model": "resnet8", "data": "mnist5k", "run": "", "other": "", "group": ""}
+DEFAULTS = {"model": "resnet8", "data": "mnist5k", "weights": "", "run": "", "other": "", "group": ""}
 _LONGEST = 300
 
 
@@ -24,9 +24,10 @@ def get(name: str) -> str:
 
 
 def put(name: str, value: str) -> None:
-    """Choose; the address follows. Another model forgets the group that was picked in the old one."""
+    """Choose; the address follows. Another model forgets the group that was picked in the old one, and its weights."""
     if name == "model" and value != get("model"):
         _set("group", "")
+        _set("weights", "")
     _set(name, value)
 
 

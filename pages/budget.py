@@ -161,7 +161,7 @@ def files(budget: Budget) -> None:
     with st.expander("Save or load this budget", icon=":material/save:"):
         st.download_button(
             "Save JSON",
-            json.dumps(budget.to_dict(), indent=2),
+            json.dumps(budget.replace(weights=None).to_dict(), indent=2),
             file_name="budget.json",
             mime="application/json",
             icon=":material/download:",
@@ -218,7 +218,7 @@ def page() -> None:
         "Say how much may go and how few bits may stay. Size and work answer at once; a run shows what it costs in "
         "accuracy.",
     )
-    of = catalog.subject(state.get("model"), state.get("data"))
+    of = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
     widgets.context(of.model, of.data)
     compose(of, catalog.traced(of))
 

@@ -167,7 +167,7 @@ def page() -> None:
         "A channel cannot be cut out alone: the layers that add to it, scale it and read it must lose theirs too. "
         "Such a set is a **group**, and one channel through all of it is a **unit**.",
     )
-    of = catalog.subject(state.get("model"), state.get("data"))
+    of = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
     found = catalog.traced(of)
     widgets.context(of.model, of.data)
     graph = found.graph

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import catalog
 from app import nav
+from app import ownweights
 from app import preview
 from app import state
 from app import widgets
@@ -33,7 +34,7 @@ def pick() -> catalog.Subject:
         )
     with right:
         _choice("Data", "data", datas, _data_changed, "Size and classes of the data decide the size of the model.")
-    return catalog.subject(state.get("model"), state.get("data"))
+    return catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
 
 
 def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[], None], help_text: str) -> None:
@@ -136,6 +137,7 @@ def page() -> None:
     path = catalog.weights_file(of) if of.has_data else None
     summary(of, found, path)
     missing(of, path)
+    ownweights.section(of)
     if of.has_data:
         preview.draw(of)
     with st.container(horizontal=True):

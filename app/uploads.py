@@ -1,0 +1,78 @@
+"""Weights that a visitor uploads: safetensors only, checked against the model, kept by their digest beside the runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import streamlit as st
+
+from app import options
+from compression import zoo
+from compression.errors import CompressionError
+
+FOLDER = "uploads"
+DIGITS = 16  # of the digest: what an address carries and a file is called
+_TOKEN = re.compile(rf"[0-9a-f]{{{DIGITS}}}")
+
+
+def folder() -> Path:
+    """Where uploaded weights lie: beside the runs, which start from them."""
+    return Path(options.read().runs) / FOLDER
+
+
+def path(token: str) -> Path | None:
+    """The file of a token, ``None`` where there is none; what is no token names no file."""
+    found = folder() / f"{token}.safetensors" if _TOKEN.fullmatch(token) else None
+    return found.absolute() if found is not None and found.is_file() else None
+
+
+def keep(content: bytes, model: str, input: tuple[int, ...], classes: int) -> str:
+    """Check an uploaded file against the model and keep it; returns its token. Nothing is kept of a file refused.
+
+    Raises:
+        CompressionError: no safetensors file, damaged, of another model, with numbers that are not finite, or the
+            folder cannot be written.
+    """
+    token = hashlib.sha256(content).hexdigest()[:DIGITS]
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
+            file = Path(place) / f"{token}.safetensors"
+            file.write_bytes(content)
+            _check(file, model, input, classes)
+            os.replace(file, folder() / file.name)
+    except OSError as error:
+        raise CompressionError(f"the file cannot be kept: {error.strerror or error}") from error
+    return token
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def fits(token: str, model: str, input: tuple[int, ...], classes: int) -> bool:
+    """Are these the weights of this model at this size?"""
+    found = path(token)
+    if found is None:
+        return False
+    try:
+        _check(found, model, input, classes)
+    except CompressionError:
+        return False  # whose weights they are does not matter: the page says that they do not fit
+    return True
+
+
+def _check(file: Path, model: str, input: tuple[int, ...], classes: int) -> None:
+    import torch
+
+    from compression.zoo import weights
+
+    module = zoo.build(model, input, classes)
+    try:
+        weights.load(module, file)
+    except CompressionError as error:
+        raise CompressionError(str(error).replace(f"weights file {file}", "this file")) from error
+    for name, tensor in module.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CompressionError(f"this file: {name} holds NaN or infinite numbers; nothing can be made of them")

@@ -1,0 +1,188 @@
+"""Uploaded weights: what does not belong to the chosen model is answered in one line, and nothing of it is kept."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+from streamlit.testing.v1 import AppTest
+
+from app import catalog
+from app import nav
+from app import uploads
+from compression import zoo
+from compression.errors import CompressionError
+
+SIZE = ("resnet8", (1, 28, 28), 10)
+STATE = {name: tensor.contiguous() for name, tensor in zoo.build(*SIZE, seed=3).state_dict().items()}
+GOOD = save(STATE)
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
+
+
+def changed(**tensors: torch.Tensor | None) -> bytes:
+    """The good file with some tensors replaced, added, or left out (``None``)."""
+    state = {**STATE, **{name.replace("__", "."): tensor for name, tensor in tensors.items()}}
+    return save({name: tensor for name, tensor in state.items() if tensor is not None})
+
+
+def header(entries: Any, body: bytes = b"") -> bytes:
+    """A file with this header, whatever it says."""
+    text = entries if isinstance(entries, bytes) else json.dumps(entries).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+class Harmful:
+    """What a pickle could do; it must never be done."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return (pytest.fail, ("an uploaded pickle was executed",))
+
+
+def archive() -> bytes:
+    """A zip bomb: a kilobyte that would be a megabyte of zeros, as ``..`` beside it."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("../weights.safetensors", b"\0" * 1_000_000)
+    return made.getvalue()
+
+
+def torch_file() -> bytes:
+    made = io.BytesIO()
+    torch.save(STATE, made)
+    return made.getvalue()
+
+
+FIRST = next(name for name, tensor in STATE.items() if tensor.dim() == 4)
+BAD: dict[str, bytes] = {
+    "empty": b"",
+    "a few bytes": b"\0\1\2",
+    "text": b"hello, these are no weights at all",
+    "json": json.dumps({"conv1.weight": [1, 2]}).encode(),
+    "cut off in the header": GOOD[:40],
+    "cut off in the numbers": GOOD[:-7],
+    "more than it says": GOOD + b"\0" * 16,
+    "a header longer than the file": struct.pack("<Q", 1 << 40) + b"{}",
+    "a header of the largest length": struct.pack("<Q", (1 << 64) - 1) + b"{}",
+    "a header that is no JSON": header(b"{not json"),
+    "a header of brackets": header(b"[" * 100_000),
+    "a header that is a list": header([1, 2, 3]),
+    "no tensors": header({}),
+    "offsets past the end": header({FIRST: {"dtype": "F32", "shape": [2], "data_offsets": [0, 1 << 40]}}, b"\0" * 8),
+    "offsets backwards": header({FIRST: {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}, b"\0" * 8),
+    "overlapping tensors": header(
+        {n: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for n in ("a", "b")}, b"\0" * 8
+    ),
+    "a huge shape": header({FIRST: {"dtype": "F32", "shape": [1 << 31, 1 << 31], "data_offsets": [0, 8]}}, b"\0" * 8),
+    "a negative shape": header({FIRST: {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}, b"\0" * 8),
+    "an unknown type": header({FIRST: {"dtype": "F1", "shape": [2], "data_offsets": [0, 8]}}, b"\0" * 8),
+    "a pickle": pickle.dumps(Harmful()),
+    "a torch file": torch_file(),
+    "a zip bomb": archive(),
+    "one tensor missing": changed(**{FIRST.replace(".", "__"): None}),
+    "one tensor more": changed(more=torch.zeros(2)),
+    "a name like a path": changed(**{"../../weights": torch.zeros(2)}),
+    "a wrong shape": changed(**{FIRST.replace(".", "__"): torch.zeros(1, 1, 3, 3)}),
+    "NaN": changed(**{FIRST.replace(".", "__"): torch.full_like(STATE[FIRST], float("nan"))}),
+    "infinity": changed(**{FIRST.replace(".", "__"): torch.full_like(STATE[FIRST], float("inf"))}),
+    "another model": save({n: t.contiguous() for n, t in zoo.build("resnet20").state_dict().items()}),
+    "other classes": save({n: t.contiguous() for n, t in zoo.build("resnet8", (1, 28, 28), 7).state_dict().items()}),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    with pytest.raises(CompressionError) as refused:
+        uploads.keep(BAD[name], *SIZE)
+    told = str(refused.value)
+    assert "\n" not in told
+    assert str(tmp_path) not in told, "no path of this machine is shown to a visitor"
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert list(uploads.folder().iterdir()) == []
+
+
+def test_there_are_thirty_of_them() -> None:
+    assert len(BAD) >= 30
+
+
+@pytest.mark.parametrize(
+    "token", ["", "..", "../../etc/passwd", "0" * 15, "0" * 17, "0123456789ABCDEF", "x" * 16, "%2e"]
+)
+def test_what_is_no_token_names_no_file(token: str) -> None:
+    uploads.folder().mkdir(parents=True)
+    (uploads.folder() / f"{'f' * 16}.safetensors").write_bytes(GOOD)
+    assert uploads.path(token) is None
+
+
+def test_good_weights_are_what_every_page_and_run_starts_from() -> None:
+    token = uploads.keep(GOOD, *SIZE)
+    assert uploads.keep(GOOD, *SIZE) == token, "the same file twice is kept once"
+    of = catalog.subject("resnet8", "mnist5k", token)
+    assert of.weights == token
+    path = catalog.weights_file(of)
+    assert path is not None
+    model = catalog.loaded(of, str(path))
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in STATE.items())
+    from compression.budget import Budget
+
+    assert of.place(Budget()).weights == str(path)
+    assert catalog.subject("resnet20", "cifar10", token).weights == "", "they do not fit there"
+    assert catalog.subject("resnet8", "mnist5k", "0" * 16).weights == ""
+
+
+def model_page(**query: str) -> AppTest:
+    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=60)
+    app.switch_page("../pages/model.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def test_a_link_with_weights_opens_on_them_and_another_model_forgets_them() -> None:
+    token = uploads.keep(GOOD, *SIZE)
+    app = model_page(weights=token)
+    assert [str(element.value) for element in app.error] == []
+    assert any(token in element.value for element in app.markdown)
+    app.selectbox(key="pick_model").set_value("resnet20").run()
+    assert not app.exception
+    assert "weights" not in app.query_params
+
+
+def test_a_link_with_weights_that_are_not_here_says_so_once() -> None:
+    app = model_page(weights="0123456789abcdef")
+    (line,) = [str(element.value) for element in app.error]
+    assert "not uploaded here" in line
+    app.run()
+    assert [str(element.value) for element in app.error] == []
+
+
+def test_the_page_takes_good_weights_and_refuses_bad_ones() -> None:
+    app = model_page()
+    upload = app.file_uploader(key="weights_upload")
+    upload.set_value(("mine.safetensors", BAD["one tensor missing"], "application/octet-stream")).run()
+    assert not app.exception
+    (line,) = [str(element.value) for element in app.error]
+    assert f"{FIRST} is missing" in line
+    assert "weights" not in app.query_params
+    app.file_uploader(key="weights_upload").set_value(("mine.safetensors", GOOD, "application/octet-stream")).run()
+    assert not app.exception
+    assert [str(element.value) for element in app.error] == []
+    assert uploads.path(str(app.query_params["weights"])) is not None
+    app.button(key="trained_weights").click().run()
+    assert not app.exception
+    assert "weights" not in app.query_params

@@ -103,6 +103,19 @@ def test_plain_grid_error_is_the_integral(step: float, excess: float, levels: in
     assert float(unpruned) == pytest.approx(float(laplace.saturating_error(step, levels)), rel=1e-12)
 
 
+@pytest.mark.parametrize(("levels", "lowest"), [(1, 0), (3, 1), (127, 1), (2047, 0), (32767, 1)])
+def test_plain_grid_error_is_the_sum_over_its_boundaries(levels: int, lowest: int) -> None:
+    rng = np.random.default_rng(levels)
+    for step, excess in zip(10 ** rng.uniform(-2, 1, 20) / levels**0.5, rng.uniform(0, 6, 20), strict=True):
+        k = np.arange(lowest, levels)
+        x = np.maximum((k + 0.5) * step, excess)
+        passed = np.exp(excess - x) * (step * step - 2 * step * (x - k * step) - 2 * step)
+        first = excess - lowest * step
+        wanted = first * first + 2 * first + 2 + passed.sum()
+        found = float(laplace.plain_grid_error(step, excess, levels, lowest))
+        assert found == pytest.approx(wanted, rel=1e-7, abs=1e-12)
+
+
 @pytest.mark.parametrize("bits", sorted(PUBLISHED))
 def test_the_universal_steps(bits: int) -> None:
     step, error = laplace.best_step(bits)

@@ -95,13 +95,20 @@ def answered(**options: Any) -> Any:
 
 def test_the_live_answer_is_the_allocation_with_the_options() -> None:
     model = catalog.loaded(RESNET8, None)
-    for options in ({}, {"prune_mode": "uniform"}, {"scope": "layer"}, {"zeros": "rounded"}, {"tables": "laplace"}):
+    for options in (
+        {}, {"prune_mode": "uniform"}, {"scope": "layer"}, {"zeros": "rounded"}, {"tables": "laplace"},
+        {"grid": "survivor"}, {"codebook": "channel"},
+    ):  # fmt: skip
         found = answered(**options)
         wanted = allocate(model, 0.6, 3.5, **options)
         energy = sum(float(p.detach().double().square().sum()) for p in model.parameters() if p.dim() > 1)
         assert found.error == pytest.approx(wanted.error / energy, rel=1e-9)
         assert [row["at zero"] for row in found.table] == [layer.pruned for layer in wanted.layers]
         assert [row["bits"] for row in found.table] == [layer.bits for layer in wanted.layers]
+    stored = {
+        name: answered(**{name: value}).bytes[0] for name, value in (("grid", "survivor"), ("codebook", "channel"))
+    }
+    assert stored["codebook"] > stored["grid"]
     assert answered().error < answered(scope="layer").error < answered(scope="layer", prune_mode="uniform").error
 
 

@@ -2,6 +2,17 @@
 
 Masks and steps are computed from the trained weights alone, before fine-tuning, and stay fixed. The equations here are
 derived from the published objective; they are not copied from the paper, whose code is not public.
+
+In a loop of one's own (``import compression as cx``)::
+
+    tables = cx.opq.LayerTables.prepare(model)                 # once; channels=True where codebook="channel" is to come
+    plan = cx.opq.allocate(tables, sparsity=0.7, bits=4)       # at once, for every further budget too
+    plan = cx.opq.allocate(model, 0.7, 4, grid="survivor")     # levels counted from the pruning threshold
+    cx.opq.attach(model, plan)                                 # masks and fixed quantizers; then train as usual
+    json.dump(plan.to_dict(), file)                            # and back: cx.opq.Allocation.from_dict(json.load(file))
+
+What there is to choose is :data:`compression.methods.opq.options.OPTIONS`; a run takes the same as ``--option
+grid=survivor``, a budget as ``"options": {"grid": "survivor"}``.
 """
 
 from compression.methods.opq.allocating import allocate

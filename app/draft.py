@@ -16,6 +16,7 @@ import streamlit as st
 from app import catalog
 from app import offer
 from app import state
+from app import theme
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -32,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "activations": False,
     "activation_bits": (8, 8),
     "equal_activation_bits": 8,
-    "epochs": 4,
+    "epochs": 4.0,
     "seed": 0,
 }
 _SHOWN = {
@@ -52,11 +53,21 @@ _SHOWN |= {"groups", "layers", "epochs", "seed", "options"}
 OPTION = "option "  # begins the keys of the fields of a method's options
 LARGEST_FILE = 1_000_000
 HIGHEST_SPARSITY = 0.98
+FEWEST_EPOCHS, MOST_EPOCHS = 0.01, 1000.0
+LARGEST_SEED = 2**53 - 1  # what a browser counts exactly
 
 
 def value(name: str) -> Any:
     """The value of a slider or field."""
     return st.session_state.get(name, DEFAULTS[name])
+
+
+def in_words(name: str) -> str:
+    """The default of a slider or field, as a sentence names it."""
+    default = DEFAULTS[name]
+    if isinstance(default, tuple):
+        return f"{default[0]} to {default[1]}"
+    return theme.style(default).label if name == "method" else f"{default:g}"
 
 
 def bounds() -> dict[str, dict[str, dict[str, Any]]]:
@@ -123,6 +134,7 @@ def budget(of: catalog.Subject) -> Budget:
     """
     method = offer.get(value("method") or "geta")
     equal = (value("equal_bits"), value("equal_bits")) if method.uses.bits == "equal" else None
+    epochs = float(value("epochs"))
     made = Budget.from_dict(
         {
             **extras(),
@@ -133,7 +145,7 @@ def budget(of: catalog.Subject) -> Budget:
             "bits": float(equal[0]) if equal else value("average_bits"),
             "groups": bounds()["groups"] if method.structured else {},
             "layers": _layers(method),
-            "epochs": value("epochs"),
+            "epochs": int(epochs) if epochs.is_integer() else epochs,
             "seed": value("seed"),
             "options": options(method.name),
         }
@@ -170,6 +182,10 @@ def load(content: bytes) -> None:
     method.check(read)
     if read.sparsity > HIGHEST_SPARSITY:
         raise CompressionError(f"sparsity {read.sparsity:g} is above {HIGHEST_SPARSITY:g}, the most this page takes")
+    if not FEWEST_EPOCHS <= read.epochs <= MOST_EPOCHS:
+        raise CompressionError(f"epochs {read.epochs:g}: this page takes {FEWEST_EPOCHS:g} to {MOST_EPOCHS:g}")
+    if abs(read.seed) > LARGEST_SEED:
+        raise CompressionError(f"seed {read.seed}: this page takes whole numbers up to 2^53 - 1")
     state.put("model", read.model)
     state.put("data", read.data)
     plain, default = read.to_dict(), Budget().to_dict()
@@ -194,7 +210,7 @@ def _values(read: Budget, method: Method) -> dict[str, Any]:
         "activation_bits": _whole(read.activation_bits or DEFAULTS["activation_bits"]),
         "equal_activation_bits": _whole(read.activation_bits or DEFAULTS["activation_bits"])[1],
         "equal_bits": equal_bits(read, method.structured),
-        "epochs": read.epochs if isinstance(read.epochs, int) else math.ceil(read.epochs),
+        "epochs": float(read.epochs),
         "seed": read.seed,
     }
     if not method.uses.sparsity:

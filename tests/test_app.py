@@ -241,15 +241,6 @@ def test_sliders_answer_with_the_exact_number_of_units(open_page: Open) -> None:
     assert app.button(key="start").disabled
 
 
-def test_a_bound_of_one_group_holds_in_the_plan(open_page: Open) -> None:
-    app = open_page("budget", group="layer3.0.conv1")
-    app.toggle(key="bound groups layer3.0.conv1 sparsity on").set_value(True).run()
-    app.slider(key="bound groups layer3.0.conv1 sparsity value").set_value((0.0, 0.1)).run()
-    assert app.session_state["bounds"]["groups"] == {"layer3.0.conv1": {"sparsity": [0.0, 0.1]}}
-    assert not app.exception
-    assert errors(app) == []
-
-
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.77, 0.9])
 def test_the_spread_has_exactly_k_units_within_bounds(sparsity: float) -> None:
     graph = catalog.traced(RESNET8).graph
@@ -339,17 +330,17 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
 
 
 def test_accuracy_without_training_is_measured_in_the_background(open_page: Open, tmp_path: Path) -> None:
-    app = chosen(open_page("budget"), "opq")
+    app = open_page("budget", method="opq", part="Before training")
     before = len(app.get("plotly_chart"))
     app.button(key="measure_curve").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / curve.FOLDER).glob("curve-*/")
     assert "measure_curve" not in [button.key for button in app.button], "one at a time"
     told = runs.wait(folder.name, folder.parent, timeout=5 * SECONDS)
-    app = chosen(open_page("budget"), "opq")
+    app = open_page("budget", method="opq", part="Before training")
     assert len(app.get("plotly_chart")) == before + 2
     assert any(f"{told['images']} images" in element.value for element in app.caption)
-    app = chosen(open_page("budget", data="none"), "opq")
+    app = open_page("budget", method="opq", part="Before training", data="none")
     assert any("there are none for this choice" in element.value for element in app.caption)
 
 

@@ -90,6 +90,13 @@ def bound(kind: str, name: str, field: str, limits: Any) -> None:
         del bounds()[kind][name]
 
 
+def put_bounds(read: Budget) -> None:
+    """Take over the bounds of a budget, and nothing else of it."""
+    plain = read.to_dict()
+    st.session_state["bounds"] = {"model": read.model, "groups": plain["groups"], "layers": plain["layers"]}
+    _forget("bound ")
+
+
 def clear_bounds() -> None:
     """Leave everything to the method again."""
     st.session_state.pop("bounds", None)
@@ -189,10 +196,9 @@ def load(content: bytes) -> None:
     state.put("model", read.model)
     state.put("data", read.data)
     plain, default = read.to_dict(), Budget().to_dict()
+    put_bounds(read)
     st.session_state["extras"] = {k: v for k, v in plain.items() if k not in _SHOWN and v != default[k]}
     st.session_state["options"] = {**st.session_state.get("options", {}), read.method: dict(read.options)}
-    st.session_state["bounds"] = {"model": read.model, "groups": plain["groups"], "layers": plain["layers"]}
-    _forget("bound ")
     _forget(OPTION)
     st.session_state.update(_values(read, method))
 

@@ -19,6 +19,7 @@ from app import curveview
 from app import draft
 from app import launchpad
 from app import questions
+from app import sensitivityview
 from app import state
 from app import widgets
 from app.figures import plan as figures
@@ -65,6 +66,11 @@ def layers(now: Draft) -> None:
     st.button("Remove all bounds", on_click=draft.clear_bounds, icon=":material/clear_all:", disabled=not anything)
 
 
+def sensitivity(now: Draft) -> None:
+    """What one layer at a time costs."""
+    sensitivityview.section(now.of, now.found, now.budget, now.path)
+
+
 def before_training(now: Draft) -> None:
     """Accuracy of OPQ's allocation as it stands."""
     if now.planned is not None:
@@ -79,6 +85,7 @@ def files(now: Draft) -> None:
 PARTS: dict[str, Callable[[Draft], None]] = {
     "Plan": plan,
     "Layers": layers,
+    "Sensitivity": sensitivity,
     "Save and load": files,
     "Before training": before_training,
 }

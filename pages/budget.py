@@ -19,6 +19,7 @@ from app import curveview
 from app import draft
 from app import launchpad
 from app import questions
+from app import saliencyview
 from app import sensitivityview
 from app import state
 from app import widgets
@@ -71,6 +72,11 @@ def sensitivity(now: Draft) -> None:
     sensitivityview.section(now.of, now.found, now.budget, now.path)
 
 
+def saliency(now: Draft) -> None:
+    """Which channels matter, by several criteria."""
+    saliencyview.section(now.of, now.path)
+
+
 def before_training(now: Draft) -> None:
     """Accuracy of OPQ's allocation as it stands."""
     if now.planned is not None:
@@ -86,6 +92,7 @@ PARTS: dict[str, Callable[[Draft], None]] = {
     "Plan": plan,
     "Layers": layers,
     "Sensitivity": sensitivity,
+    "Saliency": saliency,
     "Save and load": files,
     "Before training": before_training,
 }

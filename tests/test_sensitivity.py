@@ -1,4 +1,4 @@
-"""Sensitivity: one layer at a time against changes made by hand, the rule against small tables, job, page and command."""
+"""Sensitivity: one layer at a time against changes made by hand, the rule on small tables, job, page and command."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _text(lost: float) -> str:
 
 
 def _texts(info: SensitivityInfo, most: float, dark: bool) -> go.Scatter:
-    """The numbers: dark letters on cells of strong colour, muted ones on the others, so that both themes can be read."""
+    """The numbers: dark letters on strong colour, muted ones elsewhere, so that they read in both themes."""
     cells = [
         (setting, layer, _text(lost))
         for layer, row in zip(info.layers, info.lost, strict=True)

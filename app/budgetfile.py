@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from app import draft
+from app import uploaded
 from app import widgets
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -33,6 +33,6 @@ def _uploaded() -> None:
     if file is None:
         return
     try:
-        draft.load(file.getvalue())
+        uploaded.load(file.getvalue())
     except CompressionError as error:
         st.session_state["upload_problem"] = error

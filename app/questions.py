@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import draft
 from app import offer
+from app import presets
 from app import theme
 from app import tuning
 from app import words
@@ -32,6 +33,7 @@ def sliders() -> None:
     )
     method = offer.get(draft.value("method") or "geta")
     st.caption(offer.sentence(method.name))
+    presets.buttons(method.name)
     if method.uses.sparsity:
         what, term = ("channels", "units") if method.structured else ("weights", "weights")
         label = f"Sparsity: share of {what} that go"

@@ -14,6 +14,7 @@ from app import boundrows
 from app import bounds
 from app import boundtable
 from app import budgetfile
+from app import carried
 from app import catalog
 from app import curveview
 from app import draft
@@ -22,6 +23,7 @@ from app import questions
 from app import saliencyview
 from app import sensitivityview
 from app import state
+from app import twobudgets
 from app import widgets
 from app.figures import plan as figures
 from app.planned import Plan
@@ -77,6 +79,11 @@ def saliency(now: Draft) -> None:
     saliencyview.section(now.of, now.path)
 
 
+def compare(now: Draft) -> None:
+    """The kept budget beside the present one."""
+    twobudgets.section(now.budget, now.planned)
+
+
 def before_training(now: Draft) -> None:
     """Accuracy of OPQ's allocation as it stands."""
     if now.planned is not None:
@@ -93,6 +100,7 @@ PARTS: dict[str, Callable[[Draft], None]] = {
     "Layers": layers,
     "Sensitivity": sensitivity,
     "Saliency": saliency,
+    "A and B": compare,
     "Save and load": files,
     "Before training": before_training,
 }
@@ -122,6 +130,7 @@ def compose(of: catalog.Subject, found: catalog.Traced) -> None:
         except CompressionError as error:
             widgets.problem(error)
             return
+        carried.write(budget)
         planned = answered.answer(of, found, budget, path)
         launchpad.buttons(of, budget, path, planned is not None)
         parts(Draft(of, found, path, budget, planned))
@@ -138,6 +147,7 @@ def page() -> None:
     widgets.context(of.model, of.data)
     for line in address.tidy(questions.sliders):
         st.warning(line, icon=":material/link_off:")
+    carried.read()
     compose(of, catalog.traced(of))
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import statistics
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from test_app import finished_run
 
+from app import again
 from app import boundrows
 from app import bounds
 from app import boundtable
+from app import carried
 from app import catalog
 from app import draft
 from app import nav
 from app import plan
+from app import uploaded
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -246,10 +252,145 @@ def test_what_an_address_cannot_mean_falls_back_and_is_told(
 def test_a_file_with_part_of_an_epoch_and_any_seed_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
     from app import offer
 
-    values = draft._values(Budget(epochs=0.5, seed=-1), offer.get("geta"))
+    values = draft.values_of(Budget(epochs=0.5, seed=-1), offer.get("geta"))
     assert (values["epochs"], values["seed"]) == (0.5, -1)
-    monkeypatch.setattr(draft.catalog, "allow", lambda *names: None)
+    monkeypatch.setattr(catalog, "allow", lambda *names: None)
     with pytest.raises(CompressionError, match="epochs 5000"):
-        draft.load(b'{"epochs": 5000}')
+        uploaded.load(b'{"epochs": 5000}')
     with pytest.raises(CompressionError, match="seed"):
-        draft.load(b'{"seed": 9007199254740992}')
+        uploaded.load(b'{"seed": 9007199254740992}')
+
+
+@pytest.mark.parametrize("method", ["geta", "opq", "sequential", "magnitude", "ptq"])
+def test_presets_set_the_sliders_of_every_method(open_page: Open, method: str) -> None:
+    app = open_page(method=method, part="Layers")
+    bits_slider(app, "linear").set_value((6, 7) if method in ("geta", "opq") else 6).run()
+    sizes = []
+    for name in ("Gentle", "Balanced", "Strong"):
+        app.button(key=f"preset {name}").click().run()
+        assert errors(app) == []
+        sizes.append(float(figures(app)["Size"].split()[0].rpartition("–")[2]))
+    assert sizes == sorted(sizes, reverse=True), "each is smaller than the one before"
+    assert "linear" in app.session_state["bounds"]["layers"], "bounds stay"
+    if method == "geta":
+        assert (app.slider(key="sparsity").value, app.slider(key="bits").value) == (0.6, (2, 4))
+
+
+def test_two_budgets_are_compared_and_a_comes_back(open_page: Open) -> None:
+    app = open_page(part="A and B")
+    before = figures(app)
+    app.button(key="keep_a").click().run()
+    app.slider(key="sparsity").set_value(0.7).run()
+    rows = app.table[0].value.set_index("")
+    assert rows.loc["channels gone"].tolist() == ["56", "78", "+22"]
+    assert rows.loc["MACs"].tolist()[:2] == [before["MACs"], figures(app)["MACs"]]
+    graph = catalog.traced(RESNET8).graph
+    a, b = (plan.geta(graph, Budget(sparsity=share)).bytes[1] for share in (0.5, 0.7))
+    assert rows.loc["size, at most"].tolist() == [
+        f"{a / 1000:.2f} kB",
+        f"{b / 1000:.2f} kB",
+        f"−{(a - b) / 1000:.2f} kB",
+    ]
+    assert len(app.get("plotly_chart")) == 1
+    app.button(key="back_to_a").click().run()
+    assert figures(app) == before
+    assert errors(app) == []
+
+
+def test_a_plan_is_compared_layer_by_layer() -> None:
+    from app.figures.twoplans import two_plans_figure
+    from app.figures.twoplans import two_plans_info
+
+    graph = catalog.traced(RESNET8).graph
+    a, b = (plan.make(RESNET8, None, graph, Budget(method="ptq", bits=bits)).layers for bits in (8.0, 4.0))
+    info = two_plans_info(a, b)
+    assert [row["B − A"] for row in info.rows] == [-math.prod(layer.shape) // 2 for layer in graph.layers]
+    figure = two_plans_figure(info)
+    assert [trace.name for trace in figure.data[1:]] == ["A", "B"]
+    assert list(figure.data[2].x) == [math.prod(layer.shape) / 2 for layer in graph.layers]
+
+
+def word_of(app: AppTest) -> str:
+    word = app.query_params.get("budget", "")
+    return word[0] if isinstance(word, list) else str(word)
+
+
+def test_a_copied_link_opens_the_same_bounds_and_options(open_page: Open) -> None:
+    app = open_page(method="sequential", part="Layers")
+    assert word_of(app) == ""
+    bits_slider(app, "linear").set_value(7).run()
+    app.slider(key="bound groups conv1 sparsity").set_value((0.0, 0.5)).run()
+    option = next(box for box in app.selectbox if box.key and box.key.startswith("option sequential "))
+    option.select(option.options[-1]).run()
+    kept, chosen = app.session_state["bounds"], app.session_state["options"]["sequential"]
+    assert chosen
+    again = open_page(method="sequential", part="Layers", budget=word_of(app))
+    assert errors(again) == []
+    assert again.session_state["bounds"] == kept
+    assert again.session_state["options"]["sequential"] == chosen
+    assert figures(again) == figures(app)
+    for row in ("linear", "conv1"):
+        again.button(key=f"clear bounds {row}").click().run()
+    assert len(word_of(again)) < len(word_of(app))
+
+
+def bad_words() -> list[str]:
+    good = carried.pack("geta", {"layers": {"conv1": {"weight_bits": [3, 5]}}})
+    bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 10**8)).decode()
+    wrong = [
+        {"layers": {"conv1": {"weight_bits": [9, 5]}}},
+        {"extras": {"weights": "/etc/passwd"}},
+        {"extras": {"nope": 1}},
+        {"options": {"nope": 1}},
+    ]
+    return [good[:-6], "x", "%%%", bomb, *(carried.pack("geta", parts) for parts in wrong)]
+
+
+def test_a_damaged_word_in_the_address_is_refused_in_one_line(open_page: Open) -> None:
+    for word in bad_words():
+        with pytest.raises(CompressionError) as refused:
+            carried.unpack(word)
+        assert "\n" not in str(refused.value)
+    app = open_page(budget=bad_words()[0])
+    assert len(errors(app)) == 1
+    assert word_of(app) == ""
+    assert not app.button(key="start").disabled
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(sparsity=0.3, weight_bits=(3, 5), epochs=0.5, seed=-7, groups={"conv1": {"sparsity": [0.0, 0.25]}}),
+        Budget(method="opq", sparsity=0.7, bits=3.5, lr=0.02, layers={"conv1": {"weight_bits": [3, 4]}}),
+        Budget(method="ptq", sparsity=0.0, bits=5, weight_bits=(5, 5), activation_bits=(6, 6), options={"clip": "max"}),
+    ],
+)
+def test_another_run_is_set_up_with_the_budget_of_this_one(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, budget: Budget
+) -> None:
+    app = open_page(**again.query(budget.to_dict()))
+    assert errors(app) == []
+    assert [element.value for element in app.warning] == []
+    app.button(key="start")
+    asked: list[Budget] = []
+
+    def started(wanted: Budget) -> str:
+        asked.append(wanted)
+        raise CompressionError("only looked at")
+
+    monkeypatch.setattr("app.runlog.start", started)
+    app.button(key="start").click().run()
+    assert asked == [budget]
+
+
+def test_the_links_beside_a_run_carry_its_budget(open_page: Open, tmp_path: Path) -> None:
+    budget = Budget(sparsity=0.37, layers={"conv1": {"weight_bits": [5, 6]}})
+    run = finished_run(tmp_path / "runs", budget)
+    app = open_page()
+    app.switch_page("../pages/runs.py")
+    app.query_params["run"] = run
+    app.run()
+    (link,) = (element for element in app.get("page_link") if element.proto.label == "Set up another run")
+    assert "sparsity=0.37" in link.proto.query_string
+    assert f"budget={again.query(budget.to_dict())['budget']}" in link.proto.query_string
+    assert again.query(Budget(weights="elsewhere.safetensors").to_dict()) == {"model": "resnet8", "data": "mnist5k"}

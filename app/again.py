@@ -1,4 +1,7 @@
-"""The same budget for another method: what is asked stays, what belongs to the first method alone is left out."""
+"""The budget of a run, once more: as an address of the Budget page, or for another method.
+
+For another method what is asked stays, and what belongs to the first method alone is left out.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from app import carried
 from app import draft
 from app import offer
+from app import theme
+from app import uploaded
+from compression.budget import Budget
+from compression.errors import CompressionError
 
 OF_ONE_METHOD = ("options", "schedule", "lr", "lr_quant")
 
@@ -28,10 +36,46 @@ def translated(budget: Mapping[str, Any], method: str) -> dict[str, Any]:
     return {**kept, "method": method}
 
 
+def query(budget: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """The address of the Budget page with this budget; of one that names a weights file only model and data."""
+    where: dict[str, str | list[str]] = {"model": str(budget.get("model")), "data": str(budget.get("data"))}
+    try:
+        read = Budget.from_dict(budget)
+        values = _followed(read)
+    except CompressionError:  # of another version: the page opens with its defaults
+        return where
+    if read.weights is not None:
+        return where
+    values["method"] = theme.style(read.method).label
+    plain = read.to_dict()
+    parts = {"groups": plain["groups"], "layers": plain["layers"], "options": plain["options"]}
+    if word := carried.pack(read.method, {**parts, "extras": draft.extras_of(read)}):
+        where[carried.NAME] = word
+    return where | {name: _said(value) for name, value in values.items()}
+
+
+def _followed(read: Budget) -> dict[str, Any]:
+    """The sliders' values, without those that the budget's method has no slider for."""
+    method = offer.get(read.method)
+    widths = {"range": "bits", "average": "average_bits", "equal": "equal_bits"}
+    unused = {key for kind, key in widths.items() if kind != method.uses.bits}
+    acts = {"activation_bits", "equal_activation_bits"}
+    if method.uses.activations and read.activation_bits is not None:
+        acts.discard("equal_activation_bits" if method.uses.bits == "equal" else "activation_bits")
+    unused |= acts if method.uses.activations else {*acts, "activations"}
+    return {name: value for name, value in draft.values_of(read, method).items() if name not in unused}
+
+
+def _said(value: Any) -> str | list[str]:
+    if isinstance(value, tuple):
+        return [str(end) for end in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def prepare(budget: Mapping[str, Any], method: str) -> None:
     """Set up the Budget page with the same budget for this method.
 
     Raises:
         CompressionError: the page cannot take it, such as a budget that names a weights file.
     """
-    draft.load(json.dumps(translated(budget, method)).encode())
+    uploaded.load(json.dumps(translated(budget, method)).encode())

@@ -1,127 +1,154 @@
-"""The editor for one layer's bounds on the Budget page: what the method may do with it and with its group."""
+"""What of a layer or group may be bounded on the Budget page: one row per layer, its fields, and what holds without."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from typing import Any
-
-import streamlit as st
 
 from app import catalog
 from app import draft
 from app import offer
-from app import state
-from app import widgets
 from app import words
 from compression.budget import HIGHEST_BITS
 from compression.budget import LOWEST_BITS
 from compression.budget import Budget
 from compression.graph import Group
 
+if TYPE_CHECKING:
+    from app.planned import Plan
 
-def editor(found: catalog.Traced, budget: Budget) -> None:
-    """Pick a layer, bound it, and see all bounds in one table."""
-    st.subheader("Bound a layer or group", anchor=False)
-    st.caption("What is not bounded is left to the method. Bounds hold in every run started from here.")
-    left, right = st.columns([2, 3], gap="large")
-    with left:
-        layer = _pick(found)
-        method = offer.get(budget.method)
-        if method.structured:
-            _group_field(found, layer, budget)
-        elif method.uses.sparsity:
-            _field(
-                "layers", layer, "sparsity", "Fix this layer's sparsity", budget.sparsity, (0.0, draft.HIGHEST_SPARSITY)
-            )
-        default = budget.weight_bits if method.uses.bits == "range" else (LOWEST_BITS, 8)
-        _field("layers", layer, "weight_bits", "Bound this layer's bits", default, (LOWEST_BITS, HIGHEST_BITS))
-        if budget.activation_bits is not None:
-            limits = (LOWEST_BITS, HIGHEST_BITS)
-            _field("layers", layer, "activation_bits", "Bound its activation bits", budget.activation_bits, limits)
-    with right:
-        _overview(budget)
+PAIR, ONE, SAME = "pair", "one", "same"
+BITS = (LOWEST_BITS, HIGHEST_BITS)
 
 
-def _pick(found: catalog.Traced) -> str:
-    layers = [layer.name for layer in found.graph.layers]
-    key = f"bound layer {state.get('model')}"
-    if st.session_state.get(key) not in layers:
-        wanted = [layer for layer in layers if found.group_of_layer.get(layer) == state.get("group")]
-        st.session_state[key] = (wanted or layers)[0]
-    return st.selectbox("Layer", layers, key=key) or layers[0]
+@dataclass(frozen=True)
+class Field:
+    """One bound that can be set: ``field`` of the layer or group ``name`` (``kind`` is ``layers`` or ``groups``).
+
+    ``form``: a range of two ends (``pair``), one number (``one``), or one number that is kept as a range of equal ends
+    (``same``). ``follows`` is what holds without a bound; ``fixed`` says why it cannot be bounded.
+    """
+
+    kind: str
+    name: str
+    field: str
+    title: str
+    form: str
+    limits: tuple[Any, Any]
+    follows: Any
+    fixed: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key of its slider."""
+        return f"bound {self.kind} {self.name} {self.field}"
+
+    @property
+    def whole(self) -> bool:
+        """Are its values whole numbers?"""
+        return isinstance(self.limits[0], int)
+
+    @property
+    def bound(self) -> Any:
+        """The bound as the budget holds it; ``None`` when there is none."""
+        return draft.bounds()[self.kind].get(self.name, {}).get(self.field)
+
+    @property
+    def shown(self) -> Any:
+        """What a slider shows: the bound, else what holds without one; within the slider's limits."""
+        set_now = self.bound
+        if self.form != PAIR and isinstance(set_now, (list, tuple)):
+            set_now = min(max(self.follows, set_now[0]), set_now[1])
+        return self._typed(self.follows if set_now is None else set_now)
+
+    def kept(self, value: Any) -> Any:
+        """The value of a slider as the budget holds it."""
+        if self.form == SAME:
+            return [value, value]
+        return list(value) if self.form == PAIR else value
+
+    def _typed(self, value: Any) -> Any:
+        kind, (low, high) = type(self.limits[0]), self.limits
+        if self.form == PAIR:
+            return tuple(min(max(kind(end), low), high) for end in value)
+        return min(max(kind(value), low), high)
 
 
-def _group_field(found: catalog.Traced, layer: str, budget: Budget) -> None:
-    group_id = found.group_of_layer.get(layer)
-    if group_id is None:
-        st.caption("This layer's outputs belong to no group: no channel of it can go.")
-        return
-    group = found.graph.group(group_id)
-    fixed = None if group.prunable else f"Its channels must stay: {group.reason}."
-    default = (0.0, 1.0) if budget.groups.get(group_id) is None else budget.groups[group_id]["sparsity"]
-    _field("groups", group_id, "sparsity", "Bound how much of its group goes", default, (0.0, 1.0), disabled=fixed)
-    st.caption(fixed or _shared(found, group, layer))
+@dataclass(frozen=True)
+class Row:
+    """A layer (or a group that no layer's outputs belong to) with the fields that can be bounded."""
+
+    name: str
+    group: str
+    planned: str
+    fields: tuple[Field, ...]
+    shared: str = ""
+
+    @property
+    def bounded(self) -> bool:
+        """Is anything of it bounded?"""
+        return any(field.bound is not None for field in self.fields)
 
 
-def _shared(found: catalog.Traced, group: Group, layer: str) -> str:
-    others = [name for name, owner in found.group_of_layer.items() if owner == group.id and name != layer]
-    tied = f", shared with {', '.join(others)}" if others else ""
-    return f"Group {group.id}: {words.plural(group.units, 'unit')}{tied}."
+def rows(found: catalog.Traced, budget: Budget, planned: Plan | None) -> list[Row]:
+    """Every layer in the order of the network; a group's sparsity is in the row of its first layer."""
+    method, sizes = offer.get(budget.method), _sizes(planned)
+    shares = {row["layer"]: row.get("at zero, %", 0.0) / 100 for row in planned.table} if planned else {}
+    seen: dict[str, str] = {}
+    made = []
+    for layer in found.graph.layers:
+        group = found.group_of_layer.get(layer.name, "")
+        fields: list[Field] = []
+        if method.structured and group and group not in seen:
+            fields.append(_of_group(found.graph.group(group)))
+        elif method.uses.sparsity and not method.structured:
+            limits = (0.0, draft.HIGHEST_SPARSITY)
+            share = shares.get(layer.name, budget.sparsity)
+            fields.append(Field("layers", layer.name, "sparsity", "sparsity", ONE, limits, share))
+        fields += _bits(layer.name, budget, method.uses.bits)
+        shared = seen.get(group, "") if method.structured else ""
+        seen.setdefault(group, layer.name)
+        made.append(Row(layer.name, group, sizes.get(layer.name, ""), tuple(fields), shared))
+    if method.structured:
+        rest = [group for group in found.graph.prunable if group.id not in seen]
+        made += [Row(group.id, group.id, "", (_of_group(group),)) for group in rest]
+    return made
 
 
-def _field(
-    kind: str, name: str, field: str, label: str, default: Any, limits: tuple[Any, Any], disabled: str | None = None
-) -> None:
-    """A toggle that bounds one field, and the slider that says how; what is off follows the method."""
-    key = f"bound {kind} {name} {field}"
-    set_now = draft.bounds()[kind].get(name, {}).get(field)
-    if f"{key} on" not in st.session_state:
-        st.session_state[f"{key} on"] = set_now is not None
-    if f"{key} value" not in st.session_state:
-        start = set_now if set_now is not None else default
-        st.session_state[f"{key} value"] = _typed(start, limits)
-    whole = isinstance(limits[0], int)
-
-    def changed() -> None:
-        on = st.session_state[f"{key} on"]
-        draft.bound(kind, name, field, st.session_state.get(f"{key} value", default) if on else None)
-
-    st.toggle(label, key=f"{key} on", on_change=changed, disabled=disabled is not None, help=disabled)
-    active = st.session_state[f"{key} on"] and disabled is None
-    st.slider(
-        f"{field.replace('_', ' ')} of {name}",
-        *limits,
-        step=1 if whole else 0.01,
-        format=None if whole else "percent",
-        key=f"{key} value",
-        on_change=changed,
-        disabled=not active,
-        label_visibility="collapsed",
-    )
+def _of_group(group: Group) -> Field:
+    fixed = "" if group.prunable else f"Its channels must stay: {group.reason}."
+    follows = (0.0, 1.0) if group.prunable else (0.0, 0.0)
+    return Field("groups", group.id, "sparsity", "sparsity", PAIR, (0.0, 1.0), follows, fixed)
 
 
-def _typed(start: Any, limits: tuple[Any, Any]) -> Any:
-    kind = type(limits[0])
-    if isinstance(start, (tuple, list)):
-        return tuple(min(max(kind(v), limits[0]), limits[1]) for v in start)
-    return min(max(kind(start), limits[0]), limits[1])
+def _bits(layer: str, budget: Budget, kind: str) -> list[Field]:
+    from compression.methods.widths import equal_bits
+
+    form = SAME if kind == "equal" else PAIR
+    follows: Any = budget.weight_bits if kind == "range" else BITS
+    if form == SAME:
+        follows = equal_bits(budget, offer.get(budget.method).structured)
+    fields = [Field("layers", layer, "weight_bits", "bits", form, BITS, follows)]
+    if budget.activation_bits is not None:
+        acts: Any = budget.activation_bits[1] if form == SAME else budget.activation_bits
+        fields.append(Field("layers", layer, "activation_bits", "activation bits", form, BITS, acts))
+    return fields
 
 
-def _overview(budget: Budget) -> None:
-    rows = [
-        {"what": kind[:-1], "name": name, "field": field.replace("_", " "), "bound": _said(field, limits)}
-        for kind, entries in (("groups", budget.groups), ("layers", budget.layers))
-        for name, entry in entries.items()
-        for field, limits in entry.items()
-    ]
-    if not rows:
-        st.caption("No bounds yet. Switch one on to hold a layer or group to it.")
-        return
-    widgets.table(rows, "all_bounds")
-    st.button("Remove all bounds", on_click=draft.clear_bounds, icon=":material/clear_all:")
+def _sizes(planned: Plan | None) -> dict[str, str]:
+    layers = planned.layers if planned else ()
+    return {plan.layer: words.between(plan.low, plan.high, words.size) for plan in layers}
 
 
-def _said(field: str, limits: Any) -> str:
-    if field == "sparsity":
-        pair = limits if isinstance(limits, (list, tuple)) else [limits]
-        return " to ".join(words.share(v, 0) for v in pair)
-    return words.bits(limits)
+def put(field: Field, bound: Any) -> None:
+    """Set a bound, or with ``None`` leave it to the method; impossible values change nothing.
+
+    Raises:
+        CompressionError: in one line why it cannot be.
+    """
+    if bound is not None:
+        entry: Mapping[str, Any] = {field.name: {field.field: bound}}
+        Budget(groups=entry) if field.kind == "groups" else Budget(layers=entry)
+    draft.bound(field.kind, field.name, field.field, bound)

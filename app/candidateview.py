@@ -83,7 +83,7 @@ def actions(picked: Candidate) -> None:
         nav.link("runs", "Open in Runs", run=picked.run, model=model, data=data)
         if not picked.live:
             nav.link("explain", "See what it looks at", run=picked.run, model=model, data=data)
-        nav.link("budget", "Set up another run", model=model, data=data)
+        nav.link("budget", "Set up another run", **again.query(runlog.folder(picked.run).spec()["budget"]))
         with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
             st.markdown(
                 "Opens the Budget page with the same sparsity, bits and training, ready to start. Sparsity counts "

@@ -17,7 +17,7 @@ import streamlit as st
 
 from app import options
 from app import story
-from app import uploads
+from app import weightfiles
 from compression import data as datasets
 from compression import zoo
 from compression.budget import Budget
@@ -36,7 +36,7 @@ MEASURED_IMAGES = 1000
 class Subject:
     """A model at a size: what graph, budget and run are about. ``data`` is ``none`` at the model's own size.
 
-    ``weights`` is the token of uploaded ones (see :mod:`app.uploads`), empty for those trained here.
+    ``weights`` is the token of uploaded ones (see :mod:`app.weightfiles`), empty for those trained here.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Subject:
 
     def place(self, budget: Budget) -> Budget:
         """The budget for this model and data; sizes are named only where they are not the model's own."""
-        own, given = zoo.spec(self.model), uploads.path(self.weights)
+        own, given = zoo.spec(self.model), weightfiles.path(self.weights)
         return budget.replace(
             weights=str(given) if given else None,
             model=self.model,
@@ -142,7 +142,7 @@ def subject(model: str, data: str, weights: str = "") -> Subject:
     """
     allow(model, data)
     of = _subject(model, data)
-    given = bool(weights) and uploads.fits(weights, of.model, of.input, of.classes)
+    given = bool(weights) and weightfiles.fits(weights, of.model, of.input, of.classes)
     return dataclasses.replace(of, weights=weights) if given else of
 
 
@@ -188,7 +188,7 @@ def weights_file(of: Subject) -> Path | None:
     from compression.zoo import weights
 
     if of.weights:
-        return uploads.path(of.weights)
+        return weightfiles.path(of.weights)
     return weights.find(of.model, of.data, of.input, of.classes)
 
 

@@ -5,9 +5,7 @@ Extras are fields that a loaded budget file sets and no slider shows; they are k
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -16,8 +14,8 @@ import streamlit as st
 from app import catalog
 from app import offer
 from app import state
+from app import theme
 from compression.budget import Budget
-from compression.errors import CompressionError
 
 if TYPE_CHECKING:
     from compression.methods import Method
@@ -32,10 +30,10 @@ DEFAULTS: dict[str, Any] = {
     "activations": False,
     "activation_bits": (8, 8),
     "equal_activation_bits": 8,
-    "epochs": 4,
+    "epochs": 4.0,
     "seed": 0,
 }
-_SHOWN = {
+SHOWN = {
     "version",
     "method",
     "model",
@@ -48,15 +46,24 @@ _SHOWN = {
     "activation_bits",
     "bits",
 }
-_SHOWN |= {"groups", "layers", "epochs", "seed", "options"}
+SHOWN |= {"groups", "layers", "epochs", "seed", "options"}
 OPTION = "option "  # begins the keys of the fields of a method's options
-LARGEST_FILE = 1_000_000
 HIGHEST_SPARSITY = 0.98
+FEWEST_EPOCHS, MOST_EPOCHS = 0.01, 1000.0
+LARGEST_SEED = 2**53 - 1  # what a browser counts exactly
 
 
 def value(name: str) -> Any:
     """The value of a slider or field."""
     return st.session_state.get(name, DEFAULTS[name])
+
+
+def in_words(name: str) -> str:
+    """The default of a slider or field, as a sentence names it."""
+    default = DEFAULTS[name]
+    if isinstance(default, tuple):
+        return f"{default[0]} to {default[1]}"
+    return theme.style(default).label if name == "method" else f"{default:g}"
 
 
 def bounds() -> dict[str, dict[str, dict[str, Any]]]:
@@ -77,6 +84,13 @@ def bound(kind: str, name: str, field: str, limits: Any) -> None:
         entry[field] = list(limits) if isinstance(limits, (tuple, list)) else limits
     if not entry:
         del bounds()[kind][name]
+
+
+def put_bounds(read: Budget) -> None:
+    """Take over the bounds of a budget, and nothing else of it."""
+    plain = read.to_dict()
+    st.session_state["bounds"] = {"model": state.get("model"), "groups": plain["groups"], "layers": plain["layers"]}
+    _forget("bound ")
 
 
 def clear_bounds() -> None:
@@ -123,6 +137,7 @@ def budget(of: catalog.Subject) -> Budget:
     """
     method = offer.get(value("method") or "geta")
     equal = (value("equal_bits"), value("equal_bits")) if method.uses.bits == "equal" else None
+    epochs = float(value("epochs"))
     made = Budget.from_dict(
         {
             **extras(),
@@ -133,7 +148,7 @@ def budget(of: catalog.Subject) -> Budget:
             "bits": float(equal[0]) if equal else value("average_bits"),
             "groups": bounds()["groups"] if method.structured else {},
             "layers": _layers(method),
-            "epochs": value("epochs"),
+            "epochs": int(epochs) if epochs.is_integer() else epochs,
             "seed": value("seed"),
             "options": options(method.name),
         }
@@ -158,30 +173,31 @@ def _layers(method: Method) -> dict[str, dict[str, Any]]:
     return {name: entry for name, entry in kept.items() if entry}
 
 
-def load(content: bytes) -> None:
-    """Take over a budget file that a visitor uploads: model and data must be offered here, files are never named.
+def take(read: Budget) -> None:
+    """Make this budget the draft: bounds, options, extras and every slider; model and data stay."""
+    plain = read.to_dict()
+    put_parts(read.method, plain["groups"], plain["layers"], plain["options"], extras_of(read))
+    st.session_state.update(values_of(read, offer.get(read.method)))
 
-    Raises:
-        CompressionError: in one line what is wrong; nothing has changed then.
-    """
-    read = parse(content)
-    catalog.allow(read.model, read.data)
-    method = offer.get(read.method)
-    method.check(read)
-    if read.sparsity > HIGHEST_SPARSITY:
-        raise CompressionError(f"sparsity {read.sparsity:g} is above {HIGHEST_SPARSITY:g}, the most this page takes")
-    state.put("model", read.model)
-    state.put("data", read.data)
-    plain, default = read.to_dict(), Budget().to_dict()
-    st.session_state["extras"] = {k: v for k, v in plain.items() if k not in _SHOWN and v != default[k]}
-    st.session_state["options"] = {**st.session_state.get("options", {}), read.method: dict(read.options)}
-    st.session_state["bounds"] = {"model": read.model, "groups": plain["groups"], "layers": plain["layers"]}
+
+def extras_of(read: Budget) -> dict[str, Any]:
+    """The fields of a budget that no slider shows and that are not at their defaults."""
+    default = Budget().to_dict()
+    return {k: v for k, v in read.to_dict().items() if k not in SHOWN and v != default[k]}
+
+
+def put_parts(
+    method: str, groups: dict[str, Any], layers: dict[str, Any], options: dict[str, Any], extras: dict[str, Any]
+) -> None:
+    """Replace what no slider of the left column shows."""
+    st.session_state["bounds"] = {"model": state.get("model"), "groups": groups, "layers": layers}
+    st.session_state["extras"] = extras
+    st.session_state["options"] = {**st.session_state.get("options", {}), method: options}
     _forget("bound ")
     _forget(OPTION)
-    st.session_state.update(_values(read, method))
 
 
-def _values(read: Budget, method: Method) -> dict[str, Any]:
+def values_of(read: Budget, method: Method) -> dict[str, Any]:
     """The sliders' values for a loaded budget; what the method does not use stays as it is."""
     from compression.methods.widths import equal_bits
 
@@ -194,39 +210,12 @@ def _values(read: Budget, method: Method) -> dict[str, Any]:
         "activation_bits": _whole(read.activation_bits or DEFAULTS["activation_bits"]),
         "equal_activation_bits": _whole(read.activation_bits or DEFAULTS["activation_bits"])[1],
         "equal_bits": equal_bits(read, method.structured),
-        "epochs": read.epochs if isinstance(read.epochs, int) else math.ceil(read.epochs),
+        "epochs": float(read.epochs),
         "seed": read.seed,
     }
     if not method.uses.sparsity:
         del values["sparsity"]
     return values
-
-
-def parse(content: bytes) -> Budget:
-    """A budget from the bytes of an uploaded file.
-
-    Raises:
-        CompressionError: too large, no JSON, unknown fields or impossible values, or it names a weights file.
-    """
-    if len(content) > LARGEST_FILE:
-        raise CompressionError("this file is too large for a budget; choose one saved on this page")
-    try:
-        raw = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CompressionError("this file is not valid JSON; choose a budget saved on this page") from error
-    if not isinstance(raw, Mapping):
-        raise CompressionError("this file holds no budget: it must be one JSON object")
-    try:
-        read = Budget.from_dict(raw)
-    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
-        raise CompressionError(
-            "this file holds a value of the wrong kind; choose a budget saved on this page"
-        ) from error
-    if read.weights is not None:
-        raise CompressionError(
-            "this budget names a weights file; pages use the trained weights of the model, remove the field weights"
-        )
-    return read
 
 
 def _whole(limits: tuple[float, float]) -> tuple[int, int]:

@@ -47,12 +47,12 @@ def page(name: str) -> Any:
     )
 
 
-def go(name: str, **query: str) -> NoReturn:
+def go(name: str, **query: str | list[str]) -> NoReturn:
     """Leave for another page, with what it shall open in the address."""
     st.switch_page(page(name), query_params=query)
     raise AssertionError("switch_page does not return")
 
 
-def link(name: str, label: str, **query: str) -> None:
+def link(name: str, label: str, **query: str | list[str]) -> None:
     """A link to another page."""
     st.page_link(page(name), label=label, icon=PAGES[name].icon, query_params=query)

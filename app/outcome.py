@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import again
 from app import nav
 from app import runlog
 from app import story
@@ -28,9 +29,7 @@ def show(run: str, now: story.Story) -> None:
     done = runlog.outcome(run)
     if done is None:
         if not now.active:
-            nav.link(
-                "budget", "Set up another run", model=str(now.budget.get("model")), data=str(now.budget.get("data"))
-            )
+            nav.link("budget", "Set up another run", **again.query(now.budget))
         return
     st.subheader("What came of it", anchor=False)
     first, last = done["baseline"], done["final"]
@@ -66,7 +65,7 @@ def show(run: str, now: story.Story) -> None:
     with st.container(horizontal=True):
         nav.link("compare", "Compare with other runs", run=run, **where)
         nav.link("explain", "See what it looks at", run=run, **where)
-        nav.link("budget", "Set up another run", **where)
+        nav.link("budget", "Set up another run", **again.query(now.budget))
 
 
 def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[str, str]]:

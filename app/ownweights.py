@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import catalog
 from app import state
-from app import uploads
+from app import weightfiles
 from app import widgets
 from compression.errors import CompressionError
 
@@ -20,7 +20,7 @@ def section(of: catalog.Subject) -> None:
         state.put("weights", "")
         widgets.problem(
             CompressionError(
-                f"the weights that this link names ({asked[: uploads.DIGITS]}) were not uploaded here or do not fit "
+                f"the weights that this link names ({asked[: weightfiles.DIGITS]}) were not uploaded here or do not fit "
                 f"{of.model}; the page goes on with the trained ones"
             )
         )
@@ -46,6 +46,6 @@ def _uploaded(of: catalog.Subject) -> None:
     if file is None:
         return
     try:
-        state.put("weights", uploads.keep(file.getvalue(), of.model, of.input, of.classes))
+        state.put("weights", weightfiles.keep(file.getvalue(), of.model, of.input, of.classes))
     except CompressionError as error:
         st.session_state[REFUSED] = error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 METHODS = {
@@ -59,6 +61,17 @@ def size(value: float) -> str:
 def share(value: float | None, digits: int = 1) -> str:
     """A share in 0..1 as a percentage: ``0.9812`` → ``98.1 %``."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def between(low: float, high: float, show: Callable[[float], str]) -> str:
+    """``3.2–5.7 kB``: the unit once when both ends have the same."""
+    first, last = show(low), show(high)
+    if first == last:
+        return first
+    number, space, unit = first.partition(" ")
+    if space and last.endswith(f" {unit}"):
+        return f"{number}–{last}"
+    return f"{first.rstrip('×')}–{last}" if first.endswith("×") else f"{first}–{last}"
 
 
 def ratio(value: float) -> str:

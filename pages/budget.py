@@ -2,185 +2,117 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
+from app import address
+from app import answered
+from app import boundrows
 from app import bounds
+from app import boundtable
+from app import budgetfile
+from app import carried
 from app import catalog
 from app import curveview
 from app import draft
 from app import launchpad
-from app import offer
-from app import plan
+from app import questions
+from app import saliencyview
+from app import sensitivityview
 from app import state
-from app import theme
-from app import tuning
+from app import twobudgets
 from app import widgets
-from app import words
 from app.figures import plan as figures
 from app.planned import Plan
-from compression.budget import HIGHEST_BITS
-from compression.budget import LOWEST_BITS
 from compression.budget import Budget
 from compression.errors import CompressionError
 
-HIGHEST_AVERAGE = float(HIGHEST_BITS)
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """The budget as it stands, and what it gives (nothing when it cannot be met)."""
+
+    of: catalog.Subject
+    found: catalog.Traced
+    path: Path | None
+    budget: Budget
+    planned: Plan | None
 
 
-def sliders() -> None:
-    """The questions of the budget."""
-    st.pills(
-        "Method",
-        offer.names(),
-        key="method",
-        default="geta",
-        required=True,
-        bind="query-params",
-        wrap=True,
-        format_func=lambda name: theme.style(name).label,
-    )
-    method = offer.get(draft.value("method") or "geta")
-    st.caption(offer.sentence(method.name))
-    if method.uses.sparsity:
-        what, term = ("channels", "units") if method.structured else ("weights", "weights")
-        label = f"Sparsity: share of {what} that go"
-        _slider(label, "sparsity", 0.0, draft.HIGHEST_SPARSITY, 0.01, "percent", f"sparsity_{term}")
-    _weight_bits(method.uses.bits)
-    if method.uses.activations:
-        help_text = words.HELP["activation_bits"]
-        st.toggle("Quantize activations too", key="activations", bind="query-params", help=help_text)
-        if draft.value("activations"):
-            _activation_bits(method.uses.bits)
-    tuning.fields(method.name)
-    if method.uses.training:
-        training()
-    else:
-        st.caption("Nothing is trained: no epochs to choose.")
-
-
-def _weight_bits(kind: str) -> None:
-    if kind == "range":
-        _slider("Bits of the weights, from … to", "bits", LOWEST_BITS, HIGHEST_BITS, 1, None, "weight_bits")
-    elif kind == "average":
-        label = "Average bits per surviving weight"
-        _slider(label, "average_bits", float(LOWEST_BITS), HIGHEST_AVERAGE, 0.25, "%.2f", "bits")
-    else:
-        _slider("Bits of every layer's weights", "equal_bits", LOWEST_BITS, HIGHEST_BITS, 1, None, "equal_bits")
-
-
-def _activation_bits(kind: str) -> None:
-    key = "equal_activation_bits" if kind == "equal" else "activation_bits"
-    label = "Bits of all activations" if kind == "equal" else "Bits of the activations, from … to"
-    _slider(label, key, LOWEST_BITS, HIGHEST_BITS, 1, None, key)
-
-
-def _slider(label: str, key: str, low: Any, high: Any, step: Any, form: str | None, term: str) -> None:
-    explained = words.HELP[term]
-    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, bind="query-params", help=explained)
-
-
-def training() -> None:
-    """How long to train, and from which seed."""
-    extras = draft.extras()
-    with st.expander("Training", icon=":material/model_training:", expanded=bool(extras)):
-        explained = "Passes over the training data. More gives accuracy, and takes longer."
-        epochs, seed = draft.DEFAULTS["epochs"], draft.DEFAULTS["seed"]
-        st.number_input("Epochs", 1, 1000, epochs, key="epochs", bind="query-params", help=explained)
-        explained = "The same seed gives the same run."
-        st.number_input("Seed", 0, 2**31 - 1, seed, key="seed", bind="query-params", help=explained)
-        if extras:
-            st.caption(f"Set besides the fields: {json.dumps(extras)}")
-            st.button("Back to defaults", on_click=draft.clear_extras)
-
-
-def answer(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Path | None) -> Plan | None:
-    """What the budget gives, in figures; nothing but one line when it cannot be met."""
-    try:
-        planned = plan.make(of, path, found.graph, budget)
-    except CompressionError as error:
-        widgets.problem(error)
-        return None
-    low, high = planned.bytes
-    whole = planned.dense.nominal_bytes
-    smaller = f"{_between(whole / high, whole / low, words.ratio)} smaller"
-    work = f"{words.share(planned.low.macs / planned.dense.macs, 0)} of dense"
-    bops = _between(100 * planned.low.rel_bops, 100 * planned.high.rel_bops, lambda share: f"{share:.3g} %")
-    widgets.metrics(
-        ("Size", _between(low, high, words.size), smaller, words.HELP["planned_bytes"]),
-        ("MACs", words.count(planned.low.macs), work, words.HELP["macs"]),
-        ("BOPs", bops, "of the dense fp32 model", words.HELP["bops"]),
-        _last(planned, found),
-    )
-    for note in planned.notes:
-        st.caption(note)
-    return planned
-
-
-def _last(planned: Plan, found: catalog.Traced) -> tuple[str, str, str, str]:
-    if planned.error is not None:
-        explained = "Σ(w − ŵ)² relative to Σw², measured on the weights"
-        return ("Error of the weights", f"{100 * planned.error:.3g} %", "before any training", explained)
-    return ("Channels gone", f"{planned.units}", f"of {found.graph.prunable_units:,}", words.HELP["unit"])
-
-
-def _between(low: float, high: float, show: Callable[[float], str]) -> str:
-    """``3.2–5.7 kB``: the unit once when both ends have the same."""
-    first, last = show(low), show(high)
-    if first == last:
-        return first
-    number, space, unit = first.partition(" ")
-    if space and last.endswith(f" {unit}"):
-        return f"{number}–{last}"
-    return f"{first.rstrip('×')}–{last}" if first.endswith("×") else f"{first}–{last}"
-
-
-def basis(budget: Budget, path: Path | None) -> str:
-    """What the answer rests on."""
-    method = offer.get(budget.method)
-    if method.structured:
-        return (
-            "Counted for channels removed evenly; the run picks them by what they contribute. The packed file codes "
-            "them closer, and adds step sizes and names."
-        )
-    if path is None:
-        return "Answered on untrained weights, since there are no trained ones: only a rough guide."
-    if not method.uses.sparsity:
-        return (
-            "Rounded on the trained weights; the size is all weights at their bits. The packed file codes them closer."
-        )
-    told = "OPQ's allocation on the trained weights" if budget.method == "opq" else "Counted on the trained weights"
-    return f"{told}; the size is values and positions of zeros, coded ideally."
-
-
-def files(budget: Budget) -> None:
-    """Save and load the budget as JSON."""
-    with st.expander("Save or load this budget", icon=":material/save:"):
-        st.download_button(
-            "Save JSON",
-            json.dumps(budget.replace(weights=None).to_dict(), indent=2),
-            file_name="budget.json",
-            mime="application/json",
-            icon=":material/download:",
-            on_click="ignore",
-        )
-        explained = "A JSON file saved here or written for the command line."
-        st.file_uploader("Load a budget", type=["json"], key="upload", on_change=_uploaded, help=explained)
-        if refused := st.session_state.pop("upload_problem", None):
-            widgets.problem(refused)
-
-
-def _uploaded() -> None:
-    file = st.session_state.get("upload")
-    if file is None:
+def plan(now: Draft) -> None:
+    """Bytes of every layer, dense and planned."""
+    if now.planned is None:
+        st.caption("There is no plan as long as the budget cannot be met.")
         return
-    try:
-        draft.load(file.getvalue())
-    except CompressionError as error:
-        st.session_state["upload_problem"] = error
+    st.caption(answered.basis(now.budget, now.path))
+    info = figures.plan_info(now.planned.layers, now.budget.method)
+    alt = "Bytes per layer, dense and planned; the table below holds the same."
+    widgets.chart(figures.plan_figure(info), "plan", now.planned.table, alt)
+
+
+def layers(now: Draft) -> None:
+    """Bounds of single layers and groups: sliders, and the same as a table."""
+    st.caption(
+        "Left: sparsity, right: bits of the weights. What is not bounded is left to the method, and its slider "
+        "follows. Move one to hold the layer to it; × lets go."
+    )
+    rows = bounds.rows(now.found, now.budget, now.planned)
+    if refused := st.session_state.pop(boundtable.PROBLEM, None):
+        widgets.problem(refused)
+    boundrows.draw(rows)
+    st.caption("The same bounds as a table. Edit a cell to set a bound, empty it to take the bound away.")
+    boundtable.draw(rows)
+    anything = bool(now.budget.groups or now.budget.layers)
+    st.button("Remove all bounds", on_click=draft.clear_bounds, icon=":material/clear_all:", disabled=not anything)
+
+
+def sensitivity(now: Draft) -> None:
+    """What one layer at a time costs."""
+    sensitivityview.section(now.of, now.found, now.budget, now.path)
+
+
+def saliency(now: Draft) -> None:
+    """Which channels matter, by several criteria."""
+    saliencyview.section(now.of, now.path)
+
+
+def compare(now: Draft) -> None:
+    """The kept budget beside the present one."""
+    twobudgets.section(now.budget, now.planned)
+
+
+def before_training(now: Draft) -> None:
+    """Accuracy of OPQ's allocation as it stands."""
+    if now.planned is not None:
+        curveview.section(now.of, now.budget, now.planned, now.path)
+
+
+def files(now: Draft) -> None:
+    """Save and load the budget as JSON."""
+    budgetfile.draw(now.budget)
+
+
+PARTS: dict[str, Callable[[Draft], None]] = {
+    "Plan": plan,
+    "Layers": layers,
+    "Sensitivity": sensitivity,
+    "Saliency": saliency,
+    "A and B": compare,
+    "Save and load": files,
+    "Before training": before_training,
+}
+
+
+def parts(now: Draft) -> None:
+    """Everything beside the questions and the answer; only the open part is made."""
+    names = [name for name in PARTS if name != "Before training" or now.budget.method == "opq"]
+    for name, tab in zip(names, st.tabs(names, key="part", on_change="rerun", bind="query-params"), strict=True):
+        if tab.open:
+            with tab:
+                PARTS[name](now)
 
 
 @st.fragment
@@ -191,24 +123,17 @@ def compose(of: catalog.Subject, found: catalog.Traced) -> None:
     path = catalog.weights_file(of) if of.has_data else None
     left, right = st.columns([2, 3], gap="large")
     with left:
-        sliders()
+        questions.sliders()
     with right:
         try:
             budget = draft.budget(of)
         except CompressionError as error:
             widgets.problem(error)
             return
-        planned = answer(of, found, budget, path)
+        carried.write(budget)
+        planned = answered.answer(of, found, budget, path)
         launchpad.buttons(of, budget, path, planned is not None)
-        if planned is not None:
-            st.caption(basis(budget, path))
-            info = figures.plan_info(planned.layers, budget.method)
-            alt = "Bytes per layer, dense and planned; the table below holds the same."
-            widgets.chart(figures.plan_figure(info), "plan", planned.table, alt)
-            if budget.method == "opq":
-                curveview.section(of, budget, planned, path)
-    bounds.editor(found, budget)
-    files(budget)
+        parts(Draft(of, found, path, budget, planned))
 
 
 def page() -> None:
@@ -220,6 +145,9 @@ def page() -> None:
     )
     of = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
     widgets.context(of.model, of.data)
+    for line in address.tidy(questions.sliders):
+        st.warning(line, icon=":material/link_off:")
+    carried.read()
     compose(of, catalog.traced(of))
 
 

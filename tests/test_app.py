@@ -20,6 +20,7 @@ from app import offer
 from app import options
 from app import plan
 from app import theme
+from app import uploaded
 from app import words
 from compression import runs
 from compression.budget import Budget
@@ -241,15 +242,6 @@ def test_sliders_answer_with_the_exact_number_of_units(open_page: Open) -> None:
     assert app.button(key="start").disabled
 
 
-def test_a_bound_of_one_group_holds_in_the_plan(open_page: Open) -> None:
-    app = open_page("budget", group="layer3.0.conv1")
-    app.toggle(key="bound groups layer3.0.conv1 sparsity on").set_value(True).run()
-    app.slider(key="bound groups layer3.0.conv1 sparsity value").set_value((0.0, 0.1)).run()
-    assert app.session_state["bounds"]["groups"] == {"layer3.0.conv1": {"sparsity": [0.0, 0.1]}}
-    assert not app.exception
-    assert errors(app) == []
-
-
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.77, 0.9])
 def test_the_spread_has_exactly_k_units_within_bounds(sparsity: float) -> None:
     graph = catalog.traced(RESNET8).graph
@@ -339,25 +331,25 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
 
 
 def test_accuracy_without_training_is_measured_in_the_background(open_page: Open, tmp_path: Path) -> None:
-    app = chosen(open_page("budget"), "opq")
+    app = open_page("budget", method="opq", part="Before training")
     before = len(app.get("plotly_chart"))
     app.button(key="measure_curve").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / curve.FOLDER).glob("curve-*/")
     assert "measure_curve" not in [button.key for button in app.button], "one at a time"
     told = runs.wait(folder.name, folder.parent, timeout=5 * SECONDS)
-    app = chosen(open_page("budget"), "opq")
+    app = open_page("budget", method="opq", part="Before training")
     assert len(app.get("plotly_chart")) == before + 2
     assert any(f"{told['images']} images" in element.value for element in app.caption)
-    app = chosen(open_page("budget", data="none"), "opq")
+    app = open_page("budget", method="opq", part="Before training", data="none")
     assert any("there are none for this choice" in element.value for element in app.caption)
 
 
 def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:
     budget = Budget(method="sequential", weight_bits=(4, 7), activation_bits=(4, 6), sparsity=0.3)
-    values = draft._values(budget, offer.get("sequential"))
+    values = draft.values_of(budget, offer.get("sequential"))
     assert (values["equal_bits"], values["equal_activation_bits"], values["sparsity"]) == (7, 6, 0.3)
-    values = draft._values(Budget(method="ptq", bits=5.5), offer.get("ptq"))
+    values = draft.values_of(Budget(method="ptq", bits=5.5), offer.get("ptq"))
     assert values["equal_bits"] == 5
     assert "sparsity" not in values, "what a method does not follow is left as it was"
 
@@ -406,7 +398,7 @@ BAD_FILES = [
     b"null",
     b"\xff\xfe",
     b"[" * 100_000,
-    b"x" * (draft.LARGEST_FILE + 1),
+    b"x" * (uploaded.LARGEST_FILE + 1),
     json.dumps({"sparsity": 1.5}).encode(),
     b'{"sparsity": NaN}',
     json.dumps({"nope": 1}).encode(),
@@ -425,13 +417,13 @@ BAD_FILES = [
 @pytest.mark.parametrize("content", BAD_FILES, ids=lambda content: str(content[:24]))
 def test_a_bad_budget_file_is_refused_in_one_line(content: bytes) -> None:
     with pytest.raises(CompressionError) as refused:
-        draft.parse(content)
+        uploaded.parse(content)
     assert "\n" not in str(refused.value)
 
 
 def test_a_saved_budget_loads_again() -> None:
     budget = Budget(sparsity=0.3, layers={"conv1": {"weight_bits": [3, 5]}}, lr=0.02)
-    assert draft.parse(json.dumps(budget.to_dict()).encode()).to_dict() == budget.to_dict()
+    assert uploaded.parse(json.dumps(budget.to_dict()).encode()).to_dict() == budget.to_dict()
 
 
 def test_own_models_and_data_are_offered_by_name(open_page: Open, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import catalog
 from app import nav
-from app import uploads
+from app import weightfiles
 from compression import zoo
 from compression.errors import CompressionError
 
@@ -106,12 +106,12 @@ BAD: dict[str, bytes] = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     with pytest.raises(CompressionError) as refused:
-        uploads.keep(BAD[name], *SIZE)
+        weightfiles.keep(BAD[name], *SIZE)
     told = str(refused.value)
     assert "\n" not in told
     assert str(tmp_path) not in told, "no path of this machine is shown to a visitor"
     assert not list(tmp_path.rglob("*.safetensors"))
-    assert list(uploads.folder().iterdir()) == []
+    assert list(weightfiles.folder().iterdir()) == []
 
 
 def test_there_are_thirty_of_them() -> None:
@@ -122,14 +122,14 @@ def test_there_are_thirty_of_them() -> None:
     "token", ["", "..", "../../etc/passwd", "0" * 15, "0" * 17, "0123456789ABCDEF", "x" * 16, "%2e"]
 )
 def test_what_is_no_token_names_no_file(token: str) -> None:
-    uploads.folder().mkdir(parents=True)
-    (uploads.folder() / f"{'f' * 16}.safetensors").write_bytes(GOOD)
-    assert uploads.path(token) is None
+    weightfiles.folder().mkdir(parents=True)
+    (weightfiles.folder() / f"{'f' * 16}.safetensors").write_bytes(GOOD)
+    assert weightfiles.path(token) is None
 
 
 def test_good_weights_are_what_every_page_and_run_starts_from() -> None:
-    token = uploads.keep(GOOD, *SIZE)
-    assert uploads.keep(GOOD, *SIZE) == token, "the same file twice is kept once"
+    token = weightfiles.keep(GOOD, *SIZE)
+    assert weightfiles.keep(GOOD, *SIZE) == token, "the same file twice is kept once"
     of = catalog.subject("resnet8", "mnist5k", token)
     assert of.weights == token
     path = catalog.weights_file(of)
@@ -154,7 +154,7 @@ def model_page(**query: str) -> AppTest:
 
 
 def test_a_link_with_weights_opens_on_them_and_another_model_forgets_them() -> None:
-    token = uploads.keep(GOOD, *SIZE)
+    token = weightfiles.keep(GOOD, *SIZE)
     app = model_page(weights=token)
     assert [str(element.value) for element in app.error] == []
     assert any(token in element.value for element in app.markdown)
@@ -182,7 +182,7 @@ def test_the_page_takes_good_weights_and_refuses_bad_ones() -> None:
     app.file_uploader(key="weights_upload").set_value(("mine.safetensors", GOOD, "application/octet-stream")).run()
     assert not app.exception
     assert [str(element.value) for element in app.error] == []
-    assert uploads.path(str(app.query_params["weights"])) is not None
+    assert weightfiles.path(str(app.query_params["weights"])) is not None
     app.button(key="trained_weights").click().run()
     assert not app.exception
     assert "weights" not in app.query_params

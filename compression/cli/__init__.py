@@ -16,6 +16,7 @@ from compression.cli import graph
 from compression.cli import models
 from compression.cli import run
 from compression.cli import runs
+from compression.cli import sensitivity
 from compression.cli import sweep
 from compression.cli import train
 from compression.cli import untrained
@@ -23,7 +24,7 @@ from compression.cli.options import Parser
 from compression.errors import CompressionError
 from compression.errors import RunFailed
 
-_FAMILIES = (models, train, graph, allocate, untrained, run, sweep, runs, control, export)
+_FAMILIES = (models, train, graph, allocate, untrained, sensitivity, run, sweep, runs, control, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

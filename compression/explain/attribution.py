@@ -43,7 +43,7 @@ class Explainer:
 
     def __init__(self, model: nn.Module, input: tuple[int, ...], layer: str | None = None) -> None:
         """``layer`` names the module Grad-CAM looks at; by default :func:`cam_layer` finds it."""
-        self.model, self.input = _own_copy(model), tuple(input)
+        self.model, self.input = own_copy(model), tuple(input)
         known = dict(self.model.named_modules())
         self.layer = CamLayer(layer) if layer and layer in known else cam_layer(self.model, self.input)
         self._module = known.get(self.layer.name)
@@ -154,7 +154,7 @@ def _maps(found: torch.Tensor) -> torch.Tensor:
     return found.sum(dim=1)
 
 
-def _own_copy(model: nn.Module) -> nn.Module:
+def own_copy(model: nn.Module) -> nn.Module:
     """In evaluation, its parameters without gradients, no module writing over its input (Captum's hooks need that)."""
     made = copy.deepcopy(model).eval().requires_grad_(False)
     for module in made.modules():

@@ -63,6 +63,7 @@ class Benchwork:
     def __call__(self, folder: RunFolder, events: RunReporter) -> dict[str, Any]:
         import torch
 
+        from compression.runs import studies
         from compression.runs.curve import JOB
         from compression.runs.curve import carry_out_curve
         from compression.runs.execute import execute
@@ -71,6 +72,8 @@ class Benchwork:
         torch.set_num_threads(int(folder.spec().get("threads") or torch.get_num_threads()))
         if folder.spec().get("job") == JOB:
             return carry_out_curve(folder, events)
+        if folder.spec().get("job") in studies.KINDS:
+            return studies.carry_out(folder, events)
         self._bench = self._bench or Workbench()
         return execute(folder, events, bench=self._bench)
 

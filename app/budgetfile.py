@@ -1,0 +1,38 @@
+"""The budget as a file: save it, load one."""
+
+from __future__ import annotations
+
+import json
+
+import streamlit as st
+
+from app import uploaded
+from app import widgets
+from compression.budget import Budget
+from compression.errors import CompressionError
+
+
+def draw(budget: Budget) -> None:
+    """Save and load the budget as JSON."""
+    st.download_button(
+        "Save JSON",
+        json.dumps(budget.replace(weights=None).to_dict(), indent=2),
+        file_name="budget.json",
+        mime="application/json",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    explained = "A JSON file saved here or written for the command line."
+    st.file_uploader("Load a budget", type=["json"], key="upload", on_change=_uploaded, help=explained)
+    if refused := st.session_state.pop("upload_problem", None):
+        widgets.problem(refused)
+
+
+def _uploaded() -> None:
+    file = st.session_state.get("upload")
+    if file is None:
+        return
+    try:
+        uploaded.load(file.getvalue())
+    except CompressionError as error:
+        st.session_state["upload_problem"] = error

@@ -1,0 +1,101 @@
+"""How criteria of saliency agree: the rank correlation with magnitude, and each group's share of all saliency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from app import theme
+from app.figures import base
+
+NAMES = {
+    "magnitude": "Magnitude",
+    "taylor": "Taylor",
+    "gradient_activation": "Gradient × activation",
+    "conductance": "Conductance",
+}
+LOOKS = {
+    "magnitude": (theme.MUTED, "circle"),
+    "taylor": ("#0f9d78", "diamond"),
+    "gradient_activation": (theme.HIGHLIGHT, "square"),
+    "conductance": (theme.ACCENT, "triangle-up"),
+}
+MEASURES = {"rank": "rank correlation with magnitude", "share": "share of all saliency"}
+
+
+@dataclass(frozen=True)
+class SaliencyInfo:
+    """Groups in the order of the network; ``rank`` and ``share``: criterion → a value per group (``None``: none)."""
+
+    groups: tuple[str, ...]
+    units: tuple[int, ...]
+    rank: Mapping[str, tuple[float | None, ...]]
+    share: Mapping[str, tuple[float | None, ...]]
+
+    @property
+    def part_of_units(self) -> tuple[float, ...]:
+        """Each group's share of all units."""
+        return tuple(count / sum(self.units) for count in self.units)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Both figures as one table."""
+        return [
+            {
+                "group": group,
+                "units": self.units[i],
+                "of all units, %": round(100 * self.part_of_units[i], 1),
+                **{f"{NAMES[c]}: rank with magnitude": _rounded(v[i], 3) for c, v in self.rank.items()},
+                **{f"{NAMES[c]}: of all, %": _rounded(v[i], 1, 100) for c, v in self.share.items()},
+            }
+            for i, group in enumerate(self.groups)
+        ]
+
+    @property
+    def sentence(self) -> str:
+        """What to see in it."""
+        means = {c: [x for x in v if x is not None] for c, v in self.rank.items()}
+        told = [f"{NAMES[c].lower()} {sum(v) / len(v):.2f}" for c, v in means.items() if v]
+        return f"Mean rank correlation with magnitude over the groups: {', '.join(told)}." if told else ""
+
+
+def saliency_info(rows: Sequence[Mapping[str, Any]], criteria: Sequence[str]) -> SaliencyInfo:
+    """From the rows of the study."""
+    rank = {c: tuple(row["rank"].get(c) for row in rows) for c in criteria if c != "magnitude"}
+    share = {c: tuple(row["share"].get(c) for row in rows) for c in criteria}
+    return SaliencyInfo(tuple(r["group"] for r in rows), tuple(r["units"] for r in rows), rank, share)
+
+
+def saliency_figure(info: SaliencyInfo, measure: str) -> go.Figure:
+    """A row per group, a marker per criterion; for ``share`` a bar is the group's part of all units."""
+    fig = base.figure(110 + 26 * len(info.groups), uirevision=f"saliency {measure}", hovermode="closest")
+    values, scale = (info.rank, 1.0) if measure == "rank" else (info.share, 100.0)
+    if measure == "share":
+        parts = [100 * part for part in info.part_of_units]
+        fig.add_trace(
+            go.Bar(x=parts, y=info.groups, orientation="h", name="part of all units", marker={"color": theme.FAINT},
+                   hovertemplate="<b>%{y}</b><br>%{x:.1f} % of all units<extra></extra>")
+        )  # fmt: skip
+    else:
+        fig.add_vline(x=0, line={"color": theme.MUTED, "width": 1, "dash": "dot"})
+    for criterion, found in values.items():
+        color, symbol = LOOKS[criterion]
+        fig.add_trace(
+            go.Scatter(
+                x=[None if value is None else scale * value for value in found], y=info.groups, mode="markers",
+                name=NAMES[criterion], marker={"color": color, "symbol": symbol, "size": 10},
+                hovertemplate=f"<b>%{{y}}</b><br>{NAMES[criterion]}: %{{x:.2f}}<extra></extra>",
+            )
+        )  # fmt: skip
+    suffix = "" if measure == "rank" else " %"
+    fig.update_xaxes(title=MEASURES[measure], ticksuffix=suffix, range=[-1.05, 1.05] if measure == "rank" else None)
+    fig.update_yaxes(autorange="reversed", type="category", showgrid=True)
+    return fig
+
+
+def _rounded(value: float | None, digits: int, scale: float = 1.0) -> float | None:
+    return None if value is None else round(scale * value, digits)

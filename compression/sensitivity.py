@@ -1,0 +1,194 @@
+"""How much accuracy one layer alone costs: quantized or pruned by itself, everything else dense and as trained.
+
+Nothing is trained and no batch norm is refitted, so it tells where a network is touchy, not what a run will reach:
+what is lost in several layers does not simply add up. Weights are rounded to nearest with the step of least squared
+error; single weights and whole units go by least magnitude.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from compression.budget import HIGHEST_BITS
+from compression.budget import Budget
+from compression.graph import Graph
+from compression.graph import parameter_map
+from compression.graph import zero_units
+from compression.methods.geta.partition import target_units
+from compression.methods.geta.saliency import unit_sums
+from compression.methods.geta.units import Units
+from compression.methods.opq.laplace import levels_of
+from compression.methods.opq.steps import best_steps
+from compression.methods.opq.tables import LayerTables
+from compression.methods.opq.tables import layer_weights
+
+BITS = (2, 3, 4, 6, 8)
+SHARES = (0.3, 0.5, 0.7, 0.9)
+BITS_OF, WEIGHTS_OF, UNITS_OF = "bits", "weights", "units"
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing done to one layer or group: ``kind`` is ``bits``, ``weights`` or ``units``.
+
+    ``value`` is the bit-width or the share that goes, ``size`` how many weights or units the layer or group has.
+    """
+
+    kind: str
+    name: str
+    value: float
+    size: int
+
+
+def trials(model: nn.Module, graph: Graph, structured: bool) -> list[Trial]:
+    """Every layer at every bit-width, then every layer's weights (or every prunable group's units) at every share."""
+    sizes = {name: weight.numel() for name, weight in layer_weights(model).items()}
+    found = [Trial(BITS_OF, name, bits, size) for name, size in sizes.items() for bits in BITS]
+    if structured:
+        return found + [Trial(UNITS_OF, group.id, s, group.units) for group in graph.prunable for s in SHARES]
+    return found + [Trial(WEIGHTS_OF, name, share, size) for name, size in sizes.items() for share in SHARES]
+
+
+class Bench:
+    """A model on which trials are carried out and taken back."""
+
+    def __init__(self, model: nn.Module, graph: Graph) -> None:
+        """``model`` is changed while a trial is on, and exactly as before after it."""
+        self.model, self._graph = model, graph
+        self._tables = {table.name: table for table in LayerTables.prepare(model).layers}
+        self._weights = layer_weights(model)
+
+    @contextlib.contextmanager
+    @torch.no_grad()
+    def during(self, trial: Trial) -> Iterator[int]:
+        """Carry out a trial for the length of a ``with`` block; gives how many weights or units went (0 for bits)."""
+        touched = self._touched(trial)
+        kept = [tensor.clone() for tensor in touched]
+        try:
+            yield self._carry_out(trial)
+        finally:
+            with torch.no_grad():
+                for tensor, before in zip(touched, kept, strict=True):
+                    tensor.copy_(before)
+
+    def _touched(self, trial: Trial) -> list[torch.Tensor]:
+        if trial.kind != UNITS_OF:
+            return [self._weights[trial.name]]
+        tensors = parameter_map(self.model)
+        return [tensors[member.name].detach() for member in self._graph.group(trial.name).zeroed_members]
+
+    def _carry_out(self, trial: Trial) -> int:
+        if trial.kind == UNITS_OF:
+            chosen = self._smallest_units(trial)
+            zero_units(self.model, self._graph, {trial.name: chosen})
+            return len(chosen)
+        weight = self._weights[trial.name]
+        if trial.kind == BITS_OF:
+            self._round(weight, trial)
+            return 0
+        count = round(trial.value * trial.size)
+        flat = weight.abs().flatten()
+        mask = torch.ones_like(flat)
+        mask[flat.argsort(stable=True)[:count]] = 0
+        weight.mul_(mask.view_as(weight))
+        return count
+
+    def _round(self, weight: torch.Tensor, trial: Trial) -> None:
+        """To the nearest of k·d, |k| <= 2^(b-1) - 1."""
+        bits = int(trial.value)
+        step = float(best_steps(self._tables[trial.name], 0, (bits,), lowest=0)[0][0])
+        if step > 0:
+            most = levels_of(bits)
+            weight.copy_((weight / step).round().clamp(-most, most) * step)
+
+    def _smallest_units(self, trial: Trial) -> list[int]:
+        units = Units(self.model, self._graph)
+        group = next(group for group in units if group.id == trial.name)
+        own = unit_sums(units, {}).xx[group.first : group.first + group.units]
+        return sorted(own.argsort(stable=True)[: target_units(trial.value, group.units)].tolist())
+
+
+def fewest_bits(rows: Iterable[Mapping[str, Any]], dense: float, points: float) -> dict[str, int]:
+    """Layer → the fewest bits at which, as at all more bits measured, at most ``points`` percent points are lost.
+
+    16 where even the most bits measured lose more.
+    """
+    found: dict[str, int] = {}
+    for name, measured in _by_name(rows, BITS_OF).items():
+        found[name] = HIGHEST_BITS
+        for bits, accuracy in sorted(measured, reverse=True):
+            if lost(dense, accuracy) > points + TOLERANCE:
+                break
+            found[name] = int(bits)
+    return found
+
+
+def most_sparsity(rows: Iterable[Mapping[str, Any]], dense: float, points: float, kind: str) -> dict[str, float]:
+    """Layer or group → the largest share at which, as at all smaller ones, at most ``points`` points are lost."""
+    found: dict[str, float] = {}
+    for name, measured in _by_name(rows, kind).items():
+        found[name] = 0.0
+        for share, accuracy in sorted(measured):
+            if lost(dense, accuracy) > points + TOLERANCE:
+                break
+            found[name] = share
+    return found
+
+
+def lost(dense: float, accuracy: float) -> float:
+    """Percent points of accuracy lost (negative: won)."""
+    return 100 * (dense - accuracy)
+
+
+def as_budget(told: Mapping[str, Any], points: float, budget: Budget, bits: str) -> Budget:
+    """The bounds a scan suggests, in ``budget``; ``bits`` is how its method spends them (see ``Uses``).
+
+    A layer gets at least its :func:`fewest_bits` (exactly them where all layers would be given the same), a group
+    loses at most its :func:`most_sparsity`, a layer's single weights exactly that share. The global sparsity and
+    average bits are moved to what these bounds can give.
+    """
+    rows, dense, kind = told["rows"], told["dense"], UNITS_OF if told["structured"] else WEIGHTS_OF
+    widths, shares = fewest_bits(rows, dense, points), most_sparsity(rows, dense, points, kind)
+    sizes = {(row["kind"], row["name"]): int(row["size"]) for row in rows}
+    most = {"range": math.floor(budget.weight_bits[1]), "average": HIGHEST_BITS}.get(bits, 0)
+    layers: dict[str, dict[str, Any]] = {name: {"weight_bits": [b, max(b, most)]} for name, b in widths.items()}
+    if told["structured"]:
+        groups = {name: {"sparsity": [0.0, share]} for name, share in shares.items()}
+        gone, units = _units_gone(shares, sizes)
+        return budget.replace(groups=groups, layers=layers, sparsity=min(budget.sparsity, _floored(gone / units)))
+    for name, share in shares.items():
+        layers[name]["sparsity"] = share
+    total = sum(sizes[WEIGHTS_OF, name] for name in shares) or 1
+    kept = {name: (1 - share) * sizes[WEIGHTS_OF, name] for name, share in shares.items()}
+    average = sum(widths[name] * kept[name] for name in kept) / (sum(kept.values()) or 1)
+    least = math.ceil(4 * average - TOLERANCE) / 4  # in quarters, as a person would set it
+    sparsity = sum(share * sizes[WEIGHTS_OF, name] for name, share in shares.items()) / total
+    return budget.replace(layers=layers, groups={}, sparsity=round(sparsity, 4), bits=max(budget.bits, least))
+
+
+def _units_gone(shares: Mapping[str, float], sizes: Mapping[tuple[str, str], int]) -> tuple[int, int]:
+    gone = sum(min(target_units(share, sizes[UNITS_OF, g]), sizes[UNITS_OF, g] - 1) for g, share in shares.items())
+    return gone, sum(sizes[UNITS_OF, group] for group in shares) or 1
+
+
+def _floored(share: float) -> float:
+    return math.floor(10_000 * share) / 10_000
+
+
+def _by_name(rows: Iterable[Mapping[str, Any]], kind: str) -> dict[str, Sequence[tuple[float, float]]]:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["kind"] == kind:
+            found.setdefault(row["name"], []).append((row["value"], row["accuracy"]))
+    return dict(found)

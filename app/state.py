@@ -1,4 +1,4 @@
-"""What this tab looks at (model, data, run, other run, group): kept in the address, so that a link opens the same view.
+"""What this tab looks at (model, data, run, other run, group, tour): kept in the address: a link opens the same view.
 
 The address wins; what it does not name comes from this session, so that a change of page loses nothing. Drafts that no
 link needs to carry live in the session alone.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-DEFAULTS = {"model": "resnet8", "data": "mnist5k", "run": "", "other": "", "group": ""}
+DEFAULTS = {"model": "resnet8", "data": "mnist5k", "run": "", "other": "", "group": "", "tour": ""}
 _LONGEST = 300
 
 

@@ -69,8 +69,8 @@ def test_a_kept_run_is_complete_and_says_where_it_comes_from(folder: Path) -> No
     assert record["seed"] == run.budget().seed == result["budget"]["seed"]
     assert len(record["commit"]) == 40
     points = run.points()
-    assert len(points) >= 20
+    assert len(points) >= (20 if record["method"] != "ptq" else 10), "what is not trained has little to tell"
     assert points[-1].to_dict() == result["final"]
-    assert sum(path.stat().st_size for path in folder.iterdir()) < LARGEST
-    for path in folder.iterdir():
+    assert sum(path.stat().st_size for path in folder.rglob("*")) < LARGEST
+    for path in folder.glob("*.json*"):
         assert not {word for word in ('"/', "home/", "tmp/") if word in path.read_text(encoding="utf-8")}, path.name

@@ -99,8 +99,11 @@ def actions(picked: Candidate) -> None:
 
 def repeat(picked: Candidate, method: str) -> None:
     """Set up the Budget page for this run's budget with another method, and go there."""
+    budget = runlog.folder(picked.run).spec()["budget"]
+    if gallery.is_gallery(picked.run):  # its weights file is not here; the weights that are will do
+        budget = {**budget, "weights": None}
     try:
-        again.prepare(runlog.folder(picked.run).spec()["budget"], method)
+        again.prepare(budget, method)
     except CompressionError as error:
         widgets.problem(error)
         return
@@ -154,9 +157,7 @@ def layer_bars(info: layers.LayersInfo) -> None:
         rest = len(info.changes) - len(info.drawn)
         st.caption(f"The {len(info.drawn)} largest layers; {rest} smaller ones are in the table.")
     if not info.packed:
-        st.caption(
-            "This run of the gallery kept figures only: shapes and bits are known, sizes in its file are not."
-        )
+        st.caption("This run of the gallery kept figures only: shapes and bits are known, sizes in its file are not.")
     if any(change.before is None for change in info.changes):
         st.caption("What the layers were before is not shown: this app was not started with the file of this model.")
 

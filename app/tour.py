@@ -53,8 +53,8 @@ STOPS = (
     ),
     Stop(
         "explain",
-        "Equal accuracy can hide that a network now looks elsewhere. Left the original, right the compressed one: red "
-        "pixels speak for the answer, blue ones against it.",
+        "Equal accuracy can hide that a network now looks elsewhere. Each image beside what the original looks at and "
+        "what the compressed network looks at: orange counts. Those whose answer changed come first.",
     ),
     Stop(
         "export",

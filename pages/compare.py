@@ -77,6 +77,9 @@ def page() -> None:
         )
         return
     pair = pair_of(own, kept, opened)
+    if opened is not None and not opened.runs:
+        state.put("model", pair[0])
+        state.put("data", pair[1])
     mine, theirs, said = gallerybeside.split(own, pair) if kept else (own, [], "")
     if said:
         st.caption(said)

@@ -79,3 +79,12 @@ def prepare(budget: Mapping[str, Any], method: str) -> None:
         CompressionError: the page cannot take it, such as a budget that names a weights file.
     """
     uploaded.load(json.dumps(translated(budget, method)).encode())
+
+
+def same(budget: Mapping[str, Any]) -> None:
+    """Set up the Budget page with this very budget, from the weights that are here: to repeat a run of somebody else's.
+
+    Raises:
+        CompressionError: the page cannot take it.
+    """
+    uploaded.load(json.dumps({**budget, "weights": None}).encode())

@@ -26,7 +26,7 @@ IMAGES = {"32": 32, "64": 64, "128": 128}
 def draw(run: str, of: explained.Key) -> None:
     """The scores with floor and ceiling: how they are measured, the job, and the chart."""
     st.subheader("How alike are they?", anchor=False)
-    now = job.status(runlog.folder(run))
+    now = job.status(runlog.workplace(run))
     told = explained.comparison(of)
     if now.state == job.RUNNING:
         st.fragment(run_every="1s")(watch)(run)
@@ -66,19 +66,19 @@ def start(run: str, key: str, images: int, label: str) -> None:
     """The button that starts the job."""
     if st.button(label, type="primary", icon=":material/play_arrow:", key=key):
         with st.spinner("Starting…"):
-            job.start(runlog.folder(run), images)
+            job.start(runlog.workplace(run), images)
         st.rerun()
 
 
 def watch(run: str) -> None:
     """Progress while the job goes; draws the page anew when it has ended."""
-    now = job.status(runlog.folder(run))
+    now = job.status(runlog.workplace(run))
     if now.state != job.RUNNING:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
         if st.button("Cancel", icon=":material/close:", key="cancel_explain"):
-            job.cancel(runlog.folder(run))
+            job.cancel(runlog.workplace(run))
             st.rerun()
     st.caption("A process of its own: you may leave this page.")
 

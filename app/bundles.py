@@ -8,9 +8,11 @@ from typing import Any
 
 import streamlit as st
 
+from app import gallery
 from app import runlog
 from app import state
 from app import story
+from app import theme
 from app import widgets
 from app import words
 from app.figures import latency as figures
@@ -23,8 +25,21 @@ OWN_LOOP = 'dense = cx.apply(dense, "{name}"{more})  # this run\'s budget on a t
 
 
 def finished(infos: Sequence[RunInfo]) -> dict[str, str]:
-    """Run id → what it is, for the runs that can be exported, newest first."""
-    return {info.id: story.describe(info.budget) for info in infos if info.state == "done" and not info.runs}
+    """Run id → what it is, for the finished runs: the user's, newest first, then the gallery's, whole ones first."""
+    own = {info.id: f"{story.describe(info.budget)} ({info.id})" for info in infos if _single(info)}
+    kept = sorted((e for e in gallery.exhibits() if _single(e.info)), key=lambda exhibit: not exhibit.whole)
+    return own | {e.info.id: _kept(e) for e in kept}
+
+
+def _single(info: RunInfo) -> bool:
+    return info.state == "done" and not info.runs
+
+
+def _kept(exhibit: gallery.Exhibit) -> str:
+    only = "" if exhibit.whole else ", figures only"
+    method = theme.style(exhibit.info.method).label
+    asked = f"{exhibit.info.model} on {exhibit.data}, {story.asked(exhibit.info.budget)}"
+    return f"Gallery{only}: {method}, {asked} ({exhibit.name})"
 
 
 def choose(runs: Mapping[str, str], key: str) -> str:
@@ -36,7 +51,7 @@ def choose(runs: Mapping[str, str], key: str) -> str:
         "Run",
         names,
         index=names.index(state.get("run")),
-        format_func=lambda run: f"{runs[run]} ({run})",
+        format_func=lambda run: runs[run],
         key=key,
     )
     state.put("run", picked)
@@ -54,13 +69,13 @@ def make(run: str, again: bool) -> None:
     kind = "secondary" if again else "primary"
     if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
         with st.spinner("Starting…"):
-            job.start(runlog.folder(run))
+            job.start(runlog.workplace(run))
         st.rerun()
 
 
 def watch(run: str) -> None:
     """Progress while the export goes on; draws the page anew when it has ended."""
-    now = job.status(runlog.folder(run))
+    now = job.status(runlog.workplace(run))
     if now.state != job.RUNNING:
         st.rerun()
     st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
@@ -69,7 +84,7 @@ def watch(run: str) -> None:
 
 def download(run: str) -> None:
     """The bundle as a file."""
-    path = job.bundle_path(runlog.folder(run))
+    path = job.bundle_path(runlog.workplace(run))
     st.download_button(
         f"Download the bundle ({words.size(path.stat().st_size)})",
         path.read_bytes,

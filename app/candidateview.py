@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import again
 from app import finals
+from app import gallery
 from app import nav
 from app import outcome
 from app import runlog
@@ -33,6 +34,7 @@ def summary(info: CandidatesInfo, picked: Candidate) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             widgets.method_badge(picked.method)
             st.markdown(f"**{picked.label}**", width="content")
+            widgets.gallery_badge(gallery.is_gallery(picked.run))
         st.markdown(verdict(info, picked))
         figures(picked, result(picked))
         actions(picked)
@@ -83,6 +85,7 @@ def actions(picked: Candidate) -> None:
         nav.link("runs", "Open in Runs", run=picked.run, model=model, data=data)
         if not picked.live:
             nav.link("explain", "See what it looks at", run=picked.run, model=model, data=data)
+            nav.link("export", "Take it home", run=picked.run, model=model, data=data)
         nav.link("budget", "Set up another run", **again.query(runlog.folder(picked.run).spec()["budget"]))
         with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
             st.markdown(
@@ -96,8 +99,11 @@ def actions(picked: Candidate) -> None:
 
 def repeat(picked: Candidate, method: str) -> None:
     """Set up the Budget page for this run's budget with another method, and go there."""
+    budget = runlog.folder(picked.run).spec()["budget"]
+    if gallery.is_gallery(picked.run):  # its weights file is not here; the weights that are will do
+        budget = {**budget, "weights": None}
     try:
-        again.prepare(runlog.folder(picked.run).spec()["budget"], method)
+        again.prepare(budget, method)
     except CompressionError as error:
         widgets.problem(error)
         return
@@ -121,7 +127,7 @@ def where(picked: Candidate, done: Mapping[str, Any]) -> None:
     with left:
         st.subheader("Which layers shrank?", anchor=False)
         try:
-            info = layers.LayersInfo(finals.layers(picked.run, done), picked.method)
+            info = layers.LayersInfo(finals.layers(picked.run, done), picked.method, finals.has_model(picked.run))
         except CompressionError as error:
             widgets.problem(error)
         else:
@@ -137,19 +143,21 @@ def layer_bars(info: layers.LayersInfo) -> None:
     """One measure of every layer, dense and compressed."""
     chosen = st.segmented_control(
         "Show",
-        list(layers.MEASURES),
-        default="bytes",
+        info.measures,
+        default=info.measures[0],
         required=True,
-        key="layer_measure",
+        key=f"layer_measure {len(info.measures)}",
         format_func=lambda name: layers.MEASURES[name].label,
         label_visibility="collapsed",
     )
     st.caption(info.sentence)
-    fig = layers.layers_figure(info, layers.MEASURES[chosen or "bytes"])
+    fig = layers.layers_figure(info, layers.MEASURES[chosen or info.measures[0]])
     widgets.chart(fig, "layer_bars", info.rows, f"{info.sentence} The table holds every layer.")
     if len(info.drawn) < len(info.changes):
         rest = len(info.changes) - len(info.drawn)
         st.caption(f"The {len(info.drawn)} largest layers; {rest} smaller ones are in the table.")
+    if not info.packed:
+        st.caption("This run of the gallery kept figures only: shapes and bits are known, sizes in its file are not.")
     if any(change.before is None for change in info.changes):
         st.caption("What the layers were before is not shown: this app was not started with the file of this model.")
 

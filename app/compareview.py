@@ -22,14 +22,18 @@ from app.figures.candidates import CandidatesInfo
 from app.figures.candidates import candidates_info
 from app.figures.candidates import rows
 from app.figures.choice import choice_figure
+from compression.runs.store import RunInfo
 
 LOSSES = {"0.5": 0.005, "1": 0.01, "2": 0.02, "5": 0.05}
 FIRST, SECOND = "the run", "the one beside it"
 
 
-def draw(pair: finals.Pair) -> None:
-    """Everything about the runs of one model and data set; drawn again every few seconds while one is going."""
-    field = finals.field(runlog.listed(), pair)
+def draw(pair: finals.Pair, kept: Sequence[RunInfo] = (), own: bool = True) -> None:
+    """Everything about the runs of one model and data set; drawn again every few seconds while one is going.
+
+    ``kept`` are the runs of the gallery that are drawn, beside the user's own where ``own`` ones are asked for.
+    """
+    field = finals.field([*(runlog.listed() if own else []), *kept], pair)
     if st.session_state.get("compare_live") and not field.live:
         st.session_state["compare_live"] = False
         st.rerun()

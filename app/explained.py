@@ -42,9 +42,7 @@ def check(run: str) -> None:
     folder = runlog.folder(run)
     budget = folder.budget()
     if not _packed(folder).is_file():
-        raise CompressionError(
-            f"run {run} has no packed weights here (runs of the gallery keep figures only): run its budget again"
-        )
+        raise CompressionError(f"run {run} has no packed weights here: run its budget again")
     if ".py:" in budget.model and budget.model not in options.read().models:
         raise CompressionError(
             f'the model of this run is code of its own: start the app with ARGS="--model {budget.model}" to restore it'
@@ -69,8 +67,8 @@ def unsuited(run: str) -> str:
 
 
 def key(run: str) -> Key:
-    """What everything cached about a run depends on."""
-    folder = runlog.folder(run)
+    """What everything cached about a run depends on; ``run`` has its packed weights (see :func:`check`)."""
+    folder = runlog.workplace(run)
     return str(folder.path.resolve()), _packed(folder).stat().st_mtime_ns
 
 

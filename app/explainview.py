@@ -126,7 +126,7 @@ def title(info: tiles.TileInfo) -> str:
 
 def _not_yet(run: str, of: explained.Key, method: str) -> None:
     """A heavy method before the job has run."""
-    if job.status(runlog.folder(run)).state == job.RUNNING:
+    if job.status(runlog.workplace(run)).state == job.RUNNING:
         st.caption("Being computed: see below.")
         return
     from compression.explain.attribution import passes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from typing import Any
 import streamlit as st
 
 from app import catalog
+from app import gallery
 from app import options
 from app import runlog
 from app import story
 from app.figures.candidates import Candidate
+from app.figures.layers import FULL_BITS
 from app.figures.layers import LayerChange
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -61,7 +64,12 @@ def field(infos: Sequence[RunInfo], pair: Pair) -> Field:
     going = [info.id for info in runs if info.state == "running"]
     store = runlog.store()
     points = {**store.points(*ended, phases=("baseline", "final")), **store.points(*going)}
-    candidates = [_candidate(info, [p.to_dict() for p in points.get(info.id, [])]) for info in reversed(runs)]
+    candidates = [
+        gallery.candidate(gallery.find(info.id))
+        if gallery.is_gallery(info.id)
+        else _candidate(info, [p.to_dict() for p in points.get(info.id, [])])
+        for info in reversed(runs)
+    ]
     shown = {c.run for c in candidates if c is not None}
     return Field(tuple(c for c in candidates if c is not None), tuple(info for info in runs if info.id not in shown))
 
@@ -79,11 +87,15 @@ def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate 
 def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
     """What became of every layer: shapes from the traced network, the rest from the packed file.
 
+    Of a run without its model (see :func:`has_model`): from the units it removed; ``bytes`` are then nominal.
+
     Raises:
         CompressionError: the packed file is missing or damaged.
     """
-    stored = packed(run)
     bits = done["final"].get("bits") or {}
+    if not has_model(run):
+        return _recorded(runlog.folder(run).spec()["budget"], done.get("units") or {}, bits)
+    stored = packed(run)
     before = _dense_layers(runlog.folder(run).spec()["budget"]) or {
         name: (name.removesuffix(".weight"), None, 0)
         for name, tensor in stored.items()
@@ -96,6 +108,31 @@ def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
             changes.append(
                 LayerChange(layer, shape, now.shape, now.alive, now.bits, widths.get("activation"), now.bytes, axis)
             )
+    return tuple(changes)
+
+
+def has_model(run: str) -> bool:
+    """Did the run leave its compressed model? Some runs of the gallery kept figures only."""
+    return not gallery.is_gallery(run) or gallery.find(run).whole
+
+
+def _recorded(
+    budget: Mapping[str, Any], removed: Mapping[str, Sequence[int]], bits: Mapping[str, Mapping[str, float | None]]
+) -> tuple[LayerChange, ...]:
+    """Layers after a run that left no model: the dense shapes without the rows and columns of the removed units."""
+    from compression.graph.cuts import cuts
+
+    asked = Budget.from_dict(budget)
+    graph = catalog.traced(catalog.Subject(asked.model, asked.data, *_size(asked))).graph
+    gone = {(name, dim): len(at.unique()) for name, cut in cuts(graph, removed).items() for dim, at in cut}
+    changes = []
+    for weight, (layer, shape, axis) in _dense_layers(budget).items():
+        after = tuple(size - gone.get((weight, dim), 0) for dim, size in enumerate(shape or ()))
+        widths, left = bits.get(layer, {}), math.prod(after)
+        nominal = round(left * (widths.get("weight") or FULL_BITS) / 8)
+        changes.append(
+            LayerChange(layer, shape, after, left, widths.get("weight"), widths.get("activation"), nominal, axis)
+        )
     return tuple(changes)
 
 

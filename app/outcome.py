@@ -65,6 +65,7 @@ def show(run: str, now: story.Story) -> None:
     with st.container(horizontal=True):
         nav.link("compare", "Compare with other runs", run=run, **where)
         nav.link("explain", "See what it looks at", run=run, **where)
+        nav.link("export", "Take it home", run=run, **where)
         nav.link("budget", "Set up another run", **again.query(now.budget))
 
 

@@ -20,8 +20,8 @@ def section(of: catalog.Subject) -> None:
         state.put("weights", "")
         widgets.problem(
             CompressionError(
-                f"the weights that this link names ({asked[: weightfiles.DIGITS]}) were not uploaded here or do not fit "
-                f"{of.model}; the page goes on with the trained ones"
+                f"the weights that this link names ({asked[: weightfiles.DIGITS]}) were not uploaded here or do not "
+                f"fit {of.model}; the page goes on with the trained ones"
             )
         )
     with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(of.weights)):

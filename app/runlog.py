@@ -9,12 +9,14 @@ from typing import Any
 
 import streamlit as st
 
+from app import gallery
 from app import options
 from app import story
 from app.figures.spots import FrontRun
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs import control
+from compression.runs import gallery as library
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.events import read_events
@@ -58,17 +60,33 @@ def _log(path: str) -> EventLog:
 
 
 def listed() -> list[RunInfo]:
-    """All runs, newest first; the runs of a sweep follow only through :func:`children`."""
+    """All runs of the user, newest first; the runs of a sweep follow only through :func:`children`."""
     return store().list()
 
 
+def around(run: str) -> list[RunInfo]:
+    """The runs that belong beside this one: its collection for a run of the gallery, else all of the user's."""
+    return gallery.infos(like=run) if gallery.is_gallery(run) else listed()
+
+
 def folder(run: str) -> RunFolder:
-    """The folder of a run.
+    """The folder of a run of the user or of the gallery, to be read.
 
     Raises:
         CompressionError: there is none.
     """
+    if gallery.is_gallery(run):
+        return gallery.find(run).folder()
     return RunFolder.open(store().root, run)
+
+
+def workplace(run: str) -> RunFolder:
+    """The folder in which jobs on a run write: its own, or a copy of it for a run of the gallery.
+
+    Raises:
+        CompressionError: there is no such run, or the runs folder cannot be written.
+    """
+    return library.workplace(gallery.find(run), store().root) if gallery.is_gallery(run) else folder(run)
 
 
 def told(run: str) -> story.Story:
@@ -103,6 +121,8 @@ def is_sweep(run: str) -> bool:
 
 def children(run: str) -> list[RunFolder]:
     """The runs of a sweep in their order; empty for an ordinary run."""
+    if gallery.is_gallery(run):
+        return [part.folder() for part in gallery.read().parts(run)]
     return folder(run).children()
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import gallery
+from app import galleryview
 from app import jointview
 from app import outcome
 from app import runbuttons
@@ -25,7 +27,7 @@ from compression.runs.store import RunInfo
 def draw(run: str) -> None:
     """The whole view of a run or sweep; reruns the page once when it has ended."""
     now = runlog.told(run)
-    infos = runlog.listed()
+    infos = runlog.around(run)
     if not now.active and st.session_state.get("watched") == run:
         st.session_state["watched"] = ""
         st.rerun()
@@ -36,6 +38,8 @@ def draw(run: str) -> None:
     sweep, children = runlog.is_sweep(run), [child.id for child in runlog.children(run)]
     back_to_sweep(info)
     heading(now, info, sweep)
+    if gallery.is_gallery(run):
+        galleryview.about(gallery.find(run))
     front(now, infos, children, sweep)
     if sweep:
         sweep_table(children, infos)
@@ -47,6 +51,8 @@ def draw(run: str) -> None:
         with st.expander("What the run says", icon=":material/notes:"):
             st.text("\n".join(now.messages))
     outcome.show(run, now)
+    if gallery.is_gallery(run):
+        galleryview.origin(gallery.find(run))
 
 
 def say_when_done(run: str, state: str) -> None:
@@ -63,9 +69,13 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
         widgets.state_badge(now.state)
         widgets.method_badge(str(now.budget.get("method")))
         asked = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
-        model = f"{now.budget.get('model')} on {story.data_label(str(now.budget.get('data')))}"
-        st.markdown(f"**{asked}{model if sweep else story.describe(now.budget)}**", width="content")
-        runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
+        kept = gallery.is_gallery(now.run)
+        data = gallery.find(now.run).data if kept else story.data_label(str(now.budget.get("data")))
+        model = f"{now.budget.get('model')} on {data}"
+        st.markdown(f"**{asked}{model}{'' if sweep else ', ' + story.asked(now.budget)}**", width="content")
+        widgets.gallery_badge(kept)
+        if not kept:
+            runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
     if now.active:
         st.progress(now.progress, text=_progress(now, info))
     elif now.state == "failed" and now.error:

@@ -1,6 +1,6 @@
 """What this tab looks at: kept in the address, so that a link opens the same view.
 
-Model, data, uploaded weights, run, other run and group. The address wins; what it does not name comes from this
+Model, data, uploaded weights, run, other run, group and tour. The address wins; what it does not name comes from this
 session, so that a change of page loses nothing. Drafts that no link needs to carry live in the session alone.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-DEFAULTS = {"model": "resnet8", "data": "mnist5k", "weights": "", "run": "", "other": "", "group": ""}
+DEFAULTS = {"model": "resnet8", "data": "mnist5k", "weights": "", "run": "", "other": "", "group": "", "tour": ""}
 _LONGEST = 300
 
 

@@ -131,6 +131,12 @@ def method_badge(method: str) -> None:
     st.badge(look.label, color=look.badge)  # type: ignore[arg-type]
 
 
+def gallery_badge(shown: bool) -> None:
+    """The mark of a run that came with the app and stays as it is."""
+    if shown:
+        st.badge("gallery", icon=":material/collections_bookmark:", color="gray")
+
+
 def empty(text: str, page: str, label: str, **query: str) -> None:
     """Nothing to show: say so, and offer the next click."""
     with st.container(border=True):

@@ -28,6 +28,7 @@ from compression.methods.geta.partition import target_units
 from compression.methods.geta.saliency import unit_sums
 from compression.methods.geta.units import Units
 from compression.methods.opq.laplace import levels_of
+from compression.methods.opq.steps import Survivors
 from compression.methods.opq.steps import best_steps
 from compression.methods.opq.tables import LayerTables
 from compression.methods.opq.tables import layer_weights
@@ -107,7 +108,7 @@ class Bench:
     def _round(self, weight: torch.Tensor, trial: Trial) -> None:
         """To the nearest of k·d, |k| <= 2^(b-1) - 1."""
         bits = int(trial.value)
-        step = float(best_steps(self._tables[trial.name], 0, (bits,), lowest=0)[0][0])
+        step = float(best_steps(Survivors(self._tables[trial.name], 0, lowest=0), (bits,))[0][0])
         if step > 0:
             most = levels_of(bits)
             weight.copy_((weight / step).round().clamp(-most, most) * step)

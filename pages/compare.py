@@ -6,6 +6,8 @@ import streamlit as st
 
 from app import compareview
 from app import finals
+from app import gallery
+from app import gallerybeside
 from app import runlog
 from app import state
 from app import story
@@ -28,18 +30,21 @@ def known(infos: list[RunInfo]) -> RunInfo | None:
     return next((info for info in infos if info.id == state.get("run")), None)
 
 
-def pair_of(infos: list[RunInfo], opened: RunInfo | None) -> finals.Pair:
+def pair_of(own: list[RunInfo], kept: list[RunInfo], opened: RunInfo | None) -> finals.Pair:
     """Which model and data set: the picked run's, else those in the address, else those with most runs."""
-    found = finals.pairs(infos)
+    found = finals.pairs([*own, *kept])
+    mine = finals.pairs(own)
     asked = (opened.model, opened.data) if opened else (state.get("model"), state.get("data"))
-    pair = asked if asked in found else next(iter(found))
+    first = next(iter(mine or found))
+    pair = asked if asked in found else first
     if len(found) > 1:
+        labels = {one: gallerybeside.label(one, gallerybeside.split(own, one)[1] if kept else []) for one in found}
         st.session_state["compare_pair"] = pair
         st.selectbox(
             "Model and data",
             list(found),
             key="compare_pair",
-            format_func=lambda pair: f"{pair[0]} on {story.data_label(pair[1])}: {found[pair]} finished",
+            format_func=lambda pair: f"{labels[pair]}: {found[pair]} finished",
             help="Only runs of one model on one data set can be compared: they answer the same question.",
             on_change=lambda: change(st.session_state["compare_pair"]),
         )
@@ -61,18 +66,25 @@ def page() -> None:
         "Every finished run at the size and accuracy it ended with. The line is the **front**: no other run is both "
         "cheaper and better than those on it.",
     )
-    infos = runlog.listed()
-    opened = known(infos)
-    if not any(not info.runs for info in infos):
+    own = runlog.listed()
+    opened = known([*own, *gallery.infos()])
+    kept = gallery.infos() if gallerybeside.toggle(own) else []
+    if not any(not info.runs for info in (*own, *kept)):
         widgets.empty(
             "No runs yet, so there is nothing to compare. Two or more runs with different budgets make a front.",
             "budget",
             "Set up a run or a sweep",
         )
         return
-    pair = pair_of(infos, opened)
-    live = any(info.state in story.ACTIVE for info in infos if (info.model, info.data) == pair)
-    st.fragment(run_every=EVERY if live else None)(compareview.draw)(pair)
+    pair = pair_of(own, kept, opened)
+    if opened is not None and not opened.runs:
+        state.put("model", pair[0])
+        state.put("data", pair[1])
+    mine, theirs, said = gallerybeside.split(own, pair) if kept else (own, [], "")
+    if said:
+        st.caption(said)
+    live = any(info.state in story.ACTIVE for info in mine if (info.model, info.data) == pair)
+    st.fragment(run_every=EVERY if live else None)(compareview.draw)(pair, theirs, bool(mine))
 
 
 page()

@@ -6,6 +6,8 @@ from app import alikeview
 from app import bundles
 from app import explained
 from app import explainview
+from app import gallery
+from app import galleryview
 from app import runlog
 from app import widgets
 from compression.errors import CompressionError
@@ -29,6 +31,9 @@ def page() -> None:
         return
     if reason := explained.unsuited(run):
         explainview.no_maps(run, reason)
+        return
+    if gallery.is_gallery(run) and not gallery.find(run).whole:
+        galleryview.without_model(gallery.find(run), "there is nothing to ask which pixels count")
         return
     try:
         explained.check(run)

@@ -8,6 +8,8 @@ from typing import Any
 import streamlit as st
 
 from app import bundles
+from app import gallery
+from app import galleryview
 from app import outcome
 from app import runlog
 from app import widgets
@@ -34,8 +36,11 @@ def figures(result: Mapping[str, Any]) -> None:
 
 def bundle(run: str) -> Mapping[str, Any]:
     """Make it, watch it, download it; returns what was measured once it is there."""
+    if gallery.is_gallery(run) and not gallery.find(run).whole:
+        galleryview.without_model(gallery.find(run), "there is nothing to put in a bundle")
+        return {}
     try:
-        now = job.status(runlog.folder(run))
+        now = job.status(runlog.workplace(run))
     except CompressionError as error:
         widgets.problem(error)
         return {}

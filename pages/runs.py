@@ -6,6 +6,8 @@ import time
 
 import streamlit as st
 
+from app import gallery
+from app import galleryview
 from app import runbuttons
 from app import runlog
 from app import runview
@@ -67,22 +69,31 @@ def page() -> None:
         "runs", "Each point is the model at one moment: how small, and how often right. Up and to the left is better."
     )
     infos = runlog.listed()
-    if not infos:
-        widgets.empty(
-            "No runs yet. Start one with a click, or set up a budget of your own.", "start", "Start a first run"
-        )
-        return
     run = opened(infos)
+    if run:
+        draw(run)
+    else:
+        widgets.empty(
+            "No runs yet. Start one with a click, or open a finished one from the gallery below.",
+            "start",
+            "Start a first run",
+        )
+    if infos:
+        table(infos)
+    galleryview.table(run)
+    for problem in (*runlog.store().problems, *gallery.read().problems):
+        st.caption(problem)
+
+
+def draw(run: str) -> None:
+    """The open run, drawn again while it goes; one line when there is none of this name."""
     try:
         active = runlog.told(run).active
     except CompressionError as error:
         widgets.problem(error)
-    else:
-        live = st.fragment(run_every="1s" if active else None)(runview.draw)
-        live(run)
-    table(infos)
-    for problem in runlog.store().problems:
-        st.caption(problem)
+        return
+    live = st.fragment(run_every="1s" if active else None)(runview.draw)
+    live(run)
 
 
 page()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
+from app import gallerycards
 from app import nav
 from app import runlog
 from app import story
+from app import tour
 from app import widgets
 from app import words
 from app.figures import front as figures
@@ -21,23 +24,31 @@ TRY = Budget()
 MOST_RECENT = 8
 
 
-def invitation() -> None:
-    """The sentence, and the click that starts a run."""
+def invitation(picture: Callable[[], None]) -> None:
+    """The sentence, the click that starts a run, the tour; beside them what it is all about, in one picture."""
     widgets.headline(
         "start",
         "Pick a network, see which of its channels hang together, decide where to spend sparsity and bits, and watch "
         "the accuracy–size curve grow while **GETA** or **OPQ** compresses it. Everything runs on this machine.",
     )
-    with st.container(border=True):
-        st.markdown(
-            "**See it happen.** A small network that reads handwritten digits loses half of its channels, and the rest "
-            "learn to live with 4 to 8 bits instead of 32. It takes about half a minute."
-        )
-        with st.container(horizontal=True, vertical_alignment="center"):
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        with st.container(border=True):
+            st.markdown(
+                "**See it happen.** A small network that reads handwritten digits loses half of its channels, and the "
+                "rest learn to live with 4 to 8 bits instead of 32. It takes about half a minute."
+            )
             pressed = st.button("Try it now", type="primary", icon=":material/play_arrow:", key="try")
             st.caption(f"GETA, {story.describe(TRY.to_dict())}, {TRY.epochs:g} epochs")
-        if pressed:
-            begin()
+            if pressed:
+                begin()
+        if tour.subject() is not None and not tour.current():
+            with st.container(border=True):
+                st.markdown("**Look around first.** Seven pages, one finished run, two minutes; nothing is trained.")
+                if st.button("Take the tour", icon=":material/tour:", key="tour_begin"):
+                    tour.go(1)
+    with right:
+        picture()
 
 
 def begin() -> None:
@@ -64,21 +75,13 @@ def ways() -> None:
             nav.link(name, f"Open {nav.PAGES[name].title}")
 
 
-def recent() -> None:
-    """The newest runs, each a link to its live view, and the front they have drawn so far."""
-    infos = runlog.listed()
+def recent(infos: list[RunInfo]) -> None:
+    """The newest runs, each a link to its live view."""
     newest = [info for info in infos if info.sweep is None][:MOST_RECENT]
-    if not newest:
-        st.subheader("Recent runs", anchor=False)
-        st.caption("No runs yet. The button above starts the first one.")
-        return
-    left, right = st.columns(2, gap="large")
-    with left:
+    if newest:
         st.subheader("Recent runs", anchor=False)
         for info in newest:
             row(info)
-    with right:
-        front(infos, newest[0])
 
 
 def row(info: RunInfo) -> None:
@@ -93,15 +96,26 @@ def row(info: RunInfo) -> None:
         st.caption(words.ago(time.time() - info.created))
 
 
-def front(infos: list[RunInfo], newest: RunInfo) -> None:
-    """Finished runs of the newest run's model and data on one chart."""
+def front(infos: list[RunInfo]) -> bool:
+    """Finished runs of the newest run's model and data on one chart; whether there is anything to draw."""
+    newest = next((info for info in infos if info.state == "done" and not info.runs), None)
+    if newest is None:
+        return False
     info = spots.front_info(runlog.front_runs([], infos, newest.model, newest.data))
     if not info.finals:
-        return
-    st.subheader(f"Accuracy and size of {newest.model} on {story.data_label(newest.data)}", anchor=False)
-    widgets.chart(figures.front_figure(info, 320), "start_front", info.rows, info.sentence)
+        return False
+    st.markdown(f"**Your runs: {newest.model} on {story.data_label(newest.data)}**")
+    widgets.chart(figures.front_figure(info, 300), "start_front", info.rows, info.sentence)
+    return True
 
 
-invitation()
-recent()
-ways()
+def page() -> None:
+    """The page from top to bottom."""
+    infos = runlog.listed()
+    invitation(lambda: None if front(infos) else gallerycards.picture())
+    recent(infos)
+    gallerycards.draw()
+    ways()
+
+
+page()

@@ -14,6 +14,7 @@ import pytest
 from test_compare_page import finished
 
 from app import nav
+from app import tour
 from compression.budget import Budget
 from tests.served import PAGE_SECONDS
 from tests.served import chromium
@@ -184,6 +185,51 @@ def _watch(page: Page) -> None:
         time.sleep(0.25)
     settled(page, "runs")
     assert len(seen) >= 4, f"the front grows while the run goes, not {sorted(seen)}"
+
+
+def test_a_newcomer_takes_a_gallery_run_home(browser: Browser, address: str) -> None:
+    """From Start to a finished run in one click, on to Compare and Explain, to a bundle on disk; a silent console."""
+    tab = browser.new_page(viewport={"width": 1440, "height": 900})
+    tab.set_default_timeout(PAGE_SECONDS * 1000)
+    broken: list[str] = []
+    tab.on("pageerror", lambda error: broken.append(str(error)))
+    tab.on("console", lambda said: broken.append(said.text) if said.type == "error" else None)
+    tab.goto(address)
+    settled(tab, "start")
+    tab.get_by_role("link", name="Open this run").first.click()
+    settled(tab, "runs")
+    assert "run=gallery.resnet8-mnist5k.geta" in tab.url
+    figures = _four_figures(tab)
+    tab.get_by_role("link", name="Compare with other runs").click()
+    settled(tab, "compare")
+    tab.locator(ANY_TRACE).first.wait_for()
+    assert _four_figures(tab) == figures
+    _click_marker(tab, "gallery.resnet8-mnist5k.ptq")
+    tab.wait_for_url("**run=gallery.resnet8-mnist5k.ptq*")
+    tab.get_by_role("link", name="See what it looks at").click()
+    settled(tab, "explain")
+    tab.locator(HEAT).nth(2 * TILES - 1).wait_for()
+    follow(tab, "export")
+    assert "run=gallery.resnet8-mnist5k.ptq" in tab.url
+    _take_home(tab)
+    tab.close()
+    assert broken == []
+
+
+def test_the_tour_is_walked_with_the_keyboard(page: Page, address: str) -> None:
+    page.goto(address)
+    settled(page, "start")
+    page.get_by_role("button", name="Take the tour").focus()
+    page.keyboard.press("Enter")
+    for number, stop in enumerate(tour.STOPS, start=1):
+        page.get_by_text(f"Tour, {number} of {len(tour.STOPS)}: {nav.PAGES[stop.page].title}.").wait_for()
+        settled(page, stop.page)
+        if number < len(tour.STOPS):
+            page.get_by_role("button", name="Next").focus()
+            page.keyboard.press("Enter")
+    page.get_by_role("button", name="End the tour").focus()
+    page.keyboard.press("Space")
+    page.get_by_text("Tour, 7 of 7").wait_for(state="detached")
 
 
 def test_a_click_on_a_point_picks_its_run(page: Page, address: str, folder: Path) -> None:

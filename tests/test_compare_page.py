@@ -108,7 +108,8 @@ def options(app: AppTest, key: str) -> list[str]:
     return [str(option) for option in app.selectbox(key=key).options]
 
 
-def test_no_runs_offers_the_next_click(open_page: Open) -> None:
+def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.gallery.ROOT", tmp_path / "none")
     app = open_page()
     assert app.title[0].value == nav.PAGES["compare"].question
     assert "No runs yet" in told(app)

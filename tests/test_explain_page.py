@@ -87,7 +87,8 @@ def told(app: AppTest) -> str:
     return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
 
 
-def test_no_runs_offers_the_next_click(open_page: Open) -> None:
+def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.gallery.ROOT", tmp_path / "none")
     app = open_page()
     assert app.title[0].value == nav.PAGES["explain"].question
     assert "No finished run to explain yet" in told(app)

@@ -78,10 +78,19 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class LayersInfo:
-    """Layers in the order of the network."""
+    """Layers in the order of the network; ``packed`` where they were read from the packed file.
+
+    Else only shapes and bits are known: ``alive`` then counts all weights left, ``bytes`` are nominal.
+    """
 
     changes: tuple[LayerChange, ...]
     method: str
+    packed: bool = True
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is known well enough to be drawn: names in :data:`MEASURES`."""
+        return tuple(MEASURES) if self.packed else ("channels", "bits")
 
     @property
     def drawn(self) -> tuple[LayerChange, ...]:
@@ -92,16 +101,17 @@ class LayersInfo:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """All layers as a table."""
+        alive, size = ("weights not zero", "bytes") if self.packed else ("weights left", "nominal bytes")
         return [
             {
                 "layer": c.layer,
                 "dense shape": words.shape(c.before) if c.before else "",
                 "shape": words.shape(c.after),
-                "weights not zero": c.alive,
+                alive: c.alive,
                 "weight bits": c.weight_bits or FULL_BITS,
                 "activation bits": c.activation_bits or FULL_BITS,
                 "dense bytes": c.dense_bytes,
-                "bytes": c.bytes,
+                size: c.bytes,
             }
             for c in self.changes
         ]
@@ -114,7 +124,8 @@ class LayersInfo:
         largest = max(self.changes, key=lambda c: c.bytes)
         total = sum(c.bytes for c in self.changes)
         share = words.share(largest.bytes / total if total else 0.0, 0)
-        return f"Most bytes are in {largest.layer}: {words.size(largest.bytes)}, {share} of all weights."
+        kind = "bytes" if self.packed else "nominal bytes"
+        return f"Most {kind} are in {largest.layer}: {words.size(largest.bytes)}, {share} of all weights."
 
 
 def layers_figure(info: LayersInfo, measure: Measure) -> go.Figure:

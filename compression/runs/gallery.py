@@ -1,0 +1,220 @@
+"""The gallery: finished runs that came with the project, beside those of the user, and never changed.
+
+::
+
+    <root>/<collection>/about.json             title, a line on each run, which to show first (may be missing)
+                        <name>/spec.json       a run folder as its worker left it, events thinned
+                               events.jsonl
+                               result.json
+                               record.json     where it comes from: command, commit, seed, data, processor
+                               bundle/         the compressed model; some collections keep figures only
+
+A run of the gallery is named ``gallery.<collection>.<name>`` everywhere. What has to be written about one (an
+explanation, a bundle) goes to a copy of its folder below the user's runs: :func:`workplace`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compression.errors import CompressionError
+from compression.points import Point
+from compression.runs.files import read_object
+from compression.runs.folder import DONE
+from compression.runs.folder import RunFolder
+from compression.runs.folder import unwritable
+from compression.runs.index import RunInfo
+
+PREFIX = "gallery."
+COPIES = ".gallery"  # below the user's runs; the store looks into no folder whose name begins with a point
+_COPIED = ("spec.json", "events.jsonl", "result.json", "record.json", "bundle", "explain")
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One run of the gallery: its row as in the list of runs, and what only the gallery knows of it.
+
+    ``data`` is the data set's full title, ``line`` says in a sentence what to see; ``baseline`` and ``final`` are
+    points (``None`` for a sweep); ``whole``: the compressed model is there, not only figures.
+    """
+
+    info: RunInfo
+    path: Path
+    collection: str
+    name: str
+    data: str
+    line: str
+    baseline: Mapping[str, Any] | None
+    final: Mapping[str, Any] | None
+    whole: bool
+
+    def folder(self) -> RunFolder:
+        """The folder under the gallery's name for the run; to be read only."""
+        found = RunFolder(self.path)
+        found.id = self.info.id
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """Where the run comes from; empty for a sweep, whose runs tell it.
+
+        Raises:
+            CompressionError: the file is damaged.
+        """
+        path = self.path / "record.json"
+        return read_object(path, "record") if path.is_file() else {}
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Runs of one model on one data set: ``title`` for people; ``shown`` (names) are those worth a card."""
+
+    name: str
+    title: str
+    shown: tuple[str, ...]
+    exhibits: tuple[Exhibit, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """All collections; ``problems`` are the folders that cannot be read, each with the reason, and are left out."""
+
+    collections: tuple[Collection, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def exhibits(self) -> tuple[Exhibit, ...]:
+        """Every run and sweep, those of a sweep after it."""
+        return tuple(exhibit for collection in self.collections for exhibit in collection.exhibits)
+
+    def find(self, run: str) -> Exhibit:
+        """The exhibit of this name.
+
+        Raises:
+            CompressionError: there is none.
+        """
+        found = next((exhibit for exhibit in self.exhibits if exhibit.info.id == run), None)
+        if found is None:
+            raise CompressionError(f"no run {run!r} in the gallery; the page Start lists those there are")
+        return found
+
+    def parts(self, sweep: str) -> list[Exhibit]:
+        """The runs of a sweep, from the least compressed to the most; empty for an ordinary run."""
+        found = [exhibit for exhibit in self.exhibits if exhibit.info.sweep == sweep]
+        return sorted(found, key=lambda exhibit: -(exhibit.final or {}).get("bytes", 0))
+
+
+def is_gallery(run: str) -> bool:
+    """Is this the name of a run of the gallery, existing or not?"""
+    return run.startswith(PREFIX)
+
+
+def read(root: str | Path) -> Gallery:
+    """Read all collections below ``root``; nothing is written, nothing cached. A missing folder is an empty gallery."""
+    problems: list[str] = []
+    paths = sorted(path for path in Path(root).glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
+    found = [_collection(path, problems) for path in paths]
+    whole_first = sorted((c for c in found if c.exhibits), key=lambda c: not any(e.whole for e in c.exhibits))
+    return Gallery(tuple(whole_first), tuple(problems))
+
+
+def _collection(path: Path, problems: list[str]) -> Collection:
+    title: str = path.name
+    shown: tuple[str, ...] = ()
+    lines: dict[str, str] = {}
+    exhibits: list[Exhibit] = []
+    try:
+        if (path / "about.json").is_file():
+            title, shown, lines = _about(read_object(path / "about.json", "gallery"))
+    except CompressionError as error:
+        problems.append(str(error))
+    for folder in sorted(spec.parent for spec in path.glob("*/spec.json")):
+        try:
+            exhibits.append(_exhibit(path.name, folder, lines.get(folder.name, "")))
+        except (CompressionError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = str(error) if isinstance(error, CompressionError) else f"it is damaged ({error!r})"
+            problems.append(f"gallery {path.name}/{folder.name} is left out: {reason}")
+    exhibits = [_with_data(exhibit, exhibits) for exhibit in exhibits]
+    first = {name: place for place, name in enumerate(shown)}
+    exhibits.sort(key=lambda exhibit: (first.get(exhibit.name, len(first)), exhibit.name))
+    return Collection(path.name, title, shown, tuple(exhibits))
+
+
+def _with_data(exhibit: Exhibit, others: Sequence[Exhibit]) -> Exhibit:
+    """A sweep under the title of its runs' data, which its own result does not tell."""
+    part = next((other for other in others if other.info.sweep == exhibit.info.id), exhibit)
+    return dataclasses.replace(exhibit, data=part.data)
+
+
+def _about(told: Mapping[str, Any]) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    """Title, names to show first, and a line on each run.
+
+    Raises:
+        CompressionError: a value of the wrong kind.
+    """
+    title, shown, lines = told.get("title"), told.get("shown", []), told.get("lines", {})
+    if not (isinstance(title, str) and isinstance(shown, list) and isinstance(lines, dict)):
+        raise CompressionError("about.json of a gallery must hold a title, a list of shown names, and lines by name")
+    return title, tuple(map(str, shown)), {str(name): str(line) for name, line in lines.items()}
+
+
+def _exhibit(collection: str, path: Path, line: str) -> Exhibit:
+    spec, result = read_object(path / "spec.json", "run"), read_object(path / "result.json", "result")
+    budget, children = spec["budget"], spec.get("children", ())
+    points = {} if children else {name: Point.from_dict(result[name]).to_dict() for name in ("baseline", "final")}
+    if result["status"] != DONE:
+        raise CompressionError(f"the run is {result['status']}, not done")
+    prefix = f"{PREFIX}{collection}."
+    info = RunInfo(
+        id=prefix + path.name, state=DONE, sweep=prefix + spec["sweep"] if spec.get("sweep") else None,
+        runs=len(children), priority=0, method=budget["method"], model=budget["model"], data=budget["data"],
+        created=float(spec["created"]), started=None, ended=None, step=None, total_steps=None, epoch=None, phase=None,
+        error=None, budget=budget,
+    )  # fmt: skip
+    whole = (path / "bundle" / "weights.packed").is_file()
+    data = str(result.get("data", budget["data"]))
+    return Exhibit(
+        info, path, collection, path.name, data, line, points.get("baseline"), points.get("final"), whole
+    )  # fmt: skip
+
+
+def workplace(exhibit: Exhibit, runs: str | Path) -> RunFolder:
+    """A copy of the exhibit's folder below the user's runs, in which jobs may write; made when it is first needed.
+
+    Made anew when the gallery has another run under this name than the one that was copied.
+
+    Raises:
+        CompressionError: the runs folder cannot be written.
+    """
+    target = Path(runs) / COPIES / exhibit.info.id
+    if _same(exhibit.path, target):
+        return RunFolder(target)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        for path in (exhibit.path / name for name in _COPIED):  # in this order: what is explained follows the weights
+            if path.is_dir():
+                shutil.copytree(path, fresh / path.name, copy_function=shutil.copyfile)
+            elif path.is_file():
+                shutil.copyfile(path, fresh / path.name)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.replace(target)
+    except OSError as error:
+        if not _same(exhibit.path, target):  # else another tab has made it meanwhile
+            raise CompressionError(unwritable(runs, error)) from error
+    return RunFolder(target)
+
+
+def _same(path: Path, copy: Path) -> bool:
+    """Is this still a copy of the run? Its result tells which one it is."""
+    try:
+        return (path / "result.json").read_bytes() == (copy / "result.json").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,317 @@
+"""The gallery on the pages, without a browser: with no runs of one's own and with some, damaged, unknown; the tour."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from test_compare_page import finished
+from test_gallery_runs import fingerprint
+
+from app import gallery
+from app import nav
+from app import tour
+from compression.budget import Budget
+from compression.export import job as export_job
+
+Open = Callable[..., AppTest]
+SECONDS = 120
+GETA, OTHER = "gallery.resnet8-mnist5k.geta", "gallery.resnet8-mnist5k.ptq"
+SWEEP = "gallery.resnet8-mnist5k.opq"
+CIFAR = "gallery.resnet20-cifar10jpeg.w4-s39"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def open_page(root: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a page of the app on a runs folder of its own; keywords go into the address."""
+
+    def opened(name: str, **query: str) -> AppTest:
+        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(root)])
+        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
+        if name != "start":
+            app.switch_page(f"../pages/{name}.py")
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+        assert not app.exception, app.exception
+        return app
+
+    return opened
+
+
+def errors(app: AppTest) -> list[str]:
+    return [str(element.value) for element in app.error]
+
+
+def told(app: AppTest) -> str:
+    return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
+
+
+def links(app: AppTest) -> list[str]:
+    return [element.proto.label for element in app.get("page_link")]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("name", ["runs", "compare", "explain", "export"])
+def test_a_run_of_the_gallery_opens_on_every_page_from_its_address(
+    open_page: Open, root: Path, name: str, own: bool
+) -> None:
+    if own:
+        finished(root, 0.9, 4_000, Budget(sparsity=0.8))
+    before = fingerprint(gallery.ROOT)
+    app = open_page(name, run=GETA)
+    assert errors(app) == []
+    assert app.query_params["run"] in (GETA, [GETA]), "a copied link opens the same view"
+    final = gallery.find(GETA).final
+    assert final is not None
+    accuracy = f"{100 * final['accuracy']:.1f} %"
+    if name != "explain":
+        assert accuracy in [metric.value for metric in app.metric]
+    else:
+        assert len(app.get("plotly_chart")) == 6
+    assert "delete" not in [button.key for button in app.button]
+    assert fingerprint(gallery.ROOT) == before, "looking changes nothing"
+
+
+def test_start_offers_the_gallery_and_the_try_button(open_page: Open, root: Path) -> None:
+    app = open_page("start")
+    assert app.button(key="try").label == "Try it now"
+    whole = gallery.read().collections[0]
+    assert links(app).count("Open this run") + links(app).count("Open the sweep") == len(whole.shown)
+    final = gallery.find(GETA).final
+    assert final is not None
+    assert f"**{100 * final['accuracy']:.1f} % right" in told(app)
+    assert len(app.get("plotly_chart")) == 1
+    assert "CIFAR-10 (JPEG-75): " in "\n".join(fold.label for fold in app.expander)
+    assert "each point is one finished run" in told(app)
+    finished(root, 0.9, 4_000)
+    app = open_page("start")
+    assert len(app.get("plotly_chart")) == 1
+    assert "Your runs: resnet8 on mnist5k" in told(app)
+
+
+def test_runs_lists_the_gallery_beside_ones_own(open_page: Open, root: Path) -> None:
+    app = open_page("runs")
+    assert "No runs yet" in told(app)
+    listed = app.dataframe[-1].value
+    assert GETA in list(listed["run"])
+    assert set(listed["data"]) == {exhibit.data for exhibit in gallery.exhibits()}
+    run = finished(root, 0.9, 4_000)
+    app = open_page("runs")
+    assert app.query_params["run"] in (run, [run]), "one's own runs come first"
+    assert "delete" in [button.key for button in app.button]
+
+
+def test_a_run_of_the_gallery_is_labelled_and_cannot_be_touched(open_page: Open) -> None:
+    app = open_page("runs", run=GETA)
+    keys = {button.key for button in app.button}
+    assert not keys & {"delete", "cancel", "pause", "resume"}
+    assert "gallery" in told(app)
+    assert "it stays as it is" in told(app)
+    assert any(fold.label == "Where it comes from" for fold in app.expander)
+    assert "python -m compression run --config" in app.code[0].value
+
+
+def test_a_sweep_of_the_gallery_opens_its_runs(open_page: Open) -> None:
+    app = open_page("runs", run=SWEEP)
+    assert errors(app) == []
+    parts = gallery.read().parts(SWEEP)
+    app.button(key=f"open {parts[2].info.id}").click().run()
+    assert not app.exception
+    assert app.session_state["at_run"] == parts[2].info.id
+    app.button(key="sweep").click().run()
+    assert app.session_state["at_run"] == SWEEP
+
+
+def test_the_same_run_is_set_up_on_the_budget_page(open_page: Open) -> None:
+    app = open_page("runs", run="gallery.resnet8-mnist5k.sequential")
+    app.button(key="repeat").click().run()
+    assert not app.exception
+    assert errors(app) == []
+    assert app.title[0].value == nav.PAGES["budget"].question
+    assert app.slider(key="sparsity").value == 0.5
+    assert app.button(key="start").label == "Start Prune, then quantize run"
+
+
+def test_compare_shows_the_gallery_where_it_is_wanted(open_page: Open, root: Path) -> None:
+    app = open_page("compare")
+    assert app.toggle(key="gallery_shown").value, "nothing else is there"
+    kept = [e for e in gallery.read().collections[0].exhibits if not e.info.runs]
+    assert len(app.selectbox(key="pick_run").options) == len(kept)
+    run = finished(root, 0.9, 1_000)
+    app = open_page("compare")
+    assert not app.toggle(key="gallery_shown").value
+    assert len(app.selectbox(key="pick_run").options) == 1
+    app.toggle(key="gallery_shown").set_value(True).run()
+    assert not app.exception
+    assert len(app.selectbox(key="pick_run").options) == len(kept) + 1
+    app = open_page("compare", run=run, other=OTHER)
+    assert app.toggle(key="gallery_shown").value, "what the address names is shown"
+    assert app.subheader[0].value == "Side by side"
+    app.toggle(key="gallery_shown").set_value(False).run()
+    assert app.session_state["at_other"] == ""
+    assert errors(app) == []
+
+
+def test_another_method_takes_the_budget_of_a_gallery_run(open_page: Open) -> None:
+    """The run began from a weights file that is not here; its address names neither model nor data."""
+    app = open_page("compare", run=CIFAR)
+    app.button(key="again sequential").click().run()
+    assert not app.exception
+    assert errors(app) == []
+    assert app.title[0].value == nav.PAGES["budget"].question
+    assert (app.session_state["at_model"], app.session_state["at_data"]) == ("resnet20", "cifar10")
+    assert app.slider(key="equal_bits").value == 4
+
+
+def test_runs_on_other_images_are_not_compared(
+    open_page: Open, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CIFAR-10 in its own files is not the gallery's CIFAR-10 (JPEG-75)."""
+    monkeypatch.delenv("COMPRESSION_DATA", raising=False)
+    monkeypatch.setenv("COMPRESSION_CACHE", str(tmp_path / "cache"))
+    own = finished(root, 0.9, 1_000, Budget(model="resnet20", data="cifar10"))
+    app = open_page("compare", run=own)
+    app.toggle(key="gallery_shown").set_value(True).run()
+    assert list(app.selectbox(key="pick_run").options) == ["GETA, 50 % of units, 4–8 bits"]
+    assert "other images than yours" in told(app)
+    app = open_page("compare", run=CIFAR)
+    assert own not in list(app.selectbox(key="pick_run").options)
+    assert "only those of the gallery are shown" in told(app)
+
+
+def test_figures_of_a_run_without_its_model_are_all_there(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMPRESSION_DATA", raising=False)
+    app = open_page("runs", run=CIFAR)
+    assert errors(app) == []
+    assert len(app.get("plotly_chart")) == 5
+    assert "CIFAR-10 (JPEG-75)" in told(app)
+    app = open_page("compare", run=CIFAR)
+    assert errors(app) == []
+    assert len(app.get("plotly_chart")) == 4, "front, layers, ledger, confusion"
+    assert "sizes in its file are not" in told(app)
+
+
+@pytest.mark.parametrize(("name", "said"), [("explain", "nothing to ask"), ("export", "nothing to put in a bundle")])
+def test_what_needs_the_model_says_what_is_missing_and_what_to_do(open_page: Open, name: str, said: str) -> None:
+    app = open_page(name, run=CIFAR)
+    assert errors(app) == []
+    assert len(app.info) == 1
+    assert said in app.info[0].value
+    assert "\n" not in app.info[0].value
+    assert app.button(key="repeat").label == "Set up the same run"
+    assert "make" not in [button.key for button in app.button]
+
+
+def test_a_bundle_is_made_beside_the_gallery(open_page: Open, root: Path) -> None:
+    before = fingerprint(gallery.ROOT)
+    app = open_page("export", run=OTHER)
+    assert errors(app) == []
+    app.button(key="make").click().run()
+    assert not app.exception
+    copy = gallery_copy(root, OTHER)
+    until = time.monotonic() + SECONDS
+    while export_job.status(copy).state == export_job.RUNNING:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert export_job.status(copy).state == export_job.DONE, export_job.status(copy).error
+    with zipfile.ZipFile(export_job.bundle_path(copy)) as archive:
+        assert archive.read("weights.packed") == (gallery.find(OTHER).path / "bundle" / "weights.packed").read_bytes()
+    app = open_page("export", run=OTHER)
+    assert errors(app) == []
+    assert len(app.get("download_button")) >= 2
+    assert fingerprint(gallery.ROOT) == before
+
+
+def gallery_copy(root: Path, run: str) -> export_job.RunFolder:
+    return export_job.RunFolder(root / ".gallery" / run)
+
+
+@pytest.mark.parametrize(
+    ("name", "run"), [("runs", "gallery.nosuch.run"), ("runs", "gallery.../etc"), ("compare", "gallery.")]
+)
+def test_an_unknown_run_of_the_gallery_gets_one_line(open_page: Open, name: str, run: str) -> None:
+    found = errors(open_page(name, run=run))
+    assert len(found) == 1
+    assert "no run" in found[0]
+    assert "\n" not in found[0]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A gallery with one good run and one whose files are no longer JSON."""
+    for name in ("geta", "ptq"):
+        shutil.copytree(gallery.ROOT / "resnet8-mnist5k" / name, tmp_path / "gallery" / "resnet8-mnist5k" / name)
+    (tmp_path / "gallery" / "resnet8-mnist5k" / "ptq" / "result.json").write_text("{")
+    (tmp_path / "gallery" / "resnet8-mnist5k" / "geta" / "record.json").write_text("[]")
+    monkeypatch.setattr("app.gallery.ROOT", tmp_path / "gallery")
+    return tmp_path / "gallery"
+
+
+@pytest.mark.parametrize("name", ["start", "compare", "explain", "export"])
+def test_a_damaged_gallery_loses_only_what_is_damaged(open_page: Open, damaged: Path, name: str) -> None:
+    assert errors(open_page(name)) == []
+
+
+def test_a_damaged_gallery_is_told_on_runs(open_page: Open, damaged: Path) -> None:
+    app = open_page("runs", run=GETA)
+    assert any("ptq is left out" in element.value for element in app.caption)
+    assert len(errors(app)) == 1, "where it comes from cannot be read, the rest can"
+    assert [metric.value for metric in app.metric]
+
+
+def test_a_damaged_packed_file_is_told_in_one_line(open_page: Open, damaged: Path) -> None:
+    path = damaged / "resnet8-mnist5k" / "geta" / "bundle" / "weights.packed"
+    path.write_bytes(path.read_bytes()[:-1])
+    for name in ("compare", "explain"):
+        assert len(errors(open_page(name, run=GETA))) == 1
+
+
+@pytest.mark.parametrize("name", ["start", "runs", "compare", "explain", "export"])
+def test_no_gallery_at_all_leaves_every_page_standing(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("app.gallery.ROOT", tmp_path / "none")
+    app = open_page(name)
+    assert errors(app) == []
+    assert app.title[0].value == nav.PAGES[name].question
+
+
+def test_the_tour_goes_from_start_to_export_and_back(open_page: Open) -> None:
+    app = open_page("start")
+    app.button(key="tour_begin").click().run()
+    for number, stop in enumerate(tour.STOPS, start=1):
+        assert not app.exception
+        assert errors(app) == []
+        assert app.title[0].value == nav.PAGES[stop.page].question
+        assert f"**Tour, {number} of {len(tour.STOPS)}: {nav.PAGES[stop.page].title}.**" in told(app)
+        assert app.session_state["at_run"] == GETA
+        assert app.query_params["tour"] in (str(number), [str(number)])
+        if number < len(tour.STOPS):
+            app.button(key="tour_next").click().run()
+    assert "tour_next" not in [button.key for button in app.button]
+    app.button(key="tour_back").click().run()
+    assert app.title[0].value == nav.PAGES["explain"].question
+    app.button(key="tour_end").click().run()
+    assert app.session_state["at_tour"] == ""
+    assert "Tour," not in told(app)
+
+
+def test_the_tour_blocks_nothing_and_finds_back(open_page: Open) -> None:
+    app = open_page("learn", tour="4")
+    assert "You left the tour at stop 4 of 7, Runs." in told(app)
+    app.button(key="tour_return").click().run()
+    assert app.title[0].value == nav.PAGES["runs"].question
+    for wrong in ("0", "8", "x", "²", "-1"):
+        assert "tour" not in told(open_page("learn", tour=wrong)).lower()

@@ -25,6 +25,7 @@ from compression.export.onnx_int8 import calibrated
 from compression.export.onnx_model import floats
 from compression.export.onnx_model import integers as with_integers
 from compression.measure import sizes
+from compression.methods.opq import Allocation
 from compression.methods.opq import FixedQuantizer
 from compression.methods.opq import LayerTables
 from compression.methods.opq import allocate
@@ -288,18 +289,22 @@ def test_onnx_looks_the_levels_up(bits: int, kind: str) -> None:
 # A run ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["grid=survivor", "codebook=channel"])
+def test_a_run_from_the_command_line(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["--model", "resnet8", "--data", "mnist5k", "--method", "opq", "--sparsity", "0.6", "--bits", "3"]
-    command = ["run", *asked, "--epochs", "0.3", "--option", "grid=survivor", "--runs", str(tmp_path / "runs")]
+    command = ["run", *asked, "--epochs", "0.3", "--option", option, "--runs", str(tmp_path / "runs")]
     assert main([*command, "--json", str(tmp_path / "result.json")]) == 0
     told: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
     assert told["status"] == "done" and told["equality"] <= 1e-4
-    assert told["ledger"]["scales"] == 8 * len(told["final"]["bits"])
-    allocation = told["facts"]["allocation"]
-    assert allocation["grid"] == "survivor"
+    allocation = Allocation.from_dict(told["facts"]["allocation"])
+    assert option == f"grid={allocation.grid}" or option == f"codebook={allocation.codebook}"
+    assert told["ledger"]["scales"] == 4 * sum(layer.floats for layer in allocation.layers)
     held = integers(tmp_path / "runs" / told["run"] / "bundle" / "weights.packed")
-    offsets = {layer["name"]: layer["offset"] for layer in allocation["layers"]}
-    assert {name: weight.offset for name, weight in held.items()} == offsets
-    assert sum(int((weight.codes == 0).sum()) for weight in held.values()) == allocation["pruned"]
+    for layer in allocation.layers:
+        weight = held[layer.name]
+        assert (weight.offset, weight.bits) == (layer.offset, layer.bits)
+        scales = np.float32(layer.scales or [1.0]) * np.float32(layer.step)
+        assert np.array_equal(np.float32(weight.steps), scales)
+        assert int((weight.codes == 0).sum()) == layer.pruned
     assert main(["run", *asked, "--option", "grid=round", "--runs", str(tmp_path / "runs")]) == 2
     assert "grid must be one of plain, survivor" in capsys.readouterr().err

@@ -17,21 +17,16 @@ from torch import nn
 from compression.budget import check_share
 from compression.errors import CompressionError
 from compression.methods.opq.allocation import Allocation
-from compression.methods.opq.allocation import LayerAllocation
 from compression.methods.opq.bits import Problem
 from compression.methods.opq.bits import choose
-from compression.methods.opq.channels import rescaled
 from compression.methods.opq.options import Layers
 from compression.methods.opq.options import bit_choices
 from compression.methods.opq.options import check_settings
 from compression.methods.opq.options import known_layers
 from compression.methods.opq.options import omega_values
+from compression.methods.opq.parts import parts
 from compression.methods.opq.pruning import limits
 from compression.methods.opq.pruning import pruned_counts
-from compression.methods.opq.steps import Survivors
-from compression.methods.opq.steps import best_steps
-from compression.methods.opq.steps import laplace_steps
-from compression.methods.opq.tables import LayerTable
 from compression.methods.opq.tables import LayerTables
 
 Floats = NDArray[np.float64]
@@ -106,29 +101,20 @@ def allocate_from(
     notes: list[str] = []
     counts = _prune(prepared, sparsity, bounds, prune_mode, weights, notes)
     choices = [bit_choices(bounds.get(t.name, {}), t.name, bits) for t in prepared.layers]
-    left, scales = zip(
-        *(_left(table, int(k), zeros, grid, codebook) for table, k in zip(prepared.layers, counts, strict=True)),
-        strict=True,
-    )
-    modelled = laplace_steps(left, choices) if tables == "laplace" else [None] * len(left)
-    found = [best_steps(*each) for each in zip(left, choices, modelled, strict=True)]
-    kept = [survivors.count for survivors in left]
+    found = parts(
+        prepared.layers, counts.tolist(), choices,
+        grid=grid, codebook=codebook, zeros=zeros, modelled=tables == "laplace",
+    )  # fmt: skip
     problem = Problem(
-        [m * np.array(options, dtype=np.int64) for m, options in zip(kept, choices, strict=True)],
-        [w * errors for w, (_, errors) in zip(weights, found, strict=True)],
-        math.floor(bits * sum(kept) + 1e-6),
+        [part.costs for part in found],
+        [weight * part.errors for weight, part in zip(weights, found, strict=True)],
+        math.floor(bits * sum(part.left.count for part in found) + 1e-6),
     )
     picks, gap, proven = _spend(problem, choices, bits, scope, exact=tables == "exact")
-    plans = tuple(
-        _plan(
-            table, int(counts[i]), choices[i][picks[i]], found[i][0][picks[i]], found[i][1][picks[i]], scales[i], grid
-        )
-        for i, table in enumerate(prepared.layers)
-    )
     return Allocation(
         sparsity=sparsity,
         bits=bits,
-        layers=plans,
+        layers=tuple(part.plan(pick) for part, pick in zip(found, picks, strict=True)),
         pruned=int(counts.sum()),
         numel=prepared.size,
         value_bits=problem.evaluate(picks)[1],
@@ -171,40 +157,3 @@ def _spend(
             f"the layers' lowest bit-widths do not fit {bits:g} bits a layer; raise the bits or lower them"
         )
     return picks, 0.0, True
-
-
-def _left(
-    table: LayerTable, pruned: int, zeros: str, grid: str, codebook: str
-) -> tuple[Survivors, tuple[float, ...] | None]:
-    """What is left of a layer when its smallest weights go, on the levels of the options; and its channels' scales."""
-    lowest = 1 if zeros == "exact" else 0
-    if codebook == "channel":
-        if table.weight is None:
-            raise CompressionError("codebook channel: these tables were prepared without channels")
-        return rescaled(table, pruned, lowest)
-    return Survivors(table, pruned, lowest, table.threshold(pruned) if grid == "survivor" else None), None
-
-
-def _plan(
-    table: LayerTable,
-    pruned: int,
-    bits: int,
-    step: float,
-    error: float,
-    scales: tuple[float, ...] | None,
-    grid: str,
-) -> LayerAllocation:
-    lost, threshold = float(table.second[pruned]), table.threshold(pruned)
-    return LayerAllocation(
-        name=table.name,
-        numel=table.size,
-        pruned=pruned,
-        threshold=threshold,
-        bits=bits,
-        step=float(step),
-        error=lost + float(error),
-        pruning_error=lost,
-        offset=threshold if grid == "survivor" else None,
-        scales=scales,
-        axis=table.axis,
-    )

@@ -45,7 +45,8 @@ OPTIONS: tuple[Option, ...] = (
         "grid",
         "plain",
         "Levels of the weights that stay: multiples of the step (plain), or steps counted from the layer's pruning "
-        "threshold (survivor), where no level is wasted below it; that costs 4 bytes more for each layer.",
+        "threshold (survivor), where no level is wasted below it. It costs 4 bytes more for each layer and pays where "
+        "weights are pruned; where none are, small ones are better rounded to zero (plain, zeros rounded).",
         choices=("plain", "survivor"),
     ),
     Option(

@@ -19,8 +19,6 @@ from app.planned import Plan
 from app.planned import layer_range
 from compression.budget import Budget
 
-MOST_SEARCHED = 2_000_000  # weights of a model whose steps are searched while a slider moves
-
 if TYPE_CHECKING:
     from compression.graph import Graph
     from compression.methods.opq import Allocation
@@ -57,9 +55,8 @@ def form(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -
         )
         for p, size in zip(found.layers, coded, strict=True)
     )  # fmt: skip
-    return Plan(
-        cost(graph), counted, counted, (total, total), {}, layers, _table(found), found.error / energy, found.notes
-    )
+    notes = (*found.notes, _how(found)) if budget.method == "opq" else found.notes
+    return Plan(cost(graph), counted, counted, (total, total), {}, layers, _table(found), found.error / energy, notes)
 
 
 def _zeros(pruned: int, numel: int, bits: int) -> str:
@@ -100,7 +97,8 @@ def _allocation(of: catalog.Subject, path: Path | None, budget: Budget) -> tuple
 def _answer(prepared: LayerTables, budget: Budget, chosen: Mapping[str, Any]) -> Allocation:
     """The closed form of the budget's method on prepared tables; what none is known of is answered as OPQ.
 
-    ``chosen`` are OPQ's options; a large model's steps come from the Laplace model, so that sliders can be followed.
+    ``chosen`` are OPQ's options. The exact answer takes about 0.2 s for 25 M weights (BENCHMARKS.md), so that sliders
+    can be followed without a quicker one.
     """
     from compression.methods import magnitude
     from compression.methods import ptq
@@ -110,8 +108,14 @@ def _answer(prepared: LayerTables, budget: Budget, chosen: Mapping[str, Any]) ->
         return ptq.plan(prepared, budget)
     if budget.method == "magnitude":
         return magnitude.smallest_weights(prepared, budget)
-    usual = {} if prepared.size < MOST_SEARCHED else {"tables": "laplace"}
-    return allocate_from(prepared, budget.sparsity, budget.bits, budget.layers, **{**chosen, **usual})
+    return allocate_from(prepared, budget.sparsity, budget.bits, budget.layers, **chosen)
+
+
+def _how(found: Allocation) -> str:
+    """Whether this is the best there is for these weights, or how far from it the answer may be."""
+    if found.exact:
+        return "Exact: each step is the best for its layer's weights, and no other bits within the budget err less."
+    return f"Quick: steps by the Laplace model; other bits could err at most {100 * found.gap:.2g} % less."
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the weights…")

@@ -67,7 +67,7 @@ def card(exhibit: Exhibit) -> None:
     st.markdown(f"**{headline(exhibit)}**")
     asked = gallery.title(exhibit).partition(": ")[2]
     st.caption(f"{asked[:1].upper()}{asked[1:]}. {exhibit.line}".strip())
-    link(exhibit, "Open the sweep" if exhibit.info.runs else "Open this run")
+    link(exhibit, f"Open {'sweep' if exhibit.info.runs else 'run'} {exhibit.name}")
 
 
 def headline(exhibit: Exhibit) -> str:

@@ -38,8 +38,8 @@ STOPS = (
     ),
     Stop(
         "budget",
-        "This is what was asked of the run: half of all channels gone, 4 to 8 bits for the rest. Move a slider: size "
-        "and work answer at once, before anything is trained.",
+        "Here a run is asked for; ours was to lose half of its channels and to keep 4 to 8 bits for the rest. Move a "
+        "slider: size and work answer at once, before anything is trained.",
     ),
     Stop(
         "runs",

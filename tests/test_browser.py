@@ -196,7 +196,7 @@ def test_a_newcomer_takes_a_gallery_run_home(browser: Browser, address: str) -> 
     tab.on("console", lambda said: broken.append(said.text) if said.type == "error" else None)
     tab.goto(address)
     settled(tab, "start")
-    tab.get_by_role("link", name="Open this run").first.click()
+    tab.get_by_role("link", name="Open run geta").first.click()
     settled(tab, "runs")
     assert "run=gallery.resnet8-mnist5k.geta" in tab.url
     figures = _four_figures(tab)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app import catalog
 from app import finals
 from app import gallery as app_gallery
 from compression.errors import CompressionError
@@ -156,24 +158,22 @@ def test_a_runs_folder_that_cannot_be_written_is_told(root: Path, tmp_path: Path
         gallery.workplace(gallery.read(root).find(GETA), tmp_path / "runs")
 
 
-def test_layers_of_a_run_without_its_model_agree_with_its_macs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_of_a_run_without_its_model_agree_with_its_macs() -> None:
     """Shapes after, told from the removed units alone, against the MACs that the run itself measured."""
     for run in ("gallery.resnet20-cifar10jpeg.w4-s39", "gallery.vgg7_small-cifar10jpeg.w4a4-s50"):
         done = json.loads((app_gallery.find(run).path / "result.json").read_text())
         macs, params = 0.0, 0
-        graph = finals.catalog.traced(
-            finals.catalog.Subject(done["model"], "cifar10", (3, 32, 32), 10)
-        ).graph  # fmt: skip
+        graph = catalog.traced(catalog.Subject(done["model"], "cifar10", (3, 32, 32), 10)).graph
         dense = {layer.name: layer for layer in graph.layers}
         for change in finals.layers(run, done):
             assert change.before is not None
-            macs += dense[change.layer].macs * change.alive / finals.math.prod(change.before)
+            macs += dense[change.layer].macs * change.alive / math.prod(change.before)
             params += change.alive
         assert macs == pytest.approx(done["final"]["macs"])
-        assert params < sum(finals.math.prod(layer.shape) for layer in graph.layers)
+        assert params < sum(math.prod(layer.shape) for layer in graph.layers)
 
 
-def test_layers_from_removed_units_are_those_of_the_packed_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_from_removed_units_are_those_of_the_packed_file() -> None:
     """Where the model is there, both ways of telling the shapes agree."""
     done = json.loads((WHOLE / "geta" / "result.json").read_text())
     packed = finals.layers(GETA, done)

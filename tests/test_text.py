@@ -273,6 +273,13 @@ def test_the_model_page_shows_sentences(open_page: Callable[..., AppTest]) -> No
     assert first["label"].tolist() == [("negative", "positive")[label] for label in train.labels[:12].tolist()]
 
 
+def test_the_model_page_shows_images(open_page: Callable[..., AppTest]) -> None:
+    app = open_page("model", model="resnet8", data="mnist5k")
+    shown = [image.caption for element in app.get("image") for image in element.proto.imgs]
+    assert shown == [str(label) for label in data.load("mnist5k").train.labels[:12].tolist()]
+    assert "MACs per image" in [metric.label for metric in app.metric]
+
+
 def test_the_model_page_refuses_data_of_the_other_kind(open_page: Callable[..., AppTest]) -> None:
     for model, dataset in (("resnet8", "sst2"), ("minilm", "mnist5k")):
         assert "choose other data" in open_page("model", model=model, data=dataset).error[0].value

@@ -2,7 +2,8 @@
 
 Its trained weights are those of all-MiniLM-L6-v2, which an optional package holds (requirements-text.txt); ``train``
 starts from them. Left out is what a classifier of single short sentences has no use for: positions beyond the first 40,
-the second segment (the first one's embedding is part of the positions), and BERT's pooler.
+the second segment (the first one's embedding is part of the positions), and BERT's pooler. Embeddings are looked up,
+not multiplied with: no method compresses them, they stay fp32 and count as leftovers (11.7 of 22.4 million parameters).
 """
 
 from __future__ import annotations

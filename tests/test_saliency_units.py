@@ -108,7 +108,7 @@ def test_figures_show_every_group_by_every_criterion() -> None:
     ]
     info = saliency_info(rows, CRITERIA)
     assert info.part_of_units == (0.25, 0.75)
-    assert "conductance -0.50" in info.sentence
+    assert "Conductance -0.50" in info.sentence
     rank, share = (saliency_figure(info, measure) for measure in ("rank", "share"))
     assert [list(trace.x) for trace in rank.data] == [[None, -0.5]] * 3
     assert [list(trace.x) for trace in share.data] == [[25, 75]] * 5

@@ -59,7 +59,7 @@ class SaliencyInfo:
     def sentence(self) -> str:
         """What to see in it."""
         means = {c: [x for x in v if x is not None] for c, v in self.rank.items()}
-        told = [f"{NAMES[c].lower()} {sum(v) / len(v):.2f}" for c, v in means.items() if v]
+        told = [f"{NAMES[c]} {sum(v) / len(v):.2f}" for c, v in means.items() if v]
         return f"Mean rank correlation with magnitude over the groups: {', '.join(told)}." if told else ""
 
 

@@ -15,7 +15,7 @@ from app.figures import base
 
 MOST_TEXTS = 40  # rows up to which the numbers are written into the map
 WORST = 30.0  # points lost that are full colour at most
-STRONG, ON_STRONG = 0.4, "#15181d"  # from this share of full colour on letters are dark
+STRONG, ON_STRONG = 0.6, "#15181d"  # from this share of full colour on letters are dark
 
 
 @dataclass(frozen=True)

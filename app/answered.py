@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import catalog
+from app import networks
 from app import offer
 from app import plan
 from app import widgets
@@ -16,7 +17,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 
 
-def answer(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Path | None) -> Plan | None:
+def answer(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None) -> Plan | None:
     """What the budget gives, in figures; nothing but one line when it cannot be met."""
     try:
         planned = plan.make(of, path, found.graph, budget)
@@ -39,7 +40,7 @@ def answer(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Pat
     return planned
 
 
-def _last(planned: Plan, found: catalog.Traced) -> tuple[str, str, str, str]:
+def _last(planned: Plan, found: networks.Network) -> tuple[str, str, str, str]:
     if planned.error is not None:
         explained = "Σ(w − ŵ)² relative to Σw², measured on the weights"
         return ("Error of the weights", f"{100 * planned.error:.3g} %", "before any training", explained)

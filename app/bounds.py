@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from typing import Any
 
-from app import catalog
 from app import draft
+from app import networks
 from app import offer
 from app import words
 from compression.budget import HIGHEST_BITS
@@ -92,7 +92,7 @@ class Row:
         return any(field.bound is not None for field in self.fields)
 
 
-def rows(found: catalog.Traced, budget: Budget, planned: Plan | None) -> list[Row]:
+def rows(found: networks.Network, budget: Budget, planned: Plan | None) -> list[Row]:
     """Every layer in the order of the network; a group's sparsity is in the row of its first layer."""
     method, sizes = offer.get(budget.method), _sizes(planned)
     shares = {row["layer"]: row.get("at zero, %", 0.0) / 100 for row in planned.table} if planned else {}

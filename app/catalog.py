@@ -6,9 +6,7 @@ What is cached is never changed: graphs are frozen, tables are copied, models ar
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
@@ -18,13 +16,13 @@ import streamlit as st
 from app import options
 from app import story
 from app import weightfiles
+from app.networks import Network
 from compression import data as datasets
 from compression import zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
 
 if TYPE_CHECKING:
-    from compression.graph import Graph
     from compression.train import Evaluation
 
 NO_DATA = "none"
@@ -60,41 +58,6 @@ class Subject:
             input=None if self.input == tuple(own.input) else self.input,
             classes=None if self.classes == own.classes else self.classes,
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Traced:
-    """A graph with what the figures need of it as plain values."""
-
-    graph: Graph
-
-    @cached_property
-    def plain(self) -> dict[str, Any]:
-        """The ``graph`` JSON."""
-        return self.graph.to_dict()
-
-    @cached_property
-    def node_groups(self) -> dict[str, tuple[str, ...]]:
-        """Node id → the groups whose units its output carries."""
-        return {node.id: self.graph.group_of_node(node.id) for node in self.graph.nodes}
-
-    @cached_property
-    def group_of_layer(self) -> dict[str, str]:
-        """Layer name → the group that its output units belong to."""
-        producers = {m.name: g.id for g in self.graph.groups for m in g.members if m.role == "producer"}
-        return {layer.name: producers[layer.weight] for layer in self.graph.layers if layer.weight in producers}
-
-    @cached_property
-    def modules(self) -> list[dict[str, Any]]:
-        """Parameters and MACs of every module that holds parameters itself, in the order of the network."""
-        macs = {layer.name: layer.macs for layer in self.graph.layers}
-        params: dict[str, int] = {}
-        for name, sizes in self.graph.sizes.items():
-            module, count = name.rpartition(".")[0], 1
-            for length in sizes:
-                count *= length
-            params[module] = params.get(module, 0) + count
-        return [{"name": name or "(own)", "params": count, "macs": macs.get(name, 0)} for name, count in params.items()]
 
 
 def model_labels() -> dict[str, str]:
@@ -170,7 +133,7 @@ def fitting_data(model: str, data: str) -> str:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Tracing the network…")
-def traced(of: Subject) -> Traced:
+def traced(of: Subject) -> Network:
     """The graph of a model with initial weights; weights make no difference to it.
 
     Raises:
@@ -180,7 +143,7 @@ def traced(of: Subject) -> Traced:
 
     quiet()
     model = zoo.build(of.model, of.input, of.classes)
-    return Traced(trace(model, zoo.example(of.model, input=of.input)))
+    return Network(trace(model, zoo.example(of.model, input=of.input)))
 
 
 def weights_file(of: Subject) -> Path | None:
@@ -227,36 +190,6 @@ def loaded(of: Subject, path: str | None) -> Any:
     if path is not None:
         weights.load(model, Path(path))
     return model.eval()
-
-
-def layer_rows(found: Traced) -> list[dict[str, Any]]:
-    """One row per conv and linear layer, for tables."""
-    params = {name: _product(sizes) for name, sizes in found.graph.sizes.items()}
-    total, work = max(found.graph.params, 1), max(found.graph.macs, 1)
-    return [
-        {
-            "layer": layer.name,
-            "kind": layer.kind,
-            "shape": "×".join(str(size) for size in layer.shape),
-            "parameters": _own(params, layer.weight, layer.bias),
-            "of all, %": round(100 * _own(params, layer.weight, layer.bias) / total, 1),
-            "MACs": layer.macs,
-            "of all MACs, %": round(100 * layer.macs / work, 1),
-            "group": found.group_of_layer.get(layer.name, ""),
-        }
-        for layer in found.graph.layers
-    ]
-
-
-def _own(params: Mapping[str, int], weight: str, bias: str | None) -> int:
-    return params[weight] + (params.get(bias, 0) if bias else 0)
-
-
-def _product(sizes: tuple[int, ...]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
 
 
 def quiet() -> None:

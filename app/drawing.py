@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import catalog
 from app import grouping
+from app import networks
 from app import quantized
 from app import ties
 from app.figures import graph as figures
@@ -37,10 +37,10 @@ def places(view: quantized.View) -> ties.Places:
     return ties.Places(quantized.traced(view).plain)
 
 
-def parameters(found: catalog.Traced) -> dict[str, int]:
+def parameters(found: networks.Network) -> dict[str, int]:
     """Module path → parameters it holds itself."""
     return {row["name"]: row["params"] for row in found.modules}
 
 
-def _carrying(found: catalog.Traced) -> frozenset[str]:
+def _carrying(found: networks.Network) -> frozenset[str]:
     return frozenset(node for node, groups in found.node_groups.items() if groups)

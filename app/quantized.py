@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app import catalog
+from app import networks
 
 NONE, OWN, PLAIN = "", "own", "plain"
 LABELS = {NONE: "as the network is", OWN: "attached, one operation each", PLAIN: "attached, in plain operations"}
@@ -25,7 +26,7 @@ class View:
     merged: bool = True
 
 
-def traced(view: View) -> catalog.Traced:
+def traced(view: View) -> networks.Network:
     """The graph to draw; groups are those of the network without quantizers.
 
     Raises:
@@ -35,7 +36,7 @@ def traced(view: View) -> catalog.Traced:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Tracing the network with its quantizers…")
-def _traced(view: View) -> catalog.Traced:
+def _traced(view: View) -> networks.Network:
     from compression import zoo
     from compression.graph import trace
     from compression.quant import quantize
@@ -48,7 +49,7 @@ def _traced(view: View) -> catalog.Traced:
         model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)
     if view.quantizers == PLAIN:
         model = written_out(model)
-    return catalog.Traced(trace(model, example, merge=view.merged))
+    return networks.Network(trace(model, example, merge=view.merged))
 
 
 def around(graph: Mapping[str, Any], layer: str) -> dict[str, Any]:

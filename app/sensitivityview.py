@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import catalog
 from app import draft
+from app import networks
 from app import offer
 from app import studyview
 from app import widgets
@@ -25,7 +26,7 @@ EXPLAINED = (
 MOST_POINTS = 50.0
 
 
-def section(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Path | None) -> None:
+def section(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None) -> None:
     """The scan of this model for the budget's method."""
     structured = offer.get(budget.method).structured
     explained = EXPLAINED.format(what="channels" if structured else "weights")
@@ -36,7 +37,7 @@ def section(of: catalog.Subject, found: catalog.Traced, budget: Budget, path: Pa
     )
 
 
-def result(told: dict[str, Any], of: catalog.Subject, found: catalog.Traced, budget: Budget, explained: str) -> None:
+def result(told: dict[str, Any], of: catalog.Subject, found: networks.Network, budget: Budget, explained: str) -> None:
     """The map, the rule that turns it into bounds, and the button that takes them."""
     from compression.sensitivity import fewest_bits
     from compression.sensitivity import most_sparsity

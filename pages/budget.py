@@ -19,6 +19,7 @@ from app import catalog
 from app import curveview
 from app import draft
 from app import launchpad
+from app import networks
 from app import questions
 from app import saliencyview
 from app import sensitivityview
@@ -36,7 +37,7 @@ class Draft:
     """The budget as it stands, and what it gives (nothing when it cannot be met)."""
 
     of: catalog.Subject
-    found: catalog.Traced
+    found: networks.Network
     path: Path | None
     budget: Budget
     planned: Plan | None
@@ -116,7 +117,7 @@ def parts(now: Draft) -> None:
 
 
 @st.fragment
-def compose(of: catalog.Subject, found: catalog.Traced) -> None:
+def compose(of: catalog.Subject, found: networks.Network) -> None:
     """Sliders and answers together, so that moving one reruns only this."""
     if (state.get("model"), state.get("data")) != (of.model, of.data):
         st.rerun()  # a loaded budget is about another model

@@ -11,6 +11,7 @@ from app import catalog
 from app import drawing
 from app import graphview
 from app import nav
+from app import networks
 from app import quantized
 from app import quantview
 from app import state
@@ -31,7 +32,7 @@ def _table_key() -> str:
     return f"group_table {state.get('group')}"
 
 
-def details(of: catalog.Subject, found: catalog.Traced) -> None:
+def details(of: catalog.Subject, found: networks.Network) -> None:
     """The selected group: its members and why they are tied."""
     ids = [group.id for group in found.graph.groups]
     current = state.get("group") if state.get("group") in ids else ""
@@ -116,7 +117,7 @@ def _members(group: Any) -> list[dict[str, Any]]:
     ]
 
 
-def rows_of(found: catalog.Traced) -> list[dict[str, Any]]:
+def rows_of(found: networks.Network) -> list[dict[str, Any]]:
     """All groups as a table."""
     return [
         {
@@ -135,7 +136,7 @@ def rows_of(found: catalog.Traced) -> list[dict[str, Any]]:
     ]
 
 
-def table(found: catalog.Traced, drawn: quantized.View) -> None:
+def table(found: networks.Network, drawn: quantized.View) -> None:
     """The same content without a picture; a row selects its group."""
     st.subheader("All groups", anchor=False)
     rows = rows_of(found)

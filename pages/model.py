@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import catalog
 from app import nav
+from app import networks
 from app import ownweights
 from app import preview
 from app import state
@@ -56,7 +57,7 @@ def _data_changed() -> None:
     state.put("data", st.session_state["pick_data"])
 
 
-def summary(of: catalog.Subject, found: catalog.Traced, path: Path | None) -> None:
+def summary(of: catalog.Subject, found: networks.Network, path: Path | None) -> None:
     """The network in a few figures, its accuracy among them when trained weights are at hand."""
     graph, kind = found.graph, datasets.kind(of.data)
     widgets.metrics(
@@ -68,7 +69,7 @@ def summary(of: catalog.Subject, found: catalog.Traced, path: Path | None) -> No
     )
 
 
-def accuracy(of: catalog.Subject, found: catalog.Traced, path: Path | None) -> list[tuple[str, str, str, str]]:
+def accuracy(of: catalog.Subject, found: networks.Network, path: Path | None) -> list[tuple[str, str, str, str]]:
     """How good the dense weights are on test images; heavy networks wait for a click."""
     if path is None:
         return []
@@ -100,7 +101,7 @@ def missing(of: catalog.Subject, path: Path | None) -> None:
         st.code(catalog.train_line(of), language="bash", wrap_lines=True)
 
 
-def where(of: catalog.Subject, found: catalog.Traced) -> None:
+def where(of: catalog.Subject, found: networks.Network) -> None:
     """The treemap and the layer table."""
     st.subheader("Where parameters and work sit", anchor=False)
     area = st.segmented_control(
@@ -119,7 +120,7 @@ def where(of: catalog.Subject, found: catalog.Traced) -> None:
     alt = f"Treemap of {of.model}: {figures.QUANTITIES[str(area)]} per module. The table below holds the same."
     st.plotly_chart(figures.tree_figure(info, str(area)), key="treemap", alt=alt)
     st.subheader("Layers", anchor=False)
-    rows = catalog.layer_rows(found)
+    rows = networks.layer_rows(found)
     widgets.table(rows, "layers")
     widgets.download(rows, "layers")
 

@@ -161,7 +161,7 @@ def _required(name: str) -> set[str]:
     ("folders", "files"),
     [
         (("compression", "app", "pages"), ("requirements.txt", "requirements-ray.txt")),
-        (("tests",), ("requirements.txt", "requirements-dev.txt", "requirements-ray.txt")),
+        (("tests",), ("requirements.txt", "requirements-dev.txt", "requirements-ray.txt", "requirements-bench.txt")),
     ],
 )
 def test_every_import_is_a_declared_requirement(folders: tuple[str, ...], files: tuple[str, ...]) -> None:

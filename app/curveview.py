@@ -16,6 +16,7 @@ from app.planned import Plan
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs import curve
+from compression.runs import studies
 from compression.runs.files import read_object
 from compression.runs.folder import RunFolder
 
@@ -38,7 +39,7 @@ def section(of: catalog.Subject, budget: Budget, planned: Plan, path: Path | Non
         st.caption("This is measured on data with trained weights, and there are none for this choice.")
         return
     try:
-        made = curve.find(_key(of, str(path), path.stat().st_mtime, _counted(budget)), runlog.store().root)
+        made = studies.find(_key(of, str(path), path.stat().st_mtime, _counted(budget)), runlog.store().root)
     except CompressionError as error:
         widgets.problem(error)
         return
@@ -72,7 +73,7 @@ def offer(budget: Budget, state: str) -> None:
         return
     try:
         with st.spinner("Starting…"):
-            curve.measure_curve(budget, runlog.store().root)
+            curve.measure(budget, runlog.store().root)
     except CompressionError as error:
         widgets.problem(error)
         return
@@ -81,7 +82,7 @@ def offer(budget: Budget, state: str) -> None:
 
 def progress(job: str) -> None:
     """How far the background job is; the page is drawn anew when it has ended."""
-    folder = RunFolder.open(curve.curves(runlog.store().root).root, job)
+    folder = RunFolder.open(studies.studies(runlog.store().root).root, job)
     events = folder.events()
     if folder.state_of(events) not in ("queued", "running"):
         st.rerun()

@@ -11,6 +11,7 @@ from app import catalog
 from app import studyview
 from app import widgets
 from app.figures import saliency as figures
+from compression import data as datasets
 from compression.runs import saliency as study
 
 EXPLAINED = (
@@ -26,7 +27,10 @@ READ = {
 
 
 def section(of: catalog.Subject, path: Path | None) -> None:
-    """The criteria beside each other for this model."""
+    """The criteria beside each other for this model; conductance follows ways between images, so it needs some."""
+    if datasets.kind(of.data) is not datasets.IMAGE:
+        st.caption(f"This is measured along ways between images; {of.data} holds {datasets.kind(of.data).many}.")
+        return
     studyview.show(study.KIND, of, path, study.asked(), "Score every channel", EXPLAINED, result)
 
 

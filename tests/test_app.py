@@ -26,7 +26,7 @@ from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.runs import curve
+from compression.runs import studies
 from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
@@ -335,7 +335,7 @@ def test_accuracy_without_training_is_measured_in_the_background(open_page: Open
     before = len(app.get("plotly_chart"))
     app.button(key="measure_curve").click().run()
     assert errors(app) == []
-    (folder,) = (tmp_path / "runs" / curve.FOLDER).glob("curve-*/")
+    (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("curve-*/")
     assert "measure_curve" not in [button.key for button in app.button], "one at a time"
     told = runs.wait(folder.name, folder.parent, timeout=5 * SECONDS)
     app = open_page("budget", method="opq", part="Before training")

@@ -14,6 +14,7 @@ from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs import curve
+from compression.runs import studies
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -27,14 +28,14 @@ SECONDS = 300
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The runs folder and the id of a finished job on the shipped weights, made by a real worker process."""
     root = tmp_path_factory.mktemp("runs")
-    job = curve.measure_curve(Budget(method="geta", sparsity=0.3, epochs=9), root)
-    runs.wait(job, root / curve.FOLDER, timeout=SECONDS)
+    job = curve.measure(Budget(method="geta", sparsity=0.3, epochs=9), root)
+    runs.wait(job, root / studies.FOLDER, timeout=SECONDS)
     return root, job
 
 
 def test_every_budget_of_the_grid_is_measured_once(measured: tuple[Path, str]) -> None:
     root, job = measured
-    told = runs.result(RunFolder.open(root / curve.FOLDER, job))
+    told = runs.result(RunFolder.open(root / studies.FOLDER, job))
     assert told["status"] == "done"
     assert [(row["sparsity"], row["bits"]) for row in told["rows"]] == curve.grid()
     assert told["dense"] > 0.95
@@ -52,7 +53,7 @@ def test_every_budget_of_the_grid_is_measured_once(measured: tuple[Path, str]) -
 
 def test_the_table_says_what_a_run_measures_before_its_training(measured: tuple[Path, str]) -> None:
     root, job = measured
-    rows = runs.result(RunFolder.open(root / curve.FOLDER, job))["rows"]
+    rows = runs.result(RunFolder.open(root / studies.FOLDER, job))["rows"]
     budget = Budget(method="opq", sparsity=0.7, bits=3, epochs=0.02, precision="fp32")
     folder = RunFolder.create(root, new_spec(budget, Store(root)))
     assert carry_out(folder, execute) == "done"
@@ -72,7 +73,7 @@ def test_bounds_and_options_are_followed_and_asked_for_anew(measured: tuple[Path
     root, _ = measured
     bounded = Budget(method="opq", layers={"head": {"weight_bits": (8, 8)}}, options={"zeros": "rounded"})
     assert curve.key(bounded) != curve.key(Budget(method="opq"))
-    assert curve.find(curve.key(bounded), root) is None
+    assert studies.find(curve.key(bounded), root) is None
     assert curve.key(bounded.replace(method="geta")) == curve.key(Budget(method="opq")), "another method's bounds"
     activations = Budget(method="opq", layers={"head": {"activation_bits": (4, 4)}})
     assert curve.key(activations) == curve.key(Budget(method="opq")), "OPQ has no use for them"
@@ -107,7 +108,7 @@ def test_the_command_tells_what_the_job_does(capsys: pytest.CaptureFixture[str],
     told = json.loads(capsys.readouterr().out)
     root, job = measured
     rows = {
-        (row["sparsity"], row["bits"]): row for row in runs.result(RunFolder.open(root / curve.FOLDER, job))["rows"]
+        (row["sparsity"], row["bits"]): row for row in runs.result(RunFolder.open(root / studies.FOLDER, job))["rows"]
     }
     for row in told["rows"]:
         assert row["recomputed"] is None
@@ -122,11 +123,11 @@ def test_a_job_is_found_again_for_the_same_weights_and_data_only(measured: tuple
     from compression.zoo import weights
 
     root, job = measured
-    found = curve.find(curve.key(Budget(method="opq", sparsity=0.9)), root)
+    found = studies.find(curve.key(Budget(method="opq", sparsity=0.9)), root)
     assert found is not None
     assert found.id == job
     other = weights.save(zoo.build("resnet8", seed=5), tmp_path / "other.safetensors", {})
-    assert curve.find(curve.key(Budget(weights=str(other))), root) is None
+    assert studies.find(curve.key(Budget(weights=str(other))), root) is None
     with pytest.raises(CompressionError, match="no trained weights"):
         curve.key(Budget(model="vgg7", data="cifar10"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from compression.errors import CompressionError
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
 
@@ -22,10 +23,11 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
     """Score every unit; ``rows`` of the result hold a group each (see :func:`compression.explain.units.summary`).
 
     Raises:
+        CompressionError: the data are no images.
         Cancelled: the job was asked to stop.
     """
-    import torch
-
+    from compression import data
+    from compression import zoo
     from compression.data import Batches
     from compression.explain.units import CRITERIA
     from compression.explain.units import summary
@@ -34,7 +36,9 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
     from compression.runs.prepare import load
 
     subject = load(folder.budget())
-    graph = trace(subject.model, torch.zeros(1, *subject.input))
+    if subject.data.kind is not data.IMAGE:
+        raise CompressionError(f"saliency is measured along ways between images; these are {subject.data.kind.many}")
+    graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
     batches = list(Batches(subject.data, "validation", BATCH, augment=False, limit=images))
     weights = {layer.weight for layer in graph.layers}
     made = {m.name for g in graph.prunable for m in g.members if m.role == "producer" and m.dim == 0}

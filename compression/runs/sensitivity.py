@@ -33,8 +33,7 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
     Raises:
         Cancelled: the job was asked to stop.
     """
-    import torch
-
+    from compression import zoo
     from compression.graph import trace
     from compression.runs.prepare import load
     from compression.sensitivity import Bench
@@ -42,7 +41,7 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
     from compression.train import evaluate
 
     subject = load(folder.budget())
-    graph = trace(subject.model, torch.zeros(1, *subject.input))
+    graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
     wanted = trials(subject.model, graph, structured)
     events.plan(len(wanted), unit="trials")
     dense = evaluate(subject.model, subject.data, "validation", limit=images)

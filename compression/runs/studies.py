@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from compression.runs.reporter import RunReporter
 
 FOLDER = "studies"
-KINDS = {"sensitivity": "compression.runs.sensitivity", "saliency": "compression.runs.saliency"}
+KINDS = {kind: f"compression.runs.{kind}" for kind in ("curve", "sensitivity", "saliency")}
 """Name of a study → the module whose ``carry_out`` makes it."""
 
 

@@ -1,4 +1,4 @@
-"""The worker: ``python -m compression.runs.worker RUN_DIR`` carries out a run, sweep or curve and starts what waits.
+"""The worker: ``python -m compression.runs.worker RUN_DIR`` carries out a run, sweep or study and starts what waits.
 
 It says that it runs before it imports anything heavy, so that the queue sees a live process from the first moment.
 """
@@ -64,14 +64,10 @@ class Benchwork:
         import torch
 
         from compression.runs import studies
-        from compression.runs.curve import JOB
-        from compression.runs.curve import carry_out_curve
         from compression.runs.execute import execute
         from compression.runs.prepare import Workbench
 
         torch.set_num_threads(int(folder.spec().get("threads") or torch.get_num_threads()))
-        if folder.spec().get("job") == JOB:
-            return carry_out_curve(folder, events)
         if folder.spec().get("job") in studies.KINDS:
             return studies.carry_out(folder, events)
         self._bench = self._bench or Workbench()

@@ -24,6 +24,7 @@ from tests.served import settled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from playwright.sync_api import FloatRect
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
@@ -282,10 +283,8 @@ def test_nothing_is_cut_off_on_a_phone(browser: Browser, address: str, name: str
 
 def _cell(page: Page, row: int, content: str) -> None:
     """Edit the last cell of a row of the table of bounds; nothing empties it."""
-    table = page.get_by_test_id("stDataFrame").first
-    table.scroll_into_view_if_needed()
-    box = table.bounding_box()
-    assert box is not None
+    settled(page, "budget")
+    box = _at_rest(page)
     page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 35 * (row + 1) + 17)
     page.wait_for_timeout(300)  # the grid is a canvas: nothing tells that the cell is picked
     if not content:
@@ -295,6 +294,16 @@ def _cell(page: Page, row: int, content: str) -> None:
     page.locator("#portal input").wait_for()
     page.keyboard.type(content)
     page.keyboard.press("Enter")
+
+
+def _at_rest(page: Page) -> FloatRect:
+    """Where the table stands once lines above it have come or gone, and a new table has taken an old one's place."""
+    before, box = None, None
+    while box is None or box != before:
+        page.wait_for_timeout(500)
+        page.get_by_test_id("stDataFrame").first.scroll_into_view_if_needed()
+        before, box = box, page.get_by_test_id("stDataFrame").first.bounding_box()
+    return box
 
 
 def test_table_and_sliders_bound_the_same_layer(page: Page, address: str) -> None:

@@ -49,11 +49,10 @@ def test_those_of_earlier_versions_are_read() -> None:
     for layer in older["layers"]:
         del layer["offset"], layer["scales"], layer["axis"]
     assert Allocation.from_dict(older) == cx.opq.allocate(network(), 0.5, 4)
-    kept = [json.loads(path.read_text())["facts"] for path in GALLERY.rglob("result.json")]
-    for facts in kept:
-        if "allocation" in facts:
-            read = Allocation.from_dict(facts["allocation"])
-            assert read.pruned == facts["allocation"]["pruned"]
+    kept = [json.loads(path.read_text()).get("facts", {}) for path in GALLERY.rglob("result.json")]
+    allocated = [facts["allocation"] for facts in kept if "allocation" in facts]
+    assert len(allocated) > 20
+    assert [Allocation.from_dict(raw).pruned for raw in allocated] == [raw["pruned"] for raw in allocated]
 
 
 @pytest.mark.parametrize(

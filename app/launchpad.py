@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
@@ -43,11 +44,19 @@ def buttons(of: catalog.Subject, budget: Budget, path: Path | None, possible: bo
     if pressed:
         submit(lambda: runlog.start(budget))
     elif swept is not None:
-        sparsities, bits = swept
-        submit(lambda: runlog.sweep(budget, sparsities, bits))
+        submit(lambda: runlog.sweep(budget, swept.sparsities, swept.bits, swept.least))
 
 
-def sweep_form(budget: Budget) -> tuple[list[float], list[float]] | None:
+@dataclass(frozen=True)
+class Sweep:
+    """Values to combine; with ``least`` (0..1), only until the smallest model of that accuracy is found."""
+
+    sparsities: list[float]
+    bits: list[float]
+    least: float | None
+
+
+def sweep_form(budget: Budget) -> Sweep | None:
     """Several budgets at once; returns the chosen values when started."""
     st.markdown("One run for each combination: together they draw the front.")
     uses = offer.uses(budget.method)
@@ -74,8 +83,23 @@ def sweep_form(budget: Budget) -> tuple[list[float], list[float]] | None:
     else:
         st.caption(f"Every run keeps the bit range {words.bits(budget.weight_bits)}.")
     runs = max(1, len(sparsities)) * max(1, len(bits))
-    pressed = st.button(f"Start {words.plural(runs, 'run')}", key="start_sweep", icon=":material/play_arrow:")
-    return (sorted(sparsities), sorted(bits)) if pressed else None
+    least = _least()
+    label = f"Start {words.plural(runs, 'run')}" if least is None else f"Search among {words.plural(runs, 'budget')}"
+    pressed = st.button(label, key="start_sweep", icon=":material/play_arrow:")
+    kept = sorted(sparsities) or [budget.sparsity]
+    return Sweep(kept, sorted(bits), least) if pressed else None
+
+
+def _least() -> float | None:
+    """The accuracy that is to be kept, where only the smallest model that keeps it is wanted."""
+    explained = (
+        "Tries the middle budget first and goes on with the smaller or the larger half, so that of 9 budgets at most 4 "
+        "are run. What counts is accuracy on validation data."
+    )
+    if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=explained):
+        return None
+    percent = st.number_input("Accuracy to keep, %", 1.0, 99.9, 97.0, 0.1, key="least_accuracy")
+    return percent / 100
 
 
 def submit(begin: Callable[[], str]) -> None:

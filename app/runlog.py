@@ -161,14 +161,17 @@ def start(budget: Budget) -> str:
     return submit(budget, store=store())
 
 
-def sweep(budget: Budget, sparsity: Sequence[float], bits: Sequence[float]) -> str:
-    """Start a sweep over all combinations and return its id.
+def sweep(budget: Budget, sparsity: Sequence[float], bits: Sequence[float], least: float | None = None) -> str:
+    """Start a sweep over all combinations, or a search for the smallest of accuracy ``least``, and return its id.
 
     Raises:
         CompressionError: what in the budgets cannot be.
     """
+    from compression.runs.find import find_smallest
     from compression.runs.sweep import sweep as submit
 
+    if least is not None:
+        return find_smallest(budget, least, sparsity, bits, store=store())
     return submit(budget, sparsity, bits, store=store())
 
 

@@ -42,6 +42,7 @@ def draw(run: str) -> None:
         galleryview.about(gallery.find(run))
     front(now, infos, children, sweep)
     if sweep:
+        smallest(now.run)
         sweep_table(children, infos)
         return
     if now.points or now.steps:
@@ -183,6 +184,18 @@ def back_to_sweep(info: RunInfo | None) -> None:
         icon = ":material/arrow_back:"
         if st.button(label, key="sweep", icon=icon, type="tertiary"):
             show(info.sweep)
+
+
+def smallest(run: str) -> None:
+    """What a search among budgets found."""
+    told = runlog.outcome(run) or {}
+    if "found" not in told:
+        return
+    kept = f"{words.share(told['min_accuracy'])} or more on validation data"
+    if told["found"] is None:
+        st.markdown(f"None of these budgets keeps {kept}.")
+    elif st.button(f"The smallest with {kept}: open it", key="found", icon=":material/target:"):
+        show(told["found"])
 
 
 def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:

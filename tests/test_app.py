@@ -330,6 +330,25 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
     assert "not used" not in said
 
 
+def test_the_smallest_good_enough_is_searched_for_and_opened(open_page: Open, tmp_path: Path) -> None:
+    app = chosen(open_page("budget"), "ptq")
+    app.toggle(key="find_smallest").set_value(True).run()
+    app.number_input(key="least_accuracy").set_value(50.0).run()
+    app.button_group(key="sweep_bits").set_value([2.0, 4.0, 8.0]).run()
+    app.button(key="start_sweep").click().run()
+    assert errors(app) == []
+    (folder,) = (tmp_path / "runs").glob("sweep-*/")
+    told = runs.wait(folder.name, tmp_path / "runs", timeout=SECONDS)
+    assert told["min_accuracy"] == 0.5
+    tried = {run["run"]: run["final"]["accuracy"] for run in told["runs"]}
+    assert 0 < len(tried) < 3
+    assert tried[told["found"]] > 0.5
+    app = open_page("runs", run=folder.name)
+    app.button(key="found").click().run()
+    assert errors(app) == []
+    assert app.query_params["run"] in (told["found"], [told["found"]])
+
+
 def test_accuracy_without_training_is_measured_in_the_background(open_page: Open, tmp_path: Path) -> None:
     app = open_page("budget", method="opq", part="Before training")
     before = len(app.get("plotly_chart"))

@@ -23,7 +23,9 @@ def draw(budget: Budget) -> None:
         on_click="ignore",
     )
     explained = "A JSON file saved here or written for the command line."
-    st.file_uploader("Load a budget", type=["json"], key="upload", on_change=_uploaded, help=explained)
+    st.file_uploader(
+        "Load a budget", type=["json"], max_upload_size=1, key="upload", on_change=_uploaded, help=explained
+    )
     if refused := st.session_state.pop("upload_problem", None):
         widgets.problem(refused)
 

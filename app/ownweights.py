@@ -31,6 +31,7 @@ def section(of: catalog.Subject) -> None:
         st.file_uploader(
             f"Trained weights of {of.model} as safetensors",
             type=["safetensors"],
+            max_upload_size=500,  # MB
             key="weights_upload",
             on_change=_uploaded,
             args=(of,),

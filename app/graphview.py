@@ -18,7 +18,7 @@ ALL, GROUP, SEARCH = "Whole graph", "Selected group", "Search"
 _FOCUS = {ALL: "", GROUP: "group", SEARCH: "search"}
 
 
-def picture(drawn: quantized.View) -> None:
+def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> None:
     """The controls, the graph, its legend; a click on a node lights up its group, one on a module opens it."""
     of, found = drawn.of, quantized.traced(drawn)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -37,8 +37,9 @@ def picture(drawn: quantized.View) -> None:
     _say(info, search)
     _modules(of, level, info, opened)
     st.html(figures.legend_html(info))
-    fig = figures.graph_figure(info, legend=False)
-    key = f"graph_chart {of.model} {drawn.quantizers} {drawn.merged} {level.key} {len(opened)} {hash(opened)} {view}"
+    fig = figures.graph_figure(info, legend=False, overlay=overlay)
+    shown = f"{of.model} {drawn.quantizers} {drawn.merged} {overlay.title if overlay else ''}"
+    key = f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {view}"
     alt = f"Layered graph of {of.model}, {len(info.nodes)} boxes. The table on this page holds the same groups."
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):

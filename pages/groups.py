@@ -12,6 +12,7 @@ from app import drawing
 from app import graphview
 from app import nav
 from app import networks
+from app import overlays
 from app import quantized
 from app import quantview
 from app import state
@@ -187,7 +188,10 @@ def page() -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         drawn = quantview.choose(of)
-        graphview.picture(drawn)
+        overlay = overlays.choose(of, found)
+        graphview.picture(drawn, overlay)
+        if overlay is not None:
+            widgets.table_of(overlay.rows, "overlay")
         quantview.before_and_after(of, drawn.quantizers)
     with right:
         details(of, found)

@@ -18,6 +18,8 @@ from app import theme
 from app.figures import base
 from app.figures import boxes
 from app.figures.boxes import NodeSpot
+from app.figures.overlay import Overlay
+from app.figures.overlay import color_bar
 
 ROW_PIXELS = 34
 LEAST_HEIGHT = 320
@@ -140,8 +142,8 @@ def _window(spots: Sequence[NodeSpot], drawing: layout.Layout) -> Window | None:
     return Window(max(min(xs) - 1, 0), min(max(xs) + 1, drawing.columns - 1), top, bottom)
 
 
-def graph_figure(info: GraphInfo, legend: bool = True) -> go.Figure:
-    """Draw the graph from top to bottom.
+def graph_figure(info: GraphInfo, legend: bool = True, overlay: Overlay | None = None) -> go.Figure:
+    """Draw the graph from top to bottom, the markers in the colours of their kinds or of an ``overlay``.
 
     Every marker carries its id, for a module ``module:`` and its path, and then its group ids in ``customdata``.
     """
@@ -153,10 +155,12 @@ def graph_figure(info: GraphInfo, legend: bool = True) -> go.Figure:
     fig.add_trace(_edges([line for line in info.lines if not line.lit], theme.rgba(theme.MUTED, 0.5), 1.2))
     for role, (name, symbol, _, color) in ROLES.items():
         spots = [n for n in info.nodes if n.role == role and not n.lit]
-        fig.add_trace(_nodes(spots, name, symbol, color, labels))
+        fig.add_trace(_nodes(spots, name, symbol, color, labels, overlay))
+    if overlay is not None and overlay.values:
+        fig.add_trace(color_bar(overlay))
     if any(line.lit for line in info.lines):
         fig.add_trace(_edges([line for line in info.lines if line.lit], theme.rgba(theme.HIGHLIGHT, 0.7), 2.4))
-    fig.add_trace(_nodes([n for n in info.nodes if n.lit], LIT, "circle", theme.HIGHLIGHT, labels))
+    fig.add_trace(_nodes([n for n in info.nodes if n.lit], LIT, "circle", theme.HIGHLIGHT, labels, None))
     fig.add_trace(_rings([n for n in info.nodes if n.found]))
     left = window.left - 0.6
     right = _room(seen, left) if labels and seen else 0.0
@@ -199,7 +203,9 @@ def _edges(lines: Sequence[Line], color: str, width: float) -> go.Scatter:
     return go.Scatter(x=xs, y=ys, mode="lines", line=shown, hoverinfo="skip", showlegend=False)
 
 
-def _nodes(nodes: Sequence[NodeSpot], name: str, symbol: str, color: str, labels: bool) -> go.Scatter:
+def _nodes(
+    nodes: Sequence[NodeSpot], name: str, symbol: str, color: str, labels: bool, overlay: Overlay | None
+) -> go.Scatter:
     lit = name == LIT
     return go.Scatter(
         x=[n.x for n in nodes],
@@ -211,12 +217,12 @@ def _nodes(nodes: Sequence[NodeSpot], name: str, symbol: str, color: str, labels
         name=name,
         showlegend=bool(nodes),
         customdata=[[n.id, *n.groups] for n in nodes],
-        hovertext=[n.sentence for n in nodes],
+        hovertext=[n.sentence + (overlay.sentence(n.id) if overlay else "") for n in nodes],
         hoverinfo="text",
         marker={
             "symbol": [ROLES[n.role][1] for n in nodes] if lit else symbol,
-            "color": color,
-            "size": 14 if lit or symbol.startswith("square") else 10,
+            "color": [overlay.color(n.id) for n in nodes] if overlay else color,
+            "size": 14 if lit or overlay or symbol.startswith("square") else 10,
             "opacity": 1.0,
             "line": {"width": 5 if lit else 0, "color": theme.rgba(theme.HIGHLIGHT, 0.3)},
         },

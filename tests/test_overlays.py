@@ -1,0 +1,86 @@
+"""Overlays of the Groups page: the colours are those of the library's own numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from plotly.colors import sample_colorscale
+from streamlit.testing.v1 import AppTest
+
+from app import catalog
+from app import nav
+from app import theme
+from app.figures import graph as figures
+from app.figures.overlay import Overlay
+
+GALLERY = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k" / "geta"
+RUN = "gallery.resnet8-mnist5k.geta"
+
+
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -> AppTest:
+    monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
+    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=60)
+    app.switch_page("../pages/groups.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def shown(app: AppTest, name: str) -> dict[str, float]:
+    """Layer → value, as the table of the chosen overlay lists them."""
+    app.session_state["overlay_fold"] = True
+    app.selectbox(key="overlay").set_value(name).run()
+    assert not app.exception, app.exception
+    assert [str(element.value) for element in app.error] == []
+    frame = next(f.value for f in app.dataframe if list(f.value.columns)[:1] == ["layer"])
+    return dict(zip(frame["layer"], frame[frame.columns[1]], strict=True))
+
+
+def test_colours_follow_the_values_and_what_is_unknown_is_muted() -> None:
+    overlay = Overlay("bits", "", {"a": 2.0, "b": 16.0, "c": 9.0, "d": 99.0}, 2.0, 16.0, theme.BITS_SCALE)
+    wanted = sample_colorscale(theme.BITS_SCALE, [0.0, 1.0, 0.5, 1.0])
+    assert [overlay.color(name) for name in "abcd"] == wanted
+    assert overlay.color("e") == theme.FAINT
+    of = catalog.subject("resnet8", "mnist5k")
+    found = catalog.traced(of)
+    info = figures.graph_info(found.plain, found.node_groups)
+    macs = {layer.name: float(layer.macs) for layer in found.graph.layers}
+    drawn = figures.graph_figure(info, overlay=Overlay("MACs", "", macs, 0.0, max(macs.values())))
+    colors = {
+        data[0]: color
+        for trace in drawn.data
+        if trace.customdata is not None and not isinstance(trace.marker.color, str)
+        for data, color in zip(trace.customdata, trace.marker.color, strict=True)
+    }
+    assert set(macs) <= set(colors)
+    assert colors["conv1"] != colors["layer1.0.conv1"]
+    assert colors["conv1"] == Overlay("", "", macs, 0.0, max(macs.values())).color("conv1")
+
+
+def test_each_overlay_shows_the_numbers_of_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(tmp_path, monkeypatch, run=RUN)
+    graph = catalog.traced(catalog.subject("resnet8", "mnist5k")).graph
+    total = sum(layer.macs for layer in graph.layers)
+    for layer, value in shown(app, "MACs").items():
+        assert value == pytest.approx(100 * next(x.macs for x in graph.layers if x.name == layer) / total, abs=0.06)
+    result = json.loads((GALLERY / "result.json").read_text(encoding="utf-8"))
+    bits = {layer: entry["weight"] for layer, entry in result["final"]["bits"].items()}
+    assert shown(app, "bits of the run") == bits
+    gone = shown(app, "sparsity of the run")
+    units = {group.id: group.units for group in graph.prunable}
+    owners = catalog.traced(catalog.subject("resnet8", "mnist5k")).group_of_layer
+    counted = {owners[layer]: value * units[owners[layer]] / 100 for layer, value in gone.items()}
+    assert sum(counted.values()) == pytest.approx(result["final"]["unit_sparsity"] * sum(units.values()), abs=0.01)
+    asked = shown(app, "sparsity asked on Budget")
+    assert all(45 <= value <= 55 for value in asked.values()), "the default draft: half of the units, evenly"
+    assert set(shown(app, "bits asked on Budget").values()) == {8}
+
+
+def test_without_a_run_its_overlays_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(tmp_path, monkeypatch)
+    assert not [name for name in app.selectbox(key="overlay").options if "run" in name]

@@ -207,6 +207,7 @@ def test_a_newcomer_takes_a_gallery_run_home(browser: Browser, address: str) -> 
     assert _four_figures(tab) == figures
     _click_marker(tab, "gallery.resnet8-mnist5k.ptq")
     tab.wait_for_url("**run=gallery.resnet8-mnist5k.ptq*")
+    settled(tab, "compare")  # the address is ahead of the links on the page
     tab.get_by_role("link", name="See what it looks at").click()
     settled(tab, "explain")
     tab.locator(HEAT).nth(2 * TILES - 1).wait_for()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -186,3 +187,14 @@ def test_the_page_takes_good_weights_and_refuses_bad_ones() -> None:
     app.button(key="trained_weights").click().run()
     assert not app.exception
     assert "weights" not in app.query_params
+
+
+def test_a_link_that_came_before_its_weights_works_once_they_are_here() -> None:
+    token = hashlib.sha256(GOOD).hexdigest()[: weightfiles.DIGITS]
+    assert catalog.subject("resnet8", "mnist5k", token).weights == ""
+    assert weightfiles.keep(GOOD, *SIZE) == token
+    assert catalog.subject("resnet8", "mnist5k", token).weights == token
+    path = weightfiles.path(token)
+    assert path is not None
+    path.unlink()
+    assert catalog.subject("resnet8", "mnist5k", token).weights == "", "taken away again"

@@ -78,14 +78,15 @@ def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
     spec, result = (named(value, str(weights), weights.name) for value in (spec, result))
     target = collection / name
     target.mkdir(exist_ok=True)
-    budget_file(collection, name, spec["budget"])
+    asked = budget_file(collection, name, spec["budget"])
+    words = [*arguments(asked, spec["budget"]["seed"]), "--weights", weights.name]
     _write(target / "spec.json", spec)
     _write(target / "result.json", result)
     lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
     kept = list(thinned([json.loads(line) for line in lines]))
     (target / "events.jsonl").write_text("".join(_compact(event) + "\n" for event in kept), encoding="utf-8")
     (target / "record.json").write_text(
-        json.dumps(record(collection, name, spec, result, weights, made_by), indent=2) + "\n", encoding="utf-8"
+        json.dumps(record(name, spec, result, weights, made_by, words), indent=2) + "\n", encoding="utf-8"
     )
     print(f"{name}: {result['final']['accuracy']:.4f} on test at {100 * result['final']['rel_bops']:.2f} % BOPs")
 
@@ -121,13 +122,14 @@ def thinned(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def record(
-    collection: Path, name: str, spec: dict[str, Any], result: dict[str, Any], weights: Path, made_by: str
+    name: str, spec: dict[str, Any], result: dict[str, Any], weights: Path, made_by: str, words: list[str]
 ) -> dict[str, Any]:
-    """Where a result comes from, and its figures: validation as seen last, test of the packed file."""
+    """Where a result comes from, and its figures: validation as seen last, test of the packed file.
+
+    ``made_by`` is the commit of the code, ``words`` the arguments of the command line.
+    """
     budget = spec["budget"]
     seen = [point for point in result["points"] if point["split"] == "validation"]
-    asked = budget_file(collection, name, budget)
-    words = ["python -m compression", *arguments(asked, budget["seed"]), "--weights"]
     return {
         "name": name,
         "method": budget["method"],
@@ -145,7 +147,7 @@ def record(
         "processor": processor(),
         "threads": spec["threads"],
         "versions": spec["versions"],
-        "command": " ".join([*words, weights.name]),
+        "command": " ".join(["python -m compression", *words]),
         "validation_accuracy": seen[-1]["accuracy"] if seen else None,
         "baseline": {figure: result["baseline"][figure] for figure in FIGURES},
         "final": {figure: result["final"][figure] for figure in FIGURES},

@@ -14,7 +14,6 @@ thinned events, result, ``record.json``) and ``bundle/weights.packed``, the comp
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -28,10 +27,8 @@ HOME = Path(__file__).resolve().parent
 ROOT = HOME.parents[1]
 sys.path[:] = dict.fromkeys([str(HOME), str(ROOT), *sys.path])
 
-from make import FIGURES  # noqa: E402
 from make import commit  # noqa: E402
-from make import origin  # noqa: E402
-from make import processor  # noqa: E402
+from make import record  # noqa: E402
 from make import thinned  # noqa: E402
 
 KEPT_OF_BUNDLE = ("weights.packed", "ledger.json")
@@ -101,43 +98,20 @@ def keep(target: Path, folder: Path, spec: dict[str, Any], words: list[str]) -> 
         for name in KEPT_OF_BUNDLE:
             shutil.copyfile(folder / "bundle" / name, target / "bundle" / name)
         (target / "record.json").write_text(
-            json.dumps(record(target.name, spec, result, words), indent=2) + "\n", encoding="utf-8"
+            json.dumps(record(target.name, spec, result, dense(spec), commit(), words), indent=2) + "\n",
+            encoding="utf-8",
         )
     print(f"{target.name}: {sum(path.stat().st_size for path in target.rglob('*') if path.is_file()):,} bytes kept")
 
 
-def record(name: str, spec: dict[str, Any], result: dict[str, Any], words: list[str]) -> dict[str, Any]:
-    """Where a result comes from, and its figures: validation as seen last, test of the packed file."""
+def dense(spec: dict[str, Any]) -> Path:
+    """The trained weights that the run started from."""
     from compression.budget import Budget
     from compression.runs.prepare import find_weights
     from compression.runs.prepare import shape
 
-    budget = spec["budget"]
-    asked = Budget.from_dict(budget)
-    weights = find_weights(asked, *shape(asked))
-    seen = [point for point in result["points"] if point["split"] == "validation"]
-    return {
-        "name": name,
-        "method": budget["method"],
-        "model": budget["model"],
-        "data": result["data"],
-        "weights": {
-            "file": weights.name,
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-            **origin(weights),
-        },
-        "seed": budget["seed"],
-        "epochs": budget["epochs"],
-        "seconds": result["seconds"],
-        "commit": commit(),
-        "processor": processor(),
-        "threads": spec["threads"],
-        "versions": spec["versions"],
-        "command": " ".join(["python -m compression", *words]),
-        "validation_accuracy": seen[-1]["accuracy"] if seen else None,
-        "baseline": {figure: result["baseline"][figure] for figure in FIGURES},
-        "final": {figure: result["final"][figure] for figure in FIGURES},
-    }
+    asked = Budget.from_dict(spec["budget"])
+    return find_weights(asked, *shape(asked))
 
 
 def _compact(value: Any) -> str:

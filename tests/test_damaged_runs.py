@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,9 @@ from compression.cli import main
 from compression.points import Point
 from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
+from compression.runs.index import changed
+from compression.runs.index import known
+from compression.runs.process import Handle
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
@@ -162,6 +168,31 @@ def test_two_apps_with_ten_tabs_each_share_one_store(tmp_path: Path) -> None:
     left = Store(root, slots=0).list()
     assert len(left) == 2 * 10 * 4
     assert {info.state for info in left} == {"done", "failed"}
+
+
+def test_runs_deleted_by_another_tab_while_the_list_is_made(tmp_path: Path) -> None:
+    store = Store(tmp_path, slots=0)
+    folders = store.add(*({**new_spec(Budget(), store), "id": f"run-{number}"} for number in range(300)))
+    for folder in folders:
+        with EventWriter(folder.events_path) as events:
+            events.state("running")
+        Handle("elsewhere", 1, 0.0).save(folder.process_path)
+    store.sync()
+    with contextlib.closing(sqlite3.connect(tmp_path / "runs.sqlite")) as db:
+        db.row_factory = sqlite3.Row
+        rows = known(db)
+
+    def delete_all() -> None:
+        for folder in folders:
+            time.sleep(0.002)
+            os.replace(folder.path, tmp_path / f".deleted-{folder.id}")
+
+    going = threading.Thread(target=delete_all)
+    going.start()
+    while going.is_alive():
+        for folder in folders:
+            changed(folder, rows)
+    assert store.list() == []
 
 
 def test_a_checkpoint_that_is_gone_means_from_the_beginning(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from compression.errors import CompressionError
 from compression.runs.files import check_version
-from compression.runs.folder import disk_full
+from compression.runs.files import disk_full
 
 VERSION = 1
 

@@ -95,7 +95,8 @@ class RayLauncher:
         Raises:
             CompressionError: Ray is not installed, does not answer, or refuses the token.
         """
-        job = Handle.load(folder.process_path).job if folder.process_path.is_file() else None
+        handle = folder.handle()
+        job = handle.job if handle else None
         if job is None:
             return
         with cluster() as client:

@@ -1,8 +1,9 @@
-"""Small files written whole or not at all, and JSON that every reader accepts."""
+"""Small files written whole or not at all, JSON that every reader accepts, and what a disk that refuses means."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -78,3 +79,21 @@ def check_version(value: Mapping[str, Any], known: int, what: str) -> None:
         newer = isinstance(found, int) and found > known
         way_out = "open it with the newer release that wrote it" if newer else "put the right file back"
         raise CompressionError(f"{what} has version {found!r}, this program reads version {known}: {way_out}")
+
+
+def unwritable(root: str | Path, error: OSError) -> str:
+    """One line for a runs folder that cannot be written, with what to do about it."""
+    if disk_full(error):
+        return f"no space left on the disk of runs folder {root}; free some, or choose another with --runs DIR"
+    return f"runs folder {root} cannot be written: {error.strerror or error}; choose another with --runs DIR"
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Was it a full disk (or quota)? Libraries that wrap the error are looked through."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

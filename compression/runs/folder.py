@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from compression.runs.events import last_state
 from compression.runs.events import read_events
 from compression.runs.files import check_version
 from compression.runs.files import read_object
+from compression.runs.files import unwritable
 from compression.runs.files import write_json
 from compression.runs.process import Handle
 
@@ -159,15 +159,22 @@ class RunFolder:
             return CANCELLED
         return LOST if self.process_path.is_file() and not self.waits() else self._waiting()
 
+    def handle(self) -> Handle | None:
+        """Who carries out this run, or did; None when no process has taken it.
+
+        Raises:
+            CompressionError: ``process.json`` is damaged.
+        """
+        return Handle.find(self.process_path)
+
     def alive(self) -> bool:
         """Is a process carrying out this run?
 
         Raises:
             CompressionError: ``process.json`` is damaged.
         """
-        if not self.process_path.is_file():
-            return False
-        return Handle.load(self.process_path).alive(self.heartbeat_path, self.process_path)
+        handle = self.handle()
+        return handle is not None and handle.alive(self.heartbeat_path, self.process_path)
 
     def waits(self) -> bool:
         """Was this run handed to a cluster whose machines have not begun it?
@@ -175,7 +182,8 @@ class RunFolder:
         Raises:
             CompressionError: ``process.json`` is damaged.
         """
-        return self.process_path.is_file() and Handle.load(self.process_path).waits
+        handle = self.handle()
+        return handle is not None and handle.waits
 
     def _waiting(self) -> str:
         """The state of a run no process has taken: queued, unless it was paused or its sweep has ended."""
@@ -234,21 +242,3 @@ class RunFolder:
             for path in self.path.iterdir():
                 path.unlink()
             self.path.rmdir()
-
-
-def unwritable(root: str | Path, error: OSError) -> str:
-    """One line for a runs folder that cannot be written, with what to do about it."""
-    if disk_full(error):
-        return f"no space left on the disk of runs folder {root}; free some, or choose another with --runs DIR"
-    return f"runs folder {root} cannot be written: {error.strerror or error}; choose another with --runs DIR"
-
-
-def disk_full(error: BaseException | None) -> bool:
-    """Was it a full disk (or quota)? Libraries that wrap the error are looked through."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if "No space left on device" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.events import Event
 from compression.runs.folder import CANCELLED
@@ -104,7 +105,10 @@ def known(db: sqlite3.Connection) -> dict[str, sqlite3.Row]:
 
 def size(folder: RunFolder) -> int:
     """Bytes of events so far."""
-    return folder.events_path.stat().st_size if folder.events_path.is_file() else 0
+    try:
+        return folder.events_path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def work_to_do(folders: dict[str, RunFolder], rows: dict[str, sqlite3.Row], slots: int) -> bool:
@@ -116,7 +120,14 @@ def work_to_do(folders: dict[str, RunFolder], rows: dict[str, sqlite3.Row], slot
 
 
 def changed(folder: RunFolder, rows: dict[str, sqlite3.Row]) -> bool:
-    """May the row of this run be out of date? Decided without reading its events."""
+    """May the row of this run be out of date? Decided without reading its events; what cannot be read may be."""
+    try:
+        return _differs(folder, rows)
+    except CompressionError:  # damaged, or deleted at this moment: whoever takes it up, alone with it, says which
+        return True
+
+
+def _differs(folder: RunFolder, rows: dict[str, sqlite3.Row]) -> bool:
     row = rows.get(folder.id)
     if row is None or size(folder) != row["size"]:
         return True

@@ -69,7 +69,8 @@ class LocalLauncher:
 
     def stop(self, folder: RunFolder, *, insist: bool = False) -> None:
         """SIGTERM to the worker, or SIGKILL to its process group; nothing when it has ended."""
-        process = Handle.load(folder.process_path).process() if folder.process_path.is_file() else None
+        handle = folder.handle()
+        process = handle.process() if handle else None
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):

@@ -12,6 +12,7 @@ from typing import Any
 from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.errors import Paused
+from compression.runs.files import disk_full
 from compression.runs.files import write_json
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import DONE
@@ -19,7 +20,6 @@ from compression.runs.folder import FAILED
 from compression.runs.folder import PAUSED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
-from compression.runs.folder import disk_full
 from compression.runs.process import Handle
 from compression.runs.process import Heartbeat
 from compression.runs.reporter import RunReporter
@@ -100,7 +100,7 @@ def _take(folder: RunFolder) -> Handle:
             paused or handed out again while this process waited for a machine.
     """
     me = Handle.current()
-    other = Handle.load(folder.process_path) if folder.process_path.is_file() else None
+    other = folder.handle()
     if other and (other.host, other.pid) != (me.host, me.pid) and other.alive(folder.heartbeat_path):
         raise CompressionError(f"run {folder.id} is being carried out by process {other.pid} on {other.host}")
     if me.job and folder.parent() is None and (other is None or other.job != me.job):

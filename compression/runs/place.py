@@ -10,7 +10,6 @@ from compression.runs.folder import RunFolder
 from compression.runs.launcher import Launcher
 from compression.runs.launcher import LocalLauncher
 from compression.runs.launcher import threads_per_run
-from compression.runs.process import Handle
 
 LAUNCHERS: dict[str, type[LocalLauncher] | type[RayLauncher]] = {"local": LocalLauncher, "ray": RayLauncher}
 CLUSTER_SLOTS = 8
@@ -30,7 +29,8 @@ def launcher_asked() -> Launcher:
 
 def launcher_of(folder: RunFolder, usual: Launcher) -> Launcher:
     """The launcher that can reach the worker of this run: ``usual``, unless the other kind started it."""
-    started = Handle.load(folder.process_path).launcher if folder.process_path.is_file() else None
+    handle = folder.handle()
+    started = handle.launcher if handle else None
     if started in LAUNCHERS and (started == "ray") != isinstance(usual, RayLauncher):
         return LAUNCHERS[started]()
     return usual

@@ -8,6 +8,7 @@ A run handed to a cluster waits there as a job first, with no process yet.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import socket
 import threading
@@ -74,6 +75,20 @@ class Handle:
         except (KeyError, TypeError, ValueError) as error:
             raise CompressionError(f"process file {path} is damaged: {error!r}") from error
 
+    @classmethod
+    def find(cls, path: Path) -> Handle | None:
+        """What ``process.json`` says; None when there is none, or when it goes at this very moment.
+
+        Raises:
+            CompressionError: the file is damaged.
+        """
+        try:
+            return cls.load(path)
+        except CompressionError:
+            if path.is_file():
+                raise
+            return None
+
     def save(self, path: Path) -> None:
         """Write ``process.json``."""
         write_json(path, {"version": VERSION, **dataclasses.asdict(self)})
@@ -105,8 +120,15 @@ class Handle:
             return False
         if self.here:
             return self.process() is not None
-        ages = [time.time() - path.stat().st_mtime for path in signs if path.exists()]
-        return bool(ages) and min(ages) < SILENT_SECONDS
+        return any(_age(path) < SILENT_SECONDS for path in signs)
+
+
+def _age(path: Path) -> float:
+    """Seconds since the file was touched; infinite when there is none."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 class Heartbeat:

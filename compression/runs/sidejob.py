@@ -23,10 +23,10 @@ import psutil
 
 from compression.errors import CompressionError
 from compression.runs.files import check_version
+from compression.runs.files import disk_full
 from compression.runs.files import read_object
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
-from compression.runs.folder import disk_full
 from compression.runs.launcher import environment
 from compression.runs.process import Handle
 

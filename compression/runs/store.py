@@ -19,9 +19,9 @@ from typing import Any
 from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.events import read_events
+from compression.runs.files import unwritable
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RunFolder
-from compression.runs.folder import unwritable
 from compression.runs.index import CLAIM
 from compression.runs.index import SCHEMA_VERSION
 from compression.runs.index import RunInfo

@@ -39,6 +39,7 @@ bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.whole --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.runs --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.opq --write BENCHMARKS.md
+	$(BIN)/python -m tests.bench.search --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.sessions --write BENCHMARKS.md
 
 port-free:

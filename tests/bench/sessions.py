@@ -43,9 +43,10 @@ Slider: one tab on the Budget page of ResNet-20, one step of the sparsity slider
 (`--log-times`) says of the rerun, and from the key to other numbers in the browser. Switch: a link in the navigation,
 from the click to the page's end, every page seen once before. This machine's two cores also did the browser."""
 TABS = """\
-All tabs at once through the pages while a GETA run goes; with two servers, half of the tabs each on one runs folder. An
-error is an exception box, an error line, a JavaScript error, or a line with a traceback or a locked database in a
-server's log. This machine's two cores also did the run and the browser."""
+All tabs stay open and change page together, through all pages, while a GETA run goes that some of them show live; with
+two servers, half of the tabs each on one runs folder. An error is an exception box, an error line, a JavaScript error,
+or a line with a traceback or a locked database in a server's log. This machine's two cores also did the run and the
+browser."""
 HOUR = """\
 Resident size of a server while one tab shows a run that goes on, and its growth against the size after the first tenth
 of the time; the run is a real one in a process of its own."""
@@ -108,8 +109,12 @@ def tabs_section(browser: Browser, folder: Path, tabs: int) -> tuple[str, list[s
     store, lines, errors = folder / "runs", machine(f"{tabs} tabs"), []
     with served(store, folder / "one.txt") as one, served(store, folder / "two.txt") as two, going(store) as run:
         for what, apps in (("one server", [one]), ("two servers, one store", [one, two])):
+            begun = time.monotonic()
             views, met = crowd(browser, apps, run, tabs)
-            lines.append(f"- {what}: {tabs} tabs at once, {views} page views, {len(met)} errors, to reach: none")
+            lines.append(
+                f"- {what}: {tabs} tabs at once, {views} page views in {time.monotonic() - begun:.0f} s, {len(met)} "
+                "errors, to reach: none"
+            )
             errors += met
     logs = [line for path in folder.glob("*.txt") for line in path.read_text(errors="replace").splitlines()]
     told = [line for line in logs if "Traceback" in line or "database is locked" in line]
@@ -169,14 +174,15 @@ def _switch(page: Page, name: str) -> float:
 
 
 def crowd(browser: Browser, apps: Sequence[Served], run: str, tabs: int) -> tuple[int, list[str]]:
-    """How many pages were seen by ``tabs`` tabs at once, and what went wrong."""
+    """How many pages were seen by ``tabs`` tabs open at once, all changing page together, and what went wrong."""
     errors: list[str] = []
     pages = [browser.new_page() for _ in range(tabs)]
     for number, page in enumerate(pages):
         page.set_default_timeout(180_000)
         page.on("pageerror", lambda error: errors.append(f"JavaScript: {error}"))
-        page.goto(f"{apps[number % len(apps)].address}/runs?run={run}", wait_until="commit")
-    for turn in range(len(TOUR)):
+        page.goto(f"{apps[number % len(apps)].address}/{TOUR[number % len(TOUR)]}?run={run}")
+        settled(page, TOUR[number % len(TOUR)])
+    for turn in range(1, len(TOUR) + 1):
         names = [TOUR[(turn + number) % len(TOUR)] for number in range(tabs)]
         for page, name in zip(pages, names, strict=True):  # all are clicked before any is waited for
             page.get_by_role("link", name=nav.PAGES[name].title, exact=True).first.click()
@@ -187,7 +193,7 @@ def crowd(browser: Browser, apps: Sequence[Served], run: str, tabs: int) -> tupl
                 errors.append(f"{name}: {problem}")
     for page in pages:
         page.close()
-    return tabs * len(TOUR), errors
+    return tabs * (len(TOUR) + 1), errors
 
 
 def growth(browser: Browser, app: Served, run: str, minutes: float) -> list[tuple[float, float]]:

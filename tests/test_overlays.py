@@ -6,8 +6,10 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from plotly.colors import sample_colorscale
+from scipy.stats import spearmanr
 from streamlit.testing.v1 import AppTest
 
 from app import catalog
@@ -15,6 +17,8 @@ from app import nav
 from app import theme
 from app.figures import graph as figures
 from app.figures.overlay import Overlay
+from compression import runs
+from compression.runs import studies
 
 GALLERY = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k" / "geta"
 RUN = "gallery.resnet8-mnist5k.geta"
@@ -84,3 +88,31 @@ def test_each_overlay_shows_the_numbers_of_its_source(tmp_path: Path, monkeypatc
 def test_without_a_run_its_overlays_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(tmp_path, monkeypatch)
     assert not [name for name in app.selectbox(key="overlay").options if "run" in name]
+
+
+def test_saliency_of_each_criterion_and_their_agreement_as_colour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = page(tmp_path, monkeypatch)
+    app.selectbox(key="overlay").set_value("saliency: taylor").run()
+    app.button(key="begin saliency").click().run()
+    assert [str(element.value) for element in app.error] == []
+    (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("saliency-*/")
+    told = runs.wait(folder.name, folder.parent, timeout=300)
+    scores = {row["group"]: {c: np.array(v) for c, v in row["scores"].items()} for row in told["rows"]}
+    owners = catalog.traced(catalog.subject("resnet8", "mnist5k")).group_of_layer
+    app = page(tmp_path, monkeypatch)
+    for name, criterion in (("taylor", "taylor"), ("gradient × activation", "gradient_activation")):
+        mean = np.concatenate([found[criterion] for found in scores.values()]).mean()
+        for layer, value in shown(app, f"saliency: {name}").items():
+            assert value == pytest.approx(scores[owners[layer]][criterion].mean() / mean, rel=2e-3)
+    agreed = shown(app, "agreement of the criteria")
+    assert set(agreed) == {layer for layer, group in owners.items() if group in scores}
+    for layer, value in agreed.items():
+        table = np.array([scores[owners[layer]][name] for name in told["criteria"]])
+        assert value == pytest.approx(spearmanr(table.T).statistic[np.triu_indices(4, 1)].mean(), abs=1e-3)
+
+
+def test_saliency_is_offered_for_images_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = page(tmp_path, monkeypatch, model="resnet8", data="none")
+    assert not [name for name in app.selectbox(key="overlay").options if "saliency" in name or "agree" in name]

@@ -72,4 +72,4 @@ def split(own: Sequence[RunInfo], pair: finals.Pair) -> tuple[list[RunInfo], lis
 def label(pair: finals.Pair, theirs: Sequence[RunInfo]) -> str:
     """Model and data of a pair for people; the data as the gallery names them where its runs are shown."""
     data = gallery.data_label(theirs[0]) if theirs else story.data_label(pair[1])
-    return f"{pair[0]} on {data}"
+    return f"{story.model_label(pair[0])} on {data}"

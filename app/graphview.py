@@ -9,6 +9,7 @@ from app import drawing
 from app import grouping
 from app import quantized
 from app import state
+from app import story
 from app import words
 from app.figures import base
 from app.figures import graph as figures
@@ -40,7 +41,8 @@ def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> No
     fig = figures.graph_figure(info, legend=False, overlay=overlay)
     shown = f"{of.model} {drawn.quantizers} {drawn.merged} {overlay.title if overlay else ''}"
     key = f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {view}"
-    alt = f"Layered graph of {of.model}, {len(info.nodes)} boxes. The table on this page holds the same groups."
+    model = story.model_label(of.model)
+    alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table on this page holds the same groups."
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
         st.plotly_chart(

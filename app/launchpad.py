@@ -13,6 +13,7 @@ from app import nav
 from app import offer
 from app import runlog
 from app import state
+from app import story
 from app import theme
 from app import widgets
 from app import words
@@ -118,6 +119,6 @@ def obstacle(of: catalog.Subject, path: Path | None) -> str:
     if not of.has_data:
         return "A run needs data: choose a data set on the Model page."
     if path is None:
-        where = f"{of.model} on {of.data}"
+        where = story.subject(of.model, of.data)
         return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
     return ""

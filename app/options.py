@@ -16,7 +16,10 @@ _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
 
 @dataclass(frozen=True)
 class Options:
-    """``models``: ``path/file.py:function`` each; ``data_root``: a folder of data sets; ``runs``: run folders."""
+    """``models``: ``/path/file.py:function`` each, as runs name them too; ``data_root``: a folder of data sets.
+
+    ``runs``: the folder of run folders.
+    """
 
     models: tuple[str, ...] = ()
     data_root: str | None = None
@@ -50,7 +53,12 @@ def read(argv: Sequence[str] | None = None) -> Options:
             )
     if found.data_root is not None and not Path(found.data_root).expanduser().is_dir():
         raise CompressionError(f"--data-root {found.data_root}: no such folder")
-    return Options(tuple(found.model), found.data_root, found.runs)
+    return Options(tuple(map(_absolute, found.model)), found.data_root, found.runs)
+
+
+def _absolute(model: str) -> str:
+    file, _, function = model.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{function}"
 
 
 def data_folders(root: str | None) -> tuple[str, ...]:

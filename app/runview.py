@@ -72,8 +72,10 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
         asked = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
         kept = gallery.is_gallery(now.run)
         data = gallery.find(now.run).data if kept else story.data_label(str(now.budget.get("data")))
-        model = f"{now.budget.get('model')} on {data}"
-        st.markdown(f"**{asked}{model}{'' if sweep else ', ' + story.asked(now.budget)}**", width="content")
+        model = str(now.budget.get("model"))
+        label = story.model_label(model)
+        said = f"**{asked}{label} on {data}{'' if sweep else ', ' + story.asked(now.budget)}**"
+        st.markdown(said, width="content", help=model if label != model else None)
         widgets.gallery_badge(kept)
         if not kept:
             runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)

@@ -26,23 +26,20 @@ EXPLAINED = {
     "conductance": "the part of the answer that flows through the channel, by Captum",
 }
 
+Make = Callable[[Mapping[str, Any]], tuple[Overlay, str]]  # the study's result → an overlay of groups, how to read it
+
 
 def offered(of: catalog.Subject, found: networks.Network, path: Path | None) -> dict[str, Callable[[], Overlay | None]]:
     """Name → what makes the overlay, ``None`` while the study behind it is not there; nothing without images."""
     if not of.has_data or datasets.kind(of.data) is not datasets.IMAGE:
         return {}
     names = {f"saliency: {name.lower()}": criterion for criterion, name in figures.NAMES.items()}
-    chosen = {name: partial(_criterion, name, criterion) for name, criterion in names.items()}
-    made = {**chosen, AGREEMENT: _agreement}
+    made: dict[str, Make] = {name: partial(_criterion, name, criterion) for name, criterion in names.items()}
+    made[AGREEMENT] = _agreement
     return {name: partial(_shown, of, found, path, make) for name, make in made.items()}
 
 
-def _shown(
-    of: catalog.Subject,
-    found: networks.Network,
-    path: Path | None,
-    make: Callable[[Mapping[str, Any]], tuple[Overlay, str]],
-) -> Overlay | None:
+def _shown(of: catalog.Subject, found: networks.Network, path: Path | None, make: Make) -> Overlay | None:
     """The overlay with a line on how to read it; else the way to the study: its button, or how far it is."""
     told: list[dict[str, Any]] = []
     saliencyview.section(of, path, told.append)

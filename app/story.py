@@ -105,7 +105,12 @@ def _stages(events: Sequence[Event], end: int) -> list[Stage]:
 
 def describe(budget: Mapping[str, Any]) -> str:
     """A budget in a few words: ``resnet8 on mnist5k, 50 % of units, 4–8 bits``."""
-    return f"{budget.get('model')} on {data_label(str(budget.get('data')))}, {asked(budget)}"
+    return f"{subject(str(budget.get('model')), str(budget.get('data')))}, {asked(budget)}"
+
+
+def subject(model: str, data: str) -> str:
+    """Model and data in a few words: ``resnet8 on mnist5k``."""
+    return f"{model_label(model)} on {data_label(data)}"
 
 
 def asked(budget: Mapping[str, Any]) -> str:
@@ -127,6 +132,12 @@ def _average(budget: Mapping[str, Any]) -> str:
 def _top(method: Any, low: float, high: float) -> str:
     """A range of bits, of which the baselines take the upper end."""
     return f"{int(high)} bits" if method in ("sequential", "ptq") else words.bits((low, high))
+
+
+def model_label(model: str) -> str:
+    """A model's short name: a function of the operator's by its file's last part and its own name."""
+    file, _, function = model.rpartition(":")
+    return f"{file.rpartition('/')[2]}: {function}" if file.endswith(".py") else model
 
 
 def data_label(data: str) -> str:

@@ -34,7 +34,7 @@ def table(infos: list[RunInfo]) -> None:
             "run": info.id,
             "state": widgets.state_words(info.state),
             "method": widgets.method_words(info.method),
-            "model": info.model,
+            "model": story.model_label(info.model),
             "data": story.data_label(info.data),
             "asked": f"sweep of {info.runs} runs" if info.runs else story.asked(info.budget),
             "stage": info.phase or "",

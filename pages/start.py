@@ -88,7 +88,7 @@ def row(info: RunInfo) -> None:
     """One run: its state, method and budget, and what came of it."""
     told = story.describe(info.budget)
     if info.runs:
-        told = f"sweep of {info.runs} runs, {info.model} on {story.data_label(info.data)}"
+        told = f"sweep of {info.runs} runs, {story.subject(info.model, info.data)}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.state_badge(info.state)
         widgets.method_badge(info.method)
@@ -104,7 +104,7 @@ def front(infos: list[RunInfo]) -> bool:
     info = spots.front_info(runlog.front_runs([], infos, newest.model, newest.data))
     if not info.finals:
         return False
-    st.markdown(f"**Your runs: {newest.model} on {story.data_label(newest.data)}**")
+    st.markdown(f"**Your runs: {story.subject(newest.model, newest.data)}**")
     widgets.chart(figures.front_figure(info, 300), "start_front", info.rows, info.sentence)
     return True
 

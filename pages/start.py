@@ -22,6 +22,7 @@ from compression.runs.store import RunInfo
 
 TRY = Budget()
 MOST_RECENT = 8
+EVERY = "3s"
 
 
 def invitation(picture: Callable[[], None]) -> None:
@@ -75,8 +76,11 @@ def ways() -> None:
             nav.link(name, f"Open {nav.PAGES[name].title}")
 
 
-def recent(infos: list[RunInfo]) -> None:
-    """The newest runs, each a link to its live view."""
+def recent(live: bool) -> None:
+    """The newest runs, each a link to its live view; drawn again while one goes, as one ``live`` did at first."""
+    infos = runlog.listed()
+    if live and not any(info.state in story.ACTIVE for info in infos):
+        st.rerun()  # the last one has ended: the picture above may show it
     newest = [info for info in infos if info.sweep is None][:MOST_RECENT]
     if newest:
         st.subheader("Recent runs", anchor=False)
@@ -113,7 +117,8 @@ def page() -> None:
     """The page from top to bottom."""
     infos = runlog.listed()
     invitation(lambda: None if front(infos) else gallerycards.picture())
-    recent(infos)
+    live = any(info.state in story.ACTIVE for info in infos)
+    st.fragment(run_every=EVERY if live else None)(recent)(live)
     gallerycards.draw()
     ways()
 

@@ -81,8 +81,8 @@ def log_range(values: Sequence[float], share: float) -> list[float] | None:
     margin = max(share * (high - low), 0.05)
     left, right = low - margin, high + margin
     if sum(left <= tick <= right for tick in ticks) < 2:
-        left = min(left, max((tick for tick in ticks if tick <= low), default=low) - 0.02)
-        right = max(right, min((tick for tick in ticks if tick >= high), default=high) + 0.02)
+        left = min(left, max((tick for tick in ticks if tick < low), default=low) - 0.02)
+        right = max(right, min((tick for tick in ticks if tick > high), default=high) + 0.02)
     return [left, right]
 
 

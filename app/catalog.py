@@ -172,6 +172,18 @@ def weights_file(of: Subject) -> Path | None:
     return weights.find(of.model, of.data, of.input, of.classes)
 
 
+def is_chance(path: Path) -> bool:
+    """Did ``train`` find these weights no better than always answering the largest class?"""
+    return _is_chance(str(path), path.stat().st_mtime)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _is_chance(path: str, changed: float) -> bool:
+    from compression.zoo import weights
+
+    return weights.read_provenance(path).get("is_chance") is True
+
+
 def train_line(of: Subject) -> str:
     """The command that trains the dense model."""
     from compression.runs.prepare import train_line as line

@@ -42,6 +42,8 @@ def buttons(of: catalog.Subject, budget: Budget, path: Path | None, possible: bo
         st.caption(reason)
         if of.has_data and path is None:
             st.code(catalog.train_line(of), language="bash", wrap_lines=True)
+    elif path is not None and catalog.is_chance(path):
+        st.warning(words.CHANCE, icon=":material/casino:")
     if pressed:
         submit(lambda: runlog.start(budget))
     elif swept is not None:

@@ -81,14 +81,22 @@ def accuracy(of: catalog.Subject, found: networks.Network, path: Path | None) ->
         explained = f"Runs the network on {catalog.MEASURED_IMAGES:,} test {many}; takes a few seconds."
         st.session_state[asked] = st.button("Measure the accuracy", icon=":material/speed:", help=explained)
         if not st.session_state[asked]:
+            warn(catalog.is_chance(path))
             return []
     try:
         told, images = catalog.measured(of, path)
     except CompressionError as error:
         widgets.problem(error)
         return []
+    warn(told.is_chance)
     explained = f"Share of {images:,} test {many} classified rightly, with {path.name}; loss {told.loss:.3f}"
     return [("Test accuracy", words.share(told.accuracy), "", explained)]
+
+
+def warn(chance: bool) -> None:
+    """Weights that have learned nothing."""
+    if chance:
+        st.warning(words.CHANCE, icon=":material/casino:")
 
 
 def missing(of: catalog.Subject, path: Path | None) -> None:

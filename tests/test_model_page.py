@@ -14,6 +14,8 @@ from app import catalog
 from app import opening
 from app import options
 from app import story
+from app import words
+from compression.cli import main
 from compression.errors import CompressionError
 
 CODE = (
@@ -112,3 +114,18 @@ def test_two_own_models_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: 
     given = [word for file in files for word in ("--model", f"{file}:net")]
     monkeypatch.setattr("sys.argv", ["app/main.py", *given])
     assert list(catalog.model_labels().values())[:2] == [f"mine.py: net ({tmp_path / part})" for part in "ab"]
+
+
+def test_weights_that_learned_nothing_are_warned_of(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMPRESSION_MODELS", str(tmp_path / "models"))
+    given = ["train", "--model", "resnet8", "--data", "mnist5k", "--seed", "0", "--epochs"]
+    assert main([*given, "0.02", "--lr", "1e-9"]) == 0
+    assert "warning: this model is no better than always answering" in capsys.readouterr().err
+    for name in ("model", "budget"):
+        assert [element.value for element in open_page(name).warning] == [words.CHANCE]
+    assert main([*given, "1"]) == 0
+    assert "largest class" not in capsys.readouterr().err
+    for name in ("model", "budget"):
+        assert not open_page(name).warning

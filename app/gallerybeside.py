@@ -18,7 +18,8 @@ KEY = "gallery_shown"
 
 def toggle(own: Sequence[RunInfo]) -> bool:
     """Are runs of the gallery shown? The user decides; until then, where one is opened or there are no others."""
-    st.session_state.setdefault(KEY, not own)
+    if KEY not in st.query_params:
+        st.session_state.setdefault(KEY, not own)
     if gallery.is_gallery(state.get("run")) or gallery.is_gallery(state.get("other")):
         st.session_state[KEY] = True
     if not gallery.exhibits():
@@ -27,6 +28,7 @@ def toggle(own: Sequence[RunInfo]) -> bool:
         st.toggle(
             "Show gallery runs",
             key=KEY,
+            bind="query-params",
             on_change=_hide,
             help="Finished runs that came with the app, beside your own. They stay as they are and cannot be deleted.",
         )

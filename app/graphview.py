@@ -86,6 +86,7 @@ def _controls(drawn: quantized.View) -> tuple[grouping.Level, str]:
     search = st.text_input(
         "Find",
         key="graph_search",
+        bind="query-params",
         placeholder="name or kind",
         width=170,
         icon=":material/search:",
@@ -104,7 +105,8 @@ def _view(search: str) -> str:
     """Which part of the drawing is shown; only what there is can be chosen."""
     options = [ALL, *([GROUP] if state.get("group") else []), *([SEARCH] if search else [])]
     if st.session_state.get("graph_view") not in options:
-        st.session_state["graph_view"] = ALL
+        linked = bool(search) and "graph_view" not in st.session_state  # a link with a search shows what it finds
+        st.session_state["graph_view"] = SEARCH if linked else ALL
     if len(options) == 1:
         return ALL
     return st.segmented_control("Show", options, key="graph_view", required=True) or ALL

@@ -34,6 +34,7 @@ def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
         "Colour shows",
         [KIND, *offered],
         key="overlay",
+        bind="query-params",
         width=280,
         help="Parameters and MACs of every layer; how much its channels matter by four criteria, and whether these "
         "agree; what the draft on the Budget page asks of it; what the run that is open left of it. Nodes that are no "

@@ -28,6 +28,7 @@ def choose(of: catalog.Subject) -> quantized.View:
             "Network drawn",
             list(quantized.LABELS),
             key="quantizers",
+            bind="query-params",
             format_func=quantized.LABELS.__getitem__,
             width=280,
             help="Attach a quantizer to the weight and to the input of every convolution and linear layer, as GETA "

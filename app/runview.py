@@ -165,6 +165,7 @@ def bits(now: story.Story) -> None:
             default="weight",
             required=True,
             key="bits_kind",
+            bind="query-params",
             label_visibility="collapsed",
         )
         info = acts if kind == "activation" else info

@@ -51,6 +51,7 @@ def result(told: dict[str, Any]) -> None:
         default="rank",
         required=True,
         key="saliency_measure",
+        bind="query-params",
         format_func=lambda name: figures.MEASURES[name].capitalize(),
         label_visibility="collapsed",
     )

@@ -121,6 +121,7 @@ def where(of: catalog.Subject, found: networks.Network) -> None:
         default="params",
         required=True,
         key="area",
+        bind="query-params",
         format_func=lambda v: figures.QUANTITIES[v],
     )
     info = figures.tree_info(found.modules, story.model_label(of.model))

@@ -10,6 +10,7 @@ from app import grouping
 from app import quantized
 from app import state
 from app import story
+from app import widgets
 from app import words
 from app.figures import base
 from app.figures import graph as figures
@@ -42,12 +43,13 @@ def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> No
     shown = f"{of.model} {drawn.quantizers} {drawn.merged} {overlay.title if overlay else ''}"
     key = f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {view}"
     model = story.model_label(of.model)
-    alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table on this page holds the same groups."
+    alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table below it holds the same."
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
         st.plotly_chart(
             fig, key=key, on_select=lambda: _clicked(key, of, level), selection_mode="points", config=config, alt=alt
         )
+    widgets.table_of(info.rows, "graph", "Boxes as a table")
 
 
 def choose(group: str) -> None:

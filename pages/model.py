@@ -130,7 +130,7 @@ def where(of: catalog.Subject, found: networks.Network) -> None:
         f"Area: {figures.QUANTITIES[str(area)]}. Colour: {figures.QUANTITIES[other]}. Click a block to enter it."
     )
     alt = f"Treemap of {of.model}: {figures.QUANTITIES[str(area)]} per module. The table below holds the same."
-    st.plotly_chart(figures.tree_figure(info, str(area)), key="treemap", alt=alt)
+    widgets.chart(figures.tree_figure(info, str(area)), "treemap", info.rows, alt)
     st.subheader("Layers", anchor=False)
     rows = networks.layer_rows(found)
     widgets.table(rows, "layers")

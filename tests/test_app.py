@@ -146,14 +146,18 @@ def test_detail_search_and_opened_modules(open_page: Open) -> None:
 def test_quantizers_are_drawn_merged_and_as_traced(open_page: Open) -> None:
     app = open_page("groups", group="layer2.0.conv1")
     assert app.get("button_group")[0].disabled, "a float network has nothing to merge"
-    assert [folded.label for folded in app.expander] == ["Ties as a table"]
+    assert [folded.label for folded in app.expander] == ["Boxes as a table", "Ties as a table"]
     detail = app.selectbox(key="detail")
     float_boxes, every = (int(option.rpartition(" ")[2]) for option in detail.options[-2:])
     app.selectbox(key="quantizers").set_value("plain").run()
     merged = app.selectbox(key="detail").options
     assert merged[-1] == f"Operations · {every + 10}", "one node for the input of each of ten layers"
     assert merged[-2] == f"Layers · {float_boxes + 10}"
-    assert app.expander[0].label == "One layer, before and after: layer2.0.conv1"
+    assert "One layer, before and after: layer2.0.conv1" in [folded.label for folded in app.expander]
+    app.session_state["close_merged_fold"] = True
+    app.run()
+    tables = [frame.value for frame in app.dataframe if "leads to" in frame.value.columns]
+    assert [len(table) for table in tables] == [3], "as many boxes as are drawn"
     told = [element.value for element in app.markdown]
     assert "**Merged**: 3 nodes" in told
     assert any("quantization-aware dependency graph" in element.value for element in app.caption)

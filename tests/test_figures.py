@@ -465,3 +465,16 @@ def test_loss_is_on_a_logarithmic_axis_that_holds_every_value() -> None:
     low, high = figure.layout.yaxis.range
     assert low < math.log10(0.05) < math.log10(8.0) < high
     assert run.curves_figure(run.accuracy_info(points, [], ())).layout.yaxis.type is None
+
+
+def test_the_graph_and_the_treemap_as_tables() -> None:
+    info = graph.graph_info(GRAPH, GROUPS)
+    rows = {row["box"]: row for row in info.rows}
+    assert set(rows) == {spot.id for spot in info.nodes}
+    kept = {tuple(edge) for edge in GRAPH["edges"] if set(edge) <= set(rows)}
+    led = {(box, end) for box, row in rows.items() for end in row["leads to"].split(", ") if end}
+    assert kept <= led
+    assert len(led) == len(info.lines)
+    assert rows["a"]["groups"] == ", ".join(GROUPS["a"])
+    tree = model.tree_info([{"name": "l.0", "params": 3, "macs": 5}, {"name": "l.1", "params": 4, "macs": 0}], "net")
+    assert [tuple(row.values()) for row in tree.rows] == [("net", 7, 5), ("l", 7, 5), ("l.0", 3, 5), ("l.1", 4, 0)]

@@ -13,8 +13,10 @@ from typing import Any
 from app import carried
 from app import draft
 from app import offer
+from app import state
 from app import theme
 from app import uploaded
+from app import weightfiles
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -37,21 +39,30 @@ def translated(budget: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 
 def query(budget: Mapping[str, Any]) -> dict[str, str | list[str]]:
-    """The address of the Budget page with this budget; of one that names a weights file only model and data."""
+    """The address of the Budget page with this budget; only model and data where its weights file is not here."""
     where: dict[str, str | list[str]] = {"model": str(budget.get("model")), "data": str(budget.get("data"))}
     try:
         read = Budget.from_dict(budget)
         values = _followed(read)
     except CompressionError:  # of another version: the page opens with its defaults
         return where
-    if read.weights is not None:
+    token = weights_of(budget)
+    if token is None:
         return where
+    if token or state.get("weights"):  # an empty one: back to the trained weights
+        where["weights"] = token
     values["method"] = theme.style(read.method).label
     plain = read.to_dict()
     parts = {"groups": plain["groups"], "layers": plain["layers"], "options": plain["options"]}
     if word := carried.pack(read.method, {**parts, "extras": draft.extras_of(read)}):
         where[carried.NAME] = word
     return where | {name: _said(value) for name, value in values.items()}
+
+
+def weights_of(budget: Mapping[str, Any]) -> str | None:
+    """What the address calls a budget's weights: a token, empty for the trained ones; ``None``: a file not here."""
+    named = budget.get("weights")
+    return weightfiles.token_of(str(named)) if named else ""
 
 
 def _followed(read: Budget) -> dict[str, Any]:
@@ -76,9 +87,9 @@ def prepare(budget: Mapping[str, Any], method: str) -> None:
     """Set up the Budget page with the same budget for this method.
 
     Raises:
-        CompressionError: the page cannot take it, such as a budget that names a weights file.
+        CompressionError: the page cannot take it, such as a budget that names a weights file that is not here.
     """
-    uploaded.load(json.dumps(translated(budget, method)).encode())
+    _load(translated(budget, method), weights_of(budget))
 
 
 def same(budget: Mapping[str, Any]) -> None:
@@ -87,4 +98,11 @@ def same(budget: Mapping[str, Any]) -> None:
     Raises:
         CompressionError: the page cannot take it.
     """
-    uploaded.load(json.dumps({**budget, "weights": None}).encode())
+    _load({**budget, "weights": None}, "")
+
+
+def _load(budget: Mapping[str, Any], token: str | None) -> None:
+    """Take the budget over with uploaded weights, the trained ones (an empty token), or as it names them (``None``)."""
+    plain = budget if token is None else {**budget, "weights": None}
+    uploaded.load(json.dumps(plain).encode())
+    state.put("weights", token or "")

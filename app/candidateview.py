@@ -146,7 +146,8 @@ def layer_bars(info: layers.LayersInfo) -> None:
         info.measures,
         default=info.measures[0],
         required=True,
-        key=f"layer_measure {len(info.measures)}",
+        key="layer_measure" if info.packed else "layer_measure_recorded",
+        bind="query-params",
         format_func=lambda name: layers.MEASURES[name].label,
         label_visibility="collapsed",
     )

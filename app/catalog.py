@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NO_DATA = "none"
 TORCHVISION = "torchvision:"
+ELSEWHERE = (TORCHVISION, "timm:", "hf:")  # names of architectures of other packages, from which nothing is downloaded
 MEASURED_IMAGES = 1000
 
 
@@ -48,6 +49,13 @@ class Subject:
         """Is there a data set to measure and train on?"""
         return self.data != NO_DATA
 
+    @property
+    def kind(self) -> datasets.Kind:
+        """What the examples are: those of the data, else what the model takes."""
+        if self.has_data:
+            return datasets.kind(self.data)
+        return datasets.TEXT if zoo.spec(self.model).vocabulary else datasets.IMAGE
+
     def place(self, budget: Budget) -> Budget:
         """The budget for this model and data; sizes are named only where they are not the model's own."""
         own, given = zoo.spec(self.model), weightfiles.path(self.weights)
@@ -61,10 +69,12 @@ class Subject:
 
 
 def model_labels() -> dict[str, str]:
-    """The models one can pick, by name: the operator's first, the zoo, then torchvision's classifiers."""
-    own = {name: f"{Path(name.rpartition(':')[0]).name}: {name.rpartition(':')[2]}" for name in options.read().models}
+    """The models one can pick, by name: the operator's, the zoo, torchvision's, and of other packages that are here."""
+    own = {name: story.model_label(name) for name in options.read().models}
+    alike = [name for name, label in own.items() if list(own.values()).count(label) > 1]
+    own |= {name: f"{own[name]} ({Path(name).parent})" for name in alike}
     listed = {name: zoo.spec(name).title for name in zoo.names()}
-    return own | listed | {TORCHVISION + name: f"torchvision: {name}" for name in _torchvision()}
+    return own | listed | {TORCHVISION + name: f"torchvision: {name}" for name in _torchvision()} | _installed()
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -72,6 +82,13 @@ def _torchvision() -> tuple[str, ...]:
     from torchvision import models
 
     return tuple(models.list_models(module=models))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _installed() -> dict[str, str]:
+    from compression.zoo import extra
+
+    return extra.titles()
 
 
 def data_labels() -> dict[str, str]:
@@ -88,8 +105,8 @@ def allow(model: str, data: str) -> None:
         CompressionError: saying what is not offered.
     """
     given = options.read()
-    offered = model in zoo.names() or model in given.models or model.startswith(TORCHVISION)
-    if not offered or ("/" in model.removeprefix(TORCHVISION) and model not in given.models):
+    elsewhere = model.startswith(ELSEWHERE) and not set("/\\") & set(model)
+    if not (elsewhere or model in zoo.names() or model in given.models):
         raise CompressionError(f"model {model!r} is not offered here: choose one on the Model page")
     if data not in (*datasets.names(), *options.data_folders(given.data_root), NO_DATA):
         raise CompressionError(f"data set {data!r} is not offered here: choose one on the Model page")
@@ -153,6 +170,18 @@ def weights_file(of: Subject) -> Path | None:
     if of.weights:
         return weightfiles.path(of.weights)
     return weights.find(of.model, of.data, of.input, of.classes)
+
+
+def is_chance(path: Path) -> bool:
+    """Did ``train`` find these weights no better than always answering the largest class?"""
+    return _is_chance(str(path), path.stat().st_mtime)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _is_chance(path: str, changed: float) -> bool:
+    from compression.zoo import weights
+
+    return weights.read_provenance(path).get("is_chance") is True
 
 
 def train_line(of: Subject) -> str:

@@ -76,6 +76,8 @@ def _table(found: Allocation) -> tuple[dict[str, Any], ...]:
             "step": float(f"{p.step:.4g}"),
             "threshold": float(f"{p.threshold:.4g}"),
             "squared error": float(f"{p.error:.4g}"),
+            **({} if p.offset is None else {"offset": float(f"{p.offset:.4g}")}),
+            **({} if p.scales is None else {"scales": len(p.scales)}),
         }
         for p in found.layers
     )

@@ -197,7 +197,7 @@ def nothing_yet(field: finals.Field, pair: finals.Pair) -> None:
     """No point to draw: say why, and offer the next click."""
     waiting = [info for info in field.unshown if info.state in story.ACTIVE]
     model, data = pair
-    where = f"{model} on {story.data_label(data)}"
+    where = story.subject(model, data)
     if waiting:
         text = f"{words.plural(len(waiting), 'run')} of {where} just begun or waiting: points appear here as they come."
         widgets.empty(text, "runs", "Watch it in Runs", run=waiting[0].id)

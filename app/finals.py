@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -14,7 +13,6 @@ import streamlit as st
 
 from app import catalog
 from app import gallery
-from app import options
 from app import runlog
 from app import story
 from app.figures.candidates import Candidate
@@ -173,15 +171,8 @@ def _size(budget: Budget) -> tuple[tuple[int, ...], int]:
 
 def _offered(model: str) -> str | None:
     """The model's name if the app may build it: one of its own, or a file that the operator named."""
-    path, _, function = model.rpartition(":")
-    if not path.endswith(".py"):
-        try:
-            catalog.allow(model, catalog.NO_DATA)
-        except CompressionError:
-            return None
-        return model
-    for named in options.read().models:
-        file, _, called = named.rpartition(":")
-        if (str(Path(file).expanduser().resolve()), called) == (path, function):
-            return named
-    return None
+    try:
+        catalog.allow(model, catalog.NO_DATA)
+    except CompressionError:
+        return None
+    return model

@@ -18,7 +18,8 @@ KEY = "gallery_shown"
 
 def toggle(own: Sequence[RunInfo]) -> bool:
     """Are runs of the gallery shown? The user decides; until then, where one is opened or there are no others."""
-    st.session_state.setdefault(KEY, not own)
+    if KEY not in st.query_params:
+        st.session_state.setdefault(KEY, not own)
     if gallery.is_gallery(state.get("run")) or gallery.is_gallery(state.get("other")):
         st.session_state[KEY] = True
     if not gallery.exhibits():
@@ -27,6 +28,7 @@ def toggle(own: Sequence[RunInfo]) -> bool:
         st.toggle(
             "Show gallery runs",
             key=KEY,
+            bind="query-params",
             on_change=_hide,
             help="Finished runs that came with the app, beside your own. They stay as they are and cannot be deleted.",
         )
@@ -72,4 +74,4 @@ def split(own: Sequence[RunInfo], pair: finals.Pair) -> tuple[list[RunInfo], lis
 def label(pair: finals.Pair, theirs: Sequence[RunInfo]) -> str:
     """Model and data of a pair for people; the data as the gallery names them where its runs are shown."""
     data = gallery.data_label(theirs[0]) if theirs else story.data_label(pair[1])
-    return f"{pair[0]} on {data}"
+    return f"{story.model_label(pair[0])} on {data}"

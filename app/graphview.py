@@ -9,6 +9,8 @@ from app import drawing
 from app import grouping
 from app import quantized
 from app import state
+from app import story
+from app import widgets
 from app import words
 from app.figures import base
 from app.figures import graph as figures
@@ -40,12 +42,14 @@ def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> No
     fig = figures.graph_figure(info, legend=False, overlay=overlay)
     shown = f"{of.model} {drawn.quantizers} {drawn.merged} {overlay.title if overlay else ''}"
     key = f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {view}"
-    alt = f"Layered graph of {of.model}, {len(info.nodes)} boxes. The table on this page holds the same groups."
+    model = story.model_label(of.model)
+    alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table below it holds the same."
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
         st.plotly_chart(
             fig, key=key, on_select=lambda: _clicked(key, of, level), selection_mode="points", config=config, alt=alt
         )
+    widgets.table_of(info.rows, "graph", "Boxes as a table")
 
 
 def choose(group: str) -> None:
@@ -84,6 +88,7 @@ def _controls(drawn: quantized.View) -> tuple[grouping.Level, str]:
     search = st.text_input(
         "Find",
         key="graph_search",
+        bind="query-params",
         placeholder="name or kind",
         width=170,
         icon=":material/search:",
@@ -102,7 +107,8 @@ def _view(search: str) -> str:
     """Which part of the drawing is shown; only what there is can be chosen."""
     options = [ALL, *([GROUP] if state.get("group") else []), *([SEARCH] if search else [])]
     if st.session_state.get("graph_view") not in options:
-        st.session_state["graph_view"] = ALL
+        linked = bool(search) and "graph_view" not in st.session_state  # a link with a search shows what it finds
+        st.session_state["graph_view"] = SEARCH if linked else ALL
     if len(options) == 1:
         return ALL
     return st.segmented_control("Show", options, key="graph_view", required=True) or ALL

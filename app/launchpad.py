@@ -13,6 +13,7 @@ from app import nav
 from app import offer
 from app import runlog
 from app import state
+from app import story
 from app import theme
 from app import widgets
 from app import words
@@ -41,6 +42,8 @@ def buttons(of: catalog.Subject, budget: Budget, path: Path | None, possible: bo
         st.caption(reason)
         if of.has_data and path is None:
             st.code(catalog.train_line(of), language="bash", wrap_lines=True)
+    elif path is not None and catalog.is_chance(path):
+        st.warning(words.CHANCE, icon=":material/casino:")
     if pressed:
         submit(lambda: runlog.start(budget))
     elif swept is not None:
@@ -118,6 +121,6 @@ def obstacle(of: catalog.Subject, path: Path | None) -> str:
     if not of.has_data:
         return "A run needs data: choose a data set on the Model page."
     if path is None:
-        where = f"{of.model} on {of.data}"
+        where = story.subject(of.model, of.data)
         return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
     return ""

@@ -53,6 +53,6 @@ def go(name: str, **query: str | list[str]) -> NoReturn:
     raise AssertionError("switch_page does not return")
 
 
-def link(name: str, label: str, **query: str | list[str]) -> None:
-    """A link to another page."""
-    st.page_link(page(name), label=label, icon=PAGES[name].icon, query_params=query)
+def link(name: str, label: str, explained: str = "", /, **query: str | list[str]) -> None:
+    """A link to another page, with a tooltip where there is something to explain."""
+    st.page_link(page(name), label=label, icon=PAGES[name].icon, query_params=query, help=explained or None)

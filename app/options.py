@@ -16,9 +16,9 @@ _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
 
 @dataclass(frozen=True)
 class Options:
-    """``models``: ``path/file.py:function`` each; ``data_root``: a folder of data sets; ``runs``: run folders.
+    """``models``: ``/path/file.py:function`` each, as runs name them too; ``data_root``: a folder of data sets.
 
-    ``log_times``: the server's log tells how long each answer took.
+    ``runs``: the folder of run folders; ``log_times``: the server's log tells how long each answer took.
     """
 
     models: tuple[str, ...] = ()
@@ -55,7 +55,12 @@ def read(argv: Sequence[str] | None = None) -> Options:
             )
     if found.data_root is not None and not Path(found.data_root).expanduser().is_dir():
         raise CompressionError(f"--data-root {found.data_root}: no such folder")
-    return Options(tuple(found.model), found.data_root, found.runs, found.log_times)
+    return Options(tuple(map(_absolute, found.model)), found.data_root, found.runs, found.log_times)
+
+
+def _absolute(model: str) -> str:
+    file, _, function = model.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{function}"
 
 
 def data_folders(root: str | None) -> tuple[str, ...]:

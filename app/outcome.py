@@ -80,7 +80,8 @@ def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[s
         ("BOPs, relative", words.share(first["rel_bops"], 2), words.share(last["rel_bops"], 2)),
         ("units removed", words.share(first["unit_sparsity"], 2), words.share(last["unit_sparsity"], 2)),
         ("weights at zero", words.share(first["weight_sparsity"], 2), words.share(last["weight_sparsity"], 2)),
-        ("bits per layer", "32", _bits(last)),
+        ("bits of the weights", "32", _bits(last, "weight")),
+        ("bits of the activations", "32", _bits(last, "activation")),
     )
     return [{"": name, "dense": before, "compressed": after} for name, before, after in pairs]
 
@@ -96,8 +97,9 @@ def ledger_rows(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _bits(point: Mapping[str, Any]) -> str:
-    found = [entry["weight"] for entry in (point.get("bits") or {}).values() if entry.get("weight") is not None]
+def _bits(point: Mapping[str, Any], kind: str) -> str:
+    """The bit-widths of the layers that have one, from the lowest to the highest."""
+    found = [entry[kind] for entry in (point.get("bits") or {}).values() if entry.get(kind) is not None]
     if not found:
         return "32"
     return words.bits((min(found), max(found))).removesuffix(" bits")

@@ -1,4 +1,4 @@
-"""What the graph on the Groups page can show as colour: quantities of the network, of the draft budget, of a run."""
+"""What the graph on the Groups page can show as colour: of the network, its saliency, the draft budget, a run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from app import draft
 from app import networks
 from app import plan
 from app import runlog
+from app import saliencyoverlay
 from app import state
 from app import theme
 from app import widgets
@@ -26,14 +27,18 @@ Values = Mapping[str, float]
 
 def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
     """The control, and the overlay it asks for; ``None`` for the colours of the kinds."""
-    offered = {**_of_network(found), **_of_budget(of, found), **_of_run(found)}
+    path = catalog.weights_file(of) if of.has_data else None
+    saliency = saliencyoverlay.offered(of, found, path)
+    offered = {**_of_network(found), **saliency, **_of_budget(of, found, path), **_of_run(found)}
     chosen = st.selectbox(
         "Colour shows",
         [KIND, *offered],
         key="overlay",
+        bind="query-params",
         width=280,
-        help="Parameters and MACs of every layer; what the draft on the Budget page asks of it; what the run that is "
-        "open left of it. Nodes that are no such layer turn grey.",
+        help="Parameters and MACs of every layer; how much its channels matter by four criteria, and whether these "
+        "agree; what the draft on the Budget page asks of it; what the run that is open left of it. Nodes that are no "
+        "such layer turn grey.",
     )
     if chosen not in offered:
         return None
@@ -42,7 +47,7 @@ def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
     except CompressionError as error:
         widgets.problem(error)
         return None
-    if not overlay.values:
+    if overlay is not None and not overlay.values:
         st.caption("There is nothing of this to show.")
         return None
     return overlay
@@ -58,8 +63,7 @@ def _of_network(found: networks.Network) -> dict[str, Callable[[], Overlay]]:
     }
 
 
-def _of_budget(of: catalog.Subject, found: networks.Network) -> dict[str, Callable[[], Overlay]]:
-    path = catalog.weights_file(of) if of.has_data else None
+def _of_budget(of: catalog.Subject, found: networks.Network, path: Path | None) -> dict[str, Callable[[], Overlay]]:
     return {
         "sparsity asked on Budget": lambda: _sparsity("sparsity asked", budget_values(of, found, path)[0]),
         "bits asked on Budget": lambda: _bits("bits asked", budget_values(of, found, path)[1]),

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import catalog
 from app import state
+from app import story
 from app import weightfiles
 from app import widgets
 from compression.errors import CompressionError
@@ -21,7 +22,7 @@ def section(of: catalog.Subject) -> None:
         widgets.problem(
             CompressionError(
                 f"the weights that this link names ({asked[: weightfiles.DIGITS]}) were not uploaded here or do not "
-                f"fit {of.model}; the page goes on with the trained ones"
+                f"fit {story.model_label(of.model)}; the page goes on with the trained ones"
             )
         )
     with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(of.weights)):
@@ -29,7 +30,7 @@ def section(of: catalog.Subject) -> None:
             st.markdown(f"All pages and new runs use the weights you uploaded (`{of.weights}`).")
             st.button("Back to the trained weights", key="trained_weights", on_click=lambda: state.put("weights", ""))
         st.file_uploader(
-            f"Trained weights of {of.model} as safetensors",
+            f"Trained weights of {story.model_label(of.model)} as safetensors",
             type=["safetensors"],
             max_upload_size=500,  # MB
             key="weights_upload",

@@ -8,6 +8,7 @@ from app import catalog
 from app import drawing
 from app import quantized
 from app import state
+from app import widgets
 from app import words
 from app.figures import base
 from app.figures import graph as figures
@@ -28,6 +29,7 @@ def choose(of: catalog.Subject) -> quantized.View:
             "Network drawn",
             list(quantized.LABELS),
             key="quantizers",
+            bind="query-params",
             format_func=quantized.LABELS.__getitem__,
             width=280,
             help="Attach a quantizer to the weight and to the input of every convolution and linear layer, as GETA "
@@ -69,3 +71,5 @@ def before_and_after(of: catalog.Subject, kind: str) -> None:
             fig = figures.graph_figure(info, legend=False)
             config = {**base.CONFIG, "displayModeBar": False}
             column.plotly_chart(fig, key=f"close {title} {kind} {layer} {group}", config=config, alt=alt)
+            with column:
+                widgets.table_of(info.rows, f"close_{title.lower().replace(' ', '_')}")

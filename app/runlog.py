@@ -147,7 +147,8 @@ def _front_run(run: str, alive: bool) -> FrontRun | None:
         now = told(run)
     except CompressionError:
         return None  # a run deleted or damaged while it is only context; opening it says what is wrong
-    return FrontRun(run, story.asked(now.budget), str(now.budget["method"]), now.points, now.baseline, now.final)
+    method = str(now.budget["method"])
+    return FrontRun(run, story.asked(now.budget), method, now.points, now.baseline, now.final, now.unit)
 
 
 def start(budget: Budget) -> str:

@@ -72,8 +72,10 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
         asked = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
         kept = gallery.is_gallery(now.run)
         data = gallery.find(now.run).data if kept else story.data_label(str(now.budget.get("data")))
-        model = f"{now.budget.get('model')} on {data}"
-        st.markdown(f"**{asked}{model}{'' if sweep else ', ' + story.asked(now.budget)}**", width="content")
+        model = str(now.budget.get("model"))
+        label = story.model_label(model)
+        said = f"**{asked}{label} on {data}{'' if sweep else ', ' + story.asked(now.budget)}**"
+        st.markdown(said, width="content", help=model if label != model else None)
         widgets.gallery_badge(kept)
         if not kept:
             runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
@@ -117,8 +119,9 @@ def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str], s
         return
     widgets.chart(fronts.front_figure(info), "front", info.rows, info.sentence)
     st.caption(
-        "Small points: this run on its way, measured on validation data, sizes estimated. Large points and the star: "
-        "finished runs and the dense model, measured on test data, sizes counted from the file. Faint ones are beaten "
+        "Small points: this run on its way, measured on validation data, sizes estimated without the names, shapes and "
+        "code tables that a file adds. Large points and the star: finished runs and the dense model, measured on test "
+        "data, sizes counted from the file. Faint ones are beaten "
         "in both by another." + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
     )
 
@@ -126,20 +129,24 @@ def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str], s
 def curves(now: story.Story) -> None:
     """Accuracy, loss, sparsity and bits over the steps, the stages shaded behind them."""
     measured = [*([now.baseline] if now.baseline else []), *now.points]
+    unit = figures.counted(now.unit)
     infos = (
-        ("Accuracy", figures.accuracy_info(now.points, now.steps, now.stages), "accuracy"),
-        ("Loss", figures.loss_info(now.points, now.steps, now.stages), "loss"),
-        ("Sparsity", figures.sparsity_info(measured, now.stages), "sparsity"),
+        ("Accuracy", figures.accuracy_info(now.points, now.steps, now.stages, unit), "accuracy"),
+        ("Loss", figures.loss_info(now.points, now.steps, now.stages, unit), "loss"),
+        ("Sparsity", figures.sparsity_info(measured, now.stages, unit), "sparsity"),
     )
     cells = [*st.columns(2), *st.columns(2)]
     for cell, (title, info, key) in zip(cells, infos, strict=False):
         with cell:
             st.markdown(f"**{title}**")
+            if not info.curves and not now.active:
+                st.caption("Nothing of it was measured before the run ended.")
+                continue
             widgets.chart(
                 figures.curves_figure(info),
                 key,
                 info.rows,
-                f"{title} over the steps of the run; the table holds the same.",
+                f"{title} over the {now.unit} of the run; the table holds the same.",
             )
     with cells[3]:
         bits(now)
@@ -147,8 +154,9 @@ def curves(now: story.Story) -> None:
 
 def bits(now: story.Story) -> None:
     """Bits per layer over time, weights or activations."""
-    info = figures.bits_info(now.points)
-    acts = figures.bits_info(now.points, "activation")
+    unit = figures.counted(now.unit)
+    info = figures.bits_info(now.points, unit=unit)
+    acts = figures.bits_info(now.points, "activation", unit=unit)
     st.markdown("**Bits per layer**")
     if acts.layers:
         kind = st.segmented_control(
@@ -157,6 +165,7 @@ def bits(now: story.Story) -> None:
             default="weight",
             required=True,
             key="bits_kind",
+            bind="query-params",
             label_visibility="collapsed",
         )
         info = acts if kind == "activation" else info
@@ -167,7 +176,7 @@ def bits(now: story.Story) -> None:
         figures.bits_figure(info, now.stages),
         "bits_map",
         info.rows,
-        "Bit-width of each layer over the steps; the table holds the same.",
+        f"Bit-width of each layer over the {now.unit} of the run; the table holds the same.",
     )
 
 

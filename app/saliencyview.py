@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ READ = {
 }
 
 
-def section(of: catalog.Subject, path: Path | None) -> None:
-    """The criteria beside each other for this model; conductance follows ways between images, so it needs some."""
+def section(of: catalog.Subject, path: Path | None, draw: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """The criteria beside each other for this model; conductance follows ways between images, so it needs some.
+
+    ``draw`` shows the study's result instead of the charts of the Budget page.
+    """
     if datasets.kind(of.data) is not datasets.IMAGE:
         st.caption(f"This is measured along ways between images; {of.data} holds {datasets.kind(of.data).many}.")
         return
-    studyview.show(study.KIND, of, path, study.asked(), "Score every channel", EXPLAINED, result)
+    studyview.show(study.KIND, of, path, study.asked(), "Score every channel", EXPLAINED, draw or result)
 
 
 def result(told: dict[str, Any]) -> None:
@@ -47,6 +51,7 @@ def result(told: dict[str, Any]) -> None:
         default="rank",
         required=True,
         key="saliency_measure",
+        bind="query-params",
         format_func=lambda name: figures.MEASURES[name].capitalize(),
         label_visibility="collapsed",
     )

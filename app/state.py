@@ -1,7 +1,8 @@
 """What this tab looks at: kept in the address, so that a link opens the same view.
 
-Model, data, uploaded weights, run, other run, group and tour. The address wins; what it does not name comes from this
-session, so that a change of page loses nothing. Drafts that no link needs to carry live in the session alone.
+Model, data, uploaded weights, run, other run, group and tour. The address wins (an empty value: the default); what it
+does not name comes from this session, so that a change of page loses nothing. Drafts that no link needs to carry live
+in the session alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ _LONGEST = 300
 def sync() -> None:
     """Bring address and session together; called once at the top of every page run."""
     for name, default in DEFAULTS.items():
-        _set(name, st.query_params.get(name, "")[:_LONGEST] or st.session_state.get(_key(name), default))
+        named = st.query_params.get(name)
+        kept = st.session_state.get(_key(name), default)
+        _set(name, kept if named is None else named[:_LONGEST] or default)
 
 
 def get(name: str) -> str:

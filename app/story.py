@@ -19,8 +19,9 @@ Event = Mapping[str, Any]
 class Story:
     """``baseline`` and ``final`` are points, ``decisions`` what was told of groups.
 
-    ``stages`` end where the next begins, the last one at the plan's end; ``worked`` are the seconds worked so far,
-    without waiting and pauses; ``unit`` is what ``total_steps`` counts: ``steps``, or the ``runs`` of a sweep.
+    ``stages`` end where the next begins, the last one at the plan's end or where the run stopped; ``worked`` are the
+    seconds worked so far, without waiting and pauses; ``unit`` is what ``total_steps`` counts: ``steps``, or the
+    ``layers`` of a method or ``runs`` of a sweep.
     """
 
     run: str
@@ -77,6 +78,7 @@ def tell(run: str, state: str, budget: Mapping[str, Any], events: Sequence[Event
     trail = [p for p in points if p.get("phase") not in ("baseline", "final")]
     final = next((p for p in reversed(points) if p.get("phase") == "final"), None)
     last = max((int(event["step"]) for event in events), default=0)
+    goes_on = state in ACTIVE or state == "done"
     by_time = sorted(events, key=lambda event: float(event["t"]), reverse=True)
     return Story(
         run=run,
@@ -84,7 +86,7 @@ def tell(run: str, state: str, budget: Mapping[str, Any], events: Sequence[Event
         budget=budget,
         points=tuple(trail),
         steps=tuple(event for event in events if event["kind"] == "step"),
-        stages=tuple(_stages(events, max(total or 0, last))),
+        stages=tuple(_stages(events, max(total or 0, last) if goes_on else last)),
         baseline=next((p for p in points if p.get("phase") == "baseline"), None),
         final=final,
         total_steps=total,
@@ -105,7 +107,12 @@ def _stages(events: Sequence[Event], end: int) -> list[Stage]:
 
 def describe(budget: Mapping[str, Any]) -> str:
     """A budget in a few words: ``resnet8 on mnist5k, 50 % of units, 4–8 bits``."""
-    return f"{budget.get('model')} on {data_label(str(budget.get('data')))}, {asked(budget)}"
+    return f"{subject(str(budget.get('model')), str(budget.get('data')))}, {asked(budget)}"
+
+
+def subject(model: str, data: str) -> str:
+    """Model and data in a few words: ``resnet8 on mnist5k``."""
+    return f"{model_label(model)} on {data_label(data)}"
 
 
 def asked(budget: Mapping[str, Any]) -> str:
@@ -127,6 +134,12 @@ def _average(budget: Mapping[str, Any]) -> str:
 def _top(method: Any, low: float, high: float) -> str:
     """A range of bits, of which the baselines take the upper end."""
     return f"{int(high)} bits" if method in ("sequential", "ptq") else words.bits((low, high))
+
+
+def model_label(model: str) -> str:
+    """A model's short name: a function of the operator's by its file's last part and its own name."""
+    file, _, function = model.rpartition(":")
+    return f"{file.rpartition('/')[2]}: {function}" if file.endswith(".py") else model
 
 
 def data_label(data: str) -> str:

@@ -45,7 +45,9 @@ def section(budget: Budget, planned: Plan | None) -> None:
     if kept is None or planned is None:
         return
     if not fits:
-        st.caption(f"A was kept for {kept.budget.model}, another model or size, and is not compared.")
+        st.caption(
+            f"A was kept for {story.model_label(kept.budget.model)}, another model or size, and is not compared."
+        )
         return
     made = rows(kept, Kept(budget, planned))
     st.table(widgets.columns(made), border="horizontal", hide_index=True)

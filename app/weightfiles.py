@@ -30,6 +30,12 @@ def path(token: str) -> Path | None:
     return found.absolute() if found is not None and found.is_file() else None
 
 
+def token_of(file: str) -> str | None:
+    """The token of a file that was uploaded here and is still here, as a run's budget names it; else ``None``."""
+    found = path(Path(file).stem)
+    return Path(file).stem if found is not None and found.resolve() == Path(file).resolve() else None
+
+
 def keep(content: bytes, model: str, input: tuple[int, ...], classes: int) -> str:
     """Check an uploaded file against the model and keep it; returns its token. Nothing is kept of a file refused.
 

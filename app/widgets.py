@@ -16,6 +16,7 @@ from app import nav
 from app import story
 from app import theme
 from app.figures import base
+from compression.errors import CompressionError
 
 STYLESHEET = Path(__file__).resolve().parent.parent / "assets" / "theme" / "app.css"
 _STATES = {
@@ -43,8 +44,9 @@ def headline(name: str, explanation: str) -> None:
 
 
 def problem(error: Exception) -> None:
-    """What went wrong, in one line."""
-    st.error(" ".join(str(error).split()), icon=":material/error:")
+    """What went wrong, in one line, without what could be typed on a command line."""
+    said = error.what if isinstance(error, CompressionError) else str(error)
+    st.error(" ".join(said.split()), icon=":material/error:")
 
 
 def chart(fig: go.Figure, key: str, rows: Rows, alt: str, **options: Any) -> Any:
@@ -147,7 +149,8 @@ def empty(text: str, page: str, label: str, **query: str) -> None:
 def context(model: str, data: str) -> None:
     """Which model and data this page is about, and the way to change them."""
     label = "no data" if data == "none" else story.data_label(data)
-    nav.link("model", f"{model}, {label}: change", model=model, data=data)
+    short = story.model_label(model)
+    nav.link("model", f"{short}, {label}: change", model if short != model else "", model=model, data=data)
 
 
 def metrics(*cells: tuple[str, str, str, str]) -> None:

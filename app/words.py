@@ -17,6 +17,10 @@ METHODS = {
     "trained, it takes seconds.",
 }
 
+CHANCE = (
+    "These weights are no better than always answering the largest class: what is compressed from them says nothing. "
+    "Train longer, or with another learning rate."
+)
 HELP = {
     "sparsity_units": "The share of removable channels (units) that go. At 50 % half of them are gone for good and the "
     "network is really narrower: K = floor(sparsity × N) of N units.",

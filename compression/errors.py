@@ -2,7 +2,14 @@
 
 
 class CompressionError(Exception):
-    """Bad input. The message is one line a user can act on; the command line prints it and exits with status 2."""
+    """Bad input. The message is one line a user can act on; the command line prints it and exits with status 2.
+
+    ``what`` is wrong; ``typed`` is what to type on a command line to set it right, which a page has other ways for.
+    """
+
+    def __init__(self, what: str, typed: str = "") -> None:
+        super().__init__(f"{what}: {typed}" if typed else what)
+        self.what = what
 
 
 class RunFailed(CompressionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from collections.abc import Callable
@@ -37,6 +38,14 @@ class Evaluation:
     accuracy: float
     loss: float
     confusion: list[list[int]]
+
+    @property
+    def is_chance(self) -> bool:
+        """Is it no better than always answering the largest class, two standard errors of that share allowed?"""
+        truths = [sum(row) for row in self.confusion]
+        images = sum(truths)
+        share = max(truths) / images
+        return self.accuracy <= share + 2 * math.sqrt(share * (1 - share) / images)
 
 
 @dataclass(frozen=True)
@@ -195,6 +204,7 @@ def provenance(
         "seed": seed,
         "test_accuracy": round(result.test.accuracy, 6),
         "validation_accuracy": round(result.validation.accuracy, 6),
+        "is_chance": result.test.is_chance,
         "precision": result.recipe.precision,
         "threads": result.recipe.threads,
         "torch": torch.__version__,

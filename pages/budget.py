@@ -20,6 +20,7 @@ from app import curveview
 from app import draft
 from app import launchpad
 from app import networks
+from app import opening
 from app import questions
 from app import saliencyview
 from app import sensitivityview
@@ -146,12 +147,15 @@ def page() -> None:
         "Say how much may go and how few bits may stay. Size and work answer at once; a run shows what it costs in "
         "accuracy.",
     )
-    of = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
+    opened = opening.network()
+    if opened is None:
+        return
+    of = opened.of
     widgets.context(of.model, of.data)
     for line in address.tidy(questions.sliders):
         st.warning(line, icon=":material/link_off:")
     carried.read()
-    compose(of, catalog.traced(of))
+    compose(of, opened.found)
 
 
 page()

@@ -49,7 +49,7 @@ def pair_of(own: list[RunInfo], kept: list[RunInfo], opened: RunInfo | None) -> 
             on_change=lambda: change(st.session_state["compare_pair"]),
         )
     else:
-        st.caption(f"{pair[0]} on {story.data_label(pair[1])}: all runs here are of this model and data set.")
+        st.caption(f"{story.subject(*pair)}: all runs here are of this model and data set.")
     return pair
 
 

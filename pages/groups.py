@@ -12,6 +12,7 @@ from app import drawing
 from app import graphview
 from app import nav
 from app import networks
+from app import opening
 from app import overlays
 from app import quantized
 from app import quantview
@@ -169,8 +170,10 @@ def page() -> None:
         "A channel cannot be cut out alone: the layers that add to it, scale it and read it must lose theirs too. "
         "Such a set is a **group**, and one channel through all of it is a **unit**.",
     )
-    of = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
-    found = catalog.traced(of)
+    opened = opening.network()
+    if opened is None:
+        return
+    of, found = opened.of, opened.found
     widgets.context(of.model, of.data)
     graph = found.graph
     if graph.values_read:

@@ -11,31 +11,34 @@ import streamlit as st
 from app import catalog
 from app import nav
 from app import networks
+from app import opening
 from app import ownweights
 from app import preview
 from app import state
+from app import story
 from app import widgets
 from app import words
 from app.figures import model as figures
-from compression import data as datasets
 from compression.errors import CompressionError
 
 CHEAP_MACS = 20e6
 
 
-def pick() -> catalog.Subject:
+def pick() -> None:
     """The two choices that every other page follows."""
     with st.spinner("Listing the models…"):
         models = catalog.model_labels()
     datas = catalog.data_labels()
     left, right = st.columns(2)
     with left:
-        _choice(
-            "Model", "model", models, _model_changed, "The zoo's own models first, then torchvision's. Type to search."
-        )
+        _choice("Model", "model", models, _model_changed, _models_help(state.get("model")))
     with right:
         _choice("Data", "data", datas, _data_changed, "Size and classes of the data decide the size of the model.")
-    return catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
+
+
+def _models_help(model: str) -> str:
+    path = f" This one: {model}" if story.model_label(model) != model else ""
+    return f"The operator's own models first, then the zoo's, torchvision's and others'. Type to search.{path}"
 
 
 def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[], None], help_text: str) -> None:
@@ -59,7 +62,7 @@ def _data_changed() -> None:
 
 def summary(of: catalog.Subject, found: networks.Network, path: Path | None) -> None:
     """The network in a few figures, its accuracy among them when trained weights are at hand."""
-    graph, kind = found.graph, datasets.kind(of.data)
+    graph, kind = found.graph, of.kind
     widgets.metrics(
         *accuracy(of, found, path),
         ("Parameters", words.count(graph.params), "", f"{graph.params:,} numbers"),
@@ -73,19 +76,27 @@ def accuracy(of: catalog.Subject, found: networks.Network, path: Path | None) ->
     """How good the dense weights are on test images; heavy networks wait for a click."""
     if path is None:
         return []
-    asked, many = f"measure {path}", datasets.kind(of.data).many
+    asked, many = f"measure {path}", of.kind.many
     if found.graph.macs > CHEAP_MACS and not st.session_state.get(asked):
         explained = f"Runs the network on {catalog.MEASURED_IMAGES:,} test {many}; takes a few seconds."
         st.session_state[asked] = st.button("Measure the accuracy", icon=":material/speed:", help=explained)
         if not st.session_state[asked]:
+            warn(catalog.is_chance(path))
             return []
     try:
         told, images = catalog.measured(of, path)
     except CompressionError as error:
         widgets.problem(error)
         return []
+    warn(told.is_chance)
     explained = f"Share of {images:,} test {many} classified rightly, with {path.name}; loss {told.loss:.3f}"
     return [("Test accuracy", words.share(told.accuracy), "", explained)]
+
+
+def warn(chance: bool) -> None:
+    """Weights that have learned nothing."""
+    if chance:
+        st.warning(words.CHANCE, icon=":material/casino:")
 
 
 def missing(of: catalog.Subject, path: Path | None) -> None:
@@ -94,8 +105,8 @@ def missing(of: catalog.Subject, path: Path | None) -> None:
         st.info("No data chosen: pick a data set above to measure and compress this model.", icon=":material/info:")
     elif path is None:
         st.info(
-            f"No trained weights for {of.model} on {of.data}, so no accuracy and no runs. Train them in a terminal: "
-            "this page finds them when you come back. Groups and budgets can be explored without.",
+            f"No trained weights for {story.subject(of.model, of.data)}, so no accuracy and no runs. Train them in a "
+            "terminal: this page finds them when you come back. Groups and budgets can be explored without.",
             icon=":material/info:",
         )
         st.code(catalog.train_line(of), language="bash", wrap_lines=True)
@@ -110,15 +121,16 @@ def where(of: catalog.Subject, found: networks.Network) -> None:
         default="params",
         required=True,
         key="area",
+        bind="query-params",
         format_func=lambda v: figures.QUANTITIES[v],
     )
-    info = figures.tree_info(found.modules, of.model)
+    info = figures.tree_info(found.modules, story.model_label(of.model))
     other = "macs" if area == "params" else "params"
     st.caption(
         f"Area: {figures.QUANTITIES[str(area)]}. Colour: {figures.QUANTITIES[other]}. Click a block to enter it."
     )
     alt = f"Treemap of {of.model}: {figures.QUANTITIES[str(area)]} per module. The table below holds the same."
-    st.plotly_chart(figures.tree_figure(info, str(area)), key="treemap", alt=alt)
+    widgets.chart(figures.tree_figure(info, str(area)), "treemap", info.rows, alt)
     st.subheader("Layers", anchor=False)
     rows = networks.layer_rows(found)
     widgets.table(rows, "layers")
@@ -128,13 +140,12 @@ def where(of: catalog.Subject, found: networks.Network) -> None:
 def page() -> None:
     """The page from top to bottom."""
     widgets.headline("model", "Pick a network and the data it works on. All other pages follow this choice.")
-    try:
-        of = pick()
-        found = catalog.traced(of)
-    except CompressionError as error:
-        widgets.problem(error)
-        st.caption("Choose other data, or no data to look at the model at its own input size.")
+    pick()
+    opened = opening.network()
+    if opened is None:
+        st.caption("Or choose another model or other data above.")
         return
+    of, found = opened.of, opened.found
     path = catalog.weights_file(of) if of.has_data else None
     summary(of, found, path)
     missing(of, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import streamlit as st
 
@@ -18,6 +19,8 @@ from app import words
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
 
+EVERY = "3s"
+
 
 def opened(infos: list[RunInfo]) -> str:
     """The run in the address, or the newest one."""
@@ -26,32 +29,46 @@ def opened(infos: list[RunInfo]) -> str:
     return state.get("run")
 
 
-def table(infos: list[RunInfo]) -> None:
-    """All runs and the queue; a row opens its run."""
-    st.subheader("All runs", anchor=False)
-    rows = [
+def listing(infos: list[RunInfo], run: str) -> list[dict[str, Any]]:
+    """All runs and the queue as rows; of a sweep only its own row, unless it is the one that is open."""
+    return [
         {
             "run": info.id,
             "state": widgets.state_words(info.state),
             "method": widgets.method_words(info.method),
-            "model": info.model,
+            "model": story.model_label(info.model),
             "data": story.data_label(info.data),
             "asked": f"sweep of {info.runs} runs" if info.runs else story.asked(info.budget),
             "stage": info.phase or "",
-            "begun": words.ago(time.time() - (info.started or info.created)),
+            "begun": _begun(info),
         }
         for info in infos
-        if info.sweep is None or info.sweep == state.get("run")
+        if info.sweep in (None, run)
     ]
+
+
+def _begun(info: RunInfo) -> str:
+    if info.started:
+        return words.ago(time.time() - info.started)
+    return "not yet" if info.state == "queued" else "never"
+
+
+def table(run: str, live: bool) -> None:
+    """The rows, drawn again while a run goes; a row opens its run. ``live``: one went when the page was drawn."""
+    infos = runlog.listed()
+    if state.get("run") != run or (live and not any(info.state in story.ACTIVE for info in infos)):
+        st.rerun()  # another run was picked here, or the last one has ended
+    st.subheader("All runs", anchor=False)
+    rows = listing(infos, run)
     ids = [row["run"] for row in rows]
-    key = f"runs_table {state.get('run')}"
+    key = f"runs_table {run}"
 
     def picked() -> None:
         chosen = st.session_state[key].selection.rows
         if chosen:
             state.put("run", str(ids[chosen[0]]))
 
-    here = [ids.index(state.get("run"))] if state.get("run") in ids else []
+    here = [ids.index(run)] if run in ids else []
     chosen = {"selection": {"rows": here}}
     widgets.table(rows, key, on_select=picked, selection_mode="single-row", selection_default=chosen)
     waiting = sum(info.state == "queued" and info.sweep is None for info in infos)
@@ -79,7 +96,8 @@ def page() -> None:
             "Start a first run",
         )
     if infos:
-        table(infos)
+        live = any(info.state in story.ACTIVE for info in infos)
+        st.fragment(run_every=EVERY if live else None)(table)(state.get("run"), live)
     galleryview.table(run)
     for problem in (*runlog.store().problems, *gallery.read().problems):
         st.caption(problem)

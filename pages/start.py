@@ -22,6 +22,7 @@ from compression.runs.store import RunInfo
 
 TRY = Budget()
 MOST_RECENT = 8
+EVERY = "3s"
 
 
 def invitation(picture: Callable[[], None]) -> None:
@@ -75,8 +76,11 @@ def ways() -> None:
             nav.link(name, f"Open {nav.PAGES[name].title}")
 
 
-def recent(infos: list[RunInfo]) -> None:
-    """The newest runs, each a link to its live view."""
+def recent(live: bool) -> None:
+    """The newest runs, each a link to its live view; drawn again while one goes, as one ``live`` did at first."""
+    infos = runlog.listed()
+    if live and not any(info.state in story.ACTIVE for info in infos):
+        st.rerun()  # the last one has ended: the picture above may show it
     newest = [info for info in infos if info.sweep is None][:MOST_RECENT]
     if newest:
         st.subheader("Recent runs", anchor=False)
@@ -88,7 +92,7 @@ def row(info: RunInfo) -> None:
     """One run: its state, method and budget, and what came of it."""
     told = story.describe(info.budget)
     if info.runs:
-        told = f"sweep of {info.runs} runs, {info.model} on {story.data_label(info.data)}"
+        told = f"sweep of {info.runs} runs, {story.subject(info.model, info.data)}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.state_badge(info.state)
         widgets.method_badge(info.method)
@@ -104,7 +108,7 @@ def front(infos: list[RunInfo]) -> bool:
     info = spots.front_info(runlog.front_runs([], infos, newest.model, newest.data))
     if not info.finals:
         return False
-    st.markdown(f"**Your runs: {newest.model} on {story.data_label(newest.data)}**")
+    st.markdown(f"**Your runs: {story.subject(newest.model, newest.data)}**")
     widgets.chart(figures.front_figure(info, 300), "start_front", info.rows, info.sentence)
     return True
 
@@ -113,7 +117,8 @@ def page() -> None:
     """The page from top to bottom."""
     infos = runlog.listed()
     invitation(lambda: None if front(infos) else gallerycards.picture())
-    recent(infos)
+    live = any(info.state in story.ACTIVE for info in infos)
+    st.fragment(run_every=EVERY if live else None)(recent)(live)
     gallerycards.draw()
     ways()
 

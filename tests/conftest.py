@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pytest
+
+if TYPE_CHECKING:
+    from opened import Open
 
 NEEDS_DATA = "needs real data"
 SKIPPED: dict[str, str] = {}
@@ -23,6 +27,14 @@ def shared_data() -> Path:
         pytest.skip(f"{NEEDS_DATA}: name their folder in COMPRESSION_DATA")
     assert Path(named).is_dir(), f"COMPRESSION_DATA names no folder: {named}"
     return Path(named)
+
+
+@pytest.fixture
+def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a page of the app by its name on the runs folder ``runs`` of this test (see :func:`opened.opener`)."""
+    from opened import opener
+
+    return opener(tmp_path / "runs", monkeypatch)
 
 
 def _remember(report: pytest.TestReport | pytest.CollectReport) -> None:

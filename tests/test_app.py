@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opened import Open
+from opened import errors
 from streamlit.testing.v1 import AppTest
+from written import finished
 
 from app import catalog
 from app import draft
@@ -28,71 +30,11 @@ from app import words
 from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.points import Point
 from compression.runs import studies
-from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
-from compression.runs.store import Store
-from compression.runs.submit import new_spec
 
-Open = Callable[..., AppTest]
 SECONDS = 60
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
-
-
-@pytest.fixture
-def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open a page of the app on a runs folder of its own; keywords go into the address, arguments to the app."""
-
-    def opened(name: str, *arguments: str, **query: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs"), *arguments])
-        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
-        if name != "start":
-            app.switch_page(f"../pages/{name}.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    return opened
-
-
-def point(step: int, accuracy: float, size: float, phase: str, split: str = "validation") -> Point:
-    bits: dict[str, dict[str, float | None]] = {"conv1": {"weight": 5.0, "activation": None}}
-    return Point(
-        step, step / 56, phase, split, accuracy, 0.1, size, "packed" if split == "test" else "estimated",
-        size, 1e6, 1e7, 0.05, 0.5, 0.6, {} if phase == "baseline" else bits,
-    )  # fmt: skip
-
-
-def finished_run(root: Path, budget: Budget) -> str:
-    """A run folder as a worker leaves it, written by the library's own writers."""
-    folder = RunFolder.create(root, new_spec(budget, Store(root)))
-    first, last = point(0, 0.98, 80_000, "baseline", "test"), point(224, 0.97, 5_000, "final", "test")
-    with EventWriter(folder.events_path) as events:
-        events.state("running", pid=1, host="elsewhere")
-        events.point(first)
-        events.plan(224)
-        events.phase("joint", 1)
-        events.step(1, 0.0, loss=0.5, accuracy=0.9)
-        events.point(point(112, 0.9, 9_000, "joint"))
-        events.point(last)
-        ledger = {"values": 4_000, "positions": 0, "scales": 40, "leftovers": 800, "container": 160, "total": 5_000}
-        told = {
-            "run": folder.id,
-            "status": "done",
-            "baseline": first.to_dict(),
-            "final": last.to_dict(),
-            "ledger": ledger,
-        }
-        folder.result_path.write_text(json.dumps({**told, "equality": 1e-6, "points": [], "seconds": 9}))
-        events.state("done")
-    return folder.id
-
-
-def errors(app: AppTest) -> list[str]:
-    return [str(element.value) for element in app.error]
 
 
 @pytest.mark.parametrize("name", nav.PAGES)
@@ -104,8 +46,8 @@ def test_every_page_answers_its_question_in_an_empty_store(open_page: Open, name
 
 @pytest.mark.parametrize("name", ["start", "runs"])
 def test_finished_runs_are_shown(open_page: Open, tmp_path: Path, name: str) -> None:
-    run = finished_run(tmp_path / "runs", Budget())
-    finished_run(tmp_path / "runs", Budget(method="opq", sparsity=0.7))
+    run = finished(tmp_path / "runs")
+    finished(tmp_path / "runs", budget=Budget(method="opq", sparsity=0.7))
     app = open_page(name, run=run)
     assert errors(app) == []
     assert len(app.get("plotly_chart")) == (5 if name == "runs" else 1)
@@ -140,7 +82,7 @@ def test_start_needs_no_torch(tmp_path: Path) -> None:
 def test_a_wrong_address_gets_one_line(
     open_page: Open, tmp_path: Path, name: str, query: dict[str, str], said: str
 ) -> None:
-    finished_run(tmp_path / "runs", Budget())
+    finished(tmp_path / "runs")
     found = errors(open_page(name, **query))
     assert len(found) == 1
     assert said in found[0]
@@ -207,14 +149,18 @@ def test_detail_search_and_opened_modules(open_page: Open) -> None:
 def test_quantizers_are_drawn_merged_and_as_traced(open_page: Open) -> None:
     app = open_page("groups", group="layer2.0.conv1")
     assert app.get("button_group")[0].disabled, "a float network has nothing to merge"
-    assert [folded.label for folded in app.expander] == ["Ties as a table"]
+    assert [folded.label for folded in app.expander] == ["Boxes as a table", "Ties as a table"]
     detail = app.selectbox(key="detail")
     float_boxes, every = (int(option.rpartition(" ")[2]) for option in detail.options[-2:])
     app.selectbox(key="quantizers").set_value("plain").run()
     merged = app.selectbox(key="detail").options
     assert merged[-1] == f"Operations · {every + 10}", "one node for the input of each of ten layers"
     assert merged[-2] == f"Layers · {float_boxes + 10}"
-    assert app.expander[0].label == "One layer, before and after: layer2.0.conv1"
+    assert "One layer, before and after: layer2.0.conv1" in [folded.label for folded in app.expander]
+    app.session_state["close_merged_fold"] = True
+    app.run()
+    tables = [frame.value for frame in app.dataframe if "leads to" in frame.value.columns]
+    assert [len(table) for table in tables] == [3], "as many boxes as are drawn"
     told = [element.value for element in app.markdown]
     assert "**Merged**: 3 nodes" in told
     assert any("quantization-aware dependency graph" in element.value for element in app.caption)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import math
 import statistics
-import sys
 import time
 import zlib
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opened import Open
+from opened import errors
+from opened import opener
 from streamlit.testing.v1 import AppTest
-from test_app import finished_run
+from written import finished
 
 from app import again
 from app import boundrows
@@ -23,36 +25,19 @@ from app import boundtable
 from app import carried
 from app import catalog
 from app import draft
-from app import nav
 from app import plan
 from app import uploaded
 from compression.budget import Budget
 from compression.errors import CompressionError
 
-Open = Callable[..., AppTest]
 SECONDS = 60
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
 
 
 @pytest.fixture
 def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open the Budget page on a runs folder of its own; keywords go into the address."""
-
-    def opened(**query: Any) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
-        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
-        app.switch_page("../pages/budget.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    return opened
-
-
-def errors(app: AppTest) -> list[str]:
-    return [str(element.value) for element in app.error]
+    """Open the Budget page; keywords go into the address."""
+    return partial(opener(tmp_path / "runs", monkeypatch), "budget")
 
 
 def figures(app: AppTest) -> dict[str, str]:
@@ -385,7 +370,7 @@ def test_another_run_is_set_up_with_the_budget_of_this_one(
 
 def test_the_links_beside_a_run_carry_its_budget(open_page: Open, tmp_path: Path) -> None:
     budget = Budget(sparsity=0.37, layers={"conv1": {"weight_bits": [5, 6]}})
-    run = finished_run(tmp_path / "runs", budget)
+    run = finished(tmp_path / "runs", budget=budget)
     app = open_page()
     app.switch_page("../pages/runs.py")
     app.query_params["run"] = run

@@ -120,6 +120,25 @@ def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str
     assert (bound["layers"][0]["name"], bound["layers"][0]["bits"], bound["sparsity"]) == ("conv1", 8, 0.5)
 
 
+@pytest.mark.parametrize(("option", "column"), [("grid=survivor", "offset"), ("codebook=channel", "scales")])
+def test_what_else_a_layer_stores_has_a_column(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, column: str
+) -> None:
+    asked = ["allocate", "resnet8", "--sparsity", "0.5", "--bits", "4"]
+    assert main(asked) == 0
+    plain = capsys.readouterr().out
+    assert "offset" not in plain
+    assert "scales" not in plain
+    file = tmp_path / "found.json"
+    assert main([*asked, "--option", option, "--json", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    layer = json.loads(file.read_text())["layers"][0]
+    head, row = (next(line.split() for line in lines if line.startswith(name)) for name in ("layer", layer["name"]))
+    told = layer[column] if column == "offset" else len(layer[column])
+    assert head[-1] == column
+    assert float(row[-1]) == pytest.approx(told, abs=1e-6)
+
+
 def test_train_stores_weights_where_run_looks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from compression.zoo.weights import find
     from compression.zoo.weights import read_provenance

@@ -2,106 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
+from opened import Open
+from opened import errors
+from opened import opener
+from opened import told
 from streamlit.testing.v1 import AppTest
+from written import DENSE
+from written import begun
+from written import finished
+from written import point
 
 from app import finals
 from app import nav
-from compression import zoo
 from compression.budget import Budget
-from compression.methods.opq import allocate
-from compression.methods.opq import attach
-from compression.pack import pack
-from compression.points import Point
 from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
-Open = Callable[..., AppTest]
 SECONDS = 60
-BEFORE = [[10, 0], [0, 10]]
-AFTER = [[7, 3], [0, 10]]
 
 
 @pytest.fixture
 def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open the Compare page on a runs folder of its own; keywords go into the address."""
-
-    def opened(**query: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
-        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
-        app.switch_page("../pages/compare.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    return opened
+    """Open the Compare page; keywords go into the address."""
+    return partial(opener(tmp_path / "runs", monkeypatch), "compare")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "runs"
-
-
-def point(accuracy: float, size: float, phase: str, split: str = "test") -> Point:
-    bits: dict[str, dict[str, float | None]] = {"conv1": {"weight": 5.0, "activation": None}}
-    kind = "packed" if split == "test" else "estimated"
-    return Point(
-        9, 0.5, phase, split, accuracy, 0.1, size, kind, size, 1e6, 1e7, 0.05, 0.5, 0.6,
-        {} if phase == "baseline" else bits,
-    )  # fmt: skip
-
-
-DENSE = point(0.98, 80_000, "baseline")
-
-
-def begun(root: Path, budget: Budget, *points: Point, state: str = "", **facts: Any) -> RunFolder:
-    """A run folder with these points, in this state."""
-    folder = RunFolder.create(root, new_spec(budget, Store(root)))
-    with EventWriter(folder.events_path) as events:
-        events.state("running", pid=1, host="elsewhere")
-        for each in points:
-            events.point(each)
-        if state:
-            events.state(state, **facts)
-    return folder
-
-
-def finished(root: Path, accuracy: float, size: int, budget: Budget | None = None) -> str:
-    """A finished run with a packed file that the library itself wrote."""
-    last = point(accuracy, size, "final")
-    folder = begun(root, budget or Budget(), DENSE, last)
-    torch.manual_seed(0)
-    model = zoo.build("resnet8", (1, 28, 28), 10)
-    attach(model, allocate(model, sparsity=0.7, bits=3))
-    told = pack(model, folder.bundle / "weights.packed").to_dict()
-    result = {
-        "run": folder.id, "status": "done", "baseline": DENSE.to_dict(), "final": last.to_dict(), "points": [],
-        "ledger": told, "equality": 1e-6, "seconds": 9, "classes": ["cat", "dog"],
-        "confusion": {"baseline": BEFORE, "final": AFTER},
-    }  # fmt: skip
-    folder.result_path.write_text(json.dumps(result))
-    with EventWriter(folder.events_path) as events:
-        events.state("done")
-    return folder.id
-
-
-def errors(app: AppTest) -> list[str]:
-    return [str(element.value) for element in app.error]
-
-
-def told(app: AppTest) -> str:
-    return "\n".join(str(element.value) for element in (*app.markdown, *app.caption))
 
 
 def options(app: AppTest, key: str) -> list[str]:

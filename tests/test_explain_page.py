@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
+from opened import Open
+from opened import errors
+from opened import opener
+from opened import told
 
 import compression as cx
 from app import alikeview
@@ -29,7 +32,6 @@ from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 
-Open = Callable[..., AppTest]
 SECONDS = 60
 
 
@@ -64,27 +66,8 @@ def explained_run(finished: RunFolder, tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open the Explain page on a runs folder of its own; keywords go into the address."""
-
-    def opened(**query: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
-        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
-        app.switch_page("../pages/explain.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    return opened
-
-
-def errors(app: AppTest) -> list[str]:
-    return [str(element.value) for element in app.error]
-
-
-def told(app: AppTest) -> str:
-    return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
+    """Open the Explain page; keywords go into the address."""
+    return partial(opener(tmp_path / "runs", monkeypatch), "explain")
 
 
 def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -415,3 +416,65 @@ def test_where_everything_reads_everything_long_edges_are_arcs() -> None:
         assert path[0] == pytest.approx(placed.places[start])
         assert path[-1] == pytest.approx(placed.places[end])
         assert min(x for x, _ in path) >= 0
+
+
+@pytest.mark.parametrize("values", [[85_272], [60_000, 70_000], [4_282, 85_272], [100.0], [1e4, 1e4]])
+def test_a_logarithmic_axis_shows_two_ticks_at_least(values: list[float]) -> None:
+    low, high = base.log_range(values, 0.08) or (0, 0)
+    shown = [tick for tick in base.byte_ticks(values)[0] if 10**low <= tick <= 10**high]
+    assert len(shown) >= 2
+    assert 10**low < min(values)
+    assert max(values) < 10**high
+    assert base.log_range([], 0.08) is None
+
+
+def test_the_front_of_a_run_that_failed_at_once_has_ticks() -> None:
+    dense = point(0, 0.978, 85_272, "baseline", "test")
+    figure = front.front_figure(spots.front_info([spots.FrontRun("a", "A", "geta", (), dense)], "a"))
+    low, high = figure.layout.xaxis.range
+    assert sum(low <= math.log10(tick) <= high for tick in figure.layout.xaxis.tickvals) >= 2
+
+
+@pytest.mark.parametrize(("state", "end"), [("running", 100), ("done", 100), ("cancelled", 51), ("failed", 51)])
+def test_a_run_that_stopped_is_shaded_up_to_there(state: str, end: float) -> None:
+    events = [
+        {"kind": "plan", "total_steps": 100, "step": 0, "t": 0.0},
+        {"kind": "phase", "phase": "joint", "step": 20, "t": 19.0},
+        {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
+    ]
+    told = story.tell("r", state, {"method": "geta"}, events)
+    assert told.stages == (base.Stage("joint", 20, end),)
+
+
+def test_curves_of_a_method_that_goes_through_layers_count_layers() -> None:
+    points = [point(0, 0.9, 1), point(5, 0.8, 1)]
+    unit = run.counted("layers")
+    info = run.accuracy_info(points, [], (), unit)
+    assert run.curves_figure(info).layout.xaxis.title.text == "layers done"
+    assert list(info.rows[0]) == ["layers done", "what", "accuracy %"]
+    assert run.bits_figure(run.bits_info(points, unit=unit)).layout.xaxis.title.text == "layers done"
+    assert run.curves_figure(run.accuracy_info(points, [], ())).layout.xaxis.title.text == "step"
+    one = spots.FrontRun("a", "A", "ptq", tuple(points), unit="layers")
+    assert "after 5 layers" in spots.front_info([one], "a").trail[1].sentence
+
+
+def test_loss_is_on_a_logarithmic_axis_that_holds_every_value() -> None:
+    points = [{**point(10, 0.9, 1), "loss": 8.0}, {**point(20, 0.9, 1), "loss": 0.05}]
+    figure = run.curves_figure(run.loss_info(points, [], ()))
+    assert figure.layout.yaxis.type == "log"
+    low, high = figure.layout.yaxis.range
+    assert low < math.log10(0.05) < math.log10(8.0) < high
+    assert run.curves_figure(run.accuracy_info(points, [], ())).layout.yaxis.type is None
+
+
+def test_the_graph_and_the_treemap_as_tables() -> None:
+    info = graph.graph_info(GRAPH, GROUPS)
+    rows = {row["box"]: row for row in info.rows}
+    assert set(rows) == {spot.id for spot in info.nodes}
+    kept = {tuple(edge) for edge in GRAPH["edges"] if set(edge) <= set(rows)}
+    led = {(box, end) for box, row in rows.items() for end in row["leads to"].split(", ") if end}
+    assert kept <= led
+    assert len(led) == len(info.lines)
+    assert rows["a"]["groups"] == ", ".join(GROUPS["a"])
+    tree = model.tree_info([{"name": "l.0", "params": 3, "macs": 5}, {"name": "l.1", "params": 4, "macs": 0}], "net")
+    assert [tuple(row.values()) for row in tree.rows] == [("net", 7, 5), ("l", 7, 5), ("l.0", 3, 5), ("l.1", 4, 0)]

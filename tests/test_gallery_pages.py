@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
-from test_compare_page import finished
+from opened import Open
+from opened import errors
+from opened import links
+from opened import told
 from test_gallery_runs import fingerprint
+from written import finished
 
 from app import gallery
 from app import nav
@@ -20,7 +21,6 @@ from app import tour
 from compression.budget import Budget
 from compression.export import job as export_job
 
-Open = Callable[..., AppTest]
 SECONDS = 120
 GETA, OTHER = "gallery.resnet8-mnist5k.geta", "gallery.resnet8-mnist5k.ptq"
 SWEEP = "gallery.resnet8-mnist5k.opq"
@@ -30,36 +30,6 @@ CIFAR = "gallery.resnet20-cifar10jpeg.w4-s39"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "runs"
-
-
-@pytest.fixture
-def open_page(root: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open a page of the app on a runs folder of its own; keywords go into the address."""
-
-    def opened(name: str, **query: str) -> AppTest:
-        monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(root)])
-        app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
-        if name != "start":
-            app.switch_page(f"../pages/{name}.py")
-        for key, value in query.items():
-            app.query_params[key] = value
-        app.run()
-        assert not app.exception, app.exception
-        return app
-
-    return opened
-
-
-def errors(app: AppTest) -> list[str]:
-    return [str(element.value) for element in app.error]
-
-
-def told(app: AppTest) -> str:
-    return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
-
-
-def links(app: AppTest) -> list[str]:
-    return [element.proto.label for element in app.get("page_link")]
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from opened import Open
+from opened import errors
+from opened import opener
 from plotly.colors import sample_colorscale
+from scipy.stats import spearmanr
 from streamlit.testing.v1 import AppTest
 
 from app import catalog
@@ -15,20 +20,17 @@ from app import nav
 from app import theme
 from app.figures import graph as figures
 from app.figures.overlay import Overlay
+from compression import runs
+from compression.runs import studies
 
 GALLERY = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k" / "geta"
 RUN = "gallery.resnet8-mnist5k.geta"
 
 
-def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -> AppTest:
-    monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
-    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=60)
-    app.switch_page("../pages/groups.py")
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception, app.exception
-    return app
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open the Groups page; keywords go into the address."""
+    return partial(opener(tmp_path / "runs", monkeypatch), "groups")
 
 
 def shown(app: AppTest, name: str) -> dict[str, float]:
@@ -36,7 +38,7 @@ def shown(app: AppTest, name: str) -> dict[str, float]:
     app.session_state["overlay_fold"] = True
     app.selectbox(key="overlay").set_value(name).run()
     assert not app.exception, app.exception
-    assert [str(element.value) for element in app.error] == []
+    assert errors(app) == []
     frame = next(f.value for f in app.dataframe if list(f.value.columns)[:1] == ["layer"])
     return dict(zip(frame["layer"], frame[frame.columns[1]], strict=True))
 
@@ -62,8 +64,8 @@ def test_colours_follow_the_values_and_what_is_unknown_is_muted() -> None:
     assert colors["conv1"] == Overlay("", "", macs, 0.0, max(macs.values())).color("conv1")
 
 
-def test_each_overlay_shows_the_numbers_of_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = page(tmp_path, monkeypatch, run=RUN)
+def test_each_overlay_shows_the_numbers_of_its_source(page: Open, tmp_path: Path) -> None:
+    app = page(run=RUN)
     graph = catalog.traced(catalog.subject("resnet8", "mnist5k")).graph
     total = sum(layer.macs for layer in graph.layers)
     for layer, value in shown(app, "MACs").items():
@@ -81,6 +83,32 @@ def test_each_overlay_shows_the_numbers_of_its_source(tmp_path: Path, monkeypatc
     assert set(shown(app, "bits asked on Budget").values()) == {8}
 
 
-def test_without_a_run_its_overlays_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = page(tmp_path, monkeypatch)
+def test_without_a_run_its_overlays_are_not_offered(page: Open, tmp_path: Path) -> None:
+    app = page()
     assert not [name for name in app.selectbox(key="overlay").options if "run" in name]
+
+
+def test_saliency_of_each_criterion_and_their_agreement_as_colour(page: Open, tmp_path: Path) -> None:
+    app = page()
+    app.selectbox(key="overlay").set_value("saliency: taylor").run()
+    app.button(key="begin saliency").click().run()
+    assert errors(app) == []
+    (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("saliency-*/")
+    told = runs.wait(folder.name, folder.parent, timeout=300)
+    scores = {row["group"]: {c: np.array(v) for c, v in row["scores"].items()} for row in told["rows"]}
+    owners = catalog.traced(catalog.subject("resnet8", "mnist5k")).group_of_layer
+    app = page()
+    for name, criterion in (("taylor", "taylor"), ("gradient × activation", "gradient_activation")):
+        mean = np.concatenate([found[criterion] for found in scores.values()]).mean()
+        for layer, value in shown(app, f"saliency: {name}").items():
+            assert value == pytest.approx(scores[owners[layer]][criterion].mean() / mean, rel=2e-3)
+    agreed = shown(app, "agreement of the criteria")
+    assert set(agreed) == {layer for layer, group in owners.items() if group in scores}
+    for layer, value in agreed.items():
+        table = np.array([scores[owners[layer]][name] for name in told["criteria"]])
+        assert value == pytest.approx(spearmanr(table.T).statistic[np.triu_indices(4, 1)].mean(), abs=1e-3)
+
+
+def test_saliency_is_offered_for_images_only(page: Open, tmp_path: Path) -> None:
+    app = page(model="resnet8", data="none")
+    assert not [name for name in app.selectbox(key="overlay").options if "saliency" in name or "agree" in name]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_budget_page import Open
-from test_budget_page import errors
+from opened import Open
+from opened import errors
 from test_budget_page import open_page  # noqa: F401  (a fixture)
 from torch import nn
 

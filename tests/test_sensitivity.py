@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_budget_page import Open
-from test_budget_page import errors
+from opened import Open
+from opened import errors
 from test_budget_page import open_page  # noqa: F401  (a fixture)
 from torch import nn
 

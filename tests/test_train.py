@@ -19,6 +19,7 @@ from compression.errors import RunFailed
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
 from compression.train import EpochResult
+from compression.train import Evaluation
 from compression.train import evaluate
 from compression.train import provenance
 from compression.train import suited_optimizer
@@ -108,6 +109,22 @@ def test_evaluation_by_counting() -> None:
     assert found.loss == pytest.approx((4 * right + 3 * wrong) / 7, rel=1e-5)
     assert evaluate(model, counted, limit=3).accuracy == evaluate(model, counted, "test").accuracy == 1.0
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("confusion", "chance"),
+    [
+        ([[50, 0], [50, 0]], True),  # always the first class
+        ([[90, 0], [10, 0]], True),  # and it is by far the largest
+        ([[88, 2], [4, 6]], True),  # 94 of 100, two standard errors above 90 being 96
+        ([[89, 1], [1, 9]], False),
+        ([[30, 20], [20, 30]], True),  # 60 of 100: coins do as well now and then
+        ([[32, 18], [18, 32]], False),
+    ],
+)
+def test_chance_is_the_largest_class(confusion: list[list[int]], chance: bool) -> None:
+    found = Evaluation(sum(row[i] for i, row in enumerate(confusion)) / 100, 0.0, confusion)
+    assert found.is_chance == chance
 
 
 def test_shipped_weights_reach_their_accuracy(digits: DataSet) -> None:

@@ -18,12 +18,15 @@ import torch
 from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 
+from app import again
 from app import catalog
 from app import nav
 from app import weightfiles
 from compression import zoo
+from compression.budget import Budget
 from compression.errors import CompressionError
 
+SECONDS = 60
 SIZE = ("resnet8", (1, 28, 28), 10)
 STATE = {name: tensor.contiguous() for name, tensor in zoo.build(*SIZE, seed=3).state_dict().items()}
 GOOD = save(STATE)
@@ -198,3 +201,51 @@ def test_a_link_that_came_before_its_weights_works_once_they_are_here() -> None:
     assert path is not None
     path.unlink()
     assert catalog.subject("resnet8", "mnist5k", token).weights == "", "taken away again"
+
+
+def test_another_run_of_uploaded_weights_starts_from_them_as_long_as_they_are_here() -> None:
+    token = weightfiles.keep(GOOD, *SIZE)
+    asked = Budget(sparsity=0.3, weights=str(weightfiles.path(token))).to_dict()
+    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
+    app.switch_page("../pages/budget.py")
+    for name, value in again.query(asked).items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    assert not app.error
+    assert (app.session_state["at_weights"], app.slider(key="sparsity").value) == (token, 0.3)
+    app.query_params["weights"] = ""
+    app.run()
+    assert app.session_state["at_weights"] == "", "an address may go back to the trained ones"
+    path = weightfiles.path(token)
+    assert path is not None
+    path.rename(path.with_name("elsewhere.safetensors"))
+    assert again.query(asked) == {"model": "resnet8", "data": "mnist5k"}
+    assert weightfiles.token_of("/etc/passwd") is None
+    assert weightfiles.token_of(str(path.with_name("elsewhere.safetensors"))) is None
+
+
+def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
+    token = weightfiles.keep(GOOD, *SIZE)
+
+    def page(asked):  # type: ignore[no-untyped-def]  # its source is run elsewhere, without this file's imports
+        from app import again
+        from app import state
+        from app import widgets
+        from compression.errors import CompressionError
+
+        state.sync()
+        try:
+            again.prepare(asked, "opq")
+        except CompressionError as error:
+            widgets.problem(error)
+
+    for weights, kept in ((str(weightfiles.path(token)), token), (None, "")):
+        app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"asked": Budget(weights=weights).to_dict()})
+        app.query_params["weights"] = "feedfeedfeedfeed"
+        app.run()
+        assert not app.error
+        assert app.session_state["at_weights"] == kept
+    elsewhere = Budget(weights="/tmp/other.safetensors").to_dict()
+    app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"asked": elsewhere}).run()
+    assert "names a weights file" in app.error[0].value

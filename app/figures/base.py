@@ -69,6 +69,23 @@ def log_ticks(values: Sequence[float], show: Callable[[float], str]) -> tuple[li
     return ticks, [re.sub(r"\.0+(?!\d)", "", show(tick)) for tick in ticks]
 
 
+def log_range(values: Sequence[float], share: float) -> list[float] | None:
+    """The ends (log10) of a logarithmic axis: the values, a ``share`` of their span on both sides, two ticks at least.
+
+    Values close together would lie between two ticks and show none: then the axis reaches to the nearest of them.
+    """
+    ticks = [math.log10(tick) for tick in log_ticks(values, str)[0]]
+    if not ticks:
+        return None
+    low, high = (math.log10(end([v for v in values if v > 0])) for end in (min, max))
+    margin = max(share * (high - low), 0.05)
+    left, right = low - margin, high + margin
+    if sum(left <= tick <= right for tick in ticks) < 2:
+        left = min(left, max((tick for tick in ticks if tick < low), default=low) - 0.02)
+        right = max(right, min((tick for tick in ticks if tick > high), default=high) + 0.02)
+    return [left, right]
+
+
 def shade(fig: go.Figure, stages: Sequence[Stage], tint: bool = True) -> None:
     """Shade the stages behind a chart over steps (or mark where they begin), named above it where there is room."""
     total = max((stage.end for stage in stages), default=0) - min((stage.start for stage in stages), default=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,14 +121,13 @@ def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:
 
 def _axes(fig: go.Figure, info: CandidatesInfo) -> None:
     drawn = [*info.marks, *info.dense]
-    ticks, texts = base.log_ticks([mark.cost for mark in drawn], info.axis.show)
-    fig.update_xaxes(title=f"{info.axis.title}, logarithmic", type="log", tickvals=ticks, ticktext=texts)
+    costs = [mark.cost for mark in drawn]
+    ticks, texts = base.log_ticks(costs, info.axis.show)
+    title, span = f"{info.axis.title}, logarithmic", base.log_range(costs, 0.06)
+    fig.update_xaxes(title=title, type="log", tickvals=ticks, ticktext=texts, range=span)
     fig.update_yaxes(title="accuracy", ticksuffix=" %")
     if not drawn:
         return
-    low, high = (math.log10(end([mark.cost for mark in drawn])) for end in (min, max))
-    margin = max(0.06 * (high - low), 0.05)
     top = max(mark.accuracy for mark in drawn)
     space = max(0.08 * (top - info.floor), 0.002)
-    fig.update_xaxes(range=[low - margin, high + margin])
     fig.update_yaxes(range=[100 * (info.floor - space), 100 * (top + space)])

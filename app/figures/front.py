@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -38,7 +36,11 @@ def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
         )
     )
     fig.update_xaxes(
-        title="size of the weights, logarithmic", type="log", tickvals=ticks, ticktext=texts, range=_range(spots)
+        title="size of the weights, logarithmic",
+        type="log",
+        tickvals=ticks,
+        ticktext=texts,
+        range=base.log_range([spot.bytes for spot in spots], 0.08),
     )
     top = max((spot.accuracy for spot in spots), default=1.0)
     margin = 0.06 * (top - info.floor)
@@ -115,12 +117,3 @@ def _columns(spots: Iterable[Spot], floor: float = 0.0) -> dict[str, Any]:
         "hovertext": [spot.sentence for spot in chosen],
         "hoverinfo": "text",
     }
-
-
-def _range(spots: Sequence[Spot]) -> list[float] | None:
-    sizes = [spot.bytes for spot in spots]
-    if not sizes:
-        return None
-    low, high = math.log10(min(sizes)), math.log10(max(sizes))
-    margin = max(0.08 * (high - low), 0.05)
-    return [low - margin, high + margin]

@@ -71,7 +71,10 @@ class Line:
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """Nodes, the lines between them, the size of the drawing in rows and columns, and the part of it to show."""
+    """Nodes, the lines between them, the size of the drawing in rows and columns, and the part of it to show.
+
+    ``edges`` are the ids of both ends of every line.
+    """
 
     nodes: tuple[NodeSpot, ...]
     lines: tuple[Line, ...]
@@ -79,6 +82,28 @@ class GraphInfo:
     columns_wide: float
     selected: str | None
     window: Window | None = None
+    edges: tuple[layout.Edge, ...] = ()
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The drawing as a table: a row for each box, with the boxes that its lines lead to."""
+        after: dict[str, list[str]] = {}
+        for start, end in self.edges:
+            after.setdefault(start, []).append(_name(end))
+        return [
+            {
+                "box": _name(spot.id),
+                "label": spot.label,
+                "what it is": ROLES[spot.role][0],
+                "groups": ", ".join(spot.groups),
+                "leads to": ", ".join(after.get(spot.id, ())),
+            }
+            for spot in self.nodes
+        ]
+
+
+def _name(box: str) -> str:
+    return box.removeprefix(grouping.MODULE)
 
 
 def place(
@@ -121,7 +146,8 @@ def graph_info(
     lit = {s.id for s in spots if s.lit}
     lines = tuple(Line(path, a in lit and b in lit) for (a, b), path in placed.layout.paths.items())
     inside = [s for s in spots if (s.lit if focus == "group" else s.found if focus == "search" else False)]
-    return GraphInfo(spots, lines, placed.layout.rows, placed.layout.columns, selected, _window(inside, placed.layout))
+    drawing, edges = placed.layout, tuple(placed.layout.paths)
+    return GraphInfo(spots, lines, drawing.rows, drawing.columns, selected, _window(inside, drawing), edges)
 
 
 def _apart(spots: Sequence[NodeSpot]) -> tuple[NodeSpot, ...]:

@@ -34,6 +34,11 @@ class TreeInfo:
     tiles: tuple[Tile, ...]
 
     @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The tree as a table, a row for each module."""
+        return [{"module": tile.id or tile.label, "parameters": tile.params, "MACs": tile.macs} for tile in self.tiles]
+
+    @property
     def root(self) -> Tile:
         """The whole model."""
         return self.tiles[0]

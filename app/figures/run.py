@@ -14,6 +14,12 @@ from app import theme
 from app.figures import base
 
 MOST_STEPS = 1500
+STEP = "step"
+
+
+def counted(unit: str) -> str:
+    """What a run's axis of progress counts: ``steps`` of training, or the ``layers`` that a method goes through."""
+    return STEP if unit == "steps" else f"{unit} done"
 
 
 @dataclass(frozen=True)
@@ -29,18 +35,23 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurvesInfo:
-    """Lines over the steps of a run, its stages behind them; ``suffix`` is the unit on the y axis."""
+    """Lines over the steps of a run, its stages behind them; ``suffix`` is the unit on the y axis.
+
+    ``log``: that axis is logarithmic. ``unit`` is what is counted on the x axis: ``step``, or what a method counts.
+    """
 
     title: str
     suffix: str
     curves: tuple[Curve, ...]
     stages: tuple[base.Stage, ...]
+    unit: str = STEP
+    log: bool = False
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The chart as a table: one row per step and line."""
         return [
-            {"step": x, "what": curve.name, self.title: round(y, 4)}
+            {self.unit: x, "what": curve.name, self.title: round(y, 4)}
             for curve in self.curves
             for x, y in zip(curve.x, curve.y, strict=True)
         ]
@@ -54,39 +65,46 @@ class BitsInfo:
     steps: tuple[float, ...]
     bits: tuple[tuple[float | None, ...], ...]
     kind: str
+    unit: str = STEP
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The heat map as a table: a row per layer, a column per point."""
         return [
-            {"layer": layer, **{f"step {step:g}": value for step, value in zip(self.steps, values, strict=True)}}
+            {"layer": layer, **{f"{self.unit} {step:g}": value for step, value in zip(self.steps, values, strict=True)}}
             for layer, values in zip(self.layers, self.bits, strict=True)
         ]
 
 
 def accuracy_info(
-    points: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage]
+    points: Sequence[Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
+    stages: Sequence[base.Stage],
+    unit: str = STEP,
 ) -> CurvesInfo:
     """Accuracy on training batches (smoothed by nothing, thinned) and on validation."""
     train = _curve("training batch", steps, "accuracy", theme.rgba(theme.MUTED, 0.55), 100, markers=False)
     measured = _curve("validation", _on_validation(points), "accuracy", theme.ACCENT, 100)
-    return CurvesInfo("accuracy %", " %", _drawn(train, measured), tuple(stages))
+    return CurvesInfo("accuracy %", " %", _drawn(train, measured), tuple(stages), unit)
 
 
 def loss_info(
-    points: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage]
+    points: Sequence[Mapping[str, Any]],
+    steps: Sequence[Mapping[str, Any]],
+    stages: Sequence[base.Stage],
+    unit: str = STEP,
 ) -> CurvesInfo:
-    """Cross-entropy on training batches and on validation."""
+    """Cross-entropy on training batches and on validation; it falls by factors, so the axis is logarithmic."""
     train = _curve("training batch", steps, "loss", theme.rgba(theme.MUTED, 0.55), 1, markers=False)
     measured = _curve("validation", _on_validation(points), "loss", theme.ACCENT, 1)
-    return CurvesInfo("loss", "", _drawn(train, measured), tuple(stages))
+    return CurvesInfo("loss", "", _drawn(train, measured), tuple(stages), unit, log=True)
 
 
-def sparsity_info(points: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage]) -> CurvesInfo:
+def sparsity_info(points: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
     """Share of units removed and of weights that are zero."""
     units = _curve("units removed", points, "unit_sparsity", theme.STYLES["geta"].color, 100)
     weights = _curve("weights at zero", points, "weight_sparsity", theme.STYLES["opq"].color, 100)
-    return CurvesInfo("sparsity %", " %", _drawn(units, weights), tuple(stages))
+    return CurvesInfo("sparsity %", " %", _drawn(units, weights), tuple(stages), unit)
 
 
 def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
@@ -112,18 +130,24 @@ def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
                 hovertemplate="%{y:.3g}" + info.suffix,
             )
         )
-    fig.update_xaxes(title="step", range=_span(info))
+    fig.update_xaxes(title=info.unit, range=_span(info))
     fig.update_yaxes(title=None, ticksuffix=info.suffix, rangemode="tozero" if info.title != "accuracy %" else "normal")
+    if info.log:
+        values = [y for curve in info.curves for y in curve.y]
+        ticks, texts = base.log_ticks(values, lambda tick: f"{tick:g}")
+        fig.update_yaxes(type="log", tickvals=ticks, ticktext=texts, range=base.log_range(values, 0.05))
     return fig
 
 
-def bits_info(points: Sequence[Mapping[str, Any]], kind: str = "weight", layers: Sequence[str] = ()) -> BitsInfo:
+def bits_info(
+    points: Sequence[Mapping[str, Any]], kind: str = "weight", layers: Sequence[str] = (), unit: str = STEP
+) -> BitsInfo:
     """Bit-widths over time from the points' ``bits``; ``layers`` gives the order, others follow as they appear."""
     chosen = [p for p in points if p.get("bits")]
     names = dict.fromkeys([*layers, *(name for p in chosen for name in p["bits"])])
     grid = {name: tuple(_bits_at(p, name, kind) for p in chosen) for name in names}
     kept = {name: row for name, row in grid.items() if any(value is not None for value in row)}
-    return BitsInfo(tuple(kept), tuple(p["step"] for p in chosen), tuple(kept.values()), kind)
+    return BitsInfo(tuple(kept), tuple(p["step"] for p in chosen), tuple(kept.values()), kind, unit)
 
 
 def bits_figure(info: BitsInfo, stages: Sequence[base.Stage] = (), height: int | None = None) -> go.Figure:
@@ -139,14 +163,14 @@ def bits_figure(info: BitsInfo, stages: Sequence[base.Stage] = (), height: int |
             zmax=16,
             colorscale=theme.BITS_SCALE,
             colorbar={"title": "bits", "thickness": 12, "tickvals": [2, 4, 8, 16]},
-            hovertemplate="%{y}<br>step %{x}: %{z:.3g} bits<extra></extra>",
+            hovertemplate=f"%{{y}}<br>{info.unit} %{{x}}: %{{z:.3g}} bits<extra></extra>",
             xgap=0,
             ygap=1,
         )
     )
     base.shade(fig, stages, tint=False)
     fig.update_layout(margin={"t": 24})
-    fig.update_xaxes(title="step", showgrid=False, range=[0, stages[-1].end] if stages else None)
+    fig.update_xaxes(title=info.unit, showgrid=False, range=[0, stages[-1].end] if stages else None)
     fig.update_yaxes(autorange="reversed", showgrid=False)
     return fig
 
@@ -182,4 +206,4 @@ def _drawn(*curves: Curve | None) -> tuple[Curve, ...]:
 def _span(info: CurvesInfo) -> list[float] | None:
     """From the first stage's start to the furthest step known, so that the axis holds still while a run goes."""
     ends = [stage.end for stage in info.stages] + [x for curve in info.curves for x in curve.x]
-    return [0, max(ends)] if ends else None
+    return [0, max(ends)] if max(ends, default=0) > 0 else None

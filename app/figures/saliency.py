@@ -41,6 +41,11 @@ class SaliencyInfo:
         """Each group's share of all units."""
         return tuple(count / sum(self.units) for count in self.units)
 
+    def per_unit(self, criterion: str) -> dict[str, float]:
+        """Group → saliency of its mean unit, as a multiple of that of the mean unit of the whole network."""
+        pairs = zip(self.groups, self.share[criterion], self.part_of_units, strict=True)
+        return {group: share / part for group, share, part in pairs if share is not None}
+
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Both figures as one table."""

@@ -20,7 +20,10 @@ MOST_POINTS = 2000
 
 @dataclass(frozen=True)
 class FrontRun:
-    """What the front needs of one run: its points so far, and baseline and final once they are known."""
+    """What the front needs of one run: its points so far, and baseline and final once they are known.
+
+    ``unit`` is what its steps are: ``steps`` of training, or the ``layers`` a method goes through.
+    """
 
     run: str
     label: str
@@ -28,6 +31,7 @@ class FrontRun:
     points: tuple[PointDict, ...] = ()
     baseline: PointDict | None = None
     final: PointDict | None = None
+    unit: str = "steps"
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def _spot(run: FrontRun, point: PointDict | None, verb: str) -> Spot:
         f", {words.ratio(run.baseline['bytes'] / point['bytes'])} smaller than the dense model" if run.baseline else ""
     )
     estimated = " (estimated)" if point.get("bytes_kind") == "estimated" else ""
-    when = f" at step {point['step']}" if verb == "was at" else ""
+    when = f" after {words.plural(point['step'], run.unit.removesuffix('s'))}" if verb == "was at" else ""
     sentence = (
         f"{theme.style(run.method).label} {run.label} {verb} {words.size(point['bytes'])}{estimated} with "
         f"{words.share(point['accuracy'])} {point.get('split', '')} accuracy{when}{dense}."

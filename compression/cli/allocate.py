@@ -59,6 +59,7 @@ def _budget(asked: argparse.Namespace) -> Budget:
 def describe(value: dict[str, Any]) -> str:
     """The layers in a table, and what they add up to."""
     head = ("layer", "weights", "pruned", "sparsity", "bits", "step", "error")
+    more = [name for name in ("offset", "scales") if any(layer[name] is not None for layer in value["layers"])]
     rows = [
         (
             layer["name"],
@@ -68,6 +69,7 @@ def describe(value: dict[str, Any]) -> str:
             layer["bits"],
             f"{layer['step']:.6f}",
             f"{layer['error']:.6f}",
+            *(_beside(layer[name]) for name in more),
         )
         for layer in value["layers"]
     ]
@@ -78,4 +80,11 @@ def describe(value: dict[str, Any]) -> str:
         "optimal" if value["exact"] else "approximate",
         f"weights: {value['weights']}",
     ]
-    return "\n".join(["; ".join(parts), *value.get("notes", ()), "", table(head, rows)])
+    return "\n".join(["; ".join(parts), *value.get("notes", ()), "", table((*head, *more), rows)])
+
+
+def _beside(found: Any) -> str:
+    """An offset, or how many scales there are."""
+    if found is None:
+        return ""
+    return f"{found:.6f}" if isinstance(found, float) else str(len(found))

@@ -23,6 +23,9 @@ from compression.runs.launcher import SPINS
 _PASSED = ("batch_size", "optimizer", "lr", "weight_decay", "precision")
 
 
+CHANCE = "this model is no better than always answering the largest class"
+
+
 def add(commands: Commands[Any]) -> None:
     """Register the command."""
     parser = commands.add_parser("train", help="train a dense model, kept where `run` looks for it")
@@ -78,6 +81,8 @@ def train(asked: argparse.Namespace) -> int:
     path = weights.save(model, asked.out or weights.default_path(asked.model, asked.data), told)
     scores = f"validation {percent(found.validation.accuracy)}, test {percent(found.test.accuracy)}"
     text = f"{asked.model} on {dataset.label}: {scores}, {found.seconds:.1f} s\nweights: {path}"
+    if told["is_chance"]:
+        sys.stderr.write(f"warning: {CHANCE}: train with more --epochs or another --lr before you compress it\n")
     answer({**told, "seconds": round(found.seconds, 2), "weights": str(path)}, text, asked.json)
     return 0
 

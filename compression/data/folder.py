@@ -40,7 +40,7 @@ def load_folder(path: str, input: tuple[int, ...]) -> DataSet:
     """
     root = Path(path)
     if input[0] not in MODES:
-        raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {input[0]}: use --input 3xHxW")
+        raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {input[0]}", "use --input 3xHxW")
     listings, classes = _listings(root)
     _room(sum(map(len, listings.values())), input)
     for name, listing in listings.items():

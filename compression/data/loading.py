@@ -45,12 +45,12 @@ def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int) -> None:
         own, asked = "x".join(map(str, dataset.input)), "x".join(map(str, input))
         if len(input) != len(dataset.input):
             raise CompressionError(
-                f"{dataset.name} has {dataset.kind.many} ({own}) but the model takes inputs of {asked}: "
-                "choose data of the model's kind (`python -m compression models`)"
+                f"{dataset.name} has {dataset.kind.many} ({own}) but the model takes inputs of {asked}",
+                "choose data of the model's kind (`python -m compression models`)",
             )
-        raise CompressionError(f"{dataset.name} has {own} images but the model takes {asked}: use --input {own}")
+        raise CompressionError(f"{dataset.name} has {own} images but the model takes {asked}", f"use --input {own}")
     if len(dataset.classes) != classes:
         own = str(len(dataset.classes))
         raise CompressionError(
-            f"{dataset.name} has {own} classes but the model tells {classes} apart: use --classes {own}"
+            f"{dataset.name} has {own} classes but the model tells {classes} apart", f"use --classes {own}"
         )

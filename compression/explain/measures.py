@@ -5,6 +5,9 @@ All three ignore the scale of the values, since the logits of two networks need 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
@@ -64,3 +67,14 @@ def strength(values: Map) -> NDArray[np.float64]:
     wide = values.astype(np.float64)
     most = float(np.percentile(np.abs(wide), PERCENTILE)) or float(np.abs(wide).max())
     return np.clip(wide / most, -1.0, 1.0) if most > 0 else wide
+
+
+def agreement(scores: Sequence[Sequence[float]]) -> float | None:
+    """How alike several scores of the same items order them: the mean rank correlation over all pairs of scores.
+
+    ``None`` for a single score and for fewer than three items, which have no order to speak of.
+    """
+    pairs = list(combinations([np.asarray(values, dtype=float) for values in scores], 2))
+    if not pairs or len(scores[0]) < 3:
+        return None
+    return float(np.mean([spearman(one, other) for one, other in pairs]))

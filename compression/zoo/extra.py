@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,16 @@ WIDTH, HEADS, BLOCKS, VOCABULARY, LENGTH = 64, 4, 2, 256, 16
 SHAPE = {"hidden_size": WIDTH, "num_hidden_layers": BLOCKS, "num_attention_heads": HEADS, "intermediate_size": 128}
 
 
+def titles() -> dict[str, str]:
+    """Name → title of every architecture of those of the two packages that are installed; transformers stays unread."""
+    found: dict[str, str] = {}
+    if importlib.util.find_spec("timm") is not None:
+        found |= {f"timm:{name}": f"timm: {name}" for name in importlib.import_module("timm").list_models()}
+    if importlib.util.find_spec("transformers") is not None:
+        found |= {f"hf:{name}": f"Hugging Face: {known.title}, small" for name, known in ARCHITECTURES.items()}
+    return found
+
+
 def _package(name: str, asked: str) -> Any:
     """The optional package.
 
@@ -31,7 +42,8 @@ def _package(name: str, asked: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise CompressionError(
-            f"{asked} needs the package {name}: pip install -r requirements-extra.txt (or pip install {name})"
+            f"{asked} needs the package {name}",
+            f"pip install -r requirements-extra.txt (or pip install {name})",
         ) from error
 
 
@@ -72,7 +84,7 @@ def _make_timm(
             except TypeError:
                 pass  # an architecture that takes any size has no such option
         model = timm.create_model(short, **options)
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except Exception as error:  # an architecture's own way to refuse a size: most assert, some divide by zero
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CompressionError(
             f"timm:{short} cannot be built for {'x'.join(map(str, input))} images: {line}"

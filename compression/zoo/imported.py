@@ -52,7 +52,9 @@ def _make_torchvision(short: str, input: tuple[int, ...], classes: int | None) -
     from torchvision import models
 
     if input[0] != 3:
-        raise CompressionError(f"torchvision:{short} takes RGB images (3 channels), not {input[0]}: use --input 3xHxW")
+        raise CompressionError(
+            f"torchvision:{short} takes RGB images (3 channels), not {input[0]}", "use --input 3xHxW"
+        )
     options: dict[str, Any] = {"weights": None, "num_classes": classes or IMAGENET_CLASSES}
     if short in ("googlenet", "inception_v3"):
         options |= {"init_weights": True}

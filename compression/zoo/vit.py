@@ -73,7 +73,7 @@ def vit_tiny(input: tuple[int, ...], classes: int) -> ViT:
     """Patch 4, width 96, four blocks of four heads."""
     if input[1] % PATCH or input[2] % PATCH:
         raise CompressionError(
-            f"vit_tiny cuts images into {PATCH}x{PATCH} patches, which do not divide {input[1]}x{input[2]}: "
-            f"use --input with multiples of {PATCH}"
+            f"vit_tiny cuts images into {PATCH}x{PATCH} patches, which do not divide {input[1]}x{input[2]}",
+            f"use --input with multiples of {PATCH}",
         )
     return ViT(input, classes)

@@ -1,0 +1,94 @@
+"""The Runs page beside its charts: what the list of runs says of each, and what came of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from opened import Open
+from opened import errors
+from opened import told
+from written import DENSE
+from written import begun
+from written import finished
+
+from app import outcome
+from compression.budget import Budget
+from compression.runs.events import EventWriter
+from compression.runs.folder import RunFolder
+from compression.runs.store import Store
+from compression.runs.submit import new_spec
+
+
+def rows(app: Any) -> dict[str, dict[str, Any]]:
+    frame = next(f.value for f in app.dataframe if "begun" in f.value.columns)
+    return {row["run"]: dict(row) for _, row in frame.iterrows()}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs folder in which nothing starts by itself: there is no slot."""
+    made = Store(tmp_path / "runs", slots=0)
+    monkeypatch.setattr("app.runlog.store", lambda: made)
+    return made.root
+
+
+def test_a_run_that_waits_has_not_begun(open_page: Open, root: Path) -> None:
+    waits, never = (RunFolder.create(root, new_spec(Budget(seed=seed), Store(root))) for seed in (1, 2))
+    with EventWriter(never.events_path) as events:
+        events.state("cancelled")
+    done = finished(root)
+    app = open_page("runs", run=done)
+    assert errors(app) == []
+    listed = rows(app)
+    assert (listed[waits.id]["state"], listed[waits.id]["begun"]) == ("waiting", "not yet")
+    assert listed[never.id]["begun"] == "never"
+    assert listed[done]["begun"] == "just now"
+    assert "1 run waiting" in told(app)
+
+
+def test_the_list_follows_a_run_that_ends(open_page: Open, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of the page that draws itself anew holds the list while a run goes, and no longer."""
+    intervals: list[Any] = []
+    fragment = st.fragment
+
+    def watched(*given: Any, **how: Any) -> Any:
+        intervals.append(how.get("run_every"))
+        return fragment(*given, **how)
+
+    monkeypatch.setattr(st, "fragment", watched)
+    done = finished(root)
+    goes = RunFolder.create(root, new_spec(Budget(seed=1), Store(root)))
+    app = open_page("runs", run=done)
+    assert rows(app)[goes.id]["state"] == "waiting"
+    assert intervals == [None, "3s"], "the open run is done, another one waits"
+    with EventWriter(goes.events_path) as events:
+        events.state("cancelled")
+    intervals.clear()
+    app.run()
+    assert rows(app)[goes.id]["state"] == "cancelled"
+    assert intervals == [None, None]
+
+
+def test_a_run_that_failed_at_once_has_no_empty_charts(open_page: Open, root: Path) -> None:
+    folder = begun(root, Budget(), DENSE)
+    with EventWriter(folder.events_path) as events:
+        events.plan(224)
+        events.phase("warm-up", 1)
+        events.step(1, 0.0, loss=float("nan"))
+        events.state("failed", error="the loss is no longer finite")
+    app = open_page("runs", run=folder.id)
+    assert errors(app) == ["the loss is no longer finite"]
+    assert told(app).count("Nothing of it was measured") == 2, "accuracy and loss"
+
+
+def test_bits_of_weights_and_activations_are_told_apart() -> None:
+    bits = {"a": {"weight": 4.0, "activation": 8.0}, "b": {"weight": 6.0, "activation": None}}
+    first = DENSE.to_dict()
+    compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": bits})}
+    assert (compared["bits of the weights"], compared["bits of the activations"]) == ("4–6", "8")
+    without = {"a": {"weight": 4.0, "activation": None}}
+    compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": without})}
+    assert compared["bits of the activations"] == "32"

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import gallery
 from app import glossary
 from app import learning
 from app import nav
@@ -254,6 +256,32 @@ def test_the_picture_for_slides_stands_alone() -> None:
     assert shown.figure.layout.title.text is None, "the figure on the page is left as it was"
 
 
-def test_every_lesson_leads_to_a_page_that_there_is() -> None:
-    for found in CONTENTS:
-        assert found.load().see[0] in nav.PAGES
+@EACH
+def test_a_lesson_leads_to_a_run_of_the_gallery_that_its_page_can_open(found: Entry) -> None:
+    links = found.load().see
+    assert links[0].run, "see it in your run"
+    for see in links:
+        assert see.page in nav.PAGES
+        if see.run:
+            run = gallery.find(see.run)
+            assert run.info.state == "done"
+            assert not see.methods or run.info.method in see.methods
+            assert run.whole or not see.whole
+
+
+def test_in_your_run_means_the_chosen_run_where_it_fits(learn: Open) -> None:
+    opq, geta = "gallery.resnet8-mnist5k.opq-01", "gallery.resnet8-fashion_mnist.geta-w4-s30"
+    assert _led(learn(lesson="4"), "Runs") == "gallery.resnet8-mnist5k.geta"
+    assert _led(learn(lesson="4", run=geta), "Runs") == geta
+    assert _led(learn(lesson="4", run=opq), "Runs") == "gallery.resnet8-mnist5k.geta", "OPQ learns no bits"
+    assert _led(learn(lesson="9", run=geta), "Export") == "gallery.resnet8-mnist5k.geta", "its model is not kept"
+    assert _led(learn(lesson="9", run=opq), "Export") == opq
+    assert _led(learn(lesson="9", run="gone"), "Export") == "gallery.resnet8-mnist5k.geta"
+
+
+def _led(app: AppTest, title: str) -> str:
+    """The run in the address of the link to a page."""
+    links = [element.proto for element in app.get("page_link")]
+    page = next(name for name, info in nav.PAGES.items() if info.title == title)
+    found = next(link for link in links if link.page == page)
+    return parse_qs(found.query_string)["run"][0]

@@ -13,6 +13,7 @@ from app.lessons.fields import Several
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import sig
 from compression.cost import cost
@@ -44,11 +45,11 @@ def fields(values: Values) -> Sequence[Field]:
         return (first,)
     layers = built(tuple(values["parts"]))[1].layers
     names = {layer.name: f"{layer.name}, {layer.shape[0]} outputs" for layer in layers}
-    second = Choice("remove", "Remove an output channel of", names, "first")
+    second = Choice("remove", "Remove a channel of", names, "first", half=True)
     if "remove" not in values:
         return (first, second)
     rows = next(layer.shape[0] for layer in layers if layer.name == values["remove"])
-    return (first, second, Slider("channel", "Which channel", 0, rows - 1, 1, 1))
+    return (first, second, Slider("channel", "Which one", 0, rows - 1, 1, 1, half=True))
 
 
 def show(values: Values) -> Shown:
@@ -97,4 +98,4 @@ def answer() -> Number:
     return Number(len(lost), 0, "columns")
 
 
-LESSON = Lesson(fields, show, answer, ("groups", "See the groups of your model", {}))
+LESSON = Lesson(fields, show, answer, (See("groups", "See the groups of {run}", "gallery.resnet8-mnist5k.geta"),))

@@ -14,6 +14,7 @@ from app.lessons.fields import Choice
 from app.lessons.fields import Field
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import percent
 
@@ -98,6 +99,8 @@ LESSON = Lesson(
     fields,
     show,
     answer,
-    ("compare", "See what your run confuses", {}),
-    also=(("explain", "See what it looks at", {}),),
+    (
+        See("compare", "See what {run} confuses", "gallery.resnet8-mnist5k.geta"),
+        See("explain", "See what it looks at", "gallery.resnet8-mnist5k.geta", whole=True),
+    ),
 )

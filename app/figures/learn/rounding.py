@@ -120,5 +120,5 @@ def _below(info: RoundingInfo) -> Panel:
     return Panel(
         [*traces, here(bound, error, hovertemplate="%{y:.3g} % at a bound of %{x:.0f} %<extra></extra>")],
         {"title": "clipping bound, % of the largest weight"},
-        {"title": "error, % of Σw²", "type": "log", "dtick": 1, "exponentformat": "power"},
+        {"title": "error, % of Σw²", "type": "log", "dtick": 1, "exponentformat": "none"},
     )

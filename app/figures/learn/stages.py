@@ -74,7 +74,7 @@ def _changes(bound: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
 
 def stages_figure(info: StagesInfo, step: int) -> go.Figure:
     """Three charts over the same steps, the stages shaded, a line at the step looked at."""
-    return stacked([_bits(info, step), _gone(info, step), _rates(info, step)], 400, uirevision="stages")
+    return stacked([_bits(info, step), _gone(info, step), _rates(info, step)], 390, uirevision="stages")
 
 
 def _frame(info: StagesInfo, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -116,5 +116,5 @@ def _rates(info: StagesInfo, step: int) -> Panel:
         "γ of each group, of even forgetting", [at for at, _ in info.rates], values, theme.STYLES["magnitude"].color
     )
     trace |= {"mode": "markers", "marker": {"color": theme.STYLES["magnitude"].color, "size": 4}}
-    y = {"title": "γ, %", "type": "log", "dtick": 1, "exponentformat": "power"}
+    y = {"title": "γ, %", "type": "log", "dtick": 1, "exponentformat": "none"}
     return Panel([trace], {**x, "title": "training step"}, y, shapes=shapes, share=0.8)

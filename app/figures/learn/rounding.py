@@ -104,7 +104,7 @@ def _above(info: RoundingInfo) -> Panel:
         {"title": "weight w", "range": ends},
         {"title": "weights", "showgrid": False},
         share=1.25,
-        right={"title": "Q(w)", "range": ends, "tickformat": ".2~f", "nticks": 5},
+        right={"title": "Q(w)", "range": ends, "tickmode": "auto", "nticks": 5},
         shapes=[upright(value) for value in grid],
     )
 

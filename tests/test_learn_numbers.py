@@ -7,18 +7,22 @@ import itertools
 import json
 import math
 import re
+import runpy
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.stats import entropy
+from scipy.stats import spearmanr
 from test_learn import chosen
 
 from app.lessons import ablations
+from app.lessons import looking
 from app.lessons import recorded
 from app.lessons import shipped
 from app.lessons import stages as stages_lesson
+from app.lessons import texts
 from app.lessons.lesson import entry
 from app.lessons.numbers import sig
 from app.lessons.numbers import tex
@@ -389,3 +393,25 @@ def test_lesson_five_says_which_unit_a_step_is_in() -> None:
     one, each = Budget(), Budget(options={"weights": "channel"})
     assert (stages_lesson.per_channel(one), stages_lesson.per_channel(each)) == (False, True)
     assert facts(5)["unit"] == "", "the run that is replayed has one bound for each layer"
+
+
+def test_the_recorded_maps_are_those_of_the_two_models() -> None:
+    """The archive against the script that writes it, and one map against torch's own gradient."""
+    script = runpy.run_path(str(texts.FOLDER / "maps.py"))
+    now, was = script["computed"](), looking.kept()
+    assert set(now) == set(was)
+    assert not [
+        name for name in ("images", "pixels", "answers", "classes", "differing") if (now[name] != was[name]).any()
+    ]
+    for way in looking.WAYS:
+        assert np.allclose(now[way], was[way], rtol=2e-2, atol=2e-3 * np.abs(was[way]).max()), way
+    both = script["pair"](script["RunFolder"](texts.FOLDER.parent / "gallery" / script["RUN"]))
+    image = both.images([int(was["images"][3])]).requires_grad_(True)
+    answer = int(was["answers"][3][1])
+    assert int(both.dense(image).argmax()) == answer
+    slope = torch.autograd.grad(both.small(image)[0, answer], image)[0]
+    assert np.allclose((image * slope).detach()[0, 0], was["input_x_gradient"][3][1], atol=2e-2)
+    told = looking.infos("input_x_gradient")[3]
+    assert told.alike == pytest.approx(
+        spearmanr(*(m.ravel().astype(float) for m in was["input_x_gradient"][3]))[0], abs=1e-3
+    )

@@ -8,7 +8,7 @@ from app.lessons import recorded
 
 ALL_RULES = "short-tuned"
 RULES = {
-    "short-cut": "Forget little by little",
+    "short-cut": "Periods and slow forgetting",
     "short-one-period": "Choose in ten periods",
     "short-one-reduction": "Lower the bits in four reductions",
     "short-one-batch": "Average saliency over 100 steps",
@@ -18,7 +18,7 @@ RULES = {
     "short-no-rate-warmup": "Warm the learning rate up",
 }
 WITHOUT = {
-    "short-cut": "What saliency chose is cut to zero within a few steps, not forgotten over the joint stage.",
+    "short-cut": "All channels are chosen in one period and cut within two steps, not forgotten over the joint stage.",
     "short-one-period": "One period chooses all channels at once, so none is judged by a network that has lost some.",
     "short-one-reduction": "The bit bound falls to 4 at once, so the network never trains at the bits between.",
     "short-one-batch": "One batch of 128 images decides which channels go, instead of a hundred.",

@@ -12,6 +12,7 @@ from app.lessons.fields import Several
 from app.lessons.fields import Slider
 from app.lessons.lesson import Entry
 from app.lessons.lesson import Lesson
+from app.terms import tip
 
 OWN = ("lesson", "view", "term")
 FEW_OPTIONS = 7  # offered as pills; more as a list
@@ -61,7 +62,7 @@ def _first(field: Field) -> Any:
 
 
 def _drawn(field: Field, key: str) -> Any:
-    explained = field.help or None
+    explained = tip(field.help)
     if isinstance(field, Slider):
         low, high, step = (int(v) if field.whole else float(v) for v in (field.low, field.high, field.step))
         return st.slider(field.label, low, high, step=step, format=field.form, key=key, help=explained)

@@ -18,6 +18,7 @@ from app import theme
 from app import widgets
 from app.figures.overlay import Overlay
 from app.planned import layer_range
+from app.terms import tip
 from compression.errors import CompressionError
 
 KIND = "kind of node"
@@ -32,8 +33,10 @@ def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
         [KIND, *offered],
         key="overlay",
         width=280,
-        help="Parameters and MACs of every layer; what the draft on the Budget page asks of it; what the run that is "
-        "open left of it. Nodes that are no such layer turn grey.",
+        help=tip(
+            "Parameters and MACs of every layer; what the draft on the Budget page asks of it; what the run that is "
+            "open left of it. Nodes that are no such layer turn grey."
+        ),
     )
     if chosen not in offered:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Callable
@@ -14,9 +15,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import gallery
-from app import glossary
 from app import learning
 from app import nav
+from app import terms
+from app import words
 from app.lessons import answers
 from app.lessons import texts
 from app.lessons.answers import Number
@@ -220,7 +222,7 @@ def test_an_edited_text_is_shown_and_a_wrong_place_is_named(tmp_path: Path, monk
 
 
 def test_the_glossary_has_every_word_of_the_pages(learn: Open) -> None:
-    names = {term.name.lower(): term for term in glossary.terms(texts.page(glossary.FILE))}
+    names = {term.name.lower(): term for term in terms.everything()}
     needed = "graph group unit quantizer bit-width budget method run sweep point front bundle ledger step exponent bops"
     needed += " macs sparsity saliency projection codebook threshold entropy equality dominated distillation survivor"
     assert not {word for word in needed.split() if word not in names}
@@ -234,8 +236,44 @@ def test_the_glossary_has_every_word_of_the_pages(learn: Open) -> None:
     assert "No term holds" in said(app)[0]
 
 
+def test_every_help_text_leads_to_the_glossary() -> None:
+    """All help of the pages goes through ``tip``; only buttons, whose tooltip cannot be reached, may do without."""
+    bare = []
+    for path in [*(nav.ROOT / "app").glob("*.py"), *(nav.ROOT / "pages").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and not ast.unparse(node.func).endswith("button"):
+                texts_of = [word.value for word in node.keywords if word.arg == "help"]
+                bare += [f"{path.name}:{value.lineno}" for value in texts_of if not _tipped(path.stem, value)]
+            if isinstance(node, ast.Dict):
+                found = zip(node.keys, node.values, strict=True)
+                values = [value for key, value in found if isinstance(key, ast.Constant) and key.value == "help"]
+                bare += [f"{path.name}:{value.lineno}" for value in values if not _tipped(path.stem, value)]
+    assert not bare
+
+
+def _tipped(name: str, value: ast.expr) -> bool:
+    drawn_once = name == "lessonfields" and ast.unparse(value) == "explained"
+    return drawn_once or (isinstance(value, ast.Call) and ast.unparse(value.func) == "tip")
+
+
+def test_a_tip_links_every_term_once_and_leaves_the_text_alone() -> None:
+    told = terms.tip("Clipping bounds of a unit’s BOPs; MACs, bops and `graph` code, [run](x).")
+    assert told is not None
+    text, _, links = told.partition("\n\nGlossary: ")
+    assert text.startswith("Clipping bounds of a unit’s BOPs")
+    names = re.findall(r"\[([^]]+)\]\(learn\?view=glossary&term=([a-z0-9-]+)\)", links)
+    assert names == [("Clipping bound", "clipping-bound"), ("Unit", "unit"), ("BOPs", "bops"), ("MACs", "macs")]
+    known = {term.anchor for term in terms.everything()}
+    for said in words.HELP.values():
+        anchors = re.findall(r"term=([a-z0-9-]+)", terms.tip(said) or "")
+        assert anchors, said
+        assert set(anchors) <= known
+    assert terms.tip("") is None
+    assert terms.tip("Nothing here.") == "Nothing here."
+
+
 def test_terms_name_lessons_that_there_are() -> None:
-    for number in re.findall(r"[Ll]essons? (\d+)", texts.page(glossary.FILE)):
+    for number in re.findall(r"[Ll]essons? (\d+)", texts.page(terms.FILE)):
         assert entry(number) is not None, number
 
 

@@ -52,7 +52,7 @@ def read(run: str) -> Ablation:
     Raises:
         CompressionError: the gallery has no such run.
     """
-    result = recorded.run(run).result
+    result = recorded.result(run)
     final, dense = result["final"], result["baseline"]
     rule = RULES.get(run, "all rules on")
     return Ablation(run, rule, final["accuracy"], dense["accuracy"], final["unit_sparsity"], final["rel_bops"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 
 from app.figures.learn import channels as figures
 from app.lessons.answers import Number
@@ -38,6 +40,14 @@ def built(chosen: tuple[str, ...]) -> Built:
     return parts.build(chosen)
 
 
+@lru_cache(maxsize=1)
+def ahead() -> threading.Thread:
+    """Begin to import, beside all else, what torch needs to trace concat or attention for the first time: seconds."""
+    loading = threading.Thread(target=import_module, args=("torch._dynamo",), daemon=True)
+    loading.start()
+    return loading
+
+
 def fields(values: Values) -> Sequence[Field]:
     """The parts; then a layer of the network they make; then one of its channels."""
     first = Several("parts", "Parts between the first convolution and the head", LABELS, ("residual",))
@@ -54,6 +64,7 @@ def fields(values: Values) -> Sequence[Field]:
 
 def show(values: Values) -> Shown:
     """Every layer's channels as squares, those that go lit; and what the network is without them."""
+    ahead()
     chosen, layer, row = tuple(values["parts"]), str(values["remove"]), int(values["channel"])
     graph = built(chosen)[1]
     going = parts.leaving(graph, f"{layer}.weight", row)

@@ -57,7 +57,7 @@ def fields(values: Values) -> Sequence[Field]:
 @lru_cache(maxsize=16)
 def info(name: str) -> ConfusionInfo:
     """The two confusion tables of a run, compared."""
-    result = recorded.run(name).result
+    result = recorded.result(name)
     return confusion_info(result["confusion"]["baseline"], result["confusion"]["final"], result["classes"])
 
 
@@ -70,7 +70,7 @@ def changes(name: str) -> dict[str, int]:
 def show(values: Values) -> Shown:
     """The change of every cell, or the maps of one image; and the numbers of one class."""
     name, label = str(values.get("kept", ASKED)), str(values.get("label", FIRST_CLASS))
-    found, result = info(name), recorded.run(name).result
+    found, result = info(name), recorded.result(name)
     at = found.classes.index(label)
     cells = {cell.answer: cell for cell in found.cells if cell.truth == at}
     right = cells[at]
@@ -115,7 +115,7 @@ def _pixels(way: str, number: int, facts: Mapping[str, str]) -> Shown:
 
 
 def _drop(name: str) -> float:
-    result = recorded.run(name).result
+    result = recorded.result(name)
     return float(result["baseline"]["accuracy"] - result["final"]["accuracy"])
 
 

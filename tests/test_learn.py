@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,7 @@ from app import nav
 from app import terms
 from app import words
 from app.lessons import answers
+from app.lessons import channels
 from app.lessons import texts
 from app.lessons.answers import Number
 from app.lessons.answers import Pick
@@ -323,3 +325,32 @@ def _led(app: AppTest, title: str) -> str:
     page = next(name for name, info in nav.PAGES.items() if info.title == title)
     found = next(link for link in links if link.page == page)
     return parse_qs(found.query_string)["run"][0]
+
+
+CPU_SECONDS, SHARE_WITHIN = 0.1, 0.9
+
+
+@EACH
+def test_a_control_answers_within_a_tenth_of_a_second(found: Entry) -> None:
+    """Seconds of this thread on the processor, for values not seen before: what another program does is not counted."""
+    lesson = found.load()
+    first = chosen(lesson)
+    lesson.show(first)
+    if found.name == "channels":
+        channels.ahead().join()
+    taken = []
+    for field in lesson.fields(first):
+        for value in [*ends(field), *between(field)]:
+            start = time.thread_time()
+            lesson.show(chosen(lesson, **{field.key: value}))
+            taken.append(time.thread_time() - start)
+    taken.sort()
+    assert taken[int(SHARE_WITHIN * (len(taken) - 1))] <= CPU_SECONDS, taken
+    assert taken[-1] <= 2 * CPU_SECONDS, taken
+
+
+def between(field: Field) -> list[Any]:
+    if not isinstance(field, Slider):
+        return []
+    places = [round((field.high - field.low) / field.step * share) for share in (0.15, 0.35, 0.6, 0.85)]
+    return [field.parse(field.write(field.low + field.step * place)) for place in places]

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import uploaded
 from app import widgets
+from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -24,7 +25,7 @@ def draw(budget: Budget) -> None:
     )
     explained = "A JSON file saved here or written for the command line."
     st.file_uploader(
-        "Load a budget", type=["json"], max_upload_size=1, key="upload", on_change=_uploaded, help=explained
+        "Load a budget", type=["json"], max_upload_size=1, key="upload", on_change=_uploaded, help=tip(explained)
     )
     if refused := st.session_state.pop("upload_problem", None):
         widgets.problem(refused)

@@ -21,6 +21,7 @@ from app import ties
 from app import widgets
 from app import words
 from app.figures import dot
+from app.terms import tip
 
 OF_EACH = 3  # ties of one kind told before the rest is folded away
 
@@ -45,7 +46,7 @@ def details(of: catalog.Subject, found: networks.Network) -> None:
         key="pick_group",
         format_func=lambda v: v or "none selected",
         on_change=lambda: graphview.choose(st.session_state["pick_group"]),
-        help=words.HELP["group"],
+        help=tip(words.HELP["group"]),
     )
     if not current:
         st.markdown(

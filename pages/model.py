@@ -19,6 +19,7 @@ from app import story
 from app import widgets
 from app import words
 from app.figures import model as figures
+from app.terms import tip
 from compression.errors import CompressionError
 
 CHEAP_MACS = 20e6
@@ -46,7 +47,7 @@ def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[],
     key = f"pick_{name}"
     known = list(labels) if current in labels else [current, *labels]
     st.session_state[key] = current
-    st.selectbox(label, known, key=key, format_func=lambda v: labels.get(v, v), on_change=changed, help=help_text)
+    st.selectbox(label, known, key=key, format_func=lambda v: labels.get(v, v), on_change=changed, help=tip(help_text))
 
 
 def _model_changed() -> None:

@@ -35,7 +35,7 @@ def _agreement(measured: Mapping[str, Any], many: str) -> str:
         table(("file", "same class", "largest difference of a logit", "accuracy", "weights"), rows),
         "",
         "`model.onnx` is the run's model as it is. " + _calibrated(eight, many),
-        *_exceptions(first),
+        *stored(first),
     ]
     if first["difference"] > ROUNDED * max(first["precise"], SMALLEST):
         lines += [
@@ -64,7 +64,7 @@ def _types(told: Mapping[str, Any]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in told["weights"].items()) or "fp32"
 
 
-def _exceptions(told: Mapping[str, Any]) -> list[str]:
+def stored(told: Mapping[str, Any]) -> list[str]:
     """What ONNX holds otherwise than the run left it."""
     floats = [layer for layer, kind in told["layers"].items() if kind == "fp32"]
     tables = [layer for layer, kind in told["layers"].items() if kind.endswith("table")]
@@ -79,10 +79,23 @@ def _exceptions(told: Mapping[str, Any]) -> list[str]:
         )
     if wider:
         lines.append("Activations: " + "; ".join(f"{layer} as {kind}" for layer, kind in wider.items()) + ".")
+    lines += _two_bits(told)
     lines.append(
         "Widths without a type of their own sit in the next wider one; the packed file is where they save bytes."
     )
     return ["", *lines]
+
+
+def _two_bits(told: Mapping[str, Any]) -> list[str]:
+    """What codes of -1, 0 and 1 are stored as."""
+    reasons = told["wider"]
+    lines = []
+    if "int2" in told["layers"].values():
+        lines.append(f"Weights in int2 need opset {told['opset']}; tried with ONNX Runtime {told['runtime']}.")
+    for why in dict.fromkeys(reasons.values()):
+        layers = ", ".join(layer for layer, reason in reasons.items() if reason == why)
+        lines.append(f"Two bits in a wider type than int2 ({layers}): {why}.")
+    return lines
 
 
 def _latency(latency: Mapping[str, Any], budget: Mapping[str, Any]) -> str:

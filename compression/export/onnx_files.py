@@ -9,6 +9,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
+import onnxruntime
 import torch
 from torch.export import ExportedProgram
 
@@ -20,7 +21,6 @@ from compression.export.onnx_check import Reference
 from compression.export.onnx_check import compare
 from compression.export.onnx_check import reference
 from compression.export.onnx_int8 import calibrated
-from compression.export.onnx_model import OPSET
 from compression.export.onnx_model import OnnxModel
 from compression.export.onnx_model import floats
 from compression.export.onnx_model import integers
@@ -77,9 +77,11 @@ def _told(made: OnnxModel, torch_says: Reference) -> dict[str, Any]:
     return {
         **dataclasses.asdict(compare(made.data, torch_says)),
         "bytes": len(made.data),
-        "opset": OPSET,
+        "opset": made.opset,
+        "runtime": onnxruntime.__version__,
         "weights": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
         "layers": {placed.layer: placed.type for placed in made.weights},
+        "wider": {placed.layer: placed.why for placed in made.weights if placed.why},
         "activations": dict(made.activations),
     }
 

@@ -39,7 +39,8 @@ SMALL_NOISE = 0.01
 class Source:
     """A finished run: ``model`` is the slim one of plain modules (quantizers of activations attached), in evaluation.
 
-    ``dense`` is the model it came from, ``integers`` its weights as they are packed, ``units`` what was removed.
+    ``dense`` is the model it came from, ``integers`` its weights as they are packed, ``units`` what was removed;
+    ``multiple`` is what the channel counts were rounded up to.
     """
 
     run: str
@@ -53,6 +54,7 @@ class Source:
     integers: Mapping[str, IntegerWeight]
     packed: bytes
     outputs: int
+    multiple: int = 1
 
     @property
     def input(self) -> tuple[int, ...]:

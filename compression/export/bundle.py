@@ -82,7 +82,7 @@ def export(
     """
     told = say or (lambda text, share: None)
     told("restoring the model from the packed file", 0.0)
-    source = read(folder)
+    source = read(folder, trained=False)
     if multiple != 1:
         source = rounded(source, multiple)
     told("writing the program", 0.1)

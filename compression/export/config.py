@@ -26,7 +26,7 @@ TOKENIZER = "all-MiniLM-L6-v2 (word pieces, lower case)"
 
 
 def config(source: Source) -> dict[str, Any]:
-    """The compressed model in numbers.
+    """The compressed model in numbers, with the ``budget`` that was asked for.
 
     ``layers``: name → ``shape`` and ``dense_shape`` of its weight, ``kept`` rows and columns (null: all of them),
     ``weight`` and ``activation`` quantizers (null: fp32). A weight is its code k times ``step``, a number or a list
@@ -39,6 +39,7 @@ def config(source: Source) -> dict[str, Any]:
     return {
         "version": VERSION,
         "run": source.run,
+        "budget": source.budget.to_dict(),
         "method": source.budget.method,
         "model": source.budget.model,
         "input": list(source.input),

@@ -19,11 +19,12 @@ LEGEND = """\
 Each model loses half of its units in a GETA run (weights of 4 to 8 bits, activations in floats) and is exported by the
 same function as on the Export page. ResNet-20 begins with trained weights and real data (CIFAR-10, JPEG-75); the
 torchvision networks with random weights, their norms' statistics taken from digits at 3 x 224 x 224, because speed does
-not depend on what was learned (their accuracy and `same class` tell nothing). Times: ONNX Runtime, one image at a time, {runs} runs by turns with the other variants;
-median and where the middle half lies; `times as fast`: than the dense fp32 file, the median of {turns} such
-measurements with the lowest and the highest. BOPs relative to dense fp32. `file / ledger`: `weights.packed` in the
-bundle over the sum that the run's ledger gave. `same class`: share of test images to which ONNX Runtime and torch give
-the same class. `export`: seconds of processor time on one thread, for everything but the latency measurement."""
+not depend on what was learned (their accuracy and `same class` tell nothing). Times: ONNX Runtime, one image at a time,
+{runs} runs by turns with the other variants; median and where the middle half lies; `times as fast`: than the dense
+fp32 file, the median of {turns} such measurements with the lowest and the highest. BOPs relative to dense fp32.
+`file / ledger`: `weights.packed` in the bundle over the sum that the run's ledger gave. `same class`: share of test
+images to which ONNX Runtime and torch give the same class. `export`: seconds of processor time on one thread, for
+everything but the latency measurement."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def reached(found: Sequence[Exported]) -> list[str]:
         *lines,
         f"- `weights.packed` within {off:.2%} of the ledger, to reach: {LEDGER_REACH:.0%}",
         *(
-            f"- {entry.model}: `model.onnx` gives torch's class to {entry.same[0]:.2%} of {entry.images} test images, to "
-            f"reach: {AGREEMENT_REACH:.1%}"
+            f"- {entry.model}: `model.onnx` gives torch's class to {entry.same[0]:.2%} of {entry.images} test images, "
+            f"to reach: {AGREEMENT_REACH:.1%}"
             for entry in found
             if entry.model == TRAINED
         ),

@@ -1,12 +1,14 @@
 """The export benchmark: how fast the exported files are, how small, how true to the run, and how soon they are there.
 
-python -m tests.bench.export [--only resnet20 …] [--epochs 1] [--write BENCHMARKS.md]
+python -m tests.bench.export [--only resnet20 …] [--epochs 1] [--keep FILE] [--write BENCHMARKS.md]
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
+import json
 import sys
 import tempfile
 import time
@@ -38,6 +40,7 @@ from tests.bench.exported import TRAINED
 from tests.bench.exported import TURNS
 from tests.bench.exported import Exported
 from tests.bench.exported import Timed
+from tests.bench.exported import from_dict
 from tests.bench.exported import section
 from tests.bench.graphs import write
 
@@ -51,18 +54,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=list(MODELS), choices=MODELS, metavar="MODEL")
     parser.add_argument("--epochs", type=float, default=1.0, help="of ResNet-20's run")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="models measured before; new ones are added")
     asked = parser.parse_args(argv)
     torch.set_num_threads(1)
     folder = catalogue.data_folder()
     if TRAINED in asked.only and (folder is None or not (folder / WEIGHTS).is_file()):
         print(f"ResNet-20 needs {WEIGHTS} and the images in the folder that COMPRESSION_DATA names", file=sys.stderr)
         return 2
-    found = []
+    kept = json.loads(asked.keep.read_text()) if asked.keep and asked.keep.is_file() else {}
     for model in asked.only:
-        with tempfile.TemporaryDirectory() as root:
-            found.append(measure(model, Path(root), asked.epochs))
-        print(f"{model}: measured", file=sys.stderr)
-    text = section(found)
+        if model not in kept:
+            with tempfile.TemporaryDirectory() as root:
+                kept[model] = dataclasses.asdict(measure(model, Path(root), asked.epochs))
+            print(f"{model}: measured", file=sys.stderr)
+            if asked.keep:
+                asked.keep.write_text(json.dumps(kept))
+    text = section([from_dict(kept[model]) for model in asked.only])
     print(text)
     if asked.write:
         write(asked.write, text)
@@ -90,6 +97,7 @@ def measure(model: str, root: Path, epochs: float) -> Exported:
         images=measured["onnx"]["images"],
         same=(measured["onnx"]["same"], measured["int8"]["same"]),
         packed=(first["bytes"], len(files["weights.packed"])),
+        epochs=epochs,
         seconds=sum(seconds for text, seconds in spent if text != "measuring latency"),
     )
 
@@ -108,7 +116,8 @@ def budget(model: str, root: Path, epochs: float) -> dict[str, Any]:
     if model == TRAINED:
         folder = catalogue.data_folder()
         assert folder is not None
-        asked |= {"data": "cifar10", "weights": str(folder / WEIGHTS), "epochs": epochs, "batch_size": 128, "lr": 0.05}
+        asked |= {"data": "cifar10", "weights": str(folder / WEIGHTS), "batch_size": 128, "lr": 0.05}
+        asked["epochs"] = epochs
     else:
         asked |= {"data": str(digits(root / "digits")), "classes": 10, "epochs": 1, "batch_size": 8, "lr": 1e-3}
         asked["weights"] = str(random_weights(model, root))

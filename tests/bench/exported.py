@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnxruntime
 
@@ -17,14 +19,14 @@ TURNS = 3
 TRAINED = "resnet20"
 LEGEND = """\
 Each model loses half of its units in a GETA run (weights of 4 to 8 bits, activations in floats) and is exported by the
-same function as on the Export page. ResNet-20 begins with trained weights and real data (CIFAR-10, JPEG-75); the
-torchvision networks with random weights, their norms' statistics taken from digits at 3 x 224 x 224, because speed does
-not depend on what was learned (their accuracy and `same class` tell nothing). Times: ONNX Runtime, one image at a time,
-{runs} runs by turns with the other variants; median and where the middle half lies; `times as fast`: than the dense
-fp32 file, the median of {turns} such measurements with the lowest and the highest. BOPs relative to dense fp32.
-`file / ledger`: `weights.packed` in the bundle over the sum that the run's ledger gave. `same class`: share of test
-images to which ONNX Runtime and torch give the same class. `export`: seconds of processor time on one thread, for
-everything but the latency measurement."""
+same function as on the Export page. ResNet-20 begins with trained weights and real data (CIFAR-10, JPEG-75) and takes
+{epochs:g} epochs; the torchvision networks have random weights, their norms' statistics taken from digits at 3 x 224 x
+224, because speed does not depend on what was learned (their accuracy and `same class` tell nothing). Times: ONNX
+Runtime, one image at a time, {runs} runs by turns with the other variants; median and where the middle half lies.
+`times as fast`: than the dense fp32 file, the median of {turns} such measurements with the lowest and the highest. BOPs
+relative to dense fp32. `file / ledger`: `weights.packed` in the bundle over the sum that the run's ledger gave.
+`same class`: share of test images to which ONNX Runtime and torch give the same class. `export`: seconds of processor
+time on one thread, for everything but the latency measurement."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,23 @@ class Exported:
     same: tuple[float, float]
     packed: tuple[int, int]
     seconds: float
+    epochs: float
+
+
+def from_dict(raw: Mapping[str, Any]) -> Exported:
+    """What :func:`dataclasses.asdict` made plain, after it was a JSON file."""
+    variants = tuple(Timed(**{**entry, "ratios": tuple(entry["ratios"])}) for entry in raw["variants"])
+    pairs = {name: tuple(raw[name]) for name in ("accuracy", "same", "packed")}
+    return Exported(**{**raw, **pairs, "variants": variants})
 
 
 def section(found: Sequence[Exported]) -> str:
     """The whole section of BENCHMARKS.md, title included."""
     runs = min(timed.runs for entry in found for timed in entry.variants)
+    legend = LEGEND.format(runs=runs, turns=TURNS, epochs=found[0].epochs)
     about = machine(f"ONNX Runtime {onnxruntime.__version__}")
     about += [f"- flags of the processor: {', '.join(latency.processor().flags)}", *reached(found)]
-    parts = [f"## {TITLE}", "\n".join(about), LEGEND.format(runs=runs, turns=TURNS), speeds(found), sizes(found)]
+    parts = [f"## {TITLE}", "\n".join(about), legend, speeds(found), sizes(found)]
     return "\n\n".join(parts) + "\n"
 
 

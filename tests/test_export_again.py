@@ -122,7 +122,7 @@ def test_an_export_needs_the_data_but_not_the_dense_weights(tmp_path: Path, caps
     )
     own.unlink()
     line = ["export", "run", "--runs", str(tmp_path / "runs"), "--out", str(out)]
-    assert main([*line, "--no-latency"]) == 0
+    assert main([*line, "--no-onnx"]) == 0
     assert isinstance(cx.load(out), torch.nn.Module)
     capsys.readouterr()
     out.unlink()

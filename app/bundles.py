@@ -169,7 +169,10 @@ def snippet(run: str, budget: Mapping[str, Any]) -> None:
         ", calibration=batch" if budget["activation_bits"] and budget["method"] == "geta" else "",
     )
     st.code(SNIPPET.format(name=name) + OWN_LOOP.format(name=name, more=more), language="python")
-    st.caption("Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction).")
+    st.caption(
+        "Python finds `compression` where this project's folder is on its path (`PYTHONPATH=folder`) and its packages "
+        "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction)."
+    )
 
 
 def file_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -119,10 +119,13 @@ def test_a_network_that_answers_otherwise_is_refused(
 
 
 def test_rounding_is_offered_where_it_was_faster() -> None:
-    medians = {"dense": 4.0, "floats": 2.0, "whole": 1.0, "eight": 3.0}
-    for wider, offered in ((1.5, True), (1.99, False), (2.5, False)):
-        times = {name: {"name": name, "median": value} for name, value in {**medians, findings.WIDER: wider}.items()}
+    medians = {"dense": 4.0, "floats": 2.0, "whole": 3.0, "eight": 2.5}
+    for wider, offered in (((1.5, 3.0), True), ((2.2, 1.9), True), ((1.99, 2.4), False), ((2.5, 2.0), False)):
+        named = {**medians, **dict(zip(findings.WIDER, wider, strict=True))}
+        times = {name: {"name": name, "median": value} for name, value in named.items()}
         assert findings.rounding_helps(times) == offered
-        said = [line for line in findings.verdicts(times, {"method": "geta"}) if "multiples of 8" in line]
-        assert len(said) == 1
-        assert ("`--multiple 8`" in said[0]) == offered
+        (said,) = [line for line in findings.verdicts(times, {"method": "geta"}) if "at multiples of 8" in line]
+        assert f"fp32 {2 / wider[0]:.2f} times" in said
+        assert f"8-bit arithmetic {2.5 / wider[1]:.2f} times" in said
+        assert ("`--multiple 8`" in said) == offered
+    assert not findings.rounding_helps({name: {"name": name, "median": value} for name, value in medians.items()})

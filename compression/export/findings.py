@@ -37,6 +37,7 @@ def _agreement(measured: Mapping[str, Any], many: str) -> str:
         table(("file", "same class", "largest difference of a logit", "accuracy", "weights"), rows),
         "",
         "`model.onnx` is the run's model as it is. " + _calibrated(eight, many),
+        "",
         *stored(first),
     ]
     if first["difference"] > ROUNDED * max(first["precise"], SMALLEST):
@@ -85,12 +86,12 @@ def stored(told: Mapping[str, Any]) -> list[str]:
     lines.append(
         "Widths without a type of their own sit in the next wider one; the packed file is where they save bytes."
     )
-    return ["", *lines]
+    return lines
 
 
 def _two_bits(told: Mapping[str, Any]) -> list[str]:
     """What codes of -1, 0 and 1 are stored as."""
-    reasons = told["wider"]
+    reasons = told.get("wider", {})  # exports made before it was noted lack it
     lines = []
     if "int2" in told["layers"].values():
         lines.append(f"Weights in int2 need opset {told['opset']}; tried with ONNX Runtime {told['runtime']}.")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load
+from streamlit.testing.v1 import AppTest
 
 import compression as cx
+from app import nav
 from compression.cli import main
 from compression.data import Batches
 from compression.errors import CompressionError
 from compression.export import findings
+from compression.export import job
 from compression.export.rounding import rounded
 from compression.export.source import Source
 from compression.export.source import read
@@ -105,6 +110,29 @@ def test_the_command_rounds_and_the_bundle_loads(
         assert len(told.splitlines()) == 1
         assert words in told
     assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
+
+
+def test_the_job_rounds_and_the_page_says_so(folders: dict[str, RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folders["plain"]
+    job.start(folder, multiple=8)
+    until = time.monotonic() + 300
+    while job.status(folder).state == job.RUNNING:
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    now = job.status(folder)
+    assert (now.state, now.told["multiple"]) == (job.DONE, 8), now.error
+    assert len(now.told["latency"]["variants"]) == 4  # nothing is left to round
+    with zipfile.ZipFile(job.bundle_path(folder)) as archive:
+        assert json.loads(archive.read("config.json"))["multiple"] == 8
+    monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(folder.path.parent)])
+    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=120)
+    app.switch_page("../pages/export.py")
+    app.query_params["run"] = folder.id
+    app.run()
+    assert not app.exception
+    assert [str(element.value) for element in app.error] == []
+    assert app.checkbox(key=f"multiple-{folder.id}").value is True
+    assert any("sit in the next wider one" in element.value for element in app.markdown)
 
 
 def test_a_network_that_answers_otherwise_is_refused(

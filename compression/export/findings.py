@@ -11,6 +11,7 @@ from compression.data import kind
 ROUNDED, SMALLEST = 10, 1e-6
 WIDER = ("slim, fp32, channels in multiples of 8", "slim, 8-bit arithmetic, channels in multiples of 8")
 FASTER = 1.03  # times as fast, from which on the larger network is worth offering
+FEW = 4
 ENOUGH = 0.995  # of images that get the same class
 
 
@@ -74,19 +75,30 @@ def stored(told: Mapping[str, Any]) -> list[str]:
     wider = {layer: kind for layer, kind in told["activations"].items() if kind.startswith("fp32") or "," in kind}
     lines = []
     if floats:
-        lines.append(f"Weights kept in fp32, because their grid was not found in the graph: {', '.join(floats)}.")
+        lines.append(f"Weights kept in fp32, because their grid was not found in the graph: {named(floats)}.")
     if tables:
         lines.append(
             f"Weights of {len(tables)} layers are codes that look their values up in a table, because levels counted "
             "from an offset are no multiples of a step: these layers compute in floats, in `model.int8.onnx` too."
         )
-    if wider:
-        lines.append("Activations: " + "; ".join(f"{layer} as {kind}" for layer, kind in wider.items()) + ".")
+    for stored_as, layers in _by_value(wider).items():
+        lines.append(f"Activations as {stored_as}: {named(layers)}.")
     lines += _two_bits(told)
     lines.append(
         "Widths without a type of their own sit in the next wider one; the packed file is where they save bytes."
     )
     return lines
+
+
+def named(layers: Sequence[str]) -> str:
+    """The first few layers by name, and how many more there are."""
+    if len(layers) <= FEW:
+        return ", ".join(layers)
+    return f"{', '.join(layers[:FEW])} and {len(layers) - FEW} more layers"
+
+
+def _by_value(told: Mapping[str, str]) -> dict[str, list[str]]:
+    return {value: [name for name, own in told.items() if own == value] for value in dict.fromkeys(told.values())}
 
 
 def _two_bits(told: Mapping[str, Any]) -> list[str]:
@@ -95,9 +107,8 @@ def _two_bits(told: Mapping[str, Any]) -> list[str]:
     lines = []
     if "int2" in told["layers"].values():
         lines.append(f"Weights in int2 need opset {told['opset']}; tried with ONNX Runtime {told['runtime']}.")
-    for why in dict.fromkeys(reasons.values()):
-        layers = ", ".join(layer for layer, reason in reasons.items() if reason == why)
-        lines.append(f"Two bits in a wider type than int2 ({layers}): {why}.")
+    for why, layers in _by_value(reasons).items():
+        lines.append(f"Two bits in a wider type than int2 ({named(layers)}): {why}.")
     return lines
 
 

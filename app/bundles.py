@@ -46,16 +46,8 @@ def choose(runs: Mapping[str, str], key: str) -> str:
     """The run in the address if it is one of these, else the newest; another can be picked."""
     if state.get("run") not in runs:
         state.put("run", next(iter(runs)))
-    names = list(runs)
-    picked = st.selectbox(
-        "Run",
-        names,
-        index=names.index(state.get("run")),
-        format_func=lambda run: runs[run],
-        key=key,
-    )
-    state.put("run", picked)
-    return picked
+    widgets.choice("Run", runs, state.get("run"), key, lambda run: state.put("run", run))
+    return state.get("run")
 
 
 def file_name(run: str) -> str:

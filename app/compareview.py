@@ -167,23 +167,12 @@ def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
 def selectors(info: CandidatesInfo, picked: str, other: str) -> None:
     """The picked run and a second one, without the mouse."""
     titles = {mark.run: mark.title + (" (still going)" if mark.live else "") for mark in info.marks}
-    st.session_state["pick_run"], st.session_state["pick_other"] = picked, other
-    st.selectbox(
-        "Run",
-        list(titles),
-        key="pick_run",
-        format_func=lambda run: titled(run, titles),
-        on_change=lambda: state.put("run", st.session_state["pick_run"]),
-    )
+    labels = {run: titled(run, titles) for run in titles}
+    widgets.choice("Run", labels, picked, "pick_run", lambda run: state.put("run", run))
     if len(titles) < 2:
         return
-    st.selectbox(
-        "Side by side with",
-        ["", *(run for run in titles if run != picked)],
-        key="pick_other",
-        format_func=lambda run: titled(run, titles) if run else "no other run",
-        on_change=lambda: state.put("other", st.session_state["pick_other"]),
-    )
+    others = {"": "no other run"} | {run: label for run, label in labels.items() if run != picked}
+    widgets.choice("Side by side with", others, other, "pick_other", lambda run: state.put("other", run))
     st.segmented_control("A click on the chart picks", [FIRST, SECOND], default=FIRST, required=True, key="click_picks")
 
 

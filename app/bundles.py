@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import allowed
 from app import gallery
 from app import runlog
 from app import state
@@ -16,6 +17,7 @@ from app import theme
 from app import widgets
 from app import words
 from app.figures import latency as figures
+from compression.errors import CompressionError
 from compression.export import job
 from compression.export.findings import verdicts
 from compression.runs.store import RunInfo
@@ -60,6 +62,11 @@ def make(run: str, again: bool) -> None:
     label = "Make it again" if again else "Make the bundle"
     kind = "secondary" if again else "primary"
     if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
+        try:
+            allowed.check(runlog.folder(run).budget())
+        except CompressionError as error:
+            widgets.problem(error)
+            return
         with st.spinner("Starting…"):
             job.start(runlog.workplace(run))
         st.rerun()

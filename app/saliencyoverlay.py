@@ -59,7 +59,7 @@ def on_layers(by_group: Overlay, found: networks.Network) -> Overlay:
 
 def _criterion(title: str, criterion: str, told: Mapping[str, Any]) -> tuple[Overlay, str]:
     values = figures.saliency_info(told["rows"], told["criteria"]).per_unit(criterion)
-    line = f"What a channel of the layer's group counts by {EXPLAINED[criterion]}; 1× is the mean channel."
+    line = f"How much the mean channel of the layer's group matters: {EXPLAINED[criterion]}. 1× is the network's mean."
     return Overlay(title, "×", values, 0.0, max(values.values(), default=1.0)), line
 
 

@@ -1,5 +1,5 @@
 # make app     set up what is missing and open the app      (PORT=8600 ARGS="--model path/file.py:function --data-root DIR")
-# make test    set up what is missing and run every check and test
+# make test    set up what is missing and run every check and test  (TESTS="tests/test_opq.py -x" WORKERS=0)
 # make bench   the benchmark, beside what it is compared to; writes BENCHMARKS.md  (ARGS="--only 'resnet*' --no-equality")
 #
 # Everything lives in .venv. PYTHON names the interpreter that makes it (3.11 to 3.14).
@@ -8,6 +8,7 @@ PYTHON ?= python3
 PORT ?= 8501
 ARGS ?=
 TESTS ?= tests
+WORKERS ?= 2
 
 BIN := .venv/bin
 SHELL := /bin/bash
@@ -31,7 +32,7 @@ test: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy compression app pages
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.graphs --write BENCHMARKS.md $(ARGS)
@@ -39,7 +40,9 @@ bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.whole --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.runs --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.opq --write BENCHMARKS.md
+	$(BIN)/python -m tests.bench.search --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.sessions --write BENCHMARKS.md
+	$(BIN)/python -m tests.bench.export --write BENCHMARKS.md
 
 port-free:
 	@$(if $(findstring Address already in use,$(PORT_STATE)),$(error port $(PORT) is already in use: end the program that has it, or take another with make app PORT=8600))

@@ -13,6 +13,7 @@ from app import explainwords
 from app import runlog
 from app import widgets
 from app.figures import alike
+from app.terms import tip
 from compression.errors import CompressionError
 from compression.explain import METHODS
 from compression.explain import job
@@ -56,7 +57,7 @@ def _ask(run: str, again: bool = False) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             asked = st.segmented_control(
                 "Test images", list(IMAGES), default="32", required=True, key="explain_images",
-                help="Drawn at random with a fixed seed. More images, narrower intervals, more time.",
+                help=tip("Drawn at random with a fixed seed. More images, narrower intervals, more time."),
             )  # fmt: skip
             start(run, "start_scores", IMAGES[asked or "32"], "Measure it")
         st.caption("Runs in a process of its own: you may leave this page. Small networks take some seconds.")

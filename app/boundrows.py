@@ -11,6 +11,7 @@ from app import draft
 from app import state
 from app.bounds import Field
 from app.bounds import Row
+from app.terms import tip
 
 MOST = 60
 FEW = 12
@@ -108,7 +109,7 @@ def _slider(field: Field, row: str) -> None:
         on_change=_moved,
         args=(field,),
         disabled=bool(field.fixed),
-        help=field.fixed or None,
+        help=tip(field.fixed),
         label_visibility="visible" if visible else "collapsed",
     )
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app import uploaded
 from app import widgets
+from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -22,10 +23,12 @@ def draw(budget: Budget) -> None:
         icon=":material/download:",
         on_click="ignore",
     )
-    explained = "A JSON file saved here or written for the command line."
+    explained = "A JSON file saved here, written for the command line, or budget.json or config.json out of a bundle."
     st.file_uploader(
-        "Load a budget", type=["json"], max_upload_size=1, key="upload", on_change=_uploaded, help=explained
+        "Load a budget", type=["json"], max_upload_size=5, key="upload", on_change=_uploaded, help=tip(explained)
     )
+    if note := st.session_state.pop("upload_note", ""):
+        st.info(note, icon=":material/info:")
     if refused := st.session_state.pop("upload_problem", None):
         widgets.problem(refused)
 
@@ -35,6 +38,6 @@ def _uploaded() -> None:
     if file is None:
         return
     try:
-        uploaded.load(file.getvalue())
+        st.session_state["upload_note"] = uploaded.drop(file.getvalue())
     except CompressionError as error:
         st.session_state["upload_problem"] = error

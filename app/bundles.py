@@ -19,9 +19,11 @@ from app import words
 from app.figures import latency as figures
 from compression.errors import CompressionError
 from compression.export import job
+from compression.export.findings import rounding_helps
 from compression.export.findings import verdicts
 from compression.runs.store import RunInfo
 
+EIGHT = 8
 SNIPPET = 'import compression as cx\n\nmodel = cx.load("{name}")  # the slim network, in evaluation mode\n'
 OWN_LOOP = 'dense = cx.apply(dense, "{name}"{more})  # this run\'s budget on a trained model of your own\n'
 
@@ -57,10 +59,11 @@ def file_name(run: str) -> str:
     return f"{run}.zip"
 
 
-def make(run: str, again: bool) -> None:
-    """The button that starts the export."""
+def make(run: str, told: Mapping[str, Any], again: bool) -> None:
+    """The button that starts the export, and channel rounding where that was faster."""
     label = "Make it again" if again else "Make the bundle"
     kind = "secondary" if again else "primary"
+    multiple = EIGHT if rounding(run, told) else 1
     if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
         try:
             allowed.check(runlog.folder(run).budget())
@@ -68,8 +71,22 @@ def make(run: str, again: bool) -> None:
             widgets.problem(error)
             return
         with st.spinner("Starting…"):
-            job.start(runlog.workplace(run))
+            job.start(runlog.workplace(run), multiple=multiple)
         st.rerun()
+
+
+def rounding(run: str, told: Mapping[str, Any]) -> bool:
+    """Whether to round channel counts up: asked only where the last export found that it helps, or did it."""
+    done = told.get("multiple", 1) > 1
+    times = {time["name"]: time for time in told.get("latency", {}).get("variants", ())}
+    if not done and not rounding_helps(times):
+        return False
+    return st.checkbox(
+        f"Channel counts at multiples of {EIGHT}",
+        value=done,
+        key=f"multiple-{run}",
+        help="Some removed channels come back as zeros: a little larger, faster on this machine, the same answers.",
+    )
 
 
 def watch(run: str) -> None:

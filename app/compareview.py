@@ -22,6 +22,7 @@ from app.figures.candidates import CandidatesInfo
 from app.figures.candidates import candidates_info
 from app.figures.candidates import rows
 from app.figures.choice import choice_figure
+from app.terms import tip
 from compression.runs.store import RunInfo
 
 LOSSES = {"0.5": 0.005, "1": 0.01, "2": 0.02, "5": 0.05}
@@ -69,7 +70,7 @@ def controls() -> tuple[Axis, float]:
             key="cost",
             bind="query-params",
             format_func=lambda name: AXES[name].label,
-            help="\n\n".join(f"**{axis.label}.** {axis.help}" for axis in AXES.values()),
+            help=tip("\n\n".join(f"**{axis.label}.** {axis.help}" for axis in AXES.values())),
         )
         loss = st.segmented_control(
             "Accuracy that may go, in points",
@@ -78,7 +79,7 @@ def controls() -> tuple[Axis, float]:
             required=True,
             key="loss",
             bind="query-params",
-            help="Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point.",
+            help=tip("Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point."),
         )
     return AXES[axis or "bytes"], LOSSES[loss or "1"]
 

@@ -13,6 +13,7 @@ from app import widgets
 from app import words
 from app.figures import curve as figures
 from app.planned import Plan
+from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs import curve
@@ -112,6 +113,6 @@ def charts(made: RunFolder, budget: Budget, planned: Plan) -> None:
 def _view() -> str:
     chosen = st.segmented_control(
         "Accuracy shown", tuple(VIEWS), default="recomputed", required=True, format_func=VIEWS.__getitem__,
-        key="curve_view", help=REFITTED,
+        key="curve_view", help=tip(REFITTED),
     )  # fmt: skip
     return chosen or "recomputed"

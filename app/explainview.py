@@ -13,6 +13,7 @@ from app import widgets
 from app import words
 from app.figures import base
 from app.figures import tiles
+from app.terms import tip
 from compression.errors import CompressionError
 from compression.explain import METHODS
 from compression.explain import job
@@ -34,7 +35,7 @@ def controls(of: explained.Key) -> tuple[str, int]:
             bind="query-params",
             format_func=lambda name: METHODS[name].label,
             wrap=True,
-            help="Five ways to ask which pixels count. They answer different questions, so look at more than one.",
+            help=tip("Five ways to ask which pixels count. They answer different questions, so look at more than one."),
         )
         count = st.segmented_control(
             "Images", list(COUNTS), default="6", required=True, key="tiles", bind="query-params"

@@ -10,6 +10,7 @@ from app import finals
 from app import gallery
 from app import state
 from app import story
+from app.terms import tip
 from compression import data as datasets
 from compression.runs.store import RunInfo
 
@@ -30,7 +31,9 @@ def toggle(own: Sequence[RunInfo]) -> bool:
             key=KEY,
             bind="query-params",
             on_change=_hide,
-            help="Finished runs that came with the app, beside your own. They stay as they are and cannot be deleted.",
+            help=tip(
+                "Finished runs that came with the app, beside your own. They stay as they are and cannot be deleted."
+            ),
         )
     )
 

@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import streamlit as st
 
-from app.lessons import texts
-
-FILE = "glossary"
-
-
-@dataclass(frozen=True)
-class Term:
-    """One entry: its ``name``, its explanation in Markdown, and its ``anchor`` in addresses."""
-
-    name: str
-    said: str
-
-    @property
-    def anchor(self) -> str:
-        """``bit-width`` of ``Bit-width``."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
-
-
-def terms(markdown: str) -> list[Term]:
-    """The entries of a glossary file: ``## Name`` and what follows, sorted by name."""
-    parts = re.split(r"^## ", markdown, flags=re.MULTILINE)[1:]
-    found = [Term(part.partition("\n")[0].strip(), part.partition("\n")[2].strip()) for part in parts]
-    return sorted(found, key=lambda term: term.name.lower())
+from app.terms import Term
+from app.terms import everything
 
 
 def matching(found: list[Term], search: str) -> list[Term]:
@@ -46,7 +24,7 @@ def linked(said: str) -> str:
 
 def draw() -> None:
     """A search field and the terms; the one that the address names stands first."""
-    found = terms(texts.page(FILE))
+    found = everything()
     search = st.text_input(
         "Find a term", key="term_search", placeholder="part of a word", width=400, icon=":material/search:"
     )

@@ -14,6 +14,7 @@ from app import widgets
 from app import words
 from app.figures import base
 from app.figures import graph as figures
+from app.terms import tip
 
 TALLEST = 760
 ALL, GROUP, SEARCH = "Whole graph", "Selected group", "Search"
@@ -81,9 +82,11 @@ def _controls(drawn: quantized.View) -> tuple[grouping.Level, str]:
         key="detail",
         format_func=names.__getitem__,
         width=170,
-        help="Blocks merge the operations of a module into one box, with its units and parameters in sum. Depth "
-        "counts the parts of the module's name that are kept apart. Layers leaves out norms, activations and reshapes; "
-        "Operations draws every single one. The number says how many boxes are drawn.",
+        help=tip(
+            "Blocks merge the operations of a module into one box, with its units and parameters in sum. Depth "
+            "counts the parts of the module's name that are kept apart. Layers leaves out norms, activations and "
+            "reshapes; Operations draws every single one. The number says how many boxes are drawn."
+        ),
     )
     search = st.text_input(
         "Find",
@@ -93,7 +96,7 @@ def _controls(drawn: quantized.View) -> tuple[grouping.Level, str]:
         width=170,
         icon=":material/search:",
         on_change=_searched,
-        help="Part of a name (layer3.0), of a kind (norm, concat) or of an ATen name (aten.add). Press Enter.",
+        help=tip("Part of a name (layer3.0), of a kind (norm, concat) or of an ATen name (aten.add). Press Enter."),
     )
     return options[keys.index(chosen)], search.strip()
 
@@ -147,7 +150,7 @@ def _modules(of: catalog.Subject, level: grouping.Level, info: figures.GraphInfo
         [*opened, *closed],
         key="opened",
         placeholder=f"click a square, or choose one of {words.plural(len(closed), 'module')}",
-        help="An opened module shows its parts. Remove it here to close it again.",
+        help=tip("An opened module shows its parts. Remove it here to close it again."),
     )
 
 

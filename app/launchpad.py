@@ -17,6 +17,7 @@ from app import story
 from app import theme
 from app import widgets
 from app import words
+from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -99,7 +100,7 @@ def _least() -> float | None:
         "Tries the middle budget first and goes on with the smaller or the larger half, so that of 9 budgets at most 4 "
         "are run. What counts is accuracy on validation data."
     )
-    if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=explained):
+    if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=tip(explained)):
         return None
     percent = st.number_input("Accuracy to keep, %", 1.0, 99.9, 97.0, 0.1, key="least_accuracy")
     return percent / 100

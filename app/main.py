@@ -11,6 +11,7 @@ import streamlit as st  # noqa: E402
 
 from app import nav  # noqa: E402
 from app import state  # noqa: E402
+from app import timing  # noqa: E402
 from app import tour  # noqa: E402
 from app import widgets  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
@@ -25,8 +26,9 @@ def main() -> None:
     chosen = st.navigation([nav.page(name) for name in nav.PAGES], position="top")
     state.sync()
     try:
-        tour.draw(chosen.url_path or "start")
-        chosen.run()
+        with timing.told(chosen.url_path or "start"):
+            tour.draw(chosen.url_path or "start")
+            chosen.run()
     except CompressionError as error:
         widgets.problem(error)
 

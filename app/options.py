@@ -1,4 +1,4 @@
-"""What the operator gave on the command line: own models, a folder of data sets, where runs are kept."""
+"""What the operator gave on the command line: own models, a folder of data sets, where runs are, what is logged."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
 class Options:
     """``models``: ``/path/file.py:function`` each, as runs name them too; ``data_root``: a folder of data sets.
 
-    ``runs``: the folder of run folders.
+    ``runs``: the folder of run folders; ``log_times``: the server's log tells how long each answer took.
     """
 
     models: tuple[str, ...] = ()
     data_root: str | None = None
     runs: str = "runs"
+    log_times: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,6 +45,7 @@ def read(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument("--model", action="append", default=[], metavar="FILE.py:FUNCTION")
     parser.add_argument("--data-root", metavar="DIR")
     parser.add_argument("--runs", default="runs", metavar="DIR")
+    parser.add_argument("--log-times", action="store_true")
     found = parser.parse_args(given[1:])
     for model in found.model:
         file, _, function = model.rpartition(":")
@@ -53,7 +55,7 @@ def read(argv: Sequence[str] | None = None) -> Options:
             )
     if found.data_root is not None and not Path(found.data_root).expanduser().is_dir():
         raise CompressionError(f"--data-root {found.data_root}: no such folder")
-    return Options(tuple(map(_absolute, found.model)), found.data_root, found.runs)
+    return Options(tuple(map(_absolute, found.model)), found.data_root, found.runs, found.log_times)
 
 
 def _absolute(model: str) -> str:

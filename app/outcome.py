@@ -13,6 +13,7 @@ from app import runlog
 from app import story
 from app import widgets
 from app import words
+from app.terms import tip
 
 _LEDGER = {
     "values": "values: the codes of the weights",
@@ -59,7 +60,7 @@ def show(run: str, now: story.Story) -> None:
     if equality is not None and any(done.get("removed", {}).values()):
         st.markdown(
             f"Removed for real: the smaller model answers as the masked one does, to within **{equality:.1e}**.",
-            help=words.HELP["equality"],
+            help=tip(words.HELP["equality"]),
         )
     where = {"model": str(now.budget.get("model")), "data": str(now.budget.get("data"))}
     with st.container(horizontal=True):

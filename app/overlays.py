@@ -19,6 +19,7 @@ from app import theme
 from app import widgets
 from app.figures.overlay import Overlay
 from app.planned import layer_range
+from app.terms import tip
 from compression.errors import CompressionError
 
 KIND = "kind of node"
@@ -36,9 +37,11 @@ def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
         key="overlay",
         bind="query-params",
         width=280,
-        help="Parameters and MACs of every layer; how much its channels matter by four criteria, and whether these "
-        "agree; what the draft on the Budget page asks of it; what the run that is open left of it. Nodes that are no "
-        "such layer turn grey.",
+        help=tip(
+            "Parameters and MACs of every layer; how much its channels matter by four criteria, and whether these "
+            "agree; what the draft on the Budget page asks of it; what the run that is open left of it. Nodes that are "
+            "no such layer turn grey."
+        ),
     )
     if chosen not in offered:
         return None

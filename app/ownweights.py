@@ -9,6 +9,7 @@ from app import state
 from app import story
 from app import weightfiles
 from app import widgets
+from app.terms import tip
 from compression.errors import CompressionError
 
 REFUSED = "weights_problem"
@@ -36,8 +37,10 @@ def section(of: catalog.Subject) -> None:
             key="weights_upload",
             on_change=_uploaded,
             args=(of,),
-            help="A file with the parameters by their names in this model, such as `safetensors.torch.save_model` "
-            "writes. It is checked, never executed, and kept on this machine for the runs that start from it.",
+            help=tip(
+                "A file with the parameters by their names in this model, such as `safetensors.torch.save_model` "
+                "writes. It is checked, never executed, and kept on this machine for the runs that start from it."
+            ),
         )
         if problem := st.session_state.pop(REFUSED, None):
             widgets.problem(problem)

@@ -12,6 +12,7 @@ from app import widgets
 from app import words
 from app.figures import base
 from app.figures import graph as figures
+from app.terms import tip
 
 MERGED, TRACED = "merged", "as traced"
 WHY = (
@@ -32,9 +33,11 @@ def choose(of: catalog.Subject) -> quantized.View:
             bind="query-params",
             format_func=quantized.LABELS.__getitem__,
             width=280,
-            help="Attach a quantizer to the weight and to the input of every convolution and linear layer, as GETA "
-            "does: each as this library's single operation, or spelled out in plain operations (abs, log, exp, round, "
-            "…) as other projects write theirs. Only the drawing changes, not the model.",
+            help=tip(
+                "Attach a quantizer to the weight and to the input of every convolution and linear layer, as GETA "
+                "does: each as this library's single operation, or spelled out in plain operations (abs, log, exp, "
+                "round, …) as other projects write theirs. Only the drawing changes, not the model."
+            ),
         )
         count = len(quantized.traced(quantized.View(of, kind)).graph.branches)
         if not count:
@@ -46,7 +49,7 @@ def choose(of: catalog.Subject) -> quantized.View:
             key="quantizers_drawn",
             disabled=not count,
             required=True,
-            help=WHY if count else NOTHING,
+            help=tip(WHY if count else NOTHING),
         )
     if count:
         st.caption(f"{words.plural(count, 'quantizer')}. {WHY}")

@@ -13,6 +13,7 @@ from app import presets
 from app import theme
 from app import tuning
 from app import words
+from app.terms import tip
 from compression.budget import HIGHEST_BITS
 from compression.budget import LOWEST_BITS
 
@@ -41,7 +42,7 @@ def sliders() -> None:
     _weight_bits(method.uses.bits)
     if method.uses.activations:
         help_text = words.HELP["activation_bits"]
-        st.toggle("Quantize activations too", key="activations", bind="query-params", help=help_text)
+        st.toggle("Quantize activations too", key="activations", bind="query-params", help=tip(help_text))
         if draft.value("activations"):
             _activation_bits(method.uses.bits)
     tuning.fields(method.name)
@@ -69,7 +70,7 @@ def _activation_bits(kind: str) -> None:
 
 def _slider(label: str, key: str, low: Any, high: Any, step: Any, form: str | None, term: str) -> None:
     explained = words.HELP[term]
-    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, bind="query-params", help=explained)
+    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, bind="query-params", help=tip(explained))
 
 
 def _training() -> None:
@@ -79,10 +80,10 @@ def _training() -> None:
         explained = "Passes over the training data. More gives accuracy, and takes longer."
         epochs, seed = draft.DEFAULTS["epochs"], draft.DEFAULTS["seed"]
         limits = (draft.FEWEST_EPOCHS, draft.MOST_EPOCHS)
-        st.number_input("Epochs", *limits, epochs, 1.0, "%g", key="epochs", bind="query-params", help=explained)
+        st.number_input("Epochs", *limits, epochs, 1.0, "%g", key="epochs", bind="query-params", help=tip(explained))
         explained = "The same seed gives the same run."
         limits = (-draft.LARGEST_SEED, draft.LARGEST_SEED)
-        st.number_input("Seed", *limits, seed, key="seed", bind="query-params", help=explained)
+        st.number_input("Seed", *limits, seed, key="seed", bind="query-params", help=tip(explained))
         if extras:
             st.caption(f"Set besides the fields: {json.dumps(extras)}")
             st.button("Back to defaults", on_click=draft.clear_extras)

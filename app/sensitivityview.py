@@ -15,6 +15,7 @@ from app import studyview
 from app import widgets
 from app import words
 from app.figures import sensitivity as figures
+from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs import sensitivity as study
@@ -49,7 +50,7 @@ def result(told: dict[str, Any], of: catalog.Subject, found: networks.Network, b
     with st.container(horizontal=True, vertical_alignment="bottom"):
         help_text = "For each layer: the fewest bits and the most sparsity that lose no more than this, by themselves."
         points = st.number_input(
-            "Points a layer may lose", 0.0, MOST_POINTS, 1.0, 0.25, "%g", key="points", help=help_text, width=200
+            "Points a layer may lose", 0.0, MOST_POINTS, 1.0, 0.25, "%g", key="points", help=tip(help_text), width=200
         )
         st.button("Use as budget", icon=":material/arrow_upward:", on_click=_use, args=(told, points, of))
     if refused := st.session_state.pop("scan_problem", None):

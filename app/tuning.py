@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import draft
 from app import offer
+from app.terms import tip
 
 if TYPE_CHECKING:
     from compression.methods.options import Option
@@ -37,7 +38,8 @@ def _field(method: str, option: Option, empty: str) -> None:
     elif key not in st.session_state and now is not None:
         st.session_state[key] = now if whole or option.choices else float(now)
     common: dict[str, Any] = {
-        "key": key, "help": option.help, "placeholder": empty, "on_change": _changed, "args": (method, option.name),
+        "key": key, "help": tip(option.help), "placeholder": empty,
+        "on_change": _changed, "args": (method, option.name),
     }  # fmt: skip
     label = option.name.replace("_", " ").capitalize()
     if option.choices:

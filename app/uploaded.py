@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 
 from app import catalog
 from app import draft
@@ -12,16 +13,40 @@ from app import state
 from compression.budget import Budget
 from compression.errors import CompressionError
 
-LARGEST_FILE = 1_000_000
+LARGEST_FILE = 5_000_000
 
 
 def load(content: bytes) -> None:
-    """Take over a budget file that a visitor uploads: model and data must be offered here, files are never named.
+    """Take over a budget file: model and data must be offered here, files are never named.
 
     Raises:
         CompressionError: in one line what is wrong; nothing has changed then.
     """
-    read = parse(content)
+    take(parse(content))
+
+
+def drop(content: bytes) -> str:
+    """Take over a budget file that a visitor uploads, also out of a bundle; what of it cannot be followed, as a line.
+
+    Raises:
+        CompressionError: as :func:`load`, but a weights file that it names is left out and told.
+    """
+    read = _read(content)
+    take(read.replace(weights=None))
+    if read.weights is None:
+        return ""
+    return (
+        f"The file names the weights {PurePath(read.weights).name}; this page starts from those chosen on the Model "
+        "page: upload them there to begin where that run began."
+    )
+
+
+def take(read: Budget) -> None:
+    """Make a budget that names no file the draft.
+
+    Raises:
+        CompressionError: what this page does not offer or cannot show; nothing has changed then.
+    """
     catalog.allow(read.model, read.data)
     method = offer.get(read.method)
     method.check(read)
@@ -41,10 +66,24 @@ def load(content: bytes) -> None:
 
 
 def parse(content: bytes) -> Budget:
-    """A budget from the bytes of an uploaded file.
+    """A budget from the bytes of a file: its own, or the ``config.json`` of a bundle.
 
     Raises:
         CompressionError: too large, no JSON, unknown fields or impossible values, or it names a weights file.
+    """
+    read = _read(content)
+    if read.weights is not None:
+        raise CompressionError(
+            "this budget names a weights file; pages use the trained weights of the model, remove the field weights"
+        )
+    return read
+
+
+def _read(content: bytes) -> Budget:
+    """A budget, whatever weights it names.
+
+    Raises:
+        CompressionError: too large, no JSON, unknown fields or impossible values.
     """
     if len(content) > LARGEST_FILE:
         raise CompressionError("this file is too large for a budget; choose one saved on this page")
@@ -60,8 +99,4 @@ def parse(content: bytes) -> Budget:
         raise CompressionError(
             "this file holds a value of the wrong kind; choose a budget saved on this page"
         ) from error
-    if read.weights is not None:
-        raise CompressionError(
-            "this budget names a weights file; pages use the trained weights of the model, remove the field weights"
-        )
     return read

@@ -17,6 +17,7 @@ from app import nav
 from app import story
 from app import theme
 from app.figures import base
+from app.terms import tip
 from compression.errors import CompressionError
 
 STYLESHEET = Path(__file__).resolve().parent.parent / "assets" / "theme" / "app.css"
@@ -174,6 +175,6 @@ def metrics(*cells: tuple[str, str, str, str]) -> None:
     with st.container(horizontal=True, gap="medium"):
         for label, value, compared, explained in cells:
             with st.container(width="content"):
-                st.metric(label, value, help=explained or None)
+                st.metric(label, value, help=tip(explained))
                 if compared:
                     st.caption(compared)

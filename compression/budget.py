@@ -84,11 +84,14 @@ class Budget:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Budget:
-        """Build a budget from parsed JSON; unknown fields and impossible values are refused by name.
+        """Build a budget from parsed JSON, or take it from a bundle's ``config.json``.
+
+        Unknown fields and impossible values are refused by name.
 
         Raises:
             CompressionError: naming the field and what it may be.
         """
+        raw = raw["budget"] if isinstance(raw.get("budget"), Mapping) else raw
         _known(raw, cls, "budget")
         values = dict(raw)
         if isinstance(values.get("schedule"), Mapping):

@@ -25,6 +25,7 @@ from app import questions
 from app import saliencyview
 from app import sensitivityview
 from app import state
+from app import timing
 from app import twobudgets
 from app import widgets
 from app.figures import plan as figures
@@ -118,6 +119,7 @@ def parts(now: Draft) -> None:
 
 
 @st.fragment
+@timing.told("budget answer")
 def compose(of: catalog.Subject, found: networks.Network) -> None:
     """Sliders and answers together, so that moving one reruns only this."""
     if (state.get("model"), state.get("data")) != (of.model, of.data):

@@ -12,6 +12,7 @@ from app import runlog
 from app import state
 from app import story
 from app import widgets
+from app.terms import tip
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
 
@@ -45,7 +46,7 @@ def pair_of(own: list[RunInfo], kept: list[RunInfo], opened: RunInfo | None) -> 
             list(found),
             key="compare_pair",
             format_func=lambda pair: f"{labels[pair]}: {found[pair]} finished",
-            help="Only runs of one model on one data set can be compared: they answer the same question.",
+            help=tip("Only runs of one model on one data set can be compared: they answer the same question."),
             on_change=lambda: change(st.session_state["compare_pair"]),
         )
     else:

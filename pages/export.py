@@ -57,7 +57,7 @@ def bundle(run: str) -> Mapping[str, Any]:
             "One zip with everything: ONNX, a torch program, the packed weights, a loader that needs none of our code, "
             "and a model card. Agreement and latency are measured while it is made."
         )
-    bundles.make(run, again=now.state == job.DONE)
+    bundles.make(run, now.told, again=now.state == job.DONE)
     return now.told
 
 

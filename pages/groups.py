@@ -21,6 +21,7 @@ from app import ties
 from app import widgets
 from app import words
 from app.figures import dot
+from app.terms import tip
 
 OF_EACH = 3  # ties of one kind told before the rest is folded away
 
@@ -39,7 +40,7 @@ def details(of: catalog.Subject, found: networks.Network) -> None:
     ids = [group.id for group in found.graph.groups]
     current = state.get("group") if state.get("group") in ids else ""
     labels = {"": "none selected"} | {group: group for group in ids}
-    widgets.choice("Group", labels, current, "pick_group", graphview.choose, help=words.HELP["group"])
+    widgets.choice("Group", labels, current, "pick_group", graphview.choose, help=tip(words.HELP["group"]))
     if not current:
         st.markdown(
             "Click a node in the graph, or pick a group here or in the table. The numbers beside the nodes are "

@@ -19,6 +19,7 @@ from app import story
 from app import widgets
 from app import words
 from app.figures import model as figures
+from app.terms import tip
 from compression.errors import CompressionError
 
 CHEAP_MACS = 20e6
@@ -44,7 +45,7 @@ def _models_help(model: str) -> str:
 def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[str], None], help_text: str) -> None:
     current = state.get(name)
     known = labels if current in labels else {current: current, **labels}
-    widgets.choice(label, known, current, f"pick_{name}", changed, help=help_text)
+    widgets.choice(label, known, current, f"pick_{name}", changed, help=tip(help_text))
 
 
 def _model_changed(picked: str) -> None:

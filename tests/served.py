@@ -34,11 +34,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(runs: Path, log: Path) -> Iterator[Served]:
-    """The app on ``runs``, started as ``make app`` starts it; ended at the end of the block."""
+def served(runs: Path, log: Path, *arguments: str) -> Iterator[Served]:
+    """The app on ``runs`` with more ``arguments``, started as ``make app`` starts it; ended at the end of the block."""
     port = _free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
-    command += ["--server.address", "127.0.0.1", "--server.headless", "true", "--", "--runs", str(runs)]
+    command += ["--server.address", "127.0.0.1", "--server.headless", "true", "--", "--runs", str(runs), *arguments]
     with log.open("wb") as stream:
         server = subprocess.Popen(command, cwd=nav.ROOT, stdout=stream, stderr=subprocess.STDOUT)
     try:

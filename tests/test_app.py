@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from app import offer
 from app import options
 from app import plan
 from app import theme
+from app import timing
 from app import uploaded
 from app import words
 from compression import runs
@@ -445,6 +448,23 @@ def test_quantizers_of_an_own_model_are_merged(open_page: Open, tmp_path: Path) 
 def test_wrong_app_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(CompressionError):
         options.read(["app/main.py", *arguments])
+
+
+@pytest.mark.parametrize(("arguments", "lines"), [([], 0), (["--log-times"], 1)])
+def test_the_server_tells_its_times_where_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], lines: int
+) -> None:
+    monkeypatch.setattr("sys.argv", ["app/main.py", *arguments])
+
+    @timing.told("the sum")
+    def slow_sum() -> int:
+        time.sleep(0.02)
+        return 3
+
+    assert slow_sum() == 3
+    found = re.findall(r"the sum: (\d+) ms", capsys.readouterr().err)
+    assert len(found) == lines
+    assert all(20 <= int(each) < 2000 for each in found)
 
 
 def test_arguments_of_other_programs_are_not_ours() -> None:

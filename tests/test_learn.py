@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import glossary
+from app import gallery
 from app import learning
 from app import nav
+from app import terms
+from app import words
 from app.lessons import answers
+from app.lessons import channels
 from app.lessons import texts
 from app.lessons.answers import Number
 from app.lessons.answers import Pick
@@ -218,7 +224,7 @@ def test_an_edited_text_is_shown_and_a_wrong_place_is_named(tmp_path: Path, monk
 
 
 def test_the_glossary_has_every_word_of_the_pages(learn: Open) -> None:
-    names = {term.name.lower(): term for term in glossary.terms(texts.page(glossary.FILE))}
+    names = {term.name.lower(): term for term in terms.everything()}
     needed = "graph group unit quantizer bit-width budget method run sweep point front bundle ledger step exponent bops"
     needed += " macs sparsity saliency projection codebook threshold entropy equality dominated distillation survivor"
     assert not {word for word in needed.split() if word not in names}
@@ -232,8 +238,44 @@ def test_the_glossary_has_every_word_of_the_pages(learn: Open) -> None:
     assert "No term holds" in said(app)[0]
 
 
+def test_every_help_text_leads_to_the_glossary() -> None:
+    """All help of the pages goes through ``tip``; only buttons, whose tooltip cannot be reached, may do without."""
+    bare = []
+    for path in [*(nav.ROOT / "app").glob("*.py"), *(nav.ROOT / "pages").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and not ast.unparse(node.func).endswith("button"):
+                texts_of = [word.value for word in node.keywords if word.arg == "help"]
+                bare += [f"{path.name}:{value.lineno}" for value in texts_of if not _tipped(path.stem, value)]
+            if isinstance(node, ast.Dict):
+                found = zip(node.keys, node.values, strict=True)
+                values = [value for key, value in found if isinstance(key, ast.Constant) and key.value == "help"]
+                bare += [f"{path.name}:{value.lineno}" for value in values if not _tipped(path.stem, value)]
+    assert not bare
+
+
+def _tipped(name: str, value: ast.expr) -> bool:
+    drawn_once = name == "lessonfields" and ast.unparse(value) == "explained"
+    return drawn_once or (isinstance(value, ast.Call) and ast.unparse(value.func) == "tip")
+
+
+def test_a_tip_links_every_term_once_and_leaves_the_text_alone() -> None:
+    told = terms.tip("Clipping bounds of a unit’s BOPs; MACs, bops and `graph` code, [run](x).")
+    assert told is not None
+    text, _, links = told.partition("\n\nGlossary: ")
+    assert text.startswith("Clipping bounds of a unit’s BOPs")
+    names = re.findall(r"\[([^]]+)\]\(learn\?view=glossary&term=([a-z0-9-]+)\)", links)
+    assert names == [("Clipping bound", "clipping-bound"), ("Unit", "unit"), ("BOPs", "bops"), ("MACs", "macs")]
+    known = {term.anchor for term in terms.everything()}
+    for said in words.HELP.values():
+        anchors = re.findall(r"term=([a-z0-9-]+)", terms.tip(said) or "")
+        assert anchors, said
+        assert set(anchors) <= known
+    assert terms.tip("") is None
+    assert terms.tip("Nothing here.") == "Nothing here."
+
+
 def test_terms_name_lessons_that_there_are() -> None:
-    for number in re.findall(r"[Ll]essons? (\d+)", texts.page(glossary.FILE)):
+    for number in re.findall(r"[Ll]essons? (\d+)", texts.page(terms.FILE)):
         assert entry(number) is not None, number
 
 
@@ -254,6 +296,61 @@ def test_the_picture_for_slides_stands_alone() -> None:
     assert shown.figure.layout.title.text is None, "the figure on the page is left as it was"
 
 
-def test_every_lesson_leads_to_a_page_that_there_is() -> None:
-    for found in CONTENTS:
-        assert found.load().see[0] in nav.PAGES
+@EACH
+def test_a_lesson_leads_to_a_run_of_the_gallery_that_its_page_can_open(found: Entry) -> None:
+    links = found.load().see
+    assert links[0].run, "see it in your run"
+    for see in links:
+        assert see.page in nav.PAGES
+        if see.run:
+            run = gallery.find(see.run)
+            assert run.info.state == "done"
+            assert not see.methods or run.info.method in see.methods
+            assert run.whole or not see.whole
+
+
+def test_in_your_run_means_the_chosen_run_where_it_fits(learn: Open) -> None:
+    opq, geta = "gallery.resnet8-mnist5k.opq-01", "gallery.resnet8-fashion_mnist.geta-w4-s30"
+    assert _led(learn(lesson="4"), "Runs") == "gallery.resnet8-mnist5k.geta"
+    assert _led(learn(lesson="4", run=geta), "Runs") == geta
+    assert _led(learn(lesson="4", run=opq), "Runs") == "gallery.resnet8-mnist5k.geta", "OPQ learns no bits"
+    assert _led(learn(lesson="9", run=geta), "Export") == "gallery.resnet8-mnist5k.geta", "its model is not kept"
+    assert _led(learn(lesson="9", run=opq), "Export") == opq
+    assert _led(learn(lesson="9", run="gone"), "Export") == "gallery.resnet8-mnist5k.geta"
+
+
+def _led(app: AppTest, title: str) -> str:
+    """The run in the address of the link to a page."""
+    links = [element.proto for element in app.get("page_link")]
+    page = next(name for name, info in nav.PAGES.items() if info.title == title)
+    found = next(link for link in links if link.page == page)
+    return parse_qs(found.query_string)["run"][0]
+
+
+CPU_SECONDS, SHARE_WITHIN = 0.1, 0.9
+
+
+@EACH
+def test_a_control_answers_within_a_tenth_of_a_second(found: Entry) -> None:
+    """Seconds of this thread on the processor, for values not seen before: what another program does is not counted."""
+    lesson = found.load()
+    first = chosen(lesson)
+    lesson.show(first)
+    if found.name == "channels":
+        channels.ahead().join()
+    taken = []
+    for field in lesson.fields(first):
+        for value in [*ends(field), *between(field)]:
+            start = time.thread_time()
+            lesson.show(chosen(lesson, **{field.key: value}))
+            taken.append(time.thread_time() - start)
+    taken.sort()
+    assert taken[int(SHARE_WITHIN * (len(taken) - 1))] <= CPU_SECONDS, taken
+    assert taken[-1] <= 2 * CPU_SECONDS, taken
+
+
+def between(field: Field) -> list[Any]:
+    if not isinstance(field, Slider):
+        return []
+    places = [round((field.high - field.low) / field.step * share) for share in (0.15, 0.35, 0.6, 0.85)]
+    return [field.parse(field.write(field.low + field.step * place)) for place in places]

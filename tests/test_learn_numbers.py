@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 import re
+import runpy
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.stats import entropy
+from scipy.stats import spearmanr
 from test_learn import chosen
 
+from app.lessons import ablations
+from app.lessons import looking
 from app.lessons import recorded
 from app.lessons import shipped
 from app.lessons import stages as stages_lesson
+from app.lessons import texts
 from app.lessons.lesson import entry
 from app.lessons.numbers import sig
 from app.lessons.numbers import tex
+from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.graph import parts
 from compression.graph.slim import slim
@@ -47,6 +54,16 @@ from compression.quant.surrogate import gradients
 from compression.quant.surrogate import slopes
 from compression.quant.surrogate import staircase
 
+CHANGES = {  # what a recorded ablation changes against the run with all rules
+    "short-cut": {"joint", "pruning_periods"},
+    "short-one-period": {"pruning_periods"},
+    "short-one-reduction": {"projection_periods"},
+    "short-one-batch": {"saliency_batches"},
+    "short-no-cost": {"cost"},
+    "short-labels-only": {"distill"},
+    "short-widest-range": {"clip"},
+    "short-no-rate-warmup": {"lr_warmup"},
+}
 SUBSETS = [subset for size in range(len(parts.PARTS) + 1) for subset in itertools.combinations(parts.PARTS, size)]
 
 
@@ -347,3 +364,54 @@ def test_numbers_in_formulas(value: float, text: str) -> None:
     assert sig(value) == text
     assert read(tex(value)) == pytest.approx(value, rel=0.005)
     assert re.fullmatch(r"[-0-9.\\,a-z {}^]+", tex(value))
+
+
+def test_a_recorded_ablation_differs_from_all_rules_in_one_thing_only() -> None:
+    folder = recorded.GALLERY / recorded.COLLECTION
+    every = json.loads((folder / ablations.ALL_RULES / "spec.json").read_text())["budget"]
+    assert set(ablations.WITHOUT) == set(ablations.RULES)
+    assert len(ablations.found()) >= 5
+    for run, shown in ablations.found().items():
+        spec = json.loads((folder / run / "spec.json").read_text())["budget"]
+        changed = {
+            name
+            for part in ("options", "schedule")
+            for name in {*every[part], *spec[part]}
+            if spec[part].get(name) != every[part].get(name)
+        }
+        beside = {name for name in every if name not in ("options", "schedule") and spec[name] != every[name]}
+        assert changed == CHANGES[run], (run, changed)
+        assert beside <= ({"sparsity"} if run == "short-no-cost" else set()), run
+        told = json.loads((folder / run / "result.json").read_text())
+        right = [sum(row[i] for i, row in enumerate(told["confusion"][moment])) for moment in ("baseline", "final")]
+        assert shown.lost == pytest.approx((right[0] - right[1]) / 100, abs=1e-9), "counted on 10,000 test images"
+    lost = [each.lost for each in ablations.found().values()]
+    assert lost == sorted(lost, reverse=True)
+
+
+def test_lesson_five_says_which_unit_a_step_is_in() -> None:
+    one, each = Budget(), Budget(options={"weights": "channel"})
+    assert (stages_lesson.per_channel(one), stages_lesson.per_channel(each)) == (False, True)
+    assert facts(5)["unit"] == "", "the run that is replayed has one bound for each layer"
+
+
+def test_the_recorded_maps_are_those_of_the_two_models() -> None:
+    """The archive against the script that writes it, and one map against torch's own gradient."""
+    script = runpy.run_path(str(texts.FOLDER / "maps.py"))
+    now, was = script["computed"](), looking.kept()
+    assert set(now) == set(was)
+    assert not [
+        name for name in ("images", "pixels", "answers", "classes", "differing") if (now[name] != was[name]).any()
+    ]
+    for way in looking.WAYS:
+        assert np.allclose(now[way], was[way], rtol=2e-2, atol=2e-3 * np.abs(was[way]).max()), way
+    both = script["pair"](script["RunFolder"](texts.FOLDER.parent / "gallery" / script["RUN"]))
+    image = both.images([int(was["images"][3])]).requires_grad_(True)
+    answer = int(was["answers"][3][1])
+    assert int(both.dense(image).argmax()) == answer
+    slope = torch.autograd.grad(both.small(image)[0, answer], image)[0]
+    assert np.allclose((image * slope).detach()[0, 0], was["input_x_gradient"][3][1], atol=2e-2)
+    told = looking.infos("input_x_gradient")[3]
+    assert told.alike == pytest.approx(
+        spearmanr(*(m.ravel().astype(float) for m in was["input_x_gradient"][3]))[0], abs=1e-3
+    )

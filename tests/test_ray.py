@@ -66,6 +66,8 @@ WORKER = """
 """
 
 
+RAY_START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+RAY_START += ["--object-store-memory=100000000", "--node-ip-address=127.0.0.1"]
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Asks without a proxy: ``urlopen`` would keep one that an earlier test had set."""
 
@@ -75,6 +77,16 @@ def until(condition: Callable[[], object], seconds: float = 240.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.1)
+
+
+def looked_after(store: Store, condition: Callable[[], object]) -> None:
+    """Wait while somebody has the list of runs open."""
+
+    def look() -> object:
+        store.sync()
+        return condition()
+
+    until(look)
 
 
 def free_ports(count: int) -> list[int]:
@@ -88,6 +100,14 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def head() -> Iterator[str]:
     """The address of a head with two CPUs that wants a token; the environment of this process names both."""
+    with cluster(cpus=2) as (address, _):
+        until(_takes_jobs)
+        yield address
+
+
+@contextlib.contextmanager
+def cluster(cpus: int, **environment: str) -> Iterator[tuple[str, str]]:
+    """A head with a token: the addresses of its dashboard and for its nodes, named in the environment here."""
     folder = Path(tempfile.mkdtemp(prefix="head-"))
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
@@ -96,23 +116,22 @@ def head() -> Iterator[str]:
             patch.delenv(name, raising=False)
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-        process, address = _started(folder, token)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        process, address, nodes = _started(folder, token, cpus)
         try:
             patch.setenv("RAY_ADDRESS", address)
             patch.setenv("COMPRESSION_LAUNCHER", "ray")
-            until(_takes_jobs)
-            yield address
+            yield address, nodes
         finally:
             _end(process)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(folder: Path, token: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A head that answers, and its address; another one where a port was taken meanwhile."""
+def _started(folder: Path, token: Path, cpus: int) -> tuple[subprocess.Popen[bytes], str, str]:
+    """A head that answers, and its two addresses; another one where a port was taken meanwhile."""
     names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port", "metrics-export-port")
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
-    command += ["--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}"]
-    command += ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
+    command = [*RAY_START, "--head", f"--num-cpus={cpus}", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1"]
     for _ in range(3):
         ports = dict(zip(names, free_ports(len(names)), strict=True))
         with (folder / "head.txt").open("wb") as words:
@@ -122,7 +141,7 @@ def _started(folder: Path, token: Path) -> tuple[subprocess.Popen[bytes], str]:
         end = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < end:
             if _answers(address, token):
-                return process, address
+                return process, address, f"127.0.0.1:{ports['port']}"
             time.sleep(0.2)
         _end(process)
     pytest.fail(f"no head answers; the last one said: {(folder / 'head.txt').read_text()[-2000:]}")
@@ -247,7 +266,7 @@ def test_a_run_that_waits_is_queued_and_a_job_taken_back_never_touches_it(store:
     runs.resume(third.id, store.root, store=store)
     (store.root / "go").touch()
     for folder in (first, second, third, fourth):
-        until(lambda folder=folder: store.sync() or folder.state == "done")  # type: ignore[misc]
+        looked_after(store, lambda folder=folder: folder.state == "done")  # type: ignore[misc]
     until(lambda: ray_says(job) in ("FAILED", "SUCCEEDED"))
     assert (third.attempts(), job_of(third) != job) == (1, True)
     assert f"was taken back from job {job}" in third.log_path.read_text()
@@ -280,6 +299,47 @@ def test_a_job_that_ends_before_its_worker_begins_is_lost_with_the_reason(head: 
     assert folder.state == "lost"
     assert f"job {job} ended before its worker began" in str(store.get(folder.id).error)
     assert "no-python" in store.launcher.logs(folder)
+
+
+@pytest.mark.timeout(600)
+def test_a_run_outlives_the_node_it_works_on_and_waits_for_one_that_comes_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head without CPUs, and nodes that join it: none at first, then one that dies, then another."""
+    script = tmp_path / "tiny_worker.py"
+    script.write_text(textwrap.dedent(WORKER))
+    with cluster(cpus=0, RAY_JOB_START_TIMEOUT_SECONDS="3") as (_, nodes):
+        until(_takes_jobs)
+        store = Store(tmp_path / "runs", slots=1, launcher=RayLauncher((sys.executable, str(script))))
+        folder = add(store)
+        first = job_of(folder)
+        until(lambda: ray_says(first) == "FAILED")  # Ray gives it up: no machine had a CPU in three seconds
+        assert folder.state == "queued"
+        os.utime(folder.process_path, (0, 0))
+        until(lambda: store.sync() or (folder.handle() is not None and job_of(folder) != first))  # type: ignore[func-returns-value]
+        assert "the run is queued again" in folder.log_path.read_text()
+        with joined(nodes, tmp_path) as node:
+            looked_after(store, lambda: folder.state == "running")
+            job, attempt = job_of(folder), folder.attempts()
+            node.kill()
+        until(lambda: folder.state == "lost")
+        with joined(nodes, tmp_path):
+            (store.root / "go").touch()
+            assert runs.resume(folder.id, store.root, store=store) == "queued"
+            looked_after(store, lambda: folder.state == "done")
+        assert (attempt, folder.attempts(), job_of(folder) != job) == (1, 2, True)
+
+
+@contextlib.contextmanager
+def joined(nodes: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A node of one CPU that joins the head; it and all that works on it are killed at the end."""
+    with (folder / "node.txt").open("ab") as words:
+        command = [*RAY_START, f"--address={nodes}", "--num-cpus=1"]
+        process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        yield process
+    finally:
+        _end(process)
 
 
 # --- refused in one line ----------------------------------------------------------------------------------------------

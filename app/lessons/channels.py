@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 
 from app.figures.learn import channels as figures
 from app.lessons.answers import Number
@@ -13,6 +15,7 @@ from app.lessons.fields import Several
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import sig
 from compression.cost import cost
@@ -37,6 +40,14 @@ def built(chosen: tuple[str, ...]) -> Built:
     return parts.build(chosen)
 
 
+@lru_cache(maxsize=1)
+def ahead() -> threading.Thread:
+    """Begin to import, beside all else, what torch needs to trace concat or attention for the first time: seconds."""
+    loading = threading.Thread(target=import_module, args=("torch._dynamo",), daemon=True)
+    loading.start()
+    return loading
+
+
 def fields(values: Values) -> Sequence[Field]:
     """The parts; then a layer of the network they make; then one of its channels."""
     first = Several("parts", "Parts between the first convolution and the head", LABELS, ("residual",))
@@ -44,15 +55,16 @@ def fields(values: Values) -> Sequence[Field]:
         return (first,)
     layers = built(tuple(values["parts"]))[1].layers
     names = {layer.name: f"{layer.name}, {layer.shape[0]} outputs" for layer in layers}
-    second = Choice("remove", "Remove an output channel of", names, "first")
+    second = Choice("remove", "Remove a channel of", names, "first", half=True)
     if "remove" not in values:
         return (first, second)
     rows = next(layer.shape[0] for layer in layers if layer.name == values["remove"])
-    return (first, second, Slider("channel", "Which channel", 0, rows - 1, 1, 1))
+    return (first, second, Slider("channel", "Which one", 0, rows - 1, 1, 1, half=True))
 
 
 def show(values: Values) -> Shown:
     """Every layer's channels as squares, those that go lit; and what the network is without them."""
+    ahead()
     chosen, layer, row = tuple(values["parts"]), str(values["remove"]), int(values["channel"])
     graph = built(chosen)[1]
     going = parts.leaving(graph, f"{layer}.weight", row)
@@ -97,4 +109,4 @@ def answer() -> Number:
     return Number(len(lost), 0, "columns")
 
 
-LESSON = Lesson(fields, show, answer, ("groups", "See the groups of your model", {}))
+LESSON = Lesson(fields, show, answer, (See("groups", "See the groups of {run}", "gallery.resnet8-mnist5k.geta"),))

@@ -13,6 +13,7 @@ from app.lessons.fields import Field
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import tex
 from compression.methods.opq import codebook
@@ -73,4 +74,12 @@ def answer() -> Number:
     return Number(float(found.bits[1]), 0.01, "bits")
 
 
-LESSON = Lesson(fields, show, answer, ("budget", "Allocate on your model with OPQ", {"method": "opq"}))
+LESSON = Lesson(
+    fields,
+    show,
+    answer,
+    (
+        See("compare", "See the bits of {run}", "gallery.resnet8-mnist5k.opq-03", ("opq", "geta")),
+        See("budget", "Allocate on your model", query={"method": "opq"}),
+    ),
+)

@@ -20,6 +20,7 @@ from app.lessons.fields import Field
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from compression.methods.opq.steps import Survivors
 from compression.methods.opq.steps import best_steps
@@ -40,8 +41,8 @@ def fields(values: Values) -> Sequence[Field]:
         return (first,)
     return (
         first,
-        Slider("zeros", "Weights at zero, %", 0, 95, 1, 20, help=f"The smallest weights of {LAYER} go."),
-        Slider("bits", "Bits of the others", 2, 8, 1, 4, help="Steps are the best ones for these weights."),
+        Slider("zeros", "Weights at zero, %", 0, 95, 1, 20, help=f"The smallest weights of {LAYER} go.", half=True),
+        Slider("bits", "Bits of the others", 2, 8, 1, 4, help="Steps are the best ones for these weights.", half=True),
     )
 
 
@@ -115,4 +116,6 @@ def answer() -> Number:
     return Number(100 * bitmap_pays_from(ASKED_BITS), 1.0, "%")
 
 
-LESSON = Lesson(fields, show, answer, ("export", "See the ledger of your bundle", {}))
+LESSON = Lesson(
+    fields, show, answer, (See("export", "See the ledger of {run}", "gallery.resnet8-mnist5k.geta", whole=True),)
+)

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Slider:
-    """A number from ``low`` to ``high``; whole where ``step`` is."""
+    """A number from ``low`` to ``high``; whole where ``step`` is. ``half``: it shares its line with a neighbour."""
 
     key: str
     label: str
@@ -21,6 +21,7 @@ class Slider:
     default: float
     form: str | None = None
     help: str = ""
+    half: bool = False
 
     def parse(self, raw: str) -> float | None:
         """The value that an address names; ``None`` where there is none such."""
@@ -49,7 +50,7 @@ class Slider:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several: ``options`` maps values to what people read."""
+    """One of several: ``options`` maps values to what people read. ``half``: it shares its line with a neighbour."""
 
     key: str
     label: str
@@ -57,6 +58,7 @@ class Choice:
     default: str
     help: str = ""
     pills: bool = False
+    half: bool = False
 
     def parse(self, raw: str) -> str | None:
         """The option that an address names; ``None`` where there is none such."""
@@ -81,6 +83,7 @@ class Several:
     options: Mapping[str, str]
     default: tuple[str, ...]
     help: str = ""
+    half: bool = False
 
     def parse(self, raw: str) -> list[str] | None:
         """The options that an address names, with commas between; ``None`` where one of them is unknown."""

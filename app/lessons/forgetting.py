@@ -1,23 +1,31 @@
-"""Lesson 10, what did it forget: confusion before and after, of a recorded run."""
+"""Lesson 10, what did it forget: confusion and attributions before and after, of recorded runs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from functools import lru_cache
 
 from app.figures.confusion import ConfusionInfo
 from app.figures.confusion import confusion_figure
 from app.figures.confusion import confusion_info
+from app.figures.tiles import tile_figure
+from app.lessons import looking
 from app.lessons import recorded
 from app.lessons.answers import Pick
 from app.lessons.fields import Choice
 from app.lessons.fields import Field
+from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import percent
 
 ASKED = "short-paper"
+FIRST_CLASS = "cat"
+CLASSES, PIXELS = "classes", "pixels"
+TILE_HEIGHT = 330
 LABELS = {
     "short-paper": "1 epoch, settings of the paper",
     "short-tuned": "1 epoch, preset tuned",
@@ -30,19 +38,26 @@ LABELS = {
 
 
 def fields(values: Values) -> Sequence[Field]:
-    """Which run of the gallery, and which class is looked at."""
+    """What is compared; then which run of the gallery and which class, or how pixels are asked and of which image."""
+    kinds = {CLASSES: "its answers", PIXELS: "what it looks at"}
+    kind = Choice("compared", "What is compared", kinds, CLASSES, pills=True)
+    if values.get("compared", CLASSES) == PIXELS:
+        explained = "Three ways to ask which pixels count; they answer different questions."
+        way = Choice("way", "Asked by", looking.WAYS, "input_x_gradient", help=explained)
+        explained = "Test images; those that the two models answer differently come first."
+        return (kind, way, Slider("image", "Image", 1, len(looking.kept()["images"]), 1, 1, help=explained))
     names = {name: label for name, label in LABELS.items() if name in recorded.names()}
     first = Choice("kept", "Recorded GETA run, ResNet-20 on CIFAR-10 (JPEG-75)", names, ASKED)
     if "kept" not in values:
-        return (first,)
+        return (kind, first)
     classes = info(str(values["kept"])).classes
-    return (first, Choice("label", "Class to look at", {name: name for name in classes}, "cat"))
+    return (kind, first, Choice("label", "Class to look at", {name: name for name in classes}, FIRST_CLASS))
 
 
 @lru_cache(maxsize=16)
 def info(name: str) -> ConfusionInfo:
     """The two confusion tables of a run, compared."""
-    result = recorded.run(name).result
+    result = recorded.result(name)
     return confusion_info(result["confusion"]["baseline"], result["confusion"]["final"], result["classes"])
 
 
@@ -53,9 +68,9 @@ def changes(name: str) -> dict[str, int]:
 
 
 def show(values: Values) -> Shown:
-    """The change of every cell, and the numbers of one class."""
-    name, label = str(values["kept"]), str(values["label"])
-    found, result = info(name), recorded.run(name).result
+    """The change of every cell, or the maps of one image; and the numbers of one class."""
+    name, label = str(values.get("kept", ASKED)), str(values.get("label", FIRST_CLASS))
+    found, result = info(name), recorded.result(name)
     at = found.classes.index(label)
     cells = {cell.answer: cell for cell in found.cells if cell.truth == at}
     right = cells[at]
@@ -78,13 +93,29 @@ def show(values: Values) -> Shown:
         "asked_lost": str(changes(ASKED)[answer().value]),
         "asked_points": f"{100 * _drop(ASKED):.2f}",
     }
+    if values.get("compared") == PIXELS:
+        return _pixels(str(values["way"]), int(values["image"]), facts)
     said = f"“{label}” is now taken for **“{found.classes[wrong.answer]}”** in {wrong.after:,} of {found.totals[at]:,} "
     said += f"images, by the dense model in {wrong.before:,}."
     return Shown(confusion_figure(found), said, facts, found.rows)
 
 
+def _pixels(way: str, number: int, facts: Mapping[str, str]) -> Shown:
+    """An image, and which of its pixels speak for the original's answer in both models."""
+    every = looking.infos(way)
+    now = every[number - 1]
+    figure = tile_figure(now).update_layout(height=TILE_HEIGHT)
+    changed, of = looking.differing()
+    said = f"A GETA run of resnet8 on digits. The original says **{now.before}**, the compressed model **{now.after}** "
+    said += f"(right: {now.label}). Orange pixels speak for “{now.before}”"
+    said += ", blue ones against it. " if now.signed else ". "
+    said += f"The two maps rank the pixels alike to **{now.alike:.2f}** (1 would be the same). The models answer "
+    said += f"{changed} of {of} test images differently."
+    return Shown(figure, said, facts, [each.row for each in every])
+
+
 def _drop(name: str) -> float:
-    result = recorded.run(name).result
+    result = recorded.result(name)
     return float(result["baseline"]["accuracy"] - result["final"]["accuracy"])
 
 
@@ -98,6 +129,8 @@ LESSON = Lesson(
     fields,
     show,
     answer,
-    ("compare", "See what your run confuses", {}),
-    also=(("explain", "See what it looks at", {}),),
+    (
+        See("compare", "See what {run} confuses", "gallery.resnet8-mnist5k.geta"),
+        See("explain", "See what it looks at", "gallery.resnet8-mnist5k.geta", whole=True),
+    ),
 )

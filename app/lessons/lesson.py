@@ -32,17 +32,30 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """``fields`` may look at the values chosen so far; ``see``: page, link label and address of “in your run”.
+class See:
+    """A link “in your run”: the page, the link's words (``{run}``: whose run it is) and more of the address.
 
-    ``also``: more such links, where their pages exist.
+    ``run``: the run of the gallery that is opened where the chosen one does not fit, because none is chosen, it is of
+    none of the ``methods`` (empty: any), or its model is gone where the page needs it (``whole``). Without ``run`` the
+    link opens the chosen model.
     """
+
+    page: str
+    label: str
+    run: str = ""
+    methods: tuple[str, ...] = ()
+    whole: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """``fields`` may look at the values chosen so far; ``see``: the links “in your run”."""
 
     fields: Callable[[Values], Sequence[Field]]
     show: Callable[[Values], Shown]
     answer: Callable[[], Answer]
-    see: tuple[str, str, Mapping[str, str]]
-    also: tuple[tuple[str, str, Mapping[str, str]], ...] = field(default=())
+    see: tuple[See, ...]
 
 
 @dataclass(frozen=True)

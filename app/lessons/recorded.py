@@ -49,9 +49,22 @@ class Recorded:
         return Stages.of(fitting(self.budget.schedule, total), total)
 
 
+@lru_cache(maxsize=1)
 def names() -> tuple[str, ...]:
     """The finished runs of the collection."""
     return tuple(sorted(path.parent.name for path in (GALLERY / COLLECTION).glob("*/result.json")))
+
+
+@lru_cache(maxsize=64)
+def result(name: str) -> Mapping[str, Any]:
+    """What came of a run, without its events.
+
+    Raises:
+        CompressionError: there is none of this name.
+    """
+    if name not in names():
+        raise CompressionError(f"the gallery has no run {name!r}")
+    return read_object(GALLERY / COLLECTION / name / "result.json", f"the result of {name}")
 
 
 @lru_cache(maxsize=16)
@@ -61,10 +74,8 @@ def run(name: str) -> Recorded:
     Raises:
         CompressionError: there is none of this name.
     """
-    folder = GALLERY / COLLECTION / name
-    if not (folder / "result.json").is_file():
-        raise CompressionError(f"the gallery has no run {name!r}")
+    ended, folder = result(name), GALLERY / COLLECTION / name
     events = last_attempts(read_events(folder / "events.jsonl")[0])
-    spec, result = (read_object(folder / f"{part}.json", f"the {part} of {name}") for part in ("spec", "result"))
+    spec = read_object(folder / "spec.json", f"the spec of {name}")
     told = story.tell(name, "done", spec["budget"], events)
-    return Recorded(name, tuple(events), told, Budget.from_dict(spec["budget"]), result)
+    return Recorded(name, tuple(events), told, Budget.from_dict(spec["budget"]), ended)

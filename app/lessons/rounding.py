@@ -12,6 +12,7 @@ from app.lessons.fields import Field
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import percent
 from app.lessons.numbers import tex
@@ -26,11 +27,20 @@ ASKED_LAYER, ASKED_BITS, NEAR = "layer1.0.conv1", 3, 4
 
 def fields(values: Values) -> Sequence[Field]:
     """Layer, bits, and where the range ends."""
-    explained = "Values beyond the bound are moved to it. 100 % is the largest weight of the layer: nothing is clipped."
+    explained = "Values beyond the bound q_m are moved to it. 100 % is the layer's largest weight: nothing is clipped."
     return (
         shipped.layer_field(ASKED_LAYER),
-        Slider("bits", "Bits b", 2, 8, 1, 4, help="Each bit doubles the number of values that a weight may take."),
-        Slider("clip", "Clipping bound q_m, % of the largest weight", 10, 100, 2, 100, help=explained),
+        Slider(
+            "bits",
+            "Bits b",
+            2,
+            8,
+            1,
+            4,
+            help="Each bit doubles the number of values that a weight may take.",
+            half=True,
+        ),
+        Slider("clip", "Clipping bound, %", 10, 100, 2, 100, help=explained, half=True),
     )
 
 
@@ -91,4 +101,6 @@ def answer() -> Number:
     return Number(PERCENTS[best], NEAR, "% of the largest weight")
 
 
-LESSON = Lesson(fields, show, answer, ("model", "See the layers of your model", {}))
+LESSON = Lesson(
+    fields, show, answer, (See("runs", "See the bits of {run}", "gallery.resnet8-mnist5k.geta", ("geta", "opq")),)
+)

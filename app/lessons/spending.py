@@ -15,6 +15,7 @@ from app.lessons.fields import Field
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import tex
 from compression.methods.opq.bits import Choice
@@ -58,12 +59,12 @@ def solved(average: float) -> tuple[Problem, list[int], list[Upgrade], Choice, f
 def fields(values: Values) -> Sequence[Field]:
     """The budget, and how far the walk has come."""
     explained = "What may be spent: bits a surviving weight, averaged over all layers."
-    first = Slider("average", "Average bits", 2.25, 6.0, 0.25, 3.5, form="%.2f", help=explained)
+    first = Slider("average", "Average bits", 2.25, 6.0, 0.25, 3.5, form="%.2f", help=explained, half=True)
     if "average" not in values:
         return (first,)
     most = max(1, len(solved(float(values["average"]))[2]))
     explained = "Every upgrade gives one layer more bits: the one that saves most error per bit spent."
-    return (first, Slider("taken", "Upgrades taken", 0, most, 1, min(5, most), help=explained))
+    return (first, Slider("taken", "Upgrades taken", 0, most, 1, min(5, most), help=explained, half=True))
 
 
 def show(values: Values) -> Shown:
@@ -116,4 +117,12 @@ def answer() -> Pick:
     return Pick({"a": "layer A", "b": "layer B"}, "ab"[layer])
 
 
-LESSON = Lesson(fields, show, answer, ("budget", "Spend bits on your model with OPQ", {"method": "opq"}))
+LESSON = Lesson(
+    fields,
+    show,
+    answer,
+    (
+        See("compare", "See the bits of {run}", "gallery.resnet8-mnist5k.opq-03", ("opq",)),
+        See("budget", "Spend bits on your model", query={"method": "opq"}),
+    ),
+)

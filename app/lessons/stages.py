@@ -1,4 +1,4 @@
-"""Lesson 5, the GETA run in four stages: a recorded run, replayed step by step, with its own descent inequality."""
+"""Lesson 5, the GETA run in four stages: a recorded run step by step, its own descent inequality, its rules off."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 from app import words
+from app.figures.learn import rules
 from app.figures.learn import stages as figures
+from app.lessons import ablations
 from app.lessons import recorded
 from app.lessons.answers import Number
 from app.lessons.fields import Choice
@@ -16,18 +18,24 @@ from app.lessons.fields import Field
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import percent
 from app.lessons.numbers import sig
 from app.lessons.numbers import tex
+from compression.budget import Budget
 from compression.methods.geta.joint import allowed_descent
 from compression.methods.geta.joint import descent
+from compression.methods.geta.options import CHANNEL
+from compression.methods.geta.options import settings
 from compression.methods.geta.schedule import COOL_DOWN
 from compression.methods.geta.schedule import JOINT
 from compression.methods.geta.schedule import PROJECTION
 from compression.methods.geta.schedule import WARM_UP
 
 RUN = "tuned-seed1"
+REPLAY, RULES = "run", "rules"
+SAME_SHARE = 0.02  # shares of units that differ by less are told as the same
 
 
 @lru_cache(maxsize=1)
@@ -45,16 +53,22 @@ def info() -> figures.StagesInfo:
 
 
 def fields(values: Values) -> Sequence[Field]:
-    """The step, and whose inequality is written out."""
+    """What is shown; then the step and whose inequality is written out, or which rule is off."""
+    kinds = {REPLAY: "the run", RULES: "one rule switched off"}
+    first = Choice("shown", "What is shown", kinds, REPLAY, pills=True)
+    if values.get("shown", REPLAY) == RULES:
+        names = {name: each.rule for name, each in ablations.found().items()}
+        return (first, Choice("rule", "The rule", names, next(iter(names))))
     run = replayed()
     total = run.story.total_steps or 1
-    first = Slider("step", "Training step", 1, total, 1, min(run.choices), help="Drag through the whole run.")
+    second = Slider("step", "Training step", 1, total, 1, min(run.choices), help="Drag through the whole run.")
     if "step" not in values:
-        return (first,)
+        return (first, second)
     groups = decision(int(values["step"]))[1]
     names = {name: f"{name}, {words.plural(told['units'], 'channel')} leaving" for name, told in groups.items()}
     explained = "A group some of whose channels are being forgotten at that step."
-    return (first, Choice("leaving", "Group whose inequality is shown", names, next(iter(names)), help=explained))
+    third = Choice("leaving", "Group whose inequality is shown", names, next(iter(names)), help=explained)
+    return (first, second, third)
 
 
 def decision(step: int) -> tuple[int, Mapping[str, Any]]:
@@ -65,15 +79,27 @@ def decision(step: int) -> tuple[int, Mapping[str, Any]]:
 
 
 def show(values: Values) -> Shown:
-    """Bits, channels gone and forgetting over the run with a line at the step, and one group's inequality."""
-    step, group = int(values["step"]), str(values["leaving"])
+    """The run with a line at the step, or what is lost without a rule; and one group's inequality."""
+    step = int(values.get("step", min(replayed().choices)))
+    facts = inequality(step, str(values.get("leaving", "")))
+    if values.get("shown", REPLAY) == RULES:
+        found, every = ablations.found(), ablations.read(ablations.ALL_RULES)
+        bars = [rules.RuleBar(each.rule, each.lost, each.gone, each.rel_bops) for each in found.values()]
+        told = rules.rules_info(bars, every.lost, found[str(values["rule"])].rule)
+        return Shown(rules.rules_figure(told), _off(found[str(values["rule"])], every), facts, told.rows)
+    return Shown(figures.stages_figure(info(), step), _said(step), facts, info().rows)
+
+
+def inequality(step: int, group: str) -> dict[str, str]:
+    """The numbers of the descent inequality of a group (the first, if it is none of that step), and of the run."""
     at, groups = decision(step)
+    group = group if group in groups else next(iter(groups))
     told = groups[group]
     costs = sum(d * r_dot_h for d, _, _, r_dot_h, _ in told["layers"].values())
     found = descent(told["rate"], told["ch"], costs, told["hh"], told["alpha"])
     d, lowest, highest = next(iter(told["layers"].values()))[:3]
     room = "has no room, the budget allows one bit-width" if lowest == highest else "may move between its bounds"
-    facts = {
+    return {
         "group": group,
         "at": str(at),
         "alpha": tex(told["alpha"]),
@@ -85,6 +111,7 @@ def show(values: Values) -> Shown:
         "descent": tex(found),
         "allowed": tex(allowed_descent(told["hh"], told["alpha"])),
         "d": sig(d),
+        "unit": " (in units of the channel's own bound)" if per_channel(replayed().budget) else "",
         "room": room,
         "slowed": _slowed(told["rate"], told["uniform"]),
         "removes": str(removes()),
@@ -92,7 +119,15 @@ def show(values: Values) -> Shown:
         "periods": str(replayed().stages.pruning_periods),
         "each": f"{answer().value:.0f}",
     }
-    return Shown(figures.stages_figure(info(), step), _said(step), facts, info().rows)
+
+
+def _off(run: ablations.Ablation, every: ablations.Ablation) -> str:
+    """What a rule is for, in a sentence with its figures."""
+    told = f"**“{run.rule}” off.** {ablations.WITHOUT[run.run]} One epoch loses **{run.lost:.2f} points** against "
+    told += f"{every.lost:.2f} with all rules (one seed each: some tenths are noise)"
+    if abs(run.gone - every.gone) > SAME_SHARE:
+        told += f"; {percent(run.gone, 0)} of the channels went instead of {percent(every.gone, 0)}"
+    return told + f". BOPs: {percent(run.rel_bops, 2)} against {percent(every.rel_bops, 2)}."
 
 
 def _slowed(rate: float, uniform: float) -> str:
@@ -128,6 +163,11 @@ def _said(step: int) -> str:
     )
 
 
+def per_channel(budget: Budget) -> bool:
+    """Has each channel a bound of its own? Then a layer's steps d are told in units of these bounds."""
+    return settings(budget).weights == CHANNEL
+
+
 def removes() -> int:
     """K: how many units the run takes out."""
     return int(replayed().result["facts"]["removed"])
@@ -145,4 +185,9 @@ def answer() -> Number:
     return Number(sum(len(members) for members in chosen.values()), 0, "channels")
 
 
-LESSON = Lesson(fields, show, answer, ("runs", "See the stages of your run", {}))
+LESSON = Lesson(
+    fields,
+    show,
+    answer,
+    (See("runs", "See the stages of {run}", "gallery.resnet20-cifar10jpeg.tuned-seed1", ("geta",)),),
+)

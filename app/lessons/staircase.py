@@ -12,6 +12,7 @@ from app.lessons.fields import Field
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import tex
 from compression.quant.surrogate import Point
@@ -27,12 +28,12 @@ NAMES = {"x": "x", "step": "d", "clip": "q_m", "exponent": "t"}
 def fields(values: Values) -> Sequence[Field]:
     """Where one looks, and the quantizer's three numbers."""
     return (
-        Slider("x", "Value x", -1.5, 1.5, 0.01, 0.63, help="A weight. The orange marker is where it lands."),
-        Slider("d", "Step d", 0.05, 0.6, 0.01, 0.25, help="The height of the stairs."),
-        Slider("qm", "Clipping bound q_m", 0.3, 1.4, 0.05, 1.0, help="Beyond it, values are moved to the bound."),
+        Slider("x", "Value x", -1.5, 1.5, 0.01, 0.63, help="A weight. The orange marker is where it lands.", half=True),
+        Slider("d", "Step d", 0.05, 0.6, 0.01, 0.25, help="The height of the stairs.", half=True),
         Slider(
-            "t", "Exponent t", 0.5, 1.5, 0.05, 1.0, help="1 is the uniform quantizer; other values bend the stairs."
+            "qm", "Clipping bound q_m", 0.3, 1.4, 0.05, 1.0, help="Beyond it, values are moved to the bound.", half=True
         ),
+        Slider("t", "Exponent t", 0.5, 1.5, 0.05, 1.0, help="1: uniform; other values bend the stairs.", half=True),
     )
 
 
@@ -85,4 +86,9 @@ def answer() -> Number:
     return Number(gradients(ASKED).step, 0.02)
 
 
-LESSON = Lesson(fields, show, answer, ("groups", "See where quantizers sit in your model", {}))
+LESSON = Lesson(
+    fields,
+    show,
+    answer,
+    (See("groups", "See where quantizers sit in {run}", "gallery.resnet8-mnist5k.geta", ("geta",)),),
+)

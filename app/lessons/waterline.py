@@ -14,6 +14,7 @@ from app.lessons.fields import Field
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import tex
 from app.lessons.numbers import tex_percent
@@ -87,4 +88,12 @@ def answer() -> Number:
     return Number(-100 * float(np.expm1(-level / LARGE)), 1.0, "%")
 
 
-LESSON = Lesson(fields, show, answer, ("budget", "Allocate on your model with OPQ", {"method": "opq"}))
+LESSON = Lesson(
+    fields,
+    show,
+    answer,
+    (
+        See("compare", "See it in {run}", "gallery.resnet8-mnist5k.opq-03", ("opq",)),
+        See("budget", "Allocate on your model", query={"method": "opq"}),
+    ),
+)

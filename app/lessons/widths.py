@@ -13,6 +13,7 @@ from app.lessons.fields import Field
 from app.lessons.fields import Slider
 from app.lessons.fields import Values
 from app.lessons.lesson import Lesson
+from app.lessons.lesson import See
 from app.lessons.lesson import Shown
 from app.lessons.numbers import tex
 from compression.quant.projection import Scalars
@@ -27,10 +28,29 @@ ASKED_CLIP, ASKED_BITS = 1.0, 4
 def fields(values: Values) -> Sequence[Field]:
     """The three numbers, and the bits allowed."""
     return (
-        Slider("d", "Step d", 0.005, 0.3, 0.005, 0.01, form="%.3f", help="Smaller steps mean more values: more bits."),
-        Slider("qm", "Clipping bound q_m", 0.2, 1.5, 0.05, 0.5, help="A wider range needs more steps: more bits."),
-        Slider("t", "Exponent t", 0.6, 1.4, 0.05, 1.0, help="1 is the uniform quantizer."),
-        Slider("most", "Bits allowed, at most", 2, 8, 1, 4, help="The upper bound that GETA lowers step by step."),
+        Slider(
+            "d",
+            "Step d",
+            0.005,
+            0.3,
+            0.005,
+            0.01,
+            form="%.3f",
+            help="Smaller steps mean more values: more bits.",
+            half=True,
+        ),
+        Slider(
+            "qm",
+            "Clipping bound q_m",
+            0.2,
+            1.5,
+            0.05,
+            0.5,
+            help="A wider range needs more steps: more bits.",
+            half=True,
+        ),
+        Slider("t", "Exponent t", 0.6, 1.4, 0.05, 1.0, help="1 is the uniform quantizer.", half=True),
+        Slider("most", "Bits allowed", 2, 8, 1, 4, help="The upper bound that GETA lowers step by step.", half=True),
     )
 
 
@@ -84,4 +104,6 @@ def answer() -> Number:
     return Number(project_step(Scalars(1e-6, ASKED_CLIP, 1.0), ASKED_BITS).step, 0.002)
 
 
-LESSON = Lesson(fields, show, answer, ("runs", "See bits per layer in your run", {}))
+LESSON = Lesson(
+    fields, show, answer, (See("runs", "See bits per layer in {run}", "gallery.resnet8-mnist5k.geta", ("geta",)),)
+)

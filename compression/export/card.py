@@ -156,6 +156,11 @@ def _limits(about: Mapping[str, Any], budget: Mapping[str, Any], measured: Mappi
         lines.append(
             "OPQ's zeros are unstructured: they make the packed file smaller, not the arithmetic. No speed is claimed."
         )
+    if about["multiple"] > 1:
+        lines.append(
+            f"Channel counts were rounded up to multiples of {about['multiple']}: some channels of the run's model "
+            "are there and zero; it answers the same."
+        )
     if about["rebuilt"]:
         lines.append("The slim network is a graph of plain operations for this input size, any batch size.")
     return "\n".join(f"- {line}" for line in lines)

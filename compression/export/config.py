@@ -26,18 +26,20 @@ TOKENIZER = "all-MiniLM-L6-v2 (word pieces, lower case)"
 
 
 def config(source: Source) -> dict[str, Any]:
-    """The compressed model in numbers.
+    """The compressed model in numbers, with the ``budget`` that was asked for.
 
     ``layers``: name → ``shape`` and ``dense_shape`` of its weight, ``kept`` rows and columns (null: all of them),
     ``weight`` and ``activation`` quantizers (null: fp32). A weight is its code k times ``step``, a number or a list
     with one for each position along ``axis``; where it has an ``offset`` it is ``sign(k) * ((abs(k) - 1/2) * step +
     offset)``. An activation is ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id → ``units``, ``kept``,
-    ``removed``. ``preprocessing`` says how images or sentences are brought to the model's input.
+    ``removed``; ``multiple``: what their counts were rounded up to. ``preprocessing`` says how images or sentences are
+    brought to the model's input.
     """
     data = source.data
     return {
         "version": VERSION,
         "run": source.run,
+        "budget": source.budget.to_dict(),
         "method": source.budget.method,
         "model": source.budget.model,
         "input": list(source.input),
@@ -48,6 +50,7 @@ def config(source: Source) -> dict[str, Any]:
         "layers": layers(source),
         "groups": groups(source),
         "quantizers": activations(source.model),
+        "multiple": source.multiple,
         "rebuilt": bool(source.result.get("rebuilt")),
         "versions": {
             "compression-explorer": compression.__version__,

@@ -1,6 +1,7 @@
-"""An export in a process of its own, so that a page can watch it: ``python -m compression.export.job RUN_DIR``.
+"""An export in a process of its own, so that a page can watch it: ``python -m compression.export.job RUN_DIR [N]``.
 
-``bundle/export.json`` in the run's folder tells how it stands, ``bundle/bundle.zip`` is what it makes.
+``bundle/export.json`` in the run's folder tells how it stands, ``bundle/bundle.zip`` is what it makes; ``N`` is what
+channel counts are rounded up to.
 """
 
 from __future__ import annotations
@@ -30,13 +31,15 @@ def bundle_path(folder: RunFolder) -> Path:
     return folder.bundle / "bundle.zip"
 
 
-def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND) -> None:
+def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND, multiple: int = 1) -> None:
     """Begin, unless it goes on already; the process outlives the page and the app.
+
+    ``multiple`` is what channel counts are rounded up to.
 
     Raises:
         CompressionError: the run's folder cannot be written.
     """
-    _job(folder).start([*command, str(folder.path.resolve())], threads)
+    _job(folder).start([*command, str(folder.path.resolve()), str(multiple)], threads)
 
 
 def status(folder: RunFolder) -> Job:
@@ -52,15 +55,15 @@ def status(folder: RunFolder) -> Job:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export the run in the folder named on the command line; exit status 0 when the bundle is there."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) != 1:
-        print("usage: python -m compression.export.job RUN_DIR", file=sys.stderr)
+    if len(arguments) not in (1, 2) or not all(number.isdecimal() for number in arguments[1:]):
+        print("usage: python -m compression.export.job RUN_DIR [N]", file=sys.stderr)
         return 2
-    folder = RunFolder(arguments[0])
+    folder, multiple = RunFolder(arguments[0]), int(arguments[1]) if arguments[1:] else 1
 
     def work(say: Say) -> Mapping[str, Any]:
         from compression.export.bundle import export
 
-        return export(folder, bundle_path(folder), say=say).to_dict()
+        return export(folder, bundle_path(folder), multiple=multiple, say=say).to_dict()
 
     return _job(folder).carry_out(work)
 

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
+import onnxruntime
 import torch
 from torch.export import ExportedProgram
 
@@ -16,16 +17,20 @@ from compression.cost import cost
 from compression.data import Batches
 from compression.export import latency as clock
 from compression.export.config import activations
+from compression.export.findings import WIDER
 from compression.export.onnx_check import Reference
 from compression.export.onnx_check import compare
 from compression.export.onnx_check import reference
 from compression.export.onnx_int8 import calibrated
-from compression.export.onnx_model import OPSET
 from compression.export.onnx_model import OnnxModel
 from compression.export.onnx_model import floats
 from compression.export.onnx_model import integers
 from compression.export.program import traced
 from compression.export.program import uses_quantizers
+from compression.export.rounding import EIGHT
+from compression.export.rounding import changes
+from compression.export.rounding import rounded
+from compression.export.rounding import rounded_units
 from compression.export.source import Source
 
 CALIBRATION_BATCHES, CALIBRATION_IMAGES = 4, 32
@@ -77,25 +82,36 @@ def _told(made: OnnxModel, torch_says: Reference) -> dict[str, Any]:
     return {
         **dataclasses.asdict(compare(made.data, torch_says)),
         "bytes": len(made.data),
-        "opset": OPSET,
+        "opset": made.opset,
+        "runtime": onnxruntime.__version__,
         "weights": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
         "layers": {placed.layer: placed.type for placed in made.weights},
+        "wider": {placed.layer: placed.why for placed in made.weights if placed.why},
         "activations": dict(made.activations),
     }
 
 
 def _latency(source: Source, files: Mapping[str, bytes], computing: Collection[str]) -> dict[str, Any]:
-    variants = {"dense, fp32": floats(traced(source.dense, source.input, source.dtype)).data}
-    variants |= {SMALLER[name]: files[name] for name in SMALLER}
-    times = clock.measure(variants, source.input, dict(zip(variants, _bops(source, computing), strict=True)))
+    variants = variant_files(source, files)
+    times = clock.measure(variants, source.input, dict(zip(variants, _bops(source, computing), strict=False)))
     return {
         "variants": [dataclasses.asdict(time) for time in times],
         "processor": dataclasses.asdict(clock.processor()),
     }
 
 
-def _bops(source: Source, computing: Collection[str]) -> tuple[float, float, float, float]:
-    """Bit operations for one image of the four variants, the last with these layers computing in 8 bits."""
+def variant_files(source: Source, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Name → ONNX file of what is timed: dense, the three of the bundle, and rounded up where that changes anything."""
+    found = {"dense, fp32": floats(traced(source.dense, source.input, source.dtype)).data}
+    found |= {SMALLER[name]: files[name] for name in SMALLER}
+    if source.multiple == 1 and changes(source, EIGHT):
+        wider = rounded(source, EIGHT)
+        found[WIDER] = floats(traced(wider.model, source.input, source.dtype)).data
+    return found
+
+
+def _bops(source: Source, computing: Collection[str]) -> tuple[float, ...]:
+    """Bit operations for one image of each variant; these layers compute in 8 bits where arithmetic is in integers."""
     weights = {name: float(known.bits) for name, known in source.integers.items()}
     inputs: Mapping[str, Any] = activations(source.model)
     learned = {name: (bits, inputs[name]["bits"] if name in inputs else None) for name, bits in weights.items()}
@@ -106,4 +122,5 @@ def _bops(source: Source, computing: Collection[str]) -> tuple[float, float, flo
         counted[1].bops,
         cost(source.graph, source.units, learned).bops,
         cost(source.graph, source.units, eight).bops,
+        cost(source.graph, rounded_units(source, EIGHT)).bops,
     )

@@ -19,6 +19,7 @@ from onnxscript import opset21
 from torch.export import ExportedProgram
 
 from compression.errors import CompressionError
+from compression.export import onnx_two_bits
 from compression.export.onnx_weights import Placed
 from compression.export.onnx_weights import place
 from compression.export.program import FAKE_QUANTIZE
@@ -38,6 +39,7 @@ class OnnxModel:
     data: bytes
     weights: tuple[Placed, ...] = ()
     activations: Mapping[str, str] = field(default_factory=dict)
+    opset: int = OPSET
 
 
 def floats(program: ExportedProgram, activations: Mapping[str, Mapping[str, Any]] | None = None) -> OnnxModel:
@@ -63,14 +65,24 @@ def integers(made: OnnxModel, known: Mapping[str, IntegerWeight], *, arithmetic:
     """The file with weights as integers wherever they lie on their grid.
 
     They take the narrowest type of ONNX, but 8 bits at least where the layer computes in integers: its input is
-    quantized, or ``arithmetic`` asks for all layers.
+    quantized, or ``arithmetic`` asks for all layers. Where that type is int2, the file is of opset 25.
     """
+    quantized = [name for name, kind in made.activations.items() if not kind.startswith("fp32")]
+    computing = list(known) if arithmetic else quantized
+    narrow = [name for name, weight in known.items() if _two_bits(weight) and name not in computing]
+    forbidden = onnx_two_bits.missing() if narrow else "no weight is that narrow"
+    if not forbidden:
+        model = ir.from_proto(onnx.load_from_string(onnx_two_bits.raised(made.data)))
+        placed = place(model, known, computing, two_bits="")
+        if any(weight.type == "int2" for weight in placed):
+            return OnnxModel(finished(model), placed, made.activations, onnx_two_bits.OPSET)
     model = ir.from_proto(onnx.load_from_string(made.data))
-    computing = (
-        list(known) if arithmetic else [name for name, kind in made.activations.items() if not kind.startswith("fp32")]
-    )
-    placed = place(model, known, computing)
+    placed = place(model, known, computing, two_bits=forbidden or onnx_two_bits.NO_PRODUCTS)
     return OnnxModel(finished(model), placed, made.activations)
+
+
+def _two_bits(weight: IntegerWeight) -> bool:
+    return weight.offset is None and weight.codes.numel() > 0 and int(weight.codes.abs().max()) <= 1
 
 
 def finished(model: ir.Model) -> bytes:

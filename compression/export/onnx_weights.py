@@ -1,4 +1,4 @@
-"""Weights of an ONNX graph as the integers they are: found by value, stored as int4, int8 or int16, dequantized.
+"""Weights of an ONNX graph as the integers they are: found by value, stored as int2 to int16, dequantized.
 
 Levels that are counted from an offset are no multiples of anything: their codes look them up in a table.
 """
@@ -16,6 +16,7 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 
+from compression.export import onnx_two_bits
 from compression.export.onnx_nodes import dequantized
 from compression.export.onnx_nodes import looked_up
 from compression.quant import IntegerWeight
@@ -32,17 +33,21 @@ TYPES = {4: (ir.DataType.INT4, ml_dtypes.int4), 8: (ir.DataType.INT8, np.int8), 
 
 @dataclass(frozen=True)
 class Placed:
-    """One weight in the ONNX file: its layer and bits; ``type`` is int4, int8 or int16, perhaps "table", or fp32."""
+    """One weight in the ONNX file: its layer and bits; ``type`` is int2 to int16, perhaps "table", or fp32.
+
+    ``why`` says why two bits take a wider type than int2.
+    """
 
     layer: str
     bits: int
     type: str
     channels: bool
+    why: str = ""
 
     @property
     def integer(self) -> bool:
         """Whether it is a multiple of its codes, so that runtimes can compute with these."""
-        return self.type in ("int4", "int8", "int16")
+        return self.type in ("int2", "int4", "int8", "int16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +69,15 @@ class Grid:
 
 
 def place(
-    model: ir.Model, integers: Mapping[str, IntegerWeight], arithmetic: Collection[str] = ()
+    model: ir.Model, integers: Mapping[str, IntegerWeight], arithmetic: Collection[str] = (), *, two_bits: str
 ) -> tuple[Placed, ...]:
     """Replace every weight that lies on a known grid by integers and the nodes that turn them into floats (in place).
 
     Layers in ``arithmetic`` compute in integers: their weights take 8 bits at least, which runtimes have kernels for,
     and fill them (codes times a power of two, the step divided by it), because runtimes round biases to multiples of
-    step times step. A weight is recognized by its values, so that it does not matter whether the exporter transposed
-    it, renamed it or folded a batch norm into it (which gives each channel its own scale). What is not found stays in
-    fp32.
+    step times step. Codes of -1, 0 and 1 take int2 unless ``two_bits`` says what forbids it, or a matrix product reads
+    them. A weight is recognized by its values, so that it does not matter whether the exporter transposed it, renamed
+    it or folded a batch norm into it (which gives each channel its own scale). What is not found stays in fp32.
     """
     codes = {name: known.codes.numpy() for name, known in integers.items()}
     tables = {name: table_of(known) for name, known in integers.items() if known.offset is not None}
@@ -83,24 +88,32 @@ def place(
         for name in _candidates(value, codes):
             grid = on_grid(weight, codes[name], tables.get(name))
             if grid is not None:
-                found[name] = _placed(model.graph, value, grid, integers[name], name in arithmetic)
+                found[name] = _placed(model.graph, value, grid, integers[name], name in arithmetic, two_bits)
                 break
     floats = {name: Placed(name, known.bits, "fp32", False) for name, known in integers.items()}
     return tuple((floats | found).values())
 
 
-def _placed(graph: ir.Graph, value: ir.Value, grid: Grid, known: IntegerWeight, arithmetic: bool) -> Placed:
+def _placed(
+    graph: ir.Graph, value: ir.Value, grid: Grid, known: IntegerWeight, arithmetic: bool, two_bits: str
+) -> Placed:
     """Replace a weight by its codes and the nodes that turn them into floats."""
+    product = any(node.op_type == onnx_two_bits.PRODUCT for node, _ in value.uses())
+    why = two_bits or (onnx_two_bits.NO_PRODUCTS if product else "")
+    if arithmetic:
+        why = "integer arithmetic needs 8 bits"
+    narrowest = 4 if why or grid.table is not None else 2
+    two = grid.levels < 2 and grid.table is None
     grid = filled(grid) if arithmetic and grid.table is None else grid
-    width = width_of(grid.levels)
-    kind, dtype = TYPES[width]
+    width = width_of(grid.levels, narrowest)
+    kind, dtype = onnx_two_bits.kind() if width == 2 else TYPES[width]
     codes = ir.Tensor(grid.codes.astype(dtype), dtype=kind)
     if grid.table is None:
         dequantized(graph, value, codes, grid.scale, grid.axis)
     else:
         looked_up(graph, value, codes, grid.table, grid.scale, grid.axis)
     stored = f"int{width}" if grid.table is None else f"int{width} {TABLE}"
-    return Placed(known.name, known.bits, stored, grid.axis is not None)
+    return Placed(known.name, known.bits, stored, grid.axis is not None, why if two and width > 2 else "")
 
 
 def table_of(known: IntegerWeight) -> Floats:
@@ -175,6 +188,6 @@ def filled(grid: Grid) -> Grid:
     return Grid(grid.codes * times, (grid.scale / times).astype(np.float32), grid.axis)
 
 
-def width_of(levels: int) -> int:
-    """The narrowest integer type of ONNX that holds -levels..levels: 4, 8 or 16 bits."""
-    return next((width for width in (4, 8) if levels < 2 ** (width - 1)), 16)
+def width_of(levels: int, narrowest: int = 4) -> int:
+    """The narrowest integer type of ONNX, of so many bits at least, that holds -levels..levels: 2, 4, 8 or 16 bits."""
+    return next((width for width in (2, 4, 8) if width >= narrowest and levels < 2 ** (width - 1)), 16)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from compression import data as data_sets
 from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
@@ -29,6 +30,7 @@ from compression.quant.attach import INPUT_QUANTIZER
 from compression.runs.folder import DONE
 from compression.runs.folder import RunFolder
 from compression.runs.prepare import load
+from compression.runs.prepare import shape
 from compression.runs.results import result
 
 Units = Mapping[str, Sequence[int]]
@@ -39,7 +41,8 @@ SMALL_NOISE = 0.01
 class Source:
     """A finished run: ``model`` is the slim one of plain modules (quantizers of activations attached), in evaluation.
 
-    ``dense`` is the model it came from, ``integers`` its weights as they are packed, ``units`` what was removed.
+    ``dense`` is the model it came from, ``integers`` its weights as they are packed, ``units`` what was removed;
+    ``multiple`` is what the channel counts were rounded up to.
     """
 
     run: str
@@ -53,6 +56,7 @@ class Source:
     integers: Mapping[str, IntegerWeight]
     packed: bytes
     outputs: int
+    multiple: int = 1
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -65,23 +69,43 @@ class Source:
         return torch.int64 if self.graph.vocabulary else torch.float32
 
 
-def read(folder: RunFolder) -> Source:
+def read(folder: RunFolder, *, trained: bool = True) -> Source:
     """Everything a bundle needs, with the slim model restored from the packed file and nothing else.
 
+    A bundle asks for the shape of the dense model only: without ``trained`` it has its initial weights, and those that
+    the run began with may be gone by now. The data set is needed: for the stored example, to calibrate and to compare.
+
     Raises:
-        CompressionError: the run is not done, is a sweep, or its files are damaged or those of another model.
+        CompressionError: the run is not done, is a sweep, its files are damaged or those of another model, or what it
+            began with is gone.
     """
     _refuse_unfinished(folder)
     path, told, budget = folder.bundle / "weights.packed", result(folder), folder.budget()
     state, codes = unpack(path), integers(path)
-    subject = load(budget)
-    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
+    input, classes = shape(budget)
+    data = _data(folder, budget, input, classes)
+    dense = load(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
+    graph = trace(dense, zoo.example(budget.model, input=input))
     units = removed_units(told)
-    model = restored(subject.model, graph, units, state)
-    return Source(
-        folder.id, budget, told, subject.data, graph, subject.model, model, units, codes, path.read_bytes(),
-        subject.classes,
-    )  # fmt: skip
+    model = restored(dense, graph, units, state)
+    return Source(folder.id, budget, told, data, graph, dense, model, units, codes, path.read_bytes(), classes)
+
+
+def _data(folder: RunFolder, budget: Budget, input: tuple[int, ...], classes: int) -> DataSet:
+    """The run's data set.
+
+    Raises:
+        CompressionError: it is gone, and what is there without it.
+    """
+    try:
+        found = data_sets.load(budget.data, input=input)
+        data_sets.fit_check(found, input, classes)
+    except CompressionError as error:
+        raise CompressionError(
+            f"the data of run {folder.id} are not there: {error}. Put them back to go on; the compressed weights alone "
+            f"are in {folder.bundle}, as weights.packed and model.safetensors"
+        ) from error
+    return found
 
 
 def _refuse_unfinished(folder: RunFolder) -> None:

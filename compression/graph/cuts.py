@@ -32,6 +32,18 @@ def without(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -
     return tensor.contiguous()
 
 
+def put_back(
+    tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]], shape: Sequence[int], fill: float
+) -> torch.Tensor:
+    """A tensor from which :func:`without` took these positions, in the ``shape`` it had, ``fill`` in their place."""
+    for dim, positions in dropped:
+        keep = torch.ones(shape[dim], dtype=torch.bool)
+        keep[positions] = False
+        wider = tensor.new_full((*tensor.shape[:dim], shape[dim], *tensor.shape[dim + 1 :]), fill)
+        tensor = wider.index_copy_(dim, torch.nonzero(keep).flatten(), tensor.detach())
+    return tensor
+
+
 def along(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -> torch.Tensor:
     """What broadcasts to another tensor (a step per channel), without the positions that go from that one."""
     return without(tensor, [(dim, positions) for dim, positions in dropped if tensor.shape[dim] > 1])

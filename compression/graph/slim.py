@@ -117,7 +117,7 @@ def slim_report(
 ) -> tuple[nn.Module, SlimReport]:  # fmt: skip
     """Like :func:`slim`, and also says what was removed, how equal the result is, and how it was made."""
     zero = zeroed_units(model, graph)
-    units = {name: kept for name, chosen in zero.items() if (kept := _rounded(graph.group(name), chosen, multiple))}
+    units = {name: kept for name, chosen in zero.items() if (kept := to_multiple(graph.group(name), chosen, multiple))}
     for name, chosen in units.items():
         if len(chosen) == graph.group(name).units:
             raise CompressionError(f"all {len(chosen)} units of group {name} are zero: the network is cut through")
@@ -178,8 +178,12 @@ def _agreed(
     return small, False
 
 
-def _rounded(group: Group, zero: list[int], multiple: int) -> list[int]:
-    """The zero units to cut so that what stays is a multiple (all units, if the group has too few)."""
+def to_multiple(group: Group, zero: list[int], multiple: int) -> list[int]:
+    """The zero units to cut so that what stays is a multiple (all units, if the group has too few).
+
+    Raises:
+        CompressionError: the multiple is below 1.
+    """
     if multiple < 1:
         raise CompressionError(f"multiple must be at least 1, not {multiple}")
     if any(member.positions.shape[1] > 1 for member in group.zeroed_members):

@@ -68,10 +68,10 @@ class RayLauncher:
         Raises:
             CompressionError: Ray is not installed, does not answer, or refuses the token.
         """
-        state = folder.state
-        if state != QUEUED or not folder.waits() or not _due(folder):
-            return state
-        job = str(Handle.load(folder.process_path).job)
+        handle = folder.handle()
+        if handle is None or not handle.waits or folder.state != QUEUED or not _due(folder):
+            return folder.state
+        job = str(handle.job)
         with cluster() as client:
             found = _about(client, job)
         if found is None or found.status.is_terminal():
@@ -79,7 +79,8 @@ class RayLauncher:
         return folder.state
 
     def _ended_early(self, folder: RunFolder, job: str, found: Any) -> None:
-        if not folder.waits() or Handle.load(folder.process_path).job != job:
+        handle = folder.handle()
+        if handle is None or not handle.waits or handle.job != job:
             return  # its worker has begun in between, or it was withdrawn
         if found is not None and found.error_type == _GAVE_UP:
             folder.log(f"{_now()} no machine had the CPUs for job {job} in time: the run is queued again")
@@ -175,10 +176,13 @@ def _about(client: Any, job: str) -> Any:
 
 def _due(folder: RunFolder) -> bool:
     """Is it time to ask again? The age of ``process.json`` tells when anybody did last."""
-    if time.time() - folder.process_path.stat().st_mtime < ASK_SECONDS:
+    try:
+        due = time.time() - folder.process_path.stat().st_mtime >= ASK_SECONDS
+        if due:
+            os.utime(folder.process_path)
+    except FileNotFoundError:  # withdrawn at this moment
         return False
-    os.utime(folder.process_path)
-    return True
+    return due
 
 
 def _now() -> str:

@@ -1,17 +1,19 @@
-"""The app benchmark: twenty tabs on two servers that share one store, answers to a slider, and an hour of live updates.
+"""The app benchmark: answers in the browser, twenty tabs on one server and on two, and an hour of live updates.
 
-python -m tests.bench.sessions [--minutes 60] [--tabs 20] [--write BENCHMARKS.md]
+python -m tests.bench.sessions [--only answers|tabs|hour] [--minutes 60] [--tabs 20] [--write BENCHMARKS.md]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,80 +34,124 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator
     from playwright.sync_api import Page
 
-TITLE = "The app: tabs, answers, an hour of live updates"
 TOUR = ("model", "groups", "budget", "runs", "compare", "learn")
 TURNS = 20
 RUN = Budget(method="geta", model="resnet8", data="mnist5k", epochs=1000, batch_size=64)
-SLIDER_REACH, SWITCH_REACH, MEMORY_REACH = 600.0, 500.0, 50.0
-LEGEND = """\
-Tabs: two servers on one runs folder, half of the tabs each, all at once through the pages while a GETA run goes; an
-error is an exception box, an error line, a JavaScript error or a line with a traceback in a server's log. Slider: one
-tab on the Budget page of ResNet-20, one step of the sparsity slider, from the key to other numbers in the browser.
-Switch: a link in the navigation, from the click to the page's end, every page seen once before. Memory: resident size
-of a server while one tab shows a run that goes on, against its size after the first tenth of the time; the run is a
-real one in a process of its own. This machine's two cores also did the run and the browser."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Milliseconds each; ``memory`` is (minutes, MB) over time; ``errors`` what went wrong in how many page views."""
-
-    tabs: int
-    views: int
-    errors: list[str]
-    slider: list[float]
-    switch: list[float]
-    memory: list[tuple[float, float]]
+SERVER_REACH, SLIDER_REACH, SWITCH_REACH, MEMORY_REACH = 150.0, 600.0, 500.0, 50.0
+ANSWERS = """\
+Slider: one tab on the Budget page of ResNet-20, one step of the sparsity slider: what the server's log
+(`--log-times`) says of the rerun, and from the key to other numbers in the browser. Switch: a link in the navigation,
+from the click to the page's end, every page seen once before. This machine's two cores also did the browser."""
+TABS = """\
+All tabs stay open and change page together, through all pages, while a GETA run goes that some of them show live; with
+two servers, half of the tabs each on one runs folder. An error is an exception box, an error line, a JavaScript error,
+or a line with a traceback or a locked database in a server's log. This machine's two cores also did the run and the
+browser."""
+HOUR = """\
+Resident size of a server while one tab shows a run that goes on, and its growth against the size after the first tenth
+of the time; the run is a real one in a process of its own."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print the section, and put it into a file if asked."""
+    """Measure, print the sections, and put them into a file if asked; 1 when a tab met an error."""
     parser = argparse.ArgumentParser(
         prog="tests.bench.sessions", description=__doc__.splitlines()[0] if __doc__ else ""
     )
+    parser.add_argument("--only", choices=("answers", "tabs", "hour"), help="one part (default: all)")
     parser.add_argument("--minutes", type=float, default=60.0, metavar="M", help="of live updates")
     parser.add_argument("--tabs", type=int, default=20, metavar="N")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the sections into this file")
     asked = parser.parse_args(argv)
-    found = measure(asked.tabs, asked.minutes)
-    text = section(found)
-    print(text)
-    if asked.write:
-        write(asked.write, text)
-    return 1 if found.errors else 0
+    failed = False
+    for part in [asked.only] if asked.only else ["answers", "tabs", "hour"]:
+        with tempfile.TemporaryDirectory() as name, chromium() as browser:
+            if part == "answers":
+                text = answers_section(browser, Path(name))
+            elif part == "tabs":
+                text, errors = tabs_section(browser, Path(name), asked.tabs)
+                failed = failed or bool(errors)
+            else:
+                text = hour_section(browser, Path(name), asked.minutes)
+        print(text, flush=True)
+        if asked.write:
+            write(asked.write, text)
+    return int(failed)
 
 
-def measure(tabs: int, minutes: float) -> Measured:
-    """Everything, on servers and a runs folder of their own."""
-    with tempfile.TemporaryDirectory() as name, chromium() as browser:
-        folder = Path(name)
-        store = folder / "runs"
-        with served(store, folder / "one.txt") as one:
-            slider, switch = answers(browser, one)
-            run = runs.start(RUN, store)
-            try:
-                with served(store, folder / "two.txt") as two:
-                    views, errors = crowd(browser, (one, two), run, tabs)
-                memory = growth(browser, one, run, minutes)
-            finally:
-                runs.cancel(run, store)
-        logs = [line for path in folder.glob("*.txt") for line in path.read_text(errors="replace").splitlines()]
-        errors += [line for line in logs if "Traceback" in line or "database is locked" in line]
-    return Measured(tabs, views, errors, slider, switch, memory)
+@contextlib.contextmanager
+def going(store: Path) -> Iterator[str]:
+    """A run that goes on while the block lasts; gives its id."""
+    run = runs.start(RUN, store)
+    try:
+        yield run
+    finally:
+        runs.cancel(run, store)
 
 
-def answers(browser: Browser, app: Served) -> tuple[list[float], list[float]]:
-    """Milliseconds from a slider's move to new numbers, and from a link's click to the end of its page."""
+def answers_section(browser: Browser, folder: Path) -> str:
+    """How long a slider and the navigation take to answer."""
+    with served(folder / "runs", folder / "log.txt", "--log-times") as app:
+        server, slider, switch = answers(browser, app)
+    return _section(
+        "The app: answers in the browser",
+        [
+            *machine(f"{len(slider)} moves, {len(switch)} switches"),
+            _reached("slider, on the server", server, SERVER_REACH),
+            _reached("slider, in the browser", slider, SLIDER_REACH),
+            _reached("page switch, warm", switch, SWITCH_REACH),
+        ],
+        ANSWERS,
+    )
+
+
+def tabs_section(browser: Browser, folder: Path, tabs: int) -> tuple[str, list[str]]:
+    """What goes wrong when many look at once: on one server, and on two that share a store; and the errors."""
+    store, lines, errors = folder / "runs", machine(f"{tabs} tabs"), []
+    with served(store, folder / "one.txt") as one, served(store, folder / "two.txt") as two, going(store) as run:
+        for what, apps in (("one server", [one]), ("two servers, one store", [one, two])):
+            begun = time.monotonic()
+            views, met = crowd(browser, apps, run, tabs)
+            lines.append(
+                f"- {what}: {tabs} tabs at once, {views} page views in {time.monotonic() - begun:.0f} s, {len(met)} "
+                "errors, to reach: none"
+            )
+            errors += met
+    logs = [line for path in folder.glob("*.txt") for line in path.read_text(errors="replace").splitlines()]
+    told = [line for line in logs if "Traceback" in line or "database is locked" in line]
+    lines.append(f"- tracebacks and locked databases in the servers' logs: {len(told)}")
+    errors += told
+    return _section("The app: many tabs", [*lines, *(f"- {error}" for error in errors[:10])], TABS), errors
+
+
+def hour_section(browser: Browser, folder: Path, minutes: float) -> str:
+    """How the server's memory grows."""
+    store = folder / "runs"
+    with served(store, folder / "log.txt") as app, going(store) as run:
+        memory = growth(browser, app, run, minutes)
+    grown = memory[-1][1] - memory[1][1]
+    told = f"- memory grew by {grown:.0f} MB in {0.9 * minutes:.0f} minutes, to reach: {MEMORY_REACH:g} in 60"
+    table = ["minutes of live updates | server, MB", "---: | ---:"]
+    table += [f"{minute:.1f} | {size:.0f}" for minute, size in memory]
+    text = _section("The app: live updates", [*machine(f"{minutes:g} minutes"), told], HOUR)
+    return text + "\n" + "\n".join(f"| {line} |" for line in table) + "\n"
+
+
+def answers(browser: Browser, app: Served) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds of the server for a slider's move, until new numbers are seen, and of a change of page."""
     page = browser.new_page(viewport={"width": 1440, "height": 900})
     page.goto(f"{app.address}/budget?model=resnet20")
     settled(page, "budget")
     slider = page.get_by_role("slider").first
-    moved = [_slide(page, slider, key) for key in ("ArrowRight", "ArrowLeft") * (TURNS // 2 + 1)]
+    for key in ("ArrowRight", "ArrowLeft"):
+        _slide(page, slider, key)
+    before = len(app.log.read_text())
+    moved = [_slide(page, slider, key) for key in ("ArrowRight", "ArrowLeft") * (TURNS // 2)]
+    server = [float(each) for each in re.findall(r"budget answer: (\d+) ms", app.log.read_text()[before:])]
     for name in TOUR:
         _switch(page, name)
     switched = [_switch(page, name) for _ in range(TURNS // len(TOUR) + 1) for name in TOUR]
     page.close()
-    return moved[2:], switched
+    return server, moved, switched
 
 
 def _slide(page: Page, slider: Locator, key: str) -> float:
@@ -128,14 +174,15 @@ def _switch(page: Page, name: str) -> float:
 
 
 def crowd(browser: Browser, apps: Sequence[Served], run: str, tabs: int) -> tuple[int, list[str]]:
-    """How many pages were seen by ``tabs`` tabs at once, and what went wrong."""
+    """How many pages were seen by ``tabs`` tabs open at once, all changing page together, and what went wrong."""
     errors: list[str] = []
     pages = [browser.new_page() for _ in range(tabs)]
     for number, page in enumerate(pages):
         page.set_default_timeout(180_000)
         page.on("pageerror", lambda error: errors.append(f"JavaScript: {error}"))
-        page.goto(f"{apps[number % len(apps)].address}/runs?run={run}", wait_until="commit")
-    for turn in range(len(TOUR)):
+        page.goto(f"{apps[number % len(apps)].address}/{TOUR[number % len(TOUR)]}?run={run}")
+        settled(page, TOUR[number % len(TOUR)])
+    for turn in range(1, len(TOUR) + 1):
         names = [TOUR[(turn + number) % len(TOUR)] for number in range(tabs)]
         for page, name in zip(pages, names, strict=True):  # all are clicked before any is waited for
             page.get_by_role("link", name=nav.PAGES[name].title, exact=True).first.click()
@@ -146,7 +193,7 @@ def crowd(browser: Browser, apps: Sequence[Served], run: str, tabs: int) -> tupl
                 errors.append(f"{name}: {problem}")
     for page in pages:
         page.close()
-    return tabs * len(TOUR), errors
+    return tabs * (len(TOUR) + 1), errors
 
 
 def growth(browser: Browser, app: Served, run: str, minutes: float) -> list[tuple[float, float]]:
@@ -162,23 +209,13 @@ def growth(browser: Browser, app: Served, run: str, minutes: float) -> list[tupl
     return seen
 
 
-def section(found: Measured) -> str:
-    """The whole section of BENCHMARKS.md, title included."""
-    minutes = found.memory[-1][0]
-    grown = found.memory[-1][1] - found.memory[1][1]
-    about = machine(f"{found.tabs} tabs, {minutes:g} minutes")
-    about += [
-        f"- {found.tabs} tabs at once, {found.views} page views: {len(found.errors)} errors, to reach: none",
-        *(f"- {error}" for error in found.errors[:10]),
-        f"- slider: {statistics.median(found.slider):.0f} ms (median), {max(found.slider):.0f} ms (slowest of "
-        f"{len(found.slider)}), to reach: {SLIDER_REACH:g}",
-        f"- page switch, warm: {statistics.median(found.switch):.0f} ms (median), {max(found.switch):.0f} ms (slowest "
-        f"of {len(found.switch)}), to reach: {SWITCH_REACH:g}",
-        f"- memory grew by {grown:.0f} MB in {0.9 * minutes:.0f} minutes, to reach: {MEMORY_REACH:g} in 60",
-    ]
-    lines = ["minutes of live updates | server, MB", "---: | ---:"]
-    lines += [f"{minute:.1f} | {size:.0f}" for minute, size in found.memory]
-    return "\n\n".join([f"## {TITLE}", "\n".join(about), LEGEND, "\n".join(f"| {line} |" for line in lines)]) + "\n"
+def _reached(what: str, milliseconds: Sequence[float], reach: float) -> str:
+    median, slowest = statistics.median(milliseconds), max(milliseconds)
+    return f"- {what}: {median:.0f} ms (median), {slowest:.0f} ms (slowest of {len(milliseconds)}), to reach: {reach:g}"
+
+
+def _section(title: str, lines: Sequence[str], legend: str) -> str:
+    return "\n\n".join([f"## {title}", "\n".join(lines), legend]) + "\n"
 
 
 if __name__ == "__main__":

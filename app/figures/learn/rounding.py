@@ -104,7 +104,7 @@ def _above(info: RoundingInfo) -> Panel:
         {"title": "weight w", "range": ends},
         {"title": "weights", "showgrid": False},
         share=1.25,
-        right={"title": "Q(w)", "range": ends, "tickformat": ".2~f", "nticks": 5},
+        right={"title": "Q(w)", "range": ends, "tickmode": "auto", "nticks": 5},
         shapes=[upright(value) for value in grid],
     )
 
@@ -120,5 +120,5 @@ def _below(info: RoundingInfo) -> Panel:
     return Panel(
         [*traces, here(bound, error, hovertemplate="%{y:.3g} % at a bound of %{x:.0f} %<extra></extra>")],
         {"title": "clipping bound, % of the largest weight"},
-        {"title": "error, % of Σw²", "type": "log", "dtick": 1, "exponentformat": "power"},
+        {"title": "error, % of Σw²", "type": "log", "dtick": 1, "exponentformat": "none"},
     )

@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import theme
+from app.figures import base
 from app.figures.learn.panels import Panel
 from app.figures.learn.panels import here
 from app.figures.learn.panels import line
@@ -50,7 +51,7 @@ def spending_info(
 
 def spending_figure(info: SpendingInfo) -> go.Figure:
     """Above: the walk. Below: bits per layer, with the optimum's as marks."""
-    return stacked([_walk(info), _layers(info)], 400, uirevision="spending", hovermode="closest", bargap=0.35)
+    return stacked([_walk(info), _layers(info)], 360, uirevision="spending", hovermode="closest", bargap=0.35)
 
 
 def _walk(info: SpendingInfo) -> Panel:
@@ -66,7 +67,8 @@ def _walk(info: SpendingInfo) -> Panel:
         best,
         here(spent[info.taken], errors[info.taken]),
     ]
-    y = {"title": "error Σ(w−ŵ)²", "type": "log", "dtick": "D2"}
+    ticks, told = base.log_ticks([info.bound, *errors], "{:g}".format)
+    y = {"title": "error Σ(w−ŵ)²", "type": "log", "tickvals": ticks, "ticktext": told}
     budget = upright(info.budget, theme.HIGHLIGHT, 1, "dash")
     return Panel(traces, {"title": "value bits spent (dashed: budget)"}, y, shapes=[budget], share=1.3)
 

@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import theme
+from app.figures.base import LETTER_SHARE
 from app.figures.base import Stage
 from app.figures.learn.panels import Panel
 from app.figures.learn.panels import band
@@ -18,6 +19,8 @@ from app.figures.learn.panels import stacked
 from app.figures.learn.panels import upright
 from app.story import Story
 from compression.methods.geta.schedule import Stages
+
+BELOW = -13  # pixels
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def _changes(bound: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
 
 def stages_figure(info: StagesInfo, step: int) -> go.Figure:
     """Three charts over the same steps, the stages shaded, a line at the step looked at."""
-    return stacked([_bits(info, step), _gone(info, step), _rates(info, step)], 400, uirevision="stages")
+    return stacked([_bits(info, step), _gone(info, step), _rates(info, step)], 390, uirevision="stages")
 
 
 def _frame(info: StagesInfo, step: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -96,10 +99,16 @@ def _bits(info: StagesInfo, step: int) -> Panel:
         {
             "x": stage.start, "y": 1, "yref": "domain", "xanchor": "left", "yanchor": "top", "showarrow": False,
             "text": theme.stage_label(stage.name), "font": {"size": 11, "color": theme.MUTED},
+            "yshift": 0 if _roomy(stage, info) else BELOW,
         }
         for stage in info.stages if stage.end - stage.start > 0.06 * info.total
     ]  # fmt: skip
     return Panel(traces, x, {"title": "bits", "rangemode": "tozero"}, shapes=shapes, notes=notes, share=1.2)
+
+
+def _roomy(stage: Stage, info: StagesInfo) -> bool:
+    """Does the name of the stage fit between its ends, on a phone too? Else it stands lower than the next one's."""
+    return stage.end - stage.start >= LETTER_SHARE * len(theme.stage_label(stage.name)) * info.total
 
 
 def _gone(info: StagesInfo, step: int) -> Panel:
@@ -116,5 +125,5 @@ def _rates(info: StagesInfo, step: int) -> Panel:
         "γ of each group, of even forgetting", [at for at, _ in info.rates], values, theme.STYLES["magnitude"].color
     )
     trace |= {"mode": "markers", "marker": {"color": theme.STYLES["magnitude"].color, "size": 4}}
-    y = {"title": "γ, %", "type": "log", "dtick": 1, "exponentformat": "power"}
+    y = {"title": "γ, %", "type": "log", "dtick": 1, "exponentformat": "none"}
     return Panel([trace], {**x, "title": "training step"}, y, shapes=shapes, share=0.8)

@@ -75,7 +75,7 @@ def waterline_info(
 
 def waterline_figure(info: WaterlineInfo) -> go.Figure:
     """Above: the layer under water. Below: three bars for each layer."""
-    return stacked([_magnitudes(info), _shares(info)], 390, uirevision="waterline", barmode="group", bargap=0.2)
+    return stacked([_magnitudes(info), _shares(info)], 370, uirevision="waterline", barmode="group", bargap=0.2)
 
 
 def _magnitudes(info: WaterlineInfo) -> Panel:

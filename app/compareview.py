@@ -17,6 +17,7 @@ from app import widgets
 from app import words
 from app.figures import base
 from app.figures.axes import AXES
+from app.figures.axes import LATENCY
 from app.figures.axes import Axis
 from app.figures.candidates import CandidatesInfo
 from app.figures.candidates import candidates_info
@@ -47,6 +48,7 @@ def draw(pair: finals.Pair, kept: Sequence[RunInfo] = (), own: bool = True) -> N
     picked, followed = chosen(info, loss)
     other = info.mark(state.get("other")) if state.get("other") != (picked or "") else None
     advice(info, loss, followed)
+    untimed(field, info)
     first, second = field.candidate(picked), field.candidate(other.run) if other else None
     left, right = st.columns([7, 5], gap="large")
     with left:
@@ -153,6 +155,8 @@ def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
         said = f"{info.axis.least} run that loses at most {points}: **{found.title}**, {info.axis.show(found.cost)}."
     elif info.best is not None:
         said = f"No finished run stays within {points}. The most accurate one: **{info.best.title}**."
+    elif not info.marks:
+        said = "No run has a measured latency yet: there is nothing to compare."
     else:
         said = "No run is finished yet: there is nothing to take. What is going is shown as it goes."
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -161,30 +165,32 @@ def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
             st.button("Show this one", key="follow", type="tertiary", on_click=lambda: state.put("run", ""))
     if followed and state.get("run"):
         st.caption(
-            "The run in the address is not on this chart: it is a sweep, or has no final point. This one is shown."
+            "The run in the address is not on this chart: it is a sweep, or has no final point or no measured latency. "
+            "This one is shown."
         )
+
+
+def untimed(field: finals.Field, info: CandidatesInfo) -> None:
+    """Which runs have no latency, where that is the cost, and how they get one."""
+    missing = [c for c in field.candidates if info.axis.field == LATENCY and not info.mark(c.run)]
+    if not missing:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            f"{words.plural(len(missing), 'run')} without a measured latency: it is measured while a bundle is made."
+        )
+        nav.link("export", "Make a bundle", run=missing[-1].run)
 
 
 def selectors(info: CandidatesInfo, picked: str, other: str) -> None:
     """The picked run and a second one, without the mouse."""
     titles = {mark.run: mark.title + (" (still going)" if mark.live else "") for mark in info.marks}
-    st.session_state["pick_run"], st.session_state["pick_other"] = picked, other
-    st.selectbox(
-        "Run",
-        list(titles),
-        key="pick_run",
-        format_func=lambda run: titled(run, titles),
-        on_change=lambda: state.put("run", st.session_state["pick_run"]),
-    )
+    labels = {run: titled(run, titles) for run in titles}
+    widgets.choice("Run", labels, picked, "pick_run", lambda run: state.put("run", run))
     if len(titles) < 2:
         return
-    st.selectbox(
-        "Side by side with",
-        ["", *(run for run in titles if run != picked)],
-        key="pick_other",
-        format_func=lambda run: titled(run, titles) if run else "no other run",
-        on_change=lambda: state.put("other", st.session_state["pick_other"]),
-    )
+    others = {"": "no other run"} | {run: label for run, label in labels.items() if run != picked}
+    widgets.choice("Side by side with", others, other, "pick_other", lambda run: state.put("other", run))
     st.segmented_control("A click on the chart picks", [FIRST, SECOND], default=FIRST, required=True, key="click_picks")
 
 

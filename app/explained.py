@@ -13,8 +13,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from app import allowed
 from app import catalog
-from app import options
 from app import runlog
 from app import story
 from app.figures import tiles
@@ -43,10 +43,7 @@ def check(run: str) -> None:
     budget = folder.budget()
     if not _packed(folder).is_file():
         raise CompressionError(f"run {run} has no packed weights here: run its budget again")
-    if ".py:" in budget.model and budget.model not in options.read().models:
-        raise CompressionError(
-            f'the model of this run is code of its own: start the app with ARGS="--model {budget.model}" to restore it'
-        )
+    allowed.check(budget)
     named = budget.data in datasets.names()
     if named and not datasets.info(budget.data).local:
         raise CompressionError(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -13,6 +14,7 @@ import streamlit as st
 
 from app import catalog
 from app import gallery
+from app import latencies
 from app import runlog
 from app import story
 from app.figures.candidates import Candidate
@@ -68,8 +70,18 @@ def field(infos: Sequence[RunInfo], pair: Pair) -> Field:
         else _candidate(info, [p.to_dict() for p in points.get(info.id, [])])
         for info in reversed(runs)
     ]
+    candidates = [_timed(c) for c in candidates]
     shown = {c.run for c in candidates if c is not None}
     return Field(tuple(c for c in candidates if c is not None), tuple(info for info in runs if info.id not in shown))
+
+
+def _timed(candidate: Candidate | None) -> Candidate | None:
+    """The candidate with its latency, where its export has measured one."""
+    found = latencies.of(candidate.run) if candidate is not None and not candidate.live else None
+    if candidate is None or found is None:
+        return candidate
+    dense = latencies.beside(candidate.baseline, found.dense) if candidate.baseline else None
+    return replace(candidate, baseline=dense, point=latencies.beside(candidate.point, found.fastest))
 
 
 def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate | None:

@@ -119,7 +119,7 @@ def _by_group(found: networks.Network, removed: Mapping[str, int]) -> Values:
 
 
 def _shares(title: str, values: Values) -> Overlay:
-    return Overlay(title, " %", values, 0.0, max(values.values(), default=1.0))
+    return Overlay(title, " %", values, 0.0, max(values.values(), default=1.0), adds=True)
 
 
 def _sparsity(title: str, values: Values) -> Overlay:

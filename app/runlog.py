@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import allowed
 from app import gallery
 from app import options
 from app import story
@@ -190,8 +191,9 @@ def resume(run: str) -> None:
     """Let a run that stopped go on.
 
     Raises:
-        CompressionError: its spec cannot be read.
+        CompressionError: its spec cannot be read, or names code or a folder that this app was not started with.
     """
+    allowed.check(folder(run).budget())
     control.resume(run, store().root, store=store())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,12 @@ def _shown(of: catalog.Subject, found: networks.Network, path: Path | None, make
 def on_layers(by_group: Overlay, found: networks.Network) -> Overlay:
     """An overlay of groups as one of the layers that make their channels."""
     values = {layer: by_group.values[g] for layer, g in found.group_of_layer.items() if g in by_group.values}
-    return Overlay(by_group.title, by_group.unit, values, by_group.low, by_group.high, by_group.scale)
+    return replace(by_group, values=values)
 
 
 def _criterion(title: str, criterion: str, told: Mapping[str, Any]) -> tuple[Overlay, str]:
     values = figures.saliency_info(told["rows"], told["criteria"]).per_unit(criterion)
-    line = f"What a channel of the layer's group counts by {EXPLAINED[criterion]}; 1× is the mean channel."
+    line = f"How much the mean channel of the layer's group matters: {EXPLAINED[criterion]}. 1× is the network's mean."
     return Overlay(title, "×", values, 0.0, max(values.values(), default=1.0)), line
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from app import story
 from app import theme
 from app import words
+from app.figures.axes import LATENCY
 from app.figures.candidates import Candidate
 
 MINUS = "−"
@@ -42,6 +43,8 @@ def rows(
 
 
 def _figures(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    times = one.get(LATENCY), two.get(LATENCY)
+    timed = [_row("latency", *times, _ms, _ms)] if any(time is not None for time in times) else []
     return [
         _row("test accuracy", one["accuracy"], two["accuracy"], _percent, _points),
         _row("test loss", one["loss"], two["loss"], _four, _four),
@@ -51,6 +54,7 @@ def _figures(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, 
         _row("MACs", one["macs"], two["macs"], words.count, words.count),
         _row("units removed", one["unit_sparsity"], two["unit_sparsity"], _percent, _points),
         _row("weights at zero", one["weight_sparsity"], two["weight_sparsity"], _percent, _points),
+        *timed,
         ("bits of the weights", _bits(one, "weight"), _bits(two, "weight"), ""),
         ("bits of the activations", _bits(one, "activation"), _bits(two, "activation"), ""),
     ]
@@ -83,6 +87,10 @@ def _plain(value: Any) -> str:
 def _bits(point: Mapping[str, Any], kind: str) -> str:
     found = [entry[kind] for entry in (point.get("bits") or {}).values() if entry.get(kind) is not None]
     return words.bits((min(found), max(found))) if found else "fp32"
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.3g} ms"
 
 
 def _percent(share: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,6 +147,21 @@ def gallery_badge(shown: bool) -> None:
     """The mark of a run that came with the app and stays as it is."""
     if shown:
         st.badge("gallery", icon=":material/collections_bookmark:", color="gray")
+
+
+def choice(
+    label: str, labels: Mapping[str, str], current: str, key: str, choose: Callable[[str], None], **options: Any
+) -> None:
+    """A list to choose one from by its label; the address says which is chosen, and ``choose`` changes it there."""
+    st.session_state[key] = current
+    st.selectbox(
+        label,
+        list(labels),
+        key=key,
+        format_func=lambda value: labels.get(value, value),
+        on_change=lambda: choose(st.session_state[key]),
+        **options,
+    )
 
 
 def empty(text: str, page: str, label: str, **query: str) -> None:

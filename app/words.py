@@ -22,6 +22,8 @@ CHANCE = (
     "Train longer, or with another learning rate."
 )
 HELP = {
+    "latency": "Median time for one example with ONNX Runtime on this machine, one thread, the fastest of a run's "
+    "exported files; measured while its bundle is made on the Export page.",
     "sparsity_units": "The share of removable channels (units) that go. At 50 % half of them are gone for good and the "
     "network is really narrower: K = floor(sparsity × N) of N units.",
     "sparsity_weights": "The share of single weights set to zero. The network keeps its shape; zeros make the packed "

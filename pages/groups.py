@@ -39,15 +39,8 @@ def details(of: catalog.Subject, found: networks.Network) -> None:
     """The selected group: its members and why they are tied."""
     ids = [group.id for group in found.graph.groups]
     current = state.get("group") if state.get("group") in ids else ""
-    st.session_state["pick_group"] = current
-    st.selectbox(
-        "Group",
-        ["", *ids],
-        key="pick_group",
-        format_func=lambda v: v or "none selected",
-        on_change=lambda: graphview.choose(st.session_state["pick_group"]),
-        help=tip(words.HELP["group"]),
-    )
+    labels = {"": "none selected"} | {group: group for group in ids}
+    widgets.choice("Group", labels, current, "pick_group", graphview.choose, help=tip(words.HELP["group"]))
     if not current:
         st.markdown(
             "Click a node in the graph, or pick a group here or in the table. The numbers beside the nodes are "

@@ -42,23 +42,20 @@ def _models_help(model: str) -> str:
     return f"The operator's own models first, then the zoo's, torchvision's and others'. Type to search.{path}"
 
 
-def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[], None], help_text: str) -> None:
+def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[str], None], help_text: str) -> None:
     current = state.get(name)
-    key = f"pick_{name}"
-    known = list(labels) if current in labels else [current, *labels]
-    st.session_state[key] = current
-    st.selectbox(label, known, key=key, format_func=lambda v: labels.get(v, v), on_change=changed, help=tip(help_text))
+    known = labels if current in labels else {current: current, **labels}
+    widgets.choice(label, known, current, f"pick_{name}", changed, help=tip(help_text))
 
 
-def _model_changed() -> None:
-    picked = st.session_state["pick_model"]
+def _model_changed(picked: str) -> None:
     state.put("model", picked)
     with contextlib.suppress(CompressionError):  # a model that cannot be used is told of by the page itself
         state.put("data", catalog.fitting_data(picked, state.get("data")))
 
 
-def _data_changed() -> None:
-    state.put("data", st.session_state["pick_data"])
+def _data_changed(picked: str) -> None:
+    state.put("data", picked)
 
 
 def summary(of: catalog.Subject, found: networks.Network, path: Path | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.figures import confusion
 from app.figures import layers
 from app.figures import ledger
 from app.figures.axes import AXES
+from app.figures.axes import LATENCY
 from app.figures.axes import chance
 from app.figures.candidates import Candidate
 from app.figures.candidates import CandidatesInfo
@@ -168,7 +170,8 @@ def test_collapsed_runs_are_drawn_at_the_bottom_edge() -> None:
 
 def test_beaten_runs_are_faint_and_every_axis_has_round_ticks() -> None:
     for axis in AXES.values():
-        figure = choice.choice_figure(candidates_info([SMALL, GOOD, BEATEN], axis))
+        timed = [replace(c, point={**c.point, LATENCY: 0.1 * (i + 1)}) for i, c in enumerate((SMALL, GOOD, BEATEN))]
+        figure = choice.choice_figure(candidates_info(timed, axis))
         assert list(figure.layout.xaxis.tickvals), axis.field
         assert not any(text.startswith("0 ") for text in figure.layout.xaxis.ticktext)
     figure = choice.choice_figure(info_of(SMALL, GOOD, BEATEN))

@@ -19,8 +19,10 @@ from written import point
 from app import finals
 from app import nav
 from compression.budget import Budget
+from compression.export import job
 from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
+from compression.runs.sidejob import SideJob
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
@@ -160,3 +162,29 @@ def test_the_index_gives_final_points_without_the_way(root: Path) -> None:
     store.sync()
     assert [p.phase for p in store.points(run)[run]] == ["baseline", "joint", "final"]
     assert [p.phase for p in store.points(run, phases=("baseline", "final"))[run]] == ["baseline", "final"]
+
+
+def exported(root: Path, run: str, *milliseconds: float) -> None:
+    """What an export leaves that measured these times, the dense model's first."""
+    folder = RunFolder.open(root, run)
+    variants = [{"name": str(i), "median": time} for i, time in enumerate(milliseconds)]
+    told = {"latency": {"variants": variants}}
+    assert SideJob("export", folder, folder.bundle / "export.json").carry_out(lambda say: told) == 0
+    job.bundle_path(folder).write_bytes(b"zip")
+
+
+def test_latency_is_a_cost_where_exports_have_measured_it(open_page: Open, root: Path) -> None:
+    slow, quick, untimed = (finished(root, accuracy, 4_000) for accuracy in (0.97, 0.95, 0.9))
+    app = open_page(cost="Latency")
+    assert errors(app) == []
+    assert "No run has a measured latency yet" in told(app)
+    assert "3 runs without a measured latency" in told(app)
+    exported(root, slow, 4.0, 3.0, 2.0)
+    exported(root, quick, 4.0, 0.5, 8.0)
+    app = open_page(cost="Latency", run=quick, other=slow)
+    assert errors(app) == []
+    assert "8.0× faster and 3.0 points less accurate" in told(app)
+    assert "1 run without a measured latency" in told(app)
+    assert untimed not in options(app, "pick_run")
+    side = next(table.value for table in app.table if "difference" in table.value.columns)
+    assert side[side[""] == "latency"].iloc[0, 1:].tolist() == ["0.5 ms", "2 ms", "+1.5 ms"]

@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from streamlit.testing.v1 import AppTest
 
 from app import catalog
+from app import grouping
 from app import nav
 from app import theme
 from app.figures import graph as figures
@@ -62,6 +63,26 @@ def test_colours_follow_the_values_and_what_is_unknown_is_muted() -> None:
     assert set(macs) <= set(colors)
     assert colors["conv1"] != colors["layer1.0.conv1"]
     assert colors["conv1"] == Overlay("", "", macs, 0.0, max(macs.values())).color("conv1")
+
+
+def test_modules_show_the_sum_of_parts_and_the_mean_of_others() -> None:
+    values = {"a.x": 10.0, "a.y.z": 30.0, "ab": 60.0}
+    shares = Overlay("parameters", " %", values, 0.0, 60.0, adds=True)
+    assert [shares.value(f"module:{path}") for path in ("a", "a#2", "a.y", "ab", "b")] == [40, 40, 30, 60, None]
+    bits = Overlay("bits", " bits", values, 0.0, 60.0)
+    assert bits.value("module:a") == 20
+    assert "mean of its layers" in bits.sentence("module:a")
+    assert "mean" not in bits.sentence("ab") + shares.sentence("module:a")
+    assert shares.fitted(["module:a", "ab"]).high == 60
+    assert Overlay("", "", values, 0.0, 30.0, adds=True).fitted(["module:a"]).high == 40
+    found = catalog.traced(catalog.subject("resnet8", "mnist5k"))
+    parts = {layer.name: float(layer.macs) for layer in found.graph.layers}
+    placed = figures.place(found.plain, grouping.Level(1))
+    info = figures.graph_info(found.plain, found.node_groups, placed)
+    drawn = figures.graph_figure(info, overlay=Overlay("MACs", "", parts, 0.0, 1.0, adds=True))
+    texts = " ".join(text for trace in drawn.data if trace.hovertext is not None for text in trace.hovertext)
+    whole = sum(value for name, value in parts.items() if name.startswith("layer1."))
+    assert f"MACs: {whole:,.4g}" in texts
 
 
 def test_each_overlay_shows_the_numbers_of_its_source(page: Open, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The costs that runs are compared by: packed size, BOPs, MACs, nominal size; each with its unit and its words."""
+"""The costs that runs are compared by: packed size, BOPs, MACs, nominal size, latency; each with unit and words."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from app import words
 
 PointDict = Mapping[str, Any]
+LATENCY = "latency"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ AXES = {
             "nominal_bytes", "Nominal size", "nominal size", words.size, "smaller by count", "larger by count",
             "Just as large by count", "no other run is both smaller by count and better", "The smallest",
             words.HELP["planned_bytes"],
+        ),
+        Axis(
+            LATENCY, "Latency", "milliseconds for one example, fastest exported file", lambda ms: f"{ms:.3g} ms",
+            "faster", "slower", "Just as fast", "no other run is both faster and better", "The fastest",
+            words.HELP["latency"],
         ),
     )
 }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from app import theme
 from app import words
+from app.figures.axes import LATENCY
 from app.figures.axes import Axis
 from app.figures.axes import PointDict
 from app.figures.axes import against_dense
@@ -155,6 +156,7 @@ def _numbers(point: PointDict) -> dict[str, Any]:
         "MACs": round(point["macs"]),
         "nominal bytes": round(point["nominal_bytes"]),
         "split": point["split"],
+        **({"latency, ms": round(point[LATENCY], 4)} if LATENCY in point else {}),
     }
 
 

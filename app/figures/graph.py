@@ -173,6 +173,7 @@ def graph_figure(info: GraphInfo, legend: bool = True, overlay: Overlay | None =
 
     Every marker carries its id, for a module ``module:`` and its path, and then its group ids in ``customdata``.
     """
+    overlay = overlay.fitted([node.id for node in info.nodes]) if overlay else None
     window = info.window or Window(0, info.columns_wide - 1, 0, info.rows_high - 1)
     height = max(LEAST_HEIGHT, 60 + ROW_PIXELS * round(window.bottom - window.top + 1))
     seen = [n for n in info.nodes if window.top <= n.y <= window.bottom]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
+from app import grouping
 from app import theme
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A quantity shown as colour: layer → its value, what it is called and counted in, and the ends of its scale."""
+    """A quantity shown as colour: layer → its value, what it is called and counted in, and the ends of its scale.
+
+    A module shows the sum of its layers where ``adds`` is set (parts of a whole), else their mean.
+    """
 
     title: str
     unit: str
@@ -22,10 +28,26 @@ class Overlay:
     low: float
     high: float
     scale: str = theme.SPARSITY_SCALE
+    adds: bool = False
+
+    def value(self, node: str) -> float | None:
+        """The value of a layer or module; ``None`` where the quantity says nothing of it."""
+        if not node.startswith(grouping.MODULE):
+            return self.values.get(node)
+        path = node.removeprefix(grouping.MODULE).partition("#")[0]
+        inside = [value for layer, value in self.values.items() if f"{layer}.".startswith(f"{path}.")]
+        if not inside:
+            return None
+        return sum(inside) if self.adds else sum(inside) / len(inside)
+
+    def fitted(self, nodes: Iterable[str]) -> Overlay:
+        """With a scale that reaches to the sums of these modules."""
+        found = [value for value in map(self.value, nodes) if value is not None]
+        return replace(self, high=max([self.high, *found])) if self.adds else self
 
     def color(self, node: str) -> str:
         """The colour of a node; muted where the quantity says nothing of it."""
-        value = self.values.get(node)
+        value = self.value(node)
         if value is None:
             return theme.FAINT
         share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
@@ -33,8 +55,11 @@ class Overlay:
 
     def sentence(self, node: str) -> str:
         """A line for the tooltip; empty where there is nothing to say."""
-        value = self.values.get(node)
-        return "" if value is None else f"<br>{self.title}: {value:,.4g}{self.unit}"
+        value = self.value(node)
+        if value is None:
+            return ""
+        mean = "" if self.adds or not node.startswith(grouping.MODULE) else ", mean of its layers"
+        return f"<br>{self.title}: {value:,.4g}{self.unit}{mean}"
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -184,6 +184,12 @@ def _exhibit(collection: str, path: Path, line: str) -> Exhibit:
     )  # fmt: skip
 
 
+def copied(exhibit: Exhibit, runs: str | Path) -> RunFolder | None:
+    """The :func:`workplace` of an exhibit where there is one already; nothing is written."""
+    target = Path(runs) / COPIES / exhibit.info.id
+    return RunFolder(target) if _same(exhibit.path, target) else None
+
+
 def workplace(exhibit: Exhibit, runs: str | Path) -> RunFolder:
     """A copy of the exhibit's folder below the user's runs, in which jobs may write; made when it is first needed.
 

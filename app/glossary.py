@@ -14,7 +14,7 @@ def matching(found: list[Term], search: str) -> list[Term]:
     """The terms whose name or explanation holds the search, those with it in their name first."""
     wanted = search.strip().lower()
     named = [term for term in found if wanted in term.name.lower()]
-    return named + [term for term in found if term not in named and wanted in term.said.lower()]
+    return named + [term for term in found if term not in named and wanted in f"{term.said} {term.also}".lower()]
 
 
 def linked(said: str) -> str:

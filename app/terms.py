@@ -15,16 +15,11 @@ _SKIPPED = re.compile(r"`[^`]*`|\[[^\]]*\]\([^)]*\)|\$[^$]*\$")
 
 @dataclass(frozen=True)
 class Term:
-    """One entry: its ``name``, its explanation in Markdown, and other words for it (“Also: a, b.”, its last line)."""
+    """One entry: its ``name``, its explanation in Markdown, and other words for it (the last line, “Also: a, b.”)."""
 
     name: str
     said: str
-
-    @property
-    def names(self) -> list[str]:
-        """The name and the other words."""
-        also = re.search(r"^Also: (.+)\.$", self.said, flags=re.MULTILINE)
-        return [self.name, *(also[1].split(", ") if also else ())]
+    also: tuple[str, ...] = ()
 
     @property
     def anchor(self) -> str:
@@ -40,8 +35,13 @@ class Term:
 def terms(markdown: str) -> list[Term]:
     """The entries of a glossary file: ``## Name`` and what follows, sorted by name."""
     parts = re.split(r"^## ", markdown, flags=re.MULTILINE)[1:]
-    found = [Term(part.partition("\n")[0].strip(), part.partition("\n")[2].strip()) for part in parts]
-    return sorted(found, key=lambda term: term.name.lower())
+    return sorted(map(_entry, parts), key=lambda term: term.name.lower())
+
+
+def _entry(part: str) -> Term:
+    name, _, rest = part.partition("\n")
+    said, _, also = rest.partition("\nAlso: ")
+    return Term(name.strip(), said.strip(), tuple(also.strip().removesuffix(".").split(", ")) if also else ())
 
 
 def everything() -> list[Term]:
@@ -67,7 +67,7 @@ def mentioned(said: str, known: list[Term]) -> list[Term]:
     plain = _SKIPPED.sub(" ", said)
     at: list[tuple[int, int, Term]] = []
     for term in known:
-        hits = [re.search(_pattern(name), plain, flags=re.IGNORECASE) for name in term.names]
+        hits = [re.search(_pattern(name), plain, flags=re.IGNORECASE) for name in (term.name, *term.also)]
         at += [(hit.start(), hit.end(), term) for hit in hits if hit]
     taken: list[tuple[int, int, Term]] = []
     for start, end, term in sorted(at, key=lambda each: (each[0], -each[1])):

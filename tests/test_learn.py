@@ -277,6 +277,10 @@ def test_a_tip_links_every_term_once_and_leaves_the_text_alone() -> None:
     names = re.findall(r"\[([^]]+)\]\(learn\?view=glossary&term=([a-z0-9-]+)\)", links)
     assert names == [("Clipping bound", "clipping-bound"), ("Unit", "unit"), ("BOPs", "bops"), ("MACs", "macs")]
     known = {term.anchor for term in terms.everything()}
+    bops = next(term for term in terms.everything() if term.name == "BOPs")
+    assert bops.also == ("bit operations",)
+    assert "Also" not in bops.said
+    assert "term=bops" in (terms.tip("Fewer bit operations.") or "")
     for said in words.HELP.values():
         anchors = re.findall(r"term=([a-z0-9-]+)", terms.tip(said) or "")
         assert anchors, said

@@ -199,7 +199,7 @@ def test_the_console_is_listened_to(browser: Browser, address: str) -> None:
         quiet.goto(f"{address}/learn")
         settled(quiet, "learn")
         quiet.evaluate(fetch, "/learn/_stcore/health")
-    with pytest.raises(AssertionError, match="media/nothing.png"), tab(browser) as loud:
+    with pytest.raises(AssertionError, match=r"media/nothing\.png"), tab(browser) as loud:
         loud.goto(f"{address}/learn")
         settled(loud, "learn")
         with loud.expect_console_message():

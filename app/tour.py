@@ -106,6 +106,9 @@ def _buttons(number: int, here: bool) -> None:
             go(number)
     elif number < len(STOPS) and st.button("Next", key="tour_next", type="primary", icon=forward):
         go(number + 1)
+    elif number == len(STOPS) and st.button("Finish on Start", key="tour_finish", type="primary", icon=forward):
+        state.put("tour", "")
+        nav.go("start")
     if here and number > 1 and st.button("Back", key="tour_back", icon=backward):
         go(number - 1)
     st.button("End the tour", key="tour_end", type="tertiary", on_click=lambda: state.put("tour", ""))

@@ -177,9 +177,12 @@ def test_the_tour_is_walked_with_the_keyboard(page: Page, address: str) -> None:
         if number < len(tour.STOPS):
             page.get_by_role("button", name="Next").focus()
             page.keyboard.press("Enter")
-    page.get_by_role("button", name="End the tour").focus()
+    page.get_by_role("button", name="End the tour").wait_for()
+    page.get_by_role("button", name="Finish on Start").focus()
     page.keyboard.press("Space")
-    page.get_by_text("Tour, 7 of 7").wait_for(state="detached")
+    settled(page, "start")
+    page.get_by_role("button", name="Take the tour").wait_for()
+    assert "tour=" not in page.url
 
 
 def test_a_click_on_a_point_picks_its_run(page: Page, address: str, folder: Path) -> None:

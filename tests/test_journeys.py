@@ -36,6 +36,7 @@ THREE, EIGHT = 3, 8
 OWN_BUDGET = Budget(method="opq", sparsity=0.62, bits=3.0, epochs=0.1, seed=7)
 SLIDERS = """() => [...document.querySelectorAll('input[type=range]')].map(
     one => [one.getAttribute('aria-label'), one.getAttribute('aria-valuetext')])"""
+OTHER = "before => document.querySelector('[data-testid=stMetricValue]')?.innerText !== before"
 # What of a page a phone cannot show: elements that stick out of the screen and can't be scrolled to, words behind an
 # ellipsis, words of a chart outside of it, and controls without a name.
 CUT = """() => {
@@ -109,9 +110,11 @@ def test_a_teacher_sends_links(page: Page, browser: Browser, address: str) -> No
 
 
 def _nudge(page: Page, label: str, told: str) -> None:
-    """One step of a slider to the right, until the address tells it."""
+    """One step of a slider to the right, until the address tells it and the first figure is another."""
+    before = page.get_by_test_id("stMetricValue").first.inner_text()
     page.get_by_role("slider", name=label).press("ArrowRight")
     page.wait_for_url(f"**{told}*")
+    page.wait_for_function(OTHER, arg=before)
     settled(page, "budget")
 
 
@@ -187,3 +190,17 @@ def test_every_page_fits_a_phone(browser: Browser, address: str) -> None:
             phone.get_by_test_id("stSidebar").wait_for(state="hidden")
             cut[name] = phone.evaluate(CUT)
         assert {name: found for name, found in cut.items() if found} == {}
+
+
+def test_the_console_is_listened_to(browser: Browser, address: str) -> None:
+    """A missing file fails whoever listens; that Streamlit looks for its server below a page's address does not."""
+    fetch = "async path => { await fetch(path) }"
+    with tab(browser) as quiet:
+        quiet.goto(f"{address}/learn")
+        settled(quiet, "learn")
+        quiet.evaluate(fetch, "/learn/_stcore/health")
+    with pytest.raises(AssertionError, match=r"media/nothing\.png"), tab(browser) as loud:
+        loud.goto(f"{address}/learn")
+        settled(loud, "learn")
+        with loud.expect_console_message():
+            loud.evaluate(fetch, "/media/nothing.png")

@@ -20,6 +20,7 @@ from app.figures import latency as figures
 from compression.errors import CompressionError
 from compression.export import job
 from compression.export.findings import rounding_helps
+from compression.export.findings import stored
 from compression.export.findings import verdicts
 from compression.runs.store import RunInfo
 
@@ -135,6 +136,8 @@ def agreement(told: Mapping[str, Any]) -> None:
         return
     st.subheader("Does it still answer the same?", anchor=False)
     widgets.table(agreement_rows(told), "agreement")
+    for line in stored(told["onnx"]):
+        st.markdown(f"- {line}")
     eight = told["int8"]
     st.caption(
         f"ONNX Runtime and torch on the first {told['onnx']['images']} test images (torch: "
@@ -168,7 +171,10 @@ def snippet(run: str, budget: Mapping[str, Any]) -> None:
         ", calibration=batch" if budget["activation_bits"] and budget["method"] == "geta" else "",
     )
     st.code(SNIPPET.format(name=name) + OWN_LOOP.format(name=name, more=more), language="python")
-    st.caption("Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction).")
+    st.caption(
+        "Python finds `compression` where this project's folder is on its path (`PYTHONPATH=folder`) and its packages "
+        "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction)."
+    )
 
 
 def file_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:

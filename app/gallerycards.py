@@ -16,7 +16,6 @@ from app.gallery import Exhibit
 from compression.runs.gallery import Collection
 
 IN_A_ROW = 4
-FINISHED = ", finished (test)"  # of a legend whose chart holds nothing else
 
 
 def picture() -> None:
@@ -28,9 +27,7 @@ def picture() -> None:
     shown = [exhibit.info for exhibit in whole[0].exhibits]
     info = spots.front_info(runlog.front_runs([], shown, first.model, first.data))
     st.markdown(f"**{whole[0].title}: each point is one finished run**")
-    fig = figures.front_figure(info, 340)
-    fig.for_each_trace(lambda trace: trace.update(name=trace.name.removesuffix(FINISHED)))
-    widgets.chart(fig, "gallery_front", info.rows, info.sentence)
+    widgets.chart(figures.front_figure(info, 340), "gallery_front", info.rows, info.sentence)
 
 
 def draw() -> None:

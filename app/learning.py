@@ -75,7 +75,11 @@ def keep(found: Entry, title: str, shown: Shown) -> None:
             widgets.table_of(shown.rows, key, "The picture as a table")
         if following is not None:
             label = f"Next: {following.short}"
-            st.button(label, icon=":material/arrow_forward:", key="next", on_click=lambda: choose(following.number))
+            pressed = st.button(
+                label, icon=":material/arrow_forward:", key="next", on_click=choose, args=(following.number,)
+            )
+            if pressed:
+                st.rerun()  # the whole page: a click here runs only this part of it
 
 
 def html(figure: go.Figure, title: str) -> bytes:

@@ -31,7 +31,7 @@ def controls(found: Entry, lesson: Lesson) -> dict[str, Any]:
         problems += _seeded(field, key)
         with st.container(key=f"{'half' if field.half else 'whole'}_{key}"):
             values[field.key] = _drawn(field, key)
-    problems += _strangers({field.key for field in lesson.fields(values)})
+    problems += _strangers({field.key for field in lesson.fields(values)}, f"lesson{found.number}_")
     for field in lesson.fields(values):
         _written(field, values[field.key])
     if problems:
@@ -93,12 +93,16 @@ def _written(field: Field, value: Any) -> None:
         st.query_params[field.key] = told
 
 
-def _strangers(known: set[str]) -> list[str]:
-    """What the address names besides: said once, then taken out; another lesson's values go without a word."""
+def _strangers(known: set[str], ours: str) -> list[str]:
+    """What the address names besides: said once, then taken out.
+
+    Values of another lesson, and of this lesson's controls that have just gone, go without a word.
+    """
     unknown = [name for name in st.query_params if name not in {*known, *OWN, *state.DEFAULTS}]
     for name in unknown:
         del st.query_params[name]
-    foreign = [name for name in unknown if not st.session_state.get("lesson_left")]
+    left = st.session_state.get("lesson_left")
+    foreign = [name for name in unknown if not left and f"{ours}{name}" not in st.session_state]
     st.session_state["lesson_left"] = False
     return [f"This lesson has no “{short(foreign[0])}”, which the address names: it is left out."] if foreign else []
 

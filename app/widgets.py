@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from app.figures import base
 from app.terms import tip
 from compression.errors import CompressionError
 
-STYLESHEET = Path(__file__).resolve().parent.parent / "assets" / "theme" / "app.css"
+THEME = Path(__file__).resolve().parent.parent / "assets" / "theme"
 _STATES = {
     "queued": ("waiting", ":material/schedule:", "gray"),
     "running": ("running", ":material/play_arrow:", "blue"),
@@ -35,8 +36,15 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def style_page() -> None:
-    """The few rules the theme has no word for: tabular figures, less empty space at the top."""
-    st.html(STYLESHEET)
+    """The few rules the theme has no word for: tabular figures, less empty space at the top, a menu that folds."""
+    st.html(THEME / "app.css")
+    with st.container(key="menu_script"):
+        st.html(f"<script>{_menu_script()}</script>", unsafe_allow_javascript=True)
+
+
+@functools.cache
+def _menu_script() -> str:
+    return (THEME / "menu.js").read_text(encoding="utf-8")
 
 
 def headline(name: str, explanation: str) -> None:

@@ -114,8 +114,11 @@ def entropy_bytes(codes: torch.Tensor) -> float:
     if codes.numel() == 0:
         return 0.0
     flat = codes.flatten().to(torch.int64)
-    counts = torch.bincount(flat - flat.min()).double()
-    shares = counts[counts > 0] / counts.sum()
+    if int(flat.max() - flat.min()) < 8 * flat.numel() + 1024:  # counting by place is fast, but takes the whole range
+        counts = torch.bincount(flat - flat.min())
+    else:  # steps not bound yet may make 32-bit codes
+        counts = torch.unique(flat, return_counts=True)[1]
+    shares = counts[counts > 0].double() / flat.numel()
     return float(-(shares * shares.log2()).sum() * codes.numel() / 8)
 
 

@@ -1,9 +1,12 @@
-"""What every test shares: one thread, the project's root on the path, and no silent skips where all tests must run."""
+"""What every test shares: one thread, the project's root on the path, no silent skips where all tests must run; a
+browser and the app in it for the tests that ask for one."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,8 @@ import pytest
 
 if TYPE_CHECKING:
     from opened import Open
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
 
 NEEDS_DATA = "needs real data"
 SKIPPED: dict[str, str] = {}
@@ -35,6 +40,46 @@ def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     from opened import opener
 
     return opener(tmp_path / "runs", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the app of a browser test keeps its runs and its log."""
+    return tmp_path_factory.mktemp("app")
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """The address of the real app, started as ``make app`` starts it, on a runs folder of its own."""
+    from tests.served import served
+
+    with served(folder / "runs", folder / "log.txt") as app:
+        yield app.address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    from tests.served import chromium
+
+    pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-dev.txt)")
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(chromium())
+        except FileNotFoundError as problem:
+            if os.environ.get("REQUIRE_ALL") == "1":
+                pytest.fail(str(problem))
+            pytest.skip(str(problem))
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh tab at desk width; an error of JavaScript or in the console fails the test."""
+    from tests.served import tab
+
+    with tab(browser) as found:
+        yield found
 
 
 def _remember(report: pytest.TestReport | pytest.CollectReport) -> None:

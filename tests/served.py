@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -12,16 +13,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from app import nav
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+    from playwright.sync_api import ConsoleMessage
     from playwright.sync_api import Page
+    from playwright.sync_api import ViewportSize
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-START_SECONDS, PAGE_SECONDS = 30, 45
+START_SECONDS, PAGE_SECONDS, END_SECONDS = 30, 45, 60
+# A Streamlit page opened by its own address asks for its server below that address first and at the root next; that the
+# first is not there says the console. No setting changes it (the client tries both for every base path).
+LOOKS_FOR_ITS_SERVER = re.compile(rf"/(?:{'|'.join(nav.PAGES)})/_stcore/(?:health|host-config)")
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def served(runs: Path, log: Path, *arguments: str) -> Iterator[Served]:
         yield Served(f"http://127.0.0.1:{port}", server.pid, log)
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(END_SECONDS)
 
 
 @contextlib.contextmanager
@@ -70,6 +77,32 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+def overheard(page: Page) -> list[str]:
+    """What goes wrong in a tab from now on, growing as it happens: JavaScript errors, errors in the console."""
+    broken: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        source = str(message.location.get("url", ""))
+        if message.type == "error" and not LOOKS_FOR_ITS_SERVER.fullmatch(urlsplit(source).path):
+            broken.append(f"{message.text} ({source})")
+
+    page.on("console", said)
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    return broken
+
+
+@contextlib.contextmanager
+def tab(browser: Browser, phone: bool = False) -> Iterator[Page]:
+    """A tab of a browser that has been nowhere yet; anything in its console fails at the end of the block."""
+    size: ViewportSize = {"width": 390, "height": 844} if phone else {"width": 1440, "height": 900}
+    page = browser.new_page(viewport=size, color_scheme="dark" if phone else "light")
+    page.set_default_timeout(PAGE_SECONDS * 1000)
+    broken = overheard(page)
+    yield page
+    page.close()
+    assert broken == []
 
 
 def settled(page: Page, name: str) -> None:

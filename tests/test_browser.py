@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +14,10 @@ from test_compare_page import finished
 from app import nav
 from app import tour
 from compression.budget import Budget
-from tests.served import PAGE_SECONDS
-from tests.served import chromium
 from tests.served import follow
-from tests.served import served
 from tests.served import settled
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
     from playwright.sync_api import FloatRect
     from playwright.sync_api import Page
 
@@ -44,45 +38,6 @@ WHERE = """run => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the app keeps its runs and its log."""
-    return tmp_path_factory.mktemp("app")
-
-
-@pytest.fixture(scope="module")
-def address(folder: Path) -> Iterator[str]:
-    """The address of the real app, started as ``make app`` starts it, on a runs folder of its own."""
-    with served(folder / "runs", folder / "log.txt") as app:
-        yield app.address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-dev.txt)")
-    with contextlib.ExitStack() as stack:
-        try:
-            found = stack.enter_context(chromium())
-        except FileNotFoundError as problem:
-            if os.environ.get("REQUIRE_ALL") == "1":
-                pytest.fail(str(problem))
-            pytest.skip(str(problem))
-        yield found
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A fresh tab at desk width; a JavaScript error on any page fails the test."""
-    tab = browser.new_page(viewport={"width": 1440, "height": 900})
-    tab.set_default_timeout(PAGE_SECONDS * 1000)
-    broken: list[str] = []
-    tab.on("pageerror", lambda error: broken.append(str(error)))
-    yield tab
-    tab.close()
-    assert broken == []
-
-
 def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:
     page.goto(address)
     settled(page, "start")
@@ -101,21 +56,21 @@ def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:
     settled(page, "runs")
     assert "run=geta-resnet8" in page.url
     _watch(page)
-    figures = _four_figures(page)
+    figures = four_figures(page)
 
     page.reload()
     settled(page, "runs")
     page.get_by_text("What came of it").wait_for()
-    assert _four_figures(page) == figures
+    assert four_figures(page) == figures
     follow(page, "export")
-    _take_home(page)
+    take_home(page)
     follow(page, "explain")
     _explain(page)
     follow(page, "start")
     page.get_by_role("link", name="resnet8 on mnist5k").first.wait_for()
 
 
-def _take_home(page: Page) -> None:
+def take_home(page: Page) -> None:
     """The bundle of the finished run is made while progress shows, and downloaded."""
     page.get_by_role("button", name="Make the bundle").click()
     page.get_by_test_id("stProgress").wait_for()
@@ -145,7 +100,7 @@ def _explain(page: Page) -> None:
     page.get_by_text("How much the answer drops").wait_for()
 
 
-def _four_figures(page: Page) -> list[str]:
+def four_figures(page: Page) -> list[str]:
     """Size, accuracy, MACs and BOPs of the finished run."""
     values = page.get_by_test_id("stMetricValue")
     values.nth(3).wait_for()
@@ -188,34 +143,27 @@ def _watch(page: Page) -> None:
     assert len(seen) >= 4, f"the front grows while the run goes, not {sorted(seen)}"
 
 
-def test_a_newcomer_takes_a_gallery_run_home(browser: Browser, address: str) -> None:
-    """From Start to a finished run in one click, on to Compare and Explain, to a bundle on disk; a silent console."""
-    tab = browser.new_page(viewport={"width": 1440, "height": 900})
-    tab.set_default_timeout(PAGE_SECONDS * 1000)
-    broken: list[str] = []
-    tab.on("pageerror", lambda error: broken.append(str(error)))
-    tab.on("console", lambda said: broken.append(said.text) if said.type == "error" else None)
-    tab.goto(address)
-    settled(tab, "start")
-    tab.get_by_role("link", name="Open run geta").first.click()
-    settled(tab, "runs")
-    assert "run=gallery.resnet8-mnist5k.geta" in tab.url
-    figures = _four_figures(tab)
-    tab.get_by_role("link", name="Compare with other runs").click()
-    settled(tab, "compare")
-    tab.locator(ANY_TRACE).first.wait_for()
-    assert _four_figures(tab) == figures
-    _click_marker(tab, "gallery.resnet8-mnist5k.ptq")
-    tab.wait_for_url("**run=gallery.resnet8-mnist5k.ptq*")
-    settled(tab, "compare")  # the address is ahead of the links on the page
-    tab.get_by_role("link", name="See what it looks at").click()
-    settled(tab, "explain")
-    tab.locator(HEAT).nth(2 * TILES - 1).wait_for()
-    follow(tab, "export")
-    assert "run=gallery.resnet8-mnist5k.ptq" in tab.url
-    _take_home(tab)
-    tab.close()
-    assert broken == []
+def test_a_newcomer_takes_a_gallery_run_home(page: Page, address: str) -> None:
+    """From Start to a finished run in one click, on to Compare and Explain, to a bundle on disk; ."""
+    page.goto(address)
+    settled(page, "start")
+    page.get_by_role("link", name="Open run geta").first.click()
+    settled(page, "runs")
+    assert "run=gallery.resnet8-mnist5k.geta" in page.url
+    figures = four_figures(page)
+    page.get_by_role("link", name="Compare with other runs").click()
+    settled(page, "compare")
+    page.locator(ANY_TRACE).first.wait_for()
+    assert four_figures(page) == figures
+    _click_marker(page, "gallery.resnet8-mnist5k.ptq")
+    page.wait_for_url("**run=gallery.resnet8-mnist5k.ptq*")
+    settled(page, "compare")  # the address is ahead of the links on the page
+    page.get_by_role("link", name="See what it looks at").click()
+    settled(page, "explain")
+    page.locator(HEAT).nth(2 * TILES - 1).wait_for()
+    follow(page, "export")
+    assert "run=gallery.resnet8-mnist5k.ptq" in page.url
+    take_home(page)
 
 
 def test_the_tour_is_walked_with_the_keyboard(page: Page, address: str) -> None:
@@ -269,17 +217,6 @@ def _click_marker(page: Page, run: str) -> None:
     place = page.evaluate(WHERE, run)
     assert place is not None, f"no marker of {run}"
     page.mouse.click(*place)
-
-
-@pytest.mark.parametrize("name", nav.PAGES)
-def test_nothing_is_cut_off_on_a_phone(browser: Browser, address: str, name: str) -> None:
-    phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
-    phone.set_default_timeout(PAGE_SECONDS * 1000)
-    phone.goto(address if name == "start" else f"{address}/{name}")
-    settled(phone, name)
-    width = phone.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")
-    phone.close()
-    assert width <= 390
 
 
 def _edit(page: Page, content: str, seen: str, arg: object = None) -> None:

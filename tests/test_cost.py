@@ -67,6 +67,13 @@ def test_entropy_against_scipy() -> None:
     assert entropy_bytes(torch.zeros(5, dtype=torch.int32)) == 0
 
 
+@pytest.mark.parametrize("factor", [1, 2**28])
+def test_entropy_of_codes_that_lie_far_apart(factor: int) -> None:
+    """Before steps are bound a layer may have 32-bit codes; counting them takes no memory for their whole range."""
+    codes = torch.randint(-7, 8, (31, 17), generator=torch.Generator().manual_seed(0), dtype=torch.int64)
+    assert math.isclose(entropy_bytes(codes * factor), entropy_bytes(codes), rel_tol=1e-12)
+
+
 def test_sizes_of_a_dense_model() -> None:
     model = zoo.build("resnet8", seed=0)
     graph = trace(model, torch.zeros(1, 1, 28, 28))

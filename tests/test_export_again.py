@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import compression as cx
+from app import bundles
 from app import nav
 from compression import zoo
 from compression.cli import main
@@ -110,6 +112,18 @@ def test_the_bundle_budget_goes_into_a_loop_of_ones_own(folder: RunFolder, bundl
     assert sum(p.numel() for p in small.parameters()) < 19_810
 
 
+def test_the_snippet_of_the_page_runs_in_a_folder_of_its_own(bundle: Path, tmp_path: Path) -> None:
+    shutil.copy(bundle, tmp_path / "mine.zip")
+    own = "from compression import zoo\ndense = zoo.build('resnet8')\n"
+    parts = [bundles.SNIPPET.format(name="mine.zip"), own, bundles.OWN_LOOP.format(name="mine.zip", more="")]
+    (tmp_path / "snippet.py").write_text("".join([*parts, "print(type(model).__name__, type(dense).__name__)\n"]))
+    told = subprocess.run(
+        [sys.executable, "snippet.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(nav.ROOT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (told.returncode, told.stdout) == (0, "ResNet ResNet\n"), told.stderr
+
+
 def test_an_export_needs_the_data_but_not_the_dense_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own, data, out = tmp_path / "own.safetensors", tmp_path / "digits", tmp_path / "b.zip"
     weight_files.save(zoo.build("resnet8", classes=2), own, {})
@@ -122,7 +136,7 @@ def test_an_export_needs_the_data_but_not_the_dense_weights(tmp_path: Path, caps
     )
     own.unlink()
     line = ["export", "run", "--runs", str(tmp_path / "runs"), "--out", str(out)]
-    assert main([*line, "--no-latency"]) == 0
+    assert main([*line, "--no-onnx"]) == 0
     assert isinstance(cx.load(out), torch.nn.Module)
     capsys.readouterr()
     out.unlink()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load
+from streamlit.testing.v1 import AppTest
 
 import compression as cx
+from app import nav
 from compression.cli import main
 from compression.data import Batches
 from compression.errors import CompressionError
 from compression.export import findings
+from compression.export import job
 from compression.export.rounding import rounded
 from compression.export.source import Source
 from compression.export.source import read
@@ -107,6 +112,29 @@ def test_the_command_rounds_and_the_bundle_loads(
     assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
 
 
+def test_the_job_rounds_and_the_page_says_so(folders: dict[str, RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folders["plain"]
+    job.start(folder, multiple=8)
+    until = time.monotonic() + 300
+    while job.status(folder).state == job.RUNNING:
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    now = job.status(folder)
+    assert (now.state, now.told["multiple"]) == (job.DONE, 8), now.error
+    assert len(now.told["latency"]["variants"]) == 4  # nothing is left to round
+    with zipfile.ZipFile(job.bundle_path(folder)) as archive:
+        assert json.loads(archive.read("config.json"))["multiple"] == 8
+    monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(folder.path.parent)])
+    app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=120)
+    app.switch_page("../pages/export.py")
+    app.query_params["run"] = folder.id
+    app.run()
+    assert not app.exception
+    assert [str(element.value) for element in app.error] == []
+    assert app.checkbox(key=f"multiple-{folder.id}").value is True
+    assert any("sit in the next wider one" in element.value for element in app.markdown)
+
+
 def test_a_network_that_answers_otherwise_is_refused(
     folders: dict[str, RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,10 +147,13 @@ def test_a_network_that_answers_otherwise_is_refused(
 
 
 def test_rounding_is_offered_where_it_was_faster() -> None:
-    medians = {"dense": 4.0, "floats": 2.0, "whole": 1.0, "eight": 3.0}
-    for wider, offered in ((1.5, True), (1.99, False), (2.5, False)):
-        times = {name: {"name": name, "median": value} for name, value in {**medians, findings.WIDER: wider}.items()}
+    medians = {"dense": 4.0, "floats": 2.0, "whole": 3.0, "eight": 2.5}
+    for wider, offered in (((1.5, 3.0), True), ((2.2, 1.9), True), ((1.99, 2.4), False), ((2.5, 2.0), False)):
+        named = {**medians, **dict(zip(findings.WIDER, wider, strict=True))}
+        times = {name: {"name": name, "median": value} for name, value in named.items()}
         assert findings.rounding_helps(times) == offered
-        said = [line for line in findings.verdicts(times, {"method": "geta"}) if "multiples of 8" in line]
-        assert len(said) == 1
-        assert ("`--multiple 8`" in said[0]) == offered
+        (said,) = [line for line in findings.verdicts(times, {"method": "geta"}) if "at multiples of 8" in line]
+        assert f"fp32 {2 / wider[0]:.2f} times" in said
+        assert f"8-bit arithmetic {2.5 / wider[1]:.2f} times" in said
+        assert ("`--multiple 8`" in said) == offered
+    assert not findings.rounding_helps({name: {"name": name, "median": value} for name, value in medians.items()})

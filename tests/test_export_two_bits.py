@@ -79,7 +79,8 @@ def test_where_the_type_is_missing_the_card_says_what_was_used(monkeypatch: pyte
         "activations": {},
     }
     words = "\n".join(findings.stored(told))
-    assert f"wider type than int2 ({', '.join(known)}): this runtime has none." in words
+    names = ", ".join(list(known)[:4])
+    assert f"wider type than int2 ({names} and {len(known) - 4} more layers): this runtime has none." in words
 
 
 def test_integer_arithmetic_takes_eight_bits() -> None:

@@ -200,6 +200,17 @@ def test_an_unknown_state_gets_one_friendly_line(learn: Open, query: dict[str, s
     assert "\n" not in lines[0]
 
 
+def test_a_control_that_goes_takes_its_value_out_of_the_address(learn: Open) -> None:
+    app = learn(lesson="9", zeros="50")
+    app.pills(key="lesson9_count").set_value("time").run()
+    assert "zeros" not in app.query_params
+    assert app.query_params["count"] in ("time", ["time"])
+    assert said(app) == []
+    assert said(learn(lesson="9", count="time", zeros="50")) == [
+        "This lesson has no “zeros”, which the address names: it is left out."
+    ]
+
+
 def test_the_next_lesson_takes_nothing_of_the_last_one_along(learn: Open) -> None:
     app = learn(lesson="2", bits="3")
     app.button(key="next").click().run()

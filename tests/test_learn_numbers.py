@@ -387,6 +387,9 @@ def test_a_recorded_ablation_differs_from_all_rules_in_one_thing_only() -> None:
         assert shown.lost == pytest.approx((right[0] - right[1]) / 100, abs=1e-9), "counted on 10,000 test images"
     lost = [each.lost for each in ablations.found().values()]
     assert lost == sorted(lost, reverse=True)
+    dearest, every = list(ablations.found())[:2], ablations.read(ablations.ALL_RULES).lost
+    assert dearest == ["short-one-batch", "short-no-cost"], "as the notes for teachers say"
+    assert ablations.read("short-one-period").lost - every == pytest.approx(1, abs=0.2), "“costs a point”"
 
 
 def test_lesson_five_says_which_unit_a_step_is_in() -> None:

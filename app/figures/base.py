@@ -23,6 +23,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
+TWO_COLUMNS = {"entrywidth": 88, "font": {"size": 10}}  # a legend of many methods: two beside each other on a phone
 LETTER_SHARE = 0.018  # of a chart's width that a letter needs on a phone
 
 

@@ -19,6 +19,7 @@ _FAINT = 0.45
 def choice_figure(info: CandidatesInfo, picked: str = "", other: str = "", height: int = 520) -> go.Figure:
     """Draw the candidates; a click on a run gives its id in ``customdata``. Rings lie under the markers."""
     fig = base.figure(height, uirevision=f"choice {info.axis.field}", hovermode="closest", clickmode="event+select")
+    fig.update_layout(legend=base.TWO_COLUMNS)
     fig.add_trace(_front(info))
     for run, name, dash in ((picked, PICKED, "square"), (other, OTHER, "circle")):
         fig.add_trace(_ring(info, info.mark(run), name, dash))

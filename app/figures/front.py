@@ -19,6 +19,7 @@ def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
     spots = [*info.trail, *info.finals, *info.dense]
     ticks, texts = base.byte_ticks([spot.bytes for spot in spots])
     fig = base.figure(height, uirevision="front", hovermode="closest")
+    fig.update_layout(legend=base.TWO_COLUMNS)
     look = theme.style(info.method)
     for trace in _trail(info, look):
         fig.add_trace(trace)
@@ -55,7 +56,7 @@ def _trail(info: FrontInfo, look: theme.Style) -> list[go.Scatter]:
     way = go.Scatter(
         **_columns(info.trail, info.floor),
         mode="lines+markers",
-        name="this run, on the way (validation)",
+        name="this run, on the way",
         showlegend=bool(info.trail),
         line={"color": theme.rgba(look.color, 0.2), "width": 1},
         marker={"color": theme.rgba(look.color, 0.5), "symbol": symbols, "size": 7},
@@ -86,7 +87,7 @@ def _finished_front(info: FrontInfo) -> go.Scatter:
     return go.Scatter(
         **_columns(ends) | {"hoverinfo": "skip"},
         mode="lines",
-        name="front of finished runs",
+        name="front of all runs",
         showlegend=len(ends) > 1,
         line={"color": theme.MUTED, "width": 1.5, "dash": "dot", "shape": "hv"},
     )
@@ -98,7 +99,7 @@ def _final_trace(spots: list[Spot], method: str) -> go.Scatter:
     return go.Scatter(
         **_columns(spots),
         mode="markers",
-        name=f"{look.label}, finished (test)",
+        name=look.label,
         marker={
             "color": [theme.rgba(look.color, 0.45 if spot.dominated else 1) for spot in spots],
             "symbol": look.symbol,

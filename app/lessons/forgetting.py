@@ -25,7 +25,7 @@ from app.lessons.numbers import percent
 ASKED = "short-paper"
 FIRST_CLASS = "cat"
 CLASSES, PIXELS = "classes", "pixels"
-TILE_HEIGHT = 330
+TILE_HEIGHT = 260
 LABELS = {
     "short-paper": "1 epoch, settings of the paper",
     "short-tuned": "1 epoch, preset tuned",

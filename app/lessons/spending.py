@@ -91,7 +91,7 @@ def show(values: Values) -> Shown:
         said += f"{step.slope * 1000:.3g} of error per 1,000 bits spent."
     else:
         said = f"Nothing more fits. The walk ends **{100 * gap:.2f} %** above the bound that λ proves; "
-        said += f"the exact optimum is {100 * (best.error / bound - 1):.2f} % above it."
+        said += f"the optimum is {100 * (best.error / bound - 1):.2f} % above it."
     facts = {
         "average": f"{average:g}",
         "budget": f"{problem.budget:,}".replace(",", r"\,"),

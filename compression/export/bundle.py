@@ -30,6 +30,7 @@ from compression.export.program import traced
 from compression.export.rounding import rounded
 from compression.export.source import Source
 from compression.export.source import read
+from compression.runs.files import disk_full
 from compression.runs.files import finite
 from compression.runs.folder import RunFolder
 
@@ -138,8 +139,8 @@ def write(path: Path, files: Mapping[str, bytes]) -> None:
     """A zip of these files beside the target, moved into place when it is complete.
 
     Raises:
-        CompressionError: the target is a folder, or its folder does not exist.
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+        CompressionError: the target is a folder, its folder does not exist, or the disk is full.
+        OSError: the folder cannot be written; nothing is left behind.
     """
     if path.is_dir():
         raise CompressionError(f"{path} is a folder; name the zip file to write")
@@ -157,7 +158,9 @@ def write(path: Path, files: Mapping[str, bytes]) -> None:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if disk_full(error):
+            raise CompressionError(f"no space left on the disk of {path}: free some and export again") from error
         raise

@@ -173,7 +173,8 @@ def _files(files: Mapping[str, bytes]) -> str:
 
 def _usage() -> str:
     lines = [
-        "Without this program: `python load.py` (torch, numpy, safetensors, constriction). With it:",
+        "Without this program: `python load.py` (torch, numpy, safetensors, constriction). With its folder on Python's "
+        "path (`PYTHONPATH`) and its packages installed:",
         "",
         "```python",
         "import compression as cx",
@@ -181,7 +182,7 @@ def _usage() -> str:
         'model = cx.load("bundle.zip")  # the slim network, in evaluation mode',
         "```",
         "",
-        "`budget.json` can be opened on the Budget page, or carried out again: "
+        "`budget.json` and `config.json` can be opened on the Budget page, or carried out again: "
         "`python -m compression run --config budget.json`.",
     ]
     return "\n".join(lines)

@@ -106,7 +106,11 @@ def variant_files(source: Source, files: Mapping[str, bytes]) -> dict[str, bytes
     found |= {SMALLER[name]: files[name] for name in SMALLER}
     if source.multiple == 1 and changes(source, EIGHT):
         wider = rounded(source, EIGHT)
-        found[WIDER] = floats(traced(wider.model, source.input, source.dtype)).data
+        program = traced(wider.model, source.input, source.dtype)
+        raw = floats(program, activations(wider.model))
+        plain = floats(program) if uses_quantizers(program) else raw
+        eight, _ = calibrated(integers(raw, wider.integers, arithmetic=True), _images(source))
+        found |= zip(WIDER, (plain.data, eight.data), strict=True)
     return found
 
 
@@ -123,4 +127,5 @@ def _bops(source: Source, computing: Collection[str]) -> tuple[float, ...]:
         cost(source.graph, source.units, learned).bops,
         cost(source.graph, source.units, eight).bops,
         cost(source.graph, rounded_units(source, EIGHT)).bops,
+        cost(source.graph, rounded_units(source, EIGHT), eight).bops,
     )

@@ -116,11 +116,16 @@ def tabs_section(browser: Browser, folder: Path, tabs: int) -> tuple[str, list[s
                 "errors, to reach: none"
             )
             errors += met
-    logs = [line for path in folder.glob("*.txt") for line in path.read_text(errors="replace").splitlines()]
-    told = [line for line in logs if "Traceback" in line or "database is locked" in line]
+    told = [line for path in folder.glob("*.txt") for line in troubles(path)]
     lines.append(f"- tracebacks and locked databases in the servers' logs: {len(told)}")
     errors += told
     return _section("The app: many tabs", [*lines, *(f"- {error}" for error in errors[:10])], TABS), errors
+
+
+def troubles(log: Path) -> list[str]:
+    """The lines of a server's log that tell of an error."""
+    lines = log.read_text(errors="replace").splitlines()
+    return [line for line in lines if "Traceback" in line or "database is locked" in line]
 
 
 def hour_section(browser: Browser, folder: Path, minutes: float) -> str:

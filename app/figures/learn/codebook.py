@@ -50,7 +50,7 @@ def _reach(info: CodebookInfo) -> Panel:
     channels = list(range(len(info.ranges)))
     bars = {
         "type": "bar", "x": channels, "y": [2 * reach for reach in info.ranges], "base": [-r for r in info.ranges],
-        "marker": {"color": theme.rgba(theme.ACCENT, 0.55)}, "name": "range of the channel",
+        "marker": {"color": theme.rgba(theme.ACCENT, 0.55)}, "name": "range",
         "hovertemplate": "channel %{x}: up to %{customdata:.3f}<extra></extra>", "customdata": list(info.ranges),
     }  # fmt: skip
     most = max(info.ranges)
@@ -68,10 +68,10 @@ def _reach(info: CodebookInfo) -> Panel:
 def _bits(info: CodebookInfo) -> Panel:
     channels = list(range(len(info.bits)))
     bars = {
-        "type": "bar", "x": channels, "y": list(info.bits), "name": "bits of the channel",
+        "type": "bar", "x": channels, "y": list(info.bits), "name": "bits",
         "marker": {"color": theme.STYLES["opq"].color}, "hovertemplate": "channel %{x}: %{y:.2f} bits<extra></extra>",
     }  # fmt: skip
     ends = [-0.5, len(channels) - 0.5]
     average = line("average B", ends, [info.average] * 2, theme.MUTED, dash="dash")
-    length = line("one length for all", ends, [max(info.bits)] * 2, theme.HIGHLIGHT, dash="dot")
+    length = line("one length", ends, [max(info.bits)] * 2, theme.HIGHLIGHT, dash="dot")
     return Panel([bars, average, length], {"title": "output channel"}, {"title": "bits", "rangemode": "tozero"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,13 @@ def _placed(item: Plain, x: str, y: str) -> dict[str, Any]:
         if own[name] == "domain":
             own[name] = f"{axis} domain"
     return own
+
+
+def layer_axis(names: Sequence[str]) -> dict[str, Any]:
+    """An axis of layers, their names cut short (``layer3.0.shortcut.0`` to ``l3.0.short``): a phone has little room."""
+    told = [re.sub(r"\.0$", "", name.replace("layer", "l").replace("shortcut", "short")) for name in names]
+    font = {"size": 11}
+    return {"type": "category", "tickvals": list(range(len(names))), "ticktext": told, "tickfont": font}
 
 
 def upright(at: float, color: str = theme.FAINT, width: float = 1, dash: str = "solid") -> dict[str, Any]:

@@ -83,7 +83,7 @@ def rounding_info(
 
 def rounding_figure(info: RoundingInfo) -> go.Figure:
     """Above: weights, values and stairs. Below: the two errors and their sum, with a marker where you are."""
-    return stacked([_above(info), _below(info)], 370, uirevision="rounding", hovermode="closest", bargap=0.05)
+    return stacked([_above(info), _below(info)], 400, uirevision="rounding", hovermode="closest", bargap=0.05)
 
 
 def _above(info: RoundingInfo) -> Panel:
@@ -95,7 +95,7 @@ def _above(info: RoundingInfo) -> Panel:
         "showlegend": False, "hovertemplate": "%{y} weights near %{x:.3f}<extra></extra>",
     }  # fmt: skip
     xs, ys = zip(*info.stairs, strict=True)
-    stairs = line("rounded value Q(w)", xs, ys, theme.STYLES["ptq"].color, right=True)
+    stairs = line("Q(w)", xs, ys, theme.STYLES["ptq"].color, right=True)
     stairs["hovertemplate"] = "%{x:.3f} becomes %{y:.3f}<extra></extra>"
     ends = [info.edges[0], info.edges[-1]]
     grid = info.grid if len(info.grid) <= MOST_LINES else ()
@@ -115,7 +115,7 @@ def _below(info: RoundingInfo) -> Panel:
     for name, color, dash in looks:
         values = [100 * getattr(parts, name) / parts.signal or None for parts in info.errors]
         told = "%{y:.3g} % at a bound of %{x} %<extra></extra>"
-        traces.append(line(f"{name} error", info.percents, values, color, dash=dash, hovertemplate=told))
+        traces.append(line(name, info.percents, values, color, dash=dash, hovertemplate=told))
     bound, error = 100 * info.now.clip / info.errors[-1].clip, 100 * info.now.total / info.now.signal
     return Panel(
         [*traces, here(bound, error, hovertemplate="%{y:.3g} % at a bound of %{x:.0f} %<extra></extra>")],

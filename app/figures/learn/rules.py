@@ -65,8 +65,8 @@ def rules_figure(info: RulesInfo) -> go.Figure:
         "x": info.all_rules, "y": 1, "yref": "domain", "text": "all rules on", "showarrow": False, "yanchor": "bottom",
         "font": {"size": 11, "color": theme.HIGHLIGHT},
     }  # fmt: skip
-    x = {"title": "points of test accuracy lost without the rule", "rangemode": "tozero"}
+    x = {"title": "points lost without the rule", "rangemode": "tozero"}
     panel = Panel(
         [bars], x, {"type": "category"}, shapes=[upright(info.all_rules, theme.HIGHLIGHT, 2, "dash")], notes=[note]
     )
-    return stacked([panel], 390, uirevision="rules", hovermode="closest", bargap=0.35)
+    return stacked([panel], 370, uirevision="rules", hovermode="closest", bargap=0.35)

@@ -12,6 +12,7 @@ from app import theme
 from app.figures import base
 from app.figures.learn.panels import Panel
 from app.figures.learn.panels import here
+from app.figures.learn.panels import layer_axis
 from app.figures.learn.panels import line
 from app.figures.learn.panels import stacked
 from app.figures.learn.panels import upright
@@ -51,19 +52,19 @@ def spending_info(
 
 def spending_figure(info: SpendingInfo) -> go.Figure:
     """Above: the walk. Below: bits per layer, with the optimum's as marks."""
-    return stacked([_walk(info), _layers(info)], 360, uirevision="spending", hovermode="closest", bargap=0.35)
+    return stacked([_walk(info), _layers(info)], 400, uirevision="spending", hovermode="closest", bargap=0.35)
 
 
 def _walk(info: SpendingInfo) -> Panel:
     errors, spent = [error for error, _ in info.trail], [cost for _, cost in info.trail]
-    walk = line("greedy walk", spent, errors, theme.ACCENT)
+    walk = line("walk", spent, errors, theme.ACCENT)
     walk |= {"mode": "lines+markers", "marker": {"size": 5, "color": theme.ACCENT}}
     ends = [spent[0], info.budget]
-    best = here(info.optimum[1], info.optimum[0], "exact optimum")
+    best = here(info.optimum[1], info.optimum[0], "optimum")
     best["marker"] = {"size": 14, "symbol": "star", "color": theme.STYLES["sequential"].color}
     traces = [
         walk,
-        line("no allocation is below", ends, [info.bound] * 2, theme.MUTED, dash="dot"),
+        line("lower bound", ends, [info.bound] * 2, theme.MUTED, dash="dot"),
         best,
         here(spent[info.taken], errors[info.taken]),
     ]
@@ -79,8 +80,8 @@ def _layers(info: SpendingInfo) -> Panel:
         "marker": {"color": theme.STYLES["opq"].color}, "hovertemplate": "%{x}: %{y} bits<extra></extra>",
     }  # fmt: skip
     marks = {
-        "type": "scatter", "mode": "markers", "x": info.layers, "y": info.best, "name": "exact optimum",
+        "type": "scatter", "mode": "markers", "x": info.layers, "y": info.best, "name": "optimum",
         "marker": {"symbol": "star", "size": 9, "color": theme.STYLES["sequential"].color}, "showlegend": False,
         "hovertemplate": "%{x}: %{y} bits in the optimum<extra></extra>",
     }  # fmt: skip
-    return Panel([bars, marks], {"type": "category"}, {"title": "bits", "range": [0, 8.5], "dtick": 2})
+    return Panel([bars, marks], layer_axis(info.layers), {"title": "bits", "range": [0, 8.5], "dtick": 2})

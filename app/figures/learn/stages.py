@@ -90,8 +90,8 @@ def _bits(info: StagesInfo, step: int) -> Panel:
     steps = [at for at, _, _ in info.bits]
     finite = [(at, bits) for at, bits in info.bound if math.isfinite(bits)]
     traces = [
-        line("upper bound", [at for at, _ in finite], [b for _, b in finite], theme.HIGHLIGHT, dash="dot"),
-        line("most bits of a layer", steps, [high for _, _, high in info.bits], theme.ACCENT),
+        line("bit bound", [at for at, _ in finite], [b for _, b in finite], theme.HIGHLIGHT, dash="dot"),
+        line("most bits", steps, [high for _, _, high in info.bits], theme.ACCENT),
         line("fewest bits", steps, [low for _, low, _ in info.bits], theme.STAGES["projection"][1]),
     ]
     traces[0]["line"]["shape"] = "hv"
@@ -121,9 +121,7 @@ def _gone(info: StagesInfo, step: int) -> Panel:
 def _rates(info: StagesInfo, step: int) -> Panel:
     x, shapes = _frame(info, step)
     values = [100 * share for _, share in info.rates]
-    trace = line(
-        "γ of each group, of even forgetting", [at for at, _ in info.rates], values, theme.STYLES["magnitude"].color
-    )
+    trace = line("γ of a group", [at for at, _ in info.rates], values, theme.STYLES["magnitude"].color)
     trace |= {"mode": "markers", "marker": {"color": theme.STYLES["magnitude"].color, "size": 4}}
-    y = {"title": "γ, %", "type": "log", "dtick": 1, "exponentformat": "none"}
+    y = {"title": "γ, % of even", "type": "log", "dtick": 1, "exponentformat": "none"}
     return Panel([trace], {**x, "title": "training step"}, y, shapes=shapes, share=0.8)

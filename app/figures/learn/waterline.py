@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from app import theme
 from app.figures.learn.panels import Panel
 from app.figures.learn.panels import band
+from app.figures.learn.panels import layer_axis
 from app.figures.learn.panels import line
 from app.figures.learn.panels import stacked
 from app.figures.learn.panels import upright
@@ -20,9 +21,9 @@ from compression.methods.opq.tables import LayerTables
 
 BINS, POINTS = 60, 80
 MODES = {
-    "laplace": ("one threshold, Laplace", theme.STYLES["opq"].color),
-    "empirical": ("one threshold, exact", theme.ACCENT),
-    "uniform": ("every layer alike", theme.MUTED),
+    "laplace": ("Laplace", theme.STYLES["opq"].color),
+    "empirical": ("exact", theme.ACCENT),
+    "uniform": ("all alike", theme.MUTED),
 }
 
 
@@ -75,7 +76,7 @@ def waterline_info(
 
 def waterline_figure(info: WaterlineInfo) -> go.Figure:
     """Above: the layer under water. Below: three bars for each layer."""
-    return stacked([_magnitudes(info), _shares(info)], 370, uirevision="waterline", barmode="group", bargap=0.2)
+    return stacked([_magnitudes(info), _shares(info)], 400, uirevision="waterline", barmode="group", bargap=0.2)
 
 
 def _magnitudes(info: WaterlineInfo) -> Panel:
@@ -86,7 +87,7 @@ def _magnitudes(info: WaterlineInfo) -> Panel:
     }  # fmt: skip
     xs = np.linspace(0, info.middles[-1], POINTS)
     ys = np.exp(-xs / info.scale) / info.scale
-    density = line("Laplace density", xs.tolist(), ys.tolist(), MODES["laplace"][1], hoverinfo="skip")
+    density = line("density", xs.tolist(), ys.tolist(), MODES["laplace"][1], hoverinfo="skip")
     return Panel(
         [bars, density],
         {"title": f"magnitude |w| in {info.layer}", "range": [0, info.middles[-1]]},
@@ -107,4 +108,4 @@ def _shares(info: WaterlineInfo) -> Panel:
         }
         for mode, (name, color) in MODES.items()
     ]  # fmt: skip
-    return Panel(traces, {"type": "category"}, {"title": "share pruned, %", "range": [0, 100]}, share=1.1)
+    return Panel(traces, layer_axis(info.layers), {"title": "pruned, %", "range": [0, 100]}, share=1.1)

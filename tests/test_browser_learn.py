@@ -1,0 +1,63 @@
+"""The lessons in a real browser: each on one screen, drawn whole, without an error; and the way into the glossary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from app.lessons import texts
+from app.lessons.lesson import CONTENTS
+from tests.served import settled
+from tests.served import tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+PHONE_HEIGHT = 844
+MEASURED = """() => {
+    const box = name => document.querySelector(name).getBoundingClientRect(), main = box("[data-testid=stMain]")
+    const whole = document.querySelector("[data-testid=stMain]")
+    return {height: whole.scrollHeight, room: main.height, wide: whole.scrollWidth > Math.ceil(main.width),
+            picture: box(".js-plotly-plot").top, controls: box(".st-key-lesson_controls").top,
+            drawn: document.querySelectorAll(".js-plotly-plot .main-svg").length,
+            formulas: document.querySelectorAll(".st-key-lesson_formula .katex").length,
+            broken: [...document.querySelectorAll(".katex-error, [data-testid=stException]")].map(e => e.textContent)}
+}"""
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_every_lesson_is_drawn_on_one_screen(browser: Browser, address: str, phone: bool) -> None:
+    with tab(browser, phone) as page:
+        page.goto(f"{address}/learn?lesson=1")
+        for found in CONTENTS:
+            title = texts.read(found.text).title
+            page.get_by_role("heading", name=f"{found.number}. {title}", exact=True).wait_for()
+            page.locator(".js-plotly-plot .main-svg").first.wait_for()
+            settled(page, "learn")
+            seen = page.evaluate(MEASURED)
+            assert seen["broken"] == [], found.text
+            assert seen["drawn"], found.text
+            assert seen["formulas"], found.text
+            assert not seen["wide"], found.text
+            if phone:
+                assert seen["picture"] < seen["controls"] < seen["picture"] + PHONE_HEIGHT, f"{found.text}: {seen}"
+            else:
+                assert seen["height"] <= seen["room"] + 1, f"{found.text} needs scrolling: {seen}"
+            if found is not CONTENTS[-1]:
+                page.get_by_role("button", name="Next: ").click()
+
+
+def test_a_help_icon_leads_to_the_glossary(page: Page, address: str) -> None:
+    page.goto(f"{address}/budget")
+    settled(page, "budget")
+    page.get_by_test_id("stSlider").first.get_by_test_id("stTooltipIcon").hover()
+    link = page.get_by_role("tooltip").get_by_role("link", name="Unit", exact=True)
+    with page.expect_popup() as opened:
+        link.click()
+    glossary = opened.value
+    glossary.get_by_role("heading", name="Unit", exact=True).first.wait_for()
+    assert "learn?view=glossary&term=unit" in glossary.url

@@ -1,0 +1,189 @@
+"""The real app in a real browser, as three people use it: a teacher with a link, a practitioner with files, a phone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save_file
+from test_browser import RUN_SECONDS
+from test_browser import four_figures
+from test_browser import take_home
+
+from app import nav
+from compression import data
+from compression import zoo
+from compression.budget import Budget
+from compression.data.batches import normalise
+from tests.served import follow
+from tests.served import settled
+from tests.served import tab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+GETA, GENTLE = "gallery.resnet8-mnist5k.geta", "gallery.resnet8-mnist5k.geta-gentle"
+SHIPPED = nav.ROOT / "assets" / "weights" / "resnet8-mnist5k.safetensors"
+THREE, EIGHT = 3, 8
+OWN_BUDGET = Budget(method="opq", sparsity=0.62, bits=3.0, epochs=0.1, seed=7)
+SLIDERS = """() => [...document.querySelectorAll('input[type=range]')].map(
+    one => [one.getAttribute('aria-label'), one.getAttribute('aria-valuetext')])"""
+# What of a page a phone cannot show: elements that stick out of the screen and can't be scrolled to, words behind an
+# ellipsis, words of a chart outside of it, and controls without a name.
+CUT = """() => {
+    const found = [], wide = innerWidth + 1
+    const scrolls = one => {
+        for (let at = one; at && at.dataset.testid !== 'stMain'; at = at.parentElement)
+            if (['auto', 'scroll', 'hidden'].includes(getComputedStyle(at).overflowX)) return true
+        return false
+    }
+    for (const one of document.querySelectorAll('[data-testid=stMain] *')) {
+        const box = one.getBoundingClientRect()
+        if (box.width > 0 && (box.right > wide || box.left < -1) && !scrolls(one))
+            found.push(`sticks out: ${one.tagName} ${one.innerText?.slice(0, 40)}`)
+        if (!one.children.length && one.innerText && getComputedStyle(one).textOverflow === 'ellipsis'
+            && one.scrollWidth > one.clientWidth + 1) found.push(`cut: ${one.innerText}`)
+    }
+    for (const chart of document.querySelectorAll('.js-plotly-plot')) {
+        const box = chart.getBoundingClientRect()
+        if (!chart.closest('[aria-label]')) found.push('a chart without words')
+        for (const text of chart.querySelectorAll('text')) {
+            const at = text.getBoundingClientRect()
+            if (at.width && (at.right > box.right + 2 || at.left < box.left - 2))
+                found.push(`outside of its chart: ${text.textContent}`)
+        }
+    }
+    for (const one of document.querySelectorAll('[data-testid=stMain] :is(button, a[href], [role=slider])')) {
+        const box = one.getBoundingClientRect()
+        const named = one.getAttribute('aria-label') || one.textContent.trim() || one.title
+        if (box.width > 1 && !named) found.push(`no name: ${one.outerHTML.slice(0, 80)}`)
+    }
+    if (document.querySelector('[data-testid=stMain]').scrollWidth > wide) found.push('the page scrolls sideways')
+    return [...new Set(found)]
+}"""
+
+
+def test_a_teacher_sends_links(page: Page, browser: Browser, address: str) -> None:
+    """A budget, two runs side by side and a lesson are set up by hand; their copied addresses open the same."""
+    page.goto(f"{address}/budget?method=OPQ")
+    settled(page, "budget")
+    _nudge(page, "Sparsity: share of weights that go", "sparsity=0.51")
+    _nudge(page, "Average bits per surviving weight", "average_bits=")
+    budget, sliders, answers = page.url, page.evaluate(SLIDERS), four_figures(page)
+    assert "51%" in [value for _, value in sliders]
+
+    page.goto(f"{address}/compare?run={GETA}&other={GENTLE}")
+    settled(page, "compare")
+    page.get_by_role("heading", name="Side by side").wait_for()
+    page.get_by_test_id("stButtonGroup").first.get_by_text("BOPs", exact=True).click()
+    page.wait_for_url("**cost=BOPs*")
+    settled(page, "compare")
+    pair, figures = page.url, four_figures(page)
+
+    page.goto(f"{address}/learn?lesson=2")
+    settled(page, "learn")
+    lesson = page.url
+    drawn = page.get_by_role("heading", level=3).first.inner_text()
+
+    with tab(browser) as student:
+        student.goto(budget)
+        settled(student, "budget")
+        assert four_figures(student) == answers
+        assert student.evaluate(SLIDERS) == sliders
+        student.goto(pair)
+        settled(student, "compare")
+        student.get_by_role("heading", name="Side by side").wait_for()
+        assert four_figures(student) == figures
+        assert student.url == pair
+        student.goto(lesson)
+        settled(student, "learn")
+        assert student.get_by_role("heading", level=3).first.inner_text() == drawn
+
+
+def _nudge(page: Page, label: str, told: str) -> None:
+    """One step of a slider to the right, until the address tells it."""
+    page.get_by_role("slider", name=label).press("ArrowRight")
+    page.wait_for_url(f"**{told}*")
+    settled(page, "budget")
+
+
+def test_a_practitioner_brings_weights_and_a_budget(page: Page, address: str, folder: Path) -> None:
+    """Their files in, a short run of them, its place among others, and a bundle of it out."""
+    weights, budget = _own_weights(folder), folder / "mine.json"
+    budget.write_text(json.dumps(OWN_BUDGET.to_dict()))
+    page.goto(f"{address}/model")
+    settled(page, "model")
+    page.get_by_text("Weights of your own").click()
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(weights)
+    page.get_by_text("All pages and new runs use the weights you uploaded").wait_for()
+    settled(page, "model")
+    token = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    assert f"weights={token}" in page.url
+    assert four_figures(page)[0] == f"{100 * _accuracy(weights):.1f} %"
+
+    follow(page, "budget")
+    page.get_by_role("tab", name="Save and load").click()
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(budget)
+    start = page.get_by_role("button", name="Start OPQ run")
+    start.wait_for()
+    settled(page, "budget")
+    assert {"62%", "3.00"} <= {value for _, value in page.evaluate(SLIDERS)}
+    start.click()
+    page.get_by_text("What came of it").wait_for(timeout=RUN_SECONDS * 1000)
+    settled(page, "runs")
+    spec = json.loads(next((folder / "runs").glob("opq-*/spec.json")).read_text())
+    asked = spec.get("budget", spec)
+    assert (asked["sparsity"], asked["bits"], asked["seed"]) == (0.62, 3.0, 7)
+    assert Path(asked["weights"]).read_bytes() == weights.read_bytes()
+
+    figures = four_figures(page)
+    page.get_by_role("link", name="Compare with other runs").click()
+    settled(page, "compare")
+    assert four_figures(page) == figures
+    page.get_by_role("link", name="Take it home").click()
+    settled(page, "export")
+    take_home(page)
+    page.get_by_text("Does it still answer the same?").wait_for()
+
+
+def _own_weights(folder: Path) -> Path:
+    """The shipped weights with the answers 3 and 8 exchanged: a network that fits and is wrong on a fifth of digits."""
+    tensors = load_file(SHIPPED)
+    for name in ("linear.weight", "linear.bias"):
+        tensors[name][[THREE, EIGHT]] = tensors[name][[EIGHT, THREE]].clone()
+    save_file(tensors, folder / "mine.safetensors")
+    return folder / "mine.safetensors"
+
+
+@torch.no_grad()
+def _accuracy(weights: Path) -> float:
+    """The share of test digits that a network answers rightly, counted here."""
+    model = zoo.build("resnet8", (1, 28, 28), 10)
+    model.load_state_dict(load_file(weights))
+    model.eval()
+    digits = data.load("mnist5k")
+    answers = model(normalise(digits.test.images, digits)).argmax(1)
+    return float((answers == digits.test.labels).float().mean())
+
+
+def test_every_page_fits_a_phone(browser: Browser, address: str) -> None:
+    """Through all pages by the phone's menu, with a run open: nothing is cut off, everything has a name."""
+    with tab(browser, phone=True) as phone:
+        phone.goto(f"{address}/?run={GETA}")
+        settled(phone, "start")
+        cut = {"start": phone.evaluate(CUT)}
+        for name in [name for name in nav.PAGES if name != "start"]:
+            phone.get_by_test_id("stExpandSidebarButton").click()
+            phone.get_by_test_id("stSidebar").get_by_role("link", name=nav.PAGES[name].title, exact=True).click()
+            settled(phone, name)
+            phone.get_by_test_id("stSidebar").wait_for(state="hidden")
+            cut[name] = phone.evaluate(CUT)
+        assert {name: found for name, found in cut.items() if found} == {}

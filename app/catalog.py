@@ -15,6 +15,7 @@ import streamlit as st
 
 from app import options
 from app import story
+from app import tracing
 from app import weightfiles
 from app.networks import Network
 from compression import data as datasets
@@ -151,16 +152,13 @@ def fitting_data(model: str, data: str) -> str:
 
 @st.cache_resource(max_entries=16, show_spinner="Tracing the network…")
 def traced(of: Subject) -> Network:
-    """The graph of a model with initial weights; weights make no difference to it.
+    """The graph of a model; weights make no difference to it, so that those of large ones are not made.
 
     Raises:
         CompressionError: the model cannot be built at this size or does not run.
     """
-    from compression.graph import trace
-
     quiet()
-    model = zoo.build(of.model, of.input, of.classes)
-    return Network(trace(model, zoo.example(of.model, input=of.input)))
+    return Network(tracing.graph(of))
 
 
 def weights_file(of: Subject) -> Path | None:
@@ -212,9 +210,14 @@ def _measured(of: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
 
 
 def loaded(of: Subject, path: str | None) -> Any:
-    """A fresh model with these weights, or with seeded initial ones."""
+    """A fresh model with these weights, or with seeded initial ones.
+
+    Raises:
+        CompressionError: weights that do not fit, or the model is too large to be worked on here.
+    """
     from compression.zoo import weights
 
+    tracing.bearable(of, traced(of).graph.params)
     model = zoo.build(of.model, of.input, of.classes)
     if path is not None:
         weights.load(model, Path(path))

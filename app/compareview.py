@@ -49,6 +49,9 @@ def draw(pair: finals.Pair, kept: Sequence[RunInfo] = (), own: bool = True) -> N
     other = info.mark(state.get("other")) if state.get("other") != (picked or "") else None
     advice(info, loss, followed)
     untimed(field, info)
+    if not info.marks:
+        unshown(field)
+        return
     first, second = field.candidate(picked), field.candidate(other.run) if other else None
     left, right = st.columns([7, 5], gap="large")
     with left:

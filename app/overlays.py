@@ -39,8 +39,8 @@ def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
         width=280,
         help=tip(
             "Parameters and MACs of every layer; how much its channels matter by four criteria, and whether these "
-            "agree; what the draft on the Budget page asks of it; what the run that is open left of it. Nodes that are "
-            "no such layer turn grey."
+            "agree; what the draft on the Budget page asks of it; what the run that is open left of it. A module shows "
+            "the sum or mean of its layers; nodes that are no such layer turn grey."
         ),
     )
     if chosen not in offered:

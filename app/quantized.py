@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import catalog
 from app import networks
+from app import tracing
 
 NONE, OWN, PLAIN = "", "own", "plain"
 LABELS = {NONE: "as the network is", OWN: "attached, one operation each", PLAIN: "attached, in plain operations"}
@@ -37,16 +38,18 @@ def traced(view: View) -> networks.Network:
 
 @st.cache_resource(max_entries=8, show_spinner="Tracing the network with its quantizers…")
 def _traced(view: View) -> networks.Network:
+    of = view.of
+    if view.quantizers == NONE:
+        return networks.Network(tracing.graph(of, view.merged))
     from compression import zoo
     from compression.graph import trace
     from compression.quant import quantize
     from compression.quant import written_out
 
-    of = view.of
     (example,) = zoo.example(of.model, input=of.input)
+    tracing.bearable(of, catalog.traced(of).graph.params)
     model = zoo.build(of.model, of.input, of.classes)
-    if view.quantizers != NONE:
-        model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)
+    model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)
     if view.quantizers == PLAIN:
         model = written_out(model)
     return networks.Network(trace(model, example, merge=view.merged))

@@ -179,6 +179,7 @@ def test_latency_is_a_cost_where_exports_have_measured_it(open_page: Open, root:
     assert errors(app) == []
     assert "No run has a measured latency yet" in told(app)
     assert "3 runs without a measured latency" in told(app)
+    assert not app.get("plotly_chart"), "an empty chart says nothing"
     exported(root, slow, 4.0, 3.0, 2.0)
     exported(root, quick, 4.0, 0.5, 8.0)
     app = open_page(cost="Latency", run=quick, other=slow)

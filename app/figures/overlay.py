@@ -14,6 +14,8 @@ from plotly.colors import sample_colorscale
 from app import grouping
 from app import theme
 
+BAR_PIXELS = 240  # the drawing may be taller than the window it scrolls in
+
 
 @dataclass(frozen=True)
 class Overlay:
@@ -69,7 +71,8 @@ class Overlay:
 
 def color_bar(overlay: Overlay) -> go.Scatter:
     """Nothing but the colour bar."""
-    bar = {"title": overlay.title, "thickness": 12, "ticksuffix": overlay.unit, "len": 0.5, "y": 1, "yanchor": "top"}
+    size = {"lenmode": "pixels", "len": BAR_PIXELS, "y": 1, "yanchor": "top", "thickness": 12}
+    bar = {"title": overlay.title, "ticksuffix": overlay.unit, **size}
     ends = {"cmin": overlay.low, "cmax": overlay.high, "colorscale": overlay.scale, "colorbar": bar}
     marker = {"color": [overlay.low], "showscale": True, "size": 0.1, **ends}
     return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, hoverinfo="skip", showlegend=False)

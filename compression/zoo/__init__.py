@@ -5,6 +5,7 @@ Importing this package does not import torch: the names and descriptions are the
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from compression.errors import CompressionError
@@ -58,11 +59,13 @@ def resolve(name: str, input: tuple[int, ...] | None = None, classes: int | None
 
 
 def build(
-    name: str, input: tuple[int, ...] | None = None, classes: int | None = None, *, seed: int | None = 0
-) -> nn.Module:
+    name: str, input: tuple[int, ...] | None = None, classes: int | None = None, *, seed: int | None = 0,
+    empty: bool = False,
+) -> nn.Module:  # fmt: skip
     """A fresh model with seeded initial weights (``seed=None``: drawn from torch's global generator instead).
 
-    ``input`` is (channels, height, width). The caller's random state is left as it was when a seed is given.
+    ``input`` is (channels, height, width). The caller's random state is left as it was when a seed is given. ``empty``:
+    on the meta device, without numbers and the memory for them, which is enough to trace most networks.
 
     Raises:
         CompressionError: unknown model, or a size it cannot be built for.
@@ -72,10 +75,10 @@ def build(
     known = spec(name)
     size = tuple(input or known.input)
     check_size(name, size, classes)
-    if seed is None:
+    if seed is None and not empty:
         return known.make(size, classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.device("meta") if empty else nullcontext():
+        torch.manual_seed(seed or 0)
         return known.make(size, classes)
 
 

@@ -65,17 +65,18 @@ def latency_figure(info: LatencyInfo) -> go.Figure:
     """The dense model as a star, the variants in the method's colour and shape, zero at the left."""
     fig = base.figure(90 + 44 * len(info.rows), showlegend=False, uirevision="latency")
     for index, row in enumerate(info.rows):
+        label = row.name.replace(", channels", ",<br>channels")  # room on a phone
         look = theme.style("dense" if index == 0 else info.method)
         fig.add_trace(
             go.Scatter(
-                x=[row.low, row.high], y=[row.name] * 2, mode="lines", hoverinfo="skip",
+                x=[row.low, row.high], y=[label] * 2, mode="lines", hoverinfo="skip",
                 line={"color": theme.rgba(look.color, 0.4), "width": 8},
             )
         )  # fmt: skip
         bops = "" if row.bops is None else f", {100 * row.bops:.2f} % of the dense BOPs"
         fig.add_trace(
             go.Scatter(
-                x=[row.median], y=[row.name], mode="markers+text", text=[f"{row.median:.3f} ms"],
+                x=[row.median], y=[label], mode="markers+text", text=[f"{row.median:.3f} ms"],
                 textposition="top center", hoverinfo="text",
                 hovertext=[f"{row.name}: {row.median:.3f} ms, half of the runs {row.low:.3f} to {row.high:.3f}{bops}"],
                 marker={"color": look.color, "symbol": look.symbol, "size": 13},

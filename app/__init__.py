@@ -1,1 +1,1 @@
-"""Everything of the app that is Streamlit's and no page: entry point, state, figures, layout, widgets."""
+"""Everything of the app that is Streamlit's and no page: the frame here, a package for each page's pieces, figures."""

@@ -12,8 +12,8 @@ import streamlit as st  # noqa: E402
 from app import nav  # noqa: E402
 from app import state  # noqa: E402
 from app import timing  # noqa: E402
-from app import tour  # noqa: E402
 from app import widgets  # noqa: E402
+from app.gallery import tour  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.lessons import texts
+from app.learn.lessons import texts
 
 FILE = "glossary"
 ADDRESS = "learn?view=glossary&term="

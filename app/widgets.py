@@ -15,9 +15,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import nav
-from app import story
 from app import theme
 from app.figures import base
+from app.runs import story
 from app.terms import tip
 from compression.errors import CompressionError
 

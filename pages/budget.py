@@ -8,28 +8,28 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import address
-from app import answered
-from app import boundrows
-from app import bounds
-from app import boundtable
-from app import budgetfile
-from app import carried
-from app import catalog
-from app import curveview
-from app import draft
-from app import launchpad
-from app import networks
-from app import opening
-from app import questions
-from app import saliencyview
-from app import sensitivityview
 from app import state
 from app import timing
-from app import twobudgets
 from app import widgets
+from app.budget import address
+from app.budget import answered
+from app.budget import boundrows
+from app.budget import bounds
+from app.budget import boundtable
+from app.budget import budgetfile
+from app.budget import carried
+from app.budget import curveview
+from app.budget import draft
+from app.budget import launchpad
+from app.budget import questions
+from app.budget import saliencyview
+from app.budget import sensitivityview
+from app.budget import twobudgets
+from app.budget.planned import Plan
 from app.figures import plan as figures
-from app.planned import Plan
+from app.model import catalog
+from app.model import networks
+from app.model import opening
 from compression.budget import Budget
 from compression.errors import CompressionError
 

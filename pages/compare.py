@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import compareview
-from app import finals
-from app import gallery
-from app import gallerybeside
-from app import runlog
 from app import state
-from app import story
 from app import widgets
+from app.compare import compareview
+from app.compare import finals
+from app.compare import gallerybeside
+from app.gallery import gallery
+from app.runs import runlog
+from app.runs import story
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo

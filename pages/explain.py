@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from app import alikeview
-from app import bundles
-from app import explained
-from app import explainview
-from app import gallery
-from app import galleryview
-from app import runlog
 from app import widgets
+from app.explain import alikeview
+from app.explain import explained
+from app.explain import explainview
+from app.gallery import gallery
+from app.gallery import galleryview
+from app.runs import bundles
+from app.runs import runlog
 from compression.errors import CompressionError
 
 

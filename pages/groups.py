@@ -7,20 +7,20 @@ from typing import Any
 
 import streamlit as st
 
-from app import catalog
-from app import drawing
-from app import graphview
 from app import nav
-from app import networks
-from app import opening
-from app import overlays
-from app import quantized
-from app import quantview
 from app import state
-from app import ties
 from app import widgets
 from app import words
 from app.figures import dot
+from app.groups import drawing
+from app.groups import graphview
+from app.groups import overlays
+from app.groups import quantized
+from app.groups import quantview
+from app.groups import ties
+from app.model import catalog
+from app.model import networks
+from app.model import opening
 from app.terms import tip
 
 OF_EACH = 3  # ties of one kind told before the rest is folded away

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import glossary
-from app import learning
 from app import nav
-from app.lessons import texts
-from app.lessons.lesson import CONTENTS
+from app.learn import glossary
+from app.learn import learning
+from app.learn.lessons import texts
+from app.learn.lessons.lesson import CONTENTS
 
 
 def contents(current: int) -> None:

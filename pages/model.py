@@ -8,17 +8,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import catalog
 from app import nav
-from app import networks
-from app import opening
-from app import ownweights
-from app import preview
 from app import state
-from app import story
 from app import widgets
 from app import words
 from app.figures import model as figures
+from app.model import catalog
+from app.model import networks
+from app.model import opening
+from app.model import ownweights
+from app.model import preview
+from app.runs import story
 from app.terms import tip
 from compression.errors import CompressionError
 

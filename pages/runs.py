@@ -7,15 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from app import gallery
-from app import galleryview
-from app import runbuttons
-from app import runlog
-from app import runview
 from app import state
-from app import story
 from app import widgets
 from app import words
+from app.gallery import gallery
+from app.gallery import galleryview
+from app.runs import runbuttons
+from app.runs import runlog
+from app.runs import runview
+from app.runs import story
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import gallerycards
 from app import nav
-from app import runlog
-from app import story
-from app import tour
 from app import widgets
 from app import words
 from app.figures import front as figures
 from app.figures import spots
+from app.gallery import gallerycards
+from app.gallery import tour
+from app.runs import runlog
+from app.runs import story
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo

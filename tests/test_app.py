@@ -17,16 +17,16 @@ from opened import errors
 from streamlit.testing.v1 import AppTest
 from written import finished
 
-from app import catalog
-from app import draft
 from app import nav
-from app import offer
 from app import options
-from app import plan
 from app import theme
 from app import timing
-from app import uploaded
 from app import words
+from app.budget import draft
+from app.budget import offer
+from app.budget import plan
+from app.budget import uploaded
+from app.model import catalog
 from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError

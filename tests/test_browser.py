@@ -12,7 +12,7 @@ import pytest
 from test_compare_page import finished
 
 from app import nav
-from app import tour
+from app.gallery import tour
 from compression.budget import Budget
 from tests.served import follow
 from tests.served import settled

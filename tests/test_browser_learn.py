@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.lessons import texts
-from app.lessons.lesson import CONTENTS
+from app.learn.lessons import texts
+from app.learn.lessons.lesson import CONTENTS
 from tests.served import settled
 from tests.served import tab
 

@@ -18,15 +18,15 @@ from opened import opener
 from streamlit.testing.v1 import AppTest
 from written import finished
 
-from app import again
-from app import boundrows
-from app import bounds
-from app import boundtable
-from app import carried
-from app import catalog
-from app import draft
-from app import plan
-from app import uploaded
+from app.budget import again
+from app.budget import boundrows
+from app.budget import bounds
+from app.budget import boundtable
+from app.budget import carried
+from app.budget import draft
+from app.budget import plan
+from app.budget import uploaded
+from app.model import catalog
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -235,7 +235,7 @@ def test_what_an_address_cannot_mean_falls_back_and_is_told(
 
 
 def test_a_file_with_part_of_an_epoch_and_any_seed_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app import offer
+    from app.budget import offer
 
     values = draft.values_of(Budget(epochs=0.5, seed=-1), offer.get("geta"))
     assert (values["epochs"], values["seed"]) == (0.5, -1)
@@ -363,7 +363,7 @@ def test_another_run_is_set_up_with_the_budget_of_this_one(
         asked.append(wanted)
         raise CompressionError("only looked at")
 
-    monkeypatch.setattr("app.runlog.start", started)
+    monkeypatch.setattr("app.runs.runlog.start", started)
     app.button(key="start").click().run()
     assert asked == [budget]
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from app import again
-from app import sidebyside
+from app.budget import again
+from app.compare import sidebyside
 from app.figures import base
 from app.figures import choice
 from app.figures import confusion

@@ -16,8 +16,8 @@ from written import begun
 from written import finished
 from written import point
 
-from app import finals
 from app import nav
+from app.compare import finals
 from compression.budget import Budget
 from compression.export import job
 from compression.runs.events import EventWriter
@@ -45,7 +45,7 @@ def options(app: AppTest, key: str) -> list[str]:
 
 
 def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.gallery.ROOT", tmp_path / "none")
+    monkeypatch.setattr("app.gallery.gallery.ROOT", tmp_path / "none")
     app = open_page()
     assert app.title[0].value == nav.PAGES["compare"].question
     assert "No runs yet" in told(app)

@@ -17,11 +17,11 @@ from opened import opener
 from opened import told
 
 import compression as cx
-from app import alikeview
-from app import explained
-from app import explainview
-from app import explainwords
 from app import nav
+from app.explain import alikeview
+from app.explain import explained
+from app.explain import explainview
+from app.explain import explainwords
 from app.figures import alike
 from app.figures import tiles
 from compression.explain import METHODS
@@ -71,7 +71,7 @@ def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
 
 
 def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.gallery.ROOT", tmp_path / "none")
+    monkeypatch.setattr("app.gallery.gallery.ROOT", tmp_path / "none")
     app = open_page()
     assert app.title[0].value == nav.PAGES["explain"].question
     assert "No finished run to explain yet" in told(app)

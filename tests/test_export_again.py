@@ -16,8 +16,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 import compression as cx
-from app import bundles
 from app import nav
+from app.runs import bundles
 from compression import zoo
 from compression.cli import main
 from compression.export import export

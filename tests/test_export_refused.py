@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from app import gallery
+from app.gallery import gallery
 from compression.cli import main
 from compression.errors import CompressionError
 from compression.export import bundle

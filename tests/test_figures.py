@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import grouping
-from app import layout
-from app import quantized
-from app import story
 from app import theme
 from app import words
 from app.figures import base
@@ -24,6 +20,10 @@ from app.figures import model
 from app.figures import plan
 from app.figures import run
 from app.figures import spots
+from app.groups import grouping
+from app.groups import layout
+from app.groups import quantized
+from app.runs import story
 from compression.methods import all_methods
 
 

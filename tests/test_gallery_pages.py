@@ -15,9 +15,9 @@ from opened import told
 from test_gallery_runs import fingerprint
 from written import finished
 
-from app import gallery
 from app import nav
-from app import tour
+from app.gallery import gallery
+from app.gallery import tour
 from compression.budget import Budget
 from compression.export import job as export_job
 
@@ -227,7 +227,7 @@ def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(gallery.ROOT / "resnet8-mnist5k" / name, tmp_path / "gallery" / "resnet8-mnist5k" / name)
     (tmp_path / "gallery" / "resnet8-mnist5k" / "ptq" / "result.json").write_text("{")
     (tmp_path / "gallery" / "resnet8-mnist5k" / "geta" / "record.json").write_text("[]")
-    monkeypatch.setattr("app.gallery.ROOT", tmp_path / "gallery")
+    monkeypatch.setattr("app.gallery.gallery.ROOT", tmp_path / "gallery")
     return tmp_path / "gallery"
 
 
@@ -254,7 +254,7 @@ def test_a_damaged_packed_file_is_told_in_one_line(open_page: Open, damaged: Pat
 def test_no_gallery_at_all_leaves_every_page_standing(
     open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("app.gallery.ROOT", tmp_path / "none")
+    monkeypatch.setattr("app.gallery.gallery.ROOT", tmp_path / "none")
     app = open_page(name)
     assert errors(app) == []
     assert app.title[0].value == nav.PAGES[name].question

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from app import catalog
-from app import finals
-from app import gallery as app_gallery
+from app.compare import finals
+from app.gallery import gallery as app_gallery
+from app.model import catalog
 from compression.errors import CompressionError
 from compression.pack.contents import contents
 from compression.runs import gallery

@@ -7,8 +7,8 @@ import torch
 from opened import Open
 from opened import errors
 
-from app import catalog
-from app import tracing
+from app.model import catalog
+from app.model import tracing
 from compression import zoo
 from compression.graph import trace
 

@@ -15,24 +15,24 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import gallery
-from app import learning
 from app import nav
 from app import terms
 from app import words
-from app.lessons import answers
-from app.lessons import channels
-from app.lessons import texts
-from app.lessons.answers import Number
-from app.lessons.answers import Pick
-from app.lessons.fields import Field
-from app.lessons.fields import Several
-from app.lessons.fields import Slider
-from app.lessons.fields import defaults
-from app.lessons.lesson import CONTENTS
-from app.lessons.lesson import Entry
-from app.lessons.lesson import Lesson
-from app.lessons.lesson import entry
+from app.gallery import gallery
+from app.learn import learning
+from app.learn.lessons import answers
+from app.learn.lessons import channels
+from app.learn.lessons import texts
+from app.learn.lessons.answers import Number
+from app.learn.lessons.answers import Pick
+from app.learn.lessons.fields import Field
+from app.learn.lessons.fields import Several
+from app.learn.lessons.fields import Slider
+from app.learn.lessons.fields import defaults
+from app.learn.lessons.lesson import CONTENTS
+from app.learn.lessons.lesson import Entry
+from app.learn.lessons.lesson import Lesson
+from app.learn.lessons.lesson import entry
 from compression.errors import CompressionError
 
 Open = Callable[..., AppTest]

@@ -17,15 +17,15 @@ from scipy.stats import entropy
 from scipy.stats import spearmanr
 from test_learn import chosen
 
-from app.lessons import ablations
-from app.lessons import looking
-from app.lessons import recorded
-from app.lessons import shipped
-from app.lessons import stages as stages_lesson
-from app.lessons import texts
-from app.lessons.lesson import entry
-from app.lessons.numbers import sig
-from app.lessons.numbers import tex
+from app.learn.lessons import ablations
+from app.learn.lessons import looking
+from app.learn.lessons import recorded
+from app.learn.lessons import shipped
+from app.learn.lessons import stages as stages_lesson
+from app.learn.lessons import texts
+from app.learn.lessons.lesson import entry
+from app.learn.lessons.numbers import sig
+from app.learn.lessons.numbers import tex
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.graph import parts
@@ -224,7 +224,7 @@ def test_the_water_level_prunes_the_share_asked_for() -> None:
 
 
 def test_one_threshold_beats_equal_shares_and_the_exact_one_beats_all() -> None:
-    from app.lessons import waterline
+    from app.learn.lessons import waterline
 
     everything = np.sort(np.concatenate([layer.magnitudes for layer in shipped.tables().layers]).astype(np.float64))
     for percent in (10, 50, 70):
@@ -322,7 +322,7 @@ def test_sizes_count_what_they_say(bits: int, zeros: float) -> None:
 
 
 def test_the_recorded_latencies_belong_to_the_run_they_name() -> None:
-    from app.lessons.counting import measured
+    from app.learn.lessons.counting import measured
 
     told = measured()
     final = recorded.run(told["run"].partition("/")[2]).result["final"]
@@ -343,7 +343,7 @@ def test_lost_images_add_up_to_the_lost_accuracy() -> None:
         assert lost / tables["final"].sum() == pytest.approx(
             result["baseline"]["accuracy"] - result["final"]["accuracy"], abs=1e-9
         )
-    from app.lessons import forgetting
+    from app.learn.lessons import forgetting
 
     diagonal = sorted(forgetting.changes(forgetting.ASKED).values())
     assert diagonal[-1] > diagonal[-2], "a tie would leave the question without an answer"

@@ -18,10 +18,10 @@ from scipy.stats import entropy
 from test_learn import chosen
 from test_learn_numbers import read
 
-from app.lessons import recorded
-from app.lessons import texts
-from app.lessons.lesson import Shown
-from app.lessons.lesson import entry
+from app.learn.lessons import recorded
+from app.learn.lessons import texts
+from app.learn.lessons.lesson import Shown
+from app.learn.lessons.lesson import entry
 from compression.graph import parts
 from compression.graph.slim import slim
 from compression.graph.slim import zero_units
@@ -229,7 +229,7 @@ def _confusion(run: str) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str
 
 
 def test_the_weights_read_here_are_those_of_the_lessons(weights: Weights) -> None:
-    from app.lessons import shipped
+    from app.learn.lessons import shipped
 
     assert {name: tuple(w.shape) for name, w in weights.items()} == {
         name: tuple(w.shape) for name, w in shipped.layers().items()

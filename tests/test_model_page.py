@@ -10,11 +10,11 @@ from opened import errors
 from opened import links
 from opened import told
 
-from app import catalog
-from app import opening
 from app import options
-from app import story
 from app import words
+from app.model import catalog
+from app.model import opening
+from app.runs import story
 from compression.cli import main
 from compression.errors import CompressionError
 

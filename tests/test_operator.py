@@ -11,8 +11,8 @@ from opened import told
 from PIL import Image
 from written import finished
 
-from app import allowed
-from app import runlog
+from app.runs import allowed
+from app.runs import runlog
 from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError

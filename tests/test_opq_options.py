@@ -11,9 +11,9 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from app import catalog
-from app import closed
 from app import nav
+from app.budget import closed
+from app.model import catalog
 from compression import zoo
 from compression.budget import Budget
 from compression.errors import CompressionError

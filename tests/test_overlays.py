@@ -15,12 +15,12 @@ from plotly.colors import sample_colorscale
 from scipy.stats import spearmanr
 from streamlit.testing.v1 import AppTest
 
-from app import catalog
-from app import grouping
 from app import nav
 from app import theme
 from app.figures import graph as figures
 from app.figures.overlay import Overlay
+from app.groups import grouping
+from app.model import catalog
 from compression import runs
 from compression.runs import studies
 

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import nav
-from app import runbuttons
+from app.runs import runbuttons
 from compression.budget import Budget
 from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
@@ -23,7 +23,7 @@ Open = Callable[..., AppTest]
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Runs do not start by themselves: there is no slot."""
     made = Store(tmp_path / "runs", slots=0)
-    monkeypatch.setattr("app.runlog.store", lambda: made)
+    monkeypatch.setattr("app.runs.runlog.store", lambda: made)
     return made
 
 

@@ -14,7 +14,7 @@ from written import DENSE
 from written import begun
 from written import finished
 
-from app import outcome
+from app.runs import outcome
 from compression.budget import Budget
 from compression.runs.events import EventWriter
 from compression.runs.folder import RunFolder
@@ -31,7 +31,7 @@ def rows(app: Any) -> dict[str, dict[str, Any]]:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A runs folder in which nothing starts by itself: there is no slot."""
     made = Store(tmp_path / "runs", slots=0)
-    monkeypatch.setattr("app.runlog.store", lambda: made)
+    monkeypatch.setattr("app.runs.runlog.store", lambda: made)
     return made.root
 
 

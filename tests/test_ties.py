@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app import ties
+from app.groups import ties
 from compression import zoo
 from compression.graph import trace
 
@@ -72,7 +72,7 @@ def test_every_reason_has_its_sentence() -> None:
     assert "added to the model's input" in found
     assert len(found) > 60, "the sources are read"
     missing = {reason: where for reason, where in found.items() if not ties.known(reason)}
-    assert not missing, "app/ties.py needs a sentence for each of these"
+    assert not missing, "app/groups/ties.py needs a sentence for each of these"
 
 
 @pytest.mark.parametrize("reason", sorted(reasons()))

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 
-from app import again
-from app import catalog
 from app import nav
-from app import weightfiles
+from app.budget import again
+from app.model import catalog
+from app.model import weightfiles
 from compression import zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -229,9 +229,9 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
     token = weightfiles.keep(GOOD, *SIZE)
 
     def page(asked):  # type: ignore[no-untyped-def]  # its source is run elsewhere, without this file's imports
-        from app import again
         from app import state
         from app import widgets
+        from app.budget import again
         from compression.errors import CompressionError
 
         state.sync()

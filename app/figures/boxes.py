@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app import grouping
-from app import layout
 from app import words
+from app.groups import grouping
+from app.groups import layout
 
 LONGEST_LABEL = 22
 

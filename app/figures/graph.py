@@ -12,14 +12,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import grouping
-from app import layout
 from app import theme
 from app.figures import base
 from app.figures import boxes
 from app.figures.boxes import NodeSpot
 from app.figures.overlay import Overlay
 from app.figures.overlay import color_bar
+from app.groups import grouping
+from app.groups import layout
 
 ROW_PIXELS = 34
 LEAST_HEIGHT = 320

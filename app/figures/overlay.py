@@ -11,8 +11,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from app import grouping
 from app import theme
+from app.groups import grouping
 
 BAR_PIXELS = 240  # the drawing may be taller than the window it scrolls in
 

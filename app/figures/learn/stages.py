@@ -17,7 +17,7 @@ from app.figures.learn.panels import band
 from app.figures.learn.panels import line
 from app.figures.learn.panels import stacked
 from app.figures.learn.panels import upright
-from app.story import Story
+from app.runs.story import Story
 from compression.methods.geta.schedule import Stages
 
 BELOW = -13  # pixels

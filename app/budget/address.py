@@ -1,0 +1,95 @@
+"""The address of the Budget page: what a link cannot mean is taken out of it and told, before the fields read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import theme
+from app.budget import draft
+from app.budget import offer
+from compression.budget import HIGHEST_BITS
+from compression.budget import LOWEST_BITS
+
+_RANGES = ("bits", "activation_bits")
+_BITS = (LOWEST_BITS, HIGHEST_BITS)
+_NUMBERS = {
+    "sparsity": (0.0, draft.HIGHEST_SPARSITY),
+    "average_bits": _BITS,
+    "equal_bits": _BITS,
+    "equal_activation_bits": _BITS,
+    "epochs": (draft.FEWEST_EPOCHS, draft.MOST_EPOCHS),
+    "seed": (-draft.LARGEST_SEED, draft.LARGEST_SEED),
+}
+_SAID, _WRONG = "address_said", "address_wrong"
+
+
+def tidy(draw_fields: Callable[[], None]) -> list[str]:
+    """Make the address mean something; returns a line for every field that fell back to its default.
+
+    A method may be named as the command line does (``opq``) or as the page does (``OPQ``). A field takes its first
+    value from the address whatever the page says; so they are drawn once as they are, and set right in a second run.
+    """
+    said: list[str] = st.session_state.pop(_SAID, [])
+    wrong = st.session_state.pop(_WRONG, {})
+    for name, value in wrong.items():
+        st.session_state[name] = value
+    if wrong:
+        return said
+    found = mistakes({name: st.query_params.get_all(name) for name in st.query_params})
+    if found:
+        st.session_state[_WRONG] = {name: value for name, (value, _) in found.items()}
+        st.session_state[_SAID] = [line for _, line in found.values() if line]
+        for name in found:
+            del st.query_params[name]
+        with st.empty().container():
+            draw_fields()
+        st.rerun()
+    return said
+
+
+def mistakes(given: Mapping[str, Sequence[str]]) -> dict[str, tuple[Any, str]]:
+    """Field → the value to take instead of what the address says, and the line that tells it (empty: nothing lost)."""
+    found: dict[str, tuple[Any, str]] = {}
+    method = given.get("method", [""])[0]
+    if method in offer.names():
+        found["method"] = (method, "")
+    elif method and method not in [theme.style(name).label for name in offer.names()]:
+        found["method"] = _fallback("method", [method])
+    for name in _RANGES:
+        if name in given and not _range(given[name]):
+            found[name] = _fallback(name, given[name])
+    for name, (low, high) in _NUMBERS.items():
+        if name in given and not _within(given[name], low, high):
+            found[name] = _fallback(name, given[name])
+    return found
+
+
+def _fallback(name: str, given: Sequence[str]) -> tuple[Any, str]:
+    said = ", ".join(given)[:40]
+    line = f"The address says {name} = {said}, which cannot be: {draft.in_words(name)} is used."
+    return draft.DEFAULTS[name], line
+
+
+def _within(given: Sequence[str], low: float, high: float) -> bool:
+    value = _number(given[0])
+    return len(given) == 1 and value is not None and low <= value <= high
+
+
+def _range(given: Sequence[str]) -> bool:
+    ends = [_number(text) for text in given]
+    if len(ends) != 2 or ends[0] is None or ends[1] is None:
+        return False
+    return LOWEST_BITS <= ends[0] <= ends[1] <= HIGHEST_BITS and all(end == int(end) for end in ends if end)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None

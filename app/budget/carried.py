@@ -1,0 +1,94 @@
+"""What no slider shows, in the address: bounds, options and extras as one short word, so that a link opens all of it.
+
+The word is JSON without empty parts, compressed and in base64url. It never names a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app import widgets
+from app.budget import draft
+from app.budget import offer
+from app.budget import uploaded
+from compression.budget import Budget
+from compression.errors import CompressionError
+
+NAME = "budget"
+LONGEST = 4000
+_AT = "carried"
+_PARTS = ("method", "groups", "layers", "options", "extras")
+
+
+def pack(method: str, parts: Mapping[str, Any]) -> str:
+    """The word for bounds (``groups``, ``layers``), ``options`` and ``extras``; empty when there is nothing to say."""
+    kept = {name: value for name, value in parts.items() if value}
+    if not kept:
+        return ""
+    text = json.dumps({"method": method, **kept}, separators=(",", ":"), sort_keys=True)
+    return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
+
+
+def unpack(word: str) -> dict[str, Any]:
+    """What :func:`pack` put into a word.
+
+    Raises:
+        CompressionError: it is damaged, too long, or asks for what cannot be.
+    """
+    broken = "the address carries a budget that cannot be read; the link may have been cut"
+    try:
+        raw = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
+        reader = zlib.decompressobj()
+        text = reader.decompress(raw, uploaded.LARGEST_FILE)
+        found = json.loads(text) if reader.eof else None
+    except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
+        raise CompressionError(broken) from error
+    if not isinstance(found, dict) or not set(found) <= set(_PARTS) or "method" not in found:
+        raise CompressionError(broken)
+    extras = found.get("extras", {})
+    if not isinstance(extras, dict) or set(extras) & draft.SHOWN:
+        raise CompressionError(broken)
+    plain = {name: found.get(name, {}) for name in ("groups", "layers", "options")}
+    read = uploaded.parse(json.dumps({**extras, **plain, "method": found["method"]}).encode())
+    offer.get(read.method).check(read)
+    return {"method": read.method, "extras": extras, **plain}
+
+
+def of_draft(budget: Budget) -> str:
+    """The word for the draft as it stands."""
+    held = draft.bounds()
+    parts = {"groups": held["groups"], "layers": held["layers"]}
+    return pack(budget.method, {**parts, "options": draft.options(budget.method), "extras": draft.extras()})
+
+
+def read() -> None:
+    """Take over what the address carries, once for every new word; a damaged one is told and dropped."""
+    word = st.query_params.get(NAME, "")
+    if not word or word == st.session_state.get(_AT):
+        return
+    st.session_state[_AT] = word
+    try:
+        draft.put_parts(**unpack(word))
+    except CompressionError as error:
+        del st.query_params[NAME]
+        widgets.problem(error)
+
+
+def write(budget: Budget) -> None:
+    """Bring the draft's word into the address; one that is too long for a link is left out and told."""
+    word = of_draft(budget)
+    if len(word) > LONGEST:
+        st.caption("These bounds are too many for a link: save the budget as JSON to hand it on.")
+        word = ""
+    st.session_state[_AT] = word
+    if word and st.query_params.get(NAME) != word:
+        st.query_params[NAME] = word
+    elif not word and NAME in st.query_params:
+        del st.query_params[NAME]

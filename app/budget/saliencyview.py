@@ -1,0 +1,61 @@
+"""Saliency on the Budget page: do gradients and conductance find the same channels small as magnitude does?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app import widgets
+from app.budget import studyview
+from app.figures import saliency as figures
+from app.model import catalog
+from compression import data as datasets
+from compression.runs import saliency as study
+
+EXPLAINED = (
+    "Which channels matter? Magnitude looks at weights alone; Taylor at what the loss would change without the "
+    "channel; gradient × activation and conductance (both by Captum) at what flows through it on real images."
+)
+READ = {
+    "rank": "1: the criterion puts a group's channels in the same order as magnitude. Near 0: magnitude says little "
+    "about which of them matter. Below 0: the small ones matter more.",
+    "share": "Grey bar: the group's part of all channels. A marker right of its end: the group holds more of what "
+    "matters than its size suggests, so bound its sparsity; left of it: much may go.",
+}
+
+
+def section(of: catalog.Subject, path: Path | None, draw: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """The criteria beside each other for this model; conductance follows ways between images, so it needs some.
+
+    ``draw`` shows the study's result instead of the charts of the Budget page.
+    """
+    if datasets.kind(of.data) is not datasets.IMAGE:
+        st.caption(f"This is measured along ways between images; {of.data} holds {datasets.kind(of.data).many}.")
+        return
+    studyview.show(study.KIND, of, path, study.asked(), "Score every channel", EXPLAINED, draw or result)
+
+
+def result(told: dict[str, Any]) -> None:
+    """One of two charts, and what it says."""
+    st.caption(f"{EXPLAINED} {told['images']} validation images, of the dense model's answer.")
+    if not told["rows"]:
+        st.caption("No channel of this network can go, so there is nothing to rank.")
+        return
+    info = figures.saliency_info(told["rows"], told["criteria"])
+    measure = st.segmented_control(
+        "Show",
+        list(figures.MEASURES),
+        default="rank",
+        required=True,
+        key="saliency_measure",
+        bind="query-params",
+        format_func=lambda name: figures.MEASURES[name].capitalize(),
+        label_visibility="collapsed",
+    )
+    chosen = measure or "rank"
+    alt = f"{figures.MEASURES[chosen].capitalize()} of every group by criterion; the table holds the same."
+    widgets.chart(figures.saliency_figure(info, chosen), f"saliency_{chosen}", info.rows, alt)
+    st.caption(f"{READ[chosen]} {info.sentence if chosen == 'rank' else ''}")

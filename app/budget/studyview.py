@@ -1,0 +1,81 @@
+"""A study on the Budget page: found when it was made before, else offered, else its progress until it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app import widgets
+from app.model import catalog
+from app.runs import runlog
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.runs import control
+from compression.runs import studies
+from compression.runs.files import read_object
+from compression.runs.folder import RunFolder
+
+
+def show(
+    kind: str, of: catalog.Subject, path: Path | None, asked: dict[str, Any], label: str, explained: str,
+    draw: Callable[[dict[str, Any]], None],
+) -> None:  # fmt: skip
+    """Draw the study's result, or the way there: what is needed for it, the button that begins it, or how far it is."""
+    if not of.has_data or path is None:
+        st.caption(f"{explained} It needs data and trained weights, and there are none for this choice.")
+        return
+    try:
+        made = studies.find(_key(kind, of, str(path), path.stat().st_mtime, asked), runlog.store().root)
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    state = made.state if made is not None else "none"
+    if made is not None and state in ("queued", "running"):
+        st.caption(explained)
+        st.fragment(run_every="1s")(progress)(kind, made.id)
+    elif made is not None and state == "done":
+        draw(read_object(made.result_path, kind))
+    else:
+        offer(kind, of, asked, label, explained, state)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _key(kind: str, of: catalog.Subject, path: str, changed: float, asked: dict[str, Any]) -> str:
+    return studies.key(kind, of.place(Budget()), **asked)
+
+
+def offer(kind: str, of: catalog.Subject, asked: dict[str, Any], label: str, explained: str, state: str) -> None:
+    """Nothing measured yet, or not to the end: say so, and offer the click."""
+    if state != "none":
+        st.caption(f"The last one ended early ({widgets.state_words(state)}).")
+    st.caption(explained)
+    if not st.button(label, icon=":material/monitoring:", key=f"begin {kind}"):
+        return
+    try:
+        with st.spinner("Starting…"):
+            studies.begin(kind, of.place(Budget()), runlog.store().root, **asked)
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    st.rerun()
+
+
+def progress(kind: str, job: str) -> None:
+    """How far the background job is; the page is drawn anew when it has ended."""
+    root = studies.studies(runlog.store().root).root
+    folder = RunFolder.open(root, job)
+    events = folder.events()
+    state = folder.state_of(events)
+    if state not in ("queued", "running"):
+        st.rerun()
+    planned = next((event for event in events if event["kind"] == "plan"), None)
+    total, unit = (int(planned["total_steps"]), planned.get("unit", "steps")) if planned else (0, "steps")
+    done = max((int(event["step"]) for event in events if event["kind"] == "step"), default=0)
+    waits = "Waiting for its turn" if state == "queued" else "Preparing: data and weights"
+    st.progress(min(1.0, done / total) if total else 0.0, text=f"{done} of {total} {unit}" if total else waits)
+    if st.button("Stop", icon=":material/stop:", key=f"stop {kind}"):
+        control.cancel(job, root)
+        st.rerun()

@@ -1,0 +1,182 @@
+"""One run that was picked to be looked at: what it saves and costs, where it changed, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app import nav
+from app import state
+from app import theme
+from app import widgets
+from app import words
+from app.budget import again
+from app.compare import finals
+from app.compare import sidebyside
+from app.figures import confusion
+from app.figures import layers
+from app.figures import ledger
+from app.figures.axes import chance
+from app.figures.candidates import Candidate
+from app.figures.candidates import CandidatesInfo
+from app.figures.candidates import verdict
+from app.gallery import gallery
+from app.runs import outcome
+from app.runs import runlog
+from compression.errors import CompressionError
+
+
+def summary(info: CandidatesInfo, picked: Candidate) -> None:
+    """The picked run in a sentence, its figures, and where to go from here."""
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            widgets.method_badge(picked.method)
+            st.markdown(f"**{picked.label}**", width="content")
+            widgets.gallery_badge(gallery.is_gallery(picked.run))
+        st.markdown(verdict(info, picked))
+        figures(picked, result(picked))
+        actions(picked)
+
+
+def result(picked: Candidate) -> Mapping[str, Any] | None:
+    """The result of a finished run."""
+    return None if picked.live else runlog.outcome(picked.run)
+
+
+def details(picked: Candidate, second: Candidate | None) -> None:
+    """The picked run beside a second one, its layers, its file, and what it confuses."""
+    if second is not None:
+        beside(picked, second)
+    done = result(picked)
+    if done is None:
+        st.caption("Layers, ledger and confusions are told when the run is done.")
+        return
+    where(picked, done)
+    confusions(done)
+
+
+def figures(picked: Candidate, done: Mapping[str, Any] | None) -> None:
+    """Size, accuracy, MACs and BOPs, each with what it is compared to."""
+    point, dense = picked.point, picked.baseline
+    images = sum(map(sum, done["confusion"]["final"])) if done and done.get("confusion") else 0
+    compared = f"dense: {words.share(dense['accuracy'])}" if dense else ""
+    smaller = words.ratio(dense["bytes"] / point["bytes"]) + " smaller" if dense else ""
+    work = words.share(point["macs"] / dense["macs"], 0) + " of dense" if dense else ""
+    name = "Validation accuracy" if picked.live else "Test accuracy"
+    widgets.metrics(
+        ("Size", words.size(point["bytes"]), smaller, words.HELP["bytes"]),
+        (name, words.share(point["accuracy"]), compared, "Share of images classified rightly."),
+        ("MACs", words.count(point["macs"]), work, words.HELP["macs"]),
+        ("BOPs", words.share(point["rel_bops"], 2), "of dense fp32", words.HELP["bops"]),
+    )
+    if images:
+        margin = 100 * chance(point["accuracy"], images)
+        st.caption(f"Counted on {images:,} test images: differences below {margin:.1f} points may be chance.")
+
+
+def actions(picked: Candidate) -> None:
+    """Where to go from here."""
+    from compression import methods
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        model, data = state.get("model"), state.get("data")
+        nav.link("runs", "Open in Runs", run=picked.run, model=model, data=data)
+        if not picked.live:
+            nav.link("explain", "See what it looks at", run=picked.run, model=model, data=data)
+            nav.link("export", "Take it home", run=picked.run, model=model, data=data)
+        nav.link("budget", "Set up another run", **again.query(runlog.folder(picked.run).spec()["budget"]))
+        with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
+            st.markdown(
+                "Opens the Budget page with the same sparsity, bits and training, ready to start. Sparsity counts "
+                "units for a method that removes channels, and single weights for one that zeroes them."
+            )
+            for name in (name for name in methods.names() if name != picked.method):
+                if st.button(theme.style(name).label, key=f"again {name}", icon=":material/tune:"):
+                    repeat(picked, name)
+
+
+def repeat(picked: Candidate, method: str) -> None:
+    """Set up the Budget page for this run's budget with another method, and go there."""
+    budget = runlog.folder(picked.run).spec()["budget"]
+    if gallery.is_gallery(picked.run):  # its weights file is not here; the weights that are will do
+        budget = {**budget, "weights": None}
+    try:
+        again.prepare(budget, method)
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    nav.go("budget", model=state.get("model"), data=state.get("data"))
+
+
+def beside(picked: Candidate, second: Candidate) -> None:
+    """Both runs in a table with the differences."""
+    st.subheader("Side by side", anchor=False)
+    budgets = (runlog.folder(picked.run).spec()["budget"], runlog.folder(second.run).spec()["budget"])
+    names = ("this run", "the other")
+    rows = sidebyside.rows(picked, second, budgets, names)
+    st.table(widgets.columns(rows), border="horizontal", hide_index=True)
+    widgets.download(rows, f"{picked.run}-{second.run}")
+    st.caption(f"Difference: {second.title} minus {picked.title}.")
+
+
+def where(picked: Candidate, done: Mapping[str, Any]) -> None:
+    """Layer by layer, and part by part of the file."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.subheader("Which layers shrank?", anchor=False)
+        try:
+            info = layers.LayersInfo(finals.layers(picked.run, done), picked.method, finals.has_model(picked.run))
+        except CompressionError as error:
+            widgets.problem(error)
+        else:
+            layer_bars(info)
+    with right:
+        st.subheader("Where are the bytes of its file?", anchor=False)
+        parts = ledger.ledger_info(done["ledger"], picked.method)
+        st.caption(parts.sentence)
+        widgets.chart(ledger.ledger_figure(parts), "ledger_bars", outcome.ledger_rows(done["ledger"]), parts.sentence)
+
+
+def layer_bars(info: layers.LayersInfo) -> None:
+    """One measure of every layer, dense and compressed."""
+    chosen = st.segmented_control(
+        "Show",
+        info.measures,
+        default=info.measures[0],
+        required=True,
+        key="layer_measure" if info.packed else "layer_measure_recorded",
+        bind="query-params",
+        format_func=lambda name: layers.MEASURES[name].label,
+        label_visibility="collapsed",
+    )
+    st.caption(info.sentence)
+    fig = layers.layers_figure(info, layers.MEASURES[chosen or info.measures[0]])
+    widgets.chart(fig, "layer_bars", info.rows, f"{info.sentence} The table holds every layer.")
+    if len(info.drawn) < len(info.changes):
+        rest = len(info.changes) - len(info.drawn)
+        st.caption(f"The {len(info.drawn)} largest layers; {rest} smaller ones are in the table.")
+    if not info.packed:
+        st.caption("This run of the gallery kept figures only: shapes and bits are known, sizes in its file are not.")
+    if any(change.before is None for change in info.changes):
+        st.caption("What the layers were before is not shown: this app was not started with the file of this model.")
+
+
+def confusions(done: Mapping[str, Any]) -> None:
+    """Which classes got worse."""
+    tables = done.get("confusion") or {}
+    if not tables.get("baseline") or not tables.get("final"):
+        return
+    st.subheader("Which classes got worse?", anchor=False)
+    info = confusion.confusion_info(tables["baseline"], tables["final"], done.get("classes") or ())
+    left, right = st.columns([3, 2], gap="large")
+    with right:
+        st.markdown("\n\n".join(info.sentences))
+        st.caption(
+            f"Change in the number of test images ({info.images:,} in all) from the dense model to this run. Orange: "
+            "worse, that is fewer on the diagonal, more beside it. Blue: better."
+            + (f" The {len(info.shown)} most changed classes of {len(info.classes)}." if info.folded else "")
+        )
+    with left:
+        widgets.chart(confusion.confusion_figure(info), "confusion", info.rows, " ".join(info.sentences))

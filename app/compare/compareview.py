@@ -1,0 +1,230 @@
+"""The Compare page: the front to choose from, and the run that was picked explained below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import nav
+from app import state
+from app import widgets
+from app import words
+from app.compare import candidateview
+from app.compare import finals
+from app.figures import base
+from app.figures.axes import AXES
+from app.figures.axes import LATENCY
+from app.figures.axes import Axis
+from app.figures.candidates import CandidatesInfo
+from app.figures.candidates import candidates_info
+from app.figures.candidates import rows
+from app.figures.choice import choice_figure
+from app.runs import runlog
+from app.runs import story
+from app.terms import tip
+from compression.runs.store import RunInfo
+
+LOSSES = {"0.5": 0.005, "1": 0.01, "2": 0.02, "5": 0.05}
+FIRST, SECOND = "the run", "the one beside it"
+
+
+def draw(pair: finals.Pair, kept: Sequence[RunInfo] = (), own: bool = True) -> None:
+    """Everything about the runs of one model and data set; drawn again every few seconds while one is going.
+
+    ``kept`` are the runs of the gallery that are drawn, beside the user's own where ``own`` ones are asked for.
+    """
+    field = finals.field([*(runlog.listed() if own else []), *kept], pair)
+    if st.session_state.get("compare_live") and not field.live:
+        st.session_state["compare_live"] = False
+        st.rerun()
+    st.session_state["compare_live"] = field.live
+    if not field.candidates:
+        nothing_yet(field, pair)
+        return
+    axis, loss = controls()
+    info = candidates_info(field.candidates, axis)
+    picked, followed = chosen(info, loss)
+    other = info.mark(state.get("other")) if state.get("other") != (picked or "") else None
+    advice(info, loss, followed)
+    untimed(field, info)
+    if not info.marks:
+        unshown(field)
+        return
+    first, second = field.candidate(picked), field.candidate(other.run) if other else None
+    left, right = st.columns([7, 5], gap="large")
+    with left:
+        front(field, info, picked, other.run if other else "")
+    if first is not None:
+        with right:
+            selectors(info, picked, other.run if other else "")
+            candidateview.summary(info, first)
+        candidateview.details(first, second)
+    unshown(field)
+
+
+def controls() -> tuple[Axis, float]:
+    """What counts as cost, and how much accuracy may go."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        axis = st.segmented_control(
+            "Cost",
+            list(AXES),
+            default="bytes",
+            required=True,
+            key="cost",
+            bind="query-params",
+            format_func=lambda name: AXES[name].label,
+            help=tip("\n\n".join(f"**{axis.label}.** {axis.help}" for axis in AXES.values())),
+        )
+        loss = st.segmented_control(
+            "Accuracy that may go, in points",
+            list(LOSSES),
+            default="1",
+            required=True,
+            key="loss",
+            bind="query-params",
+            help=tip("Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point."),
+        )
+    return AXES[axis or "bytes"], LOSSES[loss or "1"]
+
+
+def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:
+    """The run in the address, or the one that the advice names; and whether it is the latter."""
+    if info.mark(state.get("run")):
+        return state.get("run"), False
+    advised = info.cheapest(loss) or info.best or (info.live[-1] if info.live else None)
+    return (advised.run if advised else ""), True
+
+
+def front(field: finals.Field, info: CandidatesInfo, picked: str, other: str) -> None:
+    """The largest chart; a click picks a run."""
+    key = f"compare_front {info.axis.field}"
+    st.plotly_chart(
+        choice_figure(info, picked, other),
+        key=key,
+        on_select=lambda: clicked(key),
+        selection_mode="points",
+        config=base.CONFIG,
+        alt=f"{info.sentence} The table below holds the same.",
+    )
+    st.caption(explained(info))
+    with st.expander("As a table", type="compact", key="compare_fold", on_change="rerun") as fold:
+        if fold.open:
+            table(rows(info, field.candidates), picked)
+
+
+def explained(info: CandidatesInfo) -> str:
+    """How to read the chart, only what is on it."""
+    parts = ["Up and to the left is better. Click a point to see what became of the network."]
+    if any(mark.beaten for mark in info.finished):
+        parts.append("Faint: another run costs no more and is at least as accurate.")
+    if info.live:
+        parts.append("Open markers: runs still going, measured on validation images, not comparable to the others yet.")
+    if info.hidden:
+        parts.append("Triangles at the bottom edge: runs whose accuracy lies lower still.")
+    if len(info.dense) > 1:
+        parts.append("Several stars: these runs started from different dense models; each is told against its own.")
+    return " ".join(parts)
+
+
+def clicked(key: str) -> None:
+    """A click on a marker: the run it stands for."""
+    points = st.session_state[key].selection.points
+    run = str(points[0]["customdata"][0]) if points and points[0].get("customdata") else ""
+    if run:
+        state.put("other" if st.session_state.get("click_picks") == SECOND else "run", run)
+
+
+def table(listed: Sequence[dict[str, Any]], picked: str) -> None:
+    """The chart as a table; a row picks its run."""
+    ids = [row["run"] for row in listed]
+    key = f"compare_table {picked}"
+
+    def row_picked() -> None:
+        picks = st.session_state[key].selection.rows
+        if picks and ids[picks[0]]:
+            state.put("run", ids[picks[0]])
+
+    here = {"selection": {"rows": [ids.index(picked)] if picked in ids else []}}
+    widgets.table(listed, key, on_select=row_picked, selection_mode="single-row", selection_default=here)
+    widgets.download(listed, "compare")
+
+
+def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
+    """The answer to the page's question, for the accuracy that may go."""
+    found, points = info.cheapest(loss), f"{100 * loss:g} point{'' if loss == 0.01 else 's'}"
+    if found is not None:
+        said = f"{info.axis.least} run that loses at most {points}: **{found.title}**, {info.axis.show(found.cost)}."
+    elif info.best is not None:
+        said = f"No finished run stays within {points}. The most accurate one: **{info.best.title}**."
+    elif not info.marks:
+        said = "No run has a measured latency yet: there is nothing to compare."
+    else:
+        said = "No run is finished yet: there is nothing to take. What is going is shown as it goes."
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f":material/recommend: {said}", width="content")
+        if not followed and (found or info.best):
+            st.button("Show this one", key="follow", type="tertiary", on_click=lambda: state.put("run", ""))
+    if followed and state.get("run"):
+        st.caption(
+            "The run in the address is not on this chart: it is a sweep, or has no final point or no measured latency. "
+            "This one is shown."
+        )
+
+
+def untimed(field: finals.Field, info: CandidatesInfo) -> None:
+    """Which runs have no latency, where that is the cost, and how they get one."""
+    missing = [c for c in field.candidates if info.axis.field == LATENCY and not info.mark(c.run)]
+    if not missing:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            f"{words.plural(len(missing), 'run')} without a measured latency: it is measured while a bundle is made."
+        )
+        nav.link("export", "Make a bundle", run=missing[-1].run)
+
+
+def selectors(info: CandidatesInfo, picked: str, other: str) -> None:
+    """The picked run and a second one, without the mouse."""
+    titles = {mark.run: mark.title + (" (still going)" if mark.live else "") for mark in info.marks}
+    labels = {run: titled(run, titles) for run in titles}
+    widgets.choice("Run", labels, picked, "pick_run", lambda run: state.put("run", run))
+    if len(titles) < 2:
+        return
+    others = {"": "no other run"} | {run: label for run, label in labels.items() if run != picked}
+    widgets.choice("Side by side with", others, other, "pick_other", lambda run: state.put("other", run))
+    st.segmented_control("A click on the chart picks", [FIRST, SECOND], default=FIRST, required=True, key="click_picks")
+
+
+def titled(run: str, titles: dict[str, str]) -> str:
+    """A run's title; its id's last part too where another run has the same."""
+    same = sum(title == titles[run] for title in titles.values()) > 1
+    return f"{titles[run]} ({run[-7:]})" if same else titles[run]
+
+
+def nothing_yet(field: finals.Field, pair: finals.Pair) -> None:
+    """No point to draw: say why, and offer the next click."""
+    waiting = [info for info in field.unshown if info.state in story.ACTIVE]
+    model, data = pair
+    where = story.subject(model, data)
+    if waiting:
+        text = f"{words.plural(len(waiting), 'run')} of {where} just begun or waiting: points appear here as they come."
+        widgets.empty(text, "runs", "Watch it in Runs", run=waiting[0].id)
+    else:
+        text = f"No run of {where} is finished: there is nothing to compare yet."
+        widgets.empty(text, "budget", "Set up a run", model=model, data=data)
+    unshown(field)
+
+
+def unshown(field: finals.Field) -> None:
+    """What is not on the chart, and why."""
+    if not field.unshown:
+        return
+    with st.expander(f"Not shown: {words.plural(len(field.unshown), 'run')} without a final point", type="compact"):
+        for info in field.unshown[:50]:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                widgets.state_badge(info.state)
+                widgets.method_badge(info.method)
+                nav.link("runs", story.asked(info.budget), run=info.id)
+                st.caption(info.error or info.id)

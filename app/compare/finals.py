@@ -1,0 +1,190 @@
+"""What the Compare page knows of runs: where each ended, from the index; the layers of one, from its packed file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from typing import Any
+
+import streamlit as st
+
+from app.compare import latencies
+from app.figures.candidates import Candidate
+from app.figures.layers import FULL_BITS
+from app.figures.layers import LayerChange
+from app.gallery import gallery
+from app.model import catalog
+from app.runs import runlog
+from app.runs import story
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.runs.store import RunInfo
+
+if TYPE_CHECKING:
+    from compression.pack.contents import Stored
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Field:
+    """The runs of one model and one data set: those that can be drawn, and those that cannot with their state."""
+
+    candidates: tuple[Candidate, ...]
+    unshown: tuple[RunInfo, ...]
+
+    @property
+    def live(self) -> bool:
+        """Is a run still going, so that the picture will change?"""
+        return any(c.live for c in self.candidates) or any(info.state in story.ACTIVE for info in self.unshown)
+
+    def candidate(self, run: str) -> Candidate | None:
+        """The candidate of this run."""
+        return next((c for c in self.candidates if c.run == run), None)
+
+
+def pairs(infos: Sequence[RunInfo]) -> dict[Pair, int]:
+    """Model and data of all runs with the number of finished ones, those with most first, the newest of equals."""
+    found: dict[Pair, int] = {}
+    for info in infos:
+        if not info.runs:
+            pair = (info.model, info.data)
+            found[pair] = found.get(pair, 0) + (info.state == "done")
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def field(infos: Sequence[RunInfo], pair: Pair) -> Field:
+    """The runs of one model and data set: finished ones with their final points, live ones with their latest."""
+    runs = [info for info in infos if not info.runs and (info.model, info.data) == pair]
+    ended = [info.id for info in runs if info.state == "done"]
+    going = [info.id for info in runs if info.state == "running"]
+    store = runlog.store()
+    points = {**store.points(*ended, phases=("baseline", "final")), **store.points(*going)}
+    candidates = [
+        gallery.candidate(gallery.find(info.id))
+        if gallery.is_gallery(info.id)
+        else _candidate(info, [p.to_dict() for p in points.get(info.id, [])])
+        for info in reversed(runs)
+    ]
+    candidates = [_timed(c) for c in candidates]
+    shown = {c.run for c in candidates if c is not None}
+    return Field(tuple(c for c in candidates if c is not None), tuple(info for info in runs if info.id not in shown))
+
+
+def _timed(candidate: Candidate | None) -> Candidate | None:
+    """The candidate with its latency, where its export has measured one."""
+    found = latencies.of(candidate.run) if candidate is not None and not candidate.live else None
+    if candidate is None or found is None:
+        return candidate
+    dense = latencies.beside(candidate.baseline, found.dense) if candidate.baseline else None
+    return replace(candidate, baseline=dense, point=latencies.beside(candidate.point, found.fastest))
+
+
+def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate | None:
+    """The run as a candidate: a finished one at its final point, a live one at its latest measured point."""
+    baseline = next((p for p in points if p["phase"] == "baseline"), None)
+    live = info.state == "running"
+    later = [p for p in points if (p["phase"] != "baseline" if live else p["phase"] == "final")]
+    if not later:
+        return None
+    return Candidate(info.id, story.asked(info.budget), info.method, baseline, later[-1], live)
+
+
+def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
+    """What became of every layer: shapes from the traced network, the rest from the packed file.
+
+    Of a run without its model (see :func:`has_model`): from the units it removed; ``bytes`` are then nominal.
+
+    Raises:
+        CompressionError: the packed file is missing or damaged.
+    """
+    bits = done["final"].get("bits") or {}
+    if not has_model(run):
+        return _recorded(runlog.folder(run).spec()["budget"], done.get("units") or {}, bits)
+    stored = packed(run)
+    before = _dense_layers(runlog.folder(run).spec()["budget"]) or {
+        name: (name.removesuffix(".weight"), None, 0)
+        for name, tensor in stored.items()
+        if len(tensor.shape) > 1 and name.endswith("weight")
+    }
+    changes = []
+    for weight, (layer, shape, axis) in before.items():
+        if weight in stored:
+            now, widths = stored[weight], bits.get(layer, {})
+            changes.append(
+                LayerChange(layer, shape, now.shape, now.alive, now.bits, widths.get("activation"), now.bytes, axis)
+            )
+    return tuple(changes)
+
+
+def has_model(run: str) -> bool:
+    """Did the run leave its compressed model? Some runs of the gallery kept figures only."""
+    return not gallery.is_gallery(run) or gallery.find(run).whole
+
+
+def _recorded(
+    budget: Mapping[str, Any], removed: Mapping[str, Sequence[int]], bits: Mapping[str, Mapping[str, float | None]]
+) -> tuple[LayerChange, ...]:
+    """Layers after a run that left no model: the dense shapes without the rows and columns of the removed units."""
+    from compression.graph.cuts import cuts
+
+    asked = Budget.from_dict(budget)
+    graph = catalog.traced(catalog.Subject(asked.model, asked.data, *_size(asked))).graph
+    gone = {(name, dim): len(at.unique()) for name, cut in cuts(graph, removed).items() for dim, at in cut}
+    changes = []
+    for weight, (layer, shape, axis) in _dense_layers(budget).items():
+        after = tuple(size - gone.get((weight, dim), 0) for dim, size in enumerate(shape or ()))
+        widths, left = bits.get(layer, {}), math.prod(after)
+        nominal = round(left * (widths.get("weight") or FULL_BITS) / 8)
+        changes.append(
+            LayerChange(layer, shape, after, left, widths.get("weight"), widths.get("activation"), nominal, axis)
+        )
+    return tuple(changes)
+
+
+def packed(run: str) -> dict[str, Stored]:
+    """The tensors of a run's packed file.
+
+    Raises:
+        CompressionError: it is missing or damaged.
+    """
+    path = runlog.folder(run).bundle / "weights.packed"
+    return _packed(str(path.resolve()), path.stat().st_mtime if path.is_file() else 0.0)
+
+
+@st.cache_resource(max_entries=32, show_spinner="Reading the packed file…")
+def _packed(path: str, changed: float) -> dict[str, Stored]:
+    from compression.pack.contents import contents
+
+    return contents(path)
+
+
+def _dense_layers(budget: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...] | None, int]]:
+    """Weight name → layer, dense shape and output axis; nothing when the model is not offered by this app."""
+    asked = Budget.from_dict(budget)
+    model = _offered(asked.model)
+    if model is None:
+        return {}
+    of = catalog.Subject(model, asked.data, *_size(asked))
+    graph = catalog.traced(of).graph
+    axes = {m.name: m.dim for group in graph.groups for m in group.members if m.role == "producer"}
+    return {layer.weight: (layer.name, layer.shape, axes.get(layer.weight, 0)) for layer in graph.layers}
+
+
+def _size(budget: Budget) -> tuple[tuple[int, ...], int]:
+    from compression.runs.prepare import shape
+
+    return shape(budget)
+
+
+def _offered(model: str) -> str | None:
+    """The model's name if the app may build it: one of its own, or a file that the operator named."""
+    try:
+        catalog.allow(model, catalog.NO_DATA)
+    except CompressionError:
+        return None
+    return model

@@ -1,0 +1,80 @@
+"""Runs of the gallery beside the user's own on Compare: whether they are shown, and which may be compared at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import state
+from app.compare import finals
+from app.gallery import gallery
+from app.runs import story
+from app.terms import tip
+from compression import data as datasets
+from compression.runs.store import RunInfo
+
+KEY = "gallery_shown"
+
+
+def toggle(own: Sequence[RunInfo]) -> bool:
+    """Are runs of the gallery shown? The user decides; until then, where one is opened or there are no others."""
+    if KEY not in st.query_params:
+        st.session_state.setdefault(KEY, not own)
+    if gallery.is_gallery(state.get("run")) or gallery.is_gallery(state.get("other")):
+        st.session_state[KEY] = True
+    if not gallery.exhibits():
+        return False
+    return bool(
+        st.toggle(
+            "Show gallery runs",
+            key=KEY,
+            bind="query-params",
+            on_change=_hide,
+            help=tip(
+                "Finished runs that came with the app, beside your own. They stay as they are and cannot be deleted."
+            ),
+        )
+    )
+
+
+def _hide() -> None:
+    """Without the gallery, what was picked from it is no longer there."""
+    if not st.session_state[KEY]:
+        for name in ("run", "other"):
+            if gallery.is_gallery(state.get(name)):
+                state.put(name, "")
+
+
+def comparable(info: RunInfo) -> bool:
+    """Was this run of the gallery made on what its data set's name means on this machine?
+
+    CIFAR-10 may be here in its own files while the gallery's runs are of CIFAR-10 (JPEG-75): other images.
+    """
+    if info.data not in datasets.names():
+        return True
+    return _letters(datasets.info(info.data).title) == _letters(gallery.find(info.id).data)
+
+
+def _letters(title: str) -> str:
+    return "".join(letter for letter in title.lower() if letter.isalnum())
+
+
+def split(own: Sequence[RunInfo], pair: finals.Pair) -> tuple[list[RunInfo], list[RunInfo], str]:
+    """The user's runs and those of the gallery that one chart of this pair holds, and why some are left out."""
+    mine = [info for info in own if not info.runs and (info.model, info.data) == pair]
+    theirs = [info for info in gallery.infos() if not info.runs and (info.model, info.data) == pair]
+    others = [info for info in theirs if not comparable(info)]
+    if not mine or not others:
+        return mine, theirs, ""
+    title = gallery.find(others[0].id).data
+    if gallery.is_gallery(state.get("run")):
+        return [], theirs, f"Your own runs are on other images than {title}: only those of the gallery are shown."
+    fitting = [info for info in theirs if info not in others]
+    return mine, fitting, f"The gallery's runs are of {title}, other images than yours: they are not shown."
+
+
+def label(pair: finals.Pair, theirs: Sequence[RunInfo]) -> str:
+    """Model and data of a pair for people; the data as the gallery names them where its runs are shown."""
+    data = gallery.data_label(theirs[0]) if theirs else story.data_label(pair[1])
+    return f"{story.model_label(pair[0])} on {data}"

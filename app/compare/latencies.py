@@ -1,0 +1,52 @@
+"""How long a finished run's exported files take for one example, where an export has measured it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from app.figures.axes import LATENCY
+from app.figures.axes import PointDict
+from app.gallery import gallery
+from app.runs import runlog
+from compression.errors import CompressionError
+from compression.export import job
+from compression.runs import gallery as library
+from compression.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Median milliseconds for one example: of the dense model, and of the fastest of the run's files."""
+
+    dense: float
+    fastest: float
+
+
+def of(run: str) -> Measured | None:
+    """What the run's export measured; ``None`` where there is none, or it cannot be read."""
+    try:
+        kept = gallery.is_gallery(run)
+        place = library.copied(gallery.find(run), runlog.store().root) if kept else runlog.folder(run)
+    except CompressionError:
+        return None  # deleted meanwhile; opening it says so
+    if place is None or not job.bundle_path(place).is_file():
+        return None
+    return _read(str(place.path.resolve()), job.bundle_path(place).stat().st_mtime)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _read(path: str, changed: float) -> Measured | None:
+    try:
+        told = job.status(RunFolder(Path(path))).told
+    except CompressionError:
+        return None  # the Export page says what is wrong with it
+    times = [float(variant["median"]) for variant in told.get("latency", {}).get("variants", ())]
+    return Measured(times[0], min(times[1:])) if len(times) > 1 else None
+
+
+def beside(point: PointDict, milliseconds: float) -> PointDict:
+    """The point with its latency as one more cost."""
+    return {**point, LATENCY: milliseconds}

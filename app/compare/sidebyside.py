@@ -1,0 +1,105 @@
+"""Two runs side by side: what was asked and what came of it, with the difference in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+from app import theme
+from app import words
+from app.figures.axes import LATENCY
+from app.figures.candidates import Candidate
+from app.runs import story
+
+MINUS = "−"
+_ASKED = {
+    "epochs": "epochs asked",
+    "batch_size": "batch size",
+    "lr": "learning rate",
+    "seed": "seed",
+    "weights": "dense weights",
+    "schedule": "schedule",
+    "options": "options",
+    "groups": "bounds of groups",
+    "layers": "bounds of layers",
+}
+
+
+def rows(
+    first: Candidate, second: Candidate, budgets: tuple[Mapping[str, Any], Mapping[str, Any]], names: tuple[str, str]
+) -> list[dict[str, str]]:
+    """What was asked (training only where it differs), then every figure with the second minus the first."""
+    training = [(name, label) for name, label in _ASKED.items() if budgets[0].get(name) != budgets[1].get(name)]
+    asked = [
+        ("method", theme.style(first.method).label, theme.style(second.method).label, ""),
+        ("asked", *(story.asked(budget) for budget in budgets), ""),
+        *((label, *(_plain(budget.get(name)) for budget in budgets), "") for name, label in training),
+    ]
+    return [
+        {"": name, names[0]: one, names[1]: two, "difference": change}
+        for name, one, two, change in (*asked, *_figures(first.point, second.point))
+    ]
+
+
+def _figures(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    times = one.get(LATENCY), two.get(LATENCY)
+    timed = [_row("latency", *times, _ms, _ms)] if any(time is not None for time in times) else []
+    return [
+        _row("test accuracy", one["accuracy"], two["accuracy"], _percent, _points),
+        _row("test loss", one["loss"], two["loss"], _four, _four),
+        _row("packed size", one["bytes"], two["bytes"], words.size, words.size),
+        _row("nominal size", one["nominal_bytes"], two["nominal_bytes"], words.size, words.size),
+        _row("BOPs, of dense", one["rel_bops"], two["rel_bops"], _percent, _points),
+        _row("MACs", one["macs"], two["macs"], words.count, words.count),
+        _row("units removed", one["unit_sparsity"], two["unit_sparsity"], _percent, _points),
+        _row("weights at zero", one["weight_sparsity"], two["weight_sparsity"], _percent, _points),
+        *timed,
+        ("bits of the weights", _bits(one, "weight"), _bits(two, "weight"), ""),
+        ("bits of the activations", _bits(one, "activation"), _bits(two, "activation"), ""),
+    ]
+
+
+def _row(
+    name: str, one: float | None, two: float | None, show: Callable[[float], str], change: Callable[[float], str]
+) -> tuple[str, str, str, str]:
+    if one is None or two is None:
+        return name, "–" if one is None else show(one), "–" if two is None else show(two), ""
+    return name, show(one), show(two), signed(two - one, change)
+
+
+def signed(difference: float, show: Callable[[float], str]) -> str:
+    """A difference with its sign; ``same`` when it shows as nothing."""
+    text = show(abs(difference))
+    if text == show(0.0):
+        return "same"
+    return f"{'+' if difference > 0 else MINUS}{text}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return "–".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else "default" if value is None else str(value)
+
+
+def _bits(point: Mapping[str, Any], kind: str) -> str:
+    found = [entry[kind] for entry in (point.get("bits") or {}).values() if entry.get(kind) is not None]
+    return words.bits((min(found), max(found))) if found else "fp32"
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.3g} ms"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.2f} points"
+
+
+def _four(value: float) -> str:
+    return f"{value:.4f}"

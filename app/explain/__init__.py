@@ -1,0 +1,1 @@
+"""The Explain page: what both models look at, and how alike that is."""

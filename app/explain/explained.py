@@ -1,0 +1,209 @@
+"""Both models of a run and their explanations as the page uses them: restored and computed once, and shared.
+
+Light methods are computed here, on a few images and one thread; what takes long is read from what a job left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from app.figures import tiles
+from app.model import catalog
+from app.runs import allowed
+from app.runs import runlog
+from app.runs import story
+from compression import data as datasets
+from compression.errors import CompressionError
+from compression.explain import METHODS
+from compression.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from compression.explain.comparison import Comparison
+    from compression.explain.models import Pair
+    from compression.explain.models import Scan
+    from compression.explain.stored import Shown
+
+Maps = NDArray[np.float32]
+Key = tuple[str, int]  # a run's folder, and when its packed weights were written
+
+
+def check(run: str) -> None:
+    """Can the models of this run be restored here, without downloads and without code nobody named?
+
+    Raises:
+        CompressionError: what is missing, and what to do about it.
+    """
+    folder = runlog.folder(run)
+    budget = folder.budget()
+    if not _packed(folder).is_file():
+        raise CompressionError(f"run {run} has no packed weights here: run its budget again")
+    allowed.check(budget)
+    named = budget.data in datasets.names()
+    if named and not datasets.info(budget.data).local:
+        raise CompressionError(
+            f"the images of {story.data_label(budget.data)} are not on this machine: any command that uses them, such "
+            "as `python -m compression train`, downloads them; or name their folder in COMPRESSION_DATA"
+        )
+
+
+def unsuited(run: str) -> str:
+    """Why maps say nothing about the data of this run, in one line; empty for images."""
+    data = runlog.folder(run).budget().data
+    many = datasets.kind(data).many
+    return (
+        ""
+        if datasets.kind(data) is datasets.IMAGE
+        else (f"Maps show which pixels count: there are none in the {many} of {story.data_label(data)}.")
+    )
+
+
+def key(run: str) -> Key:
+    """What everything cached about a run depends on; ``run`` has its packed weights (see :func:`check`)."""
+    folder = runlog.workplace(run)
+    return str(folder.path.resolve()), _packed(folder).stat().st_mtime_ns
+
+
+def models(of: Key) -> Pair:
+    """Both models, and the data; shared by all tabs, so nobody may change them.
+
+    Raises:
+        CompressionError: weights or data are missing or damaged.
+    """
+    catalog.quiet()
+    return _models(of)
+
+
+@st.cache_resource(max_entries=3, show_spinner="Restoring both models…")
+def _models(of: Key) -> Pair:
+    from compression.explain import pair
+
+    return pair(RunFolder(of[0]))
+
+
+@st.cache_data(max_entries=32, show_spinner="Looking for images whose class changed…")
+def scan(of: Key, macs: float) -> Scan:
+    """What both models answer to the first test images: as many as take some seconds."""
+    from compression.explain import scan as look
+    from compression.explain.models import affordable
+
+    return look(models(of), affordable(macs))
+
+
+def refusal(of: Key, method: str) -> str:
+    """Why a method says nothing about this network; empty where it does."""
+    return "" if method != "grad_cam" else cam(of)[1]
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def cam(of: Key) -> tuple[str, str]:
+    """The layer that Grad-CAM looks at with the size of its maps, or why there is none."""
+    from compression.explain import cam_layer
+
+    found = cam_layer(models(of).dense, models(of).input)
+    return (f"`{found.name}`, maps of {found.size[0]} × {found.size[1]}" if found.name else "", found.reason)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def straight_through(of: Key) -> bool:
+    """Does the compressed model round what flows between its layers?"""
+    from compression.quant import activation_quantizers
+
+    return bool(activation_quantizers(models(of).small))
+
+
+def maps(of: Key, method: str, images: tuple[int, ...], macs: float) -> tuple[Maps, Maps] | None:
+    """The maps of both models for these test images: from the job's file, or computed now where that is quick."""
+    kept = shown(of)
+    found = kept.of(method, list(images)) if kept is not None else None
+    if found is None and not METHODS[method].heavy:
+        return _light(of, method, images, macs)
+    return found
+
+
+@st.cache_data(max_entries=64, show_spinner="Asking both models which pixels count…")
+def _light(of: Key, method: str, images: tuple[int, ...], macs: float) -> tuple[Maps, Maps]:
+    import torch
+
+    from compression.explain.comparison import Explainers
+
+    both, answers = models(of), scan(of, macs)
+    explainers, batch = Explainers.of(both), both.images(list(images))
+    targets = torch.tensor([answers.before[image] for image in images])
+    dense, small = (each.attribute(method, batch, targets).numpy() for each in (explainers.dense, explainers.small))
+    return dense, small
+
+
+def comparison(of: Key) -> Comparison | None:
+    """The scores the last job left; none where no job has finished since the weights were packed."""
+    from compression.explain import stored
+
+    folder = RunFolder(of[0])
+    path = stored.result_path(folder)
+    return _comparison(of, path.stat().st_mtime_ns) if _fresh(of) else None
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _comparison(of: Key, written: int) -> Comparison | None:
+    from compression.explain import stored
+
+    return stored.comparison(RunFolder(of[0]))
+
+
+def shown(of: Key) -> Shown | None:
+    """The maps the last job left."""
+    from compression.explain import stored
+
+    path = stored.result_path(RunFolder(of[0]))
+    return _shown(of, path.stat().st_mtime_ns) if _fresh(of) else None
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _shown(of: Key, written: int) -> Shown | None:
+    from compression.explain import stored
+
+    return stored.shown(RunFolder(of[0]))
+
+
+def _fresh(of: Key) -> bool:
+    from compression.explain import stored
+
+    path = stored.result_path(RunFolder(of[0]))
+    return path.is_file() and path.stat().st_mtime_ns >= of[1]
+
+
+def tile_infos(
+    of: Key, method: str, images: Sequence[int], found: tuple[Maps, Maps], macs: float
+) -> list[tiles.TileInfo]:
+    """Everything a tile draws, for each image."""
+    from compression.explain import spearman
+
+    both, answers = models(of), scan(of, macs)
+    names, pixels = both.data.classes, both.data.split("test").images
+    made = []
+    for image, dense, small in zip(images, *found, strict=True):
+        classes = [names[i] for i in (answers.labels[image], answers.before[image], answers.after[image])]
+        alike = spearman(dense, small)
+        made.append(
+            tiles.tile_info(image, pixels[image].numpy(), (dense, small), METHODS[method].signed, classes, alike)
+        )
+    return made
+
+
+def raw(infos: Sequence[tiles.TileInfo], found: tuple[Maps, Maps]) -> bytes:
+    """The maps as a NumPy archive: ``images`` (places in the test split), ``original`` and ``compressed`` [N, H, W]."""
+    import io
+
+    stream = io.BytesIO()
+    places: Any = np.array([info.image for info in infos])
+    np.savez_compressed(stream, images=places, original=found[0], compressed=found[1])
+    return stream.getvalue()
+
+
+def _packed(folder: RunFolder) -> Any:
+    return folder.bundle / "weights.packed"

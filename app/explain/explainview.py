@@ -1,0 +1,156 @@
+"""The Explain page, upper half: which method, and the two models' maps of the same images side by side."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import nav
+from app import widgets
+from app import words
+from app.explain import alikeview
+from app.explain import explained
+from app.explain import explainwords
+from app.figures import base
+from app.figures import tiles
+from app.runs import runlog
+from app.terms import tip
+from compression.errors import CompressionError
+from compression.explain import METHODS
+from compression.explain import job
+
+COUNTS = {"6": 6, "12": 12, "24": 24}
+COLUMNS = 3
+BARE = base.CONFIG | {"displayModeBar": False}
+
+
+def controls(of: explained.Key) -> tuple[str, int]:
+    """Which method, how many images; its explanation a click away."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        method = st.segmented_control(
+            "Method",
+            list(METHODS),
+            default="saliency",
+            required=True,
+            key="attribution",
+            bind="query-params",
+            format_func=lambda name: METHODS[name].label,
+            wrap=True,
+            help=tip("Five ways to ask which pixels count. They answer different questions, so look at more than one."),
+        )
+        count = st.segmented_control(
+            "Images", list(COUNTS), default="6", required=True, key="tiles", bind="query-params"
+        )
+    chosen = method or "saliency"
+    _explanation(of, chosen)
+    return chosen, COUNTS[count or "6"]
+
+
+def _explanation(of: explained.Key, method: str) -> None:
+    told = explainwords.METHODS[method]
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(told.short, width="content")
+        with st.popover("Formula", icon=":material/function:", type="tertiary"):
+            st.latex(told.formula)
+            st.markdown(told.more)
+            if method == "grad_cam" and explained.cam(of)[0]:
+                st.markdown(f"Here the layer is {explained.cam(of)[0]}.")
+            st.caption(METHODS[method].source)
+    if explained.refusal(of, method):
+        return
+    if not METHODS[method].gradient:
+        st.caption(explainwords.NO_GRADIENT)
+    elif explained.straight_through(of):
+        st.info(explainwords.STRAIGHT)
+    else:
+        st.caption(explainwords.TRUE)
+
+
+def side_by_side(run: str, of: explained.Key, method: str, count: int, macs: float) -> None:
+    """The images whose class changed first, each with both maps."""
+    answers = explained.scan(of, macs)
+    images = tuple(answers.order[:count])
+    st.subheader("Side by side", anchor=False)
+    st.markdown(_found(len(answers.changed), len(answers.labels)))
+    reason = explained.refusal(of, method)
+    if reason:
+        st.info(f"{METHODS[method].label} says nothing here: {reason}. The other methods do.", icon=":material/block:")
+        return
+    found = explained.maps(of, method, images, macs)
+    if found is None:
+        _not_yet(run, of, method)
+        return
+    st.caption(explainwords.signs(METHODS[method].signed))
+    infos = explained.tile_infos(of, method, images, found, macs)
+    _tiles(infos, method)
+    rows = [info.row for info in infos]
+    widgets.table_of(rows, f"{method}-images")
+    st.download_button(
+        "Maps as NumPy arrays", lambda: explained.raw(infos, found), file_name=f"{run}-{method}.npz",
+        icon=":material/download:", key="maps", on_click="ignore", type="tertiary",
+    )  # fmt: skip
+
+
+def _found(changed: int, looked: int) -> str:
+    if not changed:
+        return (
+            f"Both models answer the same on all of the first {looked:,} test images. Both maps explain that answer; "
+            "they can differ all the same."
+        )
+    return (
+        f"On **{words.plural(changed, 'image')}** of the first {looked:,} test images the answer changed; these come "
+        "first. Both maps explain the class that the **original** answers, so they answer one question."
+    )
+
+
+def _tiles(infos: list[tiles.TileInfo], method: str) -> None:
+    for start in range(0, len(infos), COLUMNS):
+        for column, info in zip(st.columns(COLUMNS, gap="medium"), infos[start : start + COLUMNS], strict=False):
+            with column, st.container(border=True):
+                st.markdown(title(info))
+                st.plotly_chart(
+                    tiles.tile_figure(info), key=f"tile {method} {info.image}", config=BARE, alt=info.sentence
+                )
+                st.caption(f"test image {info.image} · rank correlation {info.alike:.2f}".replace("-", "−"))
+
+
+def title(info: tiles.TileInfo) -> str:
+    """What the two models answer, and which of them is right."""
+    truth = f"it is {info.label}"
+    if not info.changed:
+        return f"both say **{info.before}** ({'right' if info.before == info.label else truth})"
+    if info.before == info.label:
+        judged = "the original was right"
+    else:
+        judged = "the compressed model is right" if info.after == info.label else f"both wrong, {truth}"
+    return f":material/swap_horiz: **{info.before}** became **{info.after}** ({judged})"
+
+
+def _not_yet(run: str, of: explained.Key, method: str) -> None:
+    """A heavy method before the job has run."""
+    if job.status(runlog.workplace(run)).state == job.RUNNING:
+        st.caption("Being computed: see below.")
+        return
+    from compression.explain.attribution import passes
+
+    with st.container(border=True):
+        times = passes(method, explained.models(of).input)
+        st.markdown(
+            f"{METHODS[method].label} takes {times} passes through the network for every image. That is computed in "
+            "the background, together with the similarity below, and kept with the run."
+        )
+        alikeview.start(run, "start_maps", 32, "Compute it")
+
+
+def cannot(run: str, error: CompressionError) -> None:
+    """Why this run cannot be explained, and the next click."""
+    widgets.problem(error)
+    with st.container(border=True):
+        st.markdown("What this run ended with is still there; to explain it, its budget can be run again here.")
+        nav.link("compare", "See the run in Compare", run=run)
+        nav.link("budget", "Set up a run")
+
+
+def no_maps(run: str, reason: str) -> None:
+    """Maps are not for this run; what it answered is told elsewhere."""
+    st.info(reason, icon=":material/block:")
+    nav.link("compare", "See what its answers became in Compare", run=run)

@@ -1,0 +1,1 @@
+"""Runs that came with the project: on Start, beside others, and in the tour."""

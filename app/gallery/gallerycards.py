@@ -1,0 +1,100 @@
+"""The gallery on Start: one picture, a card for each run worth a look, the rest folded away by collection."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import nav
+from app import widgets
+from app import words
+from app.figures import front as figures
+from app.figures import spots
+from app.gallery import gallery
+from app.gallery.gallery import Exhibit
+from app.runs import runlog
+from app.runs import story
+from compression.runs.gallery import Collection
+
+IN_A_ROW = 4
+
+
+def picture() -> None:
+    """The front of the first collection: what smaller costs, on real runs."""
+    whole = _whole()
+    if not whole:
+        return
+    first = whole[0].exhibits[0].info
+    shown = [exhibit.info for exhibit in whole[0].exhibits]
+    info = spots.front_info(runlog.front_runs([], shown, first.model, first.data))
+    st.markdown(f"**{whole[0].title}: each point is one finished run**")
+    widgets.chart(figures.front_figure(info, 340), "gallery_front", info.rows, info.sentence)
+
+
+def draw() -> None:
+    """All collections: cards for those with models, lists for those that kept figures only."""
+    collections = gallery.read().collections
+    if not collections:
+        return
+    st.subheader("Finished runs to open", anchor=False)
+    st.caption("Real runs that came with the app. Open one, then compare, explain and export it; nothing is trained.")
+    for collection in _whole():
+        cards([e for e in collection.exhibits if e.name in collection.shown] or list(collection.exhibits)[:IN_A_ROW])
+    for collection in collections:
+        folded(collection, without=collection.shown if collection in _whole() else ())
+
+
+def _whole() -> list[Collection]:
+    """The collections whose runs have their compressed models."""
+    return [c for c in gallery.read().collections if any(exhibit.whole for exhibit in c.exhibits)]
+
+
+def cards(shown: list[Exhibit]) -> None:
+    """One card for each run, some in a row."""
+    for start in range(0, len(shown), IN_A_ROW):
+        for column, exhibit in zip(st.columns(IN_A_ROW), shown[start : start + IN_A_ROW], strict=False):
+            with column.container(border=True, height="stretch"):
+                card(exhibit)
+
+
+def card(exhibit: Exhibit) -> None:
+    """Method, what was asked, what came of it, a line on what to see, and the click that opens it."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        widgets.method_badge(exhibit.info.method)
+        st.caption(exhibit.data, width="content")
+    st.markdown(f"**{headline(exhibit)}**")
+    asked = gallery.title(exhibit).partition(": ")[2]
+    st.caption(f"{asked[:1].upper()}{asked[1:]}. {exhibit.line}".strip())
+    link(exhibit, f"Open {'sweep' if exhibit.info.runs else 'run'} {exhibit.name}")
+
+
+def headline(exhibit: Exhibit) -> str:
+    """Accuracy and size of a run, or of the ends of a sweep."""
+    points = [e.final for e in gallery.read().parts(exhibit.info.id) if e.final] or [exhibit.final or {}]
+    baseline = exhibit.baseline or next((e.baseline for e in gallery.read().parts(exhibit.info.id)), None) or {}
+    ends = points[:1] + points[-1:] if len(points) > 1 else points
+    accuracy = " to ".join(words.share(point.get("accuracy")) for point in ends)
+    size = " to ".join(words.size(point.get("bytes", 0)) for point in ends)
+    smaller = words.ratio(baseline["bytes"] / ends[-1]["bytes"]) if baseline and ends[-1].get("bytes") else ""
+    return f"{accuracy} right, {size}" + (f" ({'up to ' if len(ends) > 1 else ''}{smaller} smaller)" if smaller else "")
+
+
+def link(exhibit: Exhibit, label: str) -> None:
+    """Opens the run on Runs."""
+    nav.link("runs", label, run=exhibit.info.id, model=exhibit.info.model, data=exhibit.info.data)
+
+
+def folded(collection: Collection, without: tuple[str, ...]) -> None:
+    """The runs of a collection as a list of links; nothing of it is sent to the browser before it is opened."""
+    rest = [e for e in collection.exhibits if e.name not in without and e.info.sweep is None]
+    if not rest:
+        return
+    only = "" if any(exhibit.whole for exhibit in rest) else ", figures only"
+    label = f"{collection.title}: {words.plural(len(rest), 'run')}{only}"
+    with st.expander(label, key=f"fold {collection.name}", on_change="rerun") as fold:
+        if not fold.open:
+            return
+        for exhibit in rest:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                widgets.method_badge(exhibit.info.method)
+                link(exhibit, f"{exhibit.name}: {story.asked(exhibit.info.budget)}")
+                st.caption(f"{headline(exhibit)}. {exhibit.line}".strip())

@@ -1,0 +1,119 @@
+"""What a run of the gallery has beside others: what to see in it, where it comes from, how to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import nav
+from app import state
+from app import theme
+from app import widgets
+from app import words
+from app.budget import again
+from app.gallery import gallery
+from app.gallery.gallery import Exhibit
+from compression.errors import CompressionError
+
+FIGURES_ONLY = "This run kept its figures, not its compressed model"
+
+
+def about(exhibit: Exhibit) -> None:
+    """A finished run that came with the app: what to see in it, and what can be done with it."""
+    model = "" if exhibit.whole or exhibit.info.runs else f" {FIGURES_ONLY}: Explain and Export need another run."
+    st.caption(f"{exhibit.line} From the gallery, to look at and to work with; it stays as it is.{model}".strip())
+
+
+def origin(exhibit: Exhibit) -> None:
+    """The command, commit and machine behind the figures, and the button that sets the same up here."""
+    try:
+        told = exhibit.record()
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    with st.container(horizontal=True):
+        repeat(exhibit)
+    if told:
+        with st.expander("Where it comes from", type="compact"):
+            st.code(str(told.get("command", "")), language="bash", wrap_lines=True)
+            widgets.table(rows(told), "origin")
+
+
+def rows(told: dict[str, Any]) -> list[dict[str, str]]:
+    """Data, weights, seed, commit and machine of a kept run."""
+    weights, versions = told.get("weights", {}), told.get("versions", {})
+    pairs = (
+        ("data", told.get("data")),
+        ("dense weights", f"{weights.get('file')}, SHA-256 {str(weights.get('sha256'))[:16]}…"),
+        ("seed", told.get("seed")),
+        ("commit", told.get("commit")),
+        ("worked", words.duration(float(told.get("seconds", 0)))),
+        ("processor", f"{told.get('processor')}, {words.plural(int(told.get('threads', 1)), 'thread')}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    )
+    return [{"": name, "what": str(value)} for name, value in pairs]
+
+
+def repeat(exhibit: Exhibit) -> None:
+    """Set up the Budget page with the same budget."""
+    if exhibit.info.runs or not st.button(
+        "Set up the same run",
+        icon=":material/replay:",
+        key="repeat",
+        help="Opens the Budget page with this budget: start it as it is, or change it first.",
+    ):
+        return
+    try:
+        again.same(exhibit.info.budget)
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    nav.go("budget", model=exhibit.info.model, data=exhibit.info.data)
+
+
+def without_model(exhibit: Exhibit, wanted: str) -> None:
+    """One line on what is missing for this page, and what to do instead."""
+    st.info(f"{FIGURES_ONLY}: {wanted}. Set up the same run here, or pick one with a model.", icon=":material/block:")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        repeat(exhibit)
+        nav.link("compare", "See the run in Compare", run=exhibit.info.id)
+
+
+def table(opened: str) -> None:
+    """Every run of the gallery as a table; a row opens its run."""
+    shown = [exhibit for exhibit in gallery.exhibits() if exhibit.info.sweep in (None, opened)]
+    if not shown:
+        return
+    st.subheader("Gallery", anchor=False)
+    st.caption("Finished runs that came with the app. Pick one to open it; they stay as they are.")
+    ids = [exhibit.info.id for exhibit in shown]
+    key = f"gallery_table {opened}"
+
+    def picked() -> None:
+        chosen = st.session_state[key].selection.rows
+        if chosen:
+            state.put("run", ids[chosen[0]])
+
+    here = {"selection": {"rows": [ids.index(opened)] if opened in ids else []}}
+    listed = listing(shown)
+    widgets.table(listed, key, on_select=picked, selection_mode="single-row", selection_default=here)
+    widgets.download(listed, "gallery")
+
+
+def listing(shown: Sequence[Exhibit]) -> list[dict[str, Any]]:
+    """Runs of the gallery as rows: what was asked and what came of it."""
+    return [
+        {
+            "run": exhibit.info.id,
+            "method": theme.style(exhibit.info.method).label,
+            "model": exhibit.info.model,
+            "data": exhibit.data,
+            "asked": gallery.title(exhibit).partition(": ")[2],
+            "test accuracy": words.share(exhibit.final["accuracy"]) if exhibit.final else "",
+            "size": words.size(exhibit.final["bytes"]) if exhibit.final else "",
+            "model kept": "yes" if exhibit.whole or exhibit.info.runs else "figures only",
+        }
+        for exhibit in shown
+    ]

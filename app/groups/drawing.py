@@ -1,0 +1,46 @@
+"""The graph of a model at a detail, merged and placed once and shared; which modules this tab has opened."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.figures import graph as figures
+from app.groups import grouping
+from app.groups import quantized
+from app.groups import ties
+from app.model import networks
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def levels(view: quantized.View) -> dict[grouping.Level, int]:
+    """The details to choose from, with how many boxes each draws."""
+    found = quantized.traced(view)
+    return grouping.levels(found.plain["nodes"], [(a, b) for a, b in found.plain["edges"]], _carrying(found))
+
+
+@st.cache_resource(max_entries=64, show_spinner="Drawing the graph…")
+def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> figures.Placed:
+    """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
+    found = quantized.traced(view)
+    return figures.place(found.plain, level, opened, _carrying(found))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def close_up(view: quantized.View, layer: str) -> figures.Placed:
+    """One layer and its quantizers, every operation a box."""
+    return figures.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def places(view: quantized.View) -> ties.Places:
+    """What flows into every operation, for the sentences."""
+    return ties.Places(quantized.traced(view).plain)
+
+
+def parameters(found: networks.Network) -> dict[str, int]:
+    """Module path → parameters it holds itself."""
+    return {row["name"]: row["params"] for row in found.modules}
+
+
+def _carrying(found: networks.Network) -> frozenset[str]:
+    return frozenset(node for node, groups in found.node_groups.items() if groups)

@@ -1,0 +1,164 @@
+"""The graph on the Groups page: how much detail, what is searched, which part is shown, and what a click does."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import state
+from app import widgets
+from app import words
+from app.figures import base
+from app.figures import graph as figures
+from app.groups import drawing
+from app.groups import grouping
+from app.groups import quantized
+from app.model import catalog
+from app.runs import story
+from app.terms import tip
+
+TALLEST = 760
+ALL, GROUP, SEARCH = "Whole graph", "Selected group", "Search"
+_FOCUS = {ALL: "", GROUP: "group", SEARCH: "search"}
+
+
+def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> None:
+    """The controls, the graph, its legend; a click on a node lights up its group, one on a module opens it."""
+    of, found = drawn.of, quantized.traced(drawn)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        level, search = _controls(drawn)
+        view = _view(search)
+    opened = _opened(of, level)
+    info = figures.graph_info(
+        found.plain,
+        found.node_groups,
+        drawing.placed(drawn, level, opened),
+        parameters=drawing.parameters(found),
+        selected=state.get("group") or None,
+        search=search,
+        focus=_FOCUS[view],
+    )
+    _say(info, search)
+    _modules(of, level, info, opened)
+    st.html(figures.legend_html(info))
+    fig = figures.graph_figure(info, legend=False, overlay=overlay)
+    shown = f"{of.model} {drawn.quantizers} {drawn.merged} {overlay.title if overlay else ''}"
+    key = f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {view}"
+    model = story.model_label(of.model)
+    alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table below it holds the same."
+    config = {**base.CONFIG, "displayModeBar": False}
+    with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
+        st.plotly_chart(
+            fig, key=key, on_select=lambda: _clicked(key, of, level), selection_mode="points", config=config, alt=alt
+        )
+    widgets.table_of(info.rows, "graph", "Boxes as a table")
+
+
+def choose(group: str) -> None:
+    """Light up a group, or none."""
+    state.put("group", group)
+    if not group and st.session_state.get("graph_view") == GROUP:
+        st.session_state["graph_view"] = ALL
+
+
+def label(level: grouping.Level, count: int) -> str:
+    """A detail for people: its name and how many boxes it draws."""
+    name = "Operations" if level.every_op else "Layers" if level.depth is None else f"Blocks, depth {level.depth}"
+    return f"{name} · {count:,}"
+
+
+def _controls(drawn: quantized.View) -> tuple[grouping.Level, str]:
+    counts = drawing.levels(drawn)
+    subject = (drawn.of.model, drawn.quantizers, drawn.merged)
+    most = grouping.MOST_BOXES if drawn.merged else grouping.MOST_TRACED
+    options = list(counts)
+    keys = [level.key for level in options]
+    if st.session_state.get("detail_of") != subject or st.session_state.get("detail") not in keys:
+        st.session_state["detail"] = grouping.default_level(counts, most).key
+        st.session_state["detail_of"] = subject
+    names = {level.key: label(level, count) for level, count in counts.items()}
+    chosen = st.selectbox(
+        "Detail",
+        keys,
+        key="detail",
+        format_func=names.__getitem__,
+        width=170,
+        help=tip(
+            "Blocks merge the operations of a module into one box, with its units and parameters in sum. Depth "
+            "counts the parts of the module's name that are kept apart. Layers leaves out norms, activations and "
+            "reshapes; Operations draws every single one. The number says how many boxes are drawn."
+        ),
+    )
+    search = st.text_input(
+        "Find",
+        key="graph_search",
+        bind="query-params",
+        placeholder="name or kind",
+        width=170,
+        icon=":material/search:",
+        on_change=_searched,
+        help=tip("Part of a name (layer3.0), of a kind (norm, concat) or of an ATen name (aten.add). Press Enter."),
+    )
+    return options[keys.index(chosen)], search.strip()
+
+
+def _searched() -> None:
+    text = st.session_state["graph_search"].strip()
+    st.session_state["graph_view"] = SEARCH if text else ALL
+
+
+def _view(search: str) -> str:
+    """Which part of the drawing is shown; only what there is can be chosen."""
+    options = [ALL, *([GROUP] if state.get("group") else []), *([SEARCH] if search else [])]
+    if st.session_state.get("graph_view") not in options:
+        linked = bool(search) and "graph_view" not in st.session_state  # a link with a search shows what it finds
+        st.session_state["graph_view"] = SEARCH if linked else ALL
+    if len(options) == 1:
+        return ALL
+    return st.segmented_control("Show", options, key="graph_view", required=True) or ALL
+
+
+def _say(info: figures.GraphInfo, search: str) -> None:
+    if not search:
+        return
+    count = sum(spot.found for spot in info.nodes)
+    if count:
+        st.caption(f"{count:,} of {len(info.nodes):,} boxes hold “{search}”.")
+    else:
+        st.info(
+            f"No box holds “{search}”. At the detail “Operations” norms, activations and reshapes are searched "
+            "too; a kind such as conv or add is found as well.",
+            icon=":material/search_off:",
+        )
+
+
+def _opened(of: catalog.Subject, level: grouping.Level) -> tuple[str, ...]:
+    """The modules this tab has opened in this drawing."""
+    if st.session_state.get("opened_of") != (of.model, level.key):
+        st.session_state["opened_of"] = (of.model, level.key)
+        st.session_state["opened"] = []
+    return tuple(st.session_state.get("opened", ()))
+
+
+def _modules(of: catalog.Subject, level: grouping.Level, info: figures.GraphInfo, opened: tuple[str, ...]) -> None:
+    """Open and close modules without the mouse."""
+    closed = list(dict.fromkeys(spot.path for spot in info.nodes if spot.path))
+    if not closed and not opened:
+        return
+    st.session_state["opened"] = list(opened)
+    st.multiselect(
+        "Opened modules",
+        [*opened, *closed],
+        key="opened",
+        placeholder=f"click a square, or choose one of {words.plural(len(closed), 'module')}",
+        help=tip("An opened module shows its parts. Remove it here to close it again."),
+    )
+
+
+def _clicked(key: str, of: catalog.Subject, level: grouping.Level) -> None:
+    points = st.session_state[key].selection.points
+    ids = [str(i) for i in points[0]["customdata"]] if points else []
+    if ids and ids[0].startswith(grouping.MODULE):
+        path = ids[0].removeprefix(grouping.MODULE).partition("#")[0]
+        st.session_state["opened"] = [*st.session_state.get("opened", ()), path]
+        return
+    choose(ids[1] if len(ids) > 1 else "")

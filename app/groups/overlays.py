@@ -1,0 +1,131 @@
+"""What the graph on the Groups page can show as colour: of the network, its saliency, the draft budget, a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from pathlib import Path
+
+import streamlit as st
+
+from app import state
+from app import theme
+from app import widgets
+from app.budget import draft
+from app.budget import plan
+from app.budget.planned import layer_range
+from app.figures.overlay import Overlay
+from app.groups import saliencyoverlay
+from app.model import catalog
+from app.model import networks
+from app.runs import runlog
+from app.terms import tip
+from compression.errors import CompressionError
+
+KIND = "kind of node"
+Values = Mapping[str, float]
+
+
+def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
+    """The control, and the overlay it asks for; ``None`` for the colours of the kinds."""
+    path = catalog.weights_file(of) if of.has_data else None
+    saliency = saliencyoverlay.offered(of, found, path)
+    offered = {**_of_network(found), **saliency, **_of_budget(of, found, path), **_of_run(found)}
+    chosen = st.selectbox(
+        "Colour shows",
+        [KIND, *offered],
+        key="overlay",
+        bind="query-params",
+        width=280,
+        help=tip(
+            "Parameters and MACs of every layer; how much its channels matter by four criteria, and whether these "
+            "agree; what the draft on the Budget page asks of it; what the run that is open left of it. A module shows "
+            "the sum or mean of its layers; nodes that are no such layer turn grey."
+        ),
+    )
+    if chosen not in offered:
+        return None
+    try:
+        overlay = offered[chosen]()
+    except CompressionError as error:
+        widgets.problem(error)
+        return None
+    if overlay is not None and not overlay.values:
+        st.caption("There is nothing of this to show.")
+        return None
+    return overlay
+
+
+def _of_network(found: networks.Network) -> dict[str, Callable[[], Overlay]]:
+    rows = networks.layer_rows(found)
+    params = {str(row["layer"]): float(row["of all, %"]) for row in rows}
+    macs = {str(row["layer"]): float(row["of all MACs, %"]) for row in rows}
+    return {
+        "parameters": lambda: _shares("parameters", params),
+        "MACs": lambda: _shares("MACs", macs),
+    }
+
+
+def _of_budget(of: catalog.Subject, found: networks.Network, path: Path | None) -> dict[str, Callable[[], Overlay]]:
+    return {
+        "sparsity asked on Budget": lambda: _sparsity("sparsity asked", budget_values(of, found, path)[0]),
+        "bits asked on Budget": lambda: _bits("bits asked", budget_values(of, found, path)[1]),
+    }
+
+
+def budget_values(of: catalog.Subject, found: networks.Network, path: Path | None) -> tuple[Values, Values]:
+    """Percent of units or weights that go, and the most bits, of every layer as the draft plans them.
+
+    Raises:
+        CompressionError: a draft that cannot be met.
+    """
+    budget = draft.budget(of)
+    planned = plan.make(of, path, found.graph, budget)
+    if not planned.removed:
+        rows = {str(row["layer"]): row for row in planned.table}
+        return (
+            {layer: float(row["at zero, %"]) for layer, row in rows.items() if "at zero, %" in row},
+            {layer: float(row["bits"]) for layer, row in rows.items() if "bits" in row},
+        )
+    ranges = {layer.name: layer_range(budget, layer.name, "weight_bits") for layer in found.graph.layers}
+    return _by_group(found, planned.removed), {layer: ends[1] for layer, ends in ranges.items() if ends}
+
+
+def _of_run(found: networks.Network) -> dict[str, Callable[[], Overlay]]:
+    run = state.get("run")
+    try:
+        done = runlog.outcome(run) if run else None
+        told = runlog.told(run) if done else None
+    except CompressionError:
+        return {}  # a run that is not here has nothing to show; the pages about runs say why
+    if not done or not done.get("final") or told is None or told.budget.get("model") != state.get("model"):
+        return {}
+    removed: Mapping[str, int] = next((event["units"] for event in reversed(told.decisions) if "units" in event), {})
+    bits = {layer: entry["weight"] for layer, entry in done["final"]["bits"].items() if entry.get("weight")}
+    offered = {"bits of the run": lambda: _bits("bits of the run", bits)}
+    if removed:
+        offered["sparsity of the run"] = lambda: _sparsity("sparsity of the run", _by_group(found, removed))
+    return offered
+
+
+def _by_group(found: networks.Network, removed: Mapping[str, int]) -> Values:
+    """Percent of units gone for every layer whose output belongs to a group that can shrink."""
+    units = {group.id: group.units for group in found.graph.prunable}
+    return {
+        layer: 100 * removed.get(group, 0) / units[group]
+        for layer, group in found.group_of_layer.items()
+        if group in units
+    }
+
+
+def _shares(title: str, values: Values) -> Overlay:
+    return Overlay(title, " %", values, 0.0, max(values.values(), default=1.0), adds=True)
+
+
+def _sparsity(title: str, values: Values) -> Overlay:
+    return Overlay(title, " %", values, 0.0, 100.0)
+
+
+def _bits(title: str, values: Values) -> Overlay:
+    most = 16.0 if any(value > 8 for value in values.values()) else 8.0
+    return Overlay(title, " bits", values, 2.0, most, theme.BITS_SCALE)

@@ -1,0 +1,78 @@
+"""Quantizers on the Groups page: which ones are drawn, merged or as traced, and one layer before and after."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import state
+from app import widgets
+from app import words
+from app.figures import base
+from app.figures import graph as figures
+from app.groups import drawing
+from app.groups import quantized
+from app.model import catalog
+from app.terms import tip
+
+MERGED, TRACED = "merged", "as traced"
+WHY = (
+    "GETA's quantization-aware dependency graph: the operations of a quantizer become one node, those on a weight "
+    "become part of its layer. They round numbers and move no channel, so the groups stay those of the network "
+    "without quantizers."
+)
+NOTHING = "Nothing to merge: this network has no quantizers. Attach some with the choice beside this."
+
+
+def choose(of: catalog.Subject) -> quantized.View:
+    """The controls; what they ask for."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = st.selectbox(
+            "Network drawn",
+            list(quantized.LABELS),
+            key="quantizers",
+            bind="query-params",
+            format_func=quantized.LABELS.__getitem__,
+            width=280,
+            help=tip(
+                "Attach a quantizer to the weight and to the input of every convolution and linear layer, as GETA "
+                "does: each as this library's single operation, or spelled out in plain operations (abs, log, exp, "
+                "round, …) as other projects write theirs. Only the drawing changes, not the model."
+            ),
+        )
+        count = len(quantized.traced(quantized.View(of, kind)).graph.branches)
+        if not count:
+            st.session_state["quantizers_drawn"] = MERGED
+        drawn = st.segmented_control(
+            "Quantizers",
+            [MERGED, TRACED],
+            default=None if "quantizers_drawn" in st.session_state else MERGED,
+            key="quantizers_drawn",
+            disabled=not count,
+            required=True,
+            help=tip(WHY if count else NOTHING),
+        )
+    if count:
+        st.caption(f"{words.plural(count, 'quantizer')}. {WHY}")
+    return quantized.View(of, kind, drawn != TRACED)
+
+
+def before_and_after(of: catalog.Subject, kind: str) -> None:
+    """The quantizers of one layer, each operation a node, and merged: side by side."""
+    views = [quantized.View(of, kind, merged) for merged in (False, True)]
+    graphs = [quantized.traced(view) for view in views]
+    if not graphs[0].graph.branches:
+        return
+    group = state.get("group")
+    members = [m.name for g in graphs[0].graph.groups if g.id == group for m in g.members if m.role == "producer"]
+    layer = quantized.layer_of(graphs[0].plain, members)
+    with st.expander(f"One layer, before and after: {layer}", expanded=True):
+        for column, view, found, title in zip(st.columns(2), views, graphs, ("As traced", "Merged"), strict=True):
+            part = quantized.around(found.plain, layer)
+            info = figures.graph_info(part, found.node_groups, drawing.close_up(view, layer), selected=group or None)
+            column.markdown(f"**{title}**: {words.plural(len(part['nodes']), 'node')}")
+            alt = f"{layer} and its quantizers, {title.lower()}: {', '.join(n['kind'] for n in part['nodes'])}."
+            fig = figures.graph_figure(info, legend=False)
+            config = {**base.CONFIG, "displayModeBar": False}
+            column.plotly_chart(fig, key=f"close {title} {kind} {layer} {group}", config=config, alt=alt)
+            with column:
+                widgets.table_of(info.rows, f"close_{title.lower().replace(' ', '_')}")

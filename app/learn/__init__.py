@@ -1,0 +1,1 @@
+"""The Learn page: lessons with their controls, exercises and links, and the glossary."""

@@ -1,0 +1,232 @@
+"""The library as the pages use it: names, graphs and tables, computed once and shared. torch comes with the first call.
+
+What is cached is never changed: graphs are frozen, tables are copied, models are built afresh for whoever measures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import streamlit as st
+
+from app import options
+from app.model import tracing
+from app.model import weightfiles
+from app.model.networks import Network
+from app.runs import story
+from compression import data as datasets
+from compression import zoo
+from compression.budget import Budget
+from compression.errors import CompressionError
+
+if TYPE_CHECKING:
+    from compression.train import Evaluation
+
+NO_DATA = "none"
+TORCHVISION = "torchvision:"
+ELSEWHERE = (TORCHVISION, "timm:", "hf:")  # names of architectures of other packages, from which nothing is downloaded
+MEASURED_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model at a size: what graph, budget and run are about. ``data`` is ``none`` at the model's own size.
+
+    ``weights`` is the token of uploaded ones (see :mod:`app.model.weightfiles`), empty for those trained here.
+    """
+
+    model: str
+    data: str
+    input: tuple[int, ...]
+    classes: int
+    weights: str = ""
+
+    @property
+    def has_data(self) -> bool:
+        """Is there a data set to measure and train on?"""
+        return self.data != NO_DATA
+
+    @property
+    def kind(self) -> datasets.Kind:
+        """What the examples are: those of the data, else what the model takes."""
+        if self.has_data:
+            return datasets.kind(self.data)
+        return datasets.TEXT if zoo.spec(self.model).vocabulary else datasets.IMAGE
+
+    def place(self, budget: Budget) -> Budget:
+        """The budget for this model and data; sizes are named only where they are not the model's own."""
+        own, given = zoo.spec(self.model), weightfiles.path(self.weights)
+        return budget.replace(
+            weights=str(given) if given else None,
+            model=self.model,
+            data=self.data,
+            input=None if self.input == tuple(own.input) else self.input,
+            classes=None if self.classes == own.classes else self.classes,
+        )
+
+
+def model_labels() -> dict[str, str]:
+    """The models one can pick, by name: the operator's, the zoo, torchvision's, and of other packages that are here."""
+    own = {name: story.model_label(name) for name in options.read().models}
+    alike = [name for name, label in own.items() if list(own.values()).count(label) > 1]
+    own |= {name: f"{own[name]} ({Path(name).parent})" for name in alike}
+    listed = {name: zoo.spec(name).title for name in zoo.names()}
+    return own | listed | {TORCHVISION + name: f"torchvision: {name}" for name in _torchvision()} | _installed()
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _torchvision() -> tuple[str, ...]:
+    from torchvision import models
+
+    return tuple(models.list_models(module=models))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _installed() -> dict[str, str]:
+    from compression.zoo import extra
+
+    return extra.titles()
+
+
+def data_labels() -> dict[str, str]:
+    """The data sets one can pick, by name or folder, and none at all."""
+    named = {info.name: info.title + ("" if info.local else f" ({info.source})") for info in datasets.infos()}
+    folders = {path: f"{story.data_label(path)} (folder)" for path in options.data_folders(options.read().data_root)}
+    return named | folders | {NO_DATA: "no data, the model's own input size"}
+
+
+def allow(model: str, data: str) -> None:
+    """Refuse what is not offered by name here: an address or an uploaded budget never names a file of this machine.
+
+    Raises:
+        CompressionError: saying what is not offered.
+    """
+    given = options.read()
+    elsewhere = model.startswith(ELSEWHERE) and not set("/\\") & set(model)
+    if not (elsewhere or model in zoo.names() or model in given.models):
+        raise CompressionError(f"model {model!r} is not offered here: choose one on the Model page")
+    if data not in (*datasets.names(), *options.data_folders(given.data_root), NO_DATA):
+        raise CompressionError(f"data set {data!r} is not offered here: choose one on the Model page")
+
+
+def subject(model: str, data: str, weights: str = "") -> Subject:
+    """The model at the size of the data: images and classes of the data decide where they are known.
+
+    Uploaded ``weights`` that are not here or do not fit are left out.
+
+    Raises:
+        CompressionError: a model or data set not offered here.
+    """
+    allow(model, data)
+    of = _subject(model, data)
+    given = bool(weights) and weightfiles.fits(weights, of.model, of.input, of.classes)
+    return dataclasses.replace(of, weights=weights) if given else of
+
+
+@st.cache_data(max_entries=64, show_spinner="Reading the model…")
+def _subject(model: str, data: str) -> Subject:
+    own = zoo.spec(model)
+    if data in datasets.names():
+        info = datasets.info(data)
+        if len(info.input) != len(own.input):
+            wanted = datasets.kind(own.data[0]).many if own.data else datasets.IMAGE.many
+            raise CompressionError(f"{data} holds {info.kind.many}, and {model} is for {wanted}: choose other data")
+        return Subject(model, data, tuple(info.input), info.classes)
+    if data == NO_DATA:
+        return Subject(model, data, tuple(own.input), own.classes)
+    classes = [path for path in Path(data).iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return Subject(model, data, tuple(own.input), len(classes))
+
+
+def fitting_data(model: str, data: str) -> str:
+    """The data set for a newly picked model: the present one if it fits, else one made for the model, else none."""
+    own = zoo.spec(model)
+    if data in own.data or (data not in datasets.names() and data != NO_DATA):
+        return data
+    return own.data[0] if own.data else NO_DATA
+
+
+@st.cache_resource(max_entries=16, show_spinner="Tracing the network…")
+def traced(of: Subject) -> Network:
+    """The graph of a model; weights make no difference to it, so that those of large ones are not made.
+
+    Raises:
+        CompressionError: the model cannot be built at this size or does not run.
+    """
+    quiet()
+    return Network(tracing.graph(of))
+
+
+def weights_file(of: Subject) -> Path | None:
+    """The trained weights that a run would start from."""
+    from compression.zoo import weights
+
+    if of.weights:
+        return weightfiles.path(of.weights)
+    return weights.find(of.model, of.data, of.input, of.classes)
+
+
+def is_chance(path: Path) -> bool:
+    """Did ``train`` find these weights no better than always answering the largest class?"""
+    return _is_chance(str(path), path.stat().st_mtime)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _is_chance(path: str, changed: float) -> bool:
+    from compression.zoo import weights
+
+    return weights.read_provenance(path).get("is_chance") is True
+
+
+def train_line(of: Subject) -> str:
+    """The command that trains the dense model."""
+    from compression.runs.prepare import train_line as line
+
+    return line(of.place(Budget()))
+
+
+def measured(of: Subject, path: Path) -> tuple[Evaluation, int]:
+    """Accuracy of the dense weights on up to 1,000 test images, and how many they were.
+
+    Raises:
+        CompressionError: data or weights cannot be had or do not fit.
+    """
+    return _measured(of, str(path), path.stat().st_mtime)
+
+
+@st.cache_data(max_entries=16, show_spinner="Measuring the accuracy…")
+def _measured(of: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
+    from compression.train import evaluate
+
+    quiet()
+    dataset = datasets.load(of.data, input=of.input)
+    datasets.fit_check(dataset, of.input, of.classes)
+    model = loaded(of, path)
+    return evaluate(model, dataset, "test", limit=MEASURED_IMAGES), min(MEASURED_IMAGES, len(dataset.test))
+
+
+def loaded(of: Subject, path: str | None) -> Any:
+    """A fresh model with these weights, or with seeded initial ones.
+
+    Raises:
+        CompressionError: weights that do not fit, or the model is too large to be worked on here.
+    """
+    from compression.zoo import weights
+
+    tracing.bearable(of, traced(of).graph.params)
+    model = zoo.build(of.model, of.input, of.classes)
+    if path is not None:
+        weights.load(model, Path(path))
+    return model.eval()
+
+
+def quiet() -> None:
+    """Leave cores to the workers: the app itself computes on one thread."""
+    import torch
+
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

@@ -1,0 +1,69 @@
+"""The network that a page is about, from the address; what cannot be opened is told, with the ways out as buttons."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app import state
+from app import widgets
+from app.model import catalog
+from app.model import networks
+from app.runs import story
+from compression.errors import CompressionError
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """What was asked for, and its traced network."""
+
+    of: catalog.Subject
+    found: networks.Network
+
+
+def network() -> Opened | None:
+    """The model and data in the address, traced; ``None`` when they cannot be, which is drawn then."""
+    try:
+        of = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
+        return Opened(of, catalog.traced(of))
+    except CompressionError as error:
+        widgets.problem(error)
+    model, data = state.get("model"), state.get("data")
+    with st.container(horizontal=True, key="ways_out"):
+        for pair, label in ways_out(model, data).items():
+            st.button(label, key=f"open {' '.join(pair)}", icon=":material/undo:", on_click=_choose, args=pair)
+    return None
+
+
+def ways_out(model: str, data: str) -> Mapping[tuple[str, str], str]:
+    """(model, data) → what its button says: the model on data that suit it if there is such a model, and the default.
+
+    Only pairs that this app can open are offered.
+    """
+    default = (state.DEFAULTS["model"], state.DEFAULTS["data"])
+    fitting: tuple[str, ...] = (catalog.NO_DATA,)
+    with contextlib.suppress(CompressionError):  # a model that is not known suits no data
+        fitting = (catalog.fitting_data(model, data), *fitting)
+    pairs = dict.fromkeys([*((model, found) for found in fitting if found != data), default])
+    return {pair: _label(*pair) for pair in pairs if pair != (model, data) and _opens(*pair)}
+
+
+def _opens(model: str, data: str) -> bool:
+    try:
+        catalog.traced(catalog.subject(model, data))
+    except CompressionError:
+        return False  # what is wrong with the choice itself has been told
+    return True
+
+
+def _label(model: str, data: str) -> str:
+    where = "without data" if data == catalog.NO_DATA else f"on {story.data_label(data)}"
+    return f"Open {story.model_label(model)} {where}"
+
+
+def _choose(model: str, data: str) -> None:
+    state.put("model", model)
+    state.put("data", data)

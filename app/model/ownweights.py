@@ -1,0 +1,56 @@
+"""Weights of one's own on the Model page: upload them, see whose they are, go back to the trained ones."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app import state
+from app import widgets
+from app.model import catalog
+from app.model import weightfiles
+from app.runs import story
+from app.terms import tip
+from compression.errors import CompressionError
+
+REFUSED = "weights_problem"
+
+
+def section(of: catalog.Subject) -> None:
+    """The upload, and what of it is in use; a link whose weights are not here says so."""
+    asked = state.get("weights")
+    if asked and not of.weights:
+        state.put("weights", "")
+        widgets.problem(
+            CompressionError(
+                f"the weights that this link names ({asked[: weightfiles.DIGITS]}) were not uploaded here or do not "
+                f"fit {story.model_label(of.model)}; the page goes on with the trained ones"
+            )
+        )
+    with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(of.weights)):
+        if of.weights:
+            st.markdown(f"All pages and new runs use the weights you uploaded (`{of.weights}`).")
+            st.button("Back to the trained weights", key="trained_weights", on_click=lambda: state.put("weights", ""))
+        st.file_uploader(
+            f"Trained weights of {story.model_label(of.model)} as safetensors",
+            type=["safetensors"],
+            max_upload_size=500,  # MB
+            key="weights_upload",
+            on_change=_uploaded,
+            args=(of,),
+            help=tip(
+                "A file with the parameters by their names in this model, such as `safetensors.torch.save_model` "
+                "writes. It is checked, never executed, and kept on this machine for the runs that start from it."
+            ),
+        )
+        if problem := st.session_state.pop(REFUSED, None):
+            widgets.problem(problem)
+
+
+def _uploaded(of: catalog.Subject) -> None:
+    file = st.session_state.get("weights_upload")
+    if file is None:
+        return
+    try:
+        state.put("weights", weightfiles.keep(file.getvalue(), of.model, of.input, of.classes))
+    except CompressionError as error:
+        st.session_state[REFUSED] = error

@@ -1,0 +1,64 @@
+"""A look at the data on the Model page: the first examples of the training split with their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from app import widgets
+from app.model import catalog
+from compression import data as datasets
+from compression.errors import CompressionError
+
+COUNT = 12
+WIDTH = 96  # pixels on the page; small images are enlarged
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Training examples as a page shows them: ``images`` uint8 [H, W] or [H, W, 3], or ``sentences``; and how."""
+
+    labels: tuple[str, ...]
+    how: str
+    images: tuple[Any, ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
+def examples(of: catalog.Subject, count: int) -> Examples:
+    """The first ``count`` examples of the training split.
+
+    Raises:
+        CompressionError: the data cannot be had.
+    """
+    catalog.quiet()
+    dataset = datasets.load(of.data, input=of.input)
+    first = dataset.train.images[:count]
+    labels = tuple(dataset.classes[label] for label in dataset.train.labels[:count].tolist())
+    if dataset.kind is datasets.TEXT:
+        from compression.data.text import decode
+
+        how = f"as the vocabulary spells them, cut after {of.input[0]} tokens"
+        return Examples(labels, how, sentences=tuple(decode(first)))
+    pixels = first.permute(0, 2, 3, 1).squeeze(3).numpy() if first.shape[1] == 1 else first.permute(0, 2, 3, 1).numpy()
+    return Examples(labels, "before any augmentation", images=tuple(pixels))
+
+
+def draw(of: catalog.Subject) -> None:
+    """A folded row of images, or a table of sentences; loaded when it is opened."""
+    many = datasets.kind(of.data).many
+    with st.expander(f"Some of the {many}", type="compact", key="examples_fold", on_change="rerun") as folded:
+        if not folded.open:
+            return
+        try:
+            found = examples(of, COUNT)
+        except CompressionError as error:
+            widgets.problem(error)
+            return
+        if found.sentences:
+            rows = zip(found.sentences, found.labels, strict=True)
+            widgets.table([{"sentence": text, "label": label} for text, label in rows], "examples")
+        else:
+            st.image(list(found.images), caption=list(found.labels), width=WIDTH)
+        st.caption(f"The first {len(found.labels)} of the training split, {found.how}.")

@@ -1,0 +1,185 @@
+"""A finished run on its way home: the export as a watched job, and what it measured in rows and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from app import state
+from app import theme
+from app import widgets
+from app import words
+from app.figures import latency as figures
+from app.gallery import gallery
+from app.runs import allowed
+from app.runs import runlog
+from app.runs import story
+from compression.errors import CompressionError
+from compression.export import job
+from compression.export.findings import rounding_helps
+from compression.export.findings import stored
+from compression.export.findings import verdicts
+from compression.runs.store import RunInfo
+
+EIGHT = 8
+SNIPPET = 'import compression as cx\n\nmodel = cx.load("{name}")  # the slim network, in evaluation mode\n'
+OWN_LOOP = 'dense = cx.apply(dense, "{name}"{more})  # this run\'s budget on a trained model of your own\n'
+
+
+def finished(infos: Sequence[RunInfo]) -> dict[str, str]:
+    """Run id → what it is, for the finished runs: the user's, newest first, then the gallery's, whole ones first."""
+    own = {info.id: f"{story.describe(info.budget)} ({info.id})" for info in infos if _single(info)}
+    kept = sorted((e for e in gallery.exhibits() if _single(e.info)), key=lambda exhibit: not exhibit.whole)
+    return own | {e.info.id: _kept(e) for e in kept}
+
+
+def _single(info: RunInfo) -> bool:
+    return info.state == "done" and not info.runs
+
+
+def _kept(exhibit: gallery.Exhibit) -> str:
+    only = "" if exhibit.whole else ", figures only"
+    method = theme.style(exhibit.info.method).label
+    asked = f"{exhibit.info.model} on {exhibit.data}, {story.asked(exhibit.info.budget)}"
+    return f"Gallery{only}: {method}, {asked} ({exhibit.name})"
+
+
+def choose(runs: Mapping[str, str], key: str) -> str:
+    """The run in the address if it is one of these, else the newest; another can be picked."""
+    if state.get("run") not in runs:
+        state.put("run", next(iter(runs)))
+    widgets.choice("Run", runs, state.get("run"), key, lambda run: state.put("run", run))
+    return state.get("run")
+
+
+def file_name(run: str) -> str:
+    """The name the bundle is downloaded under."""
+    return f"{run}.zip"
+
+
+def make(run: str, told: Mapping[str, Any], again: bool) -> None:
+    """The button that starts the export, and channel rounding where that was faster."""
+    label = "Make it again" if again else "Make the bundle"
+    kind = "secondary" if again else "primary"
+    multiple = EIGHT if rounding(run, told) else 1
+    if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
+        try:
+            allowed.check(runlog.folder(run).budget())
+        except CompressionError as error:
+            widgets.problem(error)
+            return
+        with st.spinner("Starting…"):
+            job.start(runlog.workplace(run), multiple=multiple)
+        st.rerun()
+
+
+def rounding(run: str, told: Mapping[str, Any]) -> bool:
+    """Whether to round channel counts up: asked only where the last export found that it helps, or did it."""
+    done = told.get("multiple", 1) > 1
+    times = {time["name"]: time for time in told.get("latency", {}).get("variants", ())}
+    if not done and not rounding_helps(times):
+        return False
+    return st.checkbox(
+        f"Channel counts at multiples of {EIGHT}",
+        value=done,
+        key=f"multiple-{run}",
+        help="Some removed channels come back as zeros: a little larger, faster on this machine, the same answers.",
+    )
+
+
+def watch(run: str) -> None:
+    """Progress while the export goes on; draws the page anew when it has ended."""
+    now = job.status(runlog.workplace(run))
+    if now.state != job.RUNNING:
+        st.rerun()
+    st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
+    st.caption("The export is a process of its own: you may leave this page.")
+
+
+def download(run: str) -> None:
+    """The bundle as a file."""
+    path = job.bundle_path(runlog.workplace(run))
+    st.download_button(
+        f"Download the bundle ({words.size(path.stat().st_size)})",
+        path.read_bytes,
+        file_name=file_name(run),
+        mime="application/zip",
+        icon=":material/download:",
+        type="primary",
+        key="bundle",
+        on_click="ignore",
+    )
+
+
+def agreement_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """ONNX Runtime beside torch, a row for each file."""
+    names = {"onnx": "model.onnx: the run's model as it is", "int8": "model.int8.onnx: 8-bit arithmetic"}
+    return [
+        {
+            "file": name,
+            "same class as torch": words.share(told[key]["same"], 2),
+            "largest difference of a logit": f"{told[key]['difference']:.1e}",
+            "accuracy there": words.share(told[key]["accuracy"], 2),
+            "weights": ", ".join(f"{count} × {kind}" for kind, count in told[key]["weights"].items()),
+        }
+        for key, name in names.items()
+        if key in told
+    ]
+
+
+def agreement(told: Mapping[str, Any]) -> None:
+    """How the ONNX files compare with torch."""
+    if "onnx" not in told:
+        return
+    st.subheader("Does it still answer the same?", anchor=False)
+    widgets.table(agreement_rows(told), "agreement")
+    for line in stored(told["onnx"]):
+        st.markdown(f"- {line}")
+    eight = told["int8"]
+    st.caption(
+        f"ONNX Runtime and torch on the first {told['onnx']['images']} test images (torch: "
+        f"{words.share(told['onnx']['torch_accuracy'], 2)} right). The 8-bit file has {eight['calibrated']} quantizers "
+        f"the run did not learn; their ranges come from {eight['calibration_images']} training images."
+    )
+
+
+def latency(told: Mapping[str, Any], budget: Mapping[str, Any]) -> None:
+    """The times, as a chart with its table, and what they say."""
+    if "latency" not in told:
+        return
+    st.subheader("How fast is it?", anchor=False)
+    found, processor = told["latency"]["variants"], told["latency"]["processor"]
+    info = figures.latency_info(found, str(budget["method"]))
+    widgets.chart(figures.latency_figure(info), "latency", info.table, info.sentence)
+    for line in verdicts({time["name"]: time for time in found}, budget):
+        st.markdown(f"- {line}")
+    flags = ", ".join(processor["flags"]) or "no vector flags known"
+    st.caption(
+        f"Measured with ONNX Runtime on {processor['name']} ({flags}), {words.plural(processor['threads'], 'thread')}, "
+        f"{found[0]['runs']} runs each after warm-up; the line is the middle half of them. BOPs are not milliseconds."
+    )
+
+
+def snippet(run: str, budget: Mapping[str, Any]) -> None:
+    """Two lines: the compressed model, and the same budget on a model of one's own."""
+    st.subheader("Load it", anchor=False)
+    name, more = (
+        file_name(run),
+        ", calibration=batch" if budget["activation_bits"] and budget["method"] == "geta" else "",
+    )
+    st.code(SNIPPET.format(name=name) + OWN_LOOP.format(name=name, more=more), language="python")
+    st.caption(
+        "Python finds `compression` where this project's folder is on its path (`PYTHONPATH=folder`) and its packages "
+        "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction)."
+    )
+
+
+def file_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The files of the bundle with their sizes and checksums."""
+    return [
+        {"file": name, "bytes": about["bytes"], "sha256": about["sha256"]}
+        for name, about in told.get("files", {}).items()
+    ]

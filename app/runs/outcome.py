@@ -1,0 +1,111 @@
+"""What came of a run: before and after, where the bytes are, and the proof that the smaller model is the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app import nav
+from app import widgets
+from app import words
+from app.budget import again
+from app.runs import runlog
+from app.runs import story
+from app.terms import tip
+
+_LEDGER = {
+    "values": "values: the codes of the weights",
+    "positions": "positions: which weights are zero",
+    "scales": "scales: steps and bit-widths",
+    "leftovers": "leftovers: fp32 biases and norms",
+    "container": "container: names, shapes, header",
+    "total": "total",
+}
+
+
+def show(run: str, now: story.Story) -> None:
+    """The final figures of a finished run; nothing while it goes, and the next click when it ended early."""
+    done = runlog.outcome(run)
+    if done is None:
+        if not now.active:
+            nav.link("budget", "Set up another run", **again.query(now.budget))
+        return
+    st.subheader("What came of it", anchor=False)
+    first, last = done["baseline"], done["final"]
+    smaller = f"{words.ratio(first['bytes'] / last['bytes'])} smaller"
+    change, work = (
+        _change(last["accuracy"] - first["accuracy"]),
+        f"{words.share(last['macs'] / first['macs'], 0)} of dense",
+    )
+    widgets.metrics(
+        ("Size", words.size(last["bytes"]), smaller, words.HELP["bytes"]),
+        ("Test accuracy", words.share(last["accuracy"]), change, "share of test images classified rightly"),
+        ("MACs", words.count(last["macs"]), work, words.HELP["macs"]),
+        ("BOPs", words.share(last["rel_bops"], 2), "of the dense fp32 model", words.HELP["bops"]),
+    )
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown("**Before and after**")
+        rows = comparison(first, last)
+        widgets.table(rows, "comparison")
+        widgets.download(rows, f"{run}-comparison")
+    with right:
+        st.markdown("**Where the bytes of the packed file are**")
+        rows = ledger_rows(done["ledger"])
+        widgets.table(rows, "ledger")
+        widgets.download(rows, f"{run}-ledger")
+    equality = done.get("equality")
+    if equality is not None and any(done.get("removed", {}).values()):
+        st.markdown(
+            f"Removed for real: the smaller model answers as the masked one does, to within **{equality:.1e}**.",
+            help=tip(words.HELP["equality"]),
+        )
+    where = {"model": str(now.budget.get("model")), "data": str(now.budget.get("data"))}
+    with st.container(horizontal=True):
+        nav.link("compare", "Compare with other runs", run=run, **where)
+        nav.link("explain", "See what it looks at", run=run, **where)
+        nav.link("export", "Take it home", run=run, **where)
+        nav.link("budget", "Set up another run", **again.query(now.budget))
+
+
+def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Dense and compressed side by side, in words with units."""
+    pairs = (
+        ("size of the file", words.size(first["bytes"]), words.size(last["bytes"])),
+        ("nominal size", words.size(first["nominal_bytes"]), words.size(last["nominal_bytes"])),
+        ("test accuracy", words.share(first["accuracy"], 2), words.share(last["accuracy"], 2)),
+        ("test loss", f"{first['loss']:.4f}", f"{last['loss']:.4f}"),
+        ("MACs", words.count(first["macs"]), words.count(last["macs"])),
+        ("BOPs, relative", words.share(first["rel_bops"], 2), words.share(last["rel_bops"], 2)),
+        ("units removed", words.share(first["unit_sparsity"], 2), words.share(last["unit_sparsity"], 2)),
+        ("weights at zero", words.share(first["weight_sparsity"], 2), words.share(last["weight_sparsity"], 2)),
+        ("bits of the weights", "32", _bits(last, "weight")),
+        ("bits of the activations", "32", _bits(last, "activation")),
+    )
+    return [{"": name, "dense": before, "compressed": after} for name, before, after in pairs]
+
+
+def ledger_rows(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The ledger as a table, its own order first, unknown parts after."""
+    total = ledger.get("total") or 1
+    names = [*(n for n in _LEDGER if n in ledger), *(n for n in ledger if n not in _LEDGER)]
+    return [
+        {"part": _LEDGER.get(name, name), "bytes": ledger[name], "share, %": round(100 * ledger[name] / total, 1)}
+        for name in names
+        if isinstance(ledger[name], (int, float))
+    ]
+
+
+def _bits(point: Mapping[str, Any], kind: str) -> str:
+    """The bit-widths of the layers that have one, from the lowest to the highest."""
+    found = [entry[kind] for entry in (point.get("bits") or {}).values() if entry.get(kind) is not None]
+    if not found:
+        return "32"
+    return words.bits((min(found), max(found))).removesuffix(" bits")
+
+
+def _change(difference: float) -> str:
+    points = 100 * difference
+    return "same as the dense model" if abs(points) < 0.005 else f"{points:+.2f} points to the dense model"

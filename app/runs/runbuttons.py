@@ -1,0 +1,72 @@
+"""The buttons of a run: pause and cancel while it goes, resume where it stopped, delete when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app import state
+from app import widgets
+from app import words
+from app.runs import runlog
+from app.runs import story
+from compression.errors import CompressionError
+from compression.runs.control import outdated
+from compression.runs.store import RunInfo
+
+RESUMABLE = ("paused", "cancelled", "failed", "lost")
+OLD_DAYS = 30
+
+
+def draw(run: str, stands: str, *, part: bool) -> None:
+    """What can be done with a run in the state ``stands``; ``part``: one of a sweep, which goes on as a whole."""
+    if stands in story.ACTIVE:
+        if not part and st.button(
+            "Pause", icon=":material/pause:", key="pause", help="Writes a checkpoint and stops; resume goes on there."
+        ):
+            _carry_out(lambda: runlog.pause(run), "Writing a checkpoint…")
+        if st.button("Cancel", icon=":material/stop:", key="cancel", help="Stops the run; what it wrote so far stays."):
+            _carry_out(lambda: runlog.cancel(run), "Stopping…")
+    if part:
+        return
+    if stands in RESUMABLE and st.button(
+        "Resume",
+        icon=":material/play_arrow:",
+        key="resume",
+        type="primary",
+        help="Goes on from the last checkpoint, as if it had never stopped; from the beginning when there is none.",
+    ):
+        _carry_out(lambda: runlog.resume(run), "Starting…")
+    if stands not in story.ACTIVE:
+        with st.popover("Delete", icon=":material/delete:", key="delete_menu"):
+            st.markdown("Its curves, checkpoint and compressed model are gone for good.")
+            if st.button("Delete this run", key="delete", type="primary"):
+                _carry_out(lambda: _gone([run]), "Deleting…")
+
+
+def old_runs(infos: list[RunInfo]) -> None:
+    """Delete what stopped long ago, all at once."""
+    with st.popover("Delete old runs", icon=":material/auto_delete:", key="old_runs"):
+        days = st.number_input("stopped more than this many days ago", min_value=0, value=OLD_DAYS, step=1, key="days")
+        chosen = outdated(infos, days)
+        st.caption(", ".join([*chosen[:5], *(["…"] if len(chosen) > 5 else [])]) or "There is none.")
+        if st.button(f"Delete {words.plural(len(chosen), 'run')}", key="delete_old", disabled=not chosen):
+            _carry_out(lambda: _gone(chosen), "Deleting…")
+
+
+def _gone(runs: list[str]) -> None:
+    runlog.delete(runs)
+    if state.get("run") in runs:
+        state.put("run", "")
+
+
+def _carry_out(verb: Callable[[], None], meanwhile: str) -> None:
+    """Do it and draw the page anew; what cannot be done is said."""
+    try:
+        with st.spinner(meanwhile):
+            verb()
+    except CompressionError as error:
+        widgets.problem(error)
+    else:
+        st.rerun()

@@ -1,0 +1,206 @@
+"""What the app knows of runs: read from the store and the run folders, kept nowhere else. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app import options
+from app.figures.spots import FrontRun
+from app.gallery import gallery
+from app.runs import allowed
+from app.runs import story
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.runs import control
+from compression.runs import gallery as library
+from compression.runs.events import Event
+from compression.runs.events import last_attempts
+from compression.runs.events import read_events
+from compression.runs.folder import RunFolder
+from compression.runs.results import seconds
+from compression.runs.results import written
+from compression.runs.store import RunInfo
+from compression.runs.store import Store
+
+
+class EventLog:
+    """The events of one run, read on from where the last reader stopped; shared by all tabs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._events: list[Event] = []
+        self._lock = threading.Lock()
+
+    def read(self) -> list[Event]:
+        """All events so far; a list of the caller's own."""
+        with self._lock:
+            fresh, self._offset = read_events(self._path, self._offset)
+            self._events.extend(fresh)
+            return list(self._events)
+
+
+def store() -> Store:
+    """The store of the runs folder this app was started with."""
+    return _store(str(Path(options.read().runs).expanduser().resolve()))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _store(root: str) -> Store:
+    return Store(root)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _log(path: str) -> EventLog:
+    return EventLog(Path(path))
+
+
+def listed() -> list[RunInfo]:
+    """All runs of the user, newest first; the runs of a sweep follow only through :func:`children`."""
+    return store().list()
+
+
+def around(run: str) -> list[RunInfo]:
+    """The runs that belong beside this one: its collection for a run of the gallery, else all of the user's."""
+    return gallery.infos(like=run) if gallery.is_gallery(run) else listed()
+
+
+def folder(run: str) -> RunFolder:
+    """The folder of a run of the user or of the gallery, to be read.
+
+    Raises:
+        CompressionError: there is none.
+    """
+    if gallery.is_gallery(run):
+        return gallery.find(run).folder()
+    return RunFolder.open(store().root, run)
+
+
+def workplace(run: str) -> RunFolder:
+    """The folder in which jobs on a run write: its own, or a copy of it for a run of the gallery.
+
+    Raises:
+        CompressionError: there is no such run, or the runs folder cannot be written.
+    """
+    return library.workplace(gallery.find(run), store().root) if gallery.is_gallery(run) else folder(run)
+
+
+def told(run: str) -> story.Story:
+    """The story of a run so far.
+
+    Raises:
+        CompressionError: no such run, or its files cannot be read.
+    """
+    found = folder(run)
+    events = _log(str(found.events_path.resolve())).read()
+    budget = found.spec()["budget"]
+    return story.tell(run, found.state_of(events), budget, last_attempts(events), seconds(events))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _result(path: str, changed: float) -> dict[str, Any]:
+    return written(Path(path))
+
+
+def outcome(run: str) -> dict[str, Any] | None:
+    """The ``result`` JSON of a run that is done, else ``None``."""
+    found = folder(run)
+    if not found.result_path.is_file():
+        return None
+    return _result(str(found.result_path.resolve()), found.result_path.stat().st_mtime)
+
+
+def is_sweep(run: str) -> bool:
+    """Is it several runs, even if none of them has begun?"""
+    return folder(run).is_sweep
+
+
+def children(run: str) -> list[RunFolder]:
+    """The runs of a sweep in their order; empty for an ordinary run."""
+    if gallery.is_gallery(run):
+        return [part.folder() for part in gallery.read().parts(run)]
+    return folder(run).children()
+
+
+def front_runs(opened: Sequence[str], infos: Sequence[RunInfo], model: str, data: str) -> list[FrontRun]:
+    """The opened runs and every finished one of the same model and data, as the front needs them."""
+    ended = [info for info in infos if info.state == "done" and not info.runs and info.id not in opened]
+    context = [info.id for info in ended if info.model == model and info.data == data]
+    found = []
+    for run in (*opened, *reversed(context)):
+        front = _front_run(run, alive=run in opened)
+        if front is not None:
+            found.append(front)
+    return found
+
+
+def _front_run(run: str, alive: bool) -> FrontRun | None:
+    done = outcome(run)
+    if done is not None and not alive:
+        budget = folder(run).spec()["budget"]
+        return FrontRun(run, story.asked(budget), str(budget["method"]), (), done.get("baseline"), done.get("final"))
+    try:
+        now = told(run)
+    except CompressionError:
+        return None  # a run deleted or damaged while it is only context; opening it says what is wrong
+    method = str(now.budget["method"])
+    return FrontRun(run, story.asked(now.budget), method, now.points, now.baseline, now.final, now.unit)
+
+
+def start(budget: Budget) -> str:
+    """Start (or queue) a run and return its id.
+
+    Raises:
+        CompressionError: what in the budget cannot be.
+    """
+    from compression.runs.submit import start as submit
+
+    return submit(budget, store=store())
+
+
+def sweep(budget: Budget, sparsity: Sequence[float], bits: Sequence[float], least: float | None = None) -> str:
+    """Start a sweep over all combinations, or a search for the smallest of accuracy ``least``, and return its id.
+
+    Raises:
+        CompressionError: what in the budgets cannot be.
+    """
+    from compression.runs.find import find_smallest
+    from compression.runs.sweep import sweep as submit
+
+    if least is not None:
+        return find_smallest(budget, least, sparsity, bits, store=store())
+    return submit(budget, sparsity, bits, store=store())
+
+
+def cancel(run: str) -> None:
+    """Ask a run to stop, insist after a few seconds."""
+    control.cancel(run, store().root, grace=5.0, store=store())
+
+
+def pause(run: str) -> None:
+    """Ask a run to write a checkpoint and stop; it does so after its present step."""
+    control.pause(run, store().root, grace=5.0, store=store())
+
+
+def resume(run: str) -> None:
+    """Let a run that stopped go on.
+
+    Raises:
+        CompressionError: its spec cannot be read, or names code or a folder that this app was not started with.
+    """
+    allowed.check(folder(run).budget())
+    control.resume(run, store().root, store=store())
+
+
+def delete(chosen: Sequence[str]) -> None:
+    """Delete runs with all they wrote.
+
+    Raises:
+        CompressionError: one of them goes on.
+    """
+    control.delete(chosen, store().root, store=store())

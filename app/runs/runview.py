@@ -1,0 +1,226 @@
+"""One run on the page: where it stands, the front, its curves, what came of it; redrawn every second while it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import state
+from app import widgets
+from app import words
+from app.figures import front as fronts
+from app.figures import run as figures
+from app.figures import spots
+from app.gallery import gallery
+from app.gallery import galleryview
+from app.runs import jointview
+from app.runs import outcome
+from app.runs import runbuttons
+from app.runs import runlog
+from app.runs import story
+from compression.errors import CompressionError
+from compression.runs.store import RunInfo
+
+
+def draw(run: str) -> None:
+    """The whole view of a run or sweep; reruns the page once when it has ended."""
+    now = runlog.told(run)
+    infos = runlog.around(run)
+    if not now.active and st.session_state.get("watched") == run:
+        st.session_state["watched"] = ""
+        st.rerun()
+    if now.active:
+        st.session_state["watched"] = run
+    say_when_done(run, now.state)
+    info = next((info for info in infos if info.id == run), None)
+    sweep, children = runlog.is_sweep(run), [child.id for child in runlog.children(run)]
+    back_to_sweep(info)
+    heading(now, info, sweep)
+    if gallery.is_gallery(run):
+        galleryview.about(gallery.find(run))
+    front(now, infos, children, sweep)
+    if sweep:
+        smallest(now.run)
+        sweep_table(children, infos)
+        return
+    if now.points or now.steps:
+        curves(now)
+    jointview.section(now)
+    if now.messages:
+        with st.expander("What the run says", icon=":material/notes:"):
+            st.text("\n".join(now.messages))
+    outcome.show(run, now)
+    if gallery.is_gallery(run):
+        galleryview.origin(gallery.find(run))
+
+
+def say_when_done(run: str, state: str) -> None:
+    """One toast when a run that was watched has ended."""
+    before = st.session_state.get("last_seen", ("", ""))
+    st.session_state["last_seen"] = (run, state)
+    if before == (run, "running") and state == "done":
+        st.toast("The run is done.", icon=":material/check:")
+
+
+def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
+    """What runs, how far it is, how long it will take, and the button that stops it."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        widgets.state_badge(now.state)
+        widgets.method_badge(str(now.budget.get("method")))
+        asked = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
+        kept = gallery.is_gallery(now.run)
+        data = gallery.find(now.run).data if kept else story.data_label(str(now.budget.get("data")))
+        model = str(now.budget.get("model"))
+        label = story.model_label(model)
+        said = f"**{asked}{label} on {data}{'' if sweep else ', ' + story.asked(now.budget)}**"
+        st.markdown(said, width="content", help=model if label != model else None)
+        widgets.gallery_badge(kept)
+        if not kept:
+            runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
+    if now.active:
+        st.progress(now.progress, text=_progress(now, info))
+    elif now.state == "failed" and now.error:
+        widgets.problem(CompressionError(now.error))
+    elif now.state == "lost":
+        widgets.problem(
+            CompressionError(
+                "the process of this run ended without a word; its points so far are shown, and it can be resumed"
+            )
+        )
+    else:
+        st.caption(f"{now.run}, {'took' if now.state == 'done' else 'worked'} {words.duration(now.worked)}")
+
+
+def _progress(now: story.Story, info: RunInfo | None) -> str:
+    if now.state == "queued":
+        return "Waiting for a free slot"
+    if now.total_steps is None:
+        return "Preparing: data, trace and the accuracy of the dense model"
+    phase = info.phase if info is not None and info.phase else ""
+    stage = f"{widgets.stage_words(phase)}, " if phase else ""
+    left = now.left(time.time())
+    told = f", about {words.duration(left)} left" if left is not None else ""
+    if now.unit != "steps":
+        return f"{now.step} of {now.total_steps} {now.unit} done{told}"
+    return f"{stage}step {now.step:,} of {now.total_steps:,}{told}"
+
+
+def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
+    """The accuracy–size front, the largest chart."""
+    opened = [*children] if sweep else [now.run]
+    runs = runlog.front_runs(opened, infos, str(now.budget.get("model")), str(now.budget.get("data")))
+    active_child = next((info.id for info in infos if info.id in children and info.state == "running"), None)
+    info = spots.front_info(runs, active_child if sweep else now.run)
+    if not (info.trail or info.finals or info.dense):
+        with st.container(border=True, height=460):
+            st.markdown("The first point appears in a few seconds." if now.active else "This run left no points.")
+        return
+    widgets.chart(fronts.front_figure(info), "front", info.rows, info.sentence)
+    st.caption(
+        "Small points: this run on its way, measured on validation data, sizes estimated without the names, shapes and "
+        "code tables that a file adds. Large points and the star: finished runs and the dense model, measured on test "
+        "data, sizes counted from the file. Faint ones are beaten "
+        "in both by another." + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
+    )
+
+
+def curves(now: story.Story) -> None:
+    """Accuracy, loss, sparsity and bits over the steps, the stages shaded behind them."""
+    measured = [*([now.baseline] if now.baseline else []), *now.points]
+    unit = figures.counted(now.unit)
+    infos = (
+        ("Accuracy", figures.accuracy_info(now.points, now.steps, now.stages, unit), "accuracy"),
+        ("Loss", figures.loss_info(now.points, now.steps, now.stages, unit), "loss"),
+        ("Sparsity", figures.sparsity_info(measured, now.stages, unit), "sparsity"),
+    )
+    cells = [*st.columns(2), *st.columns(2)]
+    for cell, (title, info, key) in zip(cells, infos, strict=False):
+        with cell:
+            st.markdown(f"**{title}**")
+            if not info.curves and not now.active:
+                st.caption("Nothing of it was measured before the run ended.")
+                continue
+            widgets.chart(
+                figures.curves_figure(info),
+                key,
+                info.rows,
+                f"{title} over the {now.unit} of the run; the table holds the same.",
+            )
+    with cells[3]:
+        bits(now)
+
+
+def bits(now: story.Story) -> None:
+    """Bits per layer over time, weights or activations."""
+    unit = figures.counted(now.unit)
+    info = figures.bits_info(now.points, unit=unit)
+    acts = figures.bits_info(now.points, "activation", unit=unit)
+    st.markdown("**Bits per layer**")
+    if acts.layers:
+        kind = st.segmented_control(
+            "of",
+            ["weight", "activation"],
+            default="weight",
+            required=True,
+            key="bits_kind",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+        info = acts if kind == "activation" else info
+    if not info.layers:
+        st.caption("Bit-widths appear with the first point of the quantized model.")
+        return
+    widgets.chart(
+        figures.bits_figure(info, now.stages),
+        "bits_map",
+        info.rows,
+        f"Bit-width of each layer over the {now.unit} of the run; the table holds the same.",
+    )
+
+
+def show(run: str) -> None:
+    """Open another run; the address follows."""
+    state.put("run", run)
+    st.rerun()
+
+
+def back_to_sweep(info: RunInfo | None) -> None:
+    """From a run of a sweep to the whole sweep."""
+    if info is not None and info.sweep is not None:
+        label = "Part of a sweep: see all of it"
+        icon = ":material/arrow_back:"
+        if st.button(label, key="sweep", icon=icon, type="tertiary"):
+            show(info.sweep)
+
+
+def smallest(run: str) -> None:
+    """What a search among budgets found."""
+    told = runlog.outcome(run) or {}
+    if "found" not in told:
+        return
+    kept = f"{words.share(told['min_accuracy'])} or more on validation data"
+    if told["found"] is None:
+        st.markdown(f"None of these budgets keeps {kept}.")
+    elif st.button(f"The smallest with {kept}: open it", key="found", icon=":material/target:"):
+        show(told["found"])
+
+
+def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
+    """The runs of a sweep, each with its state and what came of it."""
+    st.subheader("Runs of this sweep", anchor=False)
+    by_id = {info.id: info for info in infos}
+    for run in children:
+        info = by_id.get(run)
+        if info is None:
+            continue
+        with st.container(horizontal=True, vertical_alignment="center"):
+            widgets.state_badge(info.state)
+            asked = story.asked(info.budget)
+            if st.button(asked, key=f"open {run}", type="tertiary"):
+                show(run)
+            done = runlog.outcome(run)
+            if done and done.get("final"):
+                final = done["final"]
+                st.caption(f"{words.size(final['bytes'])}, {words.share(final['accuracy'])} test accuracy")

@@ -29,6 +29,11 @@ def opened(infos: list[RunInfo]) -> str:
     return state.get("run")
 
 
+def newest() -> None:
+    """Forget the run in the address: the newest one opens."""
+    state.put("run", "")
+
+
 def listing(infos: list[RunInfo], run: str) -> list[dict[str, Any]]:
     """All runs and the queue as rows; of a sweep only its own row, unless it is the one that is open."""
     return [
@@ -109,6 +114,8 @@ def draw(run: str) -> None:
         active = runlog.told(run).active
     except CompressionError as error:
         widgets.problem(error)
+        if any(info.id != run for info in runlog.listed()):
+            st.button("Open the newest run", key="newest", icon=":material/undo:", on_click=newest)
         return
     live = st.fragment(run_every="1s" if active else None)(runview.draw)
     live(run)

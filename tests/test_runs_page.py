@@ -92,3 +92,14 @@ def test_bits_of_weights_and_activations_are_told_apart() -> None:
     without = {"a": {"weight": 4.0, "activation": None}}
     compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": without})}
     assert compared["bits of the activations"] == "32"
+
+
+def test_a_link_to_a_run_that_is_gone_says_so_and_leads_to_the_newest(open_page: Open, root: Path) -> None:
+    app = open_page("runs", run="geta-gone")
+    assert errors(app) == ["no run 'geta-gone'"], "neither a folder of this machine nor a command"
+    assert "newest" not in [button.key for button in app.button], "there is none to open"
+    done = finished(root)
+    app = open_page("runs", run="geta-gone")
+    app.button(key="newest").click().run()
+    assert errors(app) == []
+    assert app.query_params["run"] in (done, [done])

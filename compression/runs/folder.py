@@ -90,7 +90,8 @@ class RunFolder:
         """
         folder = cls(Path(root) / run_id)
         if not _ID.fullmatch(run_id) or not folder.spec_path.is_file():
-            raise CompressionError(f"no run {run_id!r} in {root}; `python -m compression runs` lists them")
+            listed = f"looked in {root}; `python -m compression runs` lists those there are"
+            raise CompressionError(f"no run {run_id!r}", listed)
         return folder
 
     def spec(self) -> dict[str, Any]:

@@ -250,11 +250,11 @@ def test_the_glossary_has_every_word_of_the_pages(learn: Open) -> None:
 
 
 def test_every_help_text_leads_to_the_glossary() -> None:
-    """All help of the pages goes through ``tip``; only buttons, whose tooltip cannot be reached, may do without."""
+    """All help of the pages goes through ``tip``; only buttons and links, whose tooltips cannot be reached, may do without."""
     bare = []
-    for path in [*(nav.ROOT / "app").glob("*.py"), *(nav.ROOT / "pages").glob("*.py")]:
+    for path in [*(nav.ROOT / "app").rglob("*.py"), *(nav.ROOT / "pages").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and not ast.unparse(node.func).endswith("button"):
+            if isinstance(node, ast.Call) and not ast.unparse(node.func).endswith(("button", "page_link")):
                 texts_of = [word.value for word in node.keywords if word.arg == "help"]
                 bare += [f"{path.name}:{value.lineno}" for value in texts_of if not _tipped(path.stem, value)]
             if isinstance(node, ast.Dict):

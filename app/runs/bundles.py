@@ -17,6 +17,7 @@ from app.gallery import gallery
 from app.runs import allowed
 from app.runs import runlog
 from app.runs import story
+from app.terms import tip
 from compression.errors import CompressionError
 from compression.export import job
 from compression.export.findings import rounding_helps
@@ -86,7 +87,9 @@ def rounding(run: str, told: Mapping[str, Any]) -> bool:
         f"Channel counts at multiples of {EIGHT}",
         value=done,
         key=f"multiple-{run}",
-        help="Some removed channels come back as zeros: a little larger, faster on this machine, the same answers.",
+        help=tip(
+            "Some removed channels come back as zeros: a little larger, faster on this machine, the same answers."
+        ),
     )
 
 

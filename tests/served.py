@@ -102,15 +102,15 @@ def tab(browser: Browser, phone: bool = False) -> Iterator[Page]:
     broken = overheard(page)
     yield page
     page.close()
-    assert broken == []
+    assert not broken, "\n".join(broken)
 
 
 def settled(page: Page, name: str) -> None:
     """Wait for the page's question and for the script to end; no exception box, no error line."""
     page.get_by_role("heading", name=nav.PAGES[name].question).wait_for()
     page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
-    assert page.get_by_test_id("stException").all_inner_texts() == []
-    assert page.get_by_test_id("stAlertContentError").all_inner_texts() == []
+    for wrong in ("stException", "stAlertContentError"):
+        assert not (said := page.get_by_test_id(wrong).all_inner_texts()), f"{name}: {said}"
 
 
 def follow(page: Page, name: str) -> None:

@@ -38,6 +38,7 @@ WHERE = """run => {
 }"""
 
 
+@pytest.mark.timeout(600)  # seconds for a machine that is busy with other things; alone it takes one minute
 def test_a_newcomer_sees_a_run_finish(page: Page, address: str) -> None:
     page.goto(address)
     settled(page, "start")

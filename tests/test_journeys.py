@@ -118,6 +118,7 @@ def _nudge(page: Page, label: str, told: str) -> None:
     settled(page, "budget")
 
 
+@pytest.mark.timeout(600)  # seconds for a machine that is busy with other things
 def test_a_practitioner_brings_weights_and_a_budget(page: Page, address: str, folder: Path) -> None:
     """Their files in, a short run of them, its place among others, and a bundle of it out."""
     weights, budget = _own_weights(folder), folder / "mine.json"

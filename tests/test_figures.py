@@ -17,6 +17,7 @@ from app.figures import dot
 from app.figures import front
 from app.figures import graph
 from app.figures import model
+from app.figures import placing
 from app.figures import plan
 from app.figures import run
 from app.figures import spots
@@ -223,7 +224,7 @@ def test_quantizers_have_a_look_of_their_own_and_stand_at_their_layer() -> None:
     branches = [{"nodes": ["q"], "target": ["b"]}, {"nodes": steps, "target": ["b"]}]
     plain = {"nodes": nodes, "edges": [*edges, ["b", "output"]], "groups": [], "branches": branches}
 
-    info = graph.graph_info(plain, {}, graph.place(plain))
+    info = placing.graph_info(plain, {}, placing.place(plain))
     spots = {spot.id: spot for spot in info.nodes}
     assert {i for i, spot in spots.items() if spot.role == "quantizer"} == {"q", *steps}
     assert "r" not in spots and "s" not in spots, "norms and activations stay left out"
@@ -242,13 +243,13 @@ def test_quantizers_have_a_look_of_their_own_and_stand_at_their_layer() -> None:
 
 
 def test_graph_leaves_out_norms_but_keeps_joins_and_paths() -> None:
-    info = graph.graph_info(GRAPH, GROUPS, selected="a")
+    info = placing.graph_info(GRAPH, GROUPS, selected="a")
     assert [node.id for node in info.nodes] == ["input", "a", "b", "+", "output"]
     assert all(node.lit for node in info.nodes[1:4])
     assert info.nodes[1].role == "frozen"
     assert "must stay: adjacent to the output" in info.nodes[1].sentence
     assert [line.lit for line in info.lines].count(True) == 3
-    assert len(graph.graph_info(GRAPH, GROUPS, graph.place(GRAPH, grouping.EVERY_OP)).nodes) == 6
+    assert len(placing.graph_info(GRAPH, GROUPS, placing.place(GRAPH, grouping.EVERY_OP)).nodes) == 6
     figure = graph.graph_figure(info)
     assert ("a", "a") in {
         tuple(row) for trace in figure.data if trace.customdata is not None for row in trace.customdata
@@ -344,7 +345,7 @@ def chain(*modules: str) -> dict[str, Any]:
 
 
 def boxes_of(made: dict[str, Any], depth: int | None, *opened: str) -> list[str]:
-    return [box.id for box in graph.place(made, grouping.Level(depth), opened).outline.boxes]
+    return [box.id for box in placing.place(made, grouping.Level(depth), opened).outline.boxes]
 
 
 def test_modules_merge_by_their_path_and_open_in_parts() -> None:
@@ -354,7 +355,7 @@ def test_modules_merge_by_their_path_and_open_in_parts() -> None:
     assert boxes_of(made, 2) == ["input", "module:a.0", "module:a.1", "b#4", "output"]
     assert boxes_of(made, 1, "a") == boxes_of(made, 2)
     assert boxes_of(made, 1, "a", "a.1") == ["input", "module:a.0", "a.1.x#2", "a.1.y#3", "b#4", "output"]
-    edges = graph.place(made, grouping.Level(1)).outline.edges
+    edges = placing.place(made, grouping.Level(1)).outline.edges
     assert edges == (("input", "module:a"), ("module:a", "b#4"), ("b#4", "output"))
 
 
@@ -362,7 +363,7 @@ def test_a_module_that_runs_twice_is_drawn_per_visit() -> None:
     """One box for both visits would stand above and below what runs in between."""
     made = chain("a.x", "a.y", "b.x", "b.y", "a.x", "a.y")
     assert boxes_of(made, 1) == ["input", "module:a", "module:b", "module:a#2", "output"]
-    placed = graph.place(made, grouping.Level(1))
+    placed = placing.place(made, grouping.Level(1))
     assert [placed.layout.places[box.id][1] for box in placed.outline.boxes] == [0, 1, 2, 3, 4]
 
 
@@ -384,7 +385,7 @@ def test_a_module_sums_its_units_and_parameters() -> None:
     ]
     carried = {"a.x#0": ("a.x",), "a.y#1": ("a.y",), "b#2": ("b",)}
     amounts = {"a.x": 1000, "a.y": 500, "ab": 7, "b": 20}
-    info = graph.graph_info(made, carried, graph.place(made, grouping.Level(1)), parameters=amounts, selected="a.y")
+    info = placing.graph_info(made, carried, placing.place(made, grouping.Level(1)), parameters=amounts, selected="a.y")
     module = info.nodes[1]
     assert (module.role, module.label, module.groups, module.lit) == ("module", "a  7 · 1.50 k", ("a.x", "a.y"), True)
     assert "1,500 parameters" in module.sentence
@@ -393,16 +394,16 @@ def test_a_module_sums_its_units_and_parameters() -> None:
 
 def test_search_rings_what_it_meets_and_shows_the_part_around_it() -> None:
     made = chain(*(f"m.{i}" for i in range(40)))
-    whole = graph.graph_info(made, {}, search="m.2", focus="")
+    whole = placing.graph_info(made, {}, search="m.2", focus="")
     assert (len([n for n in whole.nodes if n.found]), whole.window) == (11, None)
-    near = graph.graph_info(made, {}, search="M.17#", focus="search")
+    near = placing.graph_info(made, {}, search="M.17#", focus="search")
     assert [n.id for n in near.nodes if n.found] == ["m.17#17"]
-    assert near.window == graph.Window(0, 0, 17, 19)
+    assert near.window == placing.Window(0, 0, 17, 19)
     low, high = graph.graph_figure(near).layout.yaxis.range
     assert high < 17 < 19 < low
     assert graph.graph_figure(near).layout.height < graph.graph_figure(whole).layout.height
-    assert graph.graph_info(made, {}, search="nothing", focus="search").window is None
-    assert [n.found for n in graph.graph_info(made, {}, search="aten.addmm").nodes] == [True] * 42
+    assert placing.graph_info(made, {}, search="nothing", focus="search").window is None
+    assert [n.found for n in placing.graph_info(made, {}, search="aten.addmm").nodes] == [True] * 42
 
 
 def test_where_everything_reads_everything_long_edges_are_arcs() -> None:
@@ -468,7 +469,7 @@ def test_loss_is_on_a_logarithmic_axis_that_holds_every_value() -> None:
 
 
 def test_the_graph_and_the_treemap_as_tables() -> None:
-    info = graph.graph_info(GRAPH, GROUPS)
+    info = placing.graph_info(GRAPH, GROUPS)
     rows = {row["box"]: row for row in info.rows}
     assert set(rows) == {spot.id for spot in info.nodes}
     kept = {tuple(edge) for edge in GRAPH["edges"] if set(edge) <= set(rows)}

@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 from app import nav
 from app import theme
 from app.figures import graph as figures
+from app.figures import placing
 from app.figures.overlay import Overlay
 from app.groups import grouping
 from app.model import catalog
@@ -51,7 +52,7 @@ def test_colours_follow_the_values_and_what_is_unknown_is_muted() -> None:
     assert overlay.color("e") == theme.FAINT
     of = catalog.subject("resnet8", "mnist5k")
     found = catalog.traced(of)
-    info = figures.graph_info(found.plain, found.node_groups)
+    info = placing.graph_info(found.plain, found.node_groups)
     macs = {layer.name: float(layer.macs) for layer in found.graph.layers}
     drawn = figures.graph_figure(info, overlay=Overlay("MACs", "", macs, 0.0, max(macs.values())))
     colors = {
@@ -77,8 +78,8 @@ def test_modules_show_the_sum_of_parts_and_the_mean_of_others() -> None:
     assert Overlay("", "", values, 0.0, 30.0, adds=True).fitted(["module:a"]).high == 40
     found = catalog.traced(catalog.subject("resnet8", "mnist5k"))
     parts = {layer.name: float(layer.macs) for layer in found.graph.layers}
-    placed = figures.place(found.plain, grouping.Level(1))
-    info = figures.graph_info(found.plain, found.node_groups, placed)
+    placed = placing.place(found.plain, grouping.Level(1))
+    info = placing.graph_info(found.plain, found.node_groups, placed)
     drawn = figures.graph_figure(info, overlay=Overlay("MACs", "", parts, 0.0, 1.0, adds=True))
     texts = " ".join(text for trace in drawn.data if trace.hovertext is not None for text in trace.hovertext)
     whole = sum(value for name, value in parts.items() if name.startswith("layer1."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.figures import graph as figures
+from app.figures import placing
 from app.groups import grouping
 from app.groups import quantized
 from app.groups import ties
@@ -19,16 +19,16 @@ def levels(view: quantized.View) -> dict[grouping.Level, int]:
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing the graph…")
-def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> figures.Placed:
+def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> placing.Placed:
     """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
     found = quantized.traced(view)
-    return figures.place(found.plain, level, opened, _carrying(found))
+    return placing.place(found.plain, level, opened, _carrying(found))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def close_up(view: quantized.View, layer: str) -> figures.Placed:
+def close_up(view: quantized.View, layer: str) -> placing.Placed:
     """One layer and its quantizers, every operation a box."""
-    return figures.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
+    return placing.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

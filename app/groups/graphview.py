@@ -9,6 +9,7 @@ from app import widgets
 from app import words
 from app.figures import base
 from app.figures import graph as figures
+from app.figures import placing
 from app.groups import drawing
 from app.groups import grouping
 from app.groups import quantized
@@ -28,7 +29,7 @@ def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> No
         level, search = _controls(drawn)
         view = _view(search)
     opened = _opened(of, level)
-    info = figures.graph_info(
+    info = placing.graph_info(
         found.plain,
         found.node_groups,
         drawing.placed(drawn, level, opened),
@@ -117,7 +118,7 @@ def _view(search: str) -> str:
     return st.segmented_control("Show", options, key="graph_view", required=True) or ALL
 
 
-def _say(info: figures.GraphInfo, search: str) -> None:
+def _say(info: placing.GraphInfo, search: str) -> None:
     if not search:
         return
     count = sum(spot.found for spot in info.nodes)
@@ -139,7 +140,7 @@ def _opened(of: catalog.Subject, level: grouping.Level) -> tuple[str, ...]:
     return tuple(st.session_state.get("opened", ()))
 
 
-def _modules(of: catalog.Subject, level: grouping.Level, info: figures.GraphInfo, opened: tuple[str, ...]) -> None:
+def _modules(of: catalog.Subject, level: grouping.Level, info: placing.GraphInfo, opened: tuple[str, ...]) -> None:
     """Open and close modules without the mouse."""
     closed = list(dict.fromkeys(spot.path for spot in info.nodes if spot.path))
     if not closed and not opened:

@@ -9,6 +9,7 @@ from app import widgets
 from app import words
 from app.figures import base
 from app.figures import graph as figures
+from app.figures import placing
 from app.groups import drawing
 from app.groups import quantized
 from app.model import catalog
@@ -68,7 +69,7 @@ def before_and_after(of: catalog.Subject, kind: str) -> None:
     with st.expander(f"One layer, before and after: {layer}", expanded=True):
         for column, view, found, title in zip(st.columns(2), views, graphs, ("As traced", "Merged"), strict=True):
             part = quantized.around(found.plain, layer)
-            info = figures.graph_info(part, found.node_groups, drawing.close_up(view, layer), selected=group or None)
+            info = placing.graph_info(part, found.node_groups, drawing.close_up(view, layer), selected=group or None)
             column.markdown(f"**{title}**: {words.plural(len(part['nodes']), 'node')}")
             alt = f"{layer} and its quantizers, {title.lower()}: {', '.join(n['kind'] for n in part['nodes'])}."
             fig = figures.graph_figure(info, legend=False)

@@ -68,6 +68,7 @@ WORKER = """
 
 RAY_START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
 RAY_START += ["--object-store-memory=100000000", "--node-ip-address=127.0.0.1"]
+TOKEN = secrets.token_hex(32)  # one for all clusters: Ray reads it once in a process
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Asks without a proxy: ``urlopen`` would keep one that an earlier test had set."""
 
@@ -110,7 +111,7 @@ def cluster(cpus: int, **environment: str) -> Iterator[tuple[str, str]]:
     """A head with a token: the addresses of its dashboard and for its nodes, named in the environment here."""
     folder = Path(tempfile.mkdtemp(prefix="head-"))
     token = folder / "token"
-    token.write_text(secrets.token_hex(32))
+    token.write_text(TOKEN)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_ADDRESS"):
             patch.delenv(name, raising=False)

@@ -23,7 +23,7 @@ FOLDER = nav.ROOT / "assets" / "screenshots"
 GETA = "gallery.resnet8-mnist5k.geta"
 VIEWS = {
     "runs": ("runs", f"runs?run={GETA}"),
-    "budget": ("budget", "budget?method=OPQ&model=resnet20&data=cifar10"),
+    "budget": ("budget", "budget?method=OPQ"),
     "explain": ("explain", f"explain?run={GETA}"),
 }
 SIZE = {"width": 1440, "height": 900}

@@ -66,7 +66,19 @@ def test_every_group_keeps_a_multiple_and_answers_stay(
     assert all(torch.equal(tensor, state[name]) for name, tensor in wider.model.state_dict().items())
     assert len(wider.packed) == wider.result["ledger"]["total"] == wider.result["final"]["bytes"]
     assert wider.result["final"]["macs"] == macs(wider)
+    for each in (source, wider):
+        assert each.result["final"]["nominal_bytes"] == nominal_bytes(each)
     assert not torch.equal(state["conv1.weight"].flatten(1).any(1), torch.ones(len(state["conv1.weight"])) > 0)
+
+
+def nominal_bytes(source: Source) -> float:
+    """Weights at their bits, each step and everything else in 32-bit floats, counted from the slim model's tensors."""
+    bits = source.result["final"]["bits"]
+    plain = [tensor for name, tensor in source.model.named_parameters() if name in source.dense.state_dict()]
+    whole = 4.0 * sum(tensor.numel() for tensor in plain)
+    for name, known in source.integers.items():
+        whole += known.codes.numel() * (bits[name]["weight"] - 32) / 8 + 4 * torch.as_tensor(known.step).numel()
+    return whole
 
 
 def macs(source: Source) -> float:

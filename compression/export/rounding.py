@@ -105,7 +105,8 @@ def _codes(source: Source, known: IntegerWeight, weight: str, gone: Cut, left: C
 def _counted(source: Source, units: Units, ledger: Mapping[str, int]) -> dict[str, Any]:
     """The run's result with what the larger network costs."""
     bits = {name: (told["weight"], told["activation"]) for name, told in source.result["final"]["bits"].items()}
-    counted = cost(source.graph, units, bits)
+    steps = {name: known.axis for name, known in source.integers.items() if known.axis is not None}
+    counted = cost(source.graph, units, bits, steps)
     final = {
         **source.result["final"], "bytes": ledger["total"], "macs": counted.macs, "bops": counted.bops,
         "rel_bops": counted.rel_bops, "nominal_bytes": counted.nominal_bytes, "unit_sparsity": counted.unit_sparsity,

@@ -16,9 +16,9 @@ from app.runs import runlog
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.reading import read_object
 from compression.runs import curve
 from compression.runs import studies
-from compression.runs.files import read_object
 from compression.runs.folder import RunFolder
 
 EXPLAINED = (

@@ -13,9 +13,9 @@ from app.model import catalog
 from app.runs import runlog
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.reading import read_object
 from compression.runs import control
 from compression.runs import studies
-from compression.runs.files import read_object
 from compression.runs.folder import RunFolder
 
 

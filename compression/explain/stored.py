@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from compression.errors import CompressionError
 from compression.explain.comparison import Comparison
-from compression.runs.files import check_version
-from compression.runs.files import read_object
+from compression.reading import check_version
+from compression.reading import read_object
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
-from compression.runs.files import check_version
+from compression.reading import check_version
 from compression.runs.files import disk_full
 
 VERSION = 1

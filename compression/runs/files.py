@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compression.errors import CompressionError
-
 
 def finite(value: Any) -> Any:
     """Plain JSON values of ``value``: NaN and infinities become None (JSON has no word for them), tuples lists."""
@@ -49,36 +47,6 @@ def write_atomic(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as readable JSON, atomically."""
     write_atomic(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
-
-
-def read_object(path: Path, what: str) -> dict[str, Any]:
-    """Read one JSON object; ``what`` names the file in messages.
-
-    Raises:
-        CompressionError: the file is missing, unreadable, no JSON object or of another version of the format.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CompressionError(f"{what} {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CompressionError(f"{what} {path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CompressionError(f"{what} {path} must hold one JSON object")
-    return value
-
-
-def check_version(value: Mapping[str, Any], known: int, what: str) -> None:
-    """Refuse a file of another version by name.
-
-    Raises:
-        CompressionError: naming the version found and the one read here.
-    """
-    found = value.get("version")
-    if found != known:
-        newer = isinstance(found, int) and found > known
-        way_out = "open it with the newer release that wrote it" if newer else "put the right file back"
-        raise CompressionError(f"{what} has version {found!r}, this program reads version {known}: {way_out}")
 
 
 def unwritable(root: str | Path, error: OSError) -> str:

@@ -25,13 +25,13 @@ from typing import Any
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.reading import check_version
+from compression.reading import read_object
 from compression.runs.events import Event
 from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
 from compression.runs.events import last_state
 from compression.runs.events import read_events
-from compression.runs.files import check_version
-from compression.runs.files import read_object
 from compression.runs.files import unwritable
 from compression.runs.files import write_json
 from compression.runs.process import Handle

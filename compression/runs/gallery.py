@@ -26,7 +26,7 @@ from typing import Any
 
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.runs.files import read_object
+from compression.reading import read_object
 from compression.runs.files import unwritable
 from compression.runs.folder import DONE
 from compression.runs.folder import RunFolder

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from compression.errors import CompressionError
-from compression.runs.files import check_version
-from compression.runs.files import read_object
+from compression.reading import check_version
+from compression.reading import read_object
 from compression.runs.files import write_json
 
 VERSION = 1

@@ -7,9 +7,9 @@ from typing import Any
 
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.reading import read_object
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
-from compression.runs.files import read_object
 from compression.runs.folder import DONE
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder

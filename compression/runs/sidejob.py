@@ -22,9 +22,9 @@ from typing import Any
 import psutil
 
 from compression.errors import CompressionError
-from compression.runs.files import check_version
+from compression.reading import check_version
+from compression.reading import read_object
 from compression.runs.files import disk_full
-from compression.runs.files import read_object
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import environment

@@ -13,10 +13,10 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.methods.geta.schedule import Stages
 from compression.methods.geta.schedule import fitting
+from compression.reading import read_object
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.events import read_events
-from compression.runs.files import read_object
 
 GALLERY = Path(__file__).resolve().parents[3] / "assets" / "gallery"
 COLLECTION = "resnet20-cifar10jpeg"

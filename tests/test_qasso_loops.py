@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -172,6 +174,13 @@ def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(model(x).float(), y)
 
 
+def accumulate(model: nn.Module, optimizer: QASSO, step: int) -> None:
+    """The gradients of a step's batch, one half of it after the other."""
+    optimizer.zero_grad()
+    for x, y in zip(*(part.chunk(2) for part in batch(step)), strict=True):
+        (loss(model, x, y) / 2).backward()
+
+
 def promised(model: nn.Module, optimizer: QASSO) -> None:
     """What a finished run holds: K units really gone, whole bits in range."""
     assert sum(map(len, optimizer.removed_units.values())) == optimizer.target == 7
@@ -190,9 +199,7 @@ def test_accumulated_gradients_choose_what_the_whole_batch_chooses() -> None:
         whole.zero_grad()
         loss(one, x, y).backward()
         whole.step()
-        parts.zero_grad()
-        for half_x, half_y in zip(x.chunk(2), y.chunk(2), strict=True):
-            (loss(two, half_x, half_y) / 2).backward()
+        accumulate(two, parts, step)
         parts.step()
         if step == 20:
             assert whole.redundant == parts.redundant
@@ -313,8 +320,9 @@ def test_heads_of_a_fused_projection_leave_whole() -> None:
 def _rank(rank: int, folder: str) -> None:
     """Train wrapped (gradients averaged) to the end, and unwrapped (each on its own) to the first choice of units."""
     torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = next(name for name in psutil.net_if_addrs() if name.startswith("lo"))
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found = {}
+    results = {}
     for wrapped in (True, False):
         model, optimizer = smooth()
         net = DistributedDataParallel(model) if wrapped else model
@@ -323,30 +331,32 @@ def _rank(rank: int, folder: str) -> None:
             optimizer.zero_grad()
             loss(net, x, y).backward()
             optimizer.step()
-        told = {"removed": optimizer.removed_units, "redundant": optimizer.redundant}
-        found["wrapped" if wrapped else "alone"] = {"model": model.state_dict(), **told}
-    torch.save(found, f"{folder}/{rank}.pt")
+        units = {"removed": optimizer.removed_units, "redundant": optimizer.redundant}
+        results["wrapped" if wrapped else "alone"] = {"model": model.state_dict(), **units}
+    torch.save(results, f"{folder}/{rank}.pt")
+    torch.distributed.barrier()  # who leaves first would close the connection of a sum that the other waits for
     torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two gloo processes on this machine found."""
+    """The results of two gloo processes on this machine."""
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(_rank, (str(folder),), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-def test_two_processes_train_one_model_and_it_is_the_model_of_one_process(ranks: list[dict[str, Any]]) -> None:
+def test_two_processes_train_the_model_of_one_process_that_accumulates(ranks: list[dict[str, Any]]) -> None:
+    """Halves of a batch, each halved and then added, are the same sums in both: equal to the last bit anywhere."""
     first, second = (each["wrapped"] for each in ranks)
-    for (name, a), b in zip(first["model"].items(), second["model"].values(), strict=True):
-        assert torch.equal(a, b), name
     alone, optimizer = smooth()
     for step in range(TOTAL):
-        optimizer.zero_grad()
-        loss(alone, *batch(step)).backward()
+        accumulate(alone, optimizer, step)
         optimizer.step()
-    assert first["removed"] == optimizer.removed_units
+    assert first["removed"] == second["removed"] == optimizer.removed_units
+    for (name, a), b in zip(first["model"].items(), second["model"].values(), strict=True):
+        assert torch.equal(a, b), name
+        assert torch.equal(a, alone.state_dict()[name]), name
     promised(alone, optimizer)
 
 

@@ -19,6 +19,7 @@ from typing import IO
 from typing import Any
 
 from compression.errors import CompressionError
+from compression.reading import LARGEST_INTEGER
 from compression.reading import check_version
 from compression.reading import short
 from compression.runs.files import disk_full
@@ -87,7 +88,7 @@ def read(path: Path) -> State | None:
     if state.get("version") != OLD_VERSION:
         check_version(state, VERSION, f"checkpoint {path}")
         if not signed:
-            raise CompressionError(f"checkpoint {path} is damaged: it has no checksum; {RESTART}")
+            raise CompressionError(f"checkpoint {path} is damaged; {RESTART}")
     return state
 
 
@@ -141,7 +142,7 @@ def _checked(path: Path, bound: Mapping[str, Any]) -> State | None:
     for name, kind in _FIELDS.items():
         if type(state.get(name)) is not kind:
             raise CompressionError(f"checkpoint {path} has no usable {name!r}; {RESTART}")
-    if state["step"] < 0:
+    if not 0 <= state["step"] <= LARGEST_INTEGER:
         raise CompressionError(f"checkpoint {path} is of step {short(state['step'])}; {RESTART}")
     return state
 

@@ -76,9 +76,7 @@ def go_on(report: Reporter, stage: str, parts: Mapping[str, Stateful], first: in
         return None
     step = int(saved["step"])
     if not first <= step <= last:
-        raise CompressionError(
-            f"the checkpoint is of step {step}, but {stage} takes steps {first} to {last}; {_RESTART}"
-        )
+        raise CompressionError(f"the checkpoint is of step {step}, {stage} takes steps {first} to {last}; {_RESTART}")
     for name, part in parts.items():
         with _fitting(name):
             part.load_state_dict(saved["parts"][name])
@@ -108,9 +106,8 @@ def check_taken_over(report: Reporter) -> None:
         CompressionError: the checkpoint names a stage that this run does not have.
     """
     if report.saved is not None:
-        raise CompressionError(
-            f"the checkpoint is of stage {short(report.saved['stage'])}, none of this run; {_RESTART}"
-        )
+        stage = short(report.saved["stage"])
+        raise CompressionError(f"the checkpoint is of stage {stage}, none of this run; {_RESTART}")
 
 
 @contextlib.contextmanager

@@ -1,14 +1,15 @@
-"""The file from which a run goes on: whole or not there, with a checksum, bound to its run, and with the one before it.
+"""The file from which a run goes on: whole or not there, with a checksum, bound to its run, and with one before it.
 
-A checkpoint is a file of ``torch.save`` with one line added at its end, which holds the SHA-256 of all before it. What it
-is *bound* to, such as the run and its spec, lies in it beside the state of the training. Version 1, which had neither,
-is still read: its CRC-32 sums are checked, and everything it does say.
+A checkpoint is a file of ``torch.save`` with one line added at its end, which holds the SHA-256 of all before it. What
+it is *bound* to, such as the run and its spec, lies in it beside the state of the training. Version 1, which had
+neither, is still read: its CRC-32 sums are checked, and everything it does say.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import secrets
 import zipfile
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
+from typing import TYPE_CHECKING
 from typing import Any
 
 from compression.errors import CompressionError
@@ -23,6 +25,9 @@ from compression.reading import LARGEST_INTEGER
 from compression.reading import check_version
 from compression.reading import short
 from compression.runs.files import disk_full
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 VERSION = 2
 OLD_VERSION = 1
@@ -153,10 +158,9 @@ def _replace(path: Path, content: State, confirm: Callable[[], None]) -> None:
 
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("wb") as file:
-            hashed = _Hashed(file)
-            torch.save(content, hashed)
-            file.write(_MARK + hashed.sum.hexdigest().encode() + b"\n")
+        with _Hashed(partial.open("wb", buffering=0)) as file:
+            torch.save(content, file)
+            file.write(_MARK + file.sum.hexdigest().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         confirm()
@@ -176,19 +180,16 @@ def _set_aside(path: Path, spare: Path) -> None:
         os.replace(path, spare)
 
 
-class _Hashed:
+class _Hashed(io.BufferedWriter):
     """A file that takes the SHA-256 of what is written to it."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__(raw)
         self.sum = hashlib.sha256()
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Buffer) -> int:
         self.sum.update(data)
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        self._file.flush()
+        return super().write(data)
 
 
 def _verify(file: IO[bytes]) -> bool:

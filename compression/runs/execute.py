@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -103,6 +104,7 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     write_json(folder.bundle / "ledger.json", ledger)
     return {
         "final": point.to_dict(),
+        "packed_sha256": hashlib.sha256((folder.bundle / "weights.packed").read_bytes()).hexdigest(),
         "ledger": ledger,
         "equality": max(cut.equality, difference(model, shipped, task)),
         "removed": cut.removed,

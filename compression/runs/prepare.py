@@ -139,7 +139,7 @@ def prepare(budget: Budget) -> Prepared:
 
 
 def digest(subject: Subject, model: str) -> str:
-    """The SHA-256 of all that a run of ``model`` begins with: its state, the pixels and labels, the code of one's own."""
+    """The SHA-256 of what a run of ``model`` begins with: its state, the pixels and labels, the file of one's own."""
     total, data = hashlib.sha256(), subject.data
     total.update(repr((data.mean, data.std, data.augment, data.classes)).encode())
     if ".py:" in model:

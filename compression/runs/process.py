@@ -33,7 +33,7 @@ _SAME_START = 2.0
 class Handle:
     """A worker process: its machine, its id there, and when it started (seconds since 1970).
 
-    ``after_boot`` is the start in seconds since that of the machine, on Linux only: elsewhere ``start`` is what does not
+    ``after_boot`` is the start in seconds since that of the machine, on Linux only: elsewhere ``start`` itself does not
     change when the clock is set. On a cluster also its ``job``; process id 0 says that the job waits for its process.
     """
 

@@ -22,7 +22,9 @@ _ALWAYS = ("run", "status", "seconds", "baseline", "final")
 
 
 def result(folder: RunFolder) -> dict[str, Any]:
-    """``{"run", "status", "baseline", "final", "points", "ledger", "equality", "confusion", "attempts", "seconds", …}``.
+    """``{"run", "status", "baseline", "final", "points", "ledger", "equality", "confusion", "seconds", ...}``.
+
+    ``attempts`` is how many it took: 1, and one more for each time it was resumed.
 
     Of a run that is done, what it wrote; of any other, what its events tell (``error`` says why it stopped). A
     sweep has ``runs``, the results of its runs, and in ``points`` their final points.
@@ -67,7 +69,7 @@ def of_sweep(folder: RunFolder, state: str, events: list[Event]) -> dict[str, An
 
 def _bare(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:
     attempts = max((event["attempt"] for event in events), default=0)
-    told = {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": []}
+    told: dict[str, Any] = {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": []}
     return {**told, "attempts": attempts, "seconds": seconds(events)}
 
 

@@ -22,3 +22,7 @@ class Cancelled(Exception):
 
 class Paused(Exception):
     """Raised inside a run, once its checkpoint is written, after the user asked it to pause."""
+
+
+class Superseded(CompressionError):
+    """Raised in a process that carried out a run which another attempt has taken over since: it writes nothing more."""

@@ -315,7 +315,7 @@ def test_a_diverging_run_fails_and_keeps_its_last_good_checkpoint(tmp_path: Path
     state = torch.load(folder.checkpoint_path, weights_only=True)
     lr = state["parts"]["optimizer"]["param_groups"][0]
     state["parts"]["schedule"]["base_lrs"][0] = lr["initial_lr"] = lr["lr"] = float("inf")
-    torch.save(state, folder.checkpoint_path)
+    checkpoint.write(folder.checkpoint_path, state)
     runs.resume(folder.id, tmp_path)
     result = runs.wait(folder.id, tmp_path, timeout=120)
     assert result["status"] == "failed"

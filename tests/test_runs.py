@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -26,12 +27,16 @@ from compression import runs
 from compression.budget import Budget
 from compression.errors import Cancelled
 from compression.errors import CompressionError
+from compression.errors import Superseded
 from compression.points import Point
 from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
 from compression.runs.events import read_events
 from compression.runs.folder import RESERVE_BYTES
 from compression.runs.folder import RunFolder
+from compression.runs.heartbeat import SILENT_SECONDS
+from compression.runs.heartbeat import Heartbeat
+from compression.runs.heartbeat import Listener
 from compression.runs.launcher import LocalLauncher
 from compression.runs.lifecycle import carry_out
 from compression.runs.process import Handle
@@ -207,25 +212,83 @@ def test_a_process_is_known_by_its_id_and_start_time() -> None:
 
 
 def test_on_another_machine_the_heartbeat_decides(tmp_path: Path) -> None:
-    beat = tmp_path / "heartbeat"
-    elsewhere = Handle("another-machine", 1, 0.0)
-    assert not elsewhere.alive(beat)
-    beat.touch()
-    assert elsewhere.alive(beat)
-    os.utime(beat, (time.time() - 60, time.time() - 60))
-    assert not elsewhere.alive(beat)
+    now, beat = [1000.0], tmp_path / "heartbeat"
+    elsewhere, listener = Handle("another-machine", 1, 0.0), Listener(lambda: now[0])
+    assert not elsewhere.alive(beat, listener)
+    beat.write_text("1")
+    os.utime(beat, (0, 0))  # the age of the file says nothing: whose clock is right?
+    assert (elsewhere.alive(beat, listener), elsewhere.is_sure(beat, listener)) == (True, False)
+    now[0] += SILENT_SECONDS - 1
+    assert elsewhere.alive(beat, listener)
+    beat.write_text("2")
+    os.utime(beat, (0, 0))
+    assert (elsewhere.alive(beat, listener), elsewhere.is_sure(beat, listener)) == (True, True)
+    os.utime(beat, (2**33, 2**33))  # a worker of an older version only touches it; its clock may be ahead
+    now[0] += SILENT_SECONDS - 1
+    assert elsewhere.alive(beat, listener)
+    now[0] += SILENT_SECONDS
+    assert (elsewhere.alive(beat, listener), elsewhere.is_sure(beat, listener)) == (False, True)
+    assert Handle("another-machine", 2, 0.0).alive(beat, listener)  # another worker is listened to anew
+    beat.write_text("3")
+    assert elsewhere.alive(beat, listener)
+
+
+def test_a_listener_that_was_asleep_itself_declares_nobody_dead(tmp_path: Path) -> None:
+    now, beat = [0.0], tmp_path / "heartbeat"
+    beat.write_text("1")
+
+    def clock() -> float:
+        return now[0]
+
+    elsewhere, listener = Handle("another-machine", 1, 0.0), Listener(clock)
+    assert elsewhere.alive(beat, listener)
+    now[0] += 10 * SILENT_SECONDS
+    beat.write_text("2")  # it went on all the time
+    assert elsewhere.alive(beat, listener)
+    now[0] += SILENT_SECONDS - 1
+    assert elsewhere.alive(beat, listener)
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere the start of a process does not follow the clock")
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_setting_the_clock_changes_no_process(hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle, started = Handle.current(), psutil.Process().create_time()
+    boot = psutil.boot_time() + hours * 3600  # what Linux reports from then on: now, less the time since the boot
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: started + hours * 3600)
+    assert handle.alive()
+    assert Handle.current().is_process_of(handle)
 
 
 def test_the_heart_beats_while_the_main_thread_computes(tmp_path: Path) -> None:
-    from compression.runs.process import Heartbeat
-
-    with Heartbeat(tmp_path / "beat", seconds=0.05):
-        os.utime(tmp_path / "beat", (0, 0))
-        until(lambda: (tmp_path / "beat").stat().st_mtime > 0)
+    beat = tmp_path / "beat"
+    with Heartbeat(beat, seconds=0.05):
+        seen = {beat.read_bytes()}
+        until(lambda: seen.add(beat.read_bytes()) or len(seen) > 2)  # type: ignore[func-returns-value]
         sum(i * i for i in range(300_000))
-    os.utime(tmp_path / "beat", (0, 0))
+    last = beat.read_bytes()
     time.sleep(0.15)
-    assert (tmp_path / "beat").stat().st_mtime == 0
+    assert beat.read_bytes() == last
+
+
+def test_the_heart_of_a_superseded_attempt_stops_and_makes_no_file(tmp_path: Path) -> None:
+    lost = threading.Event()
+
+    def confirm() -> None:
+        if lost.is_set():
+            raise Superseded("taken over")
+
+    beat = tmp_path / "beat"
+    with Heartbeat(beat, seconds=0.02, confirm=confirm) as heart:
+        beat.unlink()
+        time.sleep(0.1)
+        assert not beat.exists()
+        beat.write_text("of another")
+        lost.set()
+        until(lambda: not heart._thread.is_alive())
+        beat.write_text("of another")
+        time.sleep(0.05)
+        assert beat.read_text() == "of another"
 
 
 def test_a_run_goes_from_queued_to_done(store: Store) -> None:

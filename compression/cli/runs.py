@@ -19,6 +19,7 @@ from compression.cli.output import percent
 from compression.cli.output import size
 from compression.cli.output import table
 from compression.cli.summary import summary
+from compression.runs.folder import RUNNING
 
 HEAD = ("run", "state", "method", "model", "data", "accuracy", "bytes", "step", "started")
 
@@ -45,7 +46,8 @@ def list_runs(asked: argparse.Namespace) -> int:
     found = store.list()
     points = store.points(*(info.id for info in found))
     listed = [_described(info, points[info.id]) for info in found]
-    text = table(HEAD, [_row(run) for run in listed]) if listed else f"no runs in {asked.runs}"
+    rows = [_row({**run, "state": _state(store.root, run["id"], run["state"])}) for run in listed]
+    text = table(HEAD, rows) if rows else f"no runs in {asked.runs}"
     answer(listed, text, asked.json)
     for problem in store.problems:
         print(f"note: {problem}", file=sys.stderr)
@@ -70,5 +72,12 @@ def show_run(asked: argparse.Namespace) -> int:
     """The result, of a run that goes on as far as it has come."""
     check_target(asked.json, "--json")
     result = library.result(library.RunFolder.open(asked.runs, asked.run))
-    answer(result, summary(result), asked.json)
+    state = _state(Path(asked.runs), asked.run, result["status"])
+    answer(result, summary({**result, "status": state}), asked.json)
     return 0
+
+
+def _state(root: Path, run: str, state: str) -> str:
+    """The state in words: one look does not tell whether a process of another machine still lives."""
+    sure = state != RUNNING or library.RunFolder(root / run).is_sure()
+    return state if sure else f"{state} (not heard from yet)"

@@ -86,6 +86,7 @@ def work(folder: RunFolder, images: int, seed: int, say: Say) -> Mapping[str, An
     found = compare(models, images, seed, say=lambda text, share: say(text, SCORES * share))
     macs = written(folder.result_path)["baseline"]["macs"]
     kept = _shown(models, macs, list(found.scores), say)
+    say("writing", 1.0)  # refused to a process whose place another has taken
     save(folder, found, kept)
     return {"images": len(found.images), "seed": seed}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,6 +83,7 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     """
     _refuse_unfinished(folder)
     path, told, budget = folder.bundle / "weights.packed", result(folder), folder.budget()
+    _refuse_changed(told, budget, path)
     state, codes = unpack(path), integers(path)
     input, classes = shape(budget)
     data = _data(folder, budget, input, classes)
@@ -118,6 +121,15 @@ def _refuse_unfinished(folder: RunFolder) -> None:
             f"run {folder.id} is {folder.state}: only a run that is done can be exported "
             f"(`python -m compression show {folder.id}` tells how it stands)"
         )
+
+
+def _refuse_changed(told: Mapping[str, Any], budget: Budget, path: Path) -> None:
+    """Refuse a run whose files are no longer those it ended with, as far as its result says which those were."""
+    if "budget" in told and Budget.from_dict(told["budget"]) != budget:
+        raise CompressionError(f"spec.json of run {told['run']} was edited after the run: put the old one back")
+    wanted = told.get("packed_sha256")
+    if wanted is not None and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+        raise CompressionError(f"{path} is not the file that run {told['run']} wrote: put the old one back")
 
 
 def removed_units(told: Mapping[str, Any]) -> dict[str, list[int]]:

@@ -79,7 +79,7 @@ def train_stage(
     begin, end = curve or (first, last)
     measured = {round((i + 1) * total / POINTS) for i in range(POINTS)} | {last}
     parts = {"model": model, "optimizer": optimizer, **(parts or {})}
-    start = go_on(report, phase, parts, first)
+    start = go_on(report, phase, parts, first, last)
     if start is None:
         return
     report.phase(phase, first, first * budget.epochs / total)

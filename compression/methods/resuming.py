@@ -3,7 +3,7 @@
 A resumed method does its deterministic preparations again (trace, ranges, allocation) and then lets each training stage
 take over what was kept: stages that were over are passed by, the one that was interrupted goes on after its last step::
 
-    first = go_on(report, "fine-tuning", parts, first=0)      # None: this stage was over
+    first = go_on(report, "fine-tuning", parts, 0, last)      # None: this stage was over
     for step in steps(..., start=first):
         ...
         report.checkpoint(done, lambda: captured("fine-tuning", done, recipe, parts))
@@ -11,8 +11,10 @@ take over what was kept: stages that were over are passed by, the one that was i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 from typing import Protocol
@@ -21,9 +23,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression.errors import CompressionError
 from compression.errors import RunFailed
 from compression.methods.base import Reporter
+from compression.reading import short
 from compression.recipe import Recipe
+
+_RESTART = "delete checkpoint.pt in the run's folder, and the run starts again"
 
 
 class Stateful(Protocol):
@@ -54,27 +60,65 @@ def captured(stage: str, step: int, recipe: Recipe, parts: Mapping[str, Stateful
     }
 
 
-def go_on(report: Reporter, stage: str, parts: Mapping[str, Stateful], first: int) -> int | None:
+def go_on(report: Reporter, stage: str, parts: Mapping[str, Stateful], first: int, last: int) -> int | None:
     """The step (from 0) at which ``stage`` goes on: ``first`` in a fresh run, None when the stage was over already.
 
-    In the stage that was interrupted, ``parts`` and the random generators get back what the checkpoint kept.
+    In the stage that was interrupted, which takes the steps from ``first`` to ``last`` (not included), ``parts`` and
+    the random generators get back what the checkpoint holds.
+
+    Raises:
+        CompressionError: the checkpoint does not fit this stage or these parts.
     """
     saved = report.saved
     if saved is None:
         return first
     if saved["stage"] != stage:
         return None
+    step = int(saved["step"])
+    if not first <= step <= last:
+        raise CompressionError(f"the checkpoint is of step {step}, {stage} takes steps {first} to {last}; {_RESTART}")
     for name, part in parts.items():
-        part.load_state_dict(saved["parts"][name])
-    _set_random_states(saved["random"])
+        with _fitting(name):
+            part.load_state_dict(saved["parts"][name])
+    with _fitting("random"):
+        _set_random_states(saved["random"])
     report.saved = None
-    report.log(f"goes on after step {saved['step']}, where the last checkpoint was written")
-    return int(saved["step"])
+    report.log(f"goes on after step {step}, where the last checkpoint was written")
+    return step
 
 
 def saved_recipe(report: Reporter) -> Recipe | None:
-    """How the steps of the interrupted run were computed: measuring again could choose otherwise."""
-    return None if report.saved is None else Recipe(**report.saved["recipe"])
+    """How the steps of the interrupted run were computed: measuring again could choose otherwise.
+
+    Raises:
+        CompressionError: the checkpoint does not say.
+    """
+    if report.saved is None:
+        return None
+    with _fitting("recipe"):
+        return Recipe(**report.saved["recipe"])
+
+
+def check_taken_over(report: Reporter) -> None:
+    """Refuse the outcome of a method none of whose stages took the checkpoint over: it would be an untrained model.
+
+    Raises:
+        CompressionError: the checkpoint names a stage that this run does not have.
+    """
+    if report.saved is not None:
+        stage = short(report.saved["stage"])
+        raise CompressionError(f"the checkpoint is of stage {stage}, none of this run; {_RESTART}")
+
+
+@contextlib.contextmanager
+def _fitting(part: str) -> Iterator[None]:
+    """Name the part of a checkpoint that does not fit what it is loaded into."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [""])[-1].strip()
+        problem = f"{type(error).__name__}: {reason}"
+        raise CompressionError(f"the checkpoint's {part!r} does not fit this run ({problem}); {_RESTART}") from error
 
 
 def _check_finite(model: nn.Module) -> None:

@@ -177,7 +177,8 @@ def _about(client: Any, job: str) -> Any:
 def _due(folder: RunFolder) -> bool:
     """Is it time to ask again? The age of ``process.json`` tells when anybody did last."""
     try:
-        due = time.time() - folder.process_path.stat().st_mtime >= ASK_SECONDS
+        age = time.time() - folder.process_path.stat().st_mtime
+        due = not 0 <= age < ASK_SECONDS  # below 0: the clock was set back
         if due:
             os.utime(folder.process_path)
     except FileNotFoundError:  # withdrawn at this moment

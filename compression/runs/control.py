@@ -38,6 +38,7 @@ def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECON
         CompressionError: no such run.
     """
     folder, store = RunFolder.open(root, run_id), store or Store(root)
+    _make_sure(folder)
     with store.alone():
         if folder.state in ENDED:
             return folder.state
@@ -127,7 +128,7 @@ def outdated(infos: Sequence[RunInfo], days: float, now: float | None = None) ->
 
 
 def _whole(root: str | Path, run_id: str) -> RunFolder:
-    """The folder of a run that stands for itself.
+    """The folder of a run that stands for itself, as soon as its state is certain.
 
     Raises:
         CompressionError: no such run, or one of a sweep.
@@ -136,7 +137,14 @@ def _whole(root: str | Path, run_id: str) -> RunFolder:
     parent = folder.parent()
     if parent is not None and parent.spec_path.is_file():
         raise CompressionError(f"run {run_id} belongs to sweep {parent.id}; name the sweep")
+    _make_sure(folder)
     return folder
+
+
+def _make_sure(folder: RunFolder) -> None:
+    """Listen to a process of another machine until it is certain whether it lives: 2 seconds, or 30 if it does not."""
+    while folder.state == RUNNING and not folder.is_sure():
+        time.sleep(POLL_SECONDS)
 
 
 def _stopped_within(folder: RunFolder, seconds: float) -> bool:

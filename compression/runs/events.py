@@ -1,6 +1,7 @@
 """The story of a run, one JSON object a line: an append-only file with one writer, from which every chart is drawn.
 
-A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch", ...}``. What each kind adds:
+A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch", ...}``. An attempt begins with a
+``state``, and ends where a line of a later attempt stands. What each kind adds:
 
 =========  ============================================================================================
 ``state``  ``state`` (running, done, failed, cancelled, paused; queued when it is to go on), ``error`` when failed,
@@ -22,6 +23,7 @@ import os
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.files import finite
+from compression.runs.lease import Lease
 
 VERSION = 1
 STEPS_APART = 50
@@ -49,7 +52,8 @@ class EventWriter:
         path: the events file. A half line left there by a killed writer is closed first.
         attempt: 1 for a fresh run, one more for each resume.
         cancel_files: :meth:`check` raises :class:`Cancelled` once one of these exists (looked at 5 times a second).
-        clock: seconds since 1970, for tests.
+        clock: seconds since 1970; by default :func:`steady_clock`.
+        lease: the attempt's right to write, looked at before every line.
     """
 
     def __init__(
@@ -58,12 +62,14 @@ class EventWriter:
         attempt: int = 1,
         *,
         cancel_files: Iterable[Path] = (),
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.path = Path(path)
         self.attempt = attempt
         self._cancel_files = tuple(cancel_files)
-        self._clock = clock
+        self._clock = clock or steady_clock()
+        self._lease = lease
         self._at: tuple[int, float] = (0, 0.0)
         self._written: tuple[int, float] | None = None
         self._pending: dict[str, float] | None = None
@@ -129,14 +135,28 @@ class EventWriter:
         self._write("log", message=message)
 
     def check(self) -> None:
-        """Raise :class:`Cancelled` when somebody asked the run to stop; cheap enough for every step."""
+        """Raise :class:`Cancelled` when somebody asked the run to stop; cheap enough for every step.
+
+        Raises:
+            Superseded: another attempt has taken the run over.
+        """
         now = self._clock()
         if now - self._checked < CHECK_SECONDS:
             return
         self._checked = now
         self._look()
 
+    def confirm(self) -> None:
+        """Call it just before anything is written to the run's folder.
+
+        Raises:
+            Superseded: another attempt has taken the run over.
+        """
+        if self._lease is not None:
+            self._lease.check()
+
     def _look(self) -> None:
+        self.confirm()
         if any(path.exists() for path in self._cancel_files):
             raise Cancelled("asked to stop")
 
@@ -159,6 +179,7 @@ class EventWriter:
         self._append(json.dumps(finite(event), allow_nan=False, separators=(",", ":")))
 
     def _append(self, line: str) -> None:
+        self.confirm()
         data = (f"\n{line}\n" if self._torn else f"{line}\n").encode()
         self._torn = True
         while data:
@@ -166,29 +187,37 @@ class EventWriter:
         self._torn = False
 
 
+def steady_clock(
+    time_of_day: Callable[[], float] = time.time, elapsed: Callable[[], float] = time.monotonic
+) -> Callable[[], float]:
+    """Seconds since 1970 by the time of day as it is now, counted on by a clock that nobody can set."""
+    offset = time_of_day() - elapsed()
+    return lambda: offset + elapsed()
+
+
 def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     """Events from byte ``offset`` on, and the offset to go on from next time.
 
-    A last line without its end is left for the next call; a line torn by a killed writer is passed over.
+    A last line without its end is left for the next call; a line torn by a killed writer is passed over, and so is one
+    that an attempt wrote after a later one had begun.
 
     Raises:
         CompressionError: an event was written by a version of the format not known here.
     """
     try:
-        with Path(path).open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read()
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         return [], offset
-    whole = data[: data.rfind(b"\n") + 1]
-    events = [event for line in whole.splitlines() if (event := _parse(line)) is not None]
+    end = max(offset, data.rfind(b"\n") + 1)
+    begun = max((event["attempt"] for event in _states(data[:offset])), default=0)
+    events = [event for line in data[offset:end].splitlines() if (event := _parse(line)) is not None]
     for event in events:
         _check_version(event, path)
-    return events, offset + len(whole)
+    return list(_in_turn(events, begun)), end
 
 
 def last_state(path: str | Path) -> str | None:
-    """The state last told, found from the end of the file; None when none was.
+    """The state last told, by the last attempt; None when none was.
 
     Raises:
         CompressionError: see :func:`read_events`.
@@ -197,15 +226,29 @@ def last_state(path: str | Path) -> str | None:
         data = Path(path).read_bytes()
     except FileNotFoundError:
         return None
-    end = data.rfind(b"\n") + 1
-    while (found := data.rfind(_STATE, 0, end)) >= 0:
-        start = data.rfind(b"\n", 0, found) + 1
-        event = _parse(data[start : data.find(b"\n", found)])
+    states = list(_in_turn(_states(data[: data.rfind(b"\n") + 1])))
+    if not states:
+        return None
+    _check_version(states[-1], path)
+    return str(states[-1]["state"])
+
+
+def _states(data: bytes) -> Iterator[Event]:
+    """The state events in whole lines, found without parsing the others."""
+    start = 0
+    while (place := data.find(_STATE, start)) >= 0:
+        begin, start = data.rfind(b"\n", 0, place) + 1, (data.find(b"\n", place) + 1) or len(data)
+        event = _parse(data[begin:start])
         if event is not None and event["kind"] == "state":
-            _check_version(event, path)
-            return str(event["state"])
-        end = start
-    return None
+            yield event
+
+
+def _in_turn(events: Iterable[Event], begun: int = 0) -> Iterator[Event]:
+    """Events without those that an attempt wrote when a later one had begun; ``begun`` is the last known before."""
+    for event in events:
+        if event["attempt"] >= begun:
+            begun = event["attempt"]
+            yield event
 
 
 def last_attempts(events: Iterable[Event]) -> list[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from compression.graph.cuts import cuts
 from compression.graph.cuts import without
 from compression.methods.base import Method
 from compression.methods.base import Task
+from compression.methods.resuming import check_taken_over
 from compression.pack import pack
 from compression.pack import unpack
 from compression.quant import IntegerWeight
@@ -51,11 +53,13 @@ def execute(
     budget = folder.budget()
     chosen = method or methods.get(budget.method)
     prepared = (bench or Workbench()).prepare(budget)
+    report.bind(prepared.digest)
     report.point(prepared.baseline)
     report.check()
     torch.manual_seed(budget.seed)
     task = prepared.task(budget)
     compressed = chosen.run(task, report)
+    check_taken_over(report)
     report.check()
     found = finish(folder, task, compressed.model, report)
     return {
@@ -84,6 +88,7 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     model.eval()
     plain, cut = slim_report(fold(model), task.graph)
     plain.eval()
+    report.confirm()
     folder.bundle.mkdir(exist_ok=True)
     codes = _cut_codes(integer_weights(model), task.graph, cut.units)
     ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
@@ -93,11 +98,13 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     point = file_point(model, task.graph, told, ledger["total"], step=step, epoch=epoch, phase="final")
     report.group(step, cut.removed)
     report.point(point)
+    report.confirm()
     provenance = {"run": folder.id, "method": task.budget.method, "model": task.budget.model, "data": task.data.label}
     weight_files.save(plain, folder.bundle / "model.safetensors", provenance)
     write_json(folder.bundle / "ledger.json", ledger)
     return {
         "final": point.to_dict(),
+        "packed_sha256": hashlib.sha256((folder.bundle / "weights.packed").read_bytes()).hexdigest(),
         "ledger": ledger,
         "equality": max(cut.equality, difference(model, shipped, task)),
         "removed": cut.removed,

@@ -5,8 +5,9 @@
     runs/<id>/spec.json       what was asked: budget, versions, threads; written once
               events.jsonl    what happened; one writer, the worker
               process.json    who carries it out (machine, process id, start time; the job on a cluster)
-              heartbeat       touched every 2 seconds while that process lives
-              checkpoint.pt   where a run can be taken up again
+              lease.3         the number of the attempt that may write here, while its process is the one named
+              heartbeat       a counter that goes on every 2 seconds while that process lives
+              checkpoint.pt   where a run can be taken up again; checkpoint.previous.pt is the one before it
               result.json     written once, at the end of a run that is done
               log.txt         what the worker said, tracebacks included
               bundle/         the compressed model
@@ -18,6 +19,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -111,6 +114,10 @@ class RunFolder:
                 raise CompressionError(f"run spec {self.spec_path} has no usable {name!r}; {way_out}")
         return raw
 
+    def digest(self) -> str:
+        """The SHA-256 of what was asked, whatever the layout of the file."""
+        return hashlib.sha256(json.dumps(self.spec(), sort_keys=True).encode()).hexdigest()
+
     def budget(self) -> Budget:
         """The budget of the run (of a sweep: what its runs have in common)."""
         return Budget.from_dict(self.spec()["budget"])
@@ -175,7 +182,16 @@ class RunFolder:
             CompressionError: ``process.json`` is damaged.
         """
         handle = self.handle()
-        return handle is not None and handle.alive(self.heartbeat_path, self.process_path)
+        return handle is not None and handle.alive(self.heartbeat_path)
+
+    def is_sure(self) -> bool:
+        """Is it certain whether a process carries out this run? A process of another machine must be heard first.
+
+        Raises:
+            CompressionError: ``process.json`` is damaged.
+        """
+        handle = self.handle()
+        return handle is None or handle.is_sure(self.heartbeat_path)
 
     def waits(self) -> bool:
         """Was this run handed to a cluster whose machines have not begun it?
@@ -215,7 +231,7 @@ class RunFolder:
 
     def put_back(self) -> None:
         """Make a run that stopped wait for a worker again; the caller sees to it that nobody else does the same."""
-        for path in (self.process_path, self.cancel_path, self.pause_path):
+        for path in (self.process_path, self.heartbeat_path, self.cancel_path, self.pause_path):
             path.unlink(missing_ok=True)
         self.reserve_path.write_bytes(b"\0" * RESERVE_BYTES)
         self.tell(QUEUED)

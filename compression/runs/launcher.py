@@ -60,6 +60,7 @@ class LocalLauncher:
             )
         self._started.append(process)
         handle = Handle.of(process.pid)
+        folder.heartbeat_path.touch()
         handle.save(folder.process_path)
         return handle
 

@@ -12,16 +12,21 @@ from typing import Any
 from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.errors import Paused
+from compression.errors import Superseded
+from compression.runs import checkpoint
+from compression.runs.events import last_state
 from compression.runs.files import disk_full
 from compression.runs.files import write_json
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import DONE
 from compression.runs.folder import FAILED
+from compression.runs.folder import IDLE
 from compression.runs.folder import PAUSED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.heartbeat import Heartbeat
+from compression.runs.lease import Lease
 from compression.runs.process import Handle
-from compression.runs.process import Heartbeat
 from compression.runs.reporter import RunReporter
 from compression.runs.results import seconds
 
@@ -33,28 +38,50 @@ def carry_out(folder: RunFolder, work: Work) -> str:
 
     ``work`` returns what belongs in ``result.json``; raising :class:`Cancelled` or :class:`Paused` ends the attempt so,
     any other exception failed, with one line in the state event and the traceback in ``log.txt``.
+
+    Raises:
+        CompressionError: another process carries the run out, it is to be left alone, or
+            (:class:`Superseded`) it was taken over from this process, which then changes nothing more.
     """
-    handle = _take(folder)
-    with Heartbeat(folder.heartbeat_path), _reporter(folder) as events:
-        folder.log(f"{_now()} attempt {events.attempt} by process {handle.pid} on {handle.host}")
-        try:
-            events.state(RUNNING, pid=handle.pid, host=handle.host)
-            events.check()
-            events.load()
-            result = work(folder, events)
-            _finish(folder, result)
-            state, error = DONE, None
-        except (Cancelled, KeyboardInterrupt):
-            state, error = CANCELLED, None
-        except Paused:
-            state, error = PAUSED, None
-        except Exception as problem:  # the worker's outermost frame: told in the run's own words, never dropped
-            state, error = FAILED, _one_line(folder, problem)
-            folder.log(traceback.format_exc())
-        folder.give_back_reserve()
-        events.state(state, **({"error": error} if error else {}))
-        folder.log(f"{_now()} {state}{': ' + error if error else ''}")
+    lease = _take(folder)
+    try:
+        with Heartbeat(folder.heartbeat_path, confirm=lease.check), _reporter(folder, lease) as events:
+            folder.log(f"{_now()} attempt {lease.attempt} by process {lease.handle.pid} on {lease.handle.host}")
+            state, error = _ended(folder, work, events)
+            events.confirm()
+            folder.give_back_reserve()
+            events.state(state, **({"error": error} if error else {}))
+            folder.log(f"{_now()} {state}{': ' + error if error else ''}")
+    except Superseded as problem:
+        folder.log(f"{_now()} {problem}")
+        raise
     return state
+
+
+def _ended(folder: RunFolder, work: Work, events: RunReporter) -> tuple[str, str | None]:
+    """Do the work and say in which state it ended, with the reason when it failed.
+
+    Raises:
+        Superseded: another attempt has taken the run over.
+    """
+    try:
+        handle = Handle.current()
+        events.state(RUNNING, pid=handle.pid, host=handle.host)
+        events.check()
+        events.load()
+        result = work(folder, events)
+        _finish(folder, events, result)
+    except Superseded:
+        raise
+    except (Cancelled, KeyboardInterrupt):
+        return CANCELLED, None
+    except Paused:
+        return PAUSED, None
+    except Exception as problem:  # the worker's outermost frame: told in the run's own words, never dropped
+        events.confirm()
+        folder.log(traceback.format_exc())
+        return FAILED, _one_line(folder, problem)
+    return DONE, None
 
 
 class Termination:
@@ -80,39 +107,44 @@ class Termination:
             raise Cancelled("terminated")
 
 
-def _reporter(folder: RunFolder) -> RunReporter:
+def _reporter(folder: RunFolder, lease: Lease) -> RunReporter:
     parent = folder.parent()
     asked = [folder] if parent is None else [folder, parent]
     return RunReporter(
         folder.events_path,
-        folder.attempts() + 1,
+        lease.attempt,
         checkpoint_path=folder.checkpoint_path,
         cancel_files=[each.cancel_path for each in asked],
         pause_files=[each.pause_path for each in asked],
+        lease=lease,
+        bound={"run": folder.spec().get("id"), "spec": folder.digest()},
     )
 
 
-def _take(folder: RunFolder) -> Handle:
+def _take(folder: RunFolder) -> Lease:
     """Write down that this process carries out the run.
 
     Raises:
         CompressionError: another live process does already (the events have one writer), or the run was cancelled,
-            paused or handed out again while this process waited for a machine.
+            paused, handed out again or carried out while this process waited for a machine.
     """
     me = Handle.current()
-    other = folder.handle()
+    other, state = folder.handle(), last_state(folder.events_path)
     if other and (other.host, other.pid) != (me.host, me.pid) and other.alive(folder.heartbeat_path):
         raise CompressionError(f"run {folder.id} is being carried out by process {other.pid} on {other.host}")
+    if state in IDLE:
+        raise CompressionError(f"run {folder.id} is {state}: it is carried out again only when it is resumed")
     if me.job and folder.parent() is None and (other is None or other.job != me.job):
         raise CompressionError(f"run {folder.id} was taken back from job {me.job}")
-    me.save(folder.process_path)
-    return me
+    folder.heartbeat_path.touch()  # before the process is named: who has no heartbeat counts as dead
+    return Lease.take(folder.path, folder.process_path, me, after=folder.attempts())
 
 
-def _finish(folder: RunFolder, result: dict[str, Any]) -> None:
-    told = {**result, "run": folder.id, "status": DONE, "seconds": seconds(folder.events())}
-    write_json(folder.result_path, told)
-    folder.checkpoint_path.unlink(missing_ok=True)
+def _finish(folder: RunFolder, events: RunReporter, result: dict[str, Any]) -> None:
+    about = {"run": folder.id, "status": DONE, "attempts": events.attempt, "seconds": seconds(folder.events())}
+    events.confirm()
+    write_json(folder.result_path, {**result, **about})
+    checkpoint.remove(folder.checkpoint_path)
 
 
 def _one_line(folder: RunFolder, problem: Exception) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from compression import data
@@ -38,13 +40,17 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A subject, traced and measured; ``confusion`` is the baseline's on the test split (rows: true class)."""
+    """A subject, traced and measured; ``confusion`` is the baseline's on the test split (rows: true class).
+
+    ``digest`` changes with its weights, its data, or the file of one's own that it was built by.
+    """
 
     subject: Subject
     graph: Graph
     baseline: Point
     ledger: dict[str, Any]
     confusion: list[list[int]]
+    digest: str
 
     def task(self, budget: Budget) -> Task:
         """A task with a fresh copy of the dense model, which the method may change."""
@@ -129,7 +135,23 @@ def prepare(budget: Budget) -> Prepared:
     told = evaluate(subject.model, subject.data, "test")
     ledger = fp32_ledger(subject.model)
     baseline = file_point(subject.model, graph, told, ledger["total"], step=0, epoch=0.0, phase="baseline")
-    return Prepared(subject, graph, baseline, ledger, told.confusion)
+    return Prepared(subject, graph, baseline, ledger, told.confusion, digest(subject, budget.model))
+
+
+def digest(subject: Subject, model: str) -> str:
+    """The SHA-256 of what a run of ``model`` begins with: its state, the pixels and labels, the file of one's own."""
+    total, data = hashlib.sha256(), subject.data
+    total.update(repr((data.mean, data.std, data.augment, data.classes)).encode())
+    if ".py:" in model:
+        total.update(Path(model.rpartition(":")[0]).expanduser().read_bytes())
+    tensors = dict(subject.model.state_dict())
+    for name in ("train", "validation", "test"):
+        split = data.split(name)
+        tensors |= {f"{name} images": split.images, f"{name} labels": split.labels}
+    for name, tensor in tensors.items():
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 def file_point(

@@ -1,17 +1,15 @@
 """Who carries out a run, and whether that process still lives.
 
-A process id alone is no proof, since ids are used again: the start time must agree too. From another machine the
-heartbeat decides: the worker touches the file ``heartbeat`` every 2 seconds from a thread, evaluations included.
-A run handed to a cluster waits there as a job first, with no process yet.
+A process id alone is no proof, since ids are used again: the start time must agree too, counted from the start of the
+machine where that is known, so that setting the clock changes nothing. On another machine the heartbeat decides
+(:mod:`.heartbeat`). A run handed to a cluster waits there as a job first, with no process yet.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import socket
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,10 @@ from compression.errors import CompressionError
 from compression.reading import check_version
 from compression.reading import read_object
 from compression.runs.files import write_json
+from compression.runs.heartbeat import LISTENER
+from compression.runs.heartbeat import Listener
 
 VERSION = 1
-BEAT_SECONDS = 2.0
-SILENT_SECONDS = 30.0
 JOB = "COMPRESSION_JOB"
 """The environment variable that tells a worker on a cluster the name of its job."""
 _SAME_START = 2.0
@@ -35,7 +33,8 @@ _SAME_START = 2.0
 class Handle:
     """A worker process: its machine, its id there, and when it started (seconds since 1970).
 
-    On a cluster also its ``job``; process id 0 says that the job waits for its process.
+    ``after_boot`` is the start in seconds since that of the machine, on Linux only: elsewhere ``start`` itself does not
+    change when the clock is set. On a cluster also its ``job``; process id 0 says that the job waits for its process.
     """
 
     host: str
@@ -43,6 +42,7 @@ class Handle:
     start: float
     launcher: str = "local"
     job: str | None = None
+    after_boot: float | None = None
 
     @classmethod
     def of(cls, pid: int) -> Handle:
@@ -51,7 +51,8 @@ class Handle:
         Raises:
             psutil.NoSuchProcess: it is gone already.
         """
-        return cls(socket.gethostname(), pid, psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        return cls(socket.gethostname(), pid, process.create_time(), after_boot=_after_boot(process))
 
     @classmethod
     def current(cls) -> Handle:
@@ -71,7 +72,8 @@ class Handle:
         check_version(raw, VERSION, f"process file {path}")
         try:
             job = None if raw.get("job") is None else str(raw["job"])
-            return cls(str(raw["host"]), int(raw["pid"]), float(raw["start"]), str(raw["launcher"]), job)
+            after_boot = None if raw.get("after_boot") is None else float(raw["after_boot"])
+            return cls(str(raw["host"]), int(raw["pid"]), float(raw["start"]), str(raw["launcher"]), job, after_boot)
         except (KeyError, TypeError, ValueError) as error:
             raise CompressionError(f"process file {path} is damaged: {error!r}") from error
 
@@ -103,55 +105,45 @@ class Handle:
         """Is this a process of this machine?"""
         return self.host == socket.gethostname()
 
+    def is_process_of(self, other: Handle) -> bool:
+        """Do both name the same process (of the same job)? Its start says more than a host name, which two may have."""
+        return (self.pid, self.job) == (other.pid, other.job) and self._started_with(other)
+
+    def _started_with(self, other: Handle) -> bool:
+        if self.after_boot is not None and other.after_boot is not None:
+            return abs(self.after_boot - other.after_boot) < _SAME_START
+        return abs(self.start - other.start) < _SAME_START
+
     def process(self) -> psutil.Process | None:
         """The live process, or None when it has ended (a zombie has) or another one carries its number."""
         if not self.here:
             return None
         try:
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.start) < _SAME_START
+            same = self._started_with(Handle.of(self.pid))
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
 
-    def alive(self, *signs: Path) -> bool:
-        """Does it live? ``signs`` are the files whose age tells when the process is on another machine."""
+    def alive(self, heartbeat: Path | None = None, listener: Listener = LISTENER) -> bool:
+        """Does it live? Of a process on another machine its ``heartbeat`` file tells, to whoever listens long enough.
+
+        Until then it is taken to be alive, see :meth:`is_sure`.
+        """
         if self.waits:
             return False
         if self.here:
             return self.process() is not None
-        return any(_age(path) < SILENT_SECONDS for path in signs)
+        return heartbeat is not None and listener.lives(heartbeat, self)
+
+    def is_sure(self, heartbeat: Path, listener: Listener = LISTENER) -> bool:
+        """Is what :meth:`alive` says certain?"""
+        return self.waits or self.here or listener.is_sure(heartbeat, self)
 
 
-def _age(path: Path) -> float:
-    """Seconds since the file was touched; infinite when there is none."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return math.inf
-
-
-class Heartbeat:
-    """Touches a file every 2 seconds while the ``with`` block runs, whatever the main thread is busy with."""
-
-    def __init__(self, path: Path, seconds: float = BEAT_SECONDS) -> None:
-        self._path = path
-        self._seconds = seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> Heartbeat:
-        self._path.touch()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(self._seconds):
-            try:
-                self._path.touch()
-            except OSError:
-                continue  # a full disk or a deleted folder: the run itself meets it and says so
+def _after_boot(process: psutil.Process) -> float | None:
+    """Seconds from the start of the machine to that of the process, which Linux knows whatever the time of day."""
+    if not psutil.LINUX:
+        return None
+    boot = psutil.boot_time()  # asked first: older versions of psutil add to the start time what this found last
+    return process.create_time() - boot

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compression.errors import CompressionError
 from compression.errors import Paused
 from compression.runs import checkpoint
 from compression.runs.events import CHECK_SECONDS
 from compression.runs.events import EventWriter
+from compression.runs.lease import Lease
 
 CHECKPOINT_SECONDS = 8.0
 """Seconds of training between two checkpoints at most, so that with one step more it is hardly ever above 10."""
@@ -24,10 +26,7 @@ class RunReporter(EventWriter):
         path: the events file. attempt: 1 for a fresh run, one more each time it goes on.
         checkpoint_path: where checkpoints are kept; from the second attempt on, what it holds is in ``saved``.
         cancel_files, pause_files: the run is to stop, or to write a checkpoint and then to stop, once one of these
-        exists. clock: seconds since 1970, for tests.
-
-    Raises:
-        CompressionError: the checkpoint to go on from is damaged, or was written by another version.
+        exists. clock, lease: see :class:`EventWriter`. bound: the run's id and spec, which its checkpoints name.
     """
 
     def __init__(
@@ -38,27 +37,56 @@ class RunReporter(EventWriter):
         checkpoint_path: Path,
         cancel_files: Iterable[Path] = (),
         pause_files: Iterable[Path] = (),
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        lease: Lease | None = None,
+        bound: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(path, attempt, cancel_files=cancel_files, clock=clock)
+        super().__init__(path, attempt, cancel_files=cancel_files, clock=clock, lease=lease)
         self.saved: dict[str, Any] | None = None
+        self._bound = dict(bound or {})
         self._checkpoint_path = checkpoint_path
         self._pause_files = tuple(pause_files)
-        self._kept = clock()
+        self._kept = self._clock()
         self._looked = 0.0
         self._in_loop = False
         self._full = False
 
     def load(self) -> None:
-        """Fill ``saved`` from the last checkpoint of an earlier attempt, if there is one.
+        """Fill ``saved`` from the last good checkpoint of an earlier attempt, if there is one.
 
         Raises:
-            CompressionError: it cannot be read.
+            CompressionError: there are checkpoints, and none is a good one of this run.
         """
         if self.attempt > 1:
-            self.saved = checkpoint.read(self._checkpoint_path)
+            self.saved = checkpoint.newest(self._checkpoint_path, self._bound, self.log)
             if self.saved is None:
                 self.log("no checkpoint had been written yet: the run starts again")
+
+    def bind(self, subject: str) -> None:
+        """Say what the run begins with, as a digest: from now on checkpoints name it, and the last one must agree.
+
+        Raises:
+            CompressionError: the last checkpoint comes from other weights, data or code.
+        """
+        self._bound["subject"] = subject
+        if self.saved is not None and self.saved.get("subject", subject) != subject:
+            raise CompressionError(
+                "the weights, the data or the model's code changed since the last checkpoint was written: put them "
+                f"back, or delete {self._checkpoint_path}, and the run starts again"
+            )
+
+    def plan(self, total_steps: int, **facts: Any) -> None:
+        """How many steps the run will take.
+
+        Raises:
+            CompressionError: fewer than those after which the last checkpoint was written.
+        """
+        if self.saved is not None and self.saved["step"] > total_steps:
+            raise CompressionError(
+                f"checkpoint {self._checkpoint_path} is of step {self.saved['step']}, but the run has {total_steps}; "
+                f"{checkpoint.RESTART}"
+            )
+        super().plan(total_steps, **facts)
 
     def checkpoint(self, step: int, capture: Callable[[], dict[str, Any]], *, due: bool = False) -> None:
         """See :meth:`compression.methods.base.Reporter.checkpoint`.
@@ -74,7 +102,8 @@ class RunReporter(EventWriter):
             raise Paused("asked to pause")
 
     def _keep(self, step: int, state: dict[str, Any]) -> None:
-        written = checkpoint.write(self._checkpoint_path, state)
+        bound = {**self._bound, "attempt": self.attempt}
+        written = checkpoint.write(self._checkpoint_path, state, bound, self.confirm)
         self._kept = self._clock()
         if not written and not self._full:
             self.log(f"the disk is full: no checkpoint could be written at step {step}, the one before stays")

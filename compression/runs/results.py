@@ -11,6 +11,8 @@ from compression.reading import read_object
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.folder import DONE
+from compression.runs.folder import LOST
+from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
 
@@ -21,6 +23,8 @@ _ALWAYS = ("run", "status", "seconds", "baseline", "final")
 
 def result(folder: RunFolder) -> dict[str, Any]:
     """``{"run", "status", "baseline", "final", "points", "ledger", "equality", "confusion", "seconds", ...}``.
+
+    ``attempts`` is how many it took: 1, and one more for each time it was resumed.
 
     Of a run that is done, what it wrote; of any other, what its events tell (``error`` says why it stopped). A
     sweep has ``runs``, the results of its runs, and in ``points`` their final points.
@@ -64,7 +68,9 @@ def of_sweep(folder: RunFolder, state: str, events: list[Event]) -> dict[str, An
 
 
 def _bare(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:
-    return {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": [], "seconds": seconds(events)}
+    attempts = max((event["attempt"] for event in events), default=0)
+    told: dict[str, Any] = {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": []}
+    return {**told, "attempts": attempts, "seconds": seconds(events)}
 
 
 def _points(events: list[Event]) -> dict[str, Any]:
@@ -74,13 +80,17 @@ def _points(events: list[Event]) -> dict[str, Any]:
 
 
 def seconds(events: list[Event]) -> float:
-    """Seconds worked: of each attempt from its first event to its last, waiting and pauses in between left out."""
+    """Seconds worked: of each attempt from its first event to its last, waiting and pauses in between left out.
+
+    What others tell of a run that stopped (that it is queued again, or lost) is none of its work.
+    """
     spans: dict[int, tuple[float, float]] = {}
     stopped: set[int] = set()  # what is told after an attempt's end is not its work
     for event in events:
         attempt = event["attempt"]
-        if attempt not in stopped:
+        state = event["state"] if event["kind"] == "state" else RUNNING
+        if attempt not in stopped and state not in (QUEUED, LOST):
             spans[attempt] = (spans.get(attempt, (event["t"], 0.0))[0], event["t"])
-        if event["kind"] == "state" and event["state"] != RUNNING:
+        if state != RUNNING:
             stopped.add(attempt)
-    return round(sum(last - first for first, last in spans.values()), 3)
+    return round(sum(max(0.0, last - first) for first, last in spans.values()), 3)

@@ -22,11 +22,13 @@ from typing import Any
 import psutil
 
 from compression.errors import CompressionError
+from compression.errors import Superseded
 from compression.reading import check_version
 from compression.reading import read_object
 from compression.runs.files import disk_full
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
+from compression.runs.heartbeat import Heartbeat
 from compression.runs.launcher import environment
 from compression.runs.process import Handle
 
@@ -72,6 +74,7 @@ class SideJob:
                     list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                     env=environment(threads), start_new_session=True,
                 )  # fmt: skip
+            self._heartbeat.touch()
             self._write(Handle.of(process.pid), Job(RUNNING, text="starting"))
         except OSError as error:
             raise CompressionError(f"the {self.name} cannot be started: {error.strerror or error}") from error
@@ -85,7 +88,7 @@ class SideJob:
         if not self.path.is_file():
             return Job(NONE)
         job, handle = self._read()
-        if job.state == RUNNING and not handle.alive(self.path):
+        if job.state == RUNNING and not handle.alive(self._heartbeat):
             return Job(FAILED, error=f"the process of the {self.name} ended without a word (see {self._log})")
         return job
 
@@ -106,22 +109,34 @@ class SideJob:
         return self.status()
 
     def carry_out(self, work: Callable[[Say], Mapping[str, Any]]) -> int:
-        """In the process itself: do the work and tell how it goes; the exit status of the process."""
+        """In the process itself: do the work and tell how it goes; the exit status of the process.
+
+        Raises:
+            Superseded: another process was started for the same job; this one changes nothing more.
+        """
         handle = Handle.current()
 
-        def say(text: str, share: float) -> None:
-            self._write(handle, Job(RUNNING, share, text))
+        def confirm() -> None:
+            if self.path.is_file() and not self._read()[1].is_process_of(handle):
+                raise Superseded(f"another process does the {self.name} of run {self.folder.id} now: this one stops")
+
+        def write(job: Job) -> None:
+            confirm()
+            self._write(handle, job)
 
         self.path.parent.mkdir(exist_ok=True)
-        try:
-            say("starting", 0.0)
-            told = work(say)
-        except Exception as error:  # the outermost frame: told on the page, never dropped
-            self._write(handle, Job(FAILED, error=self._line(error)))
-            if isinstance(error, CompressionError):
-                return 1
-            raise
-        self._write(handle, Job(DONE, 1.0, told=told))
+        with Heartbeat(self._heartbeat, confirm=confirm):
+            try:
+                self._write(handle, Job(RUNNING, text="starting"))
+                told = work(lambda text, share: write(Job(RUNNING, share, text)))
+                write(Job(DONE, 1.0, told=told))
+            except Superseded:
+                raise
+            except Exception as error:  # the outermost frame: told on the page, never dropped
+                write(Job(FAILED, error=self._line(error)))
+                if isinstance(error, CompressionError):
+                    return 1
+                raise
         return 0
 
     def _line(self, error: Exception) -> str:
@@ -130,6 +145,10 @@ class SideJob:
         if isinstance(error, CompressionError):
             return str(error)
         return f"{type(error).__name__}: {error} (details in {self._log})"
+
+    @property
+    def _heartbeat(self) -> Path:
+        return self.path.with_suffix(".heartbeat")
 
     @property
     def _log(self) -> Path:

@@ -28,6 +28,7 @@ from compression.methods.geta.schedule import COOL_DOWN
 from compression.methods.geta.story import tell
 from compression.methods.resuming import Stateful
 from compression.methods.resuming import captured
+from compression.methods.resuming import check_taken_over
 from compression.methods.resuming import go_on
 from compression.recalibrate import recompute_statistics
 from compression.recipe import Recipe
@@ -62,7 +63,8 @@ class Training:
         starts = {first: stage for stage, first in self.optimizer.stages.starts().items()}
         measured = {round((i + 1) * self.total / POINTS) for i in range(POINTS)} | {first - 1 for first in starts}
         parts = self._parts(schedule)
-        start = go_on(report, TRAINING, parts, 0) or 0
+        start = go_on(report, TRAINING, parts, 0, self.total) or 0
+        check_taken_over(report)
         if start:
             self._tell_stage(report)
         for step in steps(self.task.data, budget.batch_size, budget.epochs, budget.seed, start=start):

@@ -25,6 +25,7 @@ from compression.runs import checkpoint
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.reporter import RunReporter
+from compression.runs.results import result
 
 LAST = 40
 SIZE = 16_000  # of the weights, so that a checkpoint has several blocks of 4 KB
@@ -67,7 +68,7 @@ def outcome(folder: RunFolder, **options: Any) -> tuple[str, Any]:
     def work(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
         weights = train(events, **options)
         check_taken_over(events)
-        return {"weights": weights}
+        return {"weights": weights, "baseline": None, "final": None}
 
     state = carry_out(folder, work)
     if state == "done":
@@ -261,7 +262,25 @@ def test_a_changed_budget_is_noticed(folder: RunFolder) -> None:
     spec = json.loads(folder.spec_path.read_text())
     spec["budget"]["seed"] = 99
     folder.spec_path.write_text(json.dumps(spec))
-    assert "is of another spec.json; put the right file back, or delete it" in outcome(folder)[1]
+    state, error = outcome(folder)
+    assert (state, error) == (
+        "failed", f"{folder.spec_path} was edited since the run began: put the old one back, or start a new run"
+    )  # fmt: skip
+    spec["budget"]["seed"] = 0
+    folder.spec_path.write_text(json.dumps(spec))
+    folder.put_back()
+    assert outcome(folder)[0] == "done"
+
+
+def test_an_edited_result_is_not_told(folder: RunFolder) -> None:
+    assert outcome(folder)[0] == "done"
+    told = result(folder)
+    assert (told["status"], told["attempts"]) == ("done", 2)
+    folder.result_path.write_text(folder.result_path.read_text().replace('"attempts": 2', '"attempts": 1'))
+    with pytest.raises(CompressionError, match="is not the one that the run wrote; put the file back, or remove it"):
+        result(folder)
+    folder.result_path.unlink()
+    assert (result(folder)["status"], result(folder)["attempts"]) == ("done", 2)
 
 
 # --- as version 0.1.0 wrote them --------------------------------------------------------------------------------------

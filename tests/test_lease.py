@@ -34,6 +34,9 @@ from compression.runs.lifecycle import carry_out
 from compression.runs.process import Handle
 from compression.runs.reporter import RunReporter
 from compression.runs.results import seconds
+from compression.runs.sidejob import Job
+from compression.runs.sidejob import Say
+from compression.runs.sidejob import SideJob
 from compression.runs.store import Store
 from tests.test_resume import BUDGETS
 from tests.test_resume import story
@@ -99,6 +102,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = made(Store(tmp_path_factory.mktemp("whole"), slots=0))
     assert carry_out(folder, lambda folder, events: work(folder, events, 0, lambda: None)) == "done"
     return folder
+
+
+@pytest.fixture
+def listened(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock by which this process listens to others."""
+    now = [100.0]
+    monkeypatch.setattr(heartbeat.LISTENER, "_clock", lambda: now[0])
+    return now
 
 
 def made(store: Store, name: str = "one") -> RunFolder:
@@ -290,6 +301,42 @@ def test_an_index_read_on_from_where_it_was_does_not_believe_them_either(quiet: 
     assert [(info.state, info.step, info.error) for info in quiet.list()] == [("paused", 7, None)]
 
 
+# --- jobs beside a run ------------------------------------------------------------------------------------------------
+
+
+def test_a_side_job_whose_place_another_took_writes_nothing_more(quiet: Store) -> None:
+    folder = made(quiet)
+    job = SideJob("export", folder, folder.path / "bundle" / "export.json")
+
+    def work(say: Say) -> dict[str, Any]:
+        say("half", 0.5)
+        assert (job.status().state, job.status().share) == ("running", 0.5)
+        raw = json.loads(job.path.read_text())
+        raw["handle"]["pid"] += 1
+        job.path.write_text(json.dumps(raw))  # declared dead elsewhere, and started there
+        before.append(job.path.read_bytes())
+        return {"never": "told"}
+
+    before: list[bytes] = []
+    with pytest.raises(Superseded, match="another process does the export of run one"):
+        job.carry_out(work)
+    assert job.path.read_bytes() == before[0]
+
+
+def test_a_side_job_elsewhere_lives_as_long_as_its_heart_beats(quiet: Store, listened: list[float]) -> None:
+    folder = made(quiet)
+    job = SideJob("export", folder, folder.path / "bundle" / "export.json")
+    job.path.parent.mkdir()
+    job._write(Handle("another-machine", 1, 0.0), Job("running", 0.5, "comparing"))
+    for beat in range(5):  # it says nothing new for long, but its heart goes on
+        job.path.with_suffix(".heartbeat").write_text(str(beat))
+        assert job.status().state == "running"
+        listened[0] += heartbeat.SILENT_SECONDS - 1
+        assert job.status().state == "running"
+    listened[0] += 2
+    assert job.status().state == "failed"
+
+
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 
@@ -321,9 +368,10 @@ def test_waiting_to_be_resumed_is_no_work(tmp_path: Path) -> None:
     assert seconds(read_events(tmp_path / "events")[0]) == 8.0
 
 
-def test_a_clock_that_is_set_neither_loses_nor_revives_a_run(quiet: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, beat = made(quiet), heartbeat.Listener()
-    monkeypatch.setattr("compression.runs.process.LISTENER", beat)
+def test_a_clock_that_is_set_neither_loses_nor_revives_a_run(
+    quiet: Store, listened: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(quiet)
     with EventWriter(folder.events_path) as events:
         events.state("running")
     Handle("another-machine", 1, 0.0).save(folder.process_path)
@@ -333,8 +381,8 @@ def test_a_clock_that_is_set_neither_loses_nor_revives_a_run(quiet: Store, monke
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + hours * 3600)
         os.utime(folder.heartbeat_path, (1, 1))
         assert folder.state == "running"
-    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.05)
-    until(lambda: folder.state == "lost")
+    listened[0] += heartbeat.SILENT_SECONDS
+    assert folder.state == "lost"
     for hours in (-10_000, 10_000):
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + hours * 3600)
         assert folder.state == "lost"

@@ -21,9 +21,11 @@ import pytest
 from compression import methods
 from compression import runs
 from compression.budget import Budget
+from compression.errors import Cancelled
 from compression.errors import Superseded
 from compression.runs import heartbeat
 from compression.runs import lease as leases
+from compression.runs.events import CHECK_SECONDS
 from compression.runs.events import EventWriter
 from compression.runs.events import last_state
 from compression.runs.events import read_events
@@ -351,6 +353,23 @@ def test_seconds_are_those_of_a_clock_that_nobody_sets(tmp_path: Path) -> None:
         assert seconds(read_events(tmp_path / "events")[0]) == 30.0
         events.checkpoint(1, lambda: {"step": 1})
         assert (tmp_path / "checkpoint.pt").exists()  # due by the steady clock, whatever the time of day is
+
+
+def test_a_writer_is_not_moved_by_setting_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = [0.0]
+    monkeypatch.setattr(time, "time", lambda: day[0])
+    with EventWriter(tmp_path / "events", cancel_files=[tmp_path / "cancel"]) as events:
+        events.check()
+        events.state("running")
+        day[0] -= 7200
+        events.state("done")
+        (tmp_path / "cancel").touch()
+        time.sleep(2 * CHECK_SECONDS)
+        with pytest.raises(Cancelled):
+            events.check()
+    assert 0 <= seconds(read_events(tmp_path / "events")[0]) < 3600
+    first, last = (event["t"] for event in read_events(tmp_path / "events")[0])
+    assert last >= first
 
 
 def test_waiting_to_be_resumed_is_no_work(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from compression import methods
 from compression import runs
 from compression.budget import Budget
 from compression.errors import Cancelled
+from compression.errors import CompressionError
 from compression.errors import Superseded
 from compression.runs import heartbeat
 from compression.runs import lease as leases
@@ -197,7 +198,7 @@ def test_only_the_last_attempt_may_write(quiet: Store) -> None:
     assert leases.taken(folder.path) == [2]  # one file, not one an attempt
 
 
-@pytest.mark.parametrize("change", ["put back", "deleted", "named another", "damaged"])
+@pytest.mark.parametrize("change", ["put back", "deleted", "named another", "damaged", "a folder"])
 def test_a_run_that_no_longer_names_the_process_is_not_written(quiet: Store, change: str) -> None:
     folder = made(quiet)
     mine = take(folder)
@@ -208,10 +209,12 @@ def test_a_run_that_no_longer_names_the_process_is_not_written(quiet: Store, cha
         folder.path.rename(quiet.root / ".deleted-one")
     elif change == "named another":
         dataclasses.replace(mine.handle, pid=mine.handle.pid + 1).save(folder.process_path)
+    elif change == "damaged":
+        folder.process_path.write_text("{")
     else:
         folder.process_path.unlink()
         folder.process_path.mkdir()
-    with pytest.raises(Exception, match=r"taken over|process file"):
+    with pytest.raises(Superseded, match="taken over"):
         mine.check()
 
 
@@ -248,7 +251,7 @@ def test_a_process_that_comes_late_does_not_begin_what_is_over(quiet: Store, sta
     with EventWriter(folder.events_path) as events:
         events.state("running")
         events.state(state)
-    with pytest.raises(Exception, match=f"run one is {state}"):
+    with pytest.raises(CompressionError, match=f"run one is {state}"):
         carry_out(folder, lambda folder, events: {})
     assert (folder.attempts(), folder.state) == (1, state)
 
@@ -421,6 +424,11 @@ def test_one_look_says_that_it_has_not_heard_and_resuming_listens_first(
     assert "running (not heard from yet)" in capsys.readouterr().out
     assert main(["runs", "--runs", str(quiet.root)]) == 0
     assert "running (not heard from yet)" in capsys.readouterr().out
+    named = folder.process_path.read_text()
+    folder.process_path.write_text("{")
+    assert main(["runs", "--runs", str(quiet.root)]) == 0
+    assert "is not valid JSON" in capsys.readouterr().err
+    folder.process_path.write_text(named)
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.3)
     assert runs.resume("one", quiet.root, store=quiet) == "queued"
 

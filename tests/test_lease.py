@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from compression.runs.sidejob import Job
 from compression.runs.sidejob import Say
 from compression.runs.sidejob import SideJob
 from compression.runs.store import Store
+from compression.runs.sweep import carry_out_sweep
 from tests.test_resume import BUDGETS
 from tests.test_resume import story
 from tests.test_resume import task
@@ -263,6 +265,27 @@ def test_an_attempt_without_its_events_is_still_the_next(quiet: Store) -> None:
     folder.process_path.unlink()
     assert carry_out(folder, lambda folder, events: {"seen": events.attempt}) == "done"
     assert json.loads(folder.result_path.read_text())["attempts"] == 3
+
+
+def test_a_sweep_that_was_taken_over_stops_with_the_run_it_is_at(quiet: Store) -> None:
+    for name in ("s-01", "s-02"):
+        RunFolder.create(quiet.root, {"id": name, "created": 1.0, "budget": Budget().to_dict(), "sweep": "s"})
+    spec = {"id": "s", "created": 1.0, "budget": Budget().to_dict(), "children": ["s-01", "s-02"]}
+    sweep = RunFolder.create(quiet.root, spec)
+    begun: list[str] = []
+
+    def work(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
+        begun.append(folder.id)
+        for each in (sweep, *sweep.children()):  # what resuming it elsewhere does
+            each.put_back()
+        events.log("late")
+        return {}
+
+    with pytest.raises(Superseded, match="run s-01 was taken over"):
+        carry_out(sweep, partial(carry_out_sweep, work=work, stopped=lambda: False))
+    assert begun == ["s-01"]
+    assert [each.state for each in (sweep, *sweep.children())] == ["queued"] * 3
+    assert "was taken over" in sweep.log_path.read_text()
 
 
 # --- lines of an earlier attempt --------------------------------------------------------------------------------------

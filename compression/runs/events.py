@@ -279,7 +279,8 @@ def _parse(line: bytes) -> Event | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and {"v", "kind", "t"} <= event.keys() else None
+    whole = isinstance(event, dict) and {"v", "kind", "t"} <= event.keys() and type(event.get("attempt")) is int
+    return event if whole else None
 
 
 def _ends_torn(path: Path) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 import pickle
@@ -17,6 +19,7 @@ import torch
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.errors import Superseded
+from compression.export import source
 from compression.methods.resuming import captured
 from compression.methods.resuming import check_taken_over
 from compression.methods.resuming import go_on
@@ -24,7 +27,11 @@ from compression.recipe import Recipe
 from compression.runs import checkpoint
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
+from compression.runs.prepare import Subject
+from compression.runs.prepare import digest
 from compression.runs.reporter import RunReporter
+from compression.runs.results import result
+from tests.stripes import striped
 
 LAST = 40
 SIZE = 16_000  # of the weights, so that a checkpoint has several blocks of 4 KB
@@ -67,7 +74,7 @@ def outcome(folder: RunFolder, **options: Any) -> tuple[str, Any]:
     def work(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
         weights = train(events, **options)
         check_taken_over(events)
-        return {"weights": weights}
+        return {"weights": weights, "baseline": None, "final": None}
 
     state = carry_out(folder, work)
     if state == "done":
@@ -261,7 +268,25 @@ def test_a_changed_budget_is_noticed(folder: RunFolder) -> None:
     spec = json.loads(folder.spec_path.read_text())
     spec["budget"]["seed"] = 99
     folder.spec_path.write_text(json.dumps(spec))
-    assert "is of another spec.json; put the right file back, or delete it" in outcome(folder)[1]
+    state, error = outcome(folder)
+    assert (state, error) == (
+        "failed", f"{folder.spec_path} was edited since the run began: put the old one back, or start a new run"
+    )  # fmt: skip
+    spec["budget"]["seed"] = 0
+    folder.spec_path.write_text(json.dumps(spec))
+    folder.put_back()
+    assert outcome(folder)[0] == "done"
+
+
+def test_an_edited_result_is_not_told(folder: RunFolder) -> None:
+    assert outcome(folder)[0] == "done"
+    told = result(folder)
+    assert (told["status"], told["attempts"]) == ("done", 2)
+    folder.result_path.write_text(folder.result_path.read_text().replace('"attempts": 2', '"attempts": 1'))
+    with pytest.raises(CompressionError, match="is not the one that the run wrote; put the file back, or remove it"):
+        result(folder)
+    folder.result_path.unlink()
+    assert (result(folder)["status"], result(folder)["attempts"]) == ("done", 2)
 
 
 # --- as version 0.1.0 wrote them --------------------------------------------------------------------------------------
@@ -362,3 +387,56 @@ def test_who_has_lost_the_run_replaces_no_checkpoint(tmp_path: Path) -> None:
         checkpoint.write(tmp_path / AFTER, {"step": 2}, confirm=lost)
     assert [path.name for path in tmp_path.iterdir()] == [AFTER]
     assert (tmp_path / AFTER).read_bytes() == before
+
+
+# --- what a run begins with and leaves behind -------------------------------------------------------------------------
+
+
+def test_the_digest_of_what_a_run_begins_with_changes_with_each_part_of_it(tmp_path: Path) -> None:
+    code = tmp_path / "own.py"
+    code.write_text("1")
+    name = f"{code}:net"
+    model, data = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)), striped("shift")
+    subject = Subject(model, data, (1, 12, 12), 4, tmp_path / "weights")
+    digests = [digest(subject, name), digest(subject, "resnet8")]
+    assert digest(subject, name) == digests[0]
+    with torch.no_grad():
+        model[0].weight[0, 0] += 1e-6
+    digests.append(digest(subject, name))
+    model[1].running_mean[0] = 1.0  # type: ignore[index]
+    digests.append(digest(subject, name))
+    for split in ("train", "validation", "test"):
+        labels = data.split(split).labels.clone()
+        labels[0] = (labels[0] + 1) % 4
+        other = dataclasses.replace(data, **{split: dataclasses.replace(data.split(split), labels=labels)})
+        digests.append(digest(dataclasses.replace(subject, data=other), name))
+    digests.append(digest(dataclasses.replace(subject, data=dataclasses.replace(data, mean=(0.1,))), name))
+    code.write_text("2")
+    digests.append(digest(subject, name))
+    assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize("change", ["weights.packed", "spec.json"])
+def test_nothing_is_exported_of_files_that_changed_after_the_run(change: str, tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    about = {"budget": Budget().to_dict(), "baseline": None, "final": None}
+
+    def work(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
+        folder.bundle.mkdir()
+        (folder.bundle / "weights.packed").write_bytes(b"of this run")
+        return {**about, "packed_sha256": hashlib.sha256(b"of this run").hexdigest()}
+
+    assert carry_out(folder, work) == "done"
+    with pytest.raises(CompressionError) as refused:  # these bytes are no packed model, but they are the run's own
+        source.read(folder)
+    assert "put the old one back" not in str(refused.value)
+    if change == "spec.json":
+        spec = json.loads(folder.spec_path.read_text())
+        spec["budget"]["sparsity"] = 0.25
+        folder.spec_path.write_text(json.dumps(spec))
+        words = "spec.json of run one was edited after the run: put the old one back"
+    else:
+        (folder.bundle / "weights.packed").write_bytes(b"of another run")
+        words = "is not the file that run one wrote: put the old one back"
+    with pytest.raises(CompressionError, match=words):
+        source.read(folder)

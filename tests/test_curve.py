@@ -159,3 +159,26 @@ def test_refitted_batch_norms_are_a_view_of_their_own() -> None:
     assert (
         "batch norms refitted, %" not in curve_info([{**row, "recomputed": None} for row in rows], 1, 4, 0, 0).rows[0]
     )
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_a_study_of_ones_own_model_and_images_is_that_of_their_content(tmp_path: Path, divided: bool) -> None:
+    code, images, weights = tmp_path / "own.py", tmp_path / "images", tmp_path / "weights"
+    text = "from compression.zoo import build\n\ndef net():\n    return build('resnet8', (1, 12, 12), 2)\n"
+    code.write_text(text)
+    weights.write_bytes(b"any")
+    home = images / "train" if divided else images
+    for name in ("a", "b"):
+        (home / name).mkdir(parents=True)
+    budget = Budget(model=f"{code}:net", data=str(images), input=(1, 12, 12), classes=2, weights=str(weights))
+    keys = [studies.key("curve", budget)]
+    assert studies.key("curve", budget) == keys[0]
+    for change in (
+        lambda: (home / "b" / "new.png").write_bytes(b""),
+        lambda: (home / "c").mkdir(),
+        lambda: code.write_text(text + "# changed\n"),
+        lambda: weights.write_bytes(b"others"),
+    ):
+        change()
+        keys.append(studies.key("curve", budget))
+    assert len(set(keys)) == len(keys)

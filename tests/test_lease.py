@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ import pytest
 from compression import methods
 from compression import runs
 from compression.budget import Budget
+from compression.errors import Cancelled
+from compression.errors import CompressionError
 from compression.errors import Superseded
 from compression.runs import heartbeat
 from compression.runs import lease as leases
+from compression.runs.events import CHECK_SECONDS
 from compression.runs.events import EventWriter
 from compression.runs.events import last_state
 from compression.runs.events import read_events
@@ -34,7 +38,11 @@ from compression.runs.lifecycle import carry_out
 from compression.runs.process import Handle
 from compression.runs.reporter import RunReporter
 from compression.runs.results import seconds
+from compression.runs.sidejob import Job
+from compression.runs.sidejob import Say
+from compression.runs.sidejob import SideJob
 from compression.runs.store import Store
+from compression.runs.sweep import carry_out_sweep
 from tests.test_resume import BUDGETS
 from tests.test_resume import story
 from tests.test_resume import task
@@ -99,6 +107,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = made(Store(tmp_path_factory.mktemp("whole"), slots=0))
     assert carry_out(folder, lambda folder, events: work(folder, events, 0, lambda: None)) == "done"
     return folder
+
+
+@pytest.fixture
+def listened(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock by which this process listens to others."""
+    now = [100.0]
+    monkeypatch.setattr(heartbeat.LISTENER, "_clock", lambda: now[0])
+    return now
 
 
 def made(store: Store, name: str = "one") -> RunFolder:
@@ -184,7 +200,7 @@ def test_only_the_last_attempt_may_write(quiet: Store) -> None:
     assert leases.taken(folder.path) == [2]  # one file, not one an attempt
 
 
-@pytest.mark.parametrize("change", ["put back", "deleted", "named another", "damaged"])
+@pytest.mark.parametrize("change", ["put back", "deleted", "named another", "damaged", "a folder"])
 def test_a_run_that_no_longer_names_the_process_is_not_written(quiet: Store, change: str) -> None:
     folder = made(quiet)
     mine = take(folder)
@@ -195,10 +211,12 @@ def test_a_run_that_no_longer_names_the_process_is_not_written(quiet: Store, cha
         folder.path.rename(quiet.root / ".deleted-one")
     elif change == "named another":
         dataclasses.replace(mine.handle, pid=mine.handle.pid + 1).save(folder.process_path)
+    elif change == "damaged":
+        folder.process_path.write_text("{")
     else:
         folder.process_path.unlink()
         folder.process_path.mkdir()
-    with pytest.raises(Exception, match=r"taken over|process file"):
+    with pytest.raises(Superseded, match="taken over"):
         mine.check()
 
 
@@ -235,7 +253,7 @@ def test_a_process_that_comes_late_does_not_begin_what_is_over(quiet: Store, sta
     with EventWriter(folder.events_path) as events:
         events.state("running")
         events.state(state)
-    with pytest.raises(Exception, match=f"run one is {state}"):
+    with pytest.raises(CompressionError, match=f"run one is {state}"):
         carry_out(folder, lambda folder, events: {})
     assert (folder.attempts(), folder.state) == (1, state)
 
@@ -247,6 +265,27 @@ def test_an_attempt_without_its_events_is_still_the_next(quiet: Store) -> None:
     folder.process_path.unlink()
     assert carry_out(folder, lambda folder, events: {"seen": events.attempt}) == "done"
     assert json.loads(folder.result_path.read_text())["attempts"] == 3
+
+
+def test_a_sweep_that_was_taken_over_stops_with_the_run_it_is_at(quiet: Store) -> None:
+    for name in ("s-01", "s-02"):
+        RunFolder.create(quiet.root, {"id": name, "created": 1.0, "budget": Budget().to_dict(), "sweep": "s"})
+    spec = {"id": "s", "created": 1.0, "budget": Budget().to_dict(), "children": ["s-01", "s-02"]}
+    sweep = RunFolder.create(quiet.root, spec)
+    begun: list[str] = []
+
+    def work(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
+        begun.append(folder.id)
+        for each in (sweep, *sweep.children()):  # what resuming it elsewhere does
+            each.put_back()
+        events.log("late")
+        return {}
+
+    with pytest.raises(Superseded, match="run s-01 was taken over"):
+        carry_out(sweep, partial(carry_out_sweep, work=work, stopped=lambda: False))
+    assert begun == ["s-01"]
+    assert [each.state for each in (sweep, *sweep.children())] == ["queued"] * 3
+    assert "was taken over" in sweep.log_path.read_text()
 
 
 # --- lines of an earlier attempt --------------------------------------------------------------------------------------
@@ -290,6 +329,42 @@ def test_an_index_read_on_from_where_it_was_does_not_believe_them_either(quiet: 
     assert [(info.state, info.step, info.error) for info in quiet.list()] == [("paused", 7, None)]
 
 
+# --- jobs beside a run ------------------------------------------------------------------------------------------------
+
+
+def test_a_side_job_whose_place_another_took_writes_nothing_more(quiet: Store) -> None:
+    folder = made(quiet)
+    job = SideJob("export", folder, folder.path / "bundle" / "export.json")
+
+    def work(say: Say) -> dict[str, Any]:
+        say("half", 0.5)
+        assert (job.status().state, job.status().share) == ("running", 0.5)
+        raw = json.loads(job.path.read_text())
+        raw["handle"]["pid"] += 1
+        job.path.write_text(json.dumps(raw))  # declared dead elsewhere, and started there
+        before.append(job.path.read_bytes())
+        return {"never": "told"}
+
+    before: list[bytes] = []
+    with pytest.raises(Superseded, match="another process does the export of run one"):
+        job.carry_out(work)
+    assert job.path.read_bytes() == before[0]
+
+
+def test_a_side_job_elsewhere_lives_as_long_as_its_heart_beats(quiet: Store, listened: list[float]) -> None:
+    folder = made(quiet)
+    job = SideJob("export", folder, folder.path / "bundle" / "export.json")
+    job.path.parent.mkdir()
+    job._write(Handle("another-machine", 1, 0.0), Job("running", 0.5, "comparing"))
+    for beat in range(5):  # it says nothing new for long, but its heart goes on
+        job.path.with_suffix(".heartbeat").write_text(str(beat))
+        assert job.status().state == "running"
+        listened[0] += heartbeat.SILENT_SECONDS - 1
+        assert job.status().state == "running"
+    listened[0] += 2
+    assert job.status().state == "failed"
+
+
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 
@@ -304,6 +379,23 @@ def test_seconds_are_those_of_a_clock_that_nobody_sets(tmp_path: Path) -> None:
         assert seconds(read_events(tmp_path / "events")[0]) == 30.0
         events.checkpoint(1, lambda: {"step": 1})
         assert (tmp_path / "checkpoint.pt").exists()  # due by the steady clock, whatever the time of day is
+
+
+def test_a_writer_is_not_moved_by_setting_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    day = [0.0]
+    monkeypatch.setattr(time, "time", lambda: day[0])
+    with EventWriter(tmp_path / "events", cancel_files=[tmp_path / "cancel"]) as events:
+        events.check()
+        events.state("running")
+        day[0] -= 7200
+        events.state("done")
+        (tmp_path / "cancel").touch()
+        time.sleep(2 * CHECK_SECONDS)
+        with pytest.raises(Cancelled):
+            events.check()
+    assert 0 <= seconds(read_events(tmp_path / "events")[0]) < 3600
+    first, last = (event["t"] for event in read_events(tmp_path / "events")[0])
+    assert last >= first
 
 
 def test_waiting_to_be_resumed_is_no_work(tmp_path: Path) -> None:
@@ -321,9 +413,10 @@ def test_waiting_to_be_resumed_is_no_work(tmp_path: Path) -> None:
     assert seconds(read_events(tmp_path / "events")[0]) == 8.0
 
 
-def test_a_clock_that_is_set_neither_loses_nor_revives_a_run(quiet: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, beat = made(quiet), heartbeat.Listener()
-    monkeypatch.setattr("compression.runs.process.LISTENER", beat)
+def test_a_clock_that_is_set_neither_loses_nor_revives_a_run(
+    quiet: Store, listened: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = made(quiet)
     with EventWriter(folder.events_path) as events:
         events.state("running")
     Handle("another-machine", 1, 0.0).save(folder.process_path)
@@ -333,8 +426,8 @@ def test_a_clock_that_is_set_neither_loses_nor_revives_a_run(quiet: Store, monke
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + hours * 3600)
         os.utime(folder.heartbeat_path, (1, 1))
         assert folder.state == "running"
-    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.05)
-    until(lambda: folder.state == "lost")
+    listened[0] += heartbeat.SILENT_SECONDS
+    assert folder.state == "lost"
     for hours in (-10_000, 10_000):
         monkeypatch.setattr(time, "time", lambda hours=hours: real() + hours * 3600)
         assert folder.state == "lost"
@@ -354,6 +447,11 @@ def test_one_look_says_that_it_has_not_heard_and_resuming_listens_first(
     assert "running (not heard from yet)" in capsys.readouterr().out
     assert main(["runs", "--runs", str(quiet.root)]) == 0
     assert "running (not heard from yet)" in capsys.readouterr().out
+    named = folder.process_path.read_text()
+    folder.process_path.write_text("{")
+    assert main(["runs", "--runs", str(quiet.root)]) == 0
+    assert "is not valid JSON" in capsys.readouterr().err
+    folder.process_path.write_text(named)
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 0.3)
     assert runs.resume("one", quiet.root, store=quiet) == "queued"
 

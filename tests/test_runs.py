@@ -233,6 +233,30 @@ def test_on_another_machine_the_heartbeat_decides(tmp_path: Path) -> None:
     assert elsewhere.alive(beat, listener)
 
 
+def test_commands_that_look_once_hear_together(tmp_path: Path) -> None:
+    now, beat, elsewhere = [1000.0], tmp_path / "heartbeat", Handle("another-machine", 1, 0.0)
+
+    def look() -> tuple[bool, bool]:
+        command = Listener(lambda: now[0])  # that of a process of its own
+        return elsewhere.alive(beat, command), elsewhere.is_sure(beat, command)
+
+    beat.write_text("1")
+    assert look() == (True, False)
+    now[0] += SILENT_SECONDS - 1
+    assert look() == (True, False)
+    beat.write_text("2")
+    assert look() == (True, True)  # it goes on
+    now[0] += SILENT_SECONDS
+    assert look() == (False, True)
+    note = beat.with_name("heartbeat.heard")
+    for damaged in (b"{", b"[]", b"{}", note.read_bytes().replace(b'"since": ', b'"since": "x", "was": ')):
+        note.write_bytes(damaged)
+        assert look() == (True, False)
+    note.unlink()
+    note.mkdir()
+    assert look() == (True, False)
+
+
 def test_a_listener_that_was_asleep_itself_declares_nobody_dead(tmp_path: Path) -> None:
     now, beat = [0.0], tmp_path / "heartbeat"
     beat.write_text("1")

@@ -19,6 +19,7 @@ from compression.cli.output import percent
 from compression.cli.output import size
 from compression.cli.output import table
 from compression.cli.summary import summary
+from compression.errors import CompressionError
 from compression.runs.folder import RUNNING
 
 HEAD = ("run", "state", "method", "model", "data", "accuracy", "bytes", "step", "started")
@@ -79,5 +80,8 @@ def show_run(asked: argparse.Namespace) -> int:
 
 def _state(root: Path, run: str, state: str) -> str:
     """The state in words: one look does not tell whether a process of another machine still lives."""
-    sure = state != RUNNING or library.RunFolder(root / run).is_sure()
+    try:
+        sure = state != RUNNING or library.RunFolder(root / run).is_sure()
+    except CompressionError:  # its process file is damaged, which the list says among its problems
+        sure = False
     return state if sure else f"{state} (not heard from yet)"

@@ -16,6 +16,7 @@ from compression.errors import CompressionError
 from compression.explain.comparison import Comparison
 from compression.reading import check_version
 from compression.reading import read_object
+from compression.runs.files import sha256
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 
@@ -65,11 +66,18 @@ def save(run: RunFolder, found: Comparison, shown: Shown) -> None:
     temporary = folder / f".maps.{os.getpid()}.tmp"
     temporary.write_bytes(data)
     temporary.replace(folder / "maps.safetensors")
-    write_json(result_path(run), {"version": VERSION, "run": run.id, **dataclasses.asdict(found)})
+    about = {"version": VERSION, "run": run.id, "packed_sha256": _packed(run)}
+    write_json(result_path(run), {**about, **dataclasses.asdict(found)})
+
+
+def _packed(run: RunFolder) -> str | None:
+    """The digest of the weights that are explained."""
+    path = run.bundle / "weights.packed"
+    return sha256(path) if path.is_file() else None
 
 
 def comparison(run: RunFolder) -> Comparison | None:
-    """The scores of the last job that finished; ``None`` when none has.
+    """The scores of the last job that finished; ``None`` when none has, or when the run's weights are others by now.
 
     Raises:
         CompressionError: the file is damaged or of another version.
@@ -79,6 +87,8 @@ def comparison(run: RunFolder) -> Comparison | None:
         return None
     raw = read_object(path, "explanation")
     check_version(raw, VERSION, f"explanation {path}")
+    if raw.get("packed_sha256", packed := _packed(run)) != packed:
+        return None
     known = {entry.name for entry in dataclasses.fields(Comparison)}
     values: dict[str, Any] = {name: value for name, value in raw.items() if name in known}
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from compression.pack import unpack
 from compression.quant import IntegerWeight
 from compression.quant import attach_input_quantizers
 from compression.quant.attach import INPUT_QUANTIZER
+from compression.runs.files import sha256
 from compression.runs.folder import DONE
 from compression.runs.folder import RunFolder
 from compression.runs.prepare import load
@@ -128,7 +128,7 @@ def _refuse_changed(told: Mapping[str, Any], budget: Budget, path: Path) -> None
     if "budget" in told and Budget.from_dict(told["budget"]) != budget:
         raise CompressionError(f"spec.json of run {told['run']} was edited after the run: put the old one back")
     wanted = told.get("packed_sha256")
-    if wanted is not None and path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+    if wanted is not None and path.is_file() and sha256(path) != wanted:
         raise CompressionError(f"{path} is not the file that run {told['run']} wrote: put the old one back")
 
 

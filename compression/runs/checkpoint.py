@@ -17,7 +17,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
-from typing import TYPE_CHECKING
 from typing import Any
 
 from compression.errors import CompressionError
@@ -25,9 +24,6 @@ from compression.reading import LARGEST_INTEGER
 from compression.reading import check_version
 from compression.reading import short
 from compression.runs.files import disk_full
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 VERSION = 2
 OLD_VERSION = 1
@@ -187,7 +183,7 @@ class _Hashed(io.BufferedWriter):
         super().__init__(raw)
         self.sum = hashlib.sha256()
 
-    def write(self, data: Buffer) -> int:
+    def write(self, data: Any) -> int:
         self.sum.update(data)
         return super().write(data)
 

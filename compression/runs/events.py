@@ -5,7 +5,7 @@ A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch"
 
 =========  ============================================================================================
 ``state``  ``state`` (running, done, failed, cancelled, paused; queued when it is to go on), ``error`` when failed,
-           ``pid`` and ``host`` when running
+           ``pid``, ``host`` and the digest of the ``spec`` when running, ``result_sha256`` when done
 ``plan``   ``total_steps`` and whatever facts the method gives
 ``phase``  ``phase``, the stage that begins at ``step``
 ``step``   cheap figures of one training step; written once a second or every 50 steps, whichever comes first
@@ -279,7 +279,8 @@ def _parse(line: bytes) -> Event | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and {"v", "kind", "t"} <= event.keys() else None
+    whole = isinstance(event, dict) and {"v", "kind", "t"} <= event.keys() and type(event.get("attempt")) is int
+    return event if whole else None
 
 
 def _ends_torn(path: Path) -> bool:

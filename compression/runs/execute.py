@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from compression.pack import unpack
 from compression.quant import IntegerWeight
 from compression.quant import fold
 from compression.quant import integer_weights
+from compression.runs.files import sha256
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.prepare import Workbench
@@ -104,7 +104,7 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     write_json(folder.bundle / "ledger.json", ledger)
     return {
         "final": point.to_dict(),
-        "packed_sha256": hashlib.sha256((folder.bundle / "weights.packed").read_bytes()).hexdigest(),
+        "packed_sha256": sha256(folder.bundle / "weights.packed"),
         "ledger": ledger,
         "equality": max(cut.equality, difference(model, shipped, task)),
         "removed": cut.removed,

@@ -6,7 +6,8 @@
               events.jsonl    what happened; one writer, the worker
               process.json    who carries it out (machine, process id, start time; the job on a cluster)
               lease.3         the number of the attempt that may write here, while its process is the one named
-              heartbeat       a counter that goes on every 2 seconds while that process lives
+              heartbeat       a counter that goes on every 2 seconds while that process lives; heartbeat.heard is what
+                              another machine noted of it when it looked first
               checkpoint.pt   where a run can be taken up again; checkpoint.previous.pt is the one before it
               result.json     written once, at the end of a run that is done
               log.txt         what the worker said, tracebacks included

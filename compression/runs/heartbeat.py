@@ -2,12 +2,14 @@
 
 Times of files and the time of day say nothing about another machine: clocks differ, and they are set. A listener
 therefore compares what the counter shows with what it showed before, and counts the silence on its own monotonic clock.
-What it has not listened to for long enough it takes to be alive.
+What it has not listened to for long enough it takes to be alive. For commands that look once and end, what was heard is
+noted beside the heartbeat, and the next one on this machine goes on from there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compression.errors import CompressionError
+from compression.reading import read_object
+from compression.runs.files import write_json
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
@@ -108,10 +112,37 @@ class Listener:
                 self._heard.pop(key, None)
                 return None, before
             if last is None or last.who != who:
-                self._heard[key] = _Heard(who, sign, self._clock(), moved=False)
+                self._heard[key] = self._recalled(path, who, sign, before)
             elif last.sign != sign:
                 self._heard[key] = _Heard(who, sign, self._clock(), moved=True)
             return self._heard[key], before
+
+    def _recalled(self, path: Path, who: object, sign: Sign, now: float) -> _Heard:
+        """The first look of this process, with what another of this machine noted of the same heartbeat before."""
+        fresh = _Heard(who, sign, self._clock(), moved=False)
+        place = path.with_name(f"{path.name}.heard")
+        note = {"boot": _boot(), "who": repr(who), "sign": repr(sign), "since": fresh.since}
+        try:
+            earlier = read_object(place, "note")
+        except CompressionError:  # none yet, or one that nobody needs
+            earlier = {}
+        since = earlier.get("since")
+        if note["boot"] and all(earlier.get(name) == note[name] for name in ("boot", "who")):
+            if earlier.get("sign") != note["sign"]:
+                fresh = dataclasses.replace(fresh, moved=True)
+            elif isinstance(since, float) and since <= now:
+                return dataclasses.replace(fresh, since=since)
+        with contextlib.suppress(OSError):  # a folder that can only be read: then each process listens for itself
+            write_json(place, note)
+        return fresh
+
+
+def _boot() -> str | None:
+    """What tells one start of this machine from another: its monotonic clock began anew with it. None where unknown."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 def _sign(path: Path) -> Sign | None:

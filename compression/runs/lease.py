@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from compression.errors import CompressionError
 from compression.errors import Superseded
 from compression.runs.process import Handle
 
@@ -62,16 +63,16 @@ class Lease:
             )
 
     def _is_named(self) -> bool:
+        """Does ``process.json`` name this process? What cannot be read does not; it is read again when it changes."""
         try:
             status = os.stat(self._process_path)
-        except OSError:
+            version = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if version != self._known:
+                if not Handle.load(self._process_path).is_process_of(self.handle):
+                    return False
+                self._known = version
+        except (OSError, CompressionError):
             return False
-        version = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if version != self._known:
-            named = Handle.find(self._process_path)
-            if named is None or not named.is_process_of(self.handle):
-                return False
-            self._known = version
         return True
 
 

@@ -14,8 +14,10 @@ from compression.errors import CompressionError
 from compression.errors import Paused
 from compression.errors import Superseded
 from compression.runs import checkpoint
+from compression.runs.events import Event
 from compression.runs.events import last_state
 from compression.runs.files import disk_full
+from compression.runs.files import sha256
 from compression.runs.files import write_json
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import DONE
@@ -47,41 +49,40 @@ def carry_out(folder: RunFolder, work: Work) -> str:
     try:
         with Heartbeat(folder.heartbeat_path, confirm=lease.check), _reporter(folder, lease) as events:
             folder.log(f"{_now()} attempt {lease.attempt} by process {lease.handle.pid} on {lease.handle.host}")
-            state, error = _ended(folder, work, events)
+            state, facts = _ended(folder, work, events)
             events.confirm()
             folder.give_back_reserve()
-            events.state(state, **({"error": error} if error else {}))
-            folder.log(f"{_now()} {state}{': ' + error if error else ''}")
+            events.state(state, **facts)
+            folder.log(f"{_now()} {state}{': ' + facts['error'] if 'error' in facts else ''}")
     except Superseded as problem:
         folder.log(f"{_now()} {problem}")
         raise
     return state
 
 
-def _ended(folder: RunFolder, work: Work, events: RunReporter) -> tuple[str, str | None]:
-    """Do the work and say in which state it ended, with the reason when it failed.
+def _ended(folder: RunFolder, work: Work, events: RunReporter) -> tuple[str, dict[str, str]]:
+    """Do the work and say in which state it ended: with the ``error`` when it failed, the result's digest when done.
 
     Raises:
         Superseded: another attempt has taken the run over.
     """
     try:
-        handle = Handle.current()
-        events.state(RUNNING, pid=handle.pid, host=handle.host)
+        handle, before, spec = Handle.current(), folder.events(), folder.digest()
+        events.state(RUNNING, pid=handle.pid, host=handle.host, spec=spec)
+        _check_spec(folder, before, spec)
         events.check()
         events.load()
-        result = work(folder, events)
-        _finish(folder, events, result)
+        return DONE, {"result_sha256": _finish(folder, events, work(folder, events))}
     except Superseded:
         raise
     except (Cancelled, KeyboardInterrupt):
-        return CANCELLED, None
+        return CANCELLED, {}
     except Paused:
-        return PAUSED, None
+        return PAUSED, {}
     except Exception as problem:  # the worker's outermost frame: told in the run's own words, never dropped
         events.confirm()
         folder.log(traceback.format_exc())
-        return FAILED, _one_line(folder, problem)
-    return DONE, None
+        return FAILED, {"error": _one_line(folder, problem)}
 
 
 class Termination:
@@ -140,11 +141,25 @@ def _take(folder: RunFolder) -> Lease:
     return Lease.take(folder.path, folder.process_path, me, after=folder.attempts())
 
 
-def _finish(folder: RunFolder, events: RunReporter, result: dict[str, Any]) -> None:
+def _check_spec(folder: RunFolder, events: list[Event], spec: str) -> None:
+    """Refuse to go on with something else than what the first attempt did, whose points stay among the events.
+
+    Raises:
+        CompressionError: the spec was edited since.
+    """
+    if next((event["spec"] for event in events if event["kind"] == "state" and "spec" in event), spec) != spec:
+        raise CompressionError(
+            f"{folder.spec_path} was edited since the run began: put the old one back, or start a new run"
+        )
+
+
+def _finish(folder: RunFolder, events: RunReporter, result: dict[str, Any]) -> str:
+    """Write ``result.json`` and return its SHA-256."""
     about = {"run": folder.id, "status": DONE, "attempts": events.attempt, "seconds": seconds(folder.events())}
     events.confirm()
     write_json(folder.result_path, {**result, **about})
     checkpoint.remove(folder.checkpoint_path)
+    return sha256(folder.result_path)
 
 
 def _one_line(folder: RunFolder, problem: Exception) -> str:

@@ -10,6 +10,7 @@ from compression.points import Point
 from compression.reading import read_object
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
+from compression.runs.files import sha256
 from compression.runs.folder import DONE
 from compression.runs.folder import LOST
 from compression.runs.folder import QUEUED
@@ -32,7 +33,9 @@ def result(folder: RunFolder) -> dict[str, Any]:
     events = folder.events()
     state = folder.state_of(events)
     if state == DONE and folder.result_path.is_file():
-        return written(folder.result_path)
+        told = written(folder.result_path)
+        _check_digest(folder.result_path, events)
+        return told
     if folder.is_sweep:
         return of_sweep(folder, state, events)
     told = {**_bare(folder, state, events), **_points(events)}
@@ -54,6 +57,17 @@ def written(path: Path) -> dict[str, Any]:
     if missing:
         raise CompressionError(f"result {path} has no {missing[0]!r}; {_WAY_OUT}")
     return told
+
+
+def _check_digest(path: Path, events: list[Event]) -> None:
+    """Refuse a result that is not the one which the run says it wrote, in versions that say so.
+
+    Raises:
+        CompressionError: it was edited, or is that of another run.
+    """
+    wanted = next((event.get("result_sha256") for event in reversed(events) if event["kind"] == "state"), None)
+    if wanted is not None and sha256(path) != wanted:
+        raise CompressionError(f"result {path} is not the one that the run wrote; {_WAY_OUT}")
 
 
 def of_sweep(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:

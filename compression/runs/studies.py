@@ -16,6 +16,7 @@ from typing import Any
 from compression.budget import Budget
 from compression.runs.check import absolute
 from compression.runs.check import check
+from compression.runs.files import sha256
 from compression.runs.folder import DONE
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
@@ -37,7 +38,10 @@ def studies(root: str | Path) -> Store:
 
 
 def key(kind: str, budget: Budget, **asked: Any) -> str:
-    """What a study depends on, as a digest: its kind, the model, its size, the weights' content, data, what is asked.
+    """What a study depends on, as a digest: its kind, model, size, the weights' content, data, what is asked.
+
+    Of a model of one's own this is the content of its file, of a folder of images which files it holds (by the times of
+    the folders, since a look at a page must not read all images; one that is painted over goes unnoticed).
 
     Raises:
         CompressionError: there are no trained weights.
@@ -46,9 +50,20 @@ def key(kind: str, budget: Budget, **asked: Any) -> str:
     from compression.runs.prepare import shape
 
     input, classes = shape(budget)
-    weights = hashlib.sha256(find_weights(budget, input, classes).read_bytes()).hexdigest()
+    weights = sha256(find_weights(budget, input, classes))
     content = [kind, budget.model, input, classes, weights, budget.data, asked]
+    if ".py:" in budget.model:
+        content.append(sha256(Path(budget.model.rpartition(":")[0]).expanduser()))
+    if "/" in budget.data:
+        content.append([(str(each), each.stat().st_mtime_ns) for each in _folders(Path(budget.data).expanduser())])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _folders(root: Path) -> list[Path]:
+    """A folder of images and the folders in it, those of divided data included."""
+    parts = sorted(each for each in root.iterdir() if each.is_dir()) if root.is_dir() else []
+    classes = [each for part in parts for each in part.iterdir() if each.is_dir()] if root / "train" in parts else []
+    return [*([root] if root.is_dir() else []), *parts, *sorted(classes)]
 
 
 def find(wanted: str, root: str | Path) -> RunFolder | None:

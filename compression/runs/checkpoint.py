@@ -11,6 +11,7 @@ from typing import Any
 from compression.errors import CompressionError
 from compression.reading import check_version
 from compression.runs.files import disk_full
+from compression.runs.paths import create_fresh
 
 VERSION = 1
 
@@ -27,7 +28,7 @@ def write(path: Path, state: dict[str, Any]) -> bool:
 
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with create_fresh(partial) as file:
             torch.save({"version": VERSION, **state}, file)
             file.flush()
             os.fsync(file.fileno())

@@ -31,11 +31,16 @@ from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.files import finite
+from compression.runs.lines import backwards
+from compression.runs.lines import forwards
+from compression.runs.paths import open_own
 
 VERSION = 1
 STEPS_APART = 50
 SECONDS_APART = 1.0
 CHECK_SECONDS = 0.2
+MOST_TORN = 1000
+"""Lines that are no events: a killed writer leaves one of them."""
 _STATE = b'"kind":"state"'
 _OWN = ("v", "t", "attempt", "kind", "step", "epoch")
 
@@ -68,8 +73,8 @@ class EventWriter:
         self._written: tuple[int, float] | None = None
         self._pending: dict[str, float] | None = None
         self._checked = 0.0
-        self._torn = _ends_torn(self.path)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = open_own(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self._torn = _ends_torn(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -172,19 +177,22 @@ def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     A last line without its end is left for the next call; a line torn by a killed writer is passed over.
 
     Raises:
-        CompressionError: an event was written by a version of the format not known here.
+        CompressionError: an event was written by a version of the format not known here; or it is no plain file, one
+            of more than 128 MB, or one damaged throughout.
     """
+    events: list[Event] = []
+    unreadable = 0
     try:
-        with Path(path).open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read()
+        for line in forwards(path, offset):
+            offset += len(line)
+            if (event := _parse(line)) is not None:
+                _check_version(event, path)
+                events.append(event)
+            elif (unreadable := unreadable + 1) > MOST_TORN:
+                raise CompressionError(f"events file {path} is damaged: {MOST_TORN:,} of its lines are no events")
     except FileNotFoundError:
-        return [], offset
-    whole = data[: data.rfind(b"\n") + 1]
-    events = [event for line in whole.splitlines() if (event := _parse(line)) is not None]
-    for event in events:
-        _check_version(event, path)
-    return events, offset + len(whole)
+        pass
+    return events, offset
 
 
 def last_state(path: str | Path) -> str | None:
@@ -194,17 +202,13 @@ def last_state(path: str | Path) -> str | None:
         CompressionError: see :func:`read_events`.
     """
     try:
-        data = Path(path).read_bytes()
+        for line in backwards(path, _STATE):
+            event = _parse(line)
+            if event is not None and event["kind"] == "state":
+                _check_version(event, path)
+                return str(event["state"])
     except FileNotFoundError:
-        return None
-    end = data.rfind(b"\n") + 1
-    while (found := data.rfind(_STATE, 0, end)) >= 0:
-        start = data.rfind(b"\n", 0, found) + 1
-        event = _parse(data[start : data.find(b"\n", found)])
-        if event is not None and event["kind"] == "state":
-            _check_version(event, path)
-            return str(event["state"])
-        end = start
+        pass
     return None
 
 
@@ -239,9 +243,6 @@ def _parse(line: bytes) -> Event | None:
     return event if isinstance(event, dict) and {"v", "kind", "t"} <= event.keys() else None
 
 
-def _ends_torn(path: Path) -> bool:
-    if not path.is_file() or path.stat().st_size == 0:
-        return False
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"
+def _ends_torn(file: int) -> bool:
+    size = os.fstat(file).st_size
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"

@@ -5,9 +5,7 @@ It tells how it stands in a small JSON file of its own; whoever reads that file 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import signal
 import subprocess
 import time
@@ -19,15 +17,19 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-import psutil
+from pydantic import TypeAdapter
 
 from compression.errors import CompressionError
 from compression.reading import check_version
 from compression.reading import read_object
+from compression.reading import typed
+from compression.runs import signals
 from compression.runs.files import disk_full
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import environment
+from compression.runs.paths import append_to
+from compression.runs.paths import make_folder
 from compression.runs.process import Handle
 
 VERSION = 1
@@ -50,6 +52,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class _State:
+    job: Job
+    handle: Handle
+
+
+_STATE = TypeAdapter(_State)
+
+
+@dataclass(frozen=True)
 class SideJob:
     """One kind of job on one run: ``name`` in messages (``export``), ``path`` the file that tells how it stands."""
 
@@ -66,8 +77,8 @@ class SideJob:
         if self.status().state == RUNNING:
             return
         try:
-            self.path.parent.mkdir(exist_ok=True)
-            with self.folder.log_path.open("ab") as log:
+            make_folder(self.path.parent)
+            with append_to(self.folder.log_path) as log:
                 process = subprocess.Popen(
                     list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                     env=environment(threads), start_new_session=True,
@@ -98,8 +109,8 @@ class SideJob:
         if self.status().state != RUNNING:
             return self.status()
         _, handle = self._read()
-        if not _ended(handle, signal.SIGTERM, grace):
-            _ended(handle, signal.SIGKILL, grace)
+        if not self._ended(handle, signal.SIGTERM, grace):
+            self._ended(handle, signal.SIGKILL, grace)
         job, _ = self._read()
         if job.state == RUNNING:  # it did not finish in the last moment
             self._write(handle, Job(CANCELLED, job.share, job.text))
@@ -112,7 +123,7 @@ class SideJob:
         def say(text: str, share: float) -> None:
             self._write(handle, Job(RUNNING, share, text))
 
-        self.path.parent.mkdir(exist_ok=True)
+        make_folder(self.path.parent)
         try:
             say("starting", 0.0)
             told = work(say)
@@ -123,6 +134,14 @@ class SideJob:
             raise
         self._write(handle, Job(DONE, 1.0, told=told))
         return 0
+
+    def _ended(self, handle: Handle, sign: int, seconds: float) -> bool:
+        """Send a signal to the job's process group and wait for the process to be gone."""
+        signals.signal_group(handle, self.folder.path, sign)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and handle.process() is not None:
+            time.sleep(POLL_SECONDS)
+        return handle.process() is None
 
     def _line(self, error: Exception) -> str:
         if disk_full(error):
@@ -139,26 +158,11 @@ class SideJob:
         raw = read_object(self.path, f"{self.name} state")
         check_version(raw, VERSION, f"{self.name} state {self.path}")
         try:
-            return Job(**raw["job"]), Handle(**raw["handle"])
-        except (KeyError, TypeError) as error:
-            raise CompressionError(f"{self.name} state {self.path} is damaged ({error}): delete it") from error
+            state = typed(_STATE, raw, f"{self.name} state {self.path}")
+        except CompressionError as error:
+            raise CompressionError(f"{error}; delete it") from error
+        return state.job, state.handle
 
     def _write(self, handle: Handle, job: Job) -> None:
         value = {"version": VERSION, "handle": dataclasses.asdict(handle), "job": dataclasses.asdict(job)}
         write_json(self.path, value)
-
-
-def _ended(handle: Handle, sign: int, seconds: float) -> bool:
-    """Send a signal to the job's process group and wait for the process to be gone."""
-    process = handle.process()
-    if process is None:
-        return True
-    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-        own = os.getpgid(process.pid) == process.pid
-        os.killpg(process.pid, sign) if own else process.send_signal(sign)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if handle.process() is None:
-            return True
-        time.sleep(POLL_SECONDS)
-    return handle.process() is None

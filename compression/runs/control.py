@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from compression.errors import CompressionError
+from compression.runs.files import written_in
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import DONE
 from compression.runs.folder import ENDED
@@ -18,14 +16,15 @@ from compression.runs.folder import PAUSED
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.paths import REMOVED
+from compression.runs.paths import remove
+from compression.runs.paths import set_aside
 from compression.runs.place import launcher_of
 from compression.runs.store import RunInfo
 from compression.runs.store import Store
 from compression.runs.submit import POLL_SECONDS
 
 GRACE_SECONDS = 10.0
-GOING = ".deleted-"
-"""Begins the name of a folder on its way out: no run has such a name."""
 
 
 def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECONDS, store: Store | None = None) -> str:
@@ -43,7 +42,8 @@ def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECON
             return folder.state
         folder.ask_to_stop()
         if folder.state == PAUSED:
-            folder.tell(CANCELLED)
+            with written_in(folder.path.parent):
+                folder.tell(CANCELLED)
     if not _stopped_within(folder, grace) and folder.parent() is None:  # the worker of a sweep has other runs to do
         launcher = launcher_of(folder, store.launcher)
         launcher.stop(folder)
@@ -62,7 +62,7 @@ def pause(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECOND
     Raises:
         CompressionError: no such run, or one of a sweep.
     """
-    folder = _whole(root, run_id)
+    folder = _whole(RunFolder.open(root, run_id))
     if folder.state in IDLE:
         return folder.state
     folder.ask_to_pause()
@@ -80,7 +80,7 @@ def resume(run_id: str, root: str | Path = "runs", *, store: Store | None = None
     Raises:
         CompressionError: no such run, one of a sweep, or one whose spec cannot be read.
     """
-    folder = _whole(root, run_id)
+    folder = _whole(RunFolder.open(root, run_id))
     folder.budget()
     store = store or Store(root)
     with store.alone():
@@ -100,23 +100,30 @@ def delete(run_ids: Sequence[str], root: str | Path = "runs", *, store: Store | 
             deleted.
     """
     store = store or Store(root)
-    with store.alone():
-        found: list[RunFolder] = []
-        for run_id in dict.fromkeys(run_ids):
-            folder = _whole(root, run_id)
-            folder.spec()  # what this program cannot read it does not delete
-            if folder.state == RUNNING:
-                raise CompressionError(f"run {run_id} is going on; cancel it first")
-            found += [folder, *folder.children()]
-        for folder in found:
-            if folder.path.is_dir():
-                os.replace(folder.path, folder.path.with_name(GOING + folder.id))
+    with store.alone(), written_in(store.root):
+        chosen = _deletable(run_ids, store.root)
+        aside = [set_aside(folder.path) for folder in chosen]
+    with written_in(store.root):
+        for path in (*aside, *store.root.glob(f"{REMOVED}*")):  # also what an interrupted deletion has left
+            remove(path)
     store.sync()
-    for path in store.root.glob(f"{GOING}*"):
-        while path.exists():
-            with contextlib.suppress(FileNotFoundError):  # another process that deletes was there first
-                shutil.rmtree(path)
-    return [folder.id for folder in found]
+    return [folder.id for folder in chosen]
+
+
+def _deletable(run_ids: Sequence[str], root: Path) -> list[RunFolder]:
+    """The folders of these runs and of the runs of their sweeps, each once.
+
+    Raises:
+        CompressionError: one of them must not be deleted.
+    """
+    folders: dict[str, RunFolder] = {}
+    for run_id in dict.fromkeys(run_ids):
+        folder = _whole(RunFolder.named(root, run_id))
+        folder.spec()  # what this program cannot read it does not delete
+        if folder.state == RUNNING:
+            raise CompressionError(f"run {run_id} is going on; cancel it first")
+        folders |= {each.id: each for each in (folder, *folder.children())}
+    return list(folders.values())
 
 
 def outdated(infos: Sequence[RunInfo], days: float, now: float | None = None) -> list[str]:
@@ -126,16 +133,15 @@ def outdated(infos: Sequence[RunInfo], days: float, now: float | None = None) ->
     return [info.id for info in stopped if (info.ended or info.created) < before]
 
 
-def _whole(root: str | Path, run_id: str) -> RunFolder:
-    """The folder of a run that stands for itself.
+def _whole(folder: RunFolder) -> RunFolder:
+    """The folder itself, of a run that stands for itself.
 
     Raises:
-        CompressionError: no such run, or one of a sweep.
+        CompressionError: it is one of a sweep.
     """
-    folder = RunFolder.open(root, run_id)
     parent = folder.parent()
     if parent is not None and parent.spec_path.is_file():
-        raise CompressionError(f"run {run_id} belongs to sweep {parent.id}; name the sweep")
+        raise CompressionError(f"run {folder.id} belongs to sweep {parent.id}; name the sweep")
     return folder
 
 

@@ -25,13 +25,13 @@ SPEC = "spec.json"
 MOST_ENTRIES = 10_000
 REMOVED = ".deleted-"
 """Begins the name of a folder that is being removed: no run has such a name."""
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # longer names are none of ours, and no file system takes them
+RUN_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"  # longer names are none of ours, and no file system takes them
 _OWN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def is_run_id(name: object) -> bool:
     """Can this be the name of a run: one path component of plain characters, not reserved?"""
-    return isinstance(name, str) and _ID.fullmatch(name) is not None and name not in RESERVED
+    return isinstance(name, str) and re.fullmatch(RUN_ID, name) is not None and name not in RESERVED
 
 
 def check_folder(path: Path) -> None:

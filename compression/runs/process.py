@@ -15,23 +15,17 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import psutil
-from pydantic import Field
-from pydantic import TypeAdapter
 
 from compression.errors import CompressionError
 from compression.reading import check_version
 from compression.reading import read_object
-from compression.reading import typed
 from compression.runs.files import write_json
-from compression.runs.paths import touch
 
 VERSION = 1
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
-LARGEST_PID = 2**31 - 1
 JOB = "COMPRESSION_JOB"
 """The environment variable that tells a worker on a cluster the name of its job."""
 _SAME_START = 2.0
@@ -45,7 +39,7 @@ class Handle:
     """
 
     host: str
-    pid: Annotated[int, Field(ge=0, le=LARGEST_PID)]
+    pid: int
     start: float
     launcher: str = "local"
     job: str | None = None
@@ -75,7 +69,11 @@ class Handle:
         """Read ``process.json``."""
         raw = read_object(path, "process file")
         check_version(raw, VERSION, f"process file {path}")
-        return typed(_HANDLE, raw, f"process file {path}")
+        try:
+            job = None if raw.get("job") is None else str(raw["job"])
+            return cls(str(raw["host"]), int(raw["pid"]), float(raw["start"]), str(raw["launcher"]), job)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CompressionError(f"process file {path} is damaged: {error!r}") from error
 
     @classmethod
     def find(cls, path: Path) -> Handle | None:
@@ -133,9 +131,6 @@ def _age(path: Path) -> float:
         return math.inf
 
 
-_HANDLE = TypeAdapter(Handle)
-
-
 class Heartbeat:
     """Touches a file every 2 seconds while the ``with`` block runs, whatever the main thread is busy with."""
 
@@ -146,7 +141,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
-        touch(self._path)
+        self._path.touch()
         self._thread.start()
         return self
 
@@ -157,6 +152,6 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stop.wait(self._seconds):
             try:
-                touch(self._path)
-            except (OSError, CompressionError):
+                self._path.touch()
+            except OSError:
                 continue  # a full disk or a deleted folder: the run itself meets it and says so

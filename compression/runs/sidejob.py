@@ -17,12 +17,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from compression.errors import CompressionError
 from compression.reading import check_version
 from compression.reading import read_object
-from compression.reading import typed
 from compression.runs import signals
 from compression.runs.files import disk_full
 from compression.runs.files import write_json
@@ -49,15 +46,6 @@ class Job:
     text: str = ""
     error: str = ""
     told: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _State:
-    job: Job
-    handle: Handle
-
-
-_STATE = TypeAdapter(_State)
 
 
 @dataclass(frozen=True)
@@ -158,10 +146,9 @@ class SideJob:
         raw = read_object(self.path, f"{self.name} state")
         check_version(raw, VERSION, f"{self.name} state {self.path}")
         try:
-            state = typed(_STATE, raw, f"{self.name} state {self.path}")
-        except CompressionError as error:
-            raise CompressionError(f"{error}; delete it") from error
-        return state.job, state.handle
+            return Job(**raw["job"]), Handle(**raw["handle"])
+        except (KeyError, TypeError) as error:
+            raise CompressionError(f"{self.name} state {self.path} is damaged ({error}): delete it") from error
 
     def _write(self, handle: Handle, job: Job) -> None:
         value = {"version": VERSION, "handle": dataclasses.asdict(handle), "job": dataclasses.asdict(job)}

@@ -140,11 +140,11 @@ def front_runs(opened: Sequence[str], infos: Sequence[RunInfo], model: str, data
 
 
 def _front_run(run: str, alive: bool) -> FrontRun | None:
-    done = outcome(run)
-    if done is not None and not alive:
-        budget = folder(run).spec()["budget"]
-        return FrontRun(run, story.asked(budget), str(budget["method"]), (), done.get("baseline"), done.get("final"))
     try:
+        done = outcome(run)
+        if done is not None and not alive:
+            asked, points = folder(run).budget().to_dict(), (done.get("baseline"), done.get("final"))
+            return FrontRun(run, story.asked(asked), str(asked["method"]), (), *points)
         now = told(run)
     except CompressionError:
         return None  # a run deleted or damaged while it is only context; opening it says what is wrong

@@ -16,6 +16,7 @@ from compression.runs.folder import PAUSED
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.index import UNREADABLE
 from compression.runs.paths import REMOVED
 from compression.runs.paths import remove
 from compression.runs.paths import set_aside
@@ -120,7 +121,7 @@ def _deletable(run_ids: Sequence[str], root: Path) -> list[RunFolder]:
     for run_id in dict.fromkeys(run_ids):
         folder = _whole(RunFolder.named(root, run_id))
         folder.spec()  # what this program cannot read it does not delete
-        if folder.state == RUNNING:
+        if _goes_on(folder):
             raise CompressionError(f"run {run_id} is going on; cancel it first")
         folders |= {each.id: each for each in (folder, *folder.children())}
     return list(folders.values())
@@ -143,6 +144,14 @@ def _whole(folder: RunFolder) -> RunFolder:
     if parent is not None and parent.spec_path.is_file():
         raise CompressionError(f"run {folder.id} belongs to sweep {parent.id}; name the sweep")
     return folder
+
+
+def _goes_on(folder: RunFolder) -> bool:
+    """Is a process at work on this run? Where its events cannot be read, its process alone tells."""
+    try:
+        return folder.state == RUNNING
+    except UNREADABLE:
+        return folder.alive()
 
 
 def _stopped_within(folder: RunFolder, seconds: float) -> bool:

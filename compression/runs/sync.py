@@ -112,7 +112,7 @@ class Sync:
             try:
                 launcher_of(folder, launcher).status(folder)
             except UNREADABLE as error:
-                self.problems.append(f"run {folder.id} waits: {error}")
+                self.problems.append(f"run {folder.id} waits: {reason(error)}")
 
     def _ingest(self, folder: RunFolder, row: sqlite3.Row | None) -> None:
         """Bring one run up to date; a folder that cannot be read changes nothing."""
@@ -128,7 +128,7 @@ class Sync:
             self.db.execute("UPDATE runs SET state = ?, handed = ?, offset = ?, size = ? WHERE id = ?", values)
         except UNREADABLE as error:
             self.db.execute("ROLLBACK TO run")
-            message = str(error) if isinstance(error, CompressionError) else f"{folder.path} is damaged: {error!r}"
+            message = f"run {folder.id} cannot be read: {reason(error)}"
             self.unreadable.add(folder, message)
             self.problems.append(message)
         self.db.execute("RELEASE run")
@@ -146,7 +146,7 @@ class Sync:
             threads = int(RunFolder.open(self.root, folder.id).spec().get("threads") or self.threads)
         except UNREADABLE as error:
             self.db.execute("UPDATE runs SET state = ? WHERE id = ?", (STUCK, folder.id))
-            self.problems.append(f"run {folder.id} could not be started: {error}")
+            self.problems.append(f"run {folder.id} could not be started: {reason(error)}")
             return True
         try:
             launcher.start(folder, threads)
@@ -157,6 +157,11 @@ class Sync:
             self.problems.append(f"run {folder.id} could not be started: {error}")
             return False
         return True
+
+
+def reason(error: Exception) -> str:
+    """Why the files of a run cannot be read, in one line."""
+    return str(error) if isinstance(error, CompressionError) else f"its files are damaged ({error!r})"
 
 
 def _stamp(folder: RunFolder) -> Stamp:

@@ -99,9 +99,10 @@ def test_a_sweep_names_only_its_own_runs(
     with pytest.raises(CompressionError):
         sweep.children()
     assert sorted(path.name for path in root.iterdir() if path.is_dir()) == before
-    listed = Store(root, slots=0)
-    assert {info.id for info in listed.list()} >= {"other"}
-    assert main(["delete", "other", "--runs", str(root)]) == 0, "others can be deleted"
+    assert {info.id for info in Store(root, slots=0).list()} >= {"other"}
+    assert main(["delete", "--older-than", "0", "--runs", str(root)]) == 0
+    assert not (root / "other").exists(), "the others are deleted"
+    assert sweep.spec_path.is_file()
 
 
 def test_the_true_runs_of_a_sweep_are_deleted_with_it(root: Path) -> None:

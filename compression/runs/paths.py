@@ -97,17 +97,21 @@ def run_folders(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
     runs: dict[str, Path] = {}
     problems: dict[str, str] = {}
     try:
-        names = [name for name in os.listdir(root) if not name.startswith(".") and name not in RESERVED]
+        with os.scandir(root) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in RESERVED]
     except OSError as error:
         raise CompressionError(f"runs folder {root} cannot be read: {error.strerror or error}") from error
-    for name in names:
+    for entry in found:
+        if entry.is_file(follow_symlinks=False):
+            continue
+        path = root / entry.name
         try:
-            check_folder(root / name)
-            runs[name] = root / name
+            check_folder(path)
+            runs[entry.name] = path
         except FileNotFoundError:
             continue
         except CompressionError as error:
-            problems[name] = str(error)
+            problems[entry.name] = str(error)
     return runs, problems
 
 

@@ -48,10 +48,13 @@ class Unreadable:
 
     def message(self, folder: RunFolder) -> str | None:
         """Why it could not be read a moment ago; None when it is to be read."""
-        stamp, moment, message = self.seen.get(folder.id, ((), 0.0, ""))
+        known = self.seen.get(folder.id)
+        if known is None:
+            return None
+        stamp, moment, message = known
         if stamp == _stamp(folder) and time.monotonic() - moment < AGAIN_SECONDS:
             return message
-        self.seen.pop(folder.id, None)
+        self.seen.pop(folder.id, None)  # another thread may have been first
         return None
 
 

@@ -368,7 +368,9 @@ def test_a_folder_that_cannot_start_does_not_hold_up_the_queue(root: Path) -> No
     assert any("first" in problem for problem in store.problems)
 
 
-def test_a_sweep_is_shown_beside_a_run_of_it_that_is_damaged(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_is_shown_beside_a_run_of_it_that_is_damaged(
+    root: Path, capsys: pytest.CaptureFixture[str], open_page: Open
+) -> None:
     for name in ("one", "two"):
         named(root, name, sweep="sweep")
     sweep = named(root, "sweep", children=["one", "two"])
@@ -377,6 +379,9 @@ def test_a_sweep_is_shown_beside_a_run_of_it_that_is_damaged(root: Path, capsys:
     parts = runs.result(sweep)["runs"]
     assert [part["status"] for part in parts] == ["done", "failed"]
     assert "spec.json" in parts[1]["error"]
+    app = open_page("runs", run="sweep")
+    assert app.button("open one").label
+    assert not app.error
     assert "two" in refused(capsys, "delete", "sweep", "--runs", str(root))
     assert (root / "one").is_dir()
 
@@ -446,3 +451,19 @@ def test_the_worker_of_the_folder_gets_the_signal(root: Path) -> None:
     launcher.stop(folder, insist=True)
     assert child.wait(10) in (-signal.SIGKILL, None)
     assert handle.process() is None
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system answers to a user without the right; the tests' own user may have every right."""
+    good, closed = named(root, "good"), named(root, "closed")
+    real = os.lstat
+
+    def lstat(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{closed.path}/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    store = Store(root, slots=0)
+    assert [info.id for info in store.list()] == [good.id]
+    assert store.problems == ["run 'closed' cannot be read: Permission denied"]

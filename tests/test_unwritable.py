@@ -167,6 +167,33 @@ def test_a_folder_is_removed_where_no_other_name_fits(root: Path, monkeypatch: p
     assert listed(root) == ALL[1:]
 
 
+def test_runs_are_deleted_all_or_none_whatever_earlier_deletions_left(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, store = os.rename, Store(root, slots=0)
+
+    def held(source: Path, target: Path) -> None:
+        if Path(source).name == "second":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", held)
+        with pytest.raises(CompressionError, match="Permission denied"):
+            runs.delete(["first", "second"], root, store=store)
+    assert listed(root) == ALL
+    (root / ".deleted-old").mkdir()
+
+    def stuck(path: Path) -> None:
+        if path.name == ".deleted-old":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        paths.remove(path)
+
+    monkeypatch.setattr("compression.runs.control.remove", stuck)
+    assert runs.delete(["first"], root, store=store) == ["first"]
+    assert listed(root) == ALL[1:]
+
+
 def test_an_index_of_a_foreign_kind_is_named_and_one_in_use_waits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in root.glob("runs.sqlite*"):
         path.unlink()

@@ -28,7 +28,7 @@ _LEDGER = {
 def show(run: str, now: story.Story) -> None:
     """The final figures of a finished run; nothing while it goes, and the next click when it ended early."""
     done = runlog.outcome(run)
-    if done is None or not (done["baseline"] and done["final"]):
+    if done is None:
         if not now.active:
             nav.link("budget", "Set up another run", **again.query(now.budget))
         return

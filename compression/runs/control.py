@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,8 +95,16 @@ def resume(run_id: str, root: str | Path = "runs", *, store: Store | None = None
     return folder.state
 
 
-def delete(run_ids: Sequence[str], root: str | Path = "runs", *, store: Store | None = None) -> list[str]:
-    """Delete the folders of these runs, of a sweep with its runs; returns the ids of all that are gone.
+def delete(
+    run_ids: Sequence[str],
+    root: str | Path = "runs",
+    *,
+    store: Store | None = None,
+    problems: list[str] | None = None,
+) -> list[str]:
+    """Delete the folders of these runs, of a sweep with its runs; returns the ids of all that were removed.
+
+    With ``problems``, runs that must not be deleted are passed over and named there.
 
     Raises:
         CompressionError: no such run, one that goes on, one of a sweep, or a folder that no run made; then nothing is
@@ -102,29 +112,59 @@ def delete(run_ids: Sequence[str], root: str | Path = "runs", *, store: Store | 
     """
     store = store or Store(root)
     with store.alone(), written_in(store.root):
-        chosen = _deletable(run_ids, store.root)
-        aside = [set_aside(folder.path) for folder in chosen]
+        chosen = _deletable(run_ids, store.root, problems)
+        aside = _set_aside([folder.path for folder in chosen])
     with written_in(store.root):
-        for path in (*aside, *store.root.glob(f"{REMOVED}*")):  # also what an interrupted deletion has left
+        for path in aside:
+            remove(path)
+    for path in store.root.glob(f"{REMOVED}*"):  # what an interrupted deletion has left, as far as it can be removed
+        with contextlib.suppress(OSError):
             remove(path)
     store.sync()
     return [folder.id for folder in chosen]
 
 
-def _deletable(run_ids: Sequence[str], root: Path) -> list[RunFolder]:
-    """The folders of these runs and of the runs of their sweeps, each once.
+def _set_aside(paths: Sequence[Path]) -> list[Path]:
+    """Rename these folders, all or none; returns what is to be removed.
+
+    Raises:
+        OSError: one of them cannot be renamed.
+    """
+    aside: list[Path] = []
+    try:
+        for path in paths:
+            aside.append(set_aside(path))
+    except OSError:
+        for before, after in zip(paths, aside, strict=False):
+            os.rename(after, before)
+        raise
+    return aside
+
+
+def _deletable(run_ids: Sequence[str], root: Path, problems: list[str] | None) -> list[RunFolder]:
+    """The folders of these runs and of the runs of their sweeps, each once."""
+    folders: dict[str, RunFolder] = {}
+    for run_id in dict.fromkeys(run_ids):
+        try:
+            folders |= {folder.id: folder for folder in _with_parts(root, run_id)}
+        except CompressionError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+    return list(folders.values())
+
+
+def _with_parts(root: Path, run_id: str) -> list[RunFolder]:
+    """The folder of a run, and of the runs of a sweep.
 
     Raises:
         CompressionError: one of them must not be deleted.
     """
-    folders: dict[str, RunFolder] = {}
-    for run_id in dict.fromkeys(run_ids):
-        folder = _whole(RunFolder.named(root, run_id))
-        folder.spec()  # what this program cannot read it does not delete
-        if _goes_on(folder):
-            raise CompressionError(f"run {run_id} is going on; cancel it first")
-        folders |= {each.id: each for each in (folder, *folder.children())}
-    return list(folders.values())
+    folder = _whole(RunFolder.named(root, run_id))
+    folder.spec()  # what this program cannot read it does not delete
+    if _goes_on(folder):
+        raise CompressionError(f"run {run_id} is going on; cancel it first")
+    return [folder, *folder.children()]
 
 
 def outdated(infos: Sequence[RunInfo], days: float, now: float | None = None) -> list[str]:

@@ -81,7 +81,6 @@ class Sync:
         if not work_to_do(folders, self._known(), self.slots if self.launcher else 0):
             return
         with transaction(self.db):
-            self.problems, before = [], self.problems
             folders = self._folders()  # looked at again: another process may have added to them
             for name in self._known().keys() - folders.keys():
                 self.db.execute("DELETE FROM runs WHERE id = ?", (name,))
@@ -92,7 +91,7 @@ class Sync:
                     self._ingest(folders[name], rows.get(name))
             if self.launcher is not None:
                 self._start_waiting(self.launcher)
-            self.problems = list(dict.fromkeys([*before, *self.problems]))
+            self.problems = list(dict.fromkeys(self.problems))
 
     def _folders(self) -> dict[str, RunFolder]:
         """The runs that are to be looked at; those that are none, or were unreadable just now, are problems."""

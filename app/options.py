@@ -74,5 +74,8 @@ def data_folders(root: str | None) -> tuple[str, ...]:
 
 
 def _holds_classes(folder: Path) -> bool:
-    inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")][:50]
-    return sum(any(file.suffix.lower() in _PICTURES for file in path.iterdir()) for path in inner) >= 2
+    try:
+        inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")][:50]
+        return sum(any(file.suffix.lower() in _PICTURES for file in path.iterdir()) for path in inner) >= 2
+    except OSError:  # a folder that cannot be looked into is not offered
+        return False

@@ -12,6 +12,7 @@ import reprlib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 from typing import Any
 from typing import TypeVar
 
@@ -44,23 +45,37 @@ class _Short(reprlib.Repr):
 _SHORT = _Short()
 
 
+def open_regular(path: str | Path, what: str) -> IO[bytes]:
+    """A regular file, opened for reading without waiting for anybody; ``what`` names it in messages.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CompressionError: it is unreadable, or no regular file (a folder, a pipe, a device: reading one of these could
+            wait for ever).
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise CompressionError(f"{what} {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CompressionError(f"{what} {path} is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
 def read_bytes(path: str | Path, what: str, most: int = MOST_BYTES) -> bytes:
     """The content of a regular file; ``what`` names it in messages.
 
     Raises:
-        CompressionError: the file is missing, unreadable, larger than ``most`` bytes, or no regular file (a folder, a
-            pipe, a device: reading one of these could wait for ever).
+        CompressionError: as :func:`open_regular`, or the file is missing, or larger than ``most`` bytes.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb", closefd=True) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise CompressionError(f"{what} {path} is no regular file")
+        with open_regular(path, what) as file:
             data = file.read(most + 1)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        reason = getattr(error, "strerror", None) or error
-        raise CompressionError(f"{what} {path}: {reason}") from error
+    except OSError as error:
+        raise CompressionError(f"{what} {path}: {error.strerror or error}") from error
     if len(data) > most:
         raise CompressionError(f"{what} {path} is larger than the {most:,} bytes that are read of one")
     return data

@@ -196,7 +196,7 @@ def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str], weights: st
     assert main([*RUN, "--weights", weights, "--runs", str(full_disk / "runs")]) == 2
     told = capsys.readouterr()
     assert (told.out, told.err.count("\n")) == ("", 1)
-    assert told.err.startswith(f"error: runs folder {full_disk}/runs cannot be written (database or disk is full)")
+    assert told.err.startswith(f"error: no space left on the disk of runs folder {full_disk}/runs; `delete RUN`")
     assert not list(full_disk.glob("runs/*/spec.json"))
 
 

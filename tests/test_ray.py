@@ -14,11 +14,14 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,9 @@ import pytest
 from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.runs.cluster import TOKENLESS
 from compression.runs.cluster import RayLauncher
+from compression.runs.cluster import check_token
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import LocalLauncher
 from compression.runs.place import launcher_asked
@@ -373,6 +378,59 @@ def test_the_head_wants_the_token(head: str, tmp_path: Path) -> None:
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the token of its head"
     )
     assert not list((tmp_path / "runs").glob("*/spec.json"))
+
+
+@contextlib.contextmanager
+def answering(status: int) -> Iterator[tuple[str, list[str]]]:
+    """The address of something like a head that answers all requests so, and what it was asked."""
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers.get('Authorization')}")
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not on the screen of the tests."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_a_cluster_without_a_token_is_refused_unless_it_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")  # a token here says nothing of the cluster
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    with answering(200) as (where, asked):
+        monkeypatch.setenv("RAY_ADDRESS", where)
+        store = Store(tmp_path, slots=1, launcher=RayLauncher())
+        with pytest.raises(CompressionError, match=f"{where} wants no token.*RAY_AUTH_MODE=token.*{TOKENLESS}=1"):
+            add(store)
+        assert set(asked) == {"/api/version None"}, "nothing else was asked or told"
+        assert not list(tmp_path.glob("*/spec.json"))
+        with pytest.raises(CompressionError, match="wants no token"):
+            check_token(where)
+        monkeypatch.setenv(TOKENLESS, "1")
+        check_token(where)
+    for status in (401, 403):
+        monkeypatch.setenv(TOKENLESS, "0")
+        with answering(status) as (where, _):
+            check_token(where)
+
+
+def test_a_job_that_is_not_of_this_run_is_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder.create(tmp_path, {**new_spec(Budget(), Store(tmp_path, slots=0)), "id": "mine"})
+    Handle.waiting("ray", "another-1234").save(folder.process_path)
+    monkeypatch.setenv("RAY_ADDRESS", "no address")  # whoever asks it fails
+    RayLauncher().stop(folder)
+    Handle.waiting("ray", "mine-1234").save(folder.process_path)
+    with pytest.raises(CompressionError, match="must be the head's dashboard"):
+        RayLauncher().stop(folder)
 
 
 def test_without_a_cluster_the_command_says_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:

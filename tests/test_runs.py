@@ -32,12 +32,12 @@ from compression.points import Point
 from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
 from compression.runs.events import read_events
-from compression.runs.folder import RESERVE_BYTES
 from compression.runs.folder import RunFolder
 from compression.runs.heartbeat import SILENT_SECONDS
 from compression.runs.heartbeat import Heartbeat
 from compression.runs.heartbeat import Listener
 from compression.runs.launcher import LocalLauncher
+from compression.runs.layout import RESERVE_BYTES
 from compression.runs.lifecycle import carry_out
 from compression.runs.process import Handle
 from compression.runs.store import Store

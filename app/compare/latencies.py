@@ -15,6 +15,7 @@ from compression.errors import CompressionError
 from compression.export import job
 from compression.runs import gallery as library
 from compression.runs.folder import RunFolder
+from compression.runs.index import UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ def of(run: str) -> Measured | None:
 def _read(path: str, changed: float) -> Measured | None:
     try:
         told = job.status(RunFolder(Path(path))).told
-    except CompressionError:
+        times = [float(variant["median"]) for variant in told.get("latency", {}).get("variants", ())]
+    except UNREADABLE:
         return None  # the Export page says what is wrong with it
-    times = [float(variant["median"]) for variant in told.get("latency", {}).get("variants", ())]
     return Measured(times[0], min(times[1:])) if len(times) > 1 else None
 
 

@@ -13,6 +13,7 @@ import streamlit as st
 from app import options
 from compression import zoo
 from compression.errors import CompressionError
+from compression.runs.paths import make_folder
 
 FOLDER = "uploads"
 DIGITS = 16  # of the digest: what an address carries and a file is called
@@ -45,7 +46,8 @@ def keep(content: bytes, model: str, input: tuple[int, ...], classes: int) -> st
     """
     token = hashlib.sha256(content).hexdigest()[:DIGITS]
     try:
-        folder().mkdir(parents=True, exist_ok=True)
+        folder().parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder())
         with tempfile.TemporaryDirectory(dir=folder(), prefix=".") as place:
             file = Path(place) / f"{token}.safetensors"
             file.write_bytes(content)

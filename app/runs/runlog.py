@@ -107,12 +107,16 @@ def _result(path: str, changed: float) -> dict[str, Any]:
     return written(Path(path))
 
 
+_FIGURES = ("baseline", "final", "ledger")
+
+
 def outcome(run: str) -> dict[str, Any] | None:
-    """The ``result`` JSON of a run that is done, else ``None``."""
+    """The ``result`` JSON of a run that is done, else ``None``; of one with figures missing also ``None``."""
     found = folder(run)
     if not found.result_path.is_file():
         return None
-    return _result(str(found.result_path.resolve()), found.result_path.stat().st_mtime)
+    result = _result(str(found.result_path.resolve()), found.result_path.stat().st_mtime)
+    return result if "runs" in result or all(result.get(figures) for figures in _FIGURES) else None
 
 
 def is_sweep(run: str) -> bool:
@@ -120,11 +124,11 @@ def is_sweep(run: str) -> bool:
     return folder(run).is_sweep
 
 
-def children(run: str) -> list[RunFolder]:
-    """The runs of a sweep in their order; empty for an ordinary run."""
+def children(run: str) -> list[str]:
+    """The ids of the runs of a sweep in their order, made or not; empty for an ordinary run."""
     if gallery.is_gallery(run):
-        return [part.folder() for part in gallery.read().parts(run)]
-    return folder(run).children()
+        return [part.info.id for part in gallery.read().parts(run)]
+    return folder(run).child_ids()
 
 
 def front_runs(opened: Sequence[str], infos: Sequence[RunInfo], model: str, data: str) -> list[FrontRun]:
@@ -140,11 +144,11 @@ def front_runs(opened: Sequence[str], infos: Sequence[RunInfo], model: str, data
 
 
 def _front_run(run: str, alive: bool) -> FrontRun | None:
-    done = outcome(run)
-    if done is not None and not alive:
-        budget = folder(run).spec()["budget"]
-        return FrontRun(run, story.asked(budget), str(budget["method"]), (), done.get("baseline"), done.get("final"))
     try:
+        done = outcome(run)
+        if done is not None and not alive:
+            asked, points = folder(run).budget().to_dict(), (done.get("baseline"), done.get("final"))
+            return FrontRun(run, story.asked(asked), str(asked["method"]), (), *points)
         now = told(run)
     except CompressionError:
         return None  # a run deleted or damaged while it is only context; opening it says what is wrong
@@ -198,9 +202,12 @@ def resume(run: str) -> None:
 
 
 def delete(chosen: Sequence[str]) -> None:
-    """Delete runs with all they wrote.
+    """Delete runs with all they wrote, as far as they may be deleted.
 
     Raises:
-        CompressionError: one of them goes on.
+        CompressionError: one of them goes on or cannot be read; the others are deleted.
     """
-    control.delete(chosen, store().root, store=store())
+    problems: list[str] = []
+    control.delete(chosen, store().root, store=store(), problems=problems)
+    if problems:
+        raise CompressionError("; ".join(problems))

@@ -35,7 +35,7 @@ def draw(run: str) -> None:
         st.session_state["watched"] = run
     say_when_done(run, now.state)
     info = next((info for info in infos if info.id == run), None)
-    sweep, children = runlog.is_sweep(run), [child.id for child in runlog.children(run)]
+    sweep, children = runlog.is_sweep(run), runlog.children(run)
     back_to_sweep(info)
     heading(now, info, sweep)
     if gallery.is_gallery(run):
@@ -220,7 +220,11 @@ def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
             asked = story.asked(info.budget)
             if st.button(asked, key=f"open {run}", type="tertiary"):
                 show(run)
-            done = runlog.outcome(run)
+            try:
+                done = runlog.outcome(run)
+            except CompressionError as error:
+                widgets.problem(error)
+                continue
             if done and done.get("final"):
                 final = done["final"]
                 st.caption(f"{words.size(final['bytes'])}, {words.share(final['accuracy'])} test accuracy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,14 @@ def delete_runs(asked: argparse.Namespace) -> int:
     check_target(asked.json, "--json")
     if not asked.run and asked.older_than is None:
         raise CompressionError("name the runs to delete, or all old ones by --older-than DAYS")
-    chosen = list(asked.run)
+    deleted = library.delete(asked.run, asked.runs) if asked.run else []
+    problems: list[str] = []
     if asked.older_than is not None and Path(asked.runs).is_dir():
-        chosen += library.outdated(library.Store(asked.runs).list(), asked.older_than)
-    gone = library.delete(chosen, asked.runs) if chosen else []
-    answer(gone, "\n".join(f"{run_id}: deleted" for run_id in gone) or "nothing to delete", asked.json)
+        old = library.outdated(library.Store(asked.runs).list(), asked.older_than)
+        deleted += library.delete(old, asked.runs, problems=problems)
+    answer(deleted, "\n".join(f"{run_id}: deleted" for run_id in deleted) or "nothing to delete", asked.json)
+    for problem in problems:
+        print(f"note: {problem}", file=sys.stderr)
     return 0
 
 

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from compression.errors import CompressionError
 from compression.explain.comparison import Comparison
 from compression.reading import check_version
+from compression.reading import read_bytes
 from compression.reading import read_object
 from compression.runs.files import sha256
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
+from compression.runs.paths import create_fresh
+from compression.runs.paths import make_folder
 
 VERSION = 1
 DENSE, SMALL = "dense", "small"
@@ -60,11 +63,12 @@ def save(run: RunFolder, found: Comparison, shown: Shown) -> None:
     from safetensors.numpy import save as packed
 
     folder = folder_of(run)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     arrays = {f"{method}.{model}": np.ascontiguousarray(maps) for (method, model), maps in shown.maps.items()}
     data = packed({**arrays, "images": np.array(shown.images, dtype=np.int64)})
     temporary = folder / f".maps.{os.getpid()}.tmp"
-    temporary.write_bytes(data)
+    with create_fresh(temporary) as stream:
+        stream.write(data)
     temporary.replace(folder / "maps.safetensors")
     about = {"version": VERSION, "run": run.id, "packed_sha256": _packed(run)}
     write_json(result_path(run), {**about, **dataclasses.asdict(found)})
@@ -112,7 +116,7 @@ def shown(run: RunFolder) -> Shown | None:
 
     path = folder_of(run) / "maps.safetensors"
     try:
-        found = load(path.read_bytes())
+        found = load(read_bytes(path, "maps"))
         images = tuple(int(i) for i in found.pop("images"))
     except (OSError, SafetensorError, KeyError) as error:
         raise CompressionError(f"maps {path} cannot be read ({error}): measure again") from error

@@ -24,6 +24,7 @@ from compression.reading import LARGEST_INTEGER
 from compression.reading import check_version
 from compression.reading import short
 from compression.runs.files import disk_full
+from compression.runs.paths import create_fresh
 
 VERSION = 2
 OLD_VERSION = 1
@@ -154,7 +155,7 @@ def _replace(path: Path, content: State, confirm: Callable[[], None]) -> None:
 
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with _Hashed(partial.open("wb", buffering=0)) as file:
+        with _Hashed(create_fresh(partial).detach()) as file:
             torch.save(content, file)
             file.write(_MARK + file.sum.hexdigest().encode() + b"\n")
             file.flush()

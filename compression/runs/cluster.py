@@ -10,10 +10,12 @@ import contextlib
 import os
 import secrets
 import shlex
-import socket
 import time
 from collections.abc import Iterator
 from collections.abc import Sequence
+from http.client import HTTPConnection
+from http.client import HTTPException
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +32,8 @@ from compression.runs.process import Handle
 
 NAME = "ray"
 ADDRESS = "http://127.0.0.1:8265"
+TOKENLESS = "COMPRESSION_RAY_WITHOUT_TOKEN"
+"""The environment variable that says, by 1, that a cluster without a token is meant."""
 ASK_SECONDS = 5.0
 _ANSWER_SECONDS = 3.0
 _FOLDERS = ("COMPRESSION_DATA", "COMPRESSION_CACHE", "COMPRESSION_MODELS")
@@ -98,7 +102,7 @@ class RayLauncher:
         """
         handle = folder.handle()
         job = handle.job if handle else None
-        if job is None:
+        if job is None or not job.startswith(f"{folder.id}-"):  # a job of this name is not this run's
             return
         with cluster() as client:
             if _about(client, job) is not None:
@@ -127,7 +131,7 @@ def cluster() -> Iterator[Any]:
     """A ``JobSubmissionClient``; what goes wrong with it in the ``with`` block becomes one line.
 
     Raises:
-        CompressionError: Ray is not installed, does not answer, or refuses the token or what is asked.
+        CompressionError: Ray is not installed, does not answer, wants no token, or refuses it or what is asked.
     """
     where = address()
     try:
@@ -136,7 +140,7 @@ def cluster() -> Iterator[Any]:
     except ImportError as error:
         raise CompressionError("runs on a cluster need Ray: pip install -r requirements-ray.txt") from error
     try:
-        _reach(where)
+        check_token(where)
         yield JobSubmissionClient(where)
     except AuthenticationError as error:
         way_out = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the token of its head"
@@ -157,11 +161,29 @@ def entrypoint(folder: RunFolder, command: Sequence[str], threads: int, job: str
     return f"exec {shlex.join(words)} >> {shlex.quote(str(path / folder.log_path.name))} 2>&1"
 
 
-def _reach(where: str) -> None:
-    """Fail within 3 seconds where Ray's own client would try for minutes."""
+def check_token(where: str) -> None:
+    """Ask the head something without a token, and refuse a cluster that answers: whoever reaches it runs code there.
+
+    Fails within 3 seconds where Ray's own client would try for minutes.
+
+    Raises:
+        CompressionError: the cluster wants no token, and the environment does not say that this is meant.
+        OSError: nobody answers.
+    """
     parts = urlsplit(where)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    socket.create_connection((str(parts.hostname), port), timeout=_ANSWER_SECONDS).close()
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    with contextlib.closing(kind(str(parts.hostname), parts.port, timeout=_ANSWER_SECONDS)) as connection:
+        try:
+            connection.request("GET", f"{parts.path.rstrip('/')}/api/version")
+            status = connection.getresponse().status
+        except HTTPException as error:
+            raise OSError(f"no HTTP: {error!r}") from error
+    if 200 <= status < 300 and os.environ.get(TOKENLESS) != "1":
+        way_out = "start its nodes with RAY_AUTH_MODE=token and a token (assets/docs/cluster.md)"
+        raise CompressionError(
+            f"the Ray cluster at {where} wants no token, so that whoever reaches it can run code there: {way_out}, or "
+            f"set {TOKENLESS}=1 where nobody else can reach it"
+        )
 
 
 def _about(client: Any, job: str) -> Any:

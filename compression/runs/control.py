@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from compression.errors import CompressionError
+from compression.runs.files import written_in
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import DONE
 from compression.runs.folder import ENDED
@@ -18,14 +18,16 @@ from compression.runs.folder import PAUSED
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.index import UNREADABLE
+from compression.runs.paths import REMOVED
+from compression.runs.paths import remove
+from compression.runs.paths import set_aside
 from compression.runs.place import launcher_of
 from compression.runs.store import RunInfo
 from compression.runs.store import Store
 from compression.runs.submit import POLL_SECONDS
 
 GRACE_SECONDS = 10.0
-GOING = ".deleted-"
-"""Begins the name of a folder on its way out: no run has such a name."""
 
 
 def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECONDS, store: Store | None = None) -> str:
@@ -44,7 +46,8 @@ def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECON
             return folder.state
         folder.ask_to_stop()
         if folder.state == PAUSED:
-            folder.tell(CANCELLED)
+            with written_in(folder.path.parent):
+                folder.tell(CANCELLED)
     if not _stopped_within(folder, grace) and folder.parent() is None:  # the worker of a sweep has other runs to do
         launcher = launcher_of(folder, store.launcher)
         launcher.stop(folder)
@@ -63,7 +66,7 @@ def pause(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECOND
     Raises:
         CompressionError: no such run, or one of a sweep.
     """
-    folder = _whole(root, run_id)
+    folder = _whole(RunFolder.open(root, run_id))
     if folder.state in IDLE:
         return folder.state
     folder.ask_to_pause()
@@ -81,7 +84,7 @@ def resume(run_id: str, root: str | Path = "runs", *, store: Store | None = None
     Raises:
         CompressionError: no such run, one of a sweep, or one whose spec cannot be read.
     """
-    folder = _whole(root, run_id)
+    folder = _whole(RunFolder.open(root, run_id))
     folder.budget()
     store = store or Store(root)
     with store.alone():
@@ -93,31 +96,76 @@ def resume(run_id: str, root: str | Path = "runs", *, store: Store | None = None
     return folder.state
 
 
-def delete(run_ids: Sequence[str], root: str | Path = "runs", *, store: Store | None = None) -> list[str]:
-    """Delete the folders of these runs, of a sweep with its runs; returns the ids of all that are gone.
+def delete(
+    run_ids: Sequence[str],
+    root: str | Path = "runs",
+    *,
+    store: Store | None = None,
+    problems: list[str] | None = None,
+) -> list[str]:
+    """Delete the folders of these runs, of a sweep with its runs; returns the ids of all that were removed.
+
+    With ``problems``, runs that must not be deleted are passed over and named there.
 
     Raises:
         CompressionError: no such run, one that goes on, one of a sweep, or a folder that no run made; then nothing is
             deleted.
     """
     store = store or Store(root)
-    with store.alone():
-        found: list[RunFolder] = []
-        for run_id in dict.fromkeys(run_ids):
-            folder = _whole(root, run_id)
-            folder.spec()  # what this program cannot read it does not delete
-            if folder.state == RUNNING:
-                raise CompressionError(f"run {run_id} is going on; cancel it first")
-            found += [folder, *folder.children()]
-        for folder in found:
-            if folder.path.is_dir():
-                os.replace(folder.path, folder.path.with_name(GOING + folder.id))
+    with store.alone(), written_in(store.root):
+        chosen = _deletable(run_ids, store.root, problems)
+        aside = _set_aside([folder.path for folder in chosen])
+    with written_in(store.root):
+        for path in aside:
+            remove(path)
+    for path in store.root.glob(f"{REMOVED}*"):  # what an interrupted deletion has left, as far as it can be removed
+        with contextlib.suppress(OSError):
+            remove(path)
     store.sync()
-    for path in store.root.glob(f"{GOING}*"):
-        while path.exists():
-            with contextlib.suppress(FileNotFoundError):  # another process that deletes was there first
-                shutil.rmtree(path)
-    return [folder.id for folder in found]
+    return [folder.id for folder in chosen]
+
+
+def _set_aside(paths: Sequence[Path]) -> list[Path]:
+    """Rename these folders, all or none; returns what is to be removed.
+
+    Raises:
+        OSError: one of them cannot be renamed.
+    """
+    aside: list[Path] = []
+    try:
+        for path in paths:
+            aside.append(set_aside(path))
+    except OSError:
+        for before, after in zip(paths, aside, strict=False):
+            os.rename(after, before)
+        raise
+    return aside
+
+
+def _deletable(run_ids: Sequence[str], root: Path, problems: list[str] | None) -> list[RunFolder]:
+    """The folders of these runs and of the runs of their sweeps, each once."""
+    folders: dict[str, RunFolder] = {}
+    for run_id in dict.fromkeys(run_ids):
+        try:
+            folders |= {folder.id: folder for folder in _with_parts(root, run_id)}
+        except CompressionError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
+    return list(folders.values())
+
+
+def _with_parts(root: Path, run_id: str) -> list[RunFolder]:
+    """The folder of a run, and of the runs of a sweep.
+
+    Raises:
+        CompressionError: one of them must not be deleted.
+    """
+    folder = _whole(RunFolder.named(root, run_id))
+    folder.spec()  # what this program cannot read it does not delete
+    if _goes_on(folder):
+        raise CompressionError(f"run {run_id} is going on; cancel it first")
+    return [folder, *folder.children()]
 
 
 def outdated(infos: Sequence[RunInfo], days: float, now: float | None = None) -> list[str]:
@@ -127,24 +175,31 @@ def outdated(infos: Sequence[RunInfo], days: float, now: float | None = None) ->
     return [info.id for info in stopped if (info.ended or info.created) < before]
 
 
-def _whole(root: str | Path, run_id: str) -> RunFolder:
-    """The folder of a run that stands for itself, as soon as its state is certain.
+def _whole(folder: RunFolder) -> RunFolder:
+    """The folder itself, of a run that stands for itself, as soon as its state is certain.
 
     Raises:
-        CompressionError: no such run, or one of a sweep.
+        CompressionError: it is one of a sweep.
     """
-    folder = RunFolder.open(root, run_id)
     parent = folder.parent()
     if parent is not None and parent.spec_path.is_file():
-        raise CompressionError(f"run {run_id} belongs to sweep {parent.id}; name the sweep")
+        raise CompressionError(f"run {folder.id} belongs to sweep {parent.id}; name the sweep")
     _make_sure(folder)
     return folder
 
 
 def _make_sure(folder: RunFolder) -> None:
     """Listen to a process of another machine until it is certain whether it lives: 2 seconds, or 30 if it does not."""
-    while folder.state == RUNNING and not folder.is_sure():
+    while _goes_on(folder) and not folder.is_sure():
         time.sleep(POLL_SECONDS)
+
+
+def _goes_on(folder: RunFolder) -> bool:
+    """Is a process at work on this run? Where its events cannot be read, its process alone tells."""
+    try:
+        return folder.state == RUNNING
+    except UNREADABLE:
+        return folder.alive()
 
 
 def _stopped_within(folder: RunFolder, seconds: float) -> bool:

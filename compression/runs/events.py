@@ -34,11 +34,16 @@ from compression.errors import CompressionError
 from compression.points import Point
 from compression.runs.files import finite
 from compression.runs.lease import Lease
+from compression.runs.lines import backwards
+from compression.runs.lines import forwards
+from compression.runs.paths import open_own
 
 VERSION = 1
 STEPS_APART = 50
 SECONDS_APART = 1.0
 CHECK_SECONDS = 0.2
+MOST_TORN = 1000
+"""Lines that are no events: a killed writer leaves one of them."""
 _STATE = b'"kind":"state"'
 _OWN = ("v", "t", "attempt", "kind", "step", "epoch")
 
@@ -74,8 +79,8 @@ class EventWriter:
         self._written: tuple[int, float] | None = None
         self._pending: dict[str, float] | None = None
         self._checked = 0.0
-        self._torn = _ends_torn(self.path)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = open_own(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self._torn = _ends_torn(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -202,18 +207,25 @@ def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     that an attempt wrote after a later one had begun.
 
     Raises:
-        CompressionError: an event was written by a version of the format not known here.
+        CompressionError: an event was written by a version of the format not known here; or it is no plain file, one
+            of more than 128 MB, or one damaged throughout.
     """
+    events: list[Event] = []
+    unreadable = 0
+    begun = 0
     try:
-        data = Path(path).read_bytes()
+        if offset:
+            begun = max((event["attempt"] for event in _states(path, before=offset)), default=0)
+        for line in forwards(path, offset):
+            offset += len(line)
+            if (event := _parse(line)) is not None:
+                _check_version(event, path)
+                events.append(event)
+            elif (unreadable := unreadable + 1) > MOST_TORN:
+                raise CompressionError(f"events file {path} is damaged: {MOST_TORN:,} of its lines are no events")
     except FileNotFoundError:
-        return [], offset
-    end = max(offset, data.rfind(b"\n") + 1)
-    begun = max((event["attempt"] for event in _states(data[:offset])), default=0)
-    events = [event for line in data[offset:end].splitlines() if (event := _parse(line)) is not None]
-    for event in events:
-        _check_version(event, path)
-    return list(_in_turn(events, begun)), end
+        pass
+    return list(_in_turn(events, begun)), offset
 
 
 def last_state(path: str | Path) -> str | None:
@@ -222,23 +234,29 @@ def last_state(path: str | Path) -> str | None:
     Raises:
         CompressionError: see :func:`read_events`.
     """
+    last: Event | None = None
     try:
-        data = Path(path).read_bytes()
+        for event in _states(path):  # the last one of the latest attempt: what a superseded one wrote does not count
+            if last is None or event["attempt"] > last["attempt"]:
+                last = event
     except FileNotFoundError:
         return None
-    states = list(_in_turn(_states(data[: data.rfind(b"\n") + 1])))
-    if not states:
+    if last is None:
         return None
-    _check_version(states[-1], path)
-    return str(states[-1]["state"])
+    _check_version(last, path)
+    return str(last["state"])
 
 
-def _states(data: bytes) -> Iterator[Event]:
-    """The state events in whole lines, found without parsing the others."""
-    start = 0
-    while (place := data.find(_STATE, start)) >= 0:
-        begin, start = data.rfind(b"\n", 0, place) + 1, (data.find(b"\n", place) + 1) or len(data)
-        event = _parse(data[begin:start])
+def _states(path: str | Path, before: int | None = None) -> Iterator[Event]:
+    """The state events in whole lines, the last one first, found without parsing the others.
+
+    ``before`` is the byte at which to begin, the end of the file otherwise.
+
+    Raises:
+        FileNotFoundError, CompressionError: see :func:`.lines.backwards`.
+    """
+    for line in backwards(path, _STATE, before):
+        event = _parse(line)
         if event is not None and event["kind"] == "state":
             yield event
 
@@ -283,9 +301,6 @@ def _parse(line: bytes) -> Event | None:
     return event if whole else None
 
 
-def _ends_torn(path: Path) -> bool:
-    if not path.is_file() or path.stat().st_size == 0:
-        return False
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"
+def _ends_torn(file: int) -> bool:
+    size = os.fstat(file).st_size
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"

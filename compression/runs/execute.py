@@ -30,6 +30,7 @@ from compression.quant import integer_weights
 from compression.runs.files import sha256
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
+from compression.runs.paths import make_folder
 from compression.runs.prepare import Workbench
 from compression.runs.prepare import file_point
 from compression.runs.reporter import RunReporter
@@ -89,7 +90,7 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     plain, cut = slim_report(fold(model), task.graph)
     plain.eval()
     report.confirm()
-    folder.bundle.mkdir(exist_ok=True)
+    make_folder(folder.bundle)
     codes = _cut_codes(integer_weights(model), task.graph, cut.units)
     ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
     shipped = restore(plain, folder)

@@ -8,9 +8,13 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from compression.errors import CompressionError
+from compression.runs.paths import create_fresh
 
 
 def finite(value: Any) -> Any:
@@ -34,8 +38,8 @@ def write_atomic(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with create_fresh(temporary) as stream:
+            stream.write(text.encode())
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
@@ -60,10 +64,24 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextlib.contextmanager
+def written_in(root: str | Path) -> Iterator[None]:
+    """What the disk of a runs folder refuses in the ``with`` block becomes one line.
+
+    Raises:
+        CompressionError: the folder cannot be written, or its disk is full, with what to do about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CompressionError(unwritable(root, error)) from error
+
+
 def unwritable(root: str | Path, error: OSError) -> str:
     """One line for a runs folder that cannot be written, with what to do about it."""
     if disk_full(error):
-        return f"no space left on the disk of runs folder {root}; free some, or choose another with --runs DIR"
+        way_out = "`delete RUN` removes runs you no longer need, or choose another folder with --runs DIR"
+        return f"no space left on the disk of runs folder {root}; {way_out}"
     return f"runs folder {root} cannot be written: {error.strerror or error}; choose another with --runs DIR"
 
 

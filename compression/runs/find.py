@@ -18,9 +18,11 @@ from typing import Any
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.errors import RunFailed
+from compression.reading import short
 from compression.runs.check import absolute
 from compression.runs.check import check
 from compression.runs.folder import DONE
+from compression.runs.folder import WAY_OUT
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import Work
 from compression.runs.lifecycle import carry_out
@@ -102,10 +104,11 @@ def bisect(count: int, good_enough: Callable[[int], bool]) -> int | None:
 
 
 def _child(folder: RunFolder, spec: dict[str, Any]) -> RunFolder:
-    child = RunFolder(folder.path.parent / spec["id"])
-    if not child.spec_path.is_file():
-        RunFolder.create(folder.path.parent, {**spec, "created": round(time.time(), 6)})
-    return child
+    """A planned run of the search, made where it is missing."""
+    if spec.get("id") not in folder.child_ids():
+        raise CompressionError(f"run spec {folder.spec_path} plans {short(spec.get('id'))}, no run of it; {WAY_OUT}")
+    fresh = {**spec, "created": round(time.time(), 6), "sweep": folder.path.name}
+    return folder.child(spec["id"]) or RunFolder.create(folder.path.parent, fresh)
 
 
 def _accuracy(child: RunFolder, folder: RunFolder, work: Work, stopped: Callable[[], bool]) -> float:

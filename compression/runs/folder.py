@@ -1,28 +1,9 @@
-"""The run folder is the truth about a run; whatever else knows of it can be rebuilt from here.
-
-::
-
-    runs/<id>/spec.json       what was asked: budget, versions, threads; written once
-              events.jsonl    what happened; one writer, the worker
-              process.json    who carries it out (machine, process id, start time; the job on a cluster)
-              lease.3         the number of the attempt that may write here, while its process is the one named
-              heartbeat       a counter that goes on every 2 seconds while that process lives; heartbeat.heard is what
-                              another machine noted of it when it looked first
-              checkpoint.pt   where a run can be taken up again; checkpoint.previous.pt is the one before it
-              result.json     written once, at the end of a run that is done
-              log.txt         what the worker said, tracebacks included
-              bundle/         the compressed model
-              explain/        what the two models look at, once somebody asked
-              cancel, pause   their presence asks the run to stop, or to write a checkpoint and then to stop
-              reserve         16 KB given back when the disk is full, so that the run can still say so
-"""
+"""A run as its folder tells it: what was asked, what happened, and in which state it is (files: :mod:`.layout`)."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -31,71 +12,57 @@ from compression.errors import CompressionError
 from compression.points import Point
 from compression.reading import check_version
 from compression.reading import read_object
+from compression.reading import short
 from compression.runs.events import Event
 from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
 from compression.runs.events import last_state
 from compression.runs.events import read_events
-from compression.runs.files import unwritable
-from compression.runs.files import write_json
+from compression.runs.files import written_in
+from compression.runs.layout import VERSION
+from compression.runs.layout import RunFiles
+from compression.runs.paths import check_contents
+from compression.runs.paths import check_folder
+from compression.runs.paths import is_run_id
 from compression.runs.process import Handle
 
-VERSION = 1
-RESERVE_BYTES = 16 * 1024
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, LOST = "queued", "running", "done", "failed", "cancelled", "lost"
 PAUSED = "paused"
 ENDED = (DONE, FAILED, CANCELLED, LOST)
 IDLE = (*ENDED, PAUSED)
 """States in which no process works on a run and none will by itself."""
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")  # longer names are none of ours, and no file system takes them
+WAY_OUT = "put the file back, or remove the run's folder yourself"
 
 
-class RunFolder:
+class RunFolder(RunFiles):
     """Paths and contents of one run; reading it changes nothing."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.id = self.path.name
-        self.spec_path = self.path / "spec.json"
-        self.events_path = self.path / "events.jsonl"
-        self.process_path = self.path / "process.json"
-        self.heartbeat_path = self.path / "heartbeat"
-        self.checkpoint_path = self.path / "checkpoint.pt"
-        self.result_path = self.path / "result.json"
-        self.log_path = self.path / "log.txt"
-        self.bundle = self.path / "bundle"
-        self.cancel_path = self.path / "cancel"
-        self.pause_path = self.path / "pause"
-        self.reserve_path = self.path / "reserve"
-
-    @classmethod
-    def create(cls, root: str | Path, spec: dict[str, Any]) -> RunFolder:
-        """Make the folder of a new run; ``spec.json`` comes last, so that a half-made folder is no run.
-
-        Raises:
-            CompressionError: the runs folder cannot be written, or its disk is full.
-        """
-        folder = cls(Path(root) / spec["id"])
-        try:
-            folder.path.mkdir(parents=True)
-            folder.reserve_path.write_bytes(b"\0" * RESERVE_BYTES)
-            write_json(folder.spec_path, {"version": VERSION, **spec})
-        except OSError as error:
-            folder.discard()
-            raise CompressionError(unwritable(root, error)) from error
-        return folder
 
     @classmethod
     def open(cls, root: str | Path, run_id: str) -> RunFolder:
-        """The folder of an existing run.
+        """The folder of an existing run, to be read and written.
 
         Raises:
-            CompressionError: there is no such run.
+            CompressionError: there is no such run, or it is or holds a link, a pipe or a device.
+        """
+        folder = cls.named(root, run_id)
+        check_contents(folder.path)
+        return folder
+
+    @classmethod
+    def named(cls, root: str | Path, run_id: str) -> RunFolder:
+        """The folder of an existing run, whatever it holds: what :meth:`open` refuses can still be removed.
+
+        Raises:
+            CompressionError: there is no such run, or it is a link.
         """
         folder = cls(Path(root) / run_id)
-        if not _ID.fullmatch(run_id) or not folder.spec_path.is_file():
+        try:
+            if not is_run_id(run_id):
+                raise FileNotFoundError(run_id)
+            check_folder(folder.path)
+        except FileNotFoundError as error:
             listed = f"looked in {root}; `python -m compression runs` lists those there are"
-            raise CompressionError(f"no run {run_id!r}", listed)
+            raise CompressionError(f"no run {short(run_id)}", listed) from error
         return folder
 
     def spec(self) -> dict[str, Any]:
@@ -104,15 +71,14 @@ class RunFolder:
         Raises:
             CompressionError: the file is damaged or of another version.
         """
-        way_out = "put the file back, or remove the run's folder yourself"
         try:
             raw = read_object(self.spec_path, "run spec")
         except CompressionError as error:
-            raise CompressionError(f"{error}; {way_out}") from error
+            raise CompressionError(f"{error}; {WAY_OUT}") from error
         check_version(raw, VERSION, f"run spec {self.spec_path}")
         for name, kind in (("budget", dict), ("created", (int, float))):
             if not isinstance(raw.get(name), kind):
-                raise CompressionError(f"run spec {self.spec_path} has no usable {name!r}; {way_out}")
+                raise CompressionError(f"run spec {self.spec_path} has no usable {name!r}; {WAY_OUT}")
         return raw
 
     def digest(self) -> str:
@@ -128,15 +94,63 @@ class RunFolder:
         """Is this a sweep? Its runs may still have to be made."""
         return bool(self.spec().get("children"))
 
+    def child_ids(self) -> list[str]:
+        """The ids of the runs of a sweep in their order, made or not; nothing for an ordinary run.
+
+        Raises:
+            CompressionError: the spec names something else than other runs of the same folder.
+        """
+        names = self.spec().get("children") or []
+        if not isinstance(names, list) or len({short(name) for name in names}) < len(names):
+            raise CompressionError(f"run spec {self.spec_path} names its runs wrongly; {WAY_OUT}")
+        for name in names:
+            if not is_run_id(name) or name == self.path.name:
+                raise CompressionError(f"run spec {self.spec_path} names {short(name)} as a run of it; {WAY_OUT}")
+        return names
+
+    def child(self, name: str) -> RunFolder | None:
+        """One run of a sweep, by an id of :meth:`child_ids`; None when it has not been made.
+
+        Raises:
+            CompressionError: the folder of this name is no run, or not one of this sweep.
+        """
+        child = RunFolder(self.path.parent / name)
+        try:
+            check_folder(child.path)
+        except FileNotFoundError:
+            return None
+        if child.spec().get("sweep") != self.path.name:
+            raise CompressionError(f"run {name} is no run of sweep {self.path.name}, whose spec names it; {WAY_OUT}")
+        return child
+
     def children(self) -> list[RunFolder]:
-        """The runs of a sweep in their order, those that have been made; nothing for an ordinary run."""
-        folders = [RunFolder(self.path.parent / name) for name in self.spec().get("children", ())]
-        return [folder for folder in folders if folder.spec_path.is_file()]
+        """The runs of a sweep in their order, those that have been made; nothing for an ordinary run.
+
+        Raises:
+            CompressionError: see :meth:`child_ids` and :meth:`child`.
+        """
+        return [child for name in self.child_ids() if (child := self.child(name)) is not None]
 
     def parent(self) -> RunFolder | None:
-        """The sweep that this run belongs to."""
-        sweep = self.spec().get("sweep")
-        return RunFolder(self.path.parent / sweep) if sweep else None
+        """The sweep that this run belongs to; its folder may have been removed.
+
+        Raises:
+            CompressionError: the spec names something else than a sweep of the same folder, which names this run.
+        """
+        name = self.spec().get("sweep")
+        if not name:
+            return None
+        wrong = f"run spec {self.spec_path} names {short(name)} as its sweep; {WAY_OUT}"
+        if not is_run_id(name) or name == self.path.name:
+            raise CompressionError(wrong)
+        parent = RunFolder(self.path.parent / name)
+        try:
+            check_folder(parent.path)
+        except FileNotFoundError:
+            return parent
+        if parent.spec().get("sweep") or self.path.name not in parent.child_ids():
+            raise CompressionError(wrong)
+        return parent
 
     def events(self, since: int = 0) -> list[Event]:
         """All events after the first ``since`` ones."""
@@ -217,12 +231,12 @@ class RunFolder:
 
     def ask_to_stop(self) -> None:
         """Leave the file that the worker looks for; a waiting run is cancelled by it at once."""
-        self.cancel_path.touch()
+        self.leave(self.cancel_path)
         self._withdraw()
 
     def ask_to_pause(self) -> None:
         """Leave the file that the worker looks for after each step; a waiting run is paused by it at once."""
-        self.pause_path.touch()
+        self.leave(self.pause_path)
         self._withdraw()
 
     def _withdraw(self) -> None:
@@ -232,10 +246,11 @@ class RunFolder:
 
     def put_back(self) -> None:
         """Make a run that stopped wait for a worker again; the caller sees to it that nobody else does the same."""
-        for path in (self.process_path, self.heartbeat_path, self.cancel_path, self.pause_path):
-            path.unlink(missing_ok=True)
-        self.reserve_path.write_bytes(b"\0" * RESERVE_BYTES)
-        self.tell(QUEUED)
+        with written_in(self.path.parent):
+            self.fill_reserve()
+            for path in (self.process_path, self.heartbeat_path, self.cancel_path, self.pause_path):
+                path.unlink(missing_ok=True)
+            self.tell(QUEUED)
 
     def tell(self, state: str, error: str | None = None) -> None:
         """Add a state to the events of a run no process carries out; where none ever did, only with an ``error``."""
@@ -243,20 +258,3 @@ class RunFolder:
         if attempts or error:
             with EventWriter(self.events_path, attempts or 1) as events:
                 events.state(state, **({"error": error} if error else {}))
-
-    def log(self, text: str) -> None:
-        """Add to ``log.txt``; on a full disk there is nowhere to say so, and the state event says it."""
-        with contextlib.suppress(OSError), self.log_path.open("a", encoding="utf-8") as stream:
-            stream.write(text.rstrip("\n") + "\n")
-
-    def give_back_reserve(self) -> None:
-        """Free the space kept for the last words of a run on a full disk."""
-        with contextlib.suppress(OSError):
-            self.reserve_path.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Take back a folder that no worker has seen."""
-        with contextlib.suppress(OSError):
-            for path in self.path.iterdir():
-                path.unlink()
-            self.path.rmdir()

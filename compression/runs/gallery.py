@@ -26,11 +26,14 @@ from typing import Any
 
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.reading import read_bytes
 from compression.reading import read_object
 from compression.runs.files import unwritable
 from compression.runs.folder import DONE
 from compression.runs.folder import RunFolder
 from compression.runs.index import RunInfo
+from compression.runs.paths import check_contents
+from compression.runs.paths import remove
 
 PREFIX = "gallery."
 COPIES = ".gallery"  # below the user's runs; the store looks into no folder whose name begins with a point
@@ -165,6 +168,7 @@ def _about(told: Mapping[str, Any]) -> tuple[str, tuple[str, ...], dict[str, str
 
 
 def _exhibit(collection: str, path: Path, line: str) -> Exhibit:
+    check_contents(path)
     spec, result = read_object(path / "spec.json", "run"), read_object(path / "result.json", "result")
     budget, children = spec["budget"], spec.get("children", ())
     points = {} if children else {name: Point.from_dict(result[name]).to_dict() for name in ("baseline", "final")}
@@ -185,9 +189,18 @@ def _exhibit(collection: str, path: Path, line: str) -> Exhibit:
 
 
 def copied(exhibit: Exhibit, runs: str | Path) -> RunFolder | None:
-    """The :func:`workplace` of an exhibit where there is one already; nothing is written."""
+    """The :func:`workplace` of an exhibit where there is one already; nothing is written.
+
+    Raises:
+        CompressionError: something else than a copy is in its place.
+    """
     target = Path(runs) / COPIES / exhibit.info.id
-    return RunFolder(target) if _same(exhibit.path, target) else None
+    if target.parent.is_symlink() or target.is_symlink():
+        raise CompressionError(f"{target} is reached by a link, not a folder of the runs: remove it")
+    if not _same(exhibit.path, target):
+        return None
+    check_contents(target)
+    return RunFolder(target)
 
 
 def workplace(exhibit: Exhibit, runs: str | Path) -> RunFolder:
@@ -196,21 +209,21 @@ def workplace(exhibit: Exhibit, runs: str | Path) -> RunFolder:
     Made anew when the gallery has another run under this name than the one that was copied.
 
     Raises:
-        CompressionError: the runs folder cannot be written.
+        CompressionError: the runs folder cannot be written, or something else than a copy is in its place.
     """
+    if (copy := copied(exhibit, runs)) is not None:
+        return copy
     target = Path(runs) / COPIES / exhibit.info.id
-    if _same(exhibit.path, target):
-        return RunFolder(target)
     fresh = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
+        remove(fresh)
         fresh.mkdir(parents=True)
         for path in (exhibit.path / name for name in _COPIED):  # in this order: what is explained follows the weights
             if path.is_dir():
                 shutil.copytree(path, fresh / path.name, copy_function=shutil.copyfile)
             elif path.is_file():
                 shutil.copyfile(path, fresh / path.name)
-        shutil.rmtree(target, ignore_errors=True)
+        remove(target)
         fresh.replace(target)
     except OSError as error:
         if not _same(exhibit.path, target):  # else another tab has made it meanwhile
@@ -221,6 +234,6 @@ def workplace(exhibit: Exhibit, runs: str | Path) -> RunFolder:
 def _same(path: Path, copy: Path) -> bool:
     """Is this still a copy of the run? Its result tells which one it is."""
     try:
-        return (path / "result.json").read_bytes() == (copy / "result.json").read_bytes()
-    except OSError:
+        return read_bytes(path / "result.json", "result") == read_bytes(copy / "result.json", "result")
+    except CompressionError:
         return False

@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compression.errors import CompressionError
+from compression.reading import open_regular
 from compression.reading import read_object
 from compression.runs.files import write_json
+from compression.runs.paths import open_own
+from compression.runs.paths import touch
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0
@@ -42,7 +45,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
-        self._path.touch()
+        touch(self._path)
         self._thread.start()
         return self
 
@@ -64,7 +67,7 @@ class Heartbeat:
 
     def _write(self, text: bytes) -> None:
         """Write over what is there: this needs no space on a full disk, and never creates the file anew."""
-        file = os.open(self._path, os.O_WRONLY)
+        file = open_own(self._path, os.O_WRONLY)
         try:
             os.write(file, text)
         finally:
@@ -147,7 +150,7 @@ def _boot() -> str | None:
 
 def _sign(path: Path) -> Sign | None:
     """What changes with every beat: the counter, and the time of the file for workers that only touch it."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError, CompressionError), open_regular(path, "heartbeat") as file:
         return os.fstat(file.fileno()).st_mtime_ns, file.read(64)
     return None
 

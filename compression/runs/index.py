@@ -7,10 +7,18 @@ import json
 import sqlite3
 import time
 from dataclasses import dataclass
+from typing import Annotated
 from typing import Any
 
+from pydantic import Field
+from pydantic import Strict
+from pydantic import TypeAdapter
+
+from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.reading import LARGEST_INTEGER
+from compression.reading import typed
 from compression.runs.events import Event
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import LOST
@@ -18,8 +26,11 @@ from compression.runs.folder import PAUSED
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.paths import check_contents
 
 SCHEMA_VERSION = 3
+LAST_SECOND = 253_402_300_799
+"""Of the year 9999: what comes later no calendar can show."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, sweep TEXT, runs INTEGER NOT NULL, priority INTEGER NOT NULL,
@@ -39,6 +50,9 @@ UPDATE runs SET state = 'running' WHERE id = (
 AND (SELECT count(*) FROM runs WHERE (state = 'running' OR handed) AND sweep IS NULL) < ? RETURNING id
 """
 """Take the next run that waits here; one ``handed`` to a cluster waits there, and counts among those that go on."""
+
+
+BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,44 @@ class RunInfo:
     budget: dict[str, Any]
 
 
+Time = Annotated[float, Strict(), Field(ge=0, le=LAST_SECOND, allow_inf_nan=False)]
+Whole = Annotated[int, Strict(), Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
+Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Text = Annotated[str, Strict()]
+
+
+@dataclass
+class _Asked:
+    """What the index takes from a spec."""
+
+    created: Time
+    budget: dict[str, Any]
+    priority: Whole = 0
+    sweep: Text | None = None
+
+
+@dataclass
+class _Story:
+    """What the index takes from events: its columns of that name."""
+
+    step: Whole | None = None
+    epoch: Finite | None = None
+    ended: Time | None = None
+    started: Time | None = None
+    error: Text | None = None
+    total_steps: Whole | None = None
+    phase: Text | None = None
+
+
+_ASKED = TypeAdapter(_Asked)
+_STORY = TypeAdapter(_Story)
+_POINT = TypeAdapter(tuple[Whole, Text, Text])
+
+
+UNREADABLE = (CompressionError, OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What reading the files of one run may end in; the others go on."""
+
+
 def use_wal(db: sqlite3.Connection, seconds: float) -> None:
     """Switch the file to a write-ahead log; SQLite does not wait for others on its own here, so it is tried again."""
     until = time.monotonic() + seconds
@@ -74,8 +126,8 @@ def use_wal(db: sqlite3.Connection, seconds: float) -> None:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in BUSY or time.monotonic() > until:
                 raise
             time.sleep(0.02)
 
@@ -106,7 +158,7 @@ def known(db: sqlite3.Connection) -> dict[str, sqlite3.Row]:
 def size(folder: RunFolder) -> int:
     """Bytes of events so far."""
     try:
-        return folder.events_path.stat().st_size
+        return folder.events_path.lstat().st_size
     except FileNotFoundError:
         return 0
 
@@ -123,7 +175,7 @@ def changed(folder: RunFolder, rows: dict[str, sqlite3.Row]) -> bool:
     """May the row of this run be out of date? Decided without reading its events; what cannot be read may be."""
     try:
         return _differs(folder, rows)
-    except CompressionError:  # damaged, or deleted at this moment: whoever takes it up, alone with it, says which
+    except UNREADABLE:  # damaged, or deleted at this moment: whoever takes it up says which
         return True
 
 
@@ -152,25 +204,28 @@ def _before_begin(folder: RunFolder, row: sqlite3.Row, rows: dict[str, sqlite3.R
 
 
 def insert(db: sqlite3.Connection, folder: RunFolder) -> None:
-    """A fresh row for a run, without its events."""
+    """A fresh row for a run, without its events.
+
+    Raises:
+        CompressionError: the run's folder is not its own, or its spec holds what no run was asked.
+    """
+    check_contents(folder.path)
     spec = folder.spec()
-    budget = spec["budget"]
-    about = (
-        int(spec.get("priority", 0)),
-        budget.get("method"),
-        budget.get("model"),
-        budget.get("data"),
-        spec["created"],
-        json.dumps(budget),
-    )
-    values = (folder.id, QUEUED, spec.get("sweep"), len(spec.get("children", ())), *about)
+    row = typed(_ASKED, spec, f"run spec {folder.spec_path}")
+    budget = Budget.from_dict(row.budget).to_dict()
+    about = (row.priority, budget["method"], budget["model"], budget["data"], row.created, json.dumps(budget))
+    values = (folder.id, QUEUED, row.sweep, len(folder.child_ids()), *about)
     names = "id, state, sweep, runs, priority, method, model, data, created, budget"
     db.execute(f"INSERT OR REPLACE INTO runs ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
     db.execute("DELETE FROM points WHERE run = ?", (folder.id,))
 
 
 def record(db: sqlite3.Connection, folder: RunFolder, events: list[Event]) -> None:
-    """Fold new events into the row of the run and its points; a step told again replaces what was there."""
+    """Fold new events into the row of the run and its points; a step told again replaces what was there.
+
+    Raises:
+        CompressionError: an event holds what none can tell, such as a number where a word belongs.
+    """
     changes: dict[str, Any] = {}
     for event in events:
         changes |= {"step": event["step"], "epoch": event["epoch"]}
@@ -182,9 +237,10 @@ def record(db: sqlite3.Connection, folder: RunFolder, events: list[Event]) -> No
             name = "total_steps" if event["kind"] == "plan" else "phase"
             changes[name] = event[name]
         elif event["kind"] == "point":
-            key = (folder.id, event["step"], event["phase"], event["split"])
+            key = typed(_POINT, [event["step"], event["phase"], event["split"]], f"a point of run {folder.id}")
             point = json.dumps(Point.from_dict(event).to_dict())
-            db.execute("INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)", (*key, point))
+            db.execute("INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)", (folder.id, *key, point))
     if changes:
+        typed(_STORY, changes, f"the events of run {folder.id}")
         setting = ", ".join(f"{name} = ?" for name in changes)
         db.execute(f"UPDATE runs SET {setting} WHERE id = ?", (*changes.values(), folder.id))

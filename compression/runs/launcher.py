@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 import compression
+from compression.reading import open_regular
+from compression.runs import signals
 from compression.runs.folder import RunFolder
+from compression.runs.paths import append_to
+from compression.runs.paths import touch
 from compression.runs.process import Handle
 
 # Seconds of one epoch of OPQ on resnet8, 2 threads on 2 cores: alone / beside a process that keeps one core busy.
 # 0 spins: 3.2 / 4.9; 1,000: 2.5 / 5.7; 10,000: 2.3 / 11.4; OpenMP's default of 300,000 took 49 s where 0 took 7 s.
 SPINS = "1000"
+TAIL_BYTES = 256 * 1024
 WORKER = (sys.executable, "-m", "compression.runs.worker")
 
 
@@ -49,7 +50,7 @@ class LocalLauncher:
     def start(self, folder: RunFolder, threads: int) -> Handle:
         """Start ``python -m compression.runs.worker RUN_DIR``, its words going to ``log.txt``."""
         self._started = [process for process in self._started if process.poll() is None]
-        with folder.log_path.open("ab") as log:
+        with append_to(folder.log_path) as log:
             process = subprocess.Popen(
                 [*self._command, str(folder.path.resolve())],
                 stdin=subprocess.DEVNULL,
@@ -60,7 +61,7 @@ class LocalLauncher:
             )
         self._started.append(process)
         handle = Handle.of(process.pid)
-        folder.heartbeat_path.touch()
+        touch(folder.heartbeat_path)
         handle.save(folder.process_path)
         return handle
 
@@ -69,18 +70,13 @@ class LocalLauncher:
         return folder.state
 
     def stop(self, folder: RunFolder, *, insist: bool = False) -> None:
-        """SIGTERM to the worker, or SIGKILL to its process group; nothing when it has ended."""
-        handle = folder.handle()
-        process = handle.process() if handle else None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if not insist:
-                process.terminate()
-            elif os.getpgid(process.pid) == process.pid:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
+        """SIGTERM to the worker, or SIGKILL to its process group; nothing when it has ended.
+
+        Raises:
+            CompressionError: the process named in the folder is no worker of it.
+        """
+        end = signals.signal_group if insist else signals.terminate
+        end(folder.handle(), folder.path)
 
     def logs(self, folder: RunFolder, lines: int = 50) -> str:
         """The tail of ``log.txt``."""
@@ -88,10 +84,18 @@ class LocalLauncher:
 
 
 def tail(path: Path, lines: int) -> str:
-    """The last lines of a text file; nothing where there is none."""
-    if not path.is_file():
+    """The last lines of a text file, at most 256 KB of it; nothing where there is none.
+
+    Raises:
+        CompressionError: it is no plain file.
+    """
+    try:
+        with open_regular(path, "log") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL_BYTES))
+            text = stream.read(TAIL_BYTES).decode("utf-8", errors="replace")
+    except FileNotFoundError:
         return ""
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-lines:])
 
 
 def cores() -> int:

@@ -28,6 +28,7 @@ from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
 from compression.runs.heartbeat import Heartbeat
 from compression.runs.lease import Lease
+from compression.runs.paths import touch
 from compression.runs.process import Handle
 from compression.runs.reporter import RunReporter
 from compression.runs.results import seconds
@@ -137,7 +138,7 @@ def _take(folder: RunFolder) -> Lease:
         raise CompressionError(f"run {folder.id} is {state}: it is carried out again only when it is resumed")
     if me.job and folder.parent() is None and (other is None or other.job != me.job):
         raise CompressionError(f"run {folder.id} was taken back from job {me.job}")
-    folder.heartbeat_path.touch()  # before the process is named: who has no heartbeat counts as dead
+    touch(folder.heartbeat_path)  # before the process is named: who has no heartbeat counts as dead
     return Lease.take(folder.path, folder.process_path, me, after=folder.attempts())
 
 

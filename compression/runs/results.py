@@ -12,6 +12,7 @@ from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.files import sha256
 from compression.runs.folder import DONE
+from compression.runs.folder import FAILED
 from compression.runs.folder import LOST
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
@@ -71,14 +72,23 @@ def _check_digest(path: Path, events: list[Event]) -> None:
 
 
 def of_sweep(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:
-    """The result of a sweep, from the results of its runs so far."""
-    runs = [result(child) for child in folder.children()]
+    """The result of a sweep, from the results of its runs so far; one that cannot be read has failed, and says why."""
+    runs = [part for name in folder.child_ids() if (part := _part(folder, name)) is not None]
     told = _bare(folder, state, events)
     told["baseline"] = next((run["baseline"] for run in runs if run["baseline"]), None)
     told["points"] = [run["final"] for run in runs if run["final"]]
     told["runs"] = runs
     told["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
     return told
+
+
+def _part(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    """The result of one run of a sweep, None when it has not been made."""
+    try:
+        child = folder.child(name)
+        return None if child is None else result(child)
+    except CompressionError as error:
+        return {**_bare(RunFolder(folder.path.parent / name), FAILED, []), "error": str(error)}
 
 
 def _bare(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:

@@ -5,9 +5,7 @@ It tells how it stands in a small JSON file of its own; whoever reads that file 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import signal
 import subprocess
 import time
@@ -19,17 +17,19 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from compression.errors import CompressionError
 from compression.errors import Superseded
 from compression.reading import check_version
 from compression.reading import read_object
+from compression.runs import signals
 from compression.runs.files import disk_full
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.heartbeat import Heartbeat
 from compression.runs.launcher import environment
+from compression.runs.paths import append_to
+from compression.runs.paths import make_folder
+from compression.runs.paths import touch
 from compression.runs.process import Handle
 
 VERSION = 1
@@ -68,13 +68,13 @@ class SideJob:
         if self.status().state == RUNNING:
             return
         try:
-            self.path.parent.mkdir(exist_ok=True)
-            with self.folder.log_path.open("ab") as log:
+            make_folder(self.path.parent)
+            with append_to(self.folder.log_path) as log:
                 process = subprocess.Popen(
                     list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                     env=environment(threads), start_new_session=True,
                 )  # fmt: skip
-            self._heartbeat.touch()
+            touch(self._heartbeat)
             self._write(Handle.of(process.pid), Job(RUNNING, text="starting"))
         except OSError as error:
             raise CompressionError(f"the {self.name} cannot be started: {error.strerror or error}") from error
@@ -101,8 +101,8 @@ class SideJob:
         if self.status().state != RUNNING:
             return self.status()
         _, handle = self._read()
-        if not _ended(handle, signal.SIGTERM, grace):
-            _ended(handle, signal.SIGKILL, grace)
+        if not self._ended(handle, signal.SIGTERM, grace):
+            self._ended(handle, signal.SIGKILL, grace)
         job, _ = self._read()
         if job.state == RUNNING:  # it did not finish in the last moment
             self._write(handle, Job(CANCELLED, job.share, job.text))
@@ -124,7 +124,7 @@ class SideJob:
             confirm()
             self._write(handle, job)
 
-        self.path.parent.mkdir(exist_ok=True)
+        make_folder(self.path.parent)
         with Heartbeat(self._heartbeat, confirm=confirm):
             try:
                 self._write(handle, Job(RUNNING, text="starting"))
@@ -138,6 +138,14 @@ class SideJob:
                     return 1
                 raise
         return 0
+
+    def _ended(self, handle: Handle, sign: int, seconds: float) -> bool:
+        """Send a signal to the job's process group and wait for the process to be gone."""
+        signals.signal_group(handle, self.folder.path, sign)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and handle.process() is not None:
+            time.sleep(POLL_SECONDS)
+        return handle.process() is None
 
     def _line(self, error: Exception) -> str:
         if disk_full(error):
@@ -165,19 +173,3 @@ class SideJob:
     def _write(self, handle: Handle, job: Job) -> None:
         value = {"version": VERSION, "handle": dataclasses.asdict(handle), "job": dataclasses.asdict(job)}
         write_json(self.path, value)
-
-
-def _ended(handle: Handle, sign: int, seconds: float) -> bool:
-    """Send a signal to the job's process group and wait for the process to be gone."""
-    process = handle.process()
-    if process is None:
-        return True
-    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-        own = os.getpgid(process.pid) == process.pid
-        os.killpg(process.pid, sign) if own else process.send_signal(sign)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if handle.process() is None:
-            return True
-        time.sleep(POLL_SECONDS)
-    return handle.process() is None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from compression.budget import Budget
+from compression.errors import CompressionError
 from compression.runs.check import absolute
 from compression.runs.check import check
 from compression.runs.files import sha256
@@ -33,8 +34,15 @@ KINDS = {kind: f"compression.runs.{kind}" for kind in ("curve", "sensitivity", "
 
 
 def studies(root: str | Path) -> Store:
-    """The store of these jobs beside the runs below ``root``."""
-    return Store(Path(root) / FOLDER)
+    """The store of these jobs beside the runs below ``root``.
+
+    Raises:
+        CompressionError: a link is in the place of their folder.
+    """
+    place = Path(root) / FOLDER
+    if place.is_symlink():
+        raise CompressionError(f"{place} is a link, not a folder of the runs: remove it, or put the folder there")
+    return Store(place)
 
 
 def key(kind: str, budget: Budget, **asked: Any) -> str:
@@ -76,12 +84,20 @@ def find(wanted: str, root: str | Path) -> RunFolder | None:
         return None
     store = studies(root)
     folders = [RunFolder(store.root / info.id) for info in store.list()]
-    made = [folder for folder in folders if folder.spec().get("key") == wanted]
+    made = [folder for folder in folders if _key_of(folder) == wanted]
     for states in ((DONE,), (RUNNING, QUEUED)):
         for folder in made:
             if folder.state in states:
                 return folder
     return made[0] if made else None
+
+
+def _key_of(folder: RunFolder) -> Any:
+    """What a study says it depends on; None of one that was damaged after it was listed."""
+    try:
+        return folder.spec().get("key")
+    except CompressionError:
+        return None
 
 
 def begin(kind: str, budget: Budget, root: str | Path, **asked: Any) -> str:

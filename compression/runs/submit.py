@@ -81,14 +81,14 @@ def wait(
         TimeoutError: it goes on after ``timeout`` seconds.
     """
     folder = RunFolder.open(root, run_id)
-    begun, synced = time.monotonic(), 0.0
+    store, begun, synced = Store(root), time.monotonic(), 0.0
     while folder.state not in IDLE:
         now = time.monotonic()
         if timeout is not None and now - begun > timeout:
             raise TimeoutError(f"run {run_id} is still {folder.state} after {timeout:g} seconds")
         if now - synced > SYNC_SECONDS:
             synced = now
-            Store(root).sync()
+            store.sync()
         if watch is not None:
             watch(folder)
         time.sleep(POLL_SECONDS)

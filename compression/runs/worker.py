@@ -9,6 +9,7 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
@@ -31,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(arguments) != 1:
         print("usage: python -m compression.runs.worker RUN_DIR", file=sys.stderr)
         return 2
+    path = Path(arguments[0])
     try:
-        return 0 if serve(RunFolder(arguments[0]), Benchwork()) == DONE else 1
+        return 0 if serve(RunFolder.open(path.parent, path.name), Benchwork()) == DONE else 1
     except CompressionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

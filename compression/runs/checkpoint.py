@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import secrets
+import shutil
 import zipfile
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -169,12 +170,15 @@ def _replace(path: Path, content: State, confirm: Callable[[], None]) -> None:
 
 
 def _set_aside(path: Path, spare: Path) -> None:
-    """Give the file a second name, so that there is no moment without it; or another, where no file can have two."""
+    """Give the file a second name, so that there is no moment without it; or copy it, where no file can have two."""
     spare.unlink(missing_ok=True)
     try:
         os.link(path, spare)
     except OSError:
-        os.replace(path, spare)
+        try:
+            shutil.copyfile(path, spare)
+        except OSError:  # too little space: the new one matters more than the one before
+            spare.unlink(missing_ok=True)
 
 
 class _Hashed(io.BufferedWriter):

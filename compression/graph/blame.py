@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 import torch
+from torch import nn
 
 _OURS = Path(__file__).resolve().parents[1]
 _TORCH = Path(torch.__file__).resolve().parent
@@ -25,4 +26,14 @@ def place(error: BaseException) -> str:
         path = Path(frame.filename)
         if path.is_file() and not any(path.resolve().is_relative_to(home) for home in (_OURS, _TORCH)):
             return f"{path.name}:{frame.lineno} ({frame.line})" if frame.line else f"{path.name}:{frame.lineno}"
+    return ""
+
+
+def module(error: BaseException, model: nn.Module) -> str:
+    """The path of the innermost module of this model that was running; empty for the model itself."""
+    paths = {id(part): path for path, part in model.named_modules()}
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        running = id(frame.f_locals.get("self"))
+        if running in paths:
+            return paths[running]
     return ""

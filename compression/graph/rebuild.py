@@ -18,9 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 from torch import nn
+from torch.utils._pytree import GetAttrKey
+from torch.utils._pytree import KeyPath
+from torch.utils._pytree import MappingKey
+from torch.utils._pytree import tree_flatten_with_path
 from torch.utils._pytree import tree_unflatten
 
 from compression.errors import CompressionError
+from compression.graph import blame
+from compression.graph.inputs import Inputs
+from compression.graph.live import live_calls
+from compression.graph.record import record
 from compression.graph.recording import Call
 from compression.graph.recording import Ref
 from compression.graph.types import Graph
@@ -56,7 +64,7 @@ def rebuild(
     small: nn.Module,
     graph: Graph,
     removed: Mapping[str, Sequence[int]],
-    inputs: tuple[torch.Tensor, ...],
+    inputs: Inputs,
 ) -> fx.GraphModule:
     """The slim network as a graph of plain operations over ``small``'s tensors.
 
@@ -68,38 +76,59 @@ def rebuild(
         inputs: example inputs; their first dimension is the batch.
 
     Raises:
-        CompressionError: the model's operations depend on the batch size in a way that is not linear.
+        CompressionError: the model cannot be replayed: it does not run on other batch sizes, or its operations depend
+            on the batch size in a way that is not linear.
     """
     try:
-        return _rebuild([_side(full, graph, removed, inputs, batch, False) for batch in BATCHES], small)
-    except _MadeElsewhere:  # its values are not known on the meta device
-        return _rebuild([_side(full, graph, removed, inputs, batch, True) for batch in BATCHES], small)
+        try:
+            return _rebuild([_side(full, graph, removed, inputs, batch, False) for batch in BATCHES], small, inputs)
+        except _MadeElsewhere:  # its values are not known on the meta device
+            return _rebuild([_side(full, graph, removed, inputs, batch, True) for batch in BATCHES], small, inputs)
+    except CompressionError:
+        raise
+    except Exception as error:  # operations with arguments that no graph of plain operations can hold
+        raise CompressionError(f"its operations cannot be replayed ({blame.first_line(error)})") from error
+
+
+def regrouped(
+    full: nn.Module, small: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs
+) -> bool:
+    """Whether the cut modules ``small`` work on other shapes than those of the replay: on what is left in other parts.
+
+    A ``forward`` that splits into a fixed number of heads runs with fewer rows, but with narrower heads.
+    """
+    side = _side(full, graph, removed, inputs, BATCHES[0], False)
+    calls = live_calls(record(small, inputs.batch_of(BATCHES[0])))
+    expected = side.walk.recording.calls
+    if [call.op for call in calls] != [call.op for call in expected]:
+        return True
+    return any(
+        one is not None and two is not None and one.shape != side.shape(two)
+        for call, like in zip(calls, expected, strict=True)
+        for one, two in zip(call.out, like.out, strict=True)
+    )
 
 
 class _MadeElsewhere(CompressionError):
     """An operation uses a tensor that none of the recorded ones made, and whose values are not known."""
 
 
-def _rebuild(sides: list[_Side], small: nn.Module) -> fx.GraphModule:
+def _rebuild(sides: list[_Side], small: nn.Module, inputs: Inputs) -> fx.GraphModule:
     first, second = (side.walk.recording for side in sides)
     if [call.op for call in first.calls] != [call.op for call in second.calls]:
         raise CompressionError("the model runs other operations for another batch size: it cannot be rebuilt")
     builder = _Builder(sides[0], small)
-    for index, ref in enumerate(first.inputs):
-        builder.place(ref, index)
+    builder.place(inputs, first.inputs)
     for one, two in zip(first.calls, second.calls, strict=True):
         builder.add(one, _fit(_adapted(sides[0], one), _adapted(sides[1], two)))
     return builder.finish()
 
 
 def _side(
-    model: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: tuple[torch.Tensor, ...],
-    batch: int, on_values: bool,
-) -> _Side:  # fmt: skip
-    images = tuple(x[:1].expand(batch, *x.shape[1:]).contiguous() for x in inputs)
-    walk = walk_through(
-        model, images, inexact=any(not graph.group(name).exact for name in removed), on_values=on_values
-    )
+    model: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs, batch: int, on_values: bool
+) -> _Side:
+    inexact = any(not graph.group(name).exact for name in removed)
+    walk = walk_through(model, inputs.batch_of(batch), inexact=inexact, on_values=on_values)
     units = walk.atoms.resolve()
     starts = {(slot.name, slot.dim): slot.start for slot in walk.atoms.slots}
     gone = np.zeros(int(units.max()) + 1, dtype=np.bool_)
@@ -179,11 +208,24 @@ class _Builder:
         parameter = next(iter(root.parameters()), None)
         self.device = parameter.device if parameter is not None else torch.device("cpu")
 
-    def place(self, ref: Ref, index: int) -> None:
-        """An input; the first one also tells the batch size."""
-        self.nodes[ref.id] = self.graph.placeholder(f"x{index}")
-        if self.batch is None and ref.shape:
-            self.batch = self.graph.call_function(torch.ops.aten.sym_size.int, (self.nodes[ref.id], 0))
+    def place(self, inputs: Inputs, refs: Sequence[Ref]) -> None:
+        """The arguments, and the tensors nested in them; the first tensor also tells the batch size."""
+        given = [(self.graph.placeholder(f"x{index}"), value) for index, value in enumerate(inputs.args)]
+        given += [(self.graph.placeholder(name), value) for name, value in inputs.kwargs.items()]
+        tensors = [self._within(node, path) for node, value in given for path in _paths(value)]
+        for node, ref in zip(tensors, refs, strict=True):
+            self.nodes[ref.id] = node
+            if self.batch is None and ref.shape:
+                self.batch = self.graph.call_function(torch.ops.aten.sym_size.int, (node, 0))
+
+    def _within(self, node: fx.Node, path: KeyPath) -> fx.Node:
+        for key in path:
+            if isinstance(key, GetAttrKey):
+                node = self.graph.call_function(getattr, (node, key.name))
+            else:
+                place = key.key if isinstance(key, MappingKey) else key.idx  # type: ignore[attr-defined]
+                node = self.graph.call_function(operator.getitem, (node, place))
+        return node
 
     def add(self, call: Call, adapted: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
         """One operation with its adapted arguments."""
@@ -238,3 +280,9 @@ class _Builder:
 def _returns_many(call: Call) -> bool:
     returns = call.func._schema.returns
     return len(returns) > 1 or "List" in str(returns[0].type) or "[]" in str(returns[0].type)
+
+
+def _paths(argument: Any) -> list[KeyPath]:
+    """Where the tensors of an argument are."""
+    leaves, _ = tree_flatten_with_path(argument)
+    return [path for path, leaf in leaves if isinstance(leaf, torch.Tensor)]

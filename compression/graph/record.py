@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -12,18 +11,23 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from compression.errors import CompressionError
 from compression.graph import blame
+from compression.graph.copies import deep_copy
 from compression.graph.copies import meta_copy
+from compression.graph.inputs import Inputs
 from compression.graph.names import canonical
 from compression.graph.names import is_quantizer_name
 from compression.graph.recording import Call
 from compression.graph.recording import Recording
 from compression.graph.recording import Ref
 from compression.graph.recording import Write
+from compression.graph.running import repeatable
 from compression.graph.shapes import run
 
 
@@ -33,6 +37,7 @@ class _Facts:
 
     op: str
     pointwise: bool
+    random: bool
     written: tuple[tuple[int, str], ...]
 
 
@@ -40,7 +45,9 @@ class _Facts:
 def _facts(func: Any) -> _Facts:
     schema = func._schema
     written = tuple((i, argument.name) for i, argument in enumerate(schema.arguments) if argument.is_write)
-    return _Facts(f"{func.namespace}.{schema.name.split('::')[1]}", torch.Tag.pointwise in func.tags, written)
+    name = schema.name.split("::")[1]
+    random = torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name  # which drops nothing here
+    return _Facts(f"{func.namespace}.{name}", torch.Tag.pointwise in func.tags, random, written)
 
 
 class _Recorder(TorchDispatchMode):
@@ -53,6 +60,8 @@ class _Recorder(TorchDispatchMode):
         self._refs: dict[int, Ref] = {}
         self._alive: list[torch.Tensor] = []
         self._sharing: dict[int, list[torch.Tensor]] = {}  # storage -> the tensors that look at it
+        self._storages: dict[int, int] = {}  # id of a parameter or buffer -> its storage
+        self.exchanged: set[int] = set()  # ids of parameters and buffers that got another storage
         self._next = 0
 
     @classmethod
@@ -60,19 +69,46 @@ class _Recorder(TorchDispatchMode):
         """Nothing here is ever compiled, so torch need not guard every single call against it."""
         return False
 
+    def enter(self, tensor: torch.Tensor) -> Ref:
+        """The first value id of a parameter or buffer, whose storage may be exchanged later (``.data = …``)."""
+        self._storages[id(tensor)] = tensor.untyped_storage()._cdata
+        return self.ref(tensor, fresh=True)
+
     def ref(self, tensor: torch.Tensor, *, fresh: bool = False) -> Ref:
         """The tensor's present value id and shape; ``fresh`` gives it a new id."""
         key = id(tensor)
         known = self._refs.get(key)
+        if known is not None and key in self._storages and self._moved(tensor):
+            known = None
         if known is None:
+            known = None if fresh else self._twin(tensor)
             self._alive.append(tensor)  # its id() must not be reused while recording
             self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
-        elif not fresh and known.shape == tensor.shape:
-            return known
         if known is None or fresh:
+            known = Ref(self._next, tuple(tensor.shape))
             self._next += 1
-        found = self._refs[key] = Ref(self._next - 1 if known is None or fresh else known.id, tuple(tensor.shape))
-        return found
+        elif known.shape != tensor.shape:
+            known = Ref(known.id, tuple(tensor.shape))
+        self._refs[key] = known
+        return known
+
+    def _moved(self, tensor: torch.Tensor) -> bool:
+        """Whether a parameter or buffer has got another storage since it was last seen."""
+        before, now = self._storages[id(tensor)], tensor.untyped_storage()._cdata
+        if before == now:
+            return False
+        self._sharing[before] = [other for other in self._sharing[before] if other is not tensor]
+        self._storages[id(tensor)] = now
+        self.exchanged.add(id(tensor))
+        return True
+
+    def _twin(self, tensor: torch.Tensor) -> Ref | None:
+        """The value of another object that is the same view of the same storage (``.data``, a parameter made of it)."""
+        view = tensor.shape, tensor.stride(), tensor.storage_offset()
+        for other in reversed(self._sharing.get(tensor.untyped_storage()._cdata, ())):
+            if (other.shape, other.stride(), other.storage_offset()) == view and other.dtype == tensor.dtype:
+                return self._refs[id(other)]
+        return None
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -89,7 +125,7 @@ class _Recorder(TorchDispatchMode):
         flat = result if isinstance(result, (tuple, list)) else (result,)
         out = tuple([self.ref(value, fresh=True) if isinstance(value, torch.Tensor) else None for value in flat])
         writes = tuple([self._write(x, ref, flat) for x, ref in writing])
-        call = Call(facts.op, func, self.path[-1], given, named, out, facts.pointwise, constants, writes)
+        call = Call(facts.op, func, self.path[-1], given, named, out, facts.pointwise, constants, writes, facts.random)
         self.recording.calls.append(call)
         return result
 
@@ -135,51 +171,59 @@ def _written(facts: _Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> li
     return found
 
 
-def record(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], *, on_values: bool = False) -> Recording:
+def record(model: nn.Module, inputs: Inputs, *, on_values: bool = False) -> Recording:
     """Run the model once, in evaluation mode, and write down every ATen operation.
 
     The model itself is not touched: a copy without storage runs on the meta device; a model that looks at tensor values
     is run once on a real copy instead, and so is any other ``on_values``.
 
     Raises:
-        CompressionError: the model does not run on these inputs.
+        CompressionError: the model does not run on these inputs, or cannot be copied.
     """
     unlike = ""
-    if not on_values:
+    with repeatable(model):
+        if not on_values:
+            twin = meta_copy(model)
+            try:
+                return _record(twin, inputs.map(lambda tensor: tensor.to("meta")))
+            except Exception as error:  # data-dependent or without a meta kernel: the real run tells what is wrong
+                unlike = blame.place(error) or blame.first_line(error)
+        real = deep_copy(model)
         try:
-            return _record(meta_copy(model), tuple(x.to("meta") for x in example_inputs))
-        except Exception as error:  # data-dependent or without a meta kernel: the real run tells what is really wrong
-            unlike = blame.place(error) or blame.first_line(error)
-    try:
-        recording = _record(copy.deepcopy(model), example_inputs)
-    except Exception as error:  # whatever a user's forward() raises is the answer
-        raise _refusal(error, example_inputs) from error
+            recording = _record(real, inputs.map(torch.clone))
+        except Exception as error:  # whatever a user's forward() raises is the answer
+            raise _refusal(error, real, inputs) from error
     recording.values_read = unlike
     return recording
 
 
-def _refusal(error: Exception, inputs: tuple[torch.Tensor, ...]) -> CompressionError:
+def _refusal(error: Exception, model: nn.Module, inputs: Inputs) -> CompressionError:
     """What a user's forward() raised, where, and what to change."""
-    shapes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     where = blame.place(error)
     advice = "give example inputs of the number, shapes and types that forward() takes, or mend that line"
-    told = f"the model does not run on inputs of shape {shapes}: {blame.first_line(error).rstrip('.')}"
+    if any(tensor.is_meta for tensor in model.parameters()):
+        advice = "load its weights first: parameters are on the meta device, which holds no values"
+    told = f"the model does not run on inputs of shape {inputs.shapes}: {blame.first_line(error).rstrip('.')}"
     return CompressionError(f"{told}{f', at {where}' if where else ''}; {advice}")
 
 
-def _record(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Recording:
+def _record(model: nn.Module, inputs: Inputs) -> Recording:
     """Record a copy of a model, which stays marked with the recorder's hooks."""
     model.eval()
     recording = Recording()
     recorder = _Recorder(recording)
+    scripted: dict[nn.Module, str] = {}
     for name, module in model.named_modules():
         recording.modules[name] = type(module).__name__
         if all(child in ("parametrizations", "input_quantizer") for child, _ in module.named_children()):
             recording.leaves.add(name)
-        if name and not is_quantizer_name(f"{name}."):
+        if isinstance(module, torch.jit.ScriptModule):
+            scripted[module] = name
+        elif name and not is_quantizer_name(f"{name}."):
             _follow(module, name, recorder)
+    held = dict(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in held.items():
         known = first.setdefault(id(parameter), name)
         if known == name:
             _enter(recording, recorder, recording.parameters, name, parameter)
@@ -187,18 +231,24 @@ def _record(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Recording:
             recording.shared[canonical(name)] = canonical(known)
     for name, buffer in model.named_buffers():
         _enter(recording, recorder, recording.buffers, name, buffer)
-    recording.inputs = [recorder.ref(x) for x in inputs]
-    with _plain_attention(), torch.no_grad(), recorder:
-        result = model(*inputs)
+    recording.inputs = [recorder.ref(x) for x in inputs.tensors]
+    with _following(scripted, recorder), _plain_attention(), torch.no_grad(), recorder:
+        result = inputs.call(model)
     leaves, recording.structure = tree_flatten(result)
     recording.returned = type(result).__name__
     recording.outputs = [recorder.ref(value) for value in leaves if isinstance(value, torch.Tensor)]
     recording.complete = len(leaves) == len(recording.outputs)
+    now = dict(model.named_parameters(remove_duplicate=False))
+    for name, parameter in held.items():
+        last = now.get(name, parameter)
+        ref = recorder.ref(last)
+        if last is not parameter or id(parameter) in recorder.exchanged or name not in now:
+            recording.replaced[canonical(name)] = ref
     return recording
 
 
 def _enter(recording: Recording, recorder: _Recorder, table: dict[int, str], name: str, tensor: torch.Tensor) -> None:
-    ref = recorder.ref(tensor)
+    ref = recorder.enter(tensor)
     recording.paths[ref.id] = name
     if is_quantizer_name(name) and canonical(name) == name:
         if table is recording.parameters and tensor.numel() > 1:  # a step per channel is cut with its channel
@@ -220,6 +270,29 @@ def _follow(module: nn.Module, path: str, recorder: _Recorder) -> None:
 
     module.register_forward_pre_hook(entered, prepend=True)
     module.register_forward_hook(left)
+
+
+@contextmanager
+def _following(scripted: dict[nn.Module, str], recorder: _Recorder) -> Iterator[None]:
+    """The same for TorchScript modules, which take no hooks of their own: by hooks on every module of the process."""
+    if not scripted:
+        yield
+        return
+
+    def entered(module: nn.Module, *_: Any) -> None:
+        if module in scripted:
+            recorder.path.append(scripted[module])
+
+    def left(module: nn.Module, *_: Any) -> None:
+        if module in scripted:
+            recorder.path.pop()
+
+    before, after = register_module_forward_pre_hook(entered), register_module_forward_hook(left)
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
 
 
 @contextmanager

@@ -89,12 +89,13 @@ FROZEN = {
     "with its unit, so a zeroed unit gives no number.",
     r"not a number where a unit is zeroed": "Something{place} divides by them or takes their logarithm: a zeroed unit "
     "gives no number there.",
-    r"summed over weights that are not zeroed with their unit": "A norm or a sum{place} runs over the weights that read "
-    "them, and these are not zero: take some out, and it changes.",
+    r"summed over weights that are not zeroed with their unit": "A norm or a sum{place} runs over the weights that "
+    "read them, and these are not zero: take some out, and it changes.",
     r"random numbers are drawn along these units": "Random numbers are drawn{place} along them: take one out, and the "
     "others get different ones.",
     r"forward\(\) replaces the parameter (\S+)": "The forward pass replaces the parameter `{0}`, so what is cut out of "
     "it comes back.",
+    r"held in 8-bit floating point": "Their numbers are held in an 8-bit floating-point type, which cannot be cut.",
     r"no parameter makes these units zero": "No parameter can be set to zero to switch one of them off.",
     r"read or written by index \((\S+)\)": "`{0}`{place} reads or writes them by number: take one out, and the numbers "
     "mean others.",

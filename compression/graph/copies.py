@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from compression.errors import CompressionError
@@ -80,7 +80,7 @@ class _Detaching(TorchFunctionMode):
 def _copying(model: nn.Module) -> Iterator[None]:
     """Refuses by name what no copy can be made of."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if isinstance(tensor, UninitializedTensorMixin):
+        if is_lazy(tensor):
             raise CompressionError(f"{name} has no shape yet: run the model once on real inputs, then trace it")
         if tensor.layout != torch.strided:
             raise CompressionError(f"{name} is a sparse tensor, whose units cannot be cut: make it dense (to_dense())")
@@ -95,8 +95,8 @@ def _copying(model: nn.Module) -> Iterator[None]:
             yield
     except Exception as error:
         raise CompressionError(
-            f"the model cannot be copied{_obstacle(model)}: {blame.first_line(error)}; remove it while tracing, or give "
-            "its class a __deepcopy__"
+            f"the model cannot be copied{_obstacle(model)}: {blame.first_line(error)}; remove it while tracing, or "
+            "give its class a __deepcopy__"
         ) from error
 
 
@@ -147,9 +147,10 @@ class _Copier:
         if isinstance(module, torch.jit.ScriptModule):
             scripted: nn.Module = copy.deepcopy(module, self.memo)
             for part in scripted.modules():
-                for table in (part._parameters, part._buffers):
-                    for name, tensor in table.items():
-                        table[name] = _to_meta(tensor)
+                for name, parameter in part.named_parameters(recurse=False):
+                    part._parameters[name] = nn.Parameter(_to_meta(parameter), requires_grad=False)
+                for name, buffer in part.named_buffers(recurse=False):
+                    part._buffers[name] = _to_meta(buffer)
             return scripted
         state = _state(module)
         if state is None:

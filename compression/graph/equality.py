@@ -13,15 +13,13 @@ from compression.graph import blame
 from compression.graph.copies import deep_copy
 from compression.graph.inputs import Example
 from compression.graph.inputs import Inputs
+from compression.graph.running import DoesNotRun
+from compression.graph.running import evaluating
 from compression.graph.running import repeatable
 
 SURELY_EQUAL = 1e-6  # of the output's largest magnitude: up to here fp32 needs no second look
 EQUAL_FP64 = 1e-9
 EQUAL_FP32 = 1e-5  # where a network does not run in fp64
-
-
-class DoesNotRun(CompressionError):
-    """A network stops on the inputs that it is compared on."""
 
 
 @torch.no_grad()
@@ -34,14 +32,15 @@ def outputs(model: nn.Module, inputs: Example | Inputs, name: str = "the model")
     Raises:
         DoesNotRun: the model does not run on these inputs, whatever it raises.
     """
-    twin = deep_copy(model)
-    twin.eval()
+    twin = evaluating(deep_copy(model))
     try:
         with repeatable(model):
             returned = tree_leaves(Inputs.read(inputs).map(torch.clone).call(twin))
     except Exception as error:
         where = blame.module(error, twin)
-        stopped = f"{name} does not run: {blame.first_line(error).rstrip('.')}{f', in its module {where}' * bool(where)}"
+        stopped = (
+            f"{name} does not run: {blame.first_line(error).rstrip('.')}{f', in its module {where}' * bool(where)}"
+        )
         raise DoesNotRun(stopped) from error
     return [_as_double(leaf) for leaf in returned if isinstance(leaf, torch.Tensor)]
 

@@ -12,14 +12,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression.errors import CompressionError
+
 SEED = 0
+
+
+class DoesNotRun(CompressionError):
+    """A network stops on the inputs that it is given."""
 
 
 @contextmanager
 def repeatable(model: nn.Module) -> Iterator[None]:
     """Inside, random numbers are drawn from one seed and compiled parts run as written; afterwards all is as before."""
     devices = sorted({x.device.index for x in model.parameters() if x.is_cuda})
-    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 (a forward pass may use it)
+    python, arrays = random.getstate(), np.random.get_state()
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:  # nothing has been compiled otherwise, and importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -28,9 +34,18 @@ def repeatable(model: nn.Module) -> Iterator[None]:
         for device in devices:
             torch.cuda.default_generators[device].manual_seed(SEED)
         random.seed(SEED)
-        np.random.seed(SEED)  # noqa: NPY002
+        np.random.seed(SEED)
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(arrays)  # noqa: NPY002
+            np.random.set_state(arrays)
+
+
+def evaluating(model: nn.Module) -> nn.Module:
+    """The model in evaluation mode; an exported program, which has no modes, as it is."""
+    try:
+        model.eval()
+    except NotImplementedError:  # torch.export: the mode is part of the program
+        return model
+    return model

@@ -12,7 +12,6 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
 from compression.graph.cuts import cuts
-from compression.graph.equality import DoesNotRun
 from compression.graph.equality import check_equal
 from compression.graph.equality import difference
 from compression.graph.equality import outputs
@@ -23,6 +22,7 @@ from compression.graph.modules import refresh_attributes
 from compression.graph.names import parameter_map
 from compression.graph.rebuild import rebuild
 from compression.graph.rebuild import regrouped
+from compression.graph.running import DoesNotRun
 from compression.graph.types import Graph
 from compression.graph.types import Group
 
@@ -50,7 +50,7 @@ class SlimReport:
         return {name: len(chosen) for name, chosen in self.units.items()}
 
 
-@torch.no_grad()
+@torch.inference_mode()  # which also writes to tensors made in it
 def zero_units(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> None:
     """Set the named units to zero in place: all their producer and norm slices, so that they output exactly 0.
 
@@ -183,7 +183,7 @@ def _refused(units: Mapping[str, Sequence[int]], first: CompressionError, second
     """One refusal for both ways of cutting, with the way out."""
     reasons = " and, rebuilt from its operations, ".join(dict.fromkeys((str(first), str(second))))
     groups = ", ".join(list(units)[:4]) + (", …" if len(units) > 4 else "")
-    return CompressionError(f"the units of {groups} cannot be cut: {reasons}; freeze their parameters: trace(…, frozen=…)")
+    return CompressionError(f"units of {groups} cannot be cut: {reasons}; freeze their parameters: trace(…, frozen=…)")
 
 
 def _agreed(

@@ -187,10 +187,12 @@ def _finish(walk: Walk, frozen: set[str]) -> None:
         walk.nodes.append(Node(name, "output", "output", "", value.shape))
         walk.edges.extend((source, name) for source in sorted(value.sources))
         walk.atoms.freeze(value.all_atoms(), name, "adjacent to the output")
-    for name, ref in walk.recording.replaced.items():
-        why = f"forward() replaces the parameter {name}"
-        walk.atoms.freeze(_value(walk, ref).all_atoms(), name, why)
-        _freeze_parameter(walk, name, why)
+    for parameter, ref in walk.recording.replaced.items():
+        why = f"forward() replaces the parameter {parameter}"
+        walk.atoms.freeze(_value(walk, ref).all_atoms(), parameter, why)
+        _freeze_parameter(walk, parameter, why)
+    for parameter in walk.recording.uncuttable:
+        _freeze_parameter(walk, parameter, "held in 8-bit floating point")
     shared = {walk.recording.shared[name] for name in frozen if name in walk.recording.shared}
     unknown = frozen - set(walk.recording.sizes) - set(walk.recording.shared)
     if unknown:

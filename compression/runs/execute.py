@@ -53,6 +53,8 @@ def execute(
     prepared = (bench or Workbench()).prepare(budget)
     report.point(prepared.baseline)
     report.check()
+    if chosen.structured:
+        prepared.prove_cuts(budget)
     torch.manual_seed(budget.seed)
     task = prepared.task(budget)
     compressed = chosen.run(task, report)

@@ -37,7 +37,7 @@ class Note:
 
 @dataclass
 class Requirement:
-    """What a remark hangs on: at every position one of ``sides`` is zeroed with its unit, or (not ``zeroed``) none."""
+    """At every position one of ``sides`` must be zeroed with its unit, or (not ``zeroed``) none of them."""
 
     sides: tuple[Array, ...]
     zeroed: bool
@@ -112,7 +112,10 @@ class Atoms:
         self.blur(atoms, where, why)
 
     def require(self, sides: tuple[Array, ...], zeroed: bool, where: str, why: str) -> None:
-        """Like :meth:`blur`, if these positions of parameters turn out not to be zeroed with their unit (or to be)."""
+        """Blur these positions of parameters where no side turns out to be zeroed with its unit.
+
+        Not ``zeroed``: freeze them where one turns out to be.
+        """
         left, *others = (side.ravel() for side in np.broadcast_arrays(*sides))
         real = np.logical_and.reduce([side != FIXED for side in (left, *others)])
         self.requirements.append(Requirement(tuple(side[real] for side in (left, *others)), zeroed, where, why))

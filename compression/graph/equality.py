@@ -38,10 +38,8 @@ def outputs(model: nn.Module, inputs: Example | Inputs, name: str = "the model")
             returned = tree_leaves(Inputs.read(inputs).map(torch.clone).call(twin))
     except Exception as error:
         where = blame.module(error, twin)
-        stopped = (
-            f"{name} does not run: {blame.first_line(error).rstrip('.')}{f', in its module {where}' * bool(where)}"
-        )
-        raise DoesNotRun(stopped) from error
+        place = f", in its module {where}" if where else ""
+        raise DoesNotRun(f"{name} does not run: {blame.first_line(error).rstrip('.')}{place}") from error
     return [_as_double(leaf) for leaf in returned if isinstance(leaf, torch.Tensor)]
 
 

@@ -96,7 +96,8 @@ def _tables(atoms: Atoms) -> _Tables:
             role[some_slot.start : some_slot.start + some_slot.size] = ROLES.index("quantizer")
     zeroed = (role < CONSUMER) & ~np.array([some_slot.buffer for some_slot in atoms.slots], dtype=np.bool_)[slot]
     for requirement in atoms.requirements:
-        atoms.blur(requirement.broken(zeroed), requirement.where, requirement.why)
+        remark = atoms.blur if requirement.zeroed else atoms.freeze
+        remark(requirement.broken(zeroed), requirement.where, requirement.why)
     carried = np.zeros(atoms.count, dtype=np.bool_)
     carried[_joined([some for _, some in atoms.carried])] = True
     starts = np.array([s.start for s in atoms.slots], dtype=np.int64)

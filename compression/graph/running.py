@@ -1,4 +1,4 @@
-"""Running a network so that the answer depends on nothing else: without compilers, from one seed, nothing left behind."""
+"""Running a network so that the answer depends on nothing else: without compilers, from one seed."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _singular(step: Step, value: Value, why: str) -> None:
         if factor.zero and value.weight_like:
             step.atoms.require((factor.atoms,), False, step.where, why)
         elif factor.zero:
-            step.atoms.blur(factor.atoms, step.where, "not a number where a unit is zeroed")
+            step.atoms.freeze(factor.atoms, step.where, "not a number where a unit is zeroed")
 
 
 def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:

@@ -234,6 +234,16 @@ def test_whatever_a_cut_network_raises_becomes_one_refusal(error: type[Exception
     assert isinstance(caught.value.__cause__, CompressionError) and isinstance(caught.value.__cause__.__cause__, error)
 
 
+def test_a_graph_of_another_model_is_refused() -> None:
+    graph, other = trace(Net(Net.plain), ROWS), Net(Net.plain)
+    other.a, other.b = nn.Linear(6, 4), nn.Linear(4, 12)
+    for call in (lambda: zero_units(other, graph, {"a": [9]}), lambda: slim_report(other, graph, ROWS)):
+        with pytest.raises(CompressionError, match=r"^a\.weight cannot be .*: was the graph traced from this model\?"):
+            call()
+    with pytest.raises(CompressionError, match=r"^a\.weight cannot be .*'a\.weight'"):
+        zero_units(nn.Linear(6, 3), graph, {"a": [0]})
+
+
 def test_tracing_and_cutting_leave_random_states_alone() -> None:
     net = Net(lambda net, x: net.plain(x) + torch.rand(3) + random.random()).eval()
     before = torch.get_rng_state(), random.getstate()

@@ -175,6 +175,33 @@ def branches_merged_in_evaluation() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Merging(), nn.ReLU(), nn.Linear(8, 3))
 
 
+class Adapter(nn.Linear):
+    """A low-rank addition that is merged into the weight in evaluation mode, and taken out again for training."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__(columns, rows)
+        self.up, self.down = nn.Parameter(torch.randn(rows, 2)), nn.Parameter(torch.randn(2, columns))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> Any:
+        super().train(mode)
+        if self.merged == mode:
+            self.weight.data += (self.up @ self.down) * (-1 if self.merged else 1)
+            self.merged = not mode
+        return self
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = super().forward(x)
+        return out if self.merged else out + x @ self.down.T @ self.up.T
+
+
+@network({}, a=r"written to by train\(\) and eval\(\)", b=r"written to by train\(\) and eval\(\)")
+def adapters_merged_in_evaluation() -> nn.Module:
+    net = Net(Net.plain)
+    net.b = Adapter(12, 16)
+    return net
+
+
 # --- statistics of weights
 
 

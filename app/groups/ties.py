@@ -95,6 +95,8 @@ FROZEN = {
     "others get different ones.",
     r"forward\(\) replaces the parameter (\S+)": "The forward pass replaces the parameter `{0}`, so what is cut out of "
     "it comes back.",
+    r"written to by train\(\) and eval\(\)": "Switching between training and evaluation writes to these weights, as "
+    "when adapters are merged into them: what is zero in training comes back. Merge them for good, then trace again.",
     r"held in 8-bit floating point": "Their numbers are held in an 8-bit floating-point type, which cannot be cut.",
     r"no parameter makes these units zero": "No parameter can be set to zero to switch one of them off.",
     r"read or written by index \((\S+)\)": "`{0}`{place} reads or writes them by number: take one out, and the numbers "

@@ -68,8 +68,8 @@ def _refusal(error: Exception, model: nn.Module, inputs: Inputs) -> DoesNotRun:
 
 def _record(model: nn.Module, inputs: Inputs) -> Recording:
     """Record a copy of a model, which stays marked with the recorder's hooks."""
+    recording = Recording(switched=_switched(model))
     evaluating(model)
-    recording = Recording()
     recorder = Recorder(recording)
     scripted: dict[nn.Module, str] = {}
     for name, module in model.named_modules():
@@ -104,6 +104,25 @@ def _record(model: nn.Module, inputs: Inputs) -> Recording:
         if last is not parameter or id(parameter) in recorder.exchanged or name not in now:
             recording.replaced[canonical(name)] = ref
     return recording
+
+
+def _switched(model: nn.Module) -> list[str]:
+    """Parameters that a change between training and evaluation writes to (adapters that are merged and taken out)."""
+    if all(type(module).train is nn.Module.train for module in model.modules()):
+        return []
+    recording = Recording()
+    recorder = Recorder(recording)
+    held = {canonical(name): (parameter, recorder.enter(parameter).id) for name, parameter in model.named_parameters()}
+    try:
+        with torch.no_grad(), recorder:
+            model.train()
+            model.eval()
+    except Exception:  # a model made for inference only is never switched
+        return []
+    writes = [write for call in recording.calls for write in call.writes]
+    written = {ref.id for write in writes for ref in (write.before, *write.aliases)}
+    exchanged = {name for name, (parameter, first) in held.items() if recorder.ref(parameter).id != first}
+    return [name for name, (_, first) in held.items() if first in written or name in exchanged]
 
 
 def _enter(recording: Recording, recorder: Recorder, table: dict[int, str], name: str, tensor: torch.Tensor) -> None:

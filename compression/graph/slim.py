@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from compression.errors import CompressionError
+from compression.graph.blame import first_line
 from compression.graph.copies import deep_copy
 from compression.graph.cuts import cuts
 from compression.graph.equality import check_equal
@@ -63,9 +66,10 @@ def zero_units(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]
         if any(not 0 <= unit < group.units for unit in chosen):
             raise CompressionError(f"group {group_id} has units 0..{group.units - 1}, not {list(chosen)}")
         for member in group.zeroed_members:
-            tensor = tensors[member.name]
-            where = member.positions[list(chosen)].flatten().to(tensor.device)
-            tensor.index_fill_(member.dim, where, 0)
+            with _refusing(f"{member.name} cannot be set to zero"):
+                tensor = tensors[member.name]
+                where = member.positions[list(chosen)].flatten().to(tensor.device)
+                tensor.index_fill_(member.dim, where, 0)
 
 
 @torch.no_grad()
@@ -80,7 +84,8 @@ def zeroed_units(model: nn.Module, graph: Graph) -> dict[str, list[int]]:
     for group in graph.prunable:
         alive = torch.zeros(group.units, dtype=torch.bool)
         for member in group.zeroed_members:
-            alive |= _alive(tensors[member.name], member.dim, member.positions)
+            with _refusing(f"{member.name} cannot be read"):
+                alive |= _alive(tensors[member.name], member.dim, member.positions)
         if not bool(alive.all()):
             found[group.id] = torch.nonzero(~alive).flatten().tolist()
     return found
@@ -156,9 +161,21 @@ def _edited(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) 
     """A copy of the model with its modules cut; it may not run where forward() holds sizes."""
     small = deep_copy(model)
     dropped = cuts(graph, units)
-    cut_tensors(small, dropped)
-    refresh_attributes(small, dropped, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
+    with _refusing(f"units of {', '.join(units)} cannot be cut"):
+        cut_tensors(small, dropped)
+        refresh_attributes(small, dropped, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
     return small
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Whatever a tensor's or module's type raises against being cut is a refusal in one line."""
+    try:
+        yield
+    except CompressionError:
+        raise
+    except Exception as error:
+        raise CompressionError(f"{what} ({first_line(error)}): was the graph traced from this model?") from error
 
 
 def _equal(

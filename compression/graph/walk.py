@@ -191,6 +191,8 @@ def _finish(walk: Walk, frozen: set[str]) -> None:
         why = f"forward() replaces the parameter {parameter}"
         walk.atoms.freeze(_value(walk, ref).all_atoms(), parameter, why)
         _freeze_parameter(walk, parameter, why)
+    for parameter in walk.recording.switched:
+        _freeze_parameter(walk, parameter, "written to by train() and eval()")
     for parameter in walk.recording.uncuttable:
         _freeze_parameter(walk, parameter, "held in 8-bit floating point")
     shared = {walk.recording.shared[name] for name in frozen if name in walk.recording.shared}

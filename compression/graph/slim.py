@@ -39,7 +39,7 @@ class SlimReport:
     ``units``: group id → units cut; ``equality``: max |masked - slim| over the inputs compared on, of the units whose
     groups are exact; ``change``: the same of all units, larger where inexact ones went too; ``rebuilt``: the model's
     ``forward`` has sizes written into it, so the result is a graph of plain operations (``torch.fx``) for inputs of
-    the traced shape, any batch size.
+    the traced shape, any batch size that the model takes.
     """
 
     units: dict[str, list[int]]

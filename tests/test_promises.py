@@ -419,6 +419,21 @@ def one_batch_size_only(net: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 @case(BOTH, rebuilt=True)
+def rolled_along_the_units(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return net.after(net.b(net.inner(x).roll((1, -5), (0, 1))))
+
+
+@case({"b": 12}, a="rolled through all axes as one")
+def rolled_as_one_row(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return net.after(net.b(net.inner(x).roll(3)))
+
+
+@case({"b": 12}, a=r"op aten\._to_sparse is not understood")
+def through_a_sparse_tensor(net: Any, x: torch.Tensor) -> torch.Tensor:
+    return net.after(net.b(net.inner(x).to_sparse().to_dense()))
+
+
+@case(BOTH, rebuilt=True)
 def width_as_a_number(net: Any, x: torch.Tensor) -> torch.Tensor:
     x = net.inner(x)
     return net.after(net.b(x / x.shape[-1] ** 0.5))

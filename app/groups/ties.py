@@ -144,6 +144,7 @@ FROZEN = {
     r"split into unequal parts at fixed positions": "They are split{place} at fixed positions into unequal parts.",
     r"padded to a fixed size": "They are padded{place} to a fixed number.",
     r"read in overlapping windows": "They are read{place} in overlapping windows, as if they were pixels.",
+    r"rolled through all axes as one": "They are rolled{place} through all axes as one: without one, the others move.",
     r"picked by index": "They are picked by number{place}: take one out, and the numbers mean others.",
     r"written into a tensor of fixed size": "They are written{place} into a tensor of fixed size.",
     r"an axis with padded positions is split": "An axis that is partly padding is split into blocks{place}.",

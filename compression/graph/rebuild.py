@@ -168,6 +168,8 @@ def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args[1] = tuple(size if size == -1 else shape[d] for d, size in enumerate(args[1]))
     elif name in ("slice", "select", "narrow"):
         _move_positions(side, name, args)
+    elif name == "roll":
+        args[1] = tuple(_shift(side.kept(args[0], d % len(args[0].shape)), n) for n, d in zip(*args[1:3], strict=True))
     elif name in ("split", "split_with_sizes") and out is not None:
         dim = (args[2] if len(args) > 2 else 0) % len(out.shape)
         sizes = tuple(side.shape(ref)[dim] for ref in call.out if ref is not None)
@@ -181,6 +183,11 @@ def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     elif name in ("native_layer_norm", "_fused_rms_norm"):
         args[1] = side.shape(args[0])[-len(args[1]) :]
     return tuple(args), dict(call.kwargs)
+
+
+def _shift(kept: NDArray[np.bool_], places: int) -> int:
+    """How far the positions that remain roll: as many as remain of those that come round."""
+    return int(kept[kept.size - places % max(1, kept.size) :].sum())
 
 
 def _move_positions(side: _Side, name: str, args: list[Any]) -> None:

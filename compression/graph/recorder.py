@@ -57,7 +57,7 @@ class Recorder(TorchDispatchMode):
 
     def enter(self, tensor: torch.Tensor) -> Ref:
         """The first value id of a parameter or buffer, whose storage may be exchanged later (``.data = …``)."""
-        self._storages[id(tensor)] = tensor.untyped_storage()._cdata
+        self._storages[id(tensor)] = _storage(tensor)
         return self.ref(tensor, fresh=True)
 
     def ref(self, tensor: torch.Tensor, *, fresh: bool = False) -> Ref:
@@ -69,7 +69,7 @@ class Recorder(TorchDispatchMode):
         if known is None:
             known = None if fresh else self._twin(tensor)
             self._alive.append(tensor)  # its id() must not be reused while recording
-            self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+            self._sharing.setdefault(_storage(tensor), []).append(tensor)
         if known is None or fresh:
             known = Ref(self._next, tuple(tensor.shape))
             self._next += 1
@@ -80,7 +80,7 @@ class Recorder(TorchDispatchMode):
 
     def _moved(self, tensor: torch.Tensor) -> bool:
         """Whether a parameter or buffer has got another storage since it was last seen."""
-        before, now = self._storages[id(tensor)], tensor.untyped_storage()._cdata
+        before, now = self._storages[id(tensor)], _storage(tensor)
         if before == now:
             return False
         self._sharing[before] = [other for other in self._sharing[before] if other is not tensor]
@@ -91,7 +91,7 @@ class Recorder(TorchDispatchMode):
     def _twin(self, tensor: torch.Tensor) -> Ref | None:
         """The value of another object that is the same view of the same storage (``.data``, a parameter made of it)."""
         view = tensor.shape, tensor.stride(), tensor.storage_offset()
-        for other in reversed(self._sharing.get(tensor.untyped_storage()._cdata, ())):
+        for other in reversed(self._sharing.get(_storage(tensor), ())):
             if (other.shape, other.stride(), other.storage_offset()) == view and other.dtype == tensor.dtype:
                 return self._refs[id(other)]
         return None
@@ -129,9 +129,14 @@ class Recorder(TorchDispatchMode):
 
     def _write(self, tensor: torch.Tensor, before: Ref, returned: Sequence[Any]) -> Write:
         after = self.ref(tensor) if any(value is tensor for value in returned) else None
-        others = self._sharing[tensor.untyped_storage()._cdata]
+        others = self._sharing[_storage(tensor)]
         aliases = tuple(self.ref(x) for x in others if x is not tensor or after is None)
         return Write(before, after, aliases)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """What tensors that share their values have in common; a sparse tensor shares them with none."""
+    return tensor.untyped_storage()._cdata if tensor.layout is torch.strided else -id(tensor)
 
 
 _PRODUCTS = frozenset(getattr(torch.ops.aten, name).default for name in "addmm mm bmm baddbmm convolution".split())

@@ -116,9 +116,9 @@ class Atoms:
 
         Not ``zeroed``: freeze them where one turns out to be.
         """
-        left, *others = (side.ravel() for side in np.broadcast_arrays(*sides))
-        real = np.logical_and.reduce([side != FIXED for side in (left, *others)])
-        self.requirements.append(Requirement(tuple(side[real] for side in (left, *others)), zeroed, where, why))
+        flat = [side.ravel() for side in np.broadcast_arrays(*sides)]
+        real = np.logical_and.reduce([side != FIXED for side in flat])
+        self.requirements.append(Requirement(tuple(side[real] for side in flat), zeroed, where, why))
 
     def resolve(self) -> Array:
         """The unit of every atom: int64 [count]. Rectangles left open are closed along their longest side first."""

@@ -187,7 +187,7 @@ def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def _shift(kept: NDArray[np.bool_], places: int) -> int:
     """How far the positions that remain roll: as many as remain of those that come round."""
-    return int(kept[kept.size - places % max(1, kept.size) :].sum())
+    return places if kept.all() else int(kept[kept.size - places % kept.size :].sum())
 
 
 def _move_positions(side: _Side, name: str, args: list[Any]) -> None:

@@ -62,8 +62,8 @@ def _refusal(error: Exception, model: nn.Module, inputs: Inputs) -> DoesNotRun:
         advice = "give example inputs of the number, shapes and types that forward() takes, or mend that line"
     if any(tensor.is_meta for tensor in model.parameters()):
         advice = "load its weights first: parameters are on the meta device, which holds no values"
-    told = f"the model does not run on inputs of shape {inputs.shapes}: {blame.first_line(error).rstrip('.')}"
-    return DoesNotRun(f"{told}{f', at {where}' if where else ''}; {advice}")
+    message = f"the model does not run on inputs of shape {inputs.shapes}: {blame.first_line(error).rstrip('.')}"
+    return DoesNotRun(f"{message}{f', at {where}' if where else ''}; {advice}")
 
 
 def _record(model: nn.Module, inputs: Inputs) -> Recording:

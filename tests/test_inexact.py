@@ -143,3 +143,71 @@ def test_trunks_of_transformers(name: str) -> None:
     assert report.equality <= 1e-10 and report.change > 0
     norms = [p for name, p in small.named_parameters() if "norm" in name.lower() and p.ndim == 1]
     assert norms and {p.numel() for p in norms} == {trunk.units - 2}
+
+
+class HandWritten(nn.Module):
+    """Attention as it is often written: a number of heads in ``forward``, which any number of rows can be split into.
+
+    ``gated``: a sigmoid behind the values, so that heads are inexact, too.
+    """
+
+    def __init__(self, width: int = 8, heads: int = 4, gated: bool = False) -> None:
+        super().__init__()
+        self.heads, self.gated, rows = heads, gated, 4 * heads
+        self.embed, self.norm, self.qkv = nn.Linear(6, width), nn.LayerNorm(width), nn.Linear(width, 3 * rows)
+        self.out, self.head = nn.Linear(rows, width), nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        b, n, _ = x.shape
+        parts = self.qkv(self.norm(x)).chunk(3, -1)
+        q, k, v = (part.view(b, n, self.heads, -1).transpose(1, 2) for part in parts)
+        v = v.sigmoid() if self.gated else v
+        mixed = (q @ k.transpose(-1, -2) / 2).softmax(-1) @ v
+        return self.head(x + self.out(mixed.transpose(1, 2).reshape(b, n, -1)))
+
+
+def by_hand(model: HandWritten, units: list[int], heads: list[int]) -> HandWritten:
+    """The network made with the remaining trunk units and heads."""
+    small = HandWritten(len(units), len(heads), model.gated).double().eval()
+    rows = [4 * head + place for head in heads for place in range(4)]
+    three = [16 * part + row for part in range(3) for row in rows]
+    whole = dict(model.state_dict())
+    for name in ("embed.weight", "embed.bias", "norm.weight", "norm.bias", "out.weight", "out.bias"):
+        whole[name] = whole[name][units]
+    whole["qkv.weight"], whole["qkv.bias"] = whole["qkv.weight"][three][:, units], whole["qkv.bias"][three]
+    whole["out.weight"], whole["head.weight"] = whole["out.weight"][:, rows], whole["head.weight"][:, units]
+    small.load_state_dict(whole)
+    return small
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_heads_written_as_a_number_are_cut_as_by_hand(gated: bool) -> None:
+    model, x = shake(HandWritten(gated=gated).double().eval()), torch.randn(2, 5, 6, dtype=torch.float64)
+    graph = trace(model, x, inexact=True)
+    assert {group.id: (group.units, group.exact) for group in graph.prunable} == {
+        "embed": (8, False), "qkv": (4, not gated)
+    }  # fmt: skip
+    zero_units(model, graph, {"embed": [0, 5], "qkv": [1, 2]})
+    small, report = slim_report(model, graph, x)
+    assert report.rebuilt and report.equality <= 1e-12 and report.change > 1e-3
+    assert report.removed == {"embed": 2, "qkv": 2}
+    expected = by_hand(model, [1, 2, 3, 4, 6, 7], [0, 3])
+    torch.testing.assert_close(small(x), expected(x), rtol=0, atol=1e-12)
+
+
+def test_a_table_that_nothing_sets_to_zero_is_no_unit() -> None:
+    class Timed(Normed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("frequencies", torch.rand(6))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            angles = x[:, :1] * self.frequencies
+            return super().forward(torch.cat([angles.cos(), angles.sin()], -1))
+
+    model = shake(Timed().double().eval())
+    graph = trace(model, WORDS, inexact=True)
+    assert {group.id for group in graph.prunable} == {"stem"}
+    zero_units(model, graph, {"stem": [0, 1]})
+    assert slim_report(model, graph, WORDS)[1].removed == {"stem": 2}

@@ -16,12 +16,14 @@ from compression import zoo
 from compression.graph import trace
 
 SOURCES = sorted((Path(__file__).parent.parent / "compression" / "graph").rglob("*.py"))
-TELLERS = {"tie", "freeze", "blur", "average", "collapse", "combine", "keep"}  # their last argument is a reason
+# their last argument is a reason
+TELLERS = set("tie freeze blur average collapse combine keep require _singular _freeze_parameter".split())
 # what the fields of formatted reasons can hold
 FIELDS = {
     "verb": ["added to", "combined with"],
     "kind": ["a constant of fixed size", "an axis that cannot be cut", "the model's input"],
     "name": ["a softmax", "a running sum", "amax", "prod"],
+    "parameter": ["conv.weight"],
     "_module(step)": ["a layer norm", "an RMS norm"],
     "step.op": ["aten.foo"],
     "step.op.split('.')[1]": ["argmax"],

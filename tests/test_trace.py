@@ -51,8 +51,8 @@ def test_a_failing_forward_names_the_users_line() -> None:
         (ROWS.long(), "does not run on inputs of shape 2x6: a product of torch.float32 and torch.int64"),
         ((), "a tensor or a tuple of tensors .*, not nothing"),
         (6, "a tensor or a tuple of tensors .*, not a int"),
-        ((ROWS, "mask"), "a tensor or a tuple of tensors .*, not a str"),
-        ({"x": ROWS}, "a tensor or a tuple of tensors .*, not a dict"),
+        (("mask", 3), "a tensor or a tuple of tensors .*, not a str, a int"),
+        ({"x": ROWS}, "unexpected keyword argument 'x'"),
     ],
     ids=["too-many", "type", "none", "number", "text", "dict"],
 )

@@ -87,6 +87,18 @@ FROZEN = {
     "(`torch.ao.quantization.disable_observer`) to fix the range.",
     r"divided by a parameter that is zeroed with its unit": "They are divided{place} by a parameter that goes to zero "
     "with its unit, so a zeroed unit gives no number.",
+    r"not a number where a unit is zeroed": "Something{place} divides by them or takes their logarithm: a zeroed unit "
+    "gives no number there.",
+    r"summed over weights that are not zeroed with their unit": "A norm or a sum{place} runs over the weights that "
+    "read them, and these are not zero: take some out, and it changes.",
+    r"random numbers are drawn along these units": "Random numbers are drawn{place} along them: take one out, and the "
+    "others get different ones.",
+    r"forward\(\) replaces the parameter (\S+)": "The forward pass replaces the parameter `{0}`, so what is cut out of "
+    "it comes back.",
+    r"written to by train\(\) and eval\(\)": "Switching between training and evaluation writes to these weights, as "
+    "when adapters are merged into them: what is zero in training comes back. Merge them for good, then trace again.",
+    r"held in 8-bit floating point": "Their numbers are held in an 8-bit floating-point type, which cannot be cut.",
+    r"no parameter makes these units zero": "No parameter can be set to zero to switch one of them off.",
     r"read or written by index \((\S+)\)": "`{0}`{place} reads or writes them by number: take one out, and the numbers "
     "mean others.",
     r"picked by a mask": "A mask{place} picks among them, and it has a fixed size.",
@@ -132,6 +144,7 @@ FROZEN = {
     r"split into unequal parts at fixed positions": "They are split{place} at fixed positions into unequal parts.",
     r"padded to a fixed size": "They are padded{place} to a fixed number.",
     r"read in overlapping windows": "They are read{place} in overlapping windows, as if they were pixels.",
+    r"rolled through all axes as one": "They are rolled{place} through all axes as one: without one, the others move.",
     r"picked by index": "They are picked by number{place}: take one out, and the numbers mean others.",
     r"written into a tensor of fixed size": "They are written{place} into a tensor of fixed size.",
     r"an axis with padded positions is split": "An axis that is partly padding is split into blocks{place}.",

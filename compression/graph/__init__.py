@@ -1,7 +1,11 @@
 """Tracing a network and finding what can only be removed together."""
 
+from compression.graph.copies import deep_copy
+from compression.graph.inputs import Example
+from compression.graph.inputs import Inputs
 from compression.graph.names import canonical
 from compression.graph.names import parameter_map
+from compression.graph.proof import prove
 from compression.graph.rules.registry import Step
 from compression.graph.rules.registry import rule as register_rule
 from compression.graph.slim import SlimReport
@@ -22,8 +26,10 @@ from compression.graph.values import combine
 
 __all__ = [
     "Branch",
+    "Example",
     "Graph",
     "Group",
+    "Inputs",
     "Layer",
     "Member",
     "Node",
@@ -33,7 +39,9 @@ __all__ = [
     "Value",
     "canonical",
     "combine",
+    "deep_copy",
     "parameter_map",
+    "prove",
     "register_rule",
     "slim",
     "slim_report",

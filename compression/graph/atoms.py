@@ -36,6 +36,21 @@ class Note:
 
 
 @dataclass
+class Requirement:
+    """At every position one of ``sides`` must be zeroed with its unit, or (not ``zeroed``) none of them."""
+
+    sides: tuple[Array, ...]
+    zeroed: bool
+    where: str
+    why: str
+
+    def broken(self, zero: NDArray[np.bool_]) -> Array:
+        """The atoms where it does not hold; ``zero`` says for every atom whether it is zeroed with its unit."""
+        held = np.logical_or.reduce([zero[side] for side in self.sides]) == self.zeroed
+        return np.concatenate([side[~held] for side in self.sides])
+
+
+@dataclass
 class Atoms:
     """The bookkeeping of a trace: slots, ties between atoms, and remarks (frozen, inexact, roles).
 
@@ -47,6 +62,7 @@ class Atoms:
     ties: list[tuple[Array, Array, str, str]] = field(default_factory=list)
     frozen: list[Note] = field(default_factory=list)
     blurred: list[Note] = field(default_factory=list)
+    requirements: list[Requirement] = field(default_factory=list)
     rectangles: list[Array] = field(default_factory=list)
     consumers: list[Array] = field(default_factory=list)
     producers: list[Array] = field(default_factory=list)
@@ -94,6 +110,15 @@ class Atoms:
         if not self.inexact:
             self.freeze(atoms, where, why)
         self.blur(atoms, where, why)
+
+    def require(self, sides: tuple[Array, ...], zeroed: bool, where: str, why: str) -> None:
+        """Blur these positions of parameters where no side turns out to be zeroed with its unit.
+
+        Not ``zeroed``: freeze them where one turns out to be.
+        """
+        flat = [side.ravel() for side in np.broadcast_arrays(*sides)]
+        real = np.logical_and.reduce([side != FIXED for side in flat])
+        self.requirements.append(Requirement(tuple(side[real] for side in flat), zeroed, where, why))
 
     def resolve(self) -> Array:
         """The unit of every atom: int64 [count]. Rectangles left open are closed along their longest side first."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import torch
@@ -10,6 +9,13 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from compression.errors import CompressionError
+from compression.graph import blame
+from compression.graph.copies import deep_copy
+from compression.graph.inputs import Example
+from compression.graph.inputs import Inputs
+from compression.graph.running import DoesNotRun
+from compression.graph.running import evaluating
+from compression.graph.running import repeatable
 
 SURELY_EQUAL = 1e-6  # of the output's largest magnitude: up to here fp32 needs no second look
 EQUAL_FP64 = 1e-9
@@ -17,15 +23,28 @@ EQUAL_FP32 = 1e-5  # where a network does not run in fp64
 
 
 @torch.no_grad()
-def outputs(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-    """Every tensor the model returns in evaluation mode, in fp64; the model's mode is kept."""
-    modes = {module: module.training for module in model.modules()}
+def outputs(model: nn.Module, inputs: Example | Inputs, name: str = "the model") -> list[torch.Tensor]:
+    """Every tensor the model returns in evaluation mode, in fp64 (complex numbers as pairs).
+
+    A copy is run, always from the same random seed, so that what a forward pass writes or draws is no part of the
+    answer. ``name`` stands for the model in the refusal.
+
+    Raises:
+        DoesNotRun: the model does not run on these inputs, whatever it raises.
+    """
+    twin = evaluating(deep_copy(model))
     try:
-        returned = tree_leaves(model.eval()(*inputs))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    return [leaf.double() for leaf in returned if isinstance(leaf, torch.Tensor)]
+        with repeatable(model):
+            returned = tree_leaves(Inputs.read(inputs).map(torch.clone).call(twin))
+    except Exception as error:
+        where = blame.module(error, twin)
+        place = f", in its module {where}" if where else ""
+        raise DoesNotRun(f"{name} does not run: {blame.first_line(error).rstrip('.')}{place}") from error
+    return [_as_double(leaf) for leaf in returned if isinstance(leaf, torch.Tensor)]
+
+
+def _as_double(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(tensor.resolve_conj()).double() if tensor.is_complex() else tensor.double()
 
 
 def difference(expected: list[torch.Tensor], got: list[torch.Tensor]) -> float:
@@ -46,7 +65,7 @@ def _largest(values: Iterable[torch.Tensor]) -> float:
 
 
 def check_equal(
-    first: nn.Module, second: nn.Module, inputs: tuple[torch.Tensor, ...], expected: list[torch.Tensor], against: str
+    first: nn.Module, second: nn.Module, inputs: Example | Inputs, expected: list[torch.Tensor], against: str
 ) -> float:
     """The largest difference between two networks that must compute the same.
 
@@ -58,29 +77,37 @@ def check_equal(
         against: the first in words, for the refusal.
 
     Raises:
-        CompressionError: other shapes, or a difference that rounding does not explain.
+        CompressionError: the second does not run, returns other shapes, or a difference that rounding does not explain;
+            or the first does not even repeat itself.
     """
-    got = outputs(second, inputs)
-    for left, right in zip(expected, got, strict=True):
-        if left.shape != right.shape:
-            raise CompressionError(f"the slim model's output has shape {tuple(right.shape)}, not {tuple(left.shape)}")
-    if not (seen := _relative(expected, got)) <= SURELY_EQUAL:
+    result = outputs(second, inputs, "the slim model")
+    if [x.shape for x in expected] != [x.shape for x in result]:
+        shapes = " and ".join(", ".join(str(tuple(x.shape)) for x in side) for side in (result, expected))
+        raise CompressionError(f"the slim model's output has shape {shapes.replace(' and ', ', not ')}")
+    if not (seen := _relative(expected, result)) <= SURELY_EQUAL:
         _look_again(first, second, inputs, seen, against)
-    return difference(expected, got)
+    return difference(expected, result)
 
 
-def _look_again(
-    first: nn.Module, second: nn.Module, inputs: tuple[torch.Tensor, ...], seen: float, against: str
-) -> None:
+def _look_again(first: nn.Module, second: nn.Module, inputs: Example | Inputs, seen: float, against: str) -> None:
     """In fp64, where a wrong cut differs as much as before and rounding does not."""
-    exact = tuple(x.double() if x.is_floating_point() else x for x in inputs)
+    exact = Inputs.read(inputs).double()
     try:
-        pair = [outputs(copy.deepcopy(model).double(), exact) for model in (first, second)]
+        pair = [outputs(deep_copy(model).double(), exact) for model in (first, second)]
         relative, limit = _relative(*pair), EQUAL_FP64
-    except (RuntimeError, TypeError):  # it makes fp32 tensors of its own
+    except DoesNotRun:  # it makes fp32 tensors of its own
         relative, limit = seen, EQUAL_FP32
-    if not relative <= limit:
-        raise CompressionError(f"the slim model differs from {against} by {relative:.1e} of the output: refused")
+    if relative <= limit:
+        return
+    once, again = (outputs(first, inputs) for _ in range(2))
+    if any(bool(x.isnan().any()) for x in once):
+        raise CompressionError(f"{against} returns NaN on these inputs, with which nothing can be compared: refused")
+    if not _relative(once, again) <= SURELY_EQUAL:
+        raise CompressionError(
+            "the model does not repeat itself: it returns another output each time it runs on the same inputs, so no "
+            "cut can be checked; let it draw its random numbers from torch, or none in evaluation mode"
+        )
+    raise CompressionError(f"the slim model differs from {against} by {relative:.1e} of the output: refused")
 
 
 def _relative(expected: list[torch.Tensor], got: list[torch.Tensor]) -> float:

@@ -36,6 +36,7 @@ class _Tables:
 
 ROLES = ("producer", "norm", "consumer", "quantizer")
 CONSUMER = 2
+NO_PARAMETER = "no parameter makes these units zero"
 
 
 def find_groups(atoms: Atoms, sizes: Mapping[str, tuple[int, ...]], layer_weights: set[str]) -> tuple[Group, ...]:
@@ -93,6 +94,10 @@ def _tables(atoms: Atoms) -> _Tables:
     for some_slot in atoms.slots if atoms.own else ():
         if some_slot.name in atoms.own:
             role[some_slot.start : some_slot.start + some_slot.size] = ROLES.index("quantizer")
+    zeroed = (role < CONSUMER) & ~np.array([some_slot.buffer for some_slot in atoms.slots], dtype=np.bool_)[slot]
+    for requirement in atoms.requirements:
+        remark = atoms.blur if requirement.zeroed else atoms.freeze
+        remark(requirement.broken(zeroed), requirement.where, requirement.why)
     carried = np.zeros(atoms.count, dtype=np.bool_)
     carried[_joined([some for _, some in atoms.carried])] = True
     starts = np.array([s.start for s in atoms.slots], dtype=np.int64)
@@ -136,12 +141,15 @@ def _named(
         frozen, blurred = int(tables.frozen[family[0][0]]), int(tables.blurred[family[0][0]])
         note = atoms.frozen[frozen] if frozen >= 0 else atoms.blurred[blurred] if blurred >= 0 else None
         free = note is None or (frozen < 0 and atoms.inexact)
+        reason = note.why if note is not None else "a single unit" if len(family) == 1 else None
+        if not any(member.zeroed for member in members):
+            free, reason = False, reason or NO_PARAMETER
         groups.append(
             Group(
                 id=name,
                 units=len(family),
                 prunable=free and len(family) > 1,
-                reason=note.why if note is not None else "a single unit" if len(family) == 1 else None,
+                reason=reason,
                 place=note.where if note is not None else "",
                 exact=blurred < 0,
                 ties=tuple(ties[number]),

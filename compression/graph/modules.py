@@ -42,7 +42,7 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
     """Canonical name → the places that hold the tensor: its own, and those of a quantizer's masks on it."""
     found: dict[str, list[tuple[nn.Module, str]]] = {}
     for path, module in model.named_modules():
-        names = [*module._parameters, *module._buffers]
+        names = [*module._parameters.keys(), *module._buffers.keys()]  # TorchScript has no iterator
         for key in names:
             full = f"{path}.{key}" if path else key
             if not is_quantizer_name(full) or canonical(full) != full or key in module._parameters:

@@ -7,22 +7,27 @@ left; the batch size stays free, found by recording two of them. Other sizes are
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import fx
 from torch import nn
-from torch.utils._pytree import tree_unflatten
 
 from compression.errors import CompressionError
+from compression.graph import blame
+from compression.graph.builder import Builder
+from compression.graph.builder import Linear
+from compression.graph.builder import MadeElsewhere
+from compression.graph.inputs import Inputs
+from compression.graph.live import live_calls
+from compression.graph.record import record
 from compression.graph.recording import Call
 from compression.graph.recording import Ref
+from compression.graph.running import DoesNotRun
 from compression.graph.types import Graph
 from compression.graph.walk import Walk
 from compression.graph.walk import walk_through
@@ -56,7 +61,7 @@ def rebuild(
     small: nn.Module,
     graph: Graph,
     removed: Mapping[str, Sequence[int]],
-    inputs: tuple[torch.Tensor, ...],
+    inputs: Inputs,
 ) -> fx.GraphModule:
     """The slim network as a graph of plain operations over ``small``'s tensors.
 
@@ -68,38 +73,67 @@ def rebuild(
         inputs: example inputs; their first dimension is the batch.
 
     Raises:
-        CompressionError: the model's operations depend on the batch size in a way that is not linear.
+        CompressionError: the model's operations depend on the batch size in a way that is not linear, or have arguments
+            that a graph cannot hold.
     """
+    plan = full, small, graph, removed, inputs
     try:
-        return _rebuild([_side(full, graph, removed, inputs, batch, False) for batch in BATCHES], small)
-    except _MadeElsewhere:  # its values are not known on the meta device
-        return _rebuild([_side(full, graph, removed, inputs, batch, True) for batch in BATCHES], small)
+        return _replayed(*plan, [inputs.batch_of(size) for size in BATCHES])
+    except DoesNotRun:  # a forward for one batch size; so is the replay
+        return _replayed(*plan, [inputs, inputs])
 
 
-class _MadeElsewhere(CompressionError):
-    """An operation uses a tensor that none of the recorded ones made, and whose values are not known."""
+def _replayed(
+    full: nn.Module, small: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs,
+    pair: Sequence[Inputs],
+) -> fx.GraphModule:  # fmt: skip
+    """The network rebuilt from two recordings on these inputs."""
+    try:
+        try:
+            return _rebuild([_side(full, graph, removed, each, False) for each in pair], small, inputs)
+        except MadeElsewhere:  # its values are not known on the meta device
+            return _rebuild([_side(full, graph, removed, each, True) for each in pair], small, inputs)
+    except CompressionError:
+        raise
+    except Exception as error:  # an argument that no graph of plain operations can hold
+        raise CompressionError(f"its operations cannot be replayed ({blame.first_line(error)})") from error
 
 
-def _rebuild(sides: list[_Side], small: nn.Module) -> fx.GraphModule:
+def regrouped(
+    full: nn.Module, small: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs
+) -> bool:
+    """Whether the cut modules ``small`` work on other shapes than those of the replay: on what is left in other parts.
+
+    A ``forward`` that splits into a fixed number of heads runs with fewer rows, but with narrower heads.
+    """
+    side = _side(full, graph, removed, inputs, False)
+    calls = live_calls(record(small, inputs))
+    expected = side.walk.recording.calls
+    if [call.op for call in calls] != [call.op for call in expected]:
+        return True
+    return any(
+        one is not None and two is not None and one.shape != side.shape(two)
+        for call, like in zip(calls, expected, strict=True)
+        for one, two in zip(call.out, like.out, strict=True)
+    )
+
+
+def _rebuild(sides: list[_Side], small: nn.Module, inputs: Inputs) -> fx.GraphModule:
     first, second = (side.walk.recording for side in sides)
     if [call.op for call in first.calls] != [call.op for call in second.calls]:
         raise CompressionError("the model runs other operations for another batch size: it cannot be rebuilt")
-    builder = _Builder(sides[0], small)
-    for index, ref in enumerate(first.inputs):
-        builder.place(ref, index)
+    builder = Builder(first, small)
+    builder.place(inputs, first.inputs)
     for one, two in zip(first.calls, second.calls, strict=True):
         builder.add(one, _fit(_adapted(sides[0], one), _adapted(sides[1], two)))
     return builder.finish()
 
 
 def _side(
-    model: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: tuple[torch.Tensor, ...],
-    batch: int, on_values: bool,
-) -> _Side:  # fmt: skip
-    images = tuple(x[:1].expand(batch, *x.shape[1:]).contiguous() for x in inputs)
-    walk = walk_through(
-        model, images, inexact=any(not graph.group(name).exact for name in removed), on_values=on_values
-    )
+    model: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs, on_values: bool
+) -> _Side:
+    inexact = any(not graph.group(name).exact for name in removed)
+    walk = walk_through(model, inputs, inexact=inexact, on_values=on_values)
     units = walk.atoms.resolve()
     starts = {(slot.name, slot.dim): slot.start for slot in walk.atoms.slots}
     gone = np.zeros(int(units.max()) + 1, dtype=np.bool_)
@@ -110,14 +144,6 @@ def _side(
     return _Side(walk, units, gone)
 
 
-@dataclass(frozen=True)
-class _Linear:
-    """A number that grows with the batch: ``slope`` x batch + ``base``."""
-
-    slope: int
-    base: int
-
-
 def _fit(one: Any, two: Any) -> Any:
     """Arguments at both batch sizes → arguments in which what differs is linear in the batch."""
     if isinstance(one, (tuple, list)):
@@ -126,7 +152,7 @@ def _fit(one: Any, two: Any) -> Any:
         return {name: _fit(value, two[name]) for name, value in one.items()}
     if isinstance(one, int) and not isinstance(one, bool) and one != two:
         slope = (two - one) // (BATCHES[1] - BATCHES[0])
-        return _Linear(slope, one - slope * BATCHES[0])
+        return Linear(slope, one - slope * BATCHES[0])
     return one
 
 
@@ -142,6 +168,8 @@ def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args[1] = tuple(size if size == -1 else shape[d] for d, size in enumerate(args[1]))
     elif name in ("slice", "select", "narrow"):
         _move_positions(side, name, args)
+    elif name == "roll":
+        args[1] = tuple(_shift(side.kept(args[0], d % len(args[0].shape)), n) for n, d in zip(*args[1:3], strict=True))
     elif name in ("split", "split_with_sizes") and out is not None:
         dim = (args[2] if len(args) > 2 else 0) % len(out.shape)
         sizes = tuple(side.shape(ref)[dim] for ref in call.out if ref is not None)
@@ -157,6 +185,11 @@ def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(args), dict(call.kwargs)
 
 
+def _shift(kept: NDArray[np.bool_], places: int) -> int:
+    """How far the positions that remain roll: as many as remain of those that come round."""
+    return places if kept.all() else int(kept[kept.size - places % kept.size :].sum())
+
+
 def _move_positions(side: _Side, name: str, args: list[Any]) -> None:
     """Positions along a cut axis move by what was cut before them."""
     source, dim = args[0], (args[1] if len(args) > 1 else 0) % len(args[0].shape)
@@ -164,77 +197,3 @@ def _move_positions(side: _Side, name: str, args: list[Any]) -> None:
     for place in (2,) if name == "select" else (2, 3):
         if len(args) > place and isinstance(args[place], int) and 0 <= args[place] <= len(kept):
             args[place] = int(kept[: args[place]].sum())
-
-
-class _Builder:
-    """Writes the fx graph: one node an operation, tensors fetched from the module when first used."""
-
-    def __init__(self, side: _Side, root: nn.Module) -> None:
-        self.recording = side.walk.recording
-        self.root = root
-        self.graph = fx.Graph()
-        self.nodes: dict[int, fx.Node] = {}
-        self.batch: fx.Node | None = None
-        self.constants: dict[str, torch.Tensor] = {}
-        parameter = next(iter(root.parameters()), None)
-        self.device = parameter.device if parameter is not None else torch.device("cpu")
-
-    def place(self, ref: Ref, index: int) -> None:
-        """An input; the first one also tells the batch size."""
-        self.nodes[ref.id] = self.graph.placeholder(f"x{index}")
-        if self.batch is None and ref.shape:
-            self.batch = self.graph.call_function(torch.ops.aten.sym_size.int, (self.nodes[ref.id], 0))
-
-    def add(self, call: Call, adapted: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
-        """One operation with its adapted arguments."""
-        args = tuple(self._argument(value, call) for value in adapted[0])
-        kwargs = {name: self._argument(value, call) for name, value in adapted[1].items()}
-        node = self.graph.call_function(call.func, args, kwargs)
-        if len(call.out) == 1 and not _returns_many(call):
-            if call.out[0] is not None:
-                self.nodes[call.out[0].id] = node
-            return
-        for index, ref in enumerate(call.out):
-            if ref is not None:
-                self.nodes[ref.id] = self.graph.call_function(operator.getitem, (node, index))
-
-    def _argument(self, value: Any, call: Call) -> Any:
-        if isinstance(value, Ref):
-            return self._node(value, call)
-        if isinstance(value, _Linear):
-            grown = self.graph.call_function(operator.mul, (self.batch, value.slope))
-            return self.graph.call_function(operator.add, (grown, value.base)) if value.base else grown
-        if isinstance(value, torch.device) and value.type == "meta":
-            return self.device
-        if isinstance(value, (tuple, list)):
-            return [self._argument(item, call) for item in value]
-        return value
-
-    def _node(self, ref: Ref, call: Call) -> fx.Node:
-        if ref.id not in self.nodes:
-            path = self.recording.paths.get(ref.id)
-            if path is None:
-                if ref.id not in call.constants:
-                    raise _MadeElsewhere(f"{call.op} in {call.module or 'forward()'} uses a tensor made elsewhere")
-                path = f"constant_{ref.id}"
-                self.constants[path] = call.constants[ref.id]
-            self.nodes[ref.id] = self.graph.get_attr(path)
-        return self.nodes[ref.id]
-
-    def finish(self) -> fx.GraphModule:
-        """The module, in evaluation mode; what it returns has the structure the model returned."""
-        leaves = [self.nodes[ref.id] for ref in self.recording.outputs]
-        told: Any = tuple(leaves) if len(leaves) > 1 else leaves[0]
-        if self.recording.complete and self.recording.structure is not None:
-            whole = tree_unflatten(leaves, self.recording.structure)
-            told = whole if type(whole) in (tuple, list, dict, fx.Node) else told
-        self.graph.output(told)
-        for name, tensor in self.constants.items():
-            self.root.register_buffer(name, tensor, persistent=True)
-        self.graph.lint()
-        return fx.GraphModule(self.root, self.graph).eval()
-
-
-def _returns_many(call: Call) -> bool:
-    returns = call.func._schema.returns
-    return len(returns) > 1 or "List" in str(returns[0].type) or "[]" in str(returns[0].type)

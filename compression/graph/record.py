@@ -1,185 +1,88 @@
-"""Recording what a network does: every ATen operation of one forward pass, on the meta device where that works."""
+"""Recording one forward pass of a network, on the meta device where that works."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import tree_flatten
 
-from compression.errors import CompressionError
 from compression.graph import blame
+from compression.graph.copies import deep_copy
 from compression.graph.copies import meta_copy
+from compression.graph.inputs import Inputs
 from compression.graph.names import canonical
 from compression.graph.names import is_quantizer_name
-from compression.graph.recording import Call
+from compression.graph.recorder import Recorder
 from compression.graph.recording import Recording
-from compression.graph.recording import Ref
-from compression.graph.recording import Write
-from compression.graph.shapes import run
+from compression.graph.running import DoesNotRun
+from compression.graph.running import evaluating
+from compression.graph.running import repeatable
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What every call of one operation shares: its name, and place and name of each argument it writes to."""
-
-    op: str
-    pointwise: bool
-    written: tuple[tuple[int, str], ...]
-
-
-@cache
-def _facts(func: Any) -> _Facts:
-    schema = func._schema
-    written = tuple((i, argument.name) for i, argument in enumerate(schema.arguments) if argument.is_write)
-    return _Facts(f"{func.namespace}.{schema.name.split('::')[1]}", torch.Tag.pointwise in func.tags, written)
-
-
-class _Recorder(TorchDispatchMode):
-    """Gives every tensor object a value id (a new one when an operation writes to it) and appends each call."""
-
-    def __init__(self, recording: Recording) -> None:
-        super().__init__()
-        self.recording = recording
-        self.path: list[str] = [""]
-        self._refs: dict[int, Ref] = {}
-        self._alive: list[torch.Tensor] = []
-        self._sharing: dict[int, list[torch.Tensor]] = {}  # storage -> the tensors that look at it
-        self._next = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing here is ever compiled, so torch need not guard every single call against it."""
-        return False
-
-    def ref(self, tensor: torch.Tensor, *, fresh: bool = False) -> Ref:
-        """The tensor's present value id and shape; ``fresh`` gives it a new id."""
-        key = id(tensor)
-        known = self._refs.get(key)
-        if known is None:
-            self._alive.append(tensor)  # its id() must not be reused while recording
-            self._sharing.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
-        elif not fresh and known.shape == tensor.shape:
-            return known
-        if known is None or fresh:
-            self._next += 1
-        found = self._refs[key] = Ref(self._next - 1 if known is None or fresh else known.id, tuple(tensor.shape))
-        return found
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        constants: dict[int, torch.Tensor] = {}
-        given = tuple([self._seen(value, constants) for value in args])
-        named = {name: self._seen(value, constants) for name, value in kwargs.items()}
-        if func in _PRODUCTS:
-            _check_types(args)
-        facts = _facts(func)
-        writing = [(x, self.ref(x)) for x in _written(facts, args, kwargs)]
-        result = run(func, args, kwargs)
-        flat = result if isinstance(result, (tuple, list)) else (result,)
-        out = tuple([self.ref(value, fresh=True) if isinstance(value, torch.Tensor) else None for value in flat])
-        writes = tuple([self._write(x, ref, flat) for x, ref in writing])
-        call = Call(facts.op, func, self.path[-1], given, named, out, facts.pointwise, constants, writes)
-        self.recording.calls.append(call)
-        return result
-
-    def _seen(self, value: Any, constants: dict[int, torch.Tensor]) -> Any:
-        """An argument with references for tensors, lists as tuples; small tensors that matter go to ``constants``."""
-        if isinstance(value, torch.Tensor):
-            unmade = id(value) not in self._refs  # by no recorded operation: torch.tensor([…]) inside forward()
-            found = self.ref(value)
-            if not value.is_meta and (unmade or not value.is_floating_point()) and value.numel() <= 1 << 20:
-                constants[found.id] = value
-            return found
-        if isinstance(value, (tuple, list)):
-            return tuple([self._seen(item, constants) for item in value])
-        return value
-
-    def _write(self, tensor: torch.Tensor, before: Ref, returned: Sequence[Any]) -> Write:
-        after = self.ref(tensor) if any(value is tensor for value in returned) else None
-        others = self._sharing[tensor.untyped_storage()._cdata]
-        aliases = tuple(self.ref(x) for x in others if x is not tensor or after is None)
-        return Write(before, after, aliases)
-
-
-_PRODUCTS = frozenset(getattr(torch.ops.aten, name).default for name in "addmm mm bmm baddbmm convolution".split())
-
-
-def _check_types(args: tuple[Any, ...]) -> None:
-    """The meta device multiplies tensors of any two types; no other does.
-
-    Raises:
-        TypeError: the operands differ.
-    """
-    types = {argument.dtype for argument in args if isinstance(argument, torch.Tensor)}
-    if len(types) > 1:
-        raise TypeError(f"a product of {' and '.join(sorted(map(str, types)))}")
-
-
-def _written(facts: _Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    """The tensor arguments that an operation writes to."""
-    found = []
-    for index, name in facts.written:
-        value = args[index] if index < len(args) else kwargs.get(name)
-        found += [x for x in (value if isinstance(value, (tuple, list)) else [value]) if x is not None]
-    return found
-
-
-def record(model: nn.Module, example_inputs: tuple[torch.Tensor, ...], *, on_values: bool = False) -> Recording:
+def record(model: nn.Module, inputs: Inputs, *, on_values: bool = False) -> Recording:
     """Run the model once, in evaluation mode, and write down every ATen operation.
 
     The model itself is not touched: a copy without storage runs on the meta device; a model that looks at tensor values
     is run once on a real copy instead, and so is any other ``on_values``.
 
     Raises:
-        CompressionError: the model does not run on these inputs.
+        CompressionError: the model does not run on these inputs (DoesNotRun), or cannot be copied.
     """
     unlike = ""
-    if not on_values:
+    with repeatable(model):
+        if not on_values:
+            twin = meta_copy(model)
+            try:
+                return _record(twin, inputs.map(lambda tensor: tensor.to("meta")))
+            except Exception as error:  # data-dependent or without a meta kernel: the real run tells what is wrong
+                unlike = blame.place(error) or blame.first_line(error)
+        real = deep_copy(model)
         try:
-            return _record(meta_copy(model), tuple(x.to("meta") for x in example_inputs))
-        except Exception as error:  # data-dependent or without a meta kernel: the real run tells what is really wrong
-            unlike = blame.place(error) or blame.first_line(error)
-    try:
-        recording = _record(copy.deepcopy(model), example_inputs)
-    except Exception as error:  # whatever a user's forward() raises is the answer
-        raise _refusal(error, example_inputs) from error
+            recording = _record(real, inputs.map(torch.clone))
+        except Exception as error:  # whatever a user's forward() raises is the answer
+            raise _refusal(error, real, inputs) from error
     recording.values_read = unlike
     return recording
 
 
-def _refusal(error: Exception, inputs: tuple[torch.Tensor, ...]) -> CompressionError:
+_WRONG_INPUTS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)  # what unfit inputs lead to
+
+
+def _refusal(error: Exception, model: nn.Module, inputs: Inputs) -> DoesNotRun:
     """What a user's forward() raised, where, and what to change."""
-    shapes = ", ".join("x".join(map(str, x.shape)) for x in inputs)
     where = blame.place(error)
-    advice = "give example inputs of the number, shapes and types that forward() takes, or mend that line"
-    told = f"the model does not run on inputs of shape {shapes}: {blame.first_line(error).rstrip('.')}"
-    return CompressionError(f"{told}{f', at {where}' if where else ''}; {advice}")
+    advice = "mend that line"
+    if isinstance(error, _WRONG_INPUTS):
+        advice = "give example inputs of the number, shapes and types that forward() takes, or mend that line"
+    if any(tensor.is_meta for tensor in model.parameters()):
+        advice = "load its weights first: parameters are on the meta device, which holds no values"
+    message = f"the model does not run on inputs of shape {inputs.shapes}: {blame.first_line(error).rstrip('.')}"
+    return DoesNotRun(f"{message}{f', at {where}' if where else ''}; {advice}")
 
 
-def _record(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Recording:
+def _record(model: nn.Module, inputs: Inputs) -> Recording:
     """Record a copy of a model, which stays marked with the recorder's hooks."""
-    model.eval()
-    recording = Recording()
-    recorder = _Recorder(recording)
+    recording = Recording(switched=_switched(model))
+    evaluating(model)
+    recorder = Recorder(recording)
+    scripted: dict[nn.Module, str] = {}
     for name, module in model.named_modules():
         recording.modules[name] = type(module).__name__
         if all(child in ("parametrizations", "input_quantizer") for child, _ in module.named_children()):
             recording.leaves.add(name)
-        if name and not is_quantizer_name(f"{name}."):
+        if isinstance(module, torch.jit.ScriptModule):
+            scripted[module] = name
+        elif name and not is_quantizer_name(f"{name}."):
             _follow(module, name, recorder)
+    held = dict(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
+    for name, parameter in held.items():
         known = first.setdefault(id(parameter), name)
         if known == name:
             _enter(recording, recorder, recording.parameters, name, parameter)
@@ -187,29 +90,56 @@ def _record(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Recording:
             recording.shared[canonical(name)] = canonical(known)
     for name, buffer in model.named_buffers():
         _enter(recording, recorder, recording.buffers, name, buffer)
-    recording.inputs = [recorder.ref(x) for x in inputs]
-    with _plain_attention(), torch.no_grad(), recorder:
-        result = model(*inputs)
+    recording.inputs = [recorder.ref(x) for x in inputs.tensors]
+    with _following(scripted, recorder), _plain_attention(), torch.no_grad(), recorder:
+        result = inputs.call(model)
     leaves, recording.structure = tree_flatten(result)
     recording.returned = type(result).__name__
     recording.outputs = [recorder.ref(value) for value in leaves if isinstance(value, torch.Tensor)]
     recording.complete = len(leaves) == len(recording.outputs)
+    now = dict(model.named_parameters(remove_duplicate=False))
+    for name, parameter in held.items():
+        last = now.get(name, parameter)
+        ref = recorder.ref(last)
+        if last is not parameter or id(parameter) in recorder.exchanged or name not in now:
+            recording.replaced[canonical(name)] = ref
     return recording
 
 
-def _enter(recording: Recording, recorder: _Recorder, table: dict[int, str], name: str, tensor: torch.Tensor) -> None:
-    ref = recorder.ref(tensor)
+def _switched(model: nn.Module) -> list[str]:
+    """Parameters that a change between training and evaluation writes to (adapters that are merged and taken out)."""
+    if all(type(module).train is nn.Module.train for module in model.modules()):
+        return []
+    recording = Recording()
+    recorder = Recorder(recording)
+    held = {canonical(name): (parameter, recorder.enter(parameter).id) for name, parameter in model.named_parameters()}
+    try:
+        with torch.no_grad(), recorder:
+            model.train()
+            model.eval()
+    except Exception:  # a model made for inference only is never switched
+        return []
+    writes = [write for call in recording.calls for write in call.writes]
+    written = {ref.id for write in writes for ref in (write.before, *write.aliases)}
+    exchanged = {name for name, (parameter, first) in held.items() if recorder.ref(parameter).id != first}
+    return [name for name, (_, first) in held.items() if first in written or name in exchanged]
+
+
+def _enter(recording: Recording, recorder: Recorder, table: dict[int, str], name: str, tensor: torch.Tensor) -> None:
+    ref = recorder.enter(tensor)
     recording.paths[ref.id] = name
     if is_quantizer_name(name) and canonical(name) == name:
         if table is recording.parameters and tensor.numel() > 1:  # a step per channel is cut with its channel
             recording.buffers[ref.id], recording.buffer_sizes[name] = name, tuple(tensor.shape)
         return  # a quantizer's own scalars and masks are no part of the network
+    if tensor.is_floating_point() and tensor.element_size() == 1:
+        recording.uncuttable.append(canonical(name))
     table[ref.id] = canonical(name)
     sizes = recording.sizes if table is recording.parameters else recording.buffer_sizes
     sizes[canonical(name)] = tuple(tensor.shape)
 
 
-def _follow(module: nn.Module, path: str, recorder: _Recorder) -> None:
+def _follow(module: nn.Module, path: str, recorder: Recorder) -> None:
     """Keep ``recorder.path`` at the innermost running module; quantizers do not count as modules."""
 
     def entered(*_: Any) -> None:
@@ -220,6 +150,29 @@ def _follow(module: nn.Module, path: str, recorder: _Recorder) -> None:
 
     module.register_forward_pre_hook(entered, prepend=True)
     module.register_forward_hook(left)
+
+
+@contextmanager
+def _following(scripted: dict[nn.Module, str], recorder: Recorder) -> Iterator[None]:
+    """The same for TorchScript modules, which take no hooks of their own: by hooks on every module of the process."""
+    if not scripted:
+        yield
+        return
+
+    def entered(module: nn.Module, *_: Any) -> None:
+        if module in scripted:
+            recorder.path.append(scripted[module])
+
+    def left(module: nn.Module, *_: Any) -> None:
+        if module in scripted:
+            recorder.path.pop()
+
+    before, after = register_module_forward_pre_hook(entered), register_module_forward_hook(left)
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
 
 
 @contextmanager

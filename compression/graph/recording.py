@@ -41,6 +41,7 @@ class Call:
     pointwise: bool
     constants: dict[int, torch.Tensor]  # small tensors whose values matter: indices, and what no operation made
     writes: tuple[Write, ...] = ()
+    random: bool = False  # draws random numbers
 
 
 @dataclass
@@ -60,6 +61,9 @@ class Recording:
     complete: bool = True  # whether everything returned is a tensor
     modules: dict[str, str] = field(default_factory=dict)  # path -> class name
     leaves: set[str] = field(default_factory=set)
+    replaced: dict[str, Ref] = field(default_factory=dict)  # parameters that forward() replaces -> their last value
+    switched: list[str] = field(default_factory=list)  # parameters that train() and eval() write to
+    uncuttable: list[str] = field(default_factory=list)  # parameters of a type that few operations take
     shared: dict[str, str] = field(default_factory=dict)  # further names of a parameter -> its first one
     values_read: str = ""  # the line that needed values, if the model had to be run on real tensors
     returned: str = ""  # the type of what forward() returns

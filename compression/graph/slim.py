@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,19 +13,23 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph.blame import first_line
+from compression.graph.copies import deep_copy
 from compression.graph.cuts import cuts
 from compression.graph.equality import check_equal
 from compression.graph.equality import difference
 from compression.graph.equality import outputs
+from compression.graph.inputs import Example
+from compression.graph.inputs import Inputs
 from compression.graph.modules import cut_tensors
 from compression.graph.modules import refresh_attributes
 from compression.graph.names import parameter_map
 from compression.graph.rebuild import rebuild
+from compression.graph.rebuild import regrouped
+from compression.graph.running import DoesNotRun
 from compression.graph.types import Graph
 from compression.graph.types import Group
 
 MASKED = "the masked one"
-_DOES_NOT_RUN = (CompressionError, RuntimeError, AssertionError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class SlimReport:
     ``units``: group id → units cut; ``equality``: max |masked - slim| over the inputs compared on, of the units whose
     groups are exact; ``change``: the same of all units, larger where inexact ones went too; ``rebuilt``: the model's
     ``forward`` has sizes written into it, so the result is a graph of plain operations (``torch.fx``) for inputs of
-    the traced shape, any batch size.
+    the traced shape, any batch size that the model takes.
     """
 
     units: dict[str, list[int]]
@@ -48,36 +53,51 @@ class SlimReport:
         return {name: len(chosen) for name, chosen in self.units.items()}
 
 
-@torch.no_grad()
+@torch.inference_mode()  # which also writes to tensors made in it
 def zero_units(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> None:
     """Set the named units to zero in place: all their producer and norm slices, so that they output exactly 0.
 
     Raises:
-        CompressionError: an unknown group, or a unit out of range.
+        CompressionError: an unknown group, a unit out of range, or a model without values.
     """
-    tensors = parameter_map(model)
+    tensors = _values(model)
     for group_id, chosen in units.items():
         group = graph.group(group_id)
         if any(not 0 <= unit < group.units for unit in chosen):
             raise CompressionError(f"group {group_id} has units 0..{group.units - 1}, not {list(chosen)}")
         for member in group.zeroed_members:
-            tensor = tensors[member.name]
-            where = member.positions[list(chosen)].flatten().to(tensor.device)
-            tensor.index_fill_(member.dim, where, 0)
+            with _refusing(f"{member.name} cannot be set to zero"):
+                tensor = tensors[member.name]
+                where = member.positions[list(chosen)].flatten().to(tensor.device)
+                tensor.index_fill_(member.dim, where, 0)
 
 
 @torch.no_grad()
 def zeroed_units(model: nn.Module, graph: Graph) -> dict[str, list[int]]:
-    """For every prunable group the units that are exactly zero; groups without any are left out."""
-    tensors = parameter_map(model)
+    """For every prunable group the units that are exactly zero; groups without any are left out.
+
+    Raises:
+        CompressionError: the model has no values.
+    """
+    tensors = _values(model)
     found = {}
     for group in graph.prunable:
         alive = torch.zeros(group.units, dtype=torch.bool)
         for member in group.zeroed_members:
-            alive |= _alive(tensors[member.name], member.dim, member.positions)
+            with _refusing(f"{member.name} cannot be read"):
+                alive |= _alive(tensors[member.name], member.dim, member.positions)
         if not bool(alive.all()):
             found[group.id] = torch.nonzero(~alive).flatten().tolist()
     return found
+
+
+def _values(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's tensors by canonical name, with values."""
+    tensors = parameter_map(model)
+    empty = next((name for name, tensor in tensors.items() if tensor.is_meta), None)
+    if empty is not None:
+        raise CompressionError(f"{empty} is on the meta device, which holds no values: load the model's weights first")
+    return tensors
 
 
 def _alive(tensor: torch.Tensor, dim: int, positions: torch.Tensor) -> torch.Tensor:
@@ -89,7 +109,7 @@ def _alive(tensor: torch.Tensor, dim: int, positions: torch.Tensor) -> torch.Ten
 
 
 def slim(
-    model: nn.Module, graph: Graph, example_inputs: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
+    model: nn.Module, graph: Graph, example_inputs: Example | None = None,
     *, multiple: int = 1,
 ) -> nn.Module:  # fmt: skip
     """A smaller deep copy without the units that are exactly zero; the model given is left as it is.
@@ -101,7 +121,8 @@ def slim(
     Args:
         model: the network the graph was traced from, with zero units (see :func:`zero_units`), quantizers allowed.
         graph: its graph.
-        example_inputs: what to compare both on; by default a seeded random tensor of the traced input's shape.
+        example_inputs: what to compare both on, as for :func:`trace`; by default a seeded random tensor of the traced
+            input's shape.
         multiple: round the channels that stay up to a multiple of this in every group (8 or 16 suit most processors),
             by keeping some zero units; heads are not rounded.
 
@@ -112,7 +133,7 @@ def slim(
 
 
 def slim_report(
-    model: nn.Module, graph: Graph, example_inputs: torch.Tensor | tuple[torch.Tensor, ...] | None = None,
+    model: nn.Module, graph: Graph, example_inputs: Example | None = None,
     *, multiple: int = 1,
 ) -> tuple[nn.Module, SlimReport]:  # fmt: skip
     """Like :func:`slim`, and also says what was removed, how equal the result is, and how it was made."""
@@ -124,11 +145,9 @@ def slim_report(
     inputs = _inputs(model, graph, example_inputs)
     try:
         expected = outputs(model, inputs)
-    except (RuntimeError, TypeError, IndexError) as error:
-        raise CompressionError(
-            f"the model does not run on {'the inputs given' if example_inputs is not None else 'random images'} "
-            f"({first_line(error)}): pass example_inputs that it accepts"
-        ) from error
+    except DoesNotRun as error:
+        which = "the inputs given" if example_inputs is not None else "random images"
+        raise CompressionError(f"{error} on {which}: pass example_inputs that it accepts") from error
     exact = {name: chosen for name, chosen in units.items() if graph.group(name).exact}
     small, equality, rebuilt = _equal(model, graph, exact, inputs, expected)
     change = equality
@@ -140,41 +159,70 @@ def slim_report(
 
 def _edited(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> nn.Module:
     """A copy of the model with its modules cut; it may not run where forward() holds sizes."""
-    small = copy.deepcopy(model)
+    small = deep_copy(model)
     dropped = cuts(graph, units)
-    cut_tensors(small, dropped)
-    refresh_attributes(small, dropped, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
+    with _refusing(f"units of {', '.join(units)} cannot be cut"):
+        cut_tensors(small, dropped)
+        refresh_attributes(small, dropped, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
     return small
 
 
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Whatever a tensor's or module's type raises against being cut is a refusal in one line."""
+    try:
+        yield
+    except CompressionError:
+        raise
+    except Exception as error:
+        raise CompressionError(f"{what} ({first_line(error)}): was the graph traced from this model?") from error
+
+
 def _equal(
-    model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]], inputs: tuple[torch.Tensor, ...],
-    expected: list[torch.Tensor],
-) -> tuple[nn.Module, float, bool]:  # fmt: skip
+    model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]], inputs: Inputs, expected: list[torch.Tensor]
+) -> tuple[nn.Module, float, bool]:
     """The slim model without these units, its largest difference to the masked one, and whether it was rebuilt."""
     small = _edited(model, graph, units)
     try:
         return small, check_equal(model, small, inputs, expected, MASKED), False
-    except _DOES_NOT_RUN:
+    except CompressionError as error:
+        if not units:
+            raise
         # forward() holds sizes that no attribute tells: replay its operations with the sizes that are left
-        small = rebuild(model, small, graph, units, inputs)
-        return small, check_equal(model, small, inputs, expected, MASKED), True
+        try:
+            small = rebuild(model, small, graph, units, inputs)
+            return small, check_equal(model, small, inputs, expected, MASKED), True
+        except CompressionError as refusal:
+            raise _refused(units, error, refusal) from error
+
+
+def _refused(units: Mapping[str, Sequence[int]], first: CompressionError, second: CompressionError) -> CompressionError:
+    """One refusal for both ways of cutting, with the way out."""
+    reasons = " and, rebuilt from its operations, ".join(dict.fromkeys((str(first), str(second))))
+    groups = ", ".join(list(units)[:4]) + (", …" if len(units) > 4 else "")
+    return CompressionError(f"units of {groups} cannot be cut: {reasons}; freeze their parameters: trace(…, frozen=…)")
 
 
 def _agreed(
-    model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]], inputs: tuple[torch.Tensor, ...]
+    model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]], inputs: Inputs
 ) -> tuple[nn.Module, bool]:
     """The slim model where the masked one is no measure, and whether it was rebuilt.
 
-    It is made in both ways, by cutting the modules and by replaying the operations, and both must compute the same.
+    It is made in both ways, by cutting the modules and by replaying the operations, and both must compute the same,
+    unless the modules do not run or group what is left in another way than the replay (another number of heads).
     """
     replayed = rebuild(model, _edited(model, graph, units), graph, units, inputs)
     small = _edited(model, graph, units)
     try:
-        got = outputs(small, inputs)
-    except _DOES_NOT_RUN:
+        result = outputs(small, inputs)
+    except DoesNotRun:
         return replayed, True
-    check_equal(small, replayed, inputs, got, "the same cut made in another way")
+    try:
+        check_equal(small, replayed, inputs, result, "the same cut made in another way")
+    except CompressionError:
+        if not regrouped(model, small, graph, units, inputs):
+            raise
+        return replayed, True
     return small, False
 
 
@@ -192,10 +240,9 @@ def to_multiple(group: Group, zero: list[int], multiple: int) -> list[int]:
     return zero[: max(0, group.units - -(-stay // multiple) * multiple)]
 
 
-def _inputs(
-    model: nn.Module, graph: Graph, given: torch.Tensor | tuple[torch.Tensor, ...] | None
-) -> tuple[torch.Tensor, ...]:
+def _inputs(model: nn.Module, graph: Graph, given: Example | None) -> Inputs:
     if given is not None:
-        return given if isinstance(given, tuple) else (given,)
-    device = next(model.parameters()).device
-    return (graph.example(4).to(device),)
+        return Inputs.read(given)
+    example = graph.example(4)
+    like = next((x for x in model.parameters() if x.is_floating_point()), example)
+    return Inputs((example.to(like.device, like.dtype if example.is_floating_point() else example.dtype),))

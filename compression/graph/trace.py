@@ -9,12 +9,15 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph.groups import find_groups
+from compression.graph.inputs import Example
+from compression.graph.inputs import Inputs
+from compression.graph.inputs import described
 from compression.graph.types import Graph
 from compression.graph.walk import walk_through
 
 
 def trace(
-    model: nn.Module, example_inputs: torch.Tensor | tuple[torch.Tensor, ...],
+    model: nn.Module, example_inputs: Example,
     *, frozen: Iterable[str] = (), inexact: bool = False, merge: bool = True,
 ) -> Graph:  # fmt: skip
     """Find the graph of a network, and which parameter slices can only be removed together.
@@ -24,7 +27,8 @@ def trace(
 
     Args:
         model: any ``nn.Module``, with or without quantizers.
-        example_inputs: a tensor or a tuple of tensors [batch, …] the model accepts.
+        example_inputs: a tensor [batch, …] the model accepts, a tuple of its positional arguments or a dict of its
+            keyword arguments, in which tensors may be nested.
         frozen: canonical parameter names that must stay as they are.
         inexact: also allow units whose removal the others notice: those that a norm or a mean averages over (the trunk
             of a transformer, say). Their groups say ``exact`` False and why; :func:`slim` then reports how much the
@@ -36,33 +40,28 @@ def trace(
         CompressionError: the model does not run on these inputs (the line of its code is named), returns no tensor, or
             a frozen name does not exist.
     """
-    inputs = _checked(model, example_inputs)
+    if not isinstance(model, nn.Module):
+        raise CompressionError(f"the model must be a torch.nn.Module, not {described(model)}")
+    inputs = Inputs.read(example_inputs)
     walk = walk_through(model, inputs, frozen, inexact=inexact, merge=merge)
-    recording, batch = walk.recording, max(1, inputs[0].shape[0]) if inputs[0].ndim else 1
+    first = inputs.tensors[0]
+    recording, batch = walk.recording, max(1, first.shape[0]) if first.ndim else 1
     layers = walk.layers.layers(recording, batch)
     return Graph(
         nodes=tuple(walk.nodes),
         edges=tuple(dict.fromkeys(walk.edges)),
         groups=find_groups(walk.atoms, {**recording.sizes, **recording.buffer_sizes}, {x.weight for x in layers}),
         layers=layers,
-        input=tuple(inputs[0].shape[1:]),
+        input=tuple(first.shape[1:]),
         sizes=dict(recording.sizes),
         values_read=recording.values_read,
         branches=walk.merging.branches(recording, walk.edges),
-        vocabulary=0 if inputs[0].is_floating_point() else int(inputs[0].max()) + 1,
+        vocabulary=_vocabulary(first),
     )
 
 
-def _checked(model: nn.Module, given: object) -> tuple[torch.Tensor, ...]:
-    inputs = tuple(given) if isinstance(given, (tuple, list)) else (given,)
-    if not isinstance(model, nn.Module):
-        raise CompressionError(f"the model must be a torch.nn.Module, not {_named(model)}")
-    wrong = next((value for value in inputs if not isinstance(value, torch.Tensor)), None)
-    if wrong is not None or not inputs:
-        found = _named(wrong) if inputs else "nothing"
-        raise CompressionError(f"example_inputs must be a tensor or a tuple of tensors [batch, …], not {found}")
-    return inputs
-
-
-def _named(value: object) -> str:
-    return f"the class {value.__name__}: make one first" if isinstance(value, type) else f"a {type(value).__name__}"
+def _vocabulary(ids: torch.Tensor) -> int:
+    """How many token ids there are at least; 0 for a tensor that holds none."""
+    if ids.is_floating_point() or ids.is_complex() or ids.is_meta or not ids.numel():
+        return 0
+    return int(ids.max()) + 1

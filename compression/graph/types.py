@@ -79,6 +79,11 @@ class Member:
     positions: torch.Tensor
     buffer: bool = False
 
+    @property
+    def zeroed(self) -> bool:
+        """Whether this is zero when its unit is."""
+        return self.role in ("producer", "norm") and not self.buffer
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -102,7 +107,7 @@ class Group:
     @property
     def zeroed_members(self) -> tuple[Member, ...]:
         """The parameter slices that are zero when a unit is zero: producers and norms, no buffers."""
-        return tuple(m for m in self.members if m.role in ("producer", "norm") and not m.buffer)
+        return tuple(member for member in self.members if member.zeroed)
 
     def to_dict(self) -> dict[str, Any]:
         """design of the ``graph`` JSON: plain values, buffers and quantizers' own parameters left out."""

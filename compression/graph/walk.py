@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from dataclasses import field
 
 import numpy as np
-import torch
 from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph.atoms import Atoms
 from compression.graph.flow import quantizes
+from compression.graph.inputs import Inputs
 from compression.graph.kinds import KINDS
 from compression.graph.kinds import kind_of
 from compression.graph.layers import LayerTable
@@ -50,7 +50,7 @@ class Walk:
 
 
 def walk_through(
-    model: nn.Module, inputs: tuple[torch.Tensor, ...], frozen: Iterable[str] = (),
+    model: nn.Module, inputs: Inputs, frozen: Iterable[str] = (),
     *, inexact: bool = False, merge: bool = True, on_values: bool = False,
 ) -> Walk:  # fmt: skip
     """Record one forward pass and replay it on owners (see :func:`trace`, and :func:`record` for ``on_values``)."""
@@ -187,11 +187,25 @@ def _finish(walk: Walk, frozen: set[str]) -> None:
         walk.nodes.append(Node(name, "output", "output", "", value.shape))
         walk.edges.extend((source, name) for source in sorted(value.sources))
         walk.atoms.freeze(value.all_atoms(), name, "adjacent to the output")
+    for parameter, ref in walk.recording.replaced.items():
+        why = f"forward() replaces the parameter {parameter}"
+        walk.atoms.freeze(_value(walk, ref).all_atoms(), parameter, why)
+        _freeze_parameter(walk, parameter, why)
+    for parameter in walk.recording.switched:
+        _freeze_parameter(walk, parameter, "written to by train() and eval()")
+    for parameter in walk.recording.uncuttable:
+        _freeze_parameter(walk, parameter, "held in 8-bit floating point")
     shared = {walk.recording.shared[name] for name in frozen if name in walk.recording.shared}
     unknown = frozen - set(walk.recording.sizes) - set(walk.recording.shared)
     if unknown:
         raise CompressionError(f"cannot freeze {sorted(unknown)[0]!r}: the model has no parameter of that name")
+    for name in sorted(frozen):
+        _freeze_parameter(walk, name, "user")
+    for name in sorted(shared):
+        _freeze_parameter(walk, name, "shared with a frozen parameter")
+
+
+def _freeze_parameter(walk: Walk, name: str, why: str) -> None:
     for slot in walk.atoms.slots:
-        if slot.name in frozen or slot.name in shared:
-            why = "user" if slot.name in frozen else "shared with a frozen parameter"
-            walk.atoms.freeze(np.arange(slot.start, slot.start + slot.size), slot.name, why)
+        if slot.name == name:
+            walk.atoms.freeze(np.arange(slot.start, slot.start + slot.size), name, why)

@@ -57,6 +57,8 @@ def execute(
     report.bind(prepared.digest)
     report.point(prepared.baseline)
     report.check()
+    if chosen.structured:
+        prepared.prove_cuts(budget)
     torch.manual_seed(budget.seed)
     task = prepared.task(budget)
     compressed = chosen.run(task, report)

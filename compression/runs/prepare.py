@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import sys
 from dataclasses import dataclass
@@ -54,7 +53,16 @@ class Prepared:
 
     def task(self, budget: Budget) -> Task:
         """A task with a fresh copy of the dense model, which the method may change."""
-        return Task(copy.deepcopy(self.subject.model), self.graph, self.subject.data, budget)
+        return Task(tracing.deep_copy(self.subject.model), self.graph, self.subject.data, budget)
+
+    def prove_cuts(self, budget: Budget) -> None:
+        """Try once, before any training, that units can be removed from this network.
+
+        Raises:
+            CompressionError: they cannot; the groups are named.
+        """
+        whole = [name for name, bounds in budget.groups.items() if bounds.get("sparsity", (0, 1))[1] == 0]
+        tracing.prove(self.subject.model, self.graph, without=whole)
 
 
 class Workbench:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from compression.graph.atoms import Array
+from compression.graph.rules.reduction import NOT_ZEROED
 from compression.graph.rules.registry import Step
 from compression.graph.rules.registry import rule
 from compression.graph.values import Factor
@@ -222,6 +223,8 @@ def _contract(step: Step, left: tuple[Value, list[Factor], int], right: tuple[Va
         step.atoms.freeze(only.atoms, step.where, "multiplied with an axis that cannot be cut")
         return
     step.atoms.tie(first.atoms.ravel(), second.atoms.ravel(), step.where, "read by the next layer")
+    if left[0].weight_like and right[0].weight_like:
+        step.atoms.require((first.atoms.ravel(), second.atoms.ravel()), True, step.where, NOT_ZEROED)
     data = [f.zero for f, (v, _, _) in zip(found, (left, right), strict=True) if f is not None and not v.weight_like]
     if data and not any(data):
         step.atoms.blur(first.atoms, step.where, NOT_ZERO)

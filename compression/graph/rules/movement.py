@@ -119,7 +119,11 @@ def reorder(step: Step) -> Value:
     """Flipping or rolling an axis moves its owners along."""
     if step.op == "aten.flip":
         return _moved(step, lambda a: np.flip(a, step.arg(1, "dims")))
-    return _moved(step, lambda a: np.roll(a, tuple(step.arg(1, "shifts")), tuple(step.arg(2, "dims"))))
+    dims = step.arg(2, "dims") or ((0,) if len(step.shape) == 1 else ())
+    if not dims:
+        step.atoms.freeze(step.args[0].all_atoms(), step.where, "rolled through all axes as one")
+        return step.output()
+    return _moved(step, lambda a: np.roll(a, tuple(step.arg(1, "shifts")), tuple(dims)))
 
 
 @rule("aten.pixel_shuffle")

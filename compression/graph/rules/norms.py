@@ -40,7 +40,7 @@ def batch_norm(step: Step) -> Value:
     if owners is not None and owners.dims != (1,):
         owners = step.keep(owners, [d for d in owners.dims if d != 1], TOGETHER)
     _parameters(step, [weight, bias, mean, var], owners)
-    affine = _zeroed(weight) and _zeroed(bias)
+    affine = _zeroed(weight) and (bias is None or _zeroed(bias))
     kept = []
     for factor in data.factors:
         if 1 in factor.dims:
@@ -117,7 +117,7 @@ def group_norm(step: Step) -> Value:
         owners = step.keep(owners, [d for d in owners.dims if d != 1], TOGETHER)
     _parameters(step, [weight, bias], owners)
     whole = groups == channels or owners is None or _whole_groups(step, owners.atoms.reshape(groups, -1))
-    affine = _zeroed(weight) and _zeroed(bias)
+    affine = _zeroed(weight) and (bias is None or _zeroed(bias))
     plain = weight is None and bias is None
     kept = []
     for factor in data.factors:

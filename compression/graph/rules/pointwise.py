@@ -19,6 +19,8 @@ KEEP_ZERO = frozenset(
     threshold rrelu maximum minimum fmax fmin frac deg2rad fake_quantize""".split()
 )
 
+SINGULAR = frozenset("reciprocal rsqrt log log2 log10 logit digamma lgamma polygamma".split())
+
 
 @rule(*(f"aten.{name}" for name in sorted(KEEP_ZERO)), "compression.fake_quantize", "pointwise")
 def pointwise(step: Step) -> Value:
@@ -29,6 +31,10 @@ def pointwise(step: Step) -> Value:
     else:
         factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
     name = step.op.split(".")[1].rstrip("_")
+    if name in ("remainder", "fmod", "floor_divide"):
+        _divided(step)
+    if name in SINGULAR:
+        _singular(step, values[0], "not a number where a unit is zeroed")
     if "prelu" in name or name == "fake_quantize":  # slope, step and bound may be one number for all, or one a channel
         factors = [_zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]
     out = step.output(*factors)
@@ -97,19 +103,28 @@ def scale(step: Step) -> Value:
         if name == "div":
             _divided(step)
         kept = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
+        exponent = step.arg(1, "exponent") if name == "pow" else None
+        if isinstance(exponent, (int, float)) and exponent < 0:
+            _singular(step, step.args[0], "not a number where a unit is zeroed")
         if not _zero_stays(name, step):
             kept = [replace(factor, zero=False) for factor in kept]
     return step.output(*kept)
 
 
 def _divided(step: Step) -> None:
-    """Data divided by a parameter that is zeroed with its unit is no number there; a quantizer's step never is zero."""
-    data, by = step.args[0], step.args[1]
-    if not isinstance(by, Value) or not by.weight_like or by.origin in step.atoms.own:
-        return
-    for factor in by.factors if isinstance(data, Value) and data.sources else ():
-        if factor.zero:
-            step.atoms.blur(factor.atoms, step.where, "divided by a parameter that is zeroed with its unit")
+    """What is divided by something zeroed with its unit is no number there; a quantizer's step never is zero."""
+    by = step.args[1]
+    if isinstance(by, Value) and by.origin not in step.atoms.own:
+        _singular(step, by, "divided by a parameter that is zeroed with its unit")
+
+
+def _singular(step: Step, value: Value, why: str) -> None:
+    """An operation that is no number at zero, on a value whose zeroed units are zero."""
+    for factor in value.factors:
+        if factor.zero and value.weight_like:
+            step.atoms.require((factor.atoms,), False, step.where, why)
+        elif factor.zero:
+            step.atoms.freeze(factor.atoms, step.where, "not a number where a unit is zeroed")
 
 
 def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:

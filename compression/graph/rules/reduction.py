@@ -8,6 +8,7 @@ from compression.graph.rules.registry import rule
 from compression.graph.values import Factor
 from compression.graph.values import Value
 
+NOT_ZEROED = "summed over weights that are not zeroed with their unit"
 AVERAGES = ("mean", "var", "std", "var_mean")
 
 
@@ -40,6 +41,8 @@ def reduce(step: Step) -> Value | tuple[Value, ...]:
             step.atoms.freeze(factor.atoms, step.where, why)
         elif not factor.zero:
             step.atoms.blur(factor.atoms, step.where, why)
+        elif data.weight_like:
+            step.atoms.require((factor.atoms,), True, step.where, NOT_ZEROED)
     if name == "logsumexp":
         factors = [Factor(factor.atoms, False) for factor in factors]
     values = tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))

@@ -145,8 +145,11 @@ def apply(step: Step) -> tuple[Value, ...]:
     """Replay one operation. One that nobody knows freezes what reaches it, with its name as the reason."""
     found = find(step.call)
     owned = any(value.factors for value in step.operands)
-    if found is None or not owned:
-        if found is None and owned:
+    if step.call.random:
+        for value in step.operands:
+            step.atoms.freeze(value.all_atoms(), step.where, "random numbers are drawn along these units")
+    if found is None or not owned or step.call.random:
+        if found is None and owned and not step.call.random:
             for value in step.operands:
                 step.atoms.freeze(value.all_atoms(), step.where, f"op {step.op} is not understood")
         return tuple(step.output(index=i) for i in range(len(step.shapes)))

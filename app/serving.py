@@ -1,7 +1,7 @@
 """Who may talk to the server: only its own names, only its own pages; and what a browser may load for a page.
 
-A page of another site whose name resolves to this machine (DNS rebinding) sends that name as ``Host``; a page of another
-site that opens a connection sends its own name as ``Origin``. Both are refused before Streamlit sees the request.
+A page of another site whose name resolves to this machine (DNS rebinding) sends that name as ``Host``; a page of
+another site that opens a connection sends its own name as ``Origin``. Both are refused before Streamlit sees them.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from opened import errors
 from torch import nn
 from torchvision import models
 
+from app import live
 from app.model import catalog
 from app.model import tracing
 from compression import zoo
@@ -91,7 +92,7 @@ def test_a_large_model_shows_its_groups_and_no_page_makes_its_weights(
         return build(name, *rest, empty=empty, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(zoo, "build", watched)
-    monkeypatch.setattr(tracing, "LARGEST", 1_000_000)
+    monkeypatch.setattr(live.memory(), "limit", 10_000_000)
     catalog.traced.clear()
     query = {"model": "torchvision:resnet18", "data": "none"}
     for name in ("groups", "model", "budget"):
@@ -100,8 +101,8 @@ def test_a_large_model_shows_its_groups_and_no_page_makes_its_weights(
     app = open_page("groups", **query)
     app.selectbox(key="quantizers").set_value("own").run()
     (said,) = errors(app)
-    assert "too large for the app; use the command line" in said
+    assert "too large to answer live; measured in a job" in said
     (said,) = errors(open_page("budget", method="OPQ", **query))
-    assert "too large for the app" in said
+    assert "too large to answer live; measured in a job" in said
     assert made
     assert all(made)

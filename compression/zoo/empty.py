@@ -43,7 +43,7 @@ def empty_parameters() -> Iterator[None]:
         result: nn.Parameter = replaced[parameter]
         return result
 
-    handle = register_module_parameter_registration_hook(emptied)
+    handle = register_module_parameter_registration_hook(emptied)  # type: ignore[arg-type]
     try:
         yield
     finally:

@@ -68,7 +68,8 @@ def test_the_names_of_the_server_are_answered(port: int, what: str, host: str) -
     "host",
     [
         "elsewhere.example", "elsewhere.example:{port}", "localhost.elsewhere.example", "elsewhere.example#localhost",
-        "x@localhost:{port}", "10.1.2.3:{port}", "127.0.0.1.nip.io", "[::2]:{port}", "localhost:99999", "localhost:x", "",
+        "x@localhost:{port}", "10.1.2.3:{port}", "127.0.0.1.nip.io", "[::2]:{port}", "localhost:99999", "localhost:x",
+        "",
     ],
 )  # fmt: skip
 def test_another_host_is_refused_before_anything_is_answered(port: int, what: str, host: str) -> None:

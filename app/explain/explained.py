@@ -14,6 +14,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from app import live
+from app import plain
 from app.figures import tiles
 from app.model import catalog
 from app.runs import allowed
@@ -114,7 +115,7 @@ def cam(of: Key) -> tuple[str, str]:
     from compression.explain import cam_layer
 
     found = cam_layer(models(of).dense, models(of).input)
-    return (f"`{found.name}`, maps of {found.size[0]} × {found.size[1]}" if found.name else "", found.reason)
+    return (f"{plain.code(found.name)}, maps of {found.size[0]} × {found.size[1]}" if found.name else "", found.reason)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -10,9 +10,15 @@ from urllib.parse import urlencode
 import plotly.graph_objects as go
 import pytest
 from opened import Open
+from written import DENSE
+from written import begun
+from written import finished
 
 from app import nav
 from app import plain
+from compression.budget import Budget
+from compression.runs.events import EventWriter
+from compression.runs.folder import RunFolder
 from tests.served import served
 
 if TYPE_CHECKING:
@@ -99,6 +105,21 @@ def test_the_error_line_tells_the_value(open_page: Open, value: str) -> None:
     assert read_as_markup(app) == []
     (told,) = app.error
     assert plain.text(value.removeprefix("torchvision:"))[2:] in told.value
+
+
+@pytest.mark.parametrize("name", ["start", "runs", "compare", "explain", "export", "learn"])
+def test_no_page_reads_markup_out_of_a_run(open_page: Open, tmp_path: Path, name: str) -> None:
+    """A run whose model, data and layers are called so, as one made by others may be."""
+    everything = " ".join(HOSTILE)
+    root = tmp_path / "runs"
+    budget = Budget(model=everything, data=everything, layers={everything: {"sparsity": 0.5}})
+    runs = [finished(root, budget=budget), finished(root, budget=budget)]
+    begun(root, budget, DENSE)
+    lost = RunFolder.open(root, finished(root, budget=budget))
+    with EventWriter(lost.events_path, 2) as events:
+        events.state("failed", error=everything)
+    for query in ({"run": runs[0], "other": runs[1]}, {"run": lost.id}):
+        assert read_as_markup(open_page(name, **query)) == []
 
 
 @pytest.mark.parametrize("value", [*NUMBERS, ["1", "2"], ["9" * 400, "nan", "x"]], ids=str)

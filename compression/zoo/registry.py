@@ -47,7 +47,7 @@ class ModelSpec:
         """A fresh model at this size; ``empty``: without numbers (see :mod:`.empty`).
 
         Raises:
-            CompressionError: it cannot be built; architectures refuse a size each in their own way, most with an assert.
+            CompressionError: it cannot be built; each architecture refuses a size in its own way.
         """
         from compression.zoo.empty import empty as emptied
 
@@ -58,8 +58,8 @@ class ModelSpec:
             raise
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            size = "x".join(map(str, input))
-            raise CompressionError(f"{self.name} cannot be built for inputs of {size}: {lines[0].rstrip('.')}") from error
+            size, line = "x".join(map(str, input)), lines[0].rstrip(".")
+            raise CompressionError(f"{self.name} cannot be built for inputs of {size}: {line}") from error
 
     @cached_property
     def _size(self) -> tuple[int, int]:

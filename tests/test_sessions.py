@@ -31,14 +31,14 @@ def test_tabs_on_two_servers_meet_no_error_and_live_updates_keep_the_memory(brow
 
 
 def test_tabs_that_are_opened_again_and_again_keep_no_handles(browser: Browser, tmp_path: Path) -> None:
-    """What a closed tab holds goes after some seconds: here as many are opened as would hold a hundred handles."""
+    """What a closed tab holds goes after some seconds: here as many are opened as would hold sixty handles."""
     with served(tmp_path / "runs", tmp_path / "log.txt") as app, sessions.going(tmp_path / "runs") as run:
         server = psutil.Process(app.pid)
         page = browser.new_page()
         page.goto(f"{app.address}/learn?run={run}")
         settled(page, "learn")
         before = server.num_fds()
-        for _ in range(35):
+        for _ in range(20):
             page.goto(f"{app.address}/learn?run={run}", wait_until="commit")
             page.get_by_test_id("stApp").wait_for()
         settled(page, "learn")

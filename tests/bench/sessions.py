@@ -257,7 +257,9 @@ def steady(browser: Browser, app: Served, run: str, tabs: int, minutes: float) -
 
 
 def _round(app: Served, pages: Sequence[Page], run: str, number: int, errors: list[str]) -> Iterator[float]:
-    """Every tab opens its next page, all at once; the seconds until each is there."""
+    """Every tab opens its next page, all at once; the seconds until each is there. One that never ends is an error."""
+    from playwright.sync_api import Error
+
     names = [TOUR[(number + place) % len(TOUR)] for place in range(len(pages))]
     begun = []
     for page, name in zip(pages, names, strict=True):
@@ -271,6 +273,8 @@ def _round(app: Served, pages: Sequence[Page], run: str, number: int, errors: li
             settled(page, name)
         except AssertionError as problem:
             errors.append(f"{name}: {problem}")
+        except Error as problem:
+            errors.append(f"{name}: {problem.message.splitlines()[0]}")
         yield time.monotonic() - begin
 
 

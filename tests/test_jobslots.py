@@ -81,7 +81,8 @@ def test_few_go_at_a_time_in_the_order_they_came_and_the_others_say_how_many_are
     crowd.go.touch()
     until(lambda: len(crowd.lines()) == 8)
     assert _most_together(crowd.lines()) <= 2
-    assert [line for line in crowd.lines() if line[0] == "+"] == ["+0", "+1", "+2", "+4"]
+    begun = [line for line in crowd.lines() if line[0] == "+"]
+    assert (begun[:2], set(begun[2:])) == (["+0", "+1"], {"+2", "+4"})  # the last two got their slots together
 
 
 def test_a_job_that_is_killed_gives_its_slot_to_the_next(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:

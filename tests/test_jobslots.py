@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,11 @@ class Crowd:
 
 
 @pytest.fixture
-def crowd(tmp_path: Path) -> Crowd:
-    return Crowd(tmp_path)
+def crowd(tmp_path: Path) -> Iterator[Crowd]:
+    made = Crowd(tmp_path)
+    yield made
+    for job in made.jobs:  # nothing stays behind a test that failed
+        job.stop(grace=0.0)
 
 
 def until(true: Callable[[], bool]) -> None:

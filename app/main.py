@@ -1,4 +1,7 @@
-"""Entry point of the app: the frame around every page. Start it with ``make app``."""
+"""Entry point of the app: the server's gate, and the frame around every page. Start it with ``make app``.
+
+``streamlit run`` imports this file once for ``app``, the server, and executes it for every answer of a page.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ sys.path[:] = dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.p
 import streamlit as st  # noqa: E402
 
 from app import nav  # noqa: E402
+from app import options  # noqa: E402
+from app import serving  # noqa: E402
 from app import state  # noqa: E402
 from app import timing  # noqa: E402
 from app import widgets  # noqa: E402
@@ -33,4 +38,11 @@ def main() -> None:
         widgets.problem(error)
 
 
-main()
+if __name__ == "__main__":
+    main()
+else:
+    app = st.App(
+        __file__,
+        middleware=serving.middleware(options.at_start().hosts, [widgets.menu_script()]),
+        lifespan=serving.opened_in_browser,
+    )

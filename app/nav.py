@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import streamlit as st
 
+from app import plain
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -54,5 +56,5 @@ def go(name: str, **query: str | list[str]) -> NoReturn:
 
 
 def link(name: str, label: str, explained: str = "", /, **query: str | list[str]) -> None:
-    """A link to another page, with a tooltip where there is something to explain."""
-    st.page_link(page(name), label=label, icon=PAGES[name].icon, query_params=query, help=explained or None)
+    """A link to another page, its label plain text; with a tooltip (Markdown) where there is something to explain."""
+    st.page_link(page(name), label=plain.text(label), icon=PAGES[name].icon, query_params=query, help=explained or None)

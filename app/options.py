@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import NoReturn
 
 from compression.errors import CompressionError
 
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 
@@ -18,13 +20,15 @@ _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
 class Options:
     """``models``: ``/path/file.py:function`` each, as runs name them too; ``data_root``: a folder of data sets.
 
-    ``runs``: the folder of run folders; ``log_times``: the server's log tells how long each answer took.
+    ``runs``: the folder of run folders; ``log_times``: the server's log tells how long each answer took; ``hosts``:
+    names that the server answers to besides ``localhost`` and the address it is bound to.
     """
 
     models: tuple[str, ...] = ()
     data_root: str | None = None
     runs: str = "runs"
     log_times: bool = False
+    hosts: tuple[str, ...] = ()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -46,6 +50,7 @@ def read(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument("--data-root", metavar="DIR")
     parser.add_argument("--runs", default="runs", metavar="DIR")
     parser.add_argument("--log-times", action="store_true")
+    parser.add_argument("--host", action="append", default=[], metavar="NAME")
     found = parser.parse_args(given[1:])
     for model in found.model:
         file, _, function = model.rpartition(":")
@@ -55,7 +60,19 @@ def read(argv: Sequence[str] | None = None) -> Options:
             )
     if found.data_root is not None and not Path(found.data_root).expanduser().is_dir():
         raise CompressionError(f"--data-root {found.data_root}: no such folder")
-    return Options(tuple(map(_absolute, found.model)), found.data_root, found.runs, found.log_times)
+    for host in found.host:
+        if not _HOST.fullmatch(host):
+            raise CompressionError(f"--host {host}: give a name or an address alone, without https://, port or path")
+    models = tuple(map(_absolute, found.model))
+    return Options(models, found.data_root, found.runs, found.log_times, tuple(found.host))
+
+
+def at_start() -> Options:
+    """The options as the server starts: what is wrong with them ends it with one line, before anybody sees a page."""
+    try:
+        return read()
+    except CompressionError as error:
+        raise SystemExit(str(error)) from error
 
 
 def _absolute(model: str) -> str:

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import theme
 from app.figures import base
 from app.runs import story
@@ -39,11 +40,12 @@ def style_page() -> None:
     """The few rules the theme has no word for: tabular figures, less empty space at the top, a menu that folds."""
     st.html(THEME / "app.css")
     with st.container(key="menu_script"):
-        st.html(f"<script>{_menu_script()}</script>", unsafe_allow_javascript=True)
+        st.html(f"<script>{menu_script()}</script>", unsafe_allow_javascript=True)
 
 
 @functools.cache
-def _menu_script() -> str:
+def menu_script() -> str:
+    """The only script that pages carry inline; the content policy names its digest."""
     return (THEME / "menu.js").read_text(encoding="utf-8")
 
 
@@ -56,12 +58,12 @@ def headline(name: str, explanation: str) -> None:
 def problem(error: Exception) -> None:
     """What went wrong, in one line, without what could be typed on a command line."""
     said = error.what if isinstance(error, CompressionError) else str(error)
-    st.error(" ".join(said.split()), icon=":material/error:")
+    st.error(plain.text(said), icon=":material/error:")
 
 
 def chart(fig: go.Figure, key: str, rows: Rows, alt: str, **options: Any) -> Any:
     """A figure, and below it the same content as a table with a download."""
-    event = st.plotly_chart(fig, key=key, config=base.CONFIG, alt=alt, **options)
+    event = st.plotly_chart(plain.figure(fig), key=key, config=base.CONFIG, alt=alt, **options)
     table_of(rows, key)
     return event
 
@@ -103,6 +105,13 @@ def columns(rows: Rows) -> dict[str, list[Any]]:
     """Rows as columns, every column of every row present."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {name: [row.get(name) for row in rows] for name in names}
+
+
+def text_columns(rows: Rows) -> dict[str, list[Any]]:
+    """Rows as columns for ``st.table``, which reads its cells as Markdown."""
+    return {
+        name: [plain.text(v) if isinstance(v, str) else v for v in values] for name, values in columns(rows).items()
+    }
 
 
 def to_csv(rows: Rows) -> str:
@@ -175,7 +184,8 @@ def context(model: str, data: str) -> None:
     """Which model and data this page is about, and the way to change them."""
     label = "no data" if data == "none" else story.data_label(data)
     short = story.model_label(model)
-    nav.link("model", f"{short}, {label}: change", model if short != model else "", model=model, data=data)
+    whole = plain.text(model) if short != model else ""
+    nav.link("model", f"{short}, {label}: change", whole, model=model, data=data)
 
 
 def metrics(*cells: tuple[str, str, str, str]) -> None:

@@ -18,6 +18,7 @@ from app.budget import bounds
 from app.budget import boundtable
 from app.budget import budgetfile
 from app.budget import carried
+from app.budget import closed
 from app.budget import curveview
 from app.budget import draft
 from app.budget import launchpad
@@ -136,7 +137,7 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
             return
         carried.write(budget)
         planned = answered.answer(of, found, budget, path)
-        launchpad.buttons(of, budget, path, planned is not None)
+        launchpad.buttons(of, budget, path, planned is not None or closed.too_large(of, budget))
         parts(Draft(of, found, path, budget, planned))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app import widgets
 from app.compare import compareview
@@ -50,7 +51,7 @@ def pair_of(own: list[RunInfo], kept: list[RunInfo], opened: RunInfo | None) -> 
             on_change=lambda: change(st.session_state["compare_pair"]),
         )
     else:
-        st.caption(f"{story.subject(*pair)}: all runs here are of this model and data set.")
+        st.caption(f"{plain.text(story.subject(*pair))}: all runs here are of this model and data set.")
     return pair
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import state
 from app import widgets
 from app import words
@@ -53,7 +54,7 @@ def details(of: catalog.Subject, found: networks.Network) -> None:
     if group.prunable:
         st.markdown(f":blue-badge[:material/content_cut: can be removed] {units}")
     else:
-        st.markdown(f":gray-badge[:material/lock: must stay] {units}: {group.reason}.")
+        st.markdown(f":gray-badge[:material/lock: must stay] {units}: {plain.text(group.reason)}.")
     if group.reason:
         st.markdown(ties.frozen(group.reason, drawing.places(quantized.View(of)).frozen(group.place, group.nodes)))
     if not group.prunable and not group.exact:
@@ -172,8 +173,8 @@ def page() -> None:
     graph = found.graph
     if graph.values_read:
         st.info(
-            f"This network looks at the values of its tensors ({graph.values_read}). What you see is the way that the "
-            "example input took; another input may take another.",
+            f"This network looks at the values of its tensors ({plain.text(graph.values_read)}). What you see is the "
+            "way that the example input took; another input may take another.",
             icon=":material/alt_route:",
         )
     frozen = len(graph.groups) - len(graph.prunable)

@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import state
 from app import widgets
 from app import words
@@ -38,7 +39,7 @@ def pick() -> None:
 
 
 def _models_help(model: str) -> str:
-    path = f" This one: {model}" if story.model_label(model) != model else ""
+    path = f" This one: {plain.text(model)}" if story.model_label(model) != model else ""
     return f"The operator's own models first, then the zoo's, torchvision's and others'. Type to search.{path}"
 
 
@@ -87,7 +88,9 @@ def accuracy(of: catalog.Subject, found: networks.Network, path: Path | None) ->
         widgets.problem(error)
         return []
     warn(told.is_chance)
-    explained = f"Share of {images:,} test {many} classified rightly, with {path.name}; loss {told.loss:.3f}"
+    explained = (
+        f"Share of {images:,} test {many} classified rightly, with {plain.text(path.name)}; loss {told.loss:.3f}"
+    )
     return [("Test accuracy", words.share(told.accuracy), "", explained)]
 
 
@@ -102,8 +105,9 @@ def missing(of: catalog.Subject, path: Path | None) -> None:
     if not of.has_data:
         st.info("No data chosen: pick a data set above to measure and compress this model.", icon=":material/info:")
     elif path is None:
+        subject = plain.text(story.subject(of.model, of.data))
         st.info(
-            f"No trained weights for {story.subject(of.model, of.data)}, so no accuracy and no runs. Train them in a "
+            f"No trained weights for {subject}, so no accuracy and no runs. Train them in a "
             "terminal: this page finds them when you come back. Groups and budgets can be explored without.",
             icon=":material/info:",
         )

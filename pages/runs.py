@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app import widgets
 from app import words
@@ -105,7 +106,7 @@ def page() -> None:
         st.fragment(run_every=EVERY if live else None)(table)(state.get("run"), live)
     galleryview.table(run)
     for problem in (*runlog.store().problems, *gallery.read().problems):
-        st.caption(problem)
+        st.caption(plain.text(problem))
 
 
 def draw(run: str) -> None:

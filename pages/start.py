@@ -8,6 +8,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import widgets
 from app import words
 from app.figures import front as figures
@@ -108,7 +109,7 @@ def front(infos: list[RunInfo]) -> bool:
     info = spots.front_info(runlog.front_runs([], infos, newest.model, newest.data))
     if not info.finals:
         return False
-    st.markdown(f"**Your runs: {story.subject(newest.model, newest.data)}**")
+    st.markdown(f"**Your runs: {plain.text(story.subject(newest.model, newest.data))}**")
     widgets.chart(figures.front_figure(info, 300), "start_front", info.rows, info.sentence)
     return True
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
+from app import nav
 from tests.bench import sessions
 from tests.served import served
+from tests.served import settled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -25,3 +29,21 @@ def test_tabs_on_two_servers_meet_no_error_and_live_updates_keep_the_memory(brow
     assert (views, errors) == (21, [])
     assert [log.read_text() for log in logs if sessions.troubles(log)] == []
     assert memory[-1] - memory[1] < sessions.MEMORY_REACH
+
+
+def test_tabs_that_are_closed_give_their_handles_back(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit keeps a closed tab, three handles each, for the seconds that the app's settings say: here for one."""
+    settings = tomllib.loads((nav.ROOT / ".streamlit" / "config.toml").read_text())
+    assert settings["server"]["disconnectedSessionTTL"] <= 30
+    monkeypatch.setenv("STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL", "1")
+    with served(tmp_path / "runs", tmp_path / "log.txt") as app:
+        server, page, handles = psutil.Process(app.pid), browser.new_page(), []
+        for _ in range(8):
+            page.goto(f"{app.address}/learn")
+            settled(page, "learn")
+            page.wait_for_timeout(1200)
+            handles.append(server.num_fds())
+        page.close()
+    assert handles[-1] <= handles[1] + 6, handles

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import Literal
 
 import streamlit as st
 
+from app import plain
 from app import theme
 from app.budget import draft
 from app.budget import offer
@@ -52,6 +54,11 @@ def tidy(draw_fields: Callable[[], None]) -> list[str]:
     return said
 
 
+def binding(name: str) -> Literal["query-params"] | None:
+    """How a field hangs on the address; not at all while that says what a field of whole numbers cannot even read."""
+    return None if name in st.session_state.get(_WRONG, {}) else "query-params"
+
+
 def mistakes(given: Mapping[str, Sequence[str]]) -> dict[str, tuple[Any, str]]:
     """Field → the value to take instead of what the address says, and the line that tells it (empty: nothing lost)."""
     found: dict[str, tuple[Any, str]] = {}
@@ -71,7 +78,7 @@ def mistakes(given: Mapping[str, Sequence[str]]) -> dict[str, tuple[Any, str]]:
 
 def _fallback(name: str, given: Sequence[str]) -> tuple[Any, str]:
     said = ", ".join(given)[:40]
-    line = f"The address says {name} = {said}, which cannot be: {draft.in_words(name)} is used."
+    line = f"The address says {name} = {plain.text(said)}, which cannot be: {draft.in_words(name)} is used."
     return draft.DEFAULTS[name], line
 
 

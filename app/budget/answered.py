@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from app import plain
 from app import widgets
 from app import words
 from app.budget import offer
@@ -36,7 +37,7 @@ def answer(of: catalog.Subject, found: networks.Network, budget: Budget, path: P
         _last(planned, found),
     )
     for note in planned.notes:
-        st.caption(note)
+        st.caption(plain.text(note))
     return planned
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app.budget import bounds
 from app.budget import draft
@@ -70,16 +71,20 @@ def _search() -> str:
 def _row(row: Row) -> None:
     name, *sliders, last = st.columns(WIDTHS, vertical_alignment="center", gap="small")
     here = row.group and row.group == state.get("group")
-    told = ["**bound**"] * row.bounded + [f"group {row.group}"] * bool(here) + [row.planned] * bool(row.planned)
+    told = (
+        ["**bound**"] * row.bounded
+        + [f"group {plain.text(row.group)}"] * bool(here)
+        + [row.planned] * bool(row.planned)
+    )
     with name:
-        st.markdown(f"`{row.name}`  \n:small[{' · '.join(told) or 'left to the method'}]")
+        st.markdown(f"{plain.code(row.name)}  \n:small[{' · '.join(told) or 'left to the method'}]")
     first, second = sliders
     by_kind = {field.field: field for field in row.fields}
     with first:
         if share := by_kind.get("sparsity"):
             _slider(share, row.name)
         elif row.shared:
-            st.caption(f"same channels as {row.shared}")
+            st.caption(f"same channels as {plain.text(row.shared)}")
     with second:
         for field in (by_kind.get("weight_bits"), by_kind.get("activation_bits")):
             if field:
@@ -88,7 +93,7 @@ def _row(row: Row) -> None:
         st.button(
             ":material/close:",
             key=f"clear bounds {row.name}",
-            help=f"Leave {row.name} to the method",
+            help=f"Leave {plain.text(row.name)} to the method",
             disabled=not row.bounded,
             on_click=clear,
             args=(row,),

@@ -6,6 +6,7 @@ import json
 
 import streamlit as st
 
+from app import plain
 from app import widgets
 from app.budget import uploaded
 from app.terms import tip
@@ -28,7 +29,7 @@ def draw(budget: Budget) -> None:
         "Load a budget", type=["json"], max_upload_size=5, key="upload", on_change=_uploaded, help=tip(explained)
     )
     if note := st.session_state.pop("upload_note", ""):
-        st.info(note, icon=":material/info:")
+        st.info(plain.text(note), icon=":material/info:")
     if refused := st.session_state.pop("upload_problem", None):
         widgets.problem(refused)
 

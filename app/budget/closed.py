@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import live
 from app import words
 from app.budget import offer
 from app.budget.planned import FLOAT_BYTES
@@ -18,6 +19,8 @@ from app.budget.planned import layer_range
 from app.figures.plan import LayerPlan
 from app.model import catalog
 from compression.budget import Budget
+
+BYTES = 7 * live.WEIGHTS  # of a parameter: itself, five times itself in the tables, once more for channels
 
 if TYPE_CHECKING:
     from compression.graph import Graph
@@ -120,13 +123,25 @@ def _how(found: Allocation) -> str:
     return f"Quick: steps by the Laplace model; other bits could err at most {100 * found.gap:.2g} % less."
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading the weights…")
+def too_large(of: catalog.Subject, budget: Budget) -> bool:
+    """Would the closed form of this budget take more memory than the server gives?"""
+    return not offer.get(budget.method).structured and not live.memory().fits(_need(of))
+
+
+def _need(of: catalog.Subject) -> int:
+    return BYTES * catalog.traced(of).graph.params
+
+
 def _tables(
     of: catalog.Subject, path: str | None, changed: float, skipped: tuple[str, ...], channels: bool
 ) -> LayerTables:
     from compression.methods.opq import LayerTables
 
-    return LayerTables.prepare(catalog.loaded(of, path), skipped, channels)
+    key = ("tables", of, path, changed, skipped, channels)
+    with st.spinner("Reading the weights…"):
+        return live.memory().hold(
+            key, of.model, _need(of), lambda: LayerTables.prepare(catalog.loaded(of, path), skipped, channels)
+        )
 
 
 def _position_bytes(numel: int, zeros: int) -> float:

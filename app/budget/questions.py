@@ -7,8 +7,10 @@ from typing import Any
 
 import streamlit as st
 
+from app import plain
 from app import theme
 from app import words
+from app.budget import address
 from app.budget import draft
 from app.budget import offer
 from app.budget import presets
@@ -83,7 +85,7 @@ def _training() -> None:
         st.number_input("Epochs", *limits, epochs, 1.0, "%g", key="epochs", bind="query-params", help=tip(explained))
         explained = "The same seed gives the same run."
         limits = (-draft.LARGEST_SEED, draft.LARGEST_SEED)
-        st.number_input("Seed", *limits, seed, key="seed", bind="query-params", help=tip(explained))
+        st.number_input("Seed", *limits, seed, key="seed", bind=address.binding("seed"), help=tip(explained))
         if extras:
-            st.caption(f"Set besides the fields: {json.dumps(extras)}")
+            st.caption(f"Set besides the fields: {plain.code(json.dumps(extras))}")
             st.button("Back to defaults", on_click=draft.clear_extras)

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import plain
 from app import widgets
 from app.budget import studyview
 from app.figures import saliency as figures
@@ -33,7 +34,9 @@ def section(of: catalog.Subject, path: Path | None, draw: Callable[[dict[str, An
     ``draw`` shows the study's result instead of the charts of the Budget page.
     """
     if datasets.kind(of.data) is not datasets.IMAGE:
-        st.caption(f"This is measured along ways between images; {of.data} holds {datasets.kind(of.data).many}.")
+        st.caption(
+            f"This is measured along ways between images; {plain.text(of.data)} holds {datasets.kind(of.data).many}."
+        )
         return
     studyview.show(study.KIND, of, path, study.asked(), "Score every channel", EXPLAINED, draw or result)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import plain
 from app import theme
 from app import widgets
 from app import words
@@ -46,11 +47,12 @@ def section(budget: Budget, planned: Plan | None) -> None:
         return
     if not fits:
         st.caption(
-            f"A was kept for {story.model_label(kept.budget.model)}, another model or size, and is not compared."
+            f"A was kept for {plain.text(story.model_label(kept.budget.model))}, another model or size, and is not "
+            "compared."
         )
         return
     made = rows(kept, Kept(budget, planned))
-    st.table(widgets.columns(made), border="horizontal", hide_index=True)
+    st.table(widgets.text_columns(made), border="horizontal", hide_index=True)
     widgets.download(made, "two-budgets")
     info = figures.two_plans_info(kept.planned.layers, planned.layers)
     alt = "Bytes of every layer's weights in A and in B; the table below holds the same."

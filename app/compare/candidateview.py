@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import state
 from app import theme
 from app import widgets
@@ -33,7 +34,7 @@ def summary(info: CandidatesInfo, picked: Candidate) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             widgets.method_badge(picked.method)
-            st.markdown(f"**{picked.label}**", width="content")
+            st.markdown(f"**{plain.text(picked.label)}**", width="content")
             widgets.gallery_badge(gallery.is_gallery(picked.run))
         st.markdown(verdict(info, picked))
         figures(picked, result(picked))
@@ -116,9 +117,9 @@ def beside(picked: Candidate, second: Candidate) -> None:
     budgets = (runlog.folder(picked.run).spec()["budget"], runlog.folder(second.run).spec()["budget"])
     names = ("this run", "the other")
     rows = sidebyside.rows(picked, second, budgets, names)
-    st.table(widgets.columns(rows), border="horizontal", hide_index=True)
+    st.table(widgets.text_columns(rows), border="horizontal", hide_index=True)
     widgets.download(rows, f"{picked.run}-{second.run}")
-    st.caption(f"Difference: {second.title} minus {picked.title}.")
+    st.caption(f"Difference: {plain.text(second.title)} minus {plain.text(picked.title)}.")
 
 
 def where(picked: Candidate, done: Mapping[str, Any]) -> None:

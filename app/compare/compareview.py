@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import state
 from app import widgets
 from app import words
@@ -101,7 +102,7 @@ def front(field: finals.Field, info: CandidatesInfo, picked: str, other: str) ->
     """The largest chart; a click picks a run."""
     key = f"compare_front {info.axis.field}"
     st.plotly_chart(
-        choice_figure(info, picked, other),
+        plain.figure(choice_figure(info, picked, other)),
         key=key,
         on_select=lambda: clicked(key),
         selection_mode="points",
@@ -155,9 +156,10 @@ def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
     """The answer to the page's question, for the accuracy that may go."""
     found, points = info.cheapest(loss), f"{100 * loss:g} point{'' if loss == 0.01 else 's'}"
     if found is not None:
-        said = f"{info.axis.least} run that loses at most {points}: **{found.title}**, {info.axis.show(found.cost)}."
+        title = plain.text(found.title)
+        said = f"{info.axis.least} run that loses at most {points}: **{title}**, {info.axis.show(found.cost)}."
     elif info.best is not None:
-        said = f"No finished run stays within {points}. The most accurate one: **{info.best.title}**."
+        said = f"No finished run stays within {points}. The most accurate one: **{plain.text(info.best.title)}**."
     elif not info.marks:
         said = "No run has a measured latency yet: there is nothing to compare."
     else:
@@ -207,7 +209,7 @@ def nothing_yet(field: finals.Field, pair: finals.Pair) -> None:
     """No point to draw: say why, and offer the next click."""
     waiting = [info for info in field.unshown if info.state in story.ACTIVE]
     model, data = pair
-    where = story.subject(model, data)
+    where = plain.text(story.subject(model, data))
     if waiting:
         text = f"{words.plural(len(waiting), 'run')} of {where} just begun or waiting: points appear here as they come."
         widgets.empty(text, "runs", "Watch it in Runs", run=waiting[0].id)
@@ -227,4 +229,4 @@ def unshown(field: finals.Field) -> None:
                 widgets.state_badge(info.state)
                 widgets.method_badge(info.method)
                 nav.link("runs", story.asked(info.budget), run=info.id)
-                st.caption(info.error or info.id)
+                st.caption(plain.text(info.error or info.id))

@@ -13,6 +13,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from app import live
+from app import plain
 from app.figures import tiles
 from app.model import catalog
 from app.runs import allowed
@@ -75,15 +77,22 @@ def models(of: Key) -> Pair:
     Raises:
         CompressionError: weights or data are missing or damaged.
     """
-    catalog.quiet()
-    return _models(of)
-
-
-@st.cache_resource(max_entries=3, show_spinner="Restoring both models…")
-def _models(of: Key) -> Pair:
     from compression.explain import pair
 
-    return pair(RunFolder(of[0]))
+    catalog.quiet()
+    model, need = _need(of)
+    with st.spinner("Restoring both models…"):
+        return live.memory().hold(("models", of), model, need, lambda: pair(RunFolder(of[0])))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _need(of: Key) -> tuple[str, int]:
+    """The model's name, and the bytes of its three copies: before, after and with fresh weights."""
+    from compression.runs.prepare import shape
+
+    budget = RunFolder(of[0]).budget()
+    subject = catalog.Subject(budget.model, budget.data, *shape(budget))
+    return budget.model, 3 * live.WEIGHTS * catalog.traced(subject).graph.params
 
 
 @st.cache_data(max_entries=32, show_spinner="Looking for images whose class changed…")
@@ -106,7 +115,7 @@ def cam(of: Key) -> tuple[str, str]:
     from compression.explain import cam_layer
 
     found = cam_layer(models(of).dense, models(of).input)
-    return (f"`{found.name}`, maps of {found.size[0]} × {found.size[1]}" if found.name else "", found.reason)
+    return (f"{plain.code(found.name)}, maps of {found.size[0]} × {found.size[1]}" if found.name else "", found.reason)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

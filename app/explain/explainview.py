@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import widgets
 from app import words
 from app.explain import alikeview
@@ -108,21 +109,25 @@ def _tiles(infos: list[tiles.TileInfo], method: str) -> None:
             with column, st.container(border=True):
                 st.markdown(title(info))
                 st.plotly_chart(
-                    tiles.tile_figure(info), key=f"tile {method} {info.image}", config=BARE, alt=info.sentence
+                    plain.figure(tiles.tile_figure(info)),
+                    key=f"tile {method} {info.image}",
+                    config=BARE,
+                    alt=info.sentence,
                 )
                 st.caption(f"test image {info.image} · rank correlation {info.alike:.2f}".replace("-", "−"))
 
 
 def title(info: tiles.TileInfo) -> str:
     """What the two models answer, and which of them is right."""
-    truth = f"it is {info.label}"
+    label, before, after = map(plain.text, (info.label, info.before, info.after))
+    truth = f"it is {label}"
     if not info.changed:
-        return f"both say **{info.before}** ({'right' if info.before == info.label else truth})"
+        return f"both say **{before}** ({'right' if info.before == info.label else truth})"
     if info.before == info.label:
         judged = "the original was right"
     else:
         judged = "the compressed model is right" if info.after == info.label else f"both wrong, {truth}"
-    return f":material/swap_horiz: **{info.before}** became **{info.after}** ({judged})"
+    return f":material/swap_horiz: **{before}** became **{after}** ({judged})"
 
 
 def _not_yet(run: str, of: explained.Key, method: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app import widgets
 from app import words
@@ -49,7 +50,12 @@ def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> No
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
         st.plotly_chart(
-            fig, key=key, on_select=lambda: _clicked(key, of, level), selection_mode="points", config=config, alt=alt
+            plain.figure(fig),
+            key=key,
+            on_select=lambda: _clicked(key, of, level),
+            selection_mode="points",
+            config=config,
+            alt=alt,
         )
     widgets.table_of(info.rows, "graph", "Boxes as a table")
 
@@ -123,11 +129,11 @@ def _say(info: placing.GraphInfo, search: str) -> None:
         return
     count = sum(spot.found for spot in info.nodes)
     if count:
-        st.caption(f"{count:,} of {len(info.nodes):,} boxes hold “{search}”.")
+        st.caption(f"{count:,} of {len(info.nodes):,} boxes hold “{plain.text(search)}”.")
     else:
         st.info(
-            f"No box holds “{search}”. At the detail “Operations” norms, activations and reshapes are searched "
-            "too; a kind such as conv or add is found as well.",
+            f"No box holds “{plain.text(search)}”. At the detail “Operations” norms, activations and reshapes are "
+            "searched too; a kind such as conv or add is found as well.",
             icon=":material/search_off:",
         )
 

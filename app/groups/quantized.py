@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import live
 from app.model import catalog
 from app.model import networks
 from app.model import tracing
@@ -47,12 +48,12 @@ def _traced(view: View) -> networks.Network:
     from compression.quant import written_out
 
     (example,) = zoo.example(of.model, input=of.input)
-    tracing.bearable(of, catalog.traced(of).graph.params)
-    model = zoo.build(of.model, of.input, of.classes)
-    model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)
-    if view.quantizers == PLAIN:
-        model = written_out(model)
-    return networks.Network(trace(model, example, merge=view.merged))
+    with live.memory().work(of.model, tracing.need(of.model, of.input, of.classes)):
+        model = zoo.build(of.model, of.input, of.classes)
+        model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)
+        if view.quantizers == PLAIN:
+            model = written_out(model)
+        return networks.Network(trace(model, example, merge=view.merged))
 
 
 def around(graph: Mapping[str, Any], layer: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app import widgets
 from app import words
@@ -66,7 +67,7 @@ def before_and_after(of: catalog.Subject, kind: str) -> None:
     group = state.get("group")
     members = [m.name for g in graphs[0].graph.groups if g.id == group for m in g.members if m.role == "producer"]
     layer = quantized.layer_of(graphs[0].plain, members)
-    with st.expander(f"One layer, before and after: {layer}", expanded=True):
+    with st.expander(f"One layer, before and after: {plain.text(layer)}", expanded=True):
         for column, view, found, title in zip(st.columns(2), views, graphs, ("As traced", "Merged"), strict=True):
             part = quantized.around(found.plain, layer)
             info = placing.graph_info(part, found.node_groups, drawing.close_up(view, layer), selected=group or None)
@@ -74,6 +75,6 @@ def before_and_after(of: catalog.Subject, kind: str) -> None:
             alt = f"{layer} and its quantizers, {title.lower()}: {', '.join(n['kind'] for n in part['nodes'])}."
             fig = figures.graph_figure(info, legend=False)
             config = {**base.CONFIG, "displayModeBar": False}
-            column.plotly_chart(fig, key=f"close {title} {kind} {layer} {group}", config=config, alt=alt)
+            column.plotly_chart(plain.figure(fig), key=f"close {title} {kind} {layer} {group}", config=config, alt=alt)
             with column:
                 widgets.table_of(info.rows, f"close_{title.lower().replace(' ', '_')}")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app import plain
 from app.groups import grouping
 
 # reason → sentence; {op} is the place, {one} and {other} what flows into it. What joins layers stands first.
@@ -177,8 +178,8 @@ def frozen(reason: str, where: str | None = None) -> str:
     for pattern, template in FROZEN.items():
         found = re.fullmatch(pattern, reason)
         if found:
-            return template.format(*found.groups(), place=place)
-    return f"It must stay: {reason}."
+            return template.format(*map(plain.text, found.groups()), place=place)
+    return f"It must stay: {plain.text(reason)}."
 
 
 def known(reason: str) -> bool:
@@ -233,7 +234,7 @@ class Places:
 
 
 def _quoted(name: str) -> str:
-    return f"`{name}`"
+    return plain.code(name)
 
 
 def _listed(names: Sequence[str]) -> str:

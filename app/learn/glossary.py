@@ -6,6 +6,7 @@ import re
 
 import streamlit as st
 
+from app import plain
 from app.terms import Term
 from app.terms import everything
 
@@ -34,10 +35,10 @@ def draw() -> None:
         with st.container(border=True):
             st.markdown(f"#### {known.name}\n\n{linked(known.said)}")
     elif asked and known is None:
-        st.info(f"The glossary has no “{asked[:60]}”. Here are all its terms.", icon=":material/link:")
+        st.info(f"The glossary has no “{plain.text(asked[:60])}”. Here are all its terms.", icon=":material/link:")
     shown = matching(found, search) if search else found
     if not shown:
-        st.info(f"No term holds “{search[:60]}”.", icon=":material/search_off:")
+        st.info(f"No term holds “{plain.text(search[:60])}”.", icon=":material/search_off:")
     left, right = st.columns(2, gap="large")
     half = -(-len(shown) // 2)
     for column, part in ((left, shown[:half]), (right, shown[half:])):

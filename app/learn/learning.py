@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
+from app import plain
 from app import widgets
 from app.figures import base
 from app.learn import lessonlinks
@@ -111,7 +112,10 @@ def named() -> Entry:
     found = entry(raw)
     if found is None:
         last = f"{CONTENTS[0].number} to {CONTENTS[-1].number}"
-        st.info(f"There is no lesson “{short(raw)}”; there are {last}. Here is the first.", icon=":material/link:")
+        st.info(
+            f"There is no lesson “{plain.text(short(raw))}”; there are {last}. Here is the first.",
+            icon=":material/link:",
+        )
         st.query_params["lesson"] = str(CONTENTS[0].number)
     return found or CONTENTS[0]
 
@@ -122,7 +126,7 @@ def view() -> str:
     options: list[str] = list(names)
     raw = st.query_params.get("view", LESSONS)
     if raw not in names:
-        st.info(f"There is no view “{short(raw)}” here: these are the lessons.", icon=":material/link:")
+        st.info(f"There is no view “{plain.text(short(raw))}” here: these are the lessons.", icon=":material/link:")
     current = raw if raw in names else LESSONS
     st.session_state["learn_view"] = current
     chosen = st.segmented_control(

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app.learn.lessons.fields import Field
 from app.learn.lessons.fields import Several
@@ -35,7 +36,7 @@ def controls(found: Entry, lesson: Lesson) -> dict[str, Any]:
     for field in lesson.fields(values):
         _written(field, values[field.key])
     if problems:
-        st.info(" ".join(problems), icon=":material/link:")
+        st.info(plain.text(" ".join(problems)), icon=":material/link:")
     return values
 
 

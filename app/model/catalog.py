@@ -13,6 +13,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import live
 from app import options
 from app.model import tracing
 from app.model import weightfiles
@@ -205,19 +206,19 @@ def _measured(of: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
     quiet()
     dataset = datasets.load(of.data, input=of.input)
     datasets.fit_check(dataset, of.input, of.classes)
-    model = loaded(of, path)
-    return evaluate(model, dataset, "test", limit=MEASURED_IMAGES), min(MEASURED_IMAGES, len(dataset.test))
+    with live.memory().work(of.model, tracing.need(of.model, of.input, of.classes)):
+        found = evaluate(loaded(of, path), dataset, "test", limit=MEASURED_IMAGES)
+    return found, min(MEASURED_IMAGES, len(dataset.test))
 
 
 def loaded(of: Subject, path: str | None) -> Any:
     """A fresh model with these weights, or with seeded initial ones.
 
     Raises:
-        CompressionError: weights that do not fit, or the model is too large to be worked on here.
+        CompressionError: weights that do not fit. What the model takes of :mod:`app.live` is the caller's to set aside.
     """
     from compression.zoo import weights
 
-    tracing.bearable(of, traced(of).graph.params)
     model = zoo.build(of.model, of.input, of.classes)
     if path is not None:
         weights.load(model, Path(path))

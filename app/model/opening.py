@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app import widgets
 from app.model import catalog
@@ -61,7 +62,7 @@ def _opens(model: str, data: str) -> bool:
 
 def _label(model: str, data: str) -> str:
     where = "without data" if data == catalog.NO_DATA else f"on {story.data_label(data)}"
-    return f"Open {story.model_label(model)} {where}"
+    return plain.text(f"Open {story.model_label(model)} {where}")
 
 
 def _choose(model: str, data: str) -> None:

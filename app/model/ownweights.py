@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app import widgets
 from app.model import catalog
@@ -28,10 +29,10 @@ def section(of: catalog.Subject) -> None:
         )
     with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(of.weights)):
         if of.weights:
-            st.markdown(f"All pages and new runs use the weights you uploaded (`{of.weights}`).")
+            st.markdown(f"All pages and new runs use the weights you uploaded ({plain.code(of.weights)}).")
             st.button("Back to the trained weights", key="trained_weights", on_click=lambda: state.put("weights", ""))
         st.file_uploader(
-            f"Trained weights of {story.model_label(of.model)} as safetensors",
+            f"Trained weights of {plain.text(story.model_label(of.model))} as safetensors",
             type=["safetensors"],
             max_upload_size=500,  # MB
             key="weights_upload",

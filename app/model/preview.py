@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import plain
 from app import widgets
 from app.model import catalog
 from compression import data as datasets
@@ -60,5 +61,5 @@ def draw(of: catalog.Subject) -> None:
             rows = zip(found.sentences, found.labels, strict=True)
             widgets.table([{"sentence": text, "label": label} for text, label in rows], "examples")
         else:
-            st.image(list(found.images), caption=list(found.labels), width=WIDTH)
+            st.image(list(found.images), caption=[plain.text(label) for label in found.labels], width=WIDTH)
         st.caption(f"The first {len(found.labels)} of the training split, {found.how}.")

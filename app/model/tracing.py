@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from app import live
 from compression import zoo
 from compression.errors import CompressionError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from app.model.catalog import Subject
     from compression.graph import Graph
 
 OF_ANY_SIZE = ("torchvision:", "timm:")
-LARGEST = 350_000_000  # parameters of a model whose weights the app itself works on, several copies of them at times
+COPIES = 3  # of its weights that working on a model takes at a time
 
 
 def graph(of: Subject, merge: bool = True) -> Graph:
@@ -29,19 +32,20 @@ def graph(of: Subject, merge: bool = True) -> Graph:
         try:
             return trace(empty, example, merge=merge)
         except CompressionError:  # it may look at values, which an empty one has not
-            if sum(parameter.numel() for parameter in empty.parameters()) > LARGEST:
+            need = _bytes(empty)
+            if not live.memory().fits(need):
                 raise
+        with live.memory().work(of.model, need):
+            return trace(zoo.build(of.model, of.input, of.classes), example, merge=merge)
     return trace(zoo.build(of.model, of.input, of.classes), example, merge=merge)
 
 
-def bearable(of: Subject, parameters: int) -> None:
-    """Refuse to make the weights of a model that would fill this server's memory.
+def need(model: str, input: tuple[int, ...], classes: int) -> int:
+    """The bytes that work on the weights of a model takes; nothing for what the operator chose to offer."""
+    if not model.startswith(OF_ANY_SIZE):
+        return 0
+    return _bytes(zoo.build(model, input, classes, empty=True))
 
-    Raises:
-        CompressionError: with the command line as the way out.
-    """
-    if parameters > LARGEST:
-        raise CompressionError(
-            f"{of.model} has {parameters / 1e6:,.0f} million parameters: its groups can be explored here, its weights "
-            "are too large for the app; use the command line on a machine of your own"
-        )
+
+def _bytes(model: nn.Module) -> int:
+    return COPIES * live.WEIGHTS * sum(parameter.numel() for parameter in model.parameters())

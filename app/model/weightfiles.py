@@ -7,13 +7,19 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app import live
 from app import options
+from app.model import tracing
 from compression import zoo
 from compression.errors import CompressionError
 from compression.runs.paths import make_folder
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FOLDER = "uploads"
 DIGITS = 16  # of the digest: what an address carries and a file is called
@@ -75,15 +81,20 @@ def _fits(file: str, model: str, input: tuple[int, ...], classes: int) -> bool:
 
 
 def _check(file: Path, model: str, input: tuple[int, ...], classes: int) -> None:
-    import torch
-
     from compression.zoo import weights
 
-    module = zoo.build(model, input, classes)
-    try:
-        weights.load(module, file)
-    except CompressionError as error:
-        raise CompressionError(str(error).replace(f"weights file {file}", "this file")) from error
+    with live.memory().work(model, tracing.need(model, input, classes)):
+        module = zoo.build(model, input, classes)
+        try:
+            weights.load(module, file)
+        except CompressionError as error:
+            raise CompressionError(str(error).replace(f"weights file {file}", "this file")) from error
+        _finite(module)
+
+
+def _finite(module: nn.Module) -> None:
+    import torch
+
     for name, tensor in module.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise CompressionError(f"this file: {name} holds NaN or infinite numbers; nothing can be made of them")

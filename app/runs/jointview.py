@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import widgets
 from app.figures import joint as figures
 from app.runs import story
@@ -36,13 +37,19 @@ def section(now: story.Story) -> None:
             st.markdown("**γ, the forget rate**")
             alt = f"Forget rate of {group} over the steps of the joint stage; the table holds the same."
             st.plotly_chart(
-                figures.rate_figure(info, group, now.stages), key="joint_rate", config=figures.base.CONFIG, alt=alt
+                plain.figure(figures.rate_figure(info, group, now.stages)),
+                key="joint_rate",
+                config=figures.base.CONFIG,
+                alt=alt,
             )
         with right:
             st.markdown("**d, the step size of its layers**")
             alt = f"Step sizes of the layers of {group} within their range; the table holds the same."
             st.plotly_chart(
-                figures.step_figure(info, group, now.stages), key="joint_d", config=figures.base.CONFIG, alt=alt
+                plain.figure(figures.step_figure(info, group, now.stages)),
+                key="joint_d",
+                config=figures.base.CONFIG,
+                alt=alt,
             )
         widgets.table_of(rows, "joint_stage")
         nav.link("learn", "Lesson 5 replays such a stage step by step", lesson="5")

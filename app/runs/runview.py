@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app import plain
 from app import state
 from app import widgets
 from app import words
@@ -74,8 +75,8 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
         data = gallery.find(now.run).data if kept else story.data_label(str(now.budget.get("data")))
         model = str(now.budget.get("model"))
         label = story.model_label(model)
-        said = f"**{asked}{label} on {data}{'' if sweep else ', ' + story.asked(now.budget)}**"
-        st.markdown(said, width="content", help=model if label != model else None)
+        said = plain.text(f"{asked}{label} on {data}{'' if sweep else ', ' + story.asked(now.budget)}")
+        st.markdown(f"**{said}**", width="content", help=plain.text(model) if label != model else None)
         widgets.gallery_badge(kept)
         if not kept:
             runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
@@ -90,7 +91,7 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
             )
         )
     else:
-        st.caption(f"{now.run}, {'took' if now.state == 'done' else 'worked'} {words.duration(now.worked)}")
+        st.caption(f"{plain.text(now.run)}, {'took' if now.state == 'done' else 'worked'} {words.duration(now.worked)}")
 
 
 def _progress(now: story.Story, info: RunInfo | None) -> str:
@@ -218,7 +219,7 @@ def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             widgets.state_badge(info.state)
             asked = story.asked(info.budget)
-            if st.button(asked, key=f"open {run}", type="tertiary"):
+            if st.button(plain.text(asked), key=f"open {run}", type="tertiary"):
                 show(run)
             try:
                 done = runlog.outcome(run)

@@ -21,6 +21,7 @@ from compression.errors import CompressionError
 from compression.errors import Superseded
 from compression.reading import check_version
 from compression.reading import read_object
+from compression.runs import jobslots
 from compression.runs import signals
 from compression.runs.files import disk_full
 from compression.runs.files import write_json
@@ -60,18 +61,20 @@ class SideJob:
     path: Path
 
     def start(self, command: Sequence[str], threads: int = 1) -> None:
-        """Begin, unless it goes on already; the process outlives the page and the app.
+        """Begin or wait for a turn, unless it goes on already; the process outlives the page and the app.
 
         Raises:
-            CompressionError: the run's folder cannot be written.
+            CompressionError: the run's folder cannot be written, or too many wait already.
         """
         if self.status().state == RUNNING:
             return
+        jobslots.check(self.folder)
+        waiting = jobslots.command(self.folder, self.path, self.name, command)
         try:
             make_folder(self.path.parent)
             with append_to(self.folder.log_path) as log:
                 process = subprocess.Popen(
-                    list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    waiting, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                     env=environment(threads), start_new_session=True,
                 )  # fmt: skip
             touch(self._heartbeat)
@@ -107,6 +110,12 @@ class SideJob:
         if job.state == RUNNING:  # it did not finish in the last moment
             self._write(handle, Job(CANCELLED, job.share, job.text))
         return self.status()
+
+    def waits(self, ahead: int) -> None:
+        """In the process itself: tell how many jobs have to end first."""
+        text = f"waiting for {ahead} other job{'s' * (ahead > 1)}"
+        if self.status().text != text:
+            self._write(Handle.current(), Job(RUNNING, text=text))
 
     def carry_out(self, work: Callable[[Say], Mapping[str, Any]]) -> int:
         """In the process itself: do the work and tell how it goes; the exit status of the process.

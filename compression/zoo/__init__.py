@@ -5,7 +5,6 @@ Importing this package does not import torch: the names and descriptions are the
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from compression.errors import CompressionError
@@ -76,10 +75,10 @@ def build(
     size = tuple(input or known.input)
     check_size(name, size, classes)
     if seed is None and not empty:
-        return known.make(size, classes)
-    with torch.random.fork_rng(devices=[]), torch.device("meta") if empty else nullcontext():
+        return known.built(size, classes)
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
-        return known.make(size, classes)
+        return known.built(size, classes, empty)
 
 
 def example(name: str, batch: int = 1, input: tuple[int, ...] | None = None) -> tuple[Tensor, ...]:

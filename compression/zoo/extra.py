@@ -75,20 +75,14 @@ def _make_timm(
     options: dict[str, Any] = {"pretrained": False, "num_classes": asked or classes}
     if input[0] != default[0]:
         options["in_chans"] = input[0]
+    sized = {"img_size": tuple(input[1:])} if tuple(input[1:]) != tuple(default[1:]) else {}
     model: nn.Module
     try:
-        if tuple(input[1:]) != tuple(default[1:]):
-            try:
-                model = timm.create_model(short, img_size=tuple(input[1:]), **options)
-                return model
-            except TypeError:
-                pass  # an architecture that takes any size has no such option
-        model = timm.create_model(short, **options)
-    except Exception as error:  # an architecture's own way to refuse a size: most assert, some divide by zero
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CompressionError(
-            f"timm:{short} cannot be built for {'x'.join(map(str, input))} images: {line}"
-        ) from error
+        model = timm.create_model(short, **sized, **options)
+    except TypeError:
+        if not sized:
+            raise
+        model = timm.create_model(short, **options)  # an architecture that takes any size has no such option
     return model
 
 

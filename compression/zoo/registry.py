@@ -43,14 +43,33 @@ class ModelSpec:
     epochs: int = 10
     lr: float | None = None
 
+    def built(self, input: tuple[int, ...], classes: int | None, empty: bool = False) -> nn.Module:
+        """A fresh model at this size; ``empty``: without numbers (see :mod:`.empty`).
+
+        Raises:
+            CompressionError: it cannot be built; each architecture refuses a size in its own way.
+        """
+        from compression.zoo.empty import empty as emptied
+
+        make = partial(self.make, input, classes)
+        try:
+            return emptied(make) if empty else make()
+        except CompressionError:
+            raise
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            size, line = "x".join(map(str, input)), lines[0].rstrip(".")
+            raise CompressionError(f"{self.name} cannot be built for inputs of {size}: {line}") from error
+
     @cached_property
     def _size(self) -> tuple[int, int]:
         from compression.zoo.size import count
 
         ids = self.vocabulary > 0
         looks = ids and self.family == "hf"  # transformers' language models look at values when they make their masks
-        device = "cpu" if looks else "meta"
-        return count(lambda: self.make(self.input, self.classes), self.input, ids=ids, device=device)
+        whole = looks or self.family == "file"  # a function of one's own may load weights
+        make = partial(self.built, self.input, self.classes, not whole)
+        return count(make, self.input, ids=ids, device="cpu" if looks else "meta")
 
     @property
     def params(self) -> int:

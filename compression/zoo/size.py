@@ -24,10 +24,10 @@ def count(
 
     Products of two activations (attention) are not counted: they have no weights to compress.
     """
-    with torch.random.fork_rng(devices=[]), torch.device(device):
-        model = make().to(device).eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, *input, dtype=torch.int64 if ids else None))
+    with torch.random.fork_rng(devices=[]):
+        model = make().eval()
+    with torch.device(device), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.to(device)(torch.zeros(1, *input, dtype=torch.int64 if ids else None))
     operations = counter.get_flop_counts().get("Global", {})
     macs = sum(flops // 2 for operation, flops in operations.items() if str(operation) in LAYERS)
     return sum(parameter.numel() for parameter in model.parameters()), macs

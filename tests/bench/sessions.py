@@ -1,6 +1,6 @@
-"""The app benchmark: answers in the browser, twenty tabs on one server and on two, and an hour of live updates.
+"""The app benchmark: answers in the browser, many tabs on one server and on two, steady views, an hour of updates.
 
-python -m tests.bench.sessions [--only answers|tabs|hour] [--minutes 60] [--tabs 20] [--write BENCHMARKS.md]
+python -m tests.bench.sessions [--only answers|tabs|steady|hour] [--minutes M] [--tabs N] [--write BENCHMARKS.md]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 TOUR = ("model", "groups", "budget", "runs", "compare", "learn")
 TURNS = 20
 RUN = Budget(method="geta", model="resnet8", data="mnist5k", epochs=1000, batch_size=64)
+STEADY_MINUTES, STEADY_TABS, HOUR_MINUTES, MANY_TABS = 10.0, 8, 60.0, 20
+VIEW_REACH, GROWTH_REACH = 10.0, 100.0
 SERVER_REACH, SLIDER_REACH, SWITCH_REACH, MEMORY_REACH = 150.0, 600.0, 500.0, 50.0
 ANSWERS = """\
 Slider: one tab on the Budget page of ResNet-20, one step of the sparsity slider: what the server's log
@@ -47,6 +50,11 @@ All tabs stay open and change page together, through all pages, while a GETA run
 two servers, half of the tabs each on one runs folder. An error is an exception box, an error line, a JavaScript error,
 or a line with a traceback or a locked database in a server's log. This machine's two cores also did the run and the
 browser."""
+STEADY = """\
+The tabs go from page to page without a pause, all at once, each page opened anew by its address or by a click in turn,
+while a GETA run goes that some of them show live. A view lasts from the address or click to the end of the page's
+script. Memory and open file handles are the server's, at the end of each round; growth counts from the end of the third
+round, when what Python loads is loaded. This machine's two cores also did the run and the browser."""
 HOUR = """\
 Resident size of a server while one tab shows a run that goes on, and its growth against the size after the first tenth
 of the time; the run is a real one in a process of its own."""
@@ -57,21 +65,25 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tests.bench.sessions", description=__doc__.splitlines()[0] if __doc__ else ""
     )
-    parser.add_argument("--only", choices=("answers", "tabs", "hour"), help="one part (default: all)")
-    parser.add_argument("--minutes", type=float, default=60.0, metavar="M", help="of live updates")
-    parser.add_argument("--tabs", type=int, default=20, metavar="N")
+    parser.add_argument("--only", choices=("answers", "tabs", "steady", "hour"), help="one part (default: all)")
+    parser.add_argument("--minutes", type=float, metavar="M", help="of live updates (60), of steady views (10)")
+    parser.add_argument("--tabs", type=int, metavar="N", help="at once (20), in steady views (8)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the sections into this file")
     asked = parser.parse_args(argv)
     failed = False
-    for part in [asked.only] if asked.only else ["answers", "tabs", "hour"]:
+    for part in [asked.only] if asked.only else ["answers", "tabs", "steady", "hour"]:
         with tempfile.TemporaryDirectory() as name, chromium() as browser:
             if part == "answers":
                 text = answers_section(browser, Path(name))
             elif part == "tabs":
-                text, errors = tabs_section(browser, Path(name), asked.tabs)
+                text, errors = tabs_section(browser, Path(name), asked.tabs or MANY_TABS)
+                failed = failed or bool(errors)
+            elif part == "steady":
+                minutes, tabs = asked.minutes or STEADY_MINUTES, asked.tabs or STEADY_TABS
+                text, errors = steady_section(browser, Path(name), tabs, minutes)
                 failed = failed or bool(errors)
             else:
-                text = hour_section(browser, Path(name), asked.minutes)
+                text = hour_section(browser, Path(name), asked.minutes or HOUR_MINUTES)
         print(text, flush=True)
         if asked.write:
             write(asked.write, text)
@@ -120,6 +132,24 @@ def tabs_section(browser: Browser, folder: Path, tabs: int) -> tuple[str, list[s
     lines.append(f"- tracebacks and locked databases in the servers' logs: {len(told)}")
     errors += told
     return _section("The app: many tabs", [*lines, *(f"- {error}" for error in errors[:10])], TABS), errors
+
+
+def steady_section(browser: Browser, folder: Path, tabs: int, minutes: float) -> tuple[str, list[str]]:
+    """How long views last when several tabs never pause, and what the server keeps of them; and the errors."""
+    with served(folder / "runs", folder / "log.txt") as app, going(folder / "runs") as run:
+        rounds, errors = steady(browser, app, run, tabs, minutes)
+    errors += troubles(folder / "log.txt")
+    views = [seconds for each in rounds for seconds in each.views]
+    first = rounds[min(2, len(rounds) - 1)]
+    handles = [each.handles for each in rounds[2:] or rounds]
+    lines = [
+        *machine(f"{tabs} tabs, {minutes:g} minutes, {len(views)} views, {len(errors)} errors"),
+        f"- a view: {statistics.median(views):.1f} s (median), {max(views):.1f} s (slowest), to reach: {VIEW_REACH:g}",
+        f"- memory: {rounds[-1].megabytes:.0f} MB, grew by {rounds[-1].megabytes - first.megabytes:.0f} MB, to reach: "
+        f"{GROWTH_REACH:g}",
+        f"- open file handles: {handles[0]} after the third round, {max(handles)} at most, {handles[-1]} at the end",
+    ]
+    return _section("The app: tabs without a pause", [*lines, *(f"- {error}" for error in errors[:10])], STEADY), errors
 
 
 def troubles(log: Path) -> list[str]:
@@ -199,6 +229,53 @@ def crowd(browser: Browser, apps: Sequence[Served], run: str, tabs: int) -> tupl
     for page in pages:
         page.close()
     return tabs * (len(TOUR) + 1), errors
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of all tabs took: seconds of each view; then the server's memory and open file handles."""
+
+    views: tuple[float, ...]
+    megabytes: float
+    handles: int
+
+
+def steady(browser: Browser, app: Served, run: str, tabs: int, minutes: float) -> tuple[list[Round], list[str]]:
+    """Rounds of views by ``tabs`` tabs until the minutes are over, three at least; and what went wrong."""
+    errors: list[str] = []
+    server, rounds, begin = psutil.Process(app.pid), [], time.monotonic()
+    pages = [browser.new_page() for _ in range(tabs)]
+    for page in pages:
+        page.set_default_timeout(180_000)
+        page.on("pageerror", lambda error: errors.append(f"JavaScript: {error}"))
+    while len(rounds) < 3 or time.monotonic() - begin < 60 * minutes:
+        views = _round(app, pages, run, len(rounds), errors)
+        rounds.append(Round(tuple(views), server.memory_info().rss / 1e6, server.num_fds()))
+    for page in pages:
+        page.close()
+    return rounds, errors
+
+
+def _round(app: Served, pages: Sequence[Page], run: str, number: int, errors: list[str]) -> Iterator[float]:
+    """Every tab opens its next page, all at once; the seconds until each is there. One that never ends is an error."""
+    from playwright.sync_api import Error
+
+    names = [TOUR[(number + place) % len(TOUR)] for place in range(len(pages))]
+    begun = []
+    for page, name in zip(pages, names, strict=True):
+        begun.append(time.monotonic())
+        if number % 2:
+            page.get_by_role("link", name=nav.PAGES[name].title, exact=True).first.click()
+        else:
+            page.goto(f"{app.address}/{name}?run={run}", wait_until="commit")
+    for page, name, begin in zip(pages, names, begun, strict=True):
+        try:
+            settled(page, name)
+        except AssertionError as problem:
+            errors.append(f"{name}: {problem}")
+        except Error as problem:
+            errors.append(f"{name}: {problem.message.splitlines()[0]}")
+        yield time.monotonic() - begin
 
 
 def growth(browser: Browser, app: Served, run: str, minutes: float) -> list[tuple[float, float]]:

@@ -1,0 +1,50 @@
+"""Networks without their numbers: parameters on the meta device, which take no memory and no time to initialize."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils.weak import WeakIdKeyDictionary
+
+
+def empty(make: Callable[[], nn.Module]) -> nn.Module:
+    """The network that ``make`` returns, with all its parameters on the meta device.
+
+    Most constructors run there as a whole. Those that compute with tensors on their way (RegNet its widths, others the
+    rates of their dropouts) need numbers for everything but the parameters.
+
+    Raises:
+        Exception: whatever ``make`` raises in both ways.
+    """
+    try:
+        with torch.device("meta"):
+            return make()
+    except Exception:
+        with empty_parameters():
+            return make()
+
+
+@contextmanager
+def empty_parameters() -> Iterator[None]:
+    """Modules made in this block by this thread register their parameters on the meta device."""
+    thread, replaced = threading.get_ident(), WeakIdKeyDictionary()  # one that two modules share stays one
+
+    def emptied(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta or threading.get_ident() != thread:
+            return parameter
+        if parameter not in replaced:
+            replaced[parameter] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        result: nn.Parameter = replaced[parameter]
+        return result
+
+    handle = register_module_parameter_registration_hook(emptied)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -15,6 +15,7 @@ from compression.budget import OPTIMIZERS
 from compression.budget import PRECISIONS
 from compression.budget import BitRange
 from compression.budget import Budget
+from compression.data.preprocess import merged
 from compression.errors import CompressionError
 
 Bits = float | BitRange
@@ -77,6 +78,18 @@ def assignment(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def preprocessing(text: str) -> tuple[str, Any]:
+    """One ``key=value`` of ``--preprocess``: numbers, several of them with commas, or a word."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"must be key=value such as mean=0.5, not {text!r}")
+    try:
+        numbers = [_number(part) for part in value.split(",")]
+    except ValueError:
+        return key, value
+    return key, numbers if len(numbers) > 1 else numbers[0]
+
+
 def _number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
@@ -105,19 +118,35 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
     """``--input``, ``--classes``, ``--weights``: which model exactly."""
     parser.add_argument("--input", type=sizes, metavar="CxHxW", help="such as 3x32x32 (default: the model's own)")
     parser.add_argument("--classes", type=int, metavar="N", help="how many classes (default: the model's own)")
-    parser.add_argument("--weights", metavar="FILE", help="trained weights (safetensors; .pt and .th are understood)")
+    parser.add_argument(
+        "--weights", metavar="FILE",
+        help="trained weights (safetensors; .pt and .th are understood), or of a model of your own: function, those it "
+        "returns, or initial, which says that these are not trained (files of these names: ./function, ./initial)",
+    )  # fmt: skip
+
+
+def add_preprocess(parser: argparse.ArgumentParser) -> None:
+    """``--preprocess``: how images are brought to the model's input."""
+    parser.add_argument(
+        "--preprocess", type=preprocessing, nargs="+", action="extend", metavar="KEY=VALUE",
+        help="how images are brought to the model's input: mean=R,G,B std=R,G,B (of 0..1), resize=PIXELS (shorter "
+        "side), crop=PIXELS (middle), interpolation=bilinear, range=BLACK,WHITE (of 16-bit and float files)",
+    )  # fmt: skip
 
 
 def add_budget(parser: argparse.ArgumentParser, *, several: bool) -> None:
     """Everything a budget is made of; with ``several`` a comma separates values of --sparsity and --bits."""
     parser.add_argument("--config", metavar="FILE", help="a budget as JSON; other options change single values of it")
     parser.add_argument("--model", help="a model of the zoo, torchvision:NAME or path/to/file.py:function")
-    parser.add_argument("--data", help="a data set by name, or a folder of images in class folders")
+    parser.add_argument(
+        "--data", help="a data set by name, or a folder of images in class folders (of a known name: ./NAME)"
+    )
     parser.add_argument("--method", help="geta, opq, … (default: geta)")
     parser.add_argument("--sparsity", type=many_shares if several else float, metavar="S", help="share in [0, 1)")
     parser.add_argument("--bits", type=many_bits if several else bits, metavar="LO:HI", help="range, or one number")
     parser.add_argument("--activation-bits", type=bit_range, metavar="LO:HI", help="quantize activations too")
     add_shape(parser)
+    add_preprocess(parser)
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--optimizer", choices=OPTIMIZERS)
@@ -152,6 +181,8 @@ def budget(asked: argparse.Namespace) -> Budget:
     changes = {name: getattr(asked, name) for name in _SAME if getattr(asked, name) is not None}
     if asked.option:
         changes["options"] = {**base.options, **dict(asked.option)}
+    if asked.preprocess:
+        changes["preprocess"] = merged(base.preprocess, dict(asked.preprocess))
     return base.replace(**changes)
 
 

@@ -144,4 +144,6 @@ def _complete(root: Path, parts: dict[str, Split], classes: tuple[str, ...]) -> 
             raise CompressionError(f"{shown(root)}: no images for the {name} split; give every class at least 3 images")
     for label, name in enumerate(classes):
         if not bool((parts["train"].labels == label).any()):
-            raise CompressionError(f"{shown(root)}: class {name!r} has no images to train on; give it at least 3 images")
+            raise CompressionError(
+                f"{shown(root)}: class {name!r} has no images to train on; give it at least 3 images"
+            )

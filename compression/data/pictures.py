@@ -1,4 +1,4 @@
-"""One picture file as uint8 pixels: every kind of file that Pillow reads is turned into grey or RGB, or refused by name.
+"""One picture file as uint8 pixels: whatever Pillow reads is turned into grey or RGB, or refused by name.
 
 - 8 bits a value: as they are. Palettes are looked up, CMYK and YCbCr are converted without a colour profile, black and
   white pictures of one bit become 0 and 255.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Preprocess:
             return cls()
         if not isinstance(raw, Mapping):
             raise CompressionError(f"{what} must be an object of names and values, not {raw!r}")
-        readers = {
+        readers: dict[str, Callable[[Any, str], Any]] = {
             "mean": _means, "std": _deviations, "resize": _side, "crop": _side, "interpolation": _interpolation,
             "range": _range,
         }  # fmt: skip
@@ -79,6 +80,14 @@ class Preprocess:
 def merged(*parts: Mapping[str, Any] | None) -> dict[str, Any]:
     """Several preprocessings as one: what a later one says counts."""
     return {name: value for part in parts if part for name, value in part.items() if value is not None}
+
+
+def words(said: Mapping[str, Any]) -> str:
+    """A preprocessing as it is typed after ``--preprocess``."""
+    return " ".join(
+        f"{name}={','.join(f'{each:g}' for each in value) if isinstance(value, (list, tuple)) else value}"
+        for name, value in said.items()
+    )
 
 
 def _number(value: Any) -> bool:

@@ -50,7 +50,7 @@ def execute(
     """
     budget = folder.budget()
     chosen = method or methods.get(budget.method)
-    prepared = (bench or Workbench()).prepare(budget)
+    prepared = (bench or Workbench()).prepare(budget, folder.spec().get("subject"))
     report.point(prepared.baseline)
     report.check()
     torch.manual_seed(budget.seed)
@@ -62,7 +62,9 @@ def execute(
         "method": budget.method,
         "model": budget.model,
         "data": prepared.subject.data.label,
-        "weights": prepared.subject.weights.name,
+        "weights": prepared.subject.weights,
+        "weights_digest": prepared.subject.identity["digest"],
+        "preprocess": prepared.subject.data.preprocess,
         "budget": budget.to_dict(),
         "baseline": prepared.baseline.to_dict(),
         "baseline_ledger": prepared.ledger,

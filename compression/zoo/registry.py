@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from functools import cached_property
 from functools import partial
 from typing import TYPE_CHECKING
+from typing import Any
 
+from compression.budget import check_classes
+from compression.budget import check_input
 from compression.data.catalogue import SENTENCE
-from compression.errors import CompressionError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,13 +45,15 @@ class ModelSpec:
     pretrained: Callable[[nn.Module], None] | None = field(default=None, repr=False, compare=False)
     epochs: int = 10
     lr: float | None = None
+    preprocess: Mapping[str, Any] = field(default_factory=dict, hash=False)  # how its images are brought to its input
+    initial: bool = False  # its function says that the weights it returns are not trained
 
     @cached_property
     def _size(self) -> tuple[int, int]:
         from compression.zoo.size import count
 
         ids = self.vocabulary > 0
-        looks = ids and self.family == "hf"  # transformers' language models look at values when they make their masks
+        looks = self.family == "file" or (ids and self.family == "hf")  # own code, and masks made from values
         device = "cpu" if looks else "meta"
         return count(lambda: self.make(self.input, self.classes), self.input, ids=ids, device=device)
 
@@ -69,12 +74,11 @@ def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
     Raises:
         CompressionError: naming the value.
     """
+    if classes is not None:
+        check_classes(classes, f"{name}: classes")
     if name.startswith("hf:") or (name in OWN and OWN[name].vocabulary):
         return  # other shapes, which the model's own maker checks
-    if len(input) != 3 or any(not isinstance(size, int) or size < 1 for size in input):
-        raise CompressionError(f"{name}: input must be channels x height x width, such as 3x32x32, not {input!r}")
-    if classes is not None and (not isinstance(classes, int) or classes < 2):
-        raise CompressionError(f"{name}: classes must be a whole number of at least 2, not {classes!r}")
+    check_input(input, f"{name}: input")
 
 
 def _make(home: str, function: str, default_classes: int, input: tuple[int, ...], classes: int | None) -> nn.Module:

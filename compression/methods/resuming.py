@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compression.errors import RunFailed
+from compression.loop import check_finite
 from compression.methods.base import Reporter
 from compression.recipe import Recipe
 
@@ -44,7 +44,7 @@ def captured(stage: str, step: int, recipe: Recipe, parts: Mapping[str, Stateful
     """
     for part in parts.values():
         if isinstance(part, nn.Module):
-            _check_finite(part)
+            check_finite(part)
     return {
         "stage": stage,
         "step": step,
@@ -75,12 +75,6 @@ def go_on(report: Reporter, stage: str, parts: Mapping[str, Stateful], first: in
 def saved_recipe(report: Reporter) -> Recipe | None:
     """How the steps of the interrupted run were computed: measuring again could choose otherwise."""
     return None if report.saved is None else Recipe(**report.saved["recipe"])
-
-
-def _check_finite(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
 
 
 def _random_states() -> dict[str, Any]:

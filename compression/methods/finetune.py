@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from functools import partial
 
 import torch
-from torch import nn
 
 from compression.data import Batches
 from compression.loop import check_finite

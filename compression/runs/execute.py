@@ -19,6 +19,8 @@ from compression.graph import slim_report
 from compression.graph.cuts import along
 from compression.graph.cuts import cuts
 from compression.graph.cuts import without
+from compression.loop import check_finite
+from compression.methods.base import Compressed
 from compression.methods.base import Method
 from compression.methods.base import Task
 from compression.pack import pack
@@ -55,7 +57,7 @@ def execute(
     report.check()
     torch.manual_seed(budget.seed)
     task = prepared.task(budget)
-    compressed = chosen.run(task, report)
+    compressed = _compress(chosen, task, report)
     report.check()
     found = finish(folder, task, compressed.model, report)
     return {
@@ -76,6 +78,15 @@ def execute(
     }
 
 
+def _compress(method: Method, task: Task, report: RunReporter) -> Compressed:
+    """Let the method run; what fails once the model is no longer finite is told as what it is."""
+    try:
+        return method.run(task, report)
+    except (ArithmeticError, ValueError, RuntimeError, IndexError, AssertionError):
+        check_finite(task.model)
+        raise
+
+
 def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter) -> dict[str, Any]:
     """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
 
@@ -83,7 +94,7 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
         RunFailed: the file gives other weights than those it was made from.
         CompressionError: the smaller model computes something else than the masked one.
     """
-    model.eval()
+    check_finite(model.eval())
     plain, cut = slim_report(fold(model), task.graph)
     plain.eval()
     folder.bundle.mkdir(exist_ok=True)

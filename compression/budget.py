@@ -19,7 +19,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 OWN_WEIGHTS, INITIAL_WEIGHTS = "function", "initial"
 LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
-MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1 << 20, 100_000, 1 << 28
+MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1_000_000, 100_000, 1 << 28
 HIGHEST_RATE, HIGHEST_DECAY, MOST_PERIODS = 1e3, 1e2, 10_000
 LARGEST_NUMBER = 1e300
 SEEDS = range(-(2**63), 2**63)
@@ -170,7 +170,7 @@ def check_bits(value: Any, what: str) -> None:
 
 def _positive(value: Any, what: str, most: float) -> None:
     if not _number(value) or not 0 < value <= most:
-        raise CompressionError(f"{what} must be above 0 and at most {most:g}, not {value!r}")
+        raise CompressionError(f"{what} must be above 0 and at most {most:,g}, not {value!r}")
 
 
 def check_classes(value: Any, what: str) -> None:

@@ -19,6 +19,7 @@ from compression.data.preprocess import merged
 from compression.errors import CompressionError
 
 Bits = float | BitRange
+HIGHEST_PRIORITY = 1_000_000
 Commands = argparse._SubParsersAction  # the class has no public name
 
 
@@ -67,6 +68,17 @@ def many_shares(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"must be numbers separated by commas, not {text!r}") from error
 
 
+def priority(text: str) -> int:
+    """A whole number of a size that the list of runs can sort by."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = HIGHEST_PRIORITY + 1
+    if abs(value) > HIGHEST_PRIORITY:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at most {HIGHEST_PRIORITY:,}, not {text!r}")
+    return value
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """``key=value``; the value is read as JSON where it is some, else as text."""
     key, equals, value = text.partition("=")
@@ -110,7 +122,11 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 def add_priority(parser: argparse.ArgumentParser) -> None:
     """``--priority``."""
     parser.add_argument(
-        "--priority", type=int, default=0, metavar="N", help="of runs that wait, the highest starts first (default: 0)"
+        "--priority",
+        type=priority,
+        default=0,
+        metavar="N",
+        help="of runs that wait, the highest starts first (default: 0)",
     )
 
 

@@ -158,9 +158,7 @@ class Quantizer(nn.Module):
         """
         value = float(self.bit_width())
         if not math.isfinite(value):
-            raise RunFailed(
-                "training diverged (a quantizer is no longer finite): choose a smaller learning rate"
-            )
+            raise RunFailed("training diverged (a quantizer is no longer finite): choose a smaller learning rate")
         return float(round(value)) if math.isclose(value, round(value), abs_tol=_WHOLE) else value
 
     def set_bits(self, bits: float) -> None:

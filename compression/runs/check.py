@@ -38,6 +38,7 @@ def check(budget: Budget, *others: Budget) -> dict[str, Any]:
     from compression.methods.base import Task
     from compression.runs.prepare import load
     from compression.trainable import check_compressible
+    from compression.trainable import check_prunable
     from compression.trainable import check_trainable
 
     subject = load(budget)
@@ -47,6 +48,8 @@ def check(budget: Budget, *others: Budget) -> dict[str, Any]:
         _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
         _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")
         method = methods.get(each.method)
+        if method.structured:
+            check_prunable(subject.model, graph, each.model)
         if method.uses.training:
             check_trainable(subject.model, subject.data, each.model, each.batch_size)
         if isinstance(method, ChecksTask):

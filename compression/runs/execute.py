@@ -13,6 +13,7 @@ from torch import nn
 
 from compression import methods
 from compression.data import Batches
+from compression.data.preprocess import words
 from compression.errors import RunFailed
 from compression.graph import Graph
 from compression.graph import slim_report
@@ -30,6 +31,7 @@ from compression.quant import fold
 from compression.quant import integer_weights
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
+from compression.runs.prepare import Subject
 from compression.runs.prepare import Workbench
 from compression.runs.prepare import file_point
 from compression.runs.reporter import RunReporter
@@ -53,6 +55,7 @@ def execute(
     budget = folder.budget()
     chosen = method or methods.get(budget.method)
     prepared = (bench or Workbench()).prepare(budget, folder.spec().get("subject"))
+    report.log(_beginning(prepared.subject))
     report.point(prepared.baseline)
     report.check()
     torch.manual_seed(budget.seed)
@@ -76,6 +79,12 @@ def execute(
         "points": [point.to_dict() for point in folder.points()],
         "confusion": {"baseline": prepared.confusion, "final": found["confusion"]},
     }
+
+
+def _beginning(subject: Subject) -> str:
+    """What the run starts from, in one line: which weights, and how images are brought to the network."""
+    images = f"; preprocess: {words(subject.data.preprocess)}" if subject.data.preprocess else ""
+    return f"weights: {subject.weights} (SHA-256 {subject.identity['digest'][:12]}){images}"
 
 
 def _compress(method: Method, task: Task, report: RunReporter) -> Compressed:

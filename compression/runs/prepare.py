@@ -149,8 +149,10 @@ def find_weights(budget: Budget) -> Weighted:
     """
     found = weighted(budget.model, *shape(budget), budget.weights, (budget.data,))
     if found is None:
+        own = zoo.spec(budget.model).family == "file"
+        why = " (its function returns initial ones, or others at each call)" if own else ""
         raise CompressionError(
-            f"no trained weights for {budget.model} on {budget.data}; train them first: {train_line(budget)}"
+            f"no trained weights for {budget.model}{why} on {budget.data}; train them first: {train_line(budget)}"
         )
     return found
 

@@ -47,6 +47,8 @@ def weighted(
     Raises:
         CompressionError: unknown model, a missing or wrong-shaped file, or a function asked for that returns none.
     """
+    if weights in (OWN_WEIGHTS, INITIAL_WEIGHTS) and zoo.spec(name).family != "file":
+        raise CompressionError(f"weights {weights!r} is for a function of your own, and {name} is none: name a file")
     if weights == OWN_WEIGHTS:
         found = returned(name, input, classes)
         if found is None:
@@ -79,8 +81,6 @@ def returned(name: str, input: tuple[int, ...], classes: int) -> Weighted | None
     if known.family != "file" or known.initial:
         return None
     model = zoo.build(name, input, classes).eval()
-    if not any(True for _ in model.parameters()):
-        return None
     again = zoo.build(name, input, classes, seed=OTHER_SEED)
     if files.digest(model) != files.digest(again):
         return None

@@ -61,13 +61,14 @@ def sweep(
 
 
 def specs(
-    budget: Budget, budgets: Sequence[Budget], store: Store, identity: Mapping[str, Any]
+    budget: Budget, budgets: Sequence[Budget], store: Store, identity: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The specs of a sweep and of its runs, whose ids are the sweep's with a number: no two are the same."""
     spec = new_spec(budget, store, "sweep")
     name = spec["id"].removeprefix("sweep-")
+    subject = {"subject": dict(identity)} if identity else {}
     children = [
-        new_spec(each, store, sweep=spec["id"], id=f"{name}-{number:02d}", subject=dict(identity))
+        new_spec(each, store, sweep=spec["id"], id=f"{name}-{number:02d}", **subject)
         for number, each in enumerate(budgets, start=1)
     ]
     return {**spec, "children": [child["id"] for child in children]}, children

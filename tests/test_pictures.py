@@ -173,7 +173,20 @@ def broken(root: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["animation", "pages", "nothing", "no picture", "half", "no pixels", "bomb", "link", "pipe", "nan", "line", "bytes"],
+    [
+        "animation",
+        "pages",
+        "nothing",
+        "no picture",
+        "half",
+        "no pixels",
+        "bomb",
+        "link",
+        "pipe",
+        "nan",
+        "line",
+        "bytes",
+    ],
 )
 def test_what_is_no_picture_is_named_in_one_line(tmp_path: Path, kind: str) -> None:
     folder = classes(tmp_path, [Image.fromarray(noise("uint8"))] * 3)

@@ -11,8 +11,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from compression.data.preprocess import Preprocess
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 
 LOWEST_BITS, HIGHEST_BITS = 2, 16
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -56,7 +56,7 @@ class Budget:
     share, of methods that zero single weights).
     ``input`` is (channels, height, width). ``weights`` names a file, or says ``function`` or ``initial`` of a model of
     one's own: those that its function returns count, or are mere initial ones. ``preprocess`` says how images are
-    brought to the model's input (:mod:`compression.data.preprocess`); a file without it leaves that to the data.
+    brought to the model's input (:mod:`compression.preprocess`); a file without it leaves that to the data.
     """
 
     version: int = 1

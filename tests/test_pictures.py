@@ -13,8 +13,8 @@ from PIL import Image
 from torchvision import transforms
 
 from compression import data
-from compression.data.preprocess import Preprocess
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 
 RANDOM = np.random.default_rng(0)
 

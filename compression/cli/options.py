@@ -15,8 +15,8 @@ from compression.budget import OPTIMIZERS
 from compression.budget import PRECISIONS
 from compression.budget import BitRange
 from compression.budget import Budget
-from compression.data.preprocess import merged
 from compression.errors import CompressionError
+from compression.preprocess import merged
 
 Bits = float | BitRange
 HIGHEST_PRIORITY = 1_000_000

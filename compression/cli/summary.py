@@ -7,7 +7,7 @@ from typing import Any
 from compression.cli.output import percent
 from compression.cli.output import size
 from compression.cli.output import table
-from compression.data.preprocess import words
+from compression.preprocess import words
 
 HEAD = ("", "accuracy", "bytes", "kind", "MACs", "rel. BOPs", "units removed", "zero weights")
 

@@ -18,8 +18,8 @@ from compression.cli.options import check_target
 from compression.cli.options import sizes
 from compression.cli.output import answer
 from compression.cli.output import percent
-from compression.data.preprocess import words
 from compression.errors import CompressionError
+from compression.preprocess import words
 from compression.runs.check import absolute
 from compression.runs.launcher import SPINS
 

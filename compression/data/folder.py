@@ -16,7 +16,6 @@ from compression.data.pictures import MODES
 from compression.data.pictures import Span
 from compression.data.pictures import read
 from compression.data.pictures import shown
-from compression.data.preprocess import Preprocess
 from compression.data.splits import VALIDATION_SHARE
 from compression.data.splits import hold_out
 from compression.data.splits import shuffled
@@ -24,6 +23,7 @@ from compression.data.types import IMAGE
 from compression.data.types import DataSet
 from compression.data.types import Split
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 MOMENTS = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}  # ImageNet's, grey: their mean

@@ -9,10 +9,10 @@ from typing import Any
 from compression.data import builtin
 from compression.data.catalogue import folder_of
 from compression.data.folder import load_folder
-from compression.data.preprocess import Preprocess
 from compression.data.types import TEXT
 from compression.data.types import DataSet
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 
 FOLDER_INPUT = (3, 32, 32)
 
@@ -23,7 +23,7 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
     ``input`` (channels, height, width) is the size folder images are brought to (3x32x32 unless asked); the named data
     sets keep their own size, and :func:`fit_check` says when a model does not take it. Loaded once per process.
     ``preprocess`` says how images are scaled, cut and normalised where that is not the usual way
-    (see :mod:`compression.data.preprocess`).
+    (see :mod:`compression.preprocess`).
 
     Raises:
         CompressionError: unknown name, no network for a download, an unreadable folder or image, or a preprocessing

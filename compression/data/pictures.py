@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL import ImageOps
 
-from compression.data.preprocess import Pair
-from compression.data.preprocess import Preprocess
 from compression.errors import CompressionError
+from compression.preprocess import Pair
+from compression.preprocess import Preprocess
 
 MODES = {1: "L", 3: "RGB"}
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of more than 8 bits a value

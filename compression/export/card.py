@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from compression.data import kind
-from compression.data.preprocess import words
 from compression.export.config import bit_range
 from compression.export.findings import measurements
 from compression.export.findings import percent
 from compression.export.findings import section
 from compression.export.findings import table
+from compression.preprocess import words
 
 LEDGER = {
     "values": "codes of the weights",

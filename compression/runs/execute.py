@@ -13,7 +13,6 @@ from torch import nn
 
 from compression import methods
 from compression.data import Batches
-from compression.data.preprocess import words
 from compression.errors import RunFailed
 from compression.graph import Graph
 from compression.graph import slim_report
@@ -26,6 +25,7 @@ from compression.methods.base import Method
 from compression.methods.base import Task
 from compression.pack import pack
 from compression.pack import unpack
+from compression.preprocess import words
 from compression.quant import IntegerWeight
 from compression.quant import fold
 from compression.quant import integer_weights

@@ -18,13 +18,13 @@ from compression import graph as tracing
 from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
-from compression.data.preprocess import merged
-from compression.data.preprocess import words as preprocess_words
 from compression.errors import CompressionError
 from compression.graph import Graph
 from compression.measure import sizes
 from compression.methods.base import Task
 from compression.points import Point
+from compression.preprocess import merged
+from compression.preprocess import words as preprocess_words
 from compression.train import Evaluation
 from compression.train import evaluate
 from compression.zoo.origin import Weighted

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from compression.budget import Budget
-from compression.data.preprocess import merged
+from compression.preprocess import merged
 from compression.runs.check import absolute
 from compression.runs.check import check
 from compression.runs.folder import DONE

@@ -2,7 +2,7 @@
 
 A file's function takes no arguments, or any of the keywords ``input`` (channels, height, width) and ``classes``, and
 returns an ``nn.Module``, or a tuple of it, its (channels, height, width) and a mapping, of which either may be absent.
-The mapping is a preprocessing (:mod:`compression.data.preprocess`) and may say ``"weights": "initial"``: weights that
+The mapping is a preprocessing (:mod:`compression.preprocess`) and may say ``"weights": "initial"``: weights that
 are the same at every call are trained ones otherwise.
 """
 
@@ -25,8 +25,8 @@ from torch import nn
 
 from compression.budget import INITIAL_WEIGHTS
 from compression.budget import check_input
-from compression.data.preprocess import Preprocess
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 from compression.zoo.registry import COLOUR
 from compression.zoo.registry import ModelSpec
 

@@ -110,10 +110,8 @@ def test_a_network_that_comes_with_its_weights_is_measured_and_compressed_withou
         trained[6].bias[:] = torch.tensor([9.0, -9.0])  # type: ignore[index]
     save_file(trained.state_dict(), file)
     loading = "def own():\n    from safetensors.torch import load_file\n    found, size = net()\n"
-    loading += (
-        f"    found.load_state_dict(load_file({str(file)!r}))\n"
+    loading += f"    found.load_state_dict(load_file({str(file)!r}))\n"
     loading += "    return found, size, {'mean': 0.5, 'std': 0.25}\n"
-    )
     Path(model.rpartition(":")[0]).write_text(CODE + loading)
     named = model.rpartition(":")[0] + ":own"
     given = ("--model", named, "--data-root", str(pets.parent))

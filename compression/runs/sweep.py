@@ -66,7 +66,7 @@ def specs(
     """The specs of a sweep and of its runs, whose ids are the sweep's with a number: no two are the same."""
     spec = new_spec(budget, store, "sweep")
     name = spec["id"].removeprefix("sweep-")
-    subject = {"subject": dict(identity)} if identity else {}
+    subject: dict[str, Any] = {"subject": dict(identity)} if identity else {}
     children = [
         new_spec(each, store, sweep=spec["id"], id=f"{name}-{number:02d}", **subject)
         for number, each in enumerate(budgets, start=1)

@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 
 LOWEST_BITS, HIGHEST_BITS = 2, 16
 OPTIMIZERS = ("sgd", "adam", "adamw")
+OWN_WEIGHTS, INITIAL_WEIGHTS = "function", "initial"
 LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
+MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1_000_000, 100_000, 1 << 28
+HIGHEST_RATE, HIGHEST_DECAY, MOST_PERIODS = 1e3, 1e2, 10_000
+LARGEST_NUMBER = 1e300
+SEEDS = range(-(2**63), 2**63)
+"""What torch's generators take."""
 
 BitRange = tuple[float, float]
 
@@ -47,7 +54,9 @@ class Budget:
     take ⌊``bits``⌋, structured ones the upper end of ``weight_bits``. ``groups`` maps a group id to ``{"sparsity": [lo,
     hi]}``; ``layers`` maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a
     share, of methods that zero single weights).
-    ``input`` is (channels, height, width).
+    ``input`` is (channels, height, width). ``weights`` names a file, or says ``function`` or ``initial`` of a model of
+    one's own: those that its function returns count, or are mere initial ones. ``preprocess`` says how images are
+    brought to the model's input (:mod:`compression.preprocess`); a file without it leaves that to the data.
     """
 
     version: int = 1
@@ -74,6 +83,7 @@ class Budget:
     seed: int = 0
     schedule: Schedule = field(default_factory=Schedule)
     options: Mapping[str, Any] = field(default_factory=dict)
+    preprocess: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("input", "weight_bits", "activation_bits"):
@@ -117,8 +127,10 @@ class Budget:
         return cls.from_dict(raw)
 
     def to_dict(self) -> dict[str, Any]:
-        """The budget as plain JSON values, all fields present."""
+        """The budget as plain JSON values, all fields present but a ``preprocess`` that nobody said."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        if plain["preprocess"] is None:
+            del plain["preprocess"]
         return plain
 
     def replace(self, **changes: Any) -> Budget:
@@ -134,7 +146,7 @@ def _known(raw: Mapping[str, Any], cls: type, what: str) -> None:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
 
 
 def check_share(value: Any, what: str) -> None:
@@ -156,9 +168,27 @@ def check_bits(value: Any, what: str) -> None:
         raise CompressionError(f"{what}: no whole bit-width lies in {low:g}:{high:g}")
 
 
-def _positive(value: Any, what: str) -> None:
-    if not _number(value) or value <= 0:
-        raise CompressionError(f"{what} must be above 0, not {value!r}")
+def _positive(value: Any, what: str, most: float) -> None:
+    if not _number(value) or not 0 < value <= most:
+        raise CompressionError(f"{what} must be above 0 and at most {most:,g}, not {value!r}")
+
+
+def check_classes(value: Any, what: str) -> None:
+    """Refuse what is no class count, or one whose last layer no memory holds."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MOST_CLASSES:
+        raise CompressionError(
+            f"{what} must be a whole number of at least 2 and at most {MOST_CLASSES:,}, not {value!r}"
+        )
+
+
+def check_input(value: Any, what: str) -> None:
+    """Refuse what is no (channels, height, width), or an image that no memory holds a batch of."""
+    sizes = value if isinstance(value, (tuple, list)) else ()
+    whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
+    if len(sizes) != 3 or not whole:
+        raise CompressionError(f"{what} must be channels x height x width, such as 3x32x32, not {value!r}")
+    if math.prod(sizes) > MOST_PIXELS:
+        raise CompressionError(f"{what} must have at most {MOST_PIXELS:,} values, not {'x'.join(map(str, sizes))}")
 
 
 def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> None:
@@ -181,25 +211,28 @@ def _validate(budget: Budget) -> None:
     for name in ("groups", "layers", "options"):
         if not isinstance(getattr(budget, name), Mapping):
             raise CompressionError(f"{name} must be an object of names and values, not {getattr(budget, name)!r}")
-    for name in ("epochs", "batch_size"):
-        _positive(getattr(budget, name), name)
+    for name, most in (("epochs", MOST_EPOCHS), ("batch_size", MOST_BATCH)):
+        _positive(getattr(budget, name), name, most)
     for name in ("lr", "lr_quant"):
         if getattr(budget, name) is not None:
-            _positive(getattr(budget, name), name)
-    if not _number(budget.weight_decay) or budget.weight_decay < 0:
-        raise CompressionError(f"weight_decay must be 0 or more, not {budget.weight_decay!r}")
+            _positive(getattr(budget, name), name, HIGHEST_RATE)
+    if not _number(budget.weight_decay) or not 0 <= budget.weight_decay <= HIGHEST_DECAY:
+        raise CompressionError(f"weight_decay must lie in 0..{HIGHEST_DECAY:g}, not {budget.weight_decay!r}")
     for name in ("batch_size", "seed"):
         if not isinstance(getattr(budget, name), int) or isinstance(getattr(budget, name), bool):
             raise CompressionError(f"{name} must be a whole number, not {getattr(budget, name)!r}")
+    if budget.seed not in SEEDS:
+        raise CompressionError(f"seed must be a whole number of at most 63 bits and a sign, not {budget.seed!r}")
+    if budget.weights is not None and (not isinstance(budget.weights, str) or not budget.weights):
+        raise CompressionError(f"weights must be the name of a file, not {budget.weights!r}")
+    Preprocess.read(budget.preprocess)
     _one_of(budget.optimizer, OPTIMIZERS, "optimizer")
     _one_of(budget.lr_schedule, LR_SCHEDULES, "lr_schedule")
     _one_of(budget.precision, PRECISIONS, "precision")
-    if budget.classes is not None and (not isinstance(budget.classes, int) or budget.classes < 2):
-        raise CompressionError(f"classes must be a whole number of at least 2, not {budget.classes!r}")
-    if budget.input is not None and (
-        len(budget.input) != 3 or not all(isinstance(size, int) and size > 0 for size in budget.input)
-    ):
-        raise CompressionError(f"input must be channels, height, width (such as 3x32x32), not {budget.input!r}")
+    if budget.classes is not None:
+        check_classes(budget.classes, "classes")
+    if budget.input is not None:
+        check_input(budget.input, "input")
     _validate_bounds(budget)
     _validate_schedule(budget.schedule, budget)
 
@@ -235,8 +268,8 @@ def _validate_schedule(schedule: Schedule, budget: Budget) -> None:
         )
     for name in ("projection_periods", "pruning_periods"):
         value = getattr(schedule, name)
-        if not isinstance(value, int) or value < 1:
-            raise CompressionError(f"schedule.{name} must be a whole number of at least 1, not {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_PERIODS:
+            raise CompressionError(f"schedule.{name} must be a whole number in 1..{MOST_PERIODS}, not {value!r}")
     highest = max(budget.weight_bits[1], budget.activation_bits[1] if budget.activation_bits else 0)
     if not _number(schedule.start_bits) or not highest <= schedule.start_bits <= HIGHEST_BITS:
         raise CompressionError(

@@ -123,6 +123,17 @@ def make_optimizer(
     raise CompressionError(f"optimizer must be sgd, adam or adamw, not {kind!r}")
 
 
+def check_finite(model: nn.Module) -> None:
+    """Refuse to go on with a model that training has broken.
+
+    Raises:
+        RunFailed: naming the parameter that is not finite.
+    """
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
+
+
 def train_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, goal: Goal | None = None) -> Loss:
     """Forward, loss in fp32, backward: adds to the gradients; the caller zeroes them and steps.
 

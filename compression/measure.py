@@ -12,11 +12,13 @@ from torch import nn
 
 from compression.cost import cost
 from compression.cost import remaining_shapes
+from compression.errors import RunFailed
 from compression.graph import Graph
 from compression.graph import parameter_map
 from compression.graph import zeroed_units
 from compression.graph.cuts import cuts
 from compression.graph.cuts import without
+from compression.loop import check_finite
 from compression.points import Point
 from compression.quant import IntegerWeight
 from compression.quant import activation_quantizers
@@ -42,8 +44,14 @@ def measure(
         step, epoch, phase: where in the run this is.
         split: ``validation`` for everything that may choose, ``test`` for final points only.
         limit: use only the first so many images.
+
+    Raises:
+        RunFailed: the model is no longer finite, or its loss is not.
     """
+    check_finite(model)
     found = evaluate(model, task.data, split, limit=limit)
+    if not math.isfinite(found.loss):
+        raise RunFailed(f"training diverged (the {split} loss is not finite): choose a smaller learning rate")
     state: dict[str, Any] = sizes(model, task.graph)
     return Point(step=step, epoch=epoch, phase=phase, split=split, accuracy=found.accuracy, loss=found.loss, **state)
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from compression.data import Batches
 from compression.data import DataSet
+from compression.loop import check_finite
 from compression.loop import learning_rate
 from compression.loop import make_optimizer
 from compression.loop import set_learning_rate
@@ -124,7 +125,7 @@ def train_dense(
 
     Raises:
         CompressionError: ``epochs`` is not above 0, or an option is unknown.
-        RunFailed: the loss is no longer finite.
+        RunFailed: the loss or the model is no longer finite.
     """
     start, total = time.perf_counter(), total_steps(dataset, batch_size, epochs)
     recipe = choose_recipe(model, Batches(dataset, "train", batch_size, augment=False).batch(0, 0)[0], precision)
@@ -151,6 +152,7 @@ def train_dense(
                 seen = _Seen()
                 if on_epoch is not None:
                     on_epoch(history[-1])
+    check_finite(model)
     validation, test = evaluate(model, dataset, "validation"), evaluate(model, dataset, "test")
     return TrainResult(model, tuple(history), validation, test, recipe, time.perf_counter() - start)
 

@@ -18,7 +18,7 @@ from compression.methods.opq import LayerTables
 from compression.methods.opq import allocate_from
 from compression.methods.opq import attach
 from compression.methods.opq.options import options
-from compression.recalibrate import recompute_statistics
+from compression.recalibrate import settle_statistics
 from compression.train import evaluate
 
 
@@ -60,8 +60,8 @@ def measure_untrained(
         model: the trained model; it is not changed.
         data: where ``split`` is taken from, its first ``limit`` images (all by default).
         budget: its ``layers``, ``options`` and ``seed`` count.
-        statistics: measure a second time with batch-norm statistics recomputed on so many batches of training images,
-            as a run does (on 100) before it trains; 0 leaves that out.
+        statistics: measure a second time with batch-norm statistics recomputed on as many batches of training images
+            as settle them, at most so many (a run: 100); 0 leaves that out.
         check: called before every budget and batch; may raise to stop.
 
     Raises:
@@ -76,7 +76,7 @@ def measure_untrained(
         smaller = attach(copy.deepcopy(model), found)
         told = evaluate(smaller, data, split, limit=limit)
         again = None
-        if statistics and recompute_statistics(smaller, _batches(data, budget, statistics, check)):
+        if statistics and settle_statistics(smaller, _batches(data, budget, statistics, check)).norms:
             again = evaluate(smaller, data, split, limit=limit).accuracy
         yield Untrained(sparsity, bits, found.error / energy, told.accuracy, told.loss, again)
 

@@ -126,6 +126,8 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
     if (state.get("model"), state.get("data")) != (of.model, of.data):
         st.rerun()  # a loaded budget is about another model
     path = catalog.weights_file(of) if of.has_data else None
+    if origin := catalog.origin(of, path):
+        st.caption(f"Starts from {origin}.")
     left, right = st.columns([2, 3], gap="large")
     with left:
         questions.sliders()

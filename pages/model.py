@@ -151,6 +151,8 @@ def page() -> None:
     path = catalog.weights_file(of) if of.has_data else None
     summary(of, found, path)
     missing(of, path)
+    if words_of := catalog.origin(of, path):
+        st.caption(f"A run starts from {words_of}.")
     ownweights.section(of)
     if of.has_data:
         preview.draw(of)

@@ -28,7 +28,7 @@ from compression.runs import checkpoint
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.prepare import Subject
-from compression.runs.prepare import digest
+from compression.runs.prepare import subject_digest
 from compression.runs.reporter import RunReporter
 from compression.runs.results import result
 from tests.stripes import striped
@@ -398,21 +398,21 @@ def test_the_digest_of_what_a_run_begins_with_changes_with_each_part_of_it(tmp_p
     name = f"{code}:net"
     model, data = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)), striped("shift")
     subject = Subject(model, data, (1, 12, 12), 4, tmp_path / "weights")
-    digests = [digest(subject, name), digest(subject, "resnet8")]
-    assert digest(subject, name) == digests[0]
+    digests = [subject_digest(subject, name), subject_digest(subject, "resnet8")]
+    assert subject_digest(subject, name) == digests[0]
     with torch.no_grad():
         model[0].weight[0, 0] += 1e-6
-    digests.append(digest(subject, name))
+    digests.append(subject_digest(subject, name))
     model[1].running_mean[0] = 1.0  # type: ignore[index]
-    digests.append(digest(subject, name))
+    digests.append(subject_digest(subject, name))
     for split in ("train", "validation", "test"):
         labels = data.split(split).labels.clone()
         labels[0] = (labels[0] + 1) % 4
         other = dataclasses.replace(data, **{split: dataclasses.replace(data.split(split), labels=labels)})
-        digests.append(digest(dataclasses.replace(subject, data=other), name))
-    digests.append(digest(dataclasses.replace(subject, data=dataclasses.replace(data, mean=(0.1,))), name))
+        digests.append(subject_digest(dataclasses.replace(subject, data=other), name))
+    digests.append(subject_digest(dataclasses.replace(subject, data=dataclasses.replace(data, mean=(0.1,))), name))
     code.write_text("2")
-    digests.append(digest(subject, name))
+    digests.append(subject_digest(subject, name))
     assert len(set(digests)) == len(digests)
 
 

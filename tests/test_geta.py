@@ -253,7 +253,7 @@ def test_a_run_is_refused_before_it_is_started_and_so_is_every_run_of_a_sweep(tm
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_words() -> None:
     with pytest.raises(RunFailed, match="smaller learning rate"):
-        GETA.run(task(BUDGET.replace(lr=1e12)), Story())
+        GETA.run(task(BUDGET.replace(lr=1000, weight_decay=100)), Story())
 
 
 class Wide(torch.nn.Module):

@@ -92,3 +92,36 @@ def test_what_nobody_named_is_neither_run_nor_shown(
     monkeypatch.setattr("sys.argv", ["app/main.py", "--runs", str(tmp_path / "runs"), "--data-root", str(pets.parent)])
     if field == "data":
         allowed.check(budget)
+
+
+def test_a_network_that_comes_with_its_weights_is_measured_and_compressed_without_training(
+    open_page: Open, tmp_path: Path, pets: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from compression.zoo import build
+    from compression.zoo import weights
+
+    monkeypatch.setenv("COMPRESSION_MODELS", str(tmp_path / "models"))
+    file = tmp_path / "w.safetensors"
+    trained = build(model, classes=2)
+    with torch.no_grad():
+        trained[6].bias[:] = torch.tensor([9.0, -9.0])  # type: ignore[index]
+    save_file(trained.state_dict(), file)
+    loading = "def own():\n    from safetensors.torch import load_file\n    found, size = net()\n"
+    loading += f"    found.load_state_dict(load_file({str(file)!r}))\n"
+    loading += "    return found, size, {'mean': 0.5, 'std': 0.25}\n"
+    Path(model.rpartition(":")[0]).write_text(CODE + loading)
+    named = model.rpartition(":")[0] + ":own"
+    given = ("--model", named, "--data-root", str(pets.parent))
+    app = open_page("model", *given, model=named, data=str(pets))
+    assert errors(app) == []
+    assert "A run starts from the weights that own() returns." in told(app)
+    assert {metric.label: metric.value for metric in app.metric}["Test accuracy"] == "50.0 %", "always a cat"
+    copies = list((tmp_path / "runs" / "uploads").glob("returned-*.safetensors"))
+    assert [weights.read_provenance(copy)["origin"] for copy in copies] == ["returned by own"]
+    budget = open_page("budget", *given, model=named, data=str(pets), method="Round to nearest")
+    assert errors(budget) == []
+    assert "Starts from the weights that own() returns." in told(budget)
+    assert not budget.button(key="start").disabled

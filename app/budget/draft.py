@@ -183,7 +183,7 @@ def take(read: Budget) -> None:
 def extras_of(read: Budget) -> dict[str, Any]:
     """The fields of a budget that no slider shows and that are not at their defaults."""
     default = Budget().to_dict()
-    return {k: v for k, v in read.to_dict().items() if k not in SHOWN and v != default[k]}
+    return {k: v for k, v in read.to_dict().items() if k not in SHOWN and v != default.get(k)}
 
 
 def put_parts(

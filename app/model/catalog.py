@@ -25,6 +25,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 
 if TYPE_CHECKING:
+    from compression.data import DataSet
     from compression.train import Evaluation
 
 NO_DATA = "none"
@@ -168,7 +169,22 @@ def weights_file(of: Subject) -> Path | None:
 
     if of.weights:
         return weightfiles.path(of.weights)
-    return weights.find(of.model, of.data, of.input, of.classes)
+    found = weights.find(of.model, of.data, of.input, of.classes)
+    own = found is None and of.model in options.read().models
+    return weightfiles.returned(of.model, of.input, of.classes) if own else found
+
+
+def origin(of: Subject, path: Path | None) -> str:
+    """Where the weights that a run would start from come from, in words; nothing where there are none."""
+    from compression.zoo import weights
+
+    if path is None:
+        return ""
+    if of.weights:
+        return "the weights uploaded here"
+    if path.name.startswith(weightfiles.RETURNED):
+        return f"the weights that {zoo.spec(of.model).title}() returns"
+    return "the weights shipped with the app" if path.parent == weights.SHIPPED else "the weights made by `train` here"
 
 
 def is_chance(path: Path) -> bool:
@@ -190,6 +206,17 @@ def train_line(of: Subject) -> str:
     return line(of.place(Budget()))
 
 
+def load_data(of: Subject) -> DataSet:
+    """The data of a subject, preprocessed as the model's own function says.
+
+    Raises:
+        CompressionError: they cannot be had or do not fit.
+    """
+    from compression.runs.prepare import load_data as load
+
+    return load(of.place(Budget()))
+
+
 def measured(of: Subject, path: Path) -> tuple[Evaluation, int]:
     """Accuracy of the dense weights on up to 1,000 test images, and how many they were.
 
@@ -204,8 +231,7 @@ def _measured(of: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
     from compression.train import evaluate
 
     quiet()
-    dataset = datasets.load(of.data, input=of.input)
-    datasets.fit_check(dataset, of.input, of.classes)
+    dataset = load_data(of)
     with live.memory().work(of.model, tracing.need(of.model, of.input, of.classes)):
         found = evaluate(loaded(of, path), dataset, "test", limit=MEASURED_IMAGES)
     return found, min(MEASURED_IMAGES, len(dataset.test))

@@ -34,7 +34,7 @@ def examples(of: catalog.Subject, count: int) -> Examples:
         CompressionError: the data cannot be had.
     """
     catalog.quiet()
-    dataset = datasets.load(of.data, input=of.input)
+    dataset = catalog.load_data(of)
     first = dataset.train.images[:count]
     labels = tuple(dataset.classes[label] for label in dataset.train.labels[:count].tolist())
     if dataset.kind is datasets.TEXT:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from compression.cli import allocate
 from compression.cli import control
@@ -21,6 +22,7 @@ from compression.cli import sweep
 from compression.cli import train
 from compression.cli import untrained
 from compression.cli.options import Parser
+from compression.data import names
 from compression.errors import CompressionError
 from compression.errors import RunFailed
 
@@ -31,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command and return its exit status; COMPRESSION_DEBUG=1 shows where an unforeseen error is."""
     try:
         asked = parser().parse_args(arguments)
+        _note(getattr(asked, "data", None))
         status = int(asked.command(asked))
         sys.stdout.flush()
         return status
@@ -57,6 +60,12 @@ def parser() -> Parser:
     for family in _FAMILIES:
         family.add(commands)
     return found
+
+
+def _note(data: str | None) -> None:
+    """A known name means the data set: say so where a folder in the working folder is called the same."""
+    if data in names() and Path(data).is_dir():
+        print(f"note: {data} is the data set of this name; the folder here is ./{data}", file=sys.stderr)
 
 
 def _tell(message: str, status: int) -> int:

@@ -16,8 +16,10 @@ from compression.budget import PRECISIONS
 from compression.budget import BitRange
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.preprocess import merged
 
 Bits = float | BitRange
+HIGHEST_PRIORITY = 1_000_000
 Commands = argparse._SubParsersAction  # the class has no public name
 
 
@@ -66,6 +68,17 @@ def many_shares(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"must be numbers separated by commas, not {text!r}") from error
 
 
+def priority(text: str) -> int:
+    """A whole number of a size that the list of runs can sort by."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = HIGHEST_PRIORITY + 1
+    if abs(value) > HIGHEST_PRIORITY:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at most {HIGHEST_PRIORITY:,}, not {text!r}")
+    return value
+
+
 def assignment(text: str) -> tuple[str, Any]:
     """``key=value``; the value is read as JSON where it is some, else as text."""
     key, equals, value = text.partition("=")
@@ -75,6 +88,18 @@ def assignment(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def preprocessing(text: str) -> tuple[str, Any]:
+    """One ``key=value`` of ``--preprocess``: numbers, several of them with commas, or a word."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"must be key=value such as mean=0.5, not {text!r}")
+    try:
+        numbers = [_number(part) for part in value.split(",")]
+    except ValueError:
+        return key, value
+    return key, numbers if len(numbers) > 1 else numbers[0]
 
 
 def _number(text: str) -> float:
@@ -97,7 +122,11 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 def add_priority(parser: argparse.ArgumentParser) -> None:
     """``--priority``."""
     parser.add_argument(
-        "--priority", type=int, default=0, metavar="N", help="of runs that wait, the highest starts first (default: 0)"
+        "--priority",
+        type=priority,
+        default=0,
+        metavar="N",
+        help="of runs that wait, the highest starts first (default: 0)",
     )
 
 
@@ -105,19 +134,35 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
     """``--input``, ``--classes``, ``--weights``: which model exactly."""
     parser.add_argument("--input", type=sizes, metavar="CxHxW", help="such as 3x32x32 (default: the model's own)")
     parser.add_argument("--classes", type=int, metavar="N", help="how many classes (default: the model's own)")
-    parser.add_argument("--weights", metavar="FILE", help="trained weights (safetensors; .pt and .th are understood)")
+    parser.add_argument(
+        "--weights", metavar="FILE",
+        help="trained weights (safetensors; .pt and .th are understood), or of a model of your own: function, those it "
+        "returns, or initial, which says that these are not trained (files of these names: ./function, ./initial)",
+    )  # fmt: skip
+
+
+def add_preprocess(parser: argparse.ArgumentParser) -> None:
+    """``--preprocess``: how images are brought to the model's input."""
+    parser.add_argument(
+        "--preprocess", type=preprocessing, nargs="+", action="extend", metavar="KEY=VALUE",
+        help="how images are brought to the model's input: mean=R,G,B std=R,G,B (of 0..1), resize=PIXELS (shorter "
+        "side), crop=PIXELS (middle), interpolation=bilinear, range=BLACK,WHITE (of 16-bit and float files)",
+    )  # fmt: skip
 
 
 def add_budget(parser: argparse.ArgumentParser, *, several: bool) -> None:
     """Everything a budget is made of; with ``several`` a comma separates values of --sparsity and --bits."""
     parser.add_argument("--config", metavar="FILE", help="a budget as JSON; other options change single values of it")
     parser.add_argument("--model", help="a model of the zoo, torchvision:NAME or path/to/file.py:function")
-    parser.add_argument("--data", help="a data set by name, or a folder of images in class folders")
+    parser.add_argument(
+        "--data", help="a data set by name, or a folder of images in class folders (of a known name: ./NAME)"
+    )
     parser.add_argument("--method", help="geta, opq, … (default: geta)")
     parser.add_argument("--sparsity", type=many_shares if several else float, metavar="S", help="share in [0, 1)")
     parser.add_argument("--bits", type=many_bits if several else bits, metavar="LO:HI", help="range, or one number")
     parser.add_argument("--activation-bits", type=bit_range, metavar="LO:HI", help="quantize activations too")
     add_shape(parser)
+    add_preprocess(parser)
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--optimizer", choices=OPTIMIZERS)
@@ -152,6 +197,8 @@ def budget(asked: argparse.Namespace) -> Budget:
     changes = {name: getattr(asked, name) for name in _SAME if getattr(asked, name) is not None}
     if asked.option:
         changes["options"] = {**base.options, **dict(asked.option)}
+    if asked.preprocess:
+        changes["preprocess"] = merged(base.preprocess, dict(asked.preprocess))
     return base.replace(**changes)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ RANDOM, PUBLISHED = "random", "published"
 
 @dataclass(frozen=True, eq=False)
 class Picked:
-    """``weights`` names the file, or is ``published`` for those ``train`` starts from, ``random`` for initial ones."""
+    """``weights`` names the file or function, or is ``published`` for those ``train`` starts from, else ``random``."""
 
     model: nn.Module
     weights: str
@@ -30,26 +29,18 @@ def pick(asked: argparse.Namespace) -> Picked:
     Raises:
         CompressionError: unknown model or data set, an impossible size, missing or wrong-shaped weights.
     """
-    from compression import data
     from compression import zoo
-    from compression.data.catalogue import text_installed
+    from compression.data import catalogue
+    from compression.zoo.origin import weighted
 
     spec = zoo.spec(asked.model)
-    if asked.data is not None and "/" not in asked.data and not Path(asked.data).is_dir():
-        data.info(asked.data)
+    sources = spec.data if asked.data is None else (catalogue.absolute(asked.data),)
     input, classes = zoo.resolve(asked.model, asked.input, asked.classes)
+    found = weighted(asked.model, input, classes, asked.weights, sources)
+    if found is not None:
+        return Picked(found.model, str(found.file or found.name), input)
     model = zoo.build(asked.model, input, classes).eval()
-
-    from compression.zoo import weights
-
-    path = asked.weights
-    if path is None:
-        sources = spec.data if asked.data is None else (asked.data,)
-        path = next((found for name in sources if (found := weights.find(asked.model, name, input, classes))), None)
-    if path is None and spec.pretrained is not None and text_installed():
+    if spec.pretrained is not None and catalogue.text_installed():
         spec.pretrained(model)
         return Picked(model, PUBLISHED, input)
-    if path is None:
-        return Picked(model, RANDOM, input)
-    weights.load(model, path)
-    return Picked(model, str(path), input)
+    return Picked(model, RANDOM, input)

@@ -10,6 +10,7 @@ from compression import runs
 from compression.budget import Budget
 from compression.cli.options import Commands
 from compression.cli.options import add_json
+from compression.cli.options import add_preprocess
 from compression.cli.options import add_runs
 from compression.cli.options import add_shape
 from compression.cli.options import check_target
@@ -33,7 +34,11 @@ def add(commands: Commands[Any]) -> None:
     parser.add_argument(
         "--model", required=True, help="a model of the zoo, torchvision:NAME or path/to/file.py:function"
     )
-    parser.add_argument("--data", required=True, help="a data set by name, or a folder of images in class folders")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="a data set by name, or a folder of images in class folders (of a known name: ./NAME)",
+    )
     parser.add_argument(
         "--method", default="geta", help="for whom: units go for one that removes them, else weights (default: geta)"
     )
@@ -42,6 +47,7 @@ def add(commands: Commands[Any]) -> None:
         "--within", type=float, default=1.0, metavar="POINTS", help="bounds that lose at most this (default: 1)"
     )
     add_shape(parser)
+    add_preprocess(parser)
     add_runs(parser)
     add_json(parser)
     parser.set_defaults(command=sensitivity)
@@ -57,7 +63,7 @@ def sensitivity(asked: argparse.Namespace) -> int:
     method = methods.get(asked.method)
     budget = Budget(
         method=asked.method, model=asked.model, data=asked.data, input=asked.input, classes=asked.classes,
-        weights=asked.weights, sparsity=0.9,
+        weights=asked.weights, sparsity=0.9, preprocess=dict(asked.preprocess) if asked.preprocess else None,
     )  # fmt: skip
     told = _table(budget, method.structured, asked)
 

@@ -7,6 +7,7 @@ from typing import Any
 from compression.cli.output import percent
 from compression.cli.output import size
 from compression.cli.output import table
+from compression.preprocess import words
 
 HEAD = ("", "accuracy", "bytes", "kind", "MACs", "rel. BOPs", "units removed", "zero weights")
 
@@ -23,6 +24,8 @@ def summary(result: dict[str, Any]) -> str:
         lines += ["", table(HEAD, [_row(name, point) for name, point in points])]
     if result["final"]:
         lines += ["", _bits(result["final"]["bits"])]
+    if result.get("preprocess"):
+        lines.append(f"started from {result['weights']}; images: {words(result['preprocess'])}")
     if result["equality"] is not None:
         lines.append(f"largest difference to the masked model: {result['equality']:.1e}")
     if result["ledger"]:

@@ -13,11 +13,14 @@ from compression.budget import PRECISIONS
 from compression.budget import Budget
 from compression.cli.options import Commands
 from compression.cli.options import add_json
+from compression.cli.options import add_preprocess
 from compression.cli.options import check_target
 from compression.cli.options import sizes
 from compression.cli.output import answer
 from compression.cli.output import percent
 from compression.errors import CompressionError
+from compression.preprocess import words
+from compression.runs.check import absolute
 from compression.runs.launcher import SPINS
 
 _PASSED = ("batch_size", "optimizer", "lr", "weight_decay", "precision")
@@ -32,12 +35,17 @@ def add(commands: Commands[Any]) -> None:
     parser.add_argument(
         "--model", required=True, help="a model of the zoo, torchvision:NAME or path/to/file.py:function"
     )
-    parser.add_argument("--data", required=True, help="a data set by name, or a folder of images in class folders")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="a data set by name, or a folder of images in class folders (of a known name: ./NAME)",
+    )
     parser.add_argument("--epochs", type=float, default=10.0, help="default: %(default)g")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", metavar="FILE", help="where to write the weights (.safetensors)")
     parser.add_argument("--input", type=sizes, metavar="CxHxW")
     parser.add_argument("--classes", type=int, metavar="N")
+    add_preprocess(parser)
     parser.add_argument("--batch-size", type=int)
     parser.add_argument(
         "--optimizer", choices=OPTIMIZERS, help="default: sgd for networks with batch norms, adamw for others"
@@ -53,13 +61,12 @@ def train(asked: argparse.Namespace) -> int:
     """Train and save the weights with their provenance."""
     options = {name: getattr(asked, name) for name in _PASSED if getattr(asked, name) is not None}
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is first imported
-    _check(asked, options)
-    from compression import data
+    budget = _check(asked, options)
     from compression import zoo
+    from compression.runs.prepare import load_data
+    from compression.runs.prepare import shape
 
-    input, classes = zoo.resolve(asked.model, asked.input, asked.classes)
-    dataset = data.load(asked.data, input=input)
-    data.fit_check(dataset, input, classes)
+    (input, classes), dataset = shape(budget), load_data(budget)
     model = zoo.build(asked.model, input, classes, seed=asked.seed)
     spec = zoo.spec(asked.model)
     if spec.pretrained is not None:
@@ -67,10 +74,13 @@ def train(asked: argparse.Namespace) -> int:
     if spec.lr is not None:
         options.setdefault("lr", spec.lr)
 
+    from compression.train import BATCH_SIZE
     from compression.train import provenance
     from compression.train import train_dense
+    from compression.trainable import check_trainable
     from compression.zoo import weights
 
+    check_trainable(model, dataset, asked.model, options.get("batch_size", BATCH_SIZE))
     bar = Bar()
     found = train_dense(model, dataset, asked.epochs, asked.seed, on_step=bar.step, **options)
     bar.close()
@@ -78,7 +88,7 @@ def train(asked: argparse.Namespace) -> int:
         found, model=asked.model, data=asked.data, label=dataset.label, input=input, classes=classes,
         epochs=asked.epochs, seed=asked.seed, options=_typed(asked),
     )  # fmt: skip
-    path = weights.save(model, asked.out or weights.default_path(asked.model, asked.data), told)
+    path = weights.save(model, asked.out or weights.default_path(budget.model, budget.data), told)
     scores = f"validation {percent(found.validation.accuracy)}, test {percent(found.test.accuracy)}"
     text = f"{asked.model} on {dataset.label}: {scores}, {found.seconds:.1f} s\nweights: {path}"
     if told["is_chance"]:
@@ -90,13 +100,13 @@ def train(asked: argparse.Namespace) -> int:
 def _typed(asked: argparse.Namespace) -> str:
     """The options beyond model, data, epochs and seed, for the provenance."""
     given = {name: getattr(asked, name) for name in (*_PASSED, "input", "classes")}
-    words = {name: "x".join(map(str, value)) if name == "input" and value else value for name, value in given.items()}
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in words.items() if value is not None)
+    texts = {name: "x".join(map(str, value)) if name == "input" and value else value for name, value in given.items()}
+    typed = [f"--{name.replace('_', '-')} {value}" for name, value in texts.items() if value is not None]
+    return " ".join(typed + ([f"--preprocess {words(dict(asked.preprocess))}"] if asked.preprocess else []))
 
 
-def _check(asked: argparse.Namespace, options: dict[str, Any]) -> None:
-    """Refuse impossible values, names and targets before anything heavy is loaded."""
-    from compression import data
+def _check(asked: argparse.Namespace, options: dict[str, Any]) -> Budget:
+    """Refuse impossible values, names and targets before anything heavy is loaded; what is asked for as a budget."""
     from compression import zoo
 
     check_target(asked.json, "--json")
@@ -105,11 +115,11 @@ def _check(asked: argparse.Namespace, options: dict[str, Any]) -> None:
         raise CompressionError(
             f"--out {asked.out}: the weights are written as safetensors; end the name in .safetensors"
         )
-    shape = {"input": asked.input, "classes": asked.classes}
-    Budget(model=asked.model, data=asked.data, epochs=asked.epochs, seed=asked.seed, **shape, **options)
+    preprocess = dict(asked.preprocess) if asked.preprocess else None
+    shape = {"input": asked.input, "classes": asked.classes, "preprocess": preprocess}
+    budget = Budget(model=asked.model, data=asked.data, epochs=asked.epochs, seed=asked.seed, **shape, **options)
     zoo.spec(asked.model)
-    if "/" not in asked.data and not Path(asked.data).is_dir():
-        data.info(asked.data)
+    return absolute(budget)
 
 
 class Bar:

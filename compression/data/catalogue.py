@@ -85,6 +85,38 @@ def names() -> list[str]:
     return list(_SETS)
 
 
+def folder_of(name: str) -> Path | None:
+    """The folder of images that ``name`` means, ``None`` for a data set known by name.
+
+    A known name always means the data set; a folder of the same name in the working folder is written ``./name``.
+
+    Raises:
+        CompressionError: no data set is called so, and no folder is there.
+    """
+    if name in _SETS:
+        return None
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if "/" in name or folder.suffix:
+        raise CompressionError(
+            f"data folder {name!r} does not exist; give a folder with one folder of images per class"
+        )
+    raise CompressionError(
+        f"unknown data set {name!r}: choose one of {', '.join(_SETS)}, or a folder of images in class folders"
+    )
+
+
+def absolute(name: str) -> str:
+    """The same data by a name that means them from every working folder.
+
+    Raises:
+        CompressionError: see :func:`folder_of`.
+    """
+    folder = folder_of(name)
+    return name if folder is None else str(folder)
+
+
 def infos() -> list[DataInfo]:
     """What is known of each data set, the offline default first."""
     return [found() for found in _SETS.values()]
@@ -102,9 +134,7 @@ def info(name: str) -> DataInfo:
         CompressionError: no data set is called so.
     """
     if name not in _SETS:
-        raise CompressionError(
-            f"unknown data set {name!r}: choose one of {', '.join(_SETS)}, or a folder of images in class folders"
-        )
+        raise CompressionError(f"{name!r} is no data set known by name: choose one of {', '.join(_SETS)}")
     return _SETS[name]()
 
 

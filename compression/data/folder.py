@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
-from PIL import Image
-from PIL import ImageOps
 
+from compression.data.pictures import MODES
+from compression.data.pictures import Span
+from compression.data.pictures import read
+from compression.data.pictures import shown
 from compression.data.splits import VALIDATION_SHARE
 from compression.data.splits import hold_out
 from compression.data.splits import shuffled
@@ -18,22 +23,23 @@ from compression.data.types import IMAGE
 from compression.data.types import DataSet
 from compression.data.types import Split
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-MODES = {1: "L", 3: "RGB"}
 MOMENTS = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}  # ImageNet's, grey: their mean
 TEST_SHARE = 0.1
+AS_THEY_ARE = Preprocess()
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 Listed = list[tuple[Path, int]]
 
 
 @lru_cache(maxsize=2)
-def load_folder(path: str, input: tuple[int, ...]) -> DataSet:
+def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE) -> DataSet:
     """Read ``path``: one folder of images per class, or ``train/``, ``val/`` and ``test/`` folders that hold those.
 
     Splits that are not there are taken from train, stratified, with a fixed seed: 80/10/10 of a plain folder. Images
-    are scaled so that the shorter side fits ``input`` (channels, height, width), cut to its middle, and turned grey or
-    RGB by its channel count (1 or 3).
+    are scaled so that the shorter side fits ``input`` (channels, height, width) and cut to its middle, unless ``how``
+    says otherwise, and turned grey or RGB by its channel count (1 or 3); see :mod:`compression.data.pictures`.
 
     Raises:
         CompressionError: naming the folder or image that cannot be read, or what is missing.
@@ -41,24 +47,33 @@ def load_folder(path: str, input: tuple[int, ...]) -> DataSet:
     root = Path(path)
     if input[0] not in MODES:
         raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {input[0]}", "use --input 3xHxW")
+    mean, std = how.moments(input[0])
     listings, classes = _listings(root)
     _room(sum(map(len, listings.values())), input)
     for name, listing in listings.items():
         if not listing:
             raise CompressionError(
-                f"{root}: no images for the {name} split; known are {' '.join(sorted(SUFFIXES))} files"
+                f"{shown(root)}: no images for the {name} split; known are {' '.join(sorted(SUFFIXES))} files"
             )
-    parts = {name: shuffled(_read(listing, input)) for name, listing in listings.items()}
+    span = Span([image for listing in listings.values() for image, _ in listing], how.range)
+    parts = _divided({name: shuffled(_read(listing, input, how, span)) for name, listing in listings.items()})
+    _complete(root, parts, classes)
+    usual = MOMENTS[input[0]]
+    return DataSet(
+        path, root.resolve().name, classes, mean=mean or usual[0], std=std or usual[1], augment="shift", kind=IMAGE,
+        scaling=replace(how, mean=None, std=None, range=span.used).to_dict(), **parts,
+    )  # fmt: skip
+
+
+def _divided(parts: dict[str, Split]) -> dict[str, Split]:
+    """All three splits: those that are not there are held out of train."""
     share = VALIDATION_SHARE
     if "test" not in parts:
         parts["train"], parts["test"] = hold_out(parts["train"], TEST_SHARE)
         share = VALIDATION_SHARE / (1 - TEST_SHARE)
     if "validation" not in parts:
         parts["train"], parts["validation"] = hold_out(parts["train"], share)
-    _complete(root, parts, classes)
-    mean, std = MOMENTS[input[0]]
-    label = root.resolve().name
-    return DataSet(path, label, classes, mean=mean, std=std, augment="shift", kind=IMAGE, **parts)
+    return parts
 
 
 def _listings(root: Path) -> tuple[dict[str, Listed], tuple[str, ...]]:
@@ -69,45 +84,53 @@ def _listings(root: Path) -> tuple[dict[str, Listed], tuple[str, ...]]:
         homes = {part: root / name for part, named in SPLITS.items() for name in named if (root / name).is_dir()}
     classes = tuple(_folders(homes["train"]))
     if len(classes) < 2:
-        raise CompressionError(f"{root} must hold one folder of images for each of at least two classes")
+        raise CompressionError(f"{shown(root)} must hold one folder of images for each of at least two classes")
     return {part: _listing(home, classes) for part, home in homes.items()}, classes
 
 
 def _folders(root: Path) -> list[str]:
     try:
-        return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise CompressionError(f"image folder {root} cannot be read: {error.strerror or error}") from error
+        raise CompressionError(f"image folder {shown(root)} cannot be read: {error.strerror or error}") from error
+    for name in names:
+        if any(character < " " or "\ud800" <= character <= "\udfff" for character in name):
+            raise CompressionError(f"{shown(root)}: the folder {shown(name)} cannot name a class: rename it")
+    return names
 
 
 def _listing(home: Path, classes: tuple[str, ...]) -> Listed:
     for name in _folders(home):
         if name not in classes:
-            raise CompressionError(f"{home / name}: the training part has no class of this name")
-    paths = [(path, label) for label, name in enumerate(classes) for path in sorted((home / name).glob("**/*"))]
-    return [(path, label) for path, label in paths if path.suffix.lower() in SUFFIXES]
+            raise CompressionError(f"{shown(home / name)}: the training part has no class of this name")
+    return [(path, label) for label, name in enumerate(classes) for path in _images(home / name)]
 
 
-def _read(listing: Listed, input: tuple[int, ...]) -> Split:
+def _images(folder: Path) -> list[Path]:
+    """The picture files at any depth, by their names, sorted; hidden ones are passed over."""
+
+    def unreadable(error: OSError) -> None:
+        raise CompressionError(
+            f"image folder {shown(error.filename or folder)} cannot be read: {error.strerror or error}"
+        ) from error
+
+    found = []
+    if folder.is_dir():
+        for place, folders, files in os.walk(folder, onerror=unreadable):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [Path(place) / name for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+
+
+def _read(listing: Listed, input: tuple[int, ...], how: Preprocess, span: Span) -> Split:
     images = np.empty((len(listing), *input), np.uint8)
     for index, (path, _) in enumerate(listing):
-        images[index] = _image(path, input)
+        images[index] = read(path, input, how, span)
     return Split(torch.from_numpy(images), torch.tensor([label for _, label in listing], dtype=torch.long))
 
 
-def _image(path: Path, input: tuple[int, ...]) -> np.ndarray:
-    """One file as uint8 [C, H, W]."""
-    channels, height, width = input
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.fit(file.convert(MODES[channels]), (width, height), Image.Resampling.BICUBIC)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CompressionError(f"image {path} cannot be read ({error}): replace or remove it") from error
-    return np.asarray(picture).reshape(height, width, channels).transpose(2, 0, 1)
-
-
 def _room(count: int, input: tuple[int, ...]) -> None:
-    needed, there = 2 * count * int(np.prod(input)), psutil.virtual_memory().available
+    needed, there = 2 * count * math.prod(input), psutil.virtual_memory().available
     if needed > there:
         raise CompressionError(
             f"{count} images of {'x'.join(map(str, input))} need {needed / 2**30:.1f} GiB of memory and "
@@ -118,7 +141,9 @@ def _room(count: int, input: tuple[int, ...]) -> None:
 def _complete(root: Path, parts: dict[str, Split], classes: tuple[str, ...]) -> None:
     for name, split in parts.items():
         if len(split) == 0:
-            raise CompressionError(f"{root}: no images for the {name} split; give every class at least 3 images")
+            raise CompressionError(f"{shown(root)}: no images for the {name} split; give every class at least 3 images")
     for label, name in enumerate(classes):
         if not bool((parts["train"].labels == label).any()):
-            raise CompressionError(f"{root}: class {name!r} has no images to train on; give it at least 3 images")
+            raise CompressionError(
+                f"{shown(root)}: class {name!r} has no images to train on; give it at least 3 images"
+            )

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from compression.data import builtin
-from compression.data.catalogue import info
-from compression.data.catalogue import names
+from compression.data.catalogue import folder_of
 from compression.data.folder import load_folder
+from compression.data.types import TEXT
 from compression.data.types import DataSet
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 
 FOLDER_INPUT = (3, 32, 32)
 
 
-def load(name: str, *, input: tuple[int, ...] | None = None) -> DataSet:
+def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping[str, Any] | None = None) -> DataSet:
     """The data set called ``name``, or the folder of images at that path, with its three splits in memory.
 
     ``input`` (channels, height, width) is the size folder images are brought to (3x32x32 unless asked); the named data
     sets keep their own size, and :func:`fit_check` says when a model does not take it. Loaded once per process.
+    ``preprocess`` says how images are scaled, cut and normalised where that is not the usual way
+    (see :mod:`compression.preprocess`).
 
     Raises:
-        CompressionError: unknown name, no network for a download, an unreadable folder or image.
+        CompressionError: unknown name, no network for a download, an unreadable folder or image, or a preprocessing
+            that these data cannot have.
     """
-    if name in names():
-        return builtin.load(name)
-    if Path(name).expanduser().is_dir():
-        return load_folder(str(Path(name).expanduser()), input or FOLDER_INPUT)
-    if "/" in name or Path(name).suffix:
+    folder, how = folder_of(name), Preprocess.read(preprocess)
+    if folder is not None:
+        return load_folder(str(folder), input or FOLDER_INPUT, how)
+    dataset = builtin.load(name)
+    if dataset.kind is TEXT and how != Preprocess():
+        raise CompressionError(f"preprocess is for images, and {name} holds {dataset.kind.many}: leave it out")
+    if how.geometry:
         raise CompressionError(
-            f"data folder {name!r} does not exist; give a folder with one folder of images per class"
+            f"preprocess: {name} keeps the size and values of its images; only mean and std can be said for it"
         )
-    info(name)  # raises: unknown
-    raise AssertionError(name)
+    mean, std = how.moments(dataset.input[0])
+    return dataclasses.replace(dataset, mean=mean or dataset.mean, std=std or dataset.std) if how.to_dict() else dataset
 
 
 def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int) -> None:

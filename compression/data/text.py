@@ -36,7 +36,7 @@ def load_sst2() -> DataSet:
         CompressionError: a file or package is missing, or a line is no sentence with 0 or 1 behind a tab.
     """
     parts = {split: shuffled(_read(_path(name))) for split, name in SST2_FILES.items()}
-    return DataSet("sst2", "SST-2", CLASSES, mean=(), std=(), augment="none", kind=TEXT, **parts)
+    return DataSet("sst2", "SST-2", CLASSES, mean=(), std=(), augment="none", kind=TEXT, scaling={}, **parts)
 
 
 def package_folder() -> Path:

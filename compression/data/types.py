@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import field
 from typing import TYPE_CHECKING
+from typing import Any
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +42,7 @@ class DataSet:
 
     ``label`` is how results on it must be named (such as "CIFAR-10 (JPEG-75)"); ``mean`` and ``std`` are per channel,
     for images scaled to 0..1; ``augment`` names the training augmentation (``shift``, ``shift-flip`` or ``none``).
+    ``scaling`` says how pictures from files were scaled and cut where that is not the usual way.
     Token ids (of kind ``TEXT``) reach the model as they are: there is nothing to normalise or augment.
     """
 
@@ -52,6 +56,14 @@ class DataSet:
     std: tuple[float, ...]
     augment: str
     kind: Kind = IMAGE
+    scaling: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def preprocess(self) -> dict[str, Any]:
+        """How an image becomes what the model takes, as a budget may say it; nothing for sentences."""
+        if self.kind is TEXT:
+            return {}
+        return {"mean": list(self.mean), "std": list(self.std), **self.scaling}
 
     @property
     def input(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from compression.data import normalise
 from compression.errors import CompressionError
 from compression.export.source import read
 from compression.runs.folder import RunFolder
+from compression.zoo.origin import redrawn
 
 SPLIT = "test"  # nothing is chosen by what an explanation shows
 BATCH = 100
@@ -80,6 +81,8 @@ def pair(folder: RunFolder, seed: int = 0) -> Pair:
     refuse(folder.budget().data)
     source = read(folder)
     random = zoo.build(source.budget.model, source.input, source.outputs, seed=seed + OTHER_WEIGHTS).eval()
+    if zoo.spec(source.budget.model).family == "file":  # its function may return trained weights at every seed
+        random = redrawn(random, seed + OTHER_WEIGHTS)
     return Pair(source.dense.eval(), source.model, random, source.data, source.input)
 
 

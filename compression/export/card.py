@@ -12,6 +12,7 @@ from compression.export.findings import measurements
 from compression.export.findings import percent
 from compression.export.findings import section
 from compression.export.findings import table
+from compression.preprocess import words
 
 LEDGER = {
     "values": "codes of the weights",
@@ -81,8 +82,14 @@ def _input(about: Mapping[str, Any]) -> str:
         )
     return (
         "pixels scaled to 0..1, minus mean, divided by standard deviation of each channel "
-        f"(mean {_numbers(about['mean'])}, deviation {_numbers(about['std'])})"
+        f"(mean {_numbers(about['mean'])}, deviation {_numbers(about['std'])}){_scaling(about)}"
     )
+
+
+def _scaling(about: Mapping[str, Any]) -> str:
+    """How pictures were scaled and cut before that, where it was said."""
+    said = {name: about[name] for name in ("resize", "crop", "interpolation", "range") if name in about}
+    return f"; pictures: {words(said)}" if said else ""
 
 
 def _asked(budget: Mapping[str, Any]) -> str:

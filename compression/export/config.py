@@ -64,7 +64,7 @@ def preprocessing(data: DataSet) -> dict[str, Any]:
     """How pixels, or sentences, become what the model takes."""
     if data.kind is TEXT:
         return {"tokenizer": TOKENIZER, "tokens": data.input[0], "padding": PADDING}
-    return {"scale": 1 / 255, "mean": list(data.mean), "std": list(data.std)}
+    return {"scale": 1 / 255, **data.preprocess}
 
 
 def groups(source: Source) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import data as data_sets
 from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
@@ -31,7 +30,8 @@ from compression.quant.attach import INPUT_QUANTIZER
 from compression.runs.files import sha256
 from compression.runs.folder import DONE
 from compression.runs.folder import RunFolder
-from compression.runs.prepare import load
+from compression.runs.prepare import find_weights
+from compression.runs.prepare import load_data
 from compression.runs.prepare import shape
 from compression.runs.results import result
 
@@ -86,23 +86,22 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     _refuse_changed(told, budget, path)
     state, codes = unpack(path), integers(path)
     input, classes = shape(budget)
-    data = _data(folder, budget, input, classes)
-    dense = load(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
+    data = _data(folder, budget)
+    dense = find_weights(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
     graph = trace(dense, zoo.example(budget.model, input=input))
     units = removed_units(told)
     model = restored(dense, graph, units, state)
     return Source(folder.id, budget, told, data, graph, dense, model, units, codes, path.read_bytes(), classes)
 
 
-def _data(folder: RunFolder, budget: Budget, input: tuple[int, ...], classes: int) -> DataSet:
+def _data(folder: RunFolder, budget: Budget) -> DataSet:
     """The run's data set.
 
     Raises:
         CompressionError: it is gone, and what is there without it.
     """
     try:
-        found = data_sets.load(budget.data, input=input)
-        data_sets.fit_check(found, input, classes)
+        found = load_data(budget)
     except CompressionError as error:
         raise CompressionError(
             f"the data of run {folder.id} are not there: {error}. Put them back to go on; the compressed weights alone "

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from functools import partial
 
 import torch
-from torch import nn
 
 from compression.data import Batches
-from compression.errors import CompressionError
+from compression.loop import check_finite
 from compression.loop import learning_rate
 from compression.loop import set_learning_rate
 from compression.loop import steps
@@ -26,6 +25,9 @@ from compression.methods.resuming import Stateful
 from compression.methods.resuming import captured
 from compression.methods.resuming import go_on
 from compression.methods.resuming import saved_recipe
+from compression.recalibrate import SETTLED
+from compression.recalibrate import Statistics
+from compression.recalibrate import settle_statistics
 from compression.recipe import Recipe
 from compression.recipe import choose_recipe
 from compression.recipe import keep_memory
@@ -115,12 +117,14 @@ def plain_batches(task: Task, report: Reporter, most: int = STATISTICS_BATCHES) 
         yield batches.batch(0, index)[0]
 
 
-def check_finite(model: nn.Module) -> None:
-    """Refuse a model that training has broken.
+def fresh_statistics(task: Task, report: Reporter) -> Statistics:
+    """Take the batch norms' statistics anew from plain training batches until they settle, and say how it goes."""
 
-    Raises:
-        CompressionError: naming the parameter that is not finite.
-    """
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise CompressionError(f"{name} is no longer finite after fine-tuning; choose a smaller learning rate")
+    def watch(taken: Statistics) -> None:
+        if taken.batches.bit_count() == 1:  # after 1, 2, 4, 8 ... batches: a few lines however many there are
+            report.log(f"{taken}; settled at {100 * SETTLED:g} %")
+
+    taken = settle_statistics(task.model, plain_batches(task, report), watch=watch)
+    if taken.norms:
+        report.log(str(taken))
+    return taken

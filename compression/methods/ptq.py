@@ -1,13 +1,16 @@
 """Round to nearest: post-training quantization without any training step, the plainest of all baselines.
 
-Every weight goes to the nearest of the 2^b - 1 values k·d, |k| <= 2^(b-1) - 1, of its layer's symmetric quantizer; one
-layer follows the other, first and last like all, so that the run shows what each of them costs.
+Every weight goes to the nearest of the 2^b - 1 values k·d, |k| <= 2^(b-1) - 1, of its layer's symmetric quantizer, the
+first and last layer's like all. Nothing is trained, so that only the beginning and the end are measured: a point in
+between would cost more than all the rounding.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 from compression.budget import Budget
 from compression.measure import CURVE_IMAGES
@@ -17,7 +20,7 @@ from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
 from compression.methods.base import Uses
-from compression.methods.finetune import POINTS
+from compression.methods.finetune import fresh_statistics
 from compression.methods.finetune import plain_batches
 from compression.methods.opq.allocation import Allocation
 from compression.methods.opq.tables import LayerTables
@@ -31,7 +34,6 @@ from compression.methods.widths import weight_widths
 from compression.quant import activation_quantizers
 from compression.quant import quantize
 from compression.quant.attach import quantizable_layers
-from compression.recalibrate import recompute_statistics
 
 CALIBRATION_BATCHES = 8
 START_BITS = 16
@@ -45,7 +47,8 @@ OPTIONS = (
     Option(
         "statistics",
         True,
-        "Recompute the running statistics of batch norms on 100 training batches after rounding; no label is used.",
+        "Recompute the running statistics of batch norms after rounding, on as many training batches as settle them "
+        "(at most 100); no label is used.",
         choices=(True, False),
     ),
     Option(
@@ -92,11 +95,13 @@ class Ptq:
         report.point(measure(task, model, step=0, epoch=0.0, phase="calibration", limit=curve_images(task.graph)))
         report.phase("rounding", 0)
         _round(task, report, planned)
+        facts: dict[str, Any] = {}
         if chosen["statistics"]:
             report.phase("statistics", len(planned.layers))
-            recompute_statistics(model, plain_batches(task, report))
-            report.point(measure(task, model, step=total, epoch=0.0, phase="statistics", limit=CURVE_IMAGES))
-        return Compressed(model, {"allocation": planned.to_dict(budget.model, budget.weights)})
+            facts["statistics"] = dataclasses.asdict(fresh_statistics(task, report))
+        last = "statistics" if chosen["statistics"] else "rounding"
+        report.point(measure(task, model, step=total, epoch=0.0, phase=last, limit=CURVE_IMAGES))
+        return Compressed(model, {"allocation": planned.to_dict(budget.model, budget.weights), **facts})
 
 
 def plan(tables: LayerTables, budget: Budget) -> Allocation:
@@ -120,15 +125,11 @@ def _attach(task: Task, report: Reporter, calibration: str) -> None:
 
 
 def _round(task: Task, report: Reporter, planned: Allocation) -> None:
-    """Lower one layer after the other to its bit-width; at most 24 of the moments in between are measured."""
-    count = len(planned.layers)
-    measured, limit = {round((i + 1) * count / POINTS) for i in range(POINTS)}, curve_images(task.graph)
+    """Lower one layer after the other to its bit-width."""
     for done, layer in enumerate(planned.layers, start=1):
         report.check()
         set_range(task.model, layer)
         report.step(done, 0.0, error=layer.error)
-        if done in measured:
-            report.point(measure(task, task.model, step=done, epoch=0.0, phase="rounding", limit=limit))
 
 
 def _tell(budget: Budget, report: Reporter) -> None:

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.errors import RunFailed
+from compression.loop import check_finite
 from compression.methods.base import Reporter
 from compression.reading import short
 from compression.recipe import Recipe
@@ -50,7 +50,7 @@ def captured(stage: str, step: int, recipe: Recipe, parts: Mapping[str, Stateful
     """
     for part in parts.values():
         if isinstance(part, nn.Module):
-            _check_finite(part)
+            check_finite(part)
     return {
         "stage": stage,
         "step": step,
@@ -119,12 +119,6 @@ def _fitting(part: str) -> Iterator[None]:
         reason = (str(error).strip().splitlines() or [""])[-1].strip()
         problem = f"{type(error).__name__}: {reason}"
         raise CompressionError(f"the checkpoint's {part!r} does not fit this run ({problem}); {_RESTART}") from error
-
-
-def _check_finite(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
 
 
 def _random_states() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from compression.errors import RunFailed
 from compression.quant.integers import Step
 from compression.quant.kernels import SMALLEST
 from compression.quant.op import quantized
@@ -150,8 +151,14 @@ class Quantizer(nn.Module):
             return bit_width(self.step_size, self.clip, self.exponent)
 
     def bits(self) -> float:
-        """The present bit-width; within fp32 rounding of a whole number it is that number."""
+        """The present bit-width; within fp32 rounding of a whole number it is that number.
+
+        Raises:
+            RunFailed: step or range are no longer finite.
+        """
         value = float(self.bit_width())
+        if not math.isfinite(value):
+            raise RunFailed("training diverged (a quantizer is no longer finite): choose a smaller learning rate")
         return float(round(value)) if math.isclose(value, round(value), abs_tol=_WHOLE) else value
 
     def set_bits(self, bits: float) -> None:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from compression.budget import INITIAL_WEIGHTS
+from compression.budget import OWN_WEIGHTS
 from compression.budget import Budget
+from compression.data import catalogue as datasets
+from compression.data.catalogue import folder_of
 from compression.errors import CompressionError
 
 
-def check(budget: Budget, *others: Budget) -> None:
+def check(budget: Budget, *others: Budget) -> dict[str, Any]:
     """Refuse a budget that no run could carry out; names are looked at before torch is imported.
 
-    ``others``: further budgets with the same model and data (those of a sweep), each checked as well.
+    ``others``: further budgets with the same model and data (those of a sweep), each checked as well. Returns what a
+    spec keeps of the model and data, see :attr:`compression.runs.prepare.Subject.identity`.
 
     Raises:
         CompressionError: unknown model, data set, method, group or layer, a data set that cannot be had or does not fit
-            the model, missing or wrong-shaped weights, or what the method cannot reach with this model.
+            the model, missing or wrong-shaped weights, a network that cannot be compressed or trained, or what the
+            method cannot reach with this model.
     """
-    from compression import data
     from compression import methods
     from compression import zoo
 
     zoo.spec(budget.model)
-    if "/" not in budget.data and not Path(budget.data).is_dir():
-        data.info(budget.data)
+    folder_of(budget.data)
     for each in (budget, *others):
         methods.get(each.method).check(each)
 
@@ -32,15 +37,24 @@ def check(budget: Budget, *others: Budget) -> None:
     from compression.methods.base import ChecksTask
     from compression.methods.base import Task
     from compression.runs.prepare import load
+    from compression.trainable import check_compressible
+    from compression.trainable import check_prunable
+    from compression.trainable import check_trainable
 
     subject = load(budget)
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
+    check_compressible(subject.model, graph, budget.model)
     for each in (budget, *others):
         _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
         _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")
         method = methods.get(each.method)
+        if method.structured:
+            check_prunable(subject.model, graph, each.model)
+        if method.uses.training:
+            check_trainable(subject.model, subject.data, each.model, each.batch_size)
         if isinstance(method, ChecksTask):
             method.check_task(Task(subject.model, graph, subject.data, each))
+    return subject.identity
 
 
 def _named(asked: Mapping[str, object], known: list[str], field: str, what: str) -> None:
@@ -50,13 +64,15 @@ def _named(asked: Mapping[str, object], known: list[str], field: str, what: str)
 
 
 def absolute(budget: Budget) -> Budget:
-    """The budget with its relative paths made absolute: a queued run may be started from another folder."""
-    changes: dict[str, str] = {}
-    if budget.weights is not None:
-        changes["weights"] = str(Path(budget.weights).expanduser().resolve())
+    """The budget with its relative paths made absolute: a queued run may be started from another folder.
+
+    Raises:
+        CompressionError: the data are unknown.
+    """
+    changes: dict[str, str] = {"data": datasets.absolute(budget.data)}
+    if budget.weights not in (None, OWN_WEIGHTS, INITIAL_WEIGHTS):
+        changes["weights"] = str(Path(str(budget.weights)).expanduser().resolve())
     if ".py:" in budget.model:
         path, _, function = budget.model.rpartition(":")
         changes["model"] = f"{Path(path).expanduser().resolve()}:{function}"
-    if "/" in budget.data or Path(budget.data).is_dir():
-        changes["data"] = str(Path(budget.data).expanduser().resolve())
-    return budget.replace(**changes) if changes else budget
+    return budget.replace(**changes)

@@ -76,7 +76,7 @@ def carry_out(
     from compression.untrained import measure_untrained
 
     budget = folder.budget().replace(method="opq", layers=layers, options=options)
-    subject = load(budget)
+    subject = load(budget, folder.spec().get("subject"))
     events.plan(len(grid), unit="budgets")
     dense = dense_accuracy(subject.model, subject.data, "validation", images)
     rows = []

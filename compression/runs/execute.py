@@ -19,11 +19,14 @@ from compression.graph import slim_report
 from compression.graph.cuts import along
 from compression.graph.cuts import cuts
 from compression.graph.cuts import without
+from compression.loop import check_finite
+from compression.methods.base import Compressed
 from compression.methods.base import Method
 from compression.methods.base import Task
 from compression.methods.resuming import check_taken_over
 from compression.pack import pack
 from compression.pack import unpack
+from compression.preprocess import words
 from compression.quant import IntegerWeight
 from compression.quant import fold
 from compression.quant import integer_weights
@@ -31,6 +34,7 @@ from compression.runs.files import sha256
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.paths import make_folder
+from compression.runs.prepare import Subject
 from compression.runs.prepare import Workbench
 from compression.runs.prepare import file_point
 from compression.runs.reporter import RunReporter
@@ -53,15 +57,16 @@ def execute(
     """
     budget = folder.budget()
     chosen = method or methods.get(budget.method)
-    prepared = (bench or Workbench()).prepare(budget)
+    prepared = (bench or Workbench()).prepare(budget, folder.spec().get("subject"))
     report.bind(prepared.digest)
+    report.log(_beginning(prepared.subject))
     report.point(prepared.baseline)
     report.check()
     if chosen.structured:
         prepared.prove_cuts(budget)
     torch.manual_seed(budget.seed)
     task = prepared.task(budget)
-    compressed = chosen.run(task, report)
+    compressed = _compress(chosen, task, report)
     check_taken_over(report)
     report.check()
     found = finish(folder, task, compressed.model, report)
@@ -69,7 +74,9 @@ def execute(
         "method": budget.method,
         "model": budget.model,
         "data": prepared.subject.data.label,
-        "weights": prepared.subject.weights.name,
+        "weights": prepared.subject.weights,
+        "weights_digest": prepared.subject.identity["digest"],
+        "preprocess": prepared.subject.data.preprocess,
         "budget": budget.to_dict(),
         "baseline": prepared.baseline.to_dict(),
         "baseline_ledger": prepared.ledger,
@@ -81,6 +88,21 @@ def execute(
     }
 
 
+def _beginning(subject: Subject) -> str:
+    """What the run starts from, in one line: which weights, and how images are brought to the network."""
+    images = f"; preprocess: {words(subject.data.preprocess)}" if subject.data.preprocess else ""
+    return f"weights: {subject.weights} (SHA-256 {subject.identity['digest'][:12]}){images}"
+
+
+def _compress(method: Method, task: Task, report: RunReporter) -> Compressed:
+    """Let the method run; what fails once the model is no longer finite is told as what it is."""
+    try:
+        return method.run(task, report)
+    except (ArithmeticError, ValueError, RuntimeError, IndexError, AssertionError):
+        check_finite(task.model)
+        raise
+
+
 def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter) -> dict[str, Any]:
     """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
 
@@ -88,7 +110,7 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
         RunFailed: the file gives other weights than those it was made from.
         CompressionError: the smaller model computes something else than the masked one.
     """
-    model.eval()
+    check_finite(model.eval())
     plain, cut = slim_report(fold(model), task.graph)
     plain.eval()
     report.confirm()

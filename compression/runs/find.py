@@ -61,9 +61,9 @@ def find_smallest(
         raise CompressionError(f"the accuracy to keep must be between 0 and 1, such as 0.97, not {min_accuracy:g}")
     found = combinations(absolute(budget), sparsity or SPARSITIES, bits)
     budgets = sorted(found, key=expected_size, reverse=True)
-    check(*budgets)
+    identity = check(*budgets)
     store = store or Store(root)
-    spec, planned = specs(budget, budgets, store)
+    spec, planned = specs(budget, budgets, store, identity)
     store.add({**spec, "priority": priority, "find": {"min_accuracy": min_accuracy, "planned": planned}})
     return str(spec["id"])
 

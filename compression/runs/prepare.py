@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +24,29 @@ from compression.graph import Graph
 from compression.measure import sizes
 from compression.methods.base import Task
 from compression.points import Point
+from compression.preprocess import merged
+from compression.preprocess import words as preprocess_words
 from compression.train import Evaluation
 from compression.train import evaluate
-from compression.zoo import weights as weight_files
+from compression.zoo.origin import Weighted
+from compression.zoo.origin import weighted
+from compression.zoo.weights import digest
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A trained dense model with the data it is compressed on; ``weights`` is the file its parameters came from."""
+    """A trained dense model with the data it is compressed on; ``weights`` says where its parameters came from."""
 
     model: nn.Module
     data: DataSet
     input: tuple[int, ...]
     classes: int
-    weights: Path
+    weights: str
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What a spec keeps of it, so that a run never goes on with another: see :func:`check_same`."""
+        return {"weights": self.weights, "digest": digest(self.model), "preprocess": self.data.preprocess}
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,27 +84,69 @@ class Workbench:
         self._key: tuple[Any, ...] | None = None
         self._prepared: Prepared | None = None
 
-    def prepare(self, budget: Budget) -> Prepared:
-        """Load, trace and measure, or hand out what the last budget with the same subject was given."""
-        key = (budget.model, budget.data, budget.input, budget.classes, budget.weights)
+    def prepare(self, budget: Budget, identity: Mapping[str, Any] | None = None) -> Prepared:
+        """Load, trace and measure, or hand out what the last budget with the same subject was given.
+
+        ``identity``: what the run's spec keeps of its subject.
+
+        Raises:
+            CompressionError: see :func:`load`.
+        """
+        said = json.dumps(budget.preprocess, sort_keys=True)
+        key = (budget.model, budget.data, budget.input, budget.classes, budget.weights, said)
         if self._prepared is None or key != self._key:
             self._key, self._prepared = key, prepare(budget)
+        check_same(self._prepared.subject, identity)
         return self._prepared
 
 
-def load(budget: Budget) -> Subject:
-    """The model and data that a budget names, checked against each other.
+def load(budget: Budget, identity: Mapping[str, Any] | None = None) -> Subject:
+    """The model and data that a budget names, checked against each other, and against the ``identity`` in a spec.
 
     Raises:
-        CompressionError: unknown model or data, data that do not fit, missing or wrong-shaped weights.
+        CompressionError: unknown model or data, data that do not fit, missing or wrong-shaped weights, or another
+            subject than the spec's.
+    """
+    dataset = load_data(budget)
+    input, classes = shape(budget)
+    found = find_weights(budget)
+    subject = Subject(found.model, dataset, input, classes, found.name)
+    check_same(subject, identity)
+    return subject
+
+
+def load_data(budget: Budget) -> DataSet:
+    """The data that a budget names, brought to its model's input as the budget says, else the model's own function.
+
+    Raises:
+        CompressionError: unknown model or data, or data that do not fit.
     """
     input, classes = shape(budget)
-    dataset = data.load(budget.data, input=input)
+    preprocess = merged(zoo.spec(budget.model).preprocess, budget.preprocess)
+    dataset = data.load(budget.data, input=input, preprocess=preprocess)
     data.fit_check(dataset, input, classes)
-    path = find_weights(budget, input, classes)
-    model = zoo.build(budget.model, input=input, classes=classes)
-    weight_files.load(model, path)
-    return Subject(model.eval(), dataset, input, classes, path)
+    return dataset
+
+
+def check_same(subject: Subject, identity: Mapping[str, Any] | None) -> None:
+    """Refuse a subject that is another than when the run was asked for; specs of older versions do not say.
+
+    Raises:
+        CompressionError: naming what changed.
+    """
+    if not identity:
+        return
+    then, now = identity.get("digest"), subject.identity["digest"]
+    if then != now:
+        raise CompressionError(
+            f"the weights ({subject.weights}) are not those that this was started with (SHA-256 {now[:12]} now, "
+            f"{str(then)[:12]} then): put those back, or start it anew"
+        )
+    if identity.get("preprocess") != subject.identity["preprocess"]:
+        raise CompressionError(
+            f"images are preprocessed otherwise than when this was started ({json.dumps(subject.data.preprocess)} now, "
+            f"{json.dumps(identity.get('preprocess'))} then): start it anew"
+        )
 
 
 def shape(budget: Budget) -> tuple[tuple[int, ...], int]:
@@ -101,21 +155,18 @@ def shape(budget: Budget) -> tuple[tuple[int, ...], int]:
     return budget.input or spec.input, budget.classes or spec.classes
 
 
-def find_weights(budget: Budget, input: tuple[int, ...], classes: int) -> Path:
-    """The file with the trained weights: the one named, else the one shipped or made by ``train``.
+def find_weights(budget: Budget) -> Weighted:
+    """The model with its trained weights: those named, else shipped or made by ``train``, else its own function's.
 
     Raises:
-        CompressionError: there is none; the message holds the ``train`` line to type.
+        CompressionError: there are none; the message holds the ``train`` line to type.
     """
-    if budget.weights is not None:
-        path = Path(budget.weights).expanduser()
-        if not path.is_file():
-            raise CompressionError(f"weights file {budget.weights} does not exist")
-        return path
-    found = weight_files.find(budget.model, budget.data, input, classes)
+    found = weighted(budget.model, *shape(budget), budget.weights, (budget.data,))
     if found is None:
+        own = zoo.spec(budget.model).family == "file"
+        why = " (its function returns initial ones, or others at each call)" if own else ""
         raise CompressionError(
-            f"no trained weights for {budget.model} on {budget.data}; train them first: {train_line(budget)}"
+            f"no trained weights for {budget.model}{why} on {budget.data}; train them first: {train_line(budget)}"
         )
     return found
 
@@ -127,6 +178,8 @@ def train_line(budget: Budget) -> str:
         words += ["--input", "x".join(map(str, budget.input))]
     if budget.classes is not None:
         words += ["--classes", str(budget.classes)]
+    if budget.preprocess:
+        words += ["--preprocess", preprocess_words(budget.preprocess)]
     return " ".join([*words, f"--epochs {zoo.spec(budget.model).epochs} --seed 0"])
 
 
@@ -143,22 +196,20 @@ def prepare(budget: Budget) -> Prepared:
     told = evaluate(subject.model, subject.data, "test")
     ledger = fp32_ledger(subject.model)
     baseline = file_point(subject.model, graph, told, ledger["total"], step=0, epoch=0.0, phase="baseline")
-    return Prepared(subject, graph, baseline, ledger, told.confusion, digest(subject, budget.model))
+    return Prepared(subject, graph, baseline, ledger, told.confusion, subject_digest(subject, budget.model))
 
 
-def digest(subject: Subject, model: str) -> str:
+def subject_digest(subject: Subject, model: str) -> str:
     """The SHA-256 of what a run of ``model`` begins with: its state, the pixels and labels, the file of one's own."""
-    total, data = hashlib.sha256(), subject.data
-    total.update(repr((data.mean, data.std, data.augment, data.classes)).encode())
+    total, data = hashlib.sha256(digest(subject.model).encode()), subject.data
+    total.update(repr((data.mean, data.std, data.augment, data.classes, data.preprocess)).encode())
     if ".py:" in model:
         total.update(Path(model.rpartition(":")[0]).expanduser().read_bytes())
-    tensors = dict(subject.model.state_dict())
     for name in ("train", "validation", "test"):
         split = data.split(name)
-        tensors |= {f"{name} images": split.images, f"{name} labels": split.labels}
-    for name, tensor in tensors.items():
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        for tensor in (split.images, split.labels):
+            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()
 
 

@@ -35,7 +35,7 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
     from compression.graph import trace
     from compression.runs.prepare import load
 
-    subject = load(folder.budget())
+    subject = load(folder.budget(), folder.spec().get("subject"))
     if subject.data.kind is not data.IMAGE:
         raise CompressionError(f"saliency is measured along ways between images; these are {subject.data.kind.many}")
     graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))

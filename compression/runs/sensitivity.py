@@ -40,7 +40,7 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
     from compression.sensitivity import trials
     from compression.train import evaluate
 
-    subject = load(folder.budget())
+    subject = load(folder.budget(), folder.spec().get("subject"))
     graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
     wanted = trials(subject.model, graph, structured)
     events.plan(len(wanted), unit="trials")

@@ -15,6 +15,7 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.preprocess import merged
 from compression.runs.check import absolute
 from compression.runs.check import check
 from compression.runs.files import sha256
@@ -54,12 +55,14 @@ def key(kind: str, budget: Budget, **asked: Any) -> str:
     Raises:
         CompressionError: there are no trained weights.
     """
+    from compression import zoo
     from compression.runs.prepare import find_weights
     from compression.runs.prepare import shape
 
-    input, classes = shape(budget)
-    weights = sha256(find_weights(budget, input, classes))
-    content = [kind, budget.model, input, classes, weights, budget.data, asked]
+    found, (input, classes) = find_weights(budget), shape(budget)
+    weights = sha256(found.file) if found.file else found.digest
+    preprocess = merged(zoo.spec(budget.model).preprocess, budget.preprocess)
+    content = [kind, budget.model, input, classes, weights, budget.data, asked, *([preprocess] if preprocess else [])]
     if ".py:" in budget.model:
         content.append(sha256(Path(budget.model.rpartition(":")[0]).expanduser()))
     if "/" in budget.data:
@@ -108,13 +111,13 @@ def begin(kind: str, budget: Budget, root: str | Path, **asked: Any) -> str:
     """
     plain = Budget(
         method="ptq", model=budget.model, input=budget.input, classes=budget.classes, weights=budget.weights,
-        data=budget.data,
+        data=budget.data, preprocess=budget.preprocess,
     )  # fmt: skip
-    subject = absolute(plain)
-    check(subject)
+    wanted = absolute(plain)
+    identity = check(wanted)
     store = studies(root)
-    made = key(kind, subject, **asked)
-    return store.add(new_spec(subject, store, kind, job=kind, key=made, asked=asked))[0].id
+    made = key(kind, wanted, **asked)
+    return store.add(new_spec(wanted, store, kind, job=kind, key=made, asked=asked, subject=identity))[0].id
 
 
 def carry_out(folder: RunFolder, events: RunReporter) -> dict[str, Any]:

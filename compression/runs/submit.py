@@ -34,9 +34,9 @@ def start(budget: Budget, root: str | Path = "runs", *, priority: int = 0, store
             runs folder that cannot be written; nothing is left behind.
     """
     budget = absolute(budget)
-    check(budget)
+    identity = check(budget)
     store = store or Store(root)
-    return store.add(new_spec(budget, store, priority=priority))[0].id
+    return store.add(new_spec(budget, store, priority=priority, subject=identity))[0].id
 
 
 def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ The sweep is a run folder whose ``spec.json`` lists ``children``; each child is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -51,20 +52,23 @@ def sweep(
         CompressionError: as :func:`compression.runs.start`; nothing is started then.
     """
     budgets = combinations(absolute(budget), sparsity, bits)
-    check(*budgets)
+    identity = check(*budgets)
     store = store or Store(root)
-    spec, children = specs(budget, widest_first(budgets), store)
+    spec, children = specs(budget, widest_first(budgets), store, identity)
     asked = {"sparsity": list(sparsity), "bits": [list(b) if isinstance(b, tuple) else b for b in bits]}
     store.add(*children, {**spec, "values": asked, "priority": priority})
     return str(spec["id"])
 
 
-def specs(budget: Budget, budgets: Sequence[Budget], store: Store) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def specs(
+    budget: Budget, budgets: Sequence[Budget], store: Store, identity: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The specs of a sweep and of its runs, whose ids are the sweep's with a number: no two are the same."""
     spec = new_spec(budget, store, "sweep")
     name = spec["id"].removeprefix("sweep-")
+    subject: dict[str, Any] = {"subject": dict(identity)} if identity else {}
     children = [
-        new_spec(each, store, sweep=spec["id"], id=f"{name}-{number:02d}")
+        new_spec(each, store, sweep=spec["id"], id=f"{name}-{number:02d}", **subject)
         for number, each in enumerate(budgets, start=1)
     ]
     return {**spec, "children": [child["id"] for child in children]}, children

@@ -1,7 +1,9 @@
 """Models from elsewhere: torchvision's by name, and a function in a file that the person at the keyboard named.
 
 A file's function takes no arguments, or any of the keywords ``input`` (channels, height, width) and ``classes``, and
-returns an ``nn.Module``, or a pair of it and its (channels, height, width).
+returns an ``nn.Module``, or a tuple of it, its (channels, height, width) and a mapping, of which either may be absent.
+The mapping is a preprocessing (:mod:`compression.preprocess`) and may say ``"weights": "initial"``: weights that
+are the same at every call are trained ones otherwise.
 """
 
 from __future__ import annotations
@@ -10,15 +12,21 @@ import contextlib
 import importlib.util
 import inspect
 from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import lru_cache
 from functools import partial
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from compression.budget import INITIAL_WEIGHTS
+from compression.budget import check_input
 from compression.errors import CompressionError
+from compression.preprocess import Preprocess
 from compression.zoo.registry import COLOUR
 from compression.zoo.registry import ModelSpec
 
@@ -75,6 +83,15 @@ def _square(short: str, input: tuple[int, ...]) -> int:
 USUAL = (COLOUR, (1, 28, 28), (1, 32, 32), (3, 224, 224))
 
 
+class Returned(NamedTuple):
+    """What a function returned: the module, the input it says it takes, and what it says of preprocessing."""
+
+    model: nn.Module
+    input: tuple[int, ...] | None
+    preprocess: Mapping[str, Any]
+    initial: bool
+
+
 def file_spec(name: str) -> ModelSpec:
     """The spec of ``path/to/file.py:function``: the function is called once to learn the model's input and class count.
 
@@ -82,15 +99,23 @@ def file_spec(name: str) -> ModelSpec:
         CompressionError: the file or function is missing, fails, or does not return a classifier.
     """
     path, _, function = name.rpartition(":")
-    call = _function(str(Path(path).expanduser().resolve()), function)
-    model, input = _called(name, call, None, None)
-    input, classes = (input, _classes(name, model, input)) if input else _usual(name, model)
+    return _file_spec(name, str(Path(path).expanduser().resolve()), function)
+
+
+@lru_cache(maxsize=16)
+def _file_spec(name: str, path: str, function: str) -> ModelSpec:
+    call = _function(path, function)
+    told = _called(name, call, None, None)
+    size, classes = (told.input, _classes(name, told.model, told.input)) if told.input else _usual(name, told.model)
     summary = (inspect.getdoc(call) or "Your own model.").splitlines()[0]
-    return ModelSpec(name, function, summary, "file", input, classes, (), partial(_make_file, name, call))
+    return ModelSpec(
+        name, function, summary, "file", size, classes, (), partial(_make_file, name, call),
+        preprocess=told.preprocess, initial=told.initial,
+    )  # fmt: skip
 
 
 def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], classes: int | None) -> nn.Module:
-    model, _ = _called(name, call, input, classes)
+    model = _called(name, call, input, classes).model
     given = _classes(name, model, input) if classes is not None else None
     if given != classes:
         raise CompressionError(
@@ -117,10 +142,8 @@ def _function(path: str, name: str) -> Callable[..., Any]:
     return call
 
 
-def _called(
-    name: str, call: Callable[..., Any], input: tuple[int, ...] | None, classes: int | None
-) -> tuple[nn.Module, tuple[int, ...] | None]:
-    """The model and the input it says it takes (None when it says nothing)."""
+def _called(name: str, call: Callable[..., Any], input: tuple[int, ...] | None, classes: int | None) -> Returned:
+    """What the function returns for this input and class count."""
     accepted = inspect.signature(call).parameters
     asked = {"input": input, "classes": classes}
     try:
@@ -129,10 +152,31 @@ def _called(
         raise
     except Exception as error:
         raise CompressionError(f"{name} fails when called: {_line(error)}") from error
-    model, size = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not isinstance(model, nn.Module):
-        raise CompressionError(f"{name} must return an nn.Module, or one and its (channels, height, width)")
-    return model, tuple(int(length) for length in size) if size is not None else None
+    return _returned(name, made)
+
+
+def _returned(name: str, made: Any) -> Returned:
+    """Tell the parts of what a function returned apart.
+
+    Raises:
+        CompressionError: there is no module, or something beside it that is neither an input nor a mapping.
+    """
+    model, *rest = made if isinstance(made, tuple) and made else (made,)
+    sizes = [part for part in rest if part is not None and not isinstance(part, Mapping)]
+    said = [part for part in rest if isinstance(part, Mapping)]
+    if not isinstance(model, nn.Module) or len(sizes) > 1 or len(said) > 1:
+        raise CompressionError(
+            f"{name} must return an nn.Module, or (module, (channels, height, width), preprocessing)"
+        )
+    mapping = dict(said[0]) if said else {}
+    weights = mapping.pop("weights", None)
+    if weights not in (None, INITIAL_WEIGHTS):
+        raise CompressionError(f"{name}: weights may only be said to be {INITIAL_WEIGHTS!r}, not {weights!r}")
+    preprocess = Preprocess.read(mapping, f"{name}: preprocessing").to_dict()
+    size = tuple(sizes[0]) if sizes and isinstance(sizes[0], Sequence) else sizes[0] if sizes else None
+    if size is not None:
+        check_input(size, f"{name}: input")
+    return Returned(model, size, preprocess, weights == INITIAL_WEIGHTS)
 
 
 def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], int]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from functools import cached_property
 from functools import partial
 from typing import TYPE_CHECKING
+from typing import Any
 
+from compression.budget import check_classes
+from compression.budget import check_input
 from compression.data.catalogue import SENTENCE
-from compression.errors import CompressionError
 
 if TYPE_CHECKING:
     from torch import nn
+
+from compression.errors import CompressionError
 
 Maker = Callable[[tuple[int, ...], int | None], "nn.Module"]
 SMALL, COLOUR = (1, 28, 28), (3, 32, 32)
@@ -42,6 +47,8 @@ class ModelSpec:
     pretrained: Callable[[nn.Module], None] | None = field(default=None, repr=False, compare=False)
     epochs: int = 10
     lr: float | None = None
+    preprocess: Mapping[str, Any] = field(default_factory=dict, hash=False)  # how its images are brought to its input
+    initial: bool = False  # its function says that the weights it returns are not trained
 
     def built(self, input: tuple[int, ...], classes: int | None, empty: bool = False) -> nn.Module:
         """A fresh model at this size; ``empty``: without numbers (see :mod:`.empty`).
@@ -66,9 +73,8 @@ class ModelSpec:
         from compression.zoo.size import count
 
         ids = self.vocabulary > 0
-        looks = ids and self.family == "hf"  # transformers' language models look at values when they make their masks
-        whole = looks or self.family == "file"  # a function of one's own may load weights
-        make = partial(self.built, self.input, self.classes, not whole)
+        looks = self.family == "file" or (ids and self.family == "hf")  # own code, and masks made from values
+        make = partial(self.built, self.input, self.classes, not looks)
         return count(make, self.input, ids=ids, device="cpu" if looks else "meta")
 
     @property
@@ -88,12 +94,11 @@ def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
     Raises:
         CompressionError: naming the value.
     """
+    if classes is not None:
+        check_classes(classes, f"{name}: classes")
     if name.startswith("hf:") or (name in OWN and OWN[name].vocabulary):
         return  # other shapes, which the model's own maker checks
-    if len(input) != 3 or any(not isinstance(size, int) or size < 1 for size in input):
-        raise CompressionError(f"{name}: input must be channels x height x width, such as 3x32x32, not {input!r}")
-    if classes is not None and (not isinstance(classes, int) or classes < 2):
-        raise CompressionError(f"{name}: classes must be a whole number of at least 2, not {classes!r}")
+    check_input(input, f"{name}: input")
 
 
 def _make(home: str, function: str, default_classes: int, input: tuple[int, ...], classes: int | None) -> nn.Module:

@@ -88,6 +88,18 @@ def save(module: nn.Module, path: str | Path, provenance: Mapping[str, Any]) -> 
     return path
 
 
+def digest(module: nn.Module) -> str:
+    """What a module's state is, names, types, shapes and values, as 64 hexadecimal digits (SHA-256)."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, torch.Tensor):
+            continue
+        plain = tensor.detach().cpu().contiguous()
+        found.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        found.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+    return found.hexdigest()
+
+
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """What a safetensors file says of its origin; empty when it says nothing.
 

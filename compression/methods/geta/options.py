@@ -18,6 +18,7 @@ from compression.methods.options import Option
 from compression.methods.options import check
 
 CLIPS = ("max", "fitted")
+MOST_BATCHES = 100_000
 TENSOR, CHANNEL = "tensor", "channel"
 
 
@@ -74,6 +75,7 @@ OPTIONS: tuple[Option, ...] = (
         _TUNED.saliency_batches,
         "Over how many training steps saliency is averaged; 1 looks at the last update only.",
         low=1,
+        high=MOST_BATCHES,
     ),
     Option(
         "cost",
@@ -116,6 +118,7 @@ OPTIONS: tuple[Option, ...] = (
         _TUNED.recalibrate,
         "Training batches over which batch-norm statistics are taken anew at the end; 0 keeps the running ones.",
         low=0,
+        high=MOST_BATCHES,
     ),
 )
 

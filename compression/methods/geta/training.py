@@ -117,7 +117,7 @@ class Training:
         stages, window = self.optimizer.stages, self.settings.saliency_batches
         joint = range(stages.projection_end + 1, stages.joint_end + 1)
         choices = [number for number in joint if stages.period(number).position == 1]
-        return {number for choice in choices for number in range(choice - window + 1, choice + 1)}
+        return {number for choice in choices for number in range(max(1, choice - window + 1), choice + 1)}
 
     def _scores(self) -> torch.Tensor:
         """Averaged saliency [N], divided by the price of the unit's group."""

@@ -11,13 +11,12 @@ from compression.measure import measure
 from compression.methods.base import Compressed
 from compression.methods.base import Reporter
 from compression.methods.base import Task
-from compression.methods.finetune import plain_batches
+from compression.methods.finetune import fresh_statistics
 from compression.methods.finetune import recipe_for
 from compression.methods.finetune import train_stage
 from compression.methods.opq.allocation import Allocation
 from compression.methods.opq.quantizer import attach
 from compression.methods.opq.quantizer import keep_survivors
-from compression.recalibrate import recompute_statistics
 
 LEARNING_RATES = {"sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}
 
@@ -36,7 +35,7 @@ def train_allocated(task: Task, report: Reporter, allocation: Allocation) -> Com
         report.log(note)
     report.point(measure(task, model, step=0, epoch=0.0, phase="allocation", limit=curve_images(task.graph)))
     report.phase("statistics", 0)
-    if recompute_statistics(model, plain_batches(task, report)):
+    if fresh_statistics(task, report).norms:
         report.point(measure(task, model, step=0, epoch=0.0, phase="statistics", limit=curve_images(task.graph)))
     recipe = recipe_for(task, report)
     base = budget.lr if budget.lr is not None else LEARNING_RATES[budget.optimizer]

@@ -209,7 +209,7 @@ def subject_digest(subject: Subject, model: str) -> str:
         split = data.split(name)
         for tensor in (split.images, split.labels):
             total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+            total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

@@ -104,6 +104,15 @@ def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], clas
     return model
 
 
+def build_from(call: Callable[..., Any], input: tuple[int, ...], classes: int) -> nn.Module:
+    """The model that a function returns, given whichever of the keywords ``input`` and ``classes`` it takes.
+
+    Raises:
+        CompressionError: it fails, or returns no model.
+    """
+    return _called(getattr(call, "__name__", "the function"), call, input, classes)[0]
+
+
 @lru_cache(maxsize=16)
 def _function(path: str, name: str) -> Callable[..., Any]:
     if not Path(path).is_file():

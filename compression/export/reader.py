@@ -31,6 +31,7 @@ from compression.export.manifest import network
 from compression.export.manifest import read_manifest
 from compression.export.program import check_safe
 from compression.export.source import restored
+from compression.graph import Graph
 from compression.graph import trace
 from compression.pack import unpack
 from compression.pack.outline import Outline
@@ -75,6 +76,7 @@ def load(path: str | Path, model: Given | None = None, *, trust: bool = False) -
         dense = _zoo_network(about, tensors, path) if model is None else _own_network(model, about)
         _check_names(dense, tensors, path)
         graph = trace(dense, zoo.example(about.model, input=about.input) if model is None else _inputs(images, about))
+        _check_groups(graph, about, path)
         result = restored(dense, graph, about.units, _weights(files["weights.packed"]))
     if images is not None:
         check_answers(result, images, path)
@@ -168,6 +170,17 @@ def _check_names(dense: nn.Module, tensors: Outline, path: str | Path) -> None:
             raise CompressionError(
                 f"bundle {path} holds the weights of another model than {type(dense).__name__}: {name} is {shape} of "
                 f"{kind}, not {limit}"
+            )
+
+
+def _check_groups(graph: Graph, about: Network, path: str | Path) -> None:
+    """Refuse units that were removed of groups which the network has not, or has in another size."""
+    sizes = {group.id: group.units for group in graph.prunable}
+    for name in about.units:
+        if sizes.get(name) != about.groups[name].units:
+            raise CompressionError(
+                f"bundle {path} lacks units of {name} ({about.groups[name].units} units), a group that the network has "
+                f"not ({sizes.get(name, 'none')}): it is another network"
             )
 
 

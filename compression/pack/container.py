@@ -128,8 +128,10 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
 
 
 def _checked_codes(integer: IntegerWeight, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[np.int32]]:
-    same = torch.equal(integer.weight().cpu().view(torch.int32), weight.to(torch.float32).view(torch.int32))
-    if not same:
+    """The codes of a weight, which give it bit for bit in fp32, or once they are rounded to its half precision."""
+    kind = weight.dtype if weight.dtype in (torch.float16, torch.bfloat16) else torch.float32
+    given, wanted = integer.weight().cpu().to(kind).contiguous(), weight.to(kind).contiguous()
+    if not torch.equal(given.view(torch.uint8), wanted.view(torch.uint8)):
         raise CompressionError(f"layer {integer.name}: its codes times its step are not the weight it computes with")
     codes: np.ndarray[Any, np.dtype[np.int32]] = integer.codes.cpu().contiguous().reshape(-1).numpy()
     return codes

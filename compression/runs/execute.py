@@ -26,6 +26,7 @@ from compression.pack import unpack
 from compression.quant import IntegerWeight
 from compression.quant import fold
 from compression.quant import integer_weights
+from compression.runs import names
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.prepare import Workbench
@@ -93,7 +94,8 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     point = file_point(model, task.graph, told, ledger["total"], step=step, epoch=epoch, phase="final")
     report.group(step, cut.removed)
     report.point(point)
-    provenance = {"run": folder.id, "method": task.budget.method, "model": task.budget.model, "data": task.data.label}
+    model_name = names.model_name(task.budget.model)
+    provenance = {"run": folder.id, "method": task.budget.method, "model": model_name, "data": task.data.label}
     weight_files.save(plain, folder.bundle / "model.safetensors", provenance)
     write_json(folder.bundle / "ledger.json", ledger)
     return {

@@ -64,6 +64,10 @@ def train(asked: argparse.Namespace) -> int:
     data.fit_check(dataset, input, classes)
     model = zoo.build(asked.model, input, classes, seed=asked.seed)
     spec = zoo.spec(asked.model)
+    if asked.model not in zoo.names():
+        from compression.runs.rehearsal import check_trainable
+
+        check_trainable(model, zoo.example(asked.model, 2, input)[0], classes)
     if spec.pretrained is not None:
         spec.pretrained(model)
     if spec.lr is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from compression import zoo
 from compression.errors import CompressionError
@@ -157,6 +158,8 @@ def _check_names(dense: nn.Module, tensors: Outline, path: str | Path) -> None:
         CompressionError: naming the first one.
     """
     state = dense.state_dict()
+    if any(map(is_lazy, state.values())):
+        raise CompressionError("the network that was passed has layers without shapes: run it once on an input")
     for name, (shape, kind) in tensors.items():
         own = state.get(name)
         if own is None:

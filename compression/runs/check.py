@@ -16,7 +16,8 @@ def check(budget: Budget, *others: Budget) -> None:
 
     Raises:
         CompressionError: unknown model, data set, method, group or layer, a data set that cannot be had or does not fit
-            the model, missing or wrong-shaped weights, or what the method cannot reach with this model.
+            the model, missing or wrong-shaped weights, a network that a run could not carry to its end (see
+            :mod:`.rehearsal`), or what the method cannot reach with this model.
     """
     from compression import data
     from compression import methods
@@ -32,9 +33,17 @@ def check(budget: Budget, *others: Budget) -> None:
     from compression.methods.base import ChecksTask
     from compression.methods.base import Task
     from compression.runs.prepare import load
+    from compression.runs.rehearsal import check_compressible
+    from compression.runs.rehearsal import check_trainable
+    from compression.runs.rehearsal import rehearse
 
     subject = load(budget)
+    check_compressible(subject.model)
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
+    if budget.model not in zoo.names():
+        check_trainable(subject.model, zoo.example(budget.model, 2, subject.input)[0], subject.classes)
+    if zoo.is_file(budget.model):
+        rehearse(subject.model, graph)
     for each in (budget, *others):
         _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
         _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")
@@ -51,10 +60,12 @@ def _named(asked: Mapping[str, object], known: list[str], field: str, what: str)
 
 def absolute(budget: Budget) -> Budget:
     """The budget with its relative paths made absolute: a queued run may be started from another folder."""
+    from compression import zoo
+
     changes: dict[str, str] = {}
     if budget.weights is not None:
         changes["weights"] = str(Path(budget.weights).expanduser().resolve())
-    if ".py:" in budget.model:
+    if zoo.is_file(budget.model):
         path, _, function = budget.model.rpartition(":")
         changes["model"] = f"{Path(path).expanduser().resolve()}:{function}"
     if "/" in budget.data or Path(budget.data).is_dir():

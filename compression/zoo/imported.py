@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.parallel import DistributedDataParallel
 
 from compression.errors import CompressionError
 from compression.zoo.registry import COLOUR
@@ -96,8 +98,8 @@ def file_spec(name: str) -> ModelSpec:
 
 def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], classes: int | None) -> nn.Module:
     model, _ = _called(name, call, input, classes)
-    given = _classes(name, model, input) if classes is not None else None
-    if given != classes:
+    given = _classes(name, model, input)  # which also gives lazy layers their shapes
+    if classes is not None and given != classes:
         raise CompressionError(
             f"{name} gives {given} classes, not {classes}: let the function take the keyword `classes` and use it"
         )
@@ -110,7 +112,11 @@ def build_from(call: Callable[..., Any], input: tuple[int, ...], classes: int) -
     Raises:
         CompressionError: it fails, or returns no model.
     """
-    return _called(getattr(call, "__name__", "the function"), call, input, classes)[0]
+    name = getattr(call, "__name__", "the function")
+    model, _ = _called(name, call, input, classes)
+    if any(map(is_lazy, model.parameters())):
+        _classes(name, model, input)  # gives lazy layers their shapes
+    return model
 
 
 @lru_cache(maxsize=16)
@@ -146,7 +152,14 @@ def _called(
     model, size = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module):
         raise CompressionError(f"{name} must return an nn.Module, or one and its (channels, height, width)")
-    return model, tuple(int(length) for length in size) if size is not None else None
+    return _unwrapped(model), tuple(int(length) for length in size) if size is not None else None
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside what trains it on several devices or compiles it: a run has ways of its own for both."""
+    inside = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else None
+    inside = getattr(model, "_orig_mod", inside)
+    return _unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
 def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], int]:

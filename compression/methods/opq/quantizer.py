@@ -203,7 +203,7 @@ def keep_survivors(model: nn.Module) -> int:
         if isinstance(quantizer, FixedQuantizer) and quantizer.lowest > 0:
             raw = module.get_parameter("parametrizations.weight.original")
             lost = quantizer.mask & (raw == 0)
-            raw[lost] = (quantizer.step_size * 0.5).expand_as(raw)[lost]
+            raw[lost] = (quantizer.step_size * 0.5).to(raw.dtype).expand_as(raw)[lost]
             moved += int(lost.sum())
     return moved
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextlib import redirect_stderr
+from contextlib import redirect_stdout
 
 import torch
 from torch import fx
@@ -86,14 +89,18 @@ def _forget_places(program: ExportedProgram) -> None:
 
 @contextmanager
 def _in_one_line(what: str) -> Iterator[None]:
-    """Whatever an exporter meets in a user's ``forward``, in one line."""
+    """Whatever an exporter meets in a user's ``forward``, in one line; it would log pages of graphs."""
+    before = logging.root.manager.disable
     try:
-        with warnings.catch_warnings():
+        logging.disable(logging.ERROR)
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     except Exception as error:
         line = (str(error).strip().splitlines() or [""])[0]
         raise NotExpressible(f"{what}: {type(error).__name__}: {line}") from error
+    finally:
+        logging.disable(before)
 
 
 def check_safe(data: bytes, name: str) -> None:

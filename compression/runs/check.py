@@ -39,9 +39,9 @@ def check(budget: Budget, *others: Budget) -> None:
 
     subject = load(budget)
     check_compressible(subject.model)
-    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     if budget.model not in zoo.names():
         check_trainable(subject.model, zoo.example(budget.model, 2, subject.input)[0], subject.classes)
+    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     if zoo.is_file(budget.model):
         rehearse(subject.model, graph)
     for each in (budget, *others):

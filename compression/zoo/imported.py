@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from compression.errors import CompressionError
 from compression.zoo.registry import COLOUR

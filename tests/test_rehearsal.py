@@ -248,16 +248,8 @@ def deciding():
     return Deciding(), S
 
 
-def parallel():
-    return nn.DataParallel(Base()), S
-
-
 def compiled():
     return torch.compile(nn.DataParallel(Base()), backend="eager"), S
-
-
-def inside():
-    return nn.Sequential(nn.DataParallel(Base())), S
 '''
 PROGRAMS = {"deciding": False}
 

@@ -254,9 +254,7 @@ def compiled():
 PROGRAMS = {"deciding": False}
 
 
-@pytest.mark.parametrize(
-    "name", ["tied", "auxiliary", "counting", "lazy", "deciding", "parallel", "compiled", "inside"]
-)
+@pytest.mark.parametrize("name", ["tied", "auxiliary", "counting", "lazy", "deciding", "compiled"])
 def test_what_is_accepted_is_trained_packed_exported_and_loaded(tmp_path: Path, name: str) -> None:
     path = tmp_path / "nets.py"
     path.write_text(HEAD + ACCEPTED)

@@ -115,10 +115,10 @@ def closure(names: tuple[str, ...]) -> Iterator[str]:
         ]
 
 
-def outside(place: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+def outside(place: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run load.py where this package and the other requirements cannot be imported."""
     code = (
-        f"import sys, runpy; sys.path.insert(0, {str(place)!r})\n"
+        f"import sys, runpy; sys.path.insert(0, {str(place)!r}); sys.argv[1:] = {list(options)!r}\n"
         "for name in ('compression.export', 'onnx', 'streamlit', 'torchvision', 'scipy'):\n"
         "    try: __import__(name)\n"
         "    except ImportError: continue\n"
@@ -151,12 +151,32 @@ def test_load_py_runs_without_our_package(bundles: dict[str, Path], elsewhere: P
     folder = unzipped(bundles[kind], tmp_path)
     assert {path.name for path in folder.iterdir()} == FILES
     assert len((folder / "load.py").read_text().splitlines()) <= 60
-    told = outside(elsewhere, folder)
+    told = outside(elsewhere, folder, "--trust")
     assert told.returncode == 0, told.stdout + told.stderr
     assert told.stdout == "weights equal to model.safetensors: True; stored output: within 0.0e+00\n"
     example = load((folder / "example.safetensors").read_bytes())
     with torch.no_grad():
         assert torch.allclose(cx.load(bundles[kind])(example["input"]), example["output"], atol=1e-5)
+
+
+def test_load_py_does_not_read_the_program_unless_told_to(
+    bundles: dict[str, Path], elsewhere: Path, tmp_path: Path
+) -> None:
+    folder = unzipped(bundles["geta"], tmp_path)
+    (folder / "model.pt2").write_bytes(b"no program")
+    told = outside(elsewhere, folder)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("weights equal to model.safetensors: True; ")
+    assert outside(elsewhere, folder, "--trust").returncode != 0
+    functions = runpy.run_path(str(folder / "load.py"))
+    with pytest.raises(PermissionError, match="can run code"):
+        functions["load"]()
+    slim = cx.load(bundles["geta"])
+    wanted = {name: tensor.clone() for name, tensor in slim.state_dict().items()}
+    for parameter in slim.parameters():
+        nn.init.zeros_(parameter)
+    assert functions["load"](slim) is slim
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in slim.state_dict().items())
 
 
 def test_load_py_notices_other_weights(bundles: dict[str, Path], elsewhere: Path, tmp_path: Path) -> None:

@@ -6,8 +6,28 @@ from pathlib import Path
 
 from app import options
 from compression import data as datasets
+from compression import zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.runs import names
+
+
+def here(budget: Budget) -> Budget:
+    """A budget that somebody sent, with the model and the folder that this app was started with in the place of names.
+
+    A bundle names files without folders: the operator's file and function of that name are meant, if there is one.
+
+    Raises:
+        CompressionError: its model is code that this app was not started with.
+    """
+    given = options.read()
+    model = names.matching(budget.model, given.models) if zoo.is_file(budget.model) else budget.model
+    if zoo.is_file(model) and model not in given.models:
+        raise CompressionError(
+            f"the model of this budget is code of its own ({names.model_name(model)}), and this app was not started "
+            f'with one file of that name: start it with ARGS="--model path/to/{names.model_name(model)}"'
+        )
+    return budget.replace(model=model, data=names.matching(budget.data, options.data_folders(given.data_root)))
 
 
 def check(budget: Budget) -> None:
@@ -19,7 +39,7 @@ def check(budget: Budget) -> None:
         CompressionError: saying how to start the app with it.
     """
     given = options.read()
-    if ".py:" in budget.model and budget.model not in given.models:
+    if zoo.is_file(budget.model) and budget.model not in given.models:
         raise CompressionError(
             f'the model of this run is code of its own: start the app with ARGS="--model {budget.model}" to work on it'
         )

@@ -18,6 +18,7 @@ from app.runs import allowed
 from app.runs import runlog
 from app.runs import story
 from app.terms import tip
+from compression import zoo
 from compression.errors import CompressionError
 from compression.export import job
 from compression.export.findings import rounding_helps
@@ -26,7 +27,7 @@ from compression.export.findings import verdicts
 from compression.runs.store import RunInfo
 
 EIGHT = 8
-SNIPPET = 'import compression as cx\n\nmodel = cx.load("{name}")  # the slim network, in evaluation mode\n'
+SNIPPET = 'import compression as cx\n\nmodel = cx.load("{name}"{given})  # the slim network, in evaluation mode\n'
 OWN_LOOP = 'dense = cx.apply(dense, "{name}"{more})  # this run\'s budget on a trained model of your own\n'
 
 
@@ -134,7 +135,9 @@ def agreement_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def agreement(told: Mapping[str, Any]) -> None:
-    """How the ONNX files compare with torch."""
+    """What could not be written for this network, and how the ONNX files compare with torch."""
+    for name, why in told.get("left_out", {}).items():
+        st.text(f"The bundle is without {name}: {why}.")
     if "onnx" not in told:
         return
     st.subheader("Does it still answer the same?", anchor=False)
@@ -173,10 +176,12 @@ def snippet(run: str, budget: Mapping[str, Any]) -> None:
         file_name(run),
         ", calibration=batch" if budget["activation_bits"] and budget["method"] == "geta" else "",
     )
-    st.code(SNIPPET.format(name=name) + OWN_LOOP.format(name=name, more=more), language="python")
+    given = ", model=your_function" if zoo.is_file(budget["model"]) else ""
+    st.code(SNIPPET.format(name=name, given=given) + OWN_LOOP.format(name=name, more=more), language="python")
     st.caption(
         "Python finds `compression` where this project's folder is on its path (`PYTHONPATH=folder`) and its packages "
-        "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction)."
+        "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction). "
+        "Neither runs code of the bundle; reading `model.pt2` can, so `python load.py --trust` asks you to say so."
     )
 
 

@@ -50,7 +50,10 @@ def export(asked: argparse.Namespace) -> int:
 def describe(value: dict[str, Any]) -> str:
     """The bundle and its files."""
     rows = [(name, size(about["bytes"])) for name, about in value["files"].items()]
-    return f"{value['bundle']}: {size(value['bytes'])}, run {value['run']}\n\n" + table(("file", "size"), rows)
+    missing = "".join(f"\nwithout {name}: {why}" for name, why in value.get("left_out", {}).items())
+    return (
+        f"{value['bundle']}: {size(value['bytes'])}, run {value['run']}\n\n" + table(("file", "size"), rows) + missing
+    )
 
 
 def _progress() -> Any:

@@ -6,10 +6,13 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from typing import NoReturn
 
+from compression import data as data_sets
+from compression import zoo
 from compression.budget import LR_SCHEDULES
 from compression.budget import OPTIMIZERS
 from compression.budget import PRECISIONS
@@ -17,6 +20,7 @@ from compression.budget import BitRange
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.preprocess import merged
+from compression.runs.names import model_name
 
 Bits = float | BitRange
 HIGHEST_PRIORITY = 1_000_000
@@ -195,11 +199,33 @@ def budget(asked: argparse.Namespace) -> Budget:
                 raise CompressionError(f"--{name} is needed (or --config with a budget file)")
     base = Budget.load(asked.config) if asked.config else Budget()
     changes = {name: getattr(asked, name) for name in _SAME if getattr(asked, name) is not None}
+    if asked.config:
+        _check_places(asked.config, base, changes)
     if asked.option:
         changes["options"] = {**base.options, **dict(asked.option)}
     if asked.preprocess:
         changes["preprocess"] = merged(base.preprocess, dict(asked.preprocess))
     return base.replace(**changes)
+
+
+def _check_places(config: str, base: Budget, changes: Mapping[str, Any]) -> None:
+    """Refuse what a budget file names without its place, as bundles do: code runs only where the command line names it.
+
+    Raises:
+        CompressionError: saying which option says where it is.
+    """
+    if "model" not in changes and zoo.is_file(base.model) and not Path(base.model).expanduser().is_absolute():
+        raise CompressionError(
+            f"{config} names code as its model, without a folder ({base.model}); say that you mean it, and where it is",
+            f"--model path/to/{model_name(base.model)}",
+        )
+    if "weights" not in changes and base.weights is not None and not Path(base.weights).expanduser().is_file():
+        raise CompressionError(f"weights file {base.weights} of {config} does not exist", "say where, --weights FILE")
+    folder = base.data not in data_sets.names() and not Path(base.data).expanduser().is_dir()
+    if "data" not in changes and folder:
+        raise CompressionError(
+            f"{config} names the data {base.data}, no data set and no folder here", "say which, --data NAME or FOLDER"
+        )
 
 
 def check_target(path: str | None, option: str) -> None:

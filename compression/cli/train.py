@@ -22,6 +22,8 @@ from compression.errors import CompressionError
 from compression.preprocess import words
 from compression.runs.check import absolute
 from compression.runs.launcher import SPINS
+from compression.runs.names import data_name
+from compression.runs.names import model_name
 
 _PASSED = ("batch_size", "optimizer", "lr", "weight_decay", "precision")
 
@@ -69,6 +71,10 @@ def train(asked: argparse.Namespace) -> int:
     (input, classes), dataset = shape(budget), load_data(budget)
     model = zoo.build(asked.model, input, classes, seed=asked.seed)
     spec = zoo.spec(asked.model)
+    if asked.model not in zoo.names():
+        from compression.runs.rehearsal import check_answers
+
+        check_answers(model, zoo.example(asked.model, 2, input)[0], classes)
     if spec.pretrained is not None:
         spec.pretrained(model)
     if spec.lr is not None:
@@ -85,15 +91,16 @@ def train(asked: argparse.Namespace) -> int:
     found = train_dense(model, dataset, asked.epochs, asked.seed, on_step=bar.step, **options)
     bar.close()
     told = provenance(
-        found, model=asked.model, data=asked.data, label=dataset.label, input=input, classes=classes,
-        epochs=asked.epochs, seed=asked.seed, options=_typed(asked),
+        found, model=model_name(asked.model), data=data_name(asked.data), label=dataset.label, input=input,
+        classes=classes, epochs=asked.epochs, seed=asked.seed, options=_typed(asked),
     )  # fmt: skip
     path = weights.save(model, asked.out or weights.default_path(budget.model, budget.data), told)
     scores = f"validation {percent(found.validation.accuracy)}, test {percent(found.test.accuracy)}"
     text = f"{asked.model} on {dataset.label}: {scores}, {found.seconds:.1f} s\nweights: {path}"
     if told["is_chance"]:
         sys.stderr.write(f"warning: {CHANCE}: train with more --epochs or another --lr before you compress it\n")
-    answer({**told, "seconds": round(found.seconds, 2), "weights": str(path)}, text, asked.json)
+    named = {"model": asked.model, "data": asked.data}
+    answer({**told, **named, "seconds": round(found.seconds, 2), "weights": str(path)}, text, asked.json)
     return 0
 
 

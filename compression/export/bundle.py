@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -20,10 +19,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from compression.data import Batches
 from compression.errors import CompressionError
 from compression.export import card
 from compression.export.config import config
+from compression.export.example import example
+from compression.export.manifest import CHECKSUMS
+from compression.export.manifest import manifest
+from compression.export.program import NotExpressible
 from compression.export.program import plain
 from compression.export.program import saved
 from compression.export.program import traced
@@ -34,9 +36,7 @@ from compression.runs.files import disk_full
 from compression.runs.files import finite
 from compression.runs.folder import RunFolder
 
-CHECKSUMS = "checksums.json"
-VERSION = 1
-EXAMPLE_IMAGES = 4
+ONNX = "the ONNX files"
 Say = Callable[[str, float], None]
 
 
@@ -88,43 +88,45 @@ def export(
         source = rounded(source, multiple)
     told("writing the program", 0.1)
     files, measured = contents(source, told, onnx=onnx, latency=latency)
-    checksums = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    bound = manifest(source, config(source), files)
     told("writing the bundle", 0.95)
     path = Path(out).expanduser()
-    write(path, {**files, CHECKSUMS: _json({"version": VERSION, "files": checksums})})
-    return Bundle(path, source.run, path.stat().st_size, checksums, measured)
+    write(path, {**files, CHECKSUMS: _json(bound)})
+    return Bundle(path, source.run, path.stat().st_size, bound["files"], measured)
 
 
 def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The bundle's files by name, and what was measured while they were made."""
-    program = traced(source.model, source.input, source.dtype)
-    written = plain(program)
+    """The bundle's files by name, and what was measured while they were made.
+
+    What torch or ONNX cannot express is left out: ``measured["left_out"]`` says which file, and why.
+    """
     about = config(source)
     files = {
-        "budget.json": _json(source.budget.to_dict()),
+        "budget.json": _json(about["budget"]),
         "config.json": _json(about),
         "model.safetensors": save(_state(source.model)),
         "weights.packed": source.packed,
-        "model.pt2": saved(written),
-        "example.safetensors": save(example(written.module(), source)),
         "load.py": resources.files("compression.export").joinpath("load.py.txt").read_bytes(),
     }
-    measured: dict[str, Any] = {"ledger": dict(source.result["ledger"]), "multiple": source.multiple}
-    if onnx:
-        from compression.export.onnx_files import onnx_files
+    measured: dict[str, Any] = {"ledger": dict(source.result["ledger"]), "multiple": source.multiple, "left_out": {}}
+    answering = source.model
+    try:
+        program = traced(source.model, source.input, source.dtype)
+        written = plain(program)
+        files["model.pt2"] = saved(written)
+        answering = written.module()
+        if onnx:
+            from compression.export.onnx_files import onnx_files
 
-        graphs, told = onnx_files(source, program, say, latency=latency)
-        files |= graphs
-        measured |= told
-    files["MODEL_CARD.md"] = card.text(source.result, about, source.budget.to_dict(), measured, files).encode()
+            graphs, compared = onnx_files(source, program, say, latency=latency)
+            files |= graphs
+            measured |= compared
+    except NotExpressible as reason:
+        missing = [*(["model.pt2"] if "model.pt2" not in files else []), *([ONNX] if onnx else [])]
+        measured["left_out"] = dict.fromkeys(missing, str(reason))
+    files["example.safetensors"] = save(example(answering, source))
+    files["MODEL_CARD.md"] = card.text(source.result, about, about["budget"], measured, files).encode()
     return files, measured
-
-
-@torch.no_grad()
-def example(model: nn.Module, source: Source) -> dict[str, torch.Tensor]:
-    """The first test images, normalised, and what the exported program answers to them."""
-    images, _ = next(iter(Batches(source.data, "test", EXAMPLE_IMAGES, augment=False)))
-    return {"input": images, "output": model(images).contiguous()}
 
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from compression import zoo
 from compression.data import kind
 from compression.export.config import bit_range
 from compression.export.findings import measurements
@@ -32,7 +33,7 @@ FILES = {
     "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
     "model.fp32.onnx": "the slim network in floats, without quantizers",
     "example.safetensors": "four test inputs as the model takes them, and its answers",
-    "load.py": "loads the model without this program and checks it against the example",
+    "load.py": "decodes the weights without this program; loads the network once told to trust it",
 }
 
 
@@ -51,8 +52,8 @@ def text(
         section("Where the bytes are", _ledger(result["ledger"])),
         *measurements(measured, budget),
         section("Limits", _limits(about, budget, measured)),
-        section("Files", _files(files)),
-        section("Load it", _usage()),
+        section("Files", _files(files) + _left_out(measured.get("left_out", {}))),
+        section("Load it", _usage(about["model"] if zoo.is_file(about["model"]) else "", files)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -178,19 +179,39 @@ def _files(files: Mapping[str, bytes]) -> str:
     return table(("file", "bytes", ""), rows)
 
 
-def _usage() -> str:
+def _left_out(reasons: Mapping[str, str]) -> str:
+    """What could not be written for this network, and why."""
+    return "".join(f"\n\nWithout {name}: {why}." for name, why in reasons.items())
+
+
+def _usage(own_code: str, files: Mapping[str, bytes]) -> str:
+    given = ", model=your_function" if own_code else ""
     lines = [
-        "Without this program: `python load.py` (torch, numpy, safetensors, constriction). With its folder on Python's "
-        "path (`PYTHONPATH`) and its packages installed:",
+        "With the folder of the program that made it on Python's path (`PYTHONPATH`) and its packages installed:",
         "",
         "```python",
         "import compression as cx",
         "",
-        'model = cx.load("bundle.zip")  # the slim network, in evaluation mode',
+        f'model = cx.load("bundle.zip"{given})  # the slim network, in evaluation mode',
         "```",
         "",
+        "That runs no code of the bundle: the weights come from `weights.packed`, the network is built here"
+        + (f", by the code that you pass: the function of `{own_code}`, or the dense module." if own_code else "."),
+        "",
+        "Without that program: `python load.py` (torch, numpy, safetensors, constriction) decodes and compares the "
+        "weights, `load(module)` puts them into a module of yours.",
+    ]
+    if "model.pt2" in files:
+        lines += [
+            "",
+            "**Reading `model.pt2` can run code of whoever made the bundle.** Nothing reads it unless you say that you "
+            "trust the bundle: `python load.py --trust`, `load(trust=True)`, `cx.load(…, trust=True)`.",
+        ]
+    lines += [
+        "",
         "`budget.json` and `config.json` can be opened on the Budget page, or carried out again: "
-        "`python -m compression run --config budget.json`.",
+        "`python -m compression run --config budget.json`. They name files without folders: say where yours are "
+        "(`--model`, `--data`, `--weights`).",
     ]
     return "\n".join(lines)
 

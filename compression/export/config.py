@@ -20,6 +20,8 @@ from compression.graph.cuts import cuts
 from compression.quant import Quantizer
 from compression.quant import activation_quantizers
 from compression.quant.attach import INPUT_QUANTIZER
+from compression.runs.names import model_name
+from compression.runs.names import shared
 
 VERSION = 1
 TOKENIZER = "all-MiniLM-L6-v2 (word pieces, lower case)"
@@ -39,9 +41,9 @@ def config(source: Source) -> dict[str, Any]:
     return {
         "version": VERSION,
         "run": source.run,
-        "budget": source.budget.to_dict(),
+        "budget": shared(source.budget).to_dict(),
         "method": source.budget.method,
-        "model": source.budget.model,
+        "model": model_name(source.budget.model),
         "input": list(source.input),
         "outputs": source.outputs,
         "data": data.label,

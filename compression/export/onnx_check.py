@@ -13,7 +13,7 @@ from torch import nn
 
 from compression.data import Batches
 from compression.data import DataSet
-from compression.errors import CompressionError
+from compression.export.program import NotExpressible
 
 IMAGES, FEWEST, MOST_MACS = 512, 64, 1e11
 PRECISION = "session.qdq_matmulnbits_accuracy_level"
@@ -43,7 +43,7 @@ def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
     ``precise`` keeps it in fp32.
 
     Raises:
-        CompressionError: ONNX Runtime refuses the model.
+        NotExpressible: ONNX Runtime refuses the model.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -54,7 +54,7 @@ def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no public base class
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CompressionError(f"ONNX Runtime does not run the model: {line}") from error
+        raise NotExpressible(f"ONNX Runtime does not run the model: {line}") from error
 
 
 def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDArray[np.float32]:

@@ -51,7 +51,7 @@ def onnx_files(
     here where the run learned none, ``model.fp32.onnx`` is the slim network in floats, without quantizers.
 
     Raises:
-        CompressionError: an operation that ONNX cannot express, or ONNX Runtime cannot run.
+        NotExpressible: an operation that ONNX cannot express, or ONNX Runtime cannot run.
     """
     say("writing ONNX", 0.3)
     raw = floats(program, activations(source.model))

@@ -18,11 +18,11 @@ import torch
 from onnxscript import opset21
 from torch.export import ExportedProgram
 
-from compression.errors import CompressionError
 from compression.export import onnx_two_bits
 from compression.export.onnx_weights import Placed
 from compression.export.onnx_weights import place
 from compression.export.program import FAKE_QUANTIZE
+from compression.export.program import NotExpressible
 from compression.quant import IntegerWeight
 from compression.quant.attach import INPUT_QUANTIZER
 
@@ -49,7 +49,7 @@ def floats(program: ExportedProgram, activations: Mapping[str, Mapping[str, Any]
     become Q/DQ pairs; without them quantizers are left out.
 
     Raises:
-        CompressionError: an operation that ONNX cannot express, named; or a model beyond 2 GB.
+        NotExpressible: an operation that ONNX cannot express, named; or a model beyond 2 GB.
     """
     stored: dict[str, str] = {}
     signature = program.graph_signature
@@ -89,11 +89,11 @@ def finished(model: ir.Model) -> bytes:
     """The bytes of the file, after ``onnx.checker`` has seen it.
 
     Raises:
-        CompressionError: it is beyond what one ONNX file can hold.
+        NotExpressible: it is beyond what one ONNX file can hold.
     """
     proto = ir.to_proto(model)
     if proto.ByteSize() > PROTOBUF_LIMIT:
-        raise CompressionError("the model is too large for one ONNX file (2 GB): export with --no-onnx")
+        raise NotExpressible("the model is too large for one ONNX file (2 GB): export with --no-onnx")
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString())
 
@@ -109,7 +109,7 @@ def _exported(program: ExportedProgram, table: dict[Any, Callable[..., Any]]) ->
                 program, dynamo=True, opset_version=OPSET, optimize=True, custom_translation_table=table, verbose=False
             )
     except torch.onnx.OnnxExporterError as error:
-        raise CompressionError(f"ONNX cannot express the model: {_cause(error)}; export with --no-onnx") from error
+        raise NotExpressible(f"ONNX cannot express the model: {_cause(error)}; export with --no-onnx") from error
     finally:
         logger.setLevel(level)
     assert made is not None

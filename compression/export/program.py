@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextlib import redirect_stderr
+from contextlib import redirect_stdout
 
 import torch
+from torch import fx
 from torch import nn
 from torch.export import Dim
 from torch.export import ExportedProgram
@@ -18,6 +24,7 @@ from compression.errors import CompressionError
 from compression.quant.op import SMALLEST
 
 FAKE_QUANTIZE = torch.ops.compression.fake_quantize.default
+_PLACES = ("stack_trace", "custom")  # notes on nodes that hold paths, or what a user wrote there
 EXAMPLE_IMAGES = 2  # the batch that is traced: more than one, so that it stays free
 
 SAMPLE_INPUTS = "data/sample_inputs/"
@@ -32,20 +39,19 @@ _PLAIN = (
 _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 
 
+class NotExpressible(CompressionError):
+    """A file of the bundle that cannot be written for this model; the bundle is made without it."""
+
+
 def traced(model: nn.Module, input: tuple[int, ...], dtype: torch.dtype = torch.float32) -> ExportedProgram:
     """The program of a plain model in evaluation mode, inputs [B, \\*input] with free B; quantizers are single nodes.
 
     Raises:
-        CompressionError: the model cannot be expressed as a program, with what stands in the way.
+        NotExpressible: the model cannot be expressed as a program, with what stands in the way.
     """
     images = torch.zeros(EXAMPLE_IMAGES, *input, dtype=dtype)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            return torch.export.export(model.eval(), (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
-    except Exception as error:  # whatever the exporter meets in a user's forward(): told in one line
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise CompressionError(f"the model cannot be exported: {type(error).__name__}: {line}") from error
+    with _in_one_line("the model cannot be exported"), torch.no_grad():
+        return torch.export.export(model.eval(), (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
 
 
 def plain(program: ExportedProgram) -> ExportedProgram:
@@ -62,17 +68,39 @@ def saved(program: ExportedProgram) -> bytes:
     """The file ``model.pt2``, without example inputs, which torch would pickle, and without paths of this machine.
 
     Raises:
-        CompressionError: a tensor of the model can only be stored as a pickle.
+        NotExpressible: the program, or a tensor of it, can only be stored as a pickle.
     """
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)
+    _forget_places(program)
     program._example_inputs = None
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _in_one_line("the program cannot be stored"):
         torch.export.save(program, buffer)
-    check_safe(buffer.getvalue(), "model.pt2")
+        check_safe(buffer.getvalue(), "model.pt2")
     return buffer.getvalue()
+
+
+def _forget_places(program: ExportedProgram) -> None:
+    """Drop what an exporter notes about the lines and files that each operation came from."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+            for note in _PLACES:
+                node.meta.pop(note, None)
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Whatever an exporter meets in a user's ``forward``, in one line; it would log pages of graphs."""
+    before = logging.root.manager.disable
+    try:
+        logging.disable(logging.ERROR)
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise NotExpressible(f"{what}: {type(error).__name__}: {line}") from error
+    finally:
+        logging.disable(before)
 
 
 def check_safe(data: bytes, name: str) -> None:

@@ -1,106 +1,211 @@
-"""Reading a bundle back: every file against its checksum before anything of it is used."""
+"""Reading a bundle back: every file against its checksum, and nothing in it is run, unpickled or evaluated."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
-import json
 import tempfile
-import zipfile
-import zlib
+from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from compression import zoo
-from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.export.bundle import CHECKSUMS
-from compression.export.bundle import VERSION
+from compression.export.archive import MOST_BYTES
+from compression.export.archive import Entry
+from compression.export.archive import opened
+from compression.export.example import check_answers
+from compression.export.example import read_example
+from compression.export.manifest import CHECKSUMS
+from compression.export.manifest import MOST_JSON
+from compression.export.manifest import Manifest
+from compression.export.manifest import Network
+from compression.export.manifest import StoredFile
+from compression.export.manifest import network
+from compression.export.manifest import read_manifest
 from compression.export.program import check_safe
 from compression.export.source import restored
+from compression.graph import Graph
 from compression.graph import trace
 from compression.pack import unpack
+from compression.pack.outline import Outline
+from compression.quant.attach import INPUT_QUANTIZER
 
-MOST_BYTES = 4 << 30
-NEEDED = ("budget.json", "config.json", "weights.packed", "model.pt2")
+NEEDED = ("budget.json", "config.json", "weights.packed")
+PROGRAM, EXAMPLE = "model.pt2", "example.safetensors"
+LARGER, SMALL_NETWORK = 64, 1 << 24
+"""Elements of the dense network for each packed one; a network of up to ``SMALL_NETWORK`` of them is built anyway."""
+
+Given = nn.Module | Callable[..., Any]
 
 
-def load(path: str | Path) -> nn.Module:
+def load(path: str | Path, model: Given | None = None, *, trust: bool = False) -> nn.Module:
     """The compressed model of a bundle, in evaluation mode: slim, its weights decoded from ``weights.packed``.
 
-    A model of the zoo or of torchvision comes back in its own classes, so that it can be traced, quantized and trained
-    again; any other as the graph of ``model.pt2``. No code of the bundle is run, and nothing in it is unpickled; as
-    reading a program may still evaluate expressions in it, load other people's models of the second kind only if you
-    trust where they are from.
+    The network is one of the zoo, torchvision, timm or transformers, built here by its name; or it is your own code,
+    which you pass. It comes back in its own classes, so that it can be traced, quantized and trained again. Without
+    ``trust`` no code of the bundle is run, and nothing in it is unpickled or evaluated.
+
+    Args:
+        path: the zip.
+        model: the dense network the bundle was made from, or a function that returns it (called with whichever of the
+            keywords ``input`` and ``classes`` it takes), in the place of the zoo's; it is not changed.
+        trust: where the network is code that you do not have, take the program ``model.pt2`` of the bundle. Reading
+            it can run code of whoever made the bundle: only for bundles whose origin you know.
 
     Raises:
-        CompressionError: no bundle, of a newer version, truncated, or changed since it was made; the file is named.
+        CompressionError: no bundle, of a newer version, truncated, changed since it was made, its files contradict one
+            another or the network; or its network is code of its own, and neither ``model`` nor ``trust`` was given.
     """
-    files = read_files(path)
-    budget = Budget.from_dict(_object(files, "budget.json"))
-    about = _object(files, "config.json")
-    state = _weights(files["weights.packed"])
-    if ".py:" in budget.model:
-        return _from_program(files["model.pt2"], state)
-    units = {name: group["removed"] for name, group in about["groups"].items() if group["removed"]}
-    size = tuple(about["input"])
-    dense = zoo.build(budget.model, size, about["outputs"]).eval()
-    return restored(dense, trace(dense, zoo.example(budget.model, input=size)), units, state)
+    files, known = _verified(path, {*NEEDED, EXAMPLE, *((PROGRAM,) if trust and model is None else ())})
+    about, tensors = network(known, files, path)
+    images = read_example(files[EXAMPLE], about, path) if EXAMPLE in files else None
+    if model is None and zoo.is_file(about.model):
+        if not trust:
+            raise CompressionError(_own_code(about.model, path))
+        if PROGRAM not in files:
+            raise CompressionError(f"bundle {path} holds no {PROGRAM}: pass the network, cx.load(path, model=…)")
+        result = _from_program(files[PROGRAM], _weights(files["weights.packed"]))
+    else:
+        dense = _zoo_network(about, tensors, path) if model is None else _own_network(model, about)
+        _check_names(dense, tensors, path)
+        graph = trace(dense, zoo.example(about.model, input=about.input) if model is None else _inputs(images, about))
+        _check_groups(graph, about, path)
+        result = restored(dense, graph, about.units, _weights(files["weights.packed"]))
+    if images is not None:
+        check_answers(result, images, path)
+    return result
 
 
-def read_files(path: str | Path) -> dict[str, bytes]:
-    """The files of a bundle by name, each equal to its checksum.
+def read_files(path: str | Path, wanted: Collection[str] | None = None) -> dict[str, bytes]:
+    """The files of a bundle by name (only the ``wanted`` ones), each equal to its checksum; all of them are checked.
 
     Raises:
         CompressionError: as :func:`load`.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = _entries(archive, path)
-    except OSError as error:
-        raise CompressionError(f"bundle {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise CompressionError(f"bundle {path} is truncated or damaged ({error}): export it again") from error
-    return found
+    return _verified(path, wanted)[0]
 
 
-def _entries(archive: zipfile.ZipFile, path: str | Path) -> dict[str, bytes]:
-    sizes = {info.filename: info.file_size for info in archive.infolist()}
-    if CHECKSUMS not in sizes or sum(sizes.values()) > MOST_BYTES:
-        raise CompressionError(f"{path} is no bundle: it has no {CHECKSUMS}, or is larger than any model")
-    told = _object({CHECKSUMS: archive.read(CHECKSUMS)}, CHECKSUMS)
-    if told.get("version") != VERSION:
-        raise CompressionError(f"bundle {path} has version {told.get('version')!r}; this program reads {VERSION}")
-    known = told.get("files")
-    if not isinstance(known, Mapping):
-        raise CompressionError(f"bundle {path}: {CHECKSUMS} lists no files")
-    for name in (*NEEDED, *known):
-        if name not in sizes or name not in known:
-            raise CompressionError(f"bundle {path}: {name} is missing")
-    return {name: _checked(archive.read(name), name, known[name], path) for name in known}
+def _verified(path: str | Path, wanted: Collection[str] | None) -> tuple[dict[str, bytes], Manifest]:
+    with opened(path) as entries:
+        if CHECKSUMS not in entries:
+            raise CompressionError(f"{path} is no bundle: it has no {CHECKSUMS}")
+        known = read_manifest(_content(entries[CHECKSUMS], CHECKSUMS, path), path)
+        for name in (*NEEDED, *known.files):
+            if name not in entries or name not in known.files:
+                raise CompressionError(f"bundle {path}: {name} is missing")
+        for name in entries:
+            if name not in known.files and name != CHECKSUMS:
+                raise CompressionError(f"bundle {path} holds {name}, which {CHECKSUMS} does not list")
+        read = {}
+        for name, told in known.files.items():
+            keep = wanted is None or name in wanted
+            content = _checked(entries[name], name, told, path, keep)
+            if keep:
+                read[name] = content
+    return read, known
 
 
-def _checked(data: bytes, name: str, told: Any, path: str | Path) -> bytes:
-    found, wanted = hashlib.sha256(data).hexdigest(), told.get("sha256") if isinstance(told, Mapping) else None
-    if found != wanted:
+def _content(entry: Entry, name: str, path: str | Path) -> bytes:
+    most = MOST_JSON if name.endswith(".json") else MOST_BYTES
+    if entry.size > most:
+        raise CompressionError(f"bundle {path}: {name} is larger than the {most:,} bytes that are read of one")
+    return b"".join(entry.chunks())
+
+
+def _checked(entry: Entry, name: str, told: StoredFile, path: str | Path, keep: bool) -> bytes:
+    """The file, or nothing where only its checksum is asked for, in pieces."""
+    digest = hashlib.sha256()
+    content = _content(entry, name, path) if keep else b""
+    for chunk in (content,) if keep else entry.chunks():
+        digest.update(chunk)
+    if digest.hexdigest() != told.sha256 or entry.size != told.bytes:
         raise CompressionError(
-            f"bundle {path}: {name} was changed since it was made (sha256 {found}, the bundle says {wanted})"
+            f"bundle {path}: {name} was changed since it was made (sha256 {digest.hexdigest()}, the bundle says "
+            f"{told.sha256})"
         )
-    return data
+    return content
 
 
-def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(files[name])
-    except ValueError as error:
-        raise CompressionError(f"{name} in the bundle is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CompressionError(f"{name} in the bundle must hold one JSON object")
-    return value
+def _zoo_network(about: Network, tensors: Outline, path: str | Path) -> nn.Module:
+    """The dense network by its name: first without memory for its numbers, and compared with what is packed.
+
+    Raises:
+        CompressionError: no such network, one of other tensors, or one that is out of all proportion to them.
+    """
+    outlined = zoo.build(about.model, about.input, about.outputs, empty=True)
+    _check_names(outlined, tensors, path)
+    dense = sum(tensor.numel() for tensor in outlined.state_dict().values())
+    packed = sum(torch.Size(shape).numel() for shape, _ in tensors.values())
+    if dense > max(SMALL_NETWORK, LARGER * packed):
+        raise CompressionError(
+            f"bundle {path} names {about.model} of {dense:,} numbers and holds {packed:,}: it is not that network"
+        )
+    return zoo.build(about.model, about.input, about.outputs).eval()
+
+
+def _check_names(dense: nn.Module, tensors: Outline, path: str | Path) -> None:
+    """Refuse packed tensors that no slim version of the dense network has, before they are decoded.
+
+    Raises:
+        CompressionError: naming the first one.
+    """
+    state = dense.state_dict()
+    if any(map(is_lazy, state.values())):
+        raise CompressionError("the network that was passed has layers without shapes: run it once on an input")
+    for name, (shape, kind) in tensors.items():
+        own = state.get(name)
+        if own is None:
+            fits = f".{INPUT_QUANTIZER}." in f".{name}" or name.startswith("constant_")
+            limit = f"a tensor that {type(dense).__name__} has not"
+        else:
+            fits = len(shape) == own.dim() and all(a <= b for a, b in zip(shape, own.shape, strict=True))
+            limit = f"at most {tuple(own.shape)} of {own.dtype}"
+            fits &= own.dtype == getattr(torch, kind)
+        if not fits:
+            raise CompressionError(
+                f"bundle {path} holds the weights of another model than {type(dense).__name__}: {name} is {shape} of "
+                f"{kind}, not {limit}"
+            )
+
+
+def _check_groups(graph: Graph, about: Network, path: str | Path) -> None:
+    """Refuse units that were removed of groups which the network has not, or has in another size."""
+    sizes = {group.id: group.units for group in graph.prunable}
+    for name in about.units:
+        if sizes.get(name) != about.groups[name].units:
+            raise CompressionError(
+                f"bundle {path} lacks units of {name} ({about.groups[name].units} units), a group that the network has "
+                f"not ({sizes.get(name, 'none')}): it is another network"
+            )
+
+
+def _own_network(model: Given, about: Network) -> nn.Module:
+    from compression.zoo.imported import build_from
+
+    network = copy.deepcopy(model) if isinstance(model, nn.Module) else build_from(model, about.input, about.outputs)
+    return network.cpu().eval()
+
+
+def _inputs(images: Mapping[str, torch.Tensor] | None, about: Network) -> torch.Tensor:
+    """What to trace a caller's network with: one image of the bundle's input, or one sentence of its example."""
+    if images is not None and not images["input"].is_floating_point():
+        return images["input"][:1]
+    return torch.randn(1, *about.input, generator=torch.Generator().manual_seed(0))
+
+
+def _own_code(model: str, path: str | Path) -> str:
+    return (
+        f"the network of bundle {path} is code of its maker ({model}): pass it, cx.load(path, model=function); or, if "
+        "you know where the bundle is from, cx.load(path, trust=True) takes the program in it, which can run code"
+    )
 
 
 def _weights(data: bytes) -> dict[str, torch.Tensor]:
@@ -111,10 +216,11 @@ def _weights(data: bytes) -> dict[str, torch.Tensor]:
 
 
 def _from_program(data: bytes, state: Mapping[str, torch.Tensor]) -> nn.Module:
-    check_safe(data, "model.pt2")
+    """The program of a trusted bundle; the check refuses what is plainly a pickle, it makes no file safe."""
+    check_safe(data, PROGRAM)
     model = torch.export.load(io.BytesIO(data)).module()
     try:
         model.load_state_dict(dict(state))
     except RuntimeError as error:
-        raise CompressionError(f"model.pt2 and weights.packed do not fit: {str(error).splitlines()[-1]}") from error
+        raise CompressionError(f"{PROGRAM} and weights.packed do not fit: {str(error).splitlines()[-1]}") from error
     return model

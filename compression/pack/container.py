@@ -31,7 +31,6 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.pack.account import Ledger
 from compression.pack.account import account
-from compression.pack.rows import DTYPES
 from compression.pack.rows import VERSIONS
 from compression.pack.rows import Row
 from compression.pack.rows import coded_row
@@ -40,6 +39,7 @@ from compression.pack.rows import leftover
 from compression.pack.rows import scale_count
 from compression.pack.rows import scales
 from compression.pack.rows import step_of
+from compression.pack.storable import check_storable
 from compression.pack.streams import decode
 from compression.pack.streams import encode
 from compression.quant.integers import IntegerWeight
@@ -103,9 +103,8 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
     steps, streams, leftovers = bytearray(), bytearray(), bytearray()
     checksum = 0
     earlier: dict[tuple[Any, ...], str] = {}
+    check_storable(state)
     for name, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor) or str(tensor.dtype).removeprefix("torch.") not in DTYPES:
-            raise CompressionError(f"{name} in the model's state cannot be packed: it is no plain tensor")
         tensor = tensor.detach().cpu()
         twin = earlier.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), name)
         if twin != name and tensor.numel():
@@ -128,8 +127,10 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
 
 
 def _checked_codes(integer: IntegerWeight, weight: torch.Tensor) -> np.ndarray[Any, np.dtype[np.int32]]:
-    same = torch.equal(integer.weight().cpu().view(torch.int32), weight.to(torch.float32).view(torch.int32))
-    if not same:
+    """The codes of a weight, which give it bit for bit in fp32, or once they are rounded to its half precision."""
+    half = weight.dtype in (torch.float16, torch.bfloat16)
+    kind, bits = (weight.dtype, torch.int16) if half else (torch.float32, torch.int32)
+    if not torch.equal(integer.weight().cpu().to(kind).view(bits), weight.to(kind).view(bits)):
         raise CompressionError(f"layer {integer.name}: its codes times its step are not the weight it computes with")
     codes: np.ndarray[Any, np.dtype[np.int32]] = integer.codes.cpu().contiguous().reshape(-1).numpy()
     return codes

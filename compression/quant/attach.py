@@ -15,13 +15,14 @@ from torch.nn.utils import parametrize
 from compression.budget import HIGHEST_BITS
 from compression.budget import LOWEST_BITS
 from compression.errors import CompressionError
+from compression.quant.attachable import INPUT_QUANTIZER
+from compression.quant.attachable import all_or_nothing
+from compression.quant.attachable import check_layers
 from compression.quant.calibrate import Calibration
 from compression.quant.calibrate import input_ranges
 from compression.quant.integers import WEIGHT
 from compression.quant.quantizer import Quantizer
 from compression.quant.together import Together
-
-INPUT_QUANTIZER = "input_quantizer"
 
 Batches = torch.Tensor | Iterable[Any]
 
@@ -53,29 +54,32 @@ def quantize(
     and so a step, of its own (dimension 0; of a transposed convolution dimension 1), the bit-width being the layer's;
     inputs keep one for all. Layers that share one parameter share one quantizer.
 
-    Returns ``model``, whose modules keep their classes (``isinstance``) and can be deep-copied.
+    Returns ``model``, whose modules keep their classes (``isinstance``) and can be deep-copied. Weights and inputs keep
+    their type: in half precision the values are those of fp32, rounded to it.
 
     Raises:
-        CompressionError: no layer to quantize, an unknown layer, a layer that already carries a parametrization or an
-        input
-            quantizer, or impossible bits; the model is then unchanged.
+        CompressionError: no layer to quantize, an unknown layer, impossible bits, or a layer that cannot carry a
+            quantizer: its weight is computed from others (pruning masks, weight norm, a parametrization), has no
+            values or shape yet, or is no plain floating-point tensor of finite values. The model is then unchanged.
     """
     chosen = _chosen_layers(model, layers)
-    _check(chosen, weight_bits, weight_bits if activation_bits is None else activation_bits)
+    _check_bits(weight_bits, weight_bits if activation_bits is None else activation_bits)
+    check_layers(chosen, per_channel)
     ranges = {} if activations is None else input_ranges(model, chosen, activations, calibration)
     start = 1.0 if exponent else None
     shared: dict[int, Quantizer] = {}
-    for module in chosen.values():
-        weight = module.weight
-        assert isinstance(weight, torch.Tensor)
-        if id(weight) not in shared:
-            bounds = _channel_ranges(module, weight) if per_channel else _largest(weight)
-            shared[id(weight)] = Quantizer(bounds, weight_bits, start, gradient_scale).to(weight.device)
-        parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
-    Together(list(chosen.values())).attach(model)
-    for name, bound in ranges.items():
-        bits = weight_bits if activation_bits is None else activation_bits
-        _attach_input_quantizer(chosen[name], Quantizer(bound, bits, start, gradient_scale))
+    with all_or_nothing({model, *chosen.values()}):
+        for module in chosen.values():
+            weight = module.weight
+            assert isinstance(weight, torch.Tensor)
+            if id(weight) not in shared:
+                bounds = _channel_ranges(module, weight) if per_channel else _largest(weight)
+                shared[id(weight)] = Quantizer(bounds, weight_bits, start, gradient_scale).to(weight.device)
+            parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
+        Together(list(chosen.values())).attach(model)
+        for name, bound in ranges.items():
+            bits = weight_bits if activation_bits is None else activation_bits
+            _attach_input_quantizer(chosen[name], Quantizer(bound, bits, start, gradient_scale))
     return model
 
 
@@ -131,15 +135,10 @@ def _chosen_layers(model: nn.Module, layers: Iterable[str] | None) -> dict[str, 
     return {name: candidates[name] for name in names}
 
 
-def _check(chosen: Mapping[str, nn.Module], weight_bits: float, activation_bits: float) -> None:
-    for bits in (weight_bits, activation_bits):
+def _check_bits(*widths: float) -> None:
+    for bits in widths:
         if not LOWEST_BITS <= bits <= HIGHEST_BITS:
             raise CompressionError(f"bits must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {bits!r}")
-    for name, module in chosen.items():
-        if parametrize.is_parametrized(module, WEIGHT) or INPUT_QUANTIZER in module._modules:
-            raise CompressionError(
-                f"layer {name!r} already carries a quantizer or other parametrization; quantize a fresh copy"
-            )
 
 
 def _channel_ranges(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:

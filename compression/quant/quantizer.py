@@ -100,9 +100,12 @@ class Quantizer(nn.Module):
         return self.clip.dim() > 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` rounded to the quantizer's values, fp32."""
+        """``x`` rounded to the quantizer's values, in its type."""
         if self.ready is not None and self.ready.fits(x):
             return self.ready.value
+        return self._values(x).to(x.dtype)
+
+    def _values(self, x: torch.Tensor) -> torch.Tensor:
         if not self.gradient_scale:
             return quantized(x, self.steps(), self.clip, self.exponent)
         shared, own = self._factors(x.numel())

@@ -68,7 +68,7 @@ class Together:
         scalars = [quantizer.steps() for _, quantizer in pairs] + [quantizer.clip for _, quantizer in pairs]
         values: tuple[torch.Tensor, ...] = _Together.apply(len(pairs), *(x for x, _ in pairs), *scalars)
         for pair, value in zip(pairs, values, strict=True):
-            pair[1].ready = Ready(pair[0], value)
+            pair[1].ready = Ready(pair[0], value.to(pair[0].dtype))
 
     def forget(self, *_: Any) -> None:
         """Nothing outlives the forward pass, not even one that failed."""

@@ -22,8 +22,8 @@ def check(budget: Budget, *others: Budget) -> dict[str, Any]:
 
     Raises:
         CompressionError: unknown model, data set, method, group or layer, a data set that cannot be had or does not fit
-            the model, missing or wrong-shaped weights, a network that cannot be compressed or trained, or what the
-            method cannot reach with this model.
+            the model, missing or wrong-shaped weights, a network that cannot be compressed or trained or that a run
+            could not carry to its end (see :mod:`.rehearsal`), or what the method cannot reach with this model.
     """
     from compression import methods
     from compression import zoo
@@ -37,13 +37,21 @@ def check(budget: Budget, *others: Budget) -> dict[str, Any]:
     from compression.methods.base import ChecksTask
     from compression.methods.base import Task
     from compression.runs.prepare import load
+    from compression.runs.rehearsal import check_answers
+    from compression.runs.rehearsal import check_quantizable
+    from compression.runs.rehearsal import rehearse
     from compression.trainable import check_compressible
     from compression.trainable import check_prunable
     from compression.trainable import check_trainable
 
     subject = load(budget)
+    check_quantizable(subject.model)
+    if budget.model not in zoo.names():
+        check_answers(subject.model, zoo.example(budget.model, 2, subject.input)[0], subject.classes)
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     check_compressible(subject.model, graph, budget.model)
+    if zoo.is_file(budget.model):
+        rehearse(subject.model, graph)
     for each in (budget, *others):
         _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
         _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")
@@ -72,7 +80,7 @@ def absolute(budget: Budget) -> Budget:
     changes: dict[str, str] = {"data": datasets.absolute(budget.data)}
     if budget.weights not in (None, OWN_WEIGHTS, INITIAL_WEIGHTS):
         changes["weights"] = str(Path(str(budget.weights)).expanduser().resolve())
-    if ".py:" in budget.model:
+    if zoo.is_file(budget.model):
         path, _, function = budget.model.rpartition(":")
         changes["model"] = f"{Path(path).expanduser().resolve()}:{function}"
     return budget.replace(**changes)

@@ -30,6 +30,7 @@ from compression.preprocess import words
 from compression.quant import IntegerWeight
 from compression.quant import fold
 from compression.quant import integer_weights
+from compression.runs import names
 from compression.runs.files import sha256
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
@@ -124,7 +125,8 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     report.group(step, cut.removed)
     report.point(point)
     report.confirm()
-    provenance = {"run": folder.id, "method": task.budget.method, "model": task.budget.model, "data": task.data.label}
+    model_name = names.model_name(task.budget.model)
+    provenance = {"run": folder.id, "method": task.budget.method, "model": model_name, "data": task.data.label}
     weight_files.save(plain, folder.bundle / "model.safetensors", provenance)
     write_json(folder.bundle / "ledger.json", ledger)
     return {

@@ -222,10 +222,14 @@ def file_point(
 
 
 def fp32_ledger(model: nn.Module) -> dict[str, Any]:
-    """The size of the dense model as a safetensors file, in bytes: weights, everything else in it, and the header."""
+    """The size of the dense model as a safetensors file, in bytes: weights, everything else in it, and the header.
+
+    A tensor of several names is in it once.
+    """
     from safetensors.torch import save
 
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    once = {id(tensor): name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
+    state = weight_files.unshared({name: model.state_dict()[name] for name in reversed(once.values())})
     total = len(save(state))
     named = {name for name, parameter in model.named_parameters() if parameter.dim() > 1}
     size = {name: tensor.numel() * tensor.element_size() for name, tensor in state.items()}

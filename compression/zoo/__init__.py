@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch import nn
 
-__all__ = ["ModelSpec", "build", "example", "names", "resolve", "spec"]
+__all__ = ["ModelSpec", "build", "example", "is_file", "names", "resolve", "spec"]
 
+ELSEWHERE = ("torchvision:", "timm:", "hf:")
 PLACES = "torchvision:NAME, timm:NAME, hf:NAME, or path/to/file.py:function"
 
 
 def names() -> list[str]:
     """The zoo's own; ``torchvision:``, ``timm:``, ``hf:`` and ``path/to/file.py:function`` name models as well."""
     return list(OWN)
+
+
+def is_file(name: str) -> bool:
+    """Whether a name is that of a function in a user's file: building such a model runs the code in it."""
+    return ".py:" in name and not name.startswith(ELSEWHERE)
 
 
 def spec(name: str) -> ModelSpec:
@@ -42,7 +48,7 @@ def spec(name: str) -> ModelSpec:
         from compression.zoo import extra
 
         return extra.timm_spec(name) if name.startswith("timm:") else extra.hf_spec(name)
-    if ".py:" in name:
+    if is_file(name):
         from compression.zoo.imported import file_spec
 
         return file_spec(name)

@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from compression.budget import INITIAL_WEIGHTS
 from compression.budget import check_input
@@ -116,11 +118,24 @@ def _file_spec(name: str, path: str, function: str) -> ModelSpec:
 
 def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], classes: int | None) -> nn.Module:
     model = _called(name, call, input, classes).model
-    given = _classes(name, model, input) if classes is not None else None
-    if given != classes:
+    given = _classes(name, model, input)  # which also gives lazy layers their shapes
+    if classes is not None and given != classes:
         raise CompressionError(
             f"{name} gives {given} classes, not {classes}: let the function take the keyword `classes` and use it"
         )
+    return model
+
+
+def build_from(call: Callable[..., Any], input: tuple[int, ...], classes: int) -> nn.Module:
+    """The model that a function returns, given whichever of the keywords ``input`` and ``classes`` it takes.
+
+    Raises:
+        CompressionError: it fails, or returns no model.
+    """
+    name = getattr(call, "__name__", "the function")
+    model, _ = _called(name, call, input, classes)
+    if any(map(is_lazy, model.parameters())):
+        _classes(name, model, input)  # gives lazy layers their shapes
     return model
 
 
@@ -176,7 +191,14 @@ def _returned(name: str, made: Any) -> Returned:
     size = tuple(sizes[0]) if sizes and isinstance(sizes[0], Sequence) else sizes[0] if sizes else None
     if size is not None:
         check_input(size, f"{name}: input")
-    return Returned(model, size, preprocess, weights == INITIAL_WEIGHTS)
+    return Returned(_unwrapped(model), size, preprocess, weights == INITIAL_WEIGHTS)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside what trains it on several devices or compiles it: a run has ways of its own for both."""
+    inside = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else None
+    inside = getattr(model, "_orig_mod", inside)
+    return _unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
 def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], int]:

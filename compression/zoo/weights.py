@@ -61,6 +61,7 @@ def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
     is_safe = path.suffix == ".safetensors"
     given = _read_safetensors(path) if is_safe else _read_torch(path)
     wanted = module.state_dict()
+    given = {name if name in wanted else _inside(name): tensor for name, tensor in given.items()}
     _compare(path, wanted, given)
     module.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
     return read_provenance(path) if is_safe else {}
@@ -73,7 +74,7 @@ def save(module: nn.Module, path: str | Path, provenance: Mapping[str, Any]) -> 
         CompressionError: the file cannot be written.
     """
     path = Path(path).expanduser()
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    state = unshared(module.state_dict())
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +99,18 @@ def digest(module: nn.Module) -> str:
         found.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
         found.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
     return found.hexdigest()
+
+
+def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state as safetensors holds it: on the processor, contiguous, and no two tensors in one memory."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in state.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        result[name] = plain.clone() if place in seen or plain.untyped_storage().nbytes() != plain.nbytes else plain
+        seen.add(place)
+    return result
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
@@ -141,7 +154,12 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     state = raw.get("state_dict", raw) if isinstance(raw, dict) else raw
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CompressionError(f"weights file {path} holds no state_dict (parameter names with tensors)")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _inside(name: str) -> str:
+    """A parameter's name without the wrapper that it was saved in: DataParallel's or a compiled model's."""
+    return name.removeprefix("module.").removeprefix("_orig_mod.")
 
 
 def _compare(path: Path, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:

@@ -19,6 +19,7 @@ from compression.methods.geta.joint import forget_rate
 from compression.methods.geta.joint import step_sizes
 from compression.methods.geta.units import Slice
 from compression.methods.geta.units import Units
+from compression.quant.kernels import working_dtype
 from compression.quant.quantizer import Quantizer
 
 
@@ -107,12 +108,14 @@ class _Measured:
         self.sites = [part.site for part in group.parts if part.site is not None]
         selected = [part.piece.parameter.index_select(part.piece.dim, part.indices) for part in group.parts]
         self.shapes = [values.shape for values in selected]
-        self.x = [values.flatten() for values in selected]
+        self.x = [values.flatten().to(working_dtype(values)) for values in selected]
         self.c, self.r, h, products = [], [], [], []
         for part, x in zip(group.parts, self.x, strict=True):
             whole = directions.get(part.piece.parameter)
             h.append(
-                torch.zeros_like(x) if whole is None else whole.index_select(part.piece.dim, part.indices).flatten()
+                torch.zeros_like(x)
+                if whole is None
+                else whole.index_select(part.piece.dim, part.indices).flatten().to(x.dtype)
             )
             c, r = x, None
             if part.piece.quantizer is not None and part.site is not None:
@@ -136,7 +139,8 @@ class _Measured:
             left = torch.sub(x, c, alpha=rate)
             if r is not None and part.site is not None:
                 left.sub_(r, alpha=rate * chosen[part.site])
-            part.piece.parameter.index_copy_(part.piece.dim, part.indices, left.view(shape))
+            parameter = part.piece.parameter
+            parameter.index_copy_(part.piece.dim, part.indices, left.view(shape).to(parameter.dtype))
 
     def decision(
         self,

@@ -18,9 +18,12 @@ from compression.methods.opq.allocation import LayerAllocation
 from compression.methods.opq.laplace import levels_of
 from compression.methods.opq.pruning import survivors
 from compression.methods.opq.tables import layer_weights
+from compression.quant.attachable import all_or_nothing
+from compression.quant.attachable import check_layers
 from compression.quant.integers import Step
 from compression.quant.integers import quantizer_of
 from compression.quant.integers import values
+from compression.quant.kernels import working_dtype
 
 
 class FixedQuantizer(nn.Module):
@@ -48,15 +51,17 @@ class FixedQuantizer(nn.Module):
         self._read_grid()
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        """The weight that the layer computes with: fp32, exactly what its codes stand for."""
+        """The weight that the layer computes with: exactly what its codes stand for, in the weight's type."""
         start = self.offset if self.shifted else None
-        quantized: torch.Tensor = fixed_quantize(weight, self.mask, self.step_size, self.levels, self.lowest, start)
-        return quantized
+        wide = weight.to(working_dtype(weight))
+        quantized: torch.Tensor = fixed_quantize(wide, self.mask, self.step_size, self.levels, self.lowest, start)
+        return quantized.to(weight.dtype)
 
     def codes(self, weight: torch.Tensor) -> torch.Tensor:
         """int32 in -Q..Q, the weight's shape, 0 where pruned."""
         start = self.offset if self.shifted else None
-        return _codes(weight.detach(), self.mask, self.step_size, self.levels, self.lowest, start).to(torch.int32)
+        wide = weight.detach().to(working_dtype(weight))
+        return _codes(wide, self.mask, self.step_size, self.levels, self.lowest, start).to(torch.int32)
 
     def step(self) -> Step:
         """Δ, exactly an fp32 number; or those of the channels, in a shape that broadcasts to the weight."""
@@ -155,19 +160,22 @@ def attach(model: nn.Module, allocation: Allocation) -> nn.Module:
         CompressionError: the model lacks an allocated layer, has another number of weights there, or carries a
             quantizer.
     """
+    modules = dict(model.named_modules())
+    check_layers({layer.name: modules[layer.name] for layer in allocation.layers if layer.name in modules})
     weights = layer_weights(model)
     for layer in allocation.layers:
         if layer.name not in weights or not _fits(layer, weights[layer.name]):
             raise CompressionError(f"the allocation does not fit: no layer {layer.name} with {layer.numel} weights")
-        if parametrize.is_parametrized(model.get_submodule(layer.name), "weight"):
-            raise CompressionError(f"layer {layer.name} already carries a quantizer; allocate on the dense model")
     lowest = 1 if allocation.zeros == "exact" else 0
-    for layer in allocation.layers:
-        mask = survivors(weights[layer.name], layer.pruned)
-        weights[layer.name].mul_(mask)
-        quantizer = FixedQuantizer(mask, _step(layer, mask), layer.bits, lowest, layer.offset)
-        for module in _sharing(model, layer.name):
-            parametrize.register_parametrization(module, "weight", quantizer, unsafe=True)
+    masks = {layer.name: survivors(weights[layer.name], layer.pruned) for layer in allocation.layers}
+    with all_or_nothing(model.modules()):
+        for layer in allocation.layers:
+            mask = masks[layer.name]
+            quantizer = FixedQuantizer(mask, _step(layer, mask), layer.bits, lowest, layer.offset)
+            for module in _sharing(model, layer.name):
+                parametrize.register_parametrization(module, "weight", quantizer, unsafe=True)
+    for name, mask in masks.items():
+        weights[name].mul_(mask)
     return model
 
 
@@ -195,7 +203,7 @@ def keep_survivors(model: nn.Module) -> int:
         if isinstance(quantizer, FixedQuantizer) and quantizer.lowest > 0:
             raw = module.get_parameter("parametrizations.weight.original")
             lost = quantizer.mask & (raw == 0)
-            raw[lost] = (quantizer.step_size * 0.5).expand_as(raw)[lost]
+            raw[lost] = (quantizer.step_size * 0.5).to(raw.dtype).expand_as(raw)[lost]
             moved += int(lost.sum())
     return moved
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from compression.errors import CompressionError
 
@@ -109,11 +110,17 @@ class LayerTables:
 
 
 def layer_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Layer name → weight of every convolution and linear layer; a shared weight appears once, under its first name."""
+    """Layer name → weight of every convolution and linear layer; a shared weight appears once, under its first name.
+
+    Raises:
+        CompressionError: a weight that has no values to read, by the layer's name.
+    """
     weights: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for name, module in model.named_modules():
-        if isinstance(module, LAYER_TYPES) and id(module.weight) not in seen:
+        if isinstance(module, LAYER_TYPES) and id(module.weight) not in seen and module.weight is not None:
+            if is_lazy(module.weight) or module.weight.is_meta:
+                raise CompressionError(f"layer {name}: its weight has no values yet: run the model once, or load some")
             seen.add(id(module.weight))
             weights[name] = module.weight.detach()
     return weights

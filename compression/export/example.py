@@ -1,0 +1,75 @@
+"""``example.safetensors``: the first test inputs, and what the compressed model answers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import nn
+from torch.func import functional_call
+
+from compression.data import Batches
+from compression.errors import CompressionError
+from compression.export.manifest import Network
+from compression.export.source import Source
+
+COUNT = 4
+MOST_NUMBERS = 1 << 24
+DIFFERENT = 0.2
+"""Of the norm of the stored answers. Other processors round otherwise, which moves quantized values by a step; another
+network, or other weights, answer something else altogether."""
+Example = Mapping[str, torch.Tensor]
+
+
+@torch.no_grad()
+def example(model: nn.Module, source: Source) -> dict[str, torch.Tensor]:
+    """The first test images, normalised (or sentences as token ids), and what ``model`` answers to them."""
+    images, _ = next(iter(Batches(source.data, "test", COUNT, augment=False)))
+    return {"input": images, "output": model(images).contiguous()}
+
+
+def read_example(data: bytes, about: Network, path: object) -> Example:
+    """The stored example, of the input and the number of classes that the bundle names.
+
+    Raises:
+        CompressionError: it cannot be read, or is for another network.
+    """
+    what = f"bundle {path}: example.safetensors"
+    try:
+        tensors = load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CompressionError(f"{what} cannot be read: {error}") from error
+    if not tensors.keys() >= {"input", "output"} or tensors["input"].numel() > MOST_NUMBERS:
+        raise CompressionError(f"{what} holds no input and output, or more than a few")
+    shapes = [tuple(tensors[name].shape) for name in ("input", "output")]
+    count = shapes[0][0] if shapes[0] else 0
+    if not count or shapes[0][1:] != tuple(about.input) or shapes[1] != (count, about.outputs):
+        raise CompressionError(
+            f"{what} has inputs {shapes[0]} and outputs {shapes[1]}, which are not those of inputs {about.input} and "
+            f"{about.outputs} classes"
+        )
+    return tensors
+
+
+@torch.no_grad()
+def check_answers(model: nn.Module, stored: Example, path: object) -> None:
+    """Refuse a model that does not answer its bundle's example as it did when the bundle was made.
+
+    Raises:
+        CompressionError: saying by how much it differs.
+    """
+    own = {name: buffer.clone() for name, buffer in model.named_buffers()}  # forward() may count in them
+    try:
+        found = functional_call(model, own, (stored["input"],))
+    except (RuntimeError, IndexError, TypeError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CompressionError(f"the model of bundle {path} does not take the bundle's own example: {line}") from error
+    expected, answers = (tensor.double().nan_to_num(0, 0, 0) for tensor in (stored["output"], found))
+    differs = float((answers - expected).norm() / expected.norm().clamp(min=1e-6))
+    if not differs <= DIFFERENT:
+        raise CompressionError(
+            f"the model of bundle {path} answers its stored example otherwise than when it was exported (by "
+            f"{differs:.0%}): its files do not belong together"
+        )

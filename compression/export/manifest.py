@@ -1,0 +1,164 @@
+"""``checksums.json``: what the network of a bundle is, and the size and SHA-256 of each file.
+
+The network's facts stand in several files. Reading compares them all: with one another, with the tensors that are
+packed, and with the stored example. Checksums say that nothing was changed on the way; they do not say who made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Annotated
+from typing import Any
+from typing import Literal
+
+from pydantic import Field
+from pydantic import StringConstraints
+from pydantic import TypeAdapter
+
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.export.source import Source
+from compression.pack.outline import Outline
+from compression.pack.outline import outline
+from compression.reading import json_object
+from compression.reading import short
+from compression.reading import typed
+
+CHECKSUMS = "checksums.json"
+VERSION = 2
+"""Version 1 has no ``network``."""
+MOST_JSON = 16 << 20
+
+_Size = Annotated[int, Field(strict=True, ge=1, le=2**24)]
+_Count = Annotated[int, Field(strict=True, ge=0, le=2**24)]
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+_Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of the bundle as the manifest has it."""
+
+    bytes: Annotated[int, Field(strict=True, ge=0)]
+    sha256: _Digest
+
+
+@dataclass(frozen=True)
+class GroupFact:
+    """A group of the dense network: how many units it has, and which of them were removed."""
+
+    units: _Size
+    removed: list[_Count]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What decides which network is built: the same in ``config.json`` and in the manifest.
+
+    ``input``: the shape of one example; ``outputs``: classes; ``groups``: group id → its units.
+    """
+
+    model: _Name
+    input: Annotated[tuple[_Size, ...], Field(min_length=1, max_length=4)]
+    outputs: _Size
+    groups: dict[str, GroupFact]
+
+    @property
+    def units(self) -> dict[str, list[int]]:
+        """Group id → the units that were removed, where there are any."""
+        return {name: group.removed for name, group in self.groups.items() if group.removed}
+
+
+@dataclass(frozen=True)
+class _Bound(Network):
+    tensors: dict[str, tuple[list[_Count], str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``network`` is ``None`` in bundles of version 1."""
+
+    version: Literal[1, 2]
+    files: dict[str, StoredFile]
+    network: _Bound | None = None
+
+
+_MANIFEST, _NETWORK = TypeAdapter(Manifest), TypeAdapter(Network)
+
+
+def manifest(source: Source, about: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The content of ``checksums.json`` for these files; ``about`` is that of ``config.json``."""
+    groups = {name: {"units": group["units"], "removed": group["removed"]} for name, group in about["groups"].items()}
+    tensors = {name: [list(shape), kind] for name, (shape, kind) in outline(source.packed).items()}
+    network = {name: about[name] for name in ("model", "input", "outputs")}
+    return {
+        "version": VERSION,
+        "network": {**network, "groups": groups, "tensors": tensors},
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+        },
+    }
+
+
+def read_manifest(data: bytes, path: object) -> Manifest:
+    """The manifest of the bundle at ``path``.
+
+    Raises:
+        CompressionError: it is of a version that is not known here, or says something impossible.
+    """
+    what = f"bundle {path}: {CHECKSUMS}"
+    value = json_object(data, what)
+    version = value.get("version")
+    if version not in (1, VERSION) or isinstance(version, bool):
+        raise CompressionError(
+            f"bundle {path} has version {short(version)}; this program reads 1 and {VERSION}: open it with the release "
+            "that wrote it"
+        )
+    read = typed(_MANIFEST, value, what)
+    if version == VERSION and read.network is None:
+        raise CompressionError(f"{what} does not say which network it is")
+    return read
+
+
+def network(known: Manifest, files: Mapping[str, bytes], path: object) -> tuple[Network, Outline]:
+    """Which network the bundle holds, and its tensors: what all its files agree on.
+
+    ``files`` are ``budget.json``, ``config.json`` and ``weights.packed``.
+
+    Raises:
+        CompressionError: naming what differs, or what cannot be.
+    """
+    what = f"bundle {path}"
+    asked = Budget.from_dict(json_object(files["budget.json"], f"{what}: budget.json"))
+    told = typed(_NETWORK, json_object(files["config.json"], f"{what}: config.json"), f"{what}: config.json")
+    tensors = outline(files["weights.packed"])
+    _agree(what, "model", told.model, asked.model)
+    _agree(what, "input", tuple(told.input), asked.input or told.input)
+    _agree(what, "number of classes", told.outputs, asked.classes or told.outputs)
+    bound = known.network
+    if bound is not None:
+        for name in ("model", "input", "outputs", "groups"):
+            _agree(what, name, getattr(told, name), getattr(bound, name))
+        _agree(what, "tensors", tensors, {name: (tuple(s), kind) for name, (s, kind) in bound.tensors.items()})
+    for name, group in told.groups.items():
+        if len(set(group.removed)) != len(group.removed) or any(unit >= group.units for unit in group.removed):
+            raise CompressionError(f"{what}: the units removed of {name} are none of its {group.units}")
+    return told, tensors
+
+
+def _agree(what: str, name: str, one: object, other: object) -> None:
+    if one != other:
+        raise CompressionError(f"{what}: its files do not agree on the {name}: {_first(one, other)}; export it again")
+
+
+def _first(one: object, other: object) -> str:
+    """Where two values differ, short enough for one line."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys: Iterable[Any] = (key for key in (*one, *other) if one.get(key) != other.get(key))
+        key = next(iter(keys))
+        return f"{short(key)} is {short(one.get(key))} in one and {short(other.get(key))} in another"
+    return f"{short(one)} in one and {short(other)} in another"

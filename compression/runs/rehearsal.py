@@ -1,0 +1,117 @@
+"""Whether a run can reach its end with this network: tried before the first step, so that no training is in vain."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from compression.errors import CompressionError
+from compression.graph import Graph
+from compression.graph import slim_report
+from compression.pack.storable import check_storable
+from compression.quant import fold
+from compression.quant import quantize
+from compression.quant.attach import quantizable_layers
+from compression.quant.attachable import check_layers
+from compression.recipe import logits
+
+TRIAL_BITS = 8
+
+
+def check_answers(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
+    """Refuse a network that cannot be trained, measured and saved.
+
+    Args:
+        model: the network; left as it is.
+        inputs: [B, …], what it takes; nothing is computed with them unless the model needs values.
+        classes: how many logits it must answer for each.
+
+    Raises:
+        CompressionError: state that no file holds, other answers than logits [B, classes], no gradients, or an input
+            that it changes in place.
+    """
+    check_storable(model.state_dict())
+    try:
+        _check_answers(model, inputs.to("meta"), classes, on_meta=True)
+    except CompressionError:
+        raise
+    except Exception:  # forward() looks at values, or makes tensors of its own: then for real, on a copy
+        with _refused("cannot be trained"):
+            _check_answers(copy.deepcopy(model), inputs, classes, on_meta=False)
+
+
+def check_quantizable(model: nn.Module) -> None:
+    """Refuse a network whose layers cannot carry quantizers, or compute in another precision than a run stores.
+
+    Raises:
+        CompressionError: naming the layer.
+    """
+    layers = quantizable_layers(model)
+    check_layers(layers)
+    for name, layer in layers.items():
+        if (kind := layer.get_parameter("weight").dtype) is not torch.float32:
+            raise CompressionError(f"layer {name!r} computes in {kind}, and a run stores fp32: return model.float()")
+
+
+def rehearse(model: nn.Module, graph: Graph) -> None:
+    """Carry a copy of the untrained network through the end of a run: quantize, fold, slim and store it.
+
+    Raises:
+        CompressionError: what stands in the way.
+    """
+    with _refused("cannot be carried through a run"):
+        plain, _ = slim_report(fold(quantize(copy.deepcopy(model), TRIAL_BITS)).eval(), graph)
+        check_storable(plain.state_dict())
+
+
+def _check_answers(model: nn.Module, inputs: torch.Tensor, classes: int, *, on_meta: bool) -> None:
+    for training in (False, True):
+        mode, version = "training" if training else "evaluation", inputs._version
+        with _mode(model, training), torch.random.fork_rng(devices=[]):
+            answer = _on_meta(model, inputs) if on_meta else model(inputs)
+        output = logits(answer) if training and isinstance(answer, tuple) and answer else answer
+        if not isinstance(output, torch.Tensor) or output.shape != (len(inputs), classes):
+            what = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+            raise CompressionError(f"the model must answer logits [B, {classes}] in {mode}, not {what} for B = 2")
+        if inputs._version != version:
+            raise CompressionError("the model changes its input in place: let forward() work on a copy, x = x.clone()")
+        if training and not output.requires_grad:
+            raise CompressionError("no gradient reaches the model's parameters: they are frozen, or forward() stops it")
+
+
+def _on_meta(model: nn.Module, inputs: torch.Tensor) -> Any:
+    """What the model returns, without a number being computed or changed."""
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    state = {name: tensor.detach().to("meta").requires_grad_(tensor.requires_grad) for name, tensor in tensors}
+    with torch.device("meta"):
+        return functional_call(model, state, (inputs,))
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    before = {module: module.training for module in model.modules()}
+    try:
+        for module in before:
+            module.training = training
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    """Whatever a user's forward raises, in one line."""
+    try:
+        yield
+    except CompressionError:
+        raise
+    except Exception as error:
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise CompressionError(f"the model {what}: {type(error).__name__}: {line}") from error

@@ -128,13 +128,14 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
         questions.sliders()
+    address.settle()
     with right:
+        carried.write()
         try:
             budget = draft.budget(of)
         except CompressionError as error:
             widgets.problem(error)
             return
-        carried.write(budget)
         planned = answered.answer(of, found, budget, path)
         launchpad.buttons(of, budget, path, planned is not None)
         parts(Draft(of, found, path, budget, planned))

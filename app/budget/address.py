@@ -26,21 +26,25 @@ _NUMBERS = {
     "seed": (-draft.LARGEST_SEED, draft.LARGEST_SEED),
 }
 _SAID, _WRONG = "address_said", "address_wrong"
+_SEEN, _LATE = "address_seen", "address_late"  # what the address said when it was last in step; what it lacks
 
 
 def tidy(draw_fields: Callable[[], None]) -> list[str]:
-    """Make the address mean something; returns a line for every field that fell back to its default.
+    """Bring the address into the draft; returns a line for every field that fell back to its default.
 
     A method may be named as the command line does (``opq``) or as the page does (``OPQ``). A field takes its first
-    value from the address whatever the page says; so they are drawn once as they are, and set right in a second run.
+    value from the address whatever the page says; so where that is wrong they are drawn once as they are, and set right
+    in a second run.
     """
     said: list[str] = st.session_state.pop(_SAID, [])
-    wrong = st.session_state.pop(_WRONG, {})
-    for name, value in wrong.items():
-        st.session_state[name] = value
-    if wrong:
+    pending = {**st.session_state.pop(_WRONG, {}), **st.session_state.pop(_LATE, {})}
+    if pending:
+        st.session_state.update(pending)
         return said
-    found = mistakes({name: st.query_params.get_all(name) for name in st.query_params})
+    given = {name: st.query_params.get_all(name) for name in st.query_params}
+    found = mistakes(given)
+    if {name: given[name] for name in draft.DEFAULTS if name in given} != st.session_state.get(_SEEN):
+        st.session_state.update({name: parsed(name, given[name]) for name in draft.DEFAULTS if name in given})
     if found:
         st.session_state[_WRONG] = {name: value for name, (value, _) in found.items()}
         st.session_state[_SAID] = [line for _, line in found.values() if line]
@@ -50,6 +54,40 @@ def tidy(draw_fields: Callable[[], None]) -> list[str]:
             draw_fields()
         st.rerun()
     return said
+
+
+def settle() -> None:
+    """Have every control of the form in the address; call it once they are drawn.
+
+    A control that is moved writes itself there. One that was set otherwise (by a preset, a file, another page) does so
+    only where it was on the page before: what is missing is set once more in a second run, in which it is.
+    """
+    now = {name: st.query_params.get_all(name) for name in draft.DEFAULTS if name in st.query_params}
+    values = draft.shown()
+    late = {name: value for name, value in values.items() if _read(name, now.get(name)) != value}
+    if late and st.session_state.get(_SEEN) != (tried := {"late": late}):
+        st.session_state[_LATE], st.session_state[_SEEN] = late, tried
+        st.rerun()
+    st.session_state[_SEEN] = now
+
+
+def _read(name: str, given: Sequence[str] | None) -> Any:
+    return parsed(name, given) if given else draft.DEFAULTS[name]
+
+
+def parsed(name: str, given: Sequence[str]) -> Any:
+    """The value that the address gives a control; its default where that cannot be."""
+    if name in mistakes({name: given}) and name != "method":
+        return draft.DEFAULTS[name]
+    default = draft.DEFAULTS[name]
+    if name == "method":
+        labels = {theme.style(method).label: method for method in offer.names()}
+        return labels.get(given[0], given[0] if given[0] in labels.values() else default)
+    if isinstance(default, tuple):
+        return tuple(int(float(end)) for end in given)
+    if isinstance(default, bool):
+        return given[0].lower() in ("true", "1")
+    return type(default)(float(given[0]))
 
 
 def mistakes(given: Mapping[str, Sequence[str]]) -> dict[str, tuple[Any, str]]:

@@ -86,7 +86,7 @@ def actions(picked: Candidate) -> None:
         if not picked.live:
             nav.link("explain", "See what it looks at", run=picked.run, model=model, data=data)
             nav.link("export", "Take it home", run=picked.run, model=model, data=data)
-        nav.link("budget", "Set up another run", **again.query(runlog.folder(picked.run).spec()["budget"]))
+        nav.link("budget", "Set up another run", **again.query(again.of_run(picked.run)))
         with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
             st.markdown(
                 "Opens the Budget page with the same sparsity, bits and training, ready to start. Sparsity counts "
@@ -94,20 +94,7 @@ def actions(picked: Candidate) -> None:
             )
             for name in (name for name in methods.names() if name != picked.method):
                 if st.button(theme.style(name).label, key=f"again {name}", icon=":material/tune:"):
-                    repeat(picked, name)
-
-
-def repeat(picked: Candidate, method: str) -> None:
-    """Set up the Budget page for this run's budget with another method, and go there."""
-    budget = runlog.folder(picked.run).spec()["budget"]
-    if gallery.is_gallery(picked.run):  # its weights file is not here; the weights that are will do
-        budget = {**budget, "weights": None}
-    try:
-        again.prepare(budget, method)
-    except CompressionError as error:
-        widgets.problem(error)
-        return
-    nav.go("budget", model=state.get("model"), data=state.get("data"))
+                    again.go(again.of_run(picked.run), name)
 
 
 def beside(picked: Candidate, second: Candidate) -> None:

@@ -65,12 +65,7 @@ def repeat(exhibit: Exhibit) -> None:
         help="Opens the Budget page with this budget: start it as it is, or change it first.",
     ):
         return
-    try:
-        again.same(exhibit.info.budget)
-    except CompressionError as error:
-        widgets.problem(error)
-        return
-    nav.go("budget", model=exhibit.info.model, data=exhibit.info.data)
+    again.go(again.of_run(exhibit.info.id))
 
 
 def without_model(exhibit: Exhibit, wanted: str) -> None:

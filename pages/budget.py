@@ -127,8 +127,7 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
     path = catalog.weights_file(of) if of.has_data else None
     left, right = st.columns([2, 3], gap="large")
     with left:
-        questions.sliders()
-    address.settle()
+        address.follow(questions.sliders)
     with right:
         carried.write()
         try:

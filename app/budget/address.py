@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from app import theme
 from app.budget import draft
@@ -26,7 +27,7 @@ _NUMBERS = {
     "seed": (-draft.LARGEST_SEED, draft.LARGEST_SEED),
 }
 _SAID, _WRONG = "address_said", "address_wrong"
-_SEEN, _LATE = "address_seen", "address_late"  # what the address said when it was last in step; what it lacks
+_SEEN = "address_seen"  # what the address said when the form was last drawn
 
 
 def tidy(draw_fields: Callable[[], None]) -> list[str]:
@@ -37,15 +38,14 @@ def tidy(draw_fields: Callable[[], None]) -> list[str]:
     in a second run.
     """
     said: list[str] = st.session_state.pop(_SAID, [])
-    pending = {**st.session_state.pop(_WRONG, {}), **st.session_state.pop(_LATE, {})}
-    if pending:
-        st.session_state.update(pending)
+    wrong = st.session_state.pop(_WRONG, {})
+    st.session_state.update(wrong)
+    if wrong:
         return said
-    given = {name: st.query_params.get_all(name) for name in st.query_params}
-    found = mistakes(given)
-    if {name: given[name] for name in draft.DEFAULTS if name in given} != st.session_state.get(_SEEN):
-        st.session_state.update({name: parsed(name, given[name]) for name in draft.DEFAULTS if name in given})
-    if found:
+    given, seen = _given(), st.session_state.get(_SEEN, {})
+    if any(seen.get(name) != text for name, text in given.items()):  # a link was followed: also what is default there
+        st.session_state.update({name: parsed(name, given[name]) for name in given})
+    if found := mistakes(given):
         st.session_state[_WRONG] = {name: value for name, (value, _) in found.items()}
         st.session_state[_SAID] = [line for _, line in found.values() if line]
         for name in found:
@@ -56,23 +56,35 @@ def tidy(draw_fields: Callable[[], None]) -> list[str]:
     return said
 
 
-def settle() -> None:
-    """Have every control of the form in the address; call it once they are drawn.
+def follow(draw_fields: Callable[[], None]) -> None:
+    """Draw the controls, and have every one of them in the address.
 
-    A control that is moved writes itself there. One that was set otherwise (by a preset, a file, another page) does so
-    only where it was on the page before: what is missing is set once more in a second run, in which it is.
+    A control that is moved writes itself there. One that was set otherwise (by a preset, a file, another page) is
+    written here: by its session's value where the control was on the page before, which alone may write it then.
     """
-    now = {name: st.query_params.get_all(name) for name in draft.DEFAULTS if name in st.query_params}
-    values = draft.shown()
-    late = {name: value for name, value in values.items() if _read(name, now.get(name)) != value}
-    if late and st.session_state.get(_SEEN) != (tried := {"late": late}):
-        st.session_state[_LATE], st.session_state[_SEEN] = late, tried
-        st.rerun()
-    st.session_state[_SEEN] = now
+    given = _given()
+    for name, value in draft.shown().items():
+        if (parsed(name, given[name]) if name in given else draft.DEFAULTS[name]) == value:
+            continue
+        try:
+            st.query_params[name] = written(name, value)
+        except StreamlitAPIException:
+            st.session_state[name] = value
+    draw_fields()
+    st.session_state[_SEEN] = _given()
 
 
-def _read(name: str, given: Sequence[str] | None) -> Any:
-    return parsed(name, given) if given else draft.DEFAULTS[name]
+def _given() -> dict[str, list[str]]:
+    return {name: st.query_params.get_all(name) for name in draft.DEFAULTS if name in st.query_params}
+
+
+def written(name: str, value: Any) -> str | list[str]:
+    """A control's value as the address has it."""
+    if name == "method":
+        return theme.style(value).label
+    if isinstance(value, tuple):
+        return [str(end) for end in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def parsed(name: str, given: Sequence[str]) -> Any:

@@ -12,12 +12,12 @@ from typing import Any
 
 from app import nav
 from app import state
-from app import theme
 from app import widgets
 from app.budget import carried
 from app.budget import draft
 from app.budget import offer
 from app.budget import uploaded
+from app.budget.address import written
 from app.gallery import gallery
 from app.model import weightfiles
 from app.runs import runlog
@@ -67,22 +67,13 @@ def address(budget: Mapping[str, Any]) -> dict[str, str | list[str]]:
     values = draft.values_of(read, method)
     parts = {name: read.to_dict()[name] for name in ("groups", "layers", "options")}
     where[carried.NAME] = carried.pack(read.method, {**parts, "extras": draft.extras_of(read)})
-    return where | {name: in_address(name, values[name]) for name in draft.controls(method, values["activations"])}
+    return where | {name: written(name, values[name]) for name in draft.controls(method, values["activations"])}
 
 
 def weights_of(budget: Mapping[str, Any]) -> str | None:
     """What the address calls a budget's weights: a token, empty for the trained ones; ``None``: a file not here."""
     named = budget.get("weights")
     return weightfiles.token_of(str(named)) if named else ""
-
-
-def in_address(name: str, value: Any) -> str | list[str]:
-    """A control's value as the address writes it."""
-    if name == "method":
-        return theme.style(value).label
-    if isinstance(value, tuple):
-        return [str(end) for end in value]
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def of_run(run: str) -> dict[str, Any]:

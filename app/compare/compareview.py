@@ -138,16 +138,8 @@ def clicked(key: str) -> None:
 
 def table(listed: Sequence[dict[str, Any]], picked: str) -> None:
     """The chart as a table; a row picks its run."""
-    ids = [row["run"] for row in listed]
-    key = f"compare_table {picked}"
-
-    def row_picked() -> None:
-        picks = st.session_state[key].selection.rows
-        if picks and ids[picks[0]]:
-            state.put("run", ids[picks[0]])
-
-    here = {"selection": {"rows": [ids.index(picked)] if picked in ids else []}}
-    widgets.table(listed, key, on_select=row_picked, selection_mode="single-row", selection_default=here)
+    ids = [str(row["run"]) for row in listed]
+    widgets.picker(listed, ids, picked, "compare_table", lambda run: state.put("run", run))
     widgets.download(listed, "compare")
 
 

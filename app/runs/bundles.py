@@ -49,11 +49,29 @@ def _kept(exhibit: gallery.Exhibit) -> str:
 
 
 def choose(runs: Mapping[str, str], key: str) -> str:
-    """The run in the address if it is one of these, else the newest; another can be picked."""
-    if state.get("run") not in runs:
+    """The run in the address, the newest where it names none; another can be picked.
+
+    Where the address names a run that is not one of these, one line says why, and none is picked (empty).
+    """
+    if not state.get("run"):
         state.put("run", next(iter(runs)))
-    widgets.choice("Run", runs, state.get("run"), key, lambda run: state.put("run", run))
-    return state.get("run")
+    run = state.get("run") if state.get("run") in runs else ""
+    if not run:
+        widgets.problem(_unfit(state.get("run")))
+    labels = runs if run else {"": "none picked", **runs}
+    widgets.choice("Run", labels, run, key, lambda chosen: state.put("run", chosen or state.get("run")))
+    return run
+
+
+def _unfit(run: str) -> CompressionError:
+    """Why a run has nothing to be taken home or explained: it is not here, or not finished, or several."""
+    try:
+        folder = runlog.folder(run)
+    except CompressionError as error:
+        return error
+    if folder.is_sweep:
+        return CompressionError(f"run {run} is a sweep: pick one of its runs")
+    return CompressionError(f"run {run} is not finished ({widgets.state_words(folder.state)}): pick one that is")
 
 
 def file_name(run: str) -> str:

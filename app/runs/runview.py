@@ -78,7 +78,8 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
         st.markdown(said, width="content", help=model if label != model else None)
         widgets.gallery_badge(kept)
         if not kept:
-            runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
+            title = story.title(now.run, now.budget, info.runs if info is not None else 0)
+            runbuttons.draw(now.run, now.state, title, part=info is not None and info.sweep is not None)
     if now.active:
         st.progress(now.progress, text=_progress(now, info))
     elif now.state == "failed" and now.error:

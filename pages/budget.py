@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -24,6 +25,7 @@ from app.budget import launchpad
 from app.budget import questions
 from app.budget import saliencyview
 from app.budget import sensitivityview
+from app.budget import sparsity
 from app.budget import twobudgets
 from app.budget.planned import Plan
 from app.figures import plan as figures
@@ -127,7 +129,8 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
     path = catalog.weights_file(of) if of.has_data else None
     left, right = st.columns([2, 3], gap="large")
     with left:
-        address.follow(questions.sliders)
+        sparsity.fit(found)
+        address.follow(partial(questions.sliders, found))
     with right:
         carried.write()
         try:
@@ -136,7 +139,7 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
             widgets.problem(error)
             return
         planned = answered.answer(of, found, budget, path)
-        launchpad.buttons(of, budget, path, planned is not None)
+        launchpad.buttons(of, found, budget, path, planned is not None)
         parts(Draft(of, found, path, budget, planned))
 
 
@@ -152,7 +155,7 @@ def page() -> None:
         return
     of = opened.of
     widgets.context(of.model, of.data)
-    for line in address.tidy(questions.sliders):
+    for line in address.tidy(partial(questions.sliders, opened.found)):
         st.warning(line, icon=":material/link_off:")
     carried.read()
     compose(of, opened.found)

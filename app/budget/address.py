@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import theme
 from app.budget import draft
@@ -59,19 +59,26 @@ def tidy(draw_fields: Callable[[], None]) -> list[str]:
 def follow(draw_fields: Callable[[], None]) -> None:
     """Draw the controls, and have every one of them in the address.
 
-    A control that is moved writes itself there. One that was set otherwise (by a preset, a file, another page) is
-    written here: by its session's value where the control was on the page before, which alone may write it then.
+    A control that is moved writes itself there. What was set otherwise (by a preset, a file, another page) is written
+    here before it is drawn, since a control that is new to the page begins with what the address says.
     """
     given = _given()
-    for name, value in draft.shown().items():
-        if (parsed(name, given[name]) if name in given else draft.DEFAULTS[name]) == value:
-            continue
-        try:
-            st.query_params[name] = written(name, value)
-        except StreamlitAPIException:
-            st.session_state[name] = value
+    now = {name: parsed(name, given[name]) if name in given else draft.DEFAULTS[name] for name in draft.DEFAULTS}
+    _write({name: value for name, value in draft.shown().items() if value != now[name]})
     draw_fields()
     st.session_state[_SEEN] = _given()
+
+
+def _write(values: Mapping[str, Any]) -> None:
+    """Put values into the address, those of bound controls too, which Streamlit lets nobody but the control write."""
+    context = get_script_run_ctx()
+    if context is None or not values:
+        return
+    with context.session_state.query_params() as params:
+        for name, value in values.items():
+            text = written(name, value)
+            params.set_corrected_value(name, text, "string_value" if isinstance(text, str) else "string_array_value")
+        params.set_initial_query_params_from_current()
 
 
 def _given() -> dict[str, list[str]]:

@@ -164,7 +164,7 @@ def budget(of: catalog.Subject) -> Budget:
         {
             **extras(),
             "method": method.name,
-            "sparsity": round(now["sparsity"], 4) if method.uses.sparsity else 0.0,
+            "sparsity": round(now["sparsity"], 6) if method.uses.sparsity else 0.0,
             "weight_bits": equal or now["bits"],
             "activation_bits": _activations(method.uses),
             "bits": float(equal[0]) if equal else now["average_bits"],

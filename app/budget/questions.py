@@ -12,7 +12,9 @@ from app import words
 from app.budget import draft
 from app.budget import offer
 from app.budget import presets
+from app.budget import sparsity
 from app.budget import tuning
+from app.model import networks
 from app.terms import tip
 from compression.budget import HIGHEST_BITS
 from compression.budget import LOWEST_BITS
@@ -20,8 +22,8 @@ from compression.budget import LOWEST_BITS
 HIGHEST_AVERAGE = float(HIGHEST_BITS)
 
 
-def sliders() -> None:
-    """The questions of the budget."""
+def sliders(found: networks.Network) -> None:
+    """The questions of the budget, for this network."""
     st.pills(
         "Method",
         offer.names(),
@@ -36,9 +38,7 @@ def sliders() -> None:
     st.caption(offer.sentence(method.name))
     presets.buttons(method.name)
     if method.uses.sparsity:
-        what, term = ("channels", "units") if method.structured else ("weights", "weights")
-        label = f"Sparsity: share of {what} that go"
-        _slider(label, "sparsity", 0.0, draft.HIGHEST_SPARSITY, 0.01, "percent", f"sparsity_{term}")
+        sparsity.slider(found, method.structured)
     _weight_bits(method.uses.bits)
     if method.uses.activations:
         help_text = words.HELP["activation_bits"]

@@ -136,7 +136,7 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
         try:
             budget = draft.budget(of)
         except CompressionError as error:
-            widgets.problem(error)
+            answered.refused(error)
             return
         planned = answered.answer(of, found, budget, path)
         launchpad.buttons(of, found, budget, path, planned is not None)

@@ -114,9 +114,8 @@ def test_the_bundle_budget_goes_into_a_loop_of_ones_own(folder: RunFolder, bundl
 
 def test_the_snippet_of_the_page_runs_in_a_folder_of_its_own(bundle: Path, tmp_path: Path) -> None:
     shutil.copy(bundle, tmp_path / "mine.zip")
-    own = "from compression import zoo\ndense = zoo.build('resnet8')\n"
-    parts = [bundles.SNIPPET.format(name="mine.zip"), own, bundles.OWN_LOOP.format(name="mine.zip", more="")]
-    (tmp_path / "snippet.py").write_text("".join([*parts, "print(type(model).__name__, type(dense).__name__)\n"]))
+    code = bundles.code("mine.zip", json.loads(member(bundle, "budget.json")), applies=True)
+    (tmp_path / "snippet.py").write_text(code + "print(type(model).__name__, type(dense).__name__)\n")
     told = subprocess.run(
         [sys.executable, "snippet.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(nav.ROOT)},
         capture_output=True, text=True,

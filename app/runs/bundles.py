@@ -26,8 +26,6 @@ from compression.export.findings import verdicts
 from compression.runs.store import RunInfo
 
 EIGHT = 8
-SNIPPET = 'import compression as cx\n\nmodel = cx.load("{name}")  # the slim network, in evaluation mode\n'
-OWN_LOOP = 'dense = cx.apply(dense, "{name}"{more})  # this run\'s budget on a trained model of your own\n'
 
 
 def finished(infos: Sequence[RunInfo]) -> dict[str, str]:
@@ -185,17 +183,31 @@ def latency(told: Mapping[str, Any], budget: Mapping[str, Any]) -> None:
 
 
 def snippet(run: str, budget: Mapping[str, Any]) -> None:
-    """Two lines: the compressed model, and the same budget on a model of one's own."""
+    """The compressed model in two lines, and the same budget on a model of one's own."""
+    from compression.export.apply import applies
+
     st.subheader("Load it", anchor=False)
-    name, more = (
-        file_name(run),
-        ", calibration=batch" if budget["activation_bits"] and budget["method"] == "geta" else "",
-    )
-    st.code(SNIPPET.format(name=name) + OWN_LOOP.format(name=name, more=more), language="python")
+    st.code(code(file_name(run), budget, applies(str(budget["method"]))), language="python")
     st.caption(
         "Python finds `compression` where this project's folder is on its path (`PYTHONPATH=folder`) and its packages "
         "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction)."
     )
+
+
+def code(name: str, budget: Mapping[str, Any], applies: bool) -> str:
+    """Python that runs as it stands beside the bundle ``name``; with a second part where the budget ``applies``."""
+    loaded = f"import compression as cx\n\nmodel = cx.load({name!r})  # the slim network, in evaluation mode\n"
+    if not applies:
+        return loaded
+    size = tuple(budget["input"]) if budget.get("input") else None
+    built = ", ".join(map(repr, (budget["model"], size, budget.get("classes"))))
+    lines = [f"dense = cx.zoo.build({built})  # in its place: a trained model of your own"]
+    if budget["activation_bits"]:
+        example = ", ".join(map(repr, (budget["model"], 32, size)))
+        lines.append(f"batch = cx.zoo.example({example})  # in its place: a batch of your data")
+    more = ", calibration=batch" if budget["activation_bits"] else ""
+    lines.append(f"dense = cx.apply(dense, {name!r}{more})  # this run's budget, ready for your training loop")
+    return "\n".join([loaded, *lines]) + "\n"
 
 
 def file_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -87,11 +87,10 @@ def train(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _typed(asked: argparse.Namespace) -> str:
+def _typed(asked: argparse.Namespace) -> dict[str, Any]:
     """The options beyond model, data, epochs and seed, for the provenance."""
     given = {name: getattr(asked, name) for name in (*_PASSED, "input", "classes")}
-    words = {name: "x".join(map(str, value)) if name == "input" and value else value for name, value in given.items()}
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in words.items() if value is not None)
+    return {name: "x".join(map(str, value)) if name == "input" and value else value for name, value in given.items()}
 
 
 def _check(asked: argparse.Namespace, options: dict[str, Any]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from compression import commands
 from compression import data
 from compression import graph as tracing
 from compression import zoo
@@ -108,18 +108,10 @@ def find_weights(budget: Budget, input: tuple[int, ...], classes: int) -> Path:
 
 def train_line(budget: Budget) -> str:
     """The command that trains the dense model which this budget starts from."""
-    words = [interpreter(), "-m compression train --model", budget.model, "--data", budget.data]
-    if budget.input is not None:
-        words += ["--input", "x".join(map(str, budget.input))]
-    if budget.classes is not None:
-        words += ["--classes", str(budget.classes)]
-    return " ".join([*words, f"--epochs {zoo.spec(budget.model).epochs} --seed 0"])
-
-
-def interpreter() -> str:
-    """How to type this Python at the project's root: the one in ``.venv`` where it runs, else ``python``."""
-    inside = Path(sys.prefix) == Path(__file__).resolve().parents[2] / ".venv"
-    return ".venv/bin/python" if inside else "python"
+    size = None if budget.input is None else "x".join(map(str, budget.input))
+    options = {"model": budget.model, "data": budget.data, "input": size, "classes": budget.classes}
+    options |= {"epochs": zoo.spec(budget.model).epochs, "seed": 0}
+    return commands.line("train", python=commands.interpreter(), options=options)
 
 
 def prepare(budget: Budget) -> Prepared:

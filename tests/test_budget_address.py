@@ -15,8 +15,8 @@ from written import finished
 
 from app import nav
 from app.budget import again
-from app.gallery import tour
 from compression.budget import Budget
+from compression.errors import CompressionError
 
 GALLERY = "gallery.resnet8-mnist5k.magnitude"
 LOADED = Budget(
@@ -34,7 +34,8 @@ def form(app: AppTest) -> dict[str, Any]:
     bounds = {kind: dict(state["bounds"][kind]) for kind in ("groups", "layers")}
     label = app.button(key="start").label
     metrics = {metric.label: metric.value for metric in app.metric}
-    return {**controls, "bounds": bounds, "extras": dict(state["extras"] if "extras" in state else {}), **metrics, "start": label}
+    extras = dict(state["extras"]) if "extras" in state else {}
+    return {**controls, **metrics, "bounds": bounds, "extras": extras, "start": label}
 
 
 def refreshed(app: AppTest, open_page: Open) -> AppTest:
@@ -140,3 +141,31 @@ def test_the_address_of_a_budget_opens_the_same_form(
     app = way(open_page, tmp_path / "runs")
     now = check(app, open_page)
     assert {name: now[name] for name in WAYS[way]} == WAYS[way]
+
+
+@pytest.mark.parametrize("method", ["geta", "opq", "sequential", "magnitude", "ptq"])
+def test_a_link_sets_everything_that_the_form_shows(open_page: Open, tmp_path: Path, method: str) -> None:
+    """What stood there before does not shine through: not another default, nor bounds, options or extras."""
+    fresh = form(open_page("budget", **again.query(Budget(method=method).to_dict())))
+    used = by_file(open_page, tmp_path)
+    used.slider(key="sparsity").set_value(0.33).run()
+    used.query_params.clear()
+    used.query_params.update(again.query(Budget(method=method).to_dict()))
+    assert form(used.run()) == fresh
+
+
+def test_a_budget_is_what_the_form_shows(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value of a control that another method has does not go along unseen."""
+    started: list[Budget] = []
+
+    def start(budget: Budget) -> str:
+        started.append(budget)
+        raise CompressionError("only looked at")
+
+    monkeypatch.setattr("app.runs.runlog.start", start)
+    app = open_page("budget", method="OPQ", average_bits="3.0", seed="5", epochs="2.0")
+    app.button_group(key="method").set_value("ptq").run()
+    app.button(key="start").click().run()
+    refreshed(app, open_page).button(key="start").click().run()
+    assert started[0] == started[1]
+    assert (started[0].seed, started[0].bits) == (0, 4)

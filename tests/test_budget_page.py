@@ -87,7 +87,7 @@ def test_a_bound_of_one_group_holds_in_the_plan(open_page: Open) -> None:
     assert "layer3.0.conv1" in errors(app)[0], "a file may ask for what no slider does"
     assert app.button(key="start").disabled
     app.button(key="remove_bounds").click().run()
-    assert app.session_state["bounds"]["groups"] == {} if "bounds" in app.session_state else True
+    assert app.session_state["bounds"]["groups"] == {}
     assert errors(app) == []
 
 

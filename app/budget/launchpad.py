@@ -27,9 +27,7 @@ SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [2.0, 3.0, 4.0, 5.0, 6.0, 8.0
 USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
 
 
-def buttons(
-    of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None, possible: bool
-) -> None:
+def buttons(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None, possible: bool) -> None:
     """Start a run or a sweep; what cannot be started says why."""
     reason = obstacle(of, path) or ("" if possible else "This budget cannot be met: see the message above.")
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -113,7 +113,9 @@ def _use(told: dict[str, Any], points: float, of: catalog.Subject, widths: bool,
     from compression.sensitivity import most_sparsity
 
     kind = "units" if told["structured"] else "weights"
-    spared = shares and told["structured"] and not any(most_sparsity(told["rows"], told["dense"], points, kind).values())
+    spared = (
+        shares and told["structured"] and not any(most_sparsity(told["rows"], told["dense"], points, kind).values())
+    )
     try:
         budget = draft.budget(of)
         method = offer.get(budget.method)

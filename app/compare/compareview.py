@@ -109,6 +109,8 @@ def front(field: finals.Field, info: CandidatesInfo, picked: str, other: str) ->
         alt=f"{info.sentence} The table below holds the same.",
     )
     st.caption(explained(info))
+    for mark in info.live:
+        nav.link("runs", f"Still going: {mark.title}", run=mark.run)
     with st.expander("As a table", type="compact", key="compare_fold", on_change="rerun") as fold:
         if fold.open:
             table(rows(info, field.candidates), picked)
@@ -120,7 +122,7 @@ def explained(info: CandidatesInfo) -> str:
     if any(mark.beaten for mark in info.finished):
         parts.append("Faint: another run costs no more and is at least as accurate.")
     if info.live:
-        parts.append("Open markers: runs still going, measured on validation images, not comparable to the others yet.")
+        parts.append("Runs still going are measured on validation images: they come onto the chart when they end.")
     if info.hidden:
         parts.append("Triangles at the bottom edge: runs whose accuracy lies lower still.")
     if len(info.dense) > 1:

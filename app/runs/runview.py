@@ -120,10 +120,10 @@ def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str], s
         return
     widgets.chart(fronts.front_figure(info), "front", info.rows, info.sentence)
     st.caption(
-        "Small points: this run on its way, measured on validation data, sizes estimated without the names, shapes and "
-        "code tables that a file adds. Large points and the star: finished runs and the dense model, measured on test "
-        "data, sizes counted from the file. Faint ones are beaten "
-        "in both by another." + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
+        "Small open points: this run on its way, measured on validation data, sizes estimated without the names, "
+        "shapes and code tables that a file adds: no results. Large points and the star: finished runs and the dense "
+        "model, measured on test data, sizes counted from the file. Faint ones are beaten in both by another."
+        + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
     )
 
 

@@ -63,7 +63,11 @@ class Limits:
         least, most = sum(self.lowest), sum(self.highest)
         if not least <= target <= most:
             ends = math.ceil(1000 * least / self.units) / 10, math.floor(1000 * most / self.units) / 10
-            why = "with one kept in every group and the bounds of single groups" if self.bounded else "with one kept in every group"
+            why = (
+                "with one kept in every group and the bounds of single groups"
+                if self.bounded
+                else "with one kept in every group"
+            )
             other = " or change the bounds of groups" if self.bounded else ""
             raise CompressionError(
                 f"{target} units are to be removed, but {why} only {least} to {most} of {self.units} can be: choose a "

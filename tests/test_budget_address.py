@@ -91,7 +91,8 @@ def by_sliders(open_page: Open, root: Path) -> AppTest:
     app.slider(key="bits").set_value((3, 5)).run()
     app.toggle(key="activations").set_value(True).run()
     app.slider(key="activation_bits").set_value((6, 8)).run()
-    return app.number_input(key="seed").set_value(11).run()
+    app.number_input(key="seed").set_value(11).run()
+    return app.run()  # the browser writes at once what is moved; without one the next run does
 
 
 def by_method(open_page: Open, root: Path) -> AppTest:
@@ -99,7 +100,8 @@ def by_method(open_page: Open, root: Path) -> AppTest:
     app.button_group(key="method").set_value("opq").run()
     app.slider(key="average_bits").set_value(5.25).run()
     app.button_group(key="method").set_value("magnitude").run()
-    return app.button_group(key="method").set_value("opq").run()
+    app.button_group(key="method").set_value("opq").run()
+    return app.run()
 
 
 def by_reset(open_page: Open, root: Path) -> AppTest:

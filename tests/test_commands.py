@@ -1,4 +1,4 @@
-"""A printed command means what it says when it is copied: for the shell, for make, and for the command line's parser."""
+"""A printed command means what it says when copied: to the shell, to make, and to the command line's parser."""
 
 from __future__ import annotations
 

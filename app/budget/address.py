@@ -28,6 +28,7 @@ _NUMBERS = {
 }
 _SAID, _WRONG = "address_said", "address_wrong"
 _SEEN = "address_seen"  # what the address said when the form was last drawn
+_MOVED = "address_moved"
 
 
 def tidy(draw_fields: Callable[[], None]) -> list[str]:
@@ -59,14 +60,21 @@ def tidy(draw_fields: Callable[[], None]) -> list[str]:
 def follow(draw_fields: Callable[[], None]) -> None:
     """Draw the controls, and have every one of them in the address.
 
-    A control that is moved writes itself there. What was set otherwise (by a preset, a file, another page) is written
-    here before it is drawn, since a control that is new to the page begins with what the address says.
+    The browser writes what is moved, and may be further than this run. What was set otherwise (by a preset, a file,
+    another page) is written here before it is drawn, since a control that is new to the page begins with what the
+    address says.
     """
-    given = _given()
+    given, just_moved = _given(), st.session_state.pop(_MOVED, ())
     now = {name: parsed(name, given[name]) if name in given else draft.DEFAULTS[name] for name in draft.DEFAULTS}
-    _write({name: value for name, value in draft.shown().items() if value != now[name]})
+    late = {name: value for name, value in draft.shown().items() if value != now[name]}
+    _write({name: value for name, value in late.items() if name not in just_moved})
     draw_fields()
     st.session_state[_SEEN] = _given()
+
+
+def moved(name: str) -> None:
+    """A person moved a control of the form, just before this run."""
+    st.session_state[_MOVED] = (*st.session_state.get(_MOVED, ()), name)
 
 
 def _write(values: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import theme
 from app import words
+from app.budget import address
 from app.budget import draft
 from app.budget import offer
 from app.budget import presets
@@ -31,6 +32,8 @@ def sliders(found: networks.Network) -> None:
         default="geta",
         required=True,
         bind="query-params",
+        on_change=address.moved,
+        args=("method",),
         wrap=True,
         format_func=lambda name: theme.style(name).label,
     )
@@ -42,7 +45,7 @@ def sliders(found: networks.Network) -> None:
     _weight_bits(method.uses.bits)
     if method.uses.activations:
         help_text = words.HELP["activation_bits"]
-        st.toggle("Quantize activations too", key="activations", bind="query-params", help=tip(help_text))
+        st.toggle("Quantize activations too", key="activations", help=tip(help_text), **_bound("activations"))
         if draft.value("activations"):
             _activation_bits(method.uses.bits)
     tuning.fields(method.name)
@@ -69,8 +72,13 @@ def _activation_bits(kind: str) -> None:
 
 
 def _slider(label: str, key: str, low: Any, high: Any, step: Any, form: str | None, term: str) -> None:
-    explained = words.HELP[term]
-    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, bind="query-params", help=tip(explained))
+    explained = tip(words.HELP[term])
+    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, help=explained, **_bound(key))
+
+
+def _bound(key: str) -> dict[str, Any]:
+    """A control that stands in the address."""
+    return {"bind": "query-params", "on_change": address.moved, "args": (key,)}
 
 
 def _training() -> None:
@@ -80,10 +88,10 @@ def _training() -> None:
         explained = "Passes over the training data. More gives accuracy, and takes longer."
         epochs, seed = draft.DEFAULTS["epochs"], draft.DEFAULTS["seed"]
         limits = (draft.FEWEST_EPOCHS, draft.MOST_EPOCHS)
-        st.number_input("Epochs", *limits, epochs, 1.0, "%g", key="epochs", bind="query-params", help=tip(explained))
+        st.number_input("Epochs", *limits, epochs, 1.0, "%g", key="epochs", help=tip(explained), **_bound("epochs"))
         explained = "The same seed gives the same run."
         limits = (-draft.LARGEST_SEED, draft.LARGEST_SEED)
-        st.number_input("Seed", *limits, seed, key="seed", bind="query-params", help=tip(explained))
+        st.number_input("Seed", *limits, seed, key="seed", help=tip(explained), **_bound("seed"))
         if extras:
             st.caption(f"Set besides the fields: {json.dumps(extras)}")
             st.button("Back to defaults", on_click=draft.clear_extras)

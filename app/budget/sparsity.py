@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import words
+from app.budget import address
 from app.budget import draft
 from app.budget import offer
 from app.model import networks
@@ -48,6 +49,8 @@ def slider(found: networks.Network, structured: bool) -> None:
         "percent",
         key=KEY,
         bind="query-params",
+        on_change=address.moved,
+        args=(KEY,),
         help=tip(words.HELP[f"sparsity_{term}"]),
         disabled=high <= low,
     )

@@ -14,6 +14,9 @@ from app.figures.spots import Spot
 from app.figures.spots import unbeaten
 
 
+SAME_MODEL = "same model: on test data, as a file"
+
+
 def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
     """Draw the front; traces keep their order and number while a run grows, so that nothing jumps."""
     spots = [*info.trail, *info.finals, *info.dense]
@@ -62,7 +65,7 @@ def _trail(info: FrontInfo, look: theme.Style) -> list[go.Scatter]:
     way = go.Scatter(
         **_columns(info.trail, info.floor),
         mode="lines+markers",
-        name="this run on the way: validation data, estimated size",
+        name="way (validation)",
         showlegend=bool(info.trail),
         line={"color": theme.rgba(look.color, line), "width": 1},
         marker={"color": theme.rgba(look.color, dots), "symbol": symbols, "size": 7},
@@ -90,11 +93,16 @@ def _latest(info: FrontInfo, look: theme.Style) -> go.Scatter:
 
 def _arrow(info: FrontInfo) -> go.Scatter:
     """From the last point on the way to the end: the two differ in what they are measured on."""
+    sizes = [spot.bytes for spot in (*info.finals, *info.dense)]
+    left = bool(info.ended) and info.ended.bytes ** 2 < min(sizes) * max(sizes)  # of the middle of a logarithmic axis
     return go.Scatter(
         **_columns(info.same_model, info.floor) | {"hoverinfo": "skip"},
-        mode="lines+markers",
-        name="same model: on test data, as a file",
-        showlegend=bool(info.same_model),
+        mode="lines+markers+text",
+        name=SAME_MODEL,
+        showlegend=False,
+        text=["", SAME_MODEL],
+        textposition="bottom right" if left else "bottom left",
+        textfont={"size": 10, "color": theme.MUTED},
         line={"color": theme.MUTED, "width": 1},
         marker={"color": theme.MUTED, "symbol": "arrow", "size": [0, 9], "angleref": "previous", "standoff": 6},
     )

@@ -63,7 +63,8 @@ def _figures(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, 
 
 def _both(field: str, *points: Mapping[str, Any]) -> str:
     """What both are measured on, or how; ``validation or test`` where they differ: then there is no difference."""
-    return OR.join(dict.fromkeys(str(point[field]) for point in points))
+    usual = {"split": "test", "bytes_kind": "packed"}
+    return OR.join(dict.fromkeys(str(point.get(field, usual[field])) for point in points))
 
 
 def _row(

@@ -60,8 +60,10 @@ def test_a_link_says_whether_the_gallery_is_shown(open_page: Open, tmp_path: Pat
     assert errors(wrong) == []
 
 
-@pytest.mark.parametrize("run", ["zzz", "../../etc", "gallery.nosuch.run"])
-@pytest.mark.parametrize("page", ["runs", "compare", "explain", "export", "learn"])
+@pytest.mark.parametrize(
+    ("page", "run"),
+    [*((page, "zzz") for page in ("runs", "compare", "explain", "export", "learn")), ("export", "gallery.nosuch.run")],
+)
 def test_an_unknown_run_gets_the_same_line_everywhere_and_no_other_is_shown(
     open_page: Open, tmp_path: Path, page: str, run: str
 ) -> None:

@@ -93,7 +93,7 @@ def _latest(info: FrontInfo, look: theme.Style) -> go.Scatter:
 def _arrow(info: FrontInfo) -> go.Scatter:
     """From the last point on the way to the end: the two differ in what they are measured on."""
     sizes = [spot.bytes for spot in (*info.finals, *info.dense)]
-    left = bool(info.ended) and info.ended.bytes**2 < min(sizes) * max(sizes)  # of the middle of a logarithmic axis
+    left = info.ended is not None and info.ended.bytes**2 < min(sizes) * max(sizes)  # of the middle of a log axis
     return go.Scatter(
         **_columns(info.same_model, info.floor) | {"hoverinfo": "skip"},
         mode="lines+markers+text",

@@ -5,7 +5,6 @@ Extras are fields that a loaded budget file sets and no slider shows; they are k
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING
 from typing import Any
@@ -110,18 +109,6 @@ def put_bounds(read: Budget) -> None:
     """Take over the bounds of a budget, and nothing else of it."""
     plain = read.to_dict()
     st.session_state["bounds"] = {"model": state.get("model"), "groups": plain["groups"], "layers": plain["layers"]}
-    _forget("bound ")
-
-
-def snapshot() -> dict[str, Any]:
-    """The form and its bounds as they stand, for :func:`restore`."""
-    return {"bounds": copy.deepcopy(bounds()), "values": shown()}
-
-
-def restore(kept: dict[str, Any]) -> None:
-    """The form and its bounds as they were."""
-    st.session_state["bounds"] = kept["bounds"]
-    st.session_state.update(kept["values"])
     _forget("bound ")
 
 

@@ -105,7 +105,10 @@ def _used() -> None:
 
 
 def _undo() -> None:
-    draft.restore(st.session_state.pop(_LAST)["before"])
+    before = st.session_state.pop(_LAST)["before"]
+    draft.clear_bounds()
+    st.session_state["bounds"] = before["bounds"]
+    st.session_state.update(before["values"])
 
 
 def _use(told: dict[str, Any], points: float, of: catalog.Subject, widths: bool, shares: bool) -> None:
@@ -123,7 +126,7 @@ def _use(told: dict[str, Any], points: float, of: catalog.Subject, widths: bool,
     except CompressionError as error:
         st.session_state["scan_problem"] = error
         return
-    before = draft.snapshot()
+    before = {"bounds": copy.deepcopy(draft.bounds()), "values": draft.shown()}
     draft.put_bounds(bounded)
     moved = []
     if method.uses.sparsity and bounded.sparsity != budget.sparsity:

@@ -72,8 +72,8 @@ def _activation_bits(kind: str) -> None:
 
 
 def _slider(label: str, key: str, low: Any, high: Any, step: Any, form: str | None, term: str) -> None:
-    explained = tip(words.HELP[term])
-    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, help=explained, **_bound(key))
+    explained = words.HELP[term]
+    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, help=tip(explained), **_bound(key))
 
 
 def _bound(key: str) -> dict[str, Any]:

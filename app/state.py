@@ -15,9 +15,11 @@ _LONGEST = 300
 
 def sync() -> None:
     """Bring address and session together; called once at the top of every page run."""
+    model = st.query_params.get("model", "")[:_LONGEST]
+    others = ("group", "weights") if model and model != get("model") else ()  # those of the model before
     for name, default in DEFAULTS.items():
         named = st.query_params.get(name)
-        kept = st.session_state.get(_key(name), default)
+        kept = default if name in others else st.session_state.get(_key(name), default)
         _set(name, kept if named is None else named[:_LONGEST] or default)
 
 

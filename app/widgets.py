@@ -88,6 +88,29 @@ def table(rows: Rows, key: str, **options: Any) -> Any:
     return st.dataframe(shown, hide_index=True, key=key, column_config=config, **options)
 
 
+def picker(
+    rows: Rows, ids: Sequence[str], current: str, key: str, pick: Callable[[str], None], optional: bool = False
+) -> None:
+    """Rows of which the ``current`` one is ticked; a click on another picks it by its id.
+
+    The browser keeps a tick as a place in the list, so a list with other rows is another table, whose tick begins anew.
+    ``optional``: taking the tick away picks nothing (an empty id); else it comes back, as from a row without an id.
+    """
+    version = f"{key}_version"
+    place = f"{key} {current} {hash(tuple(ids))} {st.session_state.get(version, 0)}"
+
+    def picked() -> None:
+        chosen = st.session_state[place].selection.rows
+        wanted = ids[chosen[0]] if chosen else ""
+        if wanted or optional:
+            pick(wanted)
+        else:
+            st.session_state[version] = st.session_state.get(version, 0) + 1
+
+    ticked = {"selection": {"rows": [ids.index(current)] if current in ids else []}}
+    table(rows, place, on_select=picked, selection_mode="single-row", selection_default=ticked)
+
+
 def download(rows: Rows, key: str, label: str = "CSV") -> None:
     """Offer rows as a CSV file."""
     st.download_button(

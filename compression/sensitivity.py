@@ -152,30 +152,59 @@ def lost(dense: float, accuracy: float) -> float:
     return 100 * (dense - accuracy)
 
 
-def as_budget(told: Mapping[str, Any], points: float, budget: Budget, bits: str) -> Budget:
+def as_budget(
+    told: Mapping[str, Any], points: float, budget: Budget, bits: str, *, widths: bool = True, shares: bool = True
+) -> Budget:
     """The bounds a scan suggests, in ``budget``; ``bits`` is how its method spends them (see ``Uses``).
 
-    A layer gets at least its :func:`fewest_bits` (exactly them where all layers would be given the same), a group
-    loses at most its :func:`most_sparsity`, a layer's single weights exactly that share. The global sparsity and
-    average bits are moved to what these bounds can give.
+    With ``widths`` a layer gets at least its :func:`fewest_bits` (exactly them where all layers would be given the
+    same). With ``shares`` a group loses at most its :func:`most_sparsity`, a layer's single weights exactly that share.
+    Other bounds of the budget stay. The global sparsity and average bits are moved to what these bounds can give.
     """
-    rows, dense, kind = told["rows"], told["dense"], UNITS_OF if told["structured"] else WEIGHTS_OF
-    widths, shares = fewest_bits(rows, dense, points), most_sparsity(rows, dense, points, kind)
-    sizes = {(row["kind"], row["name"]): int(row["size"]) for row in rows}
-    most = {"range": math.floor(budget.weight_bits[1]), "average": HIGHEST_BITS}.get(bits, 0)
-    layers: dict[str, dict[str, Any]] = {name: {"weight_bits": [b, max(b, most)]} for name, b in widths.items()}
+    layers: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in budget.layers.items()}
+    if widths:
+        most = {"range": math.floor(budget.weight_bits[1]), "average": HIGHEST_BITS}.get(bits, 0)
+        for name, least in fewest_bits(told["rows"], told["dense"], points).items():
+            layers.setdefault(name, {})["weight_bits"] = [least, max(least, most)]
+    bounded = budget.replace(layers=layers)
+    if shares:
+        bounded = _with_shares(told, points, bounded)
+    return bounded.replace(bits=max(budget.bits, _least_average(told, bounded.layers)))
+
+
+def _with_shares(told: Mapping[str, Any], points: float, budget: Budget) -> Budget:
+    """The budget with the shares that groups or layers may lose, and a sparsity that these allow."""
+    kind = UNITS_OF if told["structured"] else WEIGHTS_OF
+    shares = most_sparsity(told["rows"], told["dense"], points, kind)
+    sizes = _sizes(told)
     if told["structured"]:
+        removed, units = _units_gone(shares, sizes)
         groups = {name: {"sparsity": [0.0, share]} for name, share in shares.items()}
-        gone, units = _units_gone(shares, sizes)
-        return budget.replace(groups=groups, layers=layers, sparsity=min(budget.sparsity, _floored(gone / units)))
+        return budget.replace(groups=groups, sparsity=min(budget.sparsity, _floored(removed / units)))
+    layers = {name: dict(entry) for name, entry in budget.layers.items()}
     for name, share in shares.items():
-        layers[name]["sparsity"] = share
+        layers.setdefault(name, {})["sparsity"] = share
     total = sum(sizes[WEIGHTS_OF, name] for name in shares) or 1
-    kept = {name: (1 - share) * sizes[WEIGHTS_OF, name] for name, share in shares.items()}
-    average = sum(widths[name] * kept[name] for name in kept) / (sum(kept.values()) or 1)
-    least = math.ceil(4 * average - TOLERANCE) / 4  # in quarters, as a person would set it
     sparsity = sum(share * sizes[WEIGHTS_OF, name] for name, share in shares.items()) / total
-    return budget.replace(layers=layers, groups={}, sparsity=round(sparsity, 4), bits=max(budget.bits, least))
+    return budget.replace(layers=layers, groups={}, sparsity=round(sparsity, 4))
+
+
+def _least_average(told: Mapping[str, Any], layers: Mapping[str, Mapping[str, Any]]) -> float:
+    """The average bits that the layers' lowest bit-widths need, in quarters, as a person would set it; 0 for units."""
+    if told["structured"]:
+        return 0.0
+    sizes = _sizes(told)
+    kept = {
+        name: (1 - entry.get("sparsity", 0.0)) * sizes[BITS_OF, name]
+        for name, entry in layers.items()
+        if entry.get("weight_bits") and (BITS_OF, name) in sizes
+    }
+    needed = sum(layers[name]["weight_bits"][0] * weights for name, weights in kept.items())
+    return math.ceil(4 * needed / (sum(kept.values()) or 1) - TOLERANCE) / 4
+
+
+def _sizes(told: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    return {(row["kind"], row["name"]): int(row["size"]) for row in told["rows"]}
 
 
 def _units_gone(shares: Mapping[str, float], sizes: Mapping[tuple[str, str], int]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import math
 import subprocess
 import time
 from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compression import commands
 from compression.data import Batches
 from compression.data import DataSet
 from compression.loop import check_finite
@@ -189,13 +191,13 @@ def provenance(
     classes: int,
     epochs: float,
     seed: int,
-    options: str = "",
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a weights file says of itself: JSON values, for :func:`compression.zoo.weights.save`.
 
-    ``options``: further options of the ``train`` command, as they were typed.
+    ``options``: further options of the ``train`` command by their names.
     """
-    command = f"python -m compression train --model {model} --data {data} --epochs {epochs:g} --seed {seed} {options}"
+    typed = {"model": model, "data": data, "epochs": f"{epochs:g}", "seed": seed, **(options or {})}
     return {
         "model": model,
         "data": data,
@@ -212,7 +214,7 @@ def provenance(
         "torch": torch.__version__,
         "commit": _commit(),
         "recipe": result.recipe.why,
-        "command": command.strip(),
+        "command": commands.line("train", options=typed),
     }
 
 

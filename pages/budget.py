@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -25,6 +26,7 @@ from app.budget import launchpad
 from app.budget import questions
 from app.budget import saliencyview
 from app.budget import sensitivityview
+from app.budget import sparsity
 from app.budget import twobudgets
 from app.budget.planned import Plan
 from app.figures import plan as figures
@@ -130,16 +132,18 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
         st.caption(f"Starts from {origin}.")
     left, right = st.columns([2, 3], gap="large")
     with left:
-        questions.sliders()
+        sparsity.fit(found)
+        address.follow(partial(questions.sliders, found))
     with right:
+        carried.write()
         try:
             budget = draft.budget(of)
         except CompressionError as error:
-            widgets.problem(error)
+            answered.refused(error)
             return
-        carried.write(budget)
         planned = answered.answer(of, found, budget, path)
-        launchpad.buttons(of, budget, path, planned is not None or closed.too_large(of, budget))
+        possible = planned is not None or closed.too_large(of, budget)
+        launchpad.buttons(of, found, budget, path, possible)
         parts(Draft(of, found, path, budget, planned))
 
 
@@ -155,7 +159,7 @@ def page() -> None:
         return
     of = opened.of
     widgets.context(of.model, of.data)
-    for line in address.tidy(questions.sliders):
+    for line in address.tidy(partial(questions.sliders, opened.found)):
         st.warning(line, icon=":material/link_off:")
     carried.read()
     compose(of, opened.found)

@@ -14,22 +14,9 @@ from app.gallery import gallery
 from app.runs import runlog
 from app.runs import story
 from app.terms import tip
-from compression.errors import CompressionError
 from compression.runs.store import RunInfo
 
 EVERY = "3s"
-
-
-def known(infos: list[RunInfo]) -> RunInfo | None:
-    """The run in the address; one line when there is none of this name, and then none is picked."""
-    if not state.get("run"):
-        return None
-    try:
-        runlog.folder(state.get("run"))
-    except CompressionError as error:
-        widgets.problem(error)
-        state.put("run", "")
-    return next((info for info in infos if info.id == state.get("run")), None)
 
 
 def pair_of(own: list[RunInfo], kept: list[RunInfo], opened: RunInfo | None) -> finals.Pair:
@@ -69,7 +56,9 @@ def page() -> None:
         "cheaper and better than those on it.",
     )
     own = runlog.listed()
-    opened = known([*own, *gallery.infos()])
+    for problem in runlog.known("run", "other"):
+        widgets.problem(problem)
+    opened = next((info for info in (*own, *gallery.infos()) if info.id == state.get("run")), None)
     kept = gallery.infos() if gallerybeside.toggle(own) else []
     if not any(not info.runs for info in (*own, *kept)):
         widgets.empty(

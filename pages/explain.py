@@ -25,6 +25,8 @@ def page() -> None:
         widgets.empty("No finished run to explain yet. A first one takes seconds.", "start", "Start a first run")
         return
     run = bundles.choose(runs, "explain_run")
+    if not run:
+        return
     result = runlog.outcome(run)
     if result is None:
         widgets.problem(CompressionError(f"run {run} has no result that can be read"))

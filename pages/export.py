@@ -71,6 +71,8 @@ def page() -> None:
         widgets.empty("No finished run to take home yet. Start one with a click.", "start", "Start a first run")
         return
     run = bundles.choose(runs, "export_run")
+    if not run:
+        return
     result = runlog.outcome(run)
     if result is None:
         widgets.problem(CompressionError(f"run {run} has no result that can be read"))

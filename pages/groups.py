@@ -27,15 +27,6 @@ from app.terms import tip
 OF_EACH = 3  # ties of one kind told before the rest is folded away
 
 
-def _picked(ids: list[str]) -> None:
-    rows = st.session_state[_table_key()].selection.rows
-    graphview.choose(ids[rows[0]] if rows else "")
-
-
-def _table_key() -> str:
-    return f"group_table {state.get('group')}"
-
-
 def details(of: catalog.Subject, found: networks.Network) -> None:
     """The selected group: its members and why they are tied."""
     ids = [group.id for group in found.graph.groups]
@@ -138,14 +129,7 @@ def table(found: networks.Network, drawn: quantized.View) -> None:
     st.subheader("All groups", anchor=False)
     rows = rows_of(found)
     ids = [row["group"] for row in rows]
-    chosen = [ids.index(state.get("group"))] if state.get("group") in ids else []
-    widgets.table(
-        rows,
-        _table_key(),
-        on_select=lambda: _picked(ids),
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": chosen}},
-    )
+    widgets.picker(rows, ids, state.get("group"), "group_table", graphview.choose, optional=True)
     with st.container(horizontal=True):
         widgets.download(rows, "groups")
         st.download_button(

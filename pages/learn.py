@@ -5,10 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from app import nav
+from app import widgets
 from app.learn import glossary
 from app.learn import learning
 from app.learn.lessons import texts
 from app.learn.lessons.lesson import CONTENTS
+from app.runs import runlog
 
 
 def contents(current: int) -> None:
@@ -37,6 +39,8 @@ def page() -> None:
         st.markdown(texts.page("teachers"))
     else:
         found = learning.named()
+        for problem in runlog.known("run"):
+            widgets.problem(problem)
         contents(found.number)
         st.fragment(learning.draw)(found)
 

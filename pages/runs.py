@@ -66,17 +66,8 @@ def table(run: str, live: bool) -> None:
         st.rerun()  # another run was picked here, or the last one has ended
     st.subheader("All runs", anchor=False)
     rows = listing(infos, run)
-    ids = [row["run"] for row in rows]
-    key = f"runs_table {run}"
-
-    def picked() -> None:
-        chosen = st.session_state[key].selection.rows
-        if chosen:
-            state.put("run", str(ids[chosen[0]]))
-
-    here = [ids.index(run)] if run in ids else []
-    chosen = {"selection": {"rows": here}}
-    widgets.table(rows, key, on_select=picked, selection_mode="single-row", selection_default=chosen)
+    ids = [str(row["run"]) for row in rows]
+    widgets.picker(rows, ids, run, "runs_table", lambda chosen: state.put("run", chosen))
     waiting = sum(info.state == "queued" and info.sweep is None for info in infos)
     if waiting:
         order = "highest priority first, then the oldest"

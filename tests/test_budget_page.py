@@ -29,6 +29,7 @@ from app.budget import uploaded
 from app.model import catalog
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.reach import reach
 
 SECONDS = 60
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
@@ -81,10 +82,13 @@ def test_a_bound_of_one_group_holds_in_the_plan(open_page: Open) -> None:
     assert app.session_state["bounds"]["groups"] == {"layer3.0.conv1": {"sparsity": [0.0, 0.1]}}
     assert cells(app, "layer3.0.conv1")["sparsity, % to"] == 10
     assert any("group layer3.0.conv1" in element.value for element in app.markdown)
-    app.slider(key=key).set_value((0.99, 1.0)).run()
-    assert "layer3.0.conv1" in errors(app)[0], "one unit always stays"
+    assert app.slider(key=key).max == 1 - app.slider(key=key).step, "one unit always stays"
+    app.session_state["bounds"]["groups"]["layer3.0.conv1"] = {"sparsity": [0.99, 1.0]}
+    app.run()
+    assert "layer3.0.conv1" in errors(app)[0], "a file may ask for what no slider does"
     assert app.button(key="start").disabled
-    app.button(key="clear bounds layer3.0.conv1").click().run()
+    app.button(key="remove_bounds").click().run()
+    assert app.session_state["bounds"]["groups"] == {}
     assert errors(app) == []
 
 
@@ -379,3 +383,99 @@ def test_the_links_beside_a_run_carry_its_budget(open_page: Open, tmp_path: Path
     assert "sparsity=0.37" in link.proto.query_string
     assert f"budget={again.query(budget.to_dict())['budget']}" in link.proto.query_string
     assert again.query(Budget(weights="elsewhere.safetensors").to_dict()) == {"model": "resnet8", "data": "mnist5k"}
+
+
+@pytest.mark.parametrize("method", ["geta", "sequential"])
+def test_the_sparsity_slider_ends_where_every_group_keeps_one_channel(open_page: Open, method: str) -> None:
+    graph = catalog.traced(RESNET8).graph
+    most = sum(group.units - 1 for group in graph.prunable) / graph.prunable_units
+    app = open_page(method=method, sparsity="0.98")
+    slider = app.slider(key="sparsity")
+    assert slider.max == math.floor(100 * most) / 100
+    assert slider.value == slider.max
+    assert errors(app) == []
+    assert any(f"At most {100 * slider.max:g} % here" in element.value for element in app.caption)
+    assert max(option for option in app.button_group(key="sweep_sparsity").options if "%" in option) == "90 %"
+
+
+def test_the_sparsity_slider_follows_the_bounds_of_groups(open_page: Open) -> None:
+    groups = {group.id: group.units for group in catalog.traced(RESNET8).graph.prunable}
+    bounds = {name: {"sparsity": [0.0, 0.25]} for name in groups}
+    app = open_page(budget=carried.pack("geta", {"groups": bounds}))
+    most = sum(math.floor(0.25 * units) for units in groups.values()) / sum(groups.values())
+    assert app.slider(key="sparsity").max == math.floor(100 * most) / 100
+    assert app.slider(key="sparsity").value <= most
+    assert errors(app) == []
+    none = open_page(budget=carried.pack("geta", {"groups": {name: {"sparsity": [0.0, 0.0]} for name in groups}}))
+    assert (none.slider(key="sparsity").value, none.slider(key="sparsity").disabled) == (0.0, True)
+    assert figures(none)["Channels gone"] == "0"
+    assert errors(none) == []
+
+
+def test_the_slider_of_a_group_moves_by_whole_channels(open_page: Open) -> None:
+    app = open_page(part="Layers")
+    units = {group.id: group.units for group in catalog.traced(RESNET8).graph.prunable}
+    for name, count in units.items():
+        slider = app.slider(key=f"bound groups {name} sparsity")
+        assert (slider.min, slider.max, slider.step) == (0.0, (count - 1) / count, 1 / count)
+    key = "bound groups conv1 sparsity"
+    most = app.slider(key=key).max
+    app.slider(key=key).set_value((most, most)).run()
+    assert errors(app) == []
+    assert figures(app)["Channels gone"] == "56"
+
+
+def test_shares_of_layers_narrow_the_slider_of_single_weights() -> None:
+    graph = catalog.traced(RESNET8).graph
+    sizes = {layer.name: math.prod(layer.shape) for layer in graph.layers}
+    room = reach(graph, {}, {"linear": {"sparsity": 0.5}, "conv1": {"weight_bits": [3, 4]}}, structured=False)
+    held = sizes["linear"] / 2
+    assert room.least == pytest.approx(held / sum(sizes.values()))
+    rest = sum(sizes.values()) - sizes["linear"]
+    assert room.most == pytest.approx((held + 0.98 * rest) / sum(sizes.values()))
+    everything = reach(graph, {}, {name: {"sparsity": 0.3} for name in sizes}, structured=False)
+    assert everything.ends == (0.3, 0.3)
+
+
+class Scanned:
+    """A scan in which any change of channels costs too much, and weights of 4 bits cost nothing."""
+
+    def __init__(self, dense: float = 0.9) -> None:
+        graph = catalog.traced(RESNET8).graph
+        self.layers = [layer.name for layer in graph.layers]
+        self.groups = [group.id for group in graph.prunable]
+        bits = [("bits", name, b, 100, 0.5 if b < 4 else dense) for name in self.layers for b in (2, 3, 4, 6, 8)]
+        units = [("units", group.id, s, group.units, 0.2) for group in graph.prunable for s in (0.3, 0.5, 0.7, 0.9)]
+        names = ("kind", "name", "value", "size", "accuracy")
+        rows = [dict(zip(names, row, strict=True)) for row in (*bits, *units)]
+        self.told = {"structured": True, "dense": dense, "images": 100, "rows": rows}
+
+
+def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = Scanned()
+    monkeypatch.setattr("app.budget.studyview.show", lambda *given: given[-1](scan.told))
+    app = open_page(part="Sensitivity")
+    before = figures(app)
+    assert (app.checkbox(key="use_bits").value, app.checkbox(key="use_channels").value) == (True, False)
+    app.button(key="use_scan").click().run()
+    assert app.session_state["bounds"] == {
+        "model": "resnet8", "groups": {}, "layers": {name: {"weight_bits": [4, 8]} for name in scan.layers},
+    }  # fmt: skip
+    assert app.slider(key="sparsity").value == 0.5
+    assert any(element.value.startswith("10 layers bounded in bits") for element in app.markdown)
+    app.checkbox(key="use_channels").set_value(True).run()
+    app.button(key="use_scan").click().run()
+    assert app.session_state["bounds"]["groups"] == {}
+    assert app.slider(key="sparsity").value == 0.5
+    assert any("no group may lose channels at this limit" in element.value for element in app.markdown)
+    for row in scan.told["rows"]:
+        row["accuracy"] = 0.9 if row["value"] == 0.3 else row["accuracy"]
+    app.button(key="use_scan").click().run()
+    assert set(app.session_state["bounds"]["groups"]) == set(scan.groups)
+    assert app.slider(key="sparsity").value < 0.5
+    assert any("sparsity moved from 50 %" in element.value for element in app.markdown)
+    app.button(key="undo_scan").click().run()
+    assert app.session_state["bounds"]["groups"] == {}
+    assert app.slider(key="sparsity").value == 0.5
+    assert figures(app) == before
+    assert errors(app) == []

@@ -315,3 +315,17 @@ def test_two_runs_side_by_side() -> None:
     assert found["bits of the weights"]["one"] == "4–6 bits"
     swapped = sidebyside.rows(GOOD, SMALL, budgets[::-1], ("one", "two"))
     assert {row[""]: row for row in swapped}["packed size"]["difference"] == "−4.00 kB"
+
+
+def test_what_is_still_going_is_not_drawn_beside_what_ended() -> None:
+    """It is measured on validation images, its size estimated."""
+    so_far = point(0.99, 1_000, split="validation")
+    live = dataclasses.replace(candidate("l", 0.99, 1_000), live=True, point=so_far)
+    info = info_of(SMALL, GOOD, live)
+    drawn = [run[0] for trace in choice.choice_figure(info, "l", "s").data for run in trace.customdata or () if run[0]]
+    assert set(drawn) == {"s", "g"}
+    assert "dense" not in verdict(info, live)
+    assert info.mark("l").lost is None  # type: ignore[union-attr]
+    told = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, ({}, {}), ("a", "b"))}
+    assert told["test or validation accuracy"] == ""
+    assert told["MACs"] == "same"

@@ -171,10 +171,14 @@ def test_damaged_files_are_told_in_one_line(open_page: Open, explained_run: RunF
     assert len(errors(open_page(run=explained_run.id))) == 1
 
 
-def test_a_wrong_run_in_the_address_opens_the_newest(open_page: Open, run: RunFolder) -> None:
+def test_a_wrong_run_in_the_address_is_told_and_none_is_picked(open_page: Open, run: RunFolder) -> None:
     app = open_page(run="../../etc")
+    assert errors(app) == ["no run '../../etc'"]
+    assert app.selectbox(key="explain_run").value == ""
+    assert not app.get("plotly_chart")
+    app.selectbox(key="explain_run").set_value(run.id).run()
     assert errors(app) == []
-    assert app.selectbox(key="explain_run").value == run.id
+    assert app.get("plotly_chart")
 
 
 def tile(dense: Any, small: Any, signed: bool = True, names: tuple[str, str, str] = ("7", "7", "1")) -> tiles.TileInfo:

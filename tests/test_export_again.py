@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from app.runs import bundles
 from compression import zoo
 from compression.cli import main
 from compression.export import export
+from compression.export.apply import applies
 from compression.methods.geta import QASSO
 from compression.quant import weight_quantizers
 from compression.runs.execute import execute
@@ -114,9 +116,8 @@ def test_the_bundle_budget_goes_into_a_loop_of_ones_own(folder: RunFolder, bundl
 
 def test_the_snippet_of_the_page_runs_in_a_folder_of_its_own(bundle: Path, tmp_path: Path) -> None:
     shutil.copy(bundle, tmp_path / "mine.zip")
-    own = "from compression import zoo\ndense = zoo.build('resnet8')\n"
-    parts = [bundles.SNIPPET.format(name="mine.zip", given=""), own, bundles.OWN_LOOP.format(name="mine.zip", more="")]
-    (tmp_path / "snippet.py").write_text("".join([*parts, "print(type(model).__name__, type(dense).__name__)\n"]))
+    code = bundles.code("mine.zip", json.loads(member(bundle, "budget.json")), applies=True)
+    (tmp_path / "snippet.py").write_text(code + "print(type(model).__name__, type(dense).__name__)\n")
     told = subprocess.run(
         [sys.executable, "snippet.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(nav.ROOT)},
         capture_output=True, text=True,
@@ -149,3 +150,40 @@ def test_an_export_needs_the_data_but_not_the_dense_weights(tmp_path: Path, caps
     assert str(run.bundle) in told.stderr
     assert not out.exists()
     assert {"weights.packed", "model.safetensors"} <= {path.name for path in run.bundle.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        cx.Budget(input=(1, 28, 28), classes=10, activation_bits=(8, 8)),
+        cx.Budget(method="opq"),
+        cx.Budget(method="ptq"),
+    ],
+)
+def test_the_second_part_of_the_snippet_is_there_where_it_runs(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: cx.Budget
+) -> None:
+    """A name with a quote, and a bundle whose budget is of this method."""
+    name = "it's mine.zip"
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(name, "w") as new:
+        for each in old.namelist():
+            new.writestr(each, old.read(each))
+    monkeypatch.setattr(
+        sys.modules["compression.export.apply"], "read_files", lambda path: {"budget.json": text(budget)}
+    )
+    plain = json.loads(text(budget))
+    code = bundles.code(name, plain, applies(budget.method))
+    space: dict[str, Any] = {}
+    exec(compile(code, "snippet", "exec"), space)
+    assert isinstance(space["model"], torch.nn.Module)
+    assert ("dense" in space) == (budget.method != "ptq")
+    if "dense" in space:
+        assert len(weight_quantizers(space["dense"])) == 10
+    else:
+        with pytest.raises(cx.CompressionError, match="no part"):
+            cx.apply(zoo.build("resnet8"), budget)
+
+
+def text(budget: cx.Budget) -> bytes:
+    return json.dumps(budget.to_dict()).encode()

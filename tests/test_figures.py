@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from itertools import pairwise
@@ -479,3 +480,29 @@ def test_the_graph_and_the_treemap_as_tables() -> None:
     assert rows["a"]["groups"] == ", ".join(GROUPS["a"])
     tree = model.tree_info([{"name": "l.0", "params": 3, "macs": 5}, {"name": "l.1", "params": 4, "macs": 0}], "net")
     assert [tuple(row.values()) for row in tree.rows] == [("net", 7, 5), ("l", 7, 5), ("l.0", 3, 5), ("l.1", 4, 0)]
+
+
+def test_a_run_that_ended_is_joined_to_its_way_which_is_no_front() -> None:
+    """The way is measured on validation data with estimated sizes, the end on test data from the file."""
+    end = point(31, 0.94, 5_600, "final", "test")
+    info = spots.front_info([dataclasses.replace(RUNS[0], final=end), *RUNS[1:]], "a")
+    figure = {trace.name: trace for trace in front.front_figure(info).data}
+    assert info.own_front == ()
+    assert not figure["its front so far"].x
+    assert list(figure[front.SAME_MODEL].x) == [5_000, 5_600]
+    assert list(figure[front.SAME_MODEL].y) == [95, 94]
+    assert {(row["split"], row["size"]) for row in info.rows if row["what"] == "on the way"} == {
+        ("validation", "estimated")
+    }
+    going = {trace.name: trace for trace in front.front_figure(spots.front_info(RUNS, "a")).data}
+    assert not going[front.SAME_MODEL].x
+    assert going["its front so far"].x
+    alpha = [float(str(each["way (validation)"].marker.color).rpartition(",")[2][:-1]) for each in (figure, going)]
+    assert alpha[0] < alpha[1]
+    assert all(str(symbol).endswith("-open") for symbol in figure["way (validation)"].marker.symbol)
+
+
+def test_lines_of_a_chart_hold_finished_runs_only() -> None:
+    info = spots.front_info(RUNS, "a")
+    line = next(trace for trace in front.front_figure(info).data if trace.name == "front of all runs")
+    assert list(line.x) == [6_000]

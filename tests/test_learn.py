@@ -336,7 +336,6 @@ def test_in_your_run_means_the_chosen_run_where_it_fits(learn: Open) -> None:
     assert _led(learn(lesson="4", run=opq), "Runs") == "gallery.resnet8-mnist5k.geta", "OPQ learns no bits"
     assert _led(learn(lesson="9", run=geta), "Export") == "gallery.resnet8-mnist5k.geta", "its model is not kept"
     assert _led(learn(lesson="9", run=opq), "Export") == opq
-    assert _led(learn(lesson="9", run="gone"), "Export") == "gallery.resnet8-mnist5k.geta"
 
 
 def _led(app: AppTest, title: str) -> str:

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from opened import Open
 from opened import errors
+from written import DENSE
+from written import begun
 from written import finished
+
+from compression.budget import Budget
 
 RUN = "gallery.resnet8-mnist5k.geta-activations"
 
@@ -54,3 +58,55 @@ def test_a_link_says_whether_the_gallery_is_shown(open_page: Open, tmp_path: Pat
     assert element(app, "gallery_shown").value == (shown == "true")
     wrong = open_page("compare", cost="nosuch", loss="1000", layer_measure="x")
     assert errors(wrong) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "run"),
+    [*((page, "zzz") for page in ("runs", "compare", "explain", "export", "learn")), ("export", "gallery.nosuch.run")],
+)
+def test_an_unknown_run_gets_the_same_line_everywhere_and_no_other_is_shown(
+    open_page: Open, tmp_path: Path, page: str, run: str
+) -> None:
+    known = finished(tmp_path / "runs")
+    app = open_page(page, run=run)
+    (line,) = errors(app)
+    assert line.startswith(f"no run {run!r}")
+    assert app.session_state["at_run"] in ("", run)
+    if page in ("explain", "export"):
+        assert app.selectbox(key=f"{page}_run").value == ""
+        assert not app.metric
+        assert not app.get("plotly_chart")
+        app.selectbox(key=f"{page}_run").set_value(RUN).run()
+        assert app.session_state["at_run"] == RUN
+    assert known not in [app.query_params.get("run")]
+
+
+@pytest.mark.parametrize("page", ["explain", "export"])
+def test_a_run_that_is_several_or_not_finished_is_not_replaced(open_page: Open, tmp_path: Path, page: str) -> None:
+    finished(tmp_path / "runs")
+    failed = begun(tmp_path / "runs", Budget(seed=1), DENSE, state="failed", error="no").id
+    for run, said in ((failed, "is not finished (failed)"), ("gallery.resnet8-mnist5k.opq", "is a sweep")):
+        app = open_page(page, run=run)
+        assert len(errors(app)) == 1
+        assert said in errors(app)[0]
+        assert app.selectbox(key=f"{page}_run").value == ""
+
+
+def test_an_unknown_second_run_group_or_weights_are_told(open_page: Open, tmp_path: Path) -> None:
+    finished(tmp_path / "runs")
+    assert errors(open_page("compare", other="zzz")) == ["no run 'zzz'"]
+    for page in ("groups", "budget"):
+        app = open_page(page, group="zzz")
+        assert errors(app) == ["no group 'zzz' in resnet8"]
+        assert app.session_state["at_group"] == ""
+    (line,) = errors(open_page("budget", weights="zzz"))
+    assert "zzz" in line
+
+
+def test_a_group_of_the_model_before_is_forgotten(open_page: Open) -> None:
+    app = open_page("groups", group="layer3.0.conv2")
+    app.query_params.update(model="resnet20", data="cifar10")
+    app.query_params.pop("group")
+    app.run()
+    assert errors(app) == []
+    assert app.session_state["at_group"] == ""

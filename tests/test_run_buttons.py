@@ -85,3 +85,12 @@ def test_old_runs_are_deleted_together(store: Store) -> None:
     assert not old.path.exists()
     assert new.path.exists()
     assert app.button(key="delete_old").disabled
+
+
+def test_the_delete_question_names_the_run(store: Store) -> None:
+    gone, old = run_in(store, "running", "done"), run_in(store, "running", "failed")
+    app = page(gone.id)
+    (question,) = (str(each.value) for each in app.markdown if str(each.value).startswith("Delete "))
+    assert f"GETA, 50 % of units, 4–8 bits (…{gone.id[-4:]})" in question
+    listed = "\n".join(str(each.value) for each in app.caption)
+    assert f"(…{old.id[-4:]})" in listed, "those that stopped long ago, too"

@@ -103,3 +103,36 @@ def test_a_link_to_a_run_that_is_gone_says_so_and_leads_to_the_newest(open_page:
     app.button(key="newest").click().run()
     assert errors(app) == []
     assert app.query_params["run"] in (done, [done])
+
+
+def ticked(app: Any, key: str) -> list[int]:
+    """The ticked places of the table that is on the page."""
+    places = [frame.proto.id.split("-", 2)[2] for frame in app.dataframe if frame.proto.id]
+    (place,) = (place for place in places if place.startswith(f"{key} "))
+    chosen: list[int] = app.session_state[place].selection.rows
+    return chosen
+
+
+def test_the_tick_stays_with_the_open_run_when_another_comes_above_it(open_page: Open, root: Path) -> None:
+    first = finished(root)
+    app = open_page("runs", run=first)
+    assert (list(rows(app)), ticked(app, "runs_table")) == ([first], [0])
+    second = finished(root, budget=Budget(seed=1))
+    app.run()
+    assert list(rows(app)) == [second, first]
+    assert ticked(app, "runs_table") == [1]
+    assert app.query_params["run"] in (first, [first])
+
+
+def test_the_tick_of_the_candidates_stays_with_the_picked_one(open_page: Open, root: Path) -> None:
+    """They are listed from small to large."""
+    picked = finished(root, 0.97, 8_000)
+    app = open_page("compare", run=picked, gallery_shown="false")
+    fold = next(each for each in app.expander if each.label == "As a table")
+    app.session_state["compare_fold"] = True
+    assert fold.label
+    app.run()
+    assert ticked(app, "compare_table") == [0]
+    finished(root, 0.96, 4_000, Budget(seed=1))
+    app.run()
+    assert ticked(app, "compare_table") == [1]

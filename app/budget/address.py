@@ -9,6 +9,7 @@ from typing import Any
 from typing import Literal
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app import plain
 from app import theme
@@ -28,22 +29,26 @@ _NUMBERS = {
     "seed": (-draft.LARGEST_SEED, draft.LARGEST_SEED),
 }
 _SAID, _WRONG = "address_said", "address_wrong"
+_SEEN = "address_seen"  # what the address said when the form was last drawn
+_MOVED = "address_moved"
 
 
 def tidy(draw_fields: Callable[[], None]) -> list[str]:
-    """Make the address mean something; returns a line for every field that fell back to its default.
+    """Bring the address into the draft; returns a line for every field that fell back to its default.
 
     A method may be named as the command line does (``opq``) or as the page does (``OPQ``). A field takes its first
-    value from the address whatever the page says; so they are drawn once as they are, and set right in a second run.
+    value from the address whatever the page says; so where that is wrong they are drawn once as they are, and set right
+    in a second run.
     """
     said: list[str] = st.session_state.pop(_SAID, [])
     wrong = st.session_state.pop(_WRONG, {})
-    for name, value in wrong.items():
-        st.session_state[name] = value
+    st.session_state.update(wrong)
     if wrong:
         return said
-    found = mistakes({name: st.query_params.get_all(name) for name in st.query_params})
-    if found:
+    given, seen = _given(), st.session_state.get(_SEEN, {})
+    if any(seen.get(name) != text for name, text in given.items()):  # a link was followed: also what is default there
+        st.session_state.update({name: parsed(name, given[name]) for name in given})
+    if found := mistakes(given):
         st.session_state[_WRONG] = {name: value for name, (value, _) in found.items()}
         st.session_state[_SAID] = [line for _, line in found.values() if line]
         for name in found:
@@ -57,6 +62,66 @@ def tidy(draw_fields: Callable[[], None]) -> list[str]:
 def binding(name: str) -> Literal["query-params"] | None:
     """How a field hangs on the address; not at all while that says what a field of whole numbers cannot even read."""
     return None if name in st.session_state.get(_WRONG, {}) else "query-params"
+
+
+def follow(draw_fields: Callable[[], None]) -> None:
+    """Draw the controls, and have every one of them in the address.
+
+    The browser writes what is moved, and may be further than this run. What was set otherwise (by a preset, a file,
+    another page) is written here before it is drawn, since a control that is new to the page begins with what the
+    address says.
+    """
+    given, just_moved = _given(), st.session_state.pop(_MOVED, ())
+    now = {name: parsed(name, given[name]) if name in given else draft.DEFAULTS[name] for name in draft.DEFAULTS}
+    late = {name: value for name, value in draft.shown().items() if value != now[name]}
+    _write({name: value for name, value in late.items() if name not in just_moved})
+    draw_fields()
+    st.session_state[_SEEN] = _given()
+
+
+def moved(name: str) -> None:
+    """A person moved a control of the form, just before this run."""
+    st.session_state[_MOVED] = (*st.session_state.get(_MOVED, ()), name)
+
+
+def _write(values: Mapping[str, Any]) -> None:
+    """Put values into the address, those of bound controls too, which Streamlit lets nobody but the control write."""
+    context = get_script_run_ctx()
+    if context is None or not values:
+        return
+    with context.session_state.query_params() as params:
+        for name, value in values.items():
+            text = written(name, value)
+            params.set_corrected_value(name, text, "string_value" if isinstance(text, str) else "string_array_value")
+        params.set_initial_query_params_from_current()
+
+
+def _given() -> dict[str, list[str]]:
+    return {name: st.query_params.get_all(name) for name in draft.DEFAULTS if name in st.query_params}
+
+
+def written(name: str, value: Any) -> str | list[str]:
+    """A control's value as the address has it."""
+    if name == "method":
+        return theme.style(value).label
+    if isinstance(value, tuple):
+        return [str(end) for end in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parsed(name: str, given: Sequence[str]) -> Any:
+    """The value that the address gives a control; its default where that cannot be."""
+    if name in mistakes({name: given}) and name != "method":
+        return draft.DEFAULTS[name]
+    default = draft.DEFAULTS[name]
+    if name == "method":
+        labels = {theme.style(method).label: method for method in offer.names()}
+        return labels.get(given[0], given[0] if given[0] in labels.values() else default)
+    if isinstance(default, tuple):
+        return tuple(int(float(end)) for end in given)
+    if isinstance(default, bool):
+        return given[0].lower() in ("true", "1")
+    return type(default)(float(given[0]))
 
 
 def mistakes(given: Mapping[str, Sequence[str]]) -> dict[str, tuple[Any, str]]:

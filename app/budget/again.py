@@ -10,14 +10,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from app import nav
 from app import state
-from app import theme
+from app import widgets
 from app.budget import carried
 from app.budget import draft
 from app.budget import offer
 from app.budget import uploaded
+from app.budget.address import written
+from app.gallery import gallery
 from app.model import weightfiles
-from compression.budget import Budget
+from app.runs import runlog
 from compression.errors import CompressionError
 
 OF_ONE_METHOD = ("options", "schedule", "lr", "lr_quant")
@@ -39,24 +42,32 @@ def translated(budget: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 
 def query(budget: Mapping[str, Any]) -> dict[str, str | list[str]]:
-    """The address of the Budget page with this budget; only model and data where its weights file is not here."""
-    where: dict[str, str | list[str]] = {"model": str(budget.get("model")), "data": str(budget.get("data"))}
+    """The address of the Budget page with this budget; only model and data where the page cannot take it."""
     try:
-        read = Budget.from_dict(budget)
-        values = _followed(read)
-    except CompressionError:  # of another version: the page opens with its defaults
-        return where
+        return address(budget)
+    except CompressionError:  # of another version, or its weights file is not here: the page opens with its defaults
+        return {"model": str(budget.get("model")), "data": str(budget.get("data"))}
+
+
+def address(budget: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    """The address that sets up the Budget page with this budget, every control of its method and all bounds.
+
+    It names defaults too, and an empty word where there are no bounds: what was set up before does not shine through.
+
+    Raises:
+        CompressionError: the page cannot take it, such as a budget that names a weights file that is not here.
+    """
     token = weights_of(budget)
-    if token is None:
-        return where
+    plain = dict(budget) if token is None else {**budget, "weights": None}
+    read = uploaded.checked(uploaded.parse(json.dumps(plain).encode()))
+    where: dict[str, str | list[str]] = {"model": read.model, "data": read.data}
     if token or state.get("weights"):  # an empty one: back to the trained weights
-        where["weights"] = token
-    values["method"] = theme.style(read.method).label
-    plain = read.to_dict()
-    parts = {"groups": plain["groups"], "layers": plain["layers"], "options": plain["options"]}
-    if word := carried.pack(read.method, {**parts, "extras": draft.extras_of(read)}):
-        where[carried.NAME] = word
-    return where | {name: _said(value) for name, value in values.items()}
+        where["weights"] = token or ""
+    method = offer.get(read.method)
+    values = draft.values_of(read, method)
+    parts = {name: read.to_dict()[name] for name in ("groups", "layers", "options")}
+    where[carried.NAME] = carried.pack(read.method, {**parts, "extras": draft.extras_of(read)})
+    return where | {name: written(name, values[name]) for name in draft.controls(method, values["activations"])}
 
 
 def weights_of(budget: Mapping[str, Any]) -> str | None:
@@ -65,44 +76,17 @@ def weights_of(budget: Mapping[str, Any]) -> str | None:
     return weightfiles.token_of(str(named)) if named else ""
 
 
-def _followed(read: Budget) -> dict[str, Any]:
-    """The sliders' values, without those that the budget's method has no slider for."""
-    method = offer.get(read.method)
-    widths = {"range": "bits", "average": "average_bits", "equal": "equal_bits"}
-    unused = {key for kind, key in widths.items() if kind != method.uses.bits}
-    acts = {"activation_bits", "equal_activation_bits"}
-    if method.uses.activations and read.activation_bits is not None:
-        acts.discard("equal_activation_bits" if method.uses.bits == "equal" else "activation_bits")
-    unused |= acts if method.uses.activations else {*acts, "activations"}
-    return {name: value for name, value in draft.values_of(read, method).items() if name not in unused}
+def of_run(run: str) -> dict[str, Any]:
+    """The budget of a run as it can be set up here: the gallery's weights files are not here, the trained ones do."""
+    budget: dict[str, Any] = dict(runlog.folder(run).spec()["budget"])
+    return {**budget, "weights": None} if gallery.is_gallery(run) else budget
 
 
-def _said(value: Any) -> str | list[str]:
-    if isinstance(value, tuple):
-        return [str(end) for end in value]
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def prepare(budget: Mapping[str, Any], method: str) -> None:
-    """Set up the Budget page with the same budget for this method.
-
-    Raises:
-        CompressionError: the page cannot take it, such as a budget that names a weights file that is not here.
-    """
-    _load(translated(budget, method), weights_of(budget))
-
-
-def same(budget: Mapping[str, Any]) -> None:
-    """Set up the Budget page with this very budget, from the weights that are here: to repeat a run of somebody else's.
-
-    Raises:
-        CompressionError: the page cannot take it.
-    """
-    _load({**budget, "weights": None}, "")
-
-
-def _load(budget: Mapping[str, Any], token: str | None) -> None:
-    """Take the budget over with uploaded weights, the trained ones (an empty token), or as it names them (``None``)."""
-    plain = budget if token is None else {**budget, "weights": None}
-    uploaded.load(json.dumps(plain).encode())
-    state.put("weights", token or "")
+def go(budget: Mapping[str, Any], method: str = "") -> None:
+    """Leave for the Budget page, set up with this budget (for another ``method``); one line where it cannot be."""
+    try:
+        query = address(translated(budget, method) if method else budget)
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    nav.go("budget", **query)

@@ -9,6 +9,7 @@ import streamlit as st
 from app import plain
 from app import widgets
 from app import words
+from app.budget import draft
 from app.budget import offer
 from app.budget import plan
 from app.budget.planned import Plan
@@ -18,12 +19,19 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 
 
+def refused(error: CompressionError) -> None:
+    """Why the budget cannot be, and the way out where bounds of single layers and groups may be the reason."""
+    widgets.problem(error)
+    if draft.bounds()["groups"] or draft.bounds()["layers"]:
+        st.button("Remove the bounds", key="remove_bounds", icon=":material/clear_all:", on_click=draft.clear_bounds)
+
+
 def answer(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None) -> Plan | None:
     """What the budget gives, in figures; nothing but one line when it cannot be met."""
     try:
         planned = plan.make(of, path, found.graph, budget)
     except CompressionError as error:
-        widgets.problem(error)
+        refused(error)
         return None
     low, high = planned.bytes
     whole = planned.dense.nominal_bytes

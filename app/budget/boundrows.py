@@ -108,7 +108,7 @@ def _slider(field: Field, row: str) -> None:
     st.slider(
         "Activation bits" if visible else what,
         *field.limits,
-        step=1 if field.whole else 0.01,
+        step=1 if field.whole else field.step,
         format=None if field.whole else "percent",
         key=field.key,
         on_change=_moved,

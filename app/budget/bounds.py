@@ -28,7 +28,8 @@ class Field:
     """One bound that can be set: ``field`` of the layer or group ``name`` (``kind`` is ``layers`` or ``groups``).
 
     ``form``: a range of two ends (``pair``), one number (``one``), or one number that is kept as a range of equal ends
-    (``same``). ``follows`` is what holds without a bound; ``fixed`` says why it cannot be bounded.
+    (``same``). ``follows`` is what holds without a bound; ``fixed`` says why it cannot be bounded; ``step`` is that of
+    shares: one unit of a group.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Field:
     limits: tuple[Any, Any]
     follows: Any
     fixed: str = ""
+    step: float = 0.01
 
     @property
     def key(self) -> str:
@@ -119,8 +121,11 @@ def rows(found: networks.Network, budget: Budget, planned: Plan | None) -> list[
 
 def _of_group(group: Group) -> Field:
     fixed = "" if group.prunable else f"Its channels must stay: {group.reason}."
-    follows = (0.0, 1.0) if group.prunable else (0.0, 0.0)
-    return Field("groups", group.id, "sparsity", "sparsity", PAIR, (0.0, 1.0), follows, fixed)
+    if group.prunable and group.units < 2:
+        fixed = "Its only channel must stay."
+    most = 1.0 if fixed else (group.units - 1) / group.units  # one channel stays
+    follows = (0.0, 0.0) if fixed else (0.0, most)
+    return Field("groups", group.id, "sparsity", "sparsity", PAIR, (0.0, most), follows, fixed, 1 / group.units)
 
 
 def _bits(layer: str, budget: Budget, kind: str) -> list[Field]:

@@ -18,7 +18,6 @@ from app import widgets
 from app.budget import draft
 from app.budget import offer
 from app.budget import uploaded
-from compression.budget import Budget
 from compression.errors import CompressionError
 
 NAME = "budget"
@@ -61,19 +60,26 @@ def unpack(word: str) -> dict[str, Any]:
     return {"method": read.method, "extras": extras, **plain}
 
 
-def of_draft(budget: Budget) -> str:
+def of_draft() -> str:
     """The word for the draft as it stands."""
-    held = draft.bounds()
+    held, method = draft.bounds(), draft.value("method") or draft.DEFAULTS["method"]
     parts = {"groups": held["groups"], "layers": held["layers"]}
-    return pack(budget.method, {**parts, "options": draft.options(budget.method), "extras": draft.extras()})
+    return pack(method, {**parts, "options": draft.options(method), "extras": draft.extras()})
 
 
 def read() -> None:
-    """Take over what the address carries, once for every new word; a damaged one is told and dropped."""
-    word = st.query_params.get(NAME, "")
-    if not word or word == st.session_state.get(_AT):
+    """Take over what the address carries, once for every new word; a damaged one is told and dropped.
+
+    An empty word, as links to a budget without bounds have it, takes away what was set before.
+    """
+    word = st.query_params.get(NAME)
+    if word is None or word == st.session_state.get(_AT):
         return
     st.session_state[_AT] = word
+    if not word:
+        draft.clear_bounds()
+        draft.clear_extras()
+        return
     try:
         draft.put_parts(**unpack(word))
     except CompressionError as error:
@@ -81,9 +87,9 @@ def read() -> None:
         widgets.problem(error)
 
 
-def write(budget: Budget) -> None:
+def write() -> None:
     """Bring the draft's word into the address; one that is too long for a link is left out and told."""
-    word = of_draft(budget)
+    word = of_draft()
     if len(word) > LONGEST:
         st.caption("These bounds are too many for a link: save the budget as JSON to hand it on.")
         word = ""

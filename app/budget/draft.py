@@ -58,6 +58,25 @@ def value(name: str) -> Any:
     return st.session_state.get(name, DEFAULTS[name])
 
 
+def controls(method: Method, activations: bool) -> tuple[str, ...]:
+    """The sliders and fields that the form shows for a method; ``activations``: are these quantized too?"""
+    uses = method.uses
+    names = ["method"]
+    names += ["sparsity"] if uses.sparsity else []
+    names += [{"range": "bits", "average": "average_bits", "equal": "equal_bits"}[uses.bits]]
+    if uses.activations:
+        names += ["activations"]
+        names += ["equal_activation_bits" if uses.bits == "equal" else "activation_bits"] if activations else []
+    names += ["epochs", "seed"] if uses.training else []
+    return tuple(names)
+
+
+def shown() -> dict[str, Any]:
+    """Every control of the form as it stands, with its value."""
+    names = controls(offer.get(value("method") or DEFAULTS["method"]), bool(value("activations")))
+    return {name: value(name) for name in names}
+
+
 def in_words(name: str) -> str:
     """The default of a slider or field, as a sentence names it."""
     default = DEFAULTS[name]
@@ -132,24 +151,27 @@ def option_key(method: str, name: str) -> str:
 def budget(of: catalog.Subject) -> Budget:
     """The draft as a budget; a method gets only the bounds that mean something to it.
 
+    What the form does not show has its default, so that the budget is a function of what can be seen.
+
     Raises:
         CompressionError: what cannot be.
     """
-    method = offer.get(value("method") or "geta")
-    equal = (value("equal_bits"), value("equal_bits")) if method.uses.bits == "equal" else None
-    epochs = float(value("epochs"))
+    method = offer.get(value("method") or DEFAULTS["method"])
+    now = DEFAULTS | shown()
+    equal = (now["equal_bits"], now["equal_bits"]) if method.uses.bits == "equal" else None
+    epochs = float(now["epochs"])
     made = Budget.from_dict(
         {
             **extras(),
             "method": method.name,
-            "sparsity": round(value("sparsity"), 4) if method.uses.sparsity else 0.0,
-            "weight_bits": equal or value("bits"),
+            "sparsity": round(now["sparsity"], 6) if method.uses.sparsity else 0.0,
+            "weight_bits": equal or now["bits"],
             "activation_bits": _activations(method.uses),
-            "bits": float(equal[0]) if equal else value("average_bits"),
+            "bits": float(equal[0]) if equal else now["average_bits"],
             "groups": bounds()["groups"] if method.structured else {},
             "layers": _layers(method),
             "epochs": int(epochs) if epochs.is_integer() else epochs,
-            "seed": value("seed"),
+            "seed": now["seed"],
             "options": options(method.name),
         }
     )

@@ -14,7 +14,9 @@ from app import theme
 from app import widgets
 from app import words
 from app.budget import offer
+from app.budget import sparsity
 from app.model import catalog
+from app.model import networks
 from app.runs import runlog
 from app.runs import story
 from app.terms import tip
@@ -25,7 +27,7 @@ SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [2.0, 3.0, 4.0, 5.0, 6.0, 8.0
 USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
 
 
-def buttons(of: catalog.Subject, budget: Budget, path: Path | None, possible: bool) -> None:
+def buttons(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None, possible: bool) -> None:
     """Start a run or a sweep; what cannot be started says why."""
     reason = obstacle(of, path) or ("" if possible else "This budget cannot be met: see the message above.")
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -38,7 +40,7 @@ def buttons(of: catalog.Subject, budget: Budget, path: Path | None, possible: bo
             key="start",
         )
         with st.popover("Sweep", icon=":material/stacked_line_chart:", disabled=bool(reason)):
-            swept = sweep_form(budget)
+            swept = sweep_form(budget, found)
     if reason:
         st.caption(reason)
         if of.has_data and path is None:
@@ -60,17 +62,18 @@ class Sweep:
     least: float | None
 
 
-def sweep_form(budget: Budget) -> Sweep | None:
-    """Several budgets at once; returns the chosen values when started."""
+def sweep_form(budget: Budget, found: networks.Network) -> Sweep | None:
+    """Several budgets at once, of sparsities that can be reached; returns the chosen values when started."""
     st.markdown("One run for each combination: together they draw the front.")
     uses = offer.uses(budget.method)
     sparsities: list[float] = []
     if uses.sparsity:
+        low, high = sparsity.ends(found)
         sparsities = st.pills(
             "Sparsities",
-            SPARSITIES,
+            [share for share in SPARSITIES if low <= share <= high],
             selection_mode="multi",
-            default=USUAL_SPARSITIES,
+            default=[share for share in USUAL_SPARSITIES if low <= share <= high],
             key="sweep_sparsity",
             format_func=lambda share: words.share(share, 0),
         )

@@ -14,7 +14,9 @@ from app.budget import address
 from app.budget import draft
 from app.budget import offer
 from app.budget import presets
+from app.budget import sparsity
 from app.budget import tuning
+from app.model import networks
 from app.terms import tip
 from compression.budget import HIGHEST_BITS
 from compression.budget import LOWEST_BITS
@@ -22,8 +24,8 @@ from compression.budget import LOWEST_BITS
 HIGHEST_AVERAGE = float(HIGHEST_BITS)
 
 
-def sliders() -> None:
-    """The questions of the budget."""
+def sliders(found: networks.Network) -> None:
+    """The questions of the budget, for this network."""
     st.pills(
         "Method",
         offer.names(),
@@ -31,6 +33,8 @@ def sliders() -> None:
         default="geta",
         required=True,
         bind="query-params",
+        on_change=address.moved,
+        args=("method",),
         wrap=True,
         format_func=lambda name: theme.style(name).label,
     )
@@ -38,13 +42,11 @@ def sliders() -> None:
     st.caption(offer.sentence(method.name))
     presets.buttons(method.name)
     if method.uses.sparsity:
-        what, term = ("channels", "units") if method.structured else ("weights", "weights")
-        label = f"Sparsity: share of {what} that go"
-        _slider(label, "sparsity", 0.0, draft.HIGHEST_SPARSITY, 0.01, "percent", f"sparsity_{term}")
+        sparsity.slider(found, method.structured)
     _weight_bits(method.uses.bits)
     if method.uses.activations:
         help_text = words.HELP["activation_bits"]
-        st.toggle("Quantize activations too", key="activations", bind="query-params", help=tip(help_text))
+        st.toggle("Quantize activations too", key="activations", help=tip(help_text), **_bound("activations"))
         if draft.value("activations"):
             _activation_bits(method.uses.bits)
     tuning.fields(method.name)
@@ -72,7 +74,12 @@ def _activation_bits(kind: str) -> None:
 
 def _slider(label: str, key: str, low: Any, high: Any, step: Any, form: str | None, term: str) -> None:
     explained = words.HELP[term]
-    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, bind="query-params", help=tip(explained))
+    st.slider(label, low, high, draft.DEFAULTS[key], step, form, key=key, help=tip(explained), **_bound(key))
+
+
+def _bound(key: str) -> dict[str, Any]:
+    """A control that stands in the address."""
+    return {"bind": "query-params", "on_change": address.moved, "args": (key,)}
 
 
 def _training() -> None:
@@ -82,10 +89,11 @@ def _training() -> None:
         explained = "Passes over the training data. More gives accuracy, and takes longer."
         epochs, seed = draft.DEFAULTS["epochs"], draft.DEFAULTS["seed"]
         limits = (draft.FEWEST_EPOCHS, draft.MOST_EPOCHS)
-        st.number_input("Epochs", *limits, epochs, 1.0, "%g", key="epochs", bind="query-params", help=tip(explained))
+        st.number_input("Epochs", *limits, epochs, 1.0, "%g", key="epochs", help=tip(explained), **_bound("epochs"))
         explained = "The same seed gives the same run."
         limits = (-draft.LARGEST_SEED, draft.LARGEST_SEED)
-        st.number_input("Seed", *limits, seed, key="seed", bind=address.binding("seed"), help=tip(explained))
+        bound = {**_bound("seed"), "bind": address.binding("seed")}
+        st.number_input("Seed", *limits, seed, key="seed", help=tip(explained), **bound)
         if extras:
             st.caption(f"Set besides the fields: {plain.code(json.dumps(extras))}")
             st.button("Back to defaults", on_click=draft.clear_extras)

@@ -48,6 +48,18 @@ def take(read: Budget) -> None:
     Raises:
         CompressionError: what this page does not offer or cannot show; nothing has changed then.
     """
+    checked(read)
+    state.put("model", read.model)
+    state.put("data", read.data)
+    draft.take(read)
+
+
+def checked(read: Budget) -> Budget:
+    """The budget, if this page can show all of it.
+
+    Raises:
+        CompressionError: what this page does not offer or cannot show.
+    """
     catalog.allow(read.model, read.data)
     method = offer.get(read.method)
     method.check(read)
@@ -61,9 +73,7 @@ def take(read: Budget) -> None:
         )
     if abs(read.seed) > draft.LARGEST_SEED:
         raise CompressionError(f"seed {read.seed}: this page takes whole numbers up to 2^53 - 1")
-    state.put("model", read.model)
-    state.put("data", read.data)
-    draft.take(read)
+    return read
 
 
 def parse(content: bytes) -> Budget:

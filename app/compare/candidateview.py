@@ -60,7 +60,7 @@ def details(picked: Candidate, second: Candidate | None) -> None:
 
 def figures(picked: Candidate, done: Mapping[str, Any] | None) -> None:
     """Size, accuracy, MACs and BOPs, each with what it is compared to."""
-    point, dense = picked.point, picked.baseline
+    point, dense = picked.point, None if picked.live else picked.baseline  # measured on other data while it goes
     images = sum(map(sum, done["confusion"]["final"])) if done and done.get("confusion") else 0
     compared = f"dense: {words.share(dense['accuracy'])}" if dense else ""
     smaller = words.ratio(dense["bytes"] / point["bytes"]) + " smaller" if dense else ""
@@ -87,7 +87,7 @@ def actions(picked: Candidate) -> None:
         if not picked.live:
             nav.link("explain", "See what it looks at", run=picked.run, model=model, data=data)
             nav.link("export", "Take it home", run=picked.run, model=model, data=data)
-        nav.link("budget", "Set up another run", **again.query(runlog.folder(picked.run).spec()["budget"]))
+        nav.link("budget", "Set up another run", **again.query(again.of_run(picked.run)))
         with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
             st.markdown(
                 "Opens the Budget page with the same sparsity, bits and training, ready to start. Sparsity counts "
@@ -95,20 +95,7 @@ def actions(picked: Candidate) -> None:
             )
             for name in (name for name in methods.names() if name != picked.method):
                 if st.button(theme.style(name).label, key=f"again {name}", icon=":material/tune:"):
-                    repeat(picked, name)
-
-
-def repeat(picked: Candidate, method: str) -> None:
-    """Set up the Budget page for this run's budget with another method, and go there."""
-    budget = runlog.folder(picked.run).spec()["budget"]
-    if gallery.is_gallery(picked.run):  # its weights file is not here; the weights that are will do
-        budget = {**budget, "weights": None}
-    try:
-        again.prepare(budget, method)
-    except CompressionError as error:
-        widgets.problem(error)
-        return
-    nav.go("budget", model=state.get("model"), data=state.get("data"))
+                    again.go(again.of_run(picked.run), name)
 
 
 def beside(picked: Candidate, second: Candidate) -> None:

@@ -110,6 +110,8 @@ def front(field: finals.Field, info: CandidatesInfo, picked: str, other: str) ->
         alt=f"{info.sentence} The table below holds the same.",
     )
     st.caption(explained(info))
+    for mark in info.live:
+        nav.link("runs", f"Still going: {mark.title}", run=mark.run)
     with st.expander("As a table", type="compact", key="compare_fold", on_change="rerun") as fold:
         if fold.open:
             table(rows(info, field.candidates), picked)
@@ -121,7 +123,7 @@ def explained(info: CandidatesInfo) -> str:
     if any(mark.beaten for mark in info.finished):
         parts.append("Faint: another run costs no more and is at least as accurate.")
     if info.live:
-        parts.append("Open markers: runs still going, measured on validation images, not comparable to the others yet.")
+        parts.append("Runs still going are measured on validation images: they come onto the chart when they end.")
     if info.hidden:
         parts.append("Triangles at the bottom edge: runs whose accuracy lies lower still.")
     if len(info.dense) > 1:
@@ -139,16 +141,8 @@ def clicked(key: str) -> None:
 
 def table(listed: Sequence[dict[str, Any]], picked: str) -> None:
     """The chart as a table; a row picks its run."""
-    ids = [row["run"] for row in listed]
-    key = f"compare_table {picked}"
-
-    def row_picked() -> None:
-        picks = st.session_state[key].selection.rows
-        if picks and ids[picks[0]]:
-            state.put("run", ids[picks[0]])
-
-    here = {"selection": {"rows": [ids.index(picked)] if picked in ids else []}}
-    widgets.table(listed, key, on_select=row_picked, selection_mode="single-row", selection_default=here)
+    ids = [str(row["run"]) for row in listed]
+    widgets.picker(listed, ids, picked, "compare_table", lambda run: state.put("run", run))
     widgets.download(listed, "compare")
 
 

@@ -12,7 +12,7 @@ from app.figures.axes import LATENCY
 from app.figures.candidates import Candidate
 from app.runs import story
 
-MINUS = "−"
+MINUS, OR = "−", " or "
 _ASKED = {
     "epochs": "epochs asked",
     "batch_size": "batch size",
@@ -45,10 +45,11 @@ def rows(
 def _figures(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     times = one.get(LATENCY), two.get(LATENCY)
     timed = [_row("latency", *times, _ms, _ms)] if any(time is not None for time in times) else []
+    split, kind = _both("split", one, two), _both("bytes_kind", one, two)
     return [
-        _row("test accuracy", one["accuracy"], two["accuracy"], _percent, _points),
-        _row("test loss", one["loss"], two["loss"], _four, _four),
-        _row("packed size", one["bytes"], two["bytes"], words.size, words.size),
+        _row(f"{split} accuracy", one["accuracy"], two["accuracy"], _percent, _points if OR not in split else None),
+        _row(f"{split} loss", one["loss"], two["loss"], _four, _four if OR not in split else None),
+        _row(f"{kind} size", one["bytes"], two["bytes"], words.size, words.size if OR not in kind else None),
         _row("nominal size", one["nominal_bytes"], two["nominal_bytes"], words.size, words.size),
         _row("BOPs, of dense", one["rel_bops"], two["rel_bops"], _percent, _points),
         _row("MACs", one["macs"], two["macs"], words.count, words.count),
@@ -60,10 +61,16 @@ def _figures(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, 
     ]
 
 
+def _both(field: str, *points: Mapping[str, Any]) -> str:
+    """What both are measured on, or how; ``validation or test`` where they differ: then there is no difference."""
+    usual = {"split": "test", "bytes_kind": "packed"}
+    return OR.join(dict.fromkeys(str(point.get(field, usual[field])) for point in points))
+
+
 def _row(
-    name: str, one: float | None, two: float | None, show: Callable[[float], str], change: Callable[[float], str]
+    name: str, one: float | None, two: float | None, show: Callable[[float], str], change: Callable[[float], str] | None
 ) -> tuple[str, str, str, str]:
-    if one is None or two is None:
+    if one is None or two is None or change is None:
         return name, "–" if one is None else show(one), "–" if two is None else show(two), ""
     return name, show(one), show(two), signed(two - one, change)
 

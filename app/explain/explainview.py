@@ -8,6 +8,7 @@ from app import nav
 from app import plain
 from app import widgets
 from app import words
+from app.budget import again
 from app.explain import alikeview
 from app.explain import explained
 from app.explain import explainwords
@@ -152,7 +153,7 @@ def cannot(run: str, error: CompressionError) -> None:
     with st.container(border=True):
         st.markdown("What this run ended with is still there; to explain it, its budget can be run again here.")
         nav.link("compare", "See the run in Compare", run=run)
-        nav.link("budget", "Set up a run")
+        nav.link("budget", "Set up the same run", **again.query(again.of_run(run)))
 
 
 def no_maps(run: str, reason: str) -> None:

@@ -71,14 +71,14 @@ class CandidatesInfo:
     @property
     def floor(self) -> float:
         """The lowest accuracy drawn in its place; what lies below is drawn at the bottom edge."""
-        best = max((mark.accuracy for mark in self.finished or self.marks), default=0.0)
-        lowest = min((mark.accuracy for mark in (*self.marks, *self.dense)), default=0.0)
+        best = max((mark.accuracy for mark in self.finished), default=0.0)
+        lowest = min((mark.accuracy for mark in (*self.finished, *self.dense)), default=0.0)
         return max(lowest, best - COLLAPSED)
 
     @property
     def hidden(self) -> int:
         """How many marks lie below what is drawn in its place."""
-        return sum(mark.accuracy < self.floor for mark in self.marks)
+        return sum(mark.accuracy < self.floor for mark in self.finished)
 
     @property
     def sentence(self) -> str:
@@ -117,11 +117,12 @@ def candidates_info(candidates: Sequence[Candidate], axis: Axis) -> CandidatesIn
 def verdict(info: CandidatesInfo, candidate: Candidate) -> str:
     """One sentence on a run: what it saves and costs, and whether another one beats it."""
     mark = info.mark(candidate.run)
+    if candidate.live:
+        so_far = mark.sentence if mark else f"{candidate.title} is still going."
+        return f"{so_far} What it ends with is measured on test images and counted from its file."
     gain = against_dense(candidate.baseline, candidate.point, info.axis)
     if mark is None:
         return f"{gain}."
-    if mark.live:
-        return f"{gain}, so far: this run is still going, and its accuracy is measured on validation images."
     if len(info.finished) == 1:
         return f"{gain}; there is no other finished run yet to compare it with."
     first = info.mark(mark.beaten[0]) if mark.beaten else None
@@ -162,11 +163,16 @@ def _numbers(point: PointDict) -> dict[str, Any]:
 
 def _mark(c: Candidate, axis: Axis, beaten: tuple[str, ...] = ()) -> Mark:
     cost, accuracy, split = c.point[axis.field], c.point["accuracy"], str(c.point["split"])
-    lost = c.baseline["accuracy"] - accuracy if c.baseline and drawable(c.baseline, axis) else None
     told = f"{axis.show(cost)}, {words.share(accuracy)} {split} accuracy"
-    going = " so far, still going" if c.live else ""
-    sentence = f"{c.title}{going}: {told}. {against_dense(c.baseline, c.point, axis)}."
-    return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, lost, c.live, beaten)
+    if c.live:  # on other data than the dense model
+        estimated = " (estimated)" if c.point.get("bytes_kind") == "estimated" and axis.field == "bytes" else ""
+        sentence = (
+            f"{c.title}, still going, so far: {axis.show(cost)}{estimated}, {words.share(accuracy)} {split} accuracy."
+        )
+        return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, live=True)
+    lost = c.baseline["accuracy"] - accuracy if c.baseline and drawable(c.baseline, axis) else None
+    sentence = f"{c.title}: {told}. {against_dense(c.baseline, c.point, axis)}."
+    return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, lost, beaten=beaten)
 
 
 def _stars(candidates: Sequence[Candidate], axis: Axis) -> list[Mark]:

@@ -17,16 +17,18 @@ _FAINT = 0.45
 
 
 def choice_figure(info: CandidatesInfo, picked: str = "", other: str = "", height: int = 520) -> go.Figure:
-    """Draw the candidates; a click on a run gives its id in ``customdata``. Rings lie under the markers."""
+    """Draw the finished candidates; a click on a run gives its id in ``customdata``. Rings lie under the markers.
+
+    Runs still going are measured on other data, their sizes estimated: they are told below the chart.
+    """
     fig = base.figure(height, uirevision=f"choice {info.axis.field}", hovermode="closest", clickmode="event+select")
     fig.update_layout(legend=base.TWO_COLUMNS)
     fig.add_trace(_front(info))
     for run, name, dash in ((picked, PICKED, "square"), (other, OTHER, "circle")):
-        fig.add_trace(_ring(info, info.mark(run), name, dash))
+        mark = info.mark(run)
+        fig.add_trace(_ring(info, None if mark is None or mark.live else mark, name, dash))
     for method in dict.fromkeys(mark.method for mark in info.finished):
         fig.add_trace(_finished(info, method))
-    for method in dict.fromkeys(mark.method for mark in info.live):
-        fig.add_trace(_live(info, method))
     fig.add_trace(_stars(info))
     _axes(fig, info)
     return fig
@@ -72,23 +74,6 @@ def _finished(info: CandidatesInfo, method: str) -> go.Scatter:
     )
 
 
-def _live(info: CandidatesInfo, method: str) -> go.Scatter:
-    look = theme.style(method)
-    marks = [mark for mark in info.live if mark.method == method]
-    return go.Scatter(
-        **_columns(info, marks),
-        mode="markers",
-        name=f"{look.label}, still going (validation)",
-        marker={
-            "color": look.color,
-            "symbol": [f"{_symbol(info, mark, look.symbol)}-open".replace("-open-open", "-open") for mark in marks],
-            "size": 13,
-            "line": {"width": 2},
-        },
-        **_steady(),
-    )
-
-
 def _stars(info: CandidatesInfo) -> go.Scatter:
     look = theme.style("dense")
     place = _columns(info, info.dense)
@@ -121,7 +106,7 @@ def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:
 
 
 def _axes(fig: go.Figure, info: CandidatesInfo) -> None:
-    drawn = [*info.marks, *info.dense]
+    drawn = [*info.finished, *info.dense]
     costs = [mark.cost for mark in drawn]
     ticks, texts = base.log_ticks(costs, info.axis.show)
     title, span = f"{info.axis.title}, logarithmic", base.log_range(costs, 0.06)

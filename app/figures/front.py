@@ -13,6 +13,8 @@ from app.figures.spots import FrontInfo
 from app.figures.spots import Spot
 from app.figures.spots import unbeaten
 
+SAME_MODEL = "same model: on test data, as a file"
+
 
 def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
     """Draw the front; traces keep their order and number while a run grows, so that nothing jumps."""
@@ -24,6 +26,7 @@ def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
     for trace in _trail(info, look):
         fig.add_trace(trace)
     fig.add_trace(_latest(info, look))
+    fig.add_trace(_arrow(info))
     fig.add_trace(_finished_front(info))
     for method in dict.fromkeys(spot.method for spot in info.finals):
         fig.add_trace(_final_trace([s for s in info.finals if s.method == method], method))
@@ -51,22 +54,27 @@ def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
 
 
 def _trail(info: FrontInfo, look: theme.Style) -> list[go.Scatter]:
-    """The open run: its way as faint dots on a thin line, and the front it has reached as a bold one."""
-    symbols = [look.symbol if spot.accuracy >= info.floor else "triangle-down-open" for spot in info.trail]
+    """The open run: its way as open dots on a thin line, and the front it has reached so far as a bold one.
+
+    Once it has ended, only the way is left, fainter still.
+    """
+    shape = look.symbol.removesuffix("-open")
+    symbols = [f"{shape if spot.accuracy >= info.floor else 'triangle-down'}-open" for spot in info.trail]
+    line, dots = (0.1, 0.3) if info.ended else (0.2, 0.6)
     way = go.Scatter(
         **_columns(info.trail, info.floor),
         mode="lines+markers",
-        name="this run, on the way",
+        name="way (validation)",
         showlegend=bool(info.trail),
-        line={"color": theme.rgba(look.color, 0.2), "width": 1},
-        marker={"color": theme.rgba(look.color, 0.5), "symbol": symbols, "size": 7},
+        line={"color": theme.rgba(look.color, line), "width": 1},
+        marker={"color": theme.rgba(look.color, dots), "symbol": symbols, "size": 7},
     )
     reached = _columns(info.own_front, info.floor) | {"hoverinfo": "skip"}
     front = go.Scatter(
         **reached,
         mode="lines",
         name="its front so far",
-        showlegend=bool(info.trail),
+        showlegend=bool(info.own_front),
         line={"color": look.color, "width": 2.5, "shape": "hv"},
     )
     return [way, front]
@@ -79,6 +87,23 @@ def _latest(info: FrontInfo, look: theme.Style) -> go.Scatter:
         name="now",
         showlegend=False,
         marker={"color": look.color, "symbol": f"{look.symbol}-open", "size": 15, "line": {"width": 2.5}},
+    )
+
+
+def _arrow(info: FrontInfo) -> go.Scatter:
+    """From the last point on the way to the end: the two differ in what they are measured on."""
+    sizes = [spot.bytes for spot in (*info.finals, *info.dense)]
+    left = info.ended is not None and info.ended.bytes**2 < min(sizes) * max(sizes)  # of the middle of a log axis
+    return go.Scatter(
+        **_columns(info.same_model, info.floor) | {"hoverinfo": "skip"},
+        mode="lines+markers+text",
+        name=SAME_MODEL,
+        showlegend=False,
+        text=["", SAME_MODEL],
+        textposition="bottom right" if left else "bottom left",
+        textfont={"size": 10, "color": theme.MUTED},
+        line={"color": theme.MUTED, "width": 1},
+        marker={"color": theme.MUTED, "symbol": "arrow", "size": [0, 9], "angleref": "previous", "standoff": 6},
     )
 
 

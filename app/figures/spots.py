@@ -45,6 +45,7 @@ class Spot:
     split: str
     sentence: str
     dominated: bool = False
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,22 @@ class FrontInfo:
     latest: Spot | None = None
 
     @property
+    def ended(self) -> Spot | None:
+        """Where the open run ended: its model on test data, as a file; ``None`` while it goes."""
+        return self.latest if self.latest in self.finals else None
+
+    @property
     def own_front(self) -> tuple[Spot, ...]:
-        """The open run's points that none of its others beats, from small to large."""
-        return unbeaten(self.trail)
+        """The open run's points that none of its others beats, from small to large; none once it has ended.
+
+        They are measured on validation data and their sizes estimated: beside the end they would look like results.
+        """
+        return () if self.ended else unbeaten(self.trail)
+
+    @property
+    def same_model(self) -> tuple[Spot, ...]:
+        """The open run's last point on the way and its end: one model, measured on other data and as a file."""
+        return (self.trail[-1], self.ended) if self.ended and self.trail else ()
 
     @property
     def floor(self) -> float:
@@ -90,6 +104,7 @@ class FrontInfo:
                 "bytes": round(spot.bytes),
                 "accuracy %": round(100 * spot.accuracy, 2),
                 "split": spot.split,
+                "size": "estimated" if spot.estimated else "of the file",
                 "on the front": "" if kind == "on the way" else "no" if spot.dominated else "yes",
             }
             for kind, spots in kinds
@@ -125,13 +140,14 @@ def _spot(run: FrontRun, point: PointDict | None, verb: str) -> Spot:
     dense = (
         f", {words.ratio(run.baseline['bytes'] / point['bytes'])} smaller than the dense model" if run.baseline else ""
     )
-    estimated = " (estimated)" if point.get("bytes_kind") == "estimated" else ""
+    estimated = point.get("bytes_kind") == "estimated"
     when = f" after {words.plural(point['step'], run.unit.removesuffix('s'))}" if verb == "was at" else ""
     sentence = (
-        f"{theme.style(run.method).label} {run.label} {verb} {words.size(point['bytes'])}{estimated} with "
-        f"{words.share(point['accuracy'])} {point.get('split', '')} accuracy{when}{dense}."
+        f"{theme.style(run.method).label} {run.label} {verb} {words.size(point['bytes'])}{' (estimated)' * estimated} "
+        f"with {words.share(point['accuracy'])} {point.get('split', '')} accuracy{when}{dense}."
     )
-    return Spot(run.run, run.method, point["bytes"], point["accuracy"], point.get("split", ""), sentence)
+    split = str(point.get("split", ""))
+    return Spot(run.run, run.method, point["bytes"], point["accuracy"], split, sentence, estimated=estimated)
 
 
 def _stars(runs: Sequence[FrontRun], main: FrontRun | None) -> list[Spot]:

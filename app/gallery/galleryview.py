@@ -65,12 +65,7 @@ def repeat(exhibit: Exhibit) -> None:
         help="Opens the Budget page with this budget: start it as it is, or change it first.",
     ):
         return
-    try:
-        again.same(exhibit.info.budget)
-    except CompressionError as error:
-        widgets.problem(error)
-        return
-    nav.go("budget", model=exhibit.info.model, data=exhibit.info.data)
+    again.go(again.of_run(exhibit.info.id))
 
 
 def without_model(exhibit: Exhibit, wanted: str) -> None:
@@ -89,16 +84,8 @@ def table(opened: str) -> None:
     st.subheader("Gallery", anchor=False)
     st.caption("Finished runs that came with the app. Pick one to open it; they stay as they are.")
     ids = [exhibit.info.id for exhibit in shown]
-    key = f"gallery_table {opened}"
-
-    def picked() -> None:
-        chosen = st.session_state[key].selection.rows
-        if chosen:
-            state.put("run", ids[chosen[0]])
-
-    here = {"selection": {"rows": [ids.index(opened)] if opened in ids else []}}
     listed = listing(shown)
-    widgets.table(listed, key, on_select=picked, selection_mode="single-row", selection_default=here)
+    widgets.picker(listed, ids, opened, "gallery_table", lambda chosen: state.put("run", chosen))
     widgets.download(listed, "gallery")
 
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import nav
 from app import state
+from app.budget import again
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
 
@@ -72,9 +73,11 @@ def subject() -> Exhibit | None:
 def go(number: int) -> None:
     """To the stop of this number, 1 to the last."""
     stop, followed = STOPS[number - 1], subject()
-    query = {"tour": str(number), **dict(stop.query)}
+    query: dict[str, str | list[str]] = {"tour": str(number), **dict(stop.query)}
     if followed is not None:
         query |= {"model": followed.info.model, "data": followed.info.data, "run": followed.info.id}
+    if followed is not None and stop.page == "budget":
+        query |= again.query(again.of_run(followed.info.id))  # the budget that the text is about
     nav.go(stop.page, **query)
 
 

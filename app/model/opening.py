@@ -13,6 +13,7 @@ from app import state
 from app import widgets
 from app.model import catalog
 from app.model import networks
+from app.model import ownweights
 from app.runs import story
 from compression.errors import CompressionError
 
@@ -29,14 +30,26 @@ def network() -> Opened | None:
     """The model and data in the address, traced; ``None`` when they cannot be, which is drawn then."""
     try:
         of = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
-        return Opened(of, catalog.traced(of))
+        found = catalog.traced(of)
     except CompressionError as error:
         widgets.problem(error)
+    else:
+        ownweights.missing(of)
+        _unknown_group(found)
+        return Opened(of, found)
     model, data = state.get("model"), state.get("data")
     with st.container(horizontal=True, key="ways_out"):
         for pair, label in ways_out(model, data).items():
             st.button(label, key=f"open {' '.join(pair)}", icon=":material/undo:", on_click=_choose, args=pair)
     return None
+
+
+def _unknown_group(found: networks.Network) -> None:
+    """One line where the address names a group that this network does not have; it is forgotten."""
+    group = state.get("group")
+    if group and group not in [each.id for each in found.graph.groups]:
+        state.put("group", "")
+        widgets.problem(CompressionError(f"no group {group!r} in {story.model_label(state.get('model'))}"))
 
 
 def ways_out(model: str, data: str) -> Mapping[tuple[str, str], str]:

@@ -18,15 +18,7 @@ REFUSED = "weights_problem"
 
 def section(of: catalog.Subject) -> None:
     """The upload, and what of it is in use; a link whose weights are not here says so."""
-    asked = state.get("weights")
-    if asked and not of.weights:
-        state.put("weights", "")
-        widgets.problem(
-            CompressionError(
-                f"the weights that this link names ({asked[: weightfiles.DIGITS]}) were not uploaded here or do not "
-                f"fit {story.model_label(of.model)}; the page goes on with the trained ones"
-            )
-        )
+    missing(of)
     with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(of.weights)):
         if of.weights:
             st.markdown(f"All pages and new runs use the weights you uploaded ({plain.code(of.weights)}).")
@@ -45,6 +37,19 @@ def section(of: catalog.Subject) -> None:
         )
         if problem := st.session_state.pop(REFUSED, None):
             widgets.problem(problem)
+
+
+def missing(of: catalog.Subject) -> None:
+    """One line where the address names weights that are not here, or not this model's; they are forgotten."""
+    named = state.get("weights")
+    if named and not of.weights:
+        state.put("weights", "")
+        widgets.problem(
+            CompressionError(
+                f"the weights that this link names ({named[: weightfiles.DIGITS]}) were not uploaded here or do not "
+                f"fit {story.model_label(of.model)}; the page goes on with the trained ones"
+            )
+        )
 
 
 def _uploaded(of: catalog.Subject) -> None:

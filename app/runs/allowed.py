@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app import options
+from compression import commands
 from compression import data as datasets
 from compression import zoo
 from compression.budget import Budget
@@ -41,10 +42,11 @@ def check(budget: Budget) -> None:
     given = options.read()
     if zoo.is_file(budget.model) and budget.model not in given.models:
         raise CompressionError(
-            f'the model of this run is code of its own: start the app with ARGS="--model {budget.model}" to work on it'
+            "the model of this run is code of its own: start the app with "
+            f"{commands.app(*commands.option('model', budget.model))} to work on it"
         )
     if budget.data not in (*datasets.names(), *options.data_folders(given.data_root)):
         raise CompressionError(
             "the images of this run lie in a folder that was not named: start the app with "
-            f'ARGS="--data-root {Path(budget.data).parent}" to work on it'
+            f"{commands.app(*commands.option('data-root', str(Path(budget.data).parent)))} to work on it"
         )

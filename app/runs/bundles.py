@@ -24,11 +24,10 @@ from compression.export import job
 from compression.export.findings import rounding_helps
 from compression.export.findings import stored
 from compression.export.findings import verdicts
+from compression.runs.names import model_name
 from compression.runs.store import RunInfo
 
 EIGHT = 8
-SNIPPET = 'import compression as cx\n\nmodel = cx.load("{name}"{given})  # the slim network, in evaluation mode\n'
-OWN_LOOP = 'dense = cx.apply(dense, "{name}"{more})  # this run\'s budget on a trained model of your own\n'
 
 
 def finished(infos: Sequence[RunInfo]) -> dict[str, str]:
@@ -50,11 +49,29 @@ def _kept(exhibit: gallery.Exhibit) -> str:
 
 
 def choose(runs: Mapping[str, str], key: str) -> str:
-    """The run in the address if it is one of these, else the newest; another can be picked."""
-    if state.get("run") not in runs:
+    """The run in the address, the newest where it names none; another can be picked.
+
+    Where the address names a run that is not one of these, one line says why, and none is picked (empty).
+    """
+    if not state.get("run"):
         state.put("run", next(iter(runs)))
-    widgets.choice("Run", runs, state.get("run"), key, lambda run: state.put("run", run))
-    return state.get("run")
+    run = state.get("run") if state.get("run") in runs else ""
+    if not run:
+        widgets.problem(_unfit(state.get("run")))
+    labels = runs if run else {"": "none picked", **runs}
+    widgets.choice("Run", labels, run, key, lambda chosen: state.put("run", chosen or state.get("run")))
+    return run
+
+
+def _unfit(run: str) -> CompressionError:
+    """Why a run has nothing to be taken home or explained: it is not here, or not finished, or several."""
+    try:
+        folder = runlog.folder(run)
+    except CompressionError as error:
+        return error
+    if folder.is_sweep:
+        return CompressionError(f"run {run} is a sweep: pick one of its runs")
+    return CompressionError(f"run {run} is not finished ({widgets.state_words(folder.state)}): pick one that is")
 
 
 def file_name(run: str) -> str:
@@ -170,19 +187,41 @@ def latency(told: Mapping[str, Any], budget: Mapping[str, Any]) -> None:
 
 
 def snippet(run: str, budget: Mapping[str, Any]) -> None:
-    """Two lines: the compressed model, and the same budget on a model of one's own."""
+    """The compressed model in two lines, and the same budget on a model of one's own."""
+    from compression.export.apply import applies
+
     st.subheader("Load it", anchor=False)
-    name, more = (
-        file_name(run),
-        ", calibration=batch" if budget["activation_bits"] and budget["method"] == "geta" else "",
-    )
-    given = ", model=your_function" if zoo.is_file(budget["model"]) else ""
-    st.code(SNIPPET.format(name=name, given=given) + OWN_LOOP.format(name=name, more=more), language="python")
+    st.code(code(file_name(run), budget, applies(str(budget["method"]))), language="python")
     st.caption(
         "Python finds `compression` where this project's folder is on its path (`PYTHONPATH=folder`) and its packages "
         "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction). "
         "Neither runs code of the bundle; reading `model.pt2` can, so `python load.py --trust` asks you to say so."
     )
+
+
+def code(name: str, budget: Mapping[str, Any], applies: bool) -> str:
+    """Python that runs as it stands beside the bundle ``name``; with a second part where the budget ``applies``."""
+    own, given = "", ""
+    network = model_name(budget["model"])
+    if zoo.is_file(network):
+        file, _, function = network.rpartition(":")
+        own, given = (
+            f"from {file.removesuffix('.py')} import {function}  # your {file}, beside this\n",
+            f", model={function}",
+        )
+    start = f"import compression as cx\n{own}\n"
+    loaded = f"{start}model = cx.load({name!r}{given})  # the slim network, in evaluation mode\n"
+    if not applies:
+        return loaded
+    size = tuple(budget["input"]) if budget.get("input") else None
+    built = ", ".join(map(repr, (network, size, budget.get("classes"))))
+    lines = [f"dense = cx.zoo.build({built})  # in its place: a trained model of your own"]
+    if budget["activation_bits"]:
+        example = ", ".join(map(repr, (network, 32, size)))
+        lines.append(f"batch = cx.zoo.example({example})  # in its place: a batch of your data")
+    more = ", calibration=batch" if budget["activation_bits"] else ""
+    lines.append(f"dense = cx.apply(dense, {name!r}{more})  # this run's budget, ready for your training loop")
+    return "\n".join([loaded, *lines]) + "\n"
 
 
 def file_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:

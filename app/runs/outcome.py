@@ -30,7 +30,7 @@ def show(run: str, now: story.Story) -> None:
     done = runlog.outcome(run)
     if done is None:
         if not now.active:
-            nav.link("budget", "Set up another run", **again.query(now.budget))
+            nav.link("budget", "Set up another run", **again.query(again.of_run(run)))
         return
     st.subheader("What came of it", anchor=False)
     first, last = done["baseline"], done["final"]
@@ -67,7 +67,7 @@ def show(run: str, now: story.Story) -> None:
         nav.link("compare", "Compare with other runs", run=run, **where)
         nav.link("explain", "See what it looks at", run=run, **where)
         nav.link("export", "Take it home", run=run, **where)
-        nav.link("budget", "Set up another run", **again.query(now.budget))
+        nav.link("budget", "Set up another run", **again.query(again.of_run(run)))
 
 
 def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[str, str]]:

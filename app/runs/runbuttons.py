@@ -17,10 +17,14 @@ from compression.runs.store import RunInfo
 
 RESUMABLE = ("paused", "cancelled", "failed", "lost")
 OLD_DAYS = 30
+FEW = 5  # named without scrolling
 
 
-def draw(run: str, stands: str, *, part: bool) -> None:
-    """What can be done with a run in the state ``stands``; ``part``: one of a sweep, which goes on as a whole."""
+def draw(run: str, stands: str, title: str, *, part: bool) -> None:
+    """What can be done with a run in the state ``stands``; ``part``: one of a sweep, which goes on as a whole.
+
+    ``title`` names the run where it is asked whether to delete it.
+    """
     if stands in story.ACTIVE:
         if not part and st.button(
             "Pause", icon=":material/pause:", key="pause", help="Writes a checkpoint and stops; resume goes on there."
@@ -40,7 +44,7 @@ def draw(run: str, stands: str, *, part: bool) -> None:
         _carry_out(lambda: runlog.resume(run), "Starting…")
     if stands not in story.ACTIVE:
         with st.popover("Delete", icon=":material/delete:", key="delete_menu"):
-            st.markdown("Its curves, checkpoint and compressed model are gone for good.")
+            st.markdown(f"Delete **{title}**? Its curves, checkpoint and compressed model are gone for good.")
             if st.button("Delete this run", key="delete", type="primary"):
                 _carry_out(lambda: _gone([run]), "Deleting…")
 
@@ -50,7 +54,9 @@ def old_runs(infos: list[RunInfo]) -> None:
     with st.popover("Delete old runs", icon=":material/auto_delete:", key="old_runs"):
         days = st.number_input("stopped more than this many days ago", min_value=0, value=OLD_DAYS, step=1, key="days")
         chosen = outdated(infos, days)
-        st.caption(", ".join([*chosen[:5], *(["…"] if len(chosen) > 5 else [])]) or "There is none.")
+        titles = {info.id: story.title(info.id, info.budget, info.runs) for info in infos}
+        with st.container(height=160 if len(chosen) > FEW else "content"):
+            st.caption("\n".join(f"- {titles[run]}" for run in chosen) or "There is none.")
         if st.button(f"Delete {words.plural(len(chosen), 'run')}", key="delete_old", disabled=not chosen):
             _carry_out(lambda: _gone(chosen), "Deleting…")
 

@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app import options
+from app import state
 from app.figures.spots import FrontRun
 from app.gallery import gallery
 from app.runs import allowed
@@ -79,6 +80,23 @@ def folder(run: str) -> RunFolder:
     if gallery.is_gallery(run):
         return gallery.find(run).folder()
     return RunFolder.open(store().root, run)
+
+
+def known(*names: str) -> list[CompressionError]:
+    """What is wrong with the runs of the address (``run``, ``other``): a line for each that is not here.
+
+    A name without a run is forgotten; none is picked in its place.
+    """
+    problems = []
+    for chosen in dict.fromkeys(filter(None, map(state.get, names))):
+        try:
+            folder(chosen)
+        except CompressionError as error:
+            problems.append(error)
+            for name in names:
+                if state.get(name) == chosen:
+                    state.put(name, "")
+    return problems
 
 
 def workplace(run: str) -> RunFolder:

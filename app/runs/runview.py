@@ -79,7 +79,8 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
         st.markdown(f"**{said}**", width="content", help=plain.text(model) if label != model else None)
         widgets.gallery_badge(kept)
         if not kept:
-            runbuttons.draw(now.run, now.state, part=info is not None and info.sweep is not None)
+            title = story.title(now.run, now.budget, info.runs if info is not None else 0)
+            runbuttons.draw(now.run, now.state, title, part=info is not None and info.sweep is not None)
     if now.active:
         st.progress(now.progress, text=_progress(now, info))
     elif now.state == "failed" and now.error:
@@ -120,10 +121,10 @@ def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str], s
         return
     widgets.chart(fronts.front_figure(info), "front", info.rows, info.sentence)
     st.caption(
-        "Small points: this run on its way, measured on validation data, sizes estimated without the names, shapes and "
-        "code tables that a file adds. Large points and the star: finished runs and the dense model, measured on test "
-        "data, sizes counted from the file. Faint ones are beaten "
-        "in both by another." + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
+        "Small open points: this run on its way, measured on validation data, sizes estimated without the names, "
+        "shapes and code tables that a file adds: no results. Large points and the star: finished runs and the dense "
+        "model, measured on test data, sizes counted from the file. Faint ones are beaten in both by another."
+        + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
     )
 
 

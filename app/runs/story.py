@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app import theme
 from app import words
 from app.figures.base import Stage
 
@@ -108,6 +109,15 @@ def _stages(events: Sequence[Event], end: int) -> list[Stage]:
 def describe(budget: Mapping[str, Any]) -> str:
     """A budget in a few words: ``resnet8 on mnist5k, 50 % of units, 4–8 bits``."""
     return f"{subject(str(budget.get('model')), str(budget.get('data')))}, {asked(budget)}"
+
+
+def title(run: str, budget: Mapping[str, Any], runs: int = 0) -> str:
+    """Which run it is, told apart from others that asked the same: ``GETA, 50 % of units, 4–8 bits (…164e)``.
+
+    ``runs``: of a sweep, how many runs go with it.
+    """
+    said = f"sweep of {runs} runs" if runs else asked(budget)
+    return f"{theme.style(str(budget.get('method'))).label}, {said} (…{run[-4:]})"
 
 
 def subject(model: str, data: str) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from compression import commands
 from compression import runs
 from compression.cli.options import Commands
 from compression.cli.options import add_budget
@@ -56,7 +57,7 @@ def follow(start: Callable[[], str], asked: argparse.Namespace) -> int:
     if result["status"] == DONE:
         return 0
     if result["status"] == PAUSED:
-        print(f"paused; go on with: python -m compression resume {run_id} --runs {asked.runs}", file=sys.stderr)
+        print(f"paused; go on with: {commands.line('resume', run_id, options={'runs': asked.runs})}", file=sys.stderr)
         return 1
     reason = result.get("error") or f"see {runs.RunFolder.open(asked.runs, run_id).log_path}"
     print(f"error: run {run_id} {ended(result['status'])}: {reason}", file=sys.stderr)

@@ -104,12 +104,11 @@ def train(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _typed(asked: argparse.Namespace) -> str:
+def _typed(asked: argparse.Namespace) -> dict[str, Any]:
     """The options beyond model, data, epochs and seed, for the provenance."""
     given = {name: getattr(asked, name) for name in (*_PASSED, "input", "classes")}
     texts = {name: "x".join(map(str, value)) if name == "input" and value else value for name, value in given.items()}
-    typed = [f"--{name.replace('_', '-')} {value}" for name, value in texts.items() if value is not None]
-    return " ".join(typed + ([f"--preprocess {words(dict(asked.preprocess))}"] if asked.preprocess else []))
+    return {**texts, "preprocess": words(dict(asked.preprocess)) if asked.preprocess else None}
 
 
 def _check(asked: argparse.Namespace, options: dict[str, Any]) -> Budget:

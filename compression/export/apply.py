@@ -21,12 +21,14 @@ from compression.methods.opq.options import options
 from compression.quant import quantize
 from compression.reading import json_object
 
+Calibration = torch.Tensor | Iterable[Any] | None
+
 
 def apply(
     model: nn.Module,
     budget: Budget | Mapping[str, Any] | str | Path,
     *,
-    calibration: torch.Tensor | Iterable[Any] | None = None,
+    calibration: Calibration = None,
 ) -> nn.Module:
     """Put what a budget asks for on ``model``, in place, ready for a training loop of one's own; returns ``model``.
 
@@ -43,16 +45,32 @@ def apply(
         CompressionError: impossible budget, a model that carries quantizers already, missing calibration batches.
     """
     asked = _budget(budget)
-    if asked.method == "opq":
-        found = allocate(model, asked.sparsity, asked.bits, asked.layers or None, **options(asked))
-        return attach(model, found)
-    if asked.method == "geta":
-        if asked.activation_bits is not None and calibration is None:
-            raise CompressionError("the budget quantizes activations: pass calibration=, one batch or several")
-        batches = calibration if asked.activation_bits is not None else None
-        per_channel = geta_settings(asked).weights == CHANNEL
-        return quantize(model, asked.schedule.start_bits, batches, per_channel=per_channel)
-    raise CompressionError(f"method {asked.method} has no part that goes on a model before a run: start a run with it")
+    if not applies(asked.method):
+        raise CompressionError(
+            f"method {asked.method} has no part that goes on a model before a run: start a run with it"
+        )
+    return _PARTS[asked.method](model, asked, calibration)
+
+
+def applies(method: str) -> bool:
+    """Does this method have a part that :func:`apply` can put on a model?"""
+    return method in _PARTS
+
+
+def _opq(model: nn.Module, budget: Budget, calibration: Calibration) -> nn.Module:
+    found = allocate(model, budget.sparsity, budget.bits, budget.layers or None, **options(budget))
+    return attach(model, found)
+
+
+def _geta(model: nn.Module, budget: Budget, calibration: Calibration) -> nn.Module:
+    if budget.activation_bits is not None and calibration is None:
+        raise CompressionError("the budget quantizes activations: pass calibration=, one batch or several")
+    batches = calibration if budget.activation_bits is not None else None
+    per_channel = geta_settings(budget).weights == CHANNEL
+    return quantize(model, budget.schedule.start_bits, batches, per_channel=per_channel)
+
+
+_PARTS = {"geta": _geta, "opq": _opq}
 
 
 def _budget(given: Budget | Mapping[str, Any] | str | Path) -> Budget:

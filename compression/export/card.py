@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from typing import Any
 
+from compression import methods
 from compression import zoo
+from compression.budget import Budget
 from compression.data import kind
 from compression.export.config import bit_range
 from compression.export.findings import measurements
 from compression.export.findings import percent
 from compression.export.findings import section
 from compression.export.findings import table
+from compression.methods.widths import equal_bits
 from compression.preprocess import words
+
+if TYPE_CHECKING:
+    from compression.methods.base import Method
 
 LEDGER = {
     "values": "codes of the weights",
@@ -59,16 +66,18 @@ def text(
 
 
 def _head(about: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
+    method = methods.get(budget["method"])
     many, size = kind(budget["data"]).many, "x".join(map(str, about["input"]))
     what = f"{many} of {size} tokens" if "tokenizer" in about["preprocessing"] else f"{size} {many}"
     lines = [
-        f"# {about['model']}, compressed with {about['method'].upper()}",
+        f"# {about['model']}, compressed with {method.label}",
         "",
         f"Classifies {what} into {len(about['classes'])} classes. Trained and measured on {about['data']}. "
         f"Run `{about['run']}`.",
         "",
-        f"Asked for: {_asked(budget)}; {budget['epochs']:g} epochs, seed {budget['seed']}. "
-        "The whole budget is in `budget.json`.",
+        f"{method.label}: {_sentence(method.summary)}",
+        "",
+        f"Asked for: {_asked(Budget.from_dict(budget), method)}. The whole budget is in `budget.json`.",
         "",
         f"Input: {_input(about['preprocessing'])}.",
     ]
@@ -93,16 +102,38 @@ def _scaling(about: Mapping[str, Any]) -> str:
     return f"; pictures: {words(said)}" if said else ""
 
 
-def _asked(budget: Mapping[str, Any]) -> str:
-    share = f"{budget['sparsity']:.0%}"
-    if budget["method"] == "opq":
-        chosen = "".join(f", {name} {value}" for name, value in budget["options"].items() if isinstance(value, str))
-        return f"{share} of the weights at zero, {budget['bits']:g} bits on average for the others{chosen}"
-    low, high = budget["weight_bits"]
-    asked = f"{share} of the units removed, {low:g} to {high:g} bits a weight"
-    if budget["activation_bits"] is not None:
-        asked += ", {:g} to {:g} bits an activation".format(*budget["activation_bits"])
-    return asked
+def _asked(budget: Budget, method: Method) -> str:
+    """What of the budget the method follows, in words: nothing that it does not."""
+    uses, parts = method.uses, []
+    if uses.sparsity:
+        what = "units removed" if method.structured else "weights at zero"
+        parts.append(f"{budget.sparsity:.0%} of the {what}")
+    parts.append(_asked_bits(budget, method))
+    if uses.activations and budget.activation_bits is not None:
+        low, high = budget.activation_bits
+        low = high if uses.bits == "equal" else low
+        parts.append(f"{_span(low, high)} an activation")
+    if bounded := len(budget.layers) + (len(budget.groups) if method.structured else 0):
+        parts.append(f"{bounded} {'bound' if bounded == 1 else 'bounds'} of single layers or groups")
+    parts += [f"{name} {value}" for name, value in budget.options.items() if isinstance(value, (str, int, float))]
+    trained = f"{budget.epochs:g} epochs, seed {budget.seed}" if uses.training else "nothing was trained"
+    return f"{', '.join(parts)}; {trained}"
+
+
+def _asked_bits(budget: Budget, method: Method) -> str:
+    if method.uses.bits == "average":
+        return f"{budget.bits:g} bits a weight on average"
+    if method.uses.bits == "equal":
+        return f"{equal_bits(budget, method.structured)} bits for the weights of every layer"
+    return f"{_span(*budget.weight_bits)} a weight"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g} bits" if low == high else f"{low:g} to {high:g} bits"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -> str:
@@ -160,9 +191,11 @@ def _limits(about: Mapping[str, Any], budget: Mapping[str, Any], measured: Mappi
         "class the change differs (see above).",
         "BOPs are a count of bit operations, not milliseconds.",
     ]
-    if budget["method"] == "opq":
+    method = methods.get(budget["method"])
+    if method.uses.sparsity and not method.structured:
         lines.append(
-            "OPQ's zeros are unstructured: they make the packed file smaller, not the arithmetic. No speed is claimed."
+            f"The zeros of {method.label} are unstructured: they make the packed file smaller, not the arithmetic. No "
+            "speed is claimed."
         )
     if about["multiple"] > 1:
         lines.append(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from compression import methods
 from compression.data import kind
 
 ROUNDED, SMALLEST = 10, 1e-6
@@ -152,9 +153,11 @@ def verdicts(times: Mapping[str, Mapping[str, Any]], budget: Mapping[str, Any]) 
     if whole["median"] >= floats["median"]:
         lines.append("Integer weights (`model.onnx`) are slower than floats here: they save bytes, not time.")
     lines += _rounding(times, floats["median"], eight["median"])
-    if budget["method"] == "opq":
+    method = methods.get(budget["method"])
+    if not method.structured:
         lines.append(
-            "OPQ removes no units: the slim network has the dense one's shape, and its zeros are computed with."
+            f"{method.label} removes no units: the slim network has the dense one's shape, and its zeros are computed "
+            "with."
         )
     return lines
 

@@ -77,6 +77,8 @@ def absolute(budget: Budget) -> Budget:
     Raises:
         CompressionError: the data are unknown.
     """
+    from compression import zoo
+
     changes: dict[str, str] = {"data": datasets.absolute(budget.data)}
     if budget.weights not in (None, OWN_WEIGHTS, INITIAL_WEIGHTS):
         changes["weights"] = str(Path(str(budget.weights)).expanduser().resolve())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from compression import commands
 from compression import data
 from compression import graph as tracing
 from compression import zoo
@@ -31,6 +31,7 @@ from compression.train import evaluate
 from compression.zoo.origin import Weighted
 from compression.zoo.origin import weighted
 from compression.zoo.weights import digest
+from compression.zoo.weights import unshared
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,20 +174,11 @@ def find_weights(budget: Budget) -> Weighted:
 
 def train_line(budget: Budget) -> str:
     """The command that trains the dense model which this budget starts from."""
-    words = [interpreter(), "-m compression train --model", budget.model, "--data", budget.data]
-    if budget.input is not None:
-        words += ["--input", "x".join(map(str, budget.input))]
-    if budget.classes is not None:
-        words += ["--classes", str(budget.classes)]
-    if budget.preprocess:
-        words += ["--preprocess", preprocess_words(budget.preprocess)]
-    return " ".join([*words, f"--epochs {zoo.spec(budget.model).epochs} --seed 0"])
-
-
-def interpreter() -> str:
-    """How to type this Python at the project's root: the one in ``.venv`` where it runs, else ``python``."""
-    inside = Path(sys.prefix) == Path(__file__).resolve().parents[2] / ".venv"
-    return ".venv/bin/python" if inside else "python"
+    size = None if budget.input is None else "x".join(map(str, budget.input))
+    preprocess = preprocess_words(budget.preprocess) if budget.preprocess else None
+    options = {"model": budget.model, "data": budget.data, "input": size, "classes": budget.classes}
+    options |= {"preprocess": preprocess, "epochs": zoo.spec(budget.model).epochs, "seed": 0}
+    return commands.line("train", python=commands.interpreter(), options=options)
 
 
 def prepare(budget: Budget) -> Prepared:
@@ -229,7 +221,7 @@ def fp32_ledger(model: nn.Module) -> dict[str, Any]:
     from safetensors.torch import save
 
     once = {id(tensor): name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
-    state = weight_files.unshared({name: model.state_dict()[name] for name in reversed(once.values())})
+    state = unshared({name: model.state_dict()[name] for name in reversed(once.values())})
     total = len(save(state))
     named = {name for name, parameter in model.named_parameters() if parameter.dim() > 1}
     size = {name: tensor.numel() * tensor.element_size() for name, tensor in state.items()}

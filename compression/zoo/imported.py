@@ -133,7 +133,7 @@ def build_from(call: Callable[..., Any], input: tuple[int, ...], classes: int) -
         CompressionError: it fails, or returns no model.
     """
     name = getattr(call, "__name__", "the function")
-    model, _ = _called(name, call, input, classes)
+    model = _called(name, call, input, classes).model
     if any(map(is_lazy, model.parameters())):
         _classes(name, model, input)  # gives lazy layers their shapes
     return model

@@ -24,12 +24,13 @@ def target_units(sparsity: float, units: int) -> int:
 class Limits:
     """Per group, how many units must go (``lowest``) and how many may (``highest``; one unit always stays).
 
-    ``units``: how many there are in all groups together.
+    ``units``: how many there are in all groups together; ``bounded``: are some groups held to bounds of their own?
     """
 
     lowest: tuple[int, ...]
     highest: tuple[int, ...]
     units: int = 0
+    bounded: bool = False
 
     @classmethod
     def of(cls, groups: Sequence[Group], bounds: Mapping[str, tuple[float, float]] | None = None) -> Limits:
@@ -47,7 +48,10 @@ class Limits:
                 )
         pairs = [_limit(group, *bounds.get(group.id, (0.0, 1.0))) for group in groups]
         return cls(
-            tuple(low for low, _ in pairs), tuple(high for _, high in pairs), sum(group.units for group in groups)
+            tuple(low for low, _ in pairs),
+            tuple(high for _, high in pairs),
+            sum(group.units for group in groups),
+            bool(bounds),
         )
 
     def check(self, target: int) -> None:
@@ -58,11 +62,16 @@ class Limits:
         """
         least, most = sum(self.lowest), sum(self.highest)
         if not least <= target <= most:
-            shares = [math.ceil(1000 * least / self.units) / 1000, math.floor(1000 * most / self.units) / 1000]
+            ends = math.ceil(1000 * least / self.units) / 10, math.floor(1000 * most / self.units) / 10
+            why = (
+                "with one kept in every group and the bounds of single groups"
+                if self.bounded
+                else "with one kept in every group"
+            )
+            other = " or change the bounds of groups" if self.bounded else ""
             raise CompressionError(
-                f"{target} units are to be removed, but with one kept in every group and the groups' own bounds only "
-                f"{least} to {most} of {self.units} can be: choose a sparsity from {shares[0]:g} to {shares[1]:g} or "
-                "change the groups' bounds"
+                f"{target} units are to be removed, but {why} only {least} to {most} of {self.units} can be: choose a "
+                f"sparsity from {ends[0]:g} % to {ends[1]:g} %{other}"
             )
 
 

@@ -1,0 +1,79 @@
+"""A printed command means what it says when copied: to the shell, to make, and to the command line's parser."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from opened import Open
+
+from app import options
+from app.runs import allowed
+from compression import cli
+from compression import commands
+from compression import zoo
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.runs.prepare import train_line
+
+STRANGE = ["my digits (v3)", 'it\'s "mine"', "$HOME & `id` ; *", "a#b %d !x", "ümlaut\\n", "-v"]
+
+
+def shell(line: str) -> list[str]:
+    """The words that bash makes of a line."""
+    subprocess.run(["bash", "-n", "-c", line], check=True)
+    made = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], check=True, capture_output=True)
+    return made.stdout.decode().split("\0")[:-1]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_the_train_line_is_parsed_back(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "spec", lambda model: Spec())
+    model = f"{tmp_path / name}.py:net"
+    line = train_line(Budget(model=model, data=name, input=(3, 32, 32), classes=4))
+    words = shell(line)
+    assert words == shlex.split(line)
+    asked = cli.parser().parse_args(words[3:])
+    assert (asked.model, asked.data, asked.input, asked.classes, asked.epochs, asked.seed) == (
+        model, name, (3, 32, 32), 4, 7, 0,
+    )  # fmt: skip
+
+
+class Spec:
+    """What a train line reads of a model."""
+
+    epochs = 7
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_the_line_that_resumes_is_parsed_back(name: str) -> None:
+    asked = cli.parser().parse_args(shell(commands.line("resume", "geta-1", options={"runs": name}))[3:])
+    assert (asked.run, asked.runs) == ("geta-1", name)
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_the_way_to_start_the_app_survives_make_and_shell(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Make expands the variable before its shell reads it."""
+    (tmp_path / "Makefile").write_text("SHELL := /bin/bash\napp:\n\t@printf '%s\\0' main.py $(ARGS)\n")
+    (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CompressionError) as refused:
+        allowed.check(Budget(model=f"{tmp_path / name}.py:net"))
+    line = str(refused.value).partition("start the app with ")[2].removesuffix(" to work on it")
+    made = subprocess.run(["bash", "-c", line], check=True, capture_output=True).stdout.decode()
+    assert options.read(made.split("\0")[:-1]).models == (f"{tmp_path / name}.py:net",)
+
+
+def test_the_pages_print_the_quoted_line(open_page: Open, tmp_path: Path) -> None:
+    root = tmp_path / "all (v3)"
+    for kind in ("cats", "dogs"):
+        (root / "my digits" / kind).mkdir(parents=True)
+        (root / "my digits" / kind / "1.png").write_bytes(b"")
+    for page in ("budget", "model"):
+        app = open_page(page, "--data-root", str(root), model="resnet8", data=str(root / "my digits"))
+        (line,) = (element.value for element in app.code)
+        assert cli.parser().parse_args(shlex.split(line)[3:]).data == str(root / "my digits")

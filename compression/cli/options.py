@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -16,6 +15,8 @@ from compression.budget import PRECISIONS
 from compression.budget import BitRange
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.reading import NotJson
+from compression.reading import json_value
 
 Bits = float | BitRange
 Commands = argparse._SubParsersAction  # the class has no public name
@@ -72,9 +73,11 @@ def assignment(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"must be key=value, not {text!r}")
     try:
-        return key, json.loads(value)
-    except ValueError:
+        return key, json_value(value, key)
+    except NotJson:
         return key, value
+    except CompressionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _number(text: str) -> float:

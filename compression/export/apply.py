@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from compression.methods.opq import allocate
 from compression.methods.opq import attach
 from compression.methods.opq.options import options
 from compression.quant import quantize
+from compression.reading import json_object
 
 
 def apply(
@@ -61,6 +61,5 @@ def _budget(given: Budget | Mapping[str, Any] | str | Path) -> Budget:
     if isinstance(given, Mapping):
         return Budget.from_dict(given)
     if Path(given).suffix == ".zip":
-        raw = json.loads(read_files(given)["budget.json"])
-        return Budget.from_dict(raw)
+        return Budget.from_dict(json_object(read_files(given)["budget.json"], f"budget.json in {given}"))
     return Budget.load(given)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import tempfile
 import zipfile
 import zlib
@@ -24,6 +23,7 @@ from compression.export.program import check_safe
 from compression.export.source import restored
 from compression.graph import trace
 from compression.pack import unpack
+from compression.reading import json_object
 
 MOST_BYTES = 4 << 30
 NEEDED = ("budget.json", "config.json", "weights.packed", "model.pt2")
@@ -94,13 +94,7 @@ def _checked(data: bytes, name: str, told: Any, path: str | Path) -> bytes:
 
 
 def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(files[name])
-    except ValueError as error:
-        raise CompressionError(f"{name} in the bundle is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CompressionError(f"{name} in the bundle must hold one JSON object")
-    return value
+    return json_object(files[name], f"{name} in the bundle")
 
 
 def _weights(data: bytes) -> dict[str, torch.Tensor]:

@@ -25,11 +25,27 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from typing import Literal
+from typing import NotRequired
 from typing import Self
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.reading import Measured
+from compression.reading import MissingFile
+from compression.reading import NotJson
+from compression.reading import Number
+from compression.reading import Seconds
+from compression.reading import Text
+from compression.reading import Whole
+from compression.reading import json_object
+from compression.reading import read_bytes
+from compression.reading import short
+from compression.reading import typed
 from compression.runs.files import finite
 
 VERSION = 1
@@ -40,6 +56,84 @@ _STATE = b'"kind":"state"'
 _OWN = ("v", "t", "attempt", "kind", "step", "epoch")
 
 Event = dict[str, Any]
+MOST_BYTES = 1 << 30
+"""Of a story: weeks of one step a second. No line of it is longer than any other file that is read."""
+
+
+class _Common(TypedDict):
+    t: Seconds
+    attempt: Whole
+    kind: Text
+    step: Whole
+    epoch: Number
+
+
+class _Any(_Common):
+    """What every event may have: ``phase`` and ``split`` tell those of one step apart."""
+
+    phase: NotRequired[Text]
+    split: NotRequired[Text]
+
+
+class _State(_Any):
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled", "lost"]
+    error: NotRequired[Text | None]
+
+
+class _Plan(_Any):
+    total_steps: Whole
+    unit: NotRequired[Text]
+    stages: NotRequired[dict[str, Number]]
+    units: NotRequired[Whole]
+    removes: NotRequired[Whole]
+
+
+class _Phase(_Common):
+    phase: Text
+
+
+class _Step(_Any):
+    loss: NotRequired[Measured]
+    accuracy: NotRequired[Measured]
+    lr: NotRequired[Measured]
+    error: NotRequired[Measured]
+
+
+class _Joint(TypedDict):
+    units: Whole
+    rate: Measured
+    uniform: Measured
+    alpha: Measured
+    hh: Measured
+    ch: Measured
+    cosine: Measured
+    descent: Measured
+    allowed: Measured
+    layers: dict[str, list[Measured]]
+
+
+class _Group(_Any):
+    units: NotRequired[dict[str, Whole]]
+    chosen: NotRequired[dict[str, list[tuple[Whole, Measured]]]]
+    spared: NotRequired[dict[str, list[Whole]]]
+    next_score: NotRequired[Measured]
+    joint: NotRequired[dict[str, _Joint]]
+
+
+class _Log(_Any):
+    message: Text
+
+
+_ANY: TypeAdapter[Any] = TypeAdapter(_Any)
+_KINDS: dict[str, TypeAdapter[Any]] = {
+    "state": TypeAdapter(_State),
+    "plan": TypeAdapter(_Plan),
+    "phase": TypeAdapter(_Phase),
+    "step": TypeAdapter(_Step),
+    "point": TypeAdapter(Point),
+    "group": TypeAdapter(_Group),
+    "log": TypeAdapter(_Log),
+}
 
 
 class EventWriter:
@@ -172,18 +266,14 @@ def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     A last line without its end is left for the next call; a line torn by a killed writer is passed over.
 
     Raises:
-        CompressionError: an event was written by a version of the format not known here.
+        CompressionError: an event was written by a version of the format not known here, or holds what none can.
     """
     try:
-        with Path(path).open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read()
-    except FileNotFoundError:
+        data = read_bytes(path, "events file", MOST_BYTES, offset)
+    except MissingFile:
         return [], offset
     whole = data[: data.rfind(b"\n") + 1]
-    events = [event for line in whole.splitlines() if (event := _parse(line)) is not None]
-    for event in events:
-        _check_version(event, path)
+    events = [event for line in whole.splitlines() if (event := _parse(line, path)) is not None]
     return events, offset + len(whole)
 
 
@@ -194,15 +284,14 @@ def last_state(path: str | Path) -> str | None:
         CompressionError: see :func:`read_events`.
     """
     try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
+        data = read_bytes(path, "events file", MOST_BYTES)
+    except MissingFile:
         return None
     end = data.rfind(b"\n") + 1
     while (found := data.rfind(_STATE, 0, end)) >= 0:
         start = data.rfind(b"\n", 0, found) + 1
-        event = _parse(data[start : data.find(b"\n", found)])
+        event = _parse(data[start : data.find(b"\n", found)], path)
         if event is not None and event["kind"] == "state":
-            _check_version(event, path)
             return str(event["state"])
         end = start
     return None
@@ -226,17 +315,22 @@ def _place(event: Event) -> tuple[Any, ...]:
     return event["kind"], event["step"], event.get("phase"), event.get("split")
 
 
-def _check_version(event: Event, path: str | Path) -> None:
-    if event.get("v") != VERSION:
-        raise CompressionError(f"{path} holds events of version {event.get('v')!r}; this program reads {VERSION}")
+def _parse(line: bytes, path: str | Path) -> Event | None:
+    """The event of a line; None of a line that a killed writer has torn.
 
-
-def _parse(line: bytes) -> Event | None:
+    Raises:
+        CompressionError: naming the field that holds what no event can.
+    """
+    what = f"events file {path}"
     try:
-        event = json.loads(line)
-    except ValueError:
+        event = json_object(line, what)
+    except NotJson:
         return None
-    return event if isinstance(event, dict) and {"v", "kind", "t"} <= event.keys() else None
+    if event.get("v") != VERSION:
+        raise CompressionError(f"{path} holds events of version {short(event.get('v'))}; this program reads {VERSION}")
+    typed(_ANY, event, what)
+    typed(_KINDS.get(event["kind"], _ANY), event, what)
+    return event
 
 
 def _ends_torn(path: Path) -> bool:

@@ -17,10 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
 from compression.errors import CompressionError
+from compression.reading import Seconds
+from compression.reading import Text
+from compression.reading import Whole
 from compression.reading import check_version
 from compression.reading import read_object
+from compression.reading import typed
 from compression.runs.files import write_json
 
 VERSION = 1
@@ -38,11 +43,11 @@ class Handle:
     On a cluster also its ``job``; process id 0 says that the job waits for its process.
     """
 
-    host: str
-    pid: int
-    start: float
-    launcher: str = "local"
-    job: str | None = None
+    host: Text
+    pid: Whole
+    start: Seconds
+    launcher: Text = "local"
+    job: Text | None = None
 
     @classmethod
     def of(cls, pid: int) -> Handle:
@@ -66,14 +71,14 @@ class Handle:
 
     @classmethod
     def load(cls, path: Path) -> Handle:
-        """Read ``process.json``."""
+        """Read ``process.json``.
+
+        Raises:
+            CompressionError: there is none, or it is damaged.
+        """
         raw = read_object(path, "process file")
         check_version(raw, VERSION, f"process file {path}")
-        try:
-            job = None if raw.get("job") is None else str(raw["job"])
-            return cls(str(raw["host"]), int(raw["pid"]), float(raw["start"]), str(raw["launcher"]), job)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CompressionError(f"process file {path} is damaged: {error!r}") from error
+        return typed(_HANDLE, raw, f"process file {path}")
 
     @classmethod
     def find(cls, path: Path) -> Handle | None:
@@ -121,6 +126,9 @@ class Handle:
         if self.here:
             return self.process() is not None
         return any(_age(path) < SILENT_SECONDS for path in signs)
+
+
+_HANDLE = TypeAdapter(Handle)
 
 
 def _age(path: Path) -> float:

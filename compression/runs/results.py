@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import read_object
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.folder import DONE
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.resultfile import written
 
 _EMPTY = ("baseline", "final", "ledger", "equality", "confusion")
-_WAY_OUT = "put the file back, or remove it: the run's events still tell its figures"
-_ALWAYS = ("run", "status", "seconds", "baseline", "final")
 
 
 def result(folder: RunFolder) -> dict[str, Any]:
@@ -33,22 +29,6 @@ def result(folder: RunFolder) -> dict[str, Any]:
         return of_sweep(folder, state, events)
     told = {**_bare(folder, state, events), **_points(events)}
     told["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
-    return told
-
-
-def written(path: Path) -> dict[str, Any]:
-    """A ``result.json`` as a run wrote it; that of a job such as a curve says ``job`` and has keys of its own.
-
-    Raises:
-        CompressionError: it is damaged or was edited; without it, the run is told from its events.
-    """
-    try:
-        told = read_object(path, "result")
-    except CompressionError as error:
-        raise CompressionError(f"{error}; {_WAY_OUT}") from error
-    missing = [] if "job" in told else [key for key in _ALWAYS if key not in told]
-    if missing:
-        raise CompressionError(f"result {path} has no {missing[0]!r}; {_WAY_OUT}")
     return told
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from dataclasses import field
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -42,7 +41,7 @@ class Point:
     rel_bops: Measured
     unit_sparsity: Number
     weight_sparsity: Number
-    bits: Mapping[Text, Mapping[Text, Number | None]] = field(default_factory=dict)
+    bits: Mapping[Text, Mapping[Text, Number | None]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

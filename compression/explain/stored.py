@@ -115,7 +115,11 @@ def shown(run: RunFolder) -> Shown | None:
     for name, maps in found.items():
         if "." not in name or maps.ndim != 3 or len(maps) != len(images) or maps.dtype != np.float32:
             raise CompressionError(f"{what}: {cut(name)} is no map of the {len(images)} images: measure again")
-    return Shown(tuple(images.tolist()), {_method_and_model(name): maps for name, maps in found.items()})
+    pairs = {_method_and_model(name): maps for name, maps in found.items()}
+    for method, _ in pairs:
+        if {model for name, model in pairs if name == method} != {DENSE, SMALL}:
+            raise CompressionError(f"{what} hold {cut(method)} of one model only: measure again")
+    return Shown(tuple(images.tolist()), pairs)
 
 
 def _method_and_model(name: str) -> tuple[str, str]:

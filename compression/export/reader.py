@@ -24,6 +24,7 @@ from compression.export.source import restored
 from compression.graph import trace
 from compression.pack import unpack
 from compression.reading import json_object
+from compression.reading import short
 
 MOST_BYTES = 4 << 30
 NEEDED = ("budget.json", "config.json", "weights.packed", "model.pt2")
@@ -74,7 +75,7 @@ def _entries(archive: zipfile.ZipFile, path: str | Path) -> dict[str, bytes]:
         raise CompressionError(f"{path} is no bundle: it has no {CHECKSUMS}, or is larger than any model")
     told = _object({CHECKSUMS: archive.read(CHECKSUMS)}, CHECKSUMS)
     if told.get("version") != VERSION:
-        raise CompressionError(f"bundle {path} has version {told.get('version')!r}; this program reads {VERSION}")
+        raise CompressionError(f"bundle {path} has version {short(told.get('version'))}; this program reads {VERSION}")
     known = told.get("files")
     if not isinstance(known, Mapping):
         raise CompressionError(f"bundle {path}: {CHECKSUMS} lists no files")
@@ -88,7 +89,7 @@ def _checked(data: bytes, name: str, told: Any, path: str | Path) -> bytes:
     found, wanted = hashlib.sha256(data).hexdigest(), told.get("sha256") if isinstance(told, Mapping) else None
     if found != wanted:
         raise CompressionError(
-            f"bundle {path}: {name} was changed since it was made (sha256 {found}, the bundle says {wanted})"
+            f"bundle {path}: {name} was changed since it was made (sha256 {found}, the bundle says {short(wanted)})"
         )
     return data
 

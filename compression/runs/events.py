@@ -52,7 +52,7 @@ VERSION = 1
 STEPS_APART = 50
 SECONDS_APART = 1.0
 CHECK_SECONDS = 0.2
-_STATE = b'"kind":"state"'
+_STATE = b'"state"'
 _OWN = ("v", "t", "attempt", "kind", "step", "epoch")
 
 Event = dict[str, Any]

@@ -136,6 +136,17 @@ def written(path: Path) -> dict[str, Any]:
         job = result.get("job")
         kind = _STUDIES.get(job, _RUN) if isinstance(job, str) else _RUN
         typed(kind, result, f"result {path}")
+        _check_tables(result.get("confusion"), result.get("classes"), f"result {path}")
     except CompressionError as error:
         raise CompressionError(f"{error}; {_WAY_OUT}") from error
     return result
+
+
+def _check_tables(confusion: _Tables | None, classes: list[str] | None, what: str) -> None:
+    """Refuse confusions that are not both of the same classes."""
+    if confusion is None:
+        return
+    count = len(confusion["baseline"])
+    rows = [*confusion["baseline"], *confusion["final"]]
+    if len(rows) != 2 * count or any(len(row) != count for row in rows) or (classes and len(classes) != count):
+        raise CompressionError(f"{what}: its confusions do not count the same classes")

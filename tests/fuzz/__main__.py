@@ -1,8 +1,8 @@
 """Fuzz every format: ``python -m tests.fuzz --inputs 10000 [--only packed] [--from 0]``.
 
 Inputs are used in processes of their own, whose address space is limited, and which are ended where one input takes too
-long. Of each input the time is taken, and the most memory above what the process held before (Linux: the high-water
-mark of its resident memory, reset before each input).
+long. Of each input the processor time is taken, and the most memory above what the process held before (Linux: the
+high-water mark of its resident memory, reset before each input).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -10,9 +11,24 @@ from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 from typing import Any
+from typing import get_type_hints
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
+from compression.reading import Name
+from compression.reading import Number
+from compression.reading import Signed
+from compression.reading import Text
+from compression.reading import Whole
+from compression.reading import check_plain
+from compression.reading import cut
+from compression.reading import is_number
+from compression.reading import read_object
+from compression.reading import short
+from compression.reading import typed
 
 LOWEST_BITS, HIGHEST_BITS = 2, 16
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -21,11 +37,9 @@ LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1_000_000, 100_000, 1 << 28
 HIGHEST_RATE, HIGHEST_DECAY, MOST_PERIODS = 1e3, 1e2, 10_000
-LARGEST_NUMBER = 1e300
-SEEDS = range(-(2**63), 2**63)
-"""What torch's generators take."""
 
-BitRange = tuple[float, float]
+BitRange = tuple[Number, Number]
+Bounds = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -36,12 +50,15 @@ class Schedule:
     asked one; ``pruning_periods`` is P, the number of times redundant units are chosen (paper section 4, QASSO).
     """
 
-    warmup: float = 0.05
-    projection: float = 0.1
-    projection_periods: int = 4
-    joint: float = 0.4
-    pruning_periods: int = 6
-    start_bits: int = 16
+    warmup: Number = 0.05
+    projection: Number = 0.1
+    projection_periods: Whole = 4
+    joint: Number = 0.4
+    pruning_periods: Whole = 6
+    start_bits: Number = 16
+
+    def __post_init__(self) -> None:
+        _check_kinds(self, "schedule")
 
 
 @dataclass(frozen=True)
@@ -59,28 +76,28 @@ class Budget:
     brought to the model's input (:mod:`compression.preprocess`); a file without it leaves that to the data.
     """
 
-    version: int = 1
-    method: str = "geta"
-    model: str = "resnet8"
-    input: tuple[int, ...] | None = None
-    classes: int | None = None
-    weights: str | None = None
-    data: str = "mnist5k"
-    sparsity: float = 0.5
+    version: Whole = 1
+    method: Name = "geta"
+    model: Name = "resnet8"
+    input: tuple[Whole, ...] | None = None
+    classes: Whole | None = None
+    weights: Text | None = None
+    data: Name = "mnist5k"
+    sparsity: Number = 0.5
     weight_bits: BitRange = (4, 8)
     activation_bits: BitRange | None = None
-    bits: float = 4.0
-    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    epochs: float = 4
-    batch_size: int = 64
-    optimizer: str = "sgd"
-    lr: float | None = None
-    lr_quant: float | None = None
-    lr_schedule: str = "cosine"
-    weight_decay: float = 1e-4
-    precision: str = "auto"
-    seed: int = 0
+    bits: Number = 4.0
+    groups: Bounds = field(default_factory=dict)
+    layers: Bounds = field(default_factory=dict)
+    epochs: Number = 4
+    batch_size: Whole = 64
+    optimizer: Text = "sgd"
+    lr: Number | None = None
+    lr_quant: Number | None = None
+    lr_schedule: Text = "cosine"
+    weight_decay: Number = 1e-4
+    precision: Text = "auto"
+    seed: Signed = 0
     schedule: Schedule = field(default_factory=Schedule)
     options: Mapping[str, Any] = field(default_factory=dict)
     preprocess: Mapping[str, Any] | None = None
@@ -102,11 +119,9 @@ class Budget:
             CompressionError: naming the field and what it may be.
         """
         raw = raw["budget"] if isinstance(raw.get("budget"), Mapping) else raw
-        _known(raw, cls, "budget")
-        values = dict(raw)
+        values = _known(raw, cls, "budget")
         if isinstance(values.get("schedule"), Mapping):
-            _known(values["schedule"], Schedule, "schedule")
-            values["schedule"] = Schedule(**values["schedule"])
+            values["schedule"] = Schedule(**_known(values["schedule"], Schedule, "schedule"))
         return cls(**values)
 
     @classmethod
@@ -116,19 +131,11 @@ class Budget:
         Raises:
             CompressionError: the file cannot be read, is no JSON object, or holds impossible values.
         """
-        try:
-            raw = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CompressionError(f"budget file {path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise CompressionError(f"budget file {path} is not valid JSON: {error}") from error
-        if not isinstance(raw, dict):
-            raise CompressionError(f"budget file {path} must hold one JSON object")
-        return cls.from_dict(raw)
+        return cls.from_dict(read_object(path, "budget file"))
 
     def to_dict(self) -> dict[str, Any]:
         """The budget as plain JSON values, all fields present but a ``preprocess`` that nobody said."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # lists where there were tuples
         if plain["preprocess"] is None:
             del plain["preprocess"]
         return plain
@@ -138,27 +145,50 @@ class Budget:
         return dataclasses.replace(self, **changes)
 
 
-def _known(raw: Mapping[str, Any], cls: type, what: str) -> None:
+def _known(raw: Mapping[str, Any], cls: type, what: str) -> dict[str, Any]:
     names = [f.name for f in dataclasses.fields(cls)]
     for name in raw:
         if name not in names:
-            raise CompressionError(f"{what}: unknown field {name!r}; known: {', '.join(names)}")
+            raise CompressionError(f"{what}: unknown field {short(name)}; known: {', '.join(names)}")
+    return dict(raw)
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
+@functools.cache
+def _kinds(cls: Any) -> TypeAdapter[Any]:
+    """The types of a dataclass's fields, without its constructor."""
+    hints = get_type_hints(cls, include_extras=True)
+    hints |= {"schedule": Mapping[str, Any] | Schedule} if "schedule" in hints else {}
+    return TypeAdapter(TypedDict(cls.__name__, hints, total=False))  # type: ignore[operator]
+
+
+def check_kinds(raw: Mapping[str, Any], what: str) -> None:
+    """Refuse a budget in plain JSON in which a known field holds the wrong type of value; values are not looked at.
+
+    Raises:
+        CompressionError: naming the field.
+    """
+    typed(_kinds(Budget), raw, what)
+    if isinstance(raw.get("schedule"), Mapping):
+        typed(_kinds(Schedule), raw["schedule"], f"{what}.schedule")
+
+
+def _check_kinds(instance: Budget | Schedule, what: str) -> None:
+    """Refuse a field that holds another type of value than its annotation says."""
+    values = {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
+    kind: Any = type(instance)
+    typed(_kinds(kind), values, what)
 
 
 def check_share(value: Any, what: str) -> None:
     """Refuse a sparsity outside [0, 1)."""
-    if not _number(value) or not 0 <= value < 1:
-        raise CompressionError(f"{what} must be in [0, 1), not {value!r}")
+    if not is_number(value) or not 0 <= value < 1:
+        raise CompressionError(f"{what} must be in [0, 1), not {short(value)}")
 
 
 def check_bits(value: Any, what: str) -> None:
     """Refuse a bit range that is reversed or leaves 2..16."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(_number(v) for v in value):
-        raise CompressionError(f"{what} must be a pair LO:HI of bit-widths, not {value!r}")
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(is_number(v) for v in value):
+        raise CompressionError(f"{what} must be a pair LO:HI of bit-widths, not {short(value)}")
     low, high = value
     if not LOWEST_BITS <= low <= HIGHEST_BITS or not LOWEST_BITS <= high <= HIGHEST_BITS:
         raise CompressionError(f"{what} must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {low:g}:{high:g}")
@@ -168,8 +198,8 @@ def check_bits(value: Any, what: str) -> None:
         raise CompressionError(f"{what}: no whole bit-width lies in {low:g}:{high:g}")
 
 
-def _positive(value: Any, what: str, most: float) -> None:
-    if not _number(value) or not 0 < value <= most:
+def _positive(value: float, what: str, most: float) -> None:
+    if not 0 < value <= most:
         raise CompressionError(f"{what} must be above 0 and at most {most:,g}, not {value!r}")
 
 
@@ -177,7 +207,7 @@ def check_classes(value: Any, what: str) -> None:
     """Refuse what is no class count, or one whose last layer no memory holds."""
     if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MOST_CLASSES:
         raise CompressionError(
-            f"{what} must be a whole number of at least 2 and at most {MOST_CLASSES:,}, not {value!r}"
+            f"{what} must be a whole number of at least 2 and at most {MOST_CLASSES:,}, not {short(value)}"
         )
 
 
@@ -186,45 +216,40 @@ def check_input(value: Any, what: str) -> None:
     sizes = value if isinstance(value, (tuple, list)) else ()
     whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
     if len(sizes) != 3 or not whole:
-        raise CompressionError(f"{what} must be channels x height x width, such as 3x32x32, not {value!r}")
+        raise CompressionError(f"{what} must be channels x height x width, such as 3x32x32, not {short(value)}")
     if math.prod(sizes) > MOST_PIXELS:
-        raise CompressionError(f"{what} must have at most {MOST_PIXELS:,} values, not {'x'.join(map(str, sizes))}")
+        raise CompressionError(f"{what} must have at most {MOST_PIXELS:,} values, not {short(value)}")
 
 
-def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> None:
+def _one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
     if value not in allowed:
-        raise CompressionError(f"{what} must be one of {', '.join(allowed)}, not {value!r}")
+        raise CompressionError(f"{what} must be one of {', '.join(allowed)}, not {short(value)}")
 
 
 def _validate(budget: Budget) -> None:
-    if budget.version != 1:
-        raise CompressionError(f"budget version {budget.version!r} is not known here; this program reads version 1")
-    for name in ("method", "model", "data"):
-        if not isinstance(getattr(budget, name), str) or not getattr(budget, name):
-            raise CompressionError(f"{name} must be a name, not {getattr(budget, name)!r}")
+    if type(budget.version) is not int or budget.version != 1:
+        raise CompressionError(
+            f"budget version {short(budget.version)} is not known here; this program reads version 1"
+        )
+    _check_kinds(budget, "")
+    if not isinstance(budget.schedule, Schedule):
+        raise CompressionError(f"schedule must be an object of names and values, not {short(budget.schedule)}")
+    check_plain(budget.options, "options")
     check_share(budget.sparsity, "sparsity")
     check_bits(budget.weight_bits, "weight_bits")
     if budget.activation_bits is not None:
         check_bits(budget.activation_bits, "activation_bits")
-    if not _number(budget.bits) or not LOWEST_BITS <= budget.bits <= HIGHEST_BITS:
+    if not LOWEST_BITS <= budget.bits <= HIGHEST_BITS:
         raise CompressionError(f"bits must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {budget.bits!r}")
-    for name in ("groups", "layers", "options"):
-        if not isinstance(getattr(budget, name), Mapping):
-            raise CompressionError(f"{name} must be an object of names and values, not {getattr(budget, name)!r}")
     for name, most in (("epochs", MOST_EPOCHS), ("batch_size", MOST_BATCH)):
         _positive(getattr(budget, name), name, most)
     for name in ("lr", "lr_quant"):
         if getattr(budget, name) is not None:
             _positive(getattr(budget, name), name, HIGHEST_RATE)
-    if not _number(budget.weight_decay) or not 0 <= budget.weight_decay <= HIGHEST_DECAY:
+    if not 0 <= budget.weight_decay <= HIGHEST_DECAY:
         raise CompressionError(f"weight_decay must lie in 0..{HIGHEST_DECAY:g}, not {budget.weight_decay!r}")
-    for name in ("batch_size", "seed"):
-        if not isinstance(getattr(budget, name), int) or isinstance(getattr(budget, name), bool):
-            raise CompressionError(f"{name} must be a whole number, not {getattr(budget, name)!r}")
-    if budget.seed not in SEEDS:
-        raise CompressionError(f"seed must be a whole number of at most 63 bits and a sign, not {budget.seed!r}")
-    if budget.weights is not None and (not isinstance(budget.weights, str) or not budget.weights):
-        raise CompressionError(f"weights must be the name of a file, not {budget.weights!r}")
+    if budget.weights == "":
+        raise CompressionError("weights must be the name of a file, not ''")
     Preprocess.read(budget.preprocess)
     _one_of(budget.optimizer, OPTIMIZERS, "optimizer")
     _one_of(budget.lr_schedule, LR_SCHEDULES, "lr_schedule")
@@ -239,14 +264,16 @@ def _validate(budget: Budget) -> None:
 
 def _validate_bounds(budget: Budget) -> None:
     for group, bounds in budget.groups.items():
+        group = cut(group)
         for name, value in bounds.items():
             if name != "sparsity":
-                raise CompressionError(f"groups.{group}: unknown field {name!r}; known: sparsity")
-            if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(_number(v) for v in value):
-                raise CompressionError(f"groups.{group}.sparsity must be a pair [lo, hi], not {value!r}")
+                raise CompressionError(f"groups.{group}: unknown field {short(name)}; known: sparsity")
+            if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(map(is_number, value)):
+                raise CompressionError(f"groups.{group}.sparsity must be a pair [lo, hi], not {short(value)}")
             if not 0 <= value[0] <= value[1] <= 1:
                 raise CompressionError(f"groups.{group}.sparsity must satisfy 0 <= lo <= hi <= 1, not {value!r}")
     for layer, bounds in budget.layers.items():
+        layer = cut(layer)
         for name, value in bounds.items():
             if name in ("weight_bits", "activation_bits"):
                 check_bits(value, f"layers.{layer}.{name}")
@@ -254,7 +281,7 @@ def _validate_bounds(budget: Budget) -> None:
                 check_share(value, f"layers.{layer}.sparsity")
             else:
                 raise CompressionError(
-                    f"layers.{layer}: unknown field {name!r}; known: weight_bits, activation_bits, sparsity"
+                    f"layers.{layer}: unknown field {short(name)}; known: weight_bits, activation_bits, sparsity"
                 )
 
 
@@ -268,10 +295,10 @@ def _validate_schedule(schedule: Schedule, budget: Budget) -> None:
         )
     for name in ("projection_periods", "pruning_periods"):
         value = getattr(schedule, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_PERIODS:
-            raise CompressionError(f"schedule.{name} must be a whole number in 1..{MOST_PERIODS}, not {value!r}")
+        if not 1 <= value <= MOST_PERIODS:
+            raise CompressionError(f"schedule.{name} must be a whole number in 1..{MOST_PERIODS:,}, not {value!r}")
     highest = max(budget.weight_bits[1], budget.activation_bits[1] if budget.activation_bits else 0)
-    if not _number(schedule.start_bits) or not highest <= schedule.start_bits <= HIGHEST_BITS:
+    if not highest <= schedule.start_bits <= HIGHEST_BITS:
         raise CompressionError(
             f"schedule.start_bits must lie between the asked upper bit bound {highest:g} and {HIGHEST_BITS}, "
             f"not {schedule.start_bits!r}"

@@ -1,5 +1,8 @@
 """What can go wrong by the user's doing: one line that says what, and what to do about it."""
 
+LONGEST = 2_000
+"""Letters of a message: names and values that a file brings may be of any size."""
+
 
 class CompressionError(Exception):
     """Bad input. The message is one line a user can act on; the command line prints it and exits with status 2.
@@ -8,8 +11,14 @@ class CompressionError(Exception):
     """
 
     def __init__(self, what: str, typed: str = "") -> None:
-        super().__init__(f"{what}: {typed}" if typed else what)
-        self.what = what
+        self.what = _one_line(what)
+        super().__init__(_one_line(f"{what}: {typed}" if typed else what))
+
+
+def _one_line(text: str) -> str:
+    """The text without line breaks; of a very long one the beginning and the end, where the way out stands."""
+    text = " ".join(text.splitlines())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 501]}…{text[-500:]}"
 
 
 class RunFailed(CompressionError):

@@ -5,8 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from dataclasses import field
 from typing import Any
+
+from pydantic import TypeAdapter
+
+from compression.reading import Measured
+from compression.reading import Number
+from compression.reading import Text
+from compression.reading import Whole
+from compression.reading import typed
 
 
 @dataclass(frozen=True)
@@ -20,21 +27,21 @@ class Point:
     (``None`` means 32-bit float).
     """
 
-    step: int
-    epoch: float
-    phase: str
-    split: str
-    accuracy: float
-    loss: float
-    bytes: float
-    bytes_kind: str
-    nominal_bytes: float
-    macs: float
-    bops: float
-    rel_bops: float
-    unit_sparsity: float
-    weight_sparsity: float
-    bits: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    step: Whole
+    epoch: Number
+    phase: Text
+    split: Text
+    accuracy: Number
+    loss: Measured
+    bytes: Number
+    bytes_kind: Text
+    nominal_bytes: Number
+    macs: Number
+    bops: Number
+    rel_bops: Measured
+    unit_sparsity: Number
+    weight_sparsity: Number
+    bits: Mapping[Text, Mapping[Text, Number | None]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -42,6 +49,12 @@ class Point:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Point:
-        """Read a point; fields added by later versions are ignored."""
-        names = {f.name for f in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in raw.items() if name in names})
+        """Read a point; fields added by later versions are ignored.
+
+        Raises:
+            CompressionError: naming the field that is missing or of the wrong kind.
+        """
+        return typed(_POINT, raw, "point")
+
+
+_POINT = TypeAdapter(Point)

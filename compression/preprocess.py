@@ -12,7 +12,6 @@ A preprocessing is a mapping, in JSON as it is here; every key may be left out:
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.errors import CompressionError
+from compression.reading import is_number
+from compression.reading import short
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 LARGEST_SIDE = 16_384  # pixels
@@ -48,14 +49,14 @@ class Preprocess:
         if raw is None:
             return cls()
         if not isinstance(raw, Mapping):
-            raise CompressionError(f"{what} must be an object of names and values, not {raw!r}")
+            raise CompressionError(f"{what} must be an object of names and values, not {short(raw)}")
         readers: dict[str, Callable[[Any, str], Any]] = {
             "mean": _means, "std": _deviations, "resize": _side, "crop": _side, "interpolation": _interpolation,
             "range": _range,
         }  # fmt: skip
         for name in raw:
             if name not in readers:
-                raise CompressionError(f"{what}: unknown key {name!r}; known: {', '.join(readers)}")
+                raise CompressionError(f"{what}: unknown key {short(name)}; known: {', '.join(readers)}")
         return cls(**{name: readers[name](value, f"{what}.{name}") for name, value in raw.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,13 +91,9 @@ def words(said: Mapping[str, Any]) -> str:
     )
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
-
-
 def _numbers(value: Any) -> tuple[float, ...] | None:
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if not 0 < len(values) <= 64 or not all(_number(each) and math.isfinite(each) for each in values):
+    if not 0 < len(values) <= 64 or not all(map(is_number, values)):
         return None
     return tuple(float(each) for each in values)
 
@@ -104,33 +101,33 @@ def _numbers(value: Any) -> tuple[float, ...] | None:
 def _means(value: Any, what: str) -> tuple[float, ...]:
     numbers = _numbers(value)
     if numbers is None or any(abs(each) > LARGEST_MEAN for each in numbers):
-        raise CompressionError(f"{what} must be a number per channel for pixels scaled to 0..1, not {value!r}")
+        raise CompressionError(f"{what} must be a number per channel for pixels scaled to 0..1, not {short(value)}")
     return numbers
 
 
 def _deviations(value: Any, what: str) -> tuple[float, ...]:
     numbers = _numbers(value)
     if numbers is None or any(not 1e-6 <= each <= LARGEST_MEAN for each in numbers):
-        raise CompressionError(f"{what} must be above 0, a number per channel for pixels in 0..1, not {value!r}")
+        raise CompressionError(f"{what} must be above 0, a number per channel for pixels in 0..1, not {short(value)}")
     return numbers
 
 
 def _side(value: Any, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_SIDE:
-        raise CompressionError(f"{what} must be a whole number of pixels in 1..{LARGEST_SIDE}, not {value!r}")
+        raise CompressionError(f"{what} must be a whole number of pixels in 1..{LARGEST_SIDE}, not {short(value)}")
     return value
 
 
 def _interpolation(value: Any, what: str) -> str:
     if value not in INTERPOLATIONS:
-        raise CompressionError(f"{what} must be one of {', '.join(INTERPOLATIONS)}, not {value!r}")
+        raise CompressionError(f"{what} must be one of {', '.join(INTERPOLATIONS)}, not {short(value)}")
     return str(value)
 
 
 def _range(value: Any, what: str) -> Pair:
     numbers = _numbers(value)
     if numbers is None or len(numbers) != 2 or not numbers[0] < numbers[1]:
-        raise CompressionError(f"{what} must be the values of black and white, the lower first, not {value!r}")
+        raise CompressionError(f"{what} must be the values of black and white, the lower first, not {short(value)}")
     return numbers[0], numbers[1]
 
 

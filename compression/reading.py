@@ -13,11 +13,18 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
+from typing import Annotated
 from typing import Any
+from typing import NoReturn
 from typing import TypeVar
 
+from pydantic import Field
+from pydantic import PlainValidator
+from pydantic import Strict
+from pydantic import StringConstraints
 from pydantic import TypeAdapter
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_core import from_json
 
 from compression.errors import CompressionError
@@ -25,8 +32,58 @@ from compression.errors import CompressionError
 T = TypeVar("T")
 MOST_BYTES = 64 << 20
 """The largest JSON file that is read: two orders of magnitude above a result of the largest model tried."""
+MOST_VALUES = 2_500_000
+"""Bounds the memory of a parsed JSON text (an empty list takes 24 times its text): two confusions of 1,000 classes."""
+MOST_DEPTH = 200
 LARGEST_INTEGER = 2**63 - 1
 """In magnitude. Larger ones fit neither SQLite nor numpy, and no field of a format needs them."""
+LATEST_SECONDS = 1e11
+"""Since 1970: later moments, beyond the year 5000, are no date that Python can show."""
+
+
+class MissingFile(CompressionError):
+    """There is no such file."""
+
+
+class NotJson(CompressionError):
+    """The text is not JSON, or is nested too deeply to be read as JSON."""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number that fits into 64 bits; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= LARGEST_INTEGER
+
+
+def _number(value: Any) -> Any:
+    if not is_number(value):
+        raise PydanticCustomError("number", "must be a finite number")
+    return value
+
+
+def _measured(value: Any) -> Any:
+    return None if value is None else _number(value)
+
+
+def _seconds(value: Any) -> Any:
+    if not is_number(value) or not 0 <= value <= LATEST_SECONDS:
+        raise PydanticCustomError("seconds", "must be a time in seconds since 1970")
+    return value
+
+
+Whole = Annotated[int, Strict(), Field(ge=0, le=LARGEST_INTEGER)]
+"""A whole number of at least 0 and at most 63 bits."""
+Signed = Annotated[int, Strict(), Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
+Number = Annotated[float, PlainValidator(_number)]
+"""A finite number, whole ones included, as it is."""
+Measured = Annotated[float, PlainValidator(_measured)]
+"""A finite number, or null, by which JSON writers of this project spell NaN and infinities."""
+Seconds = Annotated[float, PlainValidator(_seconds)]
+"""A moment, in seconds since 1970."""
+Text = Annotated[str, Strict()]
+Name = Annotated[str, Strict(), StringConstraints(min_length=1, max_length=4096)]
+Flag = Annotated[bool, Strict()]
 
 
 class _Short(reprlib.Repr):
@@ -49,14 +106,14 @@ def open_regular(path: str | Path, what: str) -> IO[bytes]:
     """A regular file, opened for reading without waiting for anybody; ``what`` names it in messages.
 
     Raises:
-        FileNotFoundError: there is none.
+        MissingFile: there is none.
         CompressionError: it is unreadable, or no regular file (a folder, a pipe, a device: reading one of these could
             wait for ever).
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise MissingFile(f"{what} {path}: {error.strerror}") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise CompressionError(f"{what} {path}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -69,11 +126,12 @@ def read_bytes(path: str | Path, what: str, most: int = MOST_BYTES) -> bytes:
     """The content of a regular file; ``what`` names it in messages.
 
     Raises:
-        CompressionError: as :func:`open_regular`, or the file is missing, or larger than ``most`` bytes.
+        MissingFile: there is none.
+        CompressionError: as :func:`open_regular`, or it is larger than ``most`` bytes.
     """
     try:
         with open_regular(path, what) as file:
-            data = file.read(most + 1)
+            data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     except OSError as error:
         raise CompressionError(f"{what} {path}: {error.strerror or error}") from error
     if len(data) > most:
@@ -85,13 +143,16 @@ def json_value(data: bytes | str, what: str) -> Any:
     """The value of a JSON text: plain lists, dicts, strings, finite floats and integers of at most 64 bits.
 
     Raises:
-        CompressionError: the text is not valid JSON, is nested too deeply, or holds a number that is out of range.
+        NotJson: the text is not valid JSON, or is nested too deeply.
+        CompressionError: it holds too many values, or a number that is out of range.
     """
+    if _most_values(data) > MOST_VALUES:
+        raise CompressionError(f"{what} holds more than the {MOST_VALUES:,} values that are read of one")
     try:
         value = from_json(data, allow_inf_nan=False)
     except ValueError as error:
-        raise CompressionError(f"{what} is not valid JSON: {error}") from error
-    _check_numbers(value, what)
+        raise NotJson(f"{what} is not valid JSON: {error}") from error
+    check_plain(value, what)
     return value
 
 
@@ -116,8 +177,10 @@ def read_object(path: str | Path, what: str, most: int = MOST_BYTES) -> dict[str
     return json_object(read_bytes(path, what, most), f"{what} {path}")
 
 
-def typed(kind: TypeAdapter[T], value: Any, what: str) -> T:
-    """``value`` as the type of ``kind`` (``TypeAdapter(SomeTypedDict)``, made once at the module's top).
+def typed(kind: TypeAdapter[T], value: Any, what: str = "") -> T:
+    """``value`` as the type of ``kind``, a ``TypeAdapter`` made once at the module's top.
+
+    Its numbers, words and flags are spelled :data:`Whole`, :data:`Number`, :data:`Text`, …, which convert nothing.
 
     Raises:
         CompressionError: naming the first field that is wrong, what it may be, and what it is.
@@ -125,16 +188,52 @@ def typed(kind: TypeAdapter[T], value: Any, what: str) -> T:
     try:
         return kind.validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        shown = "" if first["type"] == "missing" else f", not {short(first['input'])}"
-        subject = f"{what}: {field}" if field else what
-        raise CompressionError(f"{subject}: {first['msg'][:1].lower()}{first['msg'][1:]}{shown}") from error
+        _refuse(error, what)
+
+
+def _refuse(error: ValidationError, what: str) -> NoReturn:
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    kind = first["type"]
+    message = _MESSAGES.get(kind) or first["msg"].replace("Input should ", "must ", 1)
+    shown = (
+        ""
+        if kind in ("missing", "unexpected_keyword_argument", "extra_forbidden")
+        else f", not {short(first['input'])}"
+    )
+    subject = f"{what}: {cut(field)}" if what and field else cut(field) or what
+    raise CompressionError(f"{subject} {message}{shown}") from error
+
+
+_WITHOUT_VALUE = ("missing", "unexpected_keyword_argument", "extra_forbidden")
+_MESSAGES = {
+    "missing": "is missing",
+    "too_short": "has too few entries",
+    "too_long": "has too many entries",
+    "unexpected_keyword_argument": "is no field that is known here",
+    "extra_forbidden": "is no field that is known here",
+    "dataclass_type": "must be an object",
+    "dict_type": "must be an object of names and values",
+    "mapping_type": "must be an object of names and values",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "int_type": "must be a whole number",
+    "string_type": "must be a text",
+    "string_too_short": "must not be empty",
+    "is_instance_of": "must be an object",
+    "bool_type": "must be true or false",
+}
+"""What the validation library says of these, in the words of JSON."""
 
 
 def short(value: Any) -> str:
     """``repr`` of a value from a file, short enough for a message of one line, whatever its size."""
-    text = _SHORT.repr(value)
+    return cut(_SHORT.repr(value))
+
+
+def cut(text: str) -> str:
+    """A name from a file, on one line and short enough for a message."""
+    text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= 160 else f"{text[:160]}…"
 
 
@@ -145,22 +244,37 @@ def check_version(value: Mapping[str, Any], known: int, what: str) -> None:
         CompressionError: naming the version of the file and the one that is read here.
     """
     version = value.get("version")
-    if version != known or isinstance(version, bool):
+    if type(version) is not int or version != known:
         newer = isinstance(version, int) and version > known
         way_out = "open it with the newer release that wrote it" if newer else "put the right file back"
         raise CompressionError(f"{what} has version {short(version)}, this program reads version {known}: {way_out}")
 
 
-def _check_numbers(value: Any, what: str) -> None:
-    """Refuse numbers out of range; the parser has bounded the depth already."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            stack += item.values()
-        elif isinstance(item, list):
-            stack += item
-        elif isinstance(item, float) and not math.isfinite(item):
-            raise CompressionError(f"{what} holds a number that is out of range")
-        elif isinstance(item, int) and abs(item) > LARGEST_INTEGER:
-            raise CompressionError(f"{what} holds {short(item)}, which is out of range")
+def _most_values(data: bytes | str) -> int:
+    """A bound on how many values a JSON text holds, without parsing it."""
+    if isinstance(data, str):
+        return sum(data.count(mark) for mark in ",[{")
+    return sum(data.count(mark) for mark in (b",", b"[", b"{"))
+
+
+def check_plain(value: Any, what: str) -> None:
+    """Refuse what JSON cannot spell, numbers out of range, and nesting deeper than the parser takes.
+
+    Raises:
+        CompressionError: naming what it is.
+    """
+    level, depth = [value], 0
+    while level:
+        deeper: list[Any] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                deeper += item.values()
+            elif isinstance(item, (list, tuple)):
+                deeper += item
+            elif isinstance(item, (int, float)) and not isinstance(item, bool) and not is_number(item):
+                raise CompressionError(f"{what} holds {short(item)}, which is out of range")
+            elif item is not None and not isinstance(item, (str, int, float)):
+                raise CompressionError(f"{what} holds a {type(item).__name__}, which no file of this format can hold")
+        level, depth = deeper, depth + 1
+        if depth > MOST_DEPTH:
+            raise CompressionError(f"{what} is nested more than {MOST_DEPTH} levels deep")

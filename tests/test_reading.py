@@ -12,6 +12,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from compression.errors import CompressionError
+from compression.reading import Flag
+from compression.reading import Name
+from compression.reading import Number
+from compression.reading import Seconds
+from compression.reading import Signed
+from compression.reading import Text
+from compression.reading import Whole
 from compression.reading import check_version
 from compression.reading import json_object
 from compression.reading import json_value
@@ -69,10 +76,36 @@ def test_only_regular_files_are_read(tmp_path):
 
 
 def test_a_wrong_type_is_told_by_its_field():
-    kind = TypeAdapter(dict[str, list[int]])
+    kind = TypeAdapter(dict[str, list[Whole]])
     assert typed(kind, {"a": [1]}, "row") == {"a": [1]}
-    with pytest.raises(CompressionError, match=r"^row: a\.1: .*, not 'x'$"):
-        typed(kind, {"a": [1, "x"]}, "row")
+    for wrong, message in (
+        ({"a": [1, "x"]}, "row: a.1 must be a whole number, not 'x'"),
+        ({"a": [True]}, "row: a.0 must be a whole number, not True"),
+        ({"a": [-1]}, "row: a.0 must be greater than or equal to 0, not -1"),
+        ({"a": {}}, "row: a must be a list, not {}"),
+        ([1], "row must be an object of names and values, not [1]"),
+    ):
+        with pytest.raises(CompressionError) as refused:
+            typed(kind, wrong, "row")
+        assert str(refused.value) == message
+
+
+@given(st.one_of(PLAIN, st.integers(), st.floats(), st.binary()))
+@settings(max_examples=300, deadline=None)
+def test_leaves_convert_nothing(value):
+    kinds = {Whole: int, Signed: int, Number: (int, float), Seconds: (int, float), Text: str, Name: str, Flag: bool}
+    for kind, python in kinds.items():
+        right = isinstance(value, python) and (kind is Flag or not isinstance(value, bool))
+        try:
+            assert typed(TypeAdapter(kind), value) is value or value == typed(TypeAdapter(kind), value)
+            assert right
+        except CompressionError as error:
+            assert len(str(error)) < 250
+
+
+def test_memory_is_bounded_before_the_text_is_parsed():
+    with pytest.raises(CompressionError, match="more than the 2,500,000 values"):
+        json_value("[" + "[]," * 2_500_000 + "1]", "it")
 
 
 VALUES = [

@@ -6,24 +6,42 @@ The word is JSON without empty parts, compressed and in base64url. It never name
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
 from collections.abc import Mapping
 from typing import Any
+from typing import NotRequired
 
 import streamlit as st
+from pydantic import ConfigDict
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from app import widgets
 from app.budget import draft
 from app.budget import offer
 from app.budget import uploaded
 from compression.errors import CompressionError
+from compression.reading import Text
+from compression.reading import json_object
+from compression.reading import typed
 
 NAME = "budget"
 LONGEST = 4000
 _AT = "carried"
-_PARTS = ("method", "groups", "layers", "options", "extras")
+
+
+class _Word(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    method: Text
+    groups: NotRequired[dict[str, Any]]
+    layers: NotRequired[dict[str, Any]]
+    options: NotRequired[dict[str, Any]]
+    extras: NotRequired[dict[str, Any]]
+
+
+_WORD = TypeAdapter(_Word)
 
 
 def pack(method: str, parts: Mapping[str, Any]) -> str:
@@ -46,15 +64,18 @@ def unpack(word: str) -> dict[str, Any]:
         raw = base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True)
         reader = zlib.decompressobj()
         text = reader.decompress(raw, uploaded.LARGEST_FILE)
-        found = json.loads(text) if reader.eof else None
-    except (binascii.Error, zlib.error, ValueError, RecursionError) as error:
+    except (ValueError, zlib.error) as error:  # also what is no base64, and letters that are not ASCII
         raise CompressionError(broken) from error
-    if not isinstance(found, dict) or not set(found) <= set(_PARTS) or "method" not in found:
+    if not reader.eof:
         raise CompressionError(broken)
+    try:
+        found = typed(_WORD, json_object(text, "the budget in the address"), "the budget in the address")
+    except CompressionError as error:
+        raise CompressionError(f"{error}; the link may have been cut") from error
     extras = found.get("extras", {})
-    if not isinstance(extras, dict) or set(extras) & draft.SHOWN:
+    if set(extras) & draft.SHOWN:
         raise CompressionError(broken)
-    plain = {name: found.get(name, {}) for name in ("groups", "layers", "options")}
+    plain = {"groups": found.get("groups", {}), "layers": found.get("layers", {}), "options": found.get("options", {})}
     read = uploaded.parse(json.dumps({**extras, **plain, "method": found["method"]}).encode())
     offer.get(read.method).check(read)
     return {"method": read.method, "extras": extras, **plain}

@@ -16,10 +16,10 @@ from app.runs import runlog
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.reading import read_object
 from compression.runs import curve
 from compression.runs import studies
 from compression.runs.folder import RunFolder
+from compression.runs.resultfile import written
 
 EXPLAINED = (
     "OPQ's allocation at 35 budgets, measured on validation images before any training. Where the curve breaks down, "
@@ -95,7 +95,7 @@ def progress(job: str) -> None:
 
 def charts(made: RunFolder, budget: Budget, planned: Plan) -> None:
     """Accuracy by sparsity, and by the error that the closed form predicts."""
-    told = read_object(made.result_path, "curve")
+    told = written(made.result_path)
     shown = _view() if any(row["recomputed"] is not None for row in told["rows"]) else "accuracy"
     info = figures.curve_info(told["rows"], told["dense"], budget.bits, budget.sparsity, planned.error, shown)
     for by, alt in (

@@ -13,10 +13,10 @@ from app.model import catalog
 from app.runs import runlog
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.reading import read_object
 from compression.runs import control
 from compression.runs import studies
 from compression.runs.folder import RunFolder
+from compression.runs.resultfile import written
 
 
 def show(
@@ -37,7 +37,7 @@ def show(
         st.caption(explained)
         st.fragment(run_every="1s")(progress)(kind, made.id)
     elif made is not None and state == "done":
-        draw(read_object(made.result_path, kind))
+        draw(written(made.result_path))
     else:
         offer(kind, of, asked, label, explained, state)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import PurePath
 
 from app import state
@@ -13,6 +11,7 @@ from app.model import catalog
 from app.runs import allowed
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.reading import json_object
 
 LARGEST_FILE = 5_000_000
 
@@ -99,15 +98,7 @@ def _read(content: bytes) -> Budget:
     if len(content) > LARGEST_FILE:
         raise CompressionError("this file is too large for a budget; choose one saved on this page")
     try:
-        raw = json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CompressionError("this file is not valid JSON; choose a budget saved on this page") from error
-    if not isinstance(raw, Mapping):
-        raise CompressionError("this file holds no budget: it must be one JSON object")
-    try:
-        read = Budget.from_dict(raw)
-    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
-        raise CompressionError(
-            "this file holds a value of the wrong kind; choose a budget saved on this page"
-        ) from error
-    return read
+        raw = json_object(content, "this file")
+    except CompressionError as error:
+        raise CompressionError(f"{error}; choose a budget saved on this page") from error
+    return Budget.from_dict(raw)

@@ -23,8 +23,8 @@ from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.events import read_events
 from compression.runs.folder import RunFolder
+from compression.runs.resultfile import written
 from compression.runs.results import seconds
-from compression.runs.results import written
 from compression.runs.store import RunInfo
 from compression.runs.store import Store
 

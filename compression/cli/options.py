@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,8 @@ from compression.budget import BitRange
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.preprocess import merged
+from compression.reading import NotJson
+from compression.reading import json_value
 from compression.runs.names import model_name
 
 Bits = float | BitRange
@@ -89,9 +90,11 @@ def assignment(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"must be key=value, not {text!r}")
     try:
-        return key, json.loads(value)
-    except ValueError:
+        return key, json_value(value, key)
+    except NotJson:
         return key, value
+    except CompressionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def preprocessing(text: str) -> tuple[str, Any]:

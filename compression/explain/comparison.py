@@ -32,6 +32,11 @@ from compression.explain.measures import similarity
 from compression.explain.methods import METHODS
 from compression.explain.models import SPLIT
 from compression.explain.models import Pair
+from compression.reading import Flag
+from compression.reading import Measured
+from compression.reading import Signed
+from compression.reading import Text
+from compression.reading import Whole
 
 COMPRESSED, CEILING, RANDOM, SHUFFLED = "compressed", "ceiling", "random", "shuffled"
 AGAINST = (COMPRESSED, CEILING, RANDOM, SHUFFLED)
@@ -41,7 +46,7 @@ FEWEST = 2
 
 Maps = NDArray[np.float32]
 Say = Callable[[str, float], None]
-Scores = Mapping[str, Mapping[str, Sequence[float]]]  # measure → what the dense model is compared with → per image
+Scores = Mapping[str, Mapping[str, Sequence[Measured]]]  # measure → what the dense model is compared with → per image
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,14 @@ class Comparison:
     integrated gradients miss of the logit's rise, in logits, dense and compressed (means).
     """
 
-    seed: int
-    images: tuple[int, ...]
-    changed: int
-    layer: str
-    straight_through: bool
+    seed: Signed
+    images: tuple[Whole, ...]
+    changed: Whole
+    layer: Text
+    straight_through: Flag
     scores: Mapping[str, Scores] = field(default_factory=dict)
-    refused: Mapping[str, str] = field(default_factory=dict)
-    missing: tuple[float, float] | None = None
+    refused: Mapping[str, Text] = field(default_factory=dict)
+    missing: tuple[Measured, Measured] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from compression.runs.folder import RunFolder
-from compression.runs.results import written
+from compression.runs.resultfile import written
 from compression.runs.sidejob import CANCELLED
 from compression.runs.sidejob import DONE
 from compression.runs.sidejob import FAILED

@@ -7,16 +7,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from compression import safeheader
 from compression.errors import CompressionError
 from compression.explain.comparison import Comparison
 from compression.reading import check_version
+from compression.reading import cut
 from compression.reading import read_bytes
 from compression.reading import read_object
+from compression.reading import typed
 from compression.runs.files import sha256
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
@@ -26,7 +29,9 @@ from compression.runs.paths import make_folder
 VERSION = 1
 DENSE, SMALL = "dense", "small"
 
+MOST_MAPS = 1 << 30
 Maps = NDArray[np.float32]
+_COMPARISON = TypeAdapter(Comparison)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +98,10 @@ def comparison(run: RunFolder) -> Comparison | None:
     check_version(raw, VERSION, f"explanation {path}")
     if raw.get("packed_sha256", packed := _packed(run)) != packed:
         return None
-    known = {entry.name for entry in dataclasses.fields(Comparison)}
-    values: dict[str, Any] = {name: value for name, value in raw.items() if name in known}
     try:
-        made = Comparison(**values)
-    except TypeError as error:
-        raise CompressionError(f"explanation {path} is damaged ({error}): delete it") from error
-    missing = (made.missing[0], made.missing[1]) if made.missing else None
-    return dataclasses.replace(made, images=tuple(made.images), missing=missing)
+        return typed(_COMPARISON, raw, f"explanation {path}")
+    except CompressionError as error:
+        raise CompressionError(f"{error}: delete it, and measure again") from error
 
 
 def shown(run: RunFolder) -> Shown | None:
@@ -115,9 +116,25 @@ def shown(run: RunFolder) -> Shown | None:
     from safetensors.numpy import load
 
     path = folder_of(run) / "maps.safetensors"
+    data, what = read_bytes(path, "maps", MOST_MAPS), f"maps {path}"
+    safeheader.check(data, len(data), what)
     try:
-        found = load(read_bytes(path, "maps"))
-        images = tuple(int(i) for i in found.pop("images"))
-    except (OSError, SafetensorError, KeyError) as error:
-        raise CompressionError(f"maps {path} cannot be read ({error}): measure again") from error
-    return Shown(images, {tuple(name.rsplit(".", 1)): maps for name, maps in found.items()})  # type: ignore[misc]
+        found = load(data)
+    except SafetensorError as error:
+        raise CompressionError(f"{what} cannot be read ({error}): measure again") from error
+    images = found.pop("images", None)
+    if images is None or images.dtype != np.int64 or images.ndim != 1:
+        raise CompressionError(f"{what} do not say of which images they are: measure again")
+    for name, maps in found.items():
+        if "." not in name or maps.ndim != 3 or len(maps) != len(images) or maps.dtype != np.float32:
+            raise CompressionError(f"{what}: {cut(name)} is no map of the {len(images)} images: measure again")
+    pairs = {_method_and_model(name): maps for name, maps in found.items()}
+    for method, _ in pairs:
+        if {model for name, model in pairs if name == method} != {DENSE, SMALL}:
+            raise CompressionError(f"{what} hold {cut(method)} of one model only: measure again")
+    return Shown(tuple(images.tolist()), pairs)
+
+
+def _method_and_model(name: str) -> tuple[str, str]:
+    method, _, model = name.rpartition(".")
+    return method, model

@@ -11,6 +11,9 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.reading import cut
+from compression.reading import is_number
+from compression.reading import short
 
 
 @dataclass(frozen=True)
@@ -49,23 +52,23 @@ class Option:
                 raise CompressionError(f"{method}: {self.name} must be one of {known}, not {_spelled(value)}")
         elif isinstance(self.default, Mapping):
             if not isinstance(value, Mapping):
-                raise CompressionError(f"{method}: {self.name} must map names to numbers, not {value!r}")
+                raise CompressionError(f"{method}: {self.name} must map names to numbers, not {short(value)}")
         elif isinstance(self.default, tuple):
             if isinstance(value, str) or not _all_words(value):
-                raise CompressionError(f"{method}: {self.name} must be a list of names, not {value!r}")
+                raise CompressionError(f"{method}: {self.name} must be a list of names, not {short(value)}")
         elif not self._number(value) or not self.low <= value <= self.high:
             kind = "a whole number" if isinstance(self.default, int) else "a number"
-            raise CompressionError(f"{method}: {self.name} must be {kind} {self._range()}, not {value!r}")
+            raise CompressionError(f"{method}: {self.name} must be {kind} {self._range()}, not {short(value)}")
 
     def _check_numbers(self, value: Mapping[Any, Any], method: str) -> None:
         for name, number in value.items():
-            real = isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
-            if not real or number <= 0:
-                raise CompressionError(f"{method}: {self.name}.{name} must be a positive number, not {number!r}")
+            if not is_number(number) or number <= 0:
+                raise CompressionError(
+                    f"{method}: {self.name}.{cut(str(name))} must be a positive number, not {short(number)}"
+                )
 
     def _number(self, value: Any) -> bool:
-        allowed = int if isinstance(self.default, int) else (int, float)
-        return isinstance(value, allowed) and not isinstance(value, bool) and math.isfinite(value)
+        return is_number(value) and (isinstance(value, int) or not isinstance(self.default, int))
 
     def _range(self) -> str:
         return f"in {self.low:g}..{self.high:g}" if math.isfinite(self.high) else f"of at least {self.low:g}"
@@ -80,7 +83,7 @@ def check(asked: Mapping[str, Any], table: Sequence[Option], method: str) -> Non
     known = {option.name: option for option in table}
     for name, value in asked.items():
         if name not in known:
-            raise CompressionError(f"{method}: unknown option {name!r}; known: {', '.join(known)}")
+            raise CompressionError(f"{method}: unknown option {short(name)}; known: {', '.join(known)}")
         known[name].check(value, method)
 
 
@@ -99,4 +102,4 @@ def _all_words(value: Any) -> bool:
 
 
 def _spelled(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else cut(value) if isinstance(value, str) else short(value)

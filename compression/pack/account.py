@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from compression.graph.names import is_quantizer_name
-from compression.pack.rows import DTYPES
+from compression.pack.header import Header
 from compression.pack.rows import is_coded
+from compression.pack.rows import leftover_size
 from compression.pack.rows import scale_count
-from compression.pack.streams import CODINGS
 from compression.pack.streams import split
 
 
@@ -38,24 +36,22 @@ class Ledger:
         return dataclasses.asdict(self)
 
 
-def account(data: bytes, header: Mapping[str, Any], body: memoryview) -> Ledger:
+def account(data: bytes, header: Header, body: memoryview) -> Ledger:
     """The ledger of a file, from its bytes, its header and what stands behind that.
 
     Raises:
-        ValueError: a stream is in no known coding.
+        ValueError: a stream is damaged.
     """
     rows = header["tensors"]
     coded = [row for row in rows if is_coded(row)]
     values = positions = leftovers = 0
     scale_bytes = at = 4 * sum(map(scale_count, coded))
     for _, shape, coding, length, *_ in coded:
-        if coding not in CODINGS:
-            raise ValueError(f"unknown coding {coding!r}")
         told, where = split(coding, bytes(body[at : at + length]), math.prod(shape))
         values, positions, at = values + told, positions + where, at + length
-    for name, shape, dtype in (row for row in rows if len(row) == 3):
-        size = math.prod(shape) * DTYPES[dtype].itemsize
-        if is_quantizer_name(name):
+    for row in (row for row in rows if len(row) == 3):
+        size = leftover_size(row)
+        if is_quantizer_name(row[0]):
             scale_bytes += size
         else:
             leftovers += size

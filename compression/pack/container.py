@@ -4,6 +4,7 @@
     8 bytes   uint32 length of the header, uint32 CRC-32 of everything after these 16 bytes
     header    zlib of JSON {"codes": CRC-32 of all decoded codes, "tensors": [row, ...]} in the order of the state dict
     steps     fp32, of each coded weight; then the coded weights' streams; then the leftovers' raw bytes
+    zeros     only behind huge constant weights, so that no small file may claim much memory (:mod:`.header`)
 
 Rows are those of :mod:`.rows`. Everything is little-endian. Version 1 has one step for each weight, version 2 steps for
 channels, version 3 offsets; a file has the lowest version that can express it.
@@ -14,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import struct
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -31,6 +31,11 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.pack.account import Ledger
 from compression.pack.account import account
+from compression.pack.header import MAGIC
+from compression.pack.header import PREFIX
+from compression.pack.header import Header
+from compression.pack.header import padding
+from compression.pack.header import parse
 from compression.pack.rows import VERSIONS
 from compression.pack.rows import Row
 from compression.pack.rows import coded_row
@@ -45,11 +50,10 @@ from compression.pack.streams import encode
 from compression.quant.integers import IntegerWeight
 from compression.quant.integers import fold
 from compression.quant.integers import integer_weights
+from compression.reading import read_bytes
 
 T = TypeVar("T")
-MAGIC, VERSION = b"CXPACK", 3
-PREFIX = struct.Struct("<6sHII")
-MOST_HEADER = 1 << 28
+MOST_BYTES = 1 << 36
 
 
 def pack(model: nn.Module, path: str | Path, integers: Mapping[str, IntegerWeight] | None = None) -> Ledger:
@@ -74,7 +78,16 @@ def unpack(path: str | Path) -> dict[str, torch.Tensor]:
     Raises:
         CompressionError: the file cannot be read, is none of ours, is truncated or damaged.
     """
-    return _guarded(path, lambda data: dict(_tensors(*_parse(data))))
+    return {row[0]: tensor for row, tensor in rows(path)}
+
+
+def rows(path: str | Path) -> list[tuple[Row, torch.Tensor]]:
+    """Every row of the header with its tensor, in the order of the state dict.
+
+    Raises:
+        CompressionError: as :func:`unpack`.
+    """
+    return _guarded(path, lambda data: list(_tensors(*parse(data))))
 
 
 def integers(path: str | Path) -> dict[str, IntegerWeight]:
@@ -83,7 +96,7 @@ def integers(path: str | Path) -> dict[str, IntegerWeight]:
     Raises:
         CompressionError: as :func:`unpack`.
     """
-    coded = _guarded(path, lambda data: list(_coded(*_parse(data))))
+    coded = _guarded(path, lambda data: list(_coded(*parse(data))))
     return {weight.name: weight for weight in coded}
 
 
@@ -93,7 +106,7 @@ def ledger(path: str | Path) -> Ledger:
     Raises:
         CompressionError: as :func:`unpack`.
     """
-    return _guarded(path, lambda data: account(data, *_parse(data)))
+    return _guarded(path, lambda data: account(data, *parse(data)))
 
 
 def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes:
@@ -111,7 +124,7 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
             rows.append([name, twin])
         elif name in coded:
             codes = _checked_codes(coded[name], tensor)
-            checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
+            checksum = zlib.crc32(codes.astype("<i4", copy=False).data, checksum)
             stream = encode(codes)
             rows.append(coded_row(name, coded[name], stream.coding, len(stream.data)))
             steps += scales(coded[name])
@@ -122,6 +135,7 @@ def to_bytes(state: dict[str, Any], integers: dict[str, IntegerWeight]) -> bytes
     text = json.dumps({"codes": checksum, "tensors": rows}, separators=(",", ":"))
     header = zlib.compress(text.encode(), 9)
     body = header + steps + streams + leftovers
+    body += bytes(padding(rows, PREFIX.size + len(body)))
     version = max((VERSIONS.get(len(row), 1) for row in rows), default=1)
     return PREFIX.pack(MAGIC, version, len(header), zlib.crc32(body)) + body
 
@@ -154,30 +168,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _guarded(path: str | Path, read: Callable[[bytes], T]) -> T:
+    data = read_bytes(path, "cannot read", MOST_BYTES)
     try:
-        return read(Path(path).read_bytes())
-    except OSError as error:
-        raise CompressionError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, IndexError, TypeError, struct.error, zlib.error, OverflowError) as error:
+        return read(data)
+    except (ValueError, zlib.error, CompressionError) as error:
         raise CompressionError(f"{path} is no sound packed file ({error}); pack the model again") from error
 
 
-def _parse(data: bytes) -> tuple[dict[str, Any], memoryview]:
-    """The header, and everything behind it, after the checksum has been compared."""
-    if len(data) < PREFIX.size or data[: len(MAGIC)] != MAGIC:
-        raise ValueError("it does not begin like one")
-    _, version, length, checksum = PREFIX.unpack_from(data)
-    if not 1 <= version <= VERSION:
-        raise ValueError(f"its format version is {version}, this program reads up to {VERSION}")
-    body = memoryview(data)[PREFIX.size :]
-    if length > len(body) or zlib.crc32(body) != checksum:
-        raise ValueError("truncated or damaged: the checksum does not match")
-    inflater = zlib.decompressobj()
-    header = json.loads(inflater.decompress(body[:length], MOST_HEADER))
-    return header, body[length:]
-
-
-def _coded(header: dict[str, Any], body: memoryview) -> Iterator[IntegerWeight]:
+def _coded(header: Header, body: memoryview) -> Iterator[IntegerWeight]:
     coded = [row for row in header["tensors"] if is_coded(row)]
     counts = [scale_count(row) for row in coded]
     at, checksum = 4 * sum(counts), 0
@@ -185,7 +183,7 @@ def _coded(header: dict[str, Any], body: memoryview) -> Iterator[IntegerWeight]:
     for row, own in zip(coded, np.split(steps, np.cumsum(counts)[:-1]) if coded else (), strict=True):
         name, shape, coding, length, bits = row[:5]
         codes = decode(coding, bytes(body[at : at + length]), math.prod(shape))
-        checksum = zlib.crc32(codes.astype("<i4").tobytes(), checksum)
+        checksum = zlib.crc32(codes.astype("<i4", copy=False).data, checksum)
         layer = name.removesuffix("weight").removesuffix(".")
         step, offset = step_of(row, own)
         yield IntegerWeight(layer, torch.from_numpy(codes).reshape(shape), step, bits, offset)
@@ -194,14 +192,14 @@ def _coded(header: dict[str, Any], body: memoryview) -> Iterator[IntegerWeight]:
         raise ValueError("the decoded codes do not match their checksum")
 
 
-def _tensors(header: dict[str, Any], body: memoryview) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(header: Header, body: memoryview) -> Iterator[tuple[Row, torch.Tensor]]:
     coded = [row for row in header["tensors"] if is_coded(row)]
     at = 4 * sum(map(scale_count, coded)) + sum(row[3] for row in coded)
     weights = zip((row[0] for row in coded), _coded(header, body), strict=True)
     found = {name: weight.weight() for name, weight in weights}
     for row in header["tensors"]:
-        if len(row) == 2:
+        if len(row) == 2:  # the same as an earlier one
             found[row[0]] = found[row[1]]
         elif len(row) == 3:
             found[row[0]], at = leftover(body, at, row)
-        yield row[0], found[row[0]]
+        yield row, found[row[0]]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from compression.pack.container import MOST_HEADER
-from compression.pack.container import PREFIX
-from compression.pack.container import unpack
-from compression.pack.rows import DTYPES
+from compression.pack.container import rows
+from compression.pack.rows import Row
 from compression.pack.rows import is_coded
+from compression.pack.rows import leftover_size
 
 
 @dataclass(frozen=True)
@@ -39,22 +34,13 @@ def contents(path: str | Path) -> dict[str, Stored]:
     Raises:
         CompressionError: the file cannot be read, is none of ours, is truncated or damaged.
     """
-    state = unpack(path)  # says what is wrong with a file before its rows are read
-    return {row[0]: _stored(row, state[row[0]]) for row in _rows(Path(path))}
+    return {row[0]: _stored(row, tensor) for row, tensor in rows(path)}
 
 
-def _rows(path: Path) -> list[list[Any]]:
-    with path.open("rb") as file:
-        _, _, length, _ = PREFIX.unpack(file.read(PREFIX.size))
-        text = zlib.decompressobj().decompress(file.read(length), MOST_HEADER)
-    rows: list[list[Any]] = json.loads(text)["tensors"]
-    return rows
-
-
-def _stored(row: list[Any], tensor: torch.Tensor) -> Stored:
+def _stored(row: Row, tensor: torch.Tensor) -> Stored:
     """What a row (see :mod:`.rows`) says about its tensor."""
     shape, alive = tuple(tensor.shape), int(torch.count_nonzero(tensor))
     if is_coded(row):
         return Stored(row[0], shape, int(row[4]), int(row[3]), alive)
-    size = math.prod(shape) * DTYPES[row[2]].itemsize if len(row) == 3 else 0
+    size = leftover_size(row) if len(row) == 3 else 0
     return Stored(row[0], shape, None, size, alive)

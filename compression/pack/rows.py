@@ -65,13 +65,16 @@ def step_of(row: Row, numbers: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[S
     return torch.from_numpy(numbers.astype(np.float32)).reshape(shape), None
 
 
+def leftover_size(row: Row) -> int:
+    """Bytes of a tensor that is kept as it was."""
+    return math.prod(row[1]) * DTYPES[row[2]].itemsize
+
+
 def leftover(body: memoryview, at: int, row: Row) -> tuple[torch.Tensor, int]:
     """The tensor kept as it was whose bytes begin at ``at``, and where they end."""
     _, shape, kind = row
     dtype = DTYPES[kind]
-    end = at + math.prod(shape) * dtype.itemsize
-    if end > len(body):
-        raise ValueError("a tensor reaches beyond the end of the file")
+    end = at + leftover_size(row)
     if end == at:
         return torch.zeros(shape, dtype=dtype), end
     raw = np.frombuffer(body[at:end], dtype=np.uint8).copy()

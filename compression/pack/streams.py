@@ -21,6 +21,7 @@ Counts = NDArray[np.int64]
 CODINGS = ("ans", "fixed", "bitmap")
 CHUNK = 1 << 20  # codes handled at once in bit packing; a multiple of 8, so that chunks end on whole bytes
 MOST_SYMBOLS = 1 << 16
+MOST_SHIFT = 63
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ def decode(coding: str, data: bytes, size: int) -> Codes:
     """
     if size == 0:
         return np.zeros(0, dtype=np.int32)
-    (zigzag, span), start = _read_varints(data, 0, 2)
-    low = (zigzag >> 1) ^ -(zigzag & 1)
+    low, span, start = _range(data)
     if coding == "fixed":
-        return _unpack(data[start:], size, _width(span)) + np.int32(low)
+        codes = _unpack(data[start:], size, _width(span))
+        codes += np.int32(low)
+        return codes
     if coding == "bitmap":
         mask = _unpack(data[start:], size, 1).astype(bool)
         values = _unpack(data[start + _packed_size(size, 1) :], int(mask.sum()), _width(span - 1)) + np.int32(low)
@@ -73,12 +75,9 @@ def decode(coding: str, data: bytes, size: int) -> Codes:
         codes[mask] = values + (values >= 0)
         return codes
     if coding == "ans":
-        counts, start = _read_varints(data, start, span + 1)
-        if sum(counts) != size:
-            raise ValueError("symbol counts do not add up to the layer's size")
+        counts, start = _counts(data, start, span, size)
         words = np.frombuffer(data, dtype="<u4", offset=start).astype(np.uint32)
-        coder = constriction.stream.stack.AnsCoder(words)
-        decoded: Codes = coder.decode(_model(np.array(counts, dtype=np.int64)), size)
+        decoded: Codes = constriction.stream.stack.AnsCoder(words).decode(_model(counts), size)
         return decoded + np.int32(low)
     raise ValueError(f"unknown coding {coding!r}")
 
@@ -93,9 +92,8 @@ def split(coding: str, data: bytes, size: int) -> tuple[int, int]:
     if coding == "bitmap":
         positions = _packed_size(size, 1)
     elif coding == "ans":
-        (zigzag, span), start = _read_varints(data, 0, 2)
-        low = (zigzag >> 1) ^ -(zigzag & 1)
-        counts = np.array(_read_varints(data, start, span + 1)[0], dtype=np.int64)
+        low, span, start = _range(data)
+        counts, _ = _counts(data, start, span, size)
         zeros = int(counts[-low]) if 0 <= -low <= span else 0
         whole = entropy_bits(counts)
         positions = round(len(data) * entropy_bits(np.array([zeros, size - zeros])) / whole) if whole else 0
@@ -171,6 +169,33 @@ def _varints(values: Iterable[int]) -> bytes:
     return bytes(out)
 
 
+def _range(data: bytes) -> tuple[int, int, int]:
+    """The lowest code, the width of the range, and where what follows them begins.
+
+    Raises:
+        ValueError: the codes would not be 32-bit integers.
+    """
+    (zigzag, span), start = _read_varints(data, 0, 2)
+    low = (zigzag >> 1) ^ -(zigzag & 1)
+    if low < -(1 << 31) or low + span >= 1 << 31:
+        raise ValueError("a stream holds codes of more than 32 bits")
+    return low, span, start
+
+
+def _counts(data: bytes, start: int, span: int, size: int) -> tuple[Counts, int]:
+    """The symbol counts of an ``ans`` stream, and where its words begin.
+
+    Raises:
+        ValueError: they are none of ``size`` codes.
+    """
+    if not 0 < span < MOST_SYMBOLS:
+        raise ValueError(f"a table has {span + 1} symbols")
+    counts, start = _read_varints(data, start, span + 1)
+    if sum(counts) != size or max(counts) == size:
+        raise ValueError("symbol counts do not add up to the layer's size")
+    return np.array(counts, dtype=np.int64), start
+
+
 def _read_varints(data: bytes, start: int, count: int) -> tuple[list[int], int]:
     values = []
     for _ in range(count):
@@ -184,5 +209,7 @@ def _read_varints(data: bytes, start: int, count: int) -> tuple[list[int], int]:
             shift += 7
             if byte < 0x80:
                 break
+            if shift >= MOST_SHIFT:
+                raise ValueError("a stream holds a number of more than 63 bits")
         values.append(value)
     return values, start

@@ -27,11 +27,26 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from typing import Literal
+from typing import NotRequired
 from typing import Self
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.reading import Measured
+from compression.reading import MissingFile
+from compression.reading import NotJson
+from compression.reading import Number
+from compression.reading import Seconds
+from compression.reading import Text
+from compression.reading import Whole
+from compression.reading import json_object
+from compression.reading import short
+from compression.reading import typed
 from compression.runs.files import finite
 from compression.runs.lease import Lease
 from compression.runs.lines import backwards
@@ -44,10 +59,88 @@ SECONDS_APART = 1.0
 CHECK_SECONDS = 0.2
 MOST_TORN = 1000
 """Lines that are no events: a killed writer leaves one of them."""
-_STATE = b'"kind":"state"'
+_STATE = b'"state"'
 _OWN = ("v", "t", "attempt", "kind", "step", "epoch")
 
 Event = dict[str, Any]
+MOST_BYTES = 1 << 30
+"""Of a story: weeks of one step a second. No line of it is longer than any other file that is read."""
+
+
+class _Common(TypedDict):
+    t: Seconds
+    attempt: Whole
+    kind: Text
+    step: Whole
+    epoch: Number
+
+
+class _Any(_Common):
+    """What every event may have: ``phase`` and ``split`` tell those of one step apart."""
+
+    phase: NotRequired[Text]
+    split: NotRequired[Text]
+
+
+class _State(_Any):
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled", "lost"]
+    error: NotRequired[Text | None]
+
+
+class _Plan(_Any):
+    total_steps: Whole
+    unit: NotRequired[Text]
+    stages: NotRequired[dict[str, Number]]
+    units: NotRequired[Whole]
+    removes: NotRequired[Whole]
+
+
+class _Phase(_Common):
+    phase: Text
+
+
+class _Step(_Any):
+    loss: NotRequired[Measured]
+    accuracy: NotRequired[Measured]
+    lr: NotRequired[Measured]
+    error: NotRequired[Measured]
+
+
+class _Joint(TypedDict):
+    units: Whole
+    rate: Measured
+    uniform: Measured
+    alpha: Measured
+    hh: Measured
+    ch: Measured
+    cosine: Measured
+    descent: Measured
+    allowed: Measured
+    layers: dict[str, list[Measured]]
+
+
+class _Group(_Any):
+    units: NotRequired[dict[str, Whole]]
+    chosen: NotRequired[dict[str, list[tuple[Whole, Measured]]]]
+    spared: NotRequired[dict[str, list[Whole]]]
+    next_score: NotRequired[Measured]
+    joint: NotRequired[dict[str, _Joint]]
+
+
+class _Log(_Any):
+    message: Text
+
+
+_ANY: TypeAdapter[Any] = TypeAdapter(_Any)
+_KINDS: dict[str, TypeAdapter[Any]] = {
+    "state": TypeAdapter(_State),
+    "plan": TypeAdapter(_Plan),
+    "phase": TypeAdapter(_Phase),
+    "step": TypeAdapter(_Step),
+    "point": TypeAdapter(Point),
+    "group": TypeAdapter(_Group),
+    "log": TypeAdapter(_Log),
+}
 
 
 class EventWriter:
@@ -207,8 +300,8 @@ def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
     that an attempt wrote after a later one had begun.
 
     Raises:
-        CompressionError: an event was written by a version of the format not known here; or it is no plain file, one
-            of more than 128 MB, or one damaged throughout.
+        CompressionError: an event was written by a version of the format not known here, or holds what none
+            can; or the file is no plain file, one of more than 128 MB, or damaged throughout.
     """
     events: list[Event] = []
     unreadable = 0
@@ -218,12 +311,11 @@ def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
             begun = max((event["attempt"] for event in _states(path, before=offset)), default=0)
         for line in forwards(path, offset):
             offset += len(line)
-            if (event := _parse(line)) is not None:
-                _check_version(event, path)
+            if (event := _parse(line, path)) is not None:
                 events.append(event)
             elif (unreadable := unreadable + 1) > MOST_TORN:
                 raise CompressionError(f"events file {path} is damaged: {MOST_TORN:,} of its lines are no events")
-    except FileNotFoundError:
+    except MissingFile:
         pass
     return list(_in_turn(events, begun)), offset
 
@@ -239,12 +331,9 @@ def last_state(path: str | Path) -> str | None:
         for event in _states(path):  # the last one of the latest attempt: what a superseded one wrote does not count
             if last is None or event["attempt"] > last["attempt"]:
                 last = event
-    except FileNotFoundError:
+    except MissingFile:
         return None
-    if last is None:
-        return None
-    _check_version(last, path)
-    return str(last["state"])
+    return None if last is None else str(last["state"])
 
 
 def _states(path: str | Path, before: int | None = None) -> Iterator[Event]:
@@ -253,10 +342,10 @@ def _states(path: str | Path, before: int | None = None) -> Iterator[Event]:
     ``before`` is the byte at which to begin, the end of the file otherwise.
 
     Raises:
-        FileNotFoundError, CompressionError: see :func:`.lines.backwards`.
+        MissingFile, CompressionError: see :func:`.lines.backwards`.
     """
     for line in backwards(path, _STATE, before):
-        event = _parse(line)
+        event = _parse(line, path)
         if event is not None and event["kind"] == "state":
             yield event
 
@@ -287,18 +376,22 @@ def _place(event: Event) -> tuple[Any, ...]:
     return event["kind"], event["step"], event.get("phase"), event.get("split")
 
 
-def _check_version(event: Event, path: str | Path) -> None:
-    if event.get("v") != VERSION:
-        raise CompressionError(f"{path} holds events of version {event.get('v')!r}; this program reads {VERSION}")
+def _parse(line: bytes, path: str | Path) -> Event | None:
+    """The event of a line; None of a line that a killed writer has torn.
 
-
-def _parse(line: bytes) -> Event | None:
+    Raises:
+        CompressionError: naming the field that holds what no event can.
+    """
+    what = f"events file {path}"
     try:
-        event = json.loads(line)
-    except ValueError:
+        event = json_object(line, what)
+    except NotJson:
         return None
-    whole = isinstance(event, dict) and {"v", "kind", "t"} <= event.keys() and type(event.get("attempt")) is int
-    return event if whole else None
+    if event.get("v") != VERSION:
+        raise CompressionError(f"{path} holds events of version {short(event.get('v'))}; this program reads {VERSION}")
+    typed(_ANY, event, what)
+    typed(_KINDS.get(event["kind"], _ANY), event, what)
+    return event
 
 
 def _ends_torn(file: int) -> bool:

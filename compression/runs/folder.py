@@ -5,14 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated
 from typing import Any
+from typing import NotRequired
+
+from pydantic import Field
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from compression.budget import Budget
+from compression.budget import check_kinds
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.reading import Number
+from compression.reading import Seconds
+from compression.reading import Signed
+from compression.reading import Text
+from compression.reading import Whole
 from compression.reading import check_version
 from compression.reading import read_object
 from compression.reading import short
+from compression.reading import typed
 from compression.runs.events import Event
 from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
@@ -32,6 +45,35 @@ ENDED = (DONE, FAILED, CANCELLED, LOST)
 IDLE = (*ENDED, PAUSED)
 """States in which no process works on a run and none will by itself."""
 WAY_OUT = "put the file back, or remove the run's folder yourself"
+MOST_THREADS = 4096
+
+
+class _Planned(TypedDict):
+    id: Text
+    budget: dict[str, Any]
+
+
+class _Find(TypedDict):
+    min_accuracy: Number
+    planned: list[_Planned]
+
+
+class _Spec(TypedDict):
+    """The fields of ``spec.json`` that this program reads."""
+
+    budget: dict[str, Any]
+    created: Seconds
+    threads: NotRequired[Annotated[Whole, Field(le=MOST_THREADS)] | None]
+    priority: NotRequired[Signed]
+    sweep: NotRequired[Text | None]
+    children: NotRequired[list[Text]]
+    find: NotRequired[_Find]
+    job: NotRequired[Text]
+    key: NotRequired[Text]
+    asked: NotRequired[dict[str, Any]]
+
+
+_SPEC = TypeAdapter(_Spec)
 
 
 class RunFolder(RunFiles):
@@ -71,14 +113,17 @@ class RunFolder(RunFiles):
         Raises:
             CompressionError: the file is damaged or of another version.
         """
+        what = f"run spec {self.spec_path}"
         try:
             raw = read_object(self.spec_path, "run spec")
         except CompressionError as error:
             raise CompressionError(f"{error}; {WAY_OUT}") from error
-        check_version(raw, VERSION, f"run spec {self.spec_path}")
-        for name, kind in (("budget", dict), ("created", (int, float))):
-            if not isinstance(raw.get(name), kind):
-                raise CompressionError(f"run spec {self.spec_path} has no usable {name!r}; {WAY_OUT}")
+        check_version(raw, VERSION, what)
+        try:
+            typed(_SPEC, raw, what)
+            check_kinds(raw["budget"], f"{what}: budget")
+        except CompressionError as error:
+            raise CompressionError(f"{error}; {WAY_OUT}") from error
         return raw
 
     def digest(self) -> str:

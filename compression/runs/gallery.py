@@ -23,17 +23,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from typing import NotRequired
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.points import Point
+from compression.reading import Text
+from compression.reading import cut
 from compression.reading import read_bytes
 from compression.reading import read_object
+from compression.reading import typed
 from compression.runs.files import unwritable
 from compression.runs.folder import DONE
 from compression.runs.folder import RunFolder
 from compression.runs.index import RunInfo
 from compression.runs.paths import check_contents
 from compression.runs.paths import remove
+from compression.runs.resultfile import written
 
 PREFIX = "gallery."
 COPIES = ".gallery"  # below the user's runs; the store looks into no folder whose name begins with a point
@@ -134,15 +142,15 @@ def _collection(path: Path, problems: list[str]) -> Collection:
     exhibits: list[Exhibit] = []
     try:
         if (path / "about.json").is_file():
-            title, shown, lines = _about(read_object(path / "about.json", "gallery"))
+            about = typed(_ABOUT, read_object(path / "about.json", "gallery"), f"about.json of gallery {path.name}")
+            title, shown, lines = about["title"], tuple(about.get("shown", ())), about.get("lines", {})
     except CompressionError as error:
         problems.append(str(error))
     for folder in sorted(spec.parent for spec in path.glob("*/spec.json")):
         try:
             exhibits.append(_exhibit(path.name, folder, lines.get(folder.name, "")))
-        except (CompressionError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = str(error) if isinstance(error, CompressionError) else f"it is damaged ({error!r})"
-            problems.append(f"gallery {path.name}/{folder.name} is left out: {reason}")
+        except CompressionError as error:
+            problems.append(f"gallery {path.name}/{folder.name} is left out: {error}")
     exhibits = [_with_data(exhibit, exhibits) for exhibit in exhibits]
     first = {name: place for place, name in enumerate(shown)}
     exhibits.sort(key=lambda exhibit: (first.get(exhibit.name, len(first)), exhibit.name))
@@ -155,25 +163,22 @@ def _with_data(exhibit: Exhibit, others: Sequence[Exhibit]) -> Exhibit:
     return dataclasses.replace(exhibit, data=part.data)
 
 
-def _about(told: Mapping[str, Any]) -> tuple[str, tuple[str, ...], dict[str, str]]:
-    """Title, names to show first, and a line on each run.
+class _About(TypedDict):
+    title: Text
+    shown: NotRequired[list[Text]]
+    lines: NotRequired[dict[str, Text]]
 
-    Raises:
-        CompressionError: a value of the wrong kind.
-    """
-    title, shown, lines = told.get("title"), told.get("shown", []), told.get("lines", {})
-    if not (isinstance(title, str) and isinstance(shown, list) and isinstance(lines, dict)):
-        raise CompressionError("about.json of a gallery must hold a title, a list of shown names, and lines by name")
-    return title, tuple(map(str, shown)), {str(name): str(line) for name, line in lines.items()}
+
+_ABOUT = TypeAdapter(_About)
 
 
 def _exhibit(collection: str, path: Path, line: str) -> Exhibit:
     check_contents(path)
-    spec, result = read_object(path / "spec.json", "run"), read_object(path / "result.json", "result")
-    budget, children = spec["budget"], spec.get("children", ())
-    points = {} if children else {name: Point.from_dict(result[name]).to_dict() for name in ("baseline", "final")}
-    if result["status"] != DONE:
-        raise CompressionError(f"the run is {result['status']}, not done")
+    spec, result = RunFolder(path).spec(), written(path / "result.json")
+    budget, children = Budget.from_dict(spec["budget"]).to_dict(), spec.get("children", ())
+    points = {} if children else {name: result[name] for name in ("baseline", "final")}
+    if result["status"] != DONE or None in points.values():
+        raise CompressionError(f"the run is {cut(result['status'])}, not done with a baseline and a final point")
     prefix = f"{PREFIX}{collection}."
     info = RunInfo(
         id=prefix + path.name, state=DONE, sweep=prefix + spec["sweep"] if spec.get("sweep") else None,

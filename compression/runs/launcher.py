@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import compression
+from compression.reading import MissingFile
 from compression.reading import open_regular
 from compression.runs import signals
 from compression.runs.folder import RunFolder
@@ -93,7 +94,7 @@ def tail(path: Path, lines: int) -> str:
         with open_regular(path, "log") as stream:
             stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL_BYTES))
             text = stream.read(TAIL_BYTES).decode("utf-8", errors="replace")
-    except FileNotFoundError:
+    except MissingFile:
         return ""
     return "\n".join(text.splitlines()[-lines:])
 

@@ -20,7 +20,7 @@ def opened(path: str | Path, offset: int = 0) -> IO[bytes]:
     """A file of events at a byte, when not too much is to be read from there on.
 
     Raises:
-        FileNotFoundError: there is none.
+        MissingFile: there is none.
         CompressionError: it is no plain file, or holds more than 128 MB.
     """
     stream = open_regular(path, "events file")
@@ -35,7 +35,7 @@ def forwards(path: str | Path, offset: int = 0) -> Iterator[bytes]:
     """The whole lines from a byte on, each with its end; a last one without its end is left.
 
     Raises:
-        FileNotFoundError, CompressionError: as :func:`opened`, or a line is longer than 8 MB.
+        MissingFile, CompressionError: as :func:`opened`, or a line is longer than 8 MB.
     """
     with opened(path, offset) as stream:
         while (line := stream.readline(LONGEST_LINE)).endswith(b"\n"):
@@ -49,7 +49,7 @@ def backwards(path: str | Path, marker: bytes, before: int | None = None) -> Ite
     ``before`` is the byte at which a line begins that is not read any more, the end of the file otherwise.
 
     Raises:
-        FileNotFoundError, CompressionError: as :func:`forwards`.
+        MissingFile, CompressionError: as :func:`forwards`.
     """
     with opened(path) as stream:
         end = stream.seek(0, os.SEEK_END)

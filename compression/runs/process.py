@@ -15,10 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
 from compression.errors import CompressionError
+from compression.reading import Number
+from compression.reading import Seconds
+from compression.reading import Text
+from compression.reading import Whole
 from compression.reading import check_version
 from compression.reading import read_object
+from compression.reading import typed
 from compression.runs.files import write_json
 from compression.runs.heartbeat import LISTENER
 from compression.runs.heartbeat import Listener
@@ -37,12 +43,12 @@ class Handle:
     change when the clock is set. On a cluster also its ``job``; process id 0 says that the job waits for its process.
     """
 
-    host: str
-    pid: int
-    start: float
-    launcher: str = "local"
-    job: str | None = None
-    after_boot: float | None = None
+    host: Text
+    pid: Whole
+    start: Seconds
+    launcher: Text = "local"
+    job: Text | None = None
+    after_boot: Number | None = None
 
     @classmethod
     def of(cls, pid: int) -> Handle:
@@ -67,15 +73,14 @@ class Handle:
 
     @classmethod
     def load(cls, path: Path) -> Handle:
-        """Read ``process.json``."""
+        """Read ``process.json``.
+
+        Raises:
+            CompressionError: there is none, or it is damaged.
+        """
         raw = read_object(path, "process file")
         check_version(raw, VERSION, f"process file {path}")
-        try:
-            job = None if raw.get("job") is None else str(raw["job"])
-            after_boot = None if raw.get("after_boot") is None else float(raw["after_boot"])
-            return cls(str(raw["host"]), int(raw["pid"]), float(raw["start"]), str(raw["launcher"]), job, after_boot)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CompressionError(f"process file {path} is damaged: {error!r}") from error
+        return typed(_HANDLE, raw, f"process file {path}")
 
     @classmethod
     def find(cls, path: Path) -> Handle | None:
@@ -139,6 +144,9 @@ class Handle:
     def is_sure(self, heartbeat: Path, listener: Listener = LISTENER) -> bool:
         """Is what :meth:`alive` says certain?"""
         return self.waits or self.here or listener.is_sure(heartbeat, self)
+
+
+_HANDLE = TypeAdapter(Handle)
 
 
 def _after_boot(process: psutil.Process) -> float | None:

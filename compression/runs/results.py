@@ -7,7 +7,6 @@ from typing import Any
 
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import read_object
 from compression.runs.events import Event
 from compression.runs.events import last_attempts
 from compression.runs.files import sha256
@@ -17,10 +16,10 @@ from compression.runs.folder import LOST
 from compression.runs.folder import QUEUED
 from compression.runs.folder import RUNNING
 from compression.runs.folder import RunFolder
+from compression.runs.resultfile import WAY_OUT
+from compression.runs.resultfile import written
 
 _EMPTY = ("baseline", "final", "ledger", "equality", "confusion")
-_WAY_OUT = "put the file back, or remove it: the run's events still tell its figures"
-_ALWAYS = ("run", "status", "seconds", "baseline", "final")
 
 
 def result(folder: RunFolder) -> dict[str, Any]:
@@ -44,22 +43,6 @@ def result(folder: RunFolder) -> dict[str, Any]:
     return told
 
 
-def written(path: Path) -> dict[str, Any]:
-    """A ``result.json`` as a run wrote it; that of a job such as a curve says ``job`` and has keys of its own.
-
-    Raises:
-        CompressionError: it is damaged or was edited; without it, the run is told from its events.
-    """
-    try:
-        told = read_object(path, "result")
-    except CompressionError as error:
-        raise CompressionError(f"{error}; {_WAY_OUT}") from error
-    missing = [] if "job" in told else [key for key in _ALWAYS if key not in told]
-    if missing:
-        raise CompressionError(f"result {path} has no {missing[0]!r}; {_WAY_OUT}")
-    return told
-
-
 def _check_digest(path: Path, events: list[Event]) -> None:
     """Refuse a result that is not the one which the run says it wrote, in versions that say so.
 
@@ -68,7 +51,7 @@ def _check_digest(path: Path, events: list[Event]) -> None:
     """
     wanted = next((event.get("result_sha256") for event in reversed(events) if event["kind"] == "state"), None)
     if wanted is not None and sha256(path) != wanted:
-        raise CompressionError(f"result {path} is not the one that the run wrote; {_WAY_OUT}")
+        raise CompressionError(f"result {path} is not the one that the run wrote; {WAY_OUT}")
 
 
 def of_sweep(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:

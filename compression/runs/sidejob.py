@@ -17,10 +17,16 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from compression.errors import CompressionError
 from compression.errors import Superseded
+from compression.reading import Number
+from compression.reading import Text
 from compression.reading import check_version
 from compression.reading import read_object
+from compression.reading import typed
 from compression.runs import jobslots
 from compression.runs import signals
 from compression.runs.files import disk_full
@@ -45,11 +51,19 @@ Say = Callable[[str, float], None]
 class Job:
     """How it stands: ``share`` of it that is done, what it does in ``text``; ``told`` is what it found."""
 
-    state: str
-    share: float = 0.0
-    text: str = ""
-    error: str = ""
+    state: Text
+    share: Number = 0.0
+    text: Text = ""
+    error: Text = ""
     told: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _File(TypedDict):
+    job: Job
+    handle: Handle
+
+
+_FILE = TypeAdapter(_File)
 
 
 @dataclass(frozen=True)
@@ -174,10 +188,8 @@ class SideJob:
     def _read(self) -> tuple[Job, Handle]:
         raw = read_object(self.path, f"{self.name} state")
         check_version(raw, VERSION, f"{self.name} state {self.path}")
-        try:
-            return Job(**raw["job"]), Handle(**raw["handle"])
-        except (KeyError, TypeError) as error:
-            raise CompressionError(f"{self.name} state {self.path} is damaged ({error}): delete it") from error
+        state = typed(_FILE, raw, f"{self.name} state {self.path}")
+        return state["job"], state["handle"]
 
     def _write(self, handle: Handle, job: Job) -> None:
         value = {"version": VERSION, "handle": dataclasses.asdict(handle), "job": dataclasses.asdict(job)}

@@ -5,24 +5,43 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from typing import NotRequired
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
+from typing_extensions import TypedDict
 
+from compression import safeheader
 from compression.errors import CompressionError
+from compression.reading import Flag
+from compression.reading import Whole
+from compression.reading import cut
+from compression.reading import json_object
+from compression.reading import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "assets" / "weights"
 COUNTERS = "num_batches_tracked"  # batch norm's counter: older files lack it, and nothing reads it
+
+
+class _Provenance(TypedDict):
+    """What this program reads of a file's origin; the rest is for people."""
+
+    input: NotRequired[list[Whole]]
+    classes: NotRequired[Whole]
+    is_chance: NotRequired[Flag]
+
+
+_PROVENANCE = TypeAdapter(_Provenance)
 
 
 def models_folder() -> Path:
@@ -117,14 +136,15 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     """What a safetensors file says of its origin; empty when it says nothing.
 
     Raises:
-        CompressionError: the file cannot be read.
+        CompressionError: the file cannot be read, or says what cannot be.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            said = json.loads((file.metadata() or {}).get("provenance", "{}"))
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CompressionError(f"weights file {path} cannot be read: {error}") from error
-    return said if isinstance(said, dict) else {}
+    text = safeheader.metadata(path, "weights file").get("provenance")
+    if text is None:
+        return {}
+    what = f"weights file {path}: its provenance"
+    provenance = json_object(text, what)
+    typed(_PROVENANCE, provenance, what)
+    return provenance
 
 
 def _slug(name: str) -> str:
@@ -138,6 +158,7 @@ def _slug(name: str) -> str:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    safeheader.metadata(path, "weights file")
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -146,20 +167,38 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    _check_archive(path)
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # whatever a malformed pickle makes torch's reader raise: told in one line
+        reason = cut((str(error).splitlines() or [type(error).__name__])[0])
         raise CompressionError(f"weights file {path} cannot be read as plain weights: {reason}") from error
     state = raw.get("state_dict", raw) if isinstance(raw, dict) else raw
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise CompressionError(f"weights file {path} holds no state_dict (parameter names with tensors)")
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+            raise CompressionError(f"weights file {path}: {cut(str(name))} is no plain tensor of real numbers")
     return {str(name): tensor for name, tensor in state.items()}
 
 
 def _inside(name: str) -> str:
     """A parameter's name without the wrapper that it was saved in: DataParallel's or a compiled model's."""
     return name.removeprefix("module.").removeprefix("_orig_mod.")
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that grows when it is read: torch stores its tensors as they are."""
+    try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                return
+        with zipfile.ZipFile(path) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise CompressionError(f"weights file {path} cannot be read: {error}") from error
+    if total > path.stat().st_size:
+        raise CompressionError(f"weights file {path} cannot be read as plain weights: its parts are compressed")
 
 
 def _compare(path: Path, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
@@ -169,8 +208,8 @@ def _compare(path: Path, wanted: Mapping[str, torch.Tensor], given: Mapping[str,
                 continue
             raise CompressionError(f"weights file {path}: {name} is missing")
         if given[name].shape != tensor.shape:
-            has, needs = ("x".join(map(str, shape)) or "scalar" for shape in (given[name].shape, tensor.shape))
+            has, needs = (cut("x".join(map(str, shape)) or "scalar") for shape in (given[name].shape, tensor.shape))
             raise CompressionError(f"weights file {path}: {name} has shape {has}, the model needs {needs}")
     for name in given:
         if name not in wanted:
-            raise CompressionError(f"weights file {path}: the model has no parameter {name}")
+            raise CompressionError(f"weights file {path}: the model has no parameter {cut(name)}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from compression.errors import CompressionError
 from compression.methods.opq.reading import Fields
+from compression.reading import short
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Allocation:
 
 def _check_whole(found: Allocation) -> None:
     """Refuse an allocation whose parts do not fit each other."""
-    names = [layer.name for layer in found.layers]
+    names: set[str] = set()
     wanted = {
         "pruned": sum(layer.pruned for layer in found.layers),
         "numel": sum(layer.numel for layer in found.layers),
@@ -147,8 +148,9 @@ def _check_whole(found: Allocation) -> None:
     if found.budget_bits < found.value_bits:
         raise CompressionError(f"allocation.budget_bits must be at least the value_bits, {found.value_bits}")
     for i, layer in enumerate(found.layers):
-        if names.index(layer.name) != i:
-            raise CompressionError(f"allocation.layers: {layer.name!r} is there twice")
+        if layer.name in names:
+            raise CompressionError(f"allocation.layers: {short(layer.name)} is there twice")
+        names.add(layer.name)
         if (layer.offset is None) == (found.grid == "survivor"):
             raise CompressionError(f"allocation.layers[{i}].offset does not go with grid {found.grid}")
         if (layer.scales is None) == (found.codebook == "channel"):

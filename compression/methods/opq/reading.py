@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from compression.errors import CompressionError
+from compression.reading import is_number
+from compression.reading import short
 
 NEEDED: Any = object()
 
@@ -24,7 +26,7 @@ class Fields:
 
     def __init__(self, raw: Any, where: str) -> None:
         if not isinstance(raw, Mapping):
-            raise CompressionError(f"{where} must be an object, not {raw!r}")
+            raise CompressionError(f"{where} must be an object, not {short(raw)}")
         self.raw, self.where = dict(raw), where
 
     def take(self, name: str, absent: Any = NEEDED) -> Any:
@@ -48,21 +50,21 @@ class Fields:
     def number(self, name: str, low: float, high: float = math.inf, absent: Any = NEEDED) -> float:
         """A finite number in ``low``..``high``."""
         value = self.take(name, absent)
-        if not _is_number(value) or not low <= value <= high:
+        if not is_number(value) or not low <= value <= high:
             self._refuse(name, f"a number {_range(low, high)}", value)
         return float(value)
 
     def numbers(self, name: str, low: float) -> tuple[float, ...]:
         """A list of finite numbers of at least ``low``."""
         values = self.rows(name)
-        if not values or not all(_is_number(value) and value >= low for value in values):
+        if not values or not all(is_number(value) and value >= low for value in values):
             raise CompressionError(f"{self.where}.{name} must be a list of numbers {_range(low, math.inf)}")
         return tuple(float(value) for value in values)
 
     def whole(self, name: str, low: int, high: float = math.inf) -> int:
         """A whole number in ``low``..``high``."""
         value = self.take(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        if not isinstance(value, int) or not is_number(value) or not low <= value <= high:
             self._refuse(name, f"a whole number {_range(low, high)}", value)
         return int(value)
 
@@ -90,14 +92,10 @@ class Fields:
     def finish(self) -> None:
         """Refuse what has not been taken."""
         if self.raw:
-            raise CompressionError(f"{self.where}: unknown field {next(iter(self.raw))!r}")
+            raise CompressionError(f"{self.where}: unknown field {short(next(iter(self.raw)))}")
 
     def _refuse(self, name: str, wanted: str, value: Any) -> None:
-        raise CompressionError(f"{self.where}.{name} must be {wanted}, not {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        raise CompressionError(f"{self.where}.{name} must be {wanted}, not {short(value)}")
 
 
 def _range(low: float, high: float) -> str:

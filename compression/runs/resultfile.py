@@ -1,0 +1,152 @@
+"""What ``result.json`` holds: read field by field before a page, a card or a command line believes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from typing import NotRequired
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from compression.errors import CompressionError
+from compression.points import Point
+from compression.reading import Flag
+from compression.reading import Measured
+from compression.reading import Number
+from compression.reading import Text
+from compression.reading import Whole
+from compression.reading import read_object
+from compression.reading import typed
+
+WAY_OUT = "put the file back, or remove it: the run's events still tell its figures"
+
+
+class _Ledger(TypedDict):
+    values: Whole
+    positions: Whole
+    scales: Whole
+    leftovers: Whole
+    container: Whole
+    total: Whole
+
+
+class _Tables(TypedDict):
+    baseline: list[list[Whole]]
+    final: list[list[Whole]]
+
+
+class _Run(TypedDict):
+    """The result of a run or a sweep; fields added by later versions are passed on unread."""
+
+    run: Text
+    status: Text
+    seconds: Number
+    baseline: Point | None
+    final: Point | None
+    points: NotRequired[list[Point]]
+    ledger: NotRequired[_Ledger | None]
+    baseline_ledger: NotRequired[_Ledger | None]
+    equality: NotRequired[Measured]
+    confusion: NotRequired[_Tables | None]
+    classes: NotRequired[list[Text] | None]
+    removed: NotRequired[dict[str, Whole] | None]
+    units: NotRequired[dict[str, list[Whole]] | None]
+    rebuilt: NotRequired[Flag]
+    error: NotRequired[Text | None]
+    method: NotRequired[Text]
+    model: NotRequired[Text]
+    data: NotRequired[Text]
+    weights: NotRequired[Text | None]
+    facts: NotRequired[dict[str, Any]]
+    runs: NotRequired[list[_Run]]
+    found: NotRequired[Text | None]
+    min_accuracy: NotRequired[Number]
+
+
+class _Budget(TypedDict):
+    """A row of the study ``curve``."""
+
+    sparsity: Number
+    bits: Number
+    error: Measured
+    accuracy: Number
+    loss: Measured
+    recomputed: Measured
+
+
+class _Trial(TypedDict):
+    """A row of the study ``sensitivity``."""
+
+    kind: Text
+    name: Text
+    value: Number
+    size: Whole
+    accuracy: Number
+    loss: Measured
+    gone: Measured
+
+
+class _Group(TypedDict):
+    """A row of the study ``saliency``."""
+
+    group: Text
+    units: Whole
+    share: dict[str, Measured]
+    rank: dict[str, Measured]
+    scores: dict[str, list[Measured]]
+
+
+class _Curve(TypedDict):
+    dense: Number
+    images: Whole
+    rows: list[_Budget]
+
+
+class _Sensitivity(TypedDict):
+    structured: Flag
+    dense: Number
+    images: Whole
+    rows: list[_Trial]
+
+
+class _Saliency(TypedDict):
+    criteria: list[Text]
+    images: Whole
+    units: Whole
+    rows: list[_Group]
+
+
+_RUN: TypeAdapter[Any] = TypeAdapter(_Run)
+_STUDIES: dict[str, TypeAdapter[Any]] = {
+    "curve": TypeAdapter(_Curve),
+    "sensitivity": TypeAdapter(_Sensitivity),
+    "saliency": TypeAdapter(_Saliency),
+}
+
+
+def written(path: Path) -> dict[str, Any]:
+    """A ``result.json`` as a run wrote it; that of a study such as a curve says ``job`` and has keys of its own.
+
+    Raises:
+        CompressionError: it is damaged or was edited; without it, the run is told from its events.
+    """
+    try:
+        result = read_object(path, "result")
+        job = result.get("job")
+        kind = _STUDIES.get(job, _RUN) if isinstance(job, str) else _RUN
+        typed(kind, result, f"result {path}")
+        _check_tables(result.get("confusion"), result.get("classes"), f"result {path}")
+    except CompressionError as error:
+        raise CompressionError(f"{error}; {WAY_OUT}") from error
+    return result
+
+
+def _check_tables(confusion: _Tables | None, classes: list[str] | None, what: str) -> None:
+    """Refuse confusions that are not both of the same classes."""
+    if confusion is None:
+        return
+    count = len(confusion["baseline"])
+    rows = [*confusion["baseline"], *confusion["final"]]
+    if len(rows) != 2 * count or any(len(row) != count for row in rows) or (classes and len(classes) != count):
+        raise CompressionError(f"{what}: its confusions do not count the same classes")

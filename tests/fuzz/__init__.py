@@ -1,0 +1,1 @@
+"""Malformed files, made from sound ones: every format must refuse them in one line, or go on with what they say."""

@@ -1,0 +1,293 @@
+"""Every format against some hundred malformed files of fixed seeds, and each fault that fuzzing once found."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.pack import integers
+from compression.pack import ledger
+from compression.pack import unpack
+from compression.pack.container import to_bytes
+from compression.pack.header import CODES_A_BYTE
+from compression.pack.header import FREE_CODES
+from compression.pack.header import PREFIX
+from compression.pack.streams import decode
+from compression.pack.streams import encode
+from compression.quant.integers import IntegerWeight
+from compression.runs.events import last_state
+from compression.runs.events import read_events
+from compression.runs.process import Handle
+from compression.runs.resultfile import written
+from tests.fuzz.binary import packed_files
+from tests.fuzz.samples import EVENTS
+from tests.fuzz.samples import HANDLE
+from tests.fuzz.samples import RESULT
+from tests.fuzz.samples import SPEC
+from tests.fuzz.samples import SWEEP
+from tests.fuzz.target import ACCEPTED
+from tests.fuzz.target import REFUSED
+from tests.fuzz.target import Target
+from tests.fuzz.target import example
+from tests.fuzz.target import outcome
+from tests.fuzz.targets import targets
+
+INPUTS = 150
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("name", targets())
+def test_malformed_files_are_refused_in_one_line_or_used(name: str, tmp_path: Path) -> None:
+    kinds = {REFUSED: 0, ACCEPTED: 0}
+    for number in range(INPUTS):
+        result = outcome(targets()[name], example(targets()[name], number), tmp_path)
+        assert result.kind in kinds, f"{name} {number}: {result.kind}\n{result.where}"
+        kinds[result.kind] += 1
+    assert min(kinds.values()) > 0, f"the mutations are all alike: {kinds}"
+
+
+def test_the_fuzzer_sees_a_reader_that_believes_its_file(tmp_path: Path) -> None:
+    """A fault that is planted is found, or the tests above could not fail."""
+
+    def believing(data: bytes, folder: Path) -> None:
+        assert json.loads(data)["budget"]["method"]
+
+    target = targets()["spec"]
+    kinds = {outcome(Target("spec", target.mutant, believing), example(target, n), tmp_path).kind for n in range(100)}
+    assert kinds >= {ACCEPTED, "KeyError", "RecursionError"}
+
+
+@given(st.sampled_from([*Budget.__dataclass_fields__, "schedule", "groups", "layers"]), JSON)
+@settings(max_examples=400, deadline=None)
+def test_any_value_of_any_field_of_a_budget_is_refused_or_kept(name: str, value: Any) -> None:
+    try:
+        budget = Budget.from_dict({name: value})
+    except CompressionError as error:
+        assert len(str(error)) <= 2_000
+        assert "\n" not in str(error)
+        return
+    again = budget.to_dict()
+    assert Budget.from_dict(again) == budget
+    assert json.loads(json.dumps(again, allow_nan=False)) == again
+
+
+BUDGETS = [
+    ({"groups": {"conv1": 3}}, "groups.conv1 must be an object"),
+    ({"groups": [1]}, "groups must be an object"),
+    ({"layers": {"conv1": None}}, "layers.conv1 must be an object"),
+    ({"seed": 2**64}, "seed must be less than or equal to 9223372036854775807"),
+    ({"seed": True}, "seed must be a whole number, not True"),
+    ({"seed": 1.0}, "seed must be a whole number"),
+    ({"sparsity": "0.5"}, "sparsity must be a finite number, not '0.5'"),
+    ({"lr": 10**400}, "lr must be a finite number"),
+    ({"epochs": 1e300}, "epochs must be at most"),
+    ({"input": [3, True, 32]}, "input.1 must be a whole number"),
+    ({"input": [1 << 33, 32, 32]}, "input must be channels, height, width"),
+    ({"input": [60_000, 60_000, 3]}, "more than 268,435,456 numbers"),
+    ({"classes": 2**40}, "classes must be a whole number in 2..16,777,216"),
+    ({"weight_bits": {"low": 4}}, "weight_bits must be a list"),
+    ({"schedule": []}, "schedule must be an object"),
+    ({"schedule": {"joint": "x"}}, "schedule: joint must be a finite number"),
+    ({"schedule": {"projection_periods": 10**9}}, "schedule.projection_periods must be"),
+    ({"options": {"a": [[float("inf")]]}}, "options holds inf"),
+    ({"version": True}, "budget version True is not known"),
+    ({"x\ny" * 5_000: 1}, "unknown field"),
+]
+
+
+@pytest.mark.parametrize(("raw", "message"), BUDGETS)
+def test_budgets_are_refused_by_field(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompressionError) as refused:
+        Budget.from_dict(raw)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_seeds_of_both_signs_are_seeds() -> None:
+    assert [Budget(seed=seed).seed for seed in (-(2**63) + 1, -1, 0, 2**63 - 1)] == [-(2**63) + 1, -1, 0, 2**63 - 1]
+
+
+def run_with(folder: Path, **files: Any) -> Any:
+    from tests.fuzz.targets import _placed
+
+    return _placed(folder, **files)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"created": 10**400}, {"created": -1}, {"children": ["../victim"]}, {"children": "ab"}, {"sweep": "/tmp"},
+     {"threads": 10**6}, {"threads": "2"}, {"priority": 2**70}, {"budget": {"method": {}}}, {"budget": []},
+     {"find": {"min_accuracy": 0.9, "planned": [{"id": ".."}]}}, {"version": 1.0}],
+)  # fmt: skip
+def test_specs_are_refused_by_name(change: dict[str, Any], tmp_path: Path) -> None:
+    for sound in (SPEC, SWEEP):
+        run = run_with(tmp_path, **{"spec.json": {**sound, **change}})
+        with pytest.raises(CompressionError, match=r"^run spec .*spec\.json"):
+            run.spec()
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [(1, {"total_steps": 10**30}), (4, {"step": {"a": 1}}), (4, {"t": 1e300}), (4, {"attempt": "1"}), (4, {"loss": []}),
+     (4, {"epoch": None}), (3, {"phase": ["p"]}), (12, {"split": {}}), (0, {"state": "asleep"}), (9, {"message": None}),
+     (6, {"units": {"conv1": -1}}), (7, {"chosen": {"conv1": [[1]]}}), (8, {"joint": {"conv1": {}}}),
+     (2, {"accuracy": None}), (2, {"bits": {"conv1": 4}})],
+)  # fmt: skip
+def test_events_are_refused_by_field(number: int, change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(json.dumps(EVENTS[number]) + "\n")
+    assert read_events(path)[0] == [EVENTS[number]]
+    path.write_text(json.dumps({**EVENTS[number], **change}) + "\n")
+    with pytest.raises(CompressionError, match=r"^events file .*events\.jsonl"):
+        read_events(path)
+
+
+def test_the_last_state_is_found_however_the_line_is_spaced(tmp_path: Path) -> None:
+    for separators in ((",", ":"), (", ", ": "), (" ,", " : ")):
+        path = tmp_path / "events.jsonl"
+        path.write_text("".join(json.dumps(event, separators=separators) + "\n" for event in EVENTS))
+        assert last_state(path) == "failed"
+
+
+def test_an_events_file_that_is_none_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        for read in (read_events, last_state):
+            with pytest.raises(CompressionError, match=f"^events file .*{name}"):
+                read(tmp_path / name)
+
+
+@pytest.mark.parametrize("change", [{"pid": -1}, {"pid": 2**70}, {"start": "now"}, {"host": None}, {"job": 3}])
+def test_process_files_are_refused_by_field(change: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "process.json").write_text(json.dumps({**HANDLE, **change}))
+    with pytest.raises(CompressionError, match=f"process file .*: {next(iter(change))} must be"):
+        Handle.load(tmp_path / "process.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"confusion": {"baseline": [[1, 2]], "final": [[1, 2]]}}, {"classes": ["a", "b", "c"]}, {"final": {}},
+     {"ledger": {"total": 3}}, {"seconds": None}, {"points": [[]]}, {"units": {"conv1": 3}}],
+)  # fmt: skip
+def test_results_are_refused_with_a_way_out(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(RESULT))
+    assert written(path) == RESULT
+    path.write_text(json.dumps({**RESULT, **change}))
+    with pytest.raises(CompressionError, match="put the file back, or remove it"):
+        written(path)
+
+
+# --- packed files -----------------------------------------------------------------------------------------------------
+
+
+def packed_with(rows: Any, rest: bytes = b"", codes: int = 0, header: bytes | None = None) -> bytes:
+    text = header if header is not None else json.dumps({"codes": codes, "tensors": rows}).encode()
+    squeezed = zlib.compress(text, 9)
+    body = squeezed + rest
+    return PREFIX.pack(b"CXPACK", 3, len(squeezed), zlib.crc32(body)) + body
+
+
+STEP = np.float32(0.5).tobytes()
+HEADERS = {
+    "a header that grows": ([], b"", b"[" + b" " * (5 << 20)),
+    "a header of a million lists": ([], b"", b'{"codes":0,"tensors":[' + b"[]," * 1_000_000 + b"[]]}"),
+    "deep": ([], b"", b"[" * 10_000),
+    "no rows": ({}, b"", None),
+    "a constant stream of a billion codes": ([["w", [1 << 30], "fixed", 2, 4]], STEP + b"\0\0", None),
+    "a shape of 2^80": ([["w", [1 << 40, 1 << 40], "fixed", 2, 4]], STEP + b"\0\0", None),
+    "an empty tensor of 2^80": ([["w", [0, 1 << 40, 1 << 40], "float32"]], b"", None),
+    "a negative shape": ([["w", [-4], "float32"]], b"", None),
+    "a text as shape": ([["w", "22", "float32"]], b"", None),
+    "too few bytes": ([["w", [100], "float32"]], b"abc", None),
+    "an unknown type": ([["w", [1], "float33"]], b"abcd", None),
+    "a type in a list": ([["w", [1], ["float32"]]], b"abcd", None),
+    "an axis that is not there": ([["w", [2, 2], "fixed", 2, 4, 2]], STEP * 2 + b"\0\0", None),
+    "a negative axis": ([["w", [2, 2], "fixed", 2, 4, -1]], STEP * 2 + b"\0\0", None),
+    "a width of 2^33": ([["w", [2], "fixed", 2, 1 << 33]], STEP + b"\0\0", None),
+    "no bits": ([["w", [2], "fixed", 2, 0]], STEP + b"\0\0", None),
+    "a negative length": ([["w", [2], "fixed", -2, 4]], STEP + b"\0\0", None),
+    "another coding": ([["w", [2], "zip", 2, 4]], STEP + b"\0\0", None),
+    "twice": ([["w", [1], "uint8"], ["w", [1], "uint8"]], b"ab", None),
+    "the same as none": ([["w", "v"]], b"", None),
+    "the same as a later one": ([["w", "v"], ["v", [1], "uint8"]], b"a", None),
+    "the same as itself": ([["w", "w"]], b"", None),
+    "an empty row": ([[]], b"", None),
+    "eight entries": ([["w"] * 8], b"", None),
+    "codes beyond 32 bits": ([["w", [2], "fixed", 7, 4]], STEP + b"\xff\xff\xff\xff\x7f\x01\x40", None),
+    "a number without end": ([["w", [2], "fixed", 40, 4]], STEP + b"\xff" * 40, None),
+    "a table of 2^40": ([["w", [2], "ans", 8, 4]], STEP + b"\0\x80\x80\x80\x80\x80\x20\0", None),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_packed_headers_are_refused_before_memory_is_taken(name: str, tmp_path: Path) -> None:
+    import tracemalloc
+
+    rows, rest, header = HEADERS[name]
+    path = tmp_path / "weights.packed"
+    path.write_bytes(packed_with(rows, rest, header=header))
+    tracemalloc.start()
+    try:
+        for read in (unpack, integers, ledger):
+            with pytest.raises(CompressionError, match="is no sound packed file"):
+                read(path)
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_files_that_are_mutated_are_sound(tmp_path: Path) -> None:
+    for data in packed_files():
+        (tmp_path / "p").write_bytes(data)
+        assert ledger(tmp_path / "p").total == len(data)
+        assert {weight.name for weight in integers(tmp_path / "p").values()} == {"a", "b", "c", "d"}
+
+
+def test_a_huge_constant_weight_still_comes_back(tmp_path: Path) -> None:
+    """It takes no bytes of its own, so that its file is made long enough to be believed."""
+    size = FREE_CODES + 4 * CODES_A_BYTE * 1_000
+    weight = IntegerWeight("w", torch.full((size,), 3, dtype=torch.int32), 0.5, 4)
+    path = tmp_path / "p"
+    data = to_bytes({"w.weight": weight.weight()}, {"w": weight})
+    assert 4_000 <= len(data) < 4_200
+    path.write_bytes(data)
+    assert torch.equal(unpack(path)["w.weight"], weight.weight())
+    counted = ledger(path)
+    assert counted.total == len(data) == sum(counted.to_dict().values()) - counted.total
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_streams_of_all_32_bit_codes(values: list[int]) -> None:
+    codes = np.array(values, dtype=np.int32)
+    stream = encode(codes)
+    assert np.array_equal(decode(stream.coding, stream.data, len(codes)), codes)
+
+
+@given(st.sampled_from(["ans", "fixed", "bitmap"]), st.binary(max_size=60), st.integers(0, 200))
+@settings(max_examples=500, deadline=None)
+def test_any_bytes_are_a_stream_or_none(coding: str, data: bytes, size: int) -> None:
+    try:
+        codes = decode(coding, data, size)
+    except ValueError:
+        return
+    assert codes.dtype == np.int32
+    assert codes.shape == (size,)

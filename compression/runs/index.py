@@ -7,18 +7,11 @@ import json
 import sqlite3
 import time
 from dataclasses import dataclass
-from typing import Annotated
 from typing import Any
-
-from pydantic import Field
-from pydantic import Strict
-from pydantic import TypeAdapter
 
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import LARGEST_INTEGER
-from compression.reading import typed
 from compression.runs.events import Event
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import LOST
@@ -29,8 +22,6 @@ from compression.runs.folder import RunFolder
 from compression.runs.paths import check_contents
 
 SCHEMA_VERSION = 3
-LAST_SECOND = 253_402_300_799
-"""Of the year 9999: what comes later no calendar can show."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, state TEXT NOT NULL, sweep TEXT, runs INTEGER NOT NULL, priority INTEGER NOT NULL,
@@ -81,41 +72,7 @@ class RunInfo:
     budget: dict[str, Any]
 
 
-Time = Annotated[float, Strict(), Field(ge=0, le=LAST_SECOND, allow_inf_nan=False)]
-Whole = Annotated[int, Strict(), Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
-Finite = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Text = Annotated[str, Strict()]
-
-
-@dataclass
-class _Asked:
-    """What the index takes from a spec."""
-
-    created: Time
-    budget: dict[str, Any]
-    priority: Whole = 0
-    sweep: Text | None = None
-
-
-@dataclass
-class _Story:
-    """What the index takes from events: its columns of that name."""
-
-    step: Whole | None = None
-    epoch: Finite | None = None
-    ended: Time | None = None
-    started: Time | None = None
-    error: Text | None = None
-    total_steps: Whole | None = None
-    phase: Text | None = None
-
-
-_ASKED = TypeAdapter(_Asked)
-_STORY = TypeAdapter(_Story)
-_POINT = TypeAdapter(tuple[Whole, Text, Text])
-
-
-UNREADABLE = (CompressionError, OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+UNREADABLE = (CompressionError, OSError)
 """What reading the files of one run may end in; the others go on."""
 
 
@@ -211,21 +168,17 @@ def insert(db: sqlite3.Connection, folder: RunFolder) -> None:
     """
     check_contents(folder.path)
     spec = folder.spec()
-    row = typed(_ASKED, spec, f"run spec {folder.spec_path}")
-    budget = Budget.from_dict(row.budget).to_dict()
-    about = (row.priority, budget["method"], budget["model"], budget["data"], row.created, json.dumps(budget))
-    values = (folder.id, QUEUED, row.sweep, len(folder.child_ids()), *about)
+    budget = {**Budget().to_dict(), **spec["budget"]}
+    named = (budget["method"], budget["model"], budget["data"])
+    about = (spec.get("priority", 0), *named, spec["created"], json.dumps(budget))
+    values = (folder.id, QUEUED, spec.get("sweep"), len(folder.child_ids()), *about)
     names = "id, state, sweep, runs, priority, method, model, data, created, budget"
     db.execute(f"INSERT OR REPLACE INTO runs ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
     db.execute("DELETE FROM points WHERE run = ?", (folder.id,))
 
 
 def record(db: sqlite3.Connection, folder: RunFolder, events: list[Event]) -> None:
-    """Fold new events into the row of the run and its points; a step told again replaces what was there.
-
-    Raises:
-        CompressionError: an event holds what none can tell, such as a number where a word belongs.
-    """
+    """Fold new events into the row of the run and its points; a step told again replaces what was there."""
     changes: dict[str, Any] = {}
     for event in events:
         changes |= {"step": event["step"], "epoch": event["epoch"]}
@@ -237,10 +190,9 @@ def record(db: sqlite3.Connection, folder: RunFolder, events: list[Event]) -> No
             name = "total_steps" if event["kind"] == "plan" else "phase"
             changes[name] = event[name]
         elif event["kind"] == "point":
-            key = typed(_POINT, [event["step"], event["phase"], event["split"]], f"a point of run {folder.id}")
+            key = (event["step"], event["phase"], event["split"])
             point = json.dumps(Point.from_dict(event).to_dict())
             db.execute("INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?)", (folder.id, *key, point))
     if changes:
-        typed(_STORY, changes, f"the events of run {folder.id}")
         setting = ", ".join(f"{name} = ?" for name in changes)
         db.execute(f"UPDATE runs SET {setting} WHERE id = ?", (*changes.values(), folder.id))

@@ -127,7 +127,7 @@ def _listed(run: RunFolder) -> None:
         told = read_events(run.events_path)[0]
         index.record(db, run, told)
         row = index.info(db.execute("SELECT * FROM runs").fetchone())
-        assert json.loads(json.dumps(row.budget)) == run.spec()["budget"]
+        assert json.loads(json.dumps(row.budget)) == {**Budget().to_dict(), **run.spec()["budget"]}
     time.localtime(row.created)
     page = story.tell(run.id, run.state_of(told), row.budget, last_attempts(told), seconds(told))
     assert 0 <= page.progress <= 1

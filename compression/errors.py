@@ -1,6 +1,5 @@
 """What can go wrong by the user's doing: one line that says what, and what to do about it."""
 
-
 LONGEST = 2_000
 """Letters of a message: names and values that a file brings may be of any size."""
 

@@ -157,8 +157,7 @@ def _known(raw: Mapping[str, Any], cls: type, what: str) -> dict[str, Any]:
 def _kinds(cls: Any) -> TypeAdapter[Any]:
     """The types of a dataclass's fields, without its constructor."""
     hints = get_type_hints(cls, include_extras=True)
-    hints |= {"schedule": Mapping[str, Any] | Schedule} if "schedule" in hints else {}
-    return TypeAdapter(TypedDict(cls.__name__, hints, total=False))  # type: ignore[operator]
+    return TypeAdapter(TypedDict(cls.__name__, {**hints, "schedule": Any}, total=False))  # type: ignore[operator]
 
 
 def check_kinds(raw: Mapping[str, Any], what: str) -> None:
@@ -168,8 +167,7 @@ def check_kinds(raw: Mapping[str, Any], what: str) -> None:
         CompressionError: naming the field.
     """
     typed(_kinds(Budget), raw, what)
-    if isinstance(raw.get("schedule"), Mapping):
-        typed(_kinds(Schedule), raw["schedule"], f"{what}.schedule")
+    typed(_kinds(Schedule), raw.get("schedule", {}), f"{what}.schedule")
 
 
 def _check_kinds(instance: Budget | Schedule, what: str) -> None:

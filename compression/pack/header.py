@@ -34,8 +34,9 @@ from compression.reading import typed
 
 MAGIC, VERSION = b"CXPACK", 3
 PREFIX = struct.Struct("<6sHII")
-MOST_HEADER = 4 << 20
+MOST_HEADER = 2 << 20
 """Bytes of the inflated header; a network of 2,000 tensors has 150 KB."""
+MOST_TENSORS = 50_000
 FREE_CODES, CODES_A_BYTE = 1 << 22, 512
 """A file of n bytes holds at most ``FREE_CODES + CODES_A_BYTE * n`` codes: constant ones take no bytes at all."""
 MOST_NUMBERS = 1 << 40
@@ -56,7 +57,7 @@ class Header(TypedDict):
     """``codes`` is the CRC-32 of all decoded codes, ``tensors`` the rows of :mod:`.rows` in the state dict's order."""
 
     codes: Whole
-    tensors: list[list[Any]]
+    tensors: Annotated[list[list[Any]], Field(max_length=MOST_TENSORS)]
 
 
 _HEADER = TypeAdapter(Header)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from compression.reading import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "assets" / "weights"
+MOST_PICKLED = 8 << 20  # bytes of a torch archive that are no tensors' values; a network of 2,000 tensors has 300 KB
 COUNTERS = "num_batches_tracked"  # batch norm's counter: older files lack it, and nothing reads it
 
 
@@ -169,7 +171,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     _check_archive(path)
     try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch remarks about a malformed pickle, beside refusing it
+            raw = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a malformed pickle makes torch's reader raise: told in one line
         reason = cut((str(error).splitlines() or [type(error).__name__])[0])
         raise CompressionError(f"weights file {path} cannot be read as plain weights: {reason}") from error
@@ -188,17 +192,18 @@ def _inside(name: str) -> str:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that grows when it is read: torch stores its tensors as they are."""
+    """Refuse an archive that grows when it is read: torch stores its tensors as they are, beside one small pickle."""
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 return
         with zipfile.ZipFile(path) as archive:
-            total = sum(info.file_size for info in archive.infolist())
+            sizes = {info.filename: info.file_size for info in archive.infolist()}
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise CompressionError(f"weights file {path} cannot be read: {error}") from error
-    if total > path.stat().st_size:
-        raise CompressionError(f"weights file {path} cannot be read as plain weights: its parts are compressed")
+    pickled = sum(size for name, size in sizes.items() if "/data/" not in name)
+    if sum(sizes.values()) > path.stat().st_size or pickled > MOST_PICKLED:
+        raise CompressionError(f"weights file {path} cannot be read as plain weights: it is larger than its tensors")
 
 
 def _compare(path: Path, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:

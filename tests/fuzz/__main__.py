@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from dataclasses import field
 
+from tests.fuzz.child import READY
 from tests.fuzz.child import work
 from tests.fuzz.target import ACCEPTED
 from tests.fuzz.target import REFUSED
@@ -46,13 +47,15 @@ def _fuzz(name: str, first: int, last: int) -> Tally:
         process = context.Process(target=work, args=(theirs, name, following, last))
         process.start()
         theirs.close()
+        if ours.recv() != READY:  # an EOFError where the process cannot even begin
+            raise RuntimeError(f"the process for {name} does not begin")
         try:
             while ours.poll(HANGS_SECONDS):
-                told = ours.recv()
-                if told is None:
+                message = ours.recv()
+                if message is None:
                     return tally
-                following = told[0] + 1
-                _count(tally, *told)
+                following = message[0] + 1
+                _count(tally, *message)
             tally.faults.append((following, "hangs", f"more than {HANGS_SECONDS} s"))
         except EOFError:
             process.join()

@@ -13,6 +13,7 @@ from tests.fuzz.target import example
 from tests.fuzz.target import outcome
 from tests.fuzz.targets import targets
 
+READY = "ready"
 MEMORY = Path("/dev/shm")
 ADDRESS_SPACE = 4 << 30  # beyond what the libraries have mapped: a claim of more is a MemoryError
 
@@ -33,6 +34,7 @@ def work(connection: Connection, name: str, first: int, last: int) -> None:
         outcome(target, example(target, 0), Path(folder))  # what is imported on first use is no input's doing
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + ADDRESS_SPACE, mapped + ADDRESS_SPACE))
+        connection.send(READY)
         for number in range(first, last):
             data = example(target, number)
             Path("/proc/self/clear_refs").write_text("5")

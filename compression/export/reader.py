@@ -64,7 +64,7 @@ def read_files(path: str | Path) -> dict[str, bytes]:
             found = _entries(archive, path)
     except OSError as error:
         raise CompressionError(f"bundle {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise CompressionError(f"bundle {path} is truncated or damaged ({error}): export it again") from error
     return found
 

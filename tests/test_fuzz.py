@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.export.reader import read_files
 from compression.pack import integers
 from compression.pack import ledger
 from compression.pack import unpack
@@ -31,6 +34,7 @@ from compression.runs.events import last_state
 from compression.runs.events import read_events
 from compression.runs.process import Handle
 from compression.runs.resultfile import written
+from compression.zoo import weights
 from tests.fuzz.binary import packed_files
 from tests.fuzz.samples import EVENTS
 from tests.fuzz.samples import HANDLE
@@ -195,6 +199,66 @@ def test_results_are_refused_with_a_way_out(change: dict[str, Any], tmp_path: Pa
     path.write_text(json.dumps({**RESULT, **change}))
     with pytest.raises(CompressionError, match="put the file back, or remove it"):
         written(path)
+
+
+# --- archives ---------------------------------------------------------------------------------------------------------
+
+
+def archive(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as target:
+        for name, content in entries.items():
+            target.writestr(name, content)
+    return buffer.getvalue()
+
+
+def torch_archive(pickled: int, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """A sound file of torch, rewritten, its pickle followed by so many zeros."""
+    buffer = io.BytesIO()
+    torch.save({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}, buffer)
+    with zipfile.ZipFile(buffer) as source:
+        entries = {info.filename: source.read(info) for info in source.infolist()}
+    name = next(name for name in entries if name.endswith("data.pkl"))
+    return archive({**entries, name: entries[name] + bytes(pickled)}, compression)
+
+
+ARCHIVES = {
+    "compressed": (torch_archive(1 << 20, zipfile.ZIP_DEFLATED), "larger than its tensors"),
+    "a huge pickle": (torch_archive(9 << 20), "larger than its tensors"),
+    "a name in no encoding": (archive({"é": b""}).replace("é".encode(), b"\xff\xff"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archives_are_refused_before_they_are_unpacked(name: str, tmp_path: Path) -> None:
+    data, message = ARCHIVES[name]
+    model = torch.nn.Linear(2, 2)
+    (tmp_path / "sound.pt").write_bytes(torch_archive(0))
+    weights.load(model, tmp_path / "sound.pt")
+    assert not model.weight.any()
+    (tmp_path / "w.pt").write_bytes(data)
+    with pytest.raises(CompressionError, match=message):
+        weights.load(model, tmp_path / "w.pt")
+    with pytest.raises(CompressionError, match="bundle"):
+        read_files(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [({"shape": [-1, 2]}, "shape.0 must be"), ({"shape": [1 << 33, 1 << 33]}, "impossible shape"),
+     ({"shape": {}}, "shape must be a list"), ({"shape": [2, 3]}, "does not fit its bytes"), ({"dtype": "F4"}, "dtype"),
+     ({"data_offsets": [0, 1 << 40]}, "beyond the end"), ({"data_offsets": [0]}, "data_offsets.1 is missing")],
+)  # fmt: skip
+def test_safetensors_headers_are_refused_by_tensor(entry: dict[str, Any], message: str, tmp_path: Path) -> None:
+    sound = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    for change, refused in (({}, None), (entry, message)):
+        text = json.dumps({"weight": {**sound, **change}, "__metadata__": {"provenance": '{"classes": 3}'}}).encode()
+        (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+        if refused is None:
+            assert weights.read_provenance(tmp_path / "w.safetensors") == {"classes": 3}
+            continue
+        with pytest.raises(CompressionError, match=rf"^weights file .*weight.*{refused}"):
+            weights.read_provenance(tmp_path / "w.safetensors")
 
 
 # --- packed files -----------------------------------------------------------------------------------------------------

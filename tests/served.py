@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-START_SECONDS, PAGE_SECONDS, END_SECONDS = 30, 45, 60
+START_SECONDS, PAGE_SECONDS, END_SECONDS = 120, 120, 60
 # A Streamlit page opened by its own address asks for its server below that address first and at the root next; that the
 # first is not there says the console. No setting changes it (the client tries both for every base path).
 LOOKS_FOR_ITS_SERVER = re.compile(rf"/(?:{'|'.join(nav.PAGES)})/_stcore/(?:health|host-config)")

@@ -32,6 +32,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs import studies
 from compression.runs.folder import RunFolder
+from tests.waiting import PATIENCE
 
 SECONDS = 60
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
@@ -266,7 +267,7 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
     app.button(key="start").click().run()
     assert not app.exception
     (folder,) = (tmp_path / "runs").glob("ptq-*/")
-    result = runs.wait(folder.name, tmp_path / "runs", timeout=SECONDS)
+    result = runs.wait(folder.name, tmp_path / "runs", timeout=PATIENCE)
     asked = RunFolder.open(tmp_path / "runs", folder.name).budget()
     assert (asked.method, asked.bits, asked.weight_bits, asked.sparsity) == ("ptq", 3, (3, 3), 0)
     assert asked.options == {"clip": "max"}
@@ -289,7 +290,7 @@ def test_the_smallest_good_enough_is_searched_for_and_opened(open_page: Open, tm
     app.button(key="start_sweep").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs").glob("sweep-*/")
-    told = runs.wait(folder.name, tmp_path / "runs", timeout=SECONDS)
+    told = runs.wait(folder.name, tmp_path / "runs", timeout=PATIENCE)
     assert told["min_accuracy"] == 0.5
     tried = {run["run"]: run["final"]["accuracy"] for run in told["runs"]}
     assert 0 < len(tried) < 3
@@ -307,7 +308,7 @@ def test_accuracy_without_training_is_measured_in_the_background(open_page: Open
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("curve-*/")
     assert "measure_curve" not in [button.key for button in app.button], "one at a time"
-    told = runs.wait(folder.name, folder.parent, timeout=5 * SECONDS)
+    told = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
     app = open_page("budget", method="opq", part="Before training")
     assert len(app.get("plotly_chart")) == before + 2
     assert any(f"{told['images']} images" in element.value for element in app.caption)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import statistics
-import time
 import zlib
 from functools import partial
 from pathlib import Path
@@ -192,24 +190,14 @@ def test_more_than_sixty_layers_are_searched(open_page: Open) -> None:
     assert errors(app) == []
 
 
-def answer_seconds(app: AppTest, key: str, values: list[Any]) -> float:
-    """The median time of the server's answer to a slider."""
-    taken = []
-    for value in values:
-        begun = time.perf_counter()
-        app.slider(key=key).set_value(value).run()
-        taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
-
-
 @pytest.mark.parametrize("method", ["geta", "opq", "ptq"])
 def test_a_slider_of_resnet20_is_answered(open_page: Open, method: str) -> None:
-    """The time is only recorded here; the bound is far above the goal of 150 ms, for machines that are busy."""
+    """How fast is measured by ``python -m tests.bench.sessions``."""
     app = open_page(part="Layers", model="resnet20", data="cifar10", method=method)
-    values: list[Any] = [3, 5, 7] if method == "ptq" else [(3, 5), (4, 6), (5, 9)]
-    seconds = answer_seconds(app, "bound layers layer2.0.conv1 weight_bits", values)
-    print(f"{method}: {1000 * seconds:.0f} ms")
-    assert seconds < 3
+    key = "bound layers layer2.0.conv1 weight_bits"
+    for value in [3, 7] if method == "ptq" else [(3, 5), (5, 9)]:
+        app.slider(key=key).set_value(value).run()
+        assert app.slider(key=key).value == value
     assert errors(app) == []
 
 

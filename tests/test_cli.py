@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from compression.cli.output import size
 from compression.cli.output import table
 from compression.cli.progress import _Seen
 from compression.cli.progress import describe
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -191,7 +191,7 @@ def test_ctrl_c_cancels_the_run_and_a_detached_sweep_waits_for_the_slot(
         command("run", *options), env=environment(), stdout=-1, stderr=-1, text=True, preexec_fn=heard
     )
     try:
-        _wait_for(lambda: any(path.stat().st_size for path in Path("runs").glob("opq-*/events.jsonl")))
+        until(lambda: any(path.stat().st_size for path in Path("runs").glob("opq-*/events.jsonl")))
         sweep = answer(capsys, "sweep", *options, "--sparsity", "0.3,0.5", "--bits", "3,4", "--detach")
         assert sweep["status"] == "queued"
         assert len(runs.RunFolder.open("runs", sweep["run"]).children()) == 4
@@ -207,13 +207,6 @@ def test_ctrl_c_cancels_the_run_and_a_detached_sweep_waits_for_the_slot(
     states = {entry["id"]: entry["state"] for entry in answer(capsys, "runs")}
     assert set(states.values()) == {"cancelled"}
     assert len(states) == 6
-
-
-def _wait_for(condition: Any, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
 
 
 def test_the_progress_line_tells_stage_share_and_time_left() -> None:

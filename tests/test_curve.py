@@ -20,6 +20,7 @@ from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
+from tests.waiting import PATIENCE
 
 SECONDS = 300
 
@@ -29,7 +30,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The runs folder and the id of a finished job on the shipped weights, made by a real worker process."""
     root = tmp_path_factory.mktemp("runs")
     job = curve.measure(Budget(method="geta", sparsity=0.3, epochs=9), root)
-    runs.wait(job, root / studies.FOLDER, timeout=SECONDS)
+    runs.wait(job, root / studies.FOLDER, timeout=PATIENCE)
     return root, job
 
 

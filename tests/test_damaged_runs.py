@@ -28,6 +28,8 @@ from compression.runs.index import known
 from compression.runs.process import Handle
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
+from tests.waiting import PATIENCE
+from tests.waiting import until
 
 POINT = Point(
     step=4, epoch=1.0, phase="final", split="test", accuracy=0.9, loss=0.3, bytes=1000.0, bytes_kind="packed",
@@ -198,14 +200,11 @@ def test_runs_deleted_by_another_tab_while_the_list_is_made(tmp_path: Path) -> N
 def test_a_checkpoint_that_is_gone_means_from_the_beginning(tmp_path: Path) -> None:
     run = runs.start(Budget(epochs=2, batch_size=64, precision="fp32"), tmp_path)
     folder = RunFolder.open(tmp_path, run)
-    end = time.monotonic() + 120
-    while not any(event["kind"] == "step" for event in folder.events()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: any(event["kind"] == "step" for event in folder.events()))
     assert runs.pause(run, tmp_path) == "paused"
     folder.checkpoint_path.unlink()
     runs.resume(run, tmp_path)
-    assert runs.wait(run, tmp_path, timeout=240)["status"] == "done"
+    assert runs.wait(run, tmp_path, timeout=PATIENCE)["status"] == "done"
     second = [event for event in folder.events() if event["attempt"] == 2]
     assert min(event["step"] for event in second if event["kind"] == "step") <= 1
     assert any("the run starts again" in event.get("message", "") for event in second)

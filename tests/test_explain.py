@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,7 @@ from compression.quant import attach_input_quantizers
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
+from tests.waiting import ended
 
 SECONDS = 120.0
 
@@ -332,21 +332,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return made
 
 
-def until(folder: RunFolder, state: str) -> job.Job:
-    end = time.monotonic() + SECONDS
-    while (now := job.status(folder)).state == job.RUNNING:
-        assert time.monotonic() < end, now
-        time.sleep(0.1)
-    assert now.state == state, now
-    return now
-
-
 def test_a_job_finds_what_a_direct_computation_finds(folder: RunFolder) -> None:
     assert job.status(folder).state == job.NONE
     assert stored.comparison(folder) is None
     job.start(folder, images=4, seed=5)
     job.start(folder, images=4, seed=5)  # goes on already: nothing happens
-    assert until(folder, job.DONE).told == {"images": 4, "seed": 5}
+    assert ended(lambda: job.status(folder), job.DONE).told == {"images": 4, "seed": 5}
     found, kept = stored.comparison(folder), stored.shown(folder)
     direct = explain.pair(folder, 5)
     torch.set_num_threads(1)
@@ -386,7 +377,7 @@ def test_a_job_that_fails_or_dies_says_so(tmp_path: Path, folder: RunFolder) -> 
     assert job.main([str(unfinished.path)]) == 1
     assert "only a run that is done" in job.status(unfinished).error
     job.start(unfinished, command=[sys.executable, "-c", "import os; os.abort()"])
-    assert "ended without a word" in until(unfinished, job.FAILED).error
+    assert "ended without a word" in ended(lambda: job.status(unfinished), job.FAILED).error
 
 
 def test_damaged_results_are_refused_by_name(tmp_path: Path) -> None:

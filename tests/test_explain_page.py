@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from compression.explain.measures import MEASURES
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
+from tests.waiting import ended
 
 SECONDS = 60
 
@@ -123,10 +123,7 @@ def test_the_job_is_started_watched_and_cancelled(open_page: Open, run: RunFolde
 
 def test_a_job_that_failed_says_why_and_can_be_started_again(open_page: Open, run: RunFolder) -> None:
     job.start(run, command=[sys.executable, "-c", "import os; os.abort()"])
-    until = time.monotonic() + SECONDS
-    while job.status(run).state == job.RUNNING:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    ended(lambda: job.status(run), job.FAILED)
     app = open_page(run=run.id)
     assert "ended without a word" in errors(app)[0]
     assert app.button(key="start_scores")

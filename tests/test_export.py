@@ -7,7 +7,6 @@ import os
 import runpy
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
@@ -45,6 +44,7 @@ from compression.quant import weight_quantizers
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
+from tests.waiting import ended
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED: dict[str, dict[str, Any]] = {
@@ -405,21 +405,12 @@ def test_a_budget_goes_on_ones_own_model(bundles: dict[str, Path]) -> None:
         apply(zoo.build("resnet8"), {"sparseness": 1})
 
 
-def until(folder: RunFolder, state: str, seconds: float = 120.0) -> job.Job:
-    end = time.monotonic() + seconds
-    while (now := job.status(folder)).state == job.RUNNING:
-        assert time.monotonic() < end, now
-        time.sleep(0.1)
-    assert now.state == state, now
-    return now
-
-
 def test_an_export_in_a_process_of_its_own_is_told(folders: dict[str, RunFolder]) -> None:
     folder = folders["opq"]
     assert job.status(folder).state == job.NONE
     job.start(folder)
     job.start(folder)  # goes on already: nothing happens
-    told = until(folder, job.DONE).told
+    told = ended(lambda: job.status(folder), job.DONE).told
     assert told["bytes"] == job.bundle_path(folder).stat().st_size
     assert isinstance(cx.load(job.bundle_path(folder)), nn.Module)
     assert folder.state == "done"
@@ -432,10 +423,10 @@ def test_an_export_that_fails_or_dies_says_so(folders: dict[str, RunFolder]) -> 
     budget = cx.Budget().to_dict()
     unfinished = RunFolder.create(root, {"id": "unfinished", "budget": budget, "created": 0.0})
     job.start(unfinished)
-    assert "only a run that is done" in until(unfinished, job.FAILED).error
+    assert "only a run that is done" in ended(lambda: job.status(unfinished), job.FAILED).error
     killed = RunFolder.create(root, {"id": "killed", "budget": budget, "created": 0.0})
     job.start(killed, command=[sys.executable, "-c", "import os; os.abort()"])
-    assert "ended without a word" in until(killed, job.FAILED).error
+    assert "ended without a word" in ended(lambda: job.status(killed), job.FAILED).error
 
 
 @pytest.mark.parametrize("coding", CODINGS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.train import evaluate
+from tests.waiting import ended
 
 ASKED = {
     "plain": {"method": "geta", "sparsity": 0.4},
@@ -127,12 +127,8 @@ def test_the_command_rounds_and_the_bundle_loads(
 def test_the_job_rounds_and_the_page_says_so(folders: dict[str, RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = folders["plain"]
     job.start(folder, multiple=8)
-    until = time.monotonic() + 300
-    while job.status(folder).state == job.RUNNING:
-        assert time.monotonic() < until
-        time.sleep(0.5)
-    now = job.status(folder)
-    assert (now.state, now.told["multiple"]) == (job.DONE, 8), now.error
+    now = ended(lambda: job.status(folder), job.DONE)
+    assert now.told["multiple"] == 8
     assert len(now.told["latency"]["variants"]) == 4  # nothing is left to round
     with zipfile.ZipFile(job.bundle_path(folder)) as archive:
         assert json.loads(archive.read("config.json"))["multiple"] == 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 import zipfile
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from app.gallery import gallery
 from app.gallery import tour
 from compression.budget import Budget
 from compression.export import job as export_job
+from tests.waiting import ended
 
 SECONDS = 120
 GETA, OTHER = "gallery.resnet8-mnist5k.geta", "gallery.resnet8-mnist5k.ptq"
@@ -193,11 +193,7 @@ def test_a_bundle_is_made_beside_the_gallery(open_page: Open, root: Path) -> Non
     app.button(key="make").click().run()
     assert not app.exception
     copy = gallery_copy(root, OTHER)
-    until = time.monotonic() + SECONDS
-    while export_job.status(copy).state == export_job.RUNNING:
-        assert time.monotonic() < until
-        time.sleep(0.2)
-    assert export_job.status(copy).state == export_job.DONE, export_job.status(copy).error
+    ended(lambda: export_job.status(copy), export_job.DONE)
     with zipfile.ZipFile(export_job.bundle_path(copy)) as archive:
         assert archive.read("weights.packed") == (gallery.find(OTHER).path / "bundle" / "weights.packed").read_bytes()
     app = open_page("export", run=OTHER)

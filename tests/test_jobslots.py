@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from compression.runs.folder import RunFolder
 from compression.runs.gallery import COPIES
 from compression.runs.sidejob import RUNNING
 from compression.runs.sidejob import SideJob
+from tests.waiting import until
 
-SECONDS = 60
 WORK = """
 import sys, time
 from pathlib import Path
@@ -61,13 +59,6 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
     yield made
     for job in made.jobs:  # nothing stays behind a test that failed
         job.stop(grace=0.0)
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_few_go_at_a_time_in_the_order_they_came_and_the_others_say_how_many_are_before_them(

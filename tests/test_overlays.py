@@ -24,6 +24,7 @@ from app.groups import grouping
 from app.model import catalog
 from compression import runs
 from compression.runs import studies
+from tests.waiting import PATIENCE
 
 GALLERY = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k" / "geta"
 RUN = "gallery.resnet8-mnist5k.geta"
@@ -116,7 +117,7 @@ def test_saliency_of_each_criterion_and_their_agreement_as_colour(page: Open, tm
     app.button(key="begin saliency").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("saliency-*/")
-    told = runs.wait(folder.name, folder.parent, timeout=300)
+    told = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
     scores = {row["group"]: {c: np.array(v) for c, v in row["scores"].items()} for row in told["rows"]}
     owners = catalog.traced(catalog.subject("resnet8", "mnist5k")).group_of_layer
     app = page()

@@ -40,6 +40,7 @@ from compression.runs.place import launcher_asked
 from compression.runs.process import Handle
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed: pip install -r requirements-ray.txt"
@@ -76,13 +77,6 @@ RAY_START += ["--object-store-memory=100000000", "--node-ip-address=127.0.0.1"]
 TOKEN = secrets.token_hex(32)  # one for all clusters: Ray reads it once in a process
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Asks without a proxy: ``urlopen`` would keep one that an earlier test had set."""
-
-
-def until(condition: Callable[[], object], seconds: float = 240.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.1)
 
 
 def looked_after(store: Store, condition: Callable[[], object]) -> None:

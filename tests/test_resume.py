@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ from compression.runs.reporter import CHECKPOINT_SECONDS
 from compression.runs.reporter import RunReporter
 from compression.zoo import build
 from tests.stripes import striped
+from tests.waiting import PATIENCE
+from tests.waiting import until
 
 SHORT = Schedule(warmup=0.1, projection=0.3, projection_periods=2, joint=0.4, pruning_periods=2)
 TOTAL = 30
@@ -275,20 +276,13 @@ def real(epochs: float = 1.5, **changes: Any) -> Budget:
     return Budget(method="geta", model="resnet8", data="mnist5k", sparsity=0.4, epochs=epochs, batch_size=64, **changes)
 
 
-def until(true: Callable[[], bool], seconds: float = 90.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
-
-
 def furthest(folder: RunFolder) -> int:
     return max((event["step"] for event in folder.events()), default=0)
 
 
 def test_kill_9_at_three_moments_and_pause_change_nothing(tmp_path: Path) -> None:
     whole = RunFolder.open(tmp_path, runs.start(real(), tmp_path))
-    assert runs.wait(whole.id, tmp_path, timeout=300)["status"] == "done"
+    assert runs.wait(whole.id, tmp_path, timeout=PATIENCE)["status"] == "done"
     assert not whole.checkpoint_path.exists()
     folder = RunFolder.open(tmp_path, runs.start(real(), tmp_path))
     for share in (0.0, 0.4, 0.8):  # while it prepares, in the middle, near the end
@@ -300,7 +294,7 @@ def test_kill_9_at_three_moments_and_pause_change_nothing(tmp_path: Path) -> Non
     if runs.pause(folder.id, tmp_path, grace=60) == "paused":
         assert folder.checkpoint_path.is_file()
         assert runs.resume(folder.id, tmp_path) in ("queued", "running")
-    result = runs.wait(folder.id, tmp_path, timeout=300)
+    result = runs.wait(folder.id, tmp_path, timeout=PATIENCE)
     assert result["status"] == "done"
     assert result["seconds"] > 0
     packed = [each.bundle / "weights.packed" for each in (whole, folder)]
@@ -317,7 +311,7 @@ def test_a_diverging_run_fails_and_keeps_its_last_good_checkpoint(tmp_path: Path
     state["parts"]["schedule"]["base_lrs"][0] = lr["initial_lr"] = lr["lr"] = float("inf")
     checkpoint.write(folder.checkpoint_path, state)
     runs.resume(folder.id, tmp_path)
-    result = runs.wait(folder.id, tmp_path, timeout=120)
+    result = runs.wait(folder.id, tmp_path, timeout=PATIENCE)
     assert result["status"] == "failed"
     assert "training diverged" in result["error"]
     assert kept(folder.path) == state["step"]

@@ -120,7 +120,7 @@ def test_a_run_belongs_only_to_a_sweep_that_names_it(sweep: Any, root: Path, out
     named(root, "ring", sweep="waiting", children=["waiting"]).events_path.unlink()
     waiting = named(root, "waiting", sweep=sweep)
     waiting.events_path.unlink()
-    with pytest.raises(CompressionError, match="as its sweep|sweep must be a text"):
+    with pytest.raises(CompressionError, match=r"as its sweep|sweep must be a text"):
         _ = waiting.state
     store = Store(root, slots=0)
     assert [info.id for info in store.list()] == ["plain"]

@@ -15,7 +15,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,8 @@ from compression.runs.store import Store
 from compression.runs.submit import new_spec
 from compression.runs.sweep import combinations
 from compression.runs.sweep import specs
+from tests.waiting import PATIENCE
+from tests.waiting import until
 
 POINT = Point(
     step=7, epoch=0.5, phase="joint", split="validation", accuracy=0.9, loss=0.3, bytes=1000.0, bytes_kind="estimated",
@@ -103,13 +104,6 @@ def add(store: Store, *, sync: bool = True, **options: Any) -> RunFolder:
     if sync:
         store.sync()
     return folder
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
@@ -320,7 +314,7 @@ def test_a_run_goes_from_queued_to_done(store: Store) -> None:
     assert folder.state == "queued"
     store.sync()
     assert store.get(folder.id).state == "running"
-    result = runs.wait(folder.id, store.root, timeout=20)
+    result = runs.wait(folder.id, store.root, timeout=PATIENCE)
     assert (result["run"], result["status"]) == (folder.id, "done")
     assert json.loads(folder.result_path.read_text()) == result
     assert [event["kind"] for event in folder.events()] == ["state", "plan", "step", "step", "state"]
@@ -333,7 +327,7 @@ def test_a_run_goes_from_queued_to_done(store: Store) -> None:
 
 def test_a_failing_run_says_why_in_one_line_and_keeps_the_traceback(store: Store) -> None:
     folder = add(store, fail=True)
-    result = runs.wait(folder.id, store.root, timeout=20)
+    result = runs.wait(folder.id, store.root, timeout=PATIENCE)
     assert (result["status"], result["error"]) == ("failed", "this one fails")
     assert "Traceback" in folder.log_path.read_text()
     assert store.get(folder.id).error == "this one fails"
@@ -347,7 +341,7 @@ def test_a_killed_worker_shows_as_lost_and_the_queue_goes_on(store: Store) -> No
     os.kill(Handle.load(folder.process_path).pid, signal.SIGKILL)
     until(lambda: folder.state == "lost")
     store.sync()
-    assert runs.wait(waiting.id, store.root, timeout=20)["status"] == "done"
+    assert runs.wait(waiting.id, store.root, timeout=PATIENCE)["status"] == "done"
     assert store.get(folder.id).state == "lost"
 
 
@@ -364,7 +358,7 @@ def test_a_worker_outlives_the_process_that_started_it(store: Store, tmp_path: P
     assert folder.state == "running"
     pid = Handle.load(folder.process_path).pid
     assert os.getsid(pid) == pid  # what is sent to the terminal's processes does not reach it
-    assert runs.wait(folder.id, store.root, timeout=20)["status"] == "done"
+    assert runs.wait(folder.id, store.root, timeout=PATIENCE)["status"] == "done"
 
 
 def test_a_run_is_carried_out_by_one_process_only(store: Store) -> None:
@@ -400,7 +394,7 @@ def test_many_processes_that_sync_at_once_start_a_run_once(store: Store, tmp_pat
     command = [sys.executable, "-c", textwrap.dedent(script)]
     crowd = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
     assert [process.communicate(timeout=60)[1] for process in crowd] == [""] * 6
-    assert runs.wait(folder.id, store.root, timeout=20)["status"] == "done"
+    assert runs.wait(folder.id, store.root, timeout=PATIENCE)["status"] == "done"
     assert folder.attempts() == 1
     assert folder.log_path.read_text().count("attempt") == 1
 
@@ -416,7 +410,7 @@ def test_two_slots_run_two_at_a_time(tmp_path: Path, launcher: LocalLauncher) ->
 def test_the_index_can_be_deleted_and_comes_back(store: Store) -> None:
     folders = [add(store), add(store, fail=True)]
     for folder in folders:
-        runs.wait(folder.id, store.root, timeout=20)
+        runs.wait(folder.id, store.root, timeout=PATIENCE)
     before = store.list()
     assert [info.id for info in before] == [folders[1].id, folders[0].id]  # newest first
     store.sync()
@@ -462,7 +456,7 @@ def test_folders_that_are_no_readable_run_are_named_and_left_alone(store: Store)
     )
     with pytest.raises(CompressionError, match="version 2"):
         store.get("newer")
-    runs.wait(good.id, store.root, timeout=20)
+    runs.wait(good.id, store.root, timeout=PATIENCE)
 
 
 def test_a_damaged_process_file_or_point_is_a_problem_not_a_crash(store: Store) -> None:
@@ -604,7 +598,7 @@ def test_ids_are_readable_and_never_given_twice(store: Store) -> None:
 
 def test_one_worker_carries_out_a_sweep_and_a_failure_stops_nothing(store: Store) -> None:
     folder, children = sweep(store, 0.1, 0.66, 0.3)
-    result = runs.wait(folder.id, store.root, timeout=20)
+    result = runs.wait(folder.id, store.root, timeout=PATIENCE)
     assert result["status"] == "failed"
     assert result["error"].startswith("1 of 3 runs failed")
     assert [run["status"] for run in result["runs"]] == ["done", "failed", "done"]
@@ -613,7 +607,7 @@ def test_one_worker_carries_out_a_sweep_and_a_failure_stops_nothing(store: Store
     assert {info.sweep for info in store.list()} == {None, folder.id}
     assert store.get(folder.id).runs == 3
     good, _ = sweep(store, 0.1, 0.2)
-    assert runs.wait(good.id, store.root, timeout=20)["status"] == "done"
+    assert runs.wait(good.id, store.root, timeout=PATIENCE)["status"] == "done"
 
 
 def test_cancelling_a_sweep_cancels_its_runs_and_cancelling_one_run_only_that(store: Store) -> None:

@@ -20,6 +20,7 @@ from compression.explain.units import unit_scores
 from compression.graph import trace
 from compression.runs import saliency as study
 from compression.runs import studies
+from tests.waiting import PATIENCE
 
 SECONDS = 300
 
@@ -90,7 +91,7 @@ def test_the_page_scores_in_the_background_and_finds_it_again(open_page: Open, t
     app.button(key="begin saliency").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("saliency-*/")
-    told = runs.wait(folder.name, folder.parent, timeout=SECONDS)
+    told = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
     assert told["status"] == "done", told
     assert sum(row["units"] for row in told["rows"]) == 112
     for name in CRITERIA:

@@ -22,7 +22,6 @@ from compression.runs.store import Store
 from compression.runs.submit import new_spec
 from tests.waiting import PATIENCE
 
-SECONDS = 300
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,6 @@ from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from tests.waiting import ended
 
-SECONDS = 120.0
 
 
 class Perceptron(nn.Module):

@@ -22,7 +22,6 @@ from compression.runs import saliency as study
 from compression.runs import studies
 from tests.waiting import PATIENCE
 
-SECONDS = 300
 
 
 def small() -> nn.Sequential:

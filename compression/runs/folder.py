@@ -20,28 +20,13 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
-from typing import Annotated
 from typing import Any
-from typing import NotRequired
-
-from pydantic import Field
-from pydantic import Strict
-from pydantic import StringConstraints
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
 from compression.budget import Budget
-from compression.budget import check_kinds
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import Number
-from compression.reading import Seconds
-from compression.reading import Signed
-from compression.reading import Text
-from compression.reading import Whole
 from compression.reading import check_version
 from compression.reading import read_object
-from compression.reading import typed
 from compression.runs.events import Event
 from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
@@ -50,6 +35,8 @@ from compression.runs.events import read_events
 from compression.runs.files import unwritable
 from compression.runs.files import write_json
 from compression.runs.process import Handle
+from compression.runs.specfile import RUN_ID
+from compression.runs.specfile import check_spec
 
 VERSION = 1
 RESERVE_BYTES = 16 * 1024
@@ -58,39 +45,6 @@ PAUSED = "paused"
 ENDED = (DONE, FAILED, CANCELLED, LOST)
 IDLE = (*ENDED, PAUSED)
 """States in which no process works on a run and none will by itself."""
-MOST_THREADS = 4096
-_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}"  # longer names are none of ours, and no file system takes them
-
-RunId = Annotated[str, Strict(), StringConstraints(pattern=f"^{_ID}$")]
-"""The name of a run's folder: never a path, so that what a spec names lies beside it."""
-
-
-class _Planned(TypedDict):
-    id: RunId
-    budget: dict[str, Any]
-
-
-class _Find(TypedDict):
-    min_accuracy: Number
-    planned: list[_Planned]
-
-
-class _Spec(TypedDict):
-    """The fields of ``spec.json`` that this program reads."""
-
-    budget: dict[str, Any]
-    created: Seconds
-    threads: NotRequired[Annotated[Whole, Field(le=MOST_THREADS)] | None]
-    priority: NotRequired[Signed]
-    sweep: NotRequired[RunId | None]
-    children: NotRequired[list[RunId]]
-    find: NotRequired[_Find]
-    job: NotRequired[Text]
-    key: NotRequired[Text]
-    asked: NotRequired[dict[str, Any]]
-
-
-_SPEC = TypeAdapter(_Spec)
 
 
 class RunFolder:
@@ -136,7 +90,7 @@ class RunFolder:
             CompressionError: there is no such run.
         """
         folder = cls(Path(root) / run_id)
-        if not re.fullmatch(_ID, run_id) or not folder.spec_path.is_file():
+        if not re.fullmatch(RUN_ID, run_id) or not folder.spec_path.is_file():
             listed = f"looked in {root}; `python -m compression runs` lists those there are"
             raise CompressionError(f"no run {run_id!r}", listed)
         return folder
@@ -154,8 +108,7 @@ class RunFolder:
             raise CompressionError(f"{error}; {way_out}") from error
         check_version(raw, VERSION, what)
         try:
-            typed(_SPEC, raw, what)
-            check_kinds(raw["budget"], f"{what}: budget")
+            check_spec(raw, what)
         except CompressionError as error:
             raise CompressionError(f"{error}; {way_out}") from error
         return raw

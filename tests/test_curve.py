@@ -23,7 +23,6 @@ from compression.runs.submit import new_spec
 from tests.waiting import PATIENCE
 
 
-
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The runs folder and the id of a finished job on the shipped weights, made by a real worker process."""

@@ -35,7 +35,6 @@ from compression.runs.lifecycle import carry_out
 from tests.waiting import ended
 
 
-
 class Perceptron(nn.Module):
     """Images to classes through one hidden layer; ``bend`` is the nonlinearity."""
 

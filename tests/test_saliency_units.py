@@ -23,7 +23,6 @@ from compression.runs import studies
 from tests.waiting import PATIENCE
 
 
-
 def small() -> nn.Sequential:
     torch.manual_seed(5)
     parts = nn.Conv2d(1, 5, 3), nn.ReLU(inplace=True), nn.Conv2d(5, 6, 3, bias=False), nn.ReLU(), nn.Flatten()

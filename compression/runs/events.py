@@ -27,26 +27,16 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from typing import Literal
-from typing import NotRequired
 from typing import Self
-
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
 from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import Measured
 from compression.reading import MissingFile
 from compression.reading import NotJson
-from compression.reading import Number
-from compression.reading import Seconds
-from compression.reading import Text
-from compression.reading import Whole
 from compression.reading import json_object
 from compression.reading import short
-from compression.reading import typed
+from compression.runs.eventkinds import check_event
 from compression.runs.files import finite
 from compression.runs.lease import Lease
 from compression.runs.lines import backwards
@@ -65,82 +55,6 @@ _OWN = ("v", "t", "attempt", "kind", "step", "epoch")
 Event = dict[str, Any]
 MOST_BYTES = 1 << 30
 """Of a story: weeks of one step a second. No line of it is longer than any other file that is read."""
-
-
-class _Common(TypedDict):
-    t: Seconds
-    attempt: Whole
-    kind: Text
-    step: Whole
-    epoch: Number
-
-
-class _Any(_Common):
-    """What every event may have: ``phase`` and ``split`` tell those of one step apart."""
-
-    phase: NotRequired[Text]
-    split: NotRequired[Text]
-
-
-class _State(_Any):
-    state: Literal["queued", "running", "paused", "done", "failed", "cancelled", "lost"]
-    error: NotRequired[Text | None]
-
-
-class _Plan(_Any):
-    total_steps: Whole
-    unit: NotRequired[Text]
-    stages: NotRequired[dict[str, Number]]
-    units: NotRequired[Whole]
-    removes: NotRequired[Whole]
-
-
-class _Phase(_Common):
-    phase: Text
-
-
-class _Step(_Any):
-    loss: NotRequired[Measured]
-    accuracy: NotRequired[Measured]
-    lr: NotRequired[Measured]
-    error: NotRequired[Measured]
-
-
-class _Joint(TypedDict):
-    units: Whole
-    rate: Measured
-    uniform: Measured
-    alpha: Measured
-    hh: Measured
-    ch: Measured
-    cosine: Measured
-    descent: Measured
-    allowed: Measured
-    layers: dict[str, list[Measured]]
-
-
-class _Group(_Any):
-    units: NotRequired[dict[str, Whole]]
-    chosen: NotRequired[dict[str, list[tuple[Whole, Measured]]]]
-    spared: NotRequired[dict[str, list[Whole]]]
-    next_score: NotRequired[Measured]
-    joint: NotRequired[dict[str, _Joint]]
-
-
-class _Log(_Any):
-    message: Text
-
-
-_ANY: TypeAdapter[Any] = TypeAdapter(_Any)
-_KINDS: dict[str, TypeAdapter[Any]] = {
-    "state": TypeAdapter(_State),
-    "plan": TypeAdapter(_Plan),
-    "phase": TypeAdapter(_Phase),
-    "step": TypeAdapter(_Step),
-    "point": TypeAdapter(Point),
-    "group": TypeAdapter(_Group),
-    "log": TypeAdapter(_Log),
-}
 
 
 class EventWriter:
@@ -389,8 +303,7 @@ def _parse(line: bytes, path: str | Path) -> Event | None:
         return None
     if event.get("v") != VERSION:
         raise CompressionError(f"{path} holds events of version {short(event.get('v'))}; this program reads {VERSION}")
-    typed(_ANY, event, what)
-    typed(_KINDS.get(event["kind"], _ANY), event, what)
+    check_event(event, what)
     return event
 
 

@@ -5,27 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
 from typing import Any
-from typing import NotRequired
-
-from pydantic import Field
-from pydantic import TypeAdapter
-from typing_extensions import TypedDict
 
 from compression.budget import Budget
-from compression.budget import check_kinds
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import Number
-from compression.reading import Seconds
-from compression.reading import Signed
-from compression.reading import Text
-from compression.reading import Whole
 from compression.reading import check_version
 from compression.reading import read_object
 from compression.reading import short
-from compression.reading import typed
 from compression.runs.events import Event
 from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
@@ -38,6 +25,7 @@ from compression.runs.paths import check_contents
 from compression.runs.paths import check_folder
 from compression.runs.paths import is_run_id
 from compression.runs.process import Handle
+from compression.runs.specfile import check_spec
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, LOST = "queued", "running", "done", "failed", "cancelled", "lost"
 PAUSED = "paused"
@@ -45,35 +33,6 @@ ENDED = (DONE, FAILED, CANCELLED, LOST)
 IDLE = (*ENDED, PAUSED)
 """States in which no process works on a run and none will by itself."""
 WAY_OUT = "put the file back, or remove the run's folder yourself"
-MOST_THREADS = 4096
-
-
-class _Planned(TypedDict):
-    id: Text
-    budget: dict[str, Any]
-
-
-class _Find(TypedDict):
-    min_accuracy: Number
-    planned: list[_Planned]
-
-
-class _Spec(TypedDict):
-    """The fields of ``spec.json`` that this program reads."""
-
-    budget: dict[str, Any]
-    created: Seconds
-    threads: NotRequired[Annotated[Whole, Field(le=MOST_THREADS)] | None]
-    priority: NotRequired[Signed]
-    sweep: NotRequired[Text | None]
-    children: NotRequired[list[Text]]
-    find: NotRequired[_Find]
-    job: NotRequired[Text]
-    key: NotRequired[Text]
-    asked: NotRequired[dict[str, Any]]
-
-
-_SPEC = TypeAdapter(_Spec)
 
 
 class RunFolder(RunFiles):
@@ -120,8 +79,7 @@ class RunFolder(RunFiles):
             raise CompressionError(f"{error}; {WAY_OUT}") from error
         check_version(raw, VERSION, what)
         try:
-            typed(_SPEC, raw, what)
-            check_kinds(raw["budget"], f"{what}: budget")
+            check_spec(raw, what)
         except CompressionError as error:
             raise CompressionError(f"{error}; {WAY_OUT}") from error
         return raw

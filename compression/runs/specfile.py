@@ -1,0 +1,59 @@
+"""The types of what ``spec.json`` holds; which names of other runs count, :mod:`.paths` decides."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from typing import Any
+from typing import NotRequired
+
+from pydantic import Field
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from compression.budget import check_kinds
+from compression.reading import Number
+from compression.reading import Seconds
+from compression.reading import Signed
+from compression.reading import Text
+from compression.reading import Whole
+from compression.reading import typed
+
+MOST_THREADS = 4096
+
+
+class _Planned(TypedDict):
+    id: Text
+    budget: dict[str, Any]
+
+
+class _Find(TypedDict):
+    min_accuracy: Number
+    planned: list[_Planned]
+
+
+class _Spec(TypedDict):
+    """The fields of ``spec.json`` that this program reads."""
+
+    budget: dict[str, Any]
+    created: Seconds
+    threads: NotRequired[Annotated[Whole, Field(le=MOST_THREADS)] | None]
+    priority: NotRequired[Signed]
+    sweep: NotRequired[Text | None]
+    children: NotRequired[list[Text]]
+    find: NotRequired[_Find]
+    job: NotRequired[Text]
+    key: NotRequired[Text]
+    asked: NotRequired[dict[str, Any]]
+
+
+_SPEC = TypeAdapter(_Spec)
+
+
+def check_spec(raw: dict[str, Any], what: str) -> None:
+    """Refuse a spec in which a known field holds the wrong type of value; further fields are passed over.
+
+    Raises:
+        CompressionError: naming the field; ``what`` names the file.
+    """
+    typed(_SPEC, raw, what)
+    check_kinds(raw["budget"], f"{what}: budget")

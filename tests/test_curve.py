@@ -11,6 +11,7 @@ import pytest
 from app.figures.curve import curve_figure
 from app.figures.curve import curve_info
 from compression import runs
+from compression import zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs import curve
@@ -20,6 +21,7 @@ from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
+from compression.zoo import weights as weight_files
 from tests.waiting import PATIENCE
 
 
@@ -162,10 +164,10 @@ def test_refitted_batch_norms_are_a_view_of_their_own() -> None:
 
 @pytest.mark.parametrize("divided", [False, True])
 def test_a_study_of_ones_own_model_and_images_is_that_of_their_content(tmp_path: Path, divided: bool) -> None:
-    code, images, weights = tmp_path / "own.py", tmp_path / "images", tmp_path / "weights"
+    code, images, weights = tmp_path / "own.py", tmp_path / "images", tmp_path / "weights.safetensors"
     text = "from compression.zoo import build\n\ndef net():\n    return build('resnet8', (1, 12, 12), 2)\n"
     code.write_text(text)
-    weights.write_bytes(b"any")
+    weight_files.save(zoo.build("resnet8", (1, 12, 12), 2, seed=0), weights, {})
     home = images / "train" if divided else images
     for name in ("a", "b"):
         (home / name).mkdir(parents=True)
@@ -176,7 +178,7 @@ def test_a_study_of_ones_own_model_and_images_is_that_of_their_content(tmp_path:
         lambda: (home / "b" / "new.png").write_bytes(b""),
         lambda: (home / "c").mkdir(),
         lambda: code.write_text(text + "# changed\n"),
-        lambda: weights.write_bytes(b"others"),
+        lambda: weight_files.save(zoo.build("resnet8", (1, 12, 12), 2, seed=1), weights, {}),
     ):
         change()
         keys.append(studies.key("curve", budget))

@@ -52,7 +52,7 @@ HUGE = 10**400
         ("lr", (1e-300, 1000, None), (0, 1e6, math.inf, math.nan, HUGE)),
         ("lr_quant", (1e-300, 1000, None), (0, -1e-9, 1e6, math.nan, HUGE)),
         ("weight_decay", (0, 100), (-1e-9, 1e9, math.inf, HUGE)),
-        ("seed", (-(2**63), 0, 2**63 - 1), (2**63, -(2**63) - 1, HUGE, 1.0, False)),
+        ("seed", (1 - 2**63, 0, 2**63 - 1), (2**63, -(2**63), HUGE, 1.0, False)),
         ("sparsity", (0, 0.999), (1, -0.1, math.nan, HUGE)),
         ("bits", (2, 16), (1.9, 17, math.nan, HUGE)),
         ("weight_bits", ((2, 2), [4, 8]), ((8, 4), (1, 4), (4, HUGE), (4.2, 4.8), 4, "4:8", (4, 5, 6))),
@@ -237,6 +237,8 @@ def test_a_method_that_fails_on_a_broken_model_is_told_as_divergence(tmp_path: P
     from compression.runs.submit import new_spec
 
     class Breaks:
+        structured = False
+
         def __init__(self, harm: float) -> None:
             self.harm = harm
 

@@ -169,9 +169,8 @@ def test_the_second_part_of_the_snippet_is_there_where_it_runs(
     with zipfile.ZipFile(bundle) as old, zipfile.ZipFile(name, "w") as new:
         for each in old.namelist():
             new.writestr(each, old.read(each))
-    monkeypatch.setattr(
-        sys.modules["compression.export.apply"], "read_files", lambda path: {"budget.json": text(budget)}
-    )
+    read = {"budget.json": text(budget)}
+    monkeypatch.setattr(sys.modules["compression.export.apply"], "read_files", lambda path, wanted: read)
     plain = json.loads(text(budget))
     code = bundles.code(name, plain, applies(budget.method))
     space: dict[str, Any] = {}

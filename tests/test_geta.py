@@ -206,7 +206,7 @@ def test_budgets_that_cannot_be_reached_are_refused_in_words(changes: dict[str, 
     ("changes", "told"),
     [
         ({"epochs": 0.1}, "train longer"),
-        ({"sparsity": 0.99}, r"only 0 to \d+ of 112 can be: choose a sparsity from 0 to 0\.9\d+ or"),
+        ({"sparsity": 0.99}, r"only 0 to \d+ of 112 can be: choose a sparsity from 0 % to 9\d\.\d %"),
         ({"groups": {"conv1": {"sparsity": [0.5, 1]}}, "sparsity": 0.01}, "1 units are to be removed"),
         ({"layers": {"nope": {"weight_bits": [4, 4]}}}, "no such layer"),
         ({"layers": {"conv1": {"weight_bits": [4, 12]}}, "schedule": Schedule(start_bits=8)}, "above schedule"),

@@ -42,7 +42,7 @@ class Crowd:
         number = len(self.jobs)
         folder = RunFolder(self.runs / below / finished(self.runs / below))
         job = SideJob("export", folder, folder.bundle / "export.json")
-        job.start([sys.executable, "-c", WORK, str(self.book), str(self.go), str(number)])
+        job.start([sys.executable, "-c", WORK, str(self.book), str(self.go), str(number), str(folder.path.resolve())])
         self.jobs.append(job)
         return job
 

@@ -269,8 +269,8 @@ def test_every_help_text_leads_to_the_glossary() -> None:
 
 
 def _tipped(name: str, value: ast.expr) -> bool:
-    if ast.unparse(value) in ("explained", "model if label != model else None"):  # tipped before; a path, no words
-        return name in ("lessonfields", "runview")
+    if ast.unparse(value) == "explained":  # tipped before
+        return name == "lessonfields"
     return isinstance(value, ast.Call) and ast.unparse(value.func) == "tip"
 
 

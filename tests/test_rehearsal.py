@@ -130,11 +130,12 @@ for _name, _make in MADE.items():
     globals()[_name] = lambda make=_make: (make(), S)
 """
 REFUSED = {
-    "double": "float64", "half": "float16", "brain": "bfloat16", "complex": "w in the model's state",
-    "sparse": "w in the model's state", "float8": "w in the model's state",
+    "double": "float64", "half": "float16", "brain": "bfloat16",
+    "complex": "w (in the model's state|is no plain tensor)",
+    "sparse": "w (in the model's state|is no plain tensor)", "float8": "w in the model's state",
     "extra": "_extra_state in the model's state",
     "other_shape": r"in training, not \(2, 5\)", "names": "in training, not dict", "no_gradient": "no gradient",
-    "in_place": "in place", "frozen": "no gradient", "looking": "in place", "draws": "differs|random|repeat",
+    "in_place": "in place", "frozen": "no gradient", "looking": "in place", "draws": "draws random numbers",
     "masked": "prune.remove", "old_weight_norm": "remove_weight_norm", "new_weight_norm": "remove_parametrizations",
 }  # fmt: skip
 UNTRAINABLE = ["complex", "sparse", "float8", "extra", "other_shape", "names", "no_gradient", "in_place", "looking"]

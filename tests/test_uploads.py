@@ -229,6 +229,8 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
     token = weightfiles.keep(GOOD, *SIZE)
 
     def page(asked):  # type: ignore[no-untyped-def]  # its source is run elsewhere, without this file's imports
+        import streamlit as st
+
         from app import state
         from app import widgets
         from app.budget import again
@@ -236,7 +238,7 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
 
         state.sync()
         try:
-            again.prepare(asked, "opq")
+            st.session_state["query"] = again.address(again.translated(asked, "opq"))
         except CompressionError as error:
             widgets.problem(error)
 
@@ -245,7 +247,7 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
         app.query_params["weights"] = "feedfeedfeedfeed"
         app.run()
         assert not app.error
-        assert app.session_state["at_weights"] == kept
+        assert app.session_state["query"]["weights"] == kept
     elsewhere = Budget(weights="/tmp/other.safetensors").to_dict()
     app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"asked": elsewhere}).run()
     assert "names a weights file" in app.error[0].value

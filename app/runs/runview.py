@@ -21,6 +21,7 @@ from app.runs import outcome
 from app.runs import runbuttons
 from app.runs import runlog
 from app.runs import story
+from app.terms import tip
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
 
@@ -76,7 +77,7 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
         model = str(now.budget.get("model"))
         label = story.model_label(model)
         said = plain.text(f"{asked}{label} on {data}{'' if sweep else ', ' + story.asked(now.budget)}")
-        st.markdown(f"**{said}**", width="content", help=plain.text(model) if label != model else None)
+        st.markdown(f"**{said}**", width="content", help=tip(plain.text(model) if label != model else None))
         widgets.gallery_badge(kept)
         if not kept:
             title = story.title(now.run, now.budget, info.runs if info is not None else 0)

@@ -68,6 +68,17 @@ def rehearse(model: nn.Module, graph: Graph) -> None:
     with _refused("cannot be carried through a run"):
         plain, _ = slim_report(fold(quantize(copy.deepcopy(model), TRIAL_BITS)).eval(), graph)
         check_storable(plain.state_dict())
+        _check_repeats(plain, graph)
+
+
+@torch.no_grad()
+def _check_repeats(model: nn.Module, graph: Graph) -> None:
+    """Refuse a network that answers the same input otherwise each time: what is measured of it would say nothing."""
+    example = graph.example(2)
+    with torch.random.fork_rng(devices=[]):
+        first, second = (logits(model(example)) for _ in range(2))
+    if not torch.allclose(first, second, equal_nan=True):
+        raise CompressionError("the model draws random numbers in evaluation: let forward() do so in training only")
 
 
 def _check_answers(model: nn.Module, inputs: torch.Tensor, classes: int, *, on_meta: bool) -> None:

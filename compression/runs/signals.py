@@ -28,6 +28,8 @@ def worker(handle: Handle | None, folder: Path) -> psutil.Process | None:
         return None
     try:
         arguments = process.cmdline()
+        if not arguments:  # it is ending, and has given its memory back already
+            return None
     except psutil.NoSuchProcess:
         return None
     except psutil.AccessDenied:

@@ -19,7 +19,8 @@ KEEP_ZERO = frozenset(
     threshold rrelu maximum minimum fmax fmin frac deg2rad fake_quantize""".split()
 )
 
-SINGULAR = frozenset("reciprocal rsqrt log log2 log10 logit digamma lgamma polygamma".split())
+LOGARITHMS = frozenset({"log", "log2", "log10"})
+SINGULAR = LOGARITHMS | {"reciprocal", "rsqrt", "logit", "digamma", "lgamma", "polygamma"}
 
 
 @rule(*(f"aten.{name}" for name in sorted(KEEP_ZERO)), "compression.fake_quantize", "pointwise")
@@ -33,7 +34,10 @@ def pointwise(step: Step) -> Value:
     name = step.op.split(".")[1].rstrip("_")
     if name in ("remainder", "fmod", "floor_divide"):
         _divided(step)
-    if name in SINGULAR:
+    powers = (
+        name in LOGARITHMS and values[0].weight_like
+    )  # exp(t log |w|), as quantizers write |w| ** t, is zero at zero
+    if name in SINGULAR and not powers:
         _singular(step, values[0], "not a number where a unit is zeroed")
     if "prelu" in name or name == "fake_quantize":  # slope, step and bound may be one number for all, or one a channel
         factors = [_zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]

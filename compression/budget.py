@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
@@ -16,6 +15,19 @@ from typing import get_type_hints
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from compression.bounds import HIGHEST_BITS
+from compression.bounds import HIGHEST_DECAY
+from compression.bounds import HIGHEST_RATE
+from compression.bounds import LOWEST_BITS
+from compression.bounds import MOST_BATCH
+from compression.bounds import MOST_EPOCHS
+from compression.bounds import MOST_PERIODS
+from compression.bounds import check_bits
+from compression.bounds import check_classes
+from compression.bounds import check_input
+from compression.bounds import check_one_of
+from compression.bounds import check_positive
+from compression.bounds import check_share
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 from compression.reading import Name
@@ -30,13 +42,10 @@ from compression.reading import read_object
 from compression.reading import short
 from compression.reading import typed
 
-LOWEST_BITS, HIGHEST_BITS = 2, 16
 OPTIMIZERS = ("sgd", "adam", "adamw")
 OWN_WEIGHTS, INITIAL_WEIGHTS = "function", "initial"
 LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
-MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1_000_000, 100_000, 1 << 28
-HIGHEST_RATE, HIGHEST_DECAY, MOST_PERIODS = 1e3, 1e2, 10_000
 
 BitRange = tuple[Number, Number]
 Bounds = Mapping[str, Mapping[str, Any]]
@@ -177,53 +186,6 @@ def _check_kinds(instance: Budget | Schedule, what: str) -> None:
     typed(_kinds(kind), values, what)
 
 
-def check_share(value: Any, what: str) -> None:
-    """Refuse a sparsity outside [0, 1)."""
-    if not is_number(value) or not 0 <= value < 1:
-        raise CompressionError(f"{what} must be in [0, 1), not {short(value)}")
-
-
-def check_bits(value: Any, what: str) -> None:
-    """Refuse a bit range that is reversed or leaves 2..16."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(is_number(v) for v in value):
-        raise CompressionError(f"{what} must be a pair LO:HI of bit-widths, not {short(value)}")
-    low, high = value
-    if not LOWEST_BITS <= low <= HIGHEST_BITS or not LOWEST_BITS <= high <= HIGHEST_BITS:
-        raise CompressionError(f"{what} must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {low:g}:{high:g}")
-    if low > high:
-        raise CompressionError(f"{what}: the lower bound {low:g} is above the upper bound {high:g}")
-    if math.ceil(low) > math.floor(high):
-        raise CompressionError(f"{what}: no whole bit-width lies in {low:g}:{high:g}")
-
-
-def _positive(value: float, what: str, most: float) -> None:
-    if not 0 < value <= most:
-        raise CompressionError(f"{what} must be above 0 and at most {most:,g}, not {value!r}")
-
-
-def check_classes(value: Any, what: str) -> None:
-    """Refuse what is no class count, or one whose last layer no memory holds."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MOST_CLASSES:
-        raise CompressionError(
-            f"{what} must be a whole number of at least 2 and at most {MOST_CLASSES:,}, not {short(value)}"
-        )
-
-
-def check_input(value: Any, what: str) -> None:
-    """Refuse what is no (channels, height, width), or an image that no memory holds a batch of."""
-    sizes = value if isinstance(value, (tuple, list)) else ()
-    whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
-    if len(sizes) != 3 or not whole:
-        raise CompressionError(f"{what} must be channels x height x width, such as 3x32x32, not {short(value)}")
-    if math.prod(sizes) > MOST_PIXELS:
-        raise CompressionError(f"{what} must have at most {MOST_PIXELS:,} values, not {short(value)}")
-
-
-def _one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
-    if value not in allowed:
-        raise CompressionError(f"{what} must be one of {', '.join(allowed)}, not {short(value)}")
-
-
 def _validate(budget: Budget) -> None:
     if type(budget.version) is not int or budget.version != 1:
         raise CompressionError(
@@ -240,18 +202,18 @@ def _validate(budget: Budget) -> None:
     if not LOWEST_BITS <= budget.bits <= HIGHEST_BITS:
         raise CompressionError(f"bits must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {budget.bits!r}")
     for name, most in (("epochs", MOST_EPOCHS), ("batch_size", MOST_BATCH)):
-        _positive(getattr(budget, name), name, most)
+        check_positive(getattr(budget, name), name, most)
     for name in ("lr", "lr_quant"):
         if getattr(budget, name) is not None:
-            _positive(getattr(budget, name), name, HIGHEST_RATE)
+            check_positive(getattr(budget, name), name, HIGHEST_RATE)
     if not 0 <= budget.weight_decay <= HIGHEST_DECAY:
         raise CompressionError(f"weight_decay must lie in 0..{HIGHEST_DECAY:g}, not {budget.weight_decay!r}")
     if budget.weights == "":
         raise CompressionError("weights must be the name of a file, not ''")
     Preprocess.read(budget.preprocess)
-    _one_of(budget.optimizer, OPTIMIZERS, "optimizer")
-    _one_of(budget.lr_schedule, LR_SCHEDULES, "lr_schedule")
-    _one_of(budget.precision, PRECISIONS, "precision")
+    check_one_of(budget.optimizer, OPTIMIZERS, "optimizer")
+    check_one_of(budget.lr_schedule, LR_SCHEDULES, "lr_schedule")
+    check_one_of(budget.precision, PRECISIONS, "precision")
     if budget.classes is not None:
         check_classes(budget.classes, "classes")
     if budget.input is not None:

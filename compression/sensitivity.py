@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression.budget import HIGHEST_BITS
+from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
 from compression.graph import Graph
 from compression.graph import parameter_map

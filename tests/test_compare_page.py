@@ -20,7 +20,7 @@ from app import nav
 from app.compare import finals
 from compression.budget import Budget
 from compression.export import job
-from compression.runs.events import EventWriter
+from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.sidejob import SideJob
 from compression.runs.store import Store

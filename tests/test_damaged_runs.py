@@ -21,7 +21,7 @@ from compression import runs
 from compression.budget import Budget
 from compression.cli import main
 from compression.points import Point
-from compression.runs.events import EventWriter
+from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.index import changed
 from compression.runs.index import known
@@ -126,7 +126,7 @@ HAMMER = """
     from pathlib import Path
     from compression.budget import Budget
     from compression.runs import control
-    from compression.runs.events import EventWriter
+    from compression.runs.eventwriter import EventWriter
     from compression.runs.folder import RunFolder
     from compression.runs.store import Store
     from compression.runs.submit import new_spec

@@ -29,8 +29,8 @@ from compression.methods.geta.method import optimizer_for
 from compression.points import Point
 from compression.quant import activation_quantizers
 from compression.quant import weight_quantizers
-from compression.runs.events import EventWriter
 from compression.runs.events import read_events
+from compression.runs.eventwriter import EventWriter
 from compression.runs.submit import start
 from compression.runs.sweep import sweep
 from compression.zoo import build

@@ -27,11 +27,11 @@ from compression.errors import CompressionError
 from compression.errors import Superseded
 from compression.runs import heartbeat
 from compression.runs import lease as leases
-from compression.runs.events import CHECK_SECONDS
-from compression.runs.events import EventWriter
 from compression.runs.events import last_state
 from compression.runs.events import read_events
-from compression.runs.events import steady_clock
+from compression.runs.eventwriter import CHECK_SECONDS
+from compression.runs.eventwriter import EventWriter
+from compression.runs.eventwriter import steady_clock
 from compression.runs.folder import RunFolder
 from compression.runs.lease import Lease
 from compression.runs.lifecycle import carry_out

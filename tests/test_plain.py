@@ -17,7 +17,7 @@ from written import finished
 from app import nav
 from app import plain
 from compression.budget import Budget
-from compression.runs.events import EventWriter
+from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from tests.served import served
 

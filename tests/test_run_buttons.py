@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from app import nav
 from app.runs import runbuttons
 from compression.budget import Budget
-from compression.runs.events import EventWriter
+from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
 from compression.runs.submit import new_spec

@@ -26,9 +26,9 @@ from compression.explain import job as explaining
 from compression.runs import gallery
 from compression.runs import lines
 from compression.runs import studies
-from compression.runs.events import EventWriter
 from compression.runs.events import last_state
 from compression.runs.events import read_events
+from compression.runs.eventwriter import EventWriter
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import tail

@@ -28,9 +28,9 @@ from compression.errors import Cancelled
 from compression.errors import CompressionError
 from compression.errors import Superseded
 from compression.points import Point
-from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
 from compression.runs.events import read_events
+from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.heartbeat import SILENT_SECONDS
 from compression.runs.heartbeat import Heartbeat

@@ -16,7 +16,7 @@ from written import finished
 
 from app.runs import outcome
 from compression.budget import Budget
-from compression.runs.events import EventWriter
+from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
 from compression.runs.submit import new_spec

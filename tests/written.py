@@ -16,7 +16,7 @@ from compression.methods.opq import allocate
 from compression.methods.opq import attach
 from compression.pack import pack
 from compression.points import Point
-from compression.runs.events import EventWriter
+from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
 from compression.runs.submit import new_spec

@@ -15,8 +15,8 @@ from app import plain
 from app import theme
 from app.budget import draft
 from app.budget import offer
-from compression.budget import HIGHEST_BITS
-from compression.budget import LOWEST_BITS
+from compression.bounds import HIGHEST_BITS
+from compression.bounds import LOWEST_BITS
 
 _RANGES = ("bits", "activation_bits")
 _BITS = (LOWEST_BITS, HIGHEST_BITS)

@@ -11,8 +11,8 @@ from app import words
 from app.budget import draft
 from app.budget import offer
 from app.model import networks
-from compression.budget import HIGHEST_BITS
-from compression.budget import LOWEST_BITS
+from compression.bounds import HIGHEST_BITS
+from compression.bounds import LOWEST_BITS
 from compression.budget import Budget
 from compression.graph import Group
 

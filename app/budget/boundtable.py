@@ -13,8 +13,8 @@ from app.budget import bounds
 from app.budget.bounds import PAIR
 from app.budget.bounds import Field
 from app.budget.bounds import Row
-from compression.budget import HIGHEST_BITS
-from compression.budget import LOWEST_BITS
+from compression.bounds import HIGHEST_BITS
+from compression.bounds import LOWEST_BITS
 from compression.errors import CompressionError
 
 PROBLEM = "bounds_problem"

@@ -18,8 +18,8 @@ from app.budget import sparsity
 from app.budget import tuning
 from app.model import networks
 from app.terms import tip
-from compression.budget import HIGHEST_BITS
-from compression.budget import LOWEST_BITS
+from compression.bounds import HIGHEST_BITS
+from compression.bounds import LOWEST_BITS
 
 HIGHEST_AVERAGE = float(HIGHEST_BITS)
 

@@ -12,8 +12,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
-from compression.budget import HIGHEST_BITS
-from compression.budget import LOWEST_BITS
+from compression.bounds import HIGHEST_BITS
+from compression.bounds import LOWEST_BITS
 from compression.errors import CompressionError
 from compression.quant.attachable import INPUT_QUANTIZER
 from compression.quant.attachable import all_or_nothing

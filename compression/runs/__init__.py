@@ -6,8 +6,8 @@ from compression.runs.control import delete
 from compression.runs.control import outdated
 from compression.runs.control import pause
 from compression.runs.control import resume
-from compression.runs.events import EventWriter
 from compression.runs.events import read_events
+from compression.runs.eventwriter import EventWriter
 from compression.runs.find import find_smallest
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import Launcher

@@ -14,10 +14,10 @@ from compression.reading import check_version
 from compression.reading import read_object
 from compression.reading import short
 from compression.runs.events import Event
-from compression.runs.events import EventWriter
 from compression.runs.events import last_attempts
 from compression.runs.events import last_state
 from compression.runs.events import read_events
+from compression.runs.eventwriter import EventWriter
 from compression.runs.files import written_in
 from compression.runs.layout import VERSION
 from compression.runs.layout import RunFiles

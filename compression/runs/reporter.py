@@ -11,8 +11,8 @@ from typing import Any
 from compression.errors import CompressionError
 from compression.errors import Paused
 from compression.runs import checkpoint
-from compression.runs.events import CHECK_SECONDS
-from compression.runs.events import EventWriter
+from compression.runs.eventwriter import CHECK_SECONDS
+from compression.runs.eventwriter import EventWriter
 from compression.runs.lease import Lease
 
 CHECKPOINT_SECONDS = 8.0

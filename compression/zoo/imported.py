@@ -25,8 +25,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from compression.bounds import check_input
 from compression.budget import INITIAL_WEIGHTS
-from compression.budget import check_input
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 from compression.zoo.registry import COLOUR

@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 from typing import Any
 
-from compression.budget import check_classes
-from compression.budget import check_input
+from compression.bounds import check_classes
+from compression.bounds import check_input
 from compression.data.catalogue import SENTENCE
 
 if TYPE_CHECKING:

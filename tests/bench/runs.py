@@ -20,7 +20,7 @@ from pathlib import Path
 
 from compression import runs
 from compression.budget import Budget
-from compression.runs.events import EventWriter
+from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
 from compression.runs.submit import new_spec

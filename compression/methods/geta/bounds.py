@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression.budget import check_bits
+from compression.bounds import check_bits
 from compression.errors import CompressionError
 from compression.methods.geta.joint import LARGEST
 from compression.methods.geta.joint import LEARNED

@@ -10,8 +10,8 @@ from typing import overload
 import torch
 from torch import nn
 
+from compression.bounds import check_share
 from compression.budget import Schedule
-from compression.budget import check_share
 from compression.errors import CompressionError
 from compression.graph.types import Graph
 from compression.methods.geta import saliency

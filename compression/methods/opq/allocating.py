@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compression.budget import check_share
+from compression.bounds import check_share
 from compression.errors import CompressionError
 from compression.methods.opq.allocation import Allocation
 from compression.methods.opq.bits import Problem

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.budget import HIGHEST_BITS
-from compression.budget import LOWEST_BITS
+from compression.bounds import HIGHEST_BITS
+from compression.bounds import LOWEST_BITS
+from compression.bounds import check_bits
+from compression.bounds import check_share
 from compression.budget import Budget
-from compression.budget import check_bits
-from compression.budget import check_share
 from compression.errors import CompressionError
 from compression.methods.opq.pruning import PRUNE_MODES
 from compression.methods.opq.tables import LayerTables

@@ -1,0 +1,66 @@
+"""The numbers and words that a budget may hold: the bounds, and one refusal for each kind of value.
+
+Every check raises a :class:`CompressionError` that names ``what`` the value is, what it may be, and what it is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from compression.errors import CompressionError
+from compression.reading import is_number
+from compression.reading import short
+
+LOWEST_BITS, HIGHEST_BITS = 2, 16
+MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1_000_000, 100_000, 1 << 28
+HIGHEST_RATE, HIGHEST_DECAY, MOST_PERIODS = 1e3, 1e2, 10_000
+
+
+def check_share(value: Any, what: str) -> None:
+    """Refuse a sparsity outside [0, 1)."""
+    if not is_number(value) or not 0 <= value < 1:
+        raise CompressionError(f"{what} must be in [0, 1), not {short(value)}")
+
+
+def check_bits(value: Any, what: str) -> None:
+    """Refuse a bit range that is reversed or leaves 2..16."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(is_number(v) for v in value):
+        raise CompressionError(f"{what} must be a pair LO:HI of bit-widths, not {short(value)}")
+    low, high = value
+    if not LOWEST_BITS <= low <= HIGHEST_BITS or not LOWEST_BITS <= high <= HIGHEST_BITS:
+        raise CompressionError(f"{what} must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {low:g}:{high:g}")
+    if low > high:
+        raise CompressionError(f"{what}: the lower bound {low:g} is above the upper bound {high:g}")
+    if math.ceil(low) > math.floor(high):
+        raise CompressionError(f"{what}: no whole bit-width lies in {low:g}:{high:g}")
+
+
+def check_positive(value: float, what: str, most: float) -> None:
+    """Refuse what is not above 0, or above ``most``."""
+    if not 0 < value <= most:
+        raise CompressionError(f"{what} must be above 0 and at most {most:,g}, not {value!r}")
+
+
+def check_classes(value: Any, what: str) -> None:
+    """Refuse what is no class count, or one whose last layer no memory holds."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MOST_CLASSES:
+        raise CompressionError(
+            f"{what} must be a whole number of at least 2 and at most {MOST_CLASSES:,}, not {short(value)}"
+        )
+
+
+def check_input(value: Any, what: str) -> None:
+    """Refuse what is no (channels, height, width), or an image that no memory holds a batch of."""
+    sizes = value if isinstance(value, (tuple, list)) else ()
+    whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
+    if len(sizes) != 3 or not whole:
+        raise CompressionError(f"{what} must be channels x height x width, such as 3x32x32, not {short(value)}")
+    if math.prod(sizes) > MOST_PIXELS:
+        raise CompressionError(f"{what} must have at most {MOST_PIXELS:,} values, not {short(value)}")
+
+
+def check_one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
+    """Refuse a word that is not among those ``allowed``."""
+    if value not in allowed:
+        raise CompressionError(f"{what} must be one of {', '.join(allowed)}, not {short(value)}")

@@ -227,12 +227,29 @@ def maps(data: bytes, folder: Path) -> None:
     assert pair is None or pair[0].ndim == pair[1].ndim == 3
 
 
+@cache
+def _network() -> tuple[bytes, str]:
+    """A small network of the zoo without some of its units: its packed weights, and what a bundle says of it."""
+    import compression as cx
+    from compression import zoo
+    from compression.pack.container import to_bytes
+
+    model = zoo.build("resnet8").eval()
+    graph = cx.trace(model, zoo.example("resnet8"))
+    removed = {group.id: [0, group.units - 1] for group in graph.prunable[:2]}
+    cx.zero_units(model, graph, removed)
+    small = cx.slim(model, graph)
+    groups = {group.id: {"units": group.units, "removed": removed.get(group.id, [])} for group in graph.prunable}
+    about = {"model": "resnet8", "input": list(graph.input), "outputs": 10, "groups": groups}
+    return to_bytes(small.state_dict(), {}), json.dumps(about)
+
+
 def _files() -> dict[str, bytes]:
-    """A bundle's files; the program is none, since nothing here may load one."""
-    about = {"input": [1, 4, 4], "outputs": 3, "groups": {"conv1": {"removed": [1]}}, "budget": BUDGET[1]}
+    """The files of a bundle that loads; its program is none, since nothing here may read one."""
+    weights, about = _network()
     return {
-        "budget.json": json.dumps(BUDGET[1]).encode(), "config.json": json.dumps(about).encode(),
-        "weights.packed": packed_files()[0], "model.pt2": b"no program", "README.md": b"# A card",
+        "budget.json": json.dumps(BUDGET[1]).encode(), "config.json": about.encode(),
+        "weights.packed": weights, "model.pt2": b"no program", "README.md": b"# A card",
     }  # fmt: skip
 
 
@@ -262,12 +279,15 @@ def _bundle_mutant(random: Random) -> bytes:
 
 
 def bundle(data: bytes, folder: Path) -> None:
-    """The files of a bundle, and the budget in it; no program is loaded."""
+    """A bundle, its budget and its network; no program is read."""
     from compression.export.apply import _budget
+    from compression.export.reader import load
 
     path = folder / "bundle.zip"
     path.write_bytes(data)
     assert isinstance(_budget(path), Budget)
+    with torch.no_grad():
+        assert load(path)(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
 def address_mutant(random: Random) -> bytes:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from compression.errors import CompressionError
 
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|(?=(?:.*:){2})[0-9A-Fa-f:.]+")  # a name, or an address of IPv6
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 

@@ -79,7 +79,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], address: str, policy: str) -> None:
         self.app = app
-        self.named = frozenset({*(host.lower() for host in hosts), address.lower()} - EVERY_INTERFACE)
+        self.named = frozenset(map(_canonical, (*hosts, address))) - EVERY_INTERFACE
         self.numeric = address in EVERY_INTERFACE
         self.headers = {
             "Content-Security-Policy": policy,
@@ -112,7 +112,7 @@ class Gate:
 
     def knows(self, name: str) -> bool:
         """Whether this is a name or an address of this server."""
-        name = name.removesuffix(".")
+        name = _canonical(name)
         return name in LOOPBACK or name in self.named or (self.numeric and _is_numeric(name))
 
     @staticmethod
@@ -120,9 +120,11 @@ class Gate:
         """Whether a page came from the address it asks: the same name (or two of this machine's) and the same port."""
         scheme, _, rest = origin.partition("://")
         source = _split(rest) if scheme in ("http", "https") else None
-        if source is None or source.port != host.port:
+        usual = 443 if scheme == "https" else 80
+        if source is None or (source.port or usual) != (host.port or usual):
             return False
-        return source.hostname == host.hostname or {source.hostname, host.hostname} <= LOOPBACK
+        names = {_canonical(str(source.hostname)), _canonical(str(host.hostname))}
+        return len(names) == 1 or names <= LOOPBACK
 
 
 def _split(host: str) -> SplitResult | None:
@@ -134,6 +136,12 @@ def _split(host: str) -> SplitResult | None:
         return parts if parts.hostname and (parts.port or 0) >= 0 else None
     except ValueError:
         return None
+
+
+def _canonical(name: str) -> str:
+    """A name or an address in the one spelling that is compared: small letters, no dot at the end, IPv6 shortened."""
+    name = name.lower().removesuffix(".")
+    return str(ipaddress.ip_address(name)) if _is_numeric(name) else name
 
 
 def _is_numeric(name: str) -> bool:

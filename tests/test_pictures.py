@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import EpsImagePlugin
 from PIL import Image
 from torchvision import transforms
 
 from compression import data
+from compression.data import pictures
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 
@@ -257,3 +260,61 @@ def test_constants_can_be_said_for_named_images_and_nothing_for_sentences() -> N
         data.load("mnist5k", preprocess={"resize": 8})
     with pytest.raises(CompressionError, match="has 3 numbers"):
         data.load("mnist5k", preprocess={"mean": [0.1, 0.2, 0.3]})
+
+
+def tiff(path: Path, values: NDArray[np.generic], photometric: int, sample_format: int) -> Path:
+    """An uncompressed little-endian TIFF, as scanners and microscopes write it; Pillow writes none of these kinds."""
+    height, width = values.shape[:2]
+    samples, bits = values.size // (height * width), values.itemsize * 8
+    pixels, fields = values.tobytes(), 10
+    depths = 8 + len(pixels) + 2 + 12 * fields + 4
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, samples, bits if samples == 1 else depths)]
+    tags += [(259, 3, 1, 1), (262, 3, 1, photometric), (273, 4, 1, 8), (277, 3, 1, samples), (278, 3, 1, height)]
+    tags += [(279, 4, 1, len(pixels)), (339, 3, 1, sample_format)]
+    directory = struct.pack("<H", fields) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    end = struct.pack(f"<{samples}H", *[bits] * samples)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels + directory + end)
+    return path
+
+
+def pixels_of(path: Path, channels: int = 1, **preprocess: object) -> list[int]:
+    """The top row of the first channel."""
+    return pictures.read(path, (channels, 4, 4), Preprocess(**preprocess), pictures.Span([path]))[0, 0].tolist()
+
+
+def test_unsigned_values_of_32_bits_keep_their_order(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 2**32 - 1, 4).astype("<u4"), (4, 1))
+    assert pixels_of(tiff(tmp_path / "x.tif", ramp, 1, 1)) == [0, 85, 170, 255]
+
+
+def test_what_pillow_turns_round_or_cuts_off_is_refused_by_name(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 4095, 4).astype("<u2"), (4, 1))
+    dark = tiff(tmp_path / "dark.tif", np.repeat(ramp[:, :, None], 3, 2), 2, 1)
+    with pytest.raises(CompressionError, match=r"dark\.tif.*16 bits"):
+        pixels_of(dark, 3)
+    bright = tiff(tmp_path / "bright.tif", np.repeat((ramp * 16)[:, :, None], 3, 2), 2, 1)
+    assert pixels_of(bright, 3) == [0, 85, 170, 255]
+    with pytest.raises(CompressionError, match=r"white\.tif.*0 is white"):
+        pixels_of(tiff(tmp_path / "white.tif", ramp * 16, 0, 1))
+    with pytest.raises(CompressionError, match=r"signed\.tif.*with a sign"):
+        pixels_of(tiff(tmp_path / "signed.tif", np.tile(np.array([-128, -1, 0, 127], "i1"), (4, 1)), 1, 2))
+
+
+def test_a_line_of_pixels_is_not_scaled_to_gigabytes(tmp_path: Path) -> None:
+    path = tmp_path / "line.png"
+    Image.new("L", (1, 60_000), 7).save(path)
+    assert pixels_of(path) == [7] * 4
+    with pytest.raises(CompressionError, match=r"line\.png.*256 x 15360000 pixels"):
+        pixels_of(path, resize=256, crop=4)
+
+
+def test_no_program_is_started_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, log = tmp_path / "page.png", tmp_path / "log"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {log}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # not looked for yet
+    with pytest.raises(CompressionError, match=r"page\.png"):
+        pixels_of(path)
+    assert not log.exists()

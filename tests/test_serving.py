@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.datastructures import Headers
 
 from app import nav
 from app import options
@@ -152,3 +153,28 @@ def test_a_page_works_under_its_policy_and_in_no_frame(page: Page, browser: Brow
         outside.goto((tmp_path / "frame.html").as_uri())
     assert outside.frames[1].get_by_test_id("stApp").count() == 0
     outside.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "own"),
+    [
+        ("lab.org:443", "https://lab.org", True),
+        ("lab.org:80", "http://lab.org", True),
+        ("lab.org", "https://lab.org:443", True),
+        ("lab.org", "https://LAB.org.", True),
+        ("[2001:db8::1]:9", "http://[2001:DB8:0::1]:9", True),
+        ("lab.org:443", "http://lab.org", False),
+        ("lab.org", "http://lab.org:443", False),
+        ("lab.org:9", "http://lab.org", False),
+    ],
+)
+def test_an_origin_is_the_asked_address_however_it_is_spelled(host: str, origin: str, own: bool) -> None:
+    gate = serving.Gate(lambda *_: None, ("Lab.org.", "2001:db8:0::1"), "127.0.0.1", "")  # type: ignore[arg-type, return-value]
+    refusal = gate.refusal(Headers({"host": host, "origin": origin}))
+    assert (refusal.status_code if refusal else 200) == (200 if own else 403)
+
+
+@pytest.mark.parametrize("host", ["lab:80", "ab:8501", "[::1]", "https://lab"])
+def test_a_name_with_a_port_is_refused_at_the_start(host: str) -> None:
+    with pytest.raises(CompressionError, match="without https://, port or path"):
+        options.read(["main.py", "--host", host])

@@ -4,6 +4,8 @@
   white pictures of one bit become 0 and 255.
 - transparency: laid on white, as a viewer shows it.
 - more than 8 bits (16 or 32 bit grey, floats): scaled by one range for the whole folder, see :func:`common_range`.
+- 16 bit colours (and grey with transparency): their upper byte, which is all that Pillow reads; refused where it leaves
+  its upper half unused, since 12-bit values in 16-bit files would turn black.
 - rotation noted by a camera (EXIF) is applied.
 - several pictures in one file (animations, stacks of pages) are refused: which of them is meant is not known. The
   preview that phones add to a JPEG (MPO) does not count.
@@ -32,7 +34,9 @@ from compression.preprocess import Preprocess
 
 MODES = {1: "L", 3: "RGB"}
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of more than 8 bits a value
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no EPS: Pillow runs Ghostscript for these
 ORIENTATION = 0x0112  # EXIF
+PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of TIFF: is 0 white or black; are values unsigned (1) or signed (2)
 TURNS = dict(enumerate((
     Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
     Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90,
@@ -112,7 +116,10 @@ def fitted(picture: Image.Image, size: tuple[int, int], how: Preprocess) -> Imag
     if how.resize is None and how.crop is None:
         return ImageOps.fit(picture, size, resample)
     if how.resize is not None:
-        picture = picture.resize(_scaled(picture.size, how.resize), resample)
+        scaled = _scaled(picture.size, how.resize)
+        if math.prod(scaled) > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise ValueError(f"scaled to a shorter side of {how.resize} it has {scaled[0]} x {scaled[1]} pixels")
+        picture = picture.resize(scaled, resample)
     side = (how.crop, how.crop) if how.crop is not None else size
     if side[0] > picture.width or side[1] > picture.height:
         return ImageOps.fit(picture, size, resample)
@@ -143,7 +150,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a decoder passes over
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 _check(file)
                 yield file
     except CompressionError:
@@ -162,13 +169,30 @@ def _check(file: Image.Image) -> None:
         raise ValueError(f"it holds {frames} pictures, an animation or a stack: save the one that is meant by itself")
     if 0 in file.size:
         raise ValueError(f"it has {file.width} x {file.height} pixels")
+    tags = getattr(file, "tag_v2", {})
+    if file.mode in DEEP and tags.get(PHOTOMETRIC) == 0:
+        raise ValueError("it says that 0 is white, in more than 8 bits a value: save it with 0 as black")
+    if file.mode == "L" and tags.get(SAMPLE_FORMAT) == (2,):
+        raise ValueError("it holds 8-bit values with a sign: save them unsigned")
+    parts = getattr(file, "tile", ())  # of which kind the stored values are says the name of their decoder's mode
+    if file.mode not in DEEP and parts and ";16" in str(parts[0].args) and _highest(file) < 128:
+        raise ValueError("its colours use less than 16 of their 16 bits: save it with 8 bits a value")
+
+
+def _highest(file: Image.Image) -> int:
+    """The largest value of a picture of 8 bits, transparency aside."""
+    colours = [band for name, band in zip(file.getbands(), file.split(), strict=True) if name not in ("A", "a")]
+    return max(int(np.asarray(band).max()) for band in colours)
 
 
 def _values(file: Image.Image) -> Floats:
     """The values of a picture of more than 8 bits, fp32 [H, W]."""
     if "transparency" in file.info:
         raise ValueError("a transparent colour in grey of more than 8 bits is not understood")
-    values = np.asarray(file).astype(np.float32)
+    values = np.asarray(file)
+    if file.format == "TIFF" and file.mode == "I" and getattr(file, "tag_v2", {}).get(SAMPLE_FORMAT, (1,)) == (1,):
+        values = values.view(np.uint32)  # Pillow's mode I has a sign
+    values = values.astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError("it holds values that are not finite")
     return values

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from compression.errors import CompressionError
+from compression.reading import expanded
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|(?=(?:.*:){2})[0-9A-Fa-f:.]+")  # a name, or an address of IPv6
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
@@ -54,11 +55,11 @@ def read(argv: Sequence[str] | None = None) -> Options:
     found = parser.parse_args(given[1:])
     for model in found.model:
         file, _, function = model.rpartition(":")
-        if not function or not Path(file).expanduser().is_file():
+        if not function or not expanded(file).is_file():
             raise CompressionError(
                 f"--model {model}: give an existing Python file and a function, as path/file.py:function"
             )
-    if found.data_root is not None and not Path(found.data_root).expanduser().is_dir():
+    if found.data_root is not None and not expanded(found.data_root).is_dir():
         raise CompressionError(f"--data-root {found.data_root}: no such folder")
     for host in found.host:
         if not _HOST.fullmatch(host):
@@ -77,14 +78,14 @@ def at_start() -> Options:
 
 def _absolute(model: str) -> str:
     file, _, function = model.rpartition(":")
-    return f"{Path(file).expanduser().resolve()}:{function}"
+    return f"{expanded(file).resolve()}:{function}"
 
 
 def data_folders(root: str | None) -> tuple[str, ...]:
     """The data sets below a root: folders of folders of pictures; the root itself when it is such a one."""
     if root is None:
         return ()
-    base = Path(root).expanduser().resolve()
+    base = expanded(root).resolve()
     if _holds_classes(base):
         return (str(base),)
     return tuple(str(path) for path in sorted(base.iterdir()) if path.is_dir() and _holds_classes(path))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compression.graph.copies import deep_copy
 from compression.recipe import Recipe
 from compression.recipe import logits
 
@@ -21,7 +21,7 @@ class Teacher:
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.model = recipe.prepare_model(copy.deepcopy(model)).eval().requires_grad_(False)
+        self.model = recipe.prepare_model(deep_copy(model)).eval().requires_grad_(False)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [B, classes], fp32."""

@@ -127,10 +127,13 @@ def check_finite(model: nn.Module) -> None:
     """Refuse to go on with a model that training has broken.
 
     Raises:
-        RunFailed: naming the parameter that is not finite.
+        RunFailed: naming the parameter or the running statistic of a norm that is not finite.
     """
-    for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+    statistics = (
+        (name, value) for name, value in model.named_buffers() if name.endswith(("running_mean", "running_var"))
+    )
+    for name, value in (*model.named_parameters(), *statistics):
+        if not bool(torch.isfinite(value).all()):
             raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
 
 

@@ -102,6 +102,11 @@ class _Short(reprlib.Repr):
 _SHORT = _Short()
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder it begins with (``~/``, ``~user/``); as it is where there is no such user."""
+    return Path(os.path.expanduser(path))
+
+
 def open_regular(path: str | Path, what: str) -> IO[bytes]:
     """A regular file, opened for reading without waiting for anybody; ``what`` names it in messages.
 

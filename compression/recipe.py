@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import os
 import time
@@ -18,6 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from compression.errors import CompressionError
+from compression.graph.copies import deep_copy
 
 ASKED = ("auto", "fp32", "bf16")
 GAIN = 1.15  # bf16 must be this much faster before it is preferred to the exact fp32
@@ -41,14 +41,16 @@ class Recipe:
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def prepare(self, x: torch.Tensor) -> torch.Tensor:
-        """A batch [B, C, H, W] in the memory layout of this recipe (other ranks unchanged)."""
+        """A tensor [B, C, H, W] in the memory layout of this recipe (other ranks unchanged)."""
         if x.dim() != 4:
             return x
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
-        """The same model with its weights in the memory layout of this recipe (in place)."""
-        return model.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        """The same model with its weights of rank 4 in the memory layout of this recipe (in place)."""
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = self.prepare(tensor.data)
+        return model
 
 
 def logits(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -106,7 +108,7 @@ def _choose(model: nn.Module, example: torch.Tensor, threads: int) -> Recipe:
 def _macs(model: nn.Module, example: torch.Tensor) -> int:
     """Multiply-accumulates of one image's forward pass, on a copy: the model is left as it is."""
     with torch.random.fork_rng(devices=[]), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).eval()(example[:1])
+        deep_copy(model).eval()(example[:1])
     return counter.get_total_flops() // 2
 
 
@@ -117,7 +119,7 @@ def _measure(model: nn.Module, example: torch.Tensor) -> tuple[float, float]:
     unless it took half the time there is.
     """
     recipes = (Recipe("fp32"), Recipe("bf16"))
-    copies = [recipe.prepare_model(copy.deepcopy(model).train()) for recipe in recipes]
+    copies = [recipe.prepare_model(deep_copy(model).train()) for recipe in recipes]
     best, start, turn = [float("inf"), float("inf")], time.perf_counter(), 0
     with torch.random.fork_rng(devices=[]), _one_thread():
         while turn < 2 or (turn < 20 and time.perf_counter() - start < SECONDS):

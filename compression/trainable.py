@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,6 +10,7 @@ from compression.data import Batches
 from compression.data import DataSet
 from compression.errors import CompressionError
 from compression.graph import Graph
+from compression.graph.copies import deep_copy
 from compression.recipe import logits
 
 FEW = 2  # images of the step that is tried: more would only cost more
@@ -59,7 +58,7 @@ def check_trainable(model: nn.Module, data: DataSet, name: str, batch_size: int)
         raise CompressionError(f"{name} has no parameters to train")
     _check_numbers(model, name)
     x, y = Batches(data, "train", min(batch_size, FEW), augment=False).batch(0, 0)
-    tried = copy.deepcopy(model).train()
+    tried = deep_copy(model).train()
     try:
         with torch.random.fork_rng(devices=[]):
             F.cross_entropy(logits(tried(x)).float(), y).backward()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from torch import nn
 from compression.budget import Budget
 from compression.data import Batches
 from compression.data import DataSet
+from compression.graph.copies import deep_copy
 from compression.methods.opq import LayerTables
 from compression.methods.opq import allocate_from
 from compression.methods.opq import attach
@@ -73,7 +73,7 @@ def measure_untrained(
     for sparsity, bits in asked:
         check()
         found = allocate_from(tables, sparsity, bits, budget.layers or None, **chosen)
-        smaller = attach(copy.deepcopy(model), found)
+        smaller = attach(deep_copy(model), found)
         told = evaluate(smaller, data, split, limit=limit)
         again = None
         if statistics and settle_statistics(smaller, _batches(data, budget, statistics, check)).norms:

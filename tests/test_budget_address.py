@@ -171,3 +171,28 @@ def test_a_budget_is_what_the_form_shows(open_page: Open, monkeypatch: pytest.Mo
     refreshed(app, open_page).button(key="start").click().run()
     assert started[0] == started[1]
     assert (started[0].seed, started[0].bits) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("method", "", "GETA"),
+        ("method", ["opq", "ptq"], "GETA"),
+        ("seed", "1.5", "0"),
+        ("seed", "", "0"),
+        ("equal_bits", "5.5", "4"),
+        ("equal_activation_bits", "6.5", "8"),
+        ("activations", "perhaps", "false"),
+        ("activations", "", "false"),
+        ("epochs", "", "4"),
+    ],
+)
+def test_what_an_address_cannot_mean_is_told_and_is_not_rounded(
+    open_page: Open, name: str, text: str | list[str], word: str
+) -> None:
+    for method in ("ptq", "geta") if name != "method" else (None,):
+        app = open_page("budget", **{"method": method} if method else {}, **{name: text})
+        (line,) = [warning.value for warning in app.warning]
+        assert f"says {name} = " in line
+        assert f"{word} is used" in line
+        assert app.query_params.get(name) != text

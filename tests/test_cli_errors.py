@@ -268,3 +268,26 @@ def test_options_that_are_no_object(capsys: pytest.CaptureFixture[str], tmp_path
     path.write_text(json.dumps({"method": "geta", "options": ["a"]}))
     assert main(["run", "--config", str(path), "--runs", str(tmp_path / "runs")]) == 2
     assert capsys.readouterr().err.strip() == "error: options must be an object of names and values, not ['a']"
+
+
+def test_a_number_of_images_that_no_spec_holds_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sensitivity", "--model", "resnet8", "--data", "mnist5k", "--runs", str(tmp_path / "runs")]
+    assert main([*command, "--images", "9" * 20]) == 2
+    assert "--images must be 1 or more" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("option", ["data", "weights", "model", "config", "runs"])
+def test_a_home_of_nobody_is_a_path_that_does_not_exist(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = "~no-such-user-here/x.py:f" if option == "model" else "~no-such-user-here/x"
+    named = {"model": "resnet8", "data": "mnist5k", "runs": str(tmp_path), option: nobody}
+    words = [word for name, value in named.items() for word in (f"--{name}", value)]
+    if option == "runs":
+        assert main(["runs", "--runs", nobody]) == 0
+        return
+    assert main(["run", *words]) == 2
+    assert "unforeseen" not in capsys.readouterr().err

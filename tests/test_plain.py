@@ -190,3 +190,12 @@ def test_a_hostile_address_reaches_nobody_else_and_is_read_as_plain_text(page: P
                     told = page.get_by_test_id("stAlertContentError").first.inner_text().replace(plain._JOINER, "")
                     assert " ".join(value.split()).removeprefix("torchvision:") in told
     assert elsewhere == []
+
+
+def test_a_data_folder_without_weights_is_named_as_it_is_called(tmp_path: Path) -> None:
+    from app.budget import launchpad
+    from app.model import catalog
+
+    of = catalog.Subject("/x/![a](b).py:<img>", "/y/[l](z)", (3, 8, 8), 2)
+    reason = launchpad.obstacle(of, None)
+    assert r"!\[a](b).py: \<img> on \[l](z)" in reason

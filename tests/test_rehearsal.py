@@ -100,6 +100,11 @@ class Looking(Base):
         return super().forward(x.sub_(1) if self.training else x)
 
 
+class Renamed(Base):
+    def load_state_dict(self, *args, **kwargs):
+        raise RuntimeError("not here")
+
+
 class Draws(Base):
     def forward(self, x):
         y = super().forward(x)
@@ -123,7 +128,7 @@ MADE = {
     "complex": lambda: Buffer(torch.ones(2, dtype=torch.complex64)), "sparse": lambda: Buffer(torch.eye(3).to_sparse()),
     "float8": lambda: Buffer(torch.ones(2).to(torch.float8_e4m3fn)),
     "extra": Extra, "other_shape": Half, "names": Names, "no_gradient": NoGradient, "in_place": InPlace,
-    "frozen": Frozen, "looking": Looking, "draws": Draws, "masked": masked,
+    "frozen": Frozen, "renamed": Renamed, "looking": Looking, "draws": Draws, "masked": masked,
     "old_weight_norm": lambda: normed(weight_norm), "new_weight_norm": lambda: normed(parametrizations.weight_norm),
 }
 for _name, _make in MADE.items():
@@ -136,6 +141,7 @@ REFUSED = {
     "extra": "_extra_state in the model's state",
     "other_shape": r"in training, not \(2, 5\)", "names": "in training, not dict", "no_gradient": "no gradient",
     "in_place": "in place", "frozen": "no gradient", "looking": "in place", "draws": "draws random numbers",
+    "renamed": "not here",
     "masked": "prune.remove", "old_weight_norm": "remove_weight_norm", "new_weight_norm": "remove_parametrizations",
 }  # fmt: skip
 UNTRAINABLE = ["complex", "sparse", "float8", "extra", "other_shape", "names", "no_gradient", "in_place", "looking"]
@@ -229,6 +235,71 @@ class Deciding(Base):
         return super().forward(x if float(x.abs().sum()) >= 0 else -x)
 
 
+class Alias(Base):
+    """One layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.again = self.b
+
+
+class Keeping(Base):
+    """Keeps features of its last pass, with their gradient history."""
+
+    def forward(self, x):
+        self.last = super().forward(x)
+        return self.last * 1
+
+
+class Volume(Base):
+    """Weights of rank 5, and of rank 3."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv3d(1, 8, (1, 5, 5), 3), nn.Conv1d(8, 8, 3, 2)
+
+    def forward(self, x):
+        return self.c(torch.relu(self.b(torch.relu(self.a(x[:, :, None])).flatten(2))).mean(2))
+
+
+class Doubled(nn.Module):
+    def forward(self, w):
+        return w * 2
+
+
+class Quoted(Base):
+    def __init__(self):
+        super().__init__()
+        self.m = nn.ModuleDict({'a"\\\\': nn.Linear(10, 10)})
+
+    def forward(self, x):
+        return self.m['a"\\\\'](super().forward(x))
+
+
+def doubled():
+    model = Base()
+    model.n = nn.BatchNorm2d(8)
+    model.a = nn.Sequential(model.a, model.n)
+    nn.utils.parametrize.register_parametrization(model.n, "weight", Doubled())
+    return model, S
+
+
+def alias():
+    return Alias(), S
+
+
+def keeping():
+    return Keeping(), S
+
+
+def volume():
+    return Volume(), S
+
+
+def quoted():
+    return Quoted(), S
+
+
 def tied():
     return Tied(), S
 
@@ -252,10 +323,25 @@ def deciding():
 def compiled():
     return torch.compile(nn.DataParallel(Base()), backend="eager"), S
 '''
-PROGRAMS = {"deciding": False}
+PROGRAMS = {"deciding": False, "quoted": False}
 
 
-@pytest.mark.parametrize("name", ["tied", "auxiliary", "counting", "lazy", "deciding", "compiled"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tied",
+        "auxiliary",
+        "counting",
+        "lazy",
+        "deciding",
+        "compiled",
+        "alias",
+        "keeping",
+        "volume",
+        "doubled",
+        "quoted",
+    ],
+)
 def test_what_is_accepted_is_trained_packed_exported_and_loaded(tmp_path: Path, name: str) -> None:
     path = tmp_path / "nets.py"
     path.write_text(HEAD + ACCEPTED)

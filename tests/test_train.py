@@ -197,3 +197,12 @@ def test_provenance_says_how_to_repeat(few: DataSet) -> None:
 @pytest.mark.parametrize(("name", "kind"), [("resnet8", "sgd"), ("vgg7_small", "sgd"), ("vit_tiny", "adamw")])
 def test_networks_without_batch_norm_are_trained_by_adamw(name: str, kind: str) -> None:
     assert suited_optimizer(zoo.build(name)) == kind
+
+
+@pytest.mark.parametrize("name", ["weight", "running_mean", "running_var"])
+def test_a_norm_that_overflowed_is_told_as_divergence(name: str) -> None:
+    norm = torch.nn.BatchNorm2d(2)
+    loop.check_finite(norm)
+    getattr(norm, name).data[1] = float("inf")
+    with pytest.raises(RunFailed, match=f"diverged .{name} is no longer finite"):
+        loop.check_finite(norm)

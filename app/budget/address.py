@@ -18,6 +18,7 @@ from app.budget import offer
 from compression.bounds import HIGHEST_BITS
 from compression.bounds import LOWEST_BITS
 
+_FLAGS = (["true"], ["false"], ["1"], ["0"])
 _RANGES = ("bits", "activation_bits")
 _BITS = (LOWEST_BITS, HIGHEST_BITS)
 _NUMBERS = {
@@ -127,29 +128,34 @@ def parsed(name: str, given: Sequence[str]) -> Any:
 def mistakes(given: Mapping[str, Sequence[str]]) -> dict[str, tuple[Any, str]]:
     """Field → the value to take instead of what the address says, and the line that tells it (empty: nothing lost)."""
     found: dict[str, tuple[Any, str]] = {}
-    method = given.get("method", [""])[0]
-    if method in offer.names():
-        found["method"] = (method, "")
-    elif method and method not in [theme.style(name).label for name in offer.names()]:
-        found["method"] = _fallback("method", [method])
+    method = given.get("method", [theme.style(draft.DEFAULTS["method"]).label])
+    if len(method) == 1 and method[0] in offer.names():
+        found["method"] = (method[0], "")
+    elif method not in [[theme.style(name).label] for name in offer.names()]:
+        found["method"] = _fallback("method", method)
     for name in _RANGES:
         if name in given and not _range(given[name]):
             found[name] = _fallback(name, given[name])
     for name, (low, high) in _NUMBERS.items():
-        if name in given and not _within(given[name], low, high):
+        if name in given and not _within(given[name], low, high, whole=isinstance(draft.DEFAULTS[name], int)):
             found[name] = _fallback(name, given[name])
+    for name, texts in given.items():
+        if isinstance(draft.DEFAULTS[name], bool) and [text.lower() for text in texts] not in _FLAGS:
+            found[name] = _fallback(name, texts)
     return found
 
 
 def _fallback(name: str, given: Sequence[str]) -> tuple[Any, str]:
     said = ", ".join(given)[:40]
-    line = f"The address says {name} = {plain.text(said)}, which cannot be: {draft.in_words(name)} is used."
+    line = (
+        f"The address says {name} = {plain.text(said) or 'nothing'}, which cannot be: {draft.in_words(name)} is used."
+    )
     return draft.DEFAULTS[name], line
 
 
-def _within(given: Sequence[str], low: float, high: float) -> bool:
+def _within(given: Sequence[str], low: float, high: float, whole: bool) -> bool:
     value = _number(given[0])
-    return len(given) == 1 and value is not None and low <= value <= high
+    return len(given) == 1 and value is not None and low <= value <= high and (value == int(value) or not whole)
 
 
 def _range(given: Sequence[str]) -> bool:

@@ -82,6 +82,8 @@ def in_words(name: str) -> str:
     default = DEFAULTS[name]
     if isinstance(default, tuple):
         return f"{default[0]} to {default[1]}"
+    if isinstance(default, bool):
+        return str(default).lower()
     return theme.style(default).label if name == "method" else f"{default:g}"
 
 

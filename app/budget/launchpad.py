@@ -9,6 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import nav
+from app import plain
 from app import state
 from app import theme
 from app import widgets
@@ -125,6 +126,6 @@ def obstacle(of: catalog.Subject, path: Path | None) -> str:
     if not of.has_data:
         return "A run needs data: choose a data set on the Model page."
     if path is None:
-        where = story.subject(of.model, of.data)
+        where = plain.text(story.subject(of.model, of.data))
         return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
     return ""

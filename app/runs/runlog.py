@@ -17,6 +17,7 @@ from app.runs import allowed
 from app.runs import story
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.reading import expanded
 from compression.runs import control
 from compression.runs import gallery as library
 from compression.runs.events import Event
@@ -48,7 +49,7 @@ class EventLog:
 
 def store() -> Store:
     """The store of the runs folder this app was started with."""
-    return _store(str(Path(options.read().runs).expanduser().resolve()))
+    return _store(str(expanded(options.read().runs).resolve()))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -20,6 +20,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.preprocess import merged
 from compression.reading import NotJson
+from compression.reading import expanded
 from compression.reading import json_value
 from compression.runs.names import model_name
 
@@ -217,14 +218,14 @@ def _check_places(config: str, base: Budget, changes: Mapping[str, Any]) -> None
     Raises:
         CompressionError: saying which option says where it is.
     """
-    if "model" not in changes and zoo.is_file(base.model) and not Path(base.model).expanduser().is_absolute():
+    if "model" not in changes and zoo.is_file(base.model) and not expanded(base.model).is_absolute():
         raise CompressionError(
             f"{config} names code as its model, without a folder ({base.model}); say that you mean it, and where it is",
             f"--model path/to/{model_name(base.model)}",
         )
-    if "weights" not in changes and base.weights is not None and not Path(base.weights).expanduser().is_file():
+    if "weights" not in changes and base.weights is not None and not expanded(base.weights).is_file():
         raise CompressionError(f"weights file {base.weights} of {config} does not exist", "say where, --weights FILE")
-    folder = base.data not in data_sets.names() and not Path(base.data).expanduser().is_dir()
+    folder = base.data not in data_sets.names() and not expanded(base.data).is_dir()
     if "data" not in changes and folder:
         raise CompressionError(
             f"{config} names the data {base.data}, no data set and no folder here", "say which, --data NAME or FOLDER"

@@ -20,6 +20,7 @@ from compression.cli.output import table
 from compression.cli.progress import Progress
 from compression.errors import CompressionError
 from compression.errors import RunFailed
+from compression.reading import LARGEST_INTEGER
 from compression.runs import sensitivity as study
 from compression.runs import studies
 from compression.runs.folder import DONE
@@ -58,8 +59,8 @@ def sensitivity(asked: argparse.Namespace) -> int:
     from compression import methods
 
     check_target(asked.json, "--json")
-    if asked.images < 1 or not 0 <= asked.within <= 100:
-        raise CompressionError("--images must be 1 or more, and --within between 0 and 100 points")
+    if not 1 <= asked.images <= LARGEST_INTEGER or not 0 <= asked.within <= 100:
+        raise CompressionError("--images must be 1 or more (63 bits at most), and --within between 0 and 100 points")
     method = methods.get(asked.method)
     budget = Budget(
         method=asked.method, model=asked.model, data=asked.data, input=asked.input, classes=asked.classes,

@@ -13,6 +13,7 @@ from compression.data.types import IMAGE
 from compression.data.types import TEXT
 from compression.data.types import Kind
 from compression.errors import CompressionError
+from compression.reading import expanded
 
 ROOT = Path(__file__).resolve().parents[2]
 JPEG_FILES = {"train": "cifar10_jpeg_train.npz", "test": "cifar10_jpeg_test.npz"}
@@ -46,13 +47,13 @@ class DataInfo:
 def data_folder() -> Path | None:
     """The folder of ready data files that the environment variable COMPRESSION_DATA names, if any."""
     named = os.environ.get("COMPRESSION_DATA")
-    return Path(named).expanduser() if named else None
+    return expanded(named) if named else None
 
 
 def cache_folder() -> Path:
     """Where downloads go: COMPRESSION_CACHE, or ``data/`` at the project's root."""
     named = os.environ.get("COMPRESSION_CACHE")
-    return Path(named).expanduser() if named else ROOT / "data"
+    return expanded(named) if named else ROOT / "data"
 
 
 def local_file(name: str) -> Path | None:
@@ -95,7 +96,7 @@ def folder_of(name: str) -> Path | None:
     """
     if name in _SETS:
         return None
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return folder.resolve()
     if "/" in name or folder.suffix:

@@ -7,7 +7,6 @@ promise (for Saliency, after taking absolute values).
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 
@@ -24,6 +23,7 @@ from compression.errors import CompressionError
 from compression.explain.layers import CamLayer
 from compression.explain.layers import cam_layer
 from compression.explain.methods import METHODS
+from compression.graph.copies import deep_copy
 from compression.quant import activation_quantizers
 
 STEPS = 32  # points of the Gauss-Legendre rule on the way from the baseline to the image
@@ -156,7 +156,7 @@ def _maps(found: torch.Tensor) -> torch.Tensor:
 
 def own_copy(model: nn.Module) -> nn.Module:
     """In evaluation, its parameters without gradients, no module writing over its input (Captum's hooks need that)."""
-    made = copy.deepcopy(model).eval().requires_grad_(False)
+    made = deep_copy(model).eval().requires_grad_(False)
     for module in made.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]

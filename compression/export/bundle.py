@@ -32,6 +32,7 @@ from compression.export.program import traced
 from compression.export.rounding import rounded
 from compression.export.source import Source
 from compression.export.source import read
+from compression.reading import expanded
 from compression.runs.files import disk_full
 from compression.runs.files import finite
 from compression.runs.folder import RunFolder
@@ -90,7 +91,7 @@ def export(
     files, measured = contents(source, told, onnx=onnx, latency=latency)
     bound = manifest(source, config(source), files)
     told("writing the bundle", 0.95)
-    path = Path(out).expanduser()
+    path = expanded(out)
     write(path, {**files, CHECKSUMS: _json(bound)})
     return Bundle(path, source.run, path.stat().st_size, bound["files"], measured)
 

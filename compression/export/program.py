@@ -51,7 +51,9 @@ def traced(model: nn.Module, input: tuple[int, ...], dtype: torch.dtype = torch.
     """
     images = torch.zeros(EXAMPLE_IMAGES, *input, dtype=dtype)
     with _in_one_line("the model cannot be exported"), torch.no_grad():
-        return torch.export.export(model.eval(), (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
+        program = torch.export.export(model.eval(), (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
+        program.module()  # Python is generated here, in which a layer's name may not be writable
+        return program
 
 
 def plain(program: ExportedProgram) -> ExportedProgram:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 import tempfile
@@ -36,6 +35,7 @@ from compression.graph import Graph
 from compression.graph import trace
 from compression.pack import unpack
 from compression.pack.outline import Outline
+from compression.quant import fold
 from compression.quant.attach import INPUT_QUANTIZER
 
 NEEDED = ("budget.json", "config.json", "weights.packed")
@@ -190,8 +190,8 @@ def _check_groups(graph: Graph, about: Network, path: str | Path) -> None:
 def _own_network(model: Given, about: Network) -> nn.Module:
     from compression.zoo.imported import build_from
 
-    network = copy.deepcopy(model) if isinstance(model, nn.Module) else build_from(model, about.input, about.outputs)
-    return network.cpu().eval()
+    network = model if isinstance(model, nn.Module) else build_from(model, about.input, about.outputs)
+    return fold(network).cpu().eval()  # parametrizations of its own are values in the bundle
 
 
 def _inputs(images: Mapping[str, torch.Tensor] | None, about: Network) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from compression.pack import integers
 from compression.pack import unpack
 from compression.quant import IntegerWeight
 from compression.quant import attach_input_quantizers
+from compression.quant import fold
 from compression.quant.attach import INPUT_QUANTIZER
 from compression.runs.files import sha256
 from compression.runs.folder import DONE
@@ -151,7 +151,7 @@ def restored(dense: nn.Module, graph: Graph, units: Units, state: Mapping[str, t
     Raises:
         CompressionError: the state is that of another model.
     """
-    masked = copy.deepcopy(dense).eval()
+    masked = fold(dense).eval()  # parametrizations of its own are values in the state
     mark = f".{INPUT_QUANTIZER}.step_size"
     quantized = [name.removesuffix(mark) for name in state if name.endswith(mark)]
     if quantized:

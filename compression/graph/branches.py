@@ -26,6 +26,7 @@ from compression.graph.flow import refs
 from compression.graph.flow import rounds
 from compression.graph.insertions import around
 from compression.graph.names import canonical
+from compression.graph.recording import Ref
 
 WEIGHTED = frozenset(
     f"aten.{name}"
@@ -83,19 +84,24 @@ def _attached(flow: Flow, taken: set[int]) -> list[Found]:
         if call.op not in WEIGHTED or not flow.runs_on_data(number):
             continue
         for ref in refs(call):
-            calls, leaves = flow.past([ref.id])
-            weight = _rounded_parameter(flow, calls)
+            calls, _ = flow.past([ref.id])
+            weights, own = _rounded_parameters(flow, calls)
             left = calls - taken
-            if weight is not None and left:
+            if weights and left:
                 taken |= left
-                name = canonical(flow.recording.paths[weight])
-                own = flow.names({i: leaf for i, leaf in leaves.items() if i != weight})
+                name = canonical(flow.recording.paths[weights[0]])
                 found.append(Found(name, "attached", tuple(sorted(left)), number, own))
     return found
 
 
-def _rounded_parameter(flow: Flow, calls: set[int]) -> int | None:
-    """The parameter that is rounded element by element on the way, if any: it has as many as what is rounded."""
+def _rounded_parameters(flow: Flow, calls: set[int]) -> tuple[list[int], tuple[str, ...]]:
+    """The parameters that are rounded element by element on the way, and the names of what they are rounded with.
+
+    A rounded parameter has as many elements as the result of the rounding. What is only combined with a rounded weight
+    (another weight, a mask, a low-rank update) belongs to the network.
+    """
+    weights: list[int] = []
+    own: dict[int, Ref] = {}
     for number in sorted(calls):
         if rounds(flow.calls[number]):
             size = numel(flow.made_by(number)[0].shape)
@@ -103,8 +109,9 @@ def _rounded_parameter(flow: Flow, calls: set[int]) -> int | None:
             same = (i for i, leaf in leaves.items() if i in flow.recording.paths and numel(leaf.shape) == size)
             weight = next(same, None)
             if weight is not None:
-                return weight
-    return None
+                weights.append(weight)
+                own |= leaves
+    return weights, flow.names({i: leaf for i, leaf in own.items() if i not in weights})
 
 
 def _numbered(flow: Flow, found: list[Found]) -> tuple[Found, ...]:

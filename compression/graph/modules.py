@@ -116,6 +116,8 @@ def _holders(group: Group, modules: Mapping[str, nn.Module]) -> set[str]:
 
 
 def _refresh(module: nn.Module) -> None:
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        _refresh_recurrent(module)
     weight = getattr(module, "weight", None)
     if not isinstance(weight, torch.Tensor):
         return
@@ -131,6 +133,15 @@ def _refresh(module: nn.Module) -> None:
         module.num_embeddings, module.embedding_dim = weight.shape
     elif isinstance(module, nn.PReLU):
         module.num_parameters = weight.shape[0]
+
+
+def _refresh_recurrent(module: nn.RNNBase | nn.RNNCellBase) -> None:
+    """What it reads; its states are read by every step, of which rows and columns are counted together."""
+    cell = isinstance(module, nn.RNNCellBase)
+    reads, repeats = (getattr(module, f"weight_{kind}{'' if cell else '_l0'}") for kind in ("ih", "hh"))
+    module.input_size = reads.shape[1]
+    if cell or not module.proj_size:
+        module.hidden_size = repeats.shape[1]
 
 
 def _refresh_group_norm(module: nn.GroupNorm, dropped: Sequence[tuple[int, torch.Tensor]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import runtime_checkable
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+
+from compression.graph.copies import deep_copy
 
 WEIGHT = "weight"
 
@@ -139,7 +140,7 @@ def fold(model: nn.Module) -> nn.Module:
     where they are. (``torch.nn.utils.parametrize.remove_parametrizations`` will not do: it deletes the property from
     the class, which a deep copy shares with the model it was copied from.)
     """
-    folded = copy.deepcopy(model)
+    folded = deep_copy(model)
     values: dict[int, nn.Parameter] = {}
     for module in list(folded.modules()):
         if parametrize.is_parametrized(module):

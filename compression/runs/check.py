@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from compression.budget import INITIAL_WEIGHTS
@@ -12,6 +11,7 @@ from compression.budget import Budget
 from compression.data import catalogue as datasets
 from compression.data.catalogue import folder_of
 from compression.errors import CompressionError
+from compression.reading import expanded
 
 
 def check(budget: Budget, *others: Budget) -> dict[str, Any]:
@@ -81,8 +81,8 @@ def absolute(budget: Budget) -> Budget:
 
     changes: dict[str, str] = {"data": datasets.absolute(budget.data)}
     if budget.weights not in (None, OWN_WEIGHTS, INITIAL_WEIGHTS):
-        changes["weights"] = str(Path(str(budget.weights)).expanduser().resolve())
+        changes["weights"] = str(expanded(str(budget.weights)).resolve())
     if zoo.is_file(budget.model):
         path, _, function = budget.model.rpartition(":")
-        changes["model"] = f"{Path(path).expanduser().resolve()}:{function}"
+        changes["model"] = f"{expanded(path).resolve()}:{function}"
     return budget.replace(**changes)

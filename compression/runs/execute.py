@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from compression.data import Batches
 from compression.errors import RunFailed
 from compression.graph import Graph
 from compression.graph import slim_report
+from compression.graph.copies import deep_copy
 from compression.graph.cuts import along
 from compression.graph.cuts import cuts
 from compression.graph.cuts import without
@@ -165,7 +165,7 @@ def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:
     if wrong or state.keys() - expected.keys():
         name = (wrong or sorted(state.keys() - expected.keys()))[0]
         raise RunFailed(f"the packed file does not restore the model: {name} differs; please report this")
-    shipped = copy.deepcopy(plain)
+    shipped = deep_copy(plain)
     shipped.load_state_dict(state)
     return shipped
 

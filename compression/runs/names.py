@@ -9,6 +9,7 @@ from pathlib import Path
 from compression import data as data_sets
 from compression import zoo
 from compression.budget import Budget
+from compression.reading import expanded
 
 
 def shared(budget: Budget) -> Budget:
@@ -48,4 +49,4 @@ def _is_path(text: str) -> bool:
 def _last(path: str) -> str:
     """The last part of a path, whichever system wrote it."""
     name = path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    return name if name not in ("", ".", "..", "~") else Path(path).expanduser().resolve().name
+    return name if name not in ("", ".", "..", "~") else expanded(path).resolve().name

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from compression.methods.base import Task
 from compression.points import Point
 from compression.preprocess import merged
 from compression.preprocess import words as preprocess_words
+from compression.reading import expanded
 from compression.train import Evaluation
 from compression.train import evaluate
 from compression.zoo.origin import Weighted
@@ -196,7 +196,7 @@ def subject_digest(subject: Subject, model: str) -> str:
     total, data = hashlib.sha256(digest(subject.model).encode()), subject.data
     total.update(repr((data.mean, data.std, data.augment, data.classes, data.preprocess)).encode())
     if ".py:" in model:
-        total.update(Path(model.rpartition(":")[0]).expanduser().read_bytes())
+        total.update(expanded(model.rpartition(":")[0]).read_bytes())
     for name in ("train", "validation", "test"):
         split = data.split(name)
         for tensor in (split.images, split.labels):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from compression.errors import CompressionError
+from compression.export.source import restored
 from compression.graph import Graph
+from compression.graph import deep_copy
 from compression.graph import slim_report
+from compression.graph.copies import meta_copy
 from compression.pack.storable import check_storable
 from compression.quant import fold
 from compression.quant import quantize
@@ -38,12 +38,12 @@ def check_answers(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
     """
     check_storable(model.state_dict())
     try:
-        _check_answers(model, inputs.to("meta"), classes, on_meta=True)
+        _check_answers(_without_values(model), inputs.to("meta"), classes)
     except CompressionError:
         raise
     except Exception:  # forward() looks at values, or makes tensors of its own: then for real, on a copy
         with _refused("cannot be trained"):
-            _check_answers(copy.deepcopy(model), inputs, classes, on_meta=False)
+            _check_answers(deep_copy(model), inputs, classes)
 
 
 def check_quantizable(model: nn.Module) -> None:
@@ -66,8 +66,10 @@ def rehearse(model: nn.Module, graph: Graph) -> None:
         CompressionError: what stands in the way.
     """
     with _refused("cannot be carried through a run"):
-        plain, _ = slim_report(fold(quantize(copy.deepcopy(model), TRIAL_BITS)).eval(), graph)
+        plain, _ = slim_report(fold(quantize(deep_copy(model), TRIAL_BITS)).eval(), graph)
         check_storable(plain.state_dict())
+        plain.load_state_dict(plain.state_dict())
+        restored(model, graph, {}, plain.state_dict())  # as an export does
         _check_repeats(plain, graph)
 
 
@@ -81,11 +83,11 @@ def _check_repeats(model: nn.Module, graph: Graph) -> None:
         raise CompressionError("the model draws random numbers in evaluation: let forward() do so in training only")
 
 
-def _check_answers(model: nn.Module, inputs: torch.Tensor, classes: int, *, on_meta: bool) -> None:
+def _check_answers(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
     for training in (False, True):
         mode, version = "training" if training else "evaluation", inputs._version
-        with _mode(model, training), torch.random.fork_rng(devices=[]):
-            answer = _on_meta(model, inputs) if on_meta else model(inputs)
+        with _mode(model, training), torch.random.fork_rng(devices=[]), inputs.device:
+            answer = model(inputs)
         output = logits(answer) if training and isinstance(answer, tuple) and answer else answer
         if not isinstance(output, torch.Tensor) or output.shape != (len(inputs), classes):
             what = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
@@ -96,12 +98,12 @@ def _check_answers(model: nn.Module, inputs: torch.Tensor, classes: int, *, on_m
             raise CompressionError("no gradient reaches the model's parameters: they are frozen, or forward() stops it")
 
 
-def _on_meta(model: nn.Module, inputs: torch.Tensor) -> Any:
-    """What the model returns, without a number being computed or changed."""
-    tensors = (*model.named_parameters(), *model.named_buffers())
-    state = {name: tensor.detach().to("meta").requires_grad_(tensor.requires_grad) for name, tensor in tensors}
-    with torch.device("meta"):
-        return functional_call(model, state, (inputs,))
+def _without_values(model: nn.Module) -> nn.Module:
+    """A copy in which no number is computed; whatever forward() keeps stays in it."""
+    twin = meta_copy(model)
+    for mine, its in zip(twin.parameters(), model.parameters(), strict=True):
+        mine.requires_grad_(its.requires_grad)
+    return twin
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.preprocess import merged
+from compression.reading import expanded
 from compression.runs.check import absolute
 from compression.runs.check import check
 from compression.runs.files import sha256
@@ -64,9 +65,9 @@ def key(kind: str, budget: Budget, **asked: Any) -> str:
     preprocess = merged(zoo.spec(budget.model).preprocess, budget.preprocess)
     content = [kind, budget.model, input, classes, weights, budget.data, asked, *([preprocess] if preprocess else [])]
     if ".py:" in budget.model:
-        content.append(sha256(Path(budget.model.rpartition(":")[0]).expanduser()))
+        content.append(sha256(expanded(budget.model.rpartition(":")[0])))
     if "/" in budget.data:
-        content.append([(str(each), each.stat().st_mtime_ns) for each in _folders(Path(budget.data).expanduser())])
+        content.append([(str(each), each.stat().st_mtime_ns) for each in _folders(expanded(budget.data))])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

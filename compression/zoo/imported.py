@@ -29,6 +29,7 @@ from compression.bounds import check_input
 from compression.budget import INITIAL_WEIGHTS
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
+from compression.reading import expanded
 from compression.zoo.registry import COLOUR
 from compression.zoo.registry import ModelSpec
 
@@ -101,7 +102,7 @@ def file_spec(name: str) -> ModelSpec:
         CompressionError: the file or function is missing, fails, or does not return a classifier.
     """
     path, _, function = name.rpartition(":")
-    return _file_spec(name, str(Path(path).expanduser().resolve()), function)
+    return _file_spec(name, str(expanded(path).resolve()), function)
 
 
 @lru_cache(maxsize=16)
@@ -213,8 +214,14 @@ def _classes(name: str, model: nn.Module, input: tuple[int, ...]) -> int:
     """How many logits the model gives for one input."""
     training = model.training
     try:
+        model.eval()
+    except Exception as error:  # a program of torch.export has one mode only
+        raise CompressionError(
+            f"{name} returns a network without a training mode ({_line(error)}): return the module it was made of"
+        ) from error
+    try:
         with torch.no_grad():
-            output = model.eval()(torch.zeros(1, *input))
+            output = model(torch.zeros(1, *input))
     except Exception as error:
         size = "x".join(map(str, input))
         raise CompressionError(

@@ -6,7 +6,6 @@ network that draws its weights has others each time.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from compression import zoo
 from compression.budget import INITIAL_WEIGHTS
 from compression.budget import OWN_WEIGHTS
 from compression.errors import CompressionError
+from compression.graph.copies import deep_copy
+from compression.reading import expanded
 from compression.zoo import weights as files
 
 OTHER_SEED = 1
@@ -64,7 +65,7 @@ def weighted(
 
 def _file(name: str, input: tuple[int, ...], classes: int, weights: str | None, data: tuple[str, ...]) -> Path | None:
     if weights not in (None, INITIAL_WEIGHTS):
-        path = Path(str(weights)).expanduser()
+        path = expanded(str(weights))
         if not path.is_file():
             raise CompressionError(f"weights file {weights} does not exist")
         return path
@@ -93,7 +94,7 @@ def redrawn(model: nn.Module, seed: int) -> nn.Module:
 
     Layers draw their initial weights anew; parameters that no layer knows how to draw are shuffled.
     """
-    model = copy.deepcopy(model)
+    model = deep_copy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in model.modules():

@@ -26,6 +26,7 @@ from compression.errors import CompressionError
 from compression.reading import Flag
 from compression.reading import Whole
 from compression.reading import cut
+from compression.reading import expanded
 from compression.reading import json_object
 from compression.reading import typed
 
@@ -49,7 +50,7 @@ _PROVENANCE = TypeAdapter(_Provenance)
 def models_folder() -> Path:
     """Where ``train`` puts weights: COMPRESSION_MODELS, or ``models/`` at the project's root."""
     named = os.environ.get("COMPRESSION_MODELS")
-    return Path(named).expanduser() if named else ROOT / "models"
+    return expanded(named) if named else ROOT / "models"
 
 
 def default_path(model: str, data: str) -> Path:
@@ -76,7 +77,7 @@ def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
     Raises:
         CompressionError: no readable file; or naming the first parameter that is missing, unknown or wrong-shaped.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise CompressionError(f"weights file {path} does not exist")
     is_safe = path.suffix == ".safetensors"
@@ -84,7 +85,13 @@ def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
     wanted = module.state_dict()
     given = {name if name in wanted else _inside(name): tensor for name, tensor in given.items()}
     _compare(path, wanted, given)
-    module.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
+    try:
+        module.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
+    except Exception as error:  # a class may load in a way of its own
+        line = (str(error).strip().splitlines() or [""])[0]
+        raise CompressionError(
+            f"weights file {path}: the model does not take it: {type(error).__name__}: {line}"
+        ) from error
     return read_provenance(path) if is_safe else {}
 
 
@@ -94,7 +101,7 @@ def save(module: nn.Module, path: str | Path, provenance: Mapping[str, Any]) -> 
     Raises:
         CompressionError: the file cannot be written.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     state = unshared(module.state_dict())
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -154,7 +161,7 @@ def _slug(name: str) -> str:
     if "/" not in name and os.sep not in name and ".py:" not in name:
         return re.sub(r"[^A-Za-z0-9_.]+", "-", name)
     path, colon, function = name.rpartition(":") if ".py:" in name else (name, "", "")
-    whole = str(Path(path).expanduser().resolve()) + colon + function
+    whole = str(expanded(path).resolve()) + colon + function
     last = re.sub(r"[^A-Za-z0-9_]+", "-", Path(path).stem + colon + function)
     return f"{last}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 

@@ -74,11 +74,11 @@ def outcome(folder: RunFolder, **options: Any) -> tuple[str, Any]:
     def work(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
         weights = train(events, **options)
         check_taken_over(events)
-        return {"weights": weights, "baseline": None, "final": None}
+        return {"values": weights, "baseline": None, "final": None}
 
     state = carry_out(folder, work)
     if state == "done":
-        return state, json.loads(folder.result_path.read_text())["weights"]
+        return state, json.loads(folder.result_path.read_text())["values"]
     return state, folder.events()[-1].get("error")
 
 

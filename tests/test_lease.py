@@ -399,16 +399,16 @@ def test_a_writer_is_not_moved_by_setting_the_clock(tmp_path: Path, monkeypatch:
 
 
 def test_waiting_to_be_resumed_is_no_work(tmp_path: Path) -> None:
-    now = [0.0]
+    now = [10_000.0]
     with EventWriter(tmp_path / "events", 1, clock=lambda: now[0]) as events:
         events.state("running")
-        now[0] = 5.0
+        now[0] += 5.0
         events.log("then it was killed")
-        now[0] = 500.0
+        now[0] += 495.0
         events.state("queued")
     with EventWriter(tmp_path / "events", 2, clock=lambda: now[0] - 1000) as events:  # another machine's clock
         events.state("running")
-        now[0] = 503.0
+        now[0] += 3.0
         events.state("done")
     assert seconds(read_events(tmp_path / "events")[0]) == 8.0
 

@@ -116,11 +116,12 @@ def shown(run: RunFolder) -> Shown | None:
     from safetensors.numpy import load
 
     path = folder_of(run) / "maps.safetensors"
-    data, what = read_bytes(path, "maps", MOST_MAPS), f"maps {path}"
-    safeheader.check(data, len(data), what)
+    what = f"maps {path}"
     try:
+        data = read_bytes(path, "maps", MOST_MAPS)
+        safeheader.check(data, len(data), what)
         found = load(data)
-    except SafetensorError as error:
+    except (CompressionError, SafetensorError) as error:
         raise CompressionError(f"{what} cannot be read ({error}): measure again") from error
     images = found.pop("images", None)
     if images is None or images.dtype != np.int64 or images.ndim != 1:

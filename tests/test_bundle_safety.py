@@ -368,3 +368,52 @@ def test_the_folder_of_whoever_reads_stays_as_it_is(files: Files, tmp_path: Path
     before = sorted(os.listdir(tmp_path)), sorted(sys.path)
     cx.load(path)
     assert (sorted(os.listdir(tmp_path)), sorted(sys.path)) == before
+
+
+def test_an_input_larger_than_the_file_could_hold_is_refused_before_a_network_runs(
+    files: Files, tmp_path: Path
+) -> None:
+    def enlarge(value: dict[str, Any]) -> None:
+        value["input"] = [1, 3000, 3000]
+
+    changed = {name: data for name, data in files.items() if name != "example.safetensors"}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    path = sealed(changed, tmp_path / "b.zip", config=enlarge, network=enlarge)
+    with pytest.raises(CompressionError, match="names inputs of"):
+        cx.load(path)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10 < GROWTH
+
+
+class _Answering(torch.nn.Module):
+    """The bundle's own network, which answers otherwise."""
+
+    def __init__(self, change: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        network = cx.zoo.build("resnet8")
+        for name, child in network.named_children():
+            self.add_module(name, child)
+        self.network, self.change = [network], change
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.change(self.network[0](images))
+
+
+@pytest.mark.parametrize("change", [lambda x: (x, x), lambda x: {"logits": x}, lambda x: x[:, :3], lambda x: x[:, :1]])
+def test_a_network_that_answers_no_logits_of_the_bundle_is_refused(
+    files: Files, tmp_path: Path, change: Callable[[torch.Tensor], Any]
+) -> None:
+    with pytest.raises(CompressionError, match="answers its stored example with"):
+        cx.load(sealed(files, tmp_path / "b.zip"), model=lambda: _Answering(change))
+
+
+def test_wrappers_of_a_network_are_taken_off_and_what_is_no_network_is_refused(files: Files, tmp_path: Path) -> None:
+    path = sealed(files, tmp_path / "b.zip")
+    network = cx.zoo.build("resnet8")
+    wanted = cx.load(path).state_dict()
+    for wrapped in (torch.nn.DataParallel(network), torch.compile(network)):
+        assert all(
+            torch.equal(wanted[name], value) for name, value in cx.load(path, model=wrapped).state_dict().items()
+        )
+    for wrong in ("resnet8", 5, network.to("meta")):
+        with pytest.raises(CompressionError, match=r"model must be|meta device"):
+            cx.load(path, model=wrong)

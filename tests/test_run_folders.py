@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -32,6 +34,7 @@ from compression.runs.eventwriter import EventWriter
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
 from compression.runs.launcher import tail
+from compression.runs.lease import Lease
 from compression.runs.process import Handle
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
@@ -466,3 +469,55 @@ def test_a_folder_that_may_not_be_looked_into_is_named(root: Path, monkeypatch: 
     store = Store(root, slots=0)
     assert [info.id for info in store.list()] == [good.id]
     assert store.problems == ["run 'closed' cannot be read: Permission denied"]
+
+
+def test_code_that_lies_in_a_run_is_never_run(tmp_path: Path) -> None:
+    """A run folder that somebody sent waits in the queue, which starts it as soon as the runs are listed."""
+    folder = tmp_path / "runs" / "sent"
+    folder.mkdir(parents=True)
+    (folder / "net.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    budget = Budget(model=f"{folder}/net.py:f").to_dict()
+    (folder / "spec.json").write_text(json.dumps({"version": 1, "id": "sent", "created": 1.0, "budget": budget}))
+    with pytest.raises(CompressionError, match="lies in the runs folder"):
+        RunFolder(folder).budget()
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["lease.7", f"lease.{2**63 - 1}", "lease.99999999999999999999999"])
+def test_a_lease_that_no_attempt_took_spoils_no_run(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    try:
+        lease = Lease.take(tmp_path, tmp_path / "process.json", Handle.current(), after=0)
+    except CompressionError as error:
+        assert "attempts, more than any had" in str(error)
+    else:
+        assert lease.attempt == 8
+        lease.check()
+
+
+def test_an_index_with_a_second_name_or_a_damaged_row_is_refused_by_name(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"")
+    root = tmp_path / "runs"
+    root.mkdir()
+    os.link(outside, root / "runs.sqlite")
+    assert Store(root, slots=0).list() == []
+    assert outside.read_bytes() == b""
+    (root / "runs.sqlite").unlink()
+    finished(root)
+    store = Store(root, slots=0)
+    store.list()
+    with contextlib.closing(sqlite3.connect(root / "runs.sqlite")) as index:
+        index.execute("UPDATE runs SET budget = '{'")
+        index.commit()
+    with pytest.raises(CompressionError, match=r"runs\.sqlite"):
+        store.list()
+
+
+def test_an_index_with_a_trigger_is_refused(root: Path) -> None:
+    Store(root).list()
+    with contextlib.closing(sqlite3.connect(root / "runs.sqlite")) as index:
+        index.execute("CREATE TRIGGER gone AFTER UPDATE ON runs BEGIN DELETE FROM runs; END")
+        index.commit()
+    with pytest.raises(CompressionError, match="triggers or views"):
+        Store(root).list()

@@ -45,7 +45,7 @@ def read_example(data: bytes, about: Network, path: object) -> Example:
         raise CompressionError(f"{what} holds no input and output, or more than a few")
     shapes = [tuple(tensors[name].shape) for name in ("input", "output")]
     count = shapes[0][0] if shapes[0] else 0
-    if not count or shapes[0][1:] != tuple(about.input) or shapes[1] != (count, about.outputs):
+    if not 0 < count <= COUNT or shapes[0][1:] != tuple(about.input) or shapes[1] != (count, about.outputs):
         raise CompressionError(
             f"{what} has inputs {shapes[0]} and outputs {shapes[1]}, which are not those of inputs {about.input} and "
             f"{about.outputs} classes"
@@ -66,6 +66,12 @@ def check_answers(model: nn.Module, stored: Example, path: object) -> None:
     except (RuntimeError, IndexError, TypeError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CompressionError(f"the model of bundle {path} does not take the bundle's own example: {line}") from error
+    if not isinstance(found, torch.Tensor) or found.shape != stored["output"].shape:
+        kind = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise CompressionError(
+            f"the model of bundle {path} answers its stored example with {kind}, not with logits of shape "
+            f"{tuple(stored['output'].shape)}: pass the network that the bundle was made from"
+        )
     expected, answers = (tensor.double().nan_to_num(0, 0, 0) for tensor in (stored["output"], found))
     differs = float((answers - expected).norm() / expected.norm().clamp(min=1e-6))
     if not differs <= DIFFERENT:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
+import os
 import tempfile
 from collections.abc import Callable
 from collections.abc import Collection
@@ -37,11 +39,14 @@ from compression.pack import unpack
 from compression.pack.outline import Outline
 from compression.quant import fold
 from compression.quant.attach import INPUT_QUANTIZER
+from compression.reading import short
 
 NEEDED = ("budget.json", "config.json", "weights.packed")
 PROGRAM, EXAMPLE = "model.pt2", "example.safetensors"
 LARGER, SMALL_NETWORK = 64, 1 << 24
 """Elements of the dense network for each packed one; a network of up to ``SMALL_NETWORK`` of them is built anyway."""
+NUMBERS_A_BYTE, SMALL_INPUT = 2, 1 << 18
+"""Numbers of one input for each byte of the bundle, which holds four inputs; up to ``SMALL_INPUT`` of them anyway."""
 
 Given = nn.Module | Callable[..., Any]
 
@@ -66,6 +71,7 @@ def load(path: str | Path, model: Given | None = None, *, trust: bool = False) -
     """
     files, known = _verified(path, {*NEEDED, EXAMPLE, *((PROGRAM,) if trust and model is None else ())})
     about, tensors = network(known, files, path)
+    _check_input(about, path)
     images = read_example(files[EXAMPLE], about, path) if EXAMPLE in files else None
     if model is None and zoo.is_file(about.model):
         if not trust:
@@ -134,6 +140,18 @@ def _checked(entry: Entry, name: str, told: StoredFile, path: str | Path, keep: 
     return content
 
 
+def _check_input(about: Network, path: str | Path) -> None:
+    """Refuse an input out of all proportion to the file, before a network is run on one.
+
+    Raises:
+        CompressionError: naming it.
+    """
+    if math.prod(about.input) > max(SMALL_INPUT, NUMBERS_A_BYTE * os.stat(path).st_size):
+        raise CompressionError(
+            f"bundle {path} names inputs of {about.input}, more than a file of its size holds: it is not read"
+        )
+
+
 def _zoo_network(about: Network, tensors: Outline, path: str | Path) -> nn.Module:
     """The dense network by its name: first without memory for its numbers, and compared with what is packed.
 
@@ -189,9 +207,16 @@ def _check_groups(graph: Graph, about: Network, path: str | Path) -> None:
 
 def _own_network(model: Given, about: Network) -> nn.Module:
     from compression.zoo.imported import build_from
+    from compression.zoo.imported import unwrapped
 
-    network = model if isinstance(model, nn.Module) else build_from(model, about.input, about.outputs)
-    return fold(network).cpu().eval()  # parametrizations of its own are values in the bundle
+    if not isinstance(model, nn.Module) and not callable(model):
+        raise CompressionError(f"model must be a network, or a function that returns one, not {short(model)}")
+    given = unwrapped(model) if isinstance(model, nn.Module) else build_from(model, about.input, about.outputs)
+    if any(tensor.is_meta for tensor in given.state_dict().values()):
+        raise CompressionError(
+            "the network that was passed is on the meta device, which holds no values: build it on cpu"
+        )
+    return fold(given).cpu().eval()  # parametrizations of its own are values in the bundle
 
 
 def _inputs(images: Mapping[str, torch.Tensor] | None, about: Network) -> torch.Tensor:

@@ -80,14 +80,14 @@ class Database:
             yield
 
     def _check_own(self) -> None:
-        """Refuse an index that is a link or no plain file: SQLite would write into what it points at."""
+        """Refuse an index that is any link or no plain file: SQLite would write into what it points at."""
         for suffix in ("", "-wal", "-shm", "-journal"):
             path = f"{self._path}{suffix}"
             try:
-                kind = os.lstat(path).st_mode
+                status = os.lstat(path)
             except OSError:
                 continue  # opening the file says what is wrong with the folder
-            if not stat.S_ISREG(kind):
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
                 raise Unwritable(f"{path} is no plain file; remove it")
 
     def _refusal(self, error: sqlite3.DatabaseError) -> Exception:
@@ -121,6 +121,8 @@ def _prepare(db: sqlite3.Connection) -> None:
     if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:  # new, older, or just deleted
         use_wal(db, BUSY_MILLISECONDS / 1000)
         make_tables(db)
+    if db.execute("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():  # none of ours
+        raise CompressionError("runs.sqlite holds triggers or views, which would change what is written: remove it")
     db.execute("PRAGMA synchronous = NORMAL")
 
 

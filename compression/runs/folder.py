@@ -11,6 +11,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
 from compression.reading import check_version
+from compression.reading import cut
 from compression.reading import read_object
 from compression.reading import short
 from compression.runs.events import Event
@@ -26,6 +27,7 @@ from compression.runs.paths import check_folder
 from compression.runs.paths import is_run_id
 from compression.runs.process import Handle
 from compression.runs.specfile import check_spec
+from compression.zoo import is_file
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, LOST = "queued", "running", "done", "failed", "cancelled", "lost"
 PAUSED = "paused"
@@ -89,8 +91,27 @@ class RunFolder(RunFiles):
         return hashlib.sha256(json.dumps(self.spec(), sort_keys=True).encode()).hexdigest()
 
     def budget(self) -> Budget:
-        """The budget of the run (of a sweep: what its runs have in common)."""
-        return Budget.from_dict(self.spec()["budget"])
+        """The budget of the run (of a sweep: what its runs have in common).
+
+        Raises:
+            CompressionError: it cannot be read, or names code that lies in the runs folder.
+        """
+        budget = Budget.from_dict(self.spec()["budget"])
+        self._check_code(budget)
+        return budget
+
+    def _check_code(self, budget: Budget) -> None:
+        """Refuse code that lies in a run: who sends one would have it run here, by the queue, without a word.
+
+        Raises:
+            CompressionError: the model is a file within a folder of the runs folder.
+        """
+        runs, code = self.path.resolve().parent, Path(budget.model.rpartition(":")[0]).expanduser().resolve()
+        if is_file(budget.model) and runs in code.parent.parents:
+            raise CompressionError(
+                f"run {self.id} names code that lies in the runs folder, {cut(budget.model)}, which is never run: "
+                "look at it, put it elsewhere, and start a new run"
+            )
 
     @property
     def is_sweep(self) -> bool:

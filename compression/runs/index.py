@@ -12,6 +12,7 @@ from typing import Any
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
+from compression.reading import json_object
 from compression.runs.events import Event
 from compression.runs.folder import CANCELLED
 from compression.runs.folder import LOST
@@ -104,7 +105,12 @@ def make_tables(db: sqlite3.Connection) -> None:
 def info(row: sqlite3.Row) -> RunInfo:
     """A row of ``SELECT * FROM runs``."""
     values = {field.name: row[field.name] for field in dataclasses.fields(RunInfo)}
-    return RunInfo(**{**values, "budget": json.loads(values["budget"])})
+    return RunInfo(
+        **{
+            **values,
+            "budget": json_object(values["budget"], "damaged row of runs.sqlite (delete that file, it is rebuilt)"),
+        }
+    )
 
 
 def known(db: sqlite3.Connection) -> dict[str, sqlite3.Row]:

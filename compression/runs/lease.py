@@ -15,6 +15,8 @@ from pathlib import Path
 
 from compression.errors import CompressionError
 from compression.errors import Superseded
+from compression.reading import LARGEST_INTEGER
+from compression.runs.paths import remove
 from compression.runs.process import Handle
 
 _NAME = "lease."
@@ -39,15 +41,18 @@ class Lease:
         """Take the next attempt at the run: above ``after``, the attempts its events tell of, and every lease.
 
         Raises:
-            OSError: the folder cannot be written.
+            CompressionError: a lease or an event claims more attempts than can be.
+        OSError: the folder cannot be written.
         """
         earlier = taken(path)
         attempt = max([after, *earlier]) + 1
-        while not _create(_path(path, attempt)):
+        while attempt < LARGEST_INTEGER and not _create(_path(path, attempt)):
             attempt += 1
+        if attempt >= LARGEST_INTEGER:
+            raise CompressionError(f"run {path.name} claims {attempt} attempts, more than any had: start a new run")
         handle.save(process_path)
         for number in earlier:
-            _path(path, number).unlink(missing_ok=True)
+            remove(_path(path, number))
         return cls(path, process_path, handle, attempt)
 
     def check(self) -> None:

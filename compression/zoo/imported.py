@@ -192,14 +192,14 @@ def _returned(name: str, made: Any) -> Returned:
     size = tuple(sizes[0]) if sizes and isinstance(sizes[0], Sequence) else sizes[0] if sizes else None
     if size is not None:
         check_input(size, f"{name}: input")
-    return Returned(_unwrapped(model), size, preprocess, weights == INITIAL_WEIGHTS)
+    return Returned(unwrapped(model), size, preprocess, weights == INITIAL_WEIGHTS)
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside what trains it on several devices or compiles it: a run has ways of its own for both."""
     inside = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else None
     inside = getattr(model, "_orig_mod", inside)
-    return _unwrapped(inside) if isinstance(inside, nn.Module) else model
+    return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
 def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], int]:

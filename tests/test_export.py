@@ -153,7 +153,9 @@ def test_load_py_runs_without_our_package(bundles: dict[str, Path], elsewhere: P
     assert len((folder / "load.py").read_text().splitlines()) <= 60
     told = outside(elsewhere, folder, "--trust")
     assert told.returncode == 0, told.stdout + told.stderr
-    assert told.stdout == "weights equal to model.safetensors: True; stored output: within 0.0e+00\n"
+    line, _, difference = told.stdout.rpartition(" ")
+    assert line == "weights equal to model.safetensors: True; stored output: within"
+    assert float(difference) < 1e-4  # another process may add up in another order
     example = load((folder / "example.safetensors").read_bytes())
     with torch.no_grad():
         assert torch.allclose(cx.load(bundles[kind])(example["input"]), example["output"], atol=1e-5)

@@ -507,11 +507,14 @@ def test_an_index_with_a_second_name_or_a_damaged_row_is_refused_by_name(tmp_pat
     finished(root)
     store = Store(root, slots=0)
     store.list()
+    (run,) = store.list()
     with contextlib.closing(sqlite3.connect(root / "runs.sqlite")) as index:
         index.execute("UPDATE runs SET budget = '{'")
+        index.execute("INSERT OR REPLACE INTO points VALUES (?, 0, 'x', 'test', '[')", (run.id,))
         index.commit()
-    with pytest.raises(CompressionError, match=r"runs\.sqlite"):
-        store.list()
+    for read in (store.list, lambda: store.points(run.id)):
+        with pytest.raises(CompressionError, match=r"runs\.sqlite"):
+            read()
 
 
 def test_an_index_with_a_trigger_is_refused(root: Path) -> None:

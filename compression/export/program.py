@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import re
 import warnings
@@ -15,6 +14,7 @@ from contextlib import redirect_stderr
 from contextlib import redirect_stdout
 
 import torch
+from pydantic import TypeAdapter
 from torch import fx
 from torch import nn
 from torch.export import Dim
@@ -22,6 +22,9 @@ from torch.export import ExportedProgram
 
 from compression.errors import CompressionError
 from compression.quant.op import SMALLEST
+from compression.reading import cut
+from compression.reading import json_object
+from compression.reading import typed
 
 FAKE_QUANTIZE = torch.ops.compression.fake_quantize.default
 _PLACES = ("stack_trace", "custom")  # notes on nodes that hold paths, or what a user wrote there
@@ -36,6 +39,7 @@ _PLAIN = (
     "byteorder",
     ".data/serialization_id",
 )
+_CONFIG = TypeAdapter(dict[str, dict[str, object]])
 _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 
 
@@ -124,7 +128,8 @@ def _check_entry(info: zipfile.ZipInfo, archive: zipfile.ZipFile, name: str) -> 
     if SAMPLE_INPUTS in inner and info.file_size == 0:
         return
     if inner.endswith("_config.json"):
-        config = json.loads(archive.read(info)).get("config", {})
+        what = f"{name}: {cut(info.filename)}"
+        config = typed(_CONFIG, json_object(archive.read(info), what).get("config", {}), what)
         if not any(entry.get("use_pickle", True) for entry in config.values()):
             return
     elif inner in _PLAIN or _RAW.fullmatch(inner):

@@ -12,6 +12,7 @@ from compression.errors import CompressionError
 from compression.points import Point
 from compression.reading import check_version
 from compression.reading import cut
+from compression.reading import expanded
 from compression.reading import read_object
 from compression.reading import short
 from compression.runs.events import Event
@@ -106,7 +107,7 @@ class RunFolder(RunFiles):
         Raises:
             CompressionError: the model is a file within a folder of the runs folder.
         """
-        runs, code = self.path.resolve().parent, Path(budget.model.rpartition(":")[0]).expanduser().resolve()
+        runs, code = self.path.resolve().parent, expanded(budget.model.rpartition(":")[0]).resolve()
         if is_file(budget.model) and runs in code.parent.parents:
             raise CompressionError(
                 f"run {self.id} names code that lies in the runs folder, {cut(budget.model)}, which is never run: "

@@ -105,12 +105,21 @@ def make_tables(db: sqlite3.Connection) -> None:
 def info(row: sqlite3.Row) -> RunInfo:
     """A row of ``SELECT * FROM runs``."""
     values = {field.name: row[field.name] for field in dataclasses.fields(RunInfo)}
-    return RunInfo(
-        **{
-            **values,
-            "budget": json_object(values["budget"], "damaged row of runs.sqlite (delete that file, it is rebuilt)"),
-        }
-    )
+    return RunInfo(**{**values, "budget": _stored(values["budget"])})
+
+
+def point(row: sqlite3.Row) -> Point:
+    """The point of a row of ``SELECT point FROM points``."""
+    return Point.from_dict(_stored(row["point"]))
+
+
+def _stored(text: str) -> dict[str, Any]:
+    """A JSON object from a row of the index.
+
+    Raises:
+        CompressionError: the row is damaged.
+    """
+    return json_object(text, "damaged row of runs.sqlite (delete that file, it is rebuilt)")
 
 
 def known(db: sqlite3.Connection) -> dict[str, sqlite3.Row]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import json
 import sqlite3
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from compression.runs.folder import QUEUED
 from compression.runs.folder import RunFolder
 from compression.runs.index import RunInfo
 from compression.runs.index import info
+from compression.runs.index import point
 from compression.runs.launcher import Launcher
 from compression.runs.place import launcher_asked
 from compression.runs.place import slots_asked
@@ -93,7 +93,7 @@ class Store:
         rows = self._synced(lambda db: db.execute(f"{query} ORDER BY step, rowid", (*run_ids, *phases)).fetchall())
         points: dict[str, builtins.list[Point]] = {run_id: [] for run_id in run_ids}
         for row in rows:
-            points[row["run"]].append(Point.from_dict(json.loads(row["point"])))
+            points[row["run"]].append(point(row))
         return points
 
     def add(self, *specs: dict[str, Any]) -> builtins.list[RunFolder]:

@@ -360,9 +360,10 @@ def test_a_folder_that_cannot_start_does_not_hold_up_the_queue(root: Path) -> No
             return handle
 
     store = Store(root, slots=0)
-    for name, threads in (("first", "many"), ("second", 1)):
-        RunFolder.create(root, {**new_spec(Budget(), store), "id": name, "threads": threads})
+    for name in ("first", "second"):
+        RunFolder.create(root, {**new_spec(Budget(), store), "id": name, "threads": 1})
         store.list()
+    (root / "first" / "log.txt").symlink_to(root / "second" / "spec.json")  # after it was put into the queue
     store = Store(root, slots=1, launcher=Noted())  # type: ignore[arg-type]
     states = {info.id: info.state for info in store.list()}
     assert started == ["second"]

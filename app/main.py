@@ -12,12 +12,7 @@ sys.path[:] = dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.p
 
 import streamlit as st  # noqa: E402
 
-from app import nav  # noqa: E402
-from app import options  # noqa: E402
-from app import serving  # noqa: E402
-from app import state  # noqa: E402
-from app import timing  # noqa: E402
-from app import widgets  # noqa: E402
+from app import nav, options, serving, state, timing, widgets  # noqa: E402
 from app.gallery import tour  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
 

@@ -11,30 +11,21 @@ import base64
 import hashlib
 import ipaddress
 import re
-from collections.abc import AsyncIterator
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from typing import Any
-from urllib.parse import SplitResult
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 
 import streamlit
-from starlette.datastructures import Headers
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
-from streamlit import cli_util
-from streamlit import config
+from streamlit import cli_util, config
 from streamlit.web.server import server_util
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-    from starlette.types import Message
-    from starlette.types import Receive
-    from starlette.types import Scope
-    from starlette.types import Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})

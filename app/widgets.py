@@ -5,20 +5,16 @@ from __future__ import annotations
 import csv
 import functools
 import io
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import nav
-from app import plain
-from app import theme
+from app import nav, plain, theme
 from app.figures import base
-from app.runs import story
+from app.runs import view_model
 from app.terms import tip
 from compression.errors import CompressionError
 
@@ -205,8 +201,8 @@ def empty(text: str, page: str, label: str, **query: str) -> None:
 
 def context(model: str, data: str) -> None:
     """Which model and data this page is about, and the way to change them."""
-    label = "no data" if data == "none" else story.data_label(data)
-    short = story.model_label(model)
+    label = "no data" if data == "none" else view_model.data_label(data)
+    short = view_model.model_label(model)
     whole = plain.text(model) if short != model else ""
     nav.link("model", f"{short}, {label}: change", whole, model=model, data=data)
 

@@ -9,8 +9,7 @@ import math
 from typing import Any
 
 from compression.errors import CompressionError
-from compression.reading import is_number
-from compression.reading import short
+from compression.reading import is_number, short
 
 LOWEST_BITS, HIGHEST_BITS = 2, 16
 MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1_000_000, 100_000, 1 << 28

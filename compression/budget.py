@@ -6,41 +6,43 @@ import dataclasses
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from compression.bounds import HIGHEST_BITS
-from compression.bounds import HIGHEST_DECAY
-from compression.bounds import HIGHEST_RATE
-from compression.bounds import LOWEST_BITS
-from compression.bounds import MOST_BATCH
-from compression.bounds import MOST_EPOCHS
-from compression.bounds import MOST_PERIODS
-from compression.bounds import check_bits
-from compression.bounds import check_classes
-from compression.bounds import check_input
-from compression.bounds import check_one_of
-from compression.bounds import check_positive
-from compression.bounds import check_share
+from compression.bounds import (
+    HIGHEST_BITS,
+    HIGHEST_DECAY,
+    HIGHEST_RATE,
+    LOWEST_BITS,
+    MOST_BATCH,
+    MOST_EPOCHS,
+    MOST_PERIODS,
+    check_bits,
+    check_classes,
+    check_input,
+    check_one_of,
+    check_positive,
+    check_share,
+)
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
-from compression.reading import Name
-from compression.reading import Number
-from compression.reading import Signed
-from compression.reading import Text
-from compression.reading import Whole
-from compression.reading import check_plain
-from compression.reading import cut
-from compression.reading import is_number
-from compression.reading import read_object
-from compression.reading import short
-from compression.reading import typed
+from compression.reading import (
+    Name,
+    Number,
+    Signed,
+    Text,
+    Whole,
+    check_plain,
+    cut,
+    is_number,
+    read_object,
+    short,
+    typed,
+)
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 OWN_WEIGHTS, INITIAL_WEIGHTS = "function", "initial"

@@ -9,11 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from compression.reading import Measured
-from compression.reading import Number
-from compression.reading import Text
-from compression.reading import Whole
-from compression.reading import typed
+from compression.reading import Measured, Number, Text, Whole, typed
 
 
 @dataclass(frozen=True)

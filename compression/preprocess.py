@@ -12,15 +12,12 @@ A preprocessing is a mapping, in JSON as it is here; every key may be left out:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from compression.errors import CompressionError
-from compression.reading import is_number
-from compression.reading import short
+from compression.reading import is_number, short
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 LARGEST_SIDE = 16_384  # pixels

@@ -12,20 +12,10 @@ import reprlib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
-from typing import Annotated
-from typing import Any
-from typing import NoReturn
-from typing import TypeVar
+from typing import IO, Annotated, Any, NoReturn, TypeVar
 
-from pydantic import Field
-from pydantic import PlainValidator
-from pydantic import Strict
-from pydantic import StringConstraints
-from pydantic import TypeAdapter
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
-from pydantic_core import from_json
+from pydantic import Field, PlainValidator, Strict, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError, from_json
 
 from compression.errors import CompressionError
 

@@ -9,20 +9,13 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Annotated
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.errors import CompressionError
-from compression.reading import Text
-from compression.reading import Whole
-from compression.reading import cut
-from compression.reading import json_object
-from compression.reading import open_regular
-from compression.reading import typed
+from compression.reading import Text, Whole, cut, json_object, open_regular, typed
 
 MOST_HEADER = 8 << 20
 """Bytes; a network of 2,000 tensors has 200 KB."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +18,13 @@ from torch import nn
 
 from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
-from compression.graph import Graph
-from compression.graph import parameter_map
-from compression.graph import zero_units
-from compression.methods.geta.partition import target_units
-from compression.methods.geta.saliency import unit_sums
-from compression.methods.geta.units import Units
-from compression.methods.opq.laplace import levels_of
-from compression.methods.opq.steps import Survivors
-from compression.methods.opq.steps import best_steps
-from compression.methods.opq.tables import LayerTables
-from compression.methods.opq.tables import layer_weights
+from compression.graph import Graph, parameter_map, zero_units
+from compression.pruning.choose import target_units
+from compression.pruning.saliency import unit_sums
+from compression.pruning.units import Units
+from compression.quant.laplace import levels_of
+from compression.quant.steps import Survivors, best_steps
+from compression.quant.tables import LayerTables, layer_weights
 
 BITS = (2, 3, 4, 6, 8)
 SHARES = (0.3, 0.5, 0.7, 0.9)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from compression.budget import Budget
-from compression.data import Batches
-from compression.data import DataSet
+from compression.data import Batches, DataSet
 from compression.graph.copies import deep_copy
-from compression.methods.opq import LayerTables
-from compression.methods.opq import allocate_from
-from compression.methods.opq import attach
+from compression.methods.opq import LayerTables, allocate_from, attach
 from compression.methods.opq.options import options
-from compression.recalibrate import settle_statistics
-from compression.train import evaluate
+from compression.training.dense import evaluate
+from compression.training.recalibrate import settle_statistics
 
 
 @dataclass(frozen=True)

@@ -9,30 +9,28 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import state
-from app import timing
-from app import widgets
-from app.budget import address
-from app.budget import answered
-from app.budget import boundrows
-from app.budget import bounds
-from app.budget import boundtable
-from app.budget import budgetfile
-from app.budget import carried
-from app.budget import closed
-from app.budget import curveview
-from app.budget import draft
-from app.budget import launchpad
-from app.budget import questions
-from app.budget import saliencyview
-from app.budget import sensitivityview
-from app.budget import sparsity
-from app.budget import twobudgets
+from app import state, timing, widgets
+from app.budget import (
+    boundrows,
+    bounds,
+    boundtable,
+    budget_form,
+    budgetfile,
+    closed,
+    curveview,
+    draft,
+    forecast_panel,
+    permalink,
+    query_params,
+    saliencyview,
+    sensitivityview,
+    sparsity,
+    start_run,
+    twobudgets,
+)
 from app.budget.planned import Plan
 from app.figures import plan as figures
-from app.model import catalog
-from app.model import networks
-from app.model import opening
+from app.model import catalog, networks, opening
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -53,7 +51,7 @@ def plan(now: Draft) -> None:
     if now.planned is None:
         st.caption("There is no plan as long as the budget cannot be met.")
         return
-    st.caption(answered.basis(now.budget, now.path))
+    st.caption(forecast_panel.basis(now.budget, now.path))
     info = figures.plan_info(now.planned.layers, now.budget.method)
     alt = "Bytes per layer, dense and planned; the table below holds the same."
     widgets.chart(figures.plan_figure(info), "plan", now.planned.table, alt)
@@ -133,17 +131,17 @@ def compose(of: catalog.Subject, found: networks.Network) -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
         sparsity.fit(found)
-        address.follow(partial(questions.sliders, found))
+        query_params.follow(partial(budget_form.sliders, found))
     with right:
-        carried.write()
+        permalink.write()
         try:
             budget = draft.budget(of)
         except CompressionError as error:
-            answered.refused(error)
+            forecast_panel.refused(error)
             return
-        planned = answered.answer(of, found, budget, path)
+        planned = forecast_panel.answer(of, found, budget, path)
         possible = planned is not None or closed.too_large(of, budget)
-        launchpad.buttons(of, found, budget, path, possible)
+        start_run.buttons(of, found, budget, path, possible)
         parts(Draft(of, found, path, budget, planned))
 
 
@@ -159,9 +157,9 @@ def page() -> None:
         return
     of = opened.of
     widgets.context(of.model, of.data)
-    for line in address.tidy(partial(questions.sliders, opened.found)):
+    for line in query_params.tidy(partial(budget_form.sliders, opened.found)):
         st.warning(line, icon=":material/link_off:")
-    carried.read()
+    permalink.read()
     compose(of, opened.found)
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app import widgets
-from app.compare import compareview
-from app.compare import finals
-from app.compare import gallerybeside
+from app import plain, state, widgets
+from app.compare import compareview, finals, gallerybeside
 from app.gallery import gallery
-from app.runs import runlog
-from app.runs import story
+from app.runs import runlog, view_model
 from app.terms import tip
 from compression.runs.store import RunInfo
 
@@ -38,7 +33,7 @@ def pair_of(own: list[RunInfo], kept: list[RunInfo], opened: RunInfo | None) -> 
             on_change=lambda: change(st.session_state["compare_pair"]),
         )
     else:
-        st.caption(f"{plain.text(story.subject(*pair))}: all runs here are of this model and data set.")
+        st.caption(f"{plain.text(view_model.subject(*pair))}: all runs here are of this model and data set.")
     return pair
 
 
@@ -74,7 +69,7 @@ def page() -> None:
     mine, theirs, said = gallerybeside.split(own, pair) if kept else (own, [], "")
     if said:
         st.caption(said)
-    live = any(info.state in story.ACTIVE for info in mine if (info.model, info.data) == pair)
+    live = any(info.state in view_model.ACTIVE for info in mine if (info.model, info.data) == pair)
     st.fragment(run_every=EVERY if live else None)(compareview.draw)(pair, theirs, bool(mine))
 
 

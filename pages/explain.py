@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from app import widgets
-from app.explain import alikeview
-from app.explain import explained
-from app.explain import explainview
-from app.gallery import gallery
-from app.gallery import galleryview
-from app.runs import bundles
-from app.runs import runlog
+from app.explain import explained, explainview, similarity_view
+from app.gallery import gallery, galleryview
+from app.runs import bundles, runlog
 from compression.errors import CompressionError
 
 
@@ -50,7 +46,7 @@ def page() -> None:
         explainview.side_by_side(run, of, method, count, macs)
     except CompressionError as error:
         widgets.problem(error)
-    alikeview.draw(run, of)
+    similarity_view.draw(run, of)
 
 
 page()

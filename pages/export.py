@@ -7,13 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets
-from app import words
-from app.gallery import gallery
-from app.gallery import galleryview
-from app.runs import bundles
-from app.runs import outcome
-from app.runs import runlog
+from app import widgets, words
+from app.gallery import gallery, galleryview
+from app.runs import bundles, outcome, runlog
 from compression.errors import CompressionError
 from compression.export import job
 

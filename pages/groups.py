@@ -7,21 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav
-from app import plain
-from app import state
-from app import widgets
-from app import words
+from app import nav, plain, state, widgets, words
 from app.figures import dot
-from app.groups import drawing
-from app.groups import graphview
-from app.groups import overlays
-from app.groups import quantized
-from app.groups import quantview
-from app.groups import ties
-from app.model import catalog
-from app.model import networks
-from app.model import opening
+from app.groups import dependency_text, drawing, graphview, overlays, quantized, quantview
+from app.model import catalog, networks, opening
 from app.terms import tip
 
 OF_EACH = 3  # ties of one kind told before the rest is folded away
@@ -47,7 +36,9 @@ def details(of: catalog.Subject, found: networks.Network) -> None:
     else:
         st.markdown(f":gray-badge[:material/lock: must stay] {units}: {plain.text(group.reason)}.")
     if group.reason:
-        st.markdown(ties.frozen(group.reason, drawing.places(quantized.View(of)).frozen(group.place, group.nodes)))
+        st.markdown(
+            dependency_text.frozen(group.reason, drawing.places(quantized.View(of)).frozen(group.place, group.nodes))
+        )
     if not group.prunable and not group.exact:
         st.caption(
             "In code of your own, `cx.trace(model, example, inexact=True)` lets such units go; the answer then changes "
@@ -65,7 +56,7 @@ def _why_tied(of: catalog.Subject, group: Any) -> None:
     """Every tie in a sentence, those between layers first; all of them as a table."""
     st.markdown("**Why they are tied**")
     places = drawing.places(quantized.View(of))
-    told = [(tie, ties.tie(tie.why, places.of(tie.op))) for tie in group.ties]
+    told = [(tie, dependency_text.tie(tie.why, places.of(tie.op))) for tie in group.ties]
     if not told:
         st.markdown("Nothing else hangs on these units.")
         return
@@ -83,7 +74,7 @@ def _foremost(told: list[tuple[Any, str]]) -> tuple[list[str], list[str]]:
     kinds: Counter[str] = Counter()
     first: list[str] = []
     rest: list[str] = []
-    for tie, sentence in sorted(told, key=lambda pair: ties.rank(pair[0].why)):
+    for tie, sentence in sorted(told, key=lambda pair: dependency_text.rank(pair[0].why)):
         kinds[tie.why] += 1
         (first if kinds[tie.why] <= OF_EACH else rest).append(sentence)
     return first, rest

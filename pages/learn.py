@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import nav
-from app import widgets
-from app.learn import glossary
-from app.learn import learning
+from app import nav, widgets
+from app.learn import glossary, learning
 from app.learn.lessons import texts
 from app.learn.lessons.lesson import CONTENTS
 from app.runs import runlog

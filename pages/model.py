@@ -8,18 +8,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import nav
-from app import plain
-from app import state
-from app import widgets
-from app import words
+from app import nav, plain, state, widgets, words
 from app.figures import model as figures
-from app.model import catalog
-from app.model import networks
-from app.model import opening
-from app.model import ownweights
-from app.model import preview
-from app.runs import story
+from app.model import catalog, networks, opening, ownweights, preview
+from app.runs import view_model
 from app.terms import tip
 from compression.errors import CompressionError
 
@@ -39,7 +31,7 @@ def pick() -> None:
 
 
 def _models_help(model: str) -> str:
-    path = f" This one: {plain.text(model)}" if story.model_label(model) != model else ""
+    path = f" This one: {plain.text(model)}" if view_model.model_label(model) != model else ""
     return f"The operator's own models first, then the zoo's, torchvision's and others'. Type to search.{path}"
 
 
@@ -105,7 +97,7 @@ def missing(of: catalog.Subject, path: Path | None) -> None:
     if not of.has_data:
         st.info("No data chosen: pick a data set above to measure and compress this model.", icon=":material/info:")
     elif path is None:
-        subject = plain.text(story.subject(of.model, of.data))
+        subject = plain.text(view_model.subject(of.model, of.data))
         st.info(
             f"No trained weights for {subject}, so no accuracy and no runs. Train them in a "
             "terminal: this page finds them when you come back. Groups and budgets can be explored without.",
@@ -126,7 +118,7 @@ def where(of: catalog.Subject, found: networks.Network) -> None:
         bind="query-params",
         format_func=lambda v: figures.QUANTITIES[v],
     )
-    info = figures.tree_info(found.modules, story.model_label(of.model))
+    info = figures.tree_info(found.modules, view_model.model_label(of.model))
     other = "macs" if area == "params" else "params"
     st.caption(
         f"Area: {figures.QUANTITIES[str(area)]}. Colour: {figures.QUANTITIES[other]}. Click a block to enter it."

@@ -7,16 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app import widgets
-from app import words
-from app.gallery import gallery
-from app.gallery import galleryview
-from app.runs import runbuttons
-from app.runs import runlog
-from app.runs import runview
-from app.runs import story
+from app import plain, state, widgets, words
+from app.gallery import gallery, galleryview
+from app.runs import runbuttons, runlog, runview, view_model
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
 
@@ -26,7 +19,7 @@ EVERY = "3s"
 def opened(infos: list[RunInfo]) -> str:
     """The run in the address, or the newest one."""
     if not state.get("run") and infos:
-        state.put("run", next((info.id for info in infos if info.state in story.ACTIVE), infos[0].id))
+        state.put("run", next((info.id for info in infos if info.state in view_model.ACTIVE), infos[0].id))
     return state.get("run")
 
 
@@ -42,9 +35,9 @@ def listing(infos: list[RunInfo], run: str) -> list[dict[str, Any]]:
             "run": info.id,
             "state": widgets.state_words(info.state),
             "method": widgets.method_words(info.method),
-            "model": story.model_label(info.model),
-            "data": story.data_label(info.data),
-            "asked": f"sweep of {info.runs} runs" if info.runs else story.asked(info.budget),
+            "model": view_model.model_label(info.model),
+            "data": view_model.data_label(info.data),
+            "asked": f"sweep of {info.runs} runs" if info.runs else view_model.asked(info.budget),
             "stage": info.phase or "",
             "begun": _begun(info),
         }
@@ -62,7 +55,7 @@ def _begun(info: RunInfo) -> str:
 def table(run: str, live: bool) -> None:
     """The rows, drawn again while a run goes; a row opens its run. ``live``: one went when the page was drawn."""
     infos = runlog.listed()
-    if state.get("run") != run or (live and not any(info.state in story.ACTIVE for info in infos)):
+    if state.get("run") != run or (live and not any(info.state in view_model.ACTIVE for info in infos)):
         st.rerun()  # another run was picked here, or the last one has ended
     st.subheader("All runs", anchor=False)
     rows = listing(infos, run)
@@ -93,7 +86,7 @@ def page() -> None:
             "Start a first run",
         )
     if infos:
-        live = any(info.state in story.ACTIVE for info in infos)
+        live = any(info.state in view_model.ACTIVE for info in infos)
         st.fragment(run_every=EVERY if live else None)(table)(state.get("run"), live)
     galleryview.table(run)
     for problem in (*runlog.store().problems, *gallery.read().problems):

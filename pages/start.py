@@ -7,16 +7,11 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import nav
-from app import plain
-from app import widgets
-from app import words
+from app import nav, plain, widgets, words
 from app.figures import front as figures
-from app.figures import spots
-from app.gallery import gallerycards
-from app.gallery import tour
-from app.runs import runlog
-from app.runs import story
+from app.figures import front_data
+from app.gallery import gallerycards, tour
+from app.runs import runlog, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
@@ -41,7 +36,7 @@ def invitation(picture: Callable[[], None]) -> None:
                 "rest learn to live with 4 to 8 bits instead of 32. It takes about half a minute."
             )
             pressed = st.button("Try it now", type="primary", icon=":material/play_arrow:", key="try")
-            st.caption(f"GETA, {story.describe(TRY.to_dict())}, {TRY.epochs:g} epochs")
+            st.caption(f"GETA, {view_model.describe(TRY.to_dict())}, {TRY.epochs:g} epochs")
             if pressed:
                 begin()
         if tour.subject() is not None and not tour.current():
@@ -80,7 +75,7 @@ def ways() -> None:
 def recent(live: bool) -> None:
     """The newest runs, each a link to its live view; drawn again while one goes, as one ``live`` did at first."""
     infos = runlog.listed()
-    if live and not any(info.state in story.ACTIVE for info in infos):
+    if live and not any(info.state in view_model.ACTIVE for info in infos):
         st.rerun()  # the last one has ended: the picture above may show it
     newest = [info for info in infos if info.sweep is None][:MOST_RECENT]
     if newest:
@@ -91,9 +86,9 @@ def recent(live: bool) -> None:
 
 def row(info: RunInfo) -> None:
     """One run: its state, method and budget, and what came of it."""
-    told = story.describe(info.budget)
+    told = view_model.describe(info.budget)
     if info.runs:
-        told = f"sweep of {info.runs} runs, {story.subject(info.model, info.data)}"
+        told = f"sweep of {info.runs} runs, {view_model.subject(info.model, info.data)}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.state_badge(info.state)
         widgets.method_badge(info.method)
@@ -106,10 +101,10 @@ def front(infos: list[RunInfo]) -> bool:
     newest = next((info for info in infos if info.state == "done" and not info.runs), None)
     if newest is None:
         return False
-    info = spots.front_info(runlog.front_runs([], infos, newest.model, newest.data))
+    info = front_data.front_info(runlog.front_runs([], infos, newest.model, newest.data))
     if not info.finals:
         return False
-    st.markdown(f"**Your runs: {plain.text(story.subject(newest.model, newest.data))}**")
+    st.markdown(f"**Your runs: {plain.text(view_model.subject(newest.model, newest.data))}**")
     widgets.chart(figures.front_figure(info, 300), "start_front", info.rows, info.sentence)
     return True
 
@@ -118,7 +113,7 @@ def page() -> None:
     """The page from top to bottom."""
     infos = runlog.listed()
     invitation(lambda: None if front(infos) else gallerycards.picture())
-    live = any(info.state in story.ACTIVE for info in infos)
+    live = any(info.state in view_model.ACTIVE for info in infos)
     st.fragment(run_every=EVERY if live else None)(recent)(live)
     gallerycards.draw()
     ways()

@@ -17,8 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from opened import Open
-    from playwright.sync_api import Browser
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 NEEDS_DATA = "needs real data"
 SKIPPED: dict[str, str] = {}

@@ -9,11 +9,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from compression.graph import Graph
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
-from compression.graph import zeroed_units
+from compression.graph import Graph, slim_report, trace, zero_units, zeroed_units
 
 EXACT = 1e-10
 Inputs = torch.Tensor | tuple[torch.Tensor, ...]

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import nav
-from tests.served import chromium
-from tests.served import served
-from tests.served import settled
+from tests.served import chromium, served, settled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

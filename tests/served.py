@@ -18,10 +18,7 @@ from urllib.parse import urlsplit
 from app import nav
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-    from playwright.sync_api import ConsoleMessage
-    from playwright.sync_api import Page
-    from playwright.sync_api import ViewportSize
+    from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]

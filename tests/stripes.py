@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from compression.data.types import DataSet
-from compression.data.types import Split
+from compression.data.types import DataSet, Split
 
 
 def stripes(count: int, seed: int) -> Split:

@@ -14,14 +14,9 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
-from tests.oracle import some_units
-from tests.oracle import tensors
-from tests.test_promises import BOTH
-from tests.test_promises import ROWS
-from tests.test_promises import Net
+from compression.graph import slim_report, trace, zero_units
+from tests.oracle import some_units, tensors
+from tests.test_promises import BOTH, ROWS, Net
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 

@@ -12,20 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened import Open
-from opened import errors
+from opened import Open, errors
 from streamlit.testing.v1 import AppTest
 from written import finished
 
-from app import nav
-from app import options
-from app import theme
-from app import timing
-from app import words
-from app.budget import draft
-from app.budget import offer
-from app.budget import plan
-from app.budget import uploaded
+from app import nav, options, theme, timing, words
+from app.budget import budget_upload, draft, method_catalog, plan
 from app.model import catalog
 from compression import runs
 from compression.budget import Budget
@@ -318,9 +310,9 @@ def test_accuracy_without_training_is_measured_in_the_background(open_page: Open
 
 def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:
     budget = Budget(method="sequential", weight_bits=(4, 7), activation_bits=(4, 6), sparsity=0.3)
-    values = draft.values_of(budget, offer.get("sequential"))
+    values = draft.values_of(budget, method_catalog.get("sequential"))
     assert (values["equal_bits"], values["equal_activation_bits"], values["sparsity"]) == (7, 6, 0.3)
-    values = draft.values_of(Budget(method="ptq", bits=5.5), offer.get("ptq"))
+    values = draft.values_of(Budget(method="ptq", bits=5.5), method_catalog.get("ptq"))
     assert values["equal_bits"] == 5
     assert "sparsity" not in values, "what a method does not follow is left as it was"
 
@@ -369,7 +361,7 @@ BAD_FILES = [
     b"null",
     b"\xff\xfe",
     b"[" * 100_000,
-    b"x" * (uploaded.LARGEST_FILE + 1),
+    b"x" * (budget_upload.LARGEST_FILE + 1),
     json.dumps({"sparsity": 1.5}).encode(),
     b'{"sparsity": NaN}',
     json.dumps({"nope": 1}).encode(),
@@ -388,13 +380,13 @@ BAD_FILES = [
 @pytest.mark.parametrize("content", BAD_FILES, ids=lambda content: str(content[:24]))
 def test_a_bad_budget_file_is_refused_in_one_line(content: bytes) -> None:
     with pytest.raises(CompressionError) as refused:
-        uploaded.parse(content)
+        budget_upload.parse(content)
     assert "\n" not in str(refused.value)
 
 
 def test_a_saved_budget_loads_again() -> None:
     budget = Budget(sparsity=0.3, layers={"conv1": {"weight_bits": [3, 5]}}, lr=0.02)
-    assert uploaded.parse(json.dumps(budget.to_dict()).encode()).to_dict() == budget.to_dict()
+    assert budget_upload.parse(json.dumps(budget.to_dict()).encode()).to_dict() == budget.to_dict()
 
 
 def test_own_models_and_data_are_offered_by_name(open_page: Open, tmp_path: Path) -> None:

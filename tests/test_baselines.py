@@ -11,36 +11,27 @@ import pytest
 import torch
 from torch import nn
 
-from compression import methods
-from compression import runs
+from compression import methods, runs
 from compression.budget import Budget
-from compression.errors import Cancelled
-from compression.errors import CompressionError
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zeroed_units
-from compression.loop import total_steps
+from compression.errors import Cancelled, CompressionError
+from compression.graph import slim_report, trace, zeroed_units
 from compression.methods import ptq
-from compression.methods.base import NullReporter
-from compression.methods.base import Task
+from compression.methods.base import NullReporter, Task
 from compression.methods.magnitude import MAGNITUDE
-from compression.methods.opq.tables import LayerTables
 from compression.methods.ptq import PTQ
-from compression.methods.sequential import SEQUENTIAL
-from compression.methods.sequential.method import Plan
-from compression.methods.sequential.pruning import Removal
-from compression.methods.sequential.training import FixedBits
+from compression.methods.sequential import SEQUENTIAL, Plan
 from compression.points import Point
-from compression.quant import activation_quantizers
-from compression.quant import integer_weights
-from compression.quant import quantize
-from compression.quant import weight_quantizers
+from compression.pruning.removal import Removal
+from compression.quant import activation_quantizers, integer_weights, quantize, weight_quantizers
+from compression.quant.fixed_bits import FixedBits
 from compression.quant.op import fake_quantize
+from compression.quant.tables import LayerTables
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
+from compression.training.loop import total_steps
 from compression.zoo import build
 from tests.stripes import striped
 

@@ -10,16 +10,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from oracle import check_removal
-from oracle import shake
-from oracle import some_units
+from oracle import check_removal, shake, some_units
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compression.graph import Graph
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
+from compression.graph import Graph, slim_report, trace, zero_units
 from compression.quant import quantize
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -187,8 +182,7 @@ def _torch(model: nn.Module) -> nn.Module:
 
 
 def _learnable(model: nn.Module) -> nn.Module:
-    from torch.ao.quantization import MovingAverageMinMaxObserver
-    from torch.ao.quantization import MovingAveragePerChannelMinMaxObserver
+    from torch.ao.quantization import MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver
     from torch.ao.quantization._learnable_fake_quantize import _LearnableFakeQuantize
 
     def make(weight: torch.Tensor | None) -> nn.Module:

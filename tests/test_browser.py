@@ -14,12 +14,10 @@ from test_compare_page import finished
 from app import nav
 from app.gallery import tour
 from compression.budget import Budget
-from tests.served import follow
-from tests.served import settled
+from tests.served import follow, settled
 
 if TYPE_CHECKING:
-    from playwright.sync_api import FloatRect
-    from playwright.sync_api import Page
+    from playwright.sync_api import FloatRect, Page
 
 pytestmark = pytest.mark.browser
 

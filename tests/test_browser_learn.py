@@ -8,12 +8,10 @@ import pytest
 
 from app.learn.lessons import texts
 from app.learn.lessons.lesson import CONTENTS
-from tests.served import settled
-from tests.served import tab
+from tests.served import settled, tab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 

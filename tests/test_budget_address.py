@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened import Open
-from opened import errors
+from opened import Open, errors
 from streamlit.testing.v1 import AppTest
 from written import finished
 
 from app import nav
-from app.budget import again
+from app.budget import rerun
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -81,7 +80,7 @@ def by_link(open_page: Open, root: Path) -> AppTest:
     app = by_file(open_page, root)
     budget = Budget(method="sequential", sparsity=0.5, weight_bits=(6, 6), activation_bits=(7, 7))
     app.query_params.clear()
-    app.query_params.update(again.query(budget.to_dict()))
+    app.query_params.update(rerun.query(budget.to_dict()))
     return app.run()
 
 
@@ -148,11 +147,11 @@ def test_the_address_of_a_budget_opens_the_same_form(
 @pytest.mark.parametrize("method", ["geta", "opq", "sequential", "magnitude", "ptq"])
 def test_a_link_sets_everything_that_the_form_shows(open_page: Open, tmp_path: Path, method: str) -> None:
     """What stood there before does not shine through: not another default, nor bounds, options or extras."""
-    fresh = form(open_page("budget", **again.query(Budget(method=method).to_dict())))
+    fresh = form(open_page("budget", **rerun.query(Budget(method=method).to_dict())))
     used = by_file(open_page, tmp_path)
     used.slider(key="sparsity").set_value(0.33).run()
     used.query_params.clear()
-    used.query_params.update(again.query(Budget(method=method).to_dict()))
+    used.query_params.update(rerun.query(Budget(method=method).to_dict()))
     assert form(used.run()) == fresh
 
 

@@ -10,24 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened import Open
-from opened import errors
-from opened import opener
+from opened import Open, errors, opener
 from streamlit.testing.v1 import AppTest
 from written import finished
 
-from app.budget import again
-from app.budget import boundrows
-from app.budget import bounds
-from app.budget import boundtable
-from app.budget import carried
-from app.budget import draft
-from app.budget import plan
-from app.budget import uploaded
+from app.budget import boundrows, bounds, boundtable, budget_upload, draft, permalink, plan, rerun
 from app.model import catalog
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.reach import reach
+from compression.pruning.reach import reach
 
 SECONDS = 60
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
@@ -227,15 +218,15 @@ def test_what_an_address_cannot_mean_falls_back_and_is_told(
 
 
 def test_a_file_with_part_of_an_epoch_and_any_seed_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.budget import offer
+    from app.budget import method_catalog
 
-    values = draft.values_of(Budget(epochs=0.5, seed=-1), offer.get("geta"))
+    values = draft.values_of(Budget(epochs=0.5, seed=-1), method_catalog.get("geta"))
     assert (values["epochs"], values["seed"]) == (0.5, -1)
     monkeypatch.setattr(catalog, "allow", lambda *names: None)
     with pytest.raises(CompressionError, match="epochs 5000"):
-        uploaded.load(b'{"epochs": 5000}')
+        budget_upload.load(b'{"epochs": 5000}')
     with pytest.raises(CompressionError, match="seed"):
-        uploaded.load(b'{"seed": 9007199254740992}')
+        budget_upload.load(b'{"seed": 9007199254740992}')
 
 
 @pytest.mark.parametrize("method", ["geta", "opq", "sequential", "magnitude", "ptq"])
@@ -275,8 +266,7 @@ def test_two_budgets_are_compared_and_a_comes_back(open_page: Open) -> None:
 
 
 def test_a_plan_is_compared_layer_by_layer() -> None:
-    from app.figures.twoplans import two_plans_figure
-    from app.figures.twoplans import two_plans_info
+    from app.figures.twoplans import two_plans_figure, two_plans_info
 
     graph = catalog.traced(RESNET8).graph
     a, b = (plan.make(RESNET8, None, graph, Budget(method="ptq", bits=bits)).layers for bits in (8.0, 4.0))
@@ -301,18 +291,18 @@ def test_a_copied_link_opens_the_same_bounds_and_options(open_page: Open) -> Non
     option.select(option.options[-1]).run()
     kept, chosen = app.session_state["bounds"], app.session_state["options"]["sequential"]
     assert chosen
-    again = open_page(method="sequential", part="Layers", budget=word_of(app))
-    assert errors(again) == []
-    assert again.session_state["bounds"] == kept
-    assert again.session_state["options"]["sequential"] == chosen
-    assert figures(again) == figures(app)
+    rerun = open_page(method="sequential", part="Layers", budget=word_of(app))
+    assert errors(rerun) == []
+    assert rerun.session_state["bounds"] == kept
+    assert rerun.session_state["options"]["sequential"] == chosen
+    assert figures(rerun) == figures(app)
     for row in ("linear", "conv1"):
-        again.button(key=f"clear bounds {row}").click().run()
-    assert len(word_of(again)) < len(word_of(app))
+        rerun.button(key=f"clear bounds {row}").click().run()
+    assert len(word_of(rerun)) < len(word_of(app))
 
 
 def bad_words() -> list[str]:
-    good = carried.pack("geta", {"layers": {"conv1": {"weight_bits": [3, 5]}}})
+    good = permalink.pack("geta", {"layers": {"conv1": {"weight_bits": [3, 5]}}})
     bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 10**8)).decode()
     wrong = [
         {"layers": {"conv1": {"weight_bits": [9, 5]}}},
@@ -320,13 +310,13 @@ def bad_words() -> list[str]:
         {"extras": {"nope": 1}},
         {"options": {"nope": 1}},
     ]
-    return [good[:-6], "x", "%%%", bomb, *(carried.pack("geta", parts) for parts in wrong)]
+    return [good[:-6], "x", "%%%", bomb, *(permalink.pack("geta", parts) for parts in wrong)]
 
 
 def test_a_damaged_word_in_the_address_is_refused_in_one_line(open_page: Open) -> None:
     for word in bad_words():
         with pytest.raises(CompressionError) as refused:
-            carried.unpack(word)
+            permalink.unpack(word)
         assert "\n" not in str(refused.value)
     app = open_page(budget=bad_words()[0])
     assert len(errors(app)) == 1
@@ -345,7 +335,7 @@ def test_a_damaged_word_in_the_address_is_refused_in_one_line(open_page: Open) -
 def test_another_run_is_set_up_with_the_budget_of_this_one(
     open_page: Open, monkeypatch: pytest.MonkeyPatch, budget: Budget
 ) -> None:
-    app = open_page(**again.query(budget.to_dict()))
+    app = open_page(**rerun.query(budget.to_dict()))
     assert errors(app) == []
     assert [element.value for element in app.warning] == []
     app.button(key="start")
@@ -369,8 +359,8 @@ def test_the_links_beside_a_run_carry_its_budget(open_page: Open, tmp_path: Path
     app.run()
     (link,) = (element for element in app.get("page_link") if element.proto.label == "Set up another run")
     assert "sparsity=0.37" in link.proto.query_string
-    assert f"budget={again.query(budget.to_dict())['budget']}" in link.proto.query_string
-    assert again.query(Budget(weights="elsewhere.safetensors").to_dict()) == {"model": "resnet8", "data": "mnist5k"}
+    assert f"budget={rerun.query(budget.to_dict())['budget']}" in link.proto.query_string
+    assert rerun.query(Budget(weights="elsewhere.safetensors").to_dict()) == {"model": "resnet8", "data": "mnist5k"}
 
 
 @pytest.mark.parametrize("method", ["geta", "sequential"])
@@ -389,12 +379,12 @@ def test_the_sparsity_slider_ends_where_every_group_keeps_one_channel(open_page:
 def test_the_sparsity_slider_follows_the_bounds_of_groups(open_page: Open) -> None:
     groups = {group.id: group.units for group in catalog.traced(RESNET8).graph.prunable}
     bounds = {name: {"sparsity": [0.0, 0.25]} for name in groups}
-    app = open_page(budget=carried.pack("geta", {"groups": bounds}))
+    app = open_page(budget=permalink.pack("geta", {"groups": bounds}))
     most = sum(math.floor(0.25 * units) for units in groups.values()) / sum(groups.values())
     assert app.slider(key="sparsity").max == math.floor(100 * most) / 100
     assert app.slider(key="sparsity").value <= most
     assert errors(app) == []
-    none = open_page(budget=carried.pack("geta", {"groups": {name: {"sparsity": [0.0, 0.0]} for name in groups}}))
+    none = open_page(budget=permalink.pack("geta", {"groups": {name: {"sparsity": [0.0, 0.0]} for name in groups}}))
     assert (none.slider(key="sparsity").value, none.slider(key="sparsity").disabled) == (0.0, True)
     assert figures(none)["Channels gone"] == "0"
     assert errors(none) == []

@@ -20,16 +20,15 @@ from torch import nn
 
 import compression as cx
 from app import nav
-from compression import runs
-from compression import zoo
+from compression import runs, zoo
 from compression.cli import main
 from compression.errors import CompressionError
 from compression.export import export
 from compression.runs import names
-from compression.runs.check import check
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
+from compression.runs.preflight import check
 from compression.zoo import weights as weight_files
 from compression.zoo.imported import _function
 

@@ -13,25 +13,23 @@ import torch
 from torch import nn
 
 import compression as cx
-from compression.cost import output_axes
+from compression.counting.cost import output_axes
 from compression.graph.types import Graph
-from compression.measure import entropy_bytes
-from compression.measure import sizes
-from compression.methods.geta.clipping import best_clip
-from compression.methods.geta.clipping import fit_clips
-from compression.pack import integers
-from compression.pack import pack
-from compression.pack import unpack
-from compression.quant import Quantizer
-from compression.quant import fold
-from compression.quant import integer_weights
-from compression.quant import kernels
-from compression.quant import native
-from compression.quant import quantize
-from compression.quant import weight_quantizers
-from compression.quant import written_out
+from compression.methods.geta.clipping import best_clip, fit_clips
+from compression.pack import integers, pack, unpack
+from compression.quant import (
+    Quantizer,
+    fold,
+    integer_weights,
+    kernels,
+    native,
+    quantize,
+    weight_quantizers,
+    written_out,
+)
 from compression.quant.op import fake_quantize
 from compression.runs.execute import _cut_codes
+from compression.training.measure import entropy_bytes, sizes
 
 DOUBLE = torch.float64
 LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"

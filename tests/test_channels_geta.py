@@ -13,36 +13,20 @@ import compression as cx
 from compression.errors import CompressionError
 from compression.export.config import config
 from compression.export.source import read
-from compression.graph import parameter_map
-from compression.graph import zeroed_units
+from compression.graph import parameter_map, zeroed_units
 from compression.methods.geta import GETA
 from compression.methods.geta.bounds import calm_step
-from compression.methods.geta.forgetting import clipped_and_residue
-from compression.methods.geta.joint import ETA
-from compression.methods.geta.joint import ZETA
-from compression.methods.geta.joint import LayerTerm
-from compression.methods.geta.joint import forget_rate
-from compression.methods.geta.joint import step_sizes
+from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
+from compression.methods.geta.joint_update import clipped_and_residue
 from compression.pack import unpack
-from compression.quant import Quantizer
-from compression.quant import activation_quantizers
-from compression.quant import quantize
-from compression.quant import weight_quantizers
+from compression.quant import Quantizer, activation_quantizers, quantize, weight_quantizers
 from compression.quant.quantizer import levels
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.zoo import weights
-from tests.test_geta import BUDGET
-from tests.test_geta import Story
-from tests.test_geta import task
-from tests.test_qasso import TOTAL
-from tests.test_qasso import Net
-from tests.test_qasso import direction_of
-from tests.test_qasso import gradients
-from tests.test_qasso import graph
-from tests.test_qasso import optimizer_of
-from tests.test_qasso import train
+from tests.test_geta import BUDGET, Story, task
+from tests.test_qasso import TOTAL, Net, direction_of, gradients, graph, optimizer_of, train
 
 VARIANTS = ("sgd", "adam", "adamw")
 

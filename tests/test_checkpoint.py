@@ -17,20 +17,16 @@ import pytest
 import torch
 
 from compression.budget import Budget
-from compression.errors import CompressionError
-from compression.errors import Superseded
+from compression.errors import CompressionError, Superseded
 from compression.export import source
-from compression.methods.resuming import captured
-from compression.methods.resuming import check_taken_over
-from compression.methods.resuming import go_on
-from compression.recipe import Recipe
 from compression.runs import checkpoint
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
-from compression.runs.prepare import Subject
-from compression.runs.prepare import subject_digest
+from compression.runs.prepare import Subject, subject_digest
 from compression.runs.reporter import RunReporter
 from compression.runs.results import result
+from compression.training.recipe import Recipe
+from compression.training.resume import captured, check_taken_over, go_on
 from tests.stripes import striped
 
 LAST = 40

@@ -15,14 +15,9 @@ import pytest
 
 from compression import runs
 from compression.cli import main
-from compression.cli.options import bit_range
-from compression.cli.options import bits
-from compression.cli.options import many_bits
-from compression.cli.options import sizes
-from compression.cli.output import size
-from compression.cli.output import table
-from compression.cli.progress import _Seen
-from compression.cli.progress import describe
+from compression.cli.options import bit_range, bits, many_bits, sizes
+from compression.cli.output import size, table
+from compression.cli.progress import _Seen, describe
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,8 +135,7 @@ def test_what_else_a_layer_stores_has_a_column(
 
 
 def test_train_stores_weights_where_run_looks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    from compression.zoo.weights import find
-    from compression.zoo.weights import read_provenance
+    from compression.zoo.weights import find, read_provenance
 
     found = answer(capsys, "train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.1", "--seed", "3")
     path = find("resnet8", "mnist5k", (1, 28, 28), 10)

@@ -10,10 +10,8 @@ import pytest
 from opened import Open
 
 from app import options
-from app.runs import allowed
-from compression import cli
-from compression import commands
-from compression import zoo
+from app.runs import permissions
+from compression import cli, commands, zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs.prepare import train_line
@@ -62,7 +60,7 @@ def test_the_way_to_start_the_app_survives_make_and_shell(
     (tmp_path / f"{name}.py").write_text("")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CompressionError) as refused:
-        allowed.check(Budget(model=f"{tmp_path / name}.py:net"))
+        permissions.check(Budget(model=f"{tmp_path / name}.py:net"))
     line = str(refused.value).partition("start the app with ")[2].removesuffix(" to work on it")
     for name_of_make in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # these tests may be run by make themselves
         monkeypatch.delenv(name_of_make, raising=False)

@@ -12,26 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from app.budget import again
+from app.budget import rerun
 from app.compare import sidebyside
-from app.figures import base
-from app.figures import choice
-from app.figures import confusion
-from app.figures import layers
-from app.figures import ledger
-from app.figures.axes import AXES
-from app.figures.axes import LATENCY
-from app.figures.axes import chance
-from app.figures.candidates import Candidate
-from app.figures.candidates import CandidatesInfo
-from app.figures.candidates import candidates_info
-from app.figures.candidates import rows
-from app.figures.candidates import verdict
+from app.figures import base, choice, confusion, layers, ledger
+from app.figures.axes import AXES, LATENCY, chance
+from app.figures.candidates import Candidate, CandidatesInfo, candidates_info, rows, verdict
 from compression import front
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods.opq import allocate
-from compression.methods.opq import attach
+from compression.methods.opq import allocate, attach
 from compression.pack import ledger as read_ledger
 from compression.pack import pack
 from compression.pack.contents import contents
@@ -294,12 +283,12 @@ def test_parts_of_a_ledger() -> None:
 def test_the_same_budget_for_another_method() -> None:
     own = {"prune_mode": "exact"}
     geta = Budget(sparsity=0.4, weight_bits=(4, 8), epochs=7, seed=3, lr=0.01, options=own).to_dict()
-    opq = Budget.from_dict(again.translated(geta, "opq"))
+    opq = Budget.from_dict(rerun.translated(geta, "opq"))
     assert (opq.method, opq.sparsity, opq.bits, opq.epochs, opq.seed) == ("opq", 0.4, 6.0, 7, 3)
     assert (opq.lr, opq.options) == (None, {}), "what tunes one method is not another's"
-    back = Budget.from_dict(again.translated(Budget(method="opq", bits=3.5).to_dict(), "geta"))
+    back = Budget.from_dict(rerun.translated(Budget(method="opq", bits=3.5).to_dict(), "geta"))
     assert back.weight_bits == (3, 4)
-    equal = Budget.from_dict(again.translated(Budget(method="magnitude", bits=5.0).to_dict(), "sequential"))
+    equal = Budget.from_dict(rerun.translated(Budget(method="magnitude", bits=5.0).to_dict(), "sequential"))
     assert equal.weight_bits == (5, 5)
 
 

@@ -6,15 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from opened import Open
-from opened import errors
-from opened import opener
-from opened import told
+from opened import Open, errors, opener, told
 from streamlit.testing.v1 import AppTest
-from written import DENSE
-from written import begun
-from written import finished
-from written import point
+from written import DENSE, begun, finished, point
 
 from app import nav
 from app.compare import finals

@@ -8,13 +8,9 @@ from scipy.stats import entropy
 from torch import nn
 
 from compression import zoo
-from compression.cost import cost
-from compression.graph import slim
-from compression.graph import trace
-from compression.graph import zero_units
-from compression.measure import curve_images
-from compression.measure import entropy_bytes
-from compression.measure import sizes
+from compression.counting.cost import cost
+from compression.graph import slim, trace, zero_units
+from compression.training.measure import curve_images, entropy_bytes, sizes
 
 
 def hooked_macs(model: nn.Module, x: torch.Tensor) -> int:

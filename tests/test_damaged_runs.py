@@ -23,13 +23,11 @@ from compression.cli import main
 from compression.points import Point
 from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
-from compression.runs.index import changed
-from compression.runs.index import known
+from compression.runs.index import changed, known
 from compression.runs.process import Handle
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
-from tests.waiting import PATIENCE
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 POINT = Point(
     step=4, epoch=1.0, phase="final", split="test", accuracy=0.9, loss=0.3, bytes=1000.0, bytes_kind="packed",

@@ -13,31 +13,22 @@ import pytest
 import torch
 from torch import nn
 
-from compression import methods
-from compression import zoo
-from compression.budget import Budget
-from compression.budget import Schedule
+from compression import methods, zoo
+from compression.budget import Budget, Schedule
 from compression.cli import main
 from compression.cli.options import priority
-from compression.data import DataSet
-from compression.data import Split
-from compression.errors import CompressionError
-from compression.errors import RunFailed
+from compression.data import DataSet, Split
+from compression.errors import CompressionError, RunFailed
 from compression.graph import trace
-from compression.loop import check_finite
-from compression.measure import measure
-from compression.methods.base import NullReporter
-from compression.methods.base import Task
+from compression.methods.base import NullReporter, Task
 from compression.methods.geta.options import settings
-from compression.quant import quantize
-from compression.quant import weight_quantizers
-from compression.recalibrate import recompute_statistics
-from compression.recalibrate import settle_statistics
-from compression.runs.check import check
-from compression.train import train_dense
-from compression.trainable import check_compressible
-from compression.trainable import check_prunable
-from compression.trainable import check_trainable
+from compression.quant import quantize, weight_quantizers
+from compression.runs.preflight import check
+from compression.training.dense import train_dense
+from compression.training.loop import check_finite
+from compression.training.measure import measure
+from compression.training.recalibrate import recompute_statistics, settle_statistics
+from compression.training.trainable import check_compressible, check_prunable, check_trainable
 from tests.stripes import striped
 
 DATA = striped()

@@ -5,9 +5,7 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph.equality import check_equal
-from compression.graph.equality import difference
-from compression.graph.equality import outputs
+from compression.graph.equality import check_equal, difference, outputs
 
 ROWS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 

@@ -14,20 +14,12 @@ from torch import nn
 
 import compression as cx
 from compression import data as datasets
-from compression import explain
-from compression import zoo
+from compression import explain, zoo
 from compression.errors import CompressionError
-from compression.explain import METHODS
-from compression.explain import Explainer
-from compression.explain import Pair
-from compression.explain import job
-from compression.explain import stored
+from compression.explain import METHODS, Explainer, Pair, job, stored
 from compression.explain.attribution import passes
-from compression.explain.comparison import AGAINST
-from compression.explain.comparison import compare
-from compression.explain.comparison import sample
-from compression.explain.models import Scan
-from compression.explain.models import affordable
+from compression.explain.comparison import AGAINST, compare, sample
+from compression.explain.models import Scan, affordable
 from compression.quant import attach_input_quantizers
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder

@@ -10,22 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from opened import Open
-from opened import errors
-from opened import opener
-from opened import told
+from opened import Open, errors, opener, told
 
 import compression as cx
 from app import nav
-from app.explain import alikeview
-from app.explain import explained
-from app.explain import explainview
-from app.explain import explainwords
-from app.figures import alike
-from app.figures import tiles
-from compression.explain import METHODS
-from compression.explain import job
-from compression.explain import stored
+from app.explain import explained, explainview, explainwords, similarity_view
+from app.figures import similarity, tiles
+from compression.explain import METHODS, job, stored
 from compression.explain.measures import MEASURES
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
@@ -239,13 +230,13 @@ def test_a_tile_says_who_is_right(names: tuple[str, str, str], said: str) -> Non
 def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
     values = {"compressed": [0.5, 0.7], "ceiling": [1.0, 0.8], "random": [0.1, 0.1], "shuffled": [0.3, 0.3]}
     low = {"compressed": [0.3, 0.3], "ceiling": [0.9, 0.9], "random": [0.1, 0.1], "shuffled": [0.3, 0.3]}
-    info = alike.alike_info({"a": {"m": values}, "b": {"m": low}}, {"a": "A", "b": "B"}, ("m", "M"), "geta")
+    info = similarity.alike_info({"a": {"m": values}, "b": {"m": low}}, {"a": "A", "b": "B"}, ("m", "M"), "geta")
     assert info.rows[0].kept == pytest.approx((0.6 - 0.3) / (0.9 - 0.3))
     assert info.rows[0].spread == pytest.approx(1.96 * np.std([0.5, 0.7], ddof=1) / np.sqrt(2))
     assert info.rows[1].kept == pytest.approx(0.0)
     assert "keeps 50 % in **A** (the most) and nothing in **B** (the least)" in info.sentence
     assert [row["kept, %"] for row in info.table] == [50, 0]
-    figure = alike.alike_figure(info)
+    figure = similarity.alike_figure(info)
     drawn = {trace.name: list(trace.x) for trace in figure.data if trace.name}
     assert drawn["compressed model"] == pytest.approx([0.6, 0.3])
     assert drawn["ceiling: itself with invisible noise"] == pytest.approx([0.9, 0.9])
@@ -254,7 +245,7 @@ def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
 def test_scores_become_rows_and_every_term_is_explained(finished: RunFolder) -> None:
     found = stored.comparison(finished)
     assert found is not None
-    rows = alikeview.score_rows(found)
+    rows = similarity_view.score_rows(found)
     assert len(rows) == len(METHODS) * len(MEASURES) * 4
     assert set(explainwords.METHODS) == set(METHODS)
     assert set(explainwords.MEASURES) == set(explainwords.MEASURE_LABELS) == set(MEASURES)

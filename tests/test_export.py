@@ -9,8 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,15 @@ import compression as cx
 from compression.cli import main
 from compression.data import Batches
 from compression.errors import CompressionError
-from compression.export import apply
-from compression.export import export
-from compression.export import job
-from compression.export.bundle import CHECKSUMS
-from compression.export.bundle import write
+from compression.export import apply, export, job
+from compression.export.bundle import CHECKSUMS, write
 from compression.export.card import per_class
 from compression.export.findings import verdicts
-from compression.export.onnx_weights import on_grid
-from compression.export.onnx_weights import width_of
+from compression.export.onnx_weights import on_grid, width_of
 from compression.export.program import check_safe
 from compression.export.source import read
-from compression.pack.streams import CODINGS
-from compression.pack.streams import encode
-from compression.quant import activation_quantizers
-from compression.quant import weight_quantizers
+from compression.pack.streams import CODINGS, encode
+from compression.quant import activation_quantizers, weight_quantizers
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -196,7 +189,7 @@ def test_load_py_notices_other_weights(bundles: dict[str, Path], elsewhere: Path
 def test_the_bundle_gives_the_accuracy_of_the_run_exactly(
     folders: dict[str, RunFolder], bundles: dict[str, Path], kind: str
 ) -> None:
-    from compression.train import evaluate
+    from compression.training.dense import evaluate
 
     told = json.loads(folders[kind].result_path.read_text())
     found = evaluate(cx.load(bundles[kind]), read(folders[kind]).data, "test")

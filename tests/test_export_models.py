@@ -11,27 +11,19 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto
-from onnx import helper
+from onnx import TensorProto, helper
 from torch import nn
 
 from compression import zoo
 from compression.export import program
 from compression.export.config import activations
 from compression.export.onnx_int8 import calibrated
-from compression.export.onnx_model import OnnxModel
-from compression.export.onnx_model import floats
-from compression.export.onnx_model import integers
+from compression.export.onnx_model import OnnxModel, floats, integers
 from compression.export.source import restored
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
+from compression.graph import slim_report, trace, zero_units
 from compression.pack import integers as stored
-from compression.pack import pack
-from compression.pack import unpack
-from compression.quant import fold
-from compression.quant import integer_weights
-from compression.quant import quantize
+from compression.pack import pack, unpack
+from compression.quant import fold, integer_weights, quantize
 from compression.runs.execute import _cut_codes
 
 CASES = {

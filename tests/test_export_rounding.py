@@ -17,16 +17,14 @@ from app import nav
 from compression.cli import main
 from compression.data import Batches
 from compression.errors import CompressionError
-from compression.export import findings
-from compression.export import job
+from compression.export import findings, job
 from compression.export.rounding import rounded
-from compression.export.source import Source
-from compression.export.source import read
+from compression.export.source import Source, read
 from compression.pack import unpack
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
-from compression.train import evaluate
+from compression.training.dense import evaluate
 from tests.waiting import ended
 
 ASKED = {

@@ -11,19 +11,12 @@ import torch
 from torch import nn
 
 from compression import zoo
-from compression.export import findings
-from compression.export import onnx_two_bits
+from compression.export import findings, onnx_two_bits
 from compression.export.onnx_check import answers
-from compression.export.onnx_model import OPSET
-from compression.export.onnx_model import OnnxModel
-from compression.export.onnx_model import floats
-from compression.export.onnx_model import integers
+from compression.export.onnx_model import OPSET, OnnxModel, floats, integers
 from compression.export.program import traced
-from compression.methods.opq import allocate
-from compression.methods.opq import attach
-from compression.quant import IntegerWeight
-from compression.quant import fold
-from compression.quant import integer_weights
+from compression.methods.opq import allocate, attach
+from compression.quant import IntegerWeight, fold, integer_weights
 
 TWO_BITS = pytest.mark.skipif(bool(onnx_two_bits.missing()), reason=onnx_two_bits.missing())
 

@@ -11,21 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import theme
-from app import words
-from app.figures import base
-from app.figures import dot
-from app.figures import front
-from app.figures import graph
-from app.figures import model
-from app.figures import placing
-from app.figures import plan
-from app.figures import run
-from app.figures import spots
-from app.groups import grouping
-from app.groups import layout
-from app.groups import quantized
-from app.runs import story
+from app import theme, words
+from app.figures import base, dot, front, front_data, graph, model, placing, plan, run
+from app.groups import grouping, layout, quantized
+from app.runs import view_model
 from compression.methods import all_methods
 
 
@@ -48,14 +37,16 @@ def point(step: int, accuracy: float, size: float, phase: str = "joint", split: 
 
 DENSE = point(0, 0.98, 80_000, "baseline", "test")
 RUNS = [
-    spots.FrontRun("a", "A", "geta", (point(10, 0.9, 20_000), point(20, 0.3, 5_000), point(30, 0.95, 5_000)), DENSE),
-    spots.FrontRun("b", "B", "opq", (), DENSE, point(9, 0.97, 6_000, "final", "test")),
-    spots.FrontRun("c", "C", "opq", (), DENSE, point(9, 0.96, 7_000, "final", "test")),
+    front_data.FrontRun(
+        "a", "A", "geta", (point(10, 0.9, 20_000), point(20, 0.3, 5_000), point(30, 0.95, 5_000)), DENSE
+    ),
+    front_data.FrontRun("b", "B", "opq", (), DENSE, point(9, 0.97, 6_000, "final", "test")),
+    front_data.FrontRun("c", "C", "opq", (), DENSE, point(9, 0.96, 7_000, "final", "test")),
 ]
 
 
 def test_front_says_who_is_beaten_and_where_the_open_run_stands() -> None:
-    info = spots.front_info(RUNS, "a")
+    info = front_data.front_info(RUNS, "a")
     assert [spot.bytes for spot in info.trail] == [20_000, 5_000, 5_000]
     assert {spot.run: spot.dominated for spot in info.finals} == {"b": False, "c": True}
     assert len(info.dense) == 1
@@ -67,8 +58,8 @@ def test_front_says_who_is_beaten_and_where_the_open_run_stands() -> None:
 
 
 def test_front_figure_keeps_its_traces_while_the_run_grows() -> None:
-    short = [spots.FrontRun("a", "A", "geta", RUNS[0].points[:1], DENSE), *RUNS[1:]]
-    figures = [front.front_figure(spots.front_info(runs, "a")) for runs in (short, RUNS)]
+    short = [front_data.FrontRun("a", "A", "geta", RUNS[0].points[:1], DENSE), *RUNS[1:]]
+    figures = [front.front_figure(front_data.front_info(runs, "a")) for runs in (short, RUNS)]
     assert [t.name for t in figures[0].data] == [t.name for t in figures[1].data]
     assert figures[1].layout.xaxis.type == "log"
     lowest = min(figures[1].data[0].y)
@@ -77,7 +68,9 @@ def test_front_figure_keeps_its_traces_while_the_run_grows() -> None:
 
 
 def test_front_without_anything_to_draw() -> None:
-    info = spots.front_info([spots.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "accuracy": None},))], "a")
+    info = front_data.front_info(
+        [front_data.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "accuracy": None},))], "a"
+    )
     assert not info.trail
     assert info.rows == []
     assert front.front_figure(info).data
@@ -88,7 +81,7 @@ def test_a_method_looks_the_same_everywhere() -> None:
     assert len({look.color for look in looks}) == len({look.symbol for look in looks}) == len(looks)
     assert all(method.label == theme.style(name).label for name, method in all_methods().items())
     assert theme.style("new-one") == theme.style("new-one")
-    figure = front.front_figure(spots.front_info(RUNS, None))
+    figure = front.front_figure(front_data.front_info(RUNS, None))
     finished = next(trace for trace in figure.data if trace.name.startswith("OPQ"))
     color = theme.style("opq").color
     assert finished.marker.color == (theme.rgba(color, 1), theme.rgba(color, 0.45)), "the beaten one is faint"
@@ -139,7 +132,7 @@ def test_markers_are_seen_on_white_and_on_near_black() -> None:
 
 def test_a_budget_in_words_for_every_method() -> None:
     asked = {"sparsity": 0.5, "bits": 3.5, "weight_bits": [4, 6], "activation_bits": [4, 8], "model": "m", "data": "d"}
-    told = {name: story.asked({**asked, "method": name}) for name in all_methods()}
+    told = {name: view_model.asked({**asked, "method": name}) for name in all_methods()}
     assert told["geta"] == "50 % of units, 4–6 bits, activations 4–8 bits"
     assert told["opq"] == "50 % of weights, 3.5 bits"
     assert told["magnitude"] == "50 % of weights, 3 bits"
@@ -159,12 +152,12 @@ def test_stages_and_time_left() -> None:
         {"kind": "point", "t": 20.0, **point(21, 0.9, 9_000)},
         {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
     ]
-    told = story.tell("r", "running", {"method": "geta"}, events)
+    told = view_model.tell("r", "running", {"method": "geta"}, events)
     assert told.stages == (base.Stage("warm-up", 1, 20), base.Stage("joint", 20, 100))
     assert told.progress == pytest.approx(0.51)
     assert told.left(now=50.0) == pytest.approx(49.0)
     assert told.left(now=60.0) == pytest.approx(39.0)
-    assert story.tell("r", "queued", {}, []).stages == ()
+    assert view_model.tell("r", "queued", {}, []).stages == ()
 
 
 def test_curves_show_finite_values_and_every_stage() -> None:
@@ -226,12 +219,12 @@ def test_quantizers_have_a_look_of_their_own_and_stand_at_their_layer() -> None:
     plain = {"nodes": nodes, "edges": [*edges, ["b", "output"]], "groups": [], "branches": branches}
 
     info = placing.graph_info(plain, {}, placing.place(plain))
-    spots = {spot.id: spot for spot in info.nodes}
-    assert {i for i, spot in spots.items() if spot.role == "quantizer"} == {"q", *steps}
-    assert "r" not in spots and "s" not in spots, "norms and activations stay left out"
-    assert [spots[name].y for name in steps] == [spots["b"].y - 3 + i for i in range(3)], "close to the layer"
-    assert spots[steps[0]].label == "0"
-    assert "its quantizer's 1 number: step" in spots["b"].sentence
+    front_data = {spot.id: spot for spot in info.nodes}
+    assert {i for i, spot in front_data.items() if spot.role == "quantizer"} == {"q", *steps}
+    assert "r" not in front_data and "s" not in front_data, "norms and activations stay left out"
+    assert [front_data[name].y for name in steps] == [front_data["b"].y - 3 + i for i in range(3)], "close to the layer"
+    assert front_data[steps[0]].label == "0"
+    assert "its quantizer's 1 number: step" in front_data["b"].sentence
     drawn = graph.graph_figure(info)
     (markers,) = [t for t in drawn.data if t.name and t.name.startswith("quantizer")]
     assert len(markers.x) == 4 and markers.marker.symbol == "hexagon"
@@ -432,7 +425,7 @@ def test_a_logarithmic_axis_shows_two_ticks_at_least(values: list[float]) -> Non
 
 def test_the_front_of_a_run_that_failed_at_once_has_ticks() -> None:
     dense = point(0, 0.978, 85_272, "baseline", "test")
-    figure = front.front_figure(spots.front_info([spots.FrontRun("a", "A", "geta", (), dense)], "a"))
+    figure = front.front_figure(front_data.front_info([front_data.FrontRun("a", "A", "geta", (), dense)], "a"))
     low, high = figure.layout.xaxis.range
     assert sum(low <= math.log10(tick) <= high for tick in figure.layout.xaxis.tickvals) >= 2
 
@@ -444,7 +437,7 @@ def test_a_run_that_stopped_is_shaded_up_to_there(state: str, end: float) -> Non
         {"kind": "phase", "phase": "joint", "step": 20, "t": 19.0},
         {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
     ]
-    told = story.tell("r", state, {"method": "geta"}, events)
+    told = view_model.tell("r", state, {"method": "geta"}, events)
     assert told.stages == (base.Stage("joint", 20, end),)
 
 
@@ -456,8 +449,8 @@ def test_curves_of_a_method_that_goes_through_layers_count_layers() -> None:
     assert list(info.rows[0]) == ["layers done", "what", "accuracy %"]
     assert run.bits_figure(run.bits_info(points, unit=unit)).layout.xaxis.title.text == "layers done"
     assert run.curves_figure(run.accuracy_info(points, [], ())).layout.xaxis.title.text == "step"
-    one = spots.FrontRun("a", "A", "ptq", tuple(points), unit="layers")
-    assert "after 5 layers" in spots.front_info([one], "a").trail[1].sentence
+    one = front_data.FrontRun("a", "A", "ptq", tuple(points), unit="layers")
+    assert "after 5 layers" in front_data.front_info([one], "a").trail[1].sentence
 
 
 def test_loss_is_on_a_logarithmic_axis_that_holds_every_value() -> None:
@@ -485,7 +478,7 @@ def test_the_graph_and_the_treemap_as_tables() -> None:
 def test_a_run_that_ended_is_joined_to_its_way_which_is_no_front() -> None:
     """The way is measured on validation data with estimated sizes, the end on test data from the file."""
     end = point(31, 0.94, 5_600, "final", "test")
-    info = spots.front_info([dataclasses.replace(RUNS[0], final=end), *RUNS[1:]], "a")
+    info = front_data.front_info([dataclasses.replace(RUNS[0], final=end), *RUNS[1:]], "a")
     figure = {trace.name: trace for trace in front.front_figure(info).data}
     assert info.own_front == ()
     assert not figure["its front so far"].x
@@ -494,7 +487,7 @@ def test_a_run_that_ended_is_joined_to_its_way_which_is_no_front() -> None:
     assert {(row["split"], row["size"]) for row in info.rows if row["what"] == "on the way"} == {
         ("validation", "estimated")
     }
-    going = {trace.name: trace for trace in front.front_figure(spots.front_info(RUNS, "a")).data}
+    going = {trace.name: trace for trace in front.front_figure(front_data.front_info(RUNS, "a")).data}
     assert not going[front.SAME_MODEL].x
     assert going["its front so far"].x
     alpha = [float(str(each["way (validation)"].marker.color).rpartition(",")[2][:-1]) for each in (figure, going)]
@@ -503,6 +496,6 @@ def test_a_run_that_ended_is_joined_to_its_way_which_is_no_front() -> None:
 
 
 def test_lines_of_a_chart_hold_finished_runs_only() -> None:
-    info = spots.front_info(RUNS, "a")
+    info = front_data.front_info(RUNS, "a")
     line = next(trace for trace in front.front_figure(info).data if trace.name == "front of all runs")
     assert list(line.x) == [6_000]

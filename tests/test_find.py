@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression import runs
@@ -17,15 +16,11 @@ from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.runs.find import SPARSITIES
-from compression.runs.find import carry_out_find
+from compression.runs.bisect import SPARSITIES, carry_out_find
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.reporter import RunReporter
-from compression.runs.sweep import combinations
-from compression.runs.sweep import expected_size
-from compression.runs.sweep import specs
-from compression.runs.sweep import widest_first
+from compression.runs.sweep import combinations, expected_size, specs, widest_first
 
 
 def search(store: runs.Store, budgets: list[Budget], least: float) -> RunFolder:

@@ -13,39 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.export.reader import read_files
-from compression.pack import integers
-from compression.pack import ledger
-from compression.pack import unpack
+from compression.pack import integers, ledger, unpack
 from compression.pack.container import to_bytes
-from compression.pack.header import CODES_A_BYTE
-from compression.pack.header import FREE_CODES
-from compression.pack.header import PREFIX
-from compression.pack.streams import decode
-from compression.pack.streams import encode
+from compression.pack.header import CODES_A_BYTE, FREE_CODES, PREFIX
+from compression.pack.streams import decode, encode
 from compression.quant.integers import IntegerWeight
-from compression.runs.events import last_state
-from compression.runs.events import read_events
+from compression.runs.events import last_state, read_events
 from compression.runs.process import Handle
 from compression.runs.resultfile import written
 from compression.zoo import weights
 from tests.fuzz.binary import packed_files
-from tests.fuzz.samples import EVENTS
-from tests.fuzz.samples import HANDLE
-from tests.fuzz.samples import RESULT
-from tests.fuzz.samples import SPEC
-from tests.fuzz.samples import SWEEP
-from tests.fuzz.target import ACCEPTED
-from tests.fuzz.target import REFUSED
-from tests.fuzz.target import Target
-from tests.fuzz.target import example
-from tests.fuzz.target import outcome
+from tests.fuzz.samples import EVENTS, HANDLE, RESULT, SPEC, SWEEP
+from tests.fuzz.target import ACCEPTED, REFUSED, Target, example, outcome
 from tests.fuzz.targets import targets
 
 INPUTS = 100

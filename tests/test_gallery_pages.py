@@ -7,16 +7,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from opened import Open
-from opened import errors
-from opened import links
-from opened import told
+from opened import Open, errors, links, told
 from test_gallery_runs import fingerprint
 from written import finished
 
 from app import nav
-from app.gallery import gallery
-from app.gallery import tour
+from app.gallery import gallery, tour
 from compression.budget import Budget
 from compression.export import job as export_job
 from tests.waiting import ended

@@ -8,33 +8,24 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression import methods
-from compression.budget import Budget
-from compression.budget import Schedule
-from compression.errors import Cancelled
-from compression.errors import CompressionError
-from compression.errors import RunFailed
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zeroed_units
-from compression.loop import total_steps
-from compression.methods.base import NullReporter
-from compression.methods.base import Task
+from compression.budget import Budget, Schedule
+from compression.errors import Cancelled, CompressionError, RunFailed
+from compression.graph import slim_report, trace, zeroed_units
+from compression.methods.base import NullReporter, Task
 from compression.methods.geta import GETA
 from compression.methods.geta.method import optimizer_for
 from compression.points import Point
-from compression.quant import activation_quantizers
-from compression.quant import weight_quantizers
+from compression.quant import activation_quantizers, weight_quantizers
 from compression.runs.events import read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.submit import start
 from compression.runs.sweep import sweep
-from compression.zoo import build
-from compression.zoo import weights
+from compression.training.loop import total_steps
+from compression.zoo import build, weights
 from tests.stripes import striped
 
 
@@ -286,7 +277,7 @@ def test_it_is_found_by_name() -> None:
 @pytest.mark.slow
 def test_the_default_budget_loses_at_most_eight_points() -> None:
     from compression import data
-    from compression.train import evaluate
+    from compression.training.dense import evaluate
 
     images = data.load("mnist5k")
     path = weights.find("resnet8", "mnist5k", images.input, len(images.classes))

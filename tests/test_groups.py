@@ -7,11 +7,7 @@ from torch import nn
 
 from compression import zoo
 from compression.errors import CompressionError
-from compression.graph import slim
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
-from compression.graph import zeroed_units
+from compression.graph import slim, slim_report, trace, zero_units, zeroed_units
 
 
 def shake(model: nn.Module) -> nn.Module:

@@ -7,11 +7,8 @@ from torch import nn
 
 from compression import zoo
 from compression.errors import CompressionError
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
-from tests.oracle import as_double
-from tests.oracle import shake
+from compression.graph import slim_report, trace, zero_units
+from tests.oracle import as_double, shake
 
 WORDS = torch.randn(5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

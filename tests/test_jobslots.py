@@ -13,8 +13,7 @@ from compression.errors import CompressionError
 from compression.runs import jobslots
 from compression.runs.folder import RunFolder
 from compression.runs.gallery import COPIES
-from compression.runs.sidejob import RUNNING
-from compression.runs.sidejob import SideJob
+from compression.runs.sidejob import RUNNING, SideJob
 from tests.waiting import until
 
 WORK = """

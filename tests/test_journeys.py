@@ -9,24 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from safetensors.torch import save_file
-from test_browser import RUN_SECONDS
-from test_browser import four_figures
-from test_browser import take_home
+from safetensors.torch import load_file, save_file
+from test_browser import RUN_SECONDS, four_figures, take_home
 
 from app import nav
-from compression import data
-from compression import zoo
+from compression import data, zoo
 from compression.budget import Budget
 from compression.data.batches import normalise
-from tests.served import follow
-from tests.served import settled
-from tests.served import tab
+from tests.served import follow, settled, tab
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 

@@ -10,12 +10,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from compression.quant import Quantizer
-from compression.quant import fold
-from compression.quant import kernels
-from compression.quant import native
-from compression.quant import quantize
-from compression.quant import weight_quantizers
+from compression.quant import Quantizer, fold, kernels, native, quantize, weight_quantizers
 from compression.quant.op import fake_quantize
 
 

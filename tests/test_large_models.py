@@ -6,14 +6,12 @@ from threading import Thread
 
 import pytest
 import torch
-from opened import Open
-from opened import errors
+from opened import Open, errors
 from torch import nn
 from torchvision import models
 
 from app import live
-from app.model import catalog
-from app.model import tracing
+from app.model import catalog, tracing
 from compression import zoo
 from compression.errors import CompressionError
 from compression.graph import trace

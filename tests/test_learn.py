@@ -8,8 +8,7 @@ import gc
 import re
 import sys
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,13 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import nav
-from app import terms
-from app import words
+from app import nav, terms, words
 from app.gallery import gallery
 from app.learn import learning
-from app.learn.lessons import answers
-from app.learn.lessons import channels
-from app.learn.lessons import texts
-from app.learn.lessons.answers import Number
-from app.learn.lessons.answers import Pick
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Several
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import defaults
-from app.learn.lessons.lesson import CONTENTS
-from app.learn.lessons.lesson import Entry
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import entry
+from app.learn.lessons import answers, channels, texts
+from app.learn.lessons.answers import Number, Pick
+from app.learn.lessons.fields import Field, Several, Slider, defaults
+from app.learn.lessons.lesson import CONTENTS, Entry, Lesson, entry
 from compression.errors import CompressionError
 
 Open = Callable[..., AppTest]

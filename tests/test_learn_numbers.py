@@ -13,46 +13,26 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from scipy.stats import entropy
-from scipy.stats import spearmanr
+from scipy.stats import entropy, spearmanr
 from test_learn import chosen
 
-from app.learn.lessons import ablations
-from app.learn.lessons import looking
-from app.learn.lessons import recorded
-from app.learn.lessons import shipped
+from app.learn.lessons import ablations, looking, recorded, shipped, texts
 from app.learn.lessons import stages as stages_lesson
-from app.learn.lessons import texts
 from app.learn.lessons.lesson import entry
-from app.learn.lessons.numbers import sig
-from app.learn.lessons.numbers import tex
+from app.learn.lessons.numbers import sig, tex
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.graph import parts
-from compression.graph.slim import slim
-from compression.graph.slim import zero_units
-from compression.methods.geta.joint import ETA
-from compression.methods.geta.joint import ZETA
-from compression.methods.opq import codebook
-from compression.methods.opq import laplace
-from compression.methods.opq.bits import Problem
-from compression.methods.opq.bits import choose
-from compression.methods.opq.bits import greedy
-from compression.methods.opq.bits import upgrades
-from compression.pack.estimates import bitmap_pays_from
-from compression.pack.estimates import sizes
-from compression.pack.streams import decode
-from compression.pack.streams import encode
+from compression.graph import demo_network
+from compression.graph.slim import slim, zero_units
+from compression.methods.geta.joint import ETA, ZETA
+from compression.methods.opq.bits import Problem, choose, greedy, upgrades
+from compression.pack.estimates import bitmap_pays_from, sizes
+from compression.pack.streams import decode, encode
+from compression.quant import codebook, laplace
 from compression.quant.errors import error_parts
-from compression.quant.projection import Scalars
-from compression.quant.projection import project_all
-from compression.quant.projection import project_step
+from compression.quant.projection import Scalars, project_all, project_step
 from compression.quant.quantizer import Quantizer
-from compression.quant.surrogate import Point
-from compression.quant.surrogate import finite_differences
-from compression.quant.surrogate import gradients
-from compression.quant.surrogate import slopes
-from compression.quant.surrogate import staircase
+from compression.quant.surrogate import Point, finite_differences, gradients, slopes, staircase
 
 CHANGES = {  # what a recorded ablation changes against the run with all rules
     "short-cut": {"joint", "pruning_periods"},
@@ -64,7 +44,9 @@ CHANGES = {  # what a recorded ablation changes against the run with all rules
     "short-widest-range": {"clip"},
     "short-no-rate-warmup": {"lr_warmup"},
 }
-SUBSETS = [subset for size in range(len(parts.PARTS) + 1) for subset in itertools.combinations(parts.PARTS, size)]
+SUBSETS = [
+    subset for size in range(len(demo_network.PARTS) + 1) for subset in itertools.combinations(demo_network.PARTS, size)
+]
 
 
 def facts(number: int, **values: object) -> dict[str, str]:
@@ -82,16 +64,16 @@ def read(text: str) -> float:
 
 @pytest.mark.parametrize("chosen_parts", SUBSETS, ids="+".join)
 def test_what_leaves_with_a_channel_is_what_the_smaller_network_lacks(chosen_parts: tuple[str, ...]) -> None:
-    net, graph = parts.build(chosen_parts)
-    image = torch.randn(3, *parts.INPUT, generator=torch.Generator().manual_seed(0))
+    net, graph = demo_network.build(chosen_parts)
+    image = torch.randn(3, *demo_network.INPUT, generator=torch.Generator().manual_seed(0))
     changes = []
     for layer in graph.layers:
-        going = parts.leaving(graph, layer.weight, layer.shape[0] - 1)
+        going = demo_network.leaving(graph, layer.weight, layer.shape[0] - 1)
         assert layer.shape[0] - 1 in going.positions[layer.weight, 0]
         if not going.group.prunable:
             assert layer.name == "head"
             continue
-        masked, _ = parts.build(chosen_parts)
+        masked, _ = demo_network.build(chosen_parts)
         zero_units(masked, graph, {going.group.id: [going.unit]})
         small = slim(masked, graph)
         assert torch.allclose(masked(image), small(image), atol=1e-5)
@@ -105,9 +87,9 @@ def test_what_leaves_with_a_channel_is_what_the_smaller_network_lacks(chosen_par
 
 def test_parts_that_are_unknown_are_refused() -> None:
     with pytest.raises(CompressionError, match="no part 'magic'"):
-        parts.build(["residual", "magic"])
+        demo_network.build(["residual", "magic"])
     with pytest.raises(CompressionError, match="no group holds row 99"):
-        parts.leaving(parts.build([])[1], "first.weight", 99)
+        demo_network.leaving(demo_network.build([])[1], "first.weight", 99)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,34 +18,23 @@ from typing import Any
 import psutil
 import pytest
 
-from compression import methods
-from compression import runs
+from compression import methods, runs
 from compression.budget import Budget
-from compression.errors import Cancelled
-from compression.errors import CompressionError
-from compression.errors import Superseded
+from compression.errors import Cancelled, CompressionError, Superseded
 from compression.runs import heartbeat
 from compression.runs import lease as leases
-from compression.runs.events import last_state
-from compression.runs.events import read_events
-from compression.runs.eventwriter import CHECK_SECONDS
-from compression.runs.eventwriter import EventWriter
-from compression.runs.eventwriter import steady_clock
+from compression.runs.events import last_state, read_events
+from compression.runs.eventwriter import CHECK_SECONDS, EventWriter, steady_clock
 from compression.runs.folder import RunFolder
 from compression.runs.lease import Lease
 from compression.runs.lifecycle import carry_out
 from compression.runs.process import Handle
 from compression.runs.reporter import RunReporter
 from compression.runs.results import seconds
-from compression.runs.sidejob import Job
-from compression.runs.sidejob import Say
-from compression.runs.sidejob import SideJob
+from compression.runs.sidejob import Job, Say, SideJob
 from compression.runs.store import Store
 from compression.runs.sweep import carry_out_sweep
-from tests.test_resume import BUDGETS
-from tests.test_resume import story
-from tests.test_resume import task
-from tests.test_resume import until
+from tests.test_resume import BUDGETS, story, task, until
 
 STOPS, WAKES = 14, 20  # steps of 30; the last checkpoint before the first is that of step 12
 ROOT = Path(__file__).parents[1]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,10 @@ from scipy.stats import entropy
 from test_learn import chosen
 from test_learn_numbers import read
 
-from app.learn.lessons import recorded
-from app.learn.lessons import texts
-from app.learn.lessons.lesson import Shown
-from app.learn.lessons.lesson import entry
-from compression.graph import parts
-from compression.graph.slim import slim
-from compression.graph.slim import zero_units
+from app.learn.lessons import recorded, texts
+from app.learn.lessons.lesson import Shown, entry
+from compression.graph import demo_network
+from compression.graph.slim import slim, zero_units
 from compression.zoo.weights import SHIPPED
 
 Weights = dict[str, NDArray[np.float64]]
@@ -62,7 +58,7 @@ def agrees(number: int, facts: Mapping[str, str], expected: Mapping[str, Any], b
 def test_lesson_1() -> None:
     chosen_parts = ("residual", "flatten")
     told = shown(1, parts=list(chosen_parts), remove="residual", channel=2).facts
-    net, graph = parts.build(chosen_parts)
+    net, graph = demo_network.build(chosen_parts)
     before = sum(p.numel() for p in net.parameters())
     zero_units(net, graph, {told["group"]: [2]})
     after = sum(p.numel() for p in slim(net, graph).parameters())

@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened import Open
-from opened import errors
-from written import DENSE
-from written import begun
-from written import finished
+from opened import Open, errors
+from written import DENSE, begun, finished
 
 from compression.budget import Budget
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from opened import Open
-from opened import errors
+from opened import Open, errors
 
 from app import live
 from app.budget import closed

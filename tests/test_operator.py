@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opened import Open
-from opened import errors
-from opened import told
+from opened import Open, errors, told
 from PIL import Image
 from written import finished
 
-from app.runs import allowed
-from app.runs import runlog
+from app.runs import permissions, runlog
 from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError
@@ -91,7 +88,7 @@ def test_what_nobody_named_is_neither_run_nor_shown(
     assert not mark.exists()
     monkeypatch.setattr("sys.argv", ["app/main.py", "--runs", str(tmp_path / "runs"), "--data-root", str(pets.parent)])
     if field == "data":
-        allowed.check(budget)
+        permissions.check(budget)
 
 
 def test_a_network_that_comes_with_its_weights_is_measured_and_compressed_without_training(
@@ -100,8 +97,7 @@ def test_a_network_that_comes_with_its_weights_is_measured_and_compressed_withou
     import torch
     from safetensors.torch import save_file
 
-    from compression.zoo import build
-    from compression.zoo import weights
+    from compression.zoo import build, weights
 
     monkeypatch.setenv("COMPRESSION_MODELS", str(tmp_path / "models"))
     file = tmp_path / "w.safetensors"

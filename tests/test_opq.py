@@ -13,28 +13,26 @@ from scipy.optimize import minimize
 from torch import nn
 
 from compression.budget import Budget
-from compression.data import DataSet
-from compression.data import Split
+from compression.data import DataSet, Split
 from compression.errors import CompressionError
 from compression.graph import trace
-from compression.methods.base import NullReporter
-from compression.methods.base import Task
-from compression.methods.opq import OPQ
-from compression.methods.opq import Allocation
-from compression.methods.opq import FixedQuantizer
-from compression.methods.opq import LayerTables
-from compression.methods.opq import allocate
-from compression.methods.opq import allocate_from
-from compression.methods.opq import attach
-from compression.methods.opq import laplace
-from compression.methods.opq import recompute_statistics
-from compression.methods.opq.pruning import survivors
-from compression.methods.opq.quantizer import keep_survivors
-from compression.methods.opq.steps import Survivors
-from compression.methods.opq.steps import best_steps
+from compression.methods.base import NullReporter, Task
+from compression.methods.opq import (
+    OPQ,
+    Allocation,
+    FixedQuantizer,
+    LayerTables,
+    allocate,
+    allocate_from,
+    attach,
+    recompute_statistics,
+)
 from compression.points import Point
-from compression.quant.integers import fold
-from compression.quant.integers import integer_weights
+from compression.quant import laplace
+from compression.quant.fixed_steps import keep_survivors
+from compression.quant.integers import fold, integer_weights
+from compression.quant.steps import Survivors, best_steps
+from compression.quant.tables import survivors
 
 PUBLISHED = {2: (2.0, 0.528482), 3: (1.162134, 0.166173), 4: (0.688559, 0.0547904), 6: (0.237374, 0.00595903)}
 

@@ -6,16 +6,10 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.optimize import Bounds
-from scipy.optimize import LinearConstraint
-from scipy.optimize import milp
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from compression.errors import CompressionError
-from compression.methods.opq.bits import Problem
-from compression.methods.opq.bits import choose
-from compression.methods.opq.bits import dual
-from compression.methods.opq.bits import greedy
-from compression.methods.opq.bits import hull
+from compression.methods.opq.bits import Problem, choose, dual, greedy, hull
 
 
 def random_problem(seed: int, layers: int, options: int, convex: bool) -> Problem:

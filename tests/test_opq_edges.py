@@ -13,13 +13,9 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.methods.opq import LayerTables
-from compression.methods.opq import allocate
-from compression.methods.opq import attach
-from compression.pack import pack
-from compression.pack import unpack
-from compression.quant.integers import fold
-from compression.quant.integers import integer_weights
+from compression.methods.opq import LayerTables, allocate, attach
+from compression.pack import pack, unpack
+from compression.quant.integers import fold, integer_weights
 
 GRIDS: dict[str, dict[str, Any]] = {
     "plain": {}, "rounded": {"zeros": "rounded"}, "survivor": {"grid": "survivor"}, "channel": {"codebook": "channel"},

@@ -19,10 +19,9 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.graph import trace
 from compression.methods.base import Task
-from compression.methods.opq import OPQ
-from compression.methods.opq import allocate
+from compression.methods.opq import OPQ, allocate
 from compression.methods.opq.options import OPTIONS
-from compression.runs.check import check
+from compression.runs.preflight import check
 
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
 BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bits=3.5)

@@ -18,22 +18,16 @@ from compression.export import program
 from compression.export.onnx_model import floats
 from compression.export.onnx_model import integers as with_integers
 from compression.graph import trace
-from compression.measure import sizes
-from compression.methods.opq import LayerTables
-from compression.methods.opq import allocate
-from compression.methods.opq import allocate_from
-from compression.methods.opq import attach
-from compression.methods.opq import laplace
-from compression.methods.opq.channels import rescaled
+from compression.methods.opq import LayerTables, allocate, allocate_from, attach
 from compression.methods.opq.options import OPTIONS
-from compression.methods.opq.pruning import survivors
-from compression.methods.opq.quantizer import keep_survivors
-from compression.methods.opq.steps import best_steps
-from compression.pack import integers
-from compression.pack import pack
-from compression.pack import unpack
-from compression.quant.integers import fold
-from compression.quant.integers import integer_weights
+from compression.pack import integers, pack, unpack
+from compression.quant import laplace
+from compression.quant.channel_scales import rescaled
+from compression.quant.fixed_steps import keep_survivors
+from compression.quant.integers import fold, integer_weights
+from compression.quant.steps import best_steps
+from compression.quant.tables import survivors
+from compression.training.measure import sizes
 
 LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"
 IMAGES = (1, 8, 8)

@@ -8,15 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from opened import Open
-from opened import errors
-from opened import opener
+from opened import Open, errors, opener
 from plotly.colors import sample_colorscale
 from scipy.stats import spearmanr
 from streamlit.testing.v1 import AppTest
 
-from app import nav
-from app import theme
+from app import nav, theme
 from app.figures import graph as figures
 from app.figures import placing
 from app.figures.overlay import Overlay

@@ -13,8 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from compression import runs
-from compression import zoo
+from compression import runs, zoo
 from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError
@@ -25,8 +24,7 @@ from compression.runs.lifecycle import carry_out
 from compression.runs.prepare import load
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
-from compression.zoo.origin import redrawn
-from compression.zoo.origin import returned
+from compression.zoo.origin import redrawn, returned
 from compression.zoo.weights import digest
 
 CODE = """
@@ -175,8 +173,7 @@ def test_other_weights_or_constants_than_at_the_start_are_refused(home: Path) ->
 
 
 def test_sweeps_and_scans_keep_it_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compression.runs import sensitivity
-    from compression.runs import studies
+    from compression.runs import sensitivity, studies
 
     wanted = budget(home, "trained")
     store = Store(home / "runs", slots=0)

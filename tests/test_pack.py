@@ -11,22 +11,10 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.methods.opq import FixedQuantizer
-from compression.methods.opq import allocate
-from compression.methods.opq import attach
-from compression.pack import Ledger
-from compression.pack import ledger
-from compression.pack import pack
-from compression.pack import unpack
-from compression.pack.streams import CHUNK
-from compression.pack.streams import CODINGS
-from compression.pack.streams import decode
-from compression.pack.streams import encode
-from compression.pack.streams import entropy_bits
-from compression.pack.streams import split
-from compression.quant.integers import IntegerWeight
-from compression.quant.integers import fold
-from compression.quant.integers import integer_weights
+from compression.methods.opq import FixedQuantizer, allocate, attach
+from compression.pack import Ledger, ledger, pack, unpack
+from compression.pack.streams import CHUNK, CODINGS, decode, encode, entropy_bits, split
+from compression.quant.integers import IntegerWeight, fold, integer_weights
 
 
 def network(width: int = 7) -> nn.Sequential:

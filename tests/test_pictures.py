@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import EpsImagePlugin
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from torchvision import transforms
 
 from compression import data
@@ -222,7 +221,7 @@ def test_a_known_name_is_the_data_set_whatever_lies_in_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from compression.budget import Budget
-    from compression.runs.check import absolute
+    from compression.runs.preflight import absolute
 
     monkeypatch.chdir(tmp_path)
     for name in ("mnist5k", "mine"):

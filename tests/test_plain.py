@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import plotly.graph_objects as go
 import pytest
 from opened import Open
-from written import DENSE
-from written import begun
-from written import finished
+from written import DENSE, begun, finished
 
-from app import nav
-from app import plain
+from app import nav, plain
 from compression.budget import Budget
 from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
@@ -24,8 +20,7 @@ from tests.served import served
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Page
-    from playwright.sync_api import Request
+    from playwright.sync_api import Page, Request
     from streamlit.testing.v1 import AppTest
 
 PICTURE = "![x](http://elsewhere.example/leak.png)"
@@ -194,9 +189,9 @@ def test_a_hostile_address_reaches_nobody_else_and_is_read_as_plain_text(page: P
 
 
 def test_a_data_folder_without_weights_is_named_as_it_is_called(tmp_path: Path) -> None:
-    from app.budget import launchpad
+    from app.budget import start_run
     from app.model import catalog
 
     of = catalog.Subject("/x/![a](b).py:<img>", "/y/[l](z)", (3, 8, 8), 2)
-    reason = launchpad.obstacle(of, None)
+    reason = start_run.obstacle(of, None)
     assert r"!\[a](b).py: \<img> on \[l](z)" in reason

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrizations
-from torch.nn.utils import parametrize
-from torch.nn.utils import prune
-from torch.nn.utils import spectral_norm
-from torch.nn.utils import weight_norm
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
-from tests.oracle import some_units
-from tests.oracle import tensors
+from compression.graph import slim_report, trace, zero_units
+from tests.oracle import some_units, tensors
 
 ROWS = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 REPLACED = r"forward\(\) replaces the parameter {}"

@@ -10,18 +10,14 @@ from torch import nn
 
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.graph import Step
-from compression.graph import Value
-from compression.graph import prove
-from compression.graph import trace
+from compression.graph import Step, Value, prove, trace
 from compression.graph.rules import registry
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
-from compression.zoo import build
-from compression.zoo import weights
+from compression.zoo import build, weights
 
 ROWS = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 

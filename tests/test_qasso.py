@@ -15,24 +15,14 @@ from torch import nn
 from compression.budget import Schedule
 from compression.errors import CompressionError
 from compression.graph import parameter_map
-from compression.graph.types import Graph
-from compression.graph.types import Group
-from compression.graph.types import Member
+from compression.graph.types import Graph, Group, Member
 from compression.methods.geta import QASSO
-from compression.methods.geta import saliency
-from compression.methods.geta.joint import ETA
-from compression.methods.geta.joint import ZETA
-from compression.methods.geta.joint import LayerTerm
-from compression.methods.geta.joint import forget_rate
-from compression.methods.geta.joint import step_sizes
-from compression.methods.geta.partition import Limits
-from compression.methods.geta.partition import choose_units
-from compression.methods.geta.partition import target_units
+from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
 from compression.methods.geta.schedule import Stages
-from compression.methods.geta.units import Units
-from compression.quant import activation_quantizers
-from compression.quant import quantize
-from compression.quant import weight_quantizers
+from compression.pruning import saliency
+from compression.pruning.choose import Limits, choose_units, target_units
+from compression.pruning.units import Units
+from compression.quant import activation_quantizers, quantize, weight_quantizers
 
 TOTAL = 40
 SCHEDULE = Schedule(warmup=0.1, projection=0.3, projection_periods=4, joint=0.4, pruning_periods=2)

@@ -10,8 +10,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -20,17 +19,8 @@ import compression as cx
 from compression.budget import Schedule
 from compression.errors import CompressionError
 from compression.methods.geta import QASSO
-from compression.quant import activation_quantizers
-from compression.quant import fold
-from compression.quant import quantize
-from compression.quant import weight_quantizers
-from tests.test_qasso import TOTAL
-from tests.test_qasso import N
-from tests.test_qasso import build
-from tests.test_qasso import gradients
-from tests.test_qasso import optimizer_of
-from tests.test_qasso import train
-from tests.test_qasso import zero_units
+from compression.quant import activation_quantizers, fold, quantize, weight_quantizers
+from tests.test_qasso import TOTAL, N, build, gradients, optimizer_of, train, zero_units
 
 VARIANTS = ("sgd", "adam", "adamw")
 SIZES = {"conv1": 8, "conv2": 6, "hidden": 4}

@@ -13,22 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import parametrizations
-from torch.nn.utils import prune
-from torch.nn.utils import spectral_norm
-from torch.nn.utils import weight_norm
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import compression as cx
 from compression.errors import CompressionError
-from compression.methods.opq import allocate
-from compression.methods.opq import attach
-from compression.pack import pack
-from compression.pack import unpack
-from compression.quant import activation_quantizers
-from compression.quant import fold
-from compression.quant import integer_weights
-from compression.quant import quantize
-from compression.quant import weight_quantizers
+from compression.methods.opq import allocate, attach
+from compression.pack import pack, unpack
+from compression.quant import activation_quantizers, fold, integer_weights, quantize, weight_quantizers
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.quant import Quantizer
-from compression.quant import activation_quantizers
-from compression.quant import fold
-from compression.quant import integer_weights
-from compression.quant import quantize
-from compression.quant import weight_quantizers
-from compression.quant import written_out
+from compression.quant import (
+    Quantizer,
+    activation_quantizers,
+    fold,
+    integer_weights,
+    quantize,
+    weight_quantizers,
+    written_out,
+)
 from compression.quant.op import fake_quantize
 from compression.quant.quantizer import bit_width
 

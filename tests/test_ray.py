@@ -18,10 +18,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
-from http.server import ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,10 @@ import pytest
 from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs.cluster import TOKENLESS
-from compression.runs.cluster import RayLauncher
-from compression.runs.cluster import check_token
+from compression.runs.cluster import TOKENLESS, RayLauncher, check_token
 from compression.runs.folder import RunFolder
+from compression.runs.launch_config import launcher_asked
 from compression.runs.launcher import LocalLauncher
-from compression.runs.place import launcher_asked
 from compression.runs.process import Handle
 from compression.runs.store import Store
 from compression.runs.submit import new_spec

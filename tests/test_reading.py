@@ -6,26 +6,27 @@ import json
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from compression.errors import CompressionError
-from compression.reading import Flag
-from compression.reading import Name
-from compression.reading import Number
-from compression.reading import Seconds
-from compression.reading import Signed
-from compression.reading import Text
-from compression.reading import Whole
-from compression.reading import check_version
-from compression.reading import json_object
-from compression.reading import json_value
-from compression.reading import read_bytes
-from compression.reading import read_object
-from compression.reading import short
-from compression.reading import typed
+from compression.reading import (
+    Flag,
+    Name,
+    Number,
+    Seconds,
+    Signed,
+    Text,
+    Whole,
+    check_version,
+    json_object,
+    json_value,
+    read_bytes,
+    read_object,
+    short,
+    typed,
+)
 
 PLAIN = st.recursive(
     st.none()

@@ -18,35 +18,24 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from compression import methods
-from compression.budget import Budget
-from compression.budget import Schedule
+from compression.budget import Budget, Schedule
 from compression.data import Batches
-from compression.data.types import DataSet
-from compression.data.types import Split
-from compression.distill import Teacher
-from compression.distill import distillation_loss
+from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
-from compression.graph import slim
-from compression.graph import trace
-from compression.graph import zero_units
-from compression.graph import zeroed_units
-from compression.loop import train_step
-from compression.methods.base import NullReporter
-from compression.methods.base import Task
-from compression.methods.geta.clipping import best_clip
-from compression.methods.geta.clipping import fit_clips
-from compression.methods.geta.method import attach
-from compression.methods.geta.method import optimizer_for
-from compression.methods.geta.options import PRESETS
-from compression.methods.geta.options import settings
-from compression.methods.geta.prices import unit_prices
-from compression.methods.geta.saliency import AveragedSaliency
+from compression.graph import slim, trace, zero_units, zeroed_units
+from compression.methods.base import NullReporter, Task
+from compression.methods.geta.clipping import best_clip, fit_clips
+from compression.methods.geta.method import attach, optimizer_for
+from compression.methods.geta.options import PRESETS, settings
 from compression.methods.geta.training import Training
-from compression.methods.geta.units import Units
 from compression.points import Point
-from compression.quant import quantize
-from compression.quant import weight_quantizers
-from compression.recipe import Recipe
+from compression.pruning.saliency import AveragedSaliency
+from compression.pruning.unit_cost import unit_prices
+from compression.pruning.units import Units
+from compression.quant import quantize, weight_quantizers
+from compression.training.distill import Teacher, distillation_loss
+from compression.training.loop import train_step
+from compression.training.recipe import Recipe
 from compression.zoo import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -309,7 +298,7 @@ def test_statistics_after_a_tuned_run_are_those_of_the_final_weights() -> None:
 def test_a_process_that_keeps_memory_does_not_map_it_anew() -> None:
     code = """
 import resource, sys, torch
-from compression.recipe import keep_memory
+from compression.training.recipe import keep_memory
 kept = keep_memory() if sys.argv[1] == "keep" else None
 def fill(): return [torch.ones(1 << 20) for _ in range(8)]
 for _ in range(3): fill()

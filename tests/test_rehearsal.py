@@ -16,10 +16,10 @@ from compression import zoo
 from compression.cli import main
 from compression.errors import CompressionError
 from compression.export import export
-from compression.runs.check import check
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
+from compression.runs.preflight import check
 from compression.runs.prepare import fp32_ledger
 from compression.runs.rehearsal import check_answers
 from compression.zoo import weights as weight_files

@@ -18,30 +18,21 @@ import numpy as np
 import pytest
 import torch
 
-from compression import methods
-from compression import runs
-from compression.budget import Budget
-from compression.budget import Schedule
-from compression.errors import CompressionError
-from compression.errors import Paused
-from compression.errors import RunFailed
+from compression import methods, runs
+from compression.budget import Budget, Schedule
+from compression.errors import CompressionError, Paused, RunFailed
 from compression.graph import trace
 from compression.methods.base import Task
-from compression.methods.resuming import captured
-from compression.recipe import Recipe
 from compression.runs import checkpoint
-from compression.runs.events import Event
-from compression.runs.events import last_attempts
-from compression.runs.events import last_state
-from compression.runs.events import read_events
+from compression.runs.events import Event, last_attempts, last_state, read_events
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
-from compression.runs.reporter import CHECKPOINT_SECONDS
-from compression.runs.reporter import RunReporter
+from compression.runs.reporter import CHECKPOINT_SECONDS, RunReporter
+from compression.training.recipe import Recipe
+from compression.training.resume import captured
 from compression.zoo import build
 from tests.stripes import striped
-from tests.waiting import PATIENCE
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 SHORT = Schedule(warmup=0.1, projection=0.3, projection_periods=2, joint=0.4, pruning_periods=2)
 TOTAL = 30

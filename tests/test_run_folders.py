@@ -11,11 +11,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -25,11 +23,8 @@ from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError
 from compression.explain import job as explaining
-from compression.runs import gallery
-from compression.runs import lines
-from compression.runs import studies
-from compression.runs.events import last_state
-from compression.runs.events import read_events
+from compression.runs import gallery, lines, studies
+from compression.runs.events import last_state, read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.files import write_json
 from compression.runs.folder import RunFolder
@@ -38,8 +33,7 @@ from compression.runs.lease import Lease
 from compression.runs.process import Handle
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
-from tests.test_damaged_runs import finished
-from tests.test_damaged_runs import refused
+from tests.test_damaged_runs import finished, refused
 
 if TYPE_CHECKING:
     from opened import Open
@@ -131,7 +125,7 @@ def test_a_run_belongs_only_to_a_sweep_that_names_it(sweep: Any, root: Path, out
 
 
 def test_a_search_makes_no_run_elsewhere(root: Path, outside: Path) -> None:
-    from compression.runs.find import carry_out_find
+    from compression.runs.bisect import carry_out_find
 
     planned = [{"id": "../stranger", "budget": Budget().to_dict()}]
     sweep = named(root, "search", children=["one"], find={"min_accuracy": 0.5, "planned": planned})

@@ -24,27 +24,20 @@ import pytest
 
 from compression import runs
 from compression.budget import Budget
-from compression.errors import Cancelled
-from compression.errors import CompressionError
-from compression.errors import Superseded
+from compression.errors import Cancelled, CompressionError, Superseded
 from compression.points import Point
-from compression.runs.events import last_attempts
-from compression.runs.events import read_events
+from compression.runs.events import last_attempts, read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
-from compression.runs.heartbeat import SILENT_SECONDS
-from compression.runs.heartbeat import Heartbeat
-from compression.runs.heartbeat import Listener
+from compression.runs.heartbeat import SILENT_SECONDS, Heartbeat, Listener
 from compression.runs.launcher import LocalLauncher
 from compression.runs.layout import RESERVE_BYTES
 from compression.runs.lifecycle import carry_out
 from compression.runs.process import Handle
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
-from compression.runs.sweep import combinations
-from compression.runs.sweep import specs
-from tests.waiting import PATIENCE
-from tests.waiting import until
+from compression.runs.sweep import combinations, specs
+from tests.waiting import PATIENCE, until
 
 POINT = Point(
     step=7, epoch=0.5, phase="joint", split="validation", accuracy=0.9, loss=0.3, bytes=1000.0, bytes_kind="estimated",
@@ -650,9 +643,9 @@ class QuarterOff:
 
     def run(self, task: Any, report: Any) -> Any:
         from compression.graph import zero_units
-        from compression.measure import measure
         from compression.methods.base import Compressed
         from compression.quant import quantize
+        from compression.training.measure import measure
 
         report.plan(1)
         zero_units(task.model, task.graph, {group.id: range(0, group.units, 4) for group in task.graph.prunable})
@@ -674,14 +667,11 @@ def test_a_run_ends_with_a_smaller_model_that_is_what_its_result_says(store: Sto
     import torch
     from safetensors.torch import load_file
 
-    from compression import data
-    from compression import zoo
-    from compression.graph import slim
-    from compression.graph import trace
-    from compression.graph import zero_units
+    from compression import data, zoo
+    from compression.graph import slim, trace, zero_units
     from compression.pack import unpack
     from compression.runs.execute import execute
-    from compression.train import evaluate
+    from compression.training.dense import evaluate
 
     budget = Budget(weights=str(seeded_weights))
     folder = RunFolder.create(store.root, new_spec(budget, store))

@@ -7,12 +7,8 @@ from typing import Any
 
 import pytest
 import streamlit as st
-from opened import Open
-from opened import errors
-from opened import told
-from written import DENSE
-from written import begun
-from written import finished
+from opened import Open, errors, told
+from written import DENSE, begun, finished
 
 from app.runs import outcome
 from compression.budget import Budget

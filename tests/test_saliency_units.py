@@ -6,17 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from opened import Open
-from opened import errors
+from opened import Open, errors
 from test_budget_page import open_page  # noqa: F401  (a fixture)
 from torch import nn
 
-from app.figures.saliency import saliency_figure
-from app.figures.saliency import saliency_info
+from app.figures.saliency import saliency_figure, saliency_info
 from compression import runs
-from compression.explain.units import CRITERIA
-from compression.explain.units import summary
-from compression.explain.units import unit_scores
+from compression.explain.units import CRITERIA, summary, unit_scores
 from compression.graph import trace
 from compression.runs import saliency as study
 from compression.runs import studies

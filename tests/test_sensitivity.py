@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from opened import Open
-from opened import errors
+from opened import Open, errors
 from test_budget_page import open_page  # noqa: F401  (a fixture)
 from torch import nn
 
-from app.figures.sensitivity import sensitivity_figure
-from app.figures.sensitivity import sensitivity_info
+from app.figures.sensitivity import sensitivity_figure, sensitivity_info
 from compression import runs
 from compression.budget import Budget
 from compression.graph import trace
@@ -24,13 +22,8 @@ from compression.runs import sensitivity as study
 from compression.runs import studies
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
-from compression.sensitivity import Bench
-from compression.sensitivity import Trial
-from compression.sensitivity import as_budget
-from compression.sensitivity import fewest_bits
-from compression.sensitivity import most_sparsity
-from compression.sensitivity import trials
-from compression.train import evaluate
+from compression.sensitivity import Bench, Trial, as_budget, fewest_bits, most_sparsity, trials
+from compression.training.dense import evaluate
 
 SECONDS = 300
 IMAGES = 40

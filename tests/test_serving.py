@@ -13,16 +13,12 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.datastructures import Headers
 
-from app import nav
-from app import options
-from app import serving
+from app import nav, options, serving
 from compression.errors import CompressionError
-from tests.served import served
-from tests.served import settled
+from tests.served import served, settled
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 LISTED = "compression.example.org"
 UPGRADE = {

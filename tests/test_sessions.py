@@ -11,8 +11,7 @@ import pytest
 
 from app import nav
 from tests.bench import sessions
-from tests.served import served
-from tests.served import settled
+from tests.served import served, settled
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

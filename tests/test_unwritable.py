@@ -9,11 +9,9 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,14 +19,12 @@ from compression import runs
 from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError
-from compression.runs import database
-from compression.runs import paths
+from compression.runs import database, paths
 from compression.runs.database import Database
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
-from tests.test_damaged_runs import finished
-from tests.test_damaged_runs import refused
+from tests.test_damaged_runs import finished, refused
 
 if TYPE_CHECKING:
     from opened import Open

@@ -19,9 +19,8 @@ from safetensors.torch import save
 from streamlit.testing.v1 import AppTest
 
 from app import nav
-from app.budget import again
-from app.model import catalog
-from app.model import weightfiles
+from app.budget import rerun
+from app.model import catalog, weightfiles
 from compression import zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -208,7 +207,7 @@ def test_another_run_of_uploaded_weights_starts_from_them_as_long_as_they_are_he
     asked = Budget(sparsity=0.3, weights=str(weightfiles.path(token))).to_dict()
     app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
     app.switch_page("../pages/budget.py")
-    for name, value in again.query(asked).items():
+    for name, value in rerun.query(asked).items():
         app.query_params[name] = value
     app.run()
     assert not app.exception
@@ -220,7 +219,7 @@ def test_another_run_of_uploaded_weights_starts_from_them_as_long_as_they_are_he
     path = weightfiles.path(token)
     assert path is not None
     path.rename(path.with_name("elsewhere.safetensors"))
-    assert again.query(asked) == {"model": "resnet8", "data": "mnist5k"}
+    assert rerun.query(asked) == {"model": "resnet8", "data": "mnist5k"}
     assert weightfiles.token_of("/etc/passwd") is None
     assert weightfiles.token_of(str(path.with_name("elsewhere.safetensors"))) is None
 
@@ -231,14 +230,13 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
     def page(asked):  # type: ignore[no-untyped-def]  # its source is run elsewhere, without this file's imports
         import streamlit as st
 
-        from app import state
-        from app import widgets
-        from app.budget import again
+        from app import state, widgets
+        from app.budget import rerun
         from compression.errors import CompressionError
 
         state.sync()
         try:
-            st.session_state["query"] = again.address(again.translated(asked, "opq"))
+            st.session_state["query"] = rerun.address(rerun.translated(asked, "opq"))
         except CompressionError as error:
             widgets.problem(error)
 

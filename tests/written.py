@@ -12,8 +12,7 @@ import torch
 
 from compression import zoo
 from compression.budget import Budget
-from compression.methods.opq import allocate
-from compression.methods.opq import attach
+from compression.methods.opq import allocate, attach
 from compression.pack import pack
 from compression.points import Point
 from compression.runs.eventwriter import EventWriter

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app.budget import bounds
-from app.budget import draft
-from app.budget.bounds import Field
-from app.budget.bounds import Row
+from app import plain, state
+from app.budget import bounds, draft
+from app.budget.bounds import Field, Row
 from app.terms import tip
 
 MOST = 60

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import words
-from app.budget import draft
-from app.budget import offer
+from app.budget import draft, method_catalog
 from app.model import networks
-from compression.bounds import HIGHEST_BITS
-from compression.bounds import LOWEST_BITS
+from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.budget import Budget
 from compression.graph import Group
 
@@ -96,7 +93,7 @@ class Row:
 
 def rows(found: networks.Network, budget: Budget, planned: Plan | None) -> list[Row]:
     """Every layer in the order of the network; a group's sparsity is in the row of its first layer."""
-    method, sizes = offer.get(budget.method), _sizes(planned)
+    method, sizes = method_catalog.get(budget.method), _sizes(planned)
     shares = {row["layer"]: row.get("at zero, %", 0.0) / 100 for row in planned.table} if planned else {}
     seen: dict[str, str] = {}
     made = []
@@ -134,7 +131,7 @@ def _bits(layer: str, budget: Budget, kind: str) -> list[Field]:
     form = SAME if kind == "equal" else PAIR
     follows: Any = budget.weight_bits if kind == "range" else BITS
     if form == SAME:
-        follows = equal_bits(budget, offer.get(budget.method).structured)
+        follows = equal_bits(budget, method_catalog.get(budget.method).structured)
     fields = [Field("layers", layer, "weight_bits", "bits", form, BITS, follows)]
     if budget.activation_bits is not None:
         acts: Any = budget.activation_bits[1] if form == SAME else budget.activation_bits

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas
 import streamlit as st
 
 from app.budget import bounds
-from app.budget.bounds import PAIR
-from app.budget.bounds import Field
-from app.budget.bounds import Row
-from compression.bounds import HIGHEST_BITS
-from compression.bounds import LOWEST_BITS
+from app.budget.bounds import PAIR, Field, Row
+from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 
 PROBLEM = "bounds_problem"

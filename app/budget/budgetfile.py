@@ -6,9 +6,8 @@ import json
 
 import streamlit as st
 
-from app import plain
-from app import widgets
-from app.budget import uploaded
+from app import plain, widgets
+from app.budget import budget_upload
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -39,6 +38,6 @@ def _uploaded() -> None:
     if file is None:
         return
     try:
-        st.session_state["upload_note"] = uploaded.drop(file.getvalue())
+        st.session_state["upload_note"] = budget_upload.drop(file.getvalue())
     except CompressionError as error:
         st.session_state["upload_problem"] = error

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import live
-from app import words
-from app.budget import offer
-from app.budget.planned import FLOAT_BYTES
-from app.budget.planned import Plan
-from app.budget.planned import layer_range
+from app import live, words
+from app.budget import method_catalog
+from app.budget.planned import FLOAT_BYTES, Plan, layer_range
 from app.figures.plan import LayerPlan
 from app.model import catalog
 from compression.budget import Budget
@@ -24,8 +20,7 @@ BYTES = 7 * live.WEIGHTS  # of a parameter: itself, five times itself in the tab
 
 if TYPE_CHECKING:
     from compression.graph import Graph
-    from compression.methods.opq import Allocation
-    from compression.methods.opq import LayerTables
+    from compression.methods.opq import Allocation, LayerTables
 
 
 def form(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -> Plan:
@@ -36,10 +31,10 @@ def form(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -
     Raises:
         CompressionError: bounds that cannot be met.
     """
-    from compression.cost import cost
+    from compression.counting.cost import cost
 
     found, energy = _allocation(of, path, budget)
-    acts = offer.uses(budget.method).activations
+    acts = method_catalog.uses(budget.method).activations
     bits: dict[str, tuple[float | None, float | None]] = {
         p.name: (p.bits, ends[0] if acts and (ends := layer_range(budget, p.name, "activation_bits")) else None)
         for p in found.layers
@@ -105,8 +100,7 @@ def _answer(prepared: LayerTables, budget: Budget, chosen: Mapping[str, Any]) ->
     ``chosen`` are OPQ's options. The exact answer takes about 0.2 s for 25 M weights (BENCHMARKS.md), so that sliders
     can be followed without a quicker one.
     """
-    from compression.methods import magnitude
-    from compression.methods import ptq
+    from compression.methods import magnitude, ptq
     from compression.methods.opq import allocate_from
 
     if budget.method == "ptq":
@@ -125,7 +119,7 @@ def _how(found: Allocation) -> str:
 
 def too_large(of: catalog.Subject, budget: Budget) -> bool:
     """Would the closed form of this budget take more memory than the server gives?"""
-    return not offer.get(budget.method).structured and not live.memory().fits(_need(of))
+    return not method_catalog.get(budget.method).structured and not live.memory().fits(_need(of))
 
 
 def _need(of: catalog.Subject) -> int:

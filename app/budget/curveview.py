@@ -7,8 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import widgets
-from app import words
+from app import widgets, words
 from app.budget.planned import Plan
 from app.figures import curve as figures
 from app.model import catalog
@@ -16,8 +15,7 @@ from app.runs import runlog
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import curve
-from compression.runs import studies
+from compression.runs import curve, studies
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 

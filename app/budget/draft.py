@@ -6,14 +6,12 @@ Extras are fields that a loaded budget file sets and no slider shows; they are k
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import state
-from app import theme
-from app.budget import offer
+from app import state, theme
+from app.budget import method_catalog
 from app.model import catalog
 from compression.budget import Budget
 
@@ -73,7 +71,7 @@ def controls(method: Method, activations: bool) -> tuple[str, ...]:
 
 def shown() -> dict[str, Any]:
     """Every control of the form as it stands, with its value."""
-    names = controls(offer.get(value("method") or DEFAULTS["method"]), bool(value("activations")))
+    names = controls(method_catalog.get(value("method") or DEFAULTS["method"]), bool(value("activations")))
     return {name: value(name) for name in names}
 
 
@@ -158,7 +156,7 @@ def budget(of: catalog.Subject) -> Budget:
     Raises:
         CompressionError: what cannot be.
     """
-    method = offer.get(value("method") or DEFAULTS["method"])
+    method = method_catalog.get(value("method") or DEFAULTS["method"])
     now = DEFAULTS | shown()
     equal = (now["equal_bits"], now["equal_bits"]) if method.uses.bits == "equal" else None
     epochs = float(now["epochs"])
@@ -201,7 +199,7 @@ def take(read: Budget) -> None:
     """Make this budget the draft: bounds, options, extras and every slider; model and data stay."""
     plain = read.to_dict()
     put_parts(read.method, plain["groups"], plain["layers"], plain["options"], extras_of(read))
-    st.session_state.update(values_of(read, offer.get(read.method)))
+    st.session_state.update(values_of(read, method_catalog.get(read.method)))
 
 
 def extras_of(read: Budget) -> dict[str, Any]:

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app import words
-from app.budget import closed
-from app.budget import offer
-from app.budget.planned import FLOAT_BYTES
-from app.budget.planned import Plan
-from app.budget.planned import layer_range
+from app.budget import closed, method_catalog
+from app.budget.planned import FLOAT_BYTES, Plan, layer_range
 from app.figures.plan import LayerPlan
 from app.model import catalog
 from compression.budget import Budget
@@ -28,7 +25,7 @@ def make(of: catalog.Subject, path: Path | None, graph: Graph, budget: Budget) -
     Raises:
         CompressionError: bounds that cannot be met.
     """
-    return geta(graph, budget) if offer.get(budget.method).structured else closed.form(of, path, graph, budget)
+    return geta(graph, budget) if method_catalog.get(budget.method).structured else closed.form(of, path, graph, budget)
 
 
 def geta(graph: Graph, budget: Budget) -> Plan:
@@ -40,7 +37,7 @@ def geta(graph: Graph, budget: Budget) -> Plan:
     Raises:
         CompressionError: bounds that no choice of units satisfies, or that name what this network does not have.
     """
-    from compression.cost import cost
+    from compression.counting.cost import cost
 
     _known(graph, budget)
     removed, steps = spread(graph, budget), _steps(graph, budget)
@@ -66,8 +63,7 @@ def spread(graph: Graph, budget: Budget) -> dict[str, int]:
     Raises:
         CompressionError: the bounds cannot give K.
     """
-    from compression.methods.geta.partition import Limits
-    from compression.methods.geta.partition import target_units
+    from compression.pruning.choose import Limits, target_units
 
     groups = graph.prunable
     bounds = {
@@ -107,16 +103,15 @@ def _bits(graph: Graph, budget: Budget, end: int) -> dict[str, tuple[float | Non
 
 def _steps(graph: Graph, budget: Budget) -> dict[str, int]:
     """The layers whose channels each have a step of their own, and along which dimension: all or none."""
-    from compression.cost import output_axes
-    from compression.methods.geta.options import CHANNEL
-    from compression.methods.geta.options import settings
+    from compression.counting.cost import output_axes
+    from compression.methods.geta.options import CHANNEL, settings
 
     per_channel = budget.method == "geta" and settings(budget).weights == CHANNEL
     return output_axes(graph) if per_channel else {}
 
 
 def _geta_layers(graph: Graph, budget: Budget, removed: Mapping[str, int]) -> list[LayerPlan]:
-    from compression.cost import remaining_shapes
+    from compression.counting.cost import remaining_shapes
 
     shapes = remaining_shapes(graph, removed)
     plans = []

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from app.budget import offer
+from app.budget import method_catalog
 from app.figures.plan import LayerPlan
 from compression.budget import Budget
 
 if TYPE_CHECKING:
-    from compression.cost import Cost
+    from compression.counting.cost import Cost
 
 FLOAT_BYTES = 4
 
@@ -44,10 +43,9 @@ class Plan:
 
 def layer_range(budget: Budget, layer: str, field: str) -> tuple[float, float] | None:
     """The whole bit-widths a layer's weights or input may get (``field`` as in a budget); ``None`` means fp32."""
-    from compression.methods.widths import activation_widths
-    from compression.methods.widths import weight_widths
+    from compression.methods.widths import activation_widths, weight_widths
 
-    method = offer.get(budget.method)
+    method = method_catalog.get(budget.method)
     if method.uses.bits == "equal":
         named = {layer, *budget.layers}
         weights = field == "weight_bits"

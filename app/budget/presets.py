@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import words
-from app.budget import offer
+from app.budget import method_catalog
 from compression.methods.base import Uses
 
 
@@ -52,7 +52,7 @@ PRESETS = (
 
 def buttons(name: str) -> None:
     """A button for each; bounds of single layers stay as they are."""
-    method = offer.get(name)
+    method = method_catalog.get(name)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Start from", width="content")
         for preset in PRESETS:

@@ -8,8 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain
-from app import widgets
+from app import plain, widgets
 from app.budget import studyview
 from app.figures import saliency as figures
 from app.model import catalog

@@ -8,14 +8,10 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets
-from app import words
-from app.budget import draft
-from app.budget import offer
-from app.budget import studyview
+from app import widgets, words
+from app.budget import draft, method_catalog, studyview
 from app.figures import sensitivity as figures
-from app.model import catalog
-from app.model import networks
+from app.model import catalog, networks
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -31,7 +27,7 @@ _LAST = "scan_used"
 
 def section(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None) -> None:
     """The scan of this model for the budget's method."""
-    structured = offer.get(budget.method).structured
+    structured = method_catalog.get(budget.method).structured
     explained = EXPLAINED.format(what="channels" if structured else "weights")
     asked = study.asked(structured)
     label = "Measure every layer by itself"
@@ -42,8 +38,7 @@ def section(of: catalog.Subject, found: networks.Network, budget: Budget, path: 
 
 def result(told: dict[str, Any], of: catalog.Subject, found: networks.Network, budget: Budget, explained: str) -> None:
     """The map, the rule that turns it into bounds, and the button that takes them."""
-    from compression.sensitivity import fewest_bits
-    from compression.sensitivity import most_sparsity
+    from compression.sensitivity import fewest_bits, most_sparsity
 
     st.caption(
         f"{explained} {told['images']:,} images; one of them is {100 / told['images']:.2g} points. Dense: "
@@ -66,7 +61,7 @@ def result(told: dict[str, Any], of: catalog.Subject, found: networks.Network, b
 
 def _rule(told: dict[str, Any], of: catalog.Subject, budget: Budget) -> float:
     """How much a layer may lose, what of it becomes bounds, and what came of the last time; returns the points."""
-    method = offer.get(budget.method)
+    method = method_catalog.get(budget.method)
     what = "channels" if method.structured else "weights"
     with st.container(horizontal=True, vertical_alignment="bottom"):
         help_text = "For each layer: the fewest bits and the most sparsity that lose no more than this, by themselves."
@@ -112,8 +107,7 @@ def _undo() -> None:
 
 
 def _use(told: dict[str, Any], points: float, of: catalog.Subject, widths: bool, shares: bool) -> None:
-    from compression.sensitivity import as_budget
-    from compression.sensitivity import most_sparsity
+    from compression.sensitivity import as_budget, most_sparsity
 
     kind = "units" if told["structured"] else "weights"
     spared = (
@@ -121,7 +115,7 @@ def _use(told: dict[str, Any], points: float, of: catalog.Subject, widths: bool,
     )
     try:
         budget = draft.budget(of)
-        method = offer.get(budget.method)
+        method = method_catalog.get(budget.method)
         bounded = as_budget(told, points, budget, method.uses.bits, widths=widths, shares=shares and not spared)
     except CompressionError as error:
         st.session_state["scan_problem"] = error

@@ -5,9 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app import words
-from app.budget import address
-from app.budget import draft
-from app.budget import offer
+from app.budget import draft, method_catalog, query_params
 from app.model import networks
 from app.terms import tip
 from compression.errors import CompressionError
@@ -18,7 +16,7 @@ STEP = 0.01
 
 def fit(found: networks.Network) -> str:
     """Move the draft's sparsity into what can be reached; returns a line where it had to be moved."""
-    if not offer.uses(draft.value("method") or draft.DEFAULTS["method"]).sparsity:
+    if not method_catalog.uses(draft.value("method") or draft.DEFAULTS["method"]).sparsity:
         return ""
     low, high = ends(found)
     now = float(draft.value(KEY))
@@ -31,7 +29,7 @@ def fit(found: networks.Network) -> str:
 
 def ends(found: networks.Network) -> tuple[float, float]:
     """The least and the most sparsity that can be asked for as things are set."""
-    method = offer.get(draft.value("method") or draft.DEFAULTS["method"])
+    method = method_catalog.get(draft.value("method") or draft.DEFAULTS["method"])
     return _ends(found, method.structured)[:2]
 
 
@@ -49,7 +47,7 @@ def slider(found: networks.Network, structured: bool) -> None:
         "percent",
         key=KEY,
         bind="query-params",
-        on_change=address.moved,
+        on_change=query_params.moved,
         args=(KEY,),
         help=tip(words.HELP[f"sparsity_{term}"]),
         disabled=high <= low,
@@ -72,7 +70,7 @@ def sentence(low: float, high: float, structured: bool, bounded: bool) -> str:
 
 def _ends(found: networks.Network, structured: bool) -> tuple[float, float, bool]:
     """Least and most sparsity, and whether bounds narrow it; everything where the bounds contradict each other."""
-    from compression.reach import reach
+    from compression.pruning.reach import reach
 
     held = draft.bounds()
     try:

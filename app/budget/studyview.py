@@ -13,8 +13,7 @@ from app.model import catalog
 from app.runs import runlog
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import control
-from compression.runs import studies
+from compression.runs import control, studies
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 

@@ -8,15 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain
-from app import theme
-from app import widgets
-from app import words
+from app import plain, theme, widgets, words
 from app.budget import draft
 from app.budget.planned import Plan
 from app.compare.sidebyside import signed
 from app.figures import twoplans as figures
-from app.runs import story
+from app.runs import view_model
 from compression.budget import Budget
 
 KEPT = "kept_budget"
@@ -47,8 +44,8 @@ def section(budget: Budget, planned: Plan | None) -> None:
         return
     if not fits:
         st.caption(
-            f"A was kept for {plain.text(story.model_label(kept.budget.model))}, another model or size, and is not "
-            "compared."
+            f"A was kept for {plain.text(view_model.model_label(kept.budget.model))}, another model or size, and is "
+            "not compared."
         )
         return
     made = rows(kept, Kept(budget, planned))
@@ -63,7 +60,7 @@ def rows(a: Kept, b: Kept) -> list[dict[str, str]]:
     """What is asked and what it gives, with B minus A."""
     pairs = [
         ("method", theme.style(a.budget.method).label, theme.style(b.budget.method).label, ""),
-        ("asked", story.asked(a.budget.to_dict()), story.asked(b.budget.to_dict()), ""),
+        ("asked", view_model.asked(a.budget.to_dict()), view_model.asked(b.budget.to_dict()), ""),
         ("bounded layers and groups", *(_bounded(each.budget) for each in (a, b)), ""),
     ]
     ends = [("size, at least", 0), ("size, at most", 1)]

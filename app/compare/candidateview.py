@@ -7,25 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav
-from app import plain
-from app import state
-from app import theme
-from app import widgets
-from app import words
-from app.budget import again
-from app.compare import finals
-from app.compare import sidebyside
-from app.figures import confusion
-from app.figures import layers
-from app.figures import ledger
+from app import nav, plain, state, theme, widgets, words
+from app.budget import rerun
+from app.compare import finals, sidebyside
+from app.figures import confusion, layers, ledger
 from app.figures.axes import chance
-from app.figures.candidates import Candidate
-from app.figures.candidates import CandidatesInfo
-from app.figures.candidates import verdict
+from app.figures.candidates import Candidate, CandidatesInfo, verdict
 from app.gallery import gallery
-from app.runs import outcome
-from app.runs import runlog
+from app.runs import outcome, runlog
 from compression.errors import CompressionError
 
 
@@ -87,7 +76,7 @@ def actions(picked: Candidate) -> None:
         if not picked.live:
             nav.link("explain", "See what it looks at", run=picked.run, model=model, data=data)
             nav.link("export", "Take it home", run=picked.run, model=model, data=data)
-        nav.link("budget", "Set up another run", **again.query(again.of_run(picked.run)))
+        nav.link("budget", "Set up another run", **rerun.query(rerun.of_run(picked.run)))
         with st.popover("Same budget, other method", icon=":material/swap_horiz:"):
             st.markdown(
                 "Opens the Budget page with the same sparsity, bits and training, ready to start. Sparsity counts "
@@ -95,7 +84,7 @@ def actions(picked: Candidate) -> None:
             )
             for name in (name for name in methods.names() if name != picked.method):
                 if st.button(theme.style(name).label, key=f"again {name}", icon=":material/tune:"):
-                    again.go(again.of_run(picked.run), name)
+                    rerun.go(rerun.of_run(picked.run), name)
 
 
 def beside(picked: Candidate, second: Candidate) -> None:

@@ -7,23 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav
-from app import plain
-from app import state
-from app import widgets
-from app import words
-from app.compare import candidateview
-from app.compare import finals
+from app import nav, plain, state, widgets, words
+from app.compare import candidateview, finals
 from app.figures import base
-from app.figures.axes import AXES
-from app.figures.axes import LATENCY
-from app.figures.axes import Axis
-from app.figures.candidates import CandidatesInfo
-from app.figures.candidates import candidates_info
-from app.figures.candidates import rows
+from app.figures.axes import AXES, LATENCY, Axis
+from app.figures.candidates import CandidatesInfo, candidates_info, rows
 from app.figures.choice import choice_figure
-from app.runs import runlog
-from app.runs import story
+from app.runs import runlog, view_model
 from app.terms import tip
 from compression.runs.store import RunInfo
 
@@ -201,9 +191,9 @@ def titled(run: str, titles: dict[str, str]) -> str:
 
 def nothing_yet(field: finals.Field, pair: finals.Pair) -> None:
     """No point to draw: say why, and offer the next click."""
-    waiting = [info for info in field.unshown if info.state in story.ACTIVE]
+    waiting = [info for info in field.unshown if info.state in view_model.ACTIVE]
     model, data = pair
-    where = plain.text(story.subject(model, data))
+    where = plain.text(view_model.subject(model, data))
     if waiting:
         text = f"{words.plural(len(waiting), 'run')} of {where} just begun or waiting: points appear here as they come."
         widgets.empty(text, "runs", "Watch it in Runs", run=waiting[0].id)
@@ -222,5 +212,5 @@ def unshown(field: finals.Field) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 widgets.state_badge(info.state)
                 widgets.method_badge(info.method)
-                nav.link("runs", story.asked(info.budget), run=info.id)
+                nav.link("runs", view_model.asked(info.budget), run=info.id)
                 st.caption(plain.text(info.error or info.id))

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
-from typing import TYPE_CHECKING
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from app.compare import latencies
 from app.figures.candidates import Candidate
-from app.figures.layers import FULL_BITS
-from app.figures.layers import LayerChange
+from app.figures.layers import FULL_BITS, LayerChange
 from app.gallery import gallery
 from app.model import catalog
-from app.runs import runlog
-from app.runs import story
+from app.runs import runlog, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
@@ -40,7 +35,7 @@ class Field:
     @property
     def live(self) -> bool:
         """Is a run still going, so that the picture will change?"""
-        return any(c.live for c in self.candidates) or any(info.state in story.ACTIVE for info in self.unshown)
+        return any(c.live for c in self.candidates) or any(info.state in view_model.ACTIVE for info in self.unshown)
 
     def candidate(self, run: str) -> Candidate | None:
         """The candidate of this run."""
@@ -91,7 +86,7 @@ def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate 
     later = [p for p in points if (p["phase"] != "baseline" if live else p["phase"] == "final")]
     if not later:
         return None
-    return Candidate(info.id, story.asked(info.budget), info.method, baseline, later[-1], live)
+    return Candidate(info.id, view_model.asked(info.budget), info.method, baseline, later[-1], live)
 
 
 def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:

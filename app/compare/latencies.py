@@ -7,8 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.figures.axes import LATENCY
-from app.figures.axes import PointDict
+from app.figures.axes import LATENCY, PointDict
 from app.gallery import gallery
 from app.runs import runlog
 from compression.errors import CompressionError

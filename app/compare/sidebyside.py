@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from app import theme
-from app import words
+from app import theme, words
 from app.figures.axes import LATENCY
 from app.figures.candidates import Candidate
-from app.runs import story
+from app.runs import view_model
 
 MINUS, OR = "−", " or "
 _ASKED = {
@@ -33,7 +31,7 @@ def rows(
     training = [(name, label) for name, label in _ASKED.items() if budgets[0].get(name) != budgets[1].get(name)]
     asked = [
         ("method", theme.style(first.method).label, theme.style(second.method).label, ""),
-        ("asked", *(story.asked(budget) for budget in budgets), ""),
+        ("asked", *(view_model.asked(budget) for budget in budgets), ""),
         *((label, *(_plain(budget.get(name)) for budget in budgets), "") for name, label in training),
     ]
     return [

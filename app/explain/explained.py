@@ -6,20 +6,16 @@ Light methods are computed here, on a few images and one thread; what takes long
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from app import live
-from app import plain
+from app import live, plain
 from app.figures import tiles
 from app.model import catalog
-from app.runs import allowed
-from app.runs import runlog
-from app.runs import story
+from app.runs import permissions, runlog, view_model
 from compression import data as datasets
 from compression.errors import CompressionError
 from compression.explain import METHODS
@@ -27,8 +23,7 @@ from compression.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from compression.explain.comparison import Comparison
-    from compression.explain.models import Pair
-    from compression.explain.models import Scan
+    from compression.explain.models import Pair, Scan
     from compression.explain.stored import Shown
 
 Maps = NDArray[np.float32]
@@ -45,12 +40,12 @@ def check(run: str) -> None:
     budget = folder.budget()
     if not _packed(folder).is_file():
         raise CompressionError(f"run {run} has no packed weights here: run its budget again")
-    allowed.check(budget)
+    permissions.check(budget)
     named = budget.data in datasets.names()
     if named and not datasets.info(budget.data).local:
         raise CompressionError(
-            f"the images of {story.data_label(budget.data)} are not on this machine: any command that uses them, such "
-            "as `python -m compression train`, downloads them; or name their folder in COMPRESSION_DATA"
+            f"the images of {view_model.data_label(budget.data)} are not on this machine: any command that uses them, "
+            "such as `python -m compression train`, downloads them; or name their folder in COMPRESSION_DATA"
         )
 
 
@@ -61,7 +56,7 @@ def unsuited(run: str) -> str:
     return (
         ""
         if datasets.kind(data) is datasets.IMAGE
-        else (f"Maps show which pixels count: there are none in the {many} of {story.data_label(data)}.")
+        else (f"Maps show which pixels count: there are none in the {many} of {view_model.data_label(data)}.")
     )
 
 

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import nav
-from app import plain
-from app import widgets
-from app import words
-from app.budget import again
-from app.explain import alikeview
-from app.explain import explained
-from app.explain import explainwords
-from app.figures import base
-from app.figures import tiles
+from app import nav, plain, widgets, words
+from app.budget import rerun
+from app.explain import explained, explainwords, similarity_view
+from app.figures import base, tiles
 from app.runs import runlog
 from app.terms import tip
 from compression.errors import CompressionError
-from compression.explain import METHODS
-from compression.explain import job
+from compression.explain import METHODS, job
 
 COUNTS = {"6": 6, "12": 12, "24": 24}
 COLUMNS = 3
@@ -144,7 +137,7 @@ def _not_yet(run: str, of: explained.Key, method: str) -> None:
             f"{METHODS[method].label} takes {times} passes through the network for every image. That is computed in "
             "the background, together with the similarity below, and kept with the run."
         )
-        alikeview.start(run, "start_maps", 32, "Compute it")
+        similarity_view.start(run, "start_maps", 32, "Compute it")
 
 
 def cannot(run: str, error: CompressionError) -> None:
@@ -153,7 +146,7 @@ def cannot(run: str, error: CompressionError) -> None:
     with st.container(border=True):
         st.markdown("What this run ended with is still there; to explain it, its budget can be run again here.")
         nav.link("compare", "See the run in Compare", run=run)
-        nav.link("budget", "Set up the same run", **again.query(again.of_run(run)))
+        nav.link("budget", "Set up the same run", **rerun.query(rerun.of_run(run)))
 
 
 def no_maps(run: str, reason: str) -> None:

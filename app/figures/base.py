@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas  # noqa: F401  (whole before any figure: Plotly fails on a pandas that another tab is just importing)
 import plotly.graph_objects as go
 
-from app import theme
-from app import words
+from app import theme, words
 
 CONFIG: dict[str, Any] = {
     "displaylogo": False,

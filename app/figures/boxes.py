@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app import words
-from app.groups import grouping
-from app.groups import layout
+from app.groups import grouping, layout
 
 LONGEST_LABEL = 22
 

@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app import theme
-from app import words
-from app.figures.axes import LATENCY
-from app.figures.axes import Axis
-from app.figures.axes import PointDict
-from app.figures.axes import against_dense
-from app.figures.axes import drawable
-from compression.front import Place
-from compression.front import beaten_by
-from compression.front import front
+from app import theme, words
+from app.figures.axes import LATENCY, Axis, PointDict, against_dense, drawable
+from compression.front import Place, beaten_by, front
 
 COLLAPSED = 0.3  # an accuracy this far below the best finished run is drawn at the bottom edge
 

@@ -9,8 +9,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures import base
-from app.figures.candidates import CandidatesInfo
-from app.figures.candidates import Mark
+from app.figures.candidates import CandidatesInfo, Mark
 
 PICKED, OTHER = "picked", "the second one"
 _FAINT = 0.45

@@ -9,9 +9,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures import base
-from app.figures.spots import FrontInfo
-from app.figures.spots import Spot
-from app.figures.spots import unbeaten
+from app.figures.front_data import FrontInfo, Spot, unbeaten
 
 SAME_MODEL = "same model: on test data, as a file"
 

@@ -10,12 +10,8 @@ import plotly.graph_objects as go
 from app import theme
 from app.figures import base
 from app.figures.boxes import NodeSpot
-from app.figures.overlay import Overlay
-from app.figures.overlay import color_bar
-from app.figures.placing import ROLES
-from app.figures.placing import GraphInfo
-from app.figures.placing import Line
-from app.figures.placing import Window
+from app.figures.overlay import Overlay, color_bar
+from app.figures.placing import ROLES, GraphInfo, Line, Window
 
 ROW_PIXELS = 34
 LEAST_HEIGHT = 320

@@ -8,8 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
-from app import words
+from app import theme, words
 from app.figures import base
 
 PARTS = {

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
-from app import words
+from app import theme, words
 from app.figures import base
 
 QUANTITIES = {"params": "parameters", "macs": "MACs"}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app import theme
 from app.figures import boxes
 from app.figures.boxes import NodeSpot
-from app.groups import grouping
-from app.groups import layout
+from app.groups import grouping, layout
 
 LABEL_COLUMNS = 4  # what a whole label may take
 

@@ -6,11 +6,9 @@ import streamlit as st
 
 from app import nav
 from app.figures.candidates import Candidate
-from app.runs import story
+from app.runs import view_model
 from compression.runs import gallery as library
-from compression.runs.gallery import Exhibit
-from compression.runs.gallery import Gallery
-from compression.runs.gallery import is_gallery
+from compression.runs.gallery import Exhibit, Gallery, is_gallery
 from compression.runs.store import RunInfo
 
 ROOT = nav.ROOT / "assets" / "gallery"
@@ -62,12 +60,12 @@ def infos(like: str = "") -> list[RunInfo]:
 
 def data_label(info: RunInfo) -> str:
     """The data set of a run in a few words; of the gallery's the full title, such as CIFAR-10 (JPEG-75)."""
-    return find(info.id).data if is_gallery(info.id) else story.data_label(info.data)
+    return find(info.id).data if is_gallery(info.id) else view_model.data_label(info.data)
 
 
 def title(exhibit: Exhibit) -> str:
     """What a run of the gallery is called in lists: its name first, since several may have asked the same."""
-    asked = f"sweep of {exhibit.info.runs} runs" if exhibit.info.runs else story.asked(exhibit.info.budget)
+    asked = f"sweep of {exhibit.info.runs} runs" if exhibit.info.runs else view_model.asked(exhibit.info.budget)
     return f"{exhibit.name}: {asked}"
 
 
@@ -75,5 +73,5 @@ def candidate(exhibit: Exhibit) -> Candidate | None:
     """The run as one to choose from on Compare; nothing for a sweep."""
     if exhibit.final is None:
         return None
-    label = f"{story.asked(exhibit.info.budget)} (gallery: {exhibit.name})"
+    label = f"{view_model.asked(exhibit.info.budget)} (gallery: {exhibit.name})"
     return Candidate(exhibit.info.id, label, exhibit.info.method, exhibit.baseline, exhibit.final)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import nav
-from app import widgets
-from app import words
+from app import nav, widgets, words
 from app.figures import front as figures
-from app.figures import spots
+from app.figures import front_data
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
-from app.runs import runlog
-from app.runs import story
+from app.runs import runlog, view_model
 from compression.runs.gallery import Collection
 
 IN_A_ROW = 4
@@ -25,7 +22,7 @@ def picture() -> None:
         return
     first = whole[0].exhibits[0].info
     shown = [exhibit.info for exhibit in whole[0].exhibits]
-    info = spots.front_info(runlog.front_runs([], shown, first.model, first.data))
+    info = front_data.front_info(runlog.front_runs([], shown, first.model, first.data))
     st.markdown(f"**{whole[0].title}: each point is one finished run**")
     widgets.chart(figures.front_figure(info, 340), "gallery_front", info.rows, info.sentence)
 
@@ -96,5 +93,5 @@ def folded(collection: Collection, without: tuple[str, ...]) -> None:
         for exhibit in rest:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 widgets.method_badge(exhibit.info.method)
-                link(exhibit, f"{exhibit.name}: {story.asked(exhibit.info.budget)}")
+                link(exhibit, f"{exhibit.name}: {view_model.asked(exhibit.info.budget)}")
                 st.caption(f"{headline(exhibit)}. {exhibit.line}".strip())

@@ -7,12 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav
-from app import state
-from app import theme
-from app import widgets
-from app import words
-from app.budget import again
+from app import nav, state, theme, widgets, words
+from app.budget import rerun
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
 from compression.errors import CompressionError
@@ -65,7 +61,7 @@ def repeat(exhibit: Exhibit) -> None:
         help="Opens the Budget page with this budget: start it as it is, or change it first.",
     ):
         return
-    again.go(again.of_run(exhibit.info.id))
+    rerun.go(rerun.of_run(exhibit.info.id))
 
 
 def without_model(exhibit: Exhibit, wanted: str) -> None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import nav
-from app import state
-from app.budget import again
+from app import nav, state
+from app.budget import rerun
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
 
@@ -77,7 +76,7 @@ def go(number: int) -> None:
     if followed is not None:
         query |= {"model": followed.info.model, "data": followed.info.data, "run": followed.info.id}
     if followed is not None and stop.page == "budget":
-        query |= again.query(again.of_run(followed.info.id))  # the budget that the text is about
+        query |= rerun.query(rerun.of_run(followed.info.id))  # the budget that the text is about
     nav.go(stop.page, **query)
 
 

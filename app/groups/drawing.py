@@ -5,9 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.figures import placing
-from app.groups import grouping
-from app.groups import quantized
-from app.groups import ties
+from app.groups import dependency_text, grouping, quantized
 from app.model import networks
 
 
@@ -32,9 +30,9 @@ def close_up(view: quantized.View, layer: str) -> placing.Placed:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def places(view: quantized.View) -> ties.Places:
+def places(view: quantized.View) -> dependency_text.Places:
     """What flows into every operation, for the sentences."""
-    return ties.Places(quantized.traced(view).plain)
+    return dependency_text.Places(quantized.traced(view).plain)
 
 
 def parameters(found: networks.Network) -> dict[str, int]:

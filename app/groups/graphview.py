@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app import widgets
-from app import words
-from app.figures import base
+from app import plain, state, widgets, words
+from app.figures import base, placing
 from app.figures import graph as figures
-from app.figures import placing
-from app.groups import drawing
-from app.groups import grouping
-from app.groups import quantized
+from app.groups import drawing, grouping, quantized
 from app.model import catalog
-from app.runs import story
+from app.runs import view_model
 from app.terms import tip
 
 TALLEST = 760
@@ -45,7 +39,7 @@ def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> No
     fig = figures.graph_figure(info, legend=False, overlay=overlay)
     shown = f"{of.model} {drawn.quantizers} {drawn.merged} {overlay.title if overlay else ''}"
     key = f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {view}"
-    model = story.model_label(of.model)
+    model = view_model.model_label(of.model)
     alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table below it holds the same."
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):

@@ -6,8 +6,7 @@ fast-sugiyama does it in milliseconds; where its wheel is missing, networkx plac
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any

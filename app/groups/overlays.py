@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import streamlit as st
 
-from app import state
-from app import theme
-from app import widgets
-from app.budget import draft
-from app.budget import plan
+from app import state, theme, widgets
+from app.budget import draft, plan
 from app.budget.planned import layer_range
 from app.figures.overlay import Overlay
 from app.groups import saliencyoverlay
-from app.model import catalog
-from app.model import networks
+from app.model import catalog, networks
 from app.runs import runlog
 from app.terms import tip
 from compression.errors import CompressionError

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from app import live
-from app.model import catalog
-from app.model import networks
-from app.model import tracing
+from app.model import catalog, networks, tracing
 
 NONE, OWN, PLAIN = "", "own", "plain"
 LABELS = {NONE: "as the network is", OWN: "attached, one operation each", PLAIN: "attached, in plain operations"}
@@ -44,8 +41,7 @@ def _traced(view: View) -> networks.Network:
         return networks.Network(tracing.graph(of, view.merged))
     from compression import zoo
     from compression.graph import trace
-    from compression.quant import quantize
-    from compression.quant import written_out
+    from compression.quant import quantize, written_out
 
     (example,) = zoo.example(of.model, input=of.input)
     with live.memory().work(of.model, tracing.need(of.model, of.input, of.classes)):

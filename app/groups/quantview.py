@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app import widgets
-from app import words
-from app.figures import base
+from app import plain, state, widgets, words
+from app.figures import base, placing
 from app.figures import graph as figures
-from app.figures import placing
-from app.groups import drawing
-from app.groups import quantized
+from app.groups import drawing, quantized
 from app.model import catalog
 from app.terms import tip
 

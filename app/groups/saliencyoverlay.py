@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,7 @@ from app import nav
 from app.budget import saliencyview
 from app.figures import saliency as figures
 from app.figures.overlay import Overlay
-from app.model import catalog
-from app.model import networks
+from app.model import catalog, networks
 from compression import data as datasets
 
 AGREEMENT = "agreement of the criteria"

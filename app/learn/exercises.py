@@ -8,10 +8,8 @@ from typing import Any
 import streamlit as st
 
 from app.learn.lessonfields import FEW_OPTIONS
-from app.learn.lessons import answers
-from app.learn.lessons import texts
-from app.learn.lessons.answers import Answer
-from app.learn.lessons.answers import Pick
+from app.learn.lessons import answers, texts
+from app.learn.lessons.answers import Answer, Pick
 from app.learn.lessons.lesson import Entry
 
 YOURS = "Your answer"

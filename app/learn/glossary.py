@@ -7,8 +7,7 @@ import re
 import streamlit as st
 
 from app import plain
-from app.terms import Term
-from app.terms import everything
+from app.terms import Term, everything
 
 
 def matching(found: list[Term], search: str) -> list[Term]:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import plain
-from app import widgets
+from app import plain, widgets
 from app.figures import base
 from app.learn import lessonlinks
 from app.learn.exercises import exercise
-from app.learn.lessonfields import controls
-from app.learn.lessonfields import short
+from app.learn.lessonfields import controls, short
 from app.learn.lessons import texts
-from app.learn.lessons.lesson import CONTENTS
-from app.learn.lessons.lesson import Entry
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import Shown
-from app.learn.lessons.lesson import entry
+from app.learn.lessons.lesson import CONTENTS, Entry, Lesson, Shown, entry
 
 LESSONS, GLOSSARY, TEACHERS = "lessons", "glossary", "teachers"
 

@@ -6,13 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Several
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.lesson import Entry
-from app.learn.lessons.lesson import Lesson
+from app import plain, state
+from app.learn.lessons.fields import Field, Several, Slider
+from app.learn.lessons.lesson import Entry, Lesson
 from app.terms import tip
 
 OWN = ("lesson", "view", "term")

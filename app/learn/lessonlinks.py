@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from app import nav
-from app import state
+from app import nav, state
 from app.gallery import gallery
 from app.learn.lessons.lesson import See
 from app.runs import runlog

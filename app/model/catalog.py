@@ -8,17 +8,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import live
-from app import options
-from app.model import tracing
-from app.model import weightfiles
+from app import live, options
+from app.model import tracing, weightfiles
 from app.model.networks import Network
-from app.runs import story
+from app.runs import view_model
 from compression import data as datasets
 from compression import zoo
 from compression.budget import Budget
@@ -26,7 +23,7 @@ from compression.errors import CompressionError
 
 if TYPE_CHECKING:
     from compression.data import DataSet
-    from compression.train import Evaluation
+    from compression.training.dense import Evaluation
 
 NO_DATA = "none"
 TORCHVISION = "torchvision:"
@@ -73,7 +70,7 @@ class Subject:
 
 def model_labels() -> dict[str, str]:
     """The models one can pick, by name: the operator's, the zoo, torchvision's, and of other packages that are here."""
-    own = {name: story.model_label(name) for name in options.read().models}
+    own = {name: view_model.model_label(name) for name in options.read().models}
     alike = [name for name, label in own.items() if list(own.values()).count(label) > 1]
     own |= {name: f"{own[name]} ({Path(name).parent})" for name in alike}
     listed = {name: zoo.spec(name).title for name in zoo.names()}
@@ -97,7 +94,9 @@ def _installed() -> dict[str, str]:
 def data_labels() -> dict[str, str]:
     """The data sets one can pick, by name or folder, and none at all."""
     named = {info.name: info.title + ("" if info.local else f" ({info.source})") for info in datasets.infos()}
-    folders = {path: f"{story.data_label(path)} (folder)" for path in options.data_folders(options.read().data_root)}
+    folders = {
+        path: f"{view_model.data_label(path)} (folder)" for path in options.data_folders(options.read().data_root)
+    }
     return named | folders | {NO_DATA: "no data, the model's own input size"}
 
 
@@ -228,7 +227,7 @@ def measured(of: Subject, path: Path) -> tuple[Evaluation, int]:
 
 @st.cache_data(max_entries=16, show_spinner="Measuring the accuracy…")
 def _measured(of: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
-    from compression.train import evaluate
+    from compression.training.dense import evaluate
 
     quiet()
     dataset = load_data(of)

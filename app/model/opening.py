@@ -8,13 +8,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app import widgets
-from app.model import catalog
-from app.model import networks
-from app.model import ownweights
-from app.runs import story
+from app import plain, state, widgets
+from app.model import catalog, networks, ownweights
+from app.runs import view_model
 from compression.errors import CompressionError
 
 
@@ -49,7 +45,7 @@ def _unknown_group(found: networks.Network) -> None:
     group = state.get("group")
     if group and group not in [each.id for each in found.graph.groups]:
         state.put("group", "")
-        widgets.problem(CompressionError(f"no group {group!r} in {story.model_label(state.get('model'))}"))
+        widgets.problem(CompressionError(f"no group {group!r} in {view_model.model_label(state.get('model'))}"))
 
 
 def ways_out(model: str, data: str) -> Mapping[tuple[str, str], str]:
@@ -74,8 +70,8 @@ def _opens(model: str, data: str) -> bool:
 
 
 def _label(model: str, data: str) -> str:
-    where = "without data" if data == catalog.NO_DATA else f"on {story.data_label(data)}"
-    return plain.text(f"Open {story.model_label(model)} {where}")
+    where = "without data" if data == catalog.NO_DATA else f"on {view_model.data_label(data)}"
+    return plain.text(f"Open {view_model.model_label(model)} {where}")
 
 
 def _choose(model: str, data: str) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app import widgets
-from app.model import catalog
-from app.model import weightfiles
-from app.runs import story
+from app import plain, state, widgets
+from app.model import catalog, weightfiles
+from app.runs import view_model
 from app.terms import tip
 from compression.errors import CompressionError
 
@@ -24,7 +21,7 @@ def section(of: catalog.Subject) -> None:
             st.markdown(f"All pages and new runs use the weights you uploaded ({plain.code(of.weights)}).")
             st.button("Back to the trained weights", key="trained_weights", on_click=lambda: state.put("weights", ""))
         st.file_uploader(
-            f"Trained weights of {plain.text(story.model_label(of.model))} as safetensors",
+            f"Trained weights of {plain.text(view_model.model_label(of.model))} as safetensors",
             type=["safetensors"],
             max_upload_size=500,  # MB
             key="weights_upload",
@@ -47,7 +44,7 @@ def missing(of: catalog.Subject) -> None:
         widgets.problem(
             CompressionError(
                 f"the weights that this link names ({named[: weightfiles.DIGITS]}) were not uploaded here or do not "
-                f"fit {story.model_label(of.model)}; the page goes on with the trained ones"
+                f"fit {view_model.model_label(of.model)}; the page goes on with the trained ones"
             )
         )
 

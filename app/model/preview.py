@@ -7,8 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain
-from app import widgets
+from app import plain, widgets
 from app.model import catalog
 from compression import data as datasets
 from compression.errors import CompressionError

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app import live
-from app import options
+from app import live, options
 from app.model import tracing
 from compression import zoo
 from compression.errors import CompressionError

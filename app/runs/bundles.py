@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from app import state
-from app import theme
-from app import widgets
-from app import words
+from app import state, theme, widgets, words
 from app.figures import latency as figures
 from app.gallery import gallery
-from app.runs import allowed
-from app.runs import runlog
-from app.runs import story
+from app.runs import permissions, runlog, view_model
 from app.terms import tip
 from compression import zoo
 from compression.errors import CompressionError
 from compression.export import job
-from compression.export.findings import rounding_helps
-from compression.export.findings import stored
-from compression.export.findings import verdicts
+from compression.export.findings import rounding_helps, stored, verdicts
 from compression.runs.names import model_name
 from compression.runs.store import RunInfo
 
@@ -32,7 +24,7 @@ EIGHT = 8
 
 def finished(infos: Sequence[RunInfo]) -> dict[str, str]:
     """Run id → what it is, for the finished runs: the user's, newest first, then the gallery's, whole ones first."""
-    own = {info.id: f"{story.describe(info.budget)} ({info.id})" for info in infos if _single(info)}
+    own = {info.id: f"{view_model.describe(info.budget)} ({info.id})" for info in infos if _single(info)}
     kept = sorted((e for e in gallery.exhibits() if _single(e.info)), key=lambda exhibit: not exhibit.whole)
     return own | {e.info.id: _kept(e) for e in kept}
 
@@ -44,7 +36,7 @@ def _single(info: RunInfo) -> bool:
 def _kept(exhibit: gallery.Exhibit) -> str:
     only = "" if exhibit.whole else ", figures only"
     method = theme.style(exhibit.info.method).label
-    asked = f"{exhibit.info.model} on {exhibit.data}, {story.asked(exhibit.info.budget)}"
+    asked = f"{exhibit.info.model} on {exhibit.data}, {view_model.asked(exhibit.info.budget)}"
     return f"Gallery{only}: {method}, {asked} ({exhibit.name})"
 
 
@@ -86,7 +78,7 @@ def make(run: str, told: Mapping[str, Any], again: bool) -> None:
     multiple = EIGHT if rounding(run, told) else 1
     if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
         try:
-            allowed.check(runlog.folder(run).budget())
+            permissions.check(runlog.folder(run).budget())
         except CompressionError as error:
             widgets.problem(error)
             return

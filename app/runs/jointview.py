@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import nav
-from app import plain
-from app import widgets
+from app import nav, plain, widgets
 from app.figures import joint as figures
-from app.runs import story
+from app.runs import view_model
 
 EXPLAINED = (
     "The channels that are to go lose a share γ of themselves at each step of the joint stage. GETA makes γ small, and "
@@ -17,7 +15,7 @@ EXPLAINED = (
 )
 
 
-def section(now: story.Story) -> None:
+def section(now: view_model.Story) -> None:
     """γ and d of one group over the joint stage, folded; nothing where the run told of no such stage."""
     if now.budget.get("method") != "geta":
         return

@@ -7,12 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav
-from app import widgets
-from app import words
-from app.budget import again
-from app.runs import runlog
-from app.runs import story
+from app import nav, widgets, words
+from app.budget import rerun
+from app.runs import runlog, view_model
 from app.terms import tip
 
 _LEDGER = {
@@ -25,12 +22,12 @@ _LEDGER = {
 }
 
 
-def show(run: str, now: story.Story) -> None:
+def show(run: str, now: view_model.Story) -> None:
     """The final figures of a finished run; nothing while it goes, and the next click when it ended early."""
     done = runlog.outcome(run)
     if done is None:
         if not now.active:
-            nav.link("budget", "Set up another run", **again.query(again.of_run(run)))
+            nav.link("budget", "Set up another run", **rerun.query(rerun.of_run(run)))
         return
     st.subheader("What came of it", anchor=False)
     first, last = done["baseline"], done["final"]
@@ -67,7 +64,7 @@ def show(run: str, now: story.Story) -> None:
         nav.link("compare", "Compare with other runs", run=run, **where)
         nav.link("explain", "See what it looks at", run=run, **where)
         nav.link("export", "Take it home", run=run, **where)
-        nav.link("budget", "Set up another run", **again.query(again.of_run(run)))
+        nav.link("budget", "Set up another run", **rerun.query(rerun.of_run(run)))
 
 
 def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -6,11 +6,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import state
-from app import widgets
-from app import words
-from app.runs import runlog
-from app.runs import story
+from app import state, widgets, words
+from app.runs import runlog, view_model
 from compression.errors import CompressionError
 from compression.runs.control import outdated
 from compression.runs.store import RunInfo
@@ -25,7 +22,7 @@ def draw(run: str, stands: str, title: str, *, part: bool) -> None:
 
     ``title`` names the run where it is asked whether to delete it.
     """
-    if stands in story.ACTIVE:
+    if stands in view_model.ACTIVE:
         if not part and st.button(
             "Pause", icon=":material/pause:", key="pause", help="Writes a checkpoint and stops; resume goes on there."
         ):
@@ -42,7 +39,7 @@ def draw(run: str, stands: str, title: str, *, part: bool) -> None:
         help="Goes on from the last checkpoint, as if it had never stopped; from the beginning when there is none.",
     ):
         _carry_out(lambda: runlog.resume(run), "Starting…")
-    if stands not in story.ACTIVE:
+    if stands not in view_model.ACTIVE:
         with st.popover("Delete", icon=":material/delete:", key="delete_menu"):
             st.markdown(f"Delete **{title}**? Its curves, checkpoint and compressed model are gone for good.")
             if st.button("Delete this run", key="delete", type="primary"):
@@ -54,7 +51,7 @@ def old_runs(infos: list[RunInfo]) -> None:
     with st.popover("Delete old runs", icon=":material/auto_delete:", key="old_runs"):
         days = st.number_input("stopped more than this many days ago", min_value=0, value=OLD_DAYS, step=1, key="days")
         chosen = outdated(infos, days)
-        titles = {info.id: story.title(info.id, info.budget, info.runs) for info in infos}
+        titles = {info.id: view_model.title(info.id, info.budget, info.runs) for info in infos}
         with st.container(height=160 if len(chosen) > FEW else "content"):
             st.caption("\n".join(f"- {titles[run]}" for run in chosen) or "There is none.")
         if st.button(f"Delete {words.plural(len(chosen), 'run')}", key="delete_old", disabled=not chosen):

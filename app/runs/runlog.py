@@ -9,25 +9,20 @@ from typing import Any
 
 import streamlit as st
 
-from app import options
-from app import state
-from app.figures.spots import FrontRun
+from app import options, state
+from app.figures.front_data import FrontRun
 from app.gallery import gallery
-from app.runs import allowed
-from app.runs import story
+from app.runs import permissions, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.reading import expanded
 from compression.runs import control
 from compression.runs import gallery as library
-from compression.runs.events import Event
-from compression.runs.events import last_attempts
-from compression.runs.events import read_events
+from compression.runs.events import Event, last_attempts, read_events
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 from compression.runs.results import seconds
-from compression.runs.store import RunInfo
-from compression.runs.store import Store
+from compression.runs.store import RunInfo, Store
 
 
 class EventLog:
@@ -109,7 +104,7 @@ def workplace(run: str) -> RunFolder:
     return library.workplace(gallery.find(run), store().root) if gallery.is_gallery(run) else folder(run)
 
 
-def told(run: str) -> story.Story:
+def told(run: str) -> view_model.Story:
     """The story of a run so far.
 
     Raises:
@@ -118,7 +113,7 @@ def told(run: str) -> story.Story:
     found = folder(run)
     events = _log(str(found.events_path.resolve())).read()
     budget = found.spec()["budget"]
-    return story.tell(run, found.state_of(events), budget, last_attempts(events), seconds(events))
+    return view_model.tell(run, found.state_of(events), budget, last_attempts(events), seconds(events))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -167,12 +162,12 @@ def _front_run(run: str, alive: bool) -> FrontRun | None:
         done = outcome(run)
         if done is not None and not alive:
             asked, points = folder(run).budget().to_dict(), (done.get("baseline"), done.get("final"))
-            return FrontRun(run, story.asked(asked), str(asked["method"]), (), *points)
+            return FrontRun(run, view_model.asked(asked), str(asked["method"]), (), *points)
         now = told(run)
     except CompressionError:
         return None  # a run deleted or damaged while it is only context; opening it says what is wrong
     method = str(now.budget["method"])
-    return FrontRun(run, story.asked(now.budget), method, now.points, now.baseline, now.final, now.unit)
+    return FrontRun(run, view_model.asked(now.budget), method, now.points, now.baseline, now.final, now.unit)
 
 
 def start(budget: Budget) -> str:
@@ -192,7 +187,7 @@ def sweep(budget: Budget, sparsity: Sequence[float], bits: Sequence[float], leas
     Raises:
         CompressionError: what in the budgets cannot be.
     """
-    from compression.runs.find import find_smallest
+    from compression.runs.bisect import find_smallest
     from compression.runs.sweep import sweep as submit
 
     if least is not None:
@@ -216,7 +211,7 @@ def resume(run: str) -> None:
     Raises:
         CompressionError: its spec cannot be read, or names code or a folder that this app was not started with.
     """
-    allowed.check(folder(run).budget())
+    permissions.check(folder(run).budget())
     control.resume(run, store().root, store=store())
 
 

@@ -7,20 +7,12 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import plain
-from app import state
-from app import widgets
-from app import words
+from app import plain, state, widgets, words
 from app.figures import front as fronts
+from app.figures import front_data
 from app.figures import run as figures
-from app.figures import spots
-from app.gallery import gallery
-from app.gallery import galleryview
-from app.runs import jointview
-from app.runs import outcome
-from app.runs import runbuttons
-from app.runs import runlog
-from app.runs import story
+from app.gallery import gallery, galleryview
+from app.runs import jointview, outcome, runbuttons, runlog, view_model
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.runs.store import RunInfo
@@ -66,21 +58,21 @@ def say_when_done(run: str, state: str) -> None:
         st.toast("The run is done.", icon=":material/check:")
 
 
-def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
+def heading(now: view_model.Story, info: RunInfo | None, sweep: bool) -> None:
     """What runs, how far it is, how long it will take, and the button that stops it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         widgets.state_badge(now.state)
         widgets.method_badge(str(now.budget.get("method")))
         asked = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
         kept = gallery.is_gallery(now.run)
-        data = gallery.find(now.run).data if kept else story.data_label(str(now.budget.get("data")))
+        data = gallery.find(now.run).data if kept else view_model.data_label(str(now.budget.get("data")))
         model = str(now.budget.get("model"))
-        label = story.model_label(model)
-        said = plain.text(f"{asked}{label} on {data}{'' if sweep else ', ' + story.asked(now.budget)}")
+        label = view_model.model_label(model)
+        said = plain.text(f"{asked}{label} on {data}{'' if sweep else ', ' + view_model.asked(now.budget)}")
         st.markdown(f"**{said}**", width="content", help=tip(plain.text(model) if label != model else None))
         widgets.gallery_badge(kept)
         if not kept:
-            title = story.title(now.run, now.budget, info.runs if info is not None else 0)
+            title = view_model.title(now.run, now.budget, info.runs if info is not None else 0)
             runbuttons.draw(now.run, now.state, title, part=info is not None and info.sweep is not None)
     if now.active:
         st.progress(now.progress, text=_progress(now, info))
@@ -96,7 +88,7 @@ def heading(now: story.Story, info: RunInfo | None, sweep: bool) -> None:
         st.caption(f"{plain.text(now.run)}, {'took' if now.state == 'done' else 'worked'} {words.duration(now.worked)}")
 
 
-def _progress(now: story.Story, info: RunInfo | None) -> str:
+def _progress(now: view_model.Story, info: RunInfo | None) -> str:
     if now.state == "queued":
         return "Waiting for a free slot"
     if now.total_steps is None:
@@ -110,12 +102,12 @@ def _progress(now: story.Story, info: RunInfo | None) -> str:
     return f"{stage}step {now.step:,} of {now.total_steps:,}{told}"
 
 
-def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
+def front(now: view_model.Story, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
     """The accuracy–size front, the largest chart."""
     opened = [*children] if sweep else [now.run]
     runs = runlog.front_runs(opened, infos, str(now.budget.get("model")), str(now.budget.get("data")))
     active_child = next((info.id for info in infos if info.id in children and info.state == "running"), None)
-    info = spots.front_info(runs, active_child if sweep else now.run)
+    info = front_data.front_info(runs, active_child if sweep else now.run)
     if not (info.trail or info.finals or info.dense):
         with st.container(border=True, height=460):
             st.markdown("The first point appears in a few seconds." if now.active else "This run left no points.")
@@ -129,7 +121,7 @@ def front(now: story.Story, infos: Sequence[RunInfo], children: Sequence[str], s
     )
 
 
-def curves(now: story.Story) -> None:
+def curves(now: view_model.Story) -> None:
     """Accuracy, loss, sparsity and bits over the steps, the stages shaded behind them."""
     measured = [*([now.baseline] if now.baseline else []), *now.points]
     unit = figures.counted(now.unit)
@@ -155,7 +147,7 @@ def curves(now: story.Story) -> None:
         bits(now)
 
 
-def bits(now: story.Story) -> None:
+def bits(now: view_model.Story) -> None:
     """Bits per layer over time, weights or activations."""
     unit = figures.counted(now.unit)
     info = figures.bits_info(now.points, unit=unit)
@@ -220,7 +212,7 @@ def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
             widgets.state_badge(info.state)
-            asked = story.asked(info.budget)
+            asked = view_model.asked(info.budget)
             if st.button(plain.text(asked), key=f"open {run}", type="tertiary"):
                 show(run)
             try:

@@ -27,9 +27,7 @@ HOME = Path(__file__).resolve().parent
 ROOT = HOME.parents[1]
 sys.path[:] = dict.fromkeys([str(HOME), str(ROOT), *sys.path])
 
-from make import commit  # noqa: E402
-from make import record  # noqa: E402
-from make import thinned  # noqa: E402
+from make import commit, record, thinned  # noqa: E402
 
 KEPT_OF_BUNDLE = ("weights.packed", "ledger.json")
 

@@ -20,17 +20,13 @@ sys.path.insert(0, str(HERE.parents[1]))
 import torch  # noqa: E402
 
 from compression import zoo  # noqa: E402
-from compression.cost import cost  # noqa: E402
+from compression.counting.cost import cost  # noqa: E402
 from compression.export import latency  # noqa: E402
-from compression.export.onnx_model import floats  # noqa: E402
-from compression.export.onnx_model import integers  # noqa: E402
+from compression.export.onnx_model import floats, integers  # noqa: E402
 from compression.export.program import traced  # noqa: E402
-from compression.graph import slim  # noqa: E402
-from compression.graph import trace  # noqa: E402
-from compression.graph import zero_units  # noqa: E402
+from compression.graph import slim, trace, zero_units  # noqa: E402
 from compression.quant.attach import quantize  # noqa: E402
-from compression.quant.integers import fold  # noqa: E402
-from compression.quant.integers import integer_weights  # noqa: E402
+from compression.quant.integers import fold, integer_weights  # noqa: E402
 
 MODEL, INPUT, CLASSES, BITS = "resnet20", (3, 32, 32), 10, 4
 RUN = "resnet20-cifar10jpeg/tuned-seed1"

@@ -19,9 +19,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from compression.explain import METHODS  # noqa: E402
-from compression.explain import pair  # noqa: E402
-from compression.explain import scan  # noqa: E402
+from compression.explain import METHODS, pair, scan  # noqa: E402
 from compression.explain.comparison import Explainers  # noqa: E402
 from compression.runs.folder import RunFolder  # noqa: E402
 

@@ -10,21 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from compression.cli import allocate
-from compression.cli import control
-from compression.cli import export
-from compression.cli import graph
-from compression.cli import models
-from compression.cli import run
-from compression.cli import runs
-from compression.cli import sensitivity
-from compression.cli import sweep
-from compression.cli import train
-from compression.cli import untrained
+from compression.cli import allocate, control, export, graph, models, run, runs, sensitivity, sweep, train, untrained
 from compression.cli.options import Parser
 from compression.data import names
-from compression.errors import CompressionError
-from compression.errors import RunFailed
+from compression.errors import CompressionError, RunFailed
 
 _FAMILIES = (models, train, graph, allocate, untrained, sensitivity, run, sweep, runs, control, export)
 

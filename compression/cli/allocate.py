@@ -6,13 +6,8 @@ import argparse
 from typing import Any
 
 from compression.budget import Budget
-from compression.cli.options import Commands
-from compression.cli.options import add_json
-from compression.cli.options import add_shape
-from compression.cli.options import assignment
-from compression.cli.options import check_target
-from compression.cli.output import answer
-from compression.cli.output import table
+from compression.cli.options import Commands, add_json, add_shape, assignment, check_target
+from compression.cli.output import answer, table
 
 
 def add(commands: Commands[Any]) -> None:

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compression import runs as library
-from compression.cli.options import Commands
-from compression.cli.options import add_json
-from compression.cli.options import add_runs
-from compression.cli.options import check_target
+from compression.cli.options import Commands, add_json, add_runs, check_target
 from compression.cli.output import answer
 from compression.cli.run import follow
 from compression.errors import CompressionError

@@ -6,13 +6,8 @@ import argparse
 import sys
 from typing import Any
 
-from compression.cli.options import Commands
-from compression.cli.options import add_json
-from compression.cli.options import add_runs
-from compression.cli.options import check_target
-from compression.cli.output import answer
-from compression.cli.output import size
-from compression.cli.output import table
+from compression.cli.options import Commands, add_json, add_runs, check_target
+from compression.cli.output import answer, size, table
 
 
 def add(commands: Commands[Any]) -> None:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compression.cli.options import Commands
-from compression.cli.options import add_json
-from compression.cli.options import add_shape
-from compression.cli.options import check_target
-from compression.cli.output import answer
-from compression.cli.output import shape
-from compression.cli.output import table
+from compression.cli.options import Commands, add_json, add_shape, check_target
+from compression.cli.output import answer, shape, table
 from compression.errors import CompressionError
 
 if TYPE_CHECKING:
-    from compression.graph import Graph
-    from compression.graph import Group
+    from compression.graph import Graph, Group
 
 
 def add(commands: Commands[Any]) -> None:

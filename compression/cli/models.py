@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from compression.cli.options import Commands
-from compression.cli.options import add_json
-from compression.cli.options import check_target
-from compression.cli.output import answer
-from compression.cli.output import shape
-from compression.cli.output import table
+from compression.cli.options import Commands, add_json, check_target
+from compression.cli.output import answer, shape, table
 
 
 def add(commands: Commands[Any]) -> None:

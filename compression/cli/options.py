@@ -7,21 +7,14 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from compression import data as data_sets
 from compression import zoo
-from compression.budget import LR_SCHEDULES
-from compression.budget import OPTIMIZERS
-from compression.budget import PRECISIONS
-from compression.budget import BitRange
-from compression.budget import Budget
+from compression.budget import LR_SCHEDULES, OPTIMIZERS, PRECISIONS, BitRange, Budget
 from compression.errors import CompressionError
 from compression.preprocess import merged
-from compression.reading import NotJson
-from compression.reading import expanded
-from compression.reading import json_value
+from compression.reading import NotJson, expanded, json_value
 from compression.runs.names import model_name
 
 Bits = float | BitRange

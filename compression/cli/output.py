@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
-from compression.runs.files import finite
-from compression.runs.files import write_json
+from compression.runs.files import finite, write_json
 
 UNITS = ("B", "kB", "MB", "GB")
 _NUMBER = re.compile(r"–?|-?[\d,.]+(e-?\d+)?( ?(%|B|kB|MB|GB))?")

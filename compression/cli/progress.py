@@ -5,13 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import Any
-from typing import TextIO
+from typing import Any, TextIO
 
-from compression.runs import RunFolder
-from compression.runs import read_events
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RUNNING
+from compression.runs import RunFolder, read_events
+from compression.runs.folder import QUEUED, RUNNING
 
 REDRAW_SECONDS = 0.2
 BAR = 24

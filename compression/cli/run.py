@@ -7,20 +7,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from compression import commands
-from compression import runs
-from compression.cli.options import Commands
-from compression.cli.options import add_budget
-from compression.cli.options import add_json
-from compression.cli.options import add_priority
-from compression.cli.options import add_runs
-from compression.cli.options import budget
-from compression.cli.options import check_target
+from compression import commands, runs
+from compression.cli.options import Commands, add_budget, add_json, add_priority, add_runs, budget, check_target
 from compression.cli.output import answer
 from compression.cli.progress import Progress
 from compression.cli.summary import summary
-from compression.runs.folder import DONE
-from compression.runs.folder import PAUSED
+from compression.runs.folder import DONE, PAUSED
 
 
 def add(commands: Commands[Any]) -> None:

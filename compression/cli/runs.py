@@ -10,14 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from compression import runs as library
-from compression.cli.options import Commands
-from compression.cli.options import add_json
-from compression.cli.options import add_runs
-from compression.cli.options import check_target
-from compression.cli.output import answer
-from compression.cli.output import percent
-from compression.cli.output import size
-from compression.cli.output import table
+from compression.cli.options import Commands, add_json, add_runs, check_target
+from compression.cli.output import answer, percent, size, table
 from compression.cli.summary import summary
 from compression.errors import CompressionError
 from compression.runs.folder import RUNNING

@@ -8,25 +8,14 @@ from typing import Any
 
 from compression import runs
 from compression.budget import Budget
-from compression.cli.options import Commands
-from compression.cli.options import add_json
-from compression.cli.options import add_preprocess
-from compression.cli.options import add_runs
-from compression.cli.options import add_shape
-from compression.cli.options import check_target
-from compression.cli.output import answer
-from compression.cli.output import percent
-from compression.cli.output import table
+from compression.cli.options import Commands, add_json, add_preprocess, add_runs, add_shape, check_target
+from compression.cli.output import answer, percent, table
 from compression.cli.progress import Progress
-from compression.errors import CompressionError
-from compression.errors import RunFailed
+from compression.errors import CompressionError, RunFailed
 from compression.reading import LARGEST_INTEGER
 from compression.runs import sensitivity as study
 from compression.runs import studies
-from compression.runs.folder import DONE
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RUNNING
-from compression.runs.folder import RunFolder
+from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
 
 
 def add(commands: Commands[Any]) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compression.cli.output import percent
-from compression.cli.output import size
-from compression.cli.output import table
+from compression.cli.output import percent, size, table
 from compression.preprocess import words
 
 HEAD = ("", "accuracy", "bytes", "kind", "MACs", "rel. BOPs", "units removed", "zero weights")

@@ -7,13 +7,7 @@ from functools import partial
 from typing import Any
 
 from compression import runs
-from compression.cli.options import Commands
-from compression.cli.options import add_budget
-from compression.cli.options import add_json
-from compression.cli.options import add_priority
-from compression.cli.options import add_runs
-from compression.cli.options import budget
-from compression.cli.options import check_target
+from compression.cli.options import Commands, add_budget, add_json, add_priority, add_runs, budget, check_target
 from compression.cli.run import follow
 from compression.errors import CompressionError
 

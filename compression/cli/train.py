@@ -8,22 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compression.budget import OPTIMIZERS
-from compression.budget import PRECISIONS
-from compression.budget import Budget
-from compression.cli.options import Commands
-from compression.cli.options import add_json
-from compression.cli.options import add_preprocess
-from compression.cli.options import check_target
-from compression.cli.options import sizes
-from compression.cli.output import answer
-from compression.cli.output import percent
+from compression.budget import OPTIMIZERS, PRECISIONS, Budget
+from compression.cli.options import Commands, add_json, add_preprocess, check_target, sizes
+from compression.cli.output import answer, percent
 from compression.errors import CompressionError
 from compression.preprocess import words
-from compression.runs.check import absolute
 from compression.runs.launcher import SPINS
-from compression.runs.names import data_name
-from compression.runs.names import model_name
+from compression.runs.names import data_name, model_name
+from compression.runs.preflight import absolute
 
 _PASSED = ("batch_size", "optimizer", "lr", "weight_decay", "precision")
 
@@ -65,8 +57,7 @@ def train(asked: argparse.Namespace) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is first imported
     budget = _check(asked, options)
     from compression import zoo
-    from compression.runs.prepare import load_data
-    from compression.runs.prepare import shape
+    from compression.runs.prepare import load_data, shape
 
     (input, classes), dataset = shape(budget), load_data(budget)
     model = zoo.build(asked.model, input, classes, seed=asked.seed)
@@ -80,10 +71,8 @@ def train(asked: argparse.Namespace) -> int:
     if spec.lr is not None:
         options.setdefault("lr", spec.lr)
 
-    from compression.train import BATCH_SIZE
-    from compression.train import provenance
-    from compression.train import train_dense
-    from compression.trainable import check_trainable
+    from compression.training.dense import BATCH_SIZE, provenance, train_dense
+    from compression.training.trainable import check_trainable
     from compression.zoo import weights
 
     check_trainable(model, dataset, asked.model, options.get("batch_size", BATCH_SIZE))

@@ -7,13 +7,8 @@ import dataclasses
 from typing import Any
 
 from compression.budget import Budget
-from compression.cli.options import Commands
-from compression.cli.options import add_budget
-from compression.cli.options import add_json
-from compression.cli.options import budget
-from compression.cli.options import check_target
-from compression.cli.output import answer
-from compression.cli.output import table
+from compression.cli.options import Commands, add_budget, add_json, budget, check_target
+from compression.cli.output import answer, table
 from compression.errors import CompressionError
 
 SPLITS = ("validation", "test")
@@ -56,11 +51,10 @@ def measured(
     wanted: Budget, pairs: list[tuple[float, float]], split: str, limit: int | None, statistics: bool
 ) -> dict[str, Any]:
     """The answer as plain values: the dense accuracy, and a row for each budget."""
-    from compression.methods.finetune import STATISTICS_BATCHES
-    from compression.runs.check import check
+    from compression.runs.preflight import check
     from compression.runs.prepare import load
-    from compression.untrained import dense_accuracy
-    from compression.untrained import measure_untrained
+    from compression.training.stage import STATISTICS_BATCHES
+    from compression.untrained import dense_accuracy, measure_untrained
 
     check(wanted)
     subject = load(wanted)

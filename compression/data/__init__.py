@@ -6,25 +6,14 @@ Importing this package does not import torch: pages can list the data sets befor
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compression.data.catalogue import DataInfo
-from compression.data.catalogue import info
-from compression.data.catalogue import infos
-from compression.data.catalogue import kind
-from compression.data.catalogue import names
-from compression.data.types import IMAGE
-from compression.data.types import TEXT
-from compression.data.types import DataSet
-from compression.data.types import Kind
-from compression.data.types import Split
+from compression.data.catalogue import DataInfo, info, infos, kind, names
+from compression.data.types import IMAGE, TEXT, DataSet, Kind, Split
 
 if TYPE_CHECKING:
-    from compression.data.batches import Batches
-    from compression.data.batches import normalise
-    from compression.data.loading import fit_check
-    from compression.data.loading import load
+    from compression.data.batches import Batches, normalise
+    from compression.data.loading import fit_check, load
 
 __all__ = [
     "IMAGE", "TEXT", "Batches", "DataInfo", "DataSet", "Kind", "Split", "fit_check", "info", "infos", "kind", "load",

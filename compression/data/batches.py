@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from compression.data.types import TEXT
-from compression.data.types import DataSet
+from compression.data.types import TEXT, DataSet
 
 SHIFT = 10  # images are shifted by up to 1/10 of their height and width
 _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbouring seeds, epochs and batches apart

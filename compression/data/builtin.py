@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from compression.data.catalogue import FASHION_FILE
-from compression.data.catalogue import JPEG_FILES
-from compression.data.catalogue import OFFLINE
-from compression.data.catalogue import cache_folder
-from compression.data.catalogue import data_folder
-from compression.data.catalogue import local_file
-from compression.data.catalogue import torchvision_folder
-from compression.data.splits import VALIDATION_SHARE
-from compression.data.splits import hold_out
-from compression.data.types import DataSet
-from compression.data.types import Split
+from compression.data.catalogue import (
+    FASHION_FILE,
+    JPEG_FILES,
+    OFFLINE,
+    cache_folder,
+    data_folder,
+    local_file,
+    torchvision_folder,
+)
+from compression.data.splits import VALIDATION_SHARE, hold_out
+from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
 
 DIGITS = tuple(str(digit) for digit in range(10))

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compression.data.types import IMAGE
-from compression.data.types import TEXT
-from compression.data.types import Kind
+from compression.data.types import IMAGE, TEXT, Kind
 from compression.errors import CompressionError
 from compression.reading import expanded
 

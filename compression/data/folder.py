@@ -12,16 +12,9 @@ import numpy as np
 import psutil
 import torch
 
-from compression.data.pictures import MODES
-from compression.data.pictures import Span
-from compression.data.pictures import read
-from compression.data.pictures import shown
-from compression.data.splits import VALIDATION_SHARE
-from compression.data.splits import hold_out
-from compression.data.splits import shuffled
-from compression.data.types import IMAGE
-from compression.data.types import DataSet
-from compression.data.types import Split
+from compression.data.pictures import MODES, Span, read, shown
+from compression.data.splits import VALIDATION_SHARE, hold_out, shuffled
+from compression.data.types import IMAGE, DataSet, Split
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 

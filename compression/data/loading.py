@@ -9,8 +9,7 @@ from typing import Any
 from compression.data import builtin
 from compression.data.catalogue import folder_of
 from compression.data.folder import load_folder
-from compression.data.types import TEXT
-from compression.data.types import DataSet
+from compression.data.types import TEXT, DataSet
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 

@@ -17,20 +17,16 @@ import math
 import stat
 import struct
 import warnings
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from compression.errors import CompressionError
-from compression.preprocess import Pair
-from compression.preprocess import Preprocess
+from compression.preprocess import Pair, Preprocess
 
 MODES = {1: "L", 3: "RGB"}
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of more than 8 bits a value

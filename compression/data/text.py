@@ -14,16 +14,9 @@ from typing import Any
 
 import torch
 
-from compression.data.catalogue import INSTALL_TEXT
-from compression.data.catalogue import PADDING
-from compression.data.catalogue import SENTENCE
-from compression.data.catalogue import SST2_FILES
-from compression.data.catalogue import TEXT_PACKAGE
-from compression.data.catalogue import local_file
+from compression.data.catalogue import INSTALL_TEXT, PADDING, SENTENCE, SST2_FILES, TEXT_PACKAGE, local_file
 from compression.data.splits import shuffled
-from compression.data.types import TEXT
-from compression.data.types import DataSet
-from compression.data.types import Split
+from compression.data.types import TEXT, DataSet, Split
 from compression.errors import CompressionError
 
 CLASSES = ("negative", "positive")

@@ -15,26 +15,16 @@ Example::
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from compression.explain.methods import METHODS
-from compression.explain.methods import Method
+from compression.explain.methods import METHODS, Method
 
 if TYPE_CHECKING:
-    from compression.explain.attribution import Explainer
-    from compression.explain.attribution import attribute
-    from compression.explain.attribution import completeness
-    from compression.explain.comparison import Comparison
-    from compression.explain.comparison import compare
+    from compression.explain.attribution import Explainer, attribute, completeness
+    from compression.explain.comparison import Comparison, compare
     from compression.explain.layers import cam_layer
-    from compression.explain.measures import overlap
-    from compression.explain.measures import similarity
-    from compression.explain.measures import spearman
-    from compression.explain.measures import ssim
-    from compression.explain.models import Pair
-    from compression.explain.models import pair
-    from compression.explain.models import scan
+    from compression.explain.measures import overlap, similarity, spearman, ssim
+    from compression.explain.models import Pair, pair, scan
 
 __all__ = [
     "METHODS",

@@ -11,17 +11,11 @@ import math
 from collections.abc import Callable
 
 import torch
-from captum.attr import InputXGradient
-from captum.attr import IntegratedGradients
-from captum.attr import LayerAttribution
-from captum.attr import LayerGradCam
-from captum.attr import Occlusion
-from captum.attr import Saliency
+from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion, Saliency
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.explain.layers import CamLayer
-from compression.explain.layers import cam_layer
+from compression.explain.layers import CamLayer, cam_layer
 from compression.explain.methods import METHODS
 from compression.graph.copies import deep_copy
 from compression.quant import activation_quantizers

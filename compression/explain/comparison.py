@@ -13,30 +13,19 @@ Every model explains the class that the dense model answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from compression.errors import CompressionError
-from compression.explain.attribution import Explainer
-from compression.explain.attribution import completeness
-from compression.explain.attribution import passes
-from compression.explain.measures import MEASURES
-from compression.explain.measures import similarity
+from compression.explain.attribution import Explainer, completeness, passes
+from compression.explain.measures import MEASURES, similarity
 from compression.explain.methods import METHODS
-from compression.explain.models import SPLIT
-from compression.explain.models import Pair
-from compression.reading import Flag
-from compression.reading import Measured
-from compression.reading import Signed
-from compression.reading import Text
-from compression.reading import Whole
+from compression.explain.models import SPLIT, Pair
+from compression.reading import Flag, Measured, Signed, Text, Whole
 
 COMPRESSED, CEILING, RANDOM, SHUFFLED = "compressed", "ceiling", "random", "shuffled"
 AGAINST = (COMPRESSED, CEILING, RANDOM, SHUFFLED)

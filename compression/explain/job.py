@@ -7,21 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
-from compression.runs.sidejob import CANCELLED
-from compression.runs.sidejob import DONE
-from compression.runs.sidejob import FAILED
-from compression.runs.sidejob import NONE
-from compression.runs.sidejob import RUNNING
-from compression.runs.sidejob import Job
-from compression.runs.sidejob import Say
-from compression.runs.sidejob import SideJob
+from compression.runs.sidejob import CANCELLED, DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
 
 if TYPE_CHECKING:
     from compression.explain.models import Pair
@@ -96,11 +87,8 @@ def _shown(models: Pair, macs: float, methods: Sequence[str], say: Say) -> Shown
     import torch
 
     from compression.explain.comparison import Explainers
-    from compression.explain.models import affordable
-    from compression.explain.models import scan
-    from compression.explain.stored import DENSE
-    from compression.explain.stored import SMALL
-    from compression.explain.stored import Shown
+    from compression.explain.models import affordable, scan
+    from compression.explain.stored import DENSE, SMALL, Shown
 
     say("images whose class changed", SCORES)
     looked = scan(models, affordable(macs))

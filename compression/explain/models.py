@@ -8,10 +8,7 @@ import torch
 from torch import nn
 
 from compression import zoo
-from compression.data import IMAGE
-from compression.data import DataSet
-from compression.data import kind
-from compression.data import normalise
+from compression.data import IMAGE, DataSet, kind, normalise
 from compression.errors import CompressionError
 from compression.export.source import read
 from compression.runs.folder import RunFolder

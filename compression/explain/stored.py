@@ -15,16 +15,10 @@ from pydantic import TypeAdapter
 from compression import safeheader
 from compression.errors import CompressionError
 from compression.explain.comparison import Comparison
-from compression.reading import check_version
-from compression.reading import cut
-from compression.reading import read_bytes
-from compression.reading import read_object
-from compression.reading import typed
-from compression.runs.files import sha256
-from compression.runs.files import write_json
+from compression.reading import check_version, cut, read_bytes, read_object, typed
+from compression.runs.files import sha256, write_json
 from compression.runs.folder import RunFolder
-from compression.runs.paths import create_fresh
-from compression.runs.paths import make_folder
+from compression.runs.paths import create_fresh, make_folder
 
 VERSION = 1
 DENSE, SMALL = "dense", "small"

@@ -13,22 +13,19 @@ over the layers that make the unit's channel, and averaged over images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from captum.attr import LayerConductance
-from captum.attr import LayerGradientXActivation
+from captum.attr import LayerConductance, LayerGradientXActivation
 from torch import nn
 
 from compression.explain.attribution import own_copy
 from compression.explain.measures import spearman
-from compression.graph import Graph
-from compression.graph import Group
-from compression.methods.geta.saliency import unit_sums
-from compression.methods.geta.units import Units
+from compression.graph import Graph, Group
+from compression.pruning.saliency import unit_sums
+from compression.pruning.units import Units
 
 MAGNITUDE, TAYLOR, ACTIVATION, CONDUCTANCE = "magnitude", "taylor", "gradient_activation", "conductance"
 CRITERIA = (MAGNITUDE, TAYLOR, ACTIVATION, CONDUCTANCE)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from compression.errors import CompressionError
 from compression.export.reader import read_files
 from compression.methods.geta.options import CHANNEL
 from compression.methods.geta.options import settings as geta_settings
-from compression.methods.opq import allocate
-from compression.methods.opq import attach
+from compression.methods.opq import allocate, attach
 from compression.methods.opq.options import options
 from compression.quant import quantize
 from compression.reading import json_object

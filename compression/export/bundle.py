@@ -7,10 +7,8 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
-from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,18 +21,12 @@ from compression.errors import CompressionError
 from compression.export import card
 from compression.export.config import config
 from compression.export.example import example
-from compression.export.manifest import CHECKSUMS
-from compression.export.manifest import manifest
-from compression.export.program import NotExpressible
-from compression.export.program import plain
-from compression.export.program import saved
-from compression.export.program import traced
+from compression.export.manifest import CHECKSUMS, manifest
+from compression.export.program import NotExpressible, plain, saved, traced
 from compression.export.rounding import rounded
-from compression.export.source import Source
-from compression.export.source import read
+from compression.export.source import Source, read
 from compression.reading import expanded
-from compression.runs.files import disk_full
-from compression.runs.files import finite
+from compression.runs.files import disk_full, finite
 from compression.runs.folder import RunFolder
 
 ONNX = "the ONNX files"

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from compression import methods
-from compression import zoo
+from compression import methods, zoo
 from compression.budget import Budget
 from compression.data import kind
 from compression.export.config import bit_range
-from compression.export.findings import measurements
-from compression.export.findings import percent
-from compression.export.findings import section
-from compression.export.findings import table
+from compression.export.findings import measurements, percent, section, table
 from compression.methods.widths import equal_bits
 from compression.preprocess import words
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 import compression
-from compression.data import TEXT
-from compression.data import DataSet
+from compression.data import TEXT, DataSet
 from compression.data.catalogue import PADDING
 from compression.export.source import Source
 from compression.graph.cuts import cuts
-from compression.quant import Quantizer
-from compression.quant import activation_quantizers
+from compression.quant import Quantizer, activation_quantizers
 from compression.quant.attach import INPUT_QUANTIZER
-from compression.runs.names import model_name
-from compression.runs.names import shared
+from compression.runs.names import model_name, shared
 
 VERSION = 1
 TOKENIZER = "all-MiniLM-L6-v2 (word pieces, lower case)"

@@ -7,19 +7,12 @@ channel counts are rounded up to.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from compression.runs.folder import RunFolder
-from compression.runs.sidejob import DONE
-from compression.runs.sidejob import FAILED
-from compression.runs.sidejob import NONE
-from compression.runs.sidejob import RUNNING
-from compression.runs.sidejob import Job
-from compression.runs.sidejob import Say
-from compression.runs.sidejob import SideJob
+from compression.runs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
 
 __all__ = ["DONE", "FAILED", "NONE", "RUNNING", "Job", "bundle_path", "main", "start", "status"]
 

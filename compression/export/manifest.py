@@ -7,26 +7,17 @@ packed, and with the stored example. Checksums say that nothing was changed on t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from typing import Annotated
-from typing import Any
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic import StringConstraints
-from pydantic import TypeAdapter
+from pydantic import Field, StringConstraints, TypeAdapter
 
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.export.source import Source
-from compression.pack.outline import Outline
-from compression.pack.outline import outline
-from compression.reading import json_object
-from compression.reading import short
-from compression.reading import typed
+from compression.pack.outline import Outline, outline
+from compression.reading import json_object, short, typed
 
 CHECKSUMS = "checksums.json"
 VERSION = 2

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compression.data import Batches
-from compression.data import DataSet
+from compression.data import Batches, DataSet
 from compression.export.program import NotExpressible
 
 IMAGES, FEWEST, MOST_MACS = 512, 64, 1e11

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import onnxruntime
 import torch
 from torch.export import ExportedProgram
 
-from compression.cost import cost
+from compression.counting.cost import cost
 from compression.data import Batches
 from compression.export import latency as clock
 from compression.export.config import activations
 from compression.export.findings import WIDER
-from compression.export.onnx_check import Reference
-from compression.export.onnx_check import compare
-from compression.export.onnx_check import reference
+from compression.export.onnx_check import Reference, compare, reference
 from compression.export.onnx_int8 import calibrated
-from compression.export.onnx_model import OnnxModel
-from compression.export.onnx_model import floats
-from compression.export.onnx_model import integers
-from compression.export.program import traced
-from compression.export.program import uses_quantizers
-from compression.export.rounding import EIGHT
-from compression.export.rounding import changes
-from compression.export.rounding import rounded
-from compression.export.rounding import rounded_units
+from compression.export.onnx_model import OnnxModel, floats, integers
+from compression.export.program import traced, uses_quantizers
+from compression.export.rounding import EIGHT, changes, rounded, rounded_units
 from compression.export.source import Source
 
 CALIBRATION_BATCHES, CALIBRATION_IMAGES = 4, 32

@@ -6,8 +6,7 @@ range is what a few training images reach; that is no part of the run, so it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -16,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from compression.export.onnx_check import session
-from compression.export.onnx_model import OnnxModel
-from compression.export.onnx_model import finished
+from compression.export.onnx_model import OnnxModel, finished
 
 LAYERS = {"Conv": 1, "Gemm": 1, "MatMul": 1}
 CLOSED = ("Conv", "Gemm")  # quantized behind as well; a MatMul is followed by its bias in floats

@@ -6,10 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable
-from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -19,10 +17,8 @@ from onnxscript import opset21
 from torch.export import ExportedProgram
 
 from compression.export import onnx_two_bits
-from compression.export.onnx_weights import Placed
-from compression.export.onnx_weights import place
-from compression.export.program import FAKE_QUANTIZE
-from compression.export.program import NotExpressible
+from compression.export.onnx_weights import Placed, place
+from compression.export.program import FAKE_QUANTIZE, NotExpressible
 from compression.quant import IntegerWeight
 from compression.quant.attach import INPUT_QUANTIZER
 

@@ -5,9 +5,7 @@ Levels that are counted from an offset are no multiples of anything: their codes
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -17,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from compression.export import onnx_two_bits
-from compression.export.onnx_nodes import dequantized
-from compression.export.onnx_nodes import looked_up
+from compression.export.onnx_nodes import dequantized, looked_up
 from compression.quant import IntegerWeight
 
 Floats = NDArray[np.float32]

@@ -9,22 +9,16 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextlib import redirect_stderr
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import torch
 from pydantic import TypeAdapter
-from torch import fx
-from torch import nn
-from torch.export import Dim
-from torch.export import ExportedProgram
+from torch import fx, nn
+from torch.export import Dim, ExportedProgram
 
 from compression.errors import CompressionError
 from compression.quant.op import SMALLEST
-from compression.reading import cut
-from compression.reading import json_object
-from compression.reading import typed
+from compression.reading import cut, json_object, typed
 
 FAKE_QUANTIZE = torch.ops.compression.fake_quantize.default
 _PLACES = ("stack_trace", "custom")  # notes on nodes that hold paths, or what a user wrote there

@@ -7,9 +7,7 @@ import io
 import math
 import os
 import tempfile
-from collections.abc import Callable
-from collections.abc import Collection
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +17,12 @@ from torch.nn.parameter import is_lazy
 
 from compression import zoo
 from compression.errors import CompressionError
-from compression.export.archive import MOST_BYTES
-from compression.export.archive import Entry
-from compression.export.archive import opened
-from compression.export.example import check_answers
-from compression.export.example import read_example
-from compression.export.manifest import CHECKSUMS
-from compression.export.manifest import MOST_JSON
-from compression.export.manifest import Manifest
-from compression.export.manifest import Network
-from compression.export.manifest import StoredFile
-from compression.export.manifest import network
-from compression.export.manifest import read_manifest
+from compression.export.archive import MOST_BYTES, Entry, opened
+from compression.export.example import check_answers, read_example
+from compression.export.manifest import CHECKSUMS, MOST_JSON, Manifest, Network, StoredFile, network, read_manifest
 from compression.export.program import check_safe
 from compression.export.source import restored
-from compression.graph import Graph
-from compression.graph import trace
+from compression.graph import Graph, trace
 from compression.pack import unpack
 from compression.pack.outline import Outline
 from compression.quant import fold
@@ -206,8 +194,7 @@ def _check_groups(graph: Graph, about: Network, path: str | Path) -> None:
 
 
 def _own_network(model: Given, about: Network) -> nn.Module:
-    from compression.zoo.imported import build_from
-    from compression.zoo.imported import unwrapped
+    from compression.zoo.imported import build_from, unwrapped
 
     if not isinstance(model, nn.Module) and not callable(model):
         raise CompressionError(f"model must be a network, or a function that returns one, not {short(model)}")

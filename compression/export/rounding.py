@@ -13,20 +13,13 @@ from typing import Any
 
 import torch
 
-from compression.cost import cost
+from compression.counting.cost import cost
 from compression.errors import CompressionError
-from compression.export.source import Source
-from compression.export.source import Units
-from compression.export.source import restored
-from compression.graph.cuts import along
-from compression.graph.cuts import cuts
-from compression.graph.cuts import put_back
-from compression.graph.cuts import without
-from compression.graph.equality import check_equal
-from compression.graph.equality import outputs
+from compression.export.source import Source, Units, restored
+from compression.graph.cuts import along, cuts, put_back, without
+from compression.graph.equality import check_equal, outputs
 from compression.graph.slim import to_multiple
-from compression.pack import integers
-from compression.pack import pack
+from compression.pack import integers, pack
 from compression.quant import IntegerWeight
 
 EIGHT = 8

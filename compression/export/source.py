@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +14,13 @@ from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
-from compression.graph import Graph
-from compression.graph import parameter_map
-from compression.graph import slim_report
-from compression.graph import trace
-from compression.graph import zero_units
-from compression.graph import zeroed_units
-from compression.pack import integers
-from compression.pack import unpack
-from compression.quant import IntegerWeight
-from compression.quant import attach_input_quantizers
-from compression.quant import fold
+from compression.graph import Graph, parameter_map, slim_report, trace, zero_units, zeroed_units
+from compression.pack import integers, unpack
+from compression.quant import IntegerWeight, attach_input_quantizers, fold
 from compression.quant.attach import INPUT_QUANTIZER
 from compression.runs.files import sha256
-from compression.runs.folder import DONE
-from compression.runs.folder import RunFolder
-from compression.runs.prepare import find_weights
-from compression.runs.prepare import load_data
-from compression.runs.prepare import shape
+from compression.runs.folder import DONE, RunFolder
+from compression.runs.prepare import find_weights, load_data, shape
 from compression.runs.results import result
 
 Units = Mapping[str, Sequence[int]]

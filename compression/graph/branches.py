@@ -17,13 +17,9 @@ around it stay what they are.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from compression.graph.flow import Flow
-from compression.graph.flow import numel
-from compression.graph.flow import refs
-from compression.graph.flow import rounds
+from compression.graph.flow import Flow, numel, refs, rounds
 from compression.graph.insertions import around
 from compression.graph.names import canonical
 from compression.graph.recording import Ref

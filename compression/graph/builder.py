@@ -8,19 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx
-from torch import nn
-from torch.utils._pytree import GetAttrKey
-from torch.utils._pytree import KeyPath
-from torch.utils._pytree import MappingKey
-from torch.utils._pytree import tree_flatten_with_path
-from torch.utils._pytree import tree_unflatten
+from torch import fx, nn
+from torch.utils._pytree import GetAttrKey, KeyPath, MappingKey, tree_flatten_with_path, tree_unflatten
 
 from compression.errors import CompressionError
 from compression.graph.inputs import Inputs
-from compression.graph.recording import Call
-from compression.graph.recording import Recording
-from compression.graph.recording import Ref
+from compression.graph.recording import Call, Recording, Ref
 
 
 class MadeElsewhere(CompressionError):

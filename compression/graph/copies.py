@@ -7,8 +7,7 @@ import copyreg
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import BuiltinFunctionType
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from compression.errors import CompressionError
-from compression.graph import blame
+from compression.graph import user_frame
 
 _UNCHANGING = frozenset({type(None), bool, int, float, complex, str, bytes, type, FunctionType, BuiltinFunctionType})
 _TABLES = frozenset({dict, OrderedDict, set})
@@ -95,8 +94,8 @@ def _copying(model: nn.Module) -> Iterator[None]:
             yield
     except Exception as error:
         raise CompressionError(
-            f"the model cannot be copied{_obstacle(model)}: {blame.first_line(error)}; remove it while tracing, or "
-            "give its class a __deepcopy__"
+            f"the model cannot be copied{_obstacle(model)}: {user_frame.first_line(error)}; remove it while tracing, "
+            "or give its class a __deepcopy__"
         ) from error
 
 

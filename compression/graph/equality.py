@@ -9,13 +9,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from compression.errors import CompressionError
-from compression.graph import blame
+from compression.graph import user_frame
 from compression.graph.copies import deep_copy
-from compression.graph.inputs import Example
-from compression.graph.inputs import Inputs
-from compression.graph.running import DoesNotRun
-from compression.graph.running import evaluating
-from compression.graph.running import repeatable
+from compression.graph.inputs import Example, Inputs
+from compression.graph.running import DoesNotRun, evaluating, repeatable
 
 SURELY_EQUAL = 1e-6  # of the output's largest magnitude: up to here fp32 needs no second look
 EQUAL_FP64 = 1e-9
@@ -37,9 +34,9 @@ def outputs(model: nn.Module, inputs: Example | Inputs, name: str = "the model")
         with repeatable(model):
             returned = tree_leaves(Inputs.read(inputs).map(torch.clone).call(twin))
     except Exception as error:
-        where = blame.module(error, twin)
+        where = user_frame.module(error, twin)
         place = f", in its module {where}" if where else ""
-        raise DoesNotRun(f"{name} does not run: {blame.first_line(error).rstrip('.')}{place}") from error
+        raise DoesNotRun(f"{name} does not run: {user_frame.first_line(error).rstrip('.')}{place}") from error
     return [_as_double(leaf) for leaf in returned if isinstance(leaf, torch.Tensor)]
 
 

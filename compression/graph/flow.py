@@ -6,15 +6,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from dataclasses import field
-from functools import cache
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
-from compression.graph.recording import Call
-from compression.graph.recording import Recording
-from compression.graph.recording import Ref
+from compression.graph.recording import Call, Recording, Ref
 
 ROUNDING = frozenset({"round", "floor", "ceil", "trunc"})
 SAME = frozenset({"detach", "alias", "clone", "_to_copy", "lift_fresh", "contiguous", "positive"})

@@ -13,12 +13,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from compression.graph.atoms import Array
-from compression.graph.atoms import Atoms
-from compression.graph.atoms import Note
-from compression.graph.types import Group
-from compression.graph.types import Member
-from compression.graph.types import Tie
+from compression.graph.provenance import Array, Atoms, Note
+from compression.graph.types import Group, Member, Tie
 
 
 @dataclass

@@ -10,17 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from compression.graph.flow import MADE_LIKE
-from compression.graph.flow import RANGE
-from compression.graph.flow import RESHAPES
-from compression.graph.flow import SAME
-from compression.graph.flow import Flow
-from compression.graph.flow import name_of
-from compression.graph.flow import quantizes
-from compression.graph.flow import refs
-from compression.graph.flow import written
-from compression.graph.recording import Call
-from compression.graph.recording import Ref
+from compression.graph.flow import MADE_LIKE, RANGE, RESHAPES, SAME, Flow, name_of, quantizes, refs, written
+from compression.graph.recording import Call, Ref
 
 MOST_CALLS = 48  # of one quantizer; the reference's takes 14
 SCALES = ("mul", "div")

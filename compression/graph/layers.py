@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from compression.graph.recording import Call
-from compression.graph.recording import Recording
+from compression.graph.recording import Call, Recording
 from compression.graph.types import Layer
 from compression.graph.values import Value
 

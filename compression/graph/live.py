@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from compression.graph.recording import Call
-from compression.graph.recording import Recording
-from compression.graph.recording import Ref
+from compression.graph.recording import Call, Recording, Ref
 
 
 def live_calls(recording: Recording) -> list[Call]:

@@ -10,25 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from compression.graph.atoms import Atoms
-from compression.graph.branches import Found
-from compression.graph.branches import find_branches
-from compression.graph.flow import Flow
-from compression.graph.flow import name_of
-from compression.graph.flow import quantizes
-from compression.graph.flow import refs
-from compression.graph.flow import rounds
+from compression.graph.branches import Found, find_branches
+from compression.graph.flow import Flow, name_of, quantizes, refs, rounds
 from compression.graph.names import canonical
-from compression.graph.recording import Call
-from compression.graph.recording import Recording
-from compression.graph.rules import Step
-from compression.graph.rules import apply
-from compression.graph.types import Branch
-from compression.graph.types import Node
+from compression.graph.provenance import Atoms
+from compression.graph.recording import Call, Recording
+from compression.graph.rules import Step, apply
+from compression.graph.types import Branch, Node
 from compression.graph.values import Value
 
 CLIPS = frozenset({"clamp", "clamp_min", "clamp_max", "minimum", "maximum"})

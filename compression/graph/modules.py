@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph.cuts import Cuts
-from compression.graph.cuts import without
-from compression.graph.names import canonical
-from compression.graph.names import is_quantizer_name
+from compression.graph.cuts import Cuts, without
+from compression.graph.names import canonical, is_quantizer_name
 from compression.graph.types import Group
 
 

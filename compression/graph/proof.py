@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
@@ -11,9 +10,7 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
 from compression.graph.inputs import Example
-from compression.graph.slim import slim_report
-from compression.graph.slim import zero_units
-from compression.graph.slim import zeroed_units
+from compression.graph.slim import slim_report, zero_units, zeroed_units
 from compression.graph.types import Graph
 
 SHARE = 0.5

@@ -7,30 +7,24 @@ left; the batch size stays free, found by recording two of them. Other sizes are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import fx
-from torch import nn
+from torch import fx, nn
 
 from compression.errors import CompressionError
-from compression.graph import blame
-from compression.graph.builder import Builder
-from compression.graph.builder import Linear
-from compression.graph.builder import MadeElsewhere
+from compression.graph import user_frame
+from compression.graph.builder import Builder, Linear, MadeElsewhere
 from compression.graph.inputs import Inputs
 from compression.graph.live import live_calls
 from compression.graph.record import record
-from compression.graph.recording import Call
-from compression.graph.recording import Ref
+from compression.graph.recording import Call, Ref
+from compression.graph.replay import Walk, walk_through
 from compression.graph.running import DoesNotRun
 from compression.graph.types import Graph
-from compression.graph.walk import Walk
-from compression.graph.walk import walk_through
 
 BATCHES = (2, 3)
 
@@ -96,7 +90,7 @@ def _replayed(
     except CompressionError:
         raise
     except Exception as error:  # an argument that no graph of plain operations can hold
-        raise CompressionError(f"its operations cannot be replayed ({blame.first_line(error)})") from error
+        raise CompressionError(f"its operations cannot be replayed ({user_frame.first_line(error)})") from error
 
 
 def regrouped(

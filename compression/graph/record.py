@@ -8,21 +8,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_flatten
 
-from compression.graph import blame
-from compression.graph.copies import deep_copy
-from compression.graph.copies import meta_copy
+from compression.graph import user_frame
+from compression.graph.copies import deep_copy, meta_copy
 from compression.graph.inputs import Inputs
-from compression.graph.names import canonical
-from compression.graph.names import is_quantizer_name
+from compression.graph.names import canonical, is_quantizer_name
 from compression.graph.recorder import Recorder
 from compression.graph.recording import Recording
-from compression.graph.running import DoesNotRun
-from compression.graph.running import evaluating
-from compression.graph.running import repeatable
+from compression.graph.running import DoesNotRun, evaluating, repeatable
 
 
 def record(model: nn.Module, inputs: Inputs, *, on_values: bool = False) -> Recording:
@@ -41,7 +36,7 @@ def record(model: nn.Module, inputs: Inputs, *, on_values: bool = False) -> Reco
             try:
                 return _record(twin, inputs.map(lambda tensor: tensor.to("meta")))
             except Exception as error:  # data-dependent or without a meta kernel: the real run tells what is wrong
-                unlike = blame.place(error) or blame.first_line(error)
+                unlike = user_frame.place(error) or user_frame.first_line(error)
         real = deep_copy(model)
         try:
             recording = _record(real, inputs.map(torch.clone))
@@ -56,13 +51,13 @@ _WRONG_INPUTS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError
 
 def _refusal(error: Exception, model: nn.Module, inputs: Inputs) -> DoesNotRun:
     """What a user's forward() raised, where, and what to change."""
-    where = blame.place(error)
+    where = user_frame.place(error)
     advice = "mend that line"
     if isinstance(error, _WRONG_INPUTS):
         advice = "give example inputs of the number, shapes and types that forward() takes, or mend that line"
     if any(tensor.is_meta for tensor in model.parameters()):
         advice = "load its weights first: parameters are on the meta device, which holds no values"
-    message = f"the model does not run on inputs of shape {inputs.shapes}: {blame.first_line(error).rstrip('.')}"
+    message = f"the model does not run on inputs of shape {inputs.shapes}: {user_frame.first_line(error).rstrip('.')}"
     return DoesNotRun(f"{message}{f', at {where}' if where else ''}; {advice}")
 
 

@@ -10,10 +10,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compression.graph.recording import Call
-from compression.graph.recording import Recording
-from compression.graph.recording import Ref
-from compression.graph.recording import Write
+from compression.graph.recording import Call, Recording, Ref, Write
 from compression.graph.shapes import run
 
 

@@ -6,8 +6,7 @@ arguments that it does not vouch for; those, and whatever has no shortcut, run a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch

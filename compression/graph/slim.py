@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,22 +10,16 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph.blame import first_line
 from compression.graph.copies import deep_copy
 from compression.graph.cuts import cuts
-from compression.graph.equality import check_equal
-from compression.graph.equality import difference
-from compression.graph.equality import outputs
-from compression.graph.inputs import Example
-from compression.graph.inputs import Inputs
-from compression.graph.modules import cut_tensors
-from compression.graph.modules import refresh_attributes
+from compression.graph.equality import check_equal, difference, outputs
+from compression.graph.inputs import Example, Inputs
+from compression.graph.modules import cut_tensors, refresh_attributes
 from compression.graph.names import parameter_map
-from compression.graph.rebuild import rebuild
-from compression.graph.rebuild import regrouped
+from compression.graph.rebuild import rebuild, regrouped
 from compression.graph.running import DoesNotRun
-from compression.graph.types import Graph
-from compression.graph.types import Group
+from compression.graph.types import Graph, Group
+from compression.graph.user_frame import first_line
 
 MASKED = "the masked one"
 

@@ -9,11 +9,9 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.graph.groups import find_groups
-from compression.graph.inputs import Example
-from compression.graph.inputs import Inputs
-from compression.graph.inputs import described
+from compression.graph.inputs import Example, Inputs, described
+from compression.graph.replay import walk_through
 from compression.graph.types import Graph
-from compression.graph.walk import walk_through
 
 
 def trace(

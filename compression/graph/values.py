@@ -8,14 +8,11 @@ has size 1 in it. A convolution's output [1, C, H, W] has one factor of shape [1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from compression.graph.atoms import FIXED
-from compression.graph.atoms import Array
-from compression.graph.atoms import Atoms
+from compression.graph.provenance import FIXED, Array, Atoms
 
 
 @dataclass(frozen=True, eq=False)

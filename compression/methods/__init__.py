@@ -7,10 +7,7 @@ import pkgutil
 from functools import cache
 
 from compression.errors import CompressionError
-from compression.methods.base import Compressed
-from compression.methods.base import Method
-from compression.methods.base import Reporter
-from compression.methods.base import Task
+from compression.methods.base import Compressed, Method, Reporter, Task
 
 __all__ = ["Compressed", "Method", "Reporter", "Task", "all_methods", "get"]
 

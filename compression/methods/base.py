@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from dataclasses import field
-from typing import TYPE_CHECKING
-from typing import Any
-from typing import Protocol
-from typing import runtime_checkable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from compression.budget import Budget
 from compression.points import Point
@@ -61,7 +57,7 @@ class Reporter(Protocol):
         """Call it after every step: keeps what ``capture`` gives when it is time to (always when ``due``).
 
         What is kept are tensors, numbers, words, and lists, tuples and mappings of them
-        (see :func:`compression.methods.resuming.captured`). Raises :class:`compression.errors.Paused` after that when
+        (see :func:`compression.training.resume.captured`). Raises :class:`compression.errors.Paused` after that when
         the user asked the run to pause.
         """
 

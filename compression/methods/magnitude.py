@@ -7,20 +7,13 @@ step with the least squared error. From there on everything is OPQ's: masks and 
 from __future__ import annotations
 
 from compression.budget import Budget
-from compression.methods.base import Compressed
-from compression.methods.base import Reporter
-from compression.methods.base import Task
-from compression.methods.base import Uses
-from compression.methods.opq.allocating import allocate_from
-from compression.methods.opq.allocation import Allocation
-from compression.methods.opq.tables import LayerTables
-from compression.methods.opq.training import begin
-from compression.methods.opq.training import tell_unused
-from compression.methods.opq.training import train_allocated
-from compression.methods.options import Option
-from compression.methods.options import resolved
-from compression.methods.widths import bits_in_words
-from compression.methods.widths import weight_widths
+from compression.methods.base import Compressed, Reporter, Task, Uses
+from compression.methods.opq.allocator import allocate_from
+from compression.methods.options import Option, resolved
+from compression.methods.widths import bits_in_words, weight_widths
+from compression.quant.allocation import Allocation
+from compression.quant.tables import LayerTables
+from compression.training.allocated import begin, tell_unused, train_allocated
 
 OPTIONS = (
     Option(

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.reading import cut
-from compression.reading import is_number
-from compression.reading import short
+from compression.reading import cut, is_number, short
 
 
 @dataclass(frozen=True)

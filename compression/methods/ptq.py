@@ -13,27 +13,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from compression.budget import Budget
-from compression.measure import CURVE_IMAGES
-from compression.measure import curve_images
-from compression.measure import measure
-from compression.methods.base import Compressed
-from compression.methods.base import Reporter
-from compression.methods.base import Task
-from compression.methods.base import Uses
-from compression.methods.finetune import fresh_statistics
-from compression.methods.finetune import plain_batches
-from compression.methods.opq.allocation import Allocation
-from compression.methods.opq.tables import LayerTables
-from compression.methods.options import Option
-from compression.methods.options import resolved
-from compression.methods.rounding import rounding
-from compression.methods.rounding import set_range
-from compression.methods.widths import activation_widths
-from compression.methods.widths import bits_in_words
-from compression.methods.widths import weight_widths
-from compression.quant import activation_quantizers
-from compression.quant import quantize
+from compression.methods.base import Compressed, Reporter, Task, Uses
+from compression.methods.options import Option, resolved
+from compression.methods.widths import activation_widths, bits_in_words, weight_widths
+from compression.quant import activation_quantizers, quantize
+from compression.quant.allocation import Allocation
 from compression.quant.attach import quantizable_layers
+from compression.quant.nearest import rounding, set_range
+from compression.quant.tables import LayerTables
+from compression.training.measure import CURVE_IMAGES, curve_images, measure
+from compression.training.stage import fresh_statistics, plain_batches
 
 CALIBRATION_BATCHES = 8
 START_BITS = 16

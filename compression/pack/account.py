@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from compression.graph.names import is_quantizer_name
 from compression.pack.header import Header
-from compression.pack.rows import is_coded
-from compression.pack.rows import leftover_size
-from compression.pack.rows import scale_count
+from compression.pack.rows import is_coded, leftover_size, scale_count
 from compression.pack.streams import split
 
 

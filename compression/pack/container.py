@@ -17,39 +17,21 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.pack.account import Ledger
-from compression.pack.account import account
-from compression.pack.header import MAGIC
-from compression.pack.header import PREFIX
-from compression.pack.header import Header
-from compression.pack.header import padding
-from compression.pack.header import parse
-from compression.pack.rows import VERSIONS
-from compression.pack.rows import Row
-from compression.pack.rows import coded_row
-from compression.pack.rows import is_coded
-from compression.pack.rows import leftover
-from compression.pack.rows import scale_count
-from compression.pack.rows import scales
-from compression.pack.rows import step_of
+from compression.pack.account import Ledger, account
+from compression.pack.header import MAGIC, PREFIX, Header, padding, parse
+from compression.pack.rows import VERSIONS, Row, coded_row, is_coded, leftover, scale_count, scales, step_of
 from compression.pack.storable import check_storable
-from compression.pack.streams import decode
-from compression.pack.streams import encode
-from compression.quant.integers import IntegerWeight
-from compression.quant.integers import fold
-from compression.quant.integers import integer_weights
+from compression.pack.streams import decode, encode
+from compression.quant.integers import IntegerWeight, fold, integer_weights
 from compression.reading import read_bytes
 
 T = TypeVar("T")

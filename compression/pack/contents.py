@@ -8,9 +8,7 @@ from pathlib import Path
 import torch
 
 from compression.pack.container import rows
-from compression.pack.rows import Row
-from compression.pack.rows import is_coded
-from compression.pack.rows import leftover_size
+from compression.pack.rows import Row, is_coded, leftover_size
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compression.pack.streams import Codes
-from compression.pack.streams import encode
-from compression.pack.streams import entropy_bits
+from compression.pack.streams import Codes, encode, entropy_bits
 
 FLOAT_BITS = 32
 

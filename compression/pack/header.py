@@ -9,28 +9,13 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Annotated
-from typing import Any
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from compression.pack.rows import CODED
-from compression.pack.rows import DTYPES
-from compression.pack.rows import PER_CHANNEL
-from compression.pack.rows import SHIFTED
-from compression.pack.rows import Row
-from compression.pack.rows import is_coded
-from compression.pack.rows import leftover_size
-from compression.pack.rows import scale_count
-from compression.reading import Name
-from compression.reading import Whole
-from compression.reading import cut
-from compression.reading import json_object
-from compression.reading import short
-from compression.reading import typed
+from compression.pack.rows import CODED, DTYPES, PER_CHANNEL, SHIFTED, Row, is_coded, leftover_size, scale_count
+from compression.reading import Name, Whole, cut, json_object, short, typed
 
 MAGIC, VERSION = b"CXPACK", 3
 PREFIX = struct.Struct("<6sHII")

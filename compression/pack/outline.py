@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import Annotated
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from compression.errors import CompressionError
-from compression.pack.container import MAGIC
-from compression.pack.container import PREFIX
-from compression.pack.rows import DTYPES
-from compression.pack.rows import is_coded
-from compression.reading import json_object
-from compression.reading import typed
+from compression.pack.container import MAGIC, PREFIX
+from compression.pack.rows import DTYPES, is_coded
+from compression.reading import json_object, typed
 
 MOST_HEADER = 16 << 20
 Outline = dict[str, tuple[tuple[int, ...], str]]

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compression.quant.integers import IntegerWeight
-from compression.quant.integers import Step
+from compression.quant.integers import IntegerWeight, Step
 
 CODED, PER_CHANNEL, SHIFTED = 5, 6, 7  # entries of a coded weight's row
 VERSIONS = {CODED: 1, PER_CHANNEL: 2, SHIFTED: 3}  # of the format, which needs them

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
-from compression.bounds import HIGHEST_BITS
-from compression.bounds import LOWEST_BITS
+from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
-from compression.quant.attachable import INPUT_QUANTIZER
-from compression.quant.attachable import all_or_nothing
-from compression.quant.attachable import check_layers
-from compression.quant.calibrate import Calibration
-from compression.quant.calibrate import input_ranges
+from compression.quant.attachable import INPUT_QUANTIZER, all_or_nothing, check_layers
+from compression.quant.calibrate import Calibration, input_ranges
 from compression.quant.integers import WEIGHT
 from compression.quant.quantizer import Quantizer
 from compression.quant.together import Together

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,12 +10,10 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import parametrize
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 from compression.errors import CompressionError
-from compression.quant.integers import WEIGHT
-from compression.quant.integers import quantizer_of
+from compression.quant.integers import WEIGHT, quantizer_of
 
 INPUT_QUANTIZER = "input_quantizer"
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
-from typing import cast
-from typing import runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn

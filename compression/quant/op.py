@@ -11,10 +11,7 @@ from __future__ import annotations
 import torch
 
 from compression.quant import kernels
-from compression.quant.kernels import SMALLEST
-from compression.quant.kernels import prepared
-from compression.quant.kernels import reduced
-from compression.quant.kernels import working_dtype
+from compression.quant.kernels import SMALLEST, prepared, reduced, working_dtype
 
 
 def round_to_codes(

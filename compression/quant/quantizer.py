@@ -11,8 +11,7 @@ from torch import nn
 from compression.errors import RunFailed
 from compression.quant.integers import Step
 from compression.quant.kernels import SMALLEST
-from compression.quant.op import quantized
-from compression.quant.op import round_to_codes
+from compression.quant.op import quantized, round_to_codes
 
 _WHOLE = 1e-4
 

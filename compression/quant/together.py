@@ -15,9 +15,7 @@ from torch import nn
 
 from compression.quant import kernels
 from compression.quant.op import unobserved
-from compression.quant.quantizer import Quantizer
-from compression.quant.quantizer import Ready
-from compression.quant.quantizer import saving_is_watched
+from compression.quant.quantizer import Quantizer, Ready, saving_is_watched
 
 Pair = tuple[torch.Tensor, Quantizer]
 

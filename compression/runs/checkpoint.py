@@ -14,16 +14,12 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
-from typing import Any
+from typing import IO, Any
 
 from compression.errors import CompressionError
-from compression.reading import LARGEST_INTEGER
-from compression.reading import check_version
-from compression.reading import short
+from compression.reading import LARGEST_INTEGER, check_version, short
 from compression.runs.files import disk_full
 from compression.runs.paths import create_fresh
 

@@ -11,24 +11,16 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Iterator
-from collections.abc import Sequence
-from http.client import HTTPConnection
-from http.client import HTTPException
-from http.client import HTTPSConnection
+from collections.abc import Iterator, Sequence
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from compression.errors import CompressionError
-from compression.runs.folder import LOST
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RunFolder
-from compression.runs.launcher import WORKER
-from compression.runs.launcher import settings
-from compression.runs.launcher import tail
-from compression.runs.process import JOB
-from compression.runs.process import Handle
+from compression.runs.folder import LOST, QUEUED, RunFolder
+from compression.runs.launcher import WORKER, settings, tail
+from compression.runs.process import JOB, Handle
 
 NAME = "ray"
 ADDRESS = "http://127.0.0.1:8265"

@@ -10,21 +10,11 @@ from pathlib import Path
 
 from compression.errors import CompressionError
 from compression.runs.files import written_in
-from compression.runs.folder import CANCELLED
-from compression.runs.folder import DONE
-from compression.runs.folder import ENDED
-from compression.runs.folder import IDLE
-from compression.runs.folder import PAUSED
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RUNNING
-from compression.runs.folder import RunFolder
+from compression.runs.folder import CANCELLED, DONE, ENDED, IDLE, PAUSED, QUEUED, RUNNING, RunFolder
 from compression.runs.index import UNREADABLE
-from compression.runs.paths import REMOVED
-from compression.runs.paths import remove
-from compression.runs.paths import set_aside
-from compression.runs.place import launcher_of
-from compression.runs.store import RunInfo
-from compression.runs.store import Store
+from compression.runs.launch_config import launcher_of
+from compression.runs.paths import REMOVED, remove, set_aside
+from compression.runs.store import RunInfo, Store
 from compression.runs.submit import POLL_SECONDS
 
 GRACE_SECONDS = 10.0

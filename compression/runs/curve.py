@@ -72,8 +72,7 @@ def carry_out(
         Cancelled: the job was asked to stop.
     """
     from compression.runs.prepare import load
-    from compression.untrained import dense_accuracy
-    from compression.untrained import measure_untrained
+    from compression.untrained import dense_accuracy, measure_untrained
 
     budget = folder.budget().replace(method="opq", layers=layers, options=options)
     subject = load(budget, folder.spec().get("subject"))

@@ -16,10 +16,7 @@ from pathlib import Path
 
 from compression.errors import CompressionError
 from compression.runs.files import written_in
-from compression.runs.index import BUSY
-from compression.runs.index import SCHEMA_VERSION
-from compression.runs.index import make_tables
-from compression.runs.index import use_wal
+from compression.runs.index import BUSY, SCHEMA_VERSION, make_tables, use_wal
 
 FILE = "runs.sqlite"
 BUSY_MILLISECONDS = 30_000

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-from typing import Literal
-from typing import NotRequired
+from typing import Any, Literal, NotRequired
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.points import Point
-from compression.reading import Measured
-from compression.reading import Number
-from compression.reading import Seconds
-from compression.reading import Text
-from compression.reading import Whole
-from compression.reading import typed
+from compression.reading import Measured, Number, Seconds, Text, Whole, typed
 
 
 class _Common(TypedDict):

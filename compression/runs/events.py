@@ -11,26 +11,21 @@ A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch"
 ``step``   cheap figures of one training step; written once a second or every 50 steps, whichever comes first
 ``point``  the fields of :class:`compression.points.Point`
 ``group``  ``units``: group id -> number of units removed; or what a method decided about groups at ``step`` (GETA:
-           ``chosen``, ``spared``, ``next_score``, ``joint``, see :mod:`compression.methods.geta.story`)
+           ``chosen``, ``spared``, ``next_score``, ``joint``, see :mod:`compression.methods.geta.events`)
 ``log``    ``message``
 =========  ============================================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
-from compression.reading import MissingFile
-from compression.reading import NotJson
-from compression.reading import json_object
-from compression.reading import short
+from compression.reading import MissingFile, NotJson, json_object, short
 from compression.runs.eventkinds import check_event
-from compression.runs.lines import backwards
-from compression.runs.lines import forwards
+from compression.runs.lines import backwards, forwards
 
 VERSION = 1
 MOST_TORN = 1000

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
-from typing import Self
+from typing import Any, Self
 
 from compression.errors import Cancelled
 from compression.points import Point

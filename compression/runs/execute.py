@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,33 +12,22 @@ from torch import nn
 from compression import methods
 from compression.data import Batches
 from compression.errors import RunFailed
-from compression.graph import Graph
-from compression.graph import slim_report
+from compression.graph import Graph, slim_report
 from compression.graph.copies import deep_copy
-from compression.graph.cuts import along
-from compression.graph.cuts import cuts
-from compression.graph.cuts import without
-from compression.loop import check_finite
-from compression.methods.base import Compressed
-from compression.methods.base import Method
-from compression.methods.base import Task
-from compression.methods.resuming import check_taken_over
-from compression.pack import pack
-from compression.pack import unpack
+from compression.graph.cuts import along, cuts, without
+from compression.methods.base import Compressed, Method, Task
+from compression.pack import pack, unpack
 from compression.preprocess import words
-from compression.quant import IntegerWeight
-from compression.quant import fold
-from compression.quant import integer_weights
+from compression.quant import IntegerWeight, fold, integer_weights
 from compression.runs import names
-from compression.runs.files import sha256
-from compression.runs.files import write_json
+from compression.runs.files import sha256, write_json
 from compression.runs.folder import RunFolder
 from compression.runs.paths import make_folder
-from compression.runs.prepare import Subject
-from compression.runs.prepare import Workbench
-from compression.runs.prepare import file_point
+from compression.runs.prepare import Subject, Workbench, file_point
 from compression.runs.reporter import RunReporter
-from compression.train import evaluate
+from compression.training.dense import evaluate
+from compression.training.loop import check_finite
+from compression.training.resume import check_taken_over
 from compression.zoo import weights as weight_files
 
 CHECKED_IMAGES = 64

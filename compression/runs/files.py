@@ -8,8 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 

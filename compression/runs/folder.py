@@ -10,22 +10,12 @@ from typing import Any
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import check_version
-from compression.reading import cut
-from compression.reading import expanded
-from compression.reading import read_object
-from compression.reading import short
-from compression.runs.events import Event
-from compression.runs.events import last_attempts
-from compression.runs.events import last_state
-from compression.runs.events import read_events
+from compression.reading import check_version, cut, expanded, read_object, short
+from compression.runs.events import Event, last_attempts, last_state, read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.files import written_in
-from compression.runs.layout import VERSION
-from compression.runs.layout import RunFiles
-from compression.runs.paths import check_contents
-from compression.runs.paths import check_folder
-from compression.runs.paths import is_run_id
+from compression.runs.layout import VERSION, RunFiles
+from compression.runs.paths import check_contents, check_folder, is_run_id
 from compression.runs.process import Handle
 from compression.runs.specfile import check_spec
 from compression.zoo import is_file

@@ -18,29 +18,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from typing import NotRequired
+from typing import Any, NotRequired
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.reading import Text
-from compression.reading import cut
-from compression.reading import read_bytes
-from compression.reading import read_object
-from compression.reading import typed
+from compression.reading import Text, cut, read_bytes, read_object, typed
 from compression.runs.files import unwritable
-from compression.runs.folder import DONE
-from compression.runs.folder import RunFolder
+from compression.runs.folder import DONE, RunFolder
 from compression.runs.index import RunInfo
-from compression.runs.paths import check_contents
-from compression.runs.paths import remove
+from compression.runs.paths import check_contents, remove
 from compression.runs.resultfile import written
 
 PREFIX = "gallery."

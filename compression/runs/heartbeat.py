@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compression.errors import CompressionError
-from compression.reading import open_regular
-from compression.reading import read_object
+from compression.reading import open_regular, read_object
 from compression.runs.files import write_json
-from compression.runs.paths import open_own
-from compression.runs.paths import touch
+from compression.runs.paths import open_own, touch
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 30.0

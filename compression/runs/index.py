@@ -14,12 +14,7 @@ from compression.errors import CompressionError
 from compression.points import Point
 from compression.reading import json_object
 from compression.runs.events import Event
-from compression.runs.folder import CANCELLED
-from compression.runs.folder import LOST
-from compression.runs.folder import PAUSED
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RUNNING
-from compression.runs.folder import RunFolder
+from compression.runs.folder import CANCELLED, LOST, PAUSED, QUEUED, RUNNING, RunFolder
 from compression.runs.paths import check_contents
 
 SCHEMA_VERSION = 3

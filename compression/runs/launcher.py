@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 import compression
-from compression.reading import MissingFile
-from compression.reading import open_regular
+from compression.reading import MissingFile, open_regular
 from compression.runs import signals
 from compression.runs.folder import RunFolder
-from compression.runs.paths import append_to
-from compression.runs.paths import touch
+from compression.runs.paths import append_to, touch
 from compression.runs.process import Handle
 
 # Seconds of one epoch of OPQ on resnet8, 2 threads on 2 cores: alone / beside a process that keeps one core busy.

@@ -21,19 +21,12 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
-from typing import Self
+from typing import Any, Self
 
 from compression.errors import CompressionError
 from compression.reading import short
-from compression.runs.files import disk_full
-from compression.runs.files import write_json
-from compression.runs.files import written_in
-from compression.runs.paths import append_to
-from compression.runs.paths import create_fresh
-from compression.runs.paths import is_run_id
-from compression.runs.paths import remove
-from compression.runs.paths import touch
+from compression.runs.files import disk_full, write_json, written_in
+from compression.runs.paths import append_to, create_fresh, is_run_id, remove, touch
 
 VERSION = 1
 RESERVE_BYTES = 16 * 1024

@@ -13,8 +13,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from compression.errors import CompressionError
-from compression.errors import Superseded
+from compression.errors import CompressionError, Superseded
 from compression.reading import LARGEST_INTEGER
 from compression.runs.paths import remove
 from compression.runs.process import Handle

@@ -9,23 +9,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from compression.errors import Cancelled
-from compression.errors import CompressionError
-from compression.errors import Paused
-from compression.errors import Superseded
+from compression.errors import Cancelled, CompressionError, Paused, Superseded
 from compression.runs import checkpoint
-from compression.runs.events import Event
-from compression.runs.events import last_state
-from compression.runs.files import disk_full
-from compression.runs.files import sha256
-from compression.runs.files import write_json
-from compression.runs.folder import CANCELLED
-from compression.runs.folder import DONE
-from compression.runs.folder import FAILED
-from compression.runs.folder import IDLE
-from compression.runs.folder import PAUSED
-from compression.runs.folder import RUNNING
-from compression.runs.folder import RunFolder
+from compression.runs.events import Event, last_state
+from compression.runs.files import disk_full, sha256, write_json
+from compression.runs.folder import CANCELLED, DONE, FAILED, IDLE, PAUSED, RUNNING, RunFolder
 from compression.runs.heartbeat import Heartbeat
 from compression.runs.lease import Lease
 from compression.runs.paths import touch

@@ -12,26 +12,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import commands
-from compression import data
+from compression import commands, data, zoo
 from compression import graph as tracing
-from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
 from compression.graph import Graph
-from compression.measure import sizes
 from compression.methods.base import Task
 from compression.points import Point
 from compression.preprocess import merged
 from compression.preprocess import words as preprocess_words
 from compression.reading import expanded
-from compression.train import Evaluation
-from compression.train import evaluate
-from compression.zoo.origin import Weighted
-from compression.zoo.origin import weighted
-from compression.zoo.weights import digest
-from compression.zoo.weights import unshared
+from compression.training.dense import Evaluation, evaluate
+from compression.training.measure import sizes
+from compression.zoo.origin import Weighted, weighted
+from compression.zoo.weights import digest, unshared
 
 
 @dataclass(frozen=True, eq=False)

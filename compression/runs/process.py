@@ -18,16 +18,9 @@ import psutil
 from pydantic import TypeAdapter
 
 from compression.errors import CompressionError
-from compression.reading import Number
-from compression.reading import Seconds
-from compression.reading import Text
-from compression.reading import Whole
-from compression.reading import check_version
-from compression.reading import read_object
-from compression.reading import typed
+from compression.reading import Number, Seconds, Text, Whole, check_version, read_object, typed
 from compression.runs.files import write_json
-from compression.runs.heartbeat import LISTENER
-from compression.runs.heartbeat import Listener
+from compression.runs.heartbeat import LISTENER, Listener
 
 VERSION = 1
 JOB = "COMPRESSION_JOB"

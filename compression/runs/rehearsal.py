@@ -10,16 +10,13 @@ from torch import nn
 
 from compression.errors import CompressionError
 from compression.export.source import restored
-from compression.graph import Graph
-from compression.graph import deep_copy
-from compression.graph import slim_report
+from compression.graph import Graph, deep_copy, slim_report
 from compression.graph.copies import meta_copy
 from compression.pack.storable import check_storable
-from compression.quant import fold
-from compression.quant import quantize
+from compression.quant import fold, quantize
 from compression.quant.attach import quantizable_layers
 from compression.quant.attachable import check_layers
-from compression.recipe import logits
+from compression.training.recipe import logits
 
 TRIAL_BITS = 8
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from compression.errors import CompressionError
-from compression.errors import Paused
+from compression.errors import CompressionError, Paused
 from compression.runs import checkpoint
-from compression.runs.eventwriter import CHECK_SECONDS
-from compression.runs.eventwriter import EventWriter
+from compression.runs.eventwriter import CHECK_SECONDS, EventWriter
 from compression.runs.lease import Lease
 
 CHECKPOINT_SECONDS = 8.0

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-from typing import NotRequired
+from typing import Any, NotRequired
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import Flag
-from compression.reading import Measured
-from compression.reading import Number
-from compression.reading import Text
-from compression.reading import Whole
-from compression.reading import read_object
-from compression.reading import typed
+from compression.reading import Flag, Measured, Number, Text, Whole, read_object, typed
 
 WAY_OUT = "put the file back, or remove it: the run's events still tell its figures"
 

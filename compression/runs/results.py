@@ -7,17 +7,10 @@ from typing import Any
 
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.runs.events import Event
-from compression.runs.events import last_attempts
+from compression.runs.events import Event, last_attempts
 from compression.runs.files import sha256
-from compression.runs.folder import DONE
-from compression.runs.folder import FAILED
-from compression.runs.folder import LOST
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RUNNING
-from compression.runs.folder import RunFolder
-from compression.runs.resultfile import WAY_OUT
-from compression.runs.resultfile import written
+from compression.runs.folder import DONE, FAILED, LOST, QUEUED, RUNNING, RunFolder
+from compression.runs.resultfile import WAY_OUT, written
 
 _EMPTY = ("baseline", "final", "ledger", "equality", "confusion")
 

@@ -26,12 +26,9 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
         CompressionError: the data are no images.
         Cancelled: the job was asked to stop.
     """
-    from compression import data
-    from compression import zoo
+    from compression import data, zoo
     from compression.data import Batches
-    from compression.explain.units import CRITERIA
-    from compression.explain.units import summary
-    from compression.explain.units import unit_scores
+    from compression.explain.units import CRITERIA, summary, unit_scores
     from compression.graph import trace
     from compression.runs.prepare import load
 

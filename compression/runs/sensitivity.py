@@ -16,8 +16,7 @@ IMAGES = 500  # of the validation split, for every trial
 
 def asked(structured: bool, images: int = IMAGES) -> dict[str, Any]:
     """What is asked for: units of groups (``structured``) or single weights of layers, on how many images, the grid."""
-    from compression.sensitivity import BITS
-    from compression.sensitivity import SHARES
+    from compression.sensitivity import BITS, SHARES
 
     return {"structured": structured, "images": images, "bits": list(BITS), "shares": list(SHARES)}
 
@@ -36,9 +35,8 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
     from compression import zoo
     from compression.graph import trace
     from compression.runs.prepare import load
-    from compression.sensitivity import Bench
-    from compression.sensitivity import trials
-    from compression.train import evaluate
+    from compression.sensitivity import Bench, trials
+    from compression.training.dense import evaluate
 
     subject = load(folder.budget(), folder.spec().get("subject"))
     graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))

@@ -9,34 +9,22 @@ import dataclasses
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from compression.errors import CompressionError
-from compression.errors import Superseded
-from compression.reading import Number
-from compression.reading import Text
-from compression.reading import check_version
-from compression.reading import read_object
-from compression.reading import typed
-from compression.runs import jobslots
-from compression.runs import signals
-from compression.runs.files import disk_full
-from compression.runs.files import write_json
+from compression.errors import CompressionError, Superseded
+from compression.reading import Number, Text, check_version, read_object, typed
+from compression.runs import jobslots, signals
+from compression.runs.files import disk_full, write_json
 from compression.runs.folder import RunFolder
 from compression.runs.heartbeat import Heartbeat
 from compression.runs.launcher import environment
-from compression.runs.paths import append_to
-from compression.runs.paths import make_folder
-from compression.runs.paths import touch
+from compression.runs.paths import append_to, make_folder, touch
 from compression.runs.process import Handle
 
 VERSION = 1

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-from typing import Any
-from typing import NotRequired
+from typing import Annotated, Any, NotRequired
 
-from pydantic import Field
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.budget import check_kinds
-from compression.reading import Number
-from compression.reading import Seconds
-from compression.reading import Signed
-from compression.reading import Text
-from compression.reading import Whole
-from compression.reading import typed
+from compression.reading import Number, Seconds, Signed, Text, Whole, typed
 
 MOST_THREADS = 4096
 

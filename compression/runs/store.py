@@ -11,29 +11,19 @@ from __future__ import annotations
 import builtins
 import contextlib
 import sqlite3
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.runs.database import Database
-from compression.runs.database import Unwritable
+from compression.runs.database import Database, Unwritable
 from compression.runs.files import written_in
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RunFolder
-from compression.runs.index import RunInfo
-from compression.runs.index import info
-from compression.runs.index import point
+from compression.runs.folder import QUEUED, RunFolder
+from compression.runs.index import RunInfo, info, point
+from compression.runs.launch_config import launcher_asked, slots_asked, threads_each
 from compression.runs.launcher import Launcher
-from compression.runs.place import launcher_asked
-from compression.runs.place import slots_asked
-from compression.runs.place import threads_each
-from compression.runs.sync import Sync
-from compression.runs.sync import Unreadable
+from compression.runs.sync import Sync, Unreadable
 
 T = TypeVar("T")
 _ALL = "SELECT * FROM runs"

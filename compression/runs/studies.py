@@ -10,20 +10,15 @@ import hashlib
 import importlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.preprocess import merged
 from compression.reading import expanded
-from compression.runs.check import absolute
-from compression.runs.check import check
 from compression.runs.files import sha256
-from compression.runs.folder import DONE
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RUNNING
-from compression.runs.folder import RunFolder
+from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
+from compression.runs.preflight import absolute, check
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
@@ -57,8 +52,7 @@ def key(kind: str, budget: Budget, **asked: Any) -> str:
         CompressionError: there are no trained weights.
     """
     from compression import zoo
-    from compression.runs.prepare import find_weights
-    from compression.runs.prepare import shape
+    from compression.runs.prepare import find_weights, shape
 
     found, (input, classes) = find_weights(budget), shape(budget)
     weights = sha256(found.file) if found.file else found.digest

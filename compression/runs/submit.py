@@ -13,10 +13,8 @@ from typing import Any
 
 import compression
 from compression.budget import Budget
-from compression.runs.check import absolute
-from compression.runs.check import check
-from compression.runs.folder import IDLE
-from compression.runs.folder import RunFolder
+from compression.runs.folder import IDLE, RunFolder
+from compression.runs.preflight import absolute, check
 from compression.runs.results import result
 from compression.runs.store import Store
 

@@ -6,31 +6,18 @@ The sweep is a run folder whose ``spec.json`` lists ``children``; each child is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from compression.budget import BitRange
-from compression.budget import Budget
-from compression.errors import Cancelled
-from compression.errors import CompressionError
-from compression.errors import Paused
-from compression.errors import RunFailed
-from compression.runs.check import absolute
-from compression.runs.check import check
-from compression.runs.folder import CANCELLED
-from compression.runs.folder import DONE
-from compression.runs.folder import FAILED
-from compression.runs.folder import PAUSED
-from compression.runs.folder import RunFolder
-from compression.runs.lifecycle import Work
-from compression.runs.lifecycle import carry_out
+from compression.budget import BitRange, Budget
+from compression.errors import Cancelled, CompressionError, Paused, RunFailed
+from compression.runs.folder import CANCELLED, DONE, FAILED, PAUSED, RunFolder
+from compression.runs.lifecycle import Work, carry_out
+from compression.runs.preflight import absolute, check
 from compression.runs.reporter import RunReporter
-from compression.runs.results import of_sweep
-from compression.runs.results import result
+from compression.runs.results import of_sweep, result
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 

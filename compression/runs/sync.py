@@ -7,26 +7,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from compression.errors import CompressionError
 from compression.runs.database import transaction
 from compression.runs.events import read_events
-from compression.runs.folder import QUEUED
-from compression.runs.folder import RunFolder
-from compression.runs.index import CLAIM
-from compression.runs.index import UNREADABLE
-from compression.runs.index import changed
-from compression.runs.index import insert
-from compression.runs.index import known
-from compression.runs.index import record
-from compression.runs.index import size
-from compression.runs.index import work_to_do
+from compression.runs.folder import QUEUED, RunFolder
+from compression.runs.index import CLAIM, UNREADABLE, changed, insert, known, record, size, work_to_do
+from compression.runs.launch_config import launcher_of
 from compression.runs.launcher import Launcher
 from compression.runs.paths import run_folders
-from compression.runs.place import launcher_of
 
 AGAIN_SECONDS = 10.0
 """Until a folder that could not be read, and looks as it did then, is read again: its events may be long."""

@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
-from compression.runs.find import carry_out_find
-from compression.runs.folder import DONE
-from compression.runs.folder import RunFolder
+from compression.runs.bisect import carry_out_find
+from compression.runs.folder import DONE, RunFolder
 from compression.runs.launcher import Launcher
-from compression.runs.lifecycle import Termination
-from compression.runs.lifecycle import Work
-from compression.runs.lifecycle import carry_out
+from compression.runs.lifecycle import Termination, Work, carry_out
 from compression.runs.process import JOB
 from compression.runs.reporter import RunReporter
 from compression.runs.store import Store

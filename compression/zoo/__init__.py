@@ -8,13 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compression.errors import CompressionError
-from compression.zoo.registry import OWN
-from compression.zoo.registry import ModelSpec
-from compression.zoo.registry import check_size
+from compression.zoo.registry import OWN, ModelSpec, check_size
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = ["ModelSpec", "build", "example", "is_file", "names", "resolve", "spec"]
 

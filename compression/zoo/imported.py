@@ -11,14 +11,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from functools import lru_cache
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -30,8 +26,7 @@ from compression.budget import INITIAL_WEIGHTS
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 from compression.reading import expanded
-from compression.zoo.registry import COLOUR
-from compression.zoo.registry import ModelSpec
+from compression.zoo.registry import COLOUR, ModelSpec
 
 IMAGENET_CLASSES = 1000
 NATIVE_SIZE = {"inception_v3": 299}

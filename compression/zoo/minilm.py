@@ -11,8 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from compression.data.catalogue import PADDING
-from compression.data.catalogue import SENTENCE
+from compression.data.catalogue import PADDING, SENTENCE
 from compression.errors import CompressionError
 
 VOCABULARY, WIDTH, DEPTH, HEADS, HIDDEN = 30_522, 384, 6, 12, 1536

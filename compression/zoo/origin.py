@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from compression import zoo
-from compression.budget import INITIAL_WEIGHTS
-from compression.budget import OWN_WEIGHTS
+from compression.budget import INITIAL_WEIGHTS, OWN_WEIGHTS
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
 from compression.reading import expanded

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from functools import cached_property
-from functools import partial
-from typing import TYPE_CHECKING
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
-from compression.bounds import check_classes
-from compression.bounds import check_input
+from compression.bounds import check_classes, check_input
 from compression.data.catalogue import SENTENCE
 
 if TYPE_CHECKING:

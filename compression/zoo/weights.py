@@ -10,25 +10,18 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from typing import NotRequired
+from typing import Any, NotRequired
 
 import torch
 from pydantic import TypeAdapter
-from safetensors import SafetensorError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from typing_extensions import TypedDict
 
 from compression import safeheader
 from compression.errors import CompressionError
-from compression.reading import Flag
-from compression.reading import Whole
-from compression.reading import cut
-from compression.reading import expanded
-from compression.reading import json_object
-from compression.reading import typed
+from compression.reading import Flag, Whole, cut, expanded, json_object, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "assets" / "weights"

@@ -13,8 +13,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,15 @@ from safetensors.torch import save_file
 
 import compression as cx
 from compression import zoo
-from compression.data import catalogue
-from compression.data import load
-from compression.export import export
-from compression.export import latency
+from compression.data import catalogue, load
+from compression.export import export, latency
 from compression.export.onnx_files import variant_files
-from compression.export.source import Source
-from compression.export.source import read
+from compression.export.source import Source, read
 from compression.runs import results
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
-from tests.bench.exported import TRAINED
-from tests.bench.exported import TURNS
-from tests.bench.exported import Exported
-from tests.bench.exported import Timed
-from tests.bench.exported import from_dict
-from tests.bench.exported import section
+from tests.bench.exported import TRAINED, TURNS, Exported, Timed, from_dict, section
 from tests.bench.graphs import write
 
 WEIGHTS = "resnet20b_cifar10jpeg.pt"

@@ -15,14 +15,9 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.keep import keep
-from tests.bench.keep import kept
+from tests.bench.keep import keep, kept
 from tests.bench.report import section
-from tests.bench.subjects import HERE
-from tests.bench.subjects import THERE
-from tests.bench.subjects import Row
-from tests.bench.subjects import measure
-from tests.bench.subjects import names
+from tests.bench.subjects import HERE, THERE, Row, measure, names
 
 PREFACE = "# Benchmarks\n\nEvery section is written by the command that measures it: `make bench`.\n"
 

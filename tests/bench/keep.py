@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.bench.oracle import Equality
-from tests.bench.subjects import Facts
-from tests.bench.subjects import Row
+from tests.bench.subjects import Facts, Row
 
 
 def kept(path: Path | None) -> dict[str, Row]:

@@ -23,11 +23,8 @@ import torch
 import zstandard
 from torch import nn
 
-from compression.methods.opq import LayerTables
-from compression.methods.opq import allocate_from
-from compression.methods.opq import attach
-from compression.pack import pack
-from compression.pack import unpack
+from compression.methods.opq import LayerTables, allocate_from, attach
+from compression.pack import pack, unpack
 from compression.pack.streams import entropy_bits
 from compression.quant.integers import integer_weights
 from tests.bench.graphs import write

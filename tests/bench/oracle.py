@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from compression.graph import Graph
-from compression.graph import slim
-from compression.graph import zero_units
+from compression.graph import Graph, slim, zero_units
 
 SMALL = 30_000_000  # parameters up to which the comparison is repeated in fp64
 LARGE = 150_000_000  # parameters above which it runs on a batch of one image

@@ -7,18 +7,14 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterable
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
 import torch
 
 from tests.bench.oracle import Equality
-from tests.bench.subjects import HERE
-from tests.bench.subjects import LIMIT
-from tests.bench.subjects import THERE
-from tests.bench.subjects import Row
+from tests.bench.subjects import HERE, LIMIT, THERE, Row
 
 TITLE = "Graphs and groups of the torchvision classifiers"
 TRACE_REACH = 0.5  # seconds

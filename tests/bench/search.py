@@ -16,7 +16,7 @@ from pathlib import Path
 import optuna
 
 from compression.budget import Budget
-from compression.runs.find import bisect
+from compression.runs.bisect import bisect
 from compression.runs.folder import RunFolder
 from compression.runs.sweep import expected_size
 from tests.bench.graphs import write

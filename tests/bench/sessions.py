@@ -12,8 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,15 +24,10 @@ from compression import runs
 from compression.budget import Budget
 from tests.bench.graphs import write
 from tests.bench.report import machine
-from tests.served import Served
-from tests.served import chromium
-from tests.served import served
-from tests.served import settled
+from tests.served import Served, chromium, served, settled
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-    from playwright.sync_api import Locator
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Locator, Page
 
 TOUR = ("model", "groups", "budget", "runs", "compare", "learn")
 TURNS = 20

@@ -7,23 +7,17 @@ import importlib
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable
-from collections.abc import Iterator
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torchvision
 from torch import nn
 
-from compression.graph import Graph
-from compression.graph import trace
-from tests.bench.child import ChildFailed
-from tests.bench.child import one_line
-from tests.bench.child import stream
-from tests.bench.oracle import Equality
-from tests.bench.oracle import equality
+from compression.graph import Graph, trace
+from tests.bench.child import ChildFailed, one_line, stream
+from tests.bench.oracle import Equality, equality
 
 LIMIT = 60.0  # processor seconds for one run of either side (the first waits for the model to be built, too)
 SLOW = 5.0  # a run longer than this is not repeated

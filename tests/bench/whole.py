@@ -10,8 +10,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,22 +21,17 @@ from torch import nn
 
 import compression as cx
 from compression import zoo
-from compression.budget import Budget
-from compression.budget import Schedule
-from compression.data.types import DataSet
-from compression.data.types import Split
-from compression.distill import Teacher
-from compression.loop import Step
-from compression.loop import steps as training_steps
-from compression.loop import total_steps
+from compression.budget import Budget, Schedule
+from compression.data.types import DataSet, Split
 from compression.methods.base import Task
-from compression.methods.geta.method import attach
-from compression.methods.geta.method import optimizer_for
-from compression.methods.geta.options import PRESETS
-from compression.methods.geta.options import settings
+from compression.methods.geta.method import attach, optimizer_for
+from compression.methods.geta.options import PRESETS, settings
 from compression.methods.geta.training import Training
 from compression.quant import kernels
-from compression.recipe import choose_recipe
+from compression.training.distill import Teacher
+from compression.training.loop import Step, total_steps
+from compression.training.loop import steps as training_steps
+from compression.training.recipe import choose_recipe
 from tests.bench.graphs import write
 from tests.bench.report import machine
 

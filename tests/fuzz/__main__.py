@@ -10,14 +10,10 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from tests.fuzz.child import READY
-from tests.fuzz.child import work
-from tests.fuzz.target import ACCEPTED
-from tests.fuzz.target import REFUSED
-from tests.fuzz.target import Outcome
+from tests.fuzz.child import READY, work
+from tests.fuzz.target import ACCEPTED, REFUSED, Outcome
 from tests.fuzz.targets import targets
 
 MEGABYTE = 1 << 20

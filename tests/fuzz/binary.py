@@ -20,10 +20,8 @@ from torch import nn
 
 from compression.budget import Budget
 from compression.pack.header import PREFIX
-from tests.fuzz.mutate import byte_mutant
-from tests.fuzz.mutate import text_mutant
-from tests.fuzz.samples import BUDGET
-from tests.fuzz.samples import EXPLANATION
+from tests.fuzz.mutate import byte_mutant, text_mutant
+from tests.fuzz.samples import BUDGET, EXPLANATION
 from tests.fuzz.target import Target
 
 
@@ -83,9 +81,7 @@ def _packed_mutant(random: Random) -> bytes:
 
 def packed(data: bytes, folder: Path) -> None:
     """All that is read of a packed file."""
-    from compression.pack import integers
-    from compression.pack import ledger
-    from compression.pack import unpack
+    from compression.pack import integers, ledger, unpack
     from compression.pack.contents import contents
 
     path = folder / "weights.packed"

@@ -9,8 +9,7 @@ import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tests.fuzz.target import example
-from tests.fuzz.target import outcome
+from tests.fuzz.target import example, outcome
 from tests.fuzz.targets import targets
 
 READY = "ready"

@@ -13,8 +13,7 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods import all_methods
-from compression.methods import get
+from compression.methods import all_methods, get
 from compression.methods.opq import Allocation
 from compression.reading import json_object
 from compression.runs import gallery
@@ -24,20 +23,21 @@ from compression.runs.process import Handle
 from compression.runs.resultfile import written
 from compression.runs.results import result
 from compression.runs.sidejob import SideJob
-from tests.fuzz.binary import BINARY
-from tests.fuzz.binary import address_mutant
+from tests.fuzz.binary import BINARY, address_mutant
 from tests.fuzz.mutate import text_mutant
-from tests.fuzz.samples import ABOUT
-from tests.fuzz.samples import ALLOCATION
-from tests.fuzz.samples import BUDGET
-from tests.fuzz.samples import EVENTS
-from tests.fuzz.samples import EXPLANATION
-from tests.fuzz.samples import HANDLE
-from tests.fuzz.samples import RESULT
-from tests.fuzz.samples import SIDE_JOB
-from tests.fuzz.samples import SPEC
-from tests.fuzz.samples import STUDIES
-from tests.fuzz.samples import SWEEP
+from tests.fuzz.samples import (
+    ABOUT,
+    ALLOCATION,
+    BUDGET,
+    EVENTS,
+    EXPLANATION,
+    HANDLE,
+    RESULT,
+    SIDE_JOB,
+    SPEC,
+    STUDIES,
+    SWEEP,
+)
 from tests.fuzz.target import Target
 
 
@@ -78,19 +78,19 @@ def budget(data: bytes, folder: Path) -> None:
 
 def uploaded(data: bytes, folder: Path) -> None:
     """A budget that a visitor uploads."""
-    from app.budget import uploaded as page
+    from app.budget import budget_upload as page
 
     _check_budget(page.parse(data))
 
 
 def address(data: bytes, folder: Path) -> None:
     """The word in an address that carries bounds and options."""
-    from app.budget import carried
+    from app.budget import permalink
 
-    parts = carried.unpack(data.decode("latin-1"))
+    parts = permalink.unpack(data.decode("latin-1"))
     method = parts.pop("method")
-    word = carried.pack(method, parts)
-    assert not word or carried.unpack(word) == {"method": method, **parts}
+    word = permalink.pack(method, parts)
+    assert not word or permalink.unpack(word) == {"method": method, **parts}
 
 
 def spec(data: bytes, folder: Path) -> None:
@@ -117,7 +117,7 @@ def events(data: bytes, folder: Path) -> None:
 
 def _listed(run: RunFolder) -> None:
     """The run's rows in an index, and its story as a page tells it."""
-    from app.runs import story
+    from app.runs import view_model
     from compression.runs import index
     from compression.runs.events import last_attempts
     from compression.runs.results import seconds
@@ -129,10 +129,10 @@ def _listed(run: RunFolder) -> None:
         row = index.info(db.execute("SELECT * FROM runs").fetchone())
         assert json.loads(json.dumps(row.budget)) == {**Budget().to_dict(), **run.spec()["budget"]}
     time.localtime(row.created)
-    page = story.tell(run.id, run.state_of(told), row.budget, last_attempts(told), seconds(told))
+    page = view_model.tell(run.id, run.state_of(told), row.budget, last_attempts(told), seconds(told))
     assert 0 <= page.progress <= 1
     page.left()
-    story.describe(row.budget)
+    view_model.describe(row.budget)
     assert run.state == run.state_of(told)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import stacked
+from app.figures.learn.panels import Panel, stacked
 from compression.graph.types import Graph
 
 Positions = Mapping[tuple[str, int], Sequence[int]]

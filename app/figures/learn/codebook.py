@@ -10,10 +10,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from app import theme
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import line
-from app.figures.learn.panels import stacked
-from compression.methods.opq.codebook import Codebook
+from app.figures.learn.panels import Panel, line, stacked
+from compression.quant.codebook import Codebook
 
 MOST_LINES = 40
 

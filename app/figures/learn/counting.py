@@ -8,8 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import stacked
+from app.figures.learn.panels import Panel, stacked
 from compression.pack.estimates import Sizes
 
 WAYS = {

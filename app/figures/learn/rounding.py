@@ -12,11 +12,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from app import theme
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import here
-from app.figures.learn.panels import line
-from app.figures.learn.panels import stacked
-from app.figures.learn.panels import upright
+from app.figures.learn.panels import Panel, here, line, stacked, upright
 from compression.quant.errors import ErrorParts
 from compression.quant.quantizer import levels
 

@@ -9,9 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import stacked
-from app.figures.learn.panels import upright
+from app.figures.learn.panels import Panel, stacked, upright
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures import base
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import here
-from app.figures.learn.panels import layer_axis
-from app.figures.learn.panels import line
-from app.figures.learn.panels import stacked
-from app.figures.learn.panels import upright
+from app.figures.learn.panels import Panel, here, layer_axis, line, stacked, upright
 from compression.methods.opq.bits import Choice
 
 

@@ -10,14 +10,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.base import LETTER_SHARE
-from app.figures.base import Stage
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import band
-from app.figures.learn.panels import line
-from app.figures.learn.panels import stacked
-from app.figures.learn.panels import upright
-from app.runs.story import Story
+from app.figures.base import LETTER_SHARE, Stage
+from app.figures.learn.panels import Panel, band, line, stacked, upright
+from app.runs.view_model import Story
 from compression.methods.geta.schedule import Stages
 
 BELOW = -13  # pixels

@@ -9,18 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import band
-from app.figures.learn.panels import here
-from app.figures.learn.panels import line
-from app.figures.learn.panels import stacked
-from app.figures.learn.panels import upright
-from compression.quant.surrogate import Point
-from compression.quant.surrogate import gradients
-from compression.quant.surrogate import residue
-from compression.quant.surrogate import slopes
-from compression.quant.surrogate import staircase
-from compression.quant.surrogate import surrogate
+from app.figures.learn.panels import Panel, band, here, line, stacked, upright
+from compression.quant.surrogate import Point, gradients, residue, slopes, staircase, surrogate
 
 REACH, POINTS = 1.6, 321
 SLOPES = 60  # at which the gradient of x is asked of the library

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import band
-from app.figures.learn.panels import layer_axis
-from app.figures.learn.panels import line
-from app.figures.learn.panels import stacked
-from app.figures.learn.panels import upright
-from compression.methods.opq.tables import LayerTables
+from app.figures.learn.panels import Panel, band, layer_axis, line, stacked, upright
+from compression.quant.tables import LayerTables
 
 BINS, POINTS = 60, 80
 MODES = {

@@ -9,10 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import theme
-from app.figures.learn.panels import Panel
-from app.figures.learn.panels import here
-from app.figures.learn.panels import line
-from app.figures.learn.panels import stacked
+from app.figures.learn.panels import Panel, here, line, stacked
 from compression.quant.projection import Scalars
 from compression.quant.quantizer import levels
 

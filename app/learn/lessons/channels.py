@@ -9,19 +9,12 @@ from importlib import import_module
 
 from app.figures.learn import channels as figures
 from app.learn.lessons.answers import Number
-from app.learn.lessons.fields import Choice
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Several
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
+from app.learn.lessons.fields import Choice, Field, Several, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
 from app.learn.lessons.numbers import sig
-from compression.cost import cost
-from compression.graph import parts
-from compression.graph.slim import slim_report
-from compression.graph.slim import zero_units
+from compression.counting.cost import cost
+from compression.graph import demo_network
+from compression.graph.slim import slim_report, zero_units
 from compression.graph.types import Graph
 
 LABELS = {
@@ -31,13 +24,13 @@ LABELS = {
     "heads": "attention heads",
     "flatten": "flatten",
 }
-Built = tuple[parts.PartsNet, Graph]
+Built = tuple[demo_network.PartsNet, Graph]
 
 
 @lru_cache(maxsize=64)
 def built(chosen: tuple[str, ...]) -> Built:
     """The network of these parts and its graph, made once."""
-    return parts.build(chosen)
+    return demo_network.build(chosen)
 
 
 @lru_cache(maxsize=1)
@@ -67,7 +60,7 @@ def show(values: Values) -> Shown:
     ahead()
     chosen, layer, row = tuple(values["parts"]), str(values["remove"]), int(values["channel"])
     graph = built(chosen)[1]
-    going = parts.leaving(graph, f"{layer}.weight", row)
+    going = demo_network.leaving(graph, f"{layer}.weight", row)
     lanes = figures.lanes(graph, going.positions)
     before, after, equality = _without(chosen, going.group.id, going.unit)
     if going.group.prunable:
@@ -96,7 +89,7 @@ def _without(chosen: tuple[str, ...], group: str, unit: int) -> tuple[int, int, 
     graph = built(chosen)[1]
     if not graph.group(group).prunable:
         return graph.params, graph.params, 0.0
-    net = parts.build(chosen)[0]
+    net = demo_network.build(chosen)[0]
     zero_units(net, graph, {group: [unit]})
     report = slim_report(net, graph)[1]
     return graph.params, cost(graph, {group: [unit]}).params, report.equality
@@ -105,7 +98,7 @@ def _without(chosen: tuple[str, ...], group: str, unit: int) -> tuple[int, int, 
 def answer() -> Number:
     """How many input columns ``head`` loses with one channel of ``first``, behind a residual add and a flatten."""
     graph = built(("residual", "flatten"))[1]
-    lost = parts.leaving(graph, "first.weight", 1).positions["head.weight", 1]
+    lost = demo_network.leaving(graph, "first.weight", 1).positions["head.weight", 1]
     return Number(len(lost), 0, "columns")
 
 

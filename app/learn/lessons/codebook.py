@@ -9,14 +9,10 @@ import numpy as np
 from app.figures.learn import codebook as figures
 from app.learn.lessons import shipped
 from app.learn.lessons.answers import Number
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
+from app.learn.lessons.fields import Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
 from app.learn.lessons.numbers import tex
-from compression.methods.opq import codebook
+from compression.quant import codebook
 
 SCALE_BITS = 16  # of a step stored for every channel
 ASKED_RANGES, ASKED_BITS = (1.0, 4.0), 4

@@ -12,21 +12,12 @@ from numpy.typing import NDArray
 
 from app.figures import latency as latency_figures
 from app.figures.learn import counting as figures
-from app.learn.lessons import shipped
-from app.learn.lessons import texts
+from app.learn.lessons import shipped, texts
 from app.learn.lessons.answers import Number
-from app.learn.lessons.fields import Choice
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
-from compression.methods.opq.steps import Survivors
-from compression.methods.opq.steps import best_steps
-from compression.pack.estimates import Sizes
-from compression.pack.estimates import bitmap_pays_from
-from compression.pack.estimates import sizes
+from app.learn.lessons.fields import Choice, Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
+from compression.pack.estimates import Sizes, bitmap_pays_from, sizes
+from compression.quant.steps import Survivors, best_steps
 
 LAYER = "layer3.0.conv2"
 BYTES, TIME = "bytes", "time"

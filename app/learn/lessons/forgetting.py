@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from app.figures.confusion import ConfusionInfo
-from app.figures.confusion import confusion_figure
-from app.figures.confusion import confusion_info
+from app.figures.confusion import ConfusionInfo, confusion_figure, confusion_info
 from app.figures.tiles import tile_figure
-from app.learn.lessons import looking
-from app.learn.lessons import recorded
+from app.learn.lessons import looking, recorded
 from app.learn.lessons.answers import Pick
-from app.learn.lessons.fields import Choice
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
+from app.learn.lessons.fields import Choice, Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
 from app.learn.lessons.numbers import percent
 
 ASKED = "short-paper"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 import plotly.graph_objects as go
 
 from app.learn.lessons.answers import Answer
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Values
+from app.learn.lessons.fields import Field, Values
 
 
 @dataclass(frozen=True)

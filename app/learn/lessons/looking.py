@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from app.figures import tiles
 from app.learn.lessons import texts
-from compression.explain import METHODS
-from compression.explain import spearman
+from compression.explain import METHODS, spearman
 
 FILE = "maps.npz"
 WAYS = {name: method.label for name, method in METHODS.items() if not method.heavy}

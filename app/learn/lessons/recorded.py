@@ -8,15 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.runs import story
+from app.runs import view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods.geta.schedule import Stages
-from compression.methods.geta.schedule import fitting
+from compression.methods.geta.schedule import Stages, fitting
 from compression.reading import read_object
-from compression.runs.events import Event
-from compression.runs.events import last_attempts
-from compression.runs.events import read_events
+from compression.runs.events import Event, last_attempts, read_events
 
 GALLERY = Path(__file__).resolve().parents[3] / "assets" / "gallery"
 COLLECTION = "resnet20-cifar10jpeg"
@@ -28,7 +25,7 @@ class Recorded:
 
     name: str
     events: tuple[Event, ...]
-    story: story.Story
+    story: view_model.Story
     budget: Budget
     result: Mapping[str, Any]
 
@@ -77,5 +74,5 @@ def run(name: str) -> Recorded:
     ended, folder = result(name), GALLERY / COLLECTION / name
     events = last_attempts(read_events(folder / "events.jsonl")[0])
     spec = read_object(folder / "spec.json", f"the spec of {name}")
-    told = story.tell(name, "done", spec["budget"], events)
+    told = view_model.tell(name, "done", spec["budget"], events)
     return Recorded(name, tuple(events), told, Budget.from_dict(spec["budget"]), ended)

@@ -8,17 +8,10 @@ from functools import lru_cache
 from app.figures.learn import rounding as figures
 from app.learn.lessons import shipped
 from app.learn.lessons.answers import Number
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
-from app.learn.lessons.numbers import percent
-from app.learn.lessons.numbers import tex
-from compression.quant.errors import ErrorParts
-from compression.quant.errors import clip_sweep
-from compression.quant.errors import error_parts
+from app.learn.lessons.fields import Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
+from app.learn.lessons.numbers import percent, tex
+from compression.quant.errors import ErrorParts, clip_sweep, error_parts
 from compression.quant.quantizer import levels
 
 PERCENTS = tuple(range(10, 101, 2))

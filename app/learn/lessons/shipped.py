@@ -8,8 +8,7 @@ import torch
 
 from app.learn.lessons.fields import Choice
 from compression import zoo
-from compression.methods.opq.tables import LayerTables
-from compression.methods.opq.tables import layer_weights
+from compression.quant.tables import LayerTables, layer_weights
 from compression.zoo import weights
 
 MODEL, DATA, INPUT, CLASSES = "resnet8", "mnist5k", (1, 28, 28), 10

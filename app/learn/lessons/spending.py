@@ -11,23 +11,12 @@ import numpy as np
 from app.figures.learn import spending as figures
 from app.learn.lessons import shipped
 from app.learn.lessons.answers import Pick
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
+from app.learn.lessons.fields import Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
 from app.learn.lessons.numbers import tex
-from compression.methods.opq.bits import Choice
-from compression.methods.opq.bits import Problem
-from compression.methods.opq.bits import Upgrade
-from compression.methods.opq.bits import choose
-from compression.methods.opq.bits import dual
-from compression.methods.opq.bits import upgrades
-from compression.methods.opq.pruning import limits
-from compression.methods.opq.pruning import pruned_counts
-from compression.methods.opq.steps import Survivors
-from compression.methods.opq.steps import best_steps
+from compression.methods.opq.bits import Choice, Problem, Upgrade, choose, dual, upgrades
+from compression.pruning.weights import limits, pruned_counts
+from compression.quant.steps import Survivors, best_steps
 
 SPARSITY, BITS = 0.6, tuple(range(2, 9))
 ASKED = Problem([np.array([2000, 3000]), np.array([8000, 12000])], [np.array([8.0, 3.0]), np.array([20.0, 8.0])], 15000)

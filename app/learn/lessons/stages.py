@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from app import words
 from app.figures.learn import rules
 from app.figures.learn import stages as figures
-from app.learn.lessons import ablations
-from app.learn.lessons import recorded
+from app.learn.lessons import ablations, recorded
 from app.learn.lessons.answers import Number
-from app.learn.lessons.fields import Choice
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
-from app.learn.lessons.numbers import percent
-from app.learn.lessons.numbers import sig
-from app.learn.lessons.numbers import tex
+from app.learn.lessons.fields import Choice, Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
+from app.learn.lessons.numbers import percent, sig, tex
 from compression.budget import Budget
-from compression.methods.geta.joint import allowed_descent
-from compression.methods.geta.joint import descent
-from compression.methods.geta.options import CHANNEL
-from compression.methods.geta.options import settings
-from compression.methods.geta.schedule import COOL_DOWN
-from compression.methods.geta.schedule import JOINT
-from compression.methods.geta.schedule import PROJECTION
-from compression.methods.geta.schedule import WARM_UP
+from compression.methods.geta.joint import allowed_descent, descent
+from compression.methods.geta.options import CHANNEL, settings
+from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, WARM_UP
 
 RUN = "tuned-seed1"
 REPLAY, RULES = "run", "rules"

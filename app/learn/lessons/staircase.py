@@ -8,18 +8,10 @@ from collections.abc import Sequence
 
 from app.figures.learn import staircase as figures
 from app.learn.lessons.answers import Number
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
+from app.learn.lessons.fields import Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
 from app.learn.lessons.numbers import tex
-from compression.quant.surrogate import Point
-from compression.quant.surrogate import clipped_power
-from compression.quant.surrogate import finite_differences
-from compression.quant.surrogate import gradients
-from compression.quant.surrogate import residue
+from compression.quant.surrogate import Point, clipped_power, finite_differences, gradients, residue
 
 ASKED = Point(0.33, 0.2, 1.0)
 NAMES = {"x": "x", "step": "d", "clip": "q_m", "exponent": "t"}

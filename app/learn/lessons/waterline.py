@@ -10,17 +10,11 @@ import numpy as np
 from app.figures.learn import waterline as figures
 from app.learn.lessons import shipped
 from app.learn.lessons.answers import Number
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
-from app.learn.lessons.numbers import tex
-from app.learn.lessons.numbers import tex_percent
-from compression.methods.opq import laplace
-from compression.methods.opq.pruning import limits
-from compression.methods.opq.pruning import pruned_counts
+from app.learn.lessons.fields import Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
+from app.learn.lessons.numbers import tex, tex_percent
+from compression.pruning.weights import limits, pruned_counts
+from compression.quant import laplace
 
 SMALL, LARGE = 0.1, 0.2  # the scales of the exercise
 

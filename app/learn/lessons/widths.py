@@ -9,16 +9,10 @@ import torch
 from app.figures.learn import widths as figures
 from app.learn.lessons import shipped
 from app.learn.lessons.answers import Number
-from app.learn.lessons.fields import Field
-from app.learn.lessons.fields import Slider
-from app.learn.lessons.fields import Values
-from app.learn.lessons.lesson import Lesson
-from app.learn.lessons.lesson import See
-from app.learn.lessons.lesson import Shown
+from app.learn.lessons.fields import Field, Slider, Values
+from app.learn.lessons.lesson import Lesson, See, Shown
 from app.learn.lessons.numbers import tex
-from compression.quant.projection import Scalars
-from compression.quant.projection import project_all
-from compression.quant.projection import project_step
+from compression.quant.projection import Scalars, project_all, project_step
 from compression.quant.quantizer import levels
 
 LAYER = "layer2.0.conv2"

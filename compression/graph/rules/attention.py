@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from compression.graph.rules.registry import Step
-from compression.graph.rules.registry import rule
-from compression.graph.values import Factor
-from compression.graph.values import Value
-from compression.graph.values import collapse
-from compression.graph.values import combine
+from compression.graph.rules.registry import Step, rule
+from compression.graph.values import Factor, Value, collapse, combine
 
 
 @rule("aten._scaled_dot_product_flash_attention", "aten._scaled_dot_product_efficient_attention",

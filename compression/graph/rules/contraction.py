@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from compression.graph.atoms import Array
+from compression.graph.provenance import Array
 from compression.graph.rules.reduction import NOT_ZEROED
-from compression.graph.rules.registry import Step
-from compression.graph.rules.registry import rule
-from compression.graph.values import Factor
-from compression.graph.values import Value
-from compression.graph.values import collapse
-from compression.graph.values import combine
+from compression.graph.rules.registry import Step, rule
+from compression.graph.values import Factor, Value, collapse, combine
 
 SAME_PLACE = "the same place in every group of a grouped convolution"
 NOT_ZERO = "a zeroed unit is not zero any more where it is read"

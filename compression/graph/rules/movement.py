@@ -6,13 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from compression.graph.atoms import Array
-from compression.graph.rules.registry import Step
-from compression.graph.rules.registry import rule
-from compression.graph.values import Factor
-from compression.graph.values import Value
-from compression.graph.values import expand_dims
-from compression.graph.values import shrink
+from compression.graph.provenance import Array
+from compression.graph.rules.registry import Step, rule
+from compression.graph.values import Factor, Value, expand_dims, shrink
 
 
 def _moved(step: Step, move: Any) -> Value:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compression.graph.atoms import Array
-from compression.graph.rules.registry import Step
-from compression.graph.rules.registry import rule
-from compression.graph.values import Factor
-from compression.graph.values import Value
+from compression.graph.provenance import Array
+from compression.graph.rules.registry import Step, rule
+from compression.graph.values import Factor, Value
 
 TOGETHER = "normalised together with its layer"
 

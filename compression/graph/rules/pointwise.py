@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compression.graph.rules.registry import Step
-from compression.graph.rules.registry import rule
-from compression.graph.values import Factor
-from compression.graph.values import Value
-from compression.graph.values import combine
+from compression.graph.rules.registry import Step, rule
+from compression.graph.values import Factor, Value, combine
 
 # f(0) = 0: a zeroed unit stays zero behind these (whatever their other arguments, which are checked where they matter)
 KEEP_ZERO = frozenset(

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compression.graph.rules.pointwise import _zero_of_any
-from compression.graph.rules.registry import Step
-from compression.graph.rules.registry import rule
-from compression.graph.values import Factor
-from compression.graph.values import Value
-from compression.graph.values import combine
+from compression.graph.rules.registry import Step, rule
+from compression.graph.values import Factor, Value, combine
 
 MEASURED = "a quantizer measures the range of these weights at every pass (its observer is on)"
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from compression.graph.atoms import Array
-from compression.graph.rules.registry import Step
-from compression.graph.rules.registry import rule
-from compression.graph.values import Factor
-from compression.graph.values import Value
+from compression.graph.provenance import Array
+from compression.graph.rules.registry import Step, rule
+from compression.graph.values import Factor, Value
 
 NOT_ZEROED = "summed over weights that are not zeroed with their unit"
 AVERAGES = ("mean", "var", "std", "var_mean")

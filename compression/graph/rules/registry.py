@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
-from collections.abc import Iterable
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from compression.graph.atoms import Atoms
+from compression.graph.provenance import Atoms
 from compression.graph.recording import Call
-from compression.graph.values import Factor
-from compression.graph.values import Value
-from compression.graph.values import collapse
+from compression.graph.values import Factor, Value, collapse
 
 
 @dataclass(frozen=True)

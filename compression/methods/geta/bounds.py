@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +12,11 @@ from torch import nn
 
 from compression.bounds import check_bits
 from compression.errors import CompressionError
-from compression.methods.geta.joint import LARGEST
-from compression.methods.geta.joint import LEARNED
+from compression.methods.geta.joint import LARGEST, LEARNED
 from compression.quant.attach import activation_quantizers
 from compression.quant.integers import weight_quantizers
 from compression.quant.kernels import SMALLEST
-from compression.quant.quantizer import Quantizer
-from compression.quant.quantizer import bit_width
+from compression.quant.quantizer import Quantizer, bit_width
 
 BitRange = tuple[float, float]
 

@@ -8,11 +8,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compression.quant.integers import WEIGHT
-from compression.quant.integers import quantizer_of
+from compression.quant.integers import WEIGHT, quantizer_of
 from compression.quant.kernels import SMALLEST
-from compression.quant.quantizer import Quantizer
-from compression.quant.quantizer import levels
+from compression.quant.quantizer import Quantizer, levels
 
 SAMPLE = 1 << 16  # values of a tensor that are looked at
 CHANNEL_SAMPLE = 1 << 10  # values of a channel that are looked at

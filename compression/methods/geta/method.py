@@ -10,27 +10,20 @@ import torch
 
 from compression.budget import Budget
 from compression.data import Batches
-from compression.distill import Teacher
 from compression.errors import CompressionError
-from compression.loop import total_steps
-from compression.methods.base import Compressed
-from compression.methods.base import Reporter
-from compression.methods.base import Task
-from compression.methods.base import Uses
-from compression.methods.finetune import recipe_for
+from compression.methods.base import Compressed, Reporter, Task, Uses
 from compression.methods.geta.clipping import fit_clips
-from compression.methods.geta.feasible import check_task
-from compression.methods.geta.options import CHANNEL
-from compression.methods.geta.options import OPTIONS
-from compression.methods.geta.options import Settings
-from compression.methods.geta.options import settings
+from compression.methods.geta.options import CHANNEL, OPTIONS, Settings, settings
+from compression.methods.geta.preflight import check_task
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import fitting
 from compression.methods.geta.training import Training
 from compression.quant import quantize
-from compression.quant.kernels import COMPILED
-from compression.quant.kernels import compile_kernels
-from compression.recipe import Recipe
+from compression.quant.kernels import COMPILED, compile_kernels
+from compression.training.distill import Teacher
+from compression.training.loop import total_steps
+from compression.training.recipe import Recipe
+from compression.training.stage import recipe_for
 
 LEARNING_RATES = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
 LR_QUANT = 1e-3

@@ -9,13 +9,10 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods.geta import prices
-from compression.methods.geta.joint import LARGEST
-from compression.methods.geta.joint import STEP_RULES
-from compression.methods.geta.saliency import DEFAULT_WEIGHTS
-from compression.methods.geta.saliency import check_criteria
-from compression.methods.options import Option
-from compression.methods.options import check
+from compression.methods.geta.joint import LARGEST, STEP_RULES
+from compression.methods.options import Option, check
+from compression.pruning import unit_cost
+from compression.pruning.saliency import DEFAULT_WEIGHTS, check_criteria
 
 CLIPS = ("max", "fitted")
 MOST_BATCHES = 100_000
@@ -81,7 +78,7 @@ OPTIONS: tuple[Option, ...] = (
         "cost",
         _TUNED.cost,
         "What a unit's saliency is set against: the MACs or parameters that leave with it, or nothing.",
-        choices=prices.KINDS,
+        choices=unit_cost.KINDS,
     ),
     Option(
         "cost_power",

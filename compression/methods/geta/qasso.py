@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from typing import Any
-from typing import overload
+from collections.abc import Callable, Mapping
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -14,31 +12,14 @@ from compression.bounds import check_share
 from compression.budget import Schedule
 from compression.errors import CompressionError
 from compression.graph.types import Graph
-from compression.methods.geta import saliency
-from compression.methods.geta.bounds import BitBounds
-from compression.methods.geta.bounds import BitRange
-from compression.methods.geta.bounds import calm_step
-from compression.methods.geta.bounds import sites
-from compression.methods.geta.directions import BUFFERS
-from compression.methods.geta.directions import VARIANTS
-from compression.methods.geta.directions import directions
-from compression.methods.geta.forgetting import Leaving
-from compression.methods.geta.forgetting import forget
-from compression.methods.geta.forgetting import leaving
-from compression.methods.geta.joint import LARGEST
-from compression.methods.geta.joint import JointDecision
-from compression.methods.geta.joint import check_rule
-from compression.methods.geta.partition import Choice
-from compression.methods.geta.partition import Limits
-from compression.methods.geta.partition import averaged
-from compression.methods.geta.partition import choose_units
-from compression.methods.geta.partition import explain
-from compression.methods.geta.partition import target_units
-from compression.methods.geta.schedule import COOL_DOWN
-from compression.methods.geta.schedule import JOINT
-from compression.methods.geta.schedule import PROJECTION
-from compression.methods.geta.schedule import Stages
-from compression.methods.geta.units import Units
+from compression.methods.geta.bounds import BitBounds, BitRange, calm_step, sites
+from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
+from compression.methods.geta.joint import LARGEST, JointDecision, check_rule
+from compression.methods.geta.joint_update import Leaving, forget, leaving
+from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Stages
+from compression.pruning import saliency
+from compression.pruning.choose import Choice, Limits, averaged, choose_units, explain, target_units
+from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
 

@@ -9,29 +9,20 @@ from functools import partial
 import torch
 
 from compression.data import Batches
-from compression.distill import Goal
-from compression.distill import Teacher
-from compression.loop import Step
-from compression.loop import learning_rate
-from compression.loop import steps
-from compression.loop import train_step
-from compression.measure import curve_images
-from compression.measure import measure
-from compression.methods.base import Reporter
-from compression.methods.base import Task
+from compression.methods.base import Reporter, Task
 from compression.methods.geta.clipping import fit_clips
+from compression.methods.geta.events import tell
 from compression.methods.geta.options import Settings
-from compression.methods.geta.prices import unit_prices
 from compression.methods.geta.qasso import QASSO
-from compression.methods.geta.saliency import AveragedSaliency
 from compression.methods.geta.schedule import COOL_DOWN
-from compression.methods.geta.story import tell
-from compression.methods.resuming import Stateful
-from compression.methods.resuming import captured
-from compression.methods.resuming import check_taken_over
-from compression.methods.resuming import go_on
-from compression.recalibrate import recompute_statistics
-from compression.recipe import Recipe
+from compression.pruning.saliency import AveragedSaliency
+from compression.pruning.unit_cost import unit_prices
+from compression.training.distill import Goal, Teacher
+from compression.training.loop import Step, learning_rate, steps, train_step
+from compression.training.measure import curve_images, measure
+from compression.training.recalibrate import recompute_statistics
+from compression.training.recipe import Recipe
+from compression.training.resume import Stateful, captured, check_taken_over, go_on
 
 TRAINING = "training"
 POINTS = 24

@@ -15,16 +15,12 @@ What there is to choose is :data:`compression.methods.opq.options.OPTIONS`; a ru
 grid=survivor``, a budget as ``"options": {"grid": "survivor"}``.
 """
 
-from compression.methods.opq.allocating import allocate
-from compression.methods.opq.allocating import allocate_from
-from compression.methods.opq.allocation import Allocation
-from compression.methods.opq.allocation import LayerAllocation
-from compression.methods.opq.method import METHOD
-from compression.methods.opq.method import OPQ
-from compression.methods.opq.quantizer import FixedQuantizer
-from compression.methods.opq.quantizer import attach
-from compression.methods.opq.tables import LayerTables
-from compression.recalibrate import recompute_statistics
+from compression.methods.opq.allocator import allocate, allocate_from
+from compression.methods.opq.method import METHOD, OPQ
+from compression.quant.allocation import Allocation, LayerAllocation
+from compression.quant.fixed_steps import FixedQuantizer, attach
+from compression.quant.tables import LayerTables
+from compression.training.recalibrate import recompute_statistics
 
 __all__ = [
     "METHOD",

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods.base import Compressed
-from compression.methods.base import Reporter
-from compression.methods.base import Task
-from compression.methods.base import Uses
-from compression.methods.opq.allocating import allocate
-from compression.methods.opq.options import OPTIONS
-from compression.methods.opq.options import check_names
-from compression.methods.opq.options import options
-from compression.methods.opq.tables import check_numbers
-from compression.methods.opq.tables import layer_weights
-from compression.methods.opq.training import begin
-from compression.methods.opq.training import tell_unused
-from compression.methods.opq.training import train_allocated
+from compression.methods.base import Compressed, Reporter, Task, Uses
+from compression.methods.opq.allocator import allocate
+from compression.methods.opq.options import OPTIONS, check_names, options
+from compression.quant.tables import check_numbers, layer_weights
+from compression.training.allocated import begin, tell_unused, train_allocated
 
 
 class Opq:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compression.bounds import HIGHEST_BITS
-from compression.bounds import LOWEST_BITS
-from compression.bounds import check_bits
-from compression.bounds import check_share
+from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits, check_share
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods.opq.pruning import PRUNE_MODES
-from compression.methods.opq.tables import LayerTables
-from compression.methods.options import Option
-from compression.methods.options import check
+from compression.methods.options import Option, check
+from compression.pruning.weights import PRUNE_MODES
+from compression.quant.tables import LayerTables
 
 Floats = NDArray[np.float64]
 Layers = Mapping[str, Mapping[str, Any]]

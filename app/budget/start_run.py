@@ -1,0 +1,123 @@
+"""From a budget to a run: the buttons that start one or a sweep, and the reasons why they may not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from app import nav, plain, state, theme, widgets, words
+from app.budget import method_catalog, sparsity
+from app.model import catalog, networks
+from app.runs import runlog, view_model
+from app.terms import tip
+from compression.budget import Budget
+from compression.errors import CompressionError
+
+SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
+USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
+
+
+def buttons(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None, possible: bool) -> None:
+    """Start a run or a sweep; what cannot be started says why."""
+    reason = obstacle(of, path) or ("" if possible else "This budget cannot be met: see the message above.")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button(
+            f"Start {theme.style(budget.method).label} run",
+            type="primary",
+            icon=":material/play_arrow:",
+            disabled=bool(reason),
+            help=reason or None,
+            key="start",
+        )
+        with st.popover("Sweep", icon=":material/stacked_line_chart:", disabled=bool(reason)):
+            swept = sweep_form(budget, found)
+    if reason:
+        st.caption(reason)
+        if of.has_data and path is None:
+            st.code(catalog.train_line(of), language="bash", wrap_lines=True)
+    elif path is not None and catalog.is_chance(path):
+        st.warning(words.CHANCE, icon=":material/casino:")
+    if pressed:
+        submit(lambda: runlog.start(budget))
+    elif swept is not None:
+        submit(lambda: runlog.sweep(budget, swept.sparsities, swept.bits, swept.least))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Values to combine; with ``least`` (0..1), only until the smallest model of that accuracy is found."""
+
+    sparsities: list[float]
+    bits: list[float]
+    least: float | None
+
+
+def sweep_form(budget: Budget, found: networks.Network) -> Sweep | None:
+    """Several budgets at once, of sparsities that can be reached; returns the chosen values when started."""
+    st.markdown("One run for each combination: together they draw the front.")
+    uses = method_catalog.uses(budget.method)
+    sparsities: list[float] = []
+    if uses.sparsity:
+        low, high = sparsity.ends(found)
+        sparsities = st.pills(
+            "Sparsities",
+            [share for share in SPARSITIES if low <= share <= high],
+            selection_mode="multi",
+            default=[share for share in USUAL_SPARSITIES if low <= share <= high],
+            key="sweep_sparsity",
+            format_func=lambda share: words.share(share, 0),
+        )
+    bits: list[float] = []
+    if uses.bits != "range":
+        bits = st.pills(
+            "Average bits" if uses.bits == "average" else "Bits",
+            BITS,
+            selection_mode="multi",
+            default=USUAL_BITS,
+            key="sweep_bits",
+            format_func=lambda width: f"{width:g}",
+        )
+    else:
+        st.caption(f"Every run keeps the bit range {words.bits(budget.weight_bits)}.")
+    runs = max(1, len(sparsities)) * max(1, len(bits))
+    least = _least()
+    label = f"Start {words.plural(runs, 'run')}" if least is None else f"Search among {words.plural(runs, 'budget')}"
+    pressed = st.button(label, key="start_sweep", icon=":material/play_arrow:")
+    kept = sorted(sparsities) or [budget.sparsity]
+    return Sweep(kept, sorted(bits), least) if pressed else None
+
+
+def _least() -> float | None:
+    """The accuracy that is to be kept, where only the smallest model that keeps it is wanted."""
+    explained = (
+        "Tries the middle budget first and goes on with the smaller or the larger half, so that of 9 budgets at most 4 "
+        "are run. What counts is accuracy on validation data."
+    )
+    if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=tip(explained)):
+        return None
+    percent = st.number_input("Accuracy to keep, %", 1.0, 99.9, 97.0, 0.1, key="least_accuracy")
+    return percent / 100
+
+
+def submit(begin: Callable[[], str]) -> None:
+    """Start, and go where it can be watched."""
+    try:
+        with st.spinner("Starting…"):
+            run = begin()
+    except CompressionError as error:
+        widgets.problem(error)
+        return
+    nav.go("runs", run=run, model=state.get("model"), data=state.get("data"))
+
+
+def obstacle(of: catalog.Subject, path: Path | None) -> str:
+    """Why no run can be started, or nothing."""
+    if not of.has_data:
+        return "A run needs data: choose a data set on the Model page."
+    if path is None:
+        where = plain.text(view_model.subject(of.model, of.data))
+        return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
+    return ""

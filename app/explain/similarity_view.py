@@ -1,0 +1,146 @@
+"""The Explain page, lower half: how alike the maps of both models are, between floor and ceiling; the job behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app import widgets
+from app.explain import explained, explainwords
+from app.figures import similarity
+from app.runs import runlog
+from app.terms import tip
+from compression.errors import CompressionError
+from compression.explain import METHODS, job
+
+if TYPE_CHECKING:
+    from compression.explain.comparison import Comparison
+
+IMAGES = {"32": 32, "64": 64, "128": 128}
+
+
+def draw(run: str, of: explained.Key) -> None:
+    """The scores with floor and ceiling: how they are measured, the job, and the chart."""
+    st.subheader("How alike are they?", anchor=False)
+    now = job.status(runlog.workplace(run))
+    told = explained.comparison(of)
+    if now.state == job.RUNNING:
+        st.fragment(run_every="1s")(watch)(run)
+    elif now.state == job.FAILED:
+        widgets.problem(CompressionError(now.error))
+    elif now.state == job.CANCELLED:
+        st.caption("The last measurement was cancelled.")
+    if told is None:
+        if now.state != job.RUNNING:
+            _ask(run)
+        return
+    _scores(run, told)
+    if now.state != job.RUNNING:
+        with st.expander("Measure again on more images", type="compact"):
+            _ask(run, again=True)
+
+
+def _ask(run: str, again: bool = False) -> None:
+    """What will be measured, and the button."""
+    with st.container(border=not again):
+        if not again:
+            st.markdown(
+                "A glance at a few images deceives. Measure the similarity of the maps over many, with every "
+                "method, and with its scale: what the original reaches **against itself** (ceiling), and what a "
+                "network with **random weights** or the map of **another image** reaches (floors)."
+            )
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            asked = st.segmented_control(
+                "Test images", list(IMAGES), default="32", required=True, key="explain_images",
+                help=tip("Drawn at random with a fixed seed. More images, narrower intervals, more time."),
+            )  # fmt: skip
+            start(run, "start_scores", IMAGES[asked or "32"], "Measure it")
+        st.caption("Runs in a process of its own: you may leave this page. Small networks take some seconds.")
+
+
+def start(run: str, key: str, images: int, label: str) -> None:
+    """The button that starts the job."""
+    if st.button(label, type="primary", icon=":material/play_arrow:", key=key):
+        with st.spinner("Starting…"):
+            job.start(runlog.workplace(run), images)
+        st.rerun()
+
+
+def watch(run: str) -> None:
+    """Progress while the job goes; draws the page anew when it has ended."""
+    now = job.status(runlog.workplace(run))
+    if now.state != job.RUNNING:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
+        if st.button("Cancel", icon=":material/close:", key="cancel_explain"):
+            job.cancel(runlog.workplace(run))
+            st.rerun()
+    st.caption("A process of its own: you may leave this page.")
+
+
+def _scores(run: str, told: Comparison) -> None:
+    measure = st.segmented_control(
+        "Measure",
+        list(explainwords.MEASURES),
+        default="spearman",
+        required=True,
+        key="alike",
+        bind="query-params",
+        format_func=lambda name: explainwords.MEASURE_LABELS[name],
+    )
+    chosen = measure or "spearman"
+    labels = {name: entry.label for name, entry in METHODS.items()}
+    kind = str(runlog.folder(run).budget().method)
+    info = similarity.alike_info(told.scores, labels, (chosen, explainwords.MEASURE_LABELS[chosen]), kind)
+    st.markdown(info.sentence)
+    widgets.chart(similarity.alike_figure(info), f"alike-{chosen}", info.table, info.sentence.replace("**", ""))
+    _scale(chosen)
+    for line in notes(told):
+        st.caption(line)
+    rows = score_rows(told)
+    widgets.table_of(rows, "alike-per-image", "Every image's score")
+
+
+def _scale(measure: str) -> None:
+    told = explainwords.MEASURES[measure]
+    with st.popover("What is measured", icon=":material/function:", type="tertiary"):
+        st.markdown(told.short)
+        st.latex(told.formula)
+        st.markdown(told.more)
+        st.markdown(explainwords.SCALE)
+
+
+def notes(told: Comparison) -> list[str]:
+    """What else the job found: changed classes, what integrated gradients miss, methods that do not apply."""
+    lines = [
+        f"{len(told.images)} test images drawn with seed {told.seed}; on {told.changed} of them the answer changed. "
+        "Lines through the coloured markers: 95 % interval of the mean."
+    ]
+    if told.missing is not None:
+        dense, small = told.missing
+        line = (
+            "Integrated gradients should add up to the rise of the logit. On average they miss it by "
+            f"{dense:.2g} for the original and {small:.2g} for the compressed model"
+        )
+        more = (
+            ": there the gradients are straight-through, and the promise no longer holds."
+            if told.straight_through
+            else "."
+        )
+        lines.append(line + more)
+    lines += [f"{METHODS[name].label} is left out: {reason}." for name, reason in told.refused.items()]
+    return lines
+
+
+def score_rows(told: Comparison) -> list[Mapping[str, Any]]:
+    """One row for each method, image and measure."""
+    return [
+        {"method": METHODS[name].label, "measure": explainwords.MEASURE_LABELS[measure], "test image": image}
+        | {key: round(values[key][place], 4) for key in similarity.NAMES}
+        for name, by_measure in told.scores.items()
+        for measure, values in by_measure.items()
+        for place, image in enumerate(told.images)
+    ]

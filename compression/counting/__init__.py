@@ -1,0 +1,1 @@
+"""Every byte, MAC and BOP is counted here and nowhere else."""

@@ -1,0 +1,225 @@
+"""Atoms, one per position of every parameter dimension: what ties, freezes and blurs them, resolved once at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+Array = NDArray[np.int64]
+
+FIXED = -1  # a position that no unit owns: padding, a constant, an axis of the data
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One dimension of one parameter or buffer: atoms ``start … start + size - 1`` are its positions."""
+
+    name: str
+    dim: int
+    start: int
+    size: int
+    buffer: bool
+
+
+@dataclass
+class Note:
+    """A remark on some atoms: where it was made, and why."""
+
+    atoms: Array
+    where: str
+    why: str
+
+
+@dataclass
+class Requirement:
+    """At every position one of ``sides`` must be zeroed with its unit, or (not ``zeroed``) none of them."""
+
+    sides: tuple[Array, ...]
+    zeroed: bool
+    where: str
+    why: str
+
+    def broken(self, zero: NDArray[np.bool_]) -> Array:
+        """The atoms where it does not hold; ``zero`` says for every atom whether it is zeroed with its unit."""
+        held = np.logical_or.reduce([zero[side] for side in self.sides]) == self.zeroed
+        return np.concatenate([side[~held] for side in self.sides])
+
+
+@dataclass
+class Atoms:
+    """The bookkeeping of a trace: slots, ties between atoms, and remarks (frozen, inexact, roles).
+
+    ``inexact``: whether units may go although the others notice (see :meth:`average`).
+    """
+
+    inexact: bool = False
+    slots: list[Slot] = field(default_factory=list)
+    ties: list[tuple[Array, Array, str, str]] = field(default_factory=list)
+    frozen: list[Note] = field(default_factory=list)
+    blurred: list[Note] = field(default_factory=list)
+    requirements: list[Requirement] = field(default_factory=list)
+    rectangles: list[Array] = field(default_factory=list)
+    consumers: list[Array] = field(default_factory=list)
+    producers: list[Array] = field(default_factory=list)
+    norms: list[Array] = field(default_factory=list)
+    carried: list[tuple[str, Array]] = field(default_factory=list)  # node id, atoms of its output
+    own: frozenset[str] = frozenset()  # names of quantizers' own parameters
+    count: int = 0
+
+    def slot(self, name: str, dim: int, size: int, buffer: bool) -> Array:
+        """Fresh atoms for one dimension of a parameter: int64 [size]."""
+        self.slots.append(Slot(name, dim, self.count, size, buffer))
+        self.count += size
+        return np.arange(self.count - size, self.count, dtype=np.int64)
+
+    def tie(self, left: Array, right: Array, where: str, why: str) -> None:
+        """Position by position, what ``left`` and ``right`` name must go together; a FIXED partner freezes."""
+        if left.shape != right.shape:
+            left, right = np.broadcast_arrays(left, right)
+        left, right = left.ravel(), right.ravel()
+        apart = left != right
+        if left.size and (left.min() == FIXED or right.min() == FIXED):
+            fixed = (left == FIXED) != (right == FIXED)
+            if fixed.any():
+                self.freeze(np.maximum(left, right)[fixed], where, "combined with positions that no unit owns")
+            apart &= ~fixed
+        if left.size and apart.all():
+            self.ties.append((left, right, where, why))
+        elif apart.any():
+            self.ties.append((left[apart], right[apart], where, why))
+
+    def freeze(self, atoms: Array, where: str, why: str) -> None:
+        """These may not be removed, for this reason."""
+        atoms = _real(atoms)
+        if atoms.size:
+            self.frozen.append(Note(atoms, where, why))
+
+    def blur(self, atoms: Array, where: str, why: str) -> None:
+        """Removing these changes the output although they are zero."""
+        atoms = _real(atoms)
+        if atoms.size:
+            self.blurred.append(Note(atoms, where, why))
+
+    def average(self, atoms: Array, where: str, why: str) -> None:
+        """Removing these changes what the others give, as behind a norm over them: frozen unless asked for."""
+        if not self.inexact:
+            self.freeze(atoms, where, why)
+        self.blur(atoms, where, why)
+
+    def require(self, sides: tuple[Array, ...], zeroed: bool, where: str, why: str) -> None:
+        """Blur these positions of parameters where no side turns out to be zeroed with its unit.
+
+        Not ``zeroed``: freeze them where one turns out to be.
+        """
+        flat = [side.ravel() for side in np.broadcast_arrays(*sides)]
+        real = np.logical_and.reduce([side != FIXED for side in flat])
+        self.requirements.append(Requirement(tuple(side[real] for side in flat), zeroed, where, why))
+
+    def resolve(self) -> Array:
+        """The unit of every atom: int64 [count]. Rectangles left open are closed along their longest side first."""
+        units = self._components()
+        for _ in range(len(self.rectangles) + 1):
+            tied = False
+            for rectangle in self.rectangles:
+                tied |= self._close(rectangle, units)
+            if not tied:
+                break
+            units = self._components()
+        return units
+
+    def _components(self) -> Array:
+        """The unit of every atom, numbered in the order of their first atoms."""
+        atoms = np.arange(self.count, dtype=np.int64)
+        slots = _Slots(self.slots, atoms)
+        loose = slots.joined(self.ties)
+        first = slots.first(atoms)
+        if loose:
+            left = first[np.concatenate([tie[0] for tie in loose])]
+            right = first[np.concatenate([tie[1] for tie in loose])]
+            first = _linked(left, right, self.count)[first]
+        return (np.cumsum(first == atoms) - 1)[first]
+
+    def _close(self, rectangle: Array, units: Array) -> bool:
+        """An axis split into several stays a box only if whole slices along one side go together."""
+        if (rectangle == FIXED).any():
+            self.freeze(rectangle, "", "an axis with padded positions is split")
+            return False
+        named = units[rectangle]
+        sides = [axis for axis, size in enumerate(rectangle.shape) if size > 1]
+        slabs = {axis: np.moveaxis(named, axis, 0).reshape(rectangle.shape[axis], -1) for axis in sides}
+        if len(sides) < 2 or any((slab == slab[:, :1]).all() for slab in slabs.values()):
+            return False
+        longest = max(sides, key=lambda axis: rectangle.shape[axis])
+        slab = np.moveaxis(rectangle, longest, 0).reshape(rectangle.shape[longest], -1)
+        self.tie(slab, slab[:, :1], "", "parts of an axis that is split into equal blocks")
+        return True
+
+
+class _Slots:
+    """Slots tied as wholes, position by position: most ties are of that kind, and need no search through atoms."""
+
+    def __init__(self, slots: list[Slot], atoms: Array) -> None:
+        self.slots = slots
+        self.atoms = atoms
+        self._at = {slot.start: number for number, slot in enumerate(slots)}
+        self._parent = list(range(len(slots)))
+
+    def joined(self, ties: list[tuple[Array, Array, str, str]]) -> list[tuple[Array, Array]]:
+        """Join what these ties join as wholes; the others are given back."""
+        loose = []
+        seen: dict[bytes, int] = {}
+        for left, right, _, _ in ties:
+            one, two = self._whole(left), self._whole(right)
+            if one is None:
+                left, right, one, two = right, left, two, None
+            if one is None:
+                loose.append((left, right))
+                continue
+            if two is None:  # slots tied to the same loose atoms are tied to each other
+                two = seen.setdefault(right.tobytes(), one)
+                if two == one:
+                    loose.append((left, right))
+            low, high = sorted((self._root(one), self._root(two)))
+            self._parent[high] = low
+        return loose
+
+    def first(self, atoms: Array) -> Array:
+        """For every atom the one at its place in the first slot joined with its own."""
+        moves = [self.slots[self._root(number)].start - slot.start for number, slot in enumerate(self.slots)]
+        return atoms + np.repeat(np.array(moves, dtype=np.int64), [slot.size for slot in self.slots])
+
+    def _whole(self, some: Array) -> int | None:
+        """The slot whose atoms these are, all of them and in order."""
+        number = self._at.get(int(some[0]))
+        if number is None or self.slots[number].size != some.size:
+            return None
+        start = self.slots[number].start
+        return number if (some == self.atoms[start : start + some.size]).all() else None
+
+    def _root(self, number: int) -> int:
+        while self._parent[number] != number:
+            self._parent[number] = number = self._parent[self._parent[number]]
+        return number
+
+
+def _linked(left: Array, right: Array, count: int) -> Array:
+    """For each of ``count`` atoms the first one that these links lead to: itself where there are none."""
+    met = np.zeros(count, dtype=np.bool_)
+    met[left] = met[right] = True
+    nodes = np.flatnonzero(met)
+    place = np.cumsum(met) - 1
+    links = coo_array((np.ones(len(left)), (place[left], place[right])), shape=(len(nodes), len(nodes)))
+    number, labels = connected_components(links, directed=False)
+    lowest = np.empty(number, dtype=np.int64)
+    lowest[labels[::-1]] = nodes[::-1]  # the last one written is the lowest
+    first = np.arange(count, dtype=np.int64)
+    first[nodes] = lowest[labels]
+    return first
+
+
+def _real(atoms: Array) -> Array:
+    return atoms.ravel()[atoms.ravel() != FIXED]

@@ -1,0 +1,156 @@
+"""Choosing exactly K redundant units by least score, whatever the bounds of the single groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from compression.errors import CompressionError
+from compression.graph.types import Group
+
+_ROUNDING = 1e-9
+
+
+def target_units(sparsity: float, units: int) -> int:
+    """K = ⌊sparsity · N⌋, not misled by binary fractions (0.29 · 100 is 29)."""
+    return math.floor(sparsity * units + _ROUNDING)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Per group, how many units must go (``lowest``) and how many may (``highest``; one unit always stays).
+
+    ``units``: how many there are in all groups together; ``bounded``: are some groups held to bounds of their own?
+    """
+
+    lowest: tuple[int, ...]
+    highest: tuple[int, ...]
+    units: int = 0
+    bounded: bool = False
+
+    @classmethod
+    def of(cls, groups: Sequence[Group], bounds: Mapping[str, tuple[float, float]] | None = None) -> Limits:
+        """Limits of prunable ``groups``; ``bounds`` maps a group id to the range of its sparsity.
+
+        Raises:
+            CompressionError: a bound names no prunable group, or no whole number of units satisfies it.
+        """
+        bounds = bounds or {}
+        known = {group.id for group in groups}
+        for name in bounds:
+            if name not in known:
+                raise CompressionError(
+                    f"sparsity bound: no prunable group {name!r}; prunable: {', '.join(sorted(known)[:8])}, …"
+                )
+        pairs = [_limit(group, *bounds.get(group.id, (0.0, 1.0))) for group in groups]
+        return cls(
+            tuple(low for low, _ in pairs),
+            tuple(high for _, high in pairs),
+            sum(group.units for group in groups),
+            bool(bounds),
+        )
+
+    def check(self, target: int) -> None:
+        """Refuse a K that these limits cannot give.
+
+        Raises:
+            CompressionError: saying how many units there are at least and at most, and which sparsity that is.
+        """
+        least, most = sum(self.lowest), sum(self.highest)
+        if not least <= target <= most:
+            ends = math.ceil(1000 * least / self.units) / 10, math.floor(1000 * most / self.units) / 10
+            why = (
+                "with one kept in every group and the bounds of single groups"
+                if self.bounded
+                else "with one kept in every group"
+            )
+            other = " or change the bounds of groups" if self.bounded else ""
+            raise CompressionError(
+                f"{target} units are to be removed, but {why} only {least} to {most} of {self.units} can be: choose a "
+                f"sparsity from {ends[0]:g} % to {ends[1]:g} %{other}"
+            )
+
+
+def _limit(group: Group, low: float, high: float) -> tuple[int, int]:
+    least = math.ceil(low * group.units - _ROUNDING)
+    most = min(target_units(high, group.units), group.units - 1)
+    if least > most:
+        raise CompressionError(
+            f"group {group.id!r} of {group.units} units: no whole number in {low:g}..{high:g} of them leaves one"
+        )
+    return least, most
+
+
+def averaged(scores: torch.Tensor) -> torch.Tensor:
+    """The mean of these scores over all processes of a distributed training, so that all choose the same units."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(scores)
+        scores = scores / torch.distributed.get_world_size()
+    return scores
+
+
+def choose_units(
+    scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: Limits, target: int, count: int
+) -> list[int]:
+    """The next ``count`` redundant units: least score first, refilled from the next best where a limit protects.
+
+    Args:
+        scores: [N], the units of all prunable groups one after the other.
+        group_of: the group's index of each of the N units.
+        removed: bool [N], units gone already; together with the chosen ones they never exceed ``target``.
+        limits: per group; room for every group's lowest number is kept free throughout.
+
+    Valid choices form a matroid (a union of two partition matroids), so the greedy choice has least total score and
+    always finds ``count`` units when :meth:`Limits.check` passed and ``removed`` was chosen here too.
+    """
+    gone = [0] * len(limits.lowest)
+    for unit in torch.nonzero(removed).flatten().tolist():
+        gone[group_of[unit]] += 1
+    owed = sum(max(0, low - have) for low, have in zip(limits.lowest, gone, strict=True))
+    free = target - sum(gone) - owed
+    chosen: list[int] = []
+    blocked = removed.tolist()
+    for unit in torch.argsort(scores, stable=True).tolist():
+        if len(chosen) == count:
+            break
+        group = group_of[unit]
+        must = gone[group] < limits.lowest[group]
+        if blocked[unit] or gone[group] >= limits.highest[group] or (free == 0 and not must):
+            continue
+        chosen.append(unit)
+        gone[group] += 1
+        free -= 0 if must else 1
+    return chosen
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One pruning period's choice and why: ``score`` of every chosen unit (least first), by group id and unit number.
+
+    ``spared`` are units that scored lower than the last one chosen but stay, because a limit protects their group;
+    ``next_score`` is the least score of the other units that stay (``None`` when there is none).
+    """
+
+    score: dict[str, dict[int, float]]
+    spared: dict[str, list[int]]
+    next_score: float | None
+
+
+def explain(
+    chosen: Sequence[int], scores: torch.Tensor, removed: torch.Tensor, named: Sequence[tuple[str, int]]
+) -> Choice:
+    """Why ``chosen`` and no others; ``named``: (group id, unit number in it) of each of the N units."""
+    values, taken = scores.tolist(), set(chosen)
+    worst = max((values[unit] for unit in chosen), default=-math.inf)
+    staying = [unit for unit in torch.nonzero(~removed).flatten().tolist() if unit not in taken]
+    score: dict[str, dict[int, float]] = {}
+    for unit in sorted(chosen, key=values.__getitem__):
+        score.setdefault(named[unit][0], {})[named[unit][1]] = values[unit]
+    spared: dict[str, list[int]] = {}
+    for unit in staying:
+        if values[unit] < worst:
+            spared.setdefault(named[unit][0], []).append(named[unit][1])
+    return Choice(score, spared, min((values[unit] for unit in staying if values[unit] >= worst), default=None))

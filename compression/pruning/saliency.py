@@ -1,0 +1,125 @@
+"""How much a unit matters: five criteria on its variables x and their update direction h (paper section 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from compression.errors import CompressionError
+from compression.pruning.units import Units
+
+_EPSILON = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class UnitSums:
+    """Per unit, over all its variables, fp32 [N]: <x, x>, <x, h>, <h, h> and the number of variables."""
+
+    xx: torch.Tensor
+    xh: torch.Tensor
+    hh: torch.Tensor
+    variables: torch.Tensor
+
+
+def _cosine(sums: UnitSums) -> torch.Tensor:
+    return sums.xh / (sums.xx.sqrt() * sums.hh.sqrt()).clamp(min=_EPSILON**2) + 1
+
+
+CRITERIA: dict[str, Callable[[UnitSums], torch.Tensor]] = {
+    "magnitude": lambda sums: sums.xx.sqrt(),
+    "avg_magnitude": lambda sums: sums.xx.sqrt() / sums.variables,
+    "cosine_similarity": _cosine,
+    "taylor_first_order": lambda sums: sums.xh.abs(),
+    "taylor_second_order": lambda sums: 0.5 * sums.xh.square(),
+}
+DEFAULT_WEIGHTS: Mapping[str, float] = dict.fromkeys(CRITERIA, 0.2)
+
+
+def unit_sums(units: Units, directions: Mapping[nn.Parameter, torch.Tensor]) -> UnitSums:
+    """Sum squares and products of every unit's slices: one reduction a parameter, then one gather.
+
+    ``directions`` maps a parameter to its h, of the same shape; a parameter without one counts as h = 0.
+    """
+    parts: list[torch.Tensor] = []
+    for group in units:
+        total: torch.Tensor | None = None
+        for piece in group.slices:
+            x = piece.parameter.detach().float()
+            h = directions[piece.parameter].float() if piece.parameter in directions else torch.zeros_like(x)
+            others = [dim for dim in range(x.dim()) if dim != piece.dim]
+            products = torch.stack([_sum(x * x, others), _sum(x * h, others), _sum(h * h, others)])
+            per_unit = products[:, piece.positions].sum(-1)
+            total = per_unit if total is None else total + per_unit
+        assert total is not None, f"group {group.id} has no variables"
+        parts.append(torch.cat([total, torch.full_like(total[:1], float(group.variables))]))
+    xx, xh, hh, variables = torch.cat(parts, dim=1)
+    return UnitSums(xx, xh, hh, variables)
+
+
+def scores(sums: UnitSums, weights: Mapping[str, float] | None = None) -> torch.Tensor:
+    """The weighted sum [N] of the criteria, each divided by its l2 norm over all units; least = redundant."""
+    weights = DEFAULT_WEIGHTS if weights is None else weights
+    total = torch.zeros_like(sums.xx)
+    for name, weight in weights.items():
+        values = CRITERIA[name](sums)
+        total += weight * values / (values.norm() + _EPSILON)
+    return total
+
+
+class AveragedSaliency:
+    """The criteria averaged over the gradients of several batches, where one batch alone would be a lottery.
+
+    Averaged ``taylor_second_order`` is half the empirical Fisher information of scaling the unit by a factor:
+    ``E <x, g>² / 2`` (Molchanov et al., arXiv 1906.10771, eq. 8), which one batch estimates with a relative error
+    above 1.
+    """
+
+    def __init__(self, units: Units, weights: Mapping[str, float]) -> None:
+        self.units, self.weights = units, dict(weights)
+        self._totals = {name: torch.zeros(units.total) for name in weights}
+
+    def observe(self) -> None:
+        """Add the gradients that the parameters hold now."""
+        gradients = {
+            piece.parameter: piece.parameter.grad
+            for group in self.units
+            for piece in group.slices
+            if piece.parameter.grad is not None
+        }
+        sums = unit_sums(self.units, gradients)
+        for name, total in self._totals.items():
+            total += CRITERIA[name](sums).cpu()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """What was observed since the last choice."""
+        return dict(self._totals)
+
+    def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        self._totals = {name: state_dict[name].clone() for name in self._totals}
+
+    def take(self) -> torch.Tensor:
+        """The weighted scores [N] of what was observed since the last time, each criterion divided by its l2 norm."""
+        scored = torch.zeros(self.units.total)
+        for name, total in self._totals.items():
+            scored += self.weights[name] * total / (total.norm() + _EPSILON)
+            total.zero_()
+        return scored
+
+
+def check_criteria(weights: Mapping[str, float]) -> None:
+    """Refuse unknown criteria.
+
+    Raises:
+        CompressionError: naming the criterion and the known ones.
+    """
+    for name in weights:
+        if name not in CRITERIA:
+            raise CompressionError(f"unknown saliency criterion {name!r}; known: {', '.join(CRITERIA)}")
+
+
+def _sum(values: torch.Tensor, dims: list[int]) -> torch.Tensor:
+    return values.sum(dims) if dims else values

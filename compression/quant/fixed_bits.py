@@ -1,0 +1,51 @@
+"""Quantization-aware training at fixed bit-widths: clipping bounds are trained, and the steps follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from compression.quant import activation_quantizers, weight_quantizers
+from compression.quant.quantizer import Quantizer, levels
+
+LARGEST_CHANGE = 0.1
+"""One update changes a clipping bound by at most this share of it."""
+
+
+class FixedBits:
+    """Holds every quantizer to a whole bit-width b while its clipping bound q_m is trained: d = q_m / (2^(b-1) - 1).
+
+    Through that equation q_m also gets what the loss tells of d: dL/dq_m + dL/dd / (2^(b-1) - 1).
+    """
+
+    def __init__(
+        self, model: nn.Module, weight_bits: Mapping[str, int], activation_bits: Mapping[str, int] | None
+    ) -> None:
+        found = {id(q): (q, weight_bits[name]) for name, q in weight_quantizers(model).items() if name in weight_bits}
+        for name, quantizer in activation_quantizers(model).items():
+            found[id(quantizer)] = (quantizer, (activation_bits or {})[name])
+        self._held = [(quantizer, bits) for quantizer, bits in found.values() if isinstance(quantizer, Quantizer)]
+        self.hold()
+
+    def train(self, mode: bool = True) -> None:
+        """Whether the scalars collect gradients: off while an optimizer is made that is not to have them."""
+        for quantizer, _ in self._held:
+            quantizer.requires_grad_(mode)
+
+    def hold(self) -> None:
+        """Recompute every step from its bit-width and the present clipping bound."""
+        for quantizer, bits in self._held:
+            quantizer.set_bits(bits)
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        """One gradient step of the clipping bounds; their gradients are used up."""
+        for quantizer, bits in self._held:
+            clip, size = quantizer.clip, quantizer.step_size
+            if clip.grad is not None and size.grad is not None:
+                most = clip.abs() * LARGEST_CHANGE
+                clip.sub_(((clip.grad + size.grad / levels(bits)) * lr).clamp(-most, most))
+            clip.grad = size.grad = None
+        self.hold()

@@ -1,0 +1,93 @@
+"""A layer once its smallest weights are gone: its survivors, and each bit-width's best step and error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compression.errors import CompressionError
+from compression.quant.allocation import LayerAllocation
+from compression.quant.channel_scales import rescaled
+from compression.quant.steps import Survivors, best_steps, laplace_steps
+from compression.quant.tables import LayerTable
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """``pruned`` weights of ``table`` are gone, ``left`` is what stays, divided by its channels' ``scales`` if any.
+
+    ``choices`` are the bit-widths to choose from, ``steps`` and ``errors`` [choices] what each of them gives.
+    """
+
+    table: LayerTable
+    pruned: int
+    left: Survivors
+    scales: tuple[float, ...] | None
+    choices: tuple[int, ...]
+    steps: Floats
+    errors: Floats
+
+    @property
+    def costs(self) -> Ints:
+        """Value bits that each choice takes: int64 [choices]."""
+        return self.left.count * np.array(self.choices, dtype=np.int64)
+
+    def plan(self, pick: int) -> LayerAllocation:
+        """The layer with one of its choices taken."""
+        lost = float(self.table.second[self.pruned])
+        return LayerAllocation(
+            name=self.table.name,
+            numel=self.table.size,
+            pruned=self.pruned,
+            threshold=self.table.threshold(self.pruned),
+            bits=self.choices[pick],
+            step=float(self.steps[pick]),
+            error=lost + float(self.errors[pick]),
+            pruning_error=lost,
+            offset=self.left.offset,
+            scales=self.scales,
+            axis=0 if self.scales is None else self.table.axis,
+        )
+
+
+def parts(
+    tables: Sequence[LayerTable],
+    counts: Sequence[int],
+    choices: Sequence[tuple[int, ...]],
+    *,
+    grid: str,
+    codebook: str,
+    zeros: str,
+    modelled: bool,
+) -> list[Part]:
+    """Every layer without its smallest ``counts`` weights, on the levels that the options give it.
+
+    ``modelled`` takes steps from the Laplace model instead of searching; errors are measured either way.
+
+    Raises:
+        CompressionError: scales for channels are asked of tables that were prepared without.
+    """
+    lowest = 1 if zeros == "exact" else 0
+    found = [_left(table, count, lowest, grid, codebook) for table, count in zip(tables, counts, strict=True)]
+    proposed = laplace_steps([left for left, _ in found], choices) if modelled else [None] * len(found)
+    made = []
+    for i, (left, scales) in enumerate(found):
+        steps, errors = best_steps(left, choices[i], proposed[i])
+        made.append(Part(tables[i], counts[i], left, scales, choices[i], steps, errors))
+    return made
+
+
+def _left(
+    table: LayerTable, pruned: int, lowest: int, grid: str, codebook: str
+) -> tuple[Survivors, tuple[float, ...] | None]:
+    if codebook != "channel":
+        return Survivors(table, pruned, lowest, table.threshold(pruned) if grid == "survivor" else None), None
+    if table.weight is None:
+        raise CompressionError("codebook channel: these tables were prepared without channels")
+    return rescaled(table, pruned, lowest)

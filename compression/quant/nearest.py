@@ -1,0 +1,59 @@
+"""Rounding to nearest: the step of each layer's symmetric quantizer for a given bit-width, and its exact error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from compression.quant import quantizer_of
+from compression.quant.allocation import Allocation, LayerAllocation
+from compression.quant.laplace import levels_of
+from compression.quant.quantizer import Quantizer
+from compression.quant.steps import Survivors, best_steps
+from compression.quant.tables import LayerTable, LayerTables
+
+
+def rounding(tables: LayerTables, widths: Mapping[str, int], clip: str = "mse") -> Allocation:
+    """Round every weight to the nearest k·d with |k| <= Q = 2^(b-1) - 1, its layer's bit-width b being given.
+
+    ``clip`` is ``mse`` (the step d with the least squared error; larger weights saturate) or ``max`` (d = max|w| / Q).
+    Nothing is pruned.
+    """
+    layers = tuple(_layer(table, widths[table.name], clip) for table in tables.layers)
+    spent = sum(layer.numel * layer.bits for layer in layers)
+    return Allocation(
+        sparsity=0.0,
+        bits=spent / tables.size,
+        layers=layers,
+        pruned=0,
+        numel=tables.size,
+        value_bits=spent,
+        budget_bits=spent,
+        exact=clip == "mse",
+        zeros="rounded",
+    )
+
+
+def _layer(table: LayerTable, bits: int, clip: str) -> LayerAllocation:
+    largest = float(table.magnitudes[-1])
+    if largest == 0:
+        step, error = 1.0, 0.0
+    elif clip == "mse":
+        steps, errors = best_steps(Survivors(table, 0, lowest=0), (bits,))
+        step, error = float(steps[0]), float(errors[0])
+    else:
+        step = float(np.float32(largest / levels_of(bits)))
+        error = float(Survivors(table, 0, lowest=0).errors(np.array([step]), bits)[0])
+    return LayerAllocation(table.name, table.size, 0, 0.0, bits, step, error, 0.0)
+
+
+@torch.no_grad()
+def set_range(model: nn.Module, layer: LayerAllocation) -> None:
+    """Give the quantizer on this layer's weight its bit-width, and the clipping bound that makes its step the step."""
+    quantizer = quantizer_of(model.get_submodule(layer.name))
+    assert isinstance(quantizer, Quantizer), "quantize() was called before"
+    quantizer.clip.fill_(layer.step * levels_of(layer.bits))
+    quantizer.set_bits(layer.bits)

@@ -1,0 +1,113 @@
+"""The smallest model that is good enough: a sweep that bisects over budgets instead of trying them all.
+
+Budgets are put in the order of the size they ask for. Accuracy is taken to fall with size, so each run halves what is
+left: of 9 budgets at most 4 are tried (Optuna needed more than twice as many for as good an answer: BENCHMARKS.md, and
+`python -m tests.bench.search`). What decides is accuracy on the validation split; the test split is left for telling
+how good the model found is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from compression.budget import Budget
+from compression.errors import CompressionError, RunFailed
+from compression.reading import short
+from compression.runs.folder import DONE, WAY_OUT, RunFolder
+from compression.runs.lifecycle import Work, carry_out
+from compression.runs.preflight import absolute, check
+from compression.runs.reporter import RunReporter
+from compression.runs.results import of_sweep, result
+from compression.runs.store import Store
+from compression.runs.sweep import Bits, combinations, expected_size, specs, stop_with
+
+SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def find_smallest(
+    budget: Budget,
+    min_accuracy: float,
+    sparsity: Sequence[float] = (),
+    bits: Sequence[Bits] = (),
+    root: str | Path = "runs",
+    *,
+    priority: int = 0,
+    store: Store | None = None,
+) -> str:
+    """Start a search for the smallest of these budgets with at least ``min_accuracy`` (0..1) on the validation split.
+
+    Without ``sparsity`` the shares 0.1 to 0.9 are tried. Returns the id of the sweep; its runs are made as they are
+    needed, and its result names the best as ``found``.
+
+    Raises:
+        CompressionError: as :func:`compression.runs.sweep`, or no accuracy in (0, 1).
+    """
+    if not 0 < min_accuracy < 1:
+        raise CompressionError(f"the accuracy to keep must be between 0 and 1, such as 0.97, not {min_accuracy:g}")
+    found = combinations(absolute(budget), sparsity or SPARSITIES, bits)
+    budgets = sorted(found, key=expected_size, reverse=True)
+    identity = check(*budgets)
+    store = store or Store(root)
+    spec, planned = specs(budget, budgets, store, identity)
+    store.add({**spec, "priority": priority, "find": {"min_accuracy": min_accuracy, "planned": planned}})
+    return str(spec["id"])
+
+
+def carry_out_find(
+    folder: RunFolder, events: RunReporter, *, work: Work, stopped: Callable[[], bool]
+) -> dict[str, Any]:
+    """Bisect in this process; runs that an earlier attempt finished are not done again.
+
+    Raises:
+        Cancelled, Paused: the sweep was asked to. RunFailed: a run failed, so that nothing can be said.
+    """
+    asked = folder.spec()["find"]
+    planned, least = asked["planned"], float(asked["min_accuracy"])
+    events.plan((len(planned)).bit_length(), unit="runs")
+    tried = itertools.count(1)
+
+    def good_enough(place: int) -> bool:
+        events.check()
+        child = _child(folder, planned[place])
+        accuracy = _accuracy(child, folder, work, stopped)
+        events.step(next(tried), 0.0)
+        events.log(f"{child.id}: {accuracy:.2%} on validation, {'enough' if accuracy >= least else 'too little'}")
+        return accuracy >= least
+
+    last = bisect(len(planned), good_enough)
+    told = of_sweep(folder, DONE, folder.events())
+    return {**told, "min_accuracy": least, "found": None if last is None else planned[last]["id"]}
+
+
+def bisect(count: int, good_enough: Callable[[int], bool]) -> int | None:
+    """The last of 0 ... count - 1 that is good enough, taken that none after one that is not is; None: not even 0."""
+    good, bad = -1, count
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if good_enough(middle) else (good, middle)
+    return good if good >= 0 else None
+
+
+def _child(folder: RunFolder, spec: dict[str, Any]) -> RunFolder:
+    """A planned run of the search, made where it is missing."""
+    if spec.get("id") not in folder.child_ids():
+        raise CompressionError(f"run spec {folder.spec_path} plans {short(spec.get('id'))}, no run of it; {WAY_OUT}")
+    fresh = {**spec, "created": round(time.time(), 6), "sweep": folder.path.name}
+    return folder.child(spec["id"]) or RunFolder.create(folder.path.parent, fresh)
+
+
+def _accuracy(child: RunFolder, folder: RunFolder, work: Work, stopped: Callable[[], bool]) -> float:
+    """The last accuracy on the validation split, after carrying the run out where that is still to be done."""
+    state = child.state
+    if state != DONE:
+        state = carry_out(child, work)
+    stop_with(folder, state, stopped)
+    told = result(child)
+    seen = [point["accuracy"] for point in told["points"] if point["split"] == "validation"]
+    if state != DONE or not seen:
+        raise RunFailed(f"the search stops: run {child.id} {state}: {told.get('error') or 'it measured nothing'}")
+    return float(seen[-1])

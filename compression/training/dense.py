@@ -1,0 +1,227 @@
+"""Train a dense model, and measure how well any model does on a split."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from compression import commands
+from compression.data import Batches, DataSet
+from compression.training.loop import (
+    check_finite,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+    steps,
+    total_steps,
+    train_step,
+)
+from compression.training.recipe import Recipe, choose_recipe
+
+BATCH_SIZE, WARMUP = 64, 0.1
+RATES = {"sgd": (0.2, 5e-4), "adam": (1e-3, 0.0), "adamw": (1e-3, 0.05)}
+"""Learning rate and weight decay of each optimizer where none are asked for."""
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``accuracy`` is a share in 0..1, ``loss`` the mean cross-entropy, ``confusion[truth][answer]`` counts images."""
+
+    accuracy: float
+    loss: float
+    confusion: list[list[int]]
+
+    @property
+    def is_chance(self) -> bool:
+        """Is it no better than always answering the largest class, two standard errors of that share allowed?"""
+        truths = [sum(row) for row in self.confusion]
+        images = sum(truths)
+        share = max(truths) / images
+        return self.accuracy <= share + 2 * math.sqrt(share * (1 - share) / images)
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One finished epoch (from 1): training loss and accuracy as seen on the way, validation ``accuracy`` after it."""
+
+    epoch: float
+    loss: float
+    train_accuracy: float
+    accuracy: float
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """A trained model with its history; ``validation`` and ``test`` are measured in fp32 after the last step."""
+
+    model: nn.Module
+    epochs: tuple[EpochResult, ...]
+    validation: Evaluation
+    test: Evaluation
+    recipe: Recipe
+    seconds: float
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: DataSet,
+    split: str = "validation",
+    limit: int | None = None,
+    recipe: Recipe | None = None,
+) -> Evaluation:
+    """Accuracy, loss and confusion of ``model`` in evaluation mode on the first ``limit`` images of a split.
+
+    Computed in fp32 unless a recipe says otherwise; the model's training mode is restored.
+    """
+    recipe = recipe or Recipe(threads=torch.get_num_threads())
+    training, classes = model.training, len(dataset.classes)
+    confusion, loss, count = torch.zeros(classes * classes, dtype=torch.long), 0.0, 0
+    model.eval()
+    try:
+        with torch.no_grad(), recipe.autocast():
+            for x, y in Batches(dataset, split, EVALUATION_BATCH, augment=False, limit=limit):
+                logits = model(recipe.prepare(x)).float()
+                loss += float(F.cross_entropy(logits, y, reduction="sum"))
+                confusion += torch.bincount(y * classes + logits.argmax(1), minlength=classes * classes)
+                count += len(y)
+    finally:
+        model.train(training)
+    table = confusion.view(classes, classes)
+    return Evaluation(int(table.trace()) / count, loss / count, table.tolist())
+
+
+def train_dense(
+    model: nn.Module,
+    dataset: DataSet,
+    epochs: float,
+    seed: int = 0,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    *,
+    on_step: Callable[[int, int, float], None] | None = None,
+    batch_size: int = BATCH_SIZE,
+    optimizer: str | None = None,
+    lr: float | None = None,
+    lr_schedule: str = "cosine",
+    weight_decay: float | None = None,
+    precision: str = "auto",
+) -> TrainResult:
+    """Train ``model`` in place; the same seed, machine and thread count give the same weights, bit for bit.
+
+    ``optimizer``, ``lr`` and ``weight_decay`` that are not given are those of :func:`suited_optimizer` and
+    :data:`RATES`.
+
+    ``on_epoch`` gets each finished epoch, ``on_step`` (step from 1, total, loss); what they raise ends the training.
+
+    Raises:
+        CompressionError: ``epochs`` is not above 0, or an option is unknown.
+        RunFailed: the loss or the model is no longer finite.
+    """
+    start, total = time.perf_counter(), total_steps(dataset, batch_size, epochs)
+    recipe = choose_recipe(model, Batches(dataset, "train", batch_size, augment=False).batch(0, 0)[0], precision)
+    optimizer = optimizer or suited_optimizer(model)
+    usual_lr, usual_decay = RATES.get(optimizer, RATES["sgd"])
+    lr, weight_decay = usual_lr if lr is None else lr, usual_decay if weight_decay is None else weight_decay
+    stepper = make_optimizer(recipe.prepare_model(model.train()), optimizer, lr, weight_decay)
+    history: list[EpochResult] = []
+    seen = _Seen()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for step in steps(dataset, batch_size, epochs, seed):
+            rate = learning_rate(lr, step.fraction, lr_schedule, WARMUP)
+            set_learning_rate(stepper, rate)
+            stepper.zero_grad()
+            loss, correct = train_step(model, step.x, step.y, recipe)
+            stepper.step()
+            seen.add(loss, correct, len(step.y))
+            if on_step is not None:
+                on_step(step.index + 1, total, loss)
+            if step.ends_epoch:
+                done = (step.index + 1) * epochs / total
+                history.append(seen.finish(done, evaluate(model, dataset).accuracy, rate))
+                seen = _Seen()
+                if on_epoch is not None:
+                    on_epoch(history[-1])
+    check_finite(model)
+    validation, test = evaluate(model, dataset, "validation"), evaluate(model, dataset, "test")
+    return TrainResult(model, tuple(history), validation, test, recipe, time.perf_counter() - start)
+
+
+def suited_optimizer(model: nn.Module) -> str:
+    """``sgd`` where batch norms keep the scale of weights from mattering, else ``adamw`` (transformers)."""
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return "sgd" if any(isinstance(module, norms) for module in model.modules()) else "adamw"
+
+
+class _Seen:
+    """Sums over the steps of one epoch."""
+
+    def __init__(self) -> None:
+        self.begin, self.loss, self.correct, self.count = time.perf_counter(), 0.0, 0, 0
+
+    def add(self, loss: float, correct: int, count: int) -> None:
+        self.loss += loss * count
+        self.correct += correct
+        self.count += count
+
+    def finish(self, epoch: float, accuracy: float, lr: float) -> EpochResult:
+        seconds = time.perf_counter() - self.begin
+        return EpochResult(epoch, self.loss / self.count, self.correct / self.count, accuracy, lr, seconds)
+
+
+def provenance(
+    result: TrainResult,
+    *,
+    model: str,
+    data: str,
+    label: str,
+    input: tuple[int, ...],
+    classes: int,
+    epochs: float,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a weights file says of itself: JSON values, for :func:`compression.zoo.weights.save`.
+
+    ``options``: further options of the ``train`` command by their names.
+    """
+    typed = {"model": model, "data": data, "epochs": f"{epochs:g}", "seed": seed, **(options or {})}
+    return {
+        "model": model,
+        "data": data,
+        "label": label,
+        "input": list(input),
+        "classes": classes,
+        "epochs": epochs,
+        "seed": seed,
+        "test_accuracy": round(result.test.accuracy, 6),
+        "validation_accuracy": round(result.validation.accuracy, 6),
+        "is_chance": result.test.is_chance,
+        "precision": result.recipe.precision,
+        "threads": result.recipe.threads,
+        "torch": torch.__version__,
+        "commit": _commit(),
+        "recipe": result.recipe.why,
+        "command": commands.line("train", options=typed),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the code that trained, when it runs from a repository that has one."""
+    home = Path(__file__).resolve().parents[1]
+    try:
+        told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=home, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return told.stdout.strip() if told.returncode == 0 else None

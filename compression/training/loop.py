@@ -1,0 +1,151 @@
+"""The parts every training loop here is made of: batches by step, the learning rate, one forward and backward pass.
+
+A method's loop reads::
+
+    for step in steps(dataset, batch_size, epochs, seed):
+        set_learning_rate(optimizer, learning_rate(base, step.fraction))
+        optimizer.zero_grad()
+        loss, correct = train_step(model, step.x, step.y, recipe)
+        optimizer.step()
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from compression.data import Batches, DataSet
+from compression.errors import CompressionError, RunFailed
+from compression.training.distill import Goal
+from compression.training.recipe import Recipe, logits
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One training step: ``index`` from 0; ``epoch`` and ``fraction`` (of the run, 0..1) are the progress *before* it.
+
+    ``x``: normalised, augmented fp32 [B, C, H, W]; ``y``: int64 [B]; ``ends_epoch``: last of its epoch or of the run.
+    """
+
+    index: int
+    epoch: float
+    fraction: float
+    x: torch.Tensor
+    y: torch.Tensor
+    ends_epoch: bool
+
+
+class Loss(NamedTuple):
+    """``loss``: what was minimised, a mean over the batch; ``correct``: how many images were classified rightly."""
+
+    loss: float
+    correct: int
+
+
+def total_steps(dataset: DataSet, batch_size: int, epochs: float) -> int:
+    """How many steps a run of ``epochs`` (a fraction is allowed) takes: at least one.
+
+    Raises:
+        CompressionError: ``epochs`` is not above 0.
+    """
+    if not math.isfinite(epochs) or epochs <= 0:
+        raise CompressionError(f"epochs must be above 0, not {epochs:g}")
+    return max(1, round(epochs * len(Batches(dataset, "train", batch_size))))
+
+
+def steps(dataset: DataSet, batch_size: int, epochs: float, seed: int, start: int = 0) -> Iterator[Step]:
+    """Every training step of a run from ``start`` on: the same for the same seed, wherever it is resumed."""
+    total = total_steps(dataset, batch_size, epochs)
+    batches = Batches(dataset, "train", batch_size, seed=seed)
+    for index in range(start, total):
+        x, y = batches.batch(index // len(batches), index % len(batches))
+        ends_epoch = (index + 1) % len(batches) == 0 or index + 1 == total
+        yield Step(index, index / len(batches), index / total, x, y, ends_epoch)
+
+
+def learning_rate(base: float, fraction: float, kind: str = "cosine", warmup: float = 0.0) -> float:
+    """The learning rate after ``fraction`` (0..1) of a run: ``cosine`` falls to 0, ``constant`` stays.
+
+    Both follow a linear rise over the share ``warmup``.
+
+    Raises:
+        CompressionError: unknown ``kind``.
+    """
+    if kind not in ("cosine", "constant"):
+        raise CompressionError(f"lr_schedule must be cosine or constant, not {kind!r}")
+    if fraction < warmup:
+        return base * (fraction / warmup)
+    if kind == "constant":
+        return base
+    return base * 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / (1 - warmup))))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+    """Optimizer groups in which weights (two or more dimensions) decay and biases, norms and scalars do not."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+def make_optimizer(
+    model: nn.Module, kind: str = "sgd", lr: float = 0.1, weight_decay: float = 1e-4
+) -> torch.optim.Optimizer:
+    """An optimizer over all parameters: ``sgd`` (momentum 0.9, Nesterov), ``adam`` or ``adamw``.
+
+    Raises:
+        CompressionError: unknown ``kind``.
+    """
+    groups = [group for group in parameter_groups(model.parameters(), weight_decay) if group["params"]]
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
+    if kind == "adam":
+        return torch.optim.Adam(groups, lr=lr)
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=lr)
+    raise CompressionError(f"optimizer must be sgd, adam or adamw, not {kind!r}")
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse to go on with a model that training has broken.
+
+    Raises:
+        RunFailed: naming the parameter or the running statistic of a norm that is not finite.
+    """
+    statistics = (
+        (name, value) for name, value in model.named_buffers() if name.endswith(("running_mean", "running_var"))
+    )
+    for name, value in (*model.named_parameters(), *statistics):
+        if not bool(torch.isfinite(value).all()):
+            raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
+
+
+def train_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, goal: Goal | None = None) -> Loss:
+    """Forward, loss in fp32, backward: adds to the gradients; the caller zeroes them and steps.
+
+    ``goal`` is what is minimised (see :mod:`compression.training.distill`), by default the mean cross-entropy.
+
+    Raises:
+        RunFailed: the loss is no longer finite (the run diverged).
+    """
+    with recipe.autocast():
+        answer = logits(model(recipe.prepare(x))).float()
+    loss = F.cross_entropy(answer, y) if goal is None else goal(answer, x, y)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise RunFailed("training diverged (the loss is not finite): choose a smaller learning rate")
+    loss.backward()
+    return Loss(value, int((answer.detach().argmax(1) == y).sum()))

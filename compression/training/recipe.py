@@ -1,0 +1,156 @@
+"""How a training step is computed on this machine: number format and memory layout, chosen by a quick measurement."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from compression.errors import CompressionError
+from compression.graph.copies import deep_copy
+
+ASKED = ("auto", "fp32", "bf16")
+GAIN = 1.15  # bf16 must be this much faster before it is preferred to the exact fp32
+SMALL = 5_000_000  # multiply-accumulates an image below which fp32 is kept unmeasured: nothing worth gaining
+SECONDS = 0.9  # spent on measuring
+KEPT = {-3: 256 << 20, -1: 512 << 20}  # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, bytes
+IMAGES, VALUES = 32, 32 * 3 * 64 * 64  # of the example that a measured step uses at most
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How steps are computed: ``precision`` is ``fp32`` or ``bf16`` (autocast; weights stay fp32), ``why`` says why."""
+
+    precision: str = "fp32"
+    channels_last: bool = True
+    threads: int = 1
+    why: str = "fp32: exact, the default"
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context a forward pass runs in."""
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def prepare(self, x: torch.Tensor) -> torch.Tensor:
+        """A tensor [B, C, H, W] in the memory layout of this recipe (other ranks unchanged)."""
+        if x.dim() != 4:
+            return x
+        return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+    def prepare_model(self, model: nn.Module) -> nn.Module:
+        """The same model with its weights of rank 4 in the memory layout of this recipe (in place)."""
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = self.prepare(tensor.data)
+        return model
+
+
+def logits(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The logits [B, classes] of a model's output: the first of a tuple (some torchvision models train with more)."""
+    return output if isinstance(output, torch.Tensor) else output[0]
+
+
+@cache
+def keep_memory() -> bool:
+    """Let this process keep the memory that a training step frees instead of returning it to the system each time.
+
+    Activations of some megabytes are otherwise mapped anew, page by page, in every step: measured on ResNet-20 at batch
+    128, 12,800 page faults and 17 % of the processor time a step. Returns whether the C library has such a setting
+    (glibc's ``mallopt``); without it nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in KEPT.items())
+
+
+_CHOSEN: dict[tuple[object, ...], Recipe] = {}
+
+
+def choose_recipe(model: nn.Module, example: torch.Tensor, asked: str = "auto") -> Recipe:
+    """Choose the precision for training ``model`` on batches like ``example`` ([B, C, H, W] fp32, normalised).
+
+    ``auto`` keeps small models exact; of others it times a few forward and backward steps of copies (about a second,
+    once per model and process) and takes bf16 only when it gains clearly, so that the choice repeats on one machine.
+    ``fp32`` and ``bf16`` are obeyed. From here on the process keeps freed memory (:func:`keep_memory`).
+
+    Raises:
+        CompressionError: ``asked`` is none of ``auto``, ``fp32``, ``bf16``.
+    """
+    keep_memory()
+    if asked not in ASKED:
+        raise CompressionError(f"precision must be one of {', '.join(ASKED)}, not {asked!r}")
+    threads = torch.get_num_threads()
+    if asked != "auto":
+        return Recipe(asked, threads=threads, why=f"{asked}: asked for")
+    shapes = tuple((name, tuple(parameter.shape)) for name, parameter in model.named_parameters())
+    key = (type(model).__name__, shapes, tuple(example.shape[1:]), threads)
+    if key not in _CHOSEN:
+        _CHOSEN[key] = _choose(model, example.detach(), threads)
+    return _CHOSEN[key]
+
+
+def _choose(model: nn.Module, example: torch.Tensor, threads: int) -> Recipe:
+    macs = _macs(model, example)
+    if macs < SMALL:
+        why = f"fp32, channels_last: at {macs / 1e6:.1f} million MACs an image small enough to stay exact"
+        return Recipe("fp32", True, threads, why)
+    count = max(2, min(IMAGES, VALUES // example[0].numel()))
+    return _decide(*_measure(model, example[:count]), threads)
+
+
+def _macs(model: nn.Module, example: torch.Tensor) -> int:
+    """Multiply-accumulates of one image's forward pass, on a copy: the model is left as it is."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        deep_copy(model).eval()(example[:1])
+    return counter.get_total_flops() // 2
+
+
+def _measure(model: nn.Module, example: torch.Tensor) -> tuple[float, float]:
+    """Milliseconds of processor time of the fastest step in fp32 and in bf16, on copies: the model is left as it is.
+
+    The two take turns on one core, so that whatever else the machine does meets both alike; the first turn warms up,
+    unless it took half the time there is.
+    """
+    recipes = (Recipe("fp32"), Recipe("bf16"))
+    copies = [recipe.prepare_model(deep_copy(model).train()) for recipe in recipes]
+    best, start, turn = [float("inf"), float("inf")], time.perf_counter(), 0
+    with torch.random.fork_rng(devices=[]), _one_thread():
+        while turn < 2 or (turn < 20 and time.perf_counter() - start < SECONDS):
+            taken = [_step(each, example, recipe) for each, recipe in zip(copies, recipes, strict=True)]
+            slow = time.perf_counter() - start > SECONDS / 2
+            if turn > 0 or slow:
+                best = [min(pair) for pair in zip(best, taken, strict=True)]
+            turn += 2 if turn == 0 and slow else 1
+    return best[0], best[1]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _step(model: nn.Module, example: torch.Tensor, recipe: Recipe) -> float:
+    """Milliseconds of processor time of one forward and backward pass: what other programs take does not count."""
+    begin = time.process_time()
+    with recipe.autocast():
+        output = logits(model(recipe.prepare(example)))
+    F.cross_entropy(output.float(), torch.zeros(len(example), dtype=torch.long)).backward()
+    return (time.process_time() - begin) * 1000
+
+
+def _decide(exact: float, half: float, threads: int) -> Recipe:
+    told = f"a step of up to {IMAGES} images took {exact:.1f} ms of one core in fp32, {half:.1f} ms in bf16"
+    if exact > GAIN * half:
+        return Recipe("bf16", True, threads, f"bf16, channels_last: {exact / half:.1f} times as fast here ({told})")
+    return Recipe("fp32", True, threads, f"fp32, channels_last: bf16 gains too little here ({told})")

@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "Budget": "compression.budget",
-    "Schedule": "compression.budget",
+    "Schedule": "compression.methods.geta.schedule",
     "CompressionError": "compression.errors",
     "trace": "compression.graph",
     "zero_units": "compression.graph",

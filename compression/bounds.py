@@ -41,6 +41,12 @@ def check_positive(value: float, what: str, most: float) -> None:
         raise CompressionError(f"{what} must be above 0 and at most {most:,g}, not {value!r}")
 
 
+def check_within(value: float, what: str, least: float, most: float) -> None:
+    """Refuse a number outside ``least`` to ``most``."""
+    if not least <= value <= most:
+        raise CompressionError(f"{what} must lie in {least:g}..{most:g}, not {value!r}")
+
+
 def check_classes(value: Any, what: str) -> None:
     """Refuse what is no class count, or one whose last layer no memory holds."""
     if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MOST_CLASSES:
@@ -59,7 +65,7 @@ def check_input(value: Any, what: str) -> None:
         raise CompressionError(f"{what} must have at most {MOST_PIXELS:,} values, not {short(value)}")
 
 
-def check_one_of(value: str, allowed: tuple[str, ...], what: str) -> None:
+def check_one_of(value: str, what: str, allowed: tuple[str, ...]) -> None:
     """Refuse a word that is not among those ``allowed``."""
     if value not in allowed:
         raise CompressionError(f"{what} must be one of {', '.join(allowed)}, not {short(value)}")

@@ -1,143 +1,173 @@
-"""The budget: what the user asks for, as one frozen dataclass that is also the file format and the form."""
+"""The budget: what the user asks for. The class is the file format, and what a form fills in.
+
+Version 2 of the file keeps what is asked of a method by field name in ``asks`` (:mod:`compression.asks`). Version 1 had
+six of these fields beside the others; it is read for ever, and Python may write a budget in that way.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
+from compression.asks import GROUP_BOUNDS, LAYER_BOUNDS, STANDARD
 from compression.bounds import (
-    HIGHEST_BITS,
     HIGHEST_DECAY,
     HIGHEST_RATE,
-    LOWEST_BITS,
     MOST_BATCH,
     MOST_EPOCHS,
-    MOST_PERIODS,
-    check_bits,
     check_classes,
     check_input,
     check_one_of,
     check_positive,
-    check_share,
+    check_within,
 )
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
-from compression.reading import (
-    Name,
-    Number,
-    Signed,
-    Text,
-    Whole,
-    check_plain,
-    cut,
-    is_number,
-    read_object,
-    short,
-    typed,
-)
+from compression.reading import Name, Number, Signed, Text, Whole, check_plain, cut, read_object, refuse, short, typed
 
+VERSION = 2
 OPTIMIZERS = ("sgd", "adam", "adamw")
 OWN_WEIGHTS, INITIAL_WEIGHTS = "function", "initial"
 LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "fp32", "bf16")
 
-BitRange = tuple[Number, Number]
 Bounds = Mapping[str, Mapping[str, Any]]
 
+VERSION_1: Mapping[str, Any] = {"sparsity": 0.5, "weight_bits": (4, 8), "activation_bits": None, "bits": 4.0}
+"""What a file of version 1 means where it does not say."""
 
-@dataclass(frozen=True)
-class Schedule:
-    """The four GETA stages as fractions of the run; what the first three leave over is the cool-down.
-
-    ``projection_periods`` is B, the number of equal reductions of the upper bit bound from ``start_bits`` down to the
-    asked one; ``pruning_periods`` is P, the number of times redundant units are chosen (paper section 4, QASSO).
-    """
-
-    warmup: Number = 0.05
-    projection: Number = 0.1
-    projection_periods: Whole = 4
-    joint: Number = 0.4
-    pruning_periods: Whole = 6
-    start_bits: Number = 16
-
-    def __post_init__(self) -> None:
-        _check_kinds(self, "schedule")
+_CHECKS: Mapping[str, tuple[Callable[..., None], tuple[Any, ...]]] = {
+    "input": (check_input, ()),
+    "classes": (check_classes, ()),
+    "epochs": (check_positive, (MOST_EPOCHS,)),
+    "batch_size": (check_positive, (MOST_BATCH,)),
+    "lr": (check_positive, (HIGHEST_RATE,)),
+    "weight_decay": (check_within, (0, HIGHEST_DECAY)),
+    "optimizer": (check_one_of, (OPTIMIZERS,)),
+    "lr_schedule": (check_one_of, (LR_SCHEDULES,)),
+    "precision": (check_one_of, (PRECISIONS,)),
+}
+"""Field → its check, called with the value, the field's name and these limits; ``None`` is not checked."""
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(BaseModel):
     """Everything that determines a run. ``None`` means: the method's own default.
 
-    ``sparsity`` is a share in [0, 1): of prunable units for structured methods (GETA), of conv/linear weights for
-    others (OPQ). ``weight_bits`` and ``activation_bits`` are ranges (low, high) of the bit-widths at the end of a GETA
-    run; ``bits`` is OPQ's average number of value bits per surviving weight. Baselines that give all layers the same
-    take ⌊``bits``⌋, structured ones the upper end of ``weight_bits``. ``groups`` maps a group id to ``{"sparsity": [lo,
-    hi]}``; ``layers`` maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a
-    share, of methods that zero single weights).
-    ``input`` is (channels, height, width). ``weights`` names a file, or says ``function`` or ``initial`` of a model of
-    one's own: those that its function returns count, or are mere initial ones. ``preprocess`` says how images are
-    brought to the model's input (:mod:`compression.preprocess`); a file without it leaves that to the data.
+    ``method`` is empty for the usual one. ``asks`` holds what is asked by field (:mod:`compression.asks`), and may hold
+    fields that only other methods read; ``Budget(sparsity=0.5)`` is short for ``Budget(asks={"sparsity": 0.5})``.
+    ``options`` are those of the method alone. ``groups`` maps a group id to bounds such as ``{"sparsity": [lo, hi]}``;
+    ``layers`` maps a layer name to any of ``weight_bits``, ``activation_bits`` (ranges) and ``sparsity`` (a share, of
+    methods that zero single weights). ``input`` is (channels, height, width). ``weights`` names a file, or says
+    ``function`` or ``initial`` of a model of one's own: those that its function returns count, or are only initial.
+    ``preprocess`` says how images are brought to the model's input (:mod:`compression.preprocess`); a file without it
+    leaves that to the data.
+
+    Raises:
+        CompressionError: naming the field that is wrong, and what it may be.
     """
 
-    version: Whole = 1
-    method: Name = "geta"
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Any = VERSION
+    method: Text = ""
     model: Name = "resnet8"
     input: tuple[Whole, ...] | None = None
     classes: Whole | None = None
     weights: Text | None = None
     data: Name = "mnist5k"
-    sparsity: Number = 0.5
-    weight_bits: BitRange = (4, 8)
-    activation_bits: BitRange | None = None
-    bits: Number = 4.0
-    groups: Bounds = field(default_factory=dict)
-    layers: Bounds = field(default_factory=dict)
+    asks: Mapping[str, Any] = Field(default_factory=dict)
+    groups: Bounds = Field(default_factory=dict)
+    layers: Bounds = Field(default_factory=dict)
     epochs: Number = 4
     batch_size: Whole = 64
     optimizer: Text = "sgd"
     lr: Number | None = None
-    lr_quant: Number | None = None
     lr_schedule: Text = "cosine"
     weight_decay: Number = 1e-4
     precision: Text = "auto"
     seed: Signed = 0
-    schedule: Schedule = field(default_factory=Schedule)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = Field(default_factory=dict)
     preprocess: Mapping[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        for name in ("input", "weight_bits", "activation_bits"):
-            value = getattr(self, name)
-            if isinstance(value, list):
-                object.__setattr__(self, name, tuple(value))
-        _validate(self)
+    def __init__(self, /, **fields: Any) -> None:
+        """See the class for the fields; those of :data:`compression.asks.STANDARD` are taken into ``asks``."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            refuse(error, "")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_asks(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Move the fields that version 1 had beside the others into ``asks``, and refuse what is no field."""
+        _check_version(fields.get("version", VERSION))
+        known = [*cls.model_fields, *STANDARD]
+        for name in fields:
+            if name not in known:
+                raise CompressionError(f"budget: unknown field {short(name)}; known: {', '.join(known)}")
+        beside = {name: _plain(value) for name, value in fields.items() if name in STANDARD}
+        others = {name: value for name, value in fields.items() if name not in STANDARD}
+        asks = others.get("asks", {})
+        if isinstance(asks, Mapping):
+            others["asks"] = {name: _plain(value) for name, value in asks.items()} | beside
+        return {**others, "version": VERSION}
+
+    @field_validator(*_CHECKS)
+    @classmethod
+    def _check_limits(cls, value: Any, info: ValidationInfo) -> Any:
+        check, limits = _CHECKS[str(info.field_name)]
+        if value is not None:
+            check(value, info.field_name, *limits)
+        return value
+
+    @field_validator("asks")
+    @classmethod
+    def _check_asks(cls, asks: Mapping[str, Any]) -> Mapping[str, Any]:
+        check_plain(asks, "asks")
+        for name, value in asks.items():
+            if name in STANDARD:
+                STANDARD[name](value)
+        return asks
+
+    @model_validator(mode="after")
+    def _check_rest(self) -> Budget:
+        check_plain(self.options, "options")
+        if self.weights == "":
+            raise CompressionError("weights must be the name of a file, not ''")
+        Preprocess.read(self.preprocess)
+        _check_bounds(self.groups, "groups", GROUP_BOUNDS)
+        _check_bounds(self.layers, "layers", LAYER_BOUNDS)
+        return self
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Budget:
-        """Build a budget from parsed JSON, or take it from a bundle's ``config.json``.
-
-        Unknown fields and impossible values are refused by name.
+        """Build a budget from parsed JSON of any version, or take it from a bundle's ``config.json``.
 
         Raises:
-            CompressionError: naming the field and what it may be.
+            CompressionError: naming the field that is unknown or impossible, and what it may be.
         """
         raw = raw["budget"] if isinstance(raw.get("budget"), Mapping) else raw
-        values = _known(raw, cls, "budget")
-        if isinstance(values.get("schedule"), Mapping):
-            values["schedule"] = Schedule(**_known(values["schedule"], Schedule, "schedule"))
-        return cls(**values)
+        return cls(**({**VERSION_1, **raw} if raw.get("version", 1) == 1 and "asks" not in raw else raw))
 
     @classmethod
     def load(cls, path: str | Path) -> Budget:
-        """Read a budget file.
+        """Read a budget file of any version.
 
         Raises:
             CompressionError: the file cannot be read, is no JSON object, or holds impossible values.
@@ -145,30 +175,44 @@ class Budget:
         return cls.from_dict(read_object(path, "budget file"))
 
     def to_dict(self) -> dict[str, Any]:
-        """The budget as plain JSON values, all fields present but a ``preprocess`` that nobody said."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))  # lists where there were tuples
+        """The budget as plain JSON values, all fields present but a ``preprocess`` that is not set."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        plain: dict[str, Any] = json.loads(json.dumps(fields))  # lists where there were tuples
         if plain["preprocess"] is None:
             del plain["preprocess"]
         return plain
 
     def replace(self, **changes: Any) -> Budget:
-        """A copy with some fields changed, checked again."""
-        return dataclasses.replace(self, **changes)
+        """A copy with some fields changed, checked again; a field of ``asks`` may be named like any other."""
+        return Budget(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
 
 
-def _known(raw: Mapping[str, Any], cls: type, what: str) -> dict[str, Any]:
-    names = [f.name for f in dataclasses.fields(cls)]
-    for name in raw:
-        if name not in names:
-            raise CompressionError(f"{what}: unknown field {short(name)}; known: {', '.join(names)}")
-    return dict(raw)
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _check_version(version: Any) -> None:
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise CompressionError(
+            f"budget version {short(version)} is not known here; this program reads versions 1 to {VERSION}"
+        )
+
+
+def _check_bounds(bounds: Bounds, field: str, checks: Mapping[str, Callable[[Any, str], None]]) -> None:
+    for subject, entry in bounds.items():
+        for name, value in entry.items():
+            if name not in checks:
+                raise CompressionError(
+                    f"{field}.{cut(subject)}: unknown field {short(name)}; known: {', '.join(checks)}"
+                )
+            checks[name](value, f"{field}.{cut(subject)}.{name}")
 
 
 @functools.cache
-def _kinds(cls: Any) -> TypeAdapter[Any]:
-    """The types of a dataclass's fields, without its constructor."""
-    hints = get_type_hints(cls, include_extras=True)
-    return TypeAdapter(TypedDict(cls.__name__, {**hints, "schedule": Any}, total=False))  # type: ignore[operator]
+def _kinds() -> TypeAdapter[Any]:
+    hints = get_type_hints(Budget, include_extras=True)
+    fields = {name: hints[name] for name in Budget.model_fields}
+    return TypeAdapter(TypedDict("Budget", fields, total=False))  # type: ignore[operator]
 
 
 def check_kinds(raw: Mapping[str, Any], what: str) -> None:
@@ -177,91 +221,4 @@ def check_kinds(raw: Mapping[str, Any], what: str) -> None:
     Raises:
         CompressionError: naming the field.
     """
-    typed(_kinds(Budget), raw, what)
-    typed(_kinds(Schedule), raw.get("schedule", {}), f"{what}.schedule")
-
-
-def _check_kinds(instance: Budget | Schedule, what: str) -> None:
-    """Refuse a field that holds another type of value than its annotation says."""
-    values = {f.name: getattr(instance, f.name) for f in dataclasses.fields(instance)}
-    kind: Any = type(instance)
-    typed(_kinds(kind), values, what)
-
-
-def _validate(budget: Budget) -> None:
-    if type(budget.version) is not int or budget.version != 1:
-        raise CompressionError(
-            f"budget version {short(budget.version)} is not known here; this program reads version 1"
-        )
-    _check_kinds(budget, "")
-    if not isinstance(budget.schedule, Schedule):
-        raise CompressionError(f"schedule must be an object of names and values, not {short(budget.schedule)}")
-    check_plain(budget.options, "options")
-    check_share(budget.sparsity, "sparsity")
-    check_bits(budget.weight_bits, "weight_bits")
-    if budget.activation_bits is not None:
-        check_bits(budget.activation_bits, "activation_bits")
-    if not LOWEST_BITS <= budget.bits <= HIGHEST_BITS:
-        raise CompressionError(f"bits must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {budget.bits!r}")
-    for name, most in (("epochs", MOST_EPOCHS), ("batch_size", MOST_BATCH)):
-        check_positive(getattr(budget, name), name, most)
-    for name in ("lr", "lr_quant"):
-        if getattr(budget, name) is not None:
-            check_positive(getattr(budget, name), name, HIGHEST_RATE)
-    if not 0 <= budget.weight_decay <= HIGHEST_DECAY:
-        raise CompressionError(f"weight_decay must lie in 0..{HIGHEST_DECAY:g}, not {budget.weight_decay!r}")
-    if budget.weights == "":
-        raise CompressionError("weights must be the name of a file, not ''")
-    Preprocess.read(budget.preprocess)
-    check_one_of(budget.optimizer, OPTIMIZERS, "optimizer")
-    check_one_of(budget.lr_schedule, LR_SCHEDULES, "lr_schedule")
-    check_one_of(budget.precision, PRECISIONS, "precision")
-    if budget.classes is not None:
-        check_classes(budget.classes, "classes")
-    if budget.input is not None:
-        check_input(budget.input, "input")
-    _validate_bounds(budget)
-    _validate_schedule(budget.schedule, budget)
-
-
-def _validate_bounds(budget: Budget) -> None:
-    for group, bounds in budget.groups.items():
-        group = cut(group)
-        for name, value in bounds.items():
-            if name != "sparsity":
-                raise CompressionError(f"groups.{group}: unknown field {short(name)}; known: sparsity")
-            if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(map(is_number, value)):
-                raise CompressionError(f"groups.{group}.sparsity must be a pair [lo, hi], not {short(value)}")
-            if not 0 <= value[0] <= value[1] <= 1:
-                raise CompressionError(f"groups.{group}.sparsity must satisfy 0 <= lo <= hi <= 1, not {value!r}")
-    for layer, bounds in budget.layers.items():
-        layer = cut(layer)
-        for name, value in bounds.items():
-            if name in ("weight_bits", "activation_bits"):
-                check_bits(value, f"layers.{layer}.{name}")
-            elif name == "sparsity":
-                check_share(value, f"layers.{layer}.sparsity")
-            else:
-                raise CompressionError(
-                    f"layers.{layer}: unknown field {short(name)}; known: weight_bits, activation_bits, sparsity"
-                )
-
-
-def _validate_schedule(schedule: Schedule, budget: Budget) -> None:
-    shares = {name: getattr(schedule, name) for name in ("warmup", "projection", "joint")}
-    for name, value in shares.items():
-        check_share(value, f"schedule.{name}")
-    if sum(shares.values()) > 1:
-        raise CompressionError(
-            f"schedule: warmup + projection + joint must not exceed 1, but is {sum(shares.values()):g}"
-        )
-    for name in ("projection_periods", "pruning_periods"):
-        value = getattr(schedule, name)
-        if not 1 <= value <= MOST_PERIODS:
-            raise CompressionError(f"schedule.{name} must be a whole number in 1..{MOST_PERIODS:,}, not {value!r}")
-    highest = max(budget.weight_bits[1], budget.activation_bits[1] if budget.activation_bits else 0)
-    if not highest <= schedule.start_bits <= HIGHEST_BITS:
-        raise CompressionError(
-            f"schedule.start_bits must lie between the asked upper bit bound {highest:g} and {HIGHEST_BITS}, "
-            f"not {schedule.start_bits!r}"
-        )
+    typed(_kinds(), {name: value for name, value in raw.items() if name not in STANDARD}, what)

@@ -183,19 +183,20 @@ def typed(kind: TypeAdapter[T], value: Any, what: str = "") -> T:
     try:
         return kind.validate_python(value)
     except ValidationError as error:
-        _refuse(error, what)
+        refuse(error, what)
 
 
-def _refuse(error: ValidationError, what: str) -> NoReturn:
+def refuse(error: ValidationError, what: str) -> NoReturn:
+    """The first thing that a validation found, as one line; ``what`` names the value.
+
+    Raises:
+        CompressionError: always.
+    """
     first = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(map(str, first["loc"]))
     kind = first["type"]
     message = _MESSAGES.get(kind) or first["msg"].replace("Input should ", "must ", 1)
-    shown = (
-        ""
-        if kind in ("missing", "unexpected_keyword_argument", "extra_forbidden")
-        else f", not {short(first['input'])}"
-    )
+    shown = "" if kind in _WITHOUT_VALUE else f", not {short(first['input'])}"
     subject = f"{what}: {cut(field)}" if what and field else cut(field) or what
     raise CompressionError(f"{subject} {message}{shown}") from error
 

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from compression.asks import WEIGHT_BITS, AverageBits, BitsAsk
 from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
 from compression.graph import Graph, parameter_map, zero_units
+from compression.methods.base import Method
 from compression.pruning.choose import target_units
 from compression.pruning.saliency import unit_sums
 from compression.pruning.units import Units
@@ -146,26 +148,30 @@ def lost(dense: float, accuracy: float) -> float:
 
 
 def as_budget(
-    told: Mapping[str, Any], points: float, budget: Budget, bits: str, *, widths: bool = True, shares: bool = True
+    told: Mapping[str, Any], points: float, budget: Budget, method: Method, *, widths: bool = True, shares: bool = True
 ) -> Budget:
-    """The bounds a scan suggests, in ``budget``; ``bits`` is how its method spends them (see ``Uses``).
+    """The bounds a scan suggests, in ``budget``, as its ``method`` reads them.
 
     With ``widths`` a layer gets at least its :func:`fewest_bits` (exactly them where all layers would be given the
     same). With ``shares`` a group loses at most its :func:`most_sparsity`, a layer's single weights exactly that share.
     Other bounds of the budget stay. The global sparsity and average bits are moved to what these bounds can give.
     """
     layers: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in budget.layers.items()}
-    if widths:
-        most = {"range": math.floor(budget.weight_bits[1]), "average": HIGHEST_BITS}.get(bits, 0)
+    asked = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)
+    if widths and isinstance(asked, BitsAsk):
         for name, least in fewest_bits(told["rows"], told["dense"], points).items():
-            layers.setdefault(name, {})["weight_bits"] = [least, max(least, most)]
+            bound = asked.suggested_bound(least, asked.value(budget.asks))
+            layers.setdefault(name, {})["weight_bits"] = bound
     bounded = budget.replace(layers=layers)
-    if shares:
-        bounded = _with_shares(told, points, bounded)
-    return bounded.replace(bits=max(budget.bits, _least_average(told, bounded.layers)))
+    sparsity = method.ask("--sparsity")
+    if shares and sparsity is not None:
+        bounded = _with_shares(told, points, bounded, sparsity.value(budget.asks))
+    if not isinstance(asked, AverageBits):
+        return bounded
+    return bounded.replace(bits=max(asked.value(budget.asks), _least_average(told, bounded.layers)))
 
 
-def _with_shares(told: Mapping[str, Any], points: float, budget: Budget) -> Budget:
+def _with_shares(told: Mapping[str, Any], points: float, budget: Budget, sparsity: float) -> Budget:
     """The budget with the shares that groups or layers may lose, and a sparsity that these allow."""
     kind = UNITS_OF if told["structured"] else WEIGHTS_OF
     shares = most_sparsity(told["rows"], told["dense"], points, kind)
@@ -173,13 +179,13 @@ def _with_shares(told: Mapping[str, Any], points: float, budget: Budget) -> Budg
     if told["structured"]:
         removed, units = _units_gone(shares, sizes)
         groups = {name: {"sparsity": [0.0, share]} for name, share in shares.items()}
-        return budget.replace(groups=groups, sparsity=min(budget.sparsity, _floored(removed / units)))
+        return budget.replace(groups=groups, sparsity=min(sparsity, _floored(removed / units)))
     layers = {name: dict(entry) for name, entry in budget.layers.items()}
     for name, share in shares.items():
         layers.setdefault(name, {})["sparsity"] = share
     total = sum(sizes[WEIGHTS_OF, name] for name in shares) or 1
-    sparsity = sum(share * sizes[WEIGHTS_OF, name] for name, share in shares.items()) / total
-    return budget.replace(layers=layers, groups={}, sparsity=round(sparsity, 4))
+    share_of_all = sum(share * sizes[WEIGHTS_OF, name] for name, share in shares.items()) / total
+    return budget.replace(layers=layers, groups={}, sparsity=round(share_of_all, 4))
 
 
 def _least_average(told: Mapping[str, Any], layers: Mapping[str, Mapping[str, Any]]) -> float:

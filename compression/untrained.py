@@ -1,4 +1,4 @@
-"""How accurate OPQ's allocations are before anything is trained: one measurement for each budget asked for."""
+"""How accurate allocations are before anything is trained: one measurement for each budget."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from compression import methods
 from compression.budget import Budget
 from compression.data import Batches, DataSet
+from compression.forecast import Subject
+from compression.graph import Graph
 from compression.graph.copies import deep_copy
-from compression.methods.opq import LayerTables, allocate_from, attach
-from compression.methods.opq.options import options
+from compression.quant.fixed_steps import attach
 from compression.training.dense import evaluate
 from compression.training.recalibrate import settle_statistics
 
@@ -40,21 +42,22 @@ def dense_accuracy(model: nn.Module, data: DataSet, split: str, limit: int | Non
 
 def measure_untrained(
     model: nn.Module,
+    graph: Graph,
     data: DataSet,
     budget: Budget,
-    asked: Sequence[tuple[float, float]],
+    values: Sequence[tuple[float, float]],
     *,
     split: str = "validation",
     limit: int | None = None,
     statistics: int = 0,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Untrained]:
-    """Allocate at every (sparsity, average bits) of ``asked`` within the budget's bounds of layers, and measure.
+    """Allocate at every (sparsity, bits) of ``values`` within the budget's bounds of layers, and measure.
 
     Args:
         model: the trained model; it is not changed.
         data: where ``split`` is taken from, its first ``limit`` images (all by default).
-        budget: its ``layers``, ``options`` and ``seed`` count.
+        budget: its method, ``layers``, ``options`` and ``seed`` count; the method must allocate.
         statistics: measure a second time with batch-norm statistics recomputed on as many batches of training images
             as settle them, at most so many (a run: 100); 0 leaves that out.
         check: called before every budget and batch; may raise to stop.
@@ -62,18 +65,18 @@ def measure_untrained(
     Raises:
         CompressionError: an unknown option, or bounds that cannot be met at one of the budgets.
     """
-    chosen = options(budget)
-    tables = LayerTables.prepare(model, chosen.pop("skip", ()))
-    energy = sum(float(table.second[-1]) for table in tables.layers) or 1.0
-    for sparsity, bits in asked:
+    method = methods.get(budget.method)
+    subject = Subject(model, graph)
+    for sparsity, bits in values:
         check()
-        found = allocate_from(tables, sparsity, bits, budget.layers or None, **chosen)
-        smaller = attach(deep_copy(model), found)
+        wanted = method.put(method.put(budget, "--sparsity", sparsity), "--bits", bits)
+        allocation = method.allocation(subject, wanted)
+        smaller = attach(deep_copy(model), allocation)
         told = evaluate(smaller, data, split, limit=limit)
         again = None
         if statistics and settle_statistics(smaller, _batches(data, budget, statistics, check)).norms:
             again = evaluate(smaller, data, split, limit=limit).accuracy
-        yield Untrained(sparsity, bits, found.error / energy, told.accuracy, told.loss, again)
+        yield Untrained(sparsity, bits, subject.relative_error(allocation), told.accuracy, told.loss, again)
 
 
 def _batches(data: DataSet, budget: Budget, most: int, check: Callable[[], None]) -> Iterator[torch.Tensor]:

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from compression import methods, runs
+from compression.asks import EqualBits
 from compression.budget import Budget
 from compression.errors import Cancelled, CompressionError
 from compression.graph import slim_report, trace, zeroed_units
 from compression.methods import ptq
-from compression.methods.base import NullReporter, Task
+from compression.methods.base import Reporter, Setup
 from compression.methods.magnitude import MAGNITUDE
 from compression.methods.ptq import PTQ
 from compression.methods.sequential import SEQUENTIAL, Plan
@@ -38,7 +39,7 @@ from tests.stripes import striped
 BASELINES = ("magnitude", "ptq", "sequential")
 
 
-class Story(NullReporter):
+class Story(Reporter):
     """A reporter that keeps everything; ``stop`` asks for cancelling after so many steps."""
 
     def __init__(self, stop: int | None = None) -> None:
@@ -72,12 +73,12 @@ class Story(NullReporter):
 DATA = striped()
 
 
-def task(method: str, **changes: Any) -> Task:
+def task(method: str, **changes: Any) -> Setup:
     """An untrained resnet8 for small images, the budget of three epochs."""
     torch.set_num_threads(1)
     model = build("resnet8", input=(1, 12, 12), classes=4, seed=0).eval()
     budget = Budget(method=method, epochs=3, batch_size=32, precision="fp32", sparsity=0.5)
-    return Task(model, trace(model, torch.zeros(1, 1, 12, 12)), DATA, budget.replace(**changes))
+    return Setup(model, trace(model, torch.zeros(1, 1, 12, 12)), DATA, budget.replace(**changes))
 
 
 def weights_of(model: nn.Module) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
@@ -133,10 +134,8 @@ def test_rounding_trains_nothing_and_tells_what_it_does_not_use() -> None:
     assert all(np.array_equal(before[name], after[name]) for name in before)
     assert told.steps == list(range(1, 11)), "layers"
     assert {q.bits() for q in weight_quantizers(done.model).values()} == {4.0}
-    assert any("4 bits (bits 4.5, rounded down)" in line for line in told.logs)
-    assert [line for line in told.logs if "not used" in line] == [
-        "rounding to nearest prunes nothing: sparsity, groups of this budget is not used"
-    ]
+    assert PTQ.unused(work.budget) == ["sparsity", "groups"]
+    assert PTQ.describe(work.budget) == "4 bits for the weights of every layer; nothing is trained"
     assert [name for name, _ in told.phases] == ["calibration", "rounding", "statistics"]
     assert [point.step for point in told.points] == [0, 11], "nothing is trained: measured at its start and end"
     widths = [len([b for b in point.bits.values() if b["weight"] == 4]) for point in told.points]
@@ -157,7 +156,7 @@ def test_statistics_are_recomputed_only_when_asked_for() -> None:
 def test_a_layers_own_bounds_come_first_and_activations_follow_theirs() -> None:
     layers = {"conv1": {"weight_bits": [6, 8]}, "linear": {"weight_bits": [2, 3], "activation_bits": [5, 5]}}
     for method in (PTQ, SEQUENTIAL):
-        work = task(method.name, bits=4, weight_bits=(3, 4), activation_bits=(4, 8), layers=layers, epochs=1)
+        work = task(method.info.name, bits=4, weight_bits=(3, 4), activation_bits=(4, 8), layers=layers, epochs=1)
         done = method.run(work, Story())
         found = {name: quantizer.bits() for name, quantizer in weight_quantizers(done.model).items()}
         assert (found.pop("conv1"), found.pop("linear"), set(found.values())) == (6, 3, {4})
@@ -201,7 +200,7 @@ def test_magnitude_tells_its_stages_and_learns() -> None:
     assert len(told.points) >= 20
     assert told.points[-1].accuracy > 0.5
     assert {point.weight_sparsity for point in told.points} == {told.points[0].weight_sparsity}
-    assert sum("bounds on groups are not used" in line for line in told.logs) == 1
+    assert MAGNITUDE.unused(work.budget) == ["groups"]
 
 
 # Prune, then quantize -------------------------------------------------------------------------------------------------
@@ -331,11 +330,11 @@ def test_they_are_found_by_name_and_say_what_they_are() -> None:
     assert set(BASELINES) <= set(found)
     for name in BASELINES:
         method = found[name]
-        assert (method.name, method.uses.bits) == (name, "equal")
-        assert method.label
-        assert method.summary
-        for option in method.options:
-            method.check(Budget(method=name, options={option.name: option.choices[-1]}))
+        assert method.info.name == name
+        assert isinstance(method.ask("--bits"), EqualBits)
+        for option in method.Config.table():
+            value = option.choices[-1] if option.choices else option.high
+            method.check_budget(Budget(method=name, options={option.name: value}))
             assert option.help.endswith(".")
 
 
@@ -350,7 +349,7 @@ def test_they_are_found_by_name_and_say_what_they_are() -> None:
 )
 def test_wrong_options_are_refused_by_name(method: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(CompressionError, match=told):
-        methods.get(method).check(Budget(method=method, options=options))
+        methods.get(method).check_budget(Budget(method=method, options=options))
 
 
 @pytest.mark.parametrize("method", BASELINES)
@@ -376,10 +375,10 @@ def test_runs_repeat_with_their_seed_and_can_be_stopped(method: str) -> None:
 
 
 def test_one_bits_value_or_a_range_on_the_command_line() -> None:
-    assert runs.with_bits(Budget(method="ptq"), (3, 6)).bits == 6
-    assert runs.with_bits(Budget(method="magnitude"), 3).bits == 3
-    assert runs.with_bits(Budget(method="sequential"), (3, 6)).weight_bits == (3, 6)
-    assert runs.with_bits(Budget(method="sequential"), 5).weight_bits == (5, 5)
+    assert runs.with_values(Budget(method="ptq"), {"--bits": (3, 6)}).asks["bits"] == 6
+    assert runs.with_values(Budget(method="magnitude"), {"--bits": 3}).asks["bits"] == 3
+    assert runs.with_values(Budget(method="sequential"), {"--bits": (3, 6)}).asks["weight_bits"] == 6
+    assert runs.with_values(Budget(method="sequential"), {"--bits": 5}).asks["weight_bits"] == 5
 
 
 @pytest.mark.parametrize("method", BASELINES)
@@ -395,7 +394,7 @@ def test_the_whole_chain_ends_in_a_packed_file(method: str, tmp_path: Any) -> No
     final = result["final"]
     assert final["bytes_kind"] == "packed"
     assert final["bytes"] == result["ledger"]["total"] == (folder.bundle / "weights.packed").stat().st_size
-    assert {width["weight"] for width in final["bits"].values()} == ({8.0} if method == "sequential" else {5.0})
+    assert {width["weight"] for width in final["bits"].values()} == {5.0}
     assert result["equality"] <= 1e-5
     zeros = size = 0
     for name, tensor in unpack(folder.bundle / "weights.packed").items():

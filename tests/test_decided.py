@@ -14,14 +14,15 @@ import torch
 from torch import nn
 
 from compression import methods, zoo
-from compression.budget import Budget, Schedule
+from compression.budget import Budget
 from compression.cli import main
 from compression.cli.options import priority
 from compression.data import DataSet, Split
 from compression.errors import CompressionError, RunFailed
 from compression.graph import trace
-from compression.methods.base import NullReporter, Task
-from compression.methods.geta.options import settings
+from compression.methods.base import Reporter, Setup
+from compression.methods.geta.options import GetaOptions
+from compression.methods.geta.schedule import Schedule
 from compression.quant import quantize, weight_quantizers
 from compression.runs.preflight import check
 from compression.training.dense import train_dense
@@ -74,7 +75,7 @@ def test_periods_have_bounds(field: str, value: Any) -> None:
 def test_options_and_priorities_have_bounds() -> None:
     for name in ("saliency_batches", "recalibrate"):
         with pytest.raises(CompressionError, match=name):
-            settings(Budget(options={name: 10**12}))
+            GetaOptions.read({name: 10**12}, "geta")
     assert priority("-1000000") == -1_000_000
     for text in ("99999999999999999999", "x", "1.5"):
         with pytest.raises(Exception, match="whole number"):
@@ -188,14 +189,14 @@ def test_a_run_that_diverges_says_so(method: str, rates: dict[str, float]) -> No
     budget = Budget(method=method, epochs=1, batch_size=32, precision="fp32", activation_bits=(4, 8))
     for name, value in rates.items():
         object.__setattr__(budget, name, value)
-    work = Task(unnormed(), trace(unnormed(), torch.zeros(1, 1, 12, 12)), DATA, budget)
+    work = Setup(unnormed(), trace(unnormed(), torch.zeros(1, 1, 12, 12)), DATA, budget)
     with pytest.raises(RunFailed, match="training diverged"):
-        methods.get(method).run(work, NullReporter())
+        methods.get(method).run(work, Reporter())
 
 
 def test_a_broken_model_is_not_measured_nor_kept() -> None:
     model = unnormed()
-    work = Task(model, trace(model, torch.zeros(1, 1, 12, 12)), DATA, Budget())
+    work = Setup(model, trace(model, torch.zeros(1, 1, 12, 12)), DATA, Budget())
     quantize(model, 8)
     next(iter(weight_quantizers(model).values())).clip.data.fill_(math.nan)
     for broken in (
@@ -233,7 +234,7 @@ def test_a_method_that_fails_on_a_broken_model_is_told_as_divergence(tmp_path: P
         def __init__(self, harm: float) -> None:
             self.harm = harm
 
-        def run(self, task: Task, report: Any) -> Any:
+        def run(self, task: Setup, report: Any) -> Any:
             next(task.model.parameters()).data.fill_(self.harm)
             return int(math.nan)
 
@@ -282,7 +283,7 @@ def test_statistics_of_small_batches_take_enough_inputs_and_none_without_norms()
 
 
 def test_rounding_says_how_many_inputs_its_statistics_took() -> None:
-    class Told(NullReporter):
+    class Told(Reporter):
         def __init__(self) -> None:
             self.lines: list[str] = []
 
@@ -291,7 +292,7 @@ def test_rounding_says_how_many_inputs_its_statistics_took() -> None:
 
     model = zoo.build("resnet8", input=(1, 12, 12), classes=4, seed=0).eval()
     told, budget = Told(), Budget(method="ptq", batch_size=8)
-    done = methods.get("ptq").run(Task(model, trace(model, torch.zeros(1, 1, 12, 12)), DATA, budget), told)
+    done = methods.get("ptq").run(Setup(model, trace(model, torch.zeros(1, 1, 12, 12)), DATA, budget), told)
     inputs = done.facts["statistics"]["inputs"]
     assert 256 <= inputs <= len(DATA.train)
     assert f"from {inputs:,} inputs" in told.lines[-1]

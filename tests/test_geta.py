@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compression import methods
-from compression.budget import Budget, Schedule
+from compression.budget import Budget
 from compression.errors import Cancelled, CompressionError, RunFailed
 from compression.graph import slim_report, trace, zeroed_units
-from compression.methods.base import NullReporter, Task
+from compression.methods.base import Reporter, Setup
 from compression.methods.geta import GETA
 from compression.methods.geta.method import optimizer_for
+from compression.methods.geta.schedule import Schedule
 from compression.points import Point
 from compression.quant import activation_quantizers, weight_quantizers
 from compression.runs.events import read_events
@@ -29,7 +30,7 @@ from compression.zoo import build, weights
 from tests.stripes import striped
 
 
-class Story(NullReporter):
+class Story(Reporter):
     """A reporter that keeps everything; ``stop`` asks for cancelling at that step."""
 
     def __init__(self, stop: int | None = None) -> None:
@@ -74,11 +75,11 @@ BUDGET = Budget(
 )  # fmt: skip
 
 
-def task(budget: Budget) -> Task:
+def task(budget: Budget) -> Setup:
     torch.set_num_threads(1)
     torch.manual_seed(budget.seed)
     model = build("resnet8", input=(1, 12, 12), classes=4)
-    return Task(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, budget)
+    return Setup(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, budget)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
@@ -208,7 +209,7 @@ def test_what_the_model_cannot_give_is_refused_before_anything_is_trained(change
     work = task(BUDGET.replace(**changes))
     before = {name: tensor.clone() for name, tensor in work.model.state_dict().items()}
     with pytest.raises(CompressionError, match=told):
-        GETA.check_task(work)
+        GETA.check(work)
     assert all(torch.equal(before[name], tensor) for name, tensor in work.model.state_dict().items())
 
 
@@ -226,7 +227,7 @@ def test_what_is_let_through_is_what_the_optimizer_accepts(
     schedule = Schedule(joint=joint, pruning_periods=3)
     budget = BUDGET.replace(sparsity=sparsity, epochs=epochs, groups={"conv1": {"sparsity": bound}}, schedule=schedule)
     work, answers = task(budget), []
-    for ask in (lambda: GETA.check_task(work), lambda: optimizer_for(work, total_steps(DATA, 32, epochs))):
+    for ask in (lambda: GETA.check(work), lambda: optimizer_for(work, total_steps(DATA, 32, epochs))):
         try:
             ask()
             answers.append("yes")
@@ -261,8 +262,8 @@ class Wide(torch.nn.Module):
 
 def test_where_nothing_can_be_removed_it_quantizes_and_says_so() -> None:
     model, story = Wide(), Story()
-    work = Task(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, BUDGET.replace(epochs=1))
-    GETA.check_task(work)
+    work = Setup(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, BUDGET.replace(epochs=1))
+    GETA.check(work)
     done = GETA.run(work, story)
     assert "no unit of this model can be removed: it is only quantized" in story.messages
     assert done.facts["removed"] == 0
@@ -271,7 +272,7 @@ def test_where_nothing_can_be_removed_it_quantizes_and_says_so() -> None:
 
 def test_it_is_found_by_name() -> None:
     assert methods.get("geta") is GETA
-    assert GETA.structured
+    assert GETA.removes_units
 
 
 @pytest.mark.slow
@@ -287,7 +288,7 @@ def test_the_default_budget_loses_at_most_eight_points() -> None:
     model = build("resnet8")
     weights.load(model, path)
     dense = evaluate(model, images, "test").accuracy
-    work = Task(model, trace(model, torch.randn(2, *images.input)), images, Budget())
+    work = Setup(model, trace(model, torch.randn(2, *images.input)), images, Budget())
     done = GETA.run(work, Story())
     assert sum(map(len, zeroed_units(done.model, work.graph).values())) == 56
     assert dense - evaluate(done.model, images, "test").accuracy <= 0.08

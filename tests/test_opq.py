@@ -16,7 +16,7 @@ from compression.budget import Budget
 from compression.data import DataSet, Split
 from compression.errors import CompressionError
 from compression.graph import trace
-from compression.methods.base import NullReporter, Task
+from compression.methods.base import Reporter, Setup
 from compression.methods.opq import (
     OPQ,
     Allocation,
@@ -459,7 +459,7 @@ def test_statistics_are_the_average_over_the_batches() -> None:
     assert recompute_statistics(nn.Linear(2, 2), iter(batches)) == 0
 
 
-class Listener(NullReporter):
+class Listener(Reporter):
     """Collects what a method tells."""
 
     def __init__(self) -> None:
@@ -492,7 +492,7 @@ def shapes(count: int, seed: int) -> Split:
     return Split(images, labels)
 
 
-def task(**changes: object) -> Task:
+def task(**changes: object) -> Setup:
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d((3, 1)), nn.Flatten(), nn.Linear(24, 3)
@@ -503,7 +503,7 @@ def task(**changes: object) -> Task:
     budget = Budget(method="opq", sparsity=0.5, bits=4, epochs=3, batch_size=32, lr=0.1, precision="fp32").replace(
         **changes
     )
-    return Task(model, trace(model, torch.zeros(1, 1, 12, 12)), data, budget)
+    return Setup(model, trace(model, torch.zeros(1, 1, 12, 12)), data, budget)
 
 
 def test_a_run_keeps_its_budget_and_learns() -> None:

@@ -18,9 +18,9 @@ from compression import zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.graph import trace
-from compression.methods.base import Task
+from compression.methods.base import Setup
 from compression.methods.opq import OPQ, allocate
-from compression.methods.opq.options import OPTIONS
+from compression.methods.opq.options import OpqOptions
 from compression.runs.preflight import check
 
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
@@ -44,7 +44,7 @@ BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bit
 )
 def test_wrong_values_are_refused_by_name_before_a_run(asked: dict[str, Any], message: str) -> None:
     with pytest.raises(CompressionError, match=message):
-        OPQ.check(BUDGET.replace(options=asked))
+        OPQ.check_budget(BUDGET.replace(options=asked))
     if "momentum" not in asked:
         with pytest.raises(CompressionError, match=message):
             allocate({"conv1": torch.randn(9)}, 0.5, 4, **asked)
@@ -52,8 +52,8 @@ def test_wrong_values_are_refused_by_name_before_a_run(asked: dict[str, Any], me
 
 def test_every_default_is_that_of_the_function_and_may_be_written_out() -> None:
     layers = {"a": torch.randn(300), "b": torch.randn(200)}
-    defaults = {option.name: option.default for option in OPTIONS}
-    OPQ.check(BUDGET.replace(options={**defaults, "skip": []}))
+    defaults = {option.name: option.default for option in OpqOptions.table()}
+    OPQ.check_budget(BUDGET.replace(options={**defaults, "skip": []}))
     assert allocate(layers, 0.5, 3, **defaults).to_dict() == allocate(layers, 0.5, 3).to_dict()
 
 
@@ -67,14 +67,14 @@ def test_every_default_is_that_of_the_function_and_may_be_written_out() -> None:
 )
 def test_layers_that_are_not_there_are_refused_before_a_run(changes: dict[str, Any], message: str) -> None:
     model = zoo.build("resnet8", (1, 28, 28), 10).eval()
-    task = Task(model, trace(model, torch.zeros(1, 1, 28, 28)), None, BUDGET.replace(**changes))  # type: ignore[arg-type]
+    task = Setup(model, trace(model, torch.zeros(1, 1, 28, 28)), None, BUDGET.replace(**changes))  # type: ignore[arg-type]
     with pytest.raises(CompressionError, match=message):
-        OPQ.check_task(task)
-    OPQ.check_task(Task(model, task.graph, task.data, BUDGET.replace(options={"skip": ["conv1"], "omega": "scale"})))
+        OPQ.check(task)
+    OPQ.check(Setup(model, task.graph, task.data, BUDGET.replace(options={"skip": ["conv1"], "omega": "scale"})))
     with torch.no_grad():
         model.get_submodule("conv1").weight.view(-1)[3] = float("nan")  # type: ignore[union-attr,operator]
     with pytest.raises(CompressionError, match=r"layer conv1: .*NaN"):
-        OPQ.check_task(Task(model, task.graph, task.data, BUDGET))
+        OPQ.check(Setup(model, task.graph, task.data, BUDGET))
 
 
 def test_a_submitted_budget_is_checked_against_its_model() -> None:
@@ -131,7 +131,7 @@ def test_the_page_offers_the_options_and_answers_with_them(start: AppTest) -> No
     page = start.switch_page("../pages/budget.py").run()
     assert not page.exception, page.exception
     shown = {field.key for field in page.selectbox}
-    assert {f"option opq {option.name}" for option in OPTIONS} - shown == {"option opq skip"}
+    assert {f"option opq {option.name}" for option in OpqOptions.table()} - shown == {"option opq skip"}
 
     def told() -> str:
         return next(metric.value for metric in page.metric if metric.label == "Error of the weights")

@@ -19,7 +19,7 @@ from compression.export.onnx_model import floats
 from compression.export.onnx_model import integers as with_integers
 from compression.graph import trace
 from compression.methods.opq import LayerTables, allocate, allocate_from, attach
-from compression.methods.opq.options import OPTIONS
+from compression.methods.opq.options import OpqOptions
 from compression.pack import integers, pack, unpack
 from compression.quant import laplace
 from compression.quant.channel_scales import rescaled
@@ -105,7 +105,7 @@ def test_channels_of_equal_scale_are_opq() -> None:
 
 
 def test_it_is_named_an_addition_and_what_it_excludes_is_said() -> None:
-    told = next(option for option in OPTIONS if option.name == "codebook")
+    told = next(option for option in OpqOptions.table() if option.name == "codebook")
     assert "not part of OPQ" in told.help and told.default == "layer"
     with pytest.raises(CompressionError, match="codebook channel does not go with grid survivor"):
         allocate(network(), 0.5, 4, codebook="channel", grid="survivor")

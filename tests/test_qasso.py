@@ -12,13 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from compression.budget import Schedule
 from compression.errors import CompressionError
 from compression.graph import parameter_map
 from compression.graph.types import Graph, Group, Member
 from compression.methods.geta import QASSO
 from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
-from compression.methods.geta.schedule import Stages
+from compression.methods.geta.schedule import Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import Limits, choose_units, target_units
 from compression.pruning.units import Units

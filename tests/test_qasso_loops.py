@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import compression as cx
-from compression.budget import Schedule
 from compression.errors import CompressionError
 from compression.methods.geta import QASSO
+from compression.methods.geta.schedule import Schedule
 from compression.quant import activation_quantizers, fold, quantize, weight_quantizers
 from tests.test_qasso import TOTAL, N, build, gradients, optimizer_of, train, zero_units
 

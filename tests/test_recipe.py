@@ -18,15 +18,16 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from compression import methods
-from compression.budget import Budget, Schedule
+from compression.budget import Budget
 from compression.data import Batches
 from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
 from compression.graph import slim, trace, zero_units, zeroed_units
-from compression.methods.base import NullReporter, Task
+from compression.methods.base import Reporter, Setup
 from compression.methods.geta.clipping import best_clip, fit_clips
 from compression.methods.geta.method import attach, optimizer_for
-from compression.methods.geta.options import PRESETS, settings
+from compression.methods.geta.options import PAPER, GetaOptions
+from compression.methods.geta.schedule import Schedule
 from compression.methods.geta.training import Training
 from compression.points import Point
 from compression.pruning.saliency import AveragedSaliency
@@ -56,14 +57,14 @@ BUDGET = Budget(
 )  # fmt: skip
 
 
-def task(budget: Budget = BUDGET) -> Task:
+def task(budget: Budget = BUDGET) -> Setup:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = build("resnet8", input=(1, 12, 12), classes=4)
-    return Task(model, trace(model, torch.zeros(2, 1, 12, 12)), DATA, budget)
+    return Setup(model, trace(model, torch.zeros(2, 1, 12, 12)), DATA, budget)
 
 
-class Quiet(NullReporter):
+class Quiet(Reporter):
     """A reporter that keeps points and messages only."""
 
     def __init__(self) -> None:
@@ -213,14 +214,14 @@ def test_fitting_leaves_bits_zeros_and_exponents_alone() -> None:
 
 
 def test_presets_are_where_options_start_from() -> None:
-    assert settings(Budget()) == PRESETS["tuned"]
-    paper = settings(Budget(options={"preset": "paper", "distill": 0.5}))
+    assert GetaOptions.read({}, "geta") == GetaOptions()
+    paper = GetaOptions.read({"preset": "paper", "distill": 0.5}, "geta")
     assert paper.distill == 0.5
     assert (paper.clip, paper.cost, paper.saliency_batches, paper.recalibrate) == ("max", "none", 1, 0)
     assert set(paper.criteria.values()) == {0.2}
-    table = {option.name: option for option in methods.get("geta").options}
+    table = {option.name: option for option in methods.get("geta").Config.table()}
     assert all(option.help.endswith(".") for option in table.values())
-    assert {name: table[name].default for name in table if name != "preset"} == vars(PRESETS["tuned"])
+    assert {name: table[name].default for name in table} == GetaOptions().model_dump()
 
 
 @pytest.mark.parametrize(
@@ -232,13 +233,13 @@ def test_presets_are_where_options_start_from() -> None:
         ({"preset": "best"}, "paper"),
         ({"cost": "gold"}, "none, macs, parameters"),
         ({"criteria": {}}, "at least one"),
-        ({"criteria": "magnitude"}, "must map"),
+        ({"criteria": "magnitude"}, "object of names"),
         ({"temperature": True}, "temperature"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_before_a_run(options: dict[str, Any], told: str) -> None:
     with pytest.raises(CompressionError, match=told):
-        methods.get("geta").check(Budget(options=options))
+        methods.get("geta").check_budget(Budget(options=options))
 
 
 @pytest.mark.parametrize("preset", ["paper", "tuned"])
@@ -247,7 +248,7 @@ def test_both_presets_keep_the_promise(preset: str) -> None:
     done = methods.get("geta").run(work, story)
     assert sum(map(len, zeroed_units(done.model, work.graph).values())) == work.graph.prunable_units // 2
     assert {quantizer.bits() for quantizer in weight_quantizers(done.model).values()} == {4}
-    assert done.facts["options"]["distill"] == PRESETS[preset].distill
+    assert done.facts["options"]["distill"] == {"paper": PAPER["distill"], "tuned": 0.9}[preset]
     assert any("statistics" in message for message in story.messages) == (preset == "tuned")
 
 
@@ -263,7 +264,7 @@ def test_the_learning_rate_rises_over_its_share_and_falls_to_almost_nothing() ->
 
 def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
     work = task(BUDGET.replace(options={"saliency_batches": 3, "cost": "macs", "cost_power": 1.0, "distill": 0}))
-    chosen = settings(work.budget)
+    chosen = GetaOptions.read(work.budget.options, "geta")
     attach(work, chosen)
     optimizer = optimizer_for(work, 20)
     training = Training(work, optimizer, Recipe(), chosen)

@@ -19,10 +19,11 @@ import pytest
 import torch
 
 from compression import methods, runs
-from compression.budget import Budget, Schedule
+from compression.budget import Budget
 from compression.errors import CompressionError, Paused, RunFailed
 from compression.graph import trace
-from compression.methods.base import Task
+from compression.methods.base import Setup
+from compression.methods.geta.schedule import Schedule
 from compression.runs import checkpoint
 from compression.runs.events import Event, last_attempts, last_state, read_events
 from compression.runs.folder import RunFolder
@@ -52,11 +53,11 @@ class Dropping(torch.nn.Sequential):
         super().__init__(build("resnet8", input=(1, 12, 12), classes=8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 4))
 
 
-def task(budget: Budget) -> Task:
+def task(budget: Budget) -> Setup:
     torch.set_num_threads(1)
     torch.manual_seed(5)
     model = Dropping()
-    return Task(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, budget)
+    return Setup(model, trace(model, torch.randn(2, 1, 12, 12)), DATA, budget)
 
 
 class Fragile(RunReporter):

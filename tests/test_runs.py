@@ -724,6 +724,6 @@ def test_runs_of_a_sweep_share_the_preparation(seeded_weights: Path) -> None:
     bench, budget = Workbench(), Budget(weights=str(seeded_weights))
     first = bench.prepare(budget)
     assert bench.prepare(budget.replace(sparsity=0.7, bits=6)) is first
-    one, other = first.task(budget), first.task(budget)
+    one, other = first.setup(budget), first.setup(budget)
     assert one.model is not other.model
     assert one.model is not first.subject.model

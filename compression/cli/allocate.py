@@ -1,18 +1,20 @@
-"""``allocate``: OPQ's allocation of sparsity and bits, from the weights alone."""
+"""``allocate``: an allocation of zeros and bits, from the weights alone."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from compression import methods, runs
 from compression.budget import Budget
 from compression.cli.options import Commands, add_json, add_shape, assignment, check_target
 from compression.cli.output import answer, table
+from compression.runs.curve import allocating
 
 
 def add(commands: Commands[Any]) -> None:
     """Register the command."""
-    parser = commands.add_parser("allocate", help="OPQ's allocation, no training")
+    parser = commands.add_parser("allocate", help="zeros and bits from the weights alone, no training")
     parser.add_argument(
         "model", metavar="MODEL", help="a model of the zoo, torchvision:NAME or path/to/file.py:function"
     )
@@ -20,6 +22,7 @@ def add(commands: Commands[Any]) -> None:
         "--sparsity", type=float, default=None, metavar="S", help="share of weights to prune, in [0, 1)"
     )
     parser.add_argument("--bits", type=float, default=None, metavar="B", help="average bits of the weights that stay")
+    parser.add_argument("--method", help="one that allocates (default: the first that does)")
     parser.add_argument("--config", metavar="FILE", help="a budget as JSON: its sparsity, bits, layers and options")
     parser.add_argument("--data", help="take the weights trained on this data set")
     parser.add_argument("--option", type=assignment, action="append", default=[], metavar="KEY=VALUE")
@@ -32,23 +35,27 @@ def allocate(asked: argparse.Namespace) -> int:
     """Allocate and show the table."""
     check_target(asked.json, "--json")
     budget = _budget(asked)
+    from compression import zoo
     from compression.cli.pick import pick
-    from compression.methods.opq import allocate as closed_form
-    from compression.methods.opq.options import options
+    from compression.forecast import Subject
+    from compression.graph import trace
 
-    given = options(budget)
     picked = pick(asked)
-    found = closed_form(picked.model, budget.sparsity, budget.bits, budget.layers or None, **given)
-    value = found.to_dict(asked.model, picked.weights)
+    graph = trace(picked.model, zoo.example(asked.model, input=picked.input))
+    allocation = methods.get(budget.method).allocation(Subject(picked.model, graph), budget)
+    value = allocation.to_dict(asked.model, picked.weights)
     answer(value, describe(value), asked.json)
     return 0
 
 
 def _budget(asked: argparse.Namespace) -> Budget:
-    base = Budget.load(asked.config) if asked.config else Budget(method="opq")
-    changes = {name: getattr(asked, name) for name in ("sparsity", "bits") if getattr(asked, name) is not None}
-    own = base.options if base.method == "opq" else {}  # another method's options say nothing here
-    return base.replace(**changes, options={**own, **dict(asked.option)})
+    base = Budget.load(asked.config) if asked.config else Budget()
+    own = base.options if methods.get(base.method).allocates else {}  # another method's options say nothing here
+    base = base.replace(method=allocating(asked.method or base.method), options={**own, **dict(asked.option)})
+    values = {"--sparsity": asked.sparsity, "--bits": asked.bits}
+    budget = runs.with_values(base, {option: value for option, value in values.items() if value is not None})
+    methods.get(budget.method).check_budget(budget)
+    return budget
 
 
 def describe(value: dict[str, Any]) -> str:

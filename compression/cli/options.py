@@ -11,12 +11,14 @@ from typing import Any, NoReturn
 
 from compression import data as data_sets
 from compression import zoo
-from compression.budget import LR_SCHEDULES, OPTIMIZERS, PRECISIONS, BitRange, Budget
+from compression.budget import LR_SCHEDULES, OPTIMIZERS, PRECISIONS, Budget
 from compression.errors import CompressionError
 from compression.preprocess import merged
 from compression.reading import NotJson, expanded, json_value
 from compression.runs.names import model_name
+from compression.runs.sweep import with_values
 
+BitRange = tuple[float, float]
 Bits = float | BitRange
 HIGHEST_PRIORITY = 1_000_000
 Commands = argparse._SubParsersAction  # the class has no public name
@@ -158,7 +160,7 @@ def add_budget(parser: argparse.ArgumentParser, *, several: bool) -> None:
     parser.add_argument(
         "--data", help="a data set by name, or a folder of images in class folders (of a known name: ./NAME)"
     )
-    parser.add_argument("--method", help="geta, opq, … (default: geta)")
+    parser.add_argument("--method", help="see the command methods (default: its first)")
     parser.add_argument("--sparsity", type=many_shares if several else float, metavar="S", help="share in [0, 1)")
     parser.add_argument("--bits", type=many_bits if several else bits, metavar="LO:HI", help="range, or one number")
     parser.add_argument("--activation-bits", type=bit_range, metavar="LO:HI", help="quantize activations too")
@@ -179,8 +181,7 @@ def add_budget(parser: argparse.ArgumentParser, *, several: bool) -> None:
 
 
 _SAME = (
-    "model data method input classes weights epochs batch_size optimizer lr lr_quant lr_schedule weight_decay"
-    " precision seed activation_bits"
+    "model data method input classes weights epochs batch_size optimizer lr lr_schedule weight_decay precision seed"
 ).split()
 
 
@@ -202,7 +203,8 @@ def budget(asked: argparse.Namespace) -> Budget:
         changes["options"] = {**base.options, **dict(asked.option)}
     if asked.preprocess:
         changes["preprocess"] = merged(base.preprocess, dict(asked.preprocess))
-    return base.replace(**changes)
+    values = {"--activation-bits": asked.activation_bits, "--lr-quant": asked.lr_quant}
+    return with_values(base.replace(**changes), {option: v for option, v in values.items() if v is not None})
 
 
 def _check_places(config: str, base: Budget, changes: Mapping[str, Any]) -> None:

@@ -29,11 +29,8 @@ def add(commands: Commands[Any]) -> None:
 def run(asked: argparse.Namespace) -> int:
     """Start the run and follow it."""
     check_target(asked.json, "--json")
-    wanted = budget(asked)
-    if asked.sparsity is not None:
-        wanted = wanted.replace(sparsity=asked.sparsity)
-    if asked.bits is not None:
-        wanted = runs.with_bits(wanted, asked.bits)
+    values = {"--sparsity": asked.sparsity, "--bits": asked.bits}
+    wanted = runs.with_values(budget(asked), {option: value for option, value in values.items() if value is not None})
     return follow(lambda: runs.start(wanted, asked.runs, priority=asked.priority), asked)
 
 

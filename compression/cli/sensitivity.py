@@ -30,7 +30,7 @@ def add(commands: Commands[Any]) -> None:
         help="a data set by name, or a folder of images in class folders (of a known name: ./NAME)",
     )
     parser.add_argument(
-        "--method", default="geta", help="for whom: units go for one that removes them, else weights (default: geta)"
+        "--method", default="", help="for whom: one that removes units, or weights (default: the first of methods)"
     )
     parser.add_argument("--images", type=int, default=study.IMAGES, metavar="N", help="default: %(default)s")
     parser.add_argument(
@@ -55,11 +55,11 @@ def sensitivity(asked: argparse.Namespace) -> int:
         method=asked.method, model=asked.model, data=asked.data, input=asked.input, classes=asked.classes,
         weights=asked.weights, sparsity=0.9, preprocess=dict(asked.preprocess) if asked.preprocess else None,
     )  # fmt: skip
-    told = _table(budget, method.structured, asked)
+    told = _table(budget, method.removes_units, asked)
 
     from compression.sensitivity import as_budget
 
-    bounded = as_budget(told, asked.within, budget, method.uses.bits)
+    bounded = as_budget(told, asked.within, budget, method)
     value = {"model": asked.model, "data": asked.data, **told, "within": asked.within, "budget": bounded.to_dict()}
     answer(value, describe(told, bounded, asked.within), asked.json)
     return 0

@@ -1,4 +1,4 @@
-"""``untrained``: how accurate OPQ's allocations are before any training."""
+"""``untrained``: how accurate allocations are before any training."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import argparse
 import dataclasses
 from typing import Any
 
+from compression import methods
 from compression.budget import Budget
 from compression.cli.options import Commands, add_budget, add_json, budget, check_target
 from compression.cli.output import answer, table
 from compression.errors import CompressionError
+from compression.runs.curve import allocating
 
 SPLITS = ("validation", "test")
 
 
 def add(commands: Commands[Any]) -> None:
     """Register the command."""
-    parser = commands.add_parser("untrained", help="accuracy of OPQ's allocations before any training")
+    parser = commands.add_parser("untrained", help="accuracy of allocations before any training")
     add_budget(parser, several=True)
     parser.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="measured on (default: %(default)s)")
     parser.add_argument("--images", type=int, metavar="N", help="only the first N of them")
@@ -33,24 +35,34 @@ def untrained(asked: argparse.Namespace) -> int:
     if asked.images is not None and asked.images < 1:
         raise CompressionError(f"--images must be at least 1, not {asked.images}")
     wanted = budget(asked)
-    wanted = wanted.replace(method="opq", options=wanted.options if wanted.method == "opq" else {})
+    wanted = _of_allocating(wanted)
     value = measured(wanted, _pairs(asked, wanted), asked.split, asked.images, asked.statistics)
     answer(value, describe(value), asked.json)
     return 0
 
 
 def _pairs(asked: argparse.Namespace, wanted: Budget) -> list[tuple[float, float]]:
-    widths = asked.bits or [wanted.bits]
+    values = methods.get(wanted.method).values(wanted)
+    shares = asked.sparsity or [values.get("sparsity", 0.0)]
+    widths = asked.bits or [values["bits"]]
     for width in widths:
         if isinstance(width, tuple):
-            raise CompressionError(f"--bits: OPQ spends an average, name single numbers, not {width[0]:g}:{width[1]:g}")
-    return [(share, float(width)) for width in widths for share in asked.sparsity or [wanted.sparsity]]
+            raise CompressionError(f"--bits: name single numbers, not {width[0]:g}:{width[1]:g}")
+    return [(share, float(width)) for width in widths for share in shares]
+
+
+def _of_allocating(wanted: Budget) -> Budget:
+    """The budget with a method that allocates from the weights; another method's options say nothing here."""
+    name = allocating(wanted.method)
+    return wanted.replace(method=name, options=wanted.options if methods.get(wanted.method).allocates else {})
 
 
 def measured(
     wanted: Budget, pairs: list[tuple[float, float]], split: str, limit: int | None, statistics: bool
 ) -> dict[str, Any]:
     """The answer as plain values: the dense accuracy, and a row for each budget."""
+    from compression import zoo
+    from compression.graph import trace
     from compression.runs.preflight import check
     from compression.runs.prepare import load
     from compression.training.stage import STATISTICS_BATCHES
@@ -63,6 +75,7 @@ def measured(
         dataclasses.asdict(row)
         for row in measure_untrained(
             subject.model,
+            trace(subject.model, zoo.example(wanted.model, input=subject.input)),
             subject.data,
             wanted,
             pairs,

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compression import methods, zoo
 from compression.budget import Budget
 from compression.data import kind
 from compression.export.config import bit_range
 from compression.export.findings import measurements, percent, section, table
-from compression.methods.widths import equal_bits
 from compression.preprocess import words
-
-if TYPE_CHECKING:
-    from compression.methods.base import Method
 
 LEDGER = {
     "values": "codes of the weights",
@@ -52,7 +48,7 @@ def text(
         section("Accuracy per class", _classes(result, about, kind(budget["data"]).many)),
         section("Where the bytes are", _ledger(result["ledger"])),
         *measurements(measured, budget),
-        section("Limits", _limits(about, budget, measured)),
+        section("Limits", _limits(result, about, budget)),
         section("Files", _files(files) + _left_out(measured.get("left_out", {}))),
         section("Load it", _usage(about["model"] if zoo.is_file(about["model"]) else "", files)),
     ]
@@ -64,14 +60,14 @@ def _head(about: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
     many, size = kind(budget["data"]).many, "x".join(map(str, about["input"]))
     what = f"{many} of {size} tokens" if "tokenizer" in about["preprocessing"] else f"{size} {many}"
     lines = [
-        f"# {about['model']}, compressed with {method.label}",
+        f"# {about['model']}, compressed with {method.info.label}",
         "",
         f"Classifies {what} into {len(about['classes'])} classes. Trained and measured on {about['data']}. "
         f"Run `{about['run']}`.",
         "",
-        f"{method.label}: {_sentence(method.summary)}",
+        f"{method.info.label}: {_sentence(method.info.sentence)}",
         "",
-        f"Asked for: {_asked(Budget.from_dict(budget), method)}. The whole budget is in `budget.json`.",
+        f"Asked for: {method.describe(Budget.from_dict(budget))}. The whole budget is in `budget.json`.",
         "",
         f"Input: {_input(about['preprocessing'])}.",
     ]
@@ -94,36 +90,6 @@ def _scaling(about: Mapping[str, Any]) -> str:
     """How pictures were scaled and cut before that, where it was said."""
     said = {name: about[name] for name in ("resize", "crop", "interpolation", "range") if name in about}
     return f"; pictures: {words(said)}" if said else ""
-
-
-def _asked(budget: Budget, method: Method) -> str:
-    """What of the budget the method follows, in words: nothing that it does not."""
-    uses, parts = method.uses, []
-    if uses.sparsity:
-        what = "units removed" if method.structured else "weights at zero"
-        parts.append(f"{budget.sparsity:.0%} of the {what}")
-    parts.append(_asked_bits(budget, method))
-    if uses.activations and budget.activation_bits is not None:
-        low, high = budget.activation_bits
-        low = high if uses.bits == "equal" else low
-        parts.append(f"{_span(low, high)} an activation")
-    if bounded := len(budget.layers) + (len(budget.groups) if method.structured else 0):
-        parts.append(f"{bounded} {'bound' if bounded == 1 else 'bounds'} of single layers or groups")
-    parts += [f"{name} {value}" for name, value in budget.options.items() if isinstance(value, (str, int, float))]
-    trained = f"{budget.epochs:g} epochs, seed {budget.seed}" if uses.training else "nothing was trained"
-    return f"{', '.join(parts)}; {trained}"
-
-
-def _asked_bits(budget: Budget, method: Method) -> str:
-    if method.uses.bits == "average":
-        return f"{budget.bits:g} bits a weight on average"
-    if method.uses.bits == "equal":
-        return f"{equal_bits(budget, method.structured)} bits for the weights of every layer"
-    return f"{_span(*budget.weight_bits)} a weight"
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:g} bits" if low == high else f"{low:g} to {high:g} bits"
 
 
 def _sentence(text: str) -> str:
@@ -179,18 +145,13 @@ def _ledger(ledger: Mapping[str, int]) -> str:
     return table(("part", "", "bytes", "share"), rows)
 
 
-def _limits(about: Mapping[str, Any], budget: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+def _limits(result: Mapping[str, Any], about: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
     lines = [
         f"Accuracy was measured on {about['data']} only; other {kind(budget['data']).many} may do worse, and per "
         "class the change differs (see above).",
         "BOPs are a count of bit operations, not milliseconds.",
     ]
-    method = methods.get(budget["method"])
-    if method.uses.sparsity and not method.structured:
-        lines.append(
-            f"The zeros of {method.label} are unstructured: they make the packed file smaller, not the arithmetic. No "
-            "speed is claimed."
-        )
+    lines += methods.get(budget["method"]).caveats(result)
     if about["multiple"] > 1:
         lines.append(
             f"Channel counts were rounded up to multiples of {about['multiple']}: some channels of the run's model "

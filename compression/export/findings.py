@@ -153,10 +153,10 @@ def verdicts(times: Mapping[str, Mapping[str, Any]], budget: Mapping[str, Any]) 
         lines.append("Integer weights (`model.onnx`) are slower than floats here: they save bytes, not time.")
     lines += _rounding(times, floats["median"], eight["median"])
     method = methods.get(budget["method"])
-    if not method.structured:
+    if not method.removes_units:
         lines.append(
-            f"{method.label} removes no units: the slim network has the dense one's shape, and its zeros are computed "
-            "with."
+            f"{method.info.label} removes no units: the slim network has the dense one's shape, and its zeros are "
+            "computed with."
         )
     return lines
 

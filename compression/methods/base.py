@@ -1,147 +1,213 @@
-"""What a method is: it turns (model, graph, data, budget) into a compressed model and tells what happens on the way."""
+"""What a method is. It turns a trained network, data and a budget into a compressed network, and describes itself.
+
+Everything that a page, a card, the command line or a test shows of a method comes from the attributes and methods of
+:class:`Method`; nothing outside this folder names one. A method is one file or folder here with an object ``METHOD``,
+or a package of somebody else with an entry point in the group ``compression_explorer.methods``. The defaults below make
+a plain method short: ``info``, ``asks`` and ``run`` are enough.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from compression.asks import UNITS, Ask, Sparsity
 from compression.budget import Budget
-from compression.points import Point
+from compression.errors import CompressionError
+from compression.forecast import Forecast
+from compression.options import Options
+from compression.reading import short
+from compression.training.setup import Compressed, Reporter, Setup, Stage
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-    from compression.data import DataSet
-    from compression.graph import Graph
+    from compression.forecast import Subject
+    from compression.quant.allocation import Allocation
 
+__all__ = ["Compressed", "Info", "Method", "Reporter", "Setup", "Stage"]
 
-@dataclass
-class Task:
-    """What a method works on. The method owns ``model`` (dense, trained, fp32) and may change it in place."""
+UNREAD = {"--sparsity": "sparsity", "--bits": "bits", "--activation-bits": "activation_bits", "--lr-quant": "lr_quant"}
+"""Option → the field that holds it in a budget of a method that does not ask for it."""
 
-    model: nn.Module
-    graph: Graph
-    data: DataSet
-    budget: Budget
-
-
-class Reporter(Protocol):
-    """Where a method tells its story; every call becomes events of the run (see :mod:`compression.runs.events`)."""
-
-    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
-        """A stage begins at this step and epoch (GETA: warm-up, projection, joint, cool-down)."""
-
-    def plan(self, total_steps: int, **facts: Any) -> None:
-        """How many steps the run will take, so that progress and the time left can be told."""
-
-    def step(self, step: int, epoch: float, **values: float) -> None:
-        """Cheap figures of one training step (loss, accuracy of the batch, learning rate); thinned by the receiver."""
-
-    def point(self, point: Point) -> None:
-        """A measured point."""
-
-    def decision(self, step: int, **facts: Any) -> None:
-        """What was decided about groups at this step, and why: JSON values, few and short, one call a step."""
-
-    def log(self, message: str) -> None:
-        """One line for people."""
-
-    def check(self) -> None:
-        """Raises :class:`compression.errors.Cancelled` when the user asked the run to stop; call it every step."""
-
-    saved: dict[str, Any] | None
-    """What the last checkpoint of an interrupted run kept, until it has been taken over; None in a fresh run."""
-
-    def checkpoint(self, step: int, capture: Callable[[], dict[str, Any]], *, due: bool = False) -> None:
-        """Call it after every step: keeps what ``capture`` gives when it is time to (always when ``due``).
-
-        What is kept are tensors, numbers, words, and lists, tuples and mappings of them
-        (see :func:`compression.training.resume.captured`). Raises :class:`compression.errors.Paused` after that when
-        the user asked the run to pause.
-        """
-
-
-class NullReporter:
-    """A :class:`Reporter` that listens to nothing and never interrupts: for a notebook or a script."""
-
-    saved: dict[str, Any] | None = None
-
-    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
-        """See :meth:`Reporter.phase`."""
-
-    def plan(self, total_steps: int, **facts: Any) -> None:
-        """See :meth:`Reporter.plan`."""
-
-    def step(self, step: int, epoch: float, **values: float) -> None:
-        """See :meth:`Reporter.step`."""
-
-    def point(self, point: Point) -> None:
-        """See :meth:`Reporter.point`."""
-
-    def decision(self, step: int, **facts: Any) -> None:
-        """See :meth:`Reporter.decision`."""
-
-    def log(self, message: str) -> None:
-        """See :meth:`Reporter.log`."""
-
-    def check(self) -> None:
-        """See :meth:`Reporter.check`."""
-
-    def checkpoint(self, step: int, capture: Callable[[], dict[str, Any]], *, due: bool = False) -> None:
-        """See :meth:`Reporter.checkpoint`."""
-
-
-@dataclass
-class Compressed:
-    """What a method hands back: the masked model with its quantizers still attached, at the end of training.
-
-    ``unit_sparsity_asked`` etc. are in the budget; ``facts`` holds JSON values worth keeping in the result.
-    """
-
-    model: nn.Module
-    facts: dict[str, Any] = field(default_factory=dict)
+Family = Literal["structured", "unstructured", "quantization", "codebook", "low-rank"]
 
 
 @dataclass(frozen=True)
-class Uses:
-    """Which parts of a budget a method follows; the rest may be there for other methods.
+class Info:
+    """What a method says of itself.
 
-    ``bits``: ``range`` (every layer finds its own bit-width in ``weight_bits``), ``average`` (``bits`` is shared out)
-    or ``equal`` (one whole number for all layers, see :mod:`compression.methods.widths`). ``training`` is False for a
-    method that takes no training step.
-    """
-
-    bits: str = "range"
-    sparsity: bool = True
-    activations: bool = False
-    training: bool = True
-
-
-class Method(Protocol):
-    """One compression method. A new method is one new module with an object of this shape, listed by
-    :func:`compression.methods.all_methods`.
+    ``sentence``: what it does, one sentence in Markdown. ``family``: what it changes. ``slot``: its place in lists
+    and in the palette, whose colours and markers the theme owns. ``trains``: whether it takes training steps.
+    ``views``: kinds of events that the page of a run has a view for.
     """
 
     name: str
     label: str
-    summary: str
-    structured: bool  # True: removes units; False: zeroes single weights
-    uses: Uses
-
-    def check(self, budget: Budget) -> None:
-        """Refuse what the method knows to be wrong in ``budget.options`` before a run is started."""
-        ...
-
-    def run(self, task: Task, report: Reporter) -> Compressed:
-        """Compress ``task.model`` within ``task.budget``."""
-        ...
+    sentence: str
+    family: Family
+    slot: int
+    stages: tuple[Stage, ...] = ()
+    paper: str | None = None
+    trains: bool = True
+    views: tuple[str, ...] = ()
 
 
-@runtime_checkable
-class ChecksTask(Protocol):
-    """A method that can also tell, without training, whether a model can give what a budget asks for."""
+class Method:
+    """One compression method."""
 
-    def check_task(self, task: Task) -> None:
-        """Refuse ``task.budget`` if ``task.model`` or the length of the run cannot give it; changes nothing."""
-        ...
+    info: ClassVar[Info]
+    asks: ClassVar[tuple[Ask, ...]] = ()
+    Config: ClassVar[type[Options]] = Options
+    encodings: ClassVar[frozenset[str]] = frozenset({"uniform"})
+    """Kinds of :mod:`compression.encodings` that its weights may be stored as."""
+
+    # What it reads of a budget
+
+    @property
+    def removes_units(self) -> bool:
+        """Whether whole units are removed, so that the network becomes narrower."""
+        return any(isinstance(ask, Sparsity) and ask.of == UNITS for ask in self.asks)
+
+    def ask(self, option: str) -> Ask | None:
+        """The ask behind an option of the command line such as ``--bits``, if there is one."""
+        return next((ask for ask in self.asks if ask.option == option), None)
+
+    def options(self, budget: Budget) -> Any:
+        """The options of a budget, as an instance of ``Config``.
+
+        Raises:
+            CompressionError: an unknown option, or a value it cannot have.
+        """
+        return self.Config.read(budget.options, self.info.name)
+
+    def values(self, budget: Budget) -> dict[str, Any]:
+        """Field → value of every ask.
+
+        Raises:
+            CompressionError: a value that an ask cannot have.
+        """
+        return {ask.field: ask.value(budget.asks) for ask in self.asks}
+
+    def put(self, budget: Budget, option: str, value: Any) -> Budget:
+        """The budget with the value of a command-line option such as ``--bits``, read or not.
+
+        Raises:
+            CompressionError: a value that the ask cannot have.
+        """
+        ask = self.ask(option)
+        field, value = (UNREAD[option], value) if ask is None else (ask.field, ask.accept(value))
+        return budget.replace(asks={**budget.asks, field: value})
+
+    def complete(self, budget: Budget) -> Budget:
+        """The same budget with the method's name and the value of every ask written out; what it does not read stays.
+
+        Raises:
+            CompressionError: a value that an ask cannot have.
+        """
+        return budget.replace(method=self.info.name, asks={**budget.asks, **self.values(budget)})
+
+    def convert(self, budget: Budget, source: Method) -> Budget:
+        """A budget of the method ``source`` as one of this method: what both ask for stays, or is converted.
+
+        Bounds of single layers and groups stay; options, learning rates and whatever else ``source`` alone asks do not.
+
+        Raises:
+            CompressionError: a value that an ask cannot have.
+        """
+        asks = {ask.field: ask.value(budget.asks) for ask in source.asks if ask.control() is not None}
+        changes: dict[str, Any] = {} if source is self else {"options": {}, "lr": None}
+        converted = {ask.field: ask.value(asks) for ask in self.asks if ask.control() is not None}
+        return budget.replace(method=self.info.name, asks=converted, **changes)
+
+    def unused(self, budget: Budget) -> list[str]:
+        """Fields of the budget that are set and that this method does not read."""
+        read = {ask.field for ask in self.asks}
+        if read & {"bits", "weight_bits"}:
+            read |= {"bits", "weight_bits"}  # each stands for the other
+        fields = [name for name, value in budget.asks.items() if value and name not in read]
+        bounds = {ask.layer_bound for ask in self.asks}
+        layers = {name for entry in budget.layers.values() for name in entry} - bounds
+        groups = bool(budget.groups) and not any(ask.group_bound for ask in self.asks)
+        return [*fields, *(["groups"] if groups else []), *(f"layers.{name}" for name in sorted(layers))]
+
+    # Before a run
+
+    def check_budget(self, budget: Budget) -> None:
+        """Refuse what is wrong in a budget whatever the network.
+
+        Raises:
+            CompressionError: naming the ask or option and what it may be.
+        """
+        self.options(budget)
+        for ask in self.asks:
+            ask.value(budget.asks)
+            ask.check_bounds(budget.asks, budget.layers)
+
+    def check(self, setup: Setup) -> None:
+        """Refuse what this network, its data or the length of the run cannot give; changes nothing.
+
+        Raises:
+            CompressionError: naming the field, and the layer or group.
+        """
+        self.check_budget(setup.budget)
+
+    @property
+    def allocates(self) -> bool:
+        """Whether zeros, bits and steps follow from the trained weights alone (:meth:`allocation`)."""
+        return type(self).allocation is not Method.allocation
+
+    def allocation(self, subject: Subject, budget: Budget) -> Allocation:
+        """Zeros, bits and step of every layer, from the trained weights alone.
+
+        Raises:
+            CompressionError: the budget cannot be met, or only training decides.
+        """
+        raise CompressionError(f"{self.info.label} decides while it trains: there is no allocation before a run")
+
+    def forecast(self, subject: Subject, budget: Budget) -> Forecast:
+        """What the budget comes to for this network, from its shapes and weights alone.
+
+        Raises:
+            CompressionError: the budget cannot be met.
+        """
+        return Forecast.unknown(f"{self.info.label} says nothing before a run.")
+
+    # The run, and one's own loop
+
+    def run(self, setup: Setup, report: Reporter) -> Compressed:
+        """Compress ``setup.model`` (in place) within ``setup.budget``.
+
+        Raises:
+            CompressionError: the budget cannot be met. RunFailed: training diverged.
+        """
+        raise NotImplementedError
+
+    def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
+        """Make ``model`` (in place) ready for the caller's own training loop, as a run would begin.
+
+        Raises:
+            CompressionError: this method runs as a whole only.
+        """
+        raise CompressionError(
+            f"{self.info.label} runs as a whole only, not in a loop of your own; run it",
+            f"python -m compression run --method {self.info.name} --model {budget.model} --data {budget.data}",
+        )
+
+    # Words
+
+    def describe(self, budget: Budget) -> str:
+        """What is asked for, in words: nothing that the method does not do."""
+        parts = [words for ask in self.asks if (words := ask.words(ask.value(budget.asks)))]
+        bounded = len(budget.layers) + (len(budget.groups) if any(ask.group_bound for ask in self.asks) else 0)
+        if bounded:
+            parts.append(f"{bounded} {'bound' if bounded == 1 else 'bounds'} of single layers or groups")
+        parts += [f"{name} {short(v)}" for name, v in budget.options.items() if isinstance(v, (str, int, float))]
+        trained = f"{budget.epochs:g} epochs, seed {budget.seed}" if self.info.trains else "nothing is trained"
+        return f"{', '.join(parts)}; {trained}" if parts else trained
+
+    def caveats(self, result: Mapping[str, Any]) -> list[str]:
+        """What not to expect of the compressed network, a sentence each; ``result`` is that of the run."""
+        return [ask.caveat() for ask in self.asks if ask.caveat()]

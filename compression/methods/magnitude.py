@@ -1,75 +1,94 @@
-"""Magnitude pruning with equal bits: OPQ without its allocation, to see what the allocation is worth.
+"""Magnitude pruning with equal bits: what an allocation of bits and zeros is worth, seen against doing without one.
 
-The smallest weights of the whole network go, whatever layer they are in; every layer gets the same bit-width and the
-step with the least squared error. From there on everything is OPQ's: masks and steps fixed, norms refitted, fine-tuned.
+The smallest weights of the whole network are set to zero, whatever layer they are in; every layer gets the same
+bit-width and the step with the least squared error. Masks and steps stay fixed, norms are refitted, the rest is
+fine-tuned.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from compression.asks import WEIGHTS, EqualBits, Sparsity
 from compression.budget import Budget
-from compression.methods.base import Compressed, Reporter, Task, Uses
-from compression.methods.opq.allocator import allocate_from
-from compression.methods.options import Option, resolved
-from compression.methods.widths import bits_in_words, weight_widths
+from compression.forecast import Subject
+from compression.methods.base import Compressed, Info, Method, Reporter, Setup
+from compression.options import Options
+from compression.pruning.weights import requested_counts
 from compression.quant.allocation import Allocation
+from compression.quant.fixed_steps import attach
+from compression.quant.nearest import equal_bits
 from compression.quant.tables import LayerTables
-from compression.training.allocated import begin, tell_unused, train_allocated
+from compression.training.allocated import STAGES, begin, train_allocated
 
-OPTIONS = (
-    Option(
-        "scope",
+SPARSITY, WEIGHT_BITS = Sparsity(of=WEIGHTS), EqualBits()
+
+
+class MagnitudeOptions(Options):
+    """What :class:`Magnitude` can be told beside its sparsity and bits."""
+
+    scope: Literal["network", "layer"] = Field(
         "network",
-        "Where magnitudes are compared: over the whole network, or within each layer, which then all lose one share.",
-        choices=("network", "layer"),
-    ),
-)
+        description="Where magnitudes are compared: over the whole network, or within each layer, which then all lose "
+        "one share.",
+    )
 
 
-class Magnitude:
+class Magnitude(Method):
     """Global magnitude pruning of single weights, equal bits, fine-tuning with masks and steps fixed."""
 
-    name = "magnitude"
-    label = "Magnitude"
-    summary = "Sets the smallest weights to zero, gives all layers the same bits, then fine-tunes what is left."
-    structured = False
-    uses = Uses(bits="equal")
-    options = OPTIONS
+    info = Info(
+        name="magnitude",
+        label="Magnitude",
+        sentence="**Magnitude** sets the smallest weights of the network to zero and gives all layers the same bits.",
+        family="unstructured",
+        slot=3,
+        stages=STAGES,
+    )
+    asks = (SPARSITY, WEIGHT_BITS)
+    Config = MagnitudeOptions
 
-    def check(self, budget: Budget) -> None:
-        """Refuse unknown options and impossible values.
-
-        Raises:
-            CompressionError: naming the option and what it may be.
-        """
-        resolved(budget, OPTIONS, self.name)
-
-    def run(self, task: Task, report: Reporter) -> Compressed:
-        """Compress ``task.model`` in place: round(sparsity·N) weights to zero, ``bits`` for every layer.
+    def run(self, setup: Setup, report: Reporter) -> Compressed:
+        """Compress ``setup.model`` in place: round(sparsity·N) weights to zero, ``bits`` for every layer.
 
         Raises:
-            CompressionError: an unknown option, or bounds that cannot be met.
+            CompressionError: bounds that cannot be met.
         """
-        tell_unused(task, report, self.label)
-        begin(task, report)
-        allocation = smallest_weights(LayerTables.prepare(task.model), task.budget)
+        self.check_budget(setup.budget)
+        begin(setup, report)
+        allocation = smallest_weights(LayerTables.prepare(setup.model), setup.budget)
         report.log(f"{allocation.pruned} of {allocation.numel} weights pruned, the smallest ones")
-        report.log(bits_in_words(task.budget, structured=False))
-        return train_allocated(task, report, allocation)
+        return train_allocated(setup, report, allocation)
+
+    def allocation(self, subject: Subject, budget: Budget) -> Allocation:
+        """See :func:`smallest_weights`."""
+        return smallest_weights(subject.tables(), budget)
+
+    def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
+        """Set the smallest weights of ``model`` to zero and fix masks and steps, in place."""
+        return attach(model, smallest_weights(LayerTables.prepare(model), budget))
 
 
 def smallest_weights(tables: LayerTables, budget: Budget) -> Allocation:
-    """The smallest weights at zero and equal bits for the others, as an allocation like OPQ's.
+    """The smallest weights at zero and equal bits for the others.
 
-    As there, weights that are zero already and layers with a sparsity of their own count, and every layer keeps 2 %.
+    Weights that are zero already and layers with a separate sparsity count, and every layer keeps 2 %.
 
     Raises:
         CompressionError: an unknown option, or bounds that cannot be met.
     """
-    scope = resolved(budget, OPTIONS, Magnitude.name)["scope"]
-    widths = weight_widths(budget, [table.name for table in tables.layers], structured=False)
-    bounds = {name: {**budget.layers.get(name, {}), "weight_bits": (bits, bits)} for name, bits in widths.items()}
-    mode = "empirical" if scope == "network" else "uniform"
-    return allocate_from(tables, budget.sparsity, max(widths.values()), bounds, prune_mode=mode, scope="layer")
+    options: MagnitudeOptions = METHOD.options(budget)
+    widths = WEIGHT_BITS.widths(budget.asks, budget.layers, [table.name for table in tables.layers])
+    mode = "empirical" if options.scope == "network" else "uniform"
+    sparsity = SPARSITY.value(budget.asks)
+    counts, notes = requested_counts(tables, sparsity, budget.layers, mode, np.ones(len(tables.layers)))
+    return equal_bits(tables, sparsity, counts.tolist(), widths, notes)
 
 
 METHOD = MAGNITUDE = Magnitude()

@@ -9,88 +9,97 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from compression.asks import EqualActivationBits, EqualBits
 from compression.budget import Budget
-from compression.methods.base import Compressed, Reporter, Task, Uses
-from compression.methods.options import Option, resolved
-from compression.methods.widths import activation_widths, bits_in_words, weight_widths
+from compression.forecast import Subject
+from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
+from compression.options import Options
 from compression.quant import activation_quantizers, quantize
 from compression.quant.allocation import Allocation
 from compression.quant.attach import quantizable_layers
+from compression.quant.calibrate import Calibration
 from compression.quant.nearest import rounding, set_range
 from compression.quant.tables import LayerTables
+from compression.reading import Flag
 from compression.training.measure import CURVE_IMAGES, curve_images, measure
 from compression.training.stage import fresh_statistics, plain_batches
 
 CALIBRATION_BATCHES = 8
 START_BITS = 16
-OPTIONS = (
-    Option(
-        "clip",
+WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
+
+
+class PtqOptions(Options):
+    """What :class:`Ptq` can be told beside its bit-widths."""
+
+    clip: Literal["mse", "max"] = Field(
         "mse",
-        "Where weights saturate: mse takes the step with the least squared error, max reaches to the largest weight.",
-        choices=("mse", "max"),
-    ),
-    Option(
-        "statistics",
+        description="Where weights saturate: mse takes the step with the least squared error, max reaches to the "
+        "largest weight.",
+    )
+    statistics: Flag = Field(
         True,
-        "Recompute the running statistics of batch norms after rounding, on as many training batches as settle them "
-        "(at most 100); no label is used.",
-        choices=(True, False),
-    ),
-    Option(
-        "calibration",
+        description="Recompute the running statistics of batch norms after rounding, on as many training batches as "
+        "settle them (at most 100); no label is used.",
+    )
+    calibration: Literal["percentile", "max"] = Field(
         "percentile",
-        "Range of activations: the 99.9th percentile of magnitudes on 8 training batches, or the largest one.",
-        choices=("percentile", "max"),
-    ),
-)
+        description="Range of activations: the 99.9th percentile of magnitudes on 8 training batches, or the largest "
+        "one.",
+    )
 
 
-class Ptq:
+class Ptq(Method):
     """Post-training quantization: nearest rounding of a trained model, in seconds."""
 
-    name = "ptq"
-    label = "Round to nearest"
-    summary = "Rounds every weight of the trained model to the nearest of its layer's values; nothing is trained."
-    structured = False
-    uses = Uses(bits="equal", sparsity=False, activations=True, training=False)
-    options = OPTIONS
+    info = Info(
+        name="ptq",
+        label="Round to nearest",
+        sentence="**Round to nearest** moves every weight to the nearest value of its layer's grid; nothing is removed "
+        "or trained, it takes seconds.",
+        family="quantization",
+        slot=4,
+        stages=(
+            Stage("calibration", "Calibration", 0),
+            Stage("rounding", "Rounding", 1),
+            Stage("statistics", "Norm statistics", 3),
+        ),
+        trains=False,
+    )
+    asks = (WEIGHT_BITS, ACTIVATION_BITS)
+    Config = PtqOptions
 
-    def check(self, budget: Budget) -> None:
-        """Refuse unknown options and impossible values.
-
-        Raises:
-            CompressionError: naming the option and what it may be.
-        """
-        resolved(budget, OPTIONS, self.name)
-
-    def run(self, task: Task, report: Reporter) -> Compressed:
-        """Quantize ``task.model`` in place: ``bits`` for every layer, activations too if the budget has bits for them.
+    def run(self, setup: Setup, report: Reporter) -> Compressed:
+        """Quantize ``setup.model`` in place: ``bits`` for every layer, activations too if the budget has bits for them.
 
         Raises:
             CompressionError: an unknown option, bounds of a layer that is not there, weights that are not finite.
         """
-        model, budget = task.model, task.budget
-        chosen = resolved(budget, OPTIONS, self.name)
+        model, budget = setup.model, setup.budget
+        options: PtqOptions = self.options(budget)
         planned = plan(LayerTables.prepare(model), budget)
-        total = len(planned.layers) + int(chosen["statistics"])
+        total = len(planned.layers) + int(options.statistics)
         report.plan(total, unit="layers")
-        _tell(budget, report)
         report.phase("calibration", 0)
-        _attach(task, report, chosen["calibration"])
-        report.point(measure(task, model, step=0, epoch=0.0, phase="calibration", limit=curve_images(task.graph)))
+        _attach(setup, report, options.calibration)
+        report.point(measure(setup, model, step=0, epoch=0.0, phase="calibration", limit=curve_images(setup.graph)))
         report.phase("rounding", 0)
-        _round(task, report, planned)
+        _round(setup, report, planned)
         facts: dict[str, Any] = {}
-        if chosen["statistics"]:
+        if options.statistics:
             report.phase("statistics", len(planned.layers))
-            facts["statistics"] = dataclasses.asdict(fresh_statistics(task, report))
-        last = "statistics" if chosen["statistics"] else "rounding"
-        report.point(measure(task, model, step=total, epoch=0.0, phase=last, limit=CURVE_IMAGES))
+            facts["statistics"] = dataclasses.asdict(fresh_statistics(setup, report))
+        last = "statistics" if options.statistics else "rounding"
+        report.point(measure(setup, model, step=total, epoch=0.0, phase=last, limit=CURVE_IMAGES))
         return Compressed(model, {"allocation": planned.to_dict(budget.model, budget.weights), **facts})
+
+    def allocation(self, subject: Subject, budget: Budget) -> Allocation:
+        """See :func:`plan`."""
+        return plan(subject.tables(), budget)
 
 
 def plan(tables: LayerTables, budget: Budget) -> Allocation:
@@ -99,42 +108,30 @@ def plan(tables: LayerTables, budget: Budget) -> Allocation:
     Raises:
         CompressionError: an unknown option, or bounds of a layer that is not there.
     """
-    clip = resolved(budget, OPTIONS, Ptq.name)["clip"]
-    widths = weight_widths(budget, [table.name for table in tables.layers], structured=False)
-    return rounding(tables, widths, clip)
+    options: PtqOptions = METHOD.options(budget)
+    names = [table.name for table in tables.layers]
+    return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
 
 
-def _attach(task: Task, report: Reporter, calibration: str) -> None:
+def _attach(setup: Setup, report: Reporter, calibration: Calibration) -> None:
     """Quantizers on every weight, at first with so many bits that nothing changes, and on activations as asked for."""
-    widths = activation_widths(task.budget, list(quantizable_layers(task.model)))
-    batches = None if widths is None else list(itertools.islice(plain_batches(task, report), CALIBRATION_BATCHES))
-    quantize(task.model, START_BITS, batches, calibration="max" if calibration == "max" else "percentile")
-    for name, quantizer in activation_quantizers(task.model).items():
-        quantizer.set_bits((widths or {})[name])
+    budget = setup.budget
+    if ACTIVATION_BITS.value(budget.asks) is None:
+        quantize(setup.model, START_BITS)
+        return
+    widths = ACTIVATION_BITS.widths(budget.asks, budget.layers, list(quantizable_layers(setup.model)))
+    batches = list(itertools.islice(plain_batches(setup, report), CALIBRATION_BATCHES))
+    quantize(setup.model, START_BITS, batches, calibration=calibration)
+    for name, quantizer in activation_quantizers(setup.model).items():
+        quantizer.set_bits(widths[name])
 
 
-def _round(task: Task, report: Reporter, planned: Allocation) -> None:
+def _round(setup: Setup, report: Reporter, planned: Allocation) -> None:
     """Lower one layer after the other to its bit-width."""
     for done, layer in enumerate(planned.layers, start=1):
         report.check()
-        set_range(task.model, layer)
+        set_range(setup.model, layer)
         report.step(done, 0.0, error=layer.error)
-
-
-def _tell(budget: Budget, report: Reporter) -> None:
-    report.log(bits_in_words(budget, structured=False))
-    unused = [name for name, value in unused_fields(budget).items() if value]
-    if unused:
-        report.log(f"rounding to nearest prunes nothing: {', '.join(unused)} of this budget is not used")
-
-
-def unused_fields(budget: Budget) -> Mapping[str, bool]:
-    """What a budget may ask of other methods and this one does not follow."""
-    return {
-        "sparsity": budget.sparsity > 0,
-        "groups": bool(budget.groups),
-        "layers.sparsity": any("sparsity" in bounds for bounds in budget.layers.values()),
-    }
 
 
 METHOD = PTQ = Ptq()

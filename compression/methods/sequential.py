@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 
+from compression.asks import EqualActivationBits, EqualBits, QuantizerRate, Sparsity
 from compression.budget import Budget
-from compression.methods.base import Compressed, Reporter, Task, Uses
-from compression.methods.geta.method import LEARNING_RATES, LR_QUANT
-from compression.methods.options import Option, resolved
-from compression.methods.widths import activation_widths, bits_in_words, weight_widths
-from compression.pruning.removal import NORMS, Removal
+from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
+from compression.options import Options, Real
+from compression.pruning.choose import unit_bounds
+from compression.pruning.removal import Removal
 from compression.quant import quantize
 from compression.quant.attach import quantizable_layers
 from compression.quant.fixed_bits import FixedBits
@@ -23,20 +24,27 @@ from compression.training.loop import make_optimizer, total_steps
 from compression.training.recipe import Recipe
 from compression.training.stage import plain_batches, recipe_for, train_stage
 
+LEARNING_RATES = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
+LR_QUANT = 1e-3
 CALIBRATION_BATCHES = 8
 PRUNING, FINE_TUNING, QUANTIZATION = "pruning", "fine-tuning", "quantization"
-OPTIONS = (
-    Option(
-        "rounds", 4, "In how many equal rounds the units are removed, with training in between.", choices=(4, 1, 2, 8)
-    ),
-    Option(
-        "norm",
-        NORMS[0],
-        "Compare all units of the network directly, or each with the mean of its group.",
-        choices=NORMS,
-    ),
-    Option("quantization", 0.5, "The share of the run that trains with quantized weights.", choices=(0.5, 0.25, 0.75)),
-)
+SPARSITY, RATE = Sparsity(), QuantizerRate()
+WEIGHT_BITS = EqualBits(field="weight_bits", default=8)
+ACTIVATION_BITS = EqualActivationBits()
+
+
+class SequentialOptions(Options):
+    """What :class:`Sequential` can be told beside its sparsity and bits."""
+
+    rounds: Literal[4, 1, 2, 8] = Field(
+        4, description="In how many equal rounds the units are removed, with training in between."
+    )
+    norm: Literal["none", "group"] = Field(
+        "none", description="Compare all units of the network directly, or each with the mean of its group."
+    )
+    quantization: Real = Field(
+        0.5, ge=0.05, le=0.95, description="The share of the run that trains with quantized weights."
+    )
 
 
 @dataclass(frozen=True)
@@ -71,52 +79,55 @@ class Plan:
         return 1 + step * self.rounds // self.pruned
 
 
-class Sequential:
+class Sequential(Method):
     """Structured pruning by group magnitude, fine-tuning, then quantization-aware training: one after the other."""
 
-    name = "sequential"
-    label = "Prune, then quantize"
-    summary = "Removes the smallest units, fine-tunes, then trains with fixed bit-widths: one step after the other."
-    structured = True
-    uses = Uses(bits="equal", activations=True)
-    options = OPTIONS
+    info = Info(
+        name="sequential",
+        label="Prune, then quantize",
+        sentence="**Prune, then quantize** removes the smallest channels and trains, then trains on with rounded "
+        "weights: one after the other.",
+        family="structured",
+        slot=2,
+        stages=(
+            Stage(PRUNING, "Pruning", 2),
+            Stage(FINE_TUNING, "Fine-tuning", 3),
+            Stage(QUANTIZATION, "Quantization", 1),
+        ),
+    )
+    asks = (SPARSITY, WEIGHT_BITS, ACTIVATION_BITS, RATE)
+    Config = SequentialOptions
 
-    def check(self, budget: Budget) -> None:
-        """Refuse unknown options and impossible values.
-
-        Raises:
-            CompressionError: naming the option and what it may be.
-        """
-        resolved(budget, OPTIONS, self.name)
-
-    def run(self, task: Task, report: Reporter) -> Compressed:
-        """Compress ``task.model`` in place: ⌊sparsity·N⌋ units, the upper end of ``weight_bits`` for every layer.
+    def run(self, setup: Setup, report: Reporter) -> Compressed:
+        """Compress ``setup.model`` in place: ⌊sparsity·N⌋ units, the upper end of ``weight_bits`` for every layer.
 
         Raises:
             CompressionError: the budget cannot be reached. RunFailed: training diverged.
         """
-        model, budget = task.model, task.budget
-        chosen = resolved(budget, OPTIONS, self.name)
-        total = total_steps(task.data, budget.batch_size, budget.epochs)
-        plan = Plan.of(total, chosen["quantization"], chosen["rounds"])
+        model, budget = setup.model, setup.budget
+        self.check_budget(budget)
+        options: SequentialOptions = self.options(budget)
+        total = total_steps(setup.data, budget.batch_size, budget.epochs)
+        plan = Plan.of(total, options.quantization, options.rounds)
         layers = list(quantizable_layers(model))
-        widths = weight_widths(budget, layers, structured=True), activation_widths(budget, layers)
-        removal = Removal(model, task.graph, budget.sparsity, _bounds(budget), chosen["norm"])
+        widths = WEIGHT_BITS.widths(budget.asks, budget.layers, layers), _activation_widths(budget, layers)
+        removal = Removal(model, setup.graph, SPARSITY.value(budget.asks), unit_bounds(budget.groups), options.norm)
         report.plan(total, stages=plan.starts(), units=removal.total, removes=removal.target)
-        _tell(budget, report, removal)
-        recipe = recipe_for(task, report)
+        if not removal.total:
+            report.log("no unit of this model can be removed: it is only quantized")
+        recipe = recipe_for(setup, report)
         recipe.prepare_model(model)
         torch.manual_seed(budget.seed)
-        _prune(task, report, recipe, removal, plan)
-        _quantize(task, report, recipe, removal, plan, *widths)
+        _prune(setup, report, recipe, removal, plan)
+        _quantize(setup, report, recipe, removal, plan, *widths)
         return Compressed(model, _facts(removal, plan, recipe))
 
 
-def _prune(task: Task, report: Reporter, recipe: Recipe, removal: Removal, plan: Plan) -> None:
+def _prune(setup: Setup, report: Reporter, recipe: Recipe, removal: Removal, plan: Plan) -> None:
     """The rounds of pruning, and training until the quantizers come."""
-    budget = task.budget
+    budget = setup.budget
     base = learning_rate_of(budget)
-    optimizer = make_optimizer(task.model, budget.optimizer, base, budget.weight_decay)
+    optimizer = make_optimizer(setup.model, budget.optimizer, base, budget.weight_decay)
 
     def round_due(step: int) -> None:
         removal.prune(plan.round_at(step), plan.rounds)
@@ -124,22 +135,22 @@ def _prune(task: Task, report: Reporter, recipe: Recipe, removal: Removal, plan:
     for phase, first, last in ((PRUNING, 0, plan.pruned), (FINE_TUNING, plan.pruned, plan.tuned)):
         if last > first:
             train_stage(
-                task, report, recipe, optimizer, base, phase=phase, first=first, last=last,
+                setup, report, recipe, optimizer, base, phase=phase, first=first, last=last,
                 curve=(0, plan.tuned), before=round_due, after=lambda share: removal.hold(), parts={"removal": removal},
             )  # fmt: skip
     removal.prune(plan.rounds, plan.rounds)
 
 
 def _quantize(
-    task: Task, report: Reporter, recipe: Recipe, removal: Removal, plan: Plan,
+    setup: Setup, report: Reporter, recipe: Recipe, removal: Removal, plan: Plan,
     weight_bits: dict[str, int], activation_bits: dict[str, int] | None,
 ) -> None:  # fmt: skip
     """Quantizers with the least squared error on what is left, then training under them."""
-    model, budget = task.model, task.budget
-    held = attach(task, report, weight_bits, activation_bits)
+    model, budget = setup.model, setup.budget
+    held = attach(setup, report, weight_bits, activation_bits)
     removal.bind()
     base = learning_rate_of(budget)
-    lr_quant = LR_QUANT if budget.lr_quant is None else budget.lr_quant
+    lr_quant = RATE.value(budget.asks) or LR_QUANT
     held.train(False)
     optimizer = make_optimizer(model, budget.optimizer, base, budget.weight_decay)
     held.train()
@@ -149,21 +160,21 @@ def _quantize(
         removal.hold()
 
     train_stage(
-        task, report, recipe, optimizer, base, phase=QUANTIZATION, first=plan.tuned, after=after,
+        setup, report, recipe, optimizer, base, phase=QUANTIZATION, first=plan.tuned, after=after,
         parts={"removal": removal},
     )  # fmt: skip
 
 
 def attach(
-    task: Task, report: Reporter, weight_bits: dict[str, int], activation_bits: dict[str, int] | None
+    setup: Setup, report: Reporter, weight_bits: dict[str, int], activation_bits: dict[str, int] | None
 ) -> FixedBits:
     """Put quantizers on the pruned model; ranges of weights by least squared error, of activations by calibration."""
-    model = task.model
+    model = setup.model
     tables = LayerTables.prepare(model)
     start = rounding(tables, {table.name: weight_bits[table.name] for table in tables.layers})
     batches = None
     if activation_bits is not None:
-        batches = list(itertools.islice(plain_batches(task, report), CALIBRATION_BATCHES))
+        batches = list(itertools.islice(plain_batches(setup, report), CALIBRATION_BATCHES))
     quantize(model, activations=batches, calibration="percentile")
     for layer in start.layers:
         set_range(model, layer)
@@ -175,18 +186,10 @@ def learning_rate_of(budget: Budget) -> float:
     return LEARNING_RATES[budget.optimizer] if budget.lr is None else budget.lr
 
 
-def _bounds(budget: Budget) -> dict[str, tuple[float, float]]:
-    pairs = {name: bounds["sparsity"] for name, bounds in budget.groups.items() if "sparsity" in bounds}
-    return {name: (float(low), float(high)) for name, (low, high) in pairs.items()}
-
-
-def _tell(budget: Budget, report: Reporter, removal: Removal) -> None:
-    report.log(bits_in_words(budget, structured=True))
-    if not removal.total:
-        report.log("no unit of this model can be removed: it is only quantized")
-    named = [layer for layer, bounds in budget.layers.items() if "sparsity" in bounds]
-    if named:
-        report.log(f"units of groups are removed: the weight sparsity of layer {', '.join(named)} is not used")
+def _activation_widths(budget: Budget, layers: list[str]) -> dict[str, int] | None:
+    if ACTIVATION_BITS.value(budget.asks) is None:
+        return None
+    return ACTIVATION_BITS.widths(budget.asks, budget.layers, layers)
 
 
 def _facts(removal: Removal, plan: Plan, recipe: Recipe) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,6 +18,15 @@ _ROUNDING = 1e-9
 def target_units(sparsity: float, units: int) -> int:
     """K = ⌊sparsity · N⌋, not misled by binary fractions (0.29 · 100 is 29)."""
     return math.floor(sparsity * units + _ROUNDING)
+
+
+def unit_bounds(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """The bounds (lowest, highest) on the sparsity of single groups, as a budget's ``groups`` has them."""
+    return {
+        name: (float(bounds["sparsity"][0]), float(bounds["sparsity"][1]))
+        for name, bounds in groups.items()
+        if "sparsity" in bounds
+    }
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from compression.bounds import check_share
 from compression.quant.tables import LayerTable, LayerTables
 
 Floats = NDArray[np.float64]
@@ -49,6 +51,32 @@ def limits(tables: LayerTables, sparsity: float, fixed: dict[str, float]) -> Lim
         floors.append(max(zeros, most) if layer.name in fixed else zeros)
         caps.append(max(zeros, most))
     return Limits(np.array(floors, dtype=np.int64), np.array(caps, dtype=np.int64))
+
+
+def requested_counts(
+    tables: LayerTables, sparsity: float, layers: Mapping[str, Mapping[str, Any]], mode: str, omega: Floats
+) -> tuple[Ints, tuple[str, ...]]:
+    """How many weights each layer loses, int64 [layers], and notes on where ``sparsity`` cannot be had exactly.
+
+    ``layers`` may bound the sparsity of single layers; for ``mode`` and ``omega`` see :func:`pruned_counts`.
+
+    Raises:
+        CompressionError: a sparsity of a layer outside [0, 1).
+    """
+    fixed = {name: bound["sparsity"] for name, bound in layers.items() if bound.get("sparsity") is not None}
+    for name, share in fixed.items():
+        check_share(share, f"layers.{name}.sparsity")
+    allowed, requested = limits(tables, sparsity, fixed), round(sparsity * tables.size)
+    total = allowed.clamp(requested)
+    notes: tuple[str, ...] = ()
+    if total != requested:
+        reason = (
+            "so many are 0 already or fixed by their layer"
+            if total > requested
+            else "every layer keeps a share or its fixed sparsity"
+        )
+        notes = (f"{total} weights are pruned instead of {requested}: {reason}",)
+    return pruned_counts(tables, total, allowed, mode, omega), notes
 
 
 def pruned_counts(tables: LayerTables, total: int, bounds: Limits, mode: str, omega: Floats) -> Ints:

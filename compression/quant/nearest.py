@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from compression.quant import quantizer_of
 from compression.quant.allocation import Allocation, LayerAllocation
 from compression.quant.laplace import levels_of
+from compression.quant.layer_options import parts
 from compression.quant.quantizer import Quantizer
 from compression.quant.steps import Survivors, best_steps
 from compression.quant.tables import LayerTable, LayerTables
@@ -34,6 +35,30 @@ def rounding(tables: LayerTables, widths: Mapping[str, int], clip: str = "mse") 
         budget_bits=spent,
         exact=clip == "mse",
         zeros="rounded",
+    )
+
+
+def equal_bits(
+    tables: LayerTables, sparsity: float, counts: Sequence[int], widths: Mapping[str, int], notes: tuple[str, ...] = ()
+) -> Allocation:
+    """The ``counts`` smallest weights of each layer at zero, and the best step for the others at a given bit-width.
+
+    ``sparsity`` and ``notes`` are what was asked for, and where it could not be had, as the allocation states them.
+    """
+    choices = [(widths[table.name],) for table in tables.layers]
+    options = parts(tables.layers, counts, choices, grid="plain", codebook="layer", zeros="exact", modelled=False)
+    survivors = [table.size - count for table, count in zip(tables.layers, counts, strict=True)]
+    bits = max(widths.values())
+    return Allocation(
+        sparsity=sparsity,
+        bits=bits,
+        layers=tuple(option.plan(0) for option in options),
+        pruned=int(sum(counts)),
+        numel=tables.size,
+        value_bits=sum(size * width for size, (width,) in zip(survivors, choices, strict=True)),
+        budget_bits=sum(survivors) * bits,
+        exact=True,
+        notes=notes,
     )
 
 

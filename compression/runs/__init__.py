@@ -10,7 +10,7 @@ from compression.runs.launcher import Launcher, LocalLauncher
 from compression.runs.results import result
 from compression.runs.store import RunInfo, Store
 from compression.runs.submit import start, wait
-from compression.runs.sweep import combinations, sweep, with_bits
+from compression.runs.sweep import combinations, sweep, with_values
 
 __all__ = [
     "EventWriter",
@@ -32,5 +32,5 @@ __all__ = [
     "start",
     "sweep",
     "wait",
-    "with_bits",
+    "with_values",
 ]

@@ -1,4 +1,4 @@
-"""The study of accuracy without any training: OPQ's allocation over a grid of budgets."""
+"""The study of accuracy without any training: a method's allocation over a grid of budgets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compression import methods
+from compression.asks import ACTIVATION_BITS
 from compression.budget import Budget
 from compression.runs import studies
 from compression.runs.folder import RunFolder
@@ -25,15 +27,27 @@ def grid() -> list[tuple[float, float]]:
 
 
 def asked(budget: Budget) -> dict[str, Any]:
-    """What of a budget counts (of OPQ's the bounds on weights and the options), and how it is measured."""
-    plain = budget.to_dict() if budget.method == "opq" else {"layers": {}, "options": {}}
+    """What of a budget counts (its method where that allocates, the bounds on weights, the options), and the grid."""
+    method = methods.get(budget.method)
+    plain = budget.to_dict() if method.allocates else {"layers": {}, "options": {}}
     layers = {
-        layer: kept
-        for layer, bound in plain["layers"].items()
-        if (kept := {name: value for name, value in bound.items() if name != "activation_bits"})
+        layer: bounds
+        for layer, entry in plain["layers"].items()
+        if (bounds := {name: value for name, value in entry.items() if name != ACTIVATION_BITS})
     }
     how = {"grid": [list(pair) for pair in grid()], "images": IMAGES, "statistics": STATISTICS}
-    return {"layers": layers, "options": plain["options"], **how}
+    return {"layers": layers, "options": plain["options"], **how, **_named(method)}
+
+
+def allocating(name: str) -> str:
+    """The name of a method that allocates from the weights: the one named, or the first that does."""
+    return name if methods.get(name).allocates else next(n for n, m in methods.all_methods().items() if m.allocates)
+
+
+def _named(method: methods.Method) -> dict[str, Any]:
+    """The method where it is not the first that allocates, which studies made before there was a choice do not name."""
+    name = allocating(method.info.name)
+    return {} if name == allocating("") else {"method": name}
 
 
 def key(budget: Budget) -> str:
@@ -63,6 +77,7 @@ def carry_out(
     grid: list[tuple[float, float]],
     images: int,
     statistics: int,
+    method: str = "",
 ) -> dict[str, Any]:
     """Measure every budget of the grid on validation images; the result's ``rows`` are those of ``untrained``.
 
@@ -71,16 +86,19 @@ def carry_out(
     Raises:
         Cancelled: the job was asked to stop.
     """
+    from compression import zoo
+    from compression.graph import trace
     from compression.runs.prepare import load
     from compression.untrained import dense_accuracy, measure_untrained
 
-    budget = folder.budget().replace(method="opq", layers=layers, options=options)
+    budget = folder.budget().replace(method=method or allocating(""), layers=layers, options=options)
     subject = load(budget, folder.spec().get("subject"))
     events.plan(len(grid), unit="budgets")
     dense = dense_accuracy(subject.model, subject.data, "validation", images)
     rows = []
+    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     found = measure_untrained(
-        subject.model, subject.data, budget, grid, limit=images, statistics=statistics, check=events.check
+        subject.model, graph, subject.data, budget, grid, limit=images, statistics=statistics, check=events.check
     )
     for number, row in enumerate(found, start=1):
         rows.append(dataclasses.asdict(row))

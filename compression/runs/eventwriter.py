@@ -15,6 +15,7 @@ from compression.runs.events import VERSION
 from compression.runs.files import finite
 from compression.runs.lease import Lease
 from compression.runs.paths import open_own
+from compression.training.setup import Reporter
 
 STEPS_APART = 50
 SECONDS_APART = 1.0
@@ -22,7 +23,7 @@ CHECK_SECONDS = 0.2
 _OWN = ("v", "t", "attempt", "kind", "step", "epoch")
 
 
-class EventWriter:
+class EventWriter(Reporter):
     """Appends the events of one attempt; the :class:`compression.methods.base.Reporter` that methods are given.
 
     Args:

@@ -15,7 +15,7 @@ from compression.errors import RunFailed
 from compression.graph import Graph, slim_report
 from compression.graph.copies import deep_copy
 from compression.graph.cuts import along, cuts, without
-from compression.methods.base import Compressed, Method, Task
+from compression.methods.base import Compressed, Method, Setup
 from compression.pack import pack, unpack
 from compression.preprocess import words
 from compression.quant import IntegerWeight, fold, integer_weights
@@ -51,14 +51,17 @@ def execute(
     report.log(_beginning(prepared.subject))
     report.point(prepared.baseline)
     report.check()
-    if chosen.structured:
+    if chosen.removes_units:
         prepared.prove_cuts(budget)
+    report.log(f"asked for: {chosen.describe(budget)}")
+    if unused := chosen.unused(budget):
+        report.log(f"{chosen.info.label} does not use {', '.join(unused)} of this budget")
     torch.manual_seed(budget.seed)
-    task = prepared.task(budget)
-    compressed = _compress(chosen, task, report)
+    setup = prepared.setup(budget)
+    compressed = _compress(chosen, setup, report)
     check_taken_over(report)
     report.check()
-    found = finish(folder, task, compressed.model, report)
+    found = finish(folder, setup, compressed.model, report)
     return {
         "method": budget.method,
         "model": budget.model,
@@ -83,16 +86,16 @@ def _beginning(subject: Subject) -> str:
     return f"weights: {subject.weights} (SHA-256 {subject.identity['digest'][:12]}){images}"
 
 
-def _compress(method: Method, task: Task, report: RunReporter) -> Compressed:
+def _compress(method: Method, setup: Setup, report: RunReporter) -> Compressed:
     """Let the method run; what fails once the model is no longer finite is told as what it is."""
     try:
-        return method.run(task, report)
+        return method.run(setup, report)
     except (ArithmeticError, ValueError, RuntimeError, IndexError, AssertionError):
-        check_finite(task.model)
+        check_finite(setup.model)
         raise
 
 
-def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter) -> dict[str, Any]:
+def finish(folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporter) -> dict[str, Any]:
     """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
 
     Raises:
@@ -100,28 +103,28 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
         CompressionError: the smaller model computes something else than the masked one.
     """
     check_finite(model.eval())
-    plain, cut = slim_report(fold(model), task.graph)
+    plain, cut = slim_report(fold(model), setup.graph)
     plain.eval()
     report.confirm()
     make_folder(folder.bundle)
-    codes = _cut_codes(integer_weights(model), task.graph, cut.units)
+    codes = _cut_codes(integer_weights(model), setup.graph, cut.units)
     ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
     shipped = restore(plain, folder)
-    told = evaluate(shipped, task.data, "test")
+    told = evaluate(shipped, setup.data, "test")
     step, epoch = report.at
-    point = file_point(model, task.graph, told, ledger["total"], step=step, epoch=epoch, phase="final")
+    point = file_point(model, setup.graph, told, ledger["total"], step=step, epoch=epoch, phase="final")
     report.group(step, cut.removed)
     report.point(point)
     report.confirm()
-    model_name = names.model_name(task.budget.model)
-    provenance = {"run": folder.id, "method": task.budget.method, "model": model_name, "data": task.data.label}
+    model_name = names.model_name(setup.budget.model)
+    provenance = {"run": folder.id, "method": setup.budget.method, "model": model_name, "data": setup.data.label}
     weight_files.save(plain, folder.bundle / "model.safetensors", provenance)
     write_json(folder.bundle / "ledger.json", ledger)
     return {
         "final": point.to_dict(),
         "packed_sha256": sha256(folder.bundle / "weights.packed"),
         "ledger": ledger,
-        "equality": max(cut.equality, difference(model, shipped, task)),
+        "equality": max(cut.equality, difference(model, shipped, setup)),
         "removed": cut.removed,
         "units": cut.units,
         "rebuilt": cut.rebuilt,
@@ -159,7 +162,7 @@ def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:
 
 
 @torch.no_grad()
-def difference(model: nn.Module, shipped: nn.Module, task: Task) -> float:
+def difference(model: nn.Module, shipped: nn.Module, setup: Setup) -> float:
     """Largest difference between the logits of the masked, quantized model and of the shipped one on real images."""
-    images, _ = next(iter(Batches(task.data, "validation", CHECKED_IMAGES, augment=False)))
+    images, _ = next(iter(Batches(setup.data, "validation", CHECKED_IMAGES, augment=False)))
     return float((model(images) - shipped(images)).abs().max())

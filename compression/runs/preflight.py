@@ -3,38 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from compression import methods, zoo
 from compression.budget import INITIAL_WEIGHTS, OWN_WEIGHTS, Budget
 from compression.data import catalogue as datasets
 from compression.data.catalogue import folder_of
 from compression.errors import CompressionError
 from compression.reading import expanded
 
+if TYPE_CHECKING:
+    from compression.graph import Graph
+    from compression.runs.prepare import Subject
+
 
 def check(budget: Budget, *others: Budget) -> dict[str, Any]:
-    """Refuse a budget that no run could carry out; names are looked at before torch is imported.
+    """Refuse a budget that no run could carry out; names are looked at before anything is loaded.
 
     ``others``: further budgets with the same model and data (those of a sweep), each checked as well. Returns what a
     spec keeps of the model and data, see :attr:`compression.runs.prepare.Subject.identity`.
 
     Raises:
-        CompressionError: unknown model, data set, method, group or layer, a data set that cannot be had or does not fit
-            the model, missing or wrong-shaped weights, a network that cannot be compressed or trained or that a run
-            could not carry to its end (see :mod:`.rehearsal`), or what the method cannot reach with this model.
+        CompressionError: as :func:`check_subject`, an unknown method, group or layer, or what the method cannot reach
+            with this model.
     """
-    from compression import methods, zoo
-
     zoo.spec(budget.model)
     folder_of(budget.data)
     for each in (budget, *others):
-        methods.get(each.method).check(each)
+        methods.get(each.method).check_budget(each)
 
+    from compression.training.trainable import check_prunable, check_trainable
+
+    subject, graph = check_subject(budget)
+    for each in (budget, *others):
+        _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
+        _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")
+        method = methods.get(each.method)
+        if method.removes_units:
+            check_prunable(subject.model, graph, each.model)
+        if method.info.trains:
+            check_trainable(subject.model, subject.data, each.model, each.batch_size)
+        method.check(methods.Setup(subject.model, graph, subject.data, each))
+    return subject.identity
+
+
+def check_subject(budget: Budget) -> tuple[Subject, Graph]:
+    """The model and data of a budget, and the network's trace, if a run could be made with them by any method.
+
+    Raises:
+        CompressionError: unknown model or data set, a data set that cannot be had or does not fit the model, missing or
+            wrong-shaped weights, or a network that cannot be compressed or that a run could not carry to its end (see
+            :mod:`.rehearsal`).
+    """
     from compression.graph import trace
-    from compression.methods.base import ChecksTask, Task
     from compression.runs.prepare import load
     from compression.runs.rehearsal import check_answers, check_quantizable, rehearse
-    from compression.training.trainable import check_compressible, check_prunable, check_trainable
+    from compression.training.trainable import check_compressible
 
     subject = load(budget)
     check_quantizable(subject.model)
@@ -44,17 +68,7 @@ def check(budget: Budget, *others: Budget) -> dict[str, Any]:
     check_compressible(subject.model, graph, budget.model)
     if zoo.is_file(budget.model):
         rehearse(subject.model, graph)
-    for each in (budget, *others):
-        _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
-        _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")
-        method = methods.get(each.method)
-        if method.structured:
-            check_prunable(subject.model, graph, each.model)
-        if method.uses.training:
-            check_trainable(subject.model, subject.data, each.model, each.batch_size)
-        if isinstance(method, ChecksTask):
-            method.check_task(Task(subject.model, graph, subject.data, each))
-    return subject.identity
+    return subject, graph
 
 
 def _named(asked: Mapping[str, object], known: list[str], field: str, what: str) -> None:
@@ -69,8 +83,6 @@ def absolute(budget: Budget) -> Budget:
     Raises:
         CompressionError: the data are unknown.
     """
-    from compression import zoo
-
     changes: dict[str, str] = {"data": datasets.absolute(budget.data)}
     if budget.weights not in (None, OWN_WEIGHTS, INITIAL_WEIGHTS):
         changes["weights"] = str(expanded(str(budget.weights)).resolve())

@@ -18,7 +18,7 @@ from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
 from compression.graph import Graph
-from compression.methods.base import Task
+from compression.methods.base import Setup
 from compression.points import Point
 from compression.preprocess import merged
 from compression.preprocess import words as preprocess_words
@@ -59,9 +59,9 @@ class Prepared:
     confusion: list[list[int]]
     digest: str
 
-    def task(self, budget: Budget) -> Task:
-        """A task with a fresh copy of the dense model, which the method may change."""
-        return Task(tracing.deep_copy(self.subject.model), self.graph, self.subject.data, budget)
+    def setup(self, budget: Budget) -> Setup:
+        """A setup with a fresh copy of the dense model, which the method may change."""
+        return Setup(tracing.deep_copy(self.subject.model), self.graph, self.subject.data, budget)
 
     def prove_cuts(self, budget: Budget) -> None:
         """Try once, before any training, that units can be removed from this network.

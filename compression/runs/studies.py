@@ -18,7 +18,7 @@ from compression.preprocess import merged
 from compression.reading import expanded
 from compression.runs.files import sha256
 from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
-from compression.runs.preflight import absolute, check
+from compression.runs.preflight import absolute, check_subject
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
@@ -104,15 +104,12 @@ def begin(kind: str, budget: Budget, root: str | Path, **asked: Any) -> str:
     Raises:
         CompressionError: what in the budget cannot be, as for a run.
     """
-    plain = Budget(
-        method="ptq", model=budget.model, input=budget.input, classes=budget.classes, weights=budget.weights,
-        data=budget.data, preprocess=budget.preprocess,
-    )  # fmt: skip
-    wanted = absolute(plain)
-    identity = check(wanted)
+    subject_only = {"model", "input", "classes", "weights", "data", "preprocess"}
+    wanted = absolute(Budget(**budget.model_dump(include=subject_only)))
+    subject, _ = check_subject(wanted)
     store = studies(root)
     made = key(kind, wanted, **asked)
-    return store.add(new_spec(wanted, store, kind, job=kind, key=made, asked=asked, subject=identity))[0].id
+    return store.add(new_spec(wanted, store, kind, job=kind, key=made, asked=asked, subject=subject.identity))[0].id
 
 
 def carry_out(folder: RunFolder, events: RunReporter) -> dict[str, Any]:

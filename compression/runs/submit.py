@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import compression
+from compression import methods
 from compression.budget import Budget
 from compression.runs.folder import IDLE, RunFolder
 from compression.runs.preflight import absolute, check
@@ -39,6 +40,7 @@ def start(budget: Budget, root: str | Path = "runs", *, priority: int = 0, store
 
 def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dict[str, Any]:
     """The content of ``spec.json`` for a new run: what was asked, when, by which versions, on how many threads."""
+    _, budget = methods.of_budget(budget)
     return {
         "id": new_id(budget, store.root, prefix),
         "created": round(time.time(), 6),

@@ -6,12 +6,14 @@ The sweep is a run folder whose ``spec.json`` lists ``children``; each child is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from compression.budget import BitRange, Budget
+from compression import methods
+from compression.budget import Budget
 from compression.errors import Cancelled, CompressionError, Paused, RunFailed
 from compression.runs.folder import CANCELLED, DONE, FAILED, PAUSED, RunFolder
 from compression.runs.lifecycle import Work, carry_out
@@ -21,7 +23,7 @@ from compression.runs.results import of_sweep, result
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
-Bits = float | BitRange
+Bits = float | tuple[float, float]
 
 
 def sweep(
@@ -67,16 +69,17 @@ def combinations(budget: Budget, sparsity: Sequence[float] = (), bits: Sequence[
     Raises:
         CompressionError: a value that is impossible or asked for twice.
     """
-    shares = list(sparsity) or [budget.sparsity]
-    widths: list[Bits | None] = [*bits] or [None]
-    found = [
-        budget.replace(sparsity=share) if width is None else with_bits(budget.replace(sparsity=share), width)
-        for share in shares
-        for width in widths
-    ]
-    if len({repr(each) for each in found}) < len(found):
+    method = methods.get(budget.method)
+    shares: list[Any] = [*sparsity] or [None]
+    widths: list[Any] = [*bits] or [None]
+    budgets = []
+    for share in shares:
+        for width in widths:
+            values = {"--sparsity": share, "--bits": width}
+            budgets.append(with_values(budget, {option: v for option, v in values.items() if v is not None}))
+    if len({repr(method.values(each)) for each in budgets}) < len(budgets):
         raise CompressionError("sweep: a value is asked for twice; give each sparsity and each bits value once")
-    return found
+    return budgets
 
 
 def widest_first(budgets: Sequence[Budget]) -> list[Budget]:
@@ -91,39 +94,21 @@ def widest_first(budgets: Sequence[Budget]) -> list[Budget]:
 
 
 def expected_size(budget: Budget) -> float:
-    """Size of the weights over the dense ones', as far as the budget alone tells it: good for putting it in order.
-
-    Removing a share s of the units leaves about (1 - s)² of the weights, since a layer loses rows and columns.
-    """
-    from compression import methods
-
+    """Size of the weights over the dense ones', as far as the budget alone says: good for putting it in order."""
     method = methods.get(budget.method)
-    kept = (1 - budget.sparsity) ** (2 if method.structured else 1)
-    bits = budget.bits if method.uses.bits == "average" else sum(budget.weight_bits) / 2
-    return kept * float(bits) / 32
+    return math.prod(ask.size_share(ask.value(budget.asks)) for ask in method.asks)
 
 
-def with_bits(budget: Budget, bits: Bits) -> Budget:
-    """The budget with ``--bits``: a range bounds GETA's bit-widths; one number is both its ends, and OPQ's average.
-
-    A method that gives all layers the same takes the upper end of a range.
+def with_values(budget: Budget, options: Mapping[str, Any]) -> Budget:
+    """The budget with values of command-line options such as ``--bits``, as its method reads them.
 
     Raises:
-        CompressionError: an unknown method, impossible values, or a range for OPQ.
+        CompressionError: an unknown method, or a value that it cannot have.
     """
-    from compression import methods
-
-    uses = methods.get(budget.method).uses
-    if isinstance(bits, tuple):
-        if uses.bits == "average":
-            raise CompressionError(
-                f"bits of {budget.method} are one average number, such as 4, not {bits[0]:g}:{bits[1]:g}"
-            )
-        changed = budget.replace(weight_bits=bits)
-        return changed.replace(bits=bits[1]) if uses.bits == "equal" else changed
-    if uses.bits == "average":
-        return budget.replace(bits=bits)
-    return budget.replace(bits=bits, weight_bits=(bits, bits))
+    method = methods.get(budget.method)
+    for option, value in options.items():
+        budget = method.put(budget, option, value)
+    return budget
 
 
 def stop_with(folder: RunFolder, state: str, stopped: Callable[[], bool]) -> None:

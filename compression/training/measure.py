@@ -19,19 +19,19 @@ from compression.training.dense import evaluate
 from compression.training.loop import check_finite
 
 if TYPE_CHECKING:
-    from compression.methods.base import Task
+    from compression.training.setup import Setup
 
 CURVE_IMAGES, FEWEST_IMAGES, CURVE_MACS = 1000, 100, 5e10
 
 
 def measure(
-    task: Task, model: nn.Module, *, step: int, epoch: float, phase: str, split: str = "validation",
+    setup: Setup, model: nn.Module, *, step: int, epoch: float, phase: str, split: str = "validation",
     limit: int | None = None,
 ) -> Point:  # fmt: skip
     """Evaluate ``model`` as it stands and count what it would take: zero units cut out, codes entropy-coded.
 
     Args:
-        task: the graph and data the model belongs to.
+        setup: the graph and data the model belongs to.
         model: the masked model, quantizers attached or not; its mode (train/eval) is kept.
         step, epoch, phase: where in the run this is.
         split: ``validation`` for everything that may choose, ``test`` for final points only.
@@ -41,10 +41,10 @@ def measure(
         RunFailed: the model is no longer finite, or its loss is not.
     """
     check_finite(model)
-    found = evaluate(model, task.data, split, limit=limit)
+    found = evaluate(model, setup.data, split, limit=limit)
     if not math.isfinite(found.loss):
         raise RunFailed(f"training diverged (the {split} loss is not finite): choose a smaller learning rate")
-    state: dict[str, Any] = sizes(model, task.graph)
+    state: dict[str, Any] = sizes(model, setup.graph)
     return Point(step=step, epoch=epoch, phase=phase, split=split, accuracy=found.accuracy, loss=found.loss, **state)
 
 

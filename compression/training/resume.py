@@ -22,10 +22,10 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.methods.base import Reporter
 from compression.reading import short
 from compression.training.loop import check_finite
 from compression.training.recipe import Recipe
+from compression.training.setup import Reporter
 
 _RESTART = "delete checkpoint.pt in the run's folder, and the run starts again"
 

@@ -20,9 +20,8 @@ from torch import nn
 
 import compression as cx
 from compression import zoo
-from compression.budget import Schedule
 from compression.methods.geta.qasso import QASSO
-from compression.methods.geta.schedule import Stages
+from compression.methods.geta.schedule import Schedule, Stages
 from compression.quant import kernels
 from tests.bench.graphs import write
 from tests.bench.report import machine

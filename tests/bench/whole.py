@@ -21,11 +21,12 @@ from torch import nn
 
 import compression as cx
 from compression import zoo
-from compression.budget import Budget, Schedule
+from compression.budget import Budget
 from compression.data.types import DataSet, Split
-from compression.methods.base import Task
+from compression.methods.base import Setup
 from compression.methods.geta.method import attach, optimizer_for
-from compression.methods.geta.options import PRESETS, settings
+from compression.methods.geta.options import GetaOptions
+from compression.methods.geta.schedule import Schedule
 from compression.methods.geta.training import Training
 from compression.quant import kernels
 from compression.training.distill import Teacher
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = _arguments(argv)
     torch.set_num_threads(asked.threads)
     rows, told = [], ""
-    for preset in PRESETS:
+    for preset in ("tuned", "paper"):
         theirs, ours, told = compare(asked.model, preset, asked.steps)
         rows.append((preset, theirs, ours))
     text = section(rows, asked.model, told)
@@ -141,7 +142,7 @@ def geta(model: nn.Module, data: DataSet, budget: Budget) -> tuple[Take, str]:
     """A run just before its first step, made as :mod:`compression.methods.geta.method` makes it."""
     shape = zoo.spec(budget.model).input
     graph = cx.trace(model, torch.zeros(1, *shape))
-    task, chosen = Task(model, graph, data, budget), settings(budget)
+    task, chosen = Setup(model, graph, data, budget), GetaOptions.read(budget.options, "geta")
     recipe = choose_recipe(model, torch.zeros(BATCH, *shape))
     teacher = Teacher(model, recipe) if chosen.distill > 0 else None
     attach(task, chosen)

@@ -1,23 +1,26 @@
-"""GETA as a method of the house: quantizers on, one training run with QASSO, points on the way."""
+"""GETA as a method: quantizers on, one training run with QASSO, points on the way."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import nn
 
+from compression.asks import ActivationBits, BitRange, QuantizerRate, Sparsity
 from compression.budget import Budget
 from compression.data import Batches
 from compression.errors import CompressionError
-from compression.methods.base import Compressed, Reporter, Task, Uses
+from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.methods.geta.clipping import fit_clips
-from compression.methods.geta.options import CHANNEL, OPTIONS, Settings, settings
-from compression.methods.geta.preflight import check_task
+from compression.methods.geta.options import CHANNEL, GetaOptions
+from compression.methods.geta.preflight import check_reachable
 from compression.methods.geta.qasso import QASSO
-from compression.methods.geta.schedule import fitting
+from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, WARM_UP, StageSchedule, fitting
 from compression.methods.geta.training import Training
+from compression.pruning.choose import unit_bounds
 from compression.quant import quantize
 from compression.quant.kernels import COMPILED, compile_kernels
 from compression.training.distill import Teacher
@@ -30,130 +33,166 @@ LR_QUANT = 1e-3
 CALIBRATION_BATCHES = 8
 
 
-class _Geta:
+SPARSITY, WEIGHT_BITS, ACTIVATION_BITS = Sparsity(), BitRange(), ActivationBits()
+SCHEDULE, RATE = StageSchedule(), QuantizerRate()
+
+
+class Geta(Method):
     """Removes whole units and learns bit-widths in one run, starting from a trained dense model."""
 
-    name = "geta"
-    label = "GETA"
-    summary = "joint structured pruning and quantization-aware training: exactly the units and bit-widths asked for"
-    structured = True
-    uses = Uses(bits="range", activations=True)
-    options = OPTIONS
+    info = Info(
+        name="geta",
+        label="GETA",
+        sentence="**GETA** removes whole channels and learns each layer's bit-width while it trains.",
+        family="structured",
+        slot=0,
+        stages=(
+            Stage(WARM_UP, "Warm-up", 0),
+            Stage(PROJECTION, "Projection", 1),
+            Stage(JOINT, "Joint", 2),
+            Stage(COOL_DOWN, "Cool-down", 3),
+        ),
+        paper="arXiv 2502.16638",
+        views=("joint",),
+    )
+    asks = (SPARSITY, WEIGHT_BITS, ACTIVATION_BITS, SCHEDULE, RATE)
+    Config = GetaOptions
+    encodings = frozenset({"uniform", "uniform-channel"})
 
-    def check(self, budget: Budget) -> None:
-        """Refuse unknown options and impossible values.
+    def check_budget(self, budget: Budget) -> None:
+        """Refuse what is wrong in a budget whatever the network.
 
         Raises:
-            CompressionError: naming the option or the saliency criterion, and what there is.
+            CompressionError: naming the ask, the option or the saliency criterion, and what there is.
         """
-        settings(budget)
+        super().check_budget(budget)
+        activations = ACTIVATION_BITS.value(budget.asks)
+        highest = max(WEIGHT_BITS.value(budget.asks)[1], activations[1] if activations else 0)
+        SCHEDULE.check_highest(SCHEDULE.value(budget.asks), highest)
 
-    def check_task(self, task: Task) -> None:
-        """Refuse a budget that this model or this length of run cannot give."""
-        check_task(task)
+    def check(self, setup: Setup) -> None:
+        """Refuse a budget that this network or this length of run cannot give.
 
-    def run(self, task: Task, report: Reporter) -> Compressed:
-        """Train ``task.model`` in place within ``task.budget``.
+        Raises:
+            CompressionError: naming the field, and the layer or group.
+        """
+        super().check(setup)
+        asks = setup.budget.asks
+        check_reachable(setup, SPARSITY.value(asks), SCHEDULE.value(asks))
+
+    def run(self, setup: Setup, report: Reporter) -> Compressed:
+        """Train ``setup.model`` in place within ``setup.budget``.
 
         Raises:
             CompressionError: the budget cannot be reached (too many units, too few steps, a bound on what is not
             there). RunFailed: training diverged.
         """
-        budget, chosen = task.budget, settings(task.budget)
-        total = total_steps(task.data, budget.batch_size, budget.epochs)
-        recipe = recipe_for(task, report)
-        teacher = Teacher(task.model, recipe) if chosen.distill > 0 else None
-        attach(task, chosen)
-        recipe.prepare_model(task.model)
-        optimizer = optimizer_for(task, total)
+        self.check_budget(setup.budget)
+        budget, chosen = setup.budget, options_of(setup.budget)
+        total = total_steps(setup.data, budget.batch_size, budget.epochs)
+        recipe = recipe_for(setup, report)
+        teacher = Teacher(setup.model, recipe) if chosen.distill > 0 else None
+        attach(setup, chosen)
+        recipe.prepare_model(setup.model)
+        optimizer = optimizer_for(setup, total)
         report.plan(total, stages=optimizer.stages.starts(), units=optimizer.units.total, removes=optimizer.target)
-        for line in (compile_kernels() or COMPILED, *_remarks(task, optimizer)):
+        for line in (compile_kernels() or COMPILED, *_remarks(setup, optimizer)):
             report.log(line)
-        Training(task, optimizer, recipe, chosen, teacher).run(report)
-        return Compressed(task.model, {**_facts(optimizer, recipe), "options": dataclasses.asdict(chosen)})
+        Training(setup, optimizer, recipe, chosen, teacher).run(report)
+        return Compressed(setup.model, {**_facts(optimizer, recipe), "options": chosen.model_dump()})
+
+    def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
+        """Put learnable quantizers at the schedule's starting bits on ``model``, in place; ``cx.QASSO`` then removes
+        units and narrows the bits while it trains.
+
+        Raises:
+            CompressionError: activations are to be quantized and there are no calibration batches.
+        """
+        self.check_budget(budget)
+        activations = ACTIVATION_BITS.value(budget.asks) is not None
+        if activations and calibration is None:
+            raise CompressionError("the budget quantizes activations: pass calibration=, one batch or several")
+        per_channel = options_of(budget).weights == CHANNEL
+        start_bits = SCHEDULE.value(budget.asks).start_bits
+        return quantize(model, start_bits, calibration if activations else None, per_channel=per_channel)
 
 
-METHOD = GETA = _Geta()
+def options_of(budget: Budget) -> GetaOptions:
+    """The options of a budget.
+
+    Raises:
+        CompressionError: see :meth:`Geta.check_budget`.
+    """
+    return GetaOptions.read(budget.options, Geta.info.name)
 
 
-def optimizer_for(task: Task, total: int) -> QASSO:
+def optimizer_for(setup: Setup, total: int) -> QASSO:
     """The optimizer that a budget asks for, over ``total`` steps; the model carries its quantizers already."""
-    budget, chosen = task.budget, settings(task.budget)
+    budget, chosen = setup.budget, options_of(setup.budget)
+    asks = budget.asks
     return QASSO(
-        task.model,
-        task.graph,
-        sparsity=budget.sparsity,
-        bits=budget.weight_bits,
-        activation_bits=budget.activation_bits,
-        schedule=fitting(budget.schedule, total),
+        setup.model,
+        setup.graph,
+        sparsity=SPARSITY.value(asks),
+        bits=WEIGHT_BITS.value(asks),
+        activation_bits=ACTIVATION_BITS.value(asks),
+        schedule=fitting(SCHEDULE.value(asks), total),
         total_steps=total,
         variant=budget.optimizer,
         lr=LEARNING_RATES[budget.optimizer] if budget.lr is None else budget.lr,
-        lr_quant=LR_QUANT if budget.lr_quant is None else budget.lr_quant,
+        lr_quant=RATE.value(asks) or LR_QUANT,
         weight_decay=budget.weight_decay,
-        group_bounds={
-            name: tuple(bounds["sparsity"]) for name, bounds in budget.groups.items() if "sparsity" in bounds
-        },
+        group_bounds=unit_bounds(budget.groups),
         layer_bits=budget.layers,
         criteria=chosen.criteria,
         joint_steps=chosen.joint_steps,
     )
 
 
-def attach(task: Task, chosen: Settings) -> None:
-    """Put the quantizers on the task's model, with their ranges as the options ask.
-
-    Raises:
-        CompressionError: activation bits for a layer of a network whose activations stay in floating point.
-    """
-    budget = task.budget
-    if budget.activation_bits is None:
-        named = [layer for layer, bounds in budget.layers.items() if "activation_bits" in bounds]
-        if named:
-            raise CompressionError(
-                f"layers.{named[0]}.activation_bits: set activation_bits too, so that activations are quantized"
-            )
-    quantize(task.model, budget.schedule.start_bits, calibration_batches(task), per_channel=chosen.weights == CHANNEL)
+def attach(setup: Setup, chosen: GetaOptions) -> None:
+    """Put the quantizers on the setup's model, with their ranges as the options ask."""
+    budget = setup.budget
+    start_bits = SCHEDULE.value(budget.asks).start_bits
+    quantize(setup.model, start_bits, calibration_batches(setup), per_channel=chosen.weights == CHANNEL)
     if chosen.clip == "fitted":
-        fit_clips(task.model, lambda layer, _: lowest_bits(budget, layer))
+        fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer))
 
 
 def lowest_bits(budget: Budget, layer: str) -> float:
     """The lowest bit-width that the weights of ``layer`` may end with."""
-    return float((budget.layers.get(layer, {}).get("weight_bits") or budget.weight_bits)[0])
+    limits = WEIGHT_BITS.layer_limits(budget.asks, budget.layers, layer)
+    assert limits is not None, "weights are always quantized"
+    return limits[0]
 
 
-def calibration_batches(task: Task) -> list[torch.Tensor] | None:
+def calibration_batches(setup: Setup) -> list[torch.Tensor] | None:
     """A few unaugmented training batches for the ranges of activations; ``None`` when these stay in floating point."""
-    budget: Budget = task.budget
-    if budget.activation_bits is None:
+    budget = setup.budget
+    if ACTIVATION_BITS.value(budget.asks) is None:
         return None
-    batches = Batches(task.data, "train", budget.batch_size, seed=budget.seed, augment=False)
+    batches = Batches(setup.data, "train", budget.batch_size, seed=budget.seed, augment=False)
     return [x for x, _ in itertools.islice(batches, CALIBRATION_BATCHES)]
 
 
-def _remarks(task: Task, optimizer: QASSO) -> list[str]:
+def _remarks(setup: Setup, optimizer: QASSO) -> list[str]:
     """What the user should know about how the budget was read."""
-    told = []
-    asked, made = task.budget.schedule, optimizer.stages
+    remarks = []
+    asked, made = SCHEDULE.value(setup.budget.asks), optimizer.stages
     if (made.projection_periods, made.pruning_periods) != (asked.projection_periods, asked.pruning_periods):
-        told.append(
+        remarks.append(
             f"a short run of {made.total} steps: {made.projection_periods} projection and {made.pruning_periods} "
             f"pruning periods instead of {asked.projection_periods} and {asked.pruning_periods}"
         )
     channels = {site.layer: site.quantizer.clip for site in optimizer.bounds.sites if site.quantizer.per_channel}
     if channels:
         count = sum(clip.numel() for clip in channels.values())
-        told.append(f"{count} output channels of {len(channels)} layers have a range and a step of their own")
+        remarks.append(f"{count} output channels of {len(channels)} layers have a range and a step of their own")
     aside = [layer for layer, clip in channels.items() if clip.numel() > len(clip)]
     if aside:
-        told.append(f"channels of {', '.join(aside)} lie apart in memory: these weights are quantized pass by pass")
+        remarks.append(f"channels of {', '.join(aside)} lie apart in memory: these weights are quantized pass by pass")
     if not optimizer.units.total:
-        told.append("no unit of this model can be removed: it is only quantized")
-    named = [layer for layer, bounds in task.budget.layers.items() if "sparsity" in bounds]
-    if named:
-        told.append(f"GETA removes units of groups: the weight sparsity of layer {', '.join(named)} is not used")
-    return told
+        remarks.append("no unit of this model can be removed: it is only quantized")
+    return remarks
 
 
 def _facts(optimizer: QASSO, recipe: Recipe) -> dict[str, Any]:
@@ -165,3 +204,6 @@ def _facts(optimizer: QASSO, recipe: Recipe) -> dict[str, Any]:
         "precision": recipe.precision,
         "why": recipe.why,
     }
+
+
+METHOD = GETA = Geta()

@@ -9,14 +9,13 @@ import torch
 from torch import nn
 
 from compression.bounds import check_share
-from compression.budget import Schedule
 from compression.errors import CompressionError
 from compression.graph.types import Graph
 from compression.methods.geta.bounds import BitBounds, BitRange, calm_step, sites
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
 from compression.methods.geta.joint import LARGEST, JointDecision, check_rule
 from compression.methods.geta.joint_update import Leaving, forget, leaving
-from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Stages
+from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, Limits, averaged, choose_units, explain, target_units
 from compression.pruning.units import Units

@@ -1,15 +1,84 @@
-"""The four stages of QASSO in optimizer steps: what the fractions of :class:`compression.budget.Schedule` come to."""
+"""The four stages of QASSO: their shares of a run, as a budget has them, and the optimizer steps they come to."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from compression.budget import Schedule
+from pydantic import ConfigDict, TypeAdapter
+
+from compression.asks import Ask, check_number
+from compression.bounds import HIGHEST_BITS, MOST_PERIODS, check_share
 from compression.errors import CompressionError
+from compression.reading import Number, Whole, typed
 
 WARM_UP, PROJECTION, JOINT, COOL_DOWN = "warm-up", "projection", "joint", "cool-down"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The stages as fractions of the run; what the first three leave is the cool-down (GETA, section 4, QASSO).
+
+    ``projection_periods`` is B, the number of equal reductions of the upper bit bound from ``start_bits`` down to the
+    requested one; ``pruning_periods`` is P, the number of times redundant units are chosen.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    warmup: Number = 0.05
+    projection: Number = 0.1
+    projection_periods: Whole = 4
+    joint: Number = 0.4
+    pruning_periods: Whole = 6
+    start_bits: Number = 16
+
+    def __post_init__(self) -> None:
+        check_number(self.start_bits, "schedule.start_bits")
+        shares = {name: getattr(self, name) for name in ("warmup", "projection", "joint")}
+        for name, value in shares.items():
+            check_share(value, f"schedule.{name}")
+        if sum(shares.values()) > 1:
+            raise CompressionError(
+                f"schedule: warmup + projection + joint must not exceed 1, but is {sum(shares.values()):g}"
+            )
+        for name in ("projection_periods", "pruning_periods"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= MOST_PERIODS:
+                raise CompressionError(f"schedule.{name} must be a whole number in 1..{MOST_PERIODS:,}, not {value!r}")
+
+
+_SCHEDULE = TypeAdapter(Schedule)
+
+
+@dataclass(frozen=True)
+class StageSchedule(Ask):
+    """How long the stages are, and in how many periods bits are reduced and units chosen; a file sets it."""
+
+    field: str = "schedule"
+    default: Schedule = Schedule()
+    help: str = "shares of the stages, and their periods"
+
+    def accept(self, value: Any) -> Schedule:
+        """The schedule of a budget.
+
+        Raises:
+            CompressionError: naming the field that is unknown or impossible.
+        """
+        return typed(_SCHEDULE, value, "schedule")
+
+    def check_highest(self, schedule: Schedule, highest: float) -> None:
+        """Refuse a schedule that begins with fewer bits than it may end with.
+
+        Raises:
+            CompressionError: naming both.
+        """
+        if not highest <= schedule.start_bits <= HIGHEST_BITS:
+            raise CompressionError(
+                f"schedule.start_bits must lie between the requested upper bit bound {highest:g} and {HIGHEST_BITS}, "
+                f"not {schedule.start_bits!r}"
+            )
 
 
 _ROUNDING = 1e-9

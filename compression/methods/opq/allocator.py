@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compression.bounds import check_share
 from compression.errors import CompressionError
 from compression.methods.opq.bits import Problem, choose
 from compression.methods.opq.options import Layers, bit_choices, check_settings, known_layers, omega_values
-from compression.pruning.weights import limits, pruned_counts
+from compression.pruning.weights import requested_counts
 from compression.quant.allocation import Allocation
 from compression.quant.layer_options import parts
 from compression.quant.tables import LayerTables
@@ -91,8 +90,7 @@ def allocate_from(
     )  # fmt: skip
     bounds = known_layers(layers or {}, prepared)
     weights = omega_values(omega, prepared)
-    notes: list[str] = []
-    counts = _prune(prepared, sparsity, bounds, prune_mode, weights, notes)
+    counts, notes = requested_counts(prepared, sparsity, bounds, prune_mode, weights)
     choices = [bit_choices(bounds.get(t.name, {}), t.name, bits) for t in prepared.layers]
     found = parts(
         prepared.layers, counts.tolist(), choices,
@@ -117,24 +115,8 @@ def allocate_from(
         zeros=zeros,
         grid=grid,
         codebook=codebook,
-        notes=tuple(notes),
+        notes=notes,
     )
-
-
-def _prune(
-    prepared: LayerTables, sparsity: float, bounds: Layers, mode: str, weights: Floats, notes: list[str]
-) -> NDArray[np.int64]:
-    fixed = {name: bound["sparsity"] for name, bound in bounds.items() if bound.get("sparsity") is not None}
-    for name, share in fixed.items():
-        check_share(share, f"layers.{name}.sparsity")
-    allowed = limits(prepared, sparsity, fixed)
-    asked = round(sparsity * prepared.size)
-    total = allowed.clamp(asked)
-    if total > asked:
-        notes.append(f"{total} weights are pruned instead of {asked}: so many are 0 already or fixed by their layer")
-    if total < asked:
-        notes.append(f"{total} weights are pruned instead of {asked}: every layer keeps a share or its fixed sparsity")
-    return pruned_counts(prepared, total, allowed, mode, weights)
 
 
 def _spend(

@@ -1,66 +1,96 @@
-"""OPQ as a method: allocate on the dense weights, fix masks and steps, refit the norms, fine-tune what is left."""
+"""OPQ as a method: allocate on the dense weights, fix masks and steps, refit the norms, fine-tune the others."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from compression.asks import WEIGHTS, AverageBits, Sparsity
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods.base import Compressed, Reporter, Task, Uses
-from compression.methods.opq.allocator import allocate
-from compression.methods.opq.options import OPTIONS, check_names, options
+from compression.forecast import Subject
+from compression.methods.base import Compressed, Info, Method, Reporter, Setup
+from compression.methods.opq.allocator import allocate, allocate_from
+from compression.methods.opq.options import OpqOptions, check_names
+from compression.quant.allocation import Allocation
+from compression.quant.fixed_steps import attach
 from compression.quant.tables import check_numbers, layer_weights
-from compression.training.allocated import begin, tell_unused, train_allocated
+from compression.training.allocated import STAGES, begin, train_allocated
+
+SPARSITY, BITS = Sparsity(of=WEIGHTS), AverageBits()
 
 
-class Opq:
+class Opq(Method):
     """One-shot pruning and quantization: sparsity and bits are spent in closed form before any training."""
 
-    name = "opq"
-    label = "OPQ"
-    summary = "Allocates sparsity and bits from the trained weights alone, then fine-tunes with masks and steps fixed."
-    structured = False
-    uses = Uses(bits="average")
-    options = OPTIONS
+    info = Info(
+        name="opq",
+        label="OPQ",
+        sentence="**OPQ** computes zeros and steps from the trained weights alone, then fine-tunes the others.",
+        family="unstructured",
+        slot=1,
+        stages=STAGES,
+        paper="arXiv 2205.11141",
+    )
+    asks = (SPARSITY, BITS)
+    Config = OpqOptions
+    encodings = frozenset({"uniform", "uniform-channel", "offset"})
 
-    def check(self, budget: Budget) -> None:
-        """Refuse unknown options and impossible values.
-
-        Raises:
-            CompressionError: naming the option and what it may be.
-        """
-        options(budget)
-
-    def check_task(self, task: Task) -> None:
+    def check(self, setup: Setup) -> None:
         """Refuse options and bounds naming layers that are not there or left alone, and weights that are no numbers.
 
         Raises:
             CompressionError: naming the option or field, and the layer.
         """
-        chosen = options(task.budget)
-        weights = layer_weights(task.model)
+        super().check(setup)
+        chosen = arguments(setup.budget)
+        weights = layer_weights(setup.model)
         check_names(chosen, list(weights))
         for name in chosen.get("skip", ()):
-            if name in task.budget.layers:
+            if name in setup.budget.layers:
                 raise CompressionError(f"opq: skip: layer {name!r} is left alone, yet layers.{name} bounds it")
         for name, weight in weights.items():
             check_numbers(name, weight)
 
-    def run(self, task: Task, report: Reporter) -> Compressed:
-        """Compress ``task.model`` in place within ``task.budget`` (sparsity of weights, average value bits).
+    def run(self, setup: Setup, report: Reporter) -> Compressed:
+        """Compress ``setup.model`` in place within ``setup.budget`` (sparsity of weights, average value bits).
 
         Raises:
             CompressionError: an unknown option, or bounds that cannot be met.
         """
-        budget = task.budget
-        chosen = options(budget)
-        tell_unused(task, report, self.label)
-        begin(task, report)
-        allocation = allocate(task.model, budget.sparsity, budget.bits, budget.layers, **chosen)
+        budget = setup.budget
+        self.check_budget(budget)
+        begin(setup, report)
+        allocation = self.allocation(Subject(setup.model, setup.graph), budget)
         report.log(
             f"{allocation.pruned} of {allocation.numel} weights pruned; {allocation.value_bits} of "
             f"{allocation.budget_bits} value bits spent{', proven optimal' if allocation.exact else ''}"
         )
-        return train_allocated(task, report, allocation)
+        return train_allocated(setup, report, allocation)
+
+    def allocation(self, subject: Subject, budget: Budget) -> Allocation:
+        """Which weights are pruned, and each layer's bits and step: see :func:`compression.methods.opq.allocate`."""
+        chosen = arguments(budget)
+        tables = subject.tables(chosen.pop("skip", ()), chosen.get("codebook") == "channel")
+        return allocate_from(tables, SPARSITY.value(budget.asks), BITS.value(budget.asks), budget.layers, **chosen)
+
+    def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
+        """Put masks and fixed quantizers of the allocation on ``model``, in place; any optimizer fine-tunes then."""
+        sparsity, bits = SPARSITY.value(budget.asks), BITS.value(budget.asks)
+        return attach(model, allocate(model, sparsity, bits, budget.layers, **arguments(budget)))
 
 
-OPQ = Opq()
-METHOD = OPQ
+def arguments(budget: Budget) -> dict[str, Any]:
+    """The options that a budget sets, as keyword arguments of :func:`compression.methods.opq.allocate`.
+
+    Raises:
+        CompressionError: an unknown option, or a value it cannot have.
+    """
+    options: OpqOptions = METHOD.options(budget)
+    return {name: getattr(options, name) for name in budget.options}
+
+
+METHOD = OPQ = Opq()

@@ -1,112 +1,85 @@
-"""The settings of an allocation: what they may be, and one clear line when they are not."""
+"""The options of an allocation: what they may be, and one clear line when they are not."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits, check_share
-from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods.options import Option, check
-from compression.pruning.weights import PRUNE_MODES
+from compression.options import Options, PositiveNumber
 from compression.quant.tables import LayerTables
+from compression.reading import Text
 
 Floats = NDArray[np.float64]
 Layers = Mapping[str, Mapping[str, Any]]
-OMEGAS = ("equal", "scale", "energy")
 USUAL_HIGHEST = 8  # bit-width of a layer, unless the average comes near to it
 
-OPTIONS: tuple[Option, ...] = (
-    Option(
-        "prune_mode",
+
+class OpqOptions(Options):
+    """What an allocation can be told beside its sparsity and average bits."""
+
+    prune_mode: Literal["laplace", "empirical", "uniform"] = Field(
         "laplace",
-        "How the zeros are shared out: by one threshold in closed form on a Laplace model of the weights (laplace), on "
-        "the weights themselves (empirical, the exact optimum), or equally (uniform).",
-        choices=PRUNE_MODES,
-    ),
-    Option(
-        "scope",
+        description="How the zeros are shared out: by one threshold in closed form on a Laplace model of the weights "
+        "(laplace), on the weights themselves (empirical, the exact optimum), or equally (uniform).",
+    )
+    scope: Literal["network", "layer"] = Field(
         "network",
-        "What the average bits hold for: the whole network, whose layers then get different bit-widths, or every "
-        "layer by itself.",
-        choices=("network", "layer"),
-    ),
-    Option(
-        "grid",
+        description="What the average bits hold for: the whole network, whose layers then get different bit-widths, "
+        "or every layer by itself.",
+    )
+    grid: Literal["plain", "survivor"] = Field(
         "plain",
-        "Levels of the weights that stay: multiples of the step (plain), or steps counted from the layer's pruning "
-        "threshold (survivor), where no level is wasted below it. It costs 4 bytes more for each layer and pays where "
-        "weights are pruned; where none are, small ones are better rounded to zero (plain, zeros rounded).",
-        choices=("plain", "survivor"),
-    ),
-    Option(
-        "codebook",
+        description="Levels of the weights that are not pruned: multiples of the step (plain), or steps counted from "
+        "the layer's pruning threshold (survivor), where no level is wasted below it. It costs 4 bytes more for each "
+        "layer and pays where weights are pruned; where none are, small ones are better rounded to zero (plain, zeros "
+        "rounded).",
+    )
+    codebook: Literal["layer", "channel"] = Field(
         "layer",
-        "What shares a step: all weights of a layer (layer), as OPQ has it; or those of one output channel, its scale "
-        "times one set of levels (channel): an addition, not part of OPQ, whose channels cost 4 bytes each.",
-        choices=("layer", "channel"),
-    ),
-    Option(
-        "omega",
+        description="What shares a step: all weights of a layer (layer), as OPQ has it; or those of one output "
+        "channel, its scale times one set of levels (channel): an addition, not part of OPQ, whose channels cost 4 "
+        "bytes each.",
+    )
+    omega: Literal["equal", "scale", "energy"] | Mapping[Text, PositiveNumber] = Field(
         "equal",
-        "What a layer's squared error counts: the same everywhere, relative to its scale (1/τ²) or to its energy "
-        "(1/Σw²). A budget file may also give numbers by layer.",
-        choices=OMEGAS,
-        mapping=True,
-    ),
-    Option("skip", (), "Layers that are left alone; they do not count in the sparsity."),
-    Option(
-        "zeros",
+        description="What a layer's squared error counts: the same everywhere, relative to its scale (1/τ²) or to its "
+        "energy (1/Σw²). A budget file may also give numbers by layer.",
+    )
+    skip: tuple[Text, ...] = Field((), description="Layers that are left alone; they do not count in the sparsity.")
+    zeros: Literal["exact", "rounded"] = Field(
         "exact",
-        "Whether code 0 is kept for pruned weights, so that exactly as many are zero as were asked for (exact), or "
-        "small weights may round to zero as well (rounded): that is the smaller error where few or no weights are "
-        "pruned.",
-        choices=("exact", "rounded"),
-    ),
-    Option(
-        "tables",
+        description="Whether code 0 is kept for pruned weights, so that exactly as many are zero as were asked for "
+        "(exact), or small weights may round to zero as well (rounded): that is the smaller error where few or no "
+        "weights are pruned.",
+    )
+    tables: Literal["exact", "laplace"] = Field(
         "exact",
-        "Where a layer's step comes from: searched on its weights, and the bits proven optimal (exact), or both from "
-        "the Laplace model (laplace), which is faster.",
-        choices=("exact", "laplace"),
-    ),
-)
+        description="Where a layer's step comes from: searched on its weights, and the bits proven optimal (exact), "
+        "or both from the Laplace model (laplace), which is faster.",
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> OpqOptions:
+        """Refuse options that exclude each other."""
+        if self.grid == "survivor" and self.zeros == "rounded":
+            raise CompressionError("opq: zeros rounded does not go with grid survivor, which has no level near zero")
+        if self.grid == "survivor" and self.codebook == "channel":
+            raise CompressionError("opq: codebook channel does not go with grid survivor: thresholds are the layer's")
+        return self
 
 
-def options(budget: Budget) -> dict[str, Any]:
-    """The budget's options as keyword arguments of :func:`compression.methods.opq.allocate`.
-
-    Raises:
-        CompressionError: an unknown option, or a value it cannot have.
-    """
-    check(budget.options, OPTIONS, "opq")
-    check_together(budget.options)
-    return dict(budget.options)
-
-
-def check_settings(sparsity: float, bits: float, **chosen: Any) -> None:
+def check_settings(sparsity: float, bits: float, **options: Any) -> None:
     """Refuse a setting that is none of the known ones, or a number out of range, by name."""
     check_share(sparsity, "sparsity")
     check_bits((bits, HIGHEST_BITS), "bits")
-    check(chosen, OPTIONS, "opq")
-    check_together(chosen)
-
-
-def check_together(chosen: Mapping[str, Any]) -> None:
-    """Refuse options that exclude each other.
-
-    Raises:
-        CompressionError: naming both.
-    """
-    if chosen.get("grid") == "survivor" and chosen.get("zeros") == "rounded":
-        raise CompressionError("opq: zeros rounded does not go with grid survivor, which has no level near zero")
-    if chosen.get("grid") == "survivor" and chosen.get("codebook") == "channel":
-        raise CompressionError("opq: codebook channel does not go with grid survivor: thresholds are the layer's")
+    OpqOptions.read(options, "opq")
 
 
 def check_names(chosen: Mapping[str, Any], layers: Collection[str]) -> None:

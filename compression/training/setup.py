@@ -1,0 +1,81 @@
+"""What a method works on, and where it reports what happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from compression.budget import Budget
+from compression.points import Point
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compression.data import DataSet
+    from compression.graph import Graph
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run: ``name`` as events have it, ``label`` for people, ``tone`` its slot of the palette."""
+
+    name: str
+    label: str
+    tone: int
+
+
+@dataclass
+class Setup:
+    """What a method works on. The method owns ``model`` (dense, trained, fp32) and may change it in place."""
+
+    model: nn.Module
+    graph: Graph
+    data: DataSet
+    budget: Budget
+
+
+@dataclass
+class Compressed:
+    """What a method returns: the masked model with its quantizers attached, and JSON values to keep in the result."""
+
+    model: nn.Module
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Reporter:
+    """Where a method reports what happens. A run makes events of it (:mod:`compression.runs.events`); this class itself
+    ignores what it is given and never interrupts, which serves a notebook or a script.
+    """
+
+    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
+        """A stage begins at this step and epoch (GETA: warm-up, projection, joint, cool-down)."""
+
+    def plan(self, total_steps: int, **facts: Any) -> None:
+        """How many steps the run will take, from which progress and the remaining time follow."""
+
+    def step(self, step: int, epoch: float, **values: float) -> None:
+        """Cheap figures of one training step (loss, accuracy of the batch, learning rate); thinned by the receiver."""
+
+    def point(self, point: Point) -> None:
+        """A measured point."""
+
+    def decision(self, step: int, **facts: Any) -> None:
+        """What was decided about groups at this step, and why: JSON values, few and short, one call a step."""
+
+    def log(self, message: str) -> None:
+        """One line for people."""
+
+    def check(self) -> None:
+        """Raises :class:`compression.errors.Cancelled` when the user asked the run to stop; call it every step."""
+
+    saved: dict[str, Any] | None = None
+    """What the last checkpoint of an interrupted run holds, until it is taken over; ``None`` in a fresh run."""
+
+    def checkpoint(self, step: int, capture: Callable[[], dict[str, Any]], *, due: bool = False) -> None:
+        """Call it after every step: stores what ``capture`` returns when it is time to (always when ``due``).
+
+        That may be tensors, numbers, strings, and lists, tuples and mappings of them
+        (see :func:`compression.training.resume.captured`). Raises :class:`compression.errors.Paused` after that when
+        the user asked the run to pause.
+        """

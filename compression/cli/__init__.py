@@ -10,12 +10,28 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from compression.cli import allocate, control, export, graph, models, run, runs, sensitivity, sweep, train, untrained
+from compression.cli import (
+    allocate,
+    control,
+    export,
+    forecast,
+    graph,
+    methods,
+    models,
+    run,
+    runs,
+    sensitivity,
+    sweep,
+    train,
+    untrained,
+)
 from compression.cli.options import Parser
 from compression.data import names
 from compression.errors import CompressionError, RunFailed
 
-_FAMILIES = (models, train, graph, allocate, untrained, sensitivity, run, sweep, runs, control, export)
+_FAMILIES = (
+    models, methods, train, graph, forecast, allocate, untrained, sensitivity, run, sweep, runs, control, export,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

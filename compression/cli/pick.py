@@ -22,9 +22,14 @@ class Picked:
 
 
 def pick(asked: argparse.Namespace) -> Picked:
-    """Build the model that ``asked.model``, ``input``, ``classes`` and ``weights`` name.
+    """The model that the options name: see :func:`picked`."""
+    return picked(asked.model, asked.input, asked.classes, asked.weights, asked.data)
 
-    Without ``--weights`` those trained on ``--data`` (if absent: on a data set the model goes with) are taken.
+
+def picked(
+    name: str, input: tuple[int, ...] | None, classes: int | None, weights: str | None, data: str | None
+) -> Picked:
+    """Build the model ``name`` with ``weights``; without, those trained on ``data`` (on any it goes with) are taken.
 
     Raises:
         CompressionError: unknown model or data set, an impossible size, missing or wrong-shaped weights.
@@ -33,13 +38,13 @@ def pick(asked: argparse.Namespace) -> Picked:
     from compression.data import catalogue
     from compression.zoo.origin import weighted
 
-    spec = zoo.spec(asked.model)
-    sources = spec.data if asked.data is None else (catalogue.absolute(asked.data),)
-    input, classes = zoo.resolve(asked.model, asked.input, asked.classes)
-    found = weighted(asked.model, input, classes, asked.weights, sources)
+    spec = zoo.spec(name)
+    sources = spec.data if data is None else (catalogue.absolute(data),)
+    input, classes = zoo.resolve(name, input, classes)
+    found = weighted(name, input, classes, weights, sources)
     if found is not None:
         return Picked(found.model, str(found.file or found.name), input)
-    model = zoo.build(asked.model, input, classes).eval()
+    model = zoo.build(name, input, classes).eval()
     if spec.pretrained is not None and catalogue.text_installed():
         spec.pretrained(model)
         return Picked(model, PUBLISHED, input)

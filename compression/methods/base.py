@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from compression.asks import UNITS, Ask, Sparsity
+from compression.asks import UNITS, Ask, BitsAsk, Sparsity
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.forecast import Forecast
+from compression.forecast import Forecast, allocation_forecast
 from compression.options import Options
 from compression.reading import short
 from compression.training.setup import Compressed, Reporter, Setup, Stage
@@ -173,7 +173,11 @@ class Method:
         Raises:
             CompressionError: the budget cannot be met.
         """
-        return Forecast.unknown(f"{self.info.label} says nothing before a run.")
+        if not self.allocates:
+            return Forecast.unknown(f"What a budget comes to with {self.info.label} is known after its run.")
+        activations = self.ask("--activation-bits")
+        allocation = self.allocation(subject, budget)
+        return allocation_forecast(subject, budget, allocation, cast("BitsAsk | None", activations))
 
     # The run, and one's own loop
 
@@ -197,6 +201,21 @@ class Method:
         )
 
     # Words
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it says of itself, as ``methods --json`` gives it."""
+        info = self.info
+        return {
+            "name": info.name,
+            "label": info.label,
+            "sentence": info.sentence,
+            "paper": info.paper,
+            "family": info.family,
+            "trains": info.trains,
+            "asks": [{"field": ask.field, "option": ask.option, "help": ask.help} for ask in self.asks],
+            "options": {option.name: option.to_dict() for option in self.Config.table()},
+            "encodings": sorted(self.encodings),
+        }
 
     def describe(self, budget: Budget) -> str:
         """What is asked for, in words: nothing that the method does not do."""

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from compression.asks import EqualActivationBits, EqualBits, QuantizerRate, Sparsity
 from compression.budget import Budget
+from compression.forecast import Forecast, Subject, even_pruning_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.options import Options, Real
 from compression.pruning.choose import unit_bounds
@@ -97,6 +98,14 @@ class Sequential(Method):
     )
     asks = (SPARSITY, WEIGHT_BITS, ACTIVATION_BITS, RATE)
     Config = SequentialOptions
+
+    def forecast(self, subject: Subject, budget: Budget) -> Forecast:
+        """K units spread evenly, whole bits: which units, only the run decides.
+
+        Raises:
+            CompressionError: bounds that cannot be met.
+        """
+        return even_pruning_forecast(subject, budget, SPARSITY.value(budget.asks), WEIGHT_BITS, ACTIVATION_BITS)
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Compress ``setup.model`` in place: ⌊sparsity·N⌋ units, the upper end of ``weight_bits`` for every layer.

@@ -143,7 +143,7 @@ class Budget(BaseModel):
         for name, value in asks.items():
             if name in STANDARD:
                 STANDARD[name](value)
-        return asks
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in asks.items()}
 
     @model_validator(mode="after")
     def _check_rest(self) -> Budget:

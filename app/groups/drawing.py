@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.figures import placing
-from app.groups import dependency_text, grouping, quantized
+from app.groups import grouping, quantized, sources
 from app.model import networks
 
 
@@ -30,9 +30,9 @@ def close_up(view: quantized.View, layer: str) -> placing.Placed:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def places(view: quantized.View) -> dependency_text.Places:
+def operands(view: quantized.View) -> sources.Sources:
     """What flows into every operation, for the sentences."""
-    return dependency_text.Places(quantized.traced(view).plain)
+    return sources.Sources(quantized.traced(view).plain)
 
 
 def parameters(found: networks.Network) -> dict[str, int]:

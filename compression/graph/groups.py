@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
 from compression.graph.provenance import Array, Atoms, Note
+from compression.graph.reasons import Code, Reason
 from compression.graph.types import Group, Member, Tie
 
 
@@ -32,7 +33,6 @@ class _Tables:
 
 ROLES = ("producer", "norm", "consumer", "quantizer")
 CONSUMER = 2
-NO_PARAMETER = "no parameter makes these units zero"
 
 
 def find_groups(atoms: Atoms, sizes: Mapping[str, tuple[int, ...]], layer_weights: set[str]) -> tuple[Group, ...]:
@@ -115,9 +115,9 @@ def _first(notes: list[Note], units: Array) -> Array:
 
 
 def _reason(notes: list[Note], numbers: Array) -> Array:
-    """Remarks with the same words get the same number; -1 stays -1."""
-    words = {why: i for i, why in enumerate(dict.fromkeys(note.why for note in notes))}
-    return np.array([*(words[note.why] for note in notes), -1], dtype=np.int64)[numbers]
+    """Remarks for the same reason get the same number; -1 stays -1."""
+    numbered = {why: i for i, why in enumerate(dict.fromkeys(note.why for note in notes))}
+    return np.array([*(numbered[note.why] for note in notes), -1], dtype=np.int64)[numbers]
 
 
 def _named(
@@ -137,15 +137,15 @@ def _named(
         frozen, blurred = int(tables.frozen[family[0][0]]), int(tables.blurred[family[0][0]])
         note = atoms.frozen[frozen] if frozen >= 0 else atoms.blurred[blurred] if blurred >= 0 else None
         free = note is None or (frozen < 0 and atoms.inexact)
-        reason = note.why if note is not None else "a single unit" if len(family) == 1 else None
+        cause = note.why if note is not None else Reason(Code.single_unit) if len(family) == 1 else None
         if not any(member.zeroed for member in members):
-            free, reason = False, reason or NO_PARAMETER
+            free, cause = False, cause or Reason(Code.no_parameter)
         groups.append(
             Group(
                 id=name,
                 units=len(family),
                 prunable=free and len(family) > 1,
-                reason=reason,
+                cause=cause,
                 place=note.where if note is not None else "",
                 exact=blurred < 0,
                 ties=tuple(ties[number]),

@@ -16,6 +16,7 @@ from compression.graph.branches import Found, find_branches
 from compression.graph.flow import Flow, name_of, quantizes, refs, rounds
 from compression.graph.names import canonical
 from compression.graph.provenance import Atoms
+from compression.graph.reasons import Code, Reason
 from compression.graph.recording import Call, Recording
 from compression.graph.rules import Step, apply
 from compression.graph.types import Branch, Node
@@ -58,7 +59,8 @@ class Merging:
         count = len(ties)
         freed = id(step.call) in self.ranges and _is_zeroed(step.args[0])
         values = apply(replace(step, atoms=Atoms()) if freed else step)
-        ties[count:] = [(left, right, where, "quantized per channel") for left, right, where, _ in ties[count:]]
+        per_channel = Reason(Code.quantized_per_channel)
+        ties[count:] = [(left, right, where, per_channel) for left, right, where, _ in ties[count:]]
         return _clipped(step, values)
 
     def is_node(self, call: Call, from_data: bool) -> bool:

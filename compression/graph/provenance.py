@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from compression.graph.reasons import Code, Reason, Why, as_reason
+
 Array = NDArray[np.int64]
 
 FIXED = -1  # a position that no unit owns: padding, a constant, an axis of the data
@@ -31,7 +33,7 @@ class Note:
 
     atoms: Array
     where: str
-    why: str
+    why: Reason
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Requirement:
     sides: tuple[Array, ...]
     zeroed: bool
     where: str
-    why: str
+    why: Reason
 
     def broken(self, zero: NDArray[np.bool_]) -> Array:
         """The atoms where it does not hold; ``zero`` says for every atom whether it is zeroed with its unit."""
@@ -58,7 +60,7 @@ class Atoms:
 
     inexact: bool = False
     slots: list[Slot] = field(default_factory=list)
-    ties: list[tuple[Array, Array, str, str]] = field(default_factory=list)
+    ties: list[tuple[Array, Array, str, Reason]] = field(default_factory=list)
     frozen: list[Note] = field(default_factory=list)
     blurred: list[Note] = field(default_factory=list)
     requirements: list[Requirement] = field(default_factory=list)
@@ -76,7 +78,7 @@ class Atoms:
         self.count += size
         return np.arange(self.count - size, self.count, dtype=np.int64)
 
-    def tie(self, left: Array, right: Array, where: str, why: str) -> None:
+    def tie(self, left: Array, right: Array, where: str, why: Why) -> None:
         """Position by position, what ``left`` and ``right`` name must go together; a FIXED partner freezes."""
         if left.shape != right.shape:
             left, right = np.broadcast_arrays(left, right)
@@ -85,39 +87,39 @@ class Atoms:
         if left.size and (left.min() == FIXED or right.min() == FIXED):
             fixed = (left == FIXED) != (right == FIXED)
             if fixed.any():
-                self.freeze(np.maximum(left, right)[fixed], where, "combined with positions that no unit owns")
+                self.freeze(np.maximum(left, right)[fixed], where, Code.combined_with_unowned)
             apart &= ~fixed
         if left.size and apart.all():
-            self.ties.append((left, right, where, why))
+            self.ties.append((left, right, where, as_reason(why)))
         elif apart.any():
-            self.ties.append((left[apart], right[apart], where, why))
+            self.ties.append((left[apart], right[apart], where, as_reason(why)))
 
-    def freeze(self, atoms: Array, where: str, why: str) -> None:
+    def freeze(self, atoms: Array, where: str, why: Why) -> None:
         """These may not be removed, for this reason."""
         atoms = _real(atoms)
         if atoms.size:
-            self.frozen.append(Note(atoms, where, why))
+            self.frozen.append(Note(atoms, where, as_reason(why)))
 
-    def blur(self, atoms: Array, where: str, why: str) -> None:
+    def blur(self, atoms: Array, where: str, why: Why) -> None:
         """Removing these changes the output although they are zero."""
         atoms = _real(atoms)
         if atoms.size:
-            self.blurred.append(Note(atoms, where, why))
+            self.blurred.append(Note(atoms, where, as_reason(why)))
 
-    def average(self, atoms: Array, where: str, why: str) -> None:
+    def average(self, atoms: Array, where: str, why: Why) -> None:
         """Removing these changes what the others give, as behind a norm over them: frozen unless asked for."""
         if not self.inexact:
             self.freeze(atoms, where, why)
         self.blur(atoms, where, why)
 
-    def require(self, sides: tuple[Array, ...], zeroed: bool, where: str, why: str) -> None:
+    def require(self, sides: tuple[Array, ...], zeroed: bool, where: str, why: Why) -> None:
         """Blur these positions of parameters where no side turns out to be zeroed with its unit.
 
         Not ``zeroed``: freeze them where one turns out to be.
         """
         flat = [side.ravel() for side in np.broadcast_arrays(*sides)]
         real = np.logical_and.reduce([side != FIXED for side in flat])
-        self.requirements.append(Requirement(tuple(side[real] for side in flat), zeroed, where, why))
+        self.requirements.append(Requirement(tuple(side[real] for side in flat), zeroed, where, as_reason(why)))
 
     def resolve(self) -> Array:
         """The unit of every atom: int64 [count]. Rectangles left open are closed along their longest side first."""
@@ -146,7 +148,7 @@ class Atoms:
     def _close(self, rectangle: Array, units: Array) -> bool:
         """An axis split into several stays a box only if whole slices along one side go together."""
         if (rectangle == FIXED).any():
-            self.freeze(rectangle, "", "an axis with padded positions is split")
+            self.freeze(rectangle, "", Code.padded_axis_split)
             return False
         named = units[rectangle]
         sides = [axis for axis, size in enumerate(rectangle.shape) if size > 1]
@@ -155,7 +157,7 @@ class Atoms:
             return False
         longest = max(sides, key=lambda axis: rectangle.shape[axis])
         slab = np.moveaxis(rectangle, longest, 0).reshape(rectangle.shape[longest], -1)
-        self.tie(slab, slab[:, :1], "", "parts of an axis that is split into equal blocks")
+        self.tie(slab, slab[:, :1], "", Code.equal_blocks)
         return True
 
 
@@ -168,7 +170,7 @@ class _Slots:
         self._at = {slot.start: number for number, slot in enumerate(slots)}
         self._parent = list(range(len(slots)))
 
-    def joined(self, ties: list[tuple[Array, Array, str, str]]) -> list[tuple[Array, Array]]:
+    def joined(self, ties: list[tuple[Array, Array, str, Reason]]) -> list[tuple[Array, Array]]:
         """Join what these ties join as wholes; the others are given back."""
         loose = []
         seen: dict[bytes, int] = {}

@@ -17,6 +17,7 @@ from compression.graph.layers import LayerTable
 from compression.graph.live import live_calls
 from compression.graph.merging import Merging, prepare
 from compression.graph.provenance import Atoms
+from compression.graph.reasons import Code, Reason, Why
 from compression.graph.record import record
 from compression.graph.recording import Call, Recording, Ref, replace_all
 from compression.graph.rules import Step, apply
@@ -177,26 +178,26 @@ def _finish(walk: Walk, frozen: set[str]) -> None:
         name = "output" if index == 0 else f"output#{index + 1}"
         walk.nodes.append(Node(name, "output", "output", "", value.shape))
         walk.edges.extend((source, name) for source in sorted(value.sources))
-        walk.atoms.freeze(value.all_atoms(), name, "adjacent to the output")
+        walk.atoms.freeze(value.all_atoms(), name, Code.next_to_output)
     for parameter, ref in walk.recording.replaced.items():
-        why = f"forward() replaces the parameter {parameter}"
+        why = Reason(Code.parameter_replaced, {"parameter": parameter})
         walk.atoms.freeze(_value(walk, ref).all_atoms(), parameter, why)
         _freeze_parameter(walk, parameter, why)
     for parameter in walk.recording.switched:
-        _freeze_parameter(walk, parameter, "written to by train() and eval()")
+        _freeze_parameter(walk, parameter, Code.switched_with_mode)
     for parameter in walk.recording.uncuttable:
-        _freeze_parameter(walk, parameter, "held in 8-bit floating point")
+        _freeze_parameter(walk, parameter, Code.eight_bit_float)
     shared = {walk.recording.shared[name] for name in frozen if name in walk.recording.shared}
     unknown = frozen - set(walk.recording.sizes) - set(walk.recording.shared)
     if unknown:
         raise CompressionError(f"cannot freeze {sorted(unknown)[0]!r}: the model has no parameter of that name")
     for name in sorted(frozen):
-        _freeze_parameter(walk, name, "user")
+        _freeze_parameter(walk, name, Code.requested)
     for name in sorted(shared):
-        _freeze_parameter(walk, name, "shared with a frozen parameter")
+        _freeze_parameter(walk, name, Code.shared_with_frozen)
 
 
-def _freeze_parameter(walk: Walk, name: str, why: str) -> None:
+def _freeze_parameter(walk: Walk, name: str, why: Why) -> None:
     for slot in walk.atoms.slots:
         if slot.name == name:
             walk.atoms.freeze(np.arange(slot.start, slot.start + slot.size), name, why)

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from compression.graph.provenance import FIXED, Array, Atoms
+from compression.graph.reasons import Code, Why, as_reason
+
+SUMS = frozenset({Code.residual_add, Code.added_together})
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,7 @@ class Value:
         return replace(self, factors=tuple(replace(factor, zero=False) for factor in self.factors))
 
 
-def collapse(factor: Factor, dims: tuple[int, ...], atoms: Atoms, where: str, why: str) -> Factor:
+def collapse(factor: Factor, dims: tuple[int, ...], atoms: Atoms, where: str, why: Why) -> Factor:
     """Let the owner change along ``dims`` only: everything along the other dimensions must go together."""
     extra = tuple(d for d in factor.dims if d not in dims)
     if not extra:
@@ -74,7 +77,7 @@ def collapse(factor: Factor, dims: tuple[int, ...], atoms: Atoms, where: str, wh
     return replace(factor, atoms=first)
 
 
-def combine(values: list[Value], shape: tuple[int, ...], atoms: Atoms, where: str, why: str) -> list[Factor]:
+def combine(values: list[Value], shape: tuple[int, ...], atoms: Atoms, where: str, why: Why) -> list[Factor]:
     """Owners of an elementwise result: at every position the operands' owners become one unit.
 
     An operand that has its full size along a dimension, but no owner there, pins that dimension: units meeting it
@@ -96,7 +99,7 @@ def combine(values: list[Value], shape: tuple[int, ...], atoms: Atoms, where: st
             right = collapse(factor, shared, atoms, where, why)
             atoms.tie(left.atoms, right.atoms, where, why)
             result[place] = Factor(np.maximum(left.atoms, right.atoms), left.zero and right.zero)
-        _pin(value, sizes, lifted, index, atoms, where, "added to" if "add" in why else "combined with")
+        _pin(value, sizes, lifted, index, atoms, where, as_reason(why).code in SUMS)
     return [_settled(factor, values, lifted) for factor in result]
 
 
@@ -109,8 +112,8 @@ def _keep_whole(values: list[Value], lifted: list[list[Factor]], ndim: int, atom
                     if values[other].weight_like or not set(owner.dims) < set(factor.dims):
                         continue
                     rest = tuple(d for d in factor.dims if d not in owner.dims)
-                    factors[place] = collapse(factor, rest, atoms, where, "meets a parameter along the width of a head")
-                    atoms.freeze(owner.atoms, where, "runs along the width of every head")
+                    factors[place] = collapse(factor, rest, atoms, where, Code.width_parameter)
+                    atoms.freeze(owner.atoms, where, Code.runs_along_heads)
                     lifted[index] = [f for f in lifted[index] if f is not owner]
     for index, value in enumerate(values):
         sizes = (1,) * (ndim - len(value.shape)) + value.shape
@@ -119,7 +122,7 @@ def _keep_whole(values: list[Value], lifted: list[list[Factor]], ndim: int, atom
             for place, factor in enumerate(factors):
                 rest = tuple(d for d in factor.dims if sizes[d] == 1 or d in owned)
                 if rest and rest != factor.dims:  # one side of a box meets an axis that nobody owns
-                    factors[place] = collapse(factor, rest, atoms, where, "meets an axis that cannot be cut")
+                    factors[place] = collapse(factor, rest, atoms, where, Code.meets_fixed_axis)
 
 
 def overwritten(alias: Value, old: Value, new: Value | None, atoms: Atoms, where: str) -> Value:
@@ -127,7 +130,7 @@ def overwritten(alias: Value, old: Value, new: Value | None, atoms: Atoms, where
 
     Where the new values have the same owners, the owners stay; otherwise everything that met there freezes.
     """
-    why = "written into a part of another tensor"
+    why = Code.written_into_part
     sources = alias.sources | (new.sources if new is not None else frozenset())
     origin, constant = None if sources else alias.origin, alias.constant and (new is None or new.constant)
     after = {factor.dims: factor for factor in new.factors} if new is not None else {}
@@ -148,7 +151,7 @@ def _lift(factor: Factor, ndim: int, wanted: int) -> Factor:
 
 
 def _pin(
-    value: Value, sizes: tuple[int, ...], lifted: list[list[Factor]], index: int, atoms: Atoms, where: str, verb: str
+    value: Value, sizes: tuple[int, ...], lifted: list[list[Factor]], index: int, atoms: Atoms, where: str, added: bool
 ) -> None:
     owned = {d for factor in lifted[index] for d in factor.dims}
     for other, factors in enumerate(lifted):
@@ -156,9 +159,16 @@ def _pin(
             continue
         for factor in factors:
             if any(sizes[d] > 1 and d not in owned for d in factor.dims):
-                kind = "a constant of fixed size" if value.constant else "an axis that cannot be cut"
-                kind = "the model's input" if value.sources == {"input"} else kind
-                atoms.freeze(factor.atoms, where, f"{verb} {kind}")
+                atoms.freeze(factor.atoms, where, _obstacle(value, added))
+
+
+def _obstacle(value: Value, added: bool) -> Code:
+    """Why what meets this operand along an axis of full size without owners cannot be cut."""
+    if value.sources == {"input"}:
+        return Code.added_to_input if added else Code.combined_with_input
+    if value.constant:
+        return Code.added_to_constant if added else Code.combined_with_constant
+    return Code.added_to_fixed_axis if added else Code.combined_with_fixed_axis
 
 
 def _settled(factor: Factor, values: list[Value], lifted: list[list[Factor]]) -> Factor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compression.graph.reasons import Code
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, collapse, combine
 
@@ -15,11 +16,11 @@ def attention(step: Step) -> Value:
         kept = []
         for factor in value.factors:
             if 1 in factor.dims:
-                kept.append(collapse(factor, (1,), step.atoms, step.where, "one attention head"))
+                kept.append(collapse(factor, (1,), step.atoms, step.where, Code.one_head))
             else:
-                step.atoms.freeze(factor.atoms, step.where, "width of an attention head")
+                step.atoms.freeze(factor.atoms, step.where, Code.head_width)
         heads.append(Value(value.shape[:2] + (1, 1), tuple(kept), value.origin, value.sources))
     shape = step.shape[:2] + (1, 1)
-    met = combine(heads, shape, step.atoms, step.where, "queries, keys and values of one head")
+    met = combine(heads, shape, step.atoms, step.where, Code.same_head)
     zero = any(f.zero for f in heads[2].factors)
     return step.output(*(Factor(f.atoms, zero) for f in met))

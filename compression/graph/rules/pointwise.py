@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from compression.graph.reasons import Code
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, combine
 
@@ -27,7 +28,7 @@ def pointwise(step: Step) -> Value:
     if len(values) == 1:
         factors: list[Factor] = list(values[0].factors)
     else:
-        factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
+        factors = combine(values, step.shape, step.atoms, step.where, Code.combined_elementwise)
     name = step.op.split(".")[1].rstrip("_")
     if name in ("remainder", "fmod", "floor_divide"):
         _divided(step)
@@ -35,7 +36,7 @@ def pointwise(step: Step) -> Value:
         name in LOGARITHMS and values[0].weight_like
     )  # exp(t log |w|), as quantizers write |w| ** t, is zero at zero
     if name in SINGULAR and not powers:
-        _singular(step, values[0], "not a number where a unit is zeroed")
+        _singular(step, values[0], Code.not_a_number)
     if "prelu" in name or name == "fake_quantize":  # slope, step and bound may be one number for all, or one a channel
         factors = [_zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]
     out = step.output(*factors)
@@ -83,7 +84,7 @@ def asked(step: Step) -> Value:
 def add(step: Step) -> Value:
     """A sum ties its operands: the residual add."""
     values = [v for v in step.operands if v.shape]
-    why = "residual add" if sum(bool(v.sources) for v in values) > 1 else "added together"
+    why = Code.residual_add if sum(bool(v.sources) for v in values) > 1 else Code.added_together
     factors = combine(values, step.shape, step.atoms, step.where, why)
     scalars = [a for a in step.args if isinstance(a, (int, float)) and a != 0]
     shifted = bool(scalars) or any(not v.shape for v in step.operands)
@@ -95,7 +96,7 @@ def add(step: Step) -> Value:
 def scale(step: Step) -> Value:
     """A product is zero where one factor is; a quotient or power where its base is."""
     values = [v for v in step.operands if v.shape]
-    factors = combine(values, step.shape, step.atoms, step.where, "elementwise product")
+    factors = combine(values, step.shape, step.atoms, step.where, Code.elementwise_product)
     name = step.op.split(".")[1].rstrip("_")
     if name == "mul":
         kept = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
@@ -106,7 +107,7 @@ def scale(step: Step) -> Value:
         kept = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
         exponent = step.arg(1, "exponent") if name == "pow" else None
         if isinstance(exponent, (int, float)) and exponent < 0:
-            _singular(step, step.args[0], "not a number where a unit is zeroed")
+            _singular(step, step.args[0], Code.not_a_number)
         if not _zero_stays(name, step):
             kept = [replace(factor, zero=False) for factor in kept]
     return step.output(*kept)
@@ -116,16 +117,16 @@ def _divided(step: Step) -> None:
     """What is divided by something zeroed with its unit is no number there; a quantizer's step never is zero."""
     by = step.args[1]
     if isinstance(by, Value) and by.origin not in step.atoms.own:
-        _singular(step, by, "divided by a parameter that is zeroed with its unit")
+        _singular(step, by, Code.divided_by_zeroed)
 
 
-def _singular(step: Step, value: Value, why: str) -> None:
+def _singular(step: Step, value: Value, why: Code) -> None:
     """An operation that is no number at zero, on a value whose zeroed units are zero."""
     for factor in value.factors:
         if factor.zero and value.weight_like:
             step.atoms.require((factor.atoms,), False, step.where, why)
         elif factor.zero:
-            step.atoms.freeze(factor.atoms, step.where, "not a number where a unit is zeroed")
+            step.atoms.freeze(factor.atoms, step.where, Code.not_a_number)
 
 
 def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:
@@ -150,7 +151,7 @@ def _zero_stays(name: str, step: Step) -> bool:
 def choose(step: Step) -> Value:
     """Takes from one operand or another; zero only where both are."""
     values = [v for v in step.operands if v.shape]
-    factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
+    factors = combine(values, step.shape, step.atoms, step.where, Code.combined_elementwise)
     if "masked_fill" in step.op:
         fill = step.arg(2, "value")
         branches = [step.args[0], 0 if isinstance(fill, (int, float)) and fill == 0 else None]
@@ -171,6 +172,6 @@ def copy(step: Step) -> Value:
     """Writing into another tensor: the target's owners meet the source's; what is written into constants is pinned."""
     target, source = step.args[0], step.args[1]
     if target.factors or not source.factors:
-        return step.output(*combine([target, source], step.shape, step.atoms, step.where, "written in place"))
-    step.atoms.freeze(source.all_atoms(), step.where, "written into a tensor of fixed size")
+        return step.output(*combine([target, source], step.shape, step.atoms, step.where, Code.written_in_place))
+    step.atoms.freeze(source.all_atoms(), step.where, Code.written_into_fixed)
     return step.output()

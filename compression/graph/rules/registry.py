@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from compression.graph.provenance import Atoms
+from compression.graph.reasons import Code, Reason, Why
 from compression.graph.recording import Call
 from compression.graph.values import Factor, Value, collapse
 
@@ -43,7 +44,7 @@ class Step:
         """A positional-or-keyword argument."""
         return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
 
-    def keep(self, factor: Factor, dims: Iterable[int], why: str) -> Factor | None:
+    def keep(self, factor: Factor, dims: Iterable[int], why: Why) -> Factor | None:
         """The factor without an owner along ``dims``, which this operation reads as a whole.
 
         What is left of a box (heads x width) are its other sides; an owner along ``dims`` alone freezes.
@@ -142,11 +143,11 @@ def apply(step: Step) -> tuple[Value, ...]:
     owned = any(value.factors for value in step.operands)
     if step.call.random:
         for value in step.operands:
-            step.atoms.freeze(value.all_atoms(), step.where, "random numbers are drawn along these units")
+            step.atoms.freeze(value.all_atoms(), step.where, Code.random_numbers)
     if found is None or not owned or step.call.random:
         if found is None and owned and not step.call.random:
             for value in step.operands:
-                step.atoms.freeze(value.all_atoms(), step.where, f"op {step.op} is not understood")
+                step.atoms.freeze(value.all_atoms(), step.where, Reason(Code.unknown_operation, {"name": step.op}))
         return tuple(step.output(index=i) for i in range(len(step.shapes)))
     marks = len(step.atoms.consumers), len(step.atoms.norms)
     result = found(step)

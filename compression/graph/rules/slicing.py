@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from compression.graph.provenance import FIXED, Array
+from compression.graph.reasons import Code, Reason
 from compression.graph.rules.movement import axis_of
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, combine, is_fixed
@@ -48,14 +49,14 @@ def _range(step: Step, size: int, dim: int) -> tuple[int, int, int]:
 def _keep_blocks(step: Step, factor: Factor, dim: int, start: int, length: int, stride: int) -> Factor | None:
     size = factor.atoms.shape[dim]
     if not length or stride != 1 or size % length or start % length:
-        return step.keep(factor, [dim], "sliced at a fixed position")
+        return step.keep(factor, [dim], Code.fixed_slice)
     _tie_blocks(step, factor, dim, length)
     return factor
 
 
 def _tie_blocks(step: Step, factor: Factor, dim: int, length: int) -> None:
     blocks = np.moveaxis(factor.atoms, dim, 0).reshape(factor.atoms.shape[dim] // length, -1)
-    step.atoms.tie(blocks, blocks[:1], step.where, "split into equal parts")
+    step.atoms.tie(blocks, blocks[:1], step.where, Code.equal_parts)
 
 
 @rule("aten.split", "aten.split_with_sizes", "aten.chunk", "aten.unbind", "aten.unsafe_split", "aten.unsafe_chunk")
@@ -72,7 +73,7 @@ def split(step: Step) -> tuple[Value, ...]:
         if factor.atoms.shape[dim] > 1 and len(set(sizes)) == 1 and sizes[0]:
             _tie_blocks(step, factor, dim, sizes[0])
         elif factor.atoms.shape[dim] > 1 and len(sizes) > 1:
-            kept = step.keep(factor, [dim], "split into unequal parts at fixed positions")
+            kept = step.keep(factor, [dim], Code.unequal_parts)
         whole += [kept] if kept is not None else []
     start = 0
     for index, size in enumerate(sizes):
@@ -103,7 +104,7 @@ def cat(step: Step) -> Value:
         factors.append(Factor(_side_by_side(step, [f.atoms for f in joined], dim), zero))
     others = [_without(v, dim) for v in parts]
     shape = tuple(1 if d == dim else size for d, size in enumerate(step.shape))
-    factors += combine(others, shape, step.atoms, step.where, "concatenated side by side")
+    factors += combine(others, shape, step.atoms, step.where, Code.concatenated_side_by_side)
     return step.output(*factors)
 
 
@@ -120,7 +121,7 @@ def _side_by_side(step: Step, joined: list[Array], dim: int) -> Array:
 
 def _whole_boxes(step: Step, value: Value, dim: int) -> Value:
     """Beside a part that nobody owns along the joined axis, boxes (heads x width) keep their other sides only."""
-    kept = [step.keep(f, [dim], "meets an axis that cannot be cut") if len(f.dims) > 1 else f for f in value.factors]
+    kept = [step.keep(f, [dim], Code.meets_fixed_axis) if len(f.dims) > 1 else f for f in value.factors]
     return replace(value, factors=tuple(f for f in kept if f is not None))
 
 
@@ -144,7 +145,7 @@ def _owner_along(value: Value, dim: int, step: Step) -> Factor:
         return Factor(nothing)
     owners = value.along(dim)
     for factor in owners[1:]:
-        step.atoms.freeze(factor.atoms, step.where, "several owners along a joined axis")
+        step.atoms.freeze(factor.atoms, step.where, Code.joined_owners)
     return owners[0] if owners else Factor(nothing)
 
 
@@ -162,7 +163,7 @@ def pad(step: Step) -> Value:
         for dim in factor.dims:
             before, after = widths[dim]
             if before or after:
-                step.atoms.freeze(atoms, step.where, "padded to a fixed size")
+                step.atoms.freeze(atoms, step.where, Code.padded)
             if before < 0 or after < 0:
                 atoms = atoms.take(range(max(0, -before), atoms.shape[dim] + min(0, after)), axis=dim)
             grown = [(max(0, before), max(0, after)) if d == dim else (0, 0) for d in range(atoms.ndim)]
@@ -183,15 +184,15 @@ def index(step: Step) -> Value:
         by = [step.args[1] if step.op == "aten.embedding" else step.args[2]]
     ndim = max((len(v.shape) for v in by), default=0)
     if len(source.shape) - len(picked) + ndim != len(step.shape):  # a mask over several axes
-        step.atoms.freeze(source.all_atoms(), step.where, "picked by a mask")
+        step.atoms.freeze(source.all_atoms(), step.where, Code.picked_by_mask)
         return step.output()
     together = picked == list(range(picked[0], picked[-1] + 1)) if picked else True
     at = picked[0] if together and picked else 0
     factors = []
     for value in by:
-        step.atoms.freeze(value.all_atoms(), step.where, "used as an index")
+        step.atoms.freeze(value.all_atoms(), step.where, Code.used_as_index)
     for found in source.factors:
-        factor = step.keep(found, picked, "picked by index")
+        factor = step.keep(found, picked, Code.picked_by_index)
         if factor is None:
             continue
         rest = [size for d, size in enumerate(factor.atoms.shape) if d not in picked]
@@ -205,7 +206,7 @@ def index(step: Step) -> Value:
 def by_index(step: Step) -> Value:
     """Reading or writing at positions given by another tensor pins every axis that has an owner."""
     for value in step.operands:
-        step.atoms.freeze(value.all_atoms(), step.where, f"read or written by index ({step.op.split('.')[1]})")
+        step.atoms.freeze(value.all_atoms(), step.where, Reason(Code.by_index, {"name": step.op.split(".")[1]}))
     return step.output()
 
 

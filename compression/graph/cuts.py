@@ -14,11 +14,11 @@ Cuts = Mapping[str, Sequence[tuple[int, torch.Tensor]]]
 
 def cuts(graph: Graph, units: Mapping[str, Sequence[int]]) -> dict[str, list[tuple[int, torch.Tensor]]]:
     """Canonical tensor name → (dim, int64 positions to drop), each dim once; from group id → units removed."""
-    found: dict[str, dict[int, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
+    positions: dict[str, dict[int, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
     for group_id, chosen in units.items():
         for member in graph.group(group_id).members:
-            found[member.name][member.dim].append(member.positions[list(chosen)].flatten())
-    return {name: [(dim, torch.cat(parts)) for dim, parts in dims.items()] for name, dims in found.items()}
+            positions[member.name][member.dim].append(member.positions[list(chosen)].flatten())
+    return {name: [(dim, torch.cat(parts)) for dim, parts in dims.items()] for name, dims in positions.items()}
 
 
 def without(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -> torch.Tensor:

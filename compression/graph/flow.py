@@ -81,8 +81,8 @@ class Flow:
                 if ref.id not in self.maker:
                     self.leaves[ref.id] = ref
             if from_data:
-                self.data.update(ref.id for ref in (*self.made_by(number), *written(call)))
-            self.maker.update((made.id, number) for made in self.made_by(number))
+                self.data.update(ref.id for ref in (*self.outputs_of(number), *written(call)))
+            self.maker.update((output.id, number) for output in self.outputs_of(number))
 
     @property
     def calls(self) -> list[Call]:
@@ -98,23 +98,23 @@ class Flow:
         """Whether a call reads anything that depends on the model's input."""
         return any(ref.id in self.data for ref in refs(self.calls[number]))
 
-    def made_by(self, number: int) -> list[Ref]:
+    def outputs_of(self, number: int) -> list[Ref]:
         """The tensors a call returns."""
-        return [made for made in self.calls[number].out if made is not None]
+        return [output for output in self.calls[number].out if output is not None]
 
     def past(self, ids: Iterator[int] | list[int]) -> tuple[set[int], dict[int, Ref]]:
         """The calls without data that these values come from, and the leaves at their beginning, first met first."""
-        found: set[int] = set()
+        calls: set[int] = set()
         leaves: dict[int, Ref] = {}
         todo = [i for i in ids if i not in self.data]
         while todo:
             value = todo.pop(0)
             if value not in self.maker:
                 leaves.setdefault(value, self.leaves[value])
-            elif self.maker[value] not in found:
-                found.add(self.maker[value])
+            elif self.maker[value] not in calls:
+                calls.add(self.maker[value])
                 todo[:0] = [ref.id for ref in refs(self.calls[self.maker[value]])]
-        return found, leaves
+        return calls, leaves
 
     def names(self, leaves: dict[int, Ref]) -> tuple[str, ...]:
         """Where the model holds these tensors; constants have no place."""

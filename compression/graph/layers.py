@@ -10,7 +10,7 @@ from compression.graph.values import Value
 
 
 @dataclass
-class _Seen:
+class _Entry:
     weight: str
     kind: str
     macs: int
@@ -20,7 +20,7 @@ class _Seen:
 class LayerTable:
     """Layers in forward order, collected while a recording is replayed; a layer that runs twice counts twice."""
 
-    seen: dict[str, _Seen] = field(default_factory=dict)
+    entries: dict[str, _Entry] = field(default_factory=dict)
 
     def note(self, call: Call, operands: list[Value], out: tuple[int, ...]) -> str | None:
         """Record a call that multiplies data with one parameter; returns the layer's name, ``None`` for other calls.
@@ -44,10 +44,10 @@ class LayerTable:
 
     def _add(self, weight: str, kind: str, macs: int) -> str:
         name = weight.removesuffix(".weight")
-        if name in self.seen:
-            self.seen[name].macs += macs
+        if name in self.entries:
+            self.entries[name].macs += macs
         else:
-            self.seen[name] = _Seen(weight, kind, macs)
+            self.entries[name] = _Entry(weight, kind, macs)
         return name
 
     def layers(self, recording: Recording, batch: int) -> tuple[Layer, ...]:
@@ -56,13 +56,13 @@ class LayerTable:
         return tuple(
             Layer(
                 name=name,
-                weight=seen.weight,
+                weight=entry.weight,
                 bias=f"{name}.bias" if f"{name}.bias" in sizes else None,
-                kind=seen.kind,
-                shape=sizes.get(seen.weight, ()),
-                macs=seen.macs // batch,
+                kind=entry.kind,
+                shape=sizes.get(entry.weight, ()),
+                macs=entry.macs // batch,
             )
-            for name, seen in self.seen.items()
+            for name, entry in self.entries.items()
         )
 
 

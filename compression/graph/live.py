@@ -14,15 +14,15 @@ def live_calls(recording: Recording) -> list[Call]:
     What is written in place counts for every tensor that shares the storage.
     """
     needed = {ref.id for ref in recording.outputs}
-    kept = []
+    live = []
     for call in reversed(recording.calls):
-        made = {ref.id for ref in call.out if ref is not None}
+        written = {ref.id for ref in call.out if ref is not None}
         for write in call.writes:
-            made.update(ref.id for ref in (*write.aliases, write.after) if ref is not None)
-        if made & needed:
-            kept.append(call)
+            written.update(ref.id for ref in (*write.aliases, write.after) if ref is not None)
+        if written & needed:
+            live.append(call)
             needed.update(ref.id for ref in _refs((*call.args, *call.kwargs.values())))
-    return kept[::-1]
+    return live[::-1]
 
 
 def _refs(arguments: tuple[Any, ...]) -> Iterator[Ref]:

@@ -47,12 +47,12 @@ class Requirement:
 
     def broken(self, zero: NDArray[np.bool_]) -> Array:
         """The atoms where it does not hold; ``zero`` says for every atom whether it is zeroed with its unit."""
-        held = np.logical_or.reduce([zero[side] for side in self.sides]) == self.zeroed
-        return np.concatenate([side[~held] for side in self.sides])
+        holds = np.logical_or.reduce([zero[side] for side in self.sides]) == self.zeroed
+        return np.concatenate([side[~holds] for side in self.sides])
 
 
 @dataclass
-class Atoms:
+class Provenance:
     """The bookkeeping of a trace: slots, ties between atoms, and remarks (frozen, inexact, roles).
 
     ``inexact``: whether units may go although the others notice (see :meth:`average`).
@@ -69,7 +69,7 @@ class Atoms:
     producers: list[Array] = field(default_factory=list)
     norms: list[Array] = field(default_factory=list)
     carried: list[tuple[str, Array]] = field(default_factory=list)  # node id, atoms of its output
-    own: frozenset[str] = frozenset()  # names of quantizers' own parameters
+    quantizer_parameters: frozenset[str] = frozenset()  # names of quantizers' own parameters
     count: int = 0
 
     def slot(self, name: str, dim: int, size: int, buffer: bool) -> Array:
@@ -173,7 +173,7 @@ class _Slots:
     def joined(self, ties: list[tuple[Array, Array, str, Reason]]) -> list[tuple[Array, Array]]:
         """Join what these ties join as wholes; the others are given back."""
         loose = []
-        seen: dict[bytes, int] = {}
+        first_slot: dict[bytes, int] = {}
         for left, right, _, _ in ties:
             one, two = self._whole(left), self._whole(right)
             if one is None:
@@ -182,7 +182,7 @@ class _Slots:
                 loose.append((left, right))
                 continue
             if two is None:  # slots tied to the same loose atoms are tied to each other
-                two = seen.setdefault(right.tobytes(), one)
+                two = first_slot.setdefault(right.tobytes(), one)
                 if two == one:
                     loose.append((left, right))
             low, high = sorted((self._root(one), self._root(two)))
@@ -210,10 +210,10 @@ class _Slots:
 
 def _linked(left: Array, right: Array, count: int) -> Array:
     """For each of ``count`` atoms the first one that these links lead to: itself where there are none."""
-    met = np.zeros(count, dtype=np.bool_)
-    met[left] = met[right] = True
-    nodes = np.flatnonzero(met)
-    place = np.cumsum(met) - 1
+    linked = np.zeros(count, dtype=np.bool_)
+    linked[left] = linked[right] = True
+    nodes = np.flatnonzero(linked)
+    place = np.cumsum(linked) - 1
     links = coo_array((np.ones(len(left)), (place[left], place[right])), shape=(len(nodes), len(nodes)))
     number, labels = connected_components(links, directed=False)
     lowest = np.empty(number, dtype=np.int64)

@@ -72,15 +72,15 @@ def zeroed_units(model: nn.Module, graph: Graph) -> dict[str, list[int]]:
         CompressionError: the model has no values.
     """
     tensors = _values(model)
-    found = {}
+    zeroed = {}
     for group in graph.prunable:
         alive = torch.zeros(group.units, dtype=torch.bool)
         for member in group.zeroed_members:
             with _refusing(f"{member.name} cannot be read"):
                 alive |= _alive(tensors[member.name], member.dim, member.positions)
         if not bool(alive.all()):
-            found[group.id] = torch.nonzero(~alive).flatten().tolist()
-    return found
+            zeroed[group.id] = torch.nonzero(~alive).flatten().tolist()
+    return zeroed
 
 
 def _values(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -130,7 +130,7 @@ def slim_report(
 ) -> tuple[nn.Module, SlimReport]:  # fmt: skip
     """Like :func:`slim`, and also says what was removed, how equal the result is, and how it was made."""
     zero = zeroed_units(model, graph)
-    units = {name: kept for name, chosen in zero.items() if (kept := to_multiple(graph.group(name), chosen, multiple))}
+    units = {name: cut for name, chosen in zero.items() if (cut := to_multiple(graph.group(name), chosen, multiple))}
     for name, chosen in units.items():
         if len(chosen) == graph.group(name).units:
             raise CompressionError(f"all {len(chosen)} units of group {name} are zero: the network is cut through")
@@ -152,10 +152,10 @@ def slim_report(
 def _edited(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> nn.Module:
     """A copy of the model with its modules cut; it may not run where forward() holds sizes."""
     small = deep_copy(model)
-    dropped = cuts(graph, units)
+    positions = cuts(graph, units)
     with _refusing(f"units of {', '.join(units)} cannot be cut"):
-        cut_tensors(small, dropped)
-        refresh_attributes(small, dropped, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
+        cut_tensors(small, positions)
+        refresh_attributes(small, positions, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
     return small
 
 
@@ -232,9 +232,9 @@ def to_multiple(group: Group, zero: list[int], multiple: int) -> list[int]:
     return zero[: max(0, group.units - -(-stay // multiple) * multiple)]
 
 
-def _inputs(model: nn.Module, graph: Graph, given: Example | None) -> Inputs:
-    if given is not None:
-        return Inputs.read(given)
+def _inputs(model: nn.Module, graph: Graph, example_inputs: Example | None) -> Inputs:
+    if example_inputs is not None:
+        return Inputs.read(example_inputs)
     example = graph.example(4)
-    like = next((x for x in model.parameters() if x.is_floating_point()), example)
-    return Inputs((example.to(like.device, like.dtype if example.is_floating_point() else example.dtype),))
+    parameter = next((x for x in model.parameters() if x.is_floating_point()), example)
+    return Inputs((example.to(parameter.device, parameter.dtype if example.is_floating_point() else example.dtype),))

@@ -10,7 +10,7 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.graph.groups import find_groups
 from compression.graph.inputs import Example, Inputs, described
-from compression.graph.replay import walk_through
+from compression.graph.replay import replay
 from compression.graph.types import Graph
 
 
@@ -41,19 +41,19 @@ def trace(
     if not isinstance(model, nn.Module):
         raise CompressionError(f"the model must be a torch.nn.Module, not {described(model)}")
     inputs = Inputs.read(example_inputs)
-    walk = walk_through(model, inputs, frozen, inexact=inexact, merge=merge)
+    state = replay(model, inputs, frozen, inexact=inexact, merge=merge)
     first = inputs.tensors[0]
-    recording, batch = walk.recording, max(1, first.shape[0]) if first.ndim else 1
-    layers = walk.layers.layers(recording, batch)
+    recording, batch = state.recording, max(1, first.shape[0]) if first.ndim else 1
+    layers = state.layers.layers(recording, batch)
     return Graph(
-        nodes=tuple(walk.nodes),
-        edges=tuple(dict.fromkeys(walk.edges)),
-        groups=find_groups(walk.atoms, {**recording.sizes, **recording.buffer_sizes}, {x.weight for x in layers}),
+        nodes=tuple(state.nodes),
+        edges=tuple(dict.fromkeys(state.edges)),
+        groups=find_groups(state.provenance, {**recording.sizes, **recording.buffer_sizes}, {x.weight for x in layers}),
         layers=layers,
         input=tuple(first.shape[1:]),
         sizes=dict(recording.sizes),
         values_read=recording.values_read,
-        branches=walk.merging.branches(recording, walk.edges),
+        branches=state.merging.branches(recording, state.edges),
         vocabulary=_vocabulary(first),
     )
 

@@ -13,14 +13,14 @@ def attention(step: Step) -> Value:
     """Fused attention on [batch, heads, length, width]: a head is a unit."""
     heads = []
     for value in step.args[:3]:
-        kept = []
+        factors = []
         for factor in value.factors:
             if 1 in factor.dims:
-                kept.append(collapse(factor, (1,), step.atoms, step.where, Code.one_head))
+                factors.append(collapse(factor, (1,), step.provenance, step.where, Code.one_head))
             else:
-                step.atoms.freeze(factor.atoms, step.where, Code.head_width)
-        heads.append(Value(value.shape[:2] + (1, 1), tuple(kept), value.origin, value.sources))
+                step.provenance.freeze(factor.atoms, step.where, Code.head_width)
+        heads.append(Value(value.shape[:2] + (1, 1), tuple(factors), value.origin, value.sources))
     shape = step.shape[:2] + (1, 1)
-    met = combine(heads, shape, step.atoms, step.where, Code.same_head)
+    merged = combine(heads, shape, step.provenance, step.where, Code.same_head)
     zero = any(f.zero for f in heads[2].factors)
-    return step.output(*(Factor(f.atoms, zero) for f in met))
+    return step.output(*(Factor(f.atoms, zero) for f in merged))

@@ -28,7 +28,7 @@ def pointwise(step: Step) -> Value:
     if len(values) == 1:
         factors: list[Factor] = list(values[0].factors)
     else:
-        factors = combine(values, step.shape, step.atoms, step.where, Code.combined_elementwise)
+        factors = combine(values, step.shape, step.provenance, step.where, Code.combined_elementwise)
     name = step.op.split(".")[1].rstrip("_")
     if name in ("remainder", "fmod", "floor_divide"):
         _divided(step)
@@ -69,13 +69,13 @@ def filled(step: Step) -> Value:
 
 
 @rule("aten.new_zeros", "aten.new_ones", "aten.new_empty", "aten.new_full", "aten.new_empty_strided")
-def made(step: Step) -> Value:
+def new_tensor(step: Step) -> Value:
     """A tensor made by ``forward`` with the type of another one, but a size of its own."""
     return Value(step.shape, constant=True)
 
 
 @rule("aten.is_same_size", "aten.sym_size", "aten._assert_tensor_metadata", "aten._assert_async")
-def asked(step: Step) -> Value:
+def metadata(step: Step) -> Value:
     """Questions about a tensor, answered before anything is computed."""
     return Value(step.shape, constant=True)
 
@@ -85,7 +85,7 @@ def add(step: Step) -> Value:
     """A sum ties its operands: the residual add."""
     values = [v for v in step.operands if v.shape]
     why = Code.residual_add if sum(bool(v.sources) for v in values) > 1 else Code.added_together
-    factors = combine(values, step.shape, step.atoms, step.where, why)
+    factors = combine(values, step.shape, step.provenance, step.where, why)
     scalars = [a for a in step.args if isinstance(a, (int, float)) and a != 0]
     shifted = bool(scalars) or any(not v.shape for v in step.operands)
     out = step.output(*factors)
@@ -96,37 +96,37 @@ def add(step: Step) -> Value:
 def scale(step: Step) -> Value:
     """A product is zero where one factor is; a quotient or power where its base is."""
     values = [v for v in step.operands if v.shape]
-    factors = combine(values, step.shape, step.atoms, step.where, Code.elementwise_product)
+    factors = combine(values, step.shape, step.provenance, step.where, Code.elementwise_product)
     name = step.op.split(".")[1].rstrip("_")
     if name == "mul":
-        kept = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
+        scaled = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
     else:
         base = values[:1] if isinstance(step.args[0], Value) else []
         if name == "div":
             _divided(step)
-        kept = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
+        scaled = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
         exponent = step.arg(1, "exponent") if name == "pow" else None
         if isinstance(exponent, (int, float)) and exponent < 0:
             _singular(step, step.args[0], Code.not_a_number)
         if not _zero_stays(name, step):
-            kept = [replace(factor, zero=False) for factor in kept]
-    return step.output(*kept)
+            scaled = [replace(factor, zero=False) for factor in scaled]
+    return step.output(*scaled)
 
 
 def _divided(step: Step) -> None:
     """What is divided by something zeroed with its unit is no number there; a quantizer's step never is zero."""
-    by = step.args[1]
-    if isinstance(by, Value) and by.origin not in step.atoms.own:
-        _singular(step, by, Code.divided_by_zeroed)
+    divisor = step.args[1]
+    if isinstance(divisor, Value) and divisor.origin not in step.provenance.quantizer_parameters:
+        _singular(step, divisor, Code.divided_by_zeroed)
 
 
 def _singular(step: Step, value: Value, why: Code) -> None:
     """An operation that is no number at zero, on a value whose zeroed units are zero."""
     for factor in value.factors:
         if factor.zero and value.weight_like:
-            step.atoms.require((factor.atoms,), False, step.where, why)
+            step.provenance.require((factor.atoms,), False, step.where, why)
         elif factor.zero:
-            step.atoms.freeze(factor.atoms, step.where, Code.not_a_number)
+            step.provenance.freeze(factor.atoms, step.where, Code.not_a_number)
 
 
 def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:
@@ -151,7 +151,7 @@ def _zero_stays(name: str, step: Step) -> bool:
 def choose(step: Step) -> Value:
     """Takes from one operand or another; zero only where both are."""
     values = [v for v in step.operands if v.shape]
-    factors = combine(values, step.shape, step.atoms, step.where, Code.combined_elementwise)
+    factors = combine(values, step.shape, step.provenance, step.where, Code.combined_elementwise)
     if "masked_fill" in step.op:
         fill = step.arg(2, "value")
         branches = [step.args[0], 0 if isinstance(fill, (int, float)) and fill == 0 else None]
@@ -172,6 +172,6 @@ def copy(step: Step) -> Value:
     """Writing into another tensor: the target's owners meet the source's; what is written into constants is pinned."""
     target, source = step.args[0], step.args[1]
     if target.factors or not source.factors:
-        return step.output(*combine([target, source], step.shape, step.atoms, step.where, Code.written_in_place))
-    step.atoms.freeze(source.all_atoms(), step.where, Code.written_into_fixed)
+        return step.output(*combine([target, source], step.shape, step.provenance, step.where, Code.written_in_place))
+    step.provenance.freeze(source.all_atoms(), step.where, Code.written_into_fixed)
     return step.output()

@@ -27,7 +27,7 @@ def observed(step: Step) -> tuple[Value, ...]:
     """The same with an observer, as ``prepare_qat`` puts in: while it is on, columns of a weight decide its range."""
     data: Value = step.args[0]
     if data.weight_like and _is_on(step):
-        step.atoms.freeze(data.all_atoms(), step.where, Code.observer_on)
+        step.provenance.freeze(data.all_atoms(), step.where, Code.observer_on)
     per_row = bool(step.arg(11, "per_row_fake_quant", False))
     return _quantized(step, list(step.args[3:7]), step.args[10] if per_row else None, data)
 
@@ -44,7 +44,7 @@ def _quantized(step: Step, parameters: list[Value], axis: int | None, data: Valu
         axis %= len(data.shape)
         shape = tuple(size if d == axis else 1 for d, size in enumerate(data.shape))
         steps = [_along(value, axis, shape) for value in parameters if value.shape == shape[axis : axis + 1]]
-        factors = combine([data, *steps], data.shape, step.atoms, step.where, Code.quantized_per_channel)
+        factors = combine([data, *steps], data.shape, step.provenance, step.where, Code.quantized_per_channel)
         factors = [_zero_of_any(factor, [data], len(data.shape)) for factor in factors]
     return tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
 

@@ -29,25 +29,25 @@ def reduce(step: Step) -> Value | tuple[Value, ...]:
             continue
         why = reduced_by(name)
         if set(factor.dims) - set(dims):
-            kept = step.keep(factor, dims, why)
-            assert kept is not None
-            factors.append(Factor(_reduced(kept.atoms, dims, len(step.shape)), factor.zero))
+            rest = step.keep(factor, dims, why)
+            assert rest is not None
+            factors.append(Factor(_reduced(rest.atoms, dims, len(step.shape)), factor.zero))
             continue
         if name in AVERAGES:
-            step.atoms.average(factor.atoms, step.where, why)
-        elif not _hears_no_zeros(step):
-            step.atoms.freeze(factor.atoms, step.where, why)
+            step.provenance.average(factor.atoms, step.where, why)
+        elif not _ignores_zeros(step):
+            step.provenance.freeze(factor.atoms, step.where, why)
         elif not factor.zero:
-            step.atoms.blur(factor.atoms, step.where, why)
+            step.provenance.blur(factor.atoms, step.where, why)
         elif data.weight_like:
-            step.atoms.require((factor.atoms,), True, step.where, Code.summed_not_zeroed)
+            step.provenance.require((factor.atoms,), True, step.where, Code.summed_not_zeroed)
     if name == "logsumexp":
         factors = [Factor(factor.atoms, False) for factor in factors]
     values = tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
     return values if len(values) > 1 else values[0]
 
 
-def _hears_no_zeros(step: Step) -> bool:
+def _ignores_zeros(step: Step) -> bool:
     """Whether zeros among what is reduced make no difference."""
     if step.op == "aten.linalg_vector_norm":
         return bool(step.arg(1, "ord", 2) > 0)
@@ -71,11 +71,11 @@ def extreme(step: Step) -> Value | tuple[Value, ...]:
     """The largest along one axis (with its index), or of all."""
     data: Value = step.args[0]
     if len(step.shapes) == 1:
-        step.atoms.freeze(data.all_atoms(), step.where, reduced_by(step.op.split(".")[1]))
+        step.provenance.freeze(data.all_atoms(), step.where, reduced_by(step.op.split(".")[1]))
         return step.output()
     dim = step.arg(1, "dim") % len(data.shape)
-    kept = [step.keep(factor, [dim], reduced_by(step.op.split(".")[1])) for factor in data.factors]
-    factors = [Factor(_reduced(f.atoms, [dim], len(step.shape)), f.zero) for f in kept if f is not None]
+    rest = [step.keep(factor, [dim], reduced_by(step.op.split(".")[1])) for factor in data.factors]
+    factors = [Factor(_reduced(f.atoms, [dim], len(step.shape)), f.zero) for f in rest if f is not None]
     return step.output(*factors), step.output(*factors, index=1).nonzero()
 
 
@@ -92,8 +92,8 @@ def spatial(step: Step) -> Value:
     """Works on the trailing axes of [N, C, …] or [C, …]: owners of channels stay, owners along space are pinned."""
     data: Value = step.args[0]
     space = range(len(data.shape) - next(int(c) for c in step.op if c in "123"), len(data.shape))
-    kept = [step.keep(factor, space, Code.spatial_pool) for factor in data.factors]
-    factors = [factor for factor in kept if factor is not None]
+    outside = [step.keep(factor, space, Code.spatial_pool) for factor in data.factors]
+    factors = [factor for factor in outside if factor is not None]
     for other in step.operands[1:]:
-        step.atoms.freeze(other.all_atoms(), step.where, Reason(Code.used_as_positions, {"name": step.op}))
+        step.provenance.freeze(other.all_atoms(), step.where, Reason(Code.used_as_positions, {"name": step.op}))
     return step.output(*factors)

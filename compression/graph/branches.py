@@ -1,4 +1,4 @@
-"""The quantizers in a recording: which operations make one up, so that each can stand as one node.
+"""The quantizers in a recording: which operations belong to each, so that each can be one node.
 
 GETA (section 4.1) calls them branches, and this is the first half of its quantization-aware dependency graph:
 
@@ -7,8 +7,8 @@ embedding and round a parameter of that size on the way, in torch's or this proj
 operations.
 
 *inserted*: operations on the data between one tensor and one other of the same shape, all elementwise (the largest or
-smallest of the tensor may be read for a range), nothing between the two being read elsewhere. They hold a whole fake
-quantizer, or a rounding between a division by a step and a multiplication with the same step (or the other way round);
+smallest of the tensor may be read for a range), nothing between the two being read elsewhere. They contain a whole
+fake quantizer, or a rounding between a division by a step and a multiplication with the same step (or the reverse);
 and what comes out is the rounded value alone, with its sign or a mask: ``x + (q(x) - x)`` is a quantizer, ``x + q(x)``
 is a quantizer and a sum. So rounding by itself, rounding to positions, a ReLU6 before a quantizer or a residual add
 around it stay what they are.
@@ -35,7 +35,7 @@ class RecordedBranch:
     """A quantizer among the calls of a recording.
 
     ``calls``: their numbers in order; ``end``: the last call of an inserted branch, the call an attached branch leads
-    to; ``parameters``: where the model holds the quantizer's own numbers.
+    to; ``parameters``: names of the quantizer's parameters in the model.
     """
 
     id: str
@@ -111,8 +111,8 @@ def _rounded_parameters(flow: Flow, calls: set[int]) -> tuple[list[int], tuple[s
 
 
 def _numbered(flow: Flow, branches: list[RecordedBranch]) -> tuple[RecordedBranch, ...]:
-    """Names that occur again get a number; a parameter that the network uses besides is no quantizer's own."""
-    shared = {flow.recording.paths[i] for i in _used_besides(flow, branches) if i in flow.recording.paths}
+    """Number repeated names; a parameter that the network also uses elsewhere is not counted as a quantizer's."""
+    shared = {flow.recording.paths[i] for i in _used_elsewhere(flow, branches) if i in flow.recording.paths}
     count: Counter[str] = Counter()
     result = []
     for branch in branches:
@@ -123,8 +123,8 @@ def _numbered(flow: Flow, branches: list[RecordedBranch]) -> tuple[RecordedBranc
     return tuple(result)
 
 
-def _used_besides(flow: Flow, branches: list[RecordedBranch]) -> set[int]:
-    """The leaves that reach the data by a way that nothing rounds, outside the quantizers."""
+def _used_elsewhere(flow: Flow, branches: list[RecordedBranch]) -> set[int]:
+    """The leaves that reach the data without being rounded, outside the quantizers."""
     inside = {number for branch in branches for number in branch.calls}
     used: set[int] = set()
     for number, call in enumerate(flow.calls):

@@ -17,7 +17,7 @@ from compression.graph.recording import Call, Recording, Ref
 
 
 class UnknownOrigin(CompressionError):
-    """An operation uses a tensor that none of the recorded ones made, and whose values are not known."""
+    """An operation uses a tensor that no recorded operation returned and whose values are unknown."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Builder:
         self.device = parameter.device if parameter is not None else torch.device("cpu")
 
     def place(self, inputs: Inputs, refs: Sequence[Ref]) -> None:
-        """The arguments, and the tensors nested in them; the first tensor also tells the batch size."""
+        """Add the arguments and the tensors nested in them; the first tensor also gives the batch size."""
         arguments = [(self.graph.placeholder(f"x{index}"), value) for index, value in enumerate(inputs.args)]
         arguments += [(self.graph.placeholder(name), value) for name, value in inputs.kwargs.items()]
         tensors = [self._within(node, path) for node, value in arguments for path in _paths(value)]

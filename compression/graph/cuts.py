@@ -1,4 +1,4 @@
-"""Which positions of which tensors go when units go."""
+"""Which positions of which tensors are removed with given units."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def put_back(
 
 
 def along(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -> torch.Tensor:
-    """What broadcasts to another tensor (a step per channel), without the positions that go from that one."""
+    """A tensor that broadcasts to another one (a step per channel), without the positions removed from that one."""
     return without(tensor, [(dim, positions) for dim, positions in dropped if tensor.shape[dim] > 1])

@@ -94,7 +94,7 @@ def dependents(graph: Graph, weight: str, row: int) -> Dependents:
     """Everything that belongs to row ``row`` of a parameter.
 
     Raises:
-        CompressionError: no group holds this row.
+        CompressionError: no group contains this row.
     """
     for group in graph.groups:
         for member in group.members:

@@ -14,7 +14,7 @@ from compression.graph.copies import deep_copy
 from compression.graph.inputs import Example, Inputs
 from compression.graph.running import DoesNotRun, evaluating, repeatable
 
-SURELY_EQUAL = 1e-6  # of the output's largest magnitude: up to here fp32 needs no second look
+SURELY_EQUAL = 1e-6  # of the output's largest magnitude: up to this value fp32 needs no check in fp64
 EQUAL_FP64 = 1e-9
 EQUAL_FP32 = 1e-5  # where a network does not run in fp64
 
@@ -89,12 +89,12 @@ def check_equal(
 def _check_in_fp64(
     first: nn.Module, second: nn.Module, inputs: Example | Inputs, relative_fp32: float, against: str
 ) -> None:
-    """In fp64, where a wrong cut differs as much as before and rounding does not."""
+    """Compare again in fp64: the difference of a wrong cut remains, that of rounding does not."""
     exact = Inputs.read(inputs).double()
     try:
         pair = [outputs(deep_copy(model).double(), exact) for model in (first, second)]
         relative, limit = _relative(*pair), EQUAL_FP64
-    except DoesNotRun:  # it makes fp32 tensors of its own
+    except DoesNotRun:  # it creates fp32 tensors itself
         relative, limit = relative_fp32, EQUAL_FP32
     if relative <= limit:
         return

@@ -1,6 +1,4 @@
-"""Who makes and who reads every value of a recording, and what a single operation does to it: what branches are found
-with.
-"""
+"""The data flow of a recording: which call returns and which calls read every value, and what an operation does."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ def _rounds(op: str) -> bool:
 
 
 def written(call: Call) -> list[Ref]:
-    """Tensors an operation writes to besides what it returns; what a fake quantizer writes is its own state."""
+    """Tensors an operation writes to besides what it returns; what a fake quantizer writes is its state."""
     return [] if quantizes(call) else [alias for write in call.writes for alias in write.aliases]
 
 
@@ -59,9 +57,9 @@ def _refs(argument: Any) -> Iterator[Ref]:
 
 @dataclass
 class Flow:
-    """``maker``: value id → number of the call that made it; ``readers``: value id → the calls that read it.
+    """``maker``: value id → number of the call that returned it; ``readers``: value id → the calls that read it.
 
-    ``data``: ids of the values that depend on the model's input; ``leaves``: the values nothing made, by id.
+    ``data``: ids of the values that depend on the model's input; ``leaves``: the values that no call returned, by id.
     """
 
     recording: Recording
@@ -103,7 +101,7 @@ class Flow:
         return [output for output in self.calls[number].out if output is not None]
 
     def past(self, ids: Iterator[int] | list[int]) -> tuple[set[int], dict[int, Ref]]:
-        """The calls without data that these values come from, and the leaves at their beginning, first met first."""
+        """The calls without data that these values come from, and the leaves they begin with, in order of discovery."""
         calls: set[int] = set()
         leaves: dict[int, Ref] = {}
         todo = [i for i in ids if i not in self.data]
@@ -117,7 +115,7 @@ class Flow:
         return calls, leaves
 
     def names(self, leaves: dict[int, Ref]) -> tuple[str, ...]:
-        """Where the model holds these tensors; constants have no place."""
+        """Paths of these tensors in the model; constants have none."""
         return tuple(self.recording.paths[i] for i in leaves if i in self.recording.paths)
 
 

@@ -111,7 +111,7 @@ def _joined(parts: list[Array]) -> Array:
 
 
 def _first(notes: list[Note], units: Array) -> Array:
-    """For every atom the number of the first remark made on its unit, -1 without any."""
+    """For every atom the number of the first remark on its unit, -1 without any."""
     per_unit = np.full(int(units.max()) + 1, -1, dtype=np.int64)
     for number in range(len(notes) - 1, -1, -1):
         per_unit[units[notes[number].atoms]] = number
@@ -195,7 +195,7 @@ def _ties(provenance: Provenance, family_of: Array, count: int) -> list[dict[Tie
 
 
 def _meetings(family_of: Array, parts: list[Array]) -> list[tuple[int, int]]:
-    """Which array meets which family: pairs of their numbers, in order, each once."""
+    """Which array contains atoms of which family: pairs of their numbers, in order, each once."""
     flat = np.concatenate([np.empty(0, dtype=np.int64), *parts])
     ends = np.cumsum([len(atoms) for atoms in parts])
     family = np.append(family_of, -1)[flat]  # FIXED falls on the last place

@@ -104,7 +104,7 @@ def _closed(flow: Flow, region: set[int], end: int) -> bool:
 
 
 def _scaled(flow: Flow, region: set[int], seed: int, shape: tuple[int, ...]) -> bool:
-    """Whether the rounding stands between two scalings that undo one another."""
+    """Whether the rounding is between two scalings that are inverse to each other."""
     if quantizes(flow.calls[seed]):
         return True
     before = _between(flow, seed, region) - {seed}
@@ -157,7 +157,7 @@ def _alone(flow: Flow, region: set[int], seed: int, end: int, shape: tuple[int, 
 
 
 def _form(flow: Flow, call: Call, forms: dict[int, Form], shape: tuple[int, ...]) -> Form | None:
-    """How a result is made of the rounded value and others: empty for something new, ``None`` for a mixture."""
+    """A result as a sum of the rounded value and others: empty for a new value, ``None`` for a mixture."""
     name = name_of(call)
     parts = [forms.get(ref.id, {ref.id: 1.0}) for ref in refs(call) if ref.id in flow.data]
     if name in SAME and parts:
@@ -186,7 +186,7 @@ def _sum(flow: Flow, call: Call, forms: dict[int, Form]) -> Form | None:
 
 
 def _is_sign(flow: Flow, ref: Ref) -> bool:
-    """Whether a tensor holds signs or a mask, perhaps times a step."""
+    """Whether a tensor contains signs or a mask, possibly times a step."""
     number = flow.maker.get(ref.id)
     if number is None:
         return False
@@ -200,7 +200,7 @@ def _is_sign(flow: Flow, ref: Ref) -> bool:
 
 
 def _with_scales(flow: Flow, region: set[int], seed: int, shape: tuple[int, ...]) -> set[int]:
-    """On both sides also further scalings that undo one another: ``round(x / a * 255) / 255 * a``."""
+    """Add further pairs of inverse scalings on both sides: ``round(x / a * 255) / 255 * a``."""
     while True:
         above = flow.maker.get(next(iter(_entries(flow, region))))
         below = flow.readers.get(flow.outputs_of(max(region))[0].id, [])
@@ -215,7 +215,7 @@ def _with_scales(flow: Flow, region: set[int], seed: int, shape: tuple[int, ...]
 
 
 def _with_clip(flow: Flow, region: set[int], shape: tuple[int, ...]) -> set[int]:
-    """Upwards also what clips to a bound that the step is made of, or what clips in a module that does nothing else."""
+    """Add the clip above the quantizer: to a bound from which its step is computed, or in a module of nothing else."""
     while True:
         entry = next(iter(_entries(flow, region)))
         maker = flow.maker.get(entry)

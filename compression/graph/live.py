@@ -9,7 +9,7 @@ from compression.graph.recording import Call, Recording, Ref
 
 
 def live_calls(recording: Recording) -> list[Call]:
-    """The calls, in order, without those whose results nobody uses (attention weights that are thrown away, a cache).
+    """The calls, in order, without those whose results nobody uses (attention weights that are not returned, a cache).
 
     What is written in place counts for every tensor that shares the storage.
     """

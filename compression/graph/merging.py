@@ -1,9 +1,9 @@
 """Quantizers in the graph: one node each, or every operation they are written in (the other half of GETA's
 quantization-aware dependency graph; finding them is ``branches``).
 
-Merged, an inserted branch is a single node ``…:quantizer`` and an attached one is gone: its layer names its parameters.
-As traced, every operation is a node, those on weights included. Both graphs have the same groups, and every node that
-is no quantizer's has the id it has in the float network.
+Merged, an inserted branch is a single node ``…:quantizer`` and an attached one has no node: its layer names its
+parameters. As traced, every operation is a node, those on weights included. Both graphs have the same groups, and every
+node outside quantizers has the id that it has in the float network.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Merging:
         return base if self.names[base] == 1 else f"{base}#{self.names[base]}"
 
     def replay(self, step: Step) -> tuple[Value, ...]:
-        """Replay an operation of a quantizer: what it ties is a step per channel."""
+        """Replay an operation of a quantizer; every tie it creates is one of a step per channel."""
         ties = step.provenance.ties
         count = len(ties)
         freed = id(step.call) in self.ranges and _is_zeroed(step.args[0])
@@ -64,7 +64,7 @@ class Merging:
         return _clipped(step, values)
 
     def is_node(self, call: Call, from_data: bool) -> bool:
-        """Whether an operation of a quantizer is a node by the ordinary way: on the data, and the last if merged."""
+        """Whether an operation of a quantizer is an ordinary node: on the data, and the last one if merged."""
         if not from_data:
             return False
         return not self.merge or any(branch.kind == "inserted" for branch in self.ends.get(id(call), ()))
@@ -100,7 +100,7 @@ class Merging:
         return replace(node, quantizers=tuple(p for end in ends for p in end.parameters)), []
 
     def branches(self, recording: Recording, edges: Iterable[tuple[str, str]]) -> tuple[Branch, ...]:
-        """What was found, with the nodes it is drawn with."""
+        """The quantizers with the nodes that represent them."""
         edges = list(edges)
         branches = []
         for branch in self.recorded:

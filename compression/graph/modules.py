@@ -35,7 +35,7 @@ def cut_tensors(model: nn.Module, dropped: Cuts) -> None:
 
 
 def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
-    """Canonical name → the places that hold the tensor: its own, and those of a quantizer's masks on it."""
+    """Canonical name → (module, key) of the tensor and of a quantizer's masks of its shape."""
     owners: dict[str, list[tuple[nn.Module, str]]] = {}
     for path, module in model.named_modules():
         names = [*module._parameters.keys(), *module._buffers.keys()]  # TorchScript has no iterator
@@ -44,7 +44,7 @@ def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
             if not is_quantizer_name(full) or canonical(full) != full or key in module._parameters:
                 owners.setdefault(canonical(full), []).append((module, key))
         for weight, quantizers in getattr(module, "parametrizations", {}).items():
-            original = getattr(quantizers, "original", None)  # torch's own may have several
+            original = getattr(quantizers, "original", None)  # torch's parametrizations may have several
             for part in quantizers:
                 for key, buffer in part.named_buffers(recurse=False):
                     if original is not None and buffer.shape == original.shape and buffer.ndim > 0:
@@ -60,7 +60,7 @@ def _channel_bounds(model: nn.Module) -> dict[str, list[tuple[str, nn.Module, st
         for weight, quantizers in getattr(module, "parametrizations", {}).items():
             original = getattr(quantizers, "original", None)
             for index, part in enumerate(quantizers):
-                buffers = [  # one of the weight's own shape is a mask to _owners
+                buffers = [  # one of the weight's shape is a mask, see _owners
                     (key, buffer) for key, buffer in part.named_buffers(recurse=False)
                     if original is not None and buffer.shape != original.shape
                 ]  # fmt: skip
@@ -141,7 +141,7 @@ def _refresh_recurrent(module: nn.RNNBase | nn.RNNCellBase) -> None:
 
 
 def _refresh_group_norm(module: nn.GroupNorm, dropped: Sequence[tuple[int, torch.Tensor]]) -> None:
-    """What goes are whole groups, or the same places of every group."""
+    """Whole normalisation groups are removed, or the same places of every group."""
     remaining = torch.ones(module.num_channels, dtype=torch.bool)
     for _, positions in dropped:
         remaining[positions] = False

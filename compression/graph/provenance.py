@@ -1,4 +1,4 @@
-"""Atoms, one per position of every parameter dimension: what ties, freezes and blurs them, resolved once at the end."""
+"""Union-find over atoms, one per position of every parameter dimension: ties and remarks, resolved once at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Slot:
 
 @dataclass
 class Note:
-    """A remark on some atoms: where it was made, and why."""
+    """A remark on some atoms: the node (``where``) and the reason."""
 
     atoms: Array
     where: str
@@ -53,9 +53,9 @@ class Requirement:
 
 @dataclass
 class Provenance:
-    """The bookkeeping of a trace: slots, ties between atoms, and remarks (frozen, inexact, roles).
+    """What a trace collects: slots, ties between atoms, and remarks on them (frozen, inexact, roles).
 
-    ``inexact``: whether units may go although the others notice (see :meth:`average`).
+    ``inexact``: whether units may be removed although that changes the others (see :meth:`average`).
     """
 
     inexact: bool = False
@@ -79,7 +79,7 @@ class Provenance:
         return np.arange(self.count - size, self.count, dtype=np.int64)
 
     def tie(self, left: Array, right: Array, where: str, why: Why) -> None:
-        """Position by position, what ``left`` and ``right`` name must go together; a FIXED partner freezes."""
+        """Position by position, the atoms in ``left`` and ``right`` are removed together; a FIXED partner freezes."""
         if left.shape != right.shape:
             left, right = np.broadcast_arrays(left, right)
         left, right = left.ravel(), right.ravel()
@@ -95,7 +95,7 @@ class Provenance:
             self.ties.append((left[apart], right[apart], where, as_reason(why)))
 
     def freeze(self, atoms: Array, where: str, why: Why) -> None:
-        """These may not be removed, for this reason."""
+        """Forbid removing these atoms, for this reason."""
         atoms = _real(atoms)
         if atoms.size:
             self.frozen.append(Note(atoms, where, as_reason(why)))
@@ -107,7 +107,7 @@ class Provenance:
             self.blurred.append(Note(atoms, where, as_reason(why)))
 
     def average(self, atoms: Array, where: str, why: Why) -> None:
-        """Removing these changes what the others give, as behind a norm over them: frozen unless asked for."""
+        """Removing these changes the outputs of the others, as behind a norm over them: frozen unless ``inexact``."""
         if not self.inexact:
             self.freeze(atoms, where, why)
         self.blur(atoms, where, why)
@@ -122,7 +122,7 @@ class Provenance:
         self.requirements.append(Requirement(tuple(side[real] for side in flat), zeroed, where, as_reason(why)))
 
     def resolve(self) -> Array:
-        """The unit of every atom: int64 [count]. Rectangles left open are closed along their longest side first."""
+        """The unit of every atom: int64 [count]. Open rectangles are closed along their longest side first."""
         units = self._components()
         for _ in range(len(self.rectangles) + 1):
             tied = False
@@ -146,7 +146,7 @@ class Provenance:
         return (np.cumsum(first == atoms) - 1)[first]
 
     def _close(self, rectangle: Array, units: Array) -> bool:
-        """An axis split into several stays a box only if whole slices along one side go together."""
+        """Tie whole slices along one side of a split axis, so that it stays a box; returns whether it added a tie."""
         if (rectangle == FIXED).any():
             self.freeze(rectangle, "", Code.padded_axis_split)
             return False
@@ -171,7 +171,7 @@ class _Slots:
         self._parent = list(range(len(slots)))
 
     def joined(self, ties: list[tuple[Array, Array, str, Reason]]) -> list[tuple[Array, Array]]:
-        """Join what these ties join as wholes; the others are given back."""
+        """Apply the ties between whole slots; returns the others."""
         loose = []
         first_slot: dict[bytes, int] = {}
         for left, right, _, _ in ties:

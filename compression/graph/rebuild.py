@@ -67,7 +67,7 @@ def rebuild(
 
     Raises:
         CompressionError: the model's operations depend on the batch size in a way that is not linear, or have arguments
-            that a graph cannot hold.
+            that a graph cannot contain.
     """
     plan = full, small, graph, removed, inputs
     try:
@@ -88,14 +88,14 @@ def _rebuilt_from(
             return _rebuild([_side(full, graph, removed, each, True) for each in pair], small, inputs)
     except CompressionError:
         raise
-    except Exception as error:  # an argument that no graph of plain operations can hold
+    except Exception as error:  # an argument that no graph of plain operations can contain
         raise CompressionError(f"its operations cannot be replayed ({user_frame.first_line(error)})") from error
 
 
 def regrouped(
     full: nn.Module, small: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs
 ) -> bool:
-    """Whether the cut modules ``small`` work on other shapes than those of the replay: on what is left in other parts.
+    """Whether the cut modules ``small`` work on other shapes than the replay: with channels grouped differently.
 
     A ``forward`` that splits into a fixed number of heads runs with fewer rows, but with narrower heads.
     """

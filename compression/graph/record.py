@@ -35,7 +35,7 @@ def record(model: nn.Module, inputs: Inputs, *, on_values: bool = False) -> Reco
             twin = meta_copy(model)
             try:
                 return _record(twin, inputs.map(lambda tensor: tensor.to("meta")))
-            except Exception as error:  # data-dependent or without a meta kernel: the real run tells what is wrong
+            except Exception as error:  # data-dependent or without a meta kernel: the real run shows what is wrong
                 unlike = user_frame.location(error) or user_frame.first_line(error)
         real = deep_copy(model)
         try:
@@ -126,7 +126,7 @@ def _enter(recording: Recording, recorder: Recorder, table: dict[int, str], name
     if is_quantizer_name(name) and canonical(name) == name:
         if table is recording.parameters and tensor.numel() > 1:  # a step per channel is cut with its channel
             recording.buffers[ref.id], recording.buffer_sizes[name] = name, tuple(tensor.shape)
-        return  # a quantizer's own scalars and masks are no part of the network
+        return  # a quantizer's scalars and masks are no part of the network
     if tensor.is_floating_point() and tensor.element_size() == 1:
         recording.uncuttable.append(canonical(name))
     table[ref.id] = canonical(name)
@@ -149,7 +149,7 @@ def _follow(module: nn.Module, path: str, recorder: Recorder) -> None:
 
 @contextmanager
 def _following(scripted: dict[nn.Module, str], recorder: Recorder) -> Iterator[None]:
-    """The same for TorchScript modules, which take no hooks of their own: by hooks on every module of the process."""
+    """The same for TorchScript modules, which accept no hooks: by hooks on every module of the process."""
     if not scripted:
         yield
         return

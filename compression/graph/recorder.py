@@ -29,7 +29,7 @@ def _facts(func: Any) -> _Facts:
     schema = func._schema
     written = tuple((i, argument.name) for i, argument in enumerate(schema.arguments) if argument.is_write)
     name = schema.name.split("::")[1]
-    random = torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name  # which drops nothing here
+    random = torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name  # without dropout in evaluation
     return _Facts(f"{func.namespace}.{name}", torch.Tag.pointwise in func.tags, random, written)
 
 
@@ -49,7 +49,7 @@ class Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing here is ever compiled, so torch need not guard every single call against it."""
+        """Nothing is compiled while recording, so torch need not guard every call against it."""
         return False
 
     def enter(self, tensor: torch.Tensor) -> Ref:
@@ -58,7 +58,7 @@ class Recorder(TorchDispatchMode):
         return self.ref(tensor, fresh=True)
 
     def ref(self, tensor: torch.Tensor, *, fresh: bool = False) -> Ref:
-        """The tensor's present value id and shape; ``fresh`` gives it a new id."""
+        """The tensor's present value id and shape; ``fresh`` assigns a new id."""
         key = id(tensor)
         known = self._refs.get(key)
         if known is not None and key in self._storages and self._moved(tensor):
@@ -113,7 +113,7 @@ class Recorder(TorchDispatchMode):
         return result
 
     def _argument(self, value: Any, constants: dict[int, torch.Tensor]) -> Any:
-        """An argument with references for tensors, lists as tuples; small tensors that matter go to ``constants``."""
+        """An argument with references for tensors, lists as tuples; adds small tensors that matter to ``constants``."""
         if isinstance(value, torch.Tensor):
             is_new = id(value) not in self._refs  # by no recorded operation: torch.tensor([…]) inside forward()
             ref = self.ref(value)

@@ -1,7 +1,7 @@
-"""Outputs of the commonest operations on the meta device, made directly: torch's own way takes most of a trace's time.
+"""Outputs of the commonest operations on the meta device, created directly, as torch's kernels take most of a trace.
 
-Only shapes, strides and types matter there. A shortcut gives exactly what torch's kernel gives, or ``None`` for
-arguments that it does not vouch for; those, and whatever has no shortcut, run as usual.
+Only shapes, strides and types matter there. A shortcut returns what torch's kernel returns, or ``None`` for arguments
+that it does not cover; those, and operations without a shortcut, run as usual.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Result = torch.Tensor | None
 
 
 def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The operation's result: a shortcut's for floats on the meta device, else its own."""
+    """The operation's result: from a shortcut for floats on the meta device, else from torch."""
     shortcut = SHORTCUTS.get(func)
     if shortcut is None or (kwargs and shortcut not in (_unary, _in_place)) or not args:
         return func(*args, **kwargs)
@@ -201,14 +201,14 @@ def _layer_norm(x: Any, over: Sequence[int], weight: Any, bias: Any, *_: Any) ->
         return None
     if any(p is not None and tuple(p.shape) != over for p in (weight, bias)):
         return None
-    if x.is_contiguous() != _contiguous(x):  # strides of axes of size 1 are kept, not made
+    if x.is_contiguous() != _contiguous(x):  # strides of axes of size 1 are kept
         return None
     statistics = (*x.shape[: x.ndim - len(over)], *(1 for _ in over))
     return _empty(x.shape, x), _empty(statistics, x), _empty(statistics, x)
 
 
 def _one_type(x: Any, *parameters: Any) -> bool:
-    """Whether a norm of ``x`` with these, of which some may be absent, has statistics of ``x``'s own type."""
+    """Whether a norm of ``x`` with these, of which some may be absent, has statistics of ``x``'s type."""
     present = [p for p in parameters if p is not None]
     return _floats(x, *present) and x.dtype in (torch.float32, torch.float64)
 

@@ -13,7 +13,7 @@ _TORCH = Path(torch.__file__).resolve().parent
 
 
 def first_line(error: BaseException) -> str:
-    """What the exception says first; its type if it says nothing, or only a key."""
+    """The first line of the exception's message; its type if the message is empty or only a key."""
     lines = str(error).strip().splitlines()
     if isinstance(error, KeyError):
         return f"KeyError: {lines[0]}" if lines else "KeyError"

@@ -104,7 +104,7 @@ def combine(values: list[Value], shape: tuple[int, ...], provenance: Provenance,
 def _keep_heads_whole(
     values: list[Value], lifted: list[list[Factor]], ndim: int, provenance: Provenance, where: str
 ) -> None:
-    """A parameter along the width of every head (rotary angles, a norm's scale) leaves the head as the unit."""
+    """A parameter along the width of every head (rotary angles, a norm's scale) makes the whole head the unit."""
     for index, value in enumerate(values):
         for owner in lifted[index] if value.weight_like else ():
             for other, factors in enumerate(lifted):
@@ -121,7 +121,7 @@ def _keep_heads_whole(
         for factors in lifted[:index] + lifted[index + 1 :]:
             for place, factor in enumerate(factors):
                 rest = tuple(d for d in factor.dims if sizes[d] == 1 or d in owned)
-                if rest and rest != factor.dims:  # one side of a box meets an axis that nobody owns
+                if rest and rest != factor.dims:  # one side of a box meets an axis without owners
                     factors[place] = collapse(factor, rest, provenance, where, Code.meets_fixed_axis)
 
 
@@ -174,7 +174,7 @@ def _obstacle(value: Value, added: bool) -> Code:
 
 
 def _settled(factor: Factor, values: list[Value], lifted: list[list[Factor]]) -> Factor:
-    """A sum is zero in a zeroed unit only if every operand knows that unit."""
+    """A sum is zero in a zeroed unit only if every operand has that unit as an owner."""
     everywhere = all(any(set(f.dims) & set(factor.dims) for f in factors) for factors in lifted)
     return replace(factor, zero=factor.zero and everywhere)
 

@@ -67,7 +67,7 @@ def _only_along(step: Step, value: Value, dim: int) -> Factor | None:
 
 
 def _read(step: Step, incoming: Factor | None, columns: Array | None, size: int) -> None:
-    """The contracted axis: columns of the weight go with the units they read."""
+    """Tie the columns of the weight, along the contracted axis, to the units that they read."""
     if columns is not None:
         step.provenance.consumers.append(columns)
     if incoming is None:
@@ -86,7 +86,7 @@ def _read(step: Step, incoming: Factor | None, columns: Array | None, size: int)
 def _grouped(
     step: Step, incoming: Factor | None, weight: Value, groups: int, transposed: bool, channels: int
 ) -> Array | None:
-    """Depthwise channels live and die with their input; otherwise the same place in every group goes together."""
+    """Tie depthwise channels to their input channels; of other groups tie the same places in every group."""
     first, second = _flat(step, weight, 0), _flat(step, weight, 1)
     if groups == channels:  # depthwise: weight [C*m, 1, ...]; transposed: [C, m, ...]
         rows = first
@@ -225,6 +225,6 @@ def _contract(step: Step, left: tuple[Value, list[Factor], int], right: tuple[Va
 
 
 def _placed(factor: Factor, ndim: int, dims: range) -> Factor:
-    """A left operand's free owners in the product's dimensions: its last axis is gone, the right one's stands there."""
+    """A left operand's free owners in the product's dimensions: the right operand replaces the last axis."""
     shape = [factor.atoms.shape[d] for d in dims] + [1] * (len(dims) < ndim)
     return Factor(factor.atoms.take(0, axis=factor.atoms.ndim - 1).reshape(shape[-ndim:]), factor.zero)

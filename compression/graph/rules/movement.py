@@ -125,7 +125,7 @@ def reorder(step: Step) -> Value:
 
 @rule("aten.pixel_shuffle")
 def pixel_shuffle(step: Step) -> Value:
-    """Blocks of r*r channels become space; a block goes together."""
+    """Blocks of r*r channels become space; the channels of a block are tied."""
     source: Value = step.args[0]
     r = step.args[1]
     factors = []
@@ -154,7 +154,7 @@ def pixel_unshuffle(step: Step) -> Value:
 
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle")
 def channel_shuffle(step: Step) -> Value:
-    """The channels of g groups interleaved: the same place in every group goes together."""
+    """The channels of g groups interleaved: the same places in every group are tied."""
     source: Value = step.args[0]
     factors = []
     for factor in source.factors:
@@ -192,7 +192,7 @@ def _patch(atoms: Array, size: int) -> Array:
 
 @rule("aten.col2im")
 def from_patches(step: Step) -> Value:
-    """The way back, [N, C x patch, places] to [N, C, H, W]: what one channel is made of goes together."""
+    """The inverse, [N, C x patch, places] to [N, C, H, W]: the rows that form one channel are tied."""
     source: Value = step.args[0]
     channels = step.shape[1]
     factors = []

@@ -1,6 +1,6 @@
 """Normalisation: per channel it is harmless, over channels it averages units together.
 
-What averages over units freezes them; ``trace(…, inexact=True)`` lets them go, and says that the others notice.
+An average over units freezes them; ``trace(…, inexact=True)`` allows removing them and marks their groups inexact.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from compression.graph.values import Factor, Value
 
 
 def _parameters(step: Step, values: list[Value | None], owners: Factor | None) -> None:
-    """Scale, shift and running statistics go with the channels they belong to."""
+    """Tie scale, shift and running statistics to the channels they belong to."""
     for value in values:
         if value is None:
             continue
@@ -103,7 +103,7 @@ def _module(step: Step) -> str:
 
 @rule("aten.native_group_norm", "aten.group_norm")
 def group_norm(step: Step) -> Value:
-    """One group per channel is per channel (instance norm); a wider group goes as a whole, which no other notices."""
+    """One group per channel is an instance norm; a wider group is removed as a whole, which changes no other group."""
     data = step.args[0]
     native = step.op == "aten.native_group_norm"
     weight, bias = (step.args[1], step.args[2]) if native else (step.arg(2, "weight"), step.arg(3, "bias"))
@@ -126,7 +126,10 @@ def group_norm(step: Step) -> Value:
 
 
 def _whole_groups(step: Step, channels: Array) -> bool:
-    """Tie the channels [groups, channels of each] of a group norm; whether what goes then are whole groups of it."""
+    """Tie channels [groups, channels per group] so that whole normalisation groups are removed; True if possible.
+
+    With ``inexact``, or with a single group, the same places in every group are tied instead.
+    """
     if len(channels) > 1 and not step.provenance.inexact:
         step.provenance.tie(channels, channels[:, :1], step.where, Code.one_norm_group)
         return True

@@ -70,13 +70,13 @@ def filled(step: Step) -> Value:
 
 @rule("aten.new_zeros", "aten.new_ones", "aten.new_empty", "aten.new_full", "aten.new_empty_strided")
 def new_tensor(step: Step) -> Value:
-    """A tensor made by ``forward`` with the type of another one, but a size of its own."""
+    """A tensor created in ``forward`` with the type of another one and an independent size."""
     return Value(step.shape, constant=True)
 
 
 @rule("aten.is_same_size", "aten.sym_size", "aten._assert_tensor_metadata", "aten._assert_async")
 def metadata(step: Step) -> Value:
-    """Questions about a tensor, answered before anything is computed."""
+    """Queries of a tensor's size or type, and assertions about it."""
     return Value(step.shape, constant=True)
 
 
@@ -114,7 +114,7 @@ def scale(step: Step) -> Value:
 
 
 def _divided(step: Step) -> None:
-    """What is divided by something zeroed with its unit is no number there; a quantizer's step never is zero."""
+    """A divisor that is zeroed with its unit gives no number there; a quantizer's step is never zero."""
     divisor = step.args[1]
     if isinstance(divisor, Value) and divisor.origin not in step.provenance.quantizer_parameters:
         _singular(step, divisor, Code.divided_by_zeroed)

@@ -1,4 +1,4 @@
-"""PyTorch's own fake quantizers: zero stays zero; one step a channel goes with its channel."""
+"""PyTorch's fake quantizers: zero stays zero; a step per channel is tied to its channel."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ AVERAGES = ("mean", "var", "std", "var_mean")
 def reduce(step: Step) -> Value | tuple[Value, ...]:
     """Reducing over space keeps owners; reducing over an owned axis reads every unit.
 
-    A sum or a length hears nothing of zeros, a mean or a variance counts them, the rest cannot do without.
+    Zeros do not change a sum or a vector norm; a mean or a variance counts them; all others need every unit.
     """
     data: Value = step.args[0]
     ndim = len(data.shape)

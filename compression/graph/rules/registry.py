@@ -108,11 +108,11 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
         @register_rule("mylib.swish_bias")
         def swish_bias(step):
-            data, shift = step.args[0], step.args[1]  # tensors come as Value, everything else as it was given
+            data, shift = step.args[0], step.args[1]  # tensors come as Value, everything else unchanged
             return step.output(*combine([data, shift], step.shape, step.provenance, step.where, "shifted together"))
 
     ``step.output(*data.factors)`` alone is the rule of an elementwise operation with f(0) = 0 on one tensor
-    (``.nonzero()`` on the result where f(0) is another number); ``step.keep(factor, dims, why)`` gives up owners along
+    (``.nonzero()`` on the result where f(0) is another number); ``step.keep(factor, dims, why)`` drops owners along
     axes that are read as a whole; ``step.provenance.freeze(value.all_atoms(), step.where, why)`` freezes. A reason is
     a text, or a :class:`~compression.graph.Code` of the library.
     """

@@ -1,4 +1,4 @@
-"""Operations that take axes apart or put them together: slice, split, concatenate, pad, index."""
+"""Operations that slice, split, concatenate, pad or index axes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def split(step: Step) -> tuple[Value, ...]:
 
 @rule("aten.cat", "aten.concat", "aten.stack")
 def cat(step: Step) -> Value:
-    """Owners along the joined axis stand one after another; along the others they meet as in a sum."""
+    """Owners along the joined axis are concatenated; along the others they are tied as in a sum."""
     parts: list[Value] = [v for v in step.args[0] if v.shape != (0,)]
     dim = axis_of(step.arg(1, "dim", 0), len(step.shape))
     if step.op == "aten.stack":
@@ -120,7 +120,7 @@ def _side_by_side(step: Step, joined: list[Array], dim: int) -> Array:
 
 
 def _whole_boxes(step: Step, value: Value, dim: int) -> Value:
-    """Beside a part that nobody owns along the joined axis, boxes (heads x width) keep their other sides only."""
+    """Where a part has no owners along the joined axis, boxes (heads x width) keep their other sides only."""
     factors = [step.keep(f, [dim], Code.meets_fixed_axis) if len(f.dims) > 1 else f for f in value.factors]
     return replace(value, factors=tuple(f for f in factors if f is not None))
 
@@ -141,7 +141,7 @@ def _owner_along(value: Value, dim: int, step: Step) -> Factor:
     size = value.shape[dim]
     nothing = np.full([size if d == dim else 1 for d in range(len(value.shape))], FIXED, dtype=np.int64)
     if size == 1:
-        # a part of size 1 owned by nobody along this axis, or a parameter's only row
+        # a part of size 1 without owners along this axis, or a parameter's only row
         return Factor(nothing)
     owners = value.along(dim)
     for factor in owners[1:]:
@@ -151,7 +151,7 @@ def _owner_along(value: Value, dim: int, step: Step) -> Factor:
 
 @rule("aten.constant_pad_nd", "aten.pad")
 def pad(step: Step) -> Value:
-    """Padding adds positions that nobody owns; an owned axis that is padded cannot be cut."""
+    """Padding adds positions without owners; an axis with owners that is padded cannot be cut."""
     source: Value = step.args[0]
     amounts = list(step.arg(1, "pad"))
     widths = [(0, 0)] * len(source.shape)
@@ -212,7 +212,7 @@ def gather_scatter(step: Step) -> Value:
 
 @rule("aten.glu")
 def glu(step: Step) -> Value:
-    """The first half times the sigmoid of the second: both go together, zero where the first is."""
+    """The first half times the sigmoid of the second: both are tied, and zero where the first is."""
     source: Value = step.args[0]
     dim = axis_of(step.arg(1, "dim", -1), len(source.shape))
     half = source.shape[dim] // 2

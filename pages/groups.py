@@ -1,4 +1,4 @@
-"""Groups: the layered graph, the groups in it, what belongs to each and why."""
+"""Groups: the layered graph, its groups, and the members of each with the reasons that tie them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.model import catalog, networks, opening
 from app.terms import tip
 
 if TYPE_CHECKING:
-    from compression.graph import Code, Group, Tie
+    from compression.graph import Code, Graph, Group, Tie
 
 MOST_OF_A_KIND = 3  # ties shown before the rest is folded away
 
@@ -33,6 +33,17 @@ def details(subject: catalog.Subject, network: networks.Network) -> None:
         )
         return
     group = network.graph.group(current)
+    _status(subject, group)
+    per_unit = sum(m.numel for m in group.members if not m.buffer)
+    st.markdown(f"Taking out one unit removes **{per_unit:,} parameters** in {len(group.members)} places at once.")
+    _why_tied(subject, group)
+    st.markdown("**What belongs to it**")
+    widgets.table(_members(group), "members")
+    nav.link("budget", "Bound this group's sparsity", group=current)
+
+
+def _status(subject: catalog.Subject, group: Group) -> None:
+    """Whether units of a group can be removed, and the reason if not."""
     units = words.plural(group.units, "unit")
     if group.prunable:
         st.markdown(f":blue-badge[:material/content_cut: can be removed] {units}")
@@ -46,12 +57,6 @@ def details(subject: catalog.Subject, network: networks.Network) -> None:
             "In code of your own, `cx.trace(model, example, inexact=True)` lets such units be removed; the answer "
             "then changes a little, and `cx.slim_report` returns by how much."
         )
-    per_unit = sum(m.numel for m in group.members if not m.buffer)
-    st.markdown(f"Taking out one unit removes **{per_unit:,} parameters** in {len(group.members)} places at once.")
-    _why_tied(subject, group)
-    st.markdown("**What belongs to it**")
-    widgets.table(_members(group), "members")
-    nav.link("budget", "Bound this group's sparsity", group=current)
 
 
 def _why_tied(subject: catalog.Subject, group: Group) -> None:
@@ -117,8 +122,8 @@ def group_rows(network: networks.Network) -> list[dict[str, Any]]:
     ]
 
 
-def table(network: networks.Network, drawn: quantized.View) -> None:
-    """The same content without a picture; a row selects its group."""
+def table(network: networks.Network, view: quantized.View) -> None:
+    """All groups without a picture; a row selects its group."""
     st.subheader("All groups", anchor=False)
     rows = group_rows(network)
     ids = [row["group"] for row in rows]
@@ -127,7 +132,7 @@ def table(network: networks.Network, drawn: quantized.View) -> None:
         widgets.download(rows, "groups")
         st.download_button(
             "DOT",
-            lambda: dot.dot(quantized.traced(drawn).plain, quantized.traced(drawn).node_groups),
+            lambda: dot.dot(quantized.traced(view).plain, quantized.traced(view).node_groups),
             file_name=f"{state.get('model').rpartition(':')[2]}.dot",
             icon=":material/download:",
             on_click="ignore",
@@ -147,30 +152,34 @@ def page() -> None:
         return
     subject, network = opened.of, opened.found
     widgets.context(subject.model, subject.data)
-    graph = network.graph
+    _summary(network.graph)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        view = quantview.choose(subject)
+        overlay = overlays.choose(subject, network)
+        graphview.picture(view, overlay)
+        if overlay is not None:
+            widgets.table_of(overlay.rows, "overlay")
+        quantview.before_and_after(subject, view.quantizers)
+    with right:
+        details(subject, network)
+    table(network, view)
+
+
+def _summary(graph: Graph) -> None:
+    """The numbers of groups and units; for a network that reads values, a note on the path drawn."""
     if graph.values_read:
         st.info(
             f"This network looks at the values of its tensors ({plain.text(graph.values_read)}). What you see is the "
-            "way that the example input took; another input may take another.",
+            "path of the example input; another input may take another.",
             icon=":material/alt_route:",
         )
     frozen = len(graph.groups) - len(graph.prunable)
     widgets.metrics(
         ("Groups that can shrink", f"{len(graph.prunable)}", "", words.HELP["group"]),
         ("Units in them", f"{graph.prunable_units:,}", "", words.HELP["unit"]),
-        ("Groups that must stay", f"{frozen}", "", "Each says why, below."),
+        ("Groups that must stay", f"{frozen}", "", "The reason of each is below."),
     )
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        drawn = quantview.choose(subject)
-        overlay = overlays.choose(subject, network)
-        graphview.picture(drawn, overlay)
-        if overlay is not None:
-            widgets.table_of(overlay.rows, "overlay")
-        quantview.before_and_after(subject, drawn.quantizers)
-    with right:
-        details(subject, network)
-    table(network, drawn)
 
 
 page()

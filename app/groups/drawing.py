@@ -12,15 +12,15 @@ from app.model import networks
 @st.cache_resource(max_entries=32, show_spinner=False)
 def levels(view: quantized.View) -> dict[grouping.Level, int]:
     """The details to choose from, with how many boxes each draws."""
-    found = quantized.traced(view)
-    return grouping.levels(found.plain["nodes"], [(a, b) for a, b in found.plain["edges"]], _carrying(found))
+    network = quantized.traced(view)
+    return grouping.levels(network.plain["nodes"], [(a, b) for a, b in network.plain["edges"]], _carrying(network))
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing the graph…")
 def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> placing.Placed:
     """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
-    found = quantized.traced(view)
-    return placing.place(found.plain, level, opened, _carrying(found))
+    network = quantized.traced(view)
+    return placing.place(network.plain, level, opened, _carrying(network))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -35,10 +35,10 @@ def operands(view: quantized.View) -> sources.Sources:
     return sources.Sources(quantized.traced(view).plain)
 
 
-def parameters(found: networks.Network) -> dict[str, int]:
-    """Module path → parameters it holds itself."""
-    return {row["name"]: row["params"] for row in found.modules}
+def parameters(network: networks.Network) -> dict[str, int]:
+    """Module path → number of its parameters, without those of its parts."""
+    return {row["name"]: row["params"] for row in network.modules}
 
 
-def _carrying(found: networks.Network) -> frozenset[str]:
-    return frozenset(node for node, groups in found.node_groups.items() if groups)
+def _carrying(network: networks.Network) -> frozenset[str]:
+    return frozenset(node for node, groups in network.node_groups.items() if groups)

@@ -29,13 +29,13 @@ class Sources:
     def into(self, op: str) -> tuple[str, ...]:
         """The layers and joins whose outputs reach a node, nearest first."""
         named: set[str] = set()
-        seen: set[str] = set()
+        visited: set[str] = set()
         queue = list(self._before.get(op, ()))
         while queue:
             node = queue.pop()
-            if node in seen:
+            if node in visited:
                 continue
-            seen.add(node)
+            visited.add(node)
             if node in self._named:
                 named.add(node)
             else:

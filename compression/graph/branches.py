@@ -16,10 +16,11 @@ around it stay what they are.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from compression.graph.flow import Flow, numel, refs, rounds
+from compression.graph.flow import Flow, refs, rounds
 from compression.graph.insertions import around
 from compression.graph.names import canonical
 from compression.graph.recording import Ref
@@ -100,9 +101,9 @@ def _rounded_parameters(flow: Flow, calls: set[int]) -> tuple[list[int], tuple[s
     operands: dict[int, Ref] = {}
     for number in sorted(calls):
         if rounds(flow.calls[number]):
-            size = numel(flow.outputs_of(number)[0].shape)
+            size = math.prod(flow.outputs_of(number)[0].shape)
             _, leaves = flow.past([ref.id for ref in refs(flow.calls[number])])
-            same = (i for i, leaf in leaves.items() if i in flow.recording.paths and numel(leaf.shape) == size)
+            same = (i for i, leaf in leaves.items() if i in flow.recording.paths and math.prod(leaf.shape) == size)
             weight = next(same, None)
             if weight is not None:
                 weights.append(weight)

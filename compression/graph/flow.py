@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -117,8 +116,3 @@ class Flow:
     def names(self, leaves: dict[int, Ref]) -> tuple[str, ...]:
         """Paths of these tensors in the model; constants have none."""
         return tuple(self.recording.paths[i] for i in leaves if i in self.recording.paths)
-
-
-def numel(shape: tuple[int, ...]) -> int:
-    """How many elements a tensor of this shape has."""
-    return math.prod(shape)

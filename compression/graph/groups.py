@@ -66,7 +66,7 @@ def _families(provenance: Provenance, tables: _Tables, layer_weights: set[str]) 
     marks = np.random.default_rng(0).integers(1, 2**63, size=len(provenance.slots) + 3, dtype=np.int64)
     sums = np.add.reduceat(marks[tables.slot[order]], starts)
     lengths = np.diff(np.r_[starts, len(order)])
-    remarks = _reason(provenance.frozen, frozen), _reason(provenance.blurred, blurred)
+    remarks = _reason_numbers(provenance.frozen, frozen), _reason_numbers(provenance.blurred, blurred)
     keys = sums + sum(mark * part for mark, part in zip(marks[-3:], (lengths, *remarks), strict=True))
     by_key = np.flatnonzero(selected)
     by_key = by_key[np.argsort(keys[by_key], kind="stable")]
@@ -118,7 +118,7 @@ def _first(notes: list[Note], units: Array) -> Array:
     return per_unit[units]
 
 
-def _reason(notes: list[Note], numbers: Array) -> Array:
+def _reason_numbers(notes: list[Note], numbers: Array) -> Array:
     """Remarks for the same reason get the same number; -1 stays -1."""
     numbered = {why: i for i, why in enumerate(dict.fromkeys(note.why for note in notes))}
     return np.array([*(numbered[note.why] for note in notes), -1], dtype=np.int64)[numbers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from compression.graph.recording import Call, Recording
@@ -33,13 +34,13 @@ class LayerTable:
             if weight.origin is None:
                 return None
             transposed = bool(call.args[6])
-            positions = _numel(operands[0].shape[2:] if transposed else out[2:]) * out[0]
-            return self._add(weight.origin, "conv", positions * _numel(weight.shape))
+            positions = math.prod(operands[0].shape[2:] if transposed else out[2:]) * out[0]
+            return self._add(weight.origin, "conv", positions * math.prod(weight.shape))
         if short in ("addmm", "mm", "linear"):
             left, right = (operands[1], operands[2]) if short == "addmm" else (operands[0], operands[1])
             if right.origin is None or left.origin is not None:
                 return None
-            return self._add(right.origin, "linear", _numel(left.shape[:-1]) * _numel(right.shape))
+            return self._add(right.origin, "linear", math.prod(left.shape[:-1]) * math.prod(right.shape))
         return None
 
     def _add(self, weight: str, kind: str, macs: int) -> str:
@@ -64,10 +65,3 @@ class LayerTable:
             )
             for name, entry in self.entries.items()
         )
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-from compression.graph.recording import Call, Recording, Ref
+from compression.graph.flow import refs
+from compression.graph.recording import Call, Recording
 
 
 def live_calls(recording: Recording) -> list[Call]:
@@ -21,13 +19,5 @@ def live_calls(recording: Recording) -> list[Call]:
             written.update(ref.id for ref in (*write.aliases, write.after) if ref is not None)
         if written & needed:
             live.append(call)
-            needed.update(ref.id for ref in _refs((*call.args, *call.kwargs.values())))
+            needed.update(ref.id for ref in refs(call))
     return live[::-1]
-
-
-def _refs(arguments: tuple[Any, ...]) -> Iterator[Ref]:
-    for argument in arguments:
-        if isinstance(argument, Ref):
-            yield argument
-        elif isinstance(argument, tuple):
-            yield from _refs(argument)

@@ -17,6 +17,7 @@ from torch import fx, nn
 from compression.errors import CompressionError
 from compression.graph import user_frame
 from compression.graph.builder import Builder, Linear, UnknownOrigin
+from compression.graph.flow import name_of
 from compression.graph.inputs import Inputs
 from compression.graph.live import live_calls
 from compression.graph.record import record
@@ -26,6 +27,7 @@ from compression.graph.running import DoesNotRun
 from compression.graph.types import Graph
 
 BATCHES = (2, 3)
+RESHAPES = frozenset({"view", "_unsafe_view", "reshape", "expand", "_reshape_alias"})
 
 
 @dataclass
@@ -149,14 +151,11 @@ def _fit(one: Any, two: Any) -> Any:
     return one
 
 
-_RESHAPES = {"view", "_unsafe_view", "reshape", "expand", "_reshape_alias"}
-
-
 def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The call's arguments with every size as it is after the removal."""
-    name, args = call.op.split(".")[1].rstrip("_"), list(call.args)
+    name, args = name_of(call), list(call.args)
     out = call.out[0]
-    if name in {n.rstrip("_") for n in _RESHAPES} and out is not None:
+    if name in RESHAPES and out is not None:
         shape = side.shape(out)
         args[1] = tuple(size if size == -1 else shape[d] for d, size in enumerate(args[1]))
     elif name in ("slice", "select", "narrow"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -187,7 +188,7 @@ class Graph:
     @cached_property
     def params(self) -> int:
         """Number of parameters of the dense model."""
-        return sum(_numel(shape) for shape in self.sizes.values())
+        return sum(math.prod(shape) for shape in self.sizes.values())
 
     @cached_property
     def macs(self) -> int:
@@ -244,10 +245,3 @@ class Graph:
             "groups": [group.to_dict() for group in self.groups],
             "branches": [asdict(branch) for branch in self.branches],
         }
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

@@ -153,7 +153,7 @@ def softmax(step: Step) -> Value:
 def ranking(step: Step) -> tuple[Value, ...]:
     """Ranking over an owned axis depends on every unit."""
     for value in step.operands:
-        step.provenance.freeze(value.all_atoms(), step.where, Reason(Code.reduced, {"name": step.op.split(".")[1]}))
+        step.provenance.freeze(value.all_atoms(), step.where, Reason(Code.reduced, {"name": step.name}))
     return tuple(step.output(index=i) for i in range(len(step.shapes)))
 
 

@@ -29,7 +29,7 @@ def pointwise(step: Step) -> Value:
         factors: list[Factor] = list(values[0].factors)
     else:
         factors = combine(values, step.shape, step.provenance, step.where, Code.combined_elementwise)
-    name = step.op.split(".")[1].rstrip("_")
+    name = step.name.rstrip("_")
     if name in ("remainder", "fmod", "floor_divide"):
         _divided(step)
     powers = (
@@ -97,7 +97,7 @@ def scale(step: Step) -> Value:
     """A product is zero where one factor is; a quotient or power where its base is."""
     values = [v for v in step.operands if v.shape]
     factors = combine(values, step.shape, step.provenance, step.where, Code.elementwise_product)
-    name = step.op.split(".")[1].rstrip("_")
+    name = step.name.rstrip("_")
     if name == "mul":
         scaled = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
     else:

@@ -21,7 +21,7 @@ def reduce(step: Step) -> Value | tuple[Value, ...]:
     ndim = len(data.shape)
     over = step.arg(2 if step.op == "aten.linalg_vector_norm" else 1, "dim")
     dims = range(ndim) if not over else [d % ndim for d in ([over] if isinstance(over, int) else over)]
-    name = step.op.split(".")[1]
+    name = step.name
     factors = []
     for factor in data.factors:
         if not set(factor.dims) & set(dims):
@@ -71,10 +71,10 @@ def extreme(step: Step) -> Value | tuple[Value, ...]:
     """The largest along one axis (with its index), or of all."""
     data: Value = step.args[0]
     if len(step.shapes) == 1:
-        step.provenance.freeze(data.all_atoms(), step.where, reduced_by(step.op.split(".")[1]))
+        step.provenance.freeze(data.all_atoms(), step.where, reduced_by(step.name))
         return step.output()
     dim = step.arg(1, "dim") % len(data.shape)
-    rest = [step.keep(factor, [dim], reduced_by(step.op.split(".")[1])) for factor in data.factors]
+    rest = [step.keep(factor, [dim], reduced_by(step.name)) for factor in data.factors]
     factors = [Factor(_reduced(f.atoms, [dim], len(step.shape)), f.zero) for f in rest if f is not None]
     return step.output(*factors), step.output(*factors, index=1).nonzero()
 

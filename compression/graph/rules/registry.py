@@ -42,6 +42,11 @@ class Step:
         return self.provenance
 
     @property
+    def name(self) -> str:
+        """The operation without its namespace: ``aten.add_`` → ``add_``."""
+        return self.op.split(".")[1]
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the first output."""
         return self.shapes[0]

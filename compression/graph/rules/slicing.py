@@ -206,7 +206,7 @@ def index(step: Step) -> Value:
 def gather_scatter(step: Step) -> Value:
     """Reading or writing at positions given by another tensor pins every axis that has an owner."""
     for value in step.operands:
-        step.provenance.freeze(value.all_atoms(), step.where, Reason(Code.by_index, {"name": step.op.split(".")[1]}))
+        step.provenance.freeze(value.all_atoms(), step.where, Reason(Code.by_index, {"name": step.name}))
     return step.output()
 
 

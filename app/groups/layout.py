@@ -9,7 +9,10 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Edge = tuple[str, str]
 Point = tuple[float, float]
@@ -50,12 +53,14 @@ def collapse(nodes: Sequence[str], edges: Sequence[Edge], retained: Collection[s
     Returns:
         The retained nodes in order, and an edge for each path between two of them through removed nodes only.
     """
+    import networkx as nx
+
     sources: dict[str, list[str]] = {node: [] for node in nodes}
     for start, end in edges:
         sources.setdefault(end, []).append(start)
     reach: dict[str, tuple[str, ...]] = {}  # removed node → the retained nodes that lead into it
     links: list[Edge] = []
-    for node in _topological(nodes, edges):
+    for node in nx.topological_sort(_graph(nodes, edges)):
         origins = dict.fromkeys(o for s in sources[node] for o in ((s,) if s in retained else reach.get(s, ())))
         if node in retained:
             links.extend((origin, node) for origin in origins)
@@ -98,13 +103,10 @@ def _long_edges(nodes: Sequence[str], edges: Sequence[Edge]) -> tuple[list[Edge]
 
     Every node has an edge from the row above it, so that removing the long ones moves nothing.
     """
-    row = dict.fromkeys(nodes, 0)
-    after: dict[str, list[str]] = {node: [] for node in nodes}
-    for start, end in edges:
-        after[start].append(end)
-    for node in _topological(nodes, edges):
-        for end in after[node]:
-            row[end] = max(row[end], row[node] + 1)
+    import networkx as nx
+
+    generations = nx.topological_generations(_graph(nodes, edges))
+    row = {node: number for number, generation in enumerate(generations) for node in generation}
     passing = sum(row[end] - row[start] - 1 for start, end in edges)
     if passing <= CROWDED * (max(row.values(), default=0) + 1):
         return list(edges), []
@@ -135,13 +137,13 @@ def _bezier(corners: Sequence[Point], t: float) -> Point:
     return x, sum(part * corner[1] for part, corner in zip(parts, corners, strict=True))
 
 
-def _topological(nodes: Sequence[str], edges: Sequence[Edge]) -> list[str]:
+def _graph(nodes: Sequence[str], edges: Sequence[Edge]) -> nx.DiGraph:
     import networkx as nx
 
     graph = nx.DiGraph()
     graph.add_nodes_from(nodes)
     graph.add_edges_from(edges)
-    return list(nx.topological_sort(graph))
+    return graph
 
 
 def _sugiyama(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:

@@ -38,7 +38,7 @@ def pointwise(step: Step) -> Value:
     if name in SINGULAR and not powers:
         _singular(step, values[0], Code.not_a_number)
     if "prelu" in name or name == "fake_quantize":  # slope, step and bound may be one number for all, or one a channel
-        factors = [_zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]
+        factors = [zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]
     out = step.output(*factors)
     return out if name in KEEP_ZERO and _through_zero(name, step) else out.nonzero()
 
@@ -99,12 +99,12 @@ def scale(step: Step) -> Value:
     factors = combine(values, step.shape, step.provenance, step.where, Code.elementwise_product)
     name = step.name.rstrip("_")
     if name == "mul":
-        scaled = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
+        scaled = [zero_of_any(factor, values, len(step.shape)) for factor in factors]
     else:
         base = values[:1] if isinstance(step.args[0], Value) else []
         if name == "div":
             _divided(step)
-        scaled = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
+        scaled = [zero_of_any(factor, base, len(step.shape)) for factor in factors]
         exponent = step.arg(1, "exponent") if name == "pow" else None
         if isinstance(exponent, (int, float)) and exponent < 0:
             _singular(step, step.args[0], Code.not_a_number)
@@ -129,7 +129,7 @@ def _singular(step: Step, value: Value, why: Code) -> None:
             step.provenance.freeze(factor.atoms, step.where, Code.not_a_number)
 
 
-def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:
+def zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:
     zero = any(
         f.zero and {d + ndim - len(v.shape) for d in f.dims} & set(factor.dims) for v in values for f in v.factors
     )
@@ -163,7 +163,7 @@ def choose(step: Step) -> Value:
 def _zero_in(factor: Factor, branch: Value | float | None, ndim: int) -> bool:
     """Whether one of the two choices is zero in the factor's zeroed units."""
     if isinstance(branch, Value):
-        return _zero_of_any(factor, [branch], ndim).zero
+        return zero_of_any(factor, [branch], ndim).zero
     return branch == 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compression.graph.reasons import Code
-from compression.graph.rules.pointwise import _zero_of_any
+from compression.graph.rules.pointwise import zero_of_any
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, combine
 
@@ -45,7 +45,7 @@ def _quantized(step: Step, parameters: list[Value], axis: int | None, data: Valu
         shape = tuple(size if d == axis else 1 for d, size in enumerate(data.shape))
         steps = [_along(value, axis, shape) for value in parameters if value.shape == shape[axis : axis + 1]]
         factors = combine([data, *steps], data.shape, step.provenance, step.where, Code.quantized_per_channel)
-        factors = [_zero_of_any(factor, [data], len(data.shape)) for factor in factors]
+        factors = [zero_of_any(factor, [data], len(data.shape)) for factor in factors]
     return tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
 
 

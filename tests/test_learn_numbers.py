@@ -68,7 +68,7 @@ def test_what_leaves_with_a_channel_is_what_the_smaller_network_lacks(chosen_par
     image = torch.randn(3, *demo_network.INPUT, generator=torch.Generator().manual_seed(0))
     changes = []
     for layer in graph.layers:
-        going = demo_network.dependents(graph, layer.weight, layer.shape[0] - 1)
+        going = demo_network.leaving(graph, layer.weight, layer.shape[0] - 1)
         assert layer.shape[0] - 1 in going.positions[layer.weight, 0]
         if not going.group.prunable:
             assert layer.name == "head"
@@ -89,7 +89,7 @@ def test_parts_that_are_unknown_are_refused() -> None:
     with pytest.raises(CompressionError, match="no part 'magic'"):
         demo_network.build(["residual", "magic"])
     with pytest.raises(CompressionError, match="no group holds row 99"):
-        demo_network.dependents(demo_network.build([])[1], "first.weight", 99)
+        demo_network.leaving(demo_network.build([])[1], "first.weight", 99)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])

@@ -1,4 +1,4 @@
-"""Small networks of chosen parts that tie channels: they show on a real module what is removed with a channel."""
+"""Small networks put together from parts that tie channels: to see, on a real module, what must go with a channel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INPUT = (1, 4, 4)
 WIDTH, BRANCH, HEADS, HEAD_WIDTH, CLASSES = 6, 4, 2, 3, 3
 
 
-class DemoNetwork(nn.Module):
+class PartsNet(nn.Module):
     """A convolution with its norm, then the chosen parts in the order of :data:`PARTS`, then a classifier ``head``."""
 
     def __init__(self, parts: Collection[str]) -> None:
@@ -68,15 +68,15 @@ class DemoNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class Dependents:
-    """What is removed with one row of a layer: its ``group`` and ``unit``, and (parameter, axis) → positions."""
+class Leaving:
+    """What goes with one row of a layer: its ``group``, the ``unit`` of it, and (parameter, axis) → positions."""
 
     group: Group
     unit: int
     positions: dict[tuple[str, int], tuple[int, ...]]
 
 
-def build(parts: Collection[str]) -> tuple[DemoNetwork, Graph]:
+def build(parts: Collection[str]) -> tuple[PartsNet, Graph]:
     """A network with seeded weights and norm statistics that are not trivial, and its graph.
 
     Raises:
@@ -84,31 +84,31 @@ def build(parts: Collection[str]) -> tuple[DemoNetwork, Graph]:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = DemoNetwork(parts)
+        net = PartsNet(parts)
         nn.init.uniform_(net.norm.weight, 0.5, 1.5)
         nn.init.uniform_(net.norm.bias, -0.5, 0.5)
     return net.eval(), trace(net, torch.zeros(1, *INPUT))
 
 
-def dependents(graph: Graph, weight: str, row: int) -> Dependents:
+def leaving(graph: Graph, weight: str, row: int) -> Leaving:
     """Everything that belongs to row ``row`` of a parameter.
 
     Raises:
-        CompressionError: no group contains this row.
+        CompressionError: no group holds this row.
     """
     for group in graph.groups:
         for member in group.members:
             if member.name == weight and member.dim == 0 and member.role == "producer":
-                units = (member.positions == row).any(dim=1).nonzero().flatten().tolist()
-                if units:
-                    return Dependents(group, units[0], _positions(group, units[0]))
+                found = (member.positions == row).any(dim=1).nonzero().flatten().tolist()
+                if found:
+                    return Leaving(group, found[0], _positions(group, found[0]))
     raise CompressionError(f"no group holds row {row} of {weight}")
 
 
 def _positions(group: Group, unit: int) -> dict[tuple[str, int], tuple[int, ...]]:
-    positions: dict[tuple[str, int], tuple[int, ...]] = {}
+    found: dict[tuple[str, int], tuple[int, ...]] = {}
     for member in group.members:
         if not member.buffer:
             key = (member.name, member.dim)
-            positions[key] = (*positions.get(key, ()), *member.positions[unit].tolist())
-    return positions
+            found[key] = (*found.get(key, ()), *member.positions[unit].tolist())
+    return found

@@ -24,7 +24,7 @@ LABELS = {
     "heads": "attention heads",
     "flatten": "flatten",
 }
-Built = tuple[demo_network.DemoNetwork, Graph]
+Built = tuple[demo_network.PartsNet, Graph]
 
 
 @lru_cache(maxsize=64)
@@ -60,7 +60,7 @@ def show(values: Values) -> Shown:
     ahead()
     chosen, layer, row = tuple(values["parts"]), str(values["remove"]), int(values["channel"])
     graph = built(chosen)[1]
-    going = demo_network.dependents(graph, f"{layer}.weight", row)
+    going = demo_network.leaving(graph, f"{layer}.weight", row)
     lanes = figures.lanes(graph, going.positions)
     before, after, equality = _without(chosen, going.group.id, going.unit)
     if going.group.prunable:
@@ -98,7 +98,7 @@ def _without(chosen: tuple[str, ...], group: str, unit: int) -> tuple[int, int, 
 def answer() -> Number:
     """How many input columns ``head`` loses with one channel of ``first``, behind a residual add and a flatten."""
     graph = built(("residual", "flatten"))[1]
-    lost = demo_network.dependents(graph, "first.weight", 1).positions["head.weight", 1]
+    lost = demo_network.leaving(graph, "first.weight", 1).positions["head.weight", 1]
     return Number(len(lost), 0, "columns")
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph import parameter_map
+from compression.graph import Code, Reason, parameter_map
 from compression.graph.types import Graph, Group, Member
 from compression.methods.geta import QASSO
 from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
@@ -69,7 +69,7 @@ def graph() -> Graph:
         Group("conv1", 8, True, None, True, (), tuple(first)),
         Group("conv2", 6, True, None, True, (), tuple(second)),
         Group("hidden", 4, True, None, True, (), tuple(heads)),
-        Group("out", 5, False, "output", True, (), tuple(output)),
+        Group("out", 5, False, Reason(Code.next_to_output), True, (), tuple(output)),
     )
     return Graph((), (), groups, (), (3, 8, 8), {})
 

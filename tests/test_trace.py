@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph import slim_report, trace, zero_units
+from compression.graph import Code, Reason, slim_report, trace, zero_units
 from tests.oracle import check_removal
 
 ROWS = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
@@ -141,7 +141,7 @@ class ThrowsAway(nn.Module):
 
 def test_what_nobody_uses_freezes_nothing() -> None:
     kept = trace(ThrowsAway(keep=True), ROWS)
-    assert kept.group("first").reason == "averages over these units" and kept.group("first").place == "mean"
+    assert kept.group("first").cause == Reason(Code.mean) and kept.group("first").place == "mean"
     checked = check_removal(ThrowsAway(keep=False), ROWS)
     assert checked.groups == {"first": 5}
     assert not any("unused" in node.id or node.kind == "softmax" for node in checked.graph.nodes)

@@ -57,7 +57,7 @@ def brief(label: str) -> str:
     return (name if last == name else f"…{last}") + gap + amounts.partition(" ·")[0]
 
 
-def spot(box: grouping.Box, place: layout.Spot, facts: Facts, selected: str | None, search: str) -> NodeSpot:
+def spot(box: grouping.Box, place: layout.Point, facts: Facts, selected: str | None, search: str) -> NodeSpot:
     """Describe one box."""
     groups = facts.carried(box.members)
     ids = tuple(group["id"] for group in groups)

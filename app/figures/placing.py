@@ -48,7 +48,7 @@ class Window:
 class Line:
     """The points of an edge; ``lit`` when both its ends carry the selected group."""
 
-    points: tuple[layout.Spot, ...]
+    points: tuple[layout.Point, ...]
     lit: bool = False
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import streamlit as st
 
 from app.figures import placing
-from app.groups import dependency_text, grouping, quantized
+from app.groups import grouping, quantized, sources
 from app.model import networks
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def levels(view: quantized.View) -> dict[grouping.Level, int]:
     """The details to choose from, with how many boxes each draws."""
-    found = quantized.traced(view)
-    return grouping.levels(found.plain["nodes"], [(a, b) for a, b in found.plain["edges"]], _carrying(found))
+    network = quantized.traced(view)
+    return grouping.levels(network.plain["nodes"], [(a, b) for a, b in network.plain["edges"]], _carrying(network))
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing the graph…")
 def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> placing.Placed:
     """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
-    found = quantized.traced(view)
-    return placing.place(found.plain, level, opened, _carrying(found))
+    network = quantized.traced(view)
+    return placing.place(network.plain, level, opened, _carrying(network))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -30,15 +30,15 @@ def close_up(view: quantized.View, layer: str) -> placing.Placed:
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def places(view: quantized.View) -> dependency_text.Places:
+def operands(view: quantized.View) -> sources.Sources:
     """What flows into every operation, for the sentences."""
-    return dependency_text.Places(quantized.traced(view).plain)
+    return sources.Sources(quantized.traced(view).plain)
 
 
-def parameters(found: networks.Network) -> dict[str, int]:
-    """Module path → parameters it holds itself."""
-    return {row["name"]: row["params"] for row in found.modules}
+def parameters(network: networks.Network) -> dict[str, int]:
+    """Module path → number of its parameters, without those of its parts."""
+    return {row["name"]: row["params"] for row in network.modules}
 
 
-def _carrying(found: networks.Network) -> frozenset[str]:
-    return frozenset(node for node, groups in found.node_groups.items() if groups)
+def _carrying(network: networks.Network) -> frozenset[str]:
+    return frozenset(node for node, groups in network.node_groups.items() if groups)

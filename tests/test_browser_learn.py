@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.learn.lessons import texts
-from app.learn.lessons.lesson import CONTENTS
+from lessons.contents import CONTENTS, text
 from tests.served import settled, tab
 
 if TYPE_CHECKING:
@@ -31,21 +30,21 @@ MEASURED = """() => {
 def test_every_lesson_is_drawn_on_one_screen(browser: Browser, address: str, phone: bool) -> None:
     with tab(browser, phone) as page:
         page.goto(f"{address}/learn?lesson=1")
-        for found in CONTENTS:
-            title = texts.read(found.text).title
-            page.get_by_role("heading", name=f"{found.number}. {title}", exact=True).wait_for()
+        for entry in CONTENTS:
+            title = text(entry.name)["Title"]
+            page.get_by_role("heading", name=f"{entry.number}. {title}", exact=True).wait_for()
             page.locator(".js-plotly-plot .main-svg").first.wait_for()
             settled(page, "learn")
             seen = page.evaluate(MEASURED)
-            assert seen["broken"] == [], found.text
-            assert seen["drawn"], found.text
-            assert seen["formulas"], found.text
-            assert not seen["wide"], found.text
+            assert seen["broken"] == [], entry.slug
+            assert seen["drawn"], entry.slug
+            assert seen["formulas"], entry.slug
+            assert not seen["wide"], entry.slug
             if phone:
-                assert seen["picture"] < seen["controls"] < seen["picture"] + PHONE_HEIGHT, f"{found.text}: {seen}"
+                assert seen["picture"] < seen["controls"] < seen["picture"] + PHONE_HEIGHT, f"{entry.slug}: {seen}"
             else:
-                assert seen["height"] <= seen["room"] + 1, f"{found.text} needs scrolling: {seen}"
-            if found is not CONTENTS[-1]:
+                assert seen["height"] <= seen["room"] + 1, f"{entry.slug} needs scrolling: {seen}"
+            if entry is not CONTENTS[-1]:
                 page.get_by_role("button", name="Next: ").click()
 
 

@@ -17,11 +17,12 @@ from scipy.stats import entropy
 from test_learn import chosen
 from test_learn_numbers import read
 
-from app.learn.lessons import recorded, texts
-from app.learn.lessons.lesson import Shown, entry
-from compression.graph import demo_network
 from compression.graph.slim import slim, zero_units
 from compression.zoo.weights import SHIPPED
+from lessons import digits, recorded
+from lessons.contents import FOLDER, PLACE, entry, page
+from lessons.lesson import View
+from lessons.maths import demo_network
 
 Weights = dict[str, NDArray[np.float64]]
 DIGITS = 0.006  # relative: numbers are told with three digits
@@ -35,7 +36,7 @@ def weights() -> Weights:
     return {name.removesuffix(".weight"): w.double().numpy() for name, w in found.items() if w.ndim in (2, 4)}
 
 
-def shown(number: int, **values: Any) -> Shown:
+def shown(number: int, **values: Any) -> View:
     found = entry(str(number))
     assert found is not None
     lesson = found.load()
@@ -46,7 +47,7 @@ def agrees(number: int, facts: Mapping[str, str], expected: Mapping[str, Any], b
     """Every place of the lesson's text is expected, but those that are words; numbers as exact as they are told."""
     found = entry(str(number))
     assert found is not None
-    assert texts.read(found.text).places <= {*expected, *but}
+    assert set(PLACE.findall(page(f"{found.name}/text"))) <= {*expected, *but}
     for name, value in expected.items():
         if isinstance(value, str):
             assert facts[name] == value, name
@@ -63,7 +64,7 @@ def test_lesson_1() -> None:
     zero_units(net, graph, {told["group"]: [2]})
     after = sum(p.numel() for p in slim(net, graph).parameters())
     plain = {"layer": "residual", "channel": "2", "units": "6", "columns": "4"}
-    agrees(1, told, {**plain, "before": before, "after": after, "gone": before - after}, {"group"})
+    agrees(1, told, {**plain, "before": before, "after": after, "removed": before - after}, {"group"})
 
 
 def test_lesson_2(weights: Weights) -> None:
@@ -83,7 +84,7 @@ def test_lesson_2(weights: Weights) -> None:
     sqnr, gain = 10 * math.log10((w**2).sum() / total), 10 * math.log10(every[100] / every[best])
     assert float(told["sqnr"]) == pytest.approx(sqnr, abs=0.051)
     assert float(told["gain"]) == pytest.approx(gain, abs=0.051)
-    plain = {"bits": "3", "values": "7", "levels": "3", "asked_layer": "layer1.0.conv1", "asked_bits": "3"}
+    plain = {"bits": "3", "values": "7", "levels": "3", "exercise_layer": "layer1.0.conv1", "exercise_bits": "3"}
     agrees(2, told, {**numbers, **plain, "signal": (w**2).sum(), "best": f"{best}"}, {"sqnr", "gain"})
 
 
@@ -93,7 +94,7 @@ def test_lesson_3() -> None:
     r = round(v / d) - v / d
     slopes = {"x": t * x ** (t - 1), "step": r, "clip": 0.0, "exponent": v * math.log(x)}
     numbers = {f"{kind}_{name}": value for name, value in slopes.items() for kind in ("g", "fd")}
-    asked = {"asked": 2 - 0.33 / 0.2, "asked_x": 0.33, "asked_d": 0.2, "asked_qm": 1.0}
+    asked = {"answer": 2 - 0.33 / 0.2, "exercise_x": 0.33, "exercise_d": 0.2, "exercise_qm": 1.0}
     agrees(3, shown(3, x=x, d=d, qm=1.0, t=t).facts, {**numbers, **asked, "v": v, "r": r, "true_x": 0.0})
 
 
@@ -109,7 +110,7 @@ def test_lesson_4(weights: Weights) -> None:
     shares = {"clipped_alone": 100 * (w > 0.6).mean(), "clipped_all": 100 * (w > clip).mean()}
     assert {name: float(told[name]) for name in shares} == pytest.approx(shares, abs=0.006)
     plain = {"qm": 0.6, "t": 1.1, "most": "5", "levels": "15", "layer": "layer2.0.conv2"}
-    asked = {"asked_qm": "1", "asked_bits": "4", "asked_levels": "7", "asked": 1 / 7}
+    asked = {"exercise_qm": "1", "exercise_bits": "4", "exercise_levels": "7", "answer": 1 / 7}
     searched = {"all_d", "all_qm", "all_t", "way_all", *shares}
     agrees(4, told, {**numbers, **plain, **asked}, searched)
 
@@ -127,8 +128,8 @@ def test_lesson_5() -> None:
     first = next(event["chosen"] for event in events if event.get("chosen"))
     names = {"gamma": "rate", "alpha": "alpha", "hh": "hh", "ch": "ch", "uniform": "uniform"}
     numbers = {name: each[key] for name, key in names.items()}
-    plain = {"group": group, "at": str(at["step"]), "removes": str(plan["removes"]), "units": str(plan["units"])}
-    periods = {"periods": "10", "each": str(sum(map(len, first.values())))}
+    plain = {"group": group, "at": str(at["step"]), "removed": str(plan["removes"]), "units": str(plan["units"])}
+    periods = {"periods": "10", "answer": str(sum(map(len, first.values())))}
     assert read(told["descent"]) == pytest.approx(moved, rel=0.02)
     d = float(next(iter(each["layers"].values()))[0])
     numbers |= {"allowed": allowed, "d": d, "costs": costs}
@@ -142,7 +143,7 @@ def test_lesson_6(weights: Weights) -> None:
     w = np.abs(weights["layer2.0.conv1"])
     exact = np.sort(np.concatenate([np.abs(each).ravel() for each in weights.values()]))[round(0.4 * sizes.sum()) - 1]
     numbers = {"scale": w.mean(), "level": level, "share": 100 * (1 - math.exp(-level / w.mean()))}
-    asked = {"small": "0.1", "large": "0.2", "asked": 100 * (1 - math.sqrt(0.5))}
+    asked = {"narrow": "0.1", "wide": "0.2", "answer": 100 * (1 - math.sqrt(0.5))}
     plain = {"percent": "40", "layer": "layer2.0.conv1", "real": 100 * (w <= exact).mean()}
     agrees(6, shown(6, gone=40, layer="layer2.0.conv1").facts, {**numbers, **asked, **plain})
 
@@ -156,11 +157,11 @@ def test_lesson_7(weights: Weights) -> None:
     told = shown(7, layer="layer3.0.conv1", average=3).facts
     own = (2 * reach / 2**bits)[:, None]
     errors = [((rows - np.rint(rows / each) * each) ** 2).mean() for each in (step, own)]
-    numbers = {"step": step, "predicted": step**2 / 12, "measured": errors[0], "own": errors[1]}
+    numbers = {"step": step, "predicted": step**2 / 12, "measured": errors[0], "separate": errors[1]}
     rounded = {"fewest": spent.min(), "most": spent.max(), "saved": spent.max() - bits, "overhead": 16 / rows.shape[1]}
     assert {name: float(told[name]) for name in rounded} == pytest.approx(rounded, abs=0.051)
     plain = {"layer": "layer3.0.conv1", "bits": "3", "channels": "32", "scale_bits": "16"}
-    asked = {"asked_narrow": "1", "asked_wide": "4", "asked_bits": "4", "asked": "5", "asked_rest": "3"}
+    asked = {"exercise_narrow": "1", "exercise_wide": "4", "exercise_bits": "4", "answer": "5", "answer_narrow": "3"}
     agrees(7, told, {**numbers, **plain, **asked}, set(rounded))
 
 
@@ -192,10 +193,10 @@ def test_lesson_9(weights: Weights) -> None:
     bound = entropy(np.unique(whole, return_counts=True)[1], base=2)
     assert float(told["entropy"]) == pytest.approx(bound, rel=0.01)
     assert bound * 0.99 <= float(told["coded"]) <= bound * 1.05
-    latency = json.loads((texts.FOLDER / "latency.json").read_text())["variants"]
+    latency = json.loads((FOLDER / "counting" / "latency.json").read_text())["variants"]
     dense, last = latency[0], latency[-1]
     plain = {"layer": "layer3.0.conv2", "zeros": "50", "bits": "3", "weights": "9,216", "variant": last["name"]}
-    numbers = {"values": 1.5, "fixed": 3.0, "bitmap": 2.5, "claimed": "21", "asked_bits": "4", "asked": "25"}
+    numbers = {"values": 1.5, "fixed": 3.0, "bitmap": 2.5, "claimed": "21", "exercise_bits": "4", "answer": "25"}
     ratios = {"bops": 100 * last["bops"] / dense["bops"], "ms": 100 * last["median"] / dense["median"]}
     ratios["real"] = 32 / float(told["coded"])
     assert {name: float(told[name]) for name in ratios} == pytest.approx(ratios, abs=0.51)
@@ -214,8 +215,12 @@ def test_lesson_10() -> None:
     plain |= {"lost": right[0][dog] - right[1][dog], "points": 100 * lost / images}
     worst_before, worst_after, _ = _confusion("short-paper")
     falls = worst_before.diagonal() - worst_after.diagonal()
-    asked = {"asked": classes[int(falls.argmax())], "asked_lost": str(falls.max()), "asked_points": falls.sum() / 100}
-    agrees(10, told, {**numbers, **plain, **asked}, {"asked_run"})
+    asked = {
+        "answer": classes[int(falls.argmax())],
+        "exercise_lost": str(falls.max()),
+        "exercise_points": falls.sum() / 100,
+    }
+    agrees(10, told, {**numbers, **plain, **asked}, {"exercise_run"})
 
 
 def _confusion(run: str) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
@@ -225,9 +230,7 @@ def _confusion(run: str) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str
 
 
 def test_the_weights_read_here_are_those_of_the_lessons(weights: Weights) -> None:
-    from app.learn.lessons import shipped
-
     assert {name: tuple(w.shape) for name, w in weights.items()} == {
-        name: tuple(w.shape) for name, w in shipped.layers().items()
+        name: tuple(w.shape) for name, w in digits.layers().items()
     }
-    assert torch.equal(shipped.layers()["conv1"].double(), torch.from_numpy(weights["conv1"]))
+    assert torch.equal(digits.layers()["conv1"].double(), torch.from_numpy(weights["conv1"]))

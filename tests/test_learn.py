@@ -208,6 +208,14 @@ def test_the_next_lesson_takes_nothing_of_the_last_one_along(learn: Open) -> Non
     assert messages(app) == []
 
 
+def test_the_next_lesson_begins_with_its_own_layer(learn: Open) -> None:
+    app = learn(lesson="6", layer="layer3.0.conv2", gone="40")
+    app.button(key="next").click().run()
+    assert app.selectbox(key="lesson7_layer").value == "layer2.0.conv1"
+    assert {"layer", "gone"}.isdisjoint(app.query_params)
+    assert messages(app) == []
+
+
 def test_an_edited_text_is_shown_and_a_wrong_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "FOLDER", tmp_path)
     whole = "# T\n\nidea «a»\n" + "".join(f"\n## {name}\n\ntext\n" for name in contents.SECTIONS)

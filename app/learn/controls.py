@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import streamlit as st
@@ -29,7 +30,7 @@ def controls(entry: Entry, lesson: Lesson) -> dict[str, Any]:
         problems += _seed(field, prefix + field.key)
         with st.container(key=f"{'half' if field.half else 'whole'}_{prefix}{field.key}"):
             values[field.key] = _widget(field, prefix + field.key)
-    problems += _remove_unknown(set(values), prefix)
+    problems += _unknown(values, prefix)
     for field in fields:
         if (value := values[field.key]) == start(field):
             st.query_params.pop(field.key, None)
@@ -38,6 +39,14 @@ def controls(entry: Entry, lesson: Lesson) -> dict[str, Any]:
     if problems:
         st.info(plain.text(" ".join(problems)), icon=":material/link:")
     return values
+
+
+def forget(known: Collection[str] = ()) -> list[str]:
+    """Remove the values of a lesson from the address, except ``known`` ones; their names."""
+    unknown = [name for name in st.query_params if name not in {*known, *OWN}]
+    for name in unknown:
+        del st.query_params[name]
+    return unknown
 
 
 def start(field: Field) -> Any:
@@ -95,15 +104,8 @@ def _widget(field: Field, key: str) -> Any:
     return st.selectbox(field.label, **common)
 
 
-def _remove_unknown(known: set[str], prefix: str) -> list[str]:
-    """Take out of the address what no control reads; the refusal, without one for values of another lesson.
-
-    Neither is there one for values of this lesson's controls that are no longer drawn.
-    """
-    unknown = [name for name in st.query_params if name not in known | OWN]
-    for name in unknown:
-        del st.query_params[name]
-    if st.session_state.pop("lesson_changed", False):
-        return []
+def _unknown(known: Collection[str], prefix: str) -> list[str]:
+    """Take out of the address what no control reads; the refusal, none for controls that are no longer drawn."""
+    unknown = forget(known)
     foreign = [name for name in unknown if f"{prefix}{name}" not in st.session_state]
     return [f"This lesson has no “{cut(foreign[0])}”, which the address names: it is left out."] if foreign else []

@@ -10,7 +10,7 @@ import streamlit as st
 from app import nav, plain, state, widgets
 from app.figures import base
 from app.gallery import gallery
-from app.learn.controls import controls
+from app.learn.controls import controls, forget
 from app.learn.exercises import exercise
 from app.runs import runlog
 from compression.errors import CompressionError
@@ -111,7 +111,7 @@ def _fits(link: Link, run: str) -> bool:
 
 def choose(number: int) -> None:
     """Open another lesson; what the address says about this one is removed."""
-    st.session_state["lesson_changed"] = True
+    forget()
     st.session_state["lesson"] = number
     st.query_params["lesson"] = str(number)
 

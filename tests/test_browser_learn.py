@@ -35,15 +35,15 @@ def test_every_lesson_is_drawn_on_one_screen(browser: Browser, address: str, pho
             page.get_by_role("heading", name=f"{entry.number}. {title}", exact=True).wait_for()
             page.locator(".js-plotly-plot .main-svg").first.wait_for()
             settled(page, "learn")
-            seen = page.evaluate(MEASURED)
-            assert seen["broken"] == [], entry.slug
-            assert seen["drawn"], entry.slug
-            assert seen["formulas"], entry.slug
-            assert not seen["wide"], entry.slug
+            size = page.evaluate(MEASURED)
+            assert size["broken"] == [], entry.slug
+            assert size["drawn"], entry.slug
+            assert size["formulas"], entry.slug
+            assert not size["wide"], entry.slug
             if phone:
-                assert seen["picture"] < seen["controls"] < seen["picture"] + PHONE_HEIGHT, f"{entry.slug}: {seen}"
+                assert size["picture"] < size["controls"] < size["picture"] + PHONE_HEIGHT, f"{entry.slug}: {size}"
             else:
-                assert seen["height"] <= seen["room"] + 1, f"{entry.slug} needs scrolling: {seen}"
+                assert size["height"] <= size["room"] + 1, f"{entry.slug} needs scrolling: {size}"
             if entry is not CONTENTS[-1]:
                 page.get_by_role("button", name="Next: ").click()
 

@@ -80,7 +80,7 @@ def typed(answer: Number | Pick, right: bool) -> str:
 
 
 def test_ten_lessons_in_order() -> None:
-    assert [found.number for found in CONTENTS] == list(range(1, 11))
+    assert [each.number for each in CONTENTS] == list(range(1, 11))
     for file in ("text.md", "lesson.py"):
         assert {path.parent.name for path in contents.FOLDER.glob(f"*/{file}")} == {each.name for each in CONTENTS}
 
@@ -258,8 +258,8 @@ def test_every_help_text_leads_to_the_glossary() -> None:
                 texts_of = [word.value for word in node.keywords if word.arg == "help"]
                 bare += [f"{path.name}:{value.lineno}" for value in texts_of if not _tipped(value)]
             if isinstance(node, ast.Dict):
-                found = zip(node.keys, node.values, strict=True)
-                values = [value for key, value in found if isinstance(key, ast.Constant) and key.value == "help"]
+                items = zip(node.keys, node.values, strict=True)
+                values = [value for key, value in items if isinstance(key, ast.Constant) and key.value == "help"]
                 bare += [f"{path.name}:{value.lineno}" for value in values if not _tipped(value)]
     assert not bare
 
@@ -269,9 +269,9 @@ def _tipped(value: ast.expr) -> bool:
 
 
 def test_a_tip_links_every_term_once_and_leaves_the_text_alone() -> None:
-    told = terms.tip("Clipping bounds of a unit’s BOPs; MACs, bops and `graph` code, [run](x).")
-    assert told is not None
-    text, _, links = told.partition("\n\nGlossary: ")
+    tip = terms.tip("Clipping bounds of a unit’s BOPs; MACs, bops and `graph` code, [run](x).")
+    assert tip is not None
+    text, _, links = tip.partition("\n\nGlossary: ")
     assert text.startswith("Clipping bounds of a unit’s BOPs")
     names = re.findall(r"\[([^]]+)\]\(learn\?view=glossary&term=([a-z0-9-]+)\)", links)
     assert names == [("Clipping bound", "clipping-bound"), ("Unit", "unit"), ("BOPs", "bops"), ("MACs", "macs")]
@@ -280,9 +280,9 @@ def test_a_tip_links_every_term_once_and_leaves_the_text_alone() -> None:
     assert bops.also == ("bit operations",)
     assert "Also" not in bops.said
     assert "term=bops" in (terms.tip("Fewer bit operations.") or "")
-    for said in words.HELP.values():
-        anchors = re.findall(r"term=([a-z0-9-]+)", terms.tip(said) or "")
-        assert anchors, said
+    for text in words.HELP.values():
+        anchors = re.findall(r"term=([a-z0-9-]+)", terms.tip(text) or "")
+        assert anchors, text
         assert set(anchors) <= known
     assert terms.tip("") is None
     assert terms.tip("Nothing here.") == "Nothing here."
@@ -336,8 +336,8 @@ def _led(app: AppTest, title: str) -> str:
     """The run in the address of the link to a page."""
     links = [element.proto for element in app.get("page_link")]
     page = next(name for name, info in nav.PAGES.items() if info.title == title)
-    found = next(link for link in links if link.page == page)
-    return parse_qs(found.query_string)["run"][0]
+    link = next(link for link in links if link.page == page)
+    return parse_qs(link.query_string)["run"][0]
 
 
 CPU_SECONDS, SHARE_WITHIN = 0.1, 0.9
@@ -352,13 +352,13 @@ def test_a_control_answers_within_a_tenth_of_a_second(each: Entry) -> None:
     if each.name == "channels":
         import_early().join()
     with uncollected():
-        taken = sorted(
+        seconds = sorted(
             _seconds(lesson, {field.key: value})
             for field in lesson.fields(first)
             for value in [*ends(field), *between(field)]
         )
-    assert taken[int(SHARE_WITHIN * (len(taken) - 1))] <= CPU_SECONDS, taken
-    assert taken[-1] <= 2 * CPU_SECONDS, taken
+    assert seconds[int(SHARE_WITHIN * (len(seconds) - 1))] <= CPU_SECONDS, seconds
+    assert seconds[-1] <= 2 * CPU_SECONDS, seconds
 
 
 @contextlib.contextmanager

@@ -28,11 +28,6 @@ class Entry:
     name: str
     short: str
 
-    @property
-    def slug(self) -> str:
-        """``06-waterline``: the name of the files that users download."""
-        return f"{self.number:02d}-{self.name}"
-
     def load(self) -> Lesson:
         """The lesson; its module is imported by the first call."""
         lesson: Lesson = import_module(f"lessons.{self.name}.lesson").LESSON
@@ -52,11 +47,6 @@ _SHORT = {
     "forgetting": "Forgetting",
 }
 CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.items(), 1))
-
-
-def entry(number: str) -> Entry | None:
-    """The lesson of this number, if there is one."""
-    return next((each for each in CONTENTS if str(each.number) == number.strip()), None)
 
 
 def page(name: str) -> str:

@@ -36,14 +36,14 @@ def test_every_lesson_is_drawn_on_one_screen(browser: Browser, address: str, pho
             page.locator(".js-plotly-plot .main-svg").first.wait_for()
             settled(page, "learn")
             size = page.evaluate(MEASURED)
-            assert size["broken"] == [], entry.slug
-            assert size["drawn"], entry.slug
-            assert size["formulas"], entry.slug
-            assert not size["wide"], entry.slug
+            assert size["broken"] == [], entry.name
+            assert size["drawn"], entry.name
+            assert size["formulas"], entry.name
+            assert not size["wide"], entry.name
             if phone:
-                assert size["picture"] < size["controls"] < size["picture"] + PHONE_HEIGHT, f"{entry.slug}: {size}"
+                assert size["picture"] < size["controls"] < size["picture"] + PHONE_HEIGHT, f"{entry.name}: {size}"
             else:
-                assert size["height"] <= size["room"] + 1, f"{entry.slug} needs scrolling: {size}"
+                assert size["height"] <= size["room"] + 1, f"{entry.name} needs scrolling: {size}"
             if entry is not CONTENTS[-1]:
                 page.get_by_role("button", name="Next: ").click()
 

@@ -62,7 +62,7 @@ def _onward(entry: Entry, words: Mapping[str, str], view: View) -> None:
         st.download_button(
             "Download this picture",
             lambda: html(view.figure, words["Title"]),
-            file_name=f"{entry.slug}.html",
+            file_name=f"{entry.number:02d}-{entry.name}.html",
             mime="text/html",
             icon=":material/download:",
             type="tertiary",
@@ -120,7 +120,7 @@ def named() -> Entry:
     """The lesson of the address, the first one where it names none that there is (and says so)."""
     first, last = CONTENTS[0], CONTENTS[-1]
     raw = st.query_params.get("lesson", str(first.number))
-    entry = contents.entry(raw)
+    entry = next((each for each in CONTENTS if str(each.number) == raw.strip()), None)
     if entry is None:
         message = f"There is no lesson “{plain.text(cut(raw))}”; there are {first.number} to {last.number}."
         st.info(f"{message} Here is the first.", icon=":material/link:")

@@ -31,7 +31,7 @@ app: port-free .venv/.ready
 test: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy compression app pages
+	$(BIN)/mypy compression app pages lessons
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 bench: .venv/.ready-bench

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.learn.lessons import texts
+from lessons import contents
 
 FILE = "glossary"
 ADDRESS = "learn?view=glossary&term="
@@ -46,12 +46,12 @@ def _entry(part: str) -> Term:
 
 def everything() -> list[Term]:
     """The entries of the app's glossary."""
-    return terms(texts.page(FILE))
+    return terms(contents.page(FILE))
 
 
 def tip(said: str | None) -> str | None:
     """A help text followed by links to the glossary's entries for its words; nothing for nothing."""
-    return _tip(said, texts.page(FILE)) if said else None
+    return _tip(said, contents.page(FILE)) if said else None
 
 
 @lru_cache(maxsize=512)

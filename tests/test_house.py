@@ -50,8 +50,18 @@ def test_lists_of_models_and_data_are_light() -> None:
 
 def test_the_library_never_imports_the_app() -> None:
     for path in (ROOT / "compression").rglob("*.py"):
-        found = _imported(path) & {"streamlit", "plotly", "app", "pages"}
+        found = _imported(path) & {"streamlit", "plotly", "app", "pages", "lessons"}
         assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+def test_lessons_import_the_library_and_figures_only() -> None:
+    """Neither streamlit nor pages; of the app the figures and their theme."""
+    for path in (ROOT / "lessons").rglob("*.py"):
+        assert not _imported(path) & {"streamlit", "pages"}, path.relative_to(ROOT)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "app":
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                assert all(name.startswith(("app.figures", "app.theme")) for name in names), (path.name, names)
 
 
 def _project_beside_a_standard_library(folder: Path, extended: bool) -> tuple[Path, Path]:
@@ -160,13 +170,15 @@ def _required(name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folders", "files"),
     [
-        (("compression", "app", "pages"), ("requirements.txt", "requirements-ray.txt")),
+        (("compression", "lessons", "app", "pages"), ("requirements.txt", "requirements-ray.txt")),
         (("tests",), ("requirements.txt", "requirements-dev.txt", "requirements-ray.txt", "requirements-bench.txt")),
     ],
 )
 def test_every_import_is_a_declared_requirement(folders: tuple[str, ...], files: tuple[str, ...]) -> None:
     declared = set().union(*(_required(name) for name in files))
-    own = {"compression", "app", "pages", "tests", "conftest"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    own = {"compression", "lessons", "app", "pages", "tests", "conftest"} | {
+        path.stem for path in (ROOT / "tests").glob("*.py")
+    }
     providers = packages_distributions()
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):

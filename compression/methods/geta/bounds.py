@@ -133,7 +133,7 @@ class BitBounds:
         return self.tops() / (2 ** (bits - 1) - 1)
 
     def project(self, progress: float) -> None:
-        """Clamp every d into the present bounds; q_m and t stay free."""
+        """Clamp every d into the present bounds; q_m and t stay free (partially projected gradient, section 4.2)."""
         if self._steps:
             lowest, highest = self.range(progress)
             self.write(torch.minimum(torch.maximum(self.steps(), lowest), highest))

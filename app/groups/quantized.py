@@ -46,7 +46,7 @@ def _traced(view: View) -> networks.Network:
     (example,) = zoo.example(of.model, input=of.input)
     with live.memory().work(of.model, tracing.need(of.model, of.input, of.classes)):
         model = zoo.build(of.model, of.input, of.classes)
-        model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)
+        model = quantize(model, BITS, calibration=example, exponent=view.quantizers == PLAIN)
         if view.quantizers == PLAIN:
             model = written_out(model)
         return networks.Network(trace(model, example, merge=view.merged))

@@ -108,7 +108,7 @@ def _attach(task: Task, report: Reporter, calibration: str) -> None:
     """Quantizers on every weight, at first with so many bits that nothing changes, and on activations as asked for."""
     widths = activation_widths(task.budget, list(quantizable_layers(task.model)))
     batches = None if widths is None else list(itertools.islice(plain_batches(task, report), CALIBRATION_BATCHES))
-    quantize(task.model, START_BITS, batches, calibration="max" if calibration == "max" else "percentile")
+    quantize(task.model, START_BITS, batches, calibration_range="max" if calibration == "max" else "percentile")
     for name, quantizer in activation_quantizers(task.model).items():
         quantizer.set_bits((widths or {})[name])
 

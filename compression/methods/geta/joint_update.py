@@ -36,7 +36,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class RedundantGroup:
+class RedundantSlices:
     """The ``count`` redundant units of one group in one pruning period, as parts of parameters."""
 
     group: str
@@ -44,7 +44,7 @@ class RedundantGroup:
     parts: tuple[Part, ...]
 
 
-def redundant_groups(units: Units, redundant: Sequence[int], bounds: BitBounds) -> list[RedundantGroup]:
+def redundant_slices(units: Units, redundant: Sequence[int], bounds: BitBounds) -> list[RedundantSlices]:
     """Return the redundant units (global numbers) as positions in parameters; computed once a period."""
     site_of = {site.quantizer: index for index, site in enumerate(bounds.sites) if site.kind == "weight"}
     groups = []
@@ -53,12 +53,12 @@ def redundant_groups(units: Units, redundant: Sequence[int], bounds: BitBounds) 
         for piece in units[index].slices:
             site = None if piece.quantizer is None else site_of[piece.quantizer]
             parts.append(Part(piece, piece.indices(local.to(piece.positions.device)), site))
-        groups.append(RedundantGroup(units[index].id, len(local), tuple(parts)))
+        groups.append(RedundantSlices(units[index].id, len(local), tuple(parts)))
     return groups
 
 
-def take_joint_step(
-    groups: Sequence[RedundantGroup],
+def apply_joint_step(
+    groups: Sequence[RedundantSlices],
     directions: Mapping[nn.Parameter, torch.Tensor],
     bounds: BitBounds,
     steps: Sequence[float],
@@ -118,7 +118,7 @@ class _Products:
     """
 
     def __init__(
-        self, group: RedundantGroup, directions: Mapping[nn.Parameter, torch.Tensor], steps: Sequence[float]
+        self, group: RedundantSlices, directions: Mapping[nn.Parameter, torch.Tensor], steps: Sequence[float]
     ) -> None:
         self.group = group
         self.sites = [part.site for part in group.parts if part.site is not None]

@@ -18,7 +18,7 @@ from compression.graph.types import Graph
 from compression.methods.geta.bounds import BitBounds, BitRange, clipped_step, sites
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
 from compression.methods.geta.joint import LARGEST, JointDecision, check_rule
-from compression.methods.geta.joint_update import RedundantGroup, redundant_groups, take_joint_step
+from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
 from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, Limits, averaged, choose_units, explain, target_units
@@ -94,7 +94,7 @@ class QASSO(torch.optim.Optimizer):
         self.redundant: list[int] = []
         self.decisions: list[JointDecision] = []
         self.choice: Choice | None = None
-        self._redundant_groups: list[RedundantGroup] | None = None
+        self._redundant_slices: list[RedundantSlices] | None = None
         self._removed_slices: list[tuple[nn.Parameter, int, torch.Tensor]] = []
         scalars = set(self.bounds.parameters)
         trained = [p for p in model.parameters() if p.requires_grad and p not in scalars]
@@ -179,12 +179,12 @@ class QASSO(torch.optim.Optimizer):
             self._choose(period.index, weights)
         # Every step but the last of a period shrinks them; the last is a partially projected step only.
         if self.redundant and period.shrinks_left:
-            if self._redundant_groups is None:
-                self._redundant_groups = redundant_groups(self.units, self.redundant, self.bounds)
+            if self._redundant_slices is None:
+                self._redundant_slices = redundant_slices(self.units, self.redundant, self.bounds)
             alpha = self.param_groups[_WEIGHTS]["lr"]
             preferred = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done)).tolist()
-            self.decisions = take_joint_step(
-                self._redundant_groups, weights, self.bounds, before.tolist(), alpha, period.shrinks_left, preferred
+            self.decisions = apply_joint_step(
+                self._redundant_slices, weights, self.bounds, before.tolist(), alpha, period.shrinks_left, preferred
             )
 
     def _choose(self, period: int, weights: Directions) -> None:
@@ -203,7 +203,7 @@ class QASSO(torch.optim.Optimizer):
     def _commit_when_shrunk(self) -> None:
         if self.redundant and self.stages.period(self.steps_done).shrinks_left <= 1:
             self.removed[self.redundant] = True
-            self.redundant, self._redundant_groups = [], None
+            self.redundant, self._redundant_slices = [], None
             self._locate_removed()
             for parameter, dim, indices in self._removed_slices:
                 buffers = (self.state[parameter].get(name) for name in BUFFERS[self.variant])
@@ -254,6 +254,6 @@ class QASSO(torch.optim.Optimizer):
                 "load it with the model it was saved with"
             )
         self.steps_done, self.redundant = int(stages["steps_done"]), list(stages["redundant"])
-        self.removed, self._redundant_groups = stages["removed"].clone(), None
+        self.removed, self._redundant_slices = stages["removed"].clone(), None
         self.bounds.whole_bits = None if stages["whole_bits"] is None else stages["whole_bits"].clone()
         self._locate_removed()

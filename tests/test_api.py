@@ -84,7 +84,12 @@ def _basedpyright(path: Path) -> Report:
     program = shutil.which("basedpyright", path=beside)
     if program is None:
         pytest.skip("basedpyright is not installed (requirements-dev.txt)")
-    settings = {"typeCheckingMode": "standard", "extraPaths": [str(ROOT)], "reportUnusedExpression": "none"}
+    settings = {
+        "typeCheckingMode": "standard",
+        "extraPaths": [str(ROOT)],
+        "pythonVersion": "3.11",  # from 3.14 on pyright takes the standard library's package of the same name
+        "reportUnusedExpression": "none",
+    }
     (path.parent / "pyrightconfig.json").write_text(json.dumps(settings))
     command = [program, "-p", str(path.parent), "--pythonpath", sys.executable, "--outputjson", str(path)]
     report = Report()

@@ -171,5 +171,5 @@ class Quantizer(nn.Module):
     def extra_repr(self) -> str:
         """Return the text in ``print(model)``."""
         low, high = (float(end) for end in self.clip.detach().aminmax()) if self.clip.numel() else (0.0, 0.0)
-        clip = f"{low:.4g} to {high:.4g}" if self.per_channel else f"{high:.4g}"
-        return f"bits={self.bits():.2f}, clip={clip}"
+        bounds = f"{low:.4g} to {high:.4g}" if self.per_channel else f"{high:.4g}"
+        return f"bits={self.bits():.2f}, clip={bounds}"

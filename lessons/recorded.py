@@ -10,6 +10,7 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.methods.geta.method import SCHEDULE
 from compression.methods.geta.schedule import Stages, fitting
 from compression.reading import read_object
 from compression.runs.events import Event, last_attempts, read_events
@@ -58,7 +59,8 @@ class Recorded:
     @cached_property
     def stages(self) -> Stages:
         """The stages in steps, as the budget plans them."""
-        return Stages.of(fitting(self.budget.schedule, self.total_steps), self.total_steps)
+        schedule = SCHEDULE.value(self.budget.asks)
+        return Stages.of(fitting(schedule, self.total_steps), self.total_steps)
 
 
 @lru_cache(maxsize=1)

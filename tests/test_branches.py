@@ -158,7 +158,7 @@ def _per_layer(make: Callable[[torch.Tensor | None], nn.Module]) -> Callable[[nn
 
 
 def _own(model: nn.Module) -> nn.Module:
-    return quantize(model, 8, activations=IMAGE, exponent=True)
+    return quantize(model, 8, calibration=IMAGE, exponent=True)
 
 
 def _parametrized(model: nn.Module) -> nn.Module:

@@ -330,7 +330,7 @@ def test_attached_quantizers_leave_the_groups_alone() -> None:
     from compression.quant import quantize
 
     plain = trace(zoo.build("resnet8", seed=0), torch.zeros(2, 1, 28, 28))
-    model = quantize(zoo.build("resnet8", seed=0), weight_bits=8, activations=torch.randn(4, 1, 28, 28))
+    model = quantize(zoo.build("resnet8", seed=0), weight_bits=8, calibration=torch.randn(4, 1, 28, 28))
     graph = trace(model, torch.zeros(2, 1, 28, 28))
     assert [g.to_dict()["parameters"] for g in graph.groups] == [g.to_dict()["parameters"] for g in plain.groups]
     assert [g.id for g in graph.prunable] == [g.id for g in plain.prunable]

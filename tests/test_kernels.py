@@ -192,7 +192,7 @@ def test_a_failing_forward_pass_leaves_nothing_behind() -> None:
 
 
 def test_whole_models_can_be_compiled_around_the_quantizers() -> None:
-    model = quantize(Net(), 4, activations=torch.randn(2, 3, 8, 8))
+    model = quantize(Net(), 4, calibration=torch.randn(2, 3, 8, 8))
     x = torch.randn(2, 3, 8, 8)
     expected, result = model(x), torch.compile(model, backend="aot_eager")(x)
     torch.testing.assert_close(result, expected)

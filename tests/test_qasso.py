@@ -381,7 +381,7 @@ def test_the_joint_rules_descend_on_random_vectors() -> None:
         liked = [None if trial % 2 else float(torch.rand((), generator=generator)) / 5 for _ in sizes]
         terms = [LayerTerm(float(r @ p), 0.004, 0.14, w) for r, p, w in zip(residues, pieces, liked, strict=True)]
         gamma, d = step_sizes(gamma, terms, h_squared, alpha)
-        assert all(0.004 <= step <= term.wanted <= 0.14 for step, term in zip(d, terms, strict=True))
+        assert all(0.004 <= step <= term.target <= 0.14 for step, term in zip(d, terms, strict=True))
         move = torch.cat([step * r for step, r in zip(d, residues, strict=True)])
         direction = -alpha * h - gamma * (c + move)
         assert float(h @ direction) <= -ETA * (1 - ZETA) * alpha * h_squared * (1 - 1e-9)

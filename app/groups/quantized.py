@@ -46,7 +46,7 @@ def _traced(view: View) -> networks.Network:
     (example,) = zoo.example(subject.model, input=subject.input)
     with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
         model = zoo.build(subject.model, subject.input, subject.classes)
-        model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)
+        model = quantize(model, BITS, calibration=example, exponent=view.quantizers == PLAIN)
         if view.quantizers == PLAIN:
             model = written_out(model)
         return networks.Network(trace(model, example, merge=view.merged))

@@ -21,7 +21,7 @@ from compression.options import Options
 from compression.quant import activation_quantizers, quantize
 from compression.quant.allocation import Allocation
 from compression.quant.attach import quantizable_layers
-from compression.quant.calibrate import Calibration
+from compression.quant.calibrate import CalibrationRange
 from compression.quant.nearest import rounding, set_range
 from compression.quant.tables import LayerTables
 from compression.reading import Flag
@@ -113,7 +113,7 @@ def plan(tables: LayerTables, budget: Budget) -> Allocation:
     return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
 
 
-def _attach(setup: Setup, report: Reporter, calibration: Calibration) -> None:
+def _attach(setup: Setup, report: Reporter, calibration: CalibrationRange) -> None:
     """Quantizers on every weight, at first with so many bits that nothing changes, and on activations as asked for."""
     budget = setup.budget
     if ACTIVATION_BITS.value(budget.asks) is None:
@@ -121,7 +121,7 @@ def _attach(setup: Setup, report: Reporter, calibration: Calibration) -> None:
         return
     widths = ACTIVATION_BITS.widths(budget.asks, budget.layers, list(quantizable_layers(setup.model)))
     batches = list(itertools.islice(plain_batches(setup, report), CALIBRATION_BATCHES))
-    quantize(setup.model, START_BITS, batches, calibration=calibration)
+    quantize(setup.model, START_BITS, batches, calibration_range=calibration)
     for name, quantizer in activation_quantizers(setup.model).items():
         quantizer.set_bits(widths[name])
 

@@ -184,7 +184,7 @@ def attach(
     batches = None
     if activation_bits is not None:
         batches = list(itertools.islice(plain_batches(setup, report), CALIBRATION_BATCHES))
-    quantize(model, activations=batches, calibration="percentile")
+    quantize(model, calibration=batches, calibration_range="percentile")
     for layer in start.layers:
         set_range(model, layer)
     return FixedBits(model, weight_bits, activation_bits)

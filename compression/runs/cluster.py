@@ -171,7 +171,7 @@ def check_token(where: str) -> None:
         except HTTPException as error:
             raise OSError(f"no HTTP: {error!r}") from error
     if 200 <= status < 300 and os.environ.get(TOKENLESS) != "1":
-        way_out = "start its nodes with RAY_AUTH_MODE=token and a token (assets/docs/cluster.md)"
+        way_out = "start its nodes with RAY_AUTH_MODE=token and a token (docs/cluster.md)"
         raise CompressionError(
             f"the Ray cluster at {where} wants no token, so that whoever reaches it can run code there: {way_out}, or "
             f"set {TOKENLESS}=1 where nobody else can reach it"

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from app import theme
 from app.figures.base import LETTER_SHARE
+from compression.methods.geta.method import SCHEDULE, WEIGHT_BITS
 from lessons.panels import BROWN, VIOLET, Panel, band, line, marks, stacked, upright
 from lessons.recorded import Recorded
 
@@ -54,7 +55,7 @@ def stages_info(run: Recorded) -> StagesInfo:
         int(point["step"]): [float(width["weight"]) for width in point["bits"].values() if width["weight"] is not None]
         for point in run.points
     }
-    start, high = run.budget.schedule.start_bits, run.budget.weight_bits[1]
+    start, high = SCHEDULE.value(run.budget.asks).start_bits, WEIGHT_BITS.value(run.budget.asks)[1]
     steps = range(1, run.total_steps + 1)
     bound = [(step, run.stages.upper_bits(step, start, high)) for step in steps]
     changes = [now for before, now in zip([(0, math.nan), *bound], bound, strict=False) if now[1] != before[1]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.methods.geta.joint import allowed_descent, descent
-from compression.methods.geta.options import CHANNEL, settings
+from compression.methods.geta.options import CHANNEL, GetaOptions
 from compression.methods.geta.schedule import JOINT, PROJECTION, WARM_UP
 from lessons import recorded
 from lessons.lesson import Choice, Lesson, Link, Number, Slider, Values, View
@@ -147,7 +147,7 @@ def _caption(step: int) -> str:
 
 def per_channel(budget: Budget) -> bool:
     """Has each channel a bound of its own? Then a layer's steps d are in units of these bounds."""
-    return settings(budget).weights == CHANNEL
+    return GetaOptions.read(budget.options, budget.method).weights == CHANNEL
 
 
 def answer() -> Number:

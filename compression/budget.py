@@ -139,8 +139,8 @@ class Budget(BaseModel):
     @field_validator("asks")
     @classmethod
     def _check_asks(cls, asks: Mapping[str, Any]) -> Mapping[str, Any]:
-        check_plain(asks, "asks")
         for name, value in asks.items():
+            check_plain(value, name)
             if name in STANDARD:
                 STANDARD[name](value)
         return {name: tuple(value) if isinstance(value, list) else value for name, value in asks.items()}

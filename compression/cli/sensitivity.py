@@ -52,7 +52,7 @@ def sensitivity(asked: argparse.Namespace) -> int:
         raise CompressionError("--images must be 1 or more (63 bits at most), and --within between 0 and 100 points")
     method = methods.get(asked.method)
     budget = Budget(
-        method=asked.method, model=asked.model, data=asked.data, input=asked.input, classes=asked.classes,
+        method=method.info.name, model=asked.model, data=asked.data, input=asked.input, classes=asked.classes,
         weights=asked.weights, sparsity=0.9, preprocess=dict(asked.preprocess) if asked.preprocess else None,
     )  # fmt: skip
     told = _table(budget, method.removes_units, asked)

@@ -17,7 +17,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast, allocation_forecast
 from compression.options import Options
-from compression.reading import short
+from compression.reading import cut, short
 from compression.training.setup import Compressed, Reporter, Setup, Stage
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Info:
     paper: str | None = None
     trains: bool = True
     views: tuple[str, ...] = ()
+
+
+def _word(value: str | int | float) -> str:
+    return cut(value) if isinstance(value, str) else short(value)
 
 
 class Method:
@@ -223,7 +227,9 @@ class Method:
         bounded = len(budget.layers) + (len(budget.groups) if any(ask.group_bound for ask in self.asks) else 0)
         if bounded:
             parts.append(f"{bounded} {'bound' if bounded == 1 else 'bounds'} of single layers or groups")
-        parts += [f"{name} {short(v)}" for name, v in budget.options.items() if isinstance(v, (str, int, float))]
+        parts += [
+            f"{name} {_word(value)}" for name, value in budget.options.items() if isinstance(value, (str, int, float))
+        ]
         trained = f"{budget.epochs:g} epochs, seed {budget.seed}" if self.info.trains else "nothing is trained"
         return f"{', '.join(parts)}; {trained}" if parts else trained
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,14 +10,14 @@ from torch import nn
 
 from compression import methods
 from compression.data import Batches
+from compression.encodings import cut_weights
 from compression.errors import RunFailed
-from compression.graph import Graph, slim_report
+from compression.graph import slim_report
 from compression.graph.copies import deep_copy
-from compression.graph.cuts import along, cuts, without
 from compression.methods.base import Compressed, Method, Task
 from compression.pack import pack, unpack
 from compression.preprocess import words
-from compression.quant import IntegerWeight, fold, integer_weights
+from compression.quant import fold, integer_weights
 from compression.runs import names
 from compression.runs.files import sha256, write_json
 from compression.runs.folder import RunFolder
@@ -58,7 +57,7 @@ def execute(
     compressed = _compress(chosen, task, report)
     check_taken_over(report)
     report.check()
-    found = finish(folder, task, compressed.model, report)
+    outcome = finish(folder, task, compressed.model, report)
     return {
         "method": budget.method,
         "model": budget.model,
@@ -71,9 +70,9 @@ def execute(
         "baseline_ledger": prepared.ledger,
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
-        **found,
+        **outcome,
         "points": [point.to_dict() for point in folder.points()],
-        "confusion": {"baseline": prepared.confusion, "final": found["confusion"]},
+        "confusion": {"baseline": prepared.confusion, "final": outcome["confusion"]},
     }
 
 
@@ -84,7 +83,7 @@ def _beginning(subject: Subject) -> str:
 
 
 def _compress(method: Method, task: Task, report: RunReporter) -> Compressed:
-    """Let the method run; what fails once the model is no longer finite is told as what it is."""
+    """Let the method run; a failure of a model that is no longer finite is reported as that."""
     try:
         return method.run(task, report)
     except (ArithmeticError, ValueError, RuntimeError, IndexError, AssertionError):
@@ -104,12 +103,12 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     plain.eval()
     report.confirm()
     make_folder(folder.bundle)
-    codes = _cut_codes(integer_weights(model), task.graph, cut.units)
+    codes = cut_weights(integer_weights(model), task.graph, cut.units)
     ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
     shipped = restore(plain, folder)
-    told = evaluate(shipped, task.data, "test")
+    measured = evaluate(shipped, task.data, "test")
     step, epoch = report.at
-    point = file_point(model, task.graph, told, ledger["total"], step=step, epoch=epoch, phase="final")
+    point = file_point(model, task.graph, measured, ledger["total"], step=step, epoch=epoch, phase="final")
     report.group(step, cut.removed)
     report.point(point)
     report.confirm()
@@ -125,21 +124,8 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
         "removed": cut.removed,
         "units": cut.units,
         "rebuilt": cut.rebuilt,
-        "confusion": told.confusion,
+        "confusion": measured.confusion,
     }
-
-
-def _cut_codes(
-    integers: Mapping[str, IntegerWeight], graph: Graph, units: Mapping[str, Sequence[int]]
-) -> dict[str, IntegerWeight]:
-    """The integers of every quantized layer without the removed units, nor their channels' steps."""
-    dropped, weights = cuts(graph, units), {layer.name: layer.weight for layer in graph.layers}
-    found = {}
-    for name, known in integers.items():
-        gone = dropped.get(weights.get(name, ""), ())
-        step = along(known.step, gone) if isinstance(known.step, torch.Tensor) else known.step
-        found[name] = dataclasses.replace(known, codes=without(known.codes, gone), step=step)
-    return found
 
 
 def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from compression.budget import Budget
-from compression.pack.header import PREFIX
+from compression.pack.header import PREFIX, WORDS
 from tests.fuzz.mutate import byte_mutant, text_mutant
 from tests.fuzz.samples import BUDGET, EXPLANATION
 from tests.fuzz.target import Target
@@ -64,7 +64,7 @@ def _packed_mutant(random: Random) -> bytes:
     header, rest = body[:length], body[length:]
     kind = random.randrange(10)
     if kind < 5:
-        text = text_mutant(random, json.loads(zlib.decompress(header)))
+        text = text_mutant(random, json.loads(zlib.decompressobj(zdict=WORDS).decompress(header)))
         header = zlib.compress(text, 1)
         if random.random() < 0.1:
             header = zlib.compress(text + b" " * (1 << 24), 9)

@@ -116,7 +116,7 @@ class Encoding(ABC, Generic[W]):
         """The weight of ``layer`` from what a file holds of it: the inverse of :meth:`arrays` and :meth:`fields`."""
 
     def check(self, row: Row) -> None:
-        """Refuse a row that is not one of this kind, before anything it claims is believed.
+        """Refuse a row that does not describe such a weight, before anything it claims is believed.
 
         Raises:
             ValueError, CompressionError: saying what is wrong.
@@ -131,6 +131,13 @@ class Encoding(ABC, Generic[W]):
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
         return TypeAdapter(self.row)
+
+    def verify(self, row: Row, arrays: Arrays) -> None:
+        """Refuse arrays from a file that decode to nothing, as indices beyond a table; by default all decode.
+
+        Raises:
+            ValueError: saying what is wrong.
+        """
 
     # counted
 

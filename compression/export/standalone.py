@@ -17,7 +17,7 @@ from compression import encodings
 from compression.encodings.list_rows import named
 from compression.pack.header import WORDS
 
-HEADER, KINDS = "# what a header is read with is put here\n", "# the kinds of weights are put here\n"
+HEADER, KINDS = "# the words of headers are put here\n", "# how weights are decoded is put here\n"
 
 
 def program() -> str:
@@ -25,9 +25,9 @@ def program() -> str:
     frame = resources.files("compression.export").joinpath("load.py.txt").read_text("utf-8")
     decoders = {kind: encoding.decode for kind, encoding in encodings.all_encodings().items()}
     table = ", ".join(f'"{kind}": {decode.__name__}' for kind, decode in decoders.items())
-    kinds = "\n\n".join([*map(_plain, decoders.values()), f"KINDS = {{{table}}}"])
+    kinds = "\n\n".join([*map(_plain, (named, *decoders.values())), f"KINDS = {{{table}}}"])
     words = "\n         ".join(repr(WORDS[at : at + 100]) for at in range(0, len(WORDS), 100))
-    return frame.replace(HEADER, f"WORDS = ({words})\n{_plain(named)}\n").replace(KINDS, f"{kinds}\n")
+    return frame.replace(HEADER, f"WORDS = ({words})\n").replace(KINDS, f"{kinds}\n")
 
 
 def _plain(function: Callable[..., Any]) -> str:

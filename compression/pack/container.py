@@ -35,7 +35,7 @@ from compression.pack.rows import ALIAS, RAW, Row, is_weight, number_bytes, raw_
 from compression.pack.storable import check_storable
 from compression.pack.streams import decode, encode
 from compression.quant.integers import QuantizedWeight, fold, integer_weights
-from compression.reading import read_bytes
+from compression.reading import cut, read_bytes
 
 T = TypeVar("T")
 MOST_BYTES = 1 << 36
@@ -161,18 +161,11 @@ def _checksum(arrays: Arrays, before: int) -> int:
 
 
 def _decoded(row: Row, arrays: Arrays) -> torch.Tensor:
-    """The weight of a row, by its kind's decode function.
-
-    Raises:
-        ValueError: the arrays cannot be what they claim to be.
-    """
-    try:
-        with np.errstate(all="ignore"):
-            values = np.asarray(encodings.get(row["kind"]).decode(row, **arrays.streams, **arrays.numbers))
-    except IndexError as error:
-        raise ValueError(f"a code of {row['name'][:160]} stands for nothing") from error
-    if values.shape != tuple(row["shape"]) or values.dtype != np.float32:
-        raise ValueError(f"{row['name'][:160]} is decoded to another shape or type")
+    """The weight of a row, by its kind's decode function."""
+    with np.errstate(all="ignore"):
+        values = np.asarray(encodings.get(row["kind"]).decode(row, **arrays.streams, **arrays.numbers), np.float32)
+    if values.shape != tuple(row["shape"]):
+        raise ValueError(f"{cut(row['name'])} is decoded to another shape than its row has")
     return torch.from_numpy(values)
 
 
@@ -219,6 +212,7 @@ def _weights(header: Header, body: memoryview) -> Iterator[tuple[Row, Arrays]]:
             arrays.streams[name] = decode(stream["coding"], data, stream_size(row, name))
             at += stream["bytes"]
         checksum = _checksum(arrays, checksum)
+        encodings.get(row["kind"]).verify(row, arrays)
         yield row, arrays
     if checksum != header["codes"]:
         raise ValueError("the decoded codes do not match their checksum")

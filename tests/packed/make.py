@@ -3,12 +3,15 @@
     git archive ff01e02 compression | tar -x -C OLD && cd OLD && python …/tests/packed/make.py FOLDER
 
 One file for each of the versions 1 to 3, with every coding, a shared tensor, an empty one and other types; beside it
-the very state that was packed.
+the very state that was packed. ``gallery.json`` has the digest of what each packed file of the gallery held then.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +35,18 @@ def codes() -> dict[str, torch.Tensor]:
     }
 
 
+def digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of the names, types, shapes and bytes of a state, in its order."""
+    result = hashlib.sha256()
+    for name, tensor in state.items():
+        result.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        result.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return result.hexdigest()
+
+
 def main(folder: Path) -> None:
     """Write ``v1.packed``, ``v2.packed`` and ``v3.packed`` with what they hold."""
-    from compression.pack.container import to_bytes
+    from compression.pack.container import to_bytes, unpack
     from compression.quant.integers import IntegerWeight
 
     shared = torch.arange(6.0)
@@ -48,6 +60,11 @@ def main(folder: Path) -> None:
         state |= {**others, "first": shared, "second": shared}
         (folder / f"v{version}.packed").write_bytes(to_bytes(state, weights))
         save_file({name: tensor.clone() for name, tensor in state.items()}, folder / f"v{version}.safetensors")
+
+    gallery = folder.parents[1] / "assets" / "gallery"
+    paths = sorted(gallery.glob("*/*/bundle/weights.packed"))
+    digests = {path.relative_to(gallery).parts[1]: digest(unpack(path)) for path in paths}
+    (folder / "gallery.json").write_text(json.dumps(digests, indent=2) + "\n")
 
 
 if __name__ == "__main__":

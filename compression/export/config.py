@@ -77,7 +77,7 @@ def groups(source: Source) -> dict[str, dict[str, Any]]:
 
 
 def layers(source: Source) -> dict[str, dict[str, Any]]:
-    """Layer name → what became of it."""
+    """Layer name → its shape, what remains of it, and its quantizers."""
     dropped = cuts(source.graph, source.units)
     inputs = activations(source.model)
     result = {}
@@ -88,7 +88,7 @@ def layers(source: Source) -> dict[str, dict[str, Any]]:
             "kind": layer.kind,
             "dense_shape": list(layer.shape),
             "shape": shape,
-            "kept": {side: _kept(layer.shape[dim], lost.get(dim)) for dim, side in enumerate(("rows", "columns"))},
+            "kept": {side: _remaining(layer.shape[dim], lost.get(dim)) for dim, side in enumerate(("rows", "columns"))},
             "weight": _weight(source, layer.name),
             "activation": inputs.get(layer.name),
         }
@@ -120,7 +120,7 @@ def _quantizer(quantizer: Quantizer) -> dict[str, Any]:
     return about
 
 
-def _kept(size: int, lost: set[int] | None) -> list[int] | None:
+def _remaining(size: int, lost: set[int] | None) -> list[int] | None:
     return None if not lost else _others(size, sorted(lost))
 
 

@@ -207,7 +207,7 @@ def _step(layer: LayerAllocation, mask: torch.Tensor) -> Step:
 
 @torch.no_grad()
 def keep_survivors(model: nn.Module) -> int:
-    """Move every survivor that training left at exactly 0 off it, to the lowest level; returns how many."""
+    """Move every survivor that is exactly 0 after training to the lowest level; returns how many."""
     moved = 0
     for module in model.modules():
         quantizer = quantizer_of(module)

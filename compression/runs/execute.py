@@ -95,7 +95,7 @@ def finish(folder: RunFolder, task: Task, model: nn.Module, report: RunReporter)
     """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
 
     Raises:
-        RunFailed: the file gives other weights than those it was made from.
+        RunFailed: the file gives other weights than those that were packed.
         CompressionError: the smaller model computes something else than the masked one.
     """
     check_finite(model.eval())

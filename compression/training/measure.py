@@ -26,7 +26,7 @@ def measure(
     task: Task, model: nn.Module, *, step: int, epoch: float, phase: str, split: str = "validation",
     limit: int | None = None,
 ) -> Point:  # fmt: skip
-    """Evaluate ``model`` as it stands and count what it would take: zero units cut out, codes entropy-coded.
+    """Evaluate ``model`` in its present state and count what it would take: zero units cut, codes entropy-coded.
 
     Args:
         task: the graph and data the model belongs to.

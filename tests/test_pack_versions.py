@@ -148,7 +148,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no bits": ({**SOUND, "bits": 0}, "bits must be"),
     "a billion codes": ({**SOUND, "shape": [1 << 30]}, "more codes than a file of its size"),
     "a shape of 2^80": ({**SOUND, "shape": [1 << 40, 1 << 40]}, "impossible"),
-    "a raw tensor of another type": ({"name": "w", "kind": "raw", "shape": [1], "dtype": "float33"}, "is unknown"),
+    "a raw tensor of another type": (
+        {"name": "w", "kind": "raw", "shape": [1], "dtype": "float33"},
+        "has the unknown type float33",
+    ),
     "a raw tensor with bits": ({"name": "w", "kind": "raw", "shape": [1], "dtype": "int8", "bits": 4}, "bits is no"),
     "the same as none": ({"name": "w", "kind": "alias", "target": "v"}, "is the same as v, which is not there"),
     "the same as itself": ({"name": "w", "kind": "alias", "target": "w"}, "which is not there before it"),
@@ -177,6 +180,12 @@ def test_changed_rows_are_refused_in_one_line(name: str, tmp_path: Path) -> None
         assert "\n" not in str(refusal.value)
     with pytest.raises(CompressionError, match=f"is no sound packed file: .*{message}"):
         outline(path.read_bytes())
+
+
+def test_more_tensors_than_a_header_may_name_are_refused_when_written() -> None:
+    state = {f"{'x' * 200}{number}": torch.zeros(0) for number in range(20_000)}
+    with pytest.raises(CompressionError, match="20,000 tensors are more than one packed file can name"):
+        to_bytes(state, {})
 
 
 def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from compression.counting.cost import cost, remaining_shapes
+from compression.counting.cost import cost
 from compression.graph import Graph, parameter_map, zeroed_units
 from compression.graph.cuts import cuts, without
 
@@ -20,10 +20,16 @@ BitWidths = Mapping[str, Mapping[str, float | None]]
 
 
 class WeightSize(NamedTuple):
-    """One quantized weight: bytes of its entropy-coded codes, its fp32 numbers, its weights that are not zero."""
+    """One quantized weight.
+
+    ``coded``: bytes of its entropy-coded integers; ``integers``: how many those are; ``numbers``: its fp32 numbers;
+    ``elements`` of the weight, and those that are ``nonzero``.
+    """
 
     coded: float
+    integers: int
     numbers: int
+    elements: int
     nonzero: int
 
 
@@ -48,16 +54,14 @@ def sizes(
     layers = {layer.name: layer for layer in graph.layers}
     stored = {name: size(weights[name], dropped.get(layers[name].weight, ())) for name in layers if name in weights}
     counted = cost(graph, removed, {name: (b.get("weight"), b.get("activation")) for name, b in bits.items()})
-    shapes = remaining_shapes(graph, removed)
-    quantized = sum(math.prod(shapes[layers[name].weight]) for name in stored)
-    extra = sum(weight.numbers - 1 for weight in stored.values())  # the cost counts one number a quantized layer
+    quantized = sum(weight.elements for weight in stored.values())
     total = sum(math.prod(layer.shape) for layer in graph.layers)
     nonzero = sum(weight.nonzero for weight in stored.values()) + _float_nonzero(model, graph, stored, dropped)
     floats = counted.params - quantized + sum(w.numbers for w in stored.values()) + _float_buffers(graph, removed)
     return {
         "bytes": sum(weight.coded for weight in stored.values()) + 4 * floats,
         "bytes_kind": "estimated",
-        "nominal_bytes": counted.nominal_bytes + 4 * extra,
+        "nominal_bytes": counted.nominal_bytes + nominal_extra(stored, bits),
         "macs": counted.macs,
         "bops": counted.bops,
         "rel_bops": counted.rel_bops,
@@ -65,6 +69,14 @@ def sizes(
         "weight_sparsity": 1 - nonzero / total if total else 0.0,
         "bits": bits,
     }
+
+
+def nominal_extra(weights: Mapping[str, WeightSize], bits: BitWidths) -> float:
+    """Nominal bytes that :func:`.cost.cost` leaves out: it counts one code an element and one fp32 number a layer."""
+    return sum(
+        4.0 * (weight.numbers - 1) + (weight.integers - weight.elements) * round(bits[name]["weight"] or 0) / 8
+        for name, weight in weights.items()
+    )
 
 
 def _float_nonzero(

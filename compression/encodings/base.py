@@ -6,13 +6,15 @@ each coded losslessly by the container, and named **numbers** in fp32. Its row i
 each, so that whatever only counts or skips a weight need not know its kind; the kind's decode function makes the weight
 of them, and its source is copied into the loader that bundles carry. How further kinds fit:
 
-codebook + indices    stream ``codes`` (indices), numbers ``table`` [K]; K follows from the row's count of ``table``
+codebook + indices    stream ``codes`` (indices), numbers ``table`` [K]; K is the row's count of ``table``; index 0 is
+                      a value like any other, so ``account`` puts all bytes under values
 bit planes            streams ``plane0`` … of -1 and 1, numbers ``scale`` [planes]; the weight is Σ scale_i · plane_i,
                       added plane by plane, so that every decoder rounds alike
-groups, zero points   streams ``codes`` and ``zeros`` (``size`` [groups]), numbers ``step`` [groups], fields ``axis``
-                      and ``group`` (its length); cut removes whole groups along ``axis`` or refuses
+groups, zero points   streams ``codes``, ``zeros`` (``size`` [groups]) and ``group`` (``size`` [positions along
+                      ``axis``]: the group of each, runs that cost next to nothing), numbers ``step`` [groups]; ``cut``
+                      drops positions from ``codes`` and ``group``, so that units need not be whole groups
 low-rank factors      streams ``left`` [m·r] and ``right`` [r·n] (each with its ``size``), numbers ``scale`` [r]; the
-                      weight is Σ_r scale_r · (left_r ⊗ right_r), added rank by rank; cut takes rows of one factor
+                      weight is Σ scale_j · (left_j ⊗ right_j), added rank by rank; ``cut`` drops rows of one factor
 """
 
 from __future__ import annotations
@@ -126,7 +128,7 @@ class Encoding(ABC, Generic[W]):
         present = Layout({stream: stream_size(row, stream) for stream in row["streams"]}, dict(row["numbers"]))
         needed = self.layout(row)
         if present != needed:
-            raise ValueError(f"{name} has other streams or numbers than {self.kind} weights of its shape have")
+            raise ValueError(f"{name} has other streams or numbers than a {self.kind} weight of its shape")
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:
@@ -153,9 +155,14 @@ class Encoding(ABC, Generic[W]):
         """The estimate while training: the weight without the ``dropped`` positions, its streams at their entropy."""
         remaining = self.cut(weight, dropped)
         streams, numbers = self.arrays(remaining)
-        coded = sum(entropy_bytes(torch.from_numpy(codes)) for codes in streams.values())
-        size = sum(each.size for each in numbers.values())
-        return WeightSize(coded, size, math.prod(remaining.shape) - remaining.zeros)
+        elements = math.prod(remaining.shape)
+        return WeightSize(
+            coded=sum(entropy_bytes(torch.from_numpy(codes)) for codes in streams.values()),
+            integers=sum(codes.size for codes in streams.values()),
+            numbers=sum(array.size for array in numbers.values()),
+            elements=elements,
+            nonzero=elements - remaining.zeros,
+        )
 
     # cut
 

@@ -15,7 +15,7 @@ from compression.encodings.base import Arrays, Encoding, Layout, Numbers, Row, W
 from compression.encodings.onnx_form import OnnxForm
 from compression.graph.cuts import along, put_back, without
 from compression.quant.integers import IntegerWeight, Step
-from compression.reading import Whole
+from compression.reading import Whole, cut
 
 
 class ChannelRow(WeightRow):
@@ -91,7 +91,7 @@ def channels(row: Row) -> int:
     """
     shape, axis = row["shape"], row["axis"]
     if axis >= len(shape):
-        raise ValueError(f"it has {len(shape)} dimensions, no dimension {axis}")
+        raise ValueError(f"{cut(row['name'])} has {len(shape)} dimensions, no dimension {axis}")
     return int(shape[axis])
 
 

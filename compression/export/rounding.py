@@ -15,6 +15,7 @@ import torch
 
 from compression import encodings
 from compression.counting.cost import cost
+from compression.counting.sizes import nominal_extra
 from compression.errors import CompressionError
 from compression.export.source import Source, Units, restored
 from compression.graph.cuts import Cuts, cuts, put_back, without
@@ -95,12 +96,12 @@ def _counted(
     source: Source, units: Units, codes: Mapping[str, QuantizedWeight], ledger: Mapping[str, int]
 ) -> dict[str, Any]:
     """The run's result with what the larger network costs."""
-    bits = {name: (width["weight"], width["activation"]) for name, width in source.result["final"]["bits"].items()}
-    counted = cost(source.graph, units, bits)
-    extra = sum(encodings.size_of(weight).numbers - 1 for weight in codes.values())  # the cost counts one a layer
+    bits = source.result["final"]["bits"]
+    counted = cost(source.graph, units, {name: (b["weight"], b["activation"]) for name, b in bits.items()})
+    extra = nominal_extra({name: encodings.size_of(weight) for name, weight in codes.items()}, bits)
     final = {
         **source.result["final"], "bytes": ledger["total"], "macs": counted.macs, "bops": counted.bops,
-        "rel_bops": counted.rel_bops, "nominal_bytes": counted.nominal_bytes + 4 * extra,
+        "rel_bops": counted.rel_bops, "nominal_bytes": counted.nominal_bytes + extra,
         "unit_sparsity": counted.unit_sparsity,
     }  # fmt: skip
     return {**source.result, "final": final, "ledger": dict(ledger), "units": dict(units), "removed": _counts(units)}

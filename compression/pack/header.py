@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.encodings import list_rows
+from compression.errors import CompressionError
 from compression.pack.rows import ALIAS, RAW, Row, check, code_count, number_bytes, raw_bytes, stream_bytes
 from compression.reading import Whole, cut, json_object, typed
 
@@ -30,7 +31,7 @@ WORDS = (
 )
 """The preset dictionary of version 4's deflated header (RFC 1950, section 2.2), part of the format: with it the names
 of the fields cost next to nothing, also in a file of one weight."""
-MOST_HEADER = 2 << 20
+MOST_HEADER = 4 << 20
 """Bytes of the inflated header; a network of 2,000 tensors has 300 KB."""
 MOST_TENSORS = 50_000
 FREE_CODES, CODES_A_BYTE = 1 << 22, 512
@@ -78,9 +79,16 @@ def padding(rows: Sequence[Row], size: int) -> int:
 
 
 def deflated(header: Header) -> bytes:
-    """The header as it is written."""
+    """The header as it is written.
+
+    Raises:
+        CompressionError: it is larger than any that is read.
+    """
+    text = json.dumps(header, separators=(",", ":")).encode()
+    if len(text) > MOST_HEADER or len(header["tensors"]) > MOST_TENSORS:
+        raise CompressionError(f"{len(header['tensors']):,} tensors are more than one packed file can name")
     deflater = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, WORDS)
-    return deflater.compress(json.dumps(header, separators=(",", ":")).encode()) + deflater.flush()
+    return deflater.compress(text) + deflater.flush()
 
 
 def _inflated(data: memoryview) -> bytes:

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from compression import encodings
 from compression.encodings.base import Shape, stream_size
-from compression.reading import Name, typed
+from compression.reading import Name, cut, typed
 
 RAW, ALIAS = "raw", "alias"
 MOST_NUMBERS = 1 << 40
@@ -62,17 +62,18 @@ def check(row: Row) -> None:
         ValueError, CompressionError: saying what.
     """
     typed(_ANY, row, "a row")
+    name = cut(row["name"])
     if row["kind"] == ALIAS:
-        typed(_ALIAS, row, "a row")
+        typed(_ALIAS, row, f"row {name}")
         return
     if row["kind"] == RAW:
-        typed(_RAW, row, "a row")
+        typed(_RAW, row, f"row {name}")
         if row["dtype"] not in DTYPES:
-            raise ValueError(f"the type {row['dtype'][:40]!r} is unknown")
+            raise ValueError(f"{name} has the unknown type {cut(row['dtype'])}")
     else:
         encodings.get(row["kind"]).check(row)
     if math.prod(max(1, size) for size in row["shape"]) > MOST_NUMBERS:
-        raise ValueError("a shape is impossible")
+        raise ValueError(f"{name} has an impossible shape")
 
 
 def is_weight(row: Row) -> bool:

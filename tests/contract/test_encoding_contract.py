@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn.utils import parametrize
 
 import compression as cx
 from compression import encodings
+from compression.counting.sizes import nominal_extra
 from compression.encodings import cut_weights, registry, size_of
 from compression.errors import CompressionError
 from compression.export import program
@@ -26,12 +28,12 @@ from compression.graph import trace
 from compression.graph.cuts import cuts, without
 from compression.pack import integers, ledger, pack, unpack
 from compression.pack.container import to_bytes
-from compression.pack.header import parse
+from compression.pack.header import MAGIC, PREFIX, deflated, parse
 from compression.quant import QuantizedWeight, WeightQuantizer, fold, integer_weights, weight_quantizers
 from compression.quant.fixed_steps import FixedQuantizer
 from compression.training.measure import sizes
 from tests.alone import loader
-from tests.contract import codebook
+from tests.contract import codebook, low_rank
 
 IMAGES = (1, 8, 8)
 AXES = {"0": 0, "3": 0, "4": 1, "7": 0}
@@ -269,6 +271,38 @@ def test_a_kind_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
     assert "codebook" in encodings.all_encodings()
 
 
+def test_factors_of_other_sizes_than_their_weight(tmp_path: Path) -> None:
+    encodings.register(encoding := low_rank.LowRank())
+    try:
+        generator = torch.Generator().manual_seed(0)
+        left, right = (torch.randint(-7, 8, shape, generator=generator).int() for shape in ((30, 3), (3, 20)))
+        weight = low_rank.LowRankWeight("w", left, right, torch.tensor([0.5, 0.11, 0.013]))
+        data = to_bytes({"w.weight": weight.weight()}, {"w": weight})
+        (tmp_path / "p").write_bytes(data)
+        (row,) = parse(data)[0]["tensors"]
+        assert {side: stream["size"] for side, stream in row["streams"].items()} == {"left": 90, "right": 60}
+        for state in (unpack(tmp_path / "p"), loader()["weights"](data)):
+            assert same(state["w.weight"], weight.weight())
+        assert same(integers(tmp_path / "p")["w"].weight(), weight.weight())
+        counted = ledger(tmp_path / "p")
+        assert (counted.scales, counted.leftovers) == (12, 0) and counted.values + counted.positions <= 150 / 2 + 6
+        lost = [(0, torch.tensor([2, 5])), (1, torch.tensor([0]))]
+        assert same(encoding.cut(weight, lost).weight(), without(weight.weight(), lost))
+        size = size_of(weight, lost)
+        assert (size.integers, size.elements, size.numbers) == (28 * 3 + 19 * 3, 28 * 19, 3)
+        bits = {"w": {"weight": 4.0}}
+        assert nominal_extra({"w": size}, bits) == (28 * 3 + 19 * 3) / 2 + 12 - (28 * 19 / 2 + 4)
+        huge = {**row, "shape": [1 << 20, 1 << 20], "rank": 0, "numbers": {"scale": 0}}
+        for stream in row["streams"].values():
+            stream |= {"size": 0, "bytes": 0}
+        text = deflated({"codes": 0, "tensors": [huge]})
+        (tmp_path / "p").write_bytes(PREFIX.pack(MAGIC, 4, len(text), zlib.crc32(text)) + text)
+        with pytest.raises(CompressionError, match="more codes than a file of its size"):
+            unpack(tmp_path / "p")
+    finally:
+        del registry._registered["low-rank"]
+
+
 def test_codes_that_stand_for_nothing_are_refused(tmp_path: Path) -> None:
     weight: Any = codebook.CodebookWeight("w", torch.tensor([[0, 1], [2, 1]], dtype=torch.int32), torch.randn(3))
     data = to_bytes({"w.weight": weight.weight()}, {"w": weight})
@@ -281,10 +315,6 @@ def test_codes_that_stand_for_nothing_are_refused(tmp_path: Path) -> None:
 
 def _with_numbers(data: bytes, count: int) -> bytes:
     """A file of one codebook weight with so many numbers of its table."""
-    import zlib
-
-    from compression.pack.header import MAGIC, PREFIX, deflated
-
     header, body = parse(data)
     (row,) = header["tensors"]
     lost = row["numbers"]["table"] - count

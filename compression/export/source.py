@@ -16,7 +16,7 @@ from compression.data import DataSet
 from compression.errors import CompressionError
 from compression.graph import Graph, parameter_map, slim_report, trace, zero_units, zeroed_units
 from compression.pack import integers, unpack
-from compression.quant import IntegerWeight, attach_input_quantizers, fold
+from compression.quant import QuantizedWeight, attach_input_quantizers, fold
 from compression.quant.attach import INPUT_QUANTIZER
 from compression.runs.files import sha256
 from compression.runs.folder import DONE, RunFolder
@@ -43,7 +43,7 @@ class Source:
     dense: nn.Module
     model: nn.Module
     units: Units
-    integers: Mapping[str, IntegerWeight]
+    integers: Mapping[str, QuantizedWeight]
     packed: bytes
     outputs: int
     multiple: int = 1

@@ -23,6 +23,7 @@ from compression import methods
 from compression.asks import BitsAsk, Sparsity
 from compression.budget import Budget
 from compression.cli import main
+from compression.encodings import all_encodings
 from compression.errors import CompressionError
 from compression.export import export
 from compression.forecast import Forecast, Subject
@@ -63,6 +64,7 @@ def test_it_describes_itself(name: str) -> None:
     assert (info.name, bool(info.label), info.sentence.strip().endswith(".")) == (name, True, True)
     assert len({each.info.slot for each in methods.all_methods().values()}) == len(methods.all_methods())
     assert len({stage.name for stage in info.stages}) == len(info.stages)
+    assert set(method.encodings) <= set(all_encodings())
     plain = method.to_dict()
     assert plain["name"] == name
     assert set(plain["options"]) == {option.name for option in method.Config.table()}
@@ -250,6 +252,8 @@ def test_the_packed_file_holds_the_model(name: str, root: Path, bundle: dict[str
     path.write_bytes(bundle["weights.packed"])
     assert len(bundle["weights.packed"]) == result["final"]["bytes"] == result["ledger"]["total"]
     assert sum(result["ledger"][part] for part in result["ledger"] if part != "total") == result["ledger"]["total"]
+    kinds = {row["kind"] for row in rows(path) if "kind" in row and row["kind"] in all_encodings()}
+    assert kinds <= methods.get(name).encodings
     stored, plain = unpack(path), load(bundle["model.safetensors"])
     assert stored.keys() == plain.keys()
     assert all(torch.equal(stored[key], plain[key]) for key in plain)

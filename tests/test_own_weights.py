@@ -173,7 +173,7 @@ def test_other_weights_or_constants_than_at_the_start_are_refused(home: Path) ->
 
 
 def test_sweeps_and_scans_keep_it_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compression.runs import sensitivity, studies
+    from compression.jobs import sensitivity, studies
 
     wanted = budget(home, "trained")
     store = Store(home / "runs", slots=0)

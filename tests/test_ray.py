@@ -47,7 +47,7 @@ REAL = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.5, bits=
 WORKER = """
     import sys, time
     from compression.runs.folder import RunFolder
-    from compression.runs.worker import serve
+    from compression.jobs.worker import serve
 
     def work(folder, events):
         deaf = folder.budget().options.get("deaf")

@@ -22,8 +22,9 @@ from compression import runs
 from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError
-from compression.explain import job as explaining
-from compression.runs import gallery, lines, studies
+from compression.jobs import explain_run as explaining
+from compression.jobs import studies
+from compression.runs import gallery, lines
 from compression.runs.events import last_state, read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.files import write_json

@@ -13,7 +13,7 @@ from app.budget import studyview
 from app.figures import saliency as figures
 from app.model import catalog
 from compression import data as datasets
-from compression.runs import saliency as study
+from compression.jobs import saliency as study
 
 EXPLAINED = (
     "Which channels matter? Magnitude looks at weights alone; Taylor at what the loss would change without the "

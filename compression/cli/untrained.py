@@ -51,10 +51,10 @@ def measured(
     wanted: Budget, pairs: list[tuple[float, float]], split: str, limit: int | None, statistics: bool
 ) -> dict[str, Any]:
     """The answer as plain values: the dense accuracy, and a row for each budget."""
+    from compression.explain.untrained import dense_accuracy, measure_untrained
     from compression.runs.preflight import check
     from compression.runs.prepare import load
     from compression.training.stage import STATISTICS_BATCHES
-    from compression.untrained import dense_accuracy, measure_untrained
 
     check(wanted)
     subject = load(wanted)

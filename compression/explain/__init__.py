@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from compression.explain.methods import METHODS, Method
+from compression.explain.attribution_methods import METHODS, Method
 
 if TYPE_CHECKING:
     from compression.explain.attribution import Explainer, attribute, completeness

@@ -15,8 +15,8 @@ from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, L
 from torch import nn
 
 from compression.errors import CompressionError
+from compression.explain.attribution_methods import METHODS
 from compression.explain.layers import CamLayer, cam_layer
-from compression.explain.methods import METHODS
 from compression.graph.copies import deep_copy
 from compression.quant import activation_quantizers
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from compression.errors import CompressionError
 from compression.explain.attribution import Explainer, completeness, passes
+from compression.explain.attribution_methods import METHODS
 from compression.explain.measures import MEASURES, similarity
-from compression.explain.methods import METHODS
 from compression.explain.models import SPLIT, Pair
 from compression.reading import Flag, Measured, Signed, Text, Whole
 

@@ -15,11 +15,12 @@ import torch
 
 from compression.counting.cost import cost
 from compression.errors import CompressionError
-from compression.export.source import Source, Units, restored
+from compression.export.source import Source
 from compression.graph.cuts import along, cuts, put_back, without
 from compression.graph.equality import check_equal, outputs
 from compression.graph.slim import to_multiple
 from compression.pack import integers, pack
+from compression.pack.restore import Units, restore_slim
 from compression.quant import IntegerWeight
 
 EIGHT = 8
@@ -49,7 +50,7 @@ def rounded(source: Source, multiple: int) -> Source:
             f"run {source.run} removed no channels that would come back at multiples of {multiple}: export without it"
         )
     gone, left = cuts(source.graph, source.units), cuts(source.graph, units)
-    model = restored(source.dense, source.graph, units, _state(source, gone, left))
+    model = restore_slim(source.dense, source.graph, units, _state(source, gone, left))
     images = (source.graph.example(4),)
     check_equal(source.model, model, images, outputs(source.model, images), "the one with fewer channels")
     weights = {layer.name: layer.weight for layer in source.graph.layers}

@@ -33,13 +33,13 @@ def check(budget: Budget, *others: Budget) -> dict[str, Any]:
     from compression.graph import trace
     from compression.methods.base import ChecksTask, Task
     from compression.runs.prepare import load
-    from compression.runs.rehearsal import check_answers, check_quantizable, rehearse
+    from compression.runs.rehearsal import check_classifier, check_quantizable, rehearse
     from compression.training.trainable import check_compressible, check_prunable, check_trainable
 
     subject = load(budget)
     check_quantizable(subject.model)
     if budget.model not in zoo.names():
-        check_answers(subject.model, zoo.example(budget.model, 2, subject.input)[0], subject.classes)
+        check_classifier(subject.model, zoo.example(budget.model, 2, subject.input)[0], subject.classes)
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     check_compressible(subject.model, graph, budget.model)
     if zoo.is_file(budget.model):

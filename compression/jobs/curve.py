@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.budget import Budget
-from compression.runs import studies
+from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
 
@@ -37,7 +37,7 @@ def asked(budget: Budget) -> dict[str, Any]:
 
 
 def key(budget: Budget) -> str:
-    """What the curve depends on, as a digest: see :func:`compression.runs.studies.key`.
+    """What the curve depends on, as a digest: see :func:`compression.jobs.studies.key`.
 
     Raises:
         CompressionError: there are no trained weights.
@@ -71,8 +71,8 @@ def carry_out(
     Raises:
         Cancelled: the job was asked to stop.
     """
+    from compression.explain.untrained import dense_accuracy, measure_untrained
     from compression.runs.prepare import load
-    from compression.untrained import dense_accuracy, measure_untrained
 
     budget = folder.budget().replace(method="opq", layers=layers, options=options)
     subject = load(budget, folder.spec().get("subject"))

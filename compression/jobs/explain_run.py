@@ -1,4 +1,4 @@
-"""Explanations in a process of their own: ``python -m compression.explain.job RUN_DIR [--images N] [--seed S]``.
+"""Explanations in a process of their own: ``python -m compression.jobs.explain_run RUN_DIR [--images N] [--seed S]``.
 
 ``explain/job.json`` in the run's folder tells how it stands; :mod:`.stored` says what it leaves there.
 """
@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compression.jobs.sidejob import CANCELLED, DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
-from compression.runs.sidejob import CANCELLED, DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
 
 if TYPE_CHECKING:
     from compression.explain.models import Pair
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CANCELLED", "DONE", "FAILED", "NONE", "RUNNING", "Job", "cancel", "main", "start", "status", "work"]
 
-COMMAND = (sys.executable, "-m", "compression.explain.job")
+COMMAND = (sys.executable, "-m", "compression.jobs.explain_run")
 SHOWN = 24  # images whose maps are kept: the changed ones first
 SCORES = 0.85  # the share of the work that the scores are
 
@@ -57,7 +57,7 @@ def cancel(folder: RunFolder) -> Job:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explain the run in the folder named on the command line; exit status 0 when the files are there."""
-    parser = argparse.ArgumentParser(prog="compression.explain.job")
+    parser = argparse.ArgumentParser(prog="compression.jobs.explain_run")
     parser.add_argument("run")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)

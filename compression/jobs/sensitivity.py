@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.budget import Budget
-from compression.runs import studies
+from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
 
@@ -16,13 +16,13 @@ IMAGES = 500  # of the validation split, for every trial
 
 def asked(structured: bool, images: int = IMAGES) -> dict[str, Any]:
     """What is asked for: units of groups (``structured``) or single weights of layers, on how many images, the grid."""
-    from compression.sensitivity import BITS, SHARES
+    from compression.explain.layer_sensitivity import BITS, SHARES
 
     return {"structured": structured, "images": images, "bits": list(BITS), "shares": list(SHARES)}
 
 
 def key(budget: Budget, structured: bool, images: int = IMAGES) -> str:
-    """What the scan depends on, as a digest: see :func:`compression.runs.studies.key`."""
+    """What the scan depends on, as a digest: see :func:`compression.jobs.studies.key`."""
     return studies.key(KIND, budget, **asked(structured, images))
 
 
@@ -33,9 +33,9 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
         Cancelled: the job was asked to stop.
     """
     from compression import zoo
+    from compression.explain.layer_sensitivity import Bench, trials
     from compression.graph import trace
     from compression.runs.prepare import load
-    from compression.sensitivity import Bench, trials
     from compression.training.dense import evaluate
 
     subject = load(folder.budget(), folder.spec().get("subject"))

@@ -1,7 +1,7 @@
-"""An export in a process of its own, so that a page can watch it: ``python -m compression.export.job RUN_DIR [N]``.
+"""The export of a run in a separate process that a page can watch: ``python -m … RUN_DIR [N]`` of this module.
 
-``bundle/export.json`` in the run's folder tells how it stands, ``bundle/bundle.zip`` is what it makes; ``N`` is what
-channel counts are rounded up to.
+``bundle/export.json`` in the run's folder holds the state, ``bundle/bundle.zip`` is the result; channel counts are
+rounded up to multiples of ``N``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compression.jobs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
 from compression.runs.folder import RunFolder
-from compression.runs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
 
 __all__ = ["DONE", "FAILED", "NONE", "RUNNING", "Job", "bundle_path", "main", "start", "status"]
 
-COMMAND = (sys.executable, "-m", "compression.export.job")
+COMMAND = (sys.executable, "-m", "compression.jobs.export_run")
 
 
 def bundle_path(folder: RunFolder) -> Path:
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Export the run in the folder named on the command line; exit status 0 when the bundle is there."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) not in (1, 2) or not all(number.isdecimal() for number in arguments[1:]):
-        print("usage: python -m compression.export.job RUN_DIR [N]", file=sys.stderr)
+        print("usage: python -m compression.jobs.export_run RUN_DIR [N]", file=sys.stderr)
         return 2
     folder, multiple = RunFolder(arguments[0]), int(arguments[1]) if arguments[1:] else 1
 

@@ -1,6 +1,6 @@
 """Slots for the jobs beside runs: few go at a time over one runs folder, the others wait in the order they came.
 
-``python -m compression.runs.jobslots RUN_DIR STATE_FILE NAME COMMAND…`` waits for a slot, which needs no torch and
+``python -m compression.jobs.slots RUN_DIR STATE_FILE NAME COMMAND…`` waits for a slot, which needs no torch and
 little memory, then becomes the command. Each job holds a lock on a ticket file, which ends with its process however
 that ends, so that no slot is lost.
 """
@@ -54,7 +54,7 @@ def check(folder: RunFolder) -> None:
 def command(folder: RunFolder, state: Path, name: str, then: Sequence[str]) -> list[str]:
     """The command that waits for a slot and then goes on as ``then``."""
     paths = [str(folder.path.resolve()), str(state.resolve())]
-    return [sys.executable, "-m", "compression.runs.jobslots", *paths, name, *then]
+    return [sys.executable, "-m", "compression.jobs.slots", *paths, name, *then]
 
 
 @contextlib.contextmanager
@@ -123,7 +123,7 @@ def _locked(path: Path) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Wait for a slot and become the command; the lock goes over to it."""
-    from compression.runs.sidejob import SideJob
+    from compression.jobs.sidejob import SideJob
 
     folder, state, name, *then = arguments
     run = RunFolder(folder)

@@ -18,8 +18,9 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.errors import CompressionError, Superseded
+from compression.jobs import slots
 from compression.reading import Number, Text, check_version, read_object, typed
-from compression.runs import jobslots, signals
+from compression.runs import signals
 from compression.runs.files import disk_full, write_json
 from compression.runs.folder import RunFolder
 from compression.runs.heartbeat import Heartbeat
@@ -70,8 +71,8 @@ class SideJob:
         """
         if self.status().state == RUNNING:
             return
-        jobslots.check(self.folder)
-        waiting = jobslots.command(self.folder, self.path, self.name, command)
+        slots.check(self.folder)
+        waiting = slots.command(self.folder, self.path, self.name, command)
         try:
             make_folder(self.path.parent)
             with append_to(self.folder.log_path) as log:

@@ -119,7 +119,7 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
 @cache
 def _load() -> None:
-    for name in ("pointwise", "movement", "parts", "contraction", "attention", "norms", "reduction", "quantizers"):
+    for name in ("pointwise", "movement", "slicing", "contraction", "attention", "norms", "reduction", "quantizers"):
         importlib.import_module(f"compression.graph.rules.{name}")
 
 

@@ -7,7 +7,6 @@ in a table instead of a smaller model.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,9 @@ from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
 if TYPE_CHECKING:
-    from compression.runs.reporter import RunReporter
+    pass
 
 FOLDER = "studies"
-KINDS = {kind: f"compression.runs.{kind}" for kind in ("curve", "sensitivity", "saliency")}
-"""Name of a study → the module whose ``carry_out`` makes it."""
 
 
 def studies(root: str | Path) -> Store:
@@ -113,14 +110,3 @@ def begin(kind: str, budget: Budget, root: str | Path, **asked: Any) -> str:
     store = studies(root)
     made = key(kind, wanted, **asked)
     return store.add(new_spec(wanted, store, kind, job=kind, key=made, asked=asked, subject=identity))[0].id
-
-
-def carry_out(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
-    """Make the study in this folder, of whichever kind it is.
-
-    Raises:
-        Cancelled: the job was asked to stop.
-    """
-    spec = folder.spec()
-    found: dict[str, Any] = importlib.import_module(KINDS[spec["job"]]).carry_out(folder, events, **spec["asked"])
-    return {"job": spec["job"], **found}

@@ -1,6 +1,6 @@
-"""The worker: ``python -m compression.runs.worker RUN_DIR`` carries out a run, sweep or study and starts what waits.
+"""The worker: ``python -m compression.runs.worker RUN_DIR`` carries out a run, sweep or study, then starts what waits.
 
-It says that it runs before it imports anything heavy, so that the queue sees a live process from the first moment.
+It reports that it runs before it imports anything heavy, so that the queue sees a live process from the first moment.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
+from compression.jobs import curve, saliency, sensitivity
 from compression.runs.bisect import carry_out_find
 from compression.runs.folder import DONE, RunFolder
 from compression.runs.launcher import Launcher
@@ -21,6 +22,11 @@ from compression.runs.process import JOB
 from compression.runs.reporter import RunReporter
 from compression.runs.store import Store
 from compression.runs.sweep import carry_out_sweep
+
+STUDIES: dict[str, Callable[..., dict[str, Any]]] = {
+    study.KIND: study.carry_out for study in (curve, saliency, sensitivity)
+}
+"""``job`` in a study's spec → what makes its table."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,16 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     path = Path(arguments[0])
     try:
-        return 0 if serve(RunFolder.open(path.parent, path.name), Benchwork()) == DONE else 1
+        return 0 if serve(RunFolder.open(path.parent, path.name), RealWork()) == DONE else 1
     except CompressionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> str:
-    """Carry out a run (or the runs of a sweep) with ``work``, then let the queue go on; returns the last state.
+    """Carry out a run (or the runs of a sweep) with ``work``, then let the queue continue; returns the last state.
 
-    ``launcher`` starts what waits (default: the one asked for; a worker on a cluster leaves that to the others).
+    ``launcher`` starts what waits (default: the configured one; a worker on a cluster leaves that to the others).
     """
     with Termination() as termination:
         job = work
@@ -53,8 +59,8 @@ def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> st
     return state
 
 
-class Benchwork:
-    """The real work, importing torch on first use and sharing what the runs of a sweep have in common."""
+class RealWork:
+    """A study's table or a run's result; imports torch on first use, and prepares a sweep's subject only once."""
 
     def __init__(self) -> None:
         self._bench: Any = None
@@ -62,16 +68,12 @@ class Benchwork:
     def __call__(self, folder: RunFolder, events: RunReporter) -> dict[str, Any]:
         import torch
 
-        from compression.jobs import studies
         from compression.runs.execute import execute
         from compression.runs.prepare import Workbench
 
-        torch.set_num_threads(int(folder.spec().get("threads") or torch.get_num_threads()))
-        if folder.spec().get("job") in studies.KINDS:
-            return studies.carry_out(folder, events)
+        spec = folder.spec()
+        torch.set_num_threads(int(spec.get("threads") or torch.get_num_threads()))
+        if spec.get("job") in STUDIES:
+            return {"job": spec["job"], **STUDIES[spec["job"]](folder, events, **spec["asked"])}
         self._bench = self._bench or Workbench()
         return execute(folder, events, bench=self._bench)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -53,8 +53,8 @@ def bundle(run: str) -> Mapping[str, Any]:
             "One zip with everything: ONNX, a torch program, the packed weights, a loader that needs none of our code, "
             "and a model card. Agreement and latency are measured while it is made."
         )
-    bundles.make(run, now.told, again=now.state == export_run.DONE)
-    return now.told
+    bundles.make(run, now.result, again=now.state == export_run.DONE)
+    return now.result
 
 
 def page() -> None:

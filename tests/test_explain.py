@@ -328,7 +328,7 @@ def test_a_job_finds_what_a_direct_computation_finds(folder: RunFolder) -> None:
     assert stored.comparison(folder) is None
     explain_run.start(folder, images=4, seed=5)
     explain_run.start(folder, images=4, seed=5)  # goes on already: nothing happens
-    assert ended(lambda: explain_run.status(folder), explain_run.DONE).told == {"images": 4, "seed": 5}
+    assert ended(lambda: explain_run.status(folder), explain_run.DONE).result == {"images": 4, "seed": 5}
     found, kept = stored.comparison(folder), stored.shown(folder)
     direct = explain.pair(folder, 5)
     torch.set_num_threads(1)

@@ -406,7 +406,7 @@ def test_an_export_in_a_process_of_its_own_is_told(folders: dict[str, RunFolder]
     assert export_run.status(folder).state == export_run.NONE
     export_run.start(folder)
     export_run.start(folder)  # goes on already: nothing happens
-    told = ended(lambda: export_run.status(folder), export_run.DONE).told
+    told = ended(lambda: export_run.status(folder), export_run.DONE).result
     assert told["bytes"] == export_run.bundle_path(folder).stat().st_size
     assert isinstance(cx.load(export_run.bundle_path(folder)), nn.Module)
     assert folder.state == "done"

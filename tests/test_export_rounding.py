@@ -127,8 +127,8 @@ def test_the_job_rounds_and_the_page_says_so(folders: dict[str, RunFolder], monk
     folder = folders["plain"]
     export_run.start(folder, multiple=8)
     now = ended(lambda: export_run.status(folder), export_run.DONE)
-    assert now.told["multiple"] == 8
-    assert len(now.told["latency"]["variants"]) == 4  # nothing is left to round
+    assert now.result["multiple"] == 8
+    assert len(now.result["latency"]["variants"]) == 4  # nothing is left to round
     with zipfile.ZipFile(export_run.bundle_path(folder)) as archive:
         assert json.loads(archive.read("config.json"))["multiple"] == 8
     monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(folder.path.parent)])

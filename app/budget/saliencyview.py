@@ -37,7 +37,7 @@ def section(of: catalog.Subject, path: Path | None, draw: Callable[[dict[str, An
             f"This is measured along ways between images; {plain.text(of.data)} holds {datasets.kind(of.data).many}."
         )
         return
-    studyview.show(study.KIND, of, path, study.asked(), "Score every channel", EXPLAINED, draw or result)
+    studyview.show(study.KIND, of, path, study.request(), "Score every channel", EXPLAINED, draw or result)
 
 
 def result(told: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def section(of: catalog.Subject, found: networks.Network, budget: Budget, path: 
     """The scan of this model for the budget's method."""
     structured = method_catalog.get(budget.method).structured
     explained = EXPLAINED.format(what="channels" if structured else "weights")
-    asked = study.asked(structured)
+    asked = study.request(structured)
     label = "Measure every layer by itself"
     studyview.show(
         study.KIND, of, path, asked, label, explained, lambda told: result(told, of, found, budget, explained)

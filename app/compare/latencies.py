@@ -40,7 +40,7 @@ def of(run: str) -> Measured | None:
 @st.cache_data(max_entries=256, show_spinner=False)
 def _read(path: str, changed: float) -> Measured | None:
     try:
-        told = export_run.status(RunFolder(Path(path))).told
+        told = export_run.status(RunFolder(Path(path))).result
         times = [float(variant["median"]) for variant in told.get("latency", {}).get("variants", ())]
     except UNREADABLE:
         return None  # the Export page says what is wrong with it

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compression.jobs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
+from compression.jobs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Report, SideJob
 from compression.runs.folder import RunFolder
 
 __all__ = ["DONE", "FAILED", "NONE", "RUNNING", "Job", "bundle_path", "main", "start", "status"]
@@ -20,12 +20,12 @@ COMMAND = (sys.executable, "-m", "compression.jobs.export_run")
 
 
 def bundle_path(folder: RunFolder) -> Path:
-    """Where the bundle of a run is made."""
+    """Where the bundle of a run is written."""
     return folder.bundle / "bundle.zip"
 
 
 def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND, multiple: int = 1) -> None:
-    """Begin, unless it goes on already; the process outlives the page and the app.
+    """Begin, unless it is running already; the process outlives the page and the app.
 
     ``multiple`` is what channel counts are rounded up to.
 
@@ -36,7 +36,7 @@ def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND,
 
 
 def status(folder: RunFolder) -> Job:
-    """How the export of this run stands; ``told`` is what it measured.
+    """The state of this run's export; its ``result`` holds the measured figures.
 
     Raises:
         CompressionError: its file is damaged.
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     folder, multiple = RunFolder(arguments[0]), int(arguments[1]) if arguments[1:] else 1
 
-    def work(say: Say) -> Mapping[str, Any]:
+    def work(report: Report) -> Mapping[str, Any]:
         from compression.export.bundle import export
 
-        return export(folder, bundle_path(folder), multiple=multiple, say=say).to_dict()
+        return export(folder, bundle_path(folder), multiple=multiple, say=report).to_dict()
 
     return _job(folder).carry_out(work)
 

@@ -48,12 +48,6 @@ def test_lists_of_models_and_data_are_light() -> None:
     assert _python(code).stdout.strip() == "False False"
 
 
-def test_the_library_never_imports_the_app() -> None:
-    for path in (ROOT / "compression").rglob("*.py"):
-        found = _imported(path) & {"streamlit", "plotly", "app", "pages"}
-        assert not found, f"{path.relative_to(ROOT)} imports {found}"
-
-
 def _project_beside_a_standard_library(folder: Path, extended: bool) -> tuple[Path, Path]:
     """A copy of the package's light part, and a folder that stands for the 3.14 standard library's package."""
     standard = folder / "standard"

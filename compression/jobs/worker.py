@@ -52,7 +52,7 @@ def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> st
         job = work
         if folder.is_sweep:
             kind = carry_out_find if "find" in folder.spec() else carry_out_sweep
-            job = functools.partial(kind, work=work, stopped=lambda: termination.asked)
+            job = functools.partial(kind, work=work, stopped=lambda: termination.requested)
         state = carry_out(folder, job)
     if launcher is not None or JOB not in os.environ:  # the index must not be opened over a network
         Store(folder.path.parent, launcher=launcher).sync()

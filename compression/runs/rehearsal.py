@@ -1,4 +1,4 @@
-"""Whether a run can reach its end with this network: tried before the first step, so that no training is in vain."""
+"""Whether a run can reach its end with this network: tried before the first step, so that no training is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_classifier(model: nn.Module, inputs: torch.Tensor, classes: int) -> No
     """Refuse a network that cannot be trained, measured and saved.
 
     Args:
-        model: the network; left as it is.
+        model: the network; not changed.
         inputs: [B, …], what it takes; nothing is computed with them unless the model needs values.
         classes: how many logits it must answer for each.
 
@@ -38,7 +38,7 @@ def check_classifier(model: nn.Module, inputs: torch.Tensor, classes: int) -> No
         _check_passes(_without_values(model), inputs.to("meta"), classes)
     except CompressionError:
         raise
-    except Exception:  # forward() looks at values, or makes tensors of its own: then for real, on a copy
+    except Exception:  # forward() looks at values, or creates tensors itself: then for real, on a copy
         with _refused("cannot be trained"):
             _check_passes(deep_copy(model), inputs, classes)
 
@@ -60,7 +60,7 @@ def rehearse(model: nn.Module, graph: Graph) -> None:
     """Carry a copy of the untrained network through the end of a run: quantize, fold, slim and store it.
 
     Raises:
-        CompressionError: what stands in the way.
+        CompressionError: the reason why it cannot.
     """
     with _refused("cannot be carried through a run"):
         plain, _ = slim_report(fold(quantize(deep_copy(model), TRIAL_BITS)).eval(), graph)

@@ -1,4 +1,4 @@
-"""How accurate OPQ's allocations are before anything is trained: one measurement for each budget asked for."""
+"""How accurate OPQ's allocations are before anything is trained: one measurement for each budget."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from compression.training.recalibrate import settle_statistics
 
 @dataclass(frozen=True)
 class Untrained:
-    """One allocation as it stands. ``error`` is Σ(w - ŵ)² relative to Σw², ``loss`` the mean cross-entropy.
+    """One allocation, measured. ``error`` is Σ(w - ŵ)² relative to Σw², ``loss`` the mean cross-entropy.
 
-    ``recomputed`` is the accuracy once the batch norms' statistics are recomputed, ``None`` where that was not asked
-    for or there are none.
+    ``recomputed`` is the accuracy once the batch norms' statistics are recomputed, ``None`` without
+    that request or without batch norms.
     """
 
     sparsity: float
@@ -34,7 +34,7 @@ class Untrained:
 
 
 def dense_accuracy(model: nn.Module, data: DataSet, split: str, limit: int | None) -> float:
-    """What the others are compared with: the model as it came, on the same images."""
+    """What the others are compared with: the dense model on the same images."""
     return evaluate(model, data, split, limit=limit).accuracy
 
 
@@ -42,14 +42,14 @@ def measure_untrained(
     model: nn.Module,
     data: DataSet,
     budget: Budget,
-    asked: Sequence[tuple[float, float]],
+    pairs: Sequence[tuple[float, float]],
     *,
     split: str = "validation",
     limit: int | None = None,
     statistics: int = 0,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Untrained]:
-    """Allocate at every (sparsity, average bits) of ``asked`` within the budget's bounds of layers, and measure.
+    """Allocate at every (sparsity, average bits) of ``pairs`` within the budget's bounds of layers, and measure.
 
     Args:
         model: the trained model; it is not changed.
@@ -65,15 +65,15 @@ def measure_untrained(
     chosen = options(budget)
     tables = LayerTables.prepare(model, chosen.pop("skip", ()))
     energy = sum(float(table.second[-1]) for table in tables.layers) or 1.0
-    for sparsity, bits in asked:
+    for sparsity, bits in pairs:
         check()
-        found = allocate_from(tables, sparsity, bits, budget.layers or None, **chosen)
-        smaller = attach(deep_copy(model), found)
-        told = evaluate(smaller, data, split, limit=limit)
-        again = None
+        allocation = allocate_from(tables, sparsity, bits, budget.layers or None, **chosen)
+        smaller = attach(deep_copy(model), allocation)
+        measured = evaluate(smaller, data, split, limit=limit)
+        recomputed = None
         if statistics and settle_statistics(smaller, _batches(data, budget, statistics, check)).norms:
-            again = evaluate(smaller, data, split, limit=limit).accuracy
-        yield Untrained(sparsity, bits, found.error / energy, told.accuracy, told.loss, again)
+            recomputed = evaluate(smaller, data, split, limit=limit).accuracy
+        yield Untrained(sparsity, bits, allocation.error / energy, measured.accuracy, measured.loss, recomputed)
 
 
 def _batches(data: DataSet, budget: Budget, most: int, check: Callable[[], None]) -> Iterator[torch.Tensor]:

@@ -388,6 +388,7 @@ def test_damaged_results_are_refused_by_name(tmp_path: Path) -> None:
 def test_listing_the_methods_imports_no_torch() -> None:
     import subprocess
 
-    code = "import sys; from compression.explain import METHODS, job; print(len(METHODS), 'torch' in sys.modules)"
+    code = "import sys\nfrom compression.explain import METHODS\nfrom compression.jobs import explain_run\n"
+    code += "print(len(METHODS), 'torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=zoo.__path__[0] + "/../..")
     assert told.stdout.split() == ["5", "False"]

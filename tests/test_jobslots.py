@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,3 +119,16 @@ def _most_together(lines: list[str]) -> int:
     for line in lines:
         together.append(together[-1] + (1 if line[0] == "+" else -1))
     return max(together)
+
+
+def test_the_state_file_keeps_the_keys_of_earlier_versions(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / finished(tmp_path))
+    job = SideJob("export", folder, tmp_path / "export.json")
+    handle = {"host": "elsewhere", "pid": 7, "start": 1.5, "launcher": "local", "job": None, "after_boot": None}
+    state = {"state": "done", "share": 1.0, "text": "", "error": "", "told": {"bytes": 5}}
+    job.path.write_text(json.dumps({"version": 1, "handle": handle, "job": state}))
+    assert (job.status().state, job.status().result) == ("done", {"bytes": 5})
+    assert job.carry_out(lambda report: {"bytes": 6}) == 0
+    written = json.loads(job.path.read_text())
+    assert written["job"] == {**state, "told": {"bytes": 6}}
+    assert written["handle"].keys() == handle.keys()

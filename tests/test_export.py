@@ -26,13 +26,14 @@ from compression.cli import main
 from compression.data import Batches
 from compression.encodings import OnnxForm
 from compression.errors import CompressionError
-from compression.export import apply, export, job
+from compression.export import apply, export
 from compression.export.bundle import CHECKSUMS, write
 from compression.export.card import per_class
 from compression.export.findings import verdicts
 from compression.export.onnx_weights import on_grid, width_of
 from compression.export.program import check_safe
 from compression.export.source import read
+from compression.jobs import export_run
 from compression.pack.streams import CODINGS, encode
 from compression.quant import activation_quantizers, weight_quantizers
 from compression.runs.execute import execute
@@ -406,26 +407,26 @@ def test_a_budget_goes_on_ones_own_model(bundles: dict[str, Path]) -> None:
 
 def test_an_export_in_a_process_of_its_own_is_told(folders: dict[str, RunFolder]) -> None:
     folder = folders["opq"]
-    assert job.status(folder).state == job.NONE
-    job.start(folder)
-    job.start(folder)  # goes on already: nothing happens
-    told = ended(lambda: job.status(folder), job.DONE).told
-    assert told["bytes"] == job.bundle_path(folder).stat().st_size
-    assert isinstance(cx.load(job.bundle_path(folder)), nn.Module)
+    assert export_run.status(folder).state == export_run.NONE
+    export_run.start(folder)
+    export_run.start(folder)  # goes on already: nothing happens
+    told = ended(lambda: export_run.status(folder), export_run.DONE).result
+    assert told["bytes"] == export_run.bundle_path(folder).stat().st_size
+    assert isinstance(cx.load(export_run.bundle_path(folder)), nn.Module)
     assert folder.state == "done"
-    job.bundle_path(folder).unlink()
-    assert job.status(folder).state == job.NONE
+    export_run.bundle_path(folder).unlink()
+    assert export_run.status(folder).state == export_run.NONE
 
 
 def test_an_export_that_fails_or_dies_says_so(folders: dict[str, RunFolder]) -> None:
     root = folders["geta"].path.parent
     budget = cx.Budget().to_dict()
     unfinished = RunFolder.create(root, {"id": "unfinished", "budget": budget, "created": 0.0})
-    job.start(unfinished)
-    assert "only a run that is done" in ended(lambda: job.status(unfinished), job.FAILED).error
+    export_run.start(unfinished)
+    assert "only a run that is done" in ended(lambda: export_run.status(unfinished), export_run.FAILED).error
     killed = RunFolder.create(root, {"id": "killed", "budget": budget, "created": 0.0})
-    job.start(killed, command=[sys.executable, "-c", "import os; os.abort()"])
-    assert "ended without a word" in ended(lambda: job.status(killed), job.FAILED).error
+    export_run.start(killed, command=[sys.executable, "-c", "import os; os.abort()"])
+    assert "ended without a word" in ended(lambda: export_run.status(killed), export_run.FAILED).error
 
 
 @pytest.mark.parametrize("coding", CODINGS)

@@ -23,11 +23,11 @@ from compression.export import program
 from compression.export.config import activations
 from compression.export.onnx_int8 import calibrated
 from compression.export.onnx_model import floats, integers
-from compression.export.source import restored
 from compression.graph import slim_report, trace, zero_units
 from compression.methods.opq import allocate, attach
 from compression.pack import integers as stored
 from compression.pack import pack, unpack
+from compression.pack.restore import restore_slim
 from compression.quant import fold, integer_weights, quantize
 from tests.test_export_models import answers
 
@@ -92,7 +92,7 @@ def test_a_family_is_exported(family: str, kind: str, tmp_path: Path) -> None:
     assert bool(cut.units) == (kind != "opq")
     pack(slim, tmp_path / "p", cut_weights(integer_weights(made), graph, cut.units))
     state, known = unpack(tmp_path / "p"), stored(tmp_path / "p")
-    model = restored(dense, graph, cut.units, state)
+    model = restore_slim(dense, graph, cut.units, state)
     with torch.no_grad():
         wanted = slim.eval()(x).numpy()
         assert np.array_equal(model(x).numpy(), wanted)

@@ -9,7 +9,7 @@ from compression import methods, runs
 from compression.budget import Budget
 from compression.cli.options import Commands, add_json, add_shape, assignment, check_target
 from compression.cli.output import answer, table
-from compression.runs.curve import allocating
+from compression.jobs.curve import allocating
 
 
 def add(commands: Commands[Any]) -> None:

@@ -12,9 +12,9 @@ from compression.cli.options import Commands, add_json, add_preprocess, add_runs
 from compression.cli.output import answer, percent, table
 from compression.cli.progress import Progress
 from compression.errors import CompressionError, RunFailed
+from compression.jobs import sensitivity as study
+from compression.jobs import studies
 from compression.reading import LARGEST_INTEGER
-from compression.runs import sensitivity as study
-from compression.runs import studies
 from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
 
 
@@ -57,7 +57,7 @@ def sensitivity(asked: argparse.Namespace) -> int:
     )  # fmt: skip
     told = _table(budget, method.removes_units, asked)
 
-    from compression.sensitivity import as_budget
+    from compression.explain.layer_sensitivity import as_budget
 
     bounded = as_budget(told, asked.within, budget, method)
     value = {"model": asked.model, "data": asked.data, **told, "within": asked.within, "budget": bounded.to_dict()}

@@ -63,9 +63,9 @@ def train(asked: argparse.Namespace) -> int:
     model = zoo.build(asked.model, input, classes, seed=asked.seed)
     spec = zoo.spec(asked.model)
     if asked.model not in zoo.names():
-        from compression.runs.rehearsal import check_answers
+        from compression.runs.rehearsal import check_classifier
 
-        check_answers(model, zoo.example(asked.model, 2, input)[0], classes)
+        check_classifier(model, zoo.example(asked.model, 2, input)[0], classes)
     if spec.pretrained is not None:
         spec.pretrained(model)
     if spec.lr is not None:

@@ -11,7 +11,7 @@ from compression.budget import Budget
 from compression.cli.options import Commands, add_budget, add_json, budget, check_target
 from compression.cli.output import answer, table
 from compression.errors import CompressionError
-from compression.runs.curve import allocating
+from compression.jobs.curve import allocating
 
 SPLITS = ("validation", "test")
 
@@ -62,11 +62,11 @@ def measured(
 ) -> dict[str, Any]:
     """The answer as plain values: the dense accuracy, and a row for each budget."""
     from compression import zoo
+    from compression.explain.untrained import dense_accuracy, measure_untrained
     from compression.graph import trace
     from compression.runs.preflight import check
     from compression.runs.prepare import load
     from compression.training.stage import STATISTICS_BATCHES
-    from compression.untrained import dense_accuracy, measure_untrained
 
     check(wanted)
     subject = load(wanted)

@@ -21,10 +21,10 @@ from compression.export.archive import MOST_BYTES, Entry, opened
 from compression.export.example import check_answers, read_example
 from compression.export.manifest import CHECKSUMS, MOST_JSON, Manifest, Network, StoredFile, network, read_manifest
 from compression.export.program import check_safe
-from compression.export.source import restored
 from compression.graph import Graph, trace
 from compression.pack import unpack
 from compression.pack.outline import Outline
+from compression.pack.restore import restore_slim
 from compression.quant import fold
 from compression.quant.attach import INPUT_QUANTIZER
 from compression.reading import short
@@ -72,7 +72,7 @@ def load(path: str | Path, model: Given | None = None, *, trust: bool = False) -
         _check_names(dense, tensors, path)
         graph = trace(dense, zoo.example(about.model, input=about.input) if model is None else _inputs(images, about))
         _check_groups(graph, about, path)
-        result = restored(dense, graph, about.units, _weights(files["weights.packed"]))
+        result = restore_slim(dense, graph, about.units, _weights(files["weights.packed"]))
     if images is not None:
         check_answers(result, images, path)
     return result

@@ -17,11 +17,12 @@ from compression import encodings
 from compression.counting.cost import cost
 from compression.counting.sizes import nominal_extra
 from compression.errors import CompressionError
-from compression.export.source import Source, Units, restored
+from compression.export.source import Source
 from compression.graph.cuts import Cuts, cuts, put_back, without
 from compression.graph.equality import check_equal, outputs
 from compression.graph.slim import to_multiple
 from compression.pack import integers, pack
+from compression.pack.restore import Units, restore_slim
 from compression.quant import QuantizedWeight
 
 EIGHT = 8
@@ -50,7 +51,7 @@ def rounded(source: Source, multiple: int) -> Source:
             f"run {source.run} removed no channels that would come back at multiples of {multiple}: export without it"
         )
     removed, remaining = cuts(source.graph, source.units), cuts(source.graph, units)
-    model = restored(source.dense, source.graph, units, _state(source, removed, remaining))
+    model = restore_slim(source.dense, source.graph, units, _state(source, removed, remaining))
     images = (source.graph.example(4),)
     check_equal(source.model, model, images, outputs(source.model, images), "the one with fewer channels")
     codes = {name: _put_back(source, weight, removed, remaining) for name, weight in source.integers.items()}

@@ -332,3 +332,12 @@ def test_its_run_is_listed_and_shown(name: str, root: Path, capsys: pytest.Captu
     assert isinstance(folder, RunFolder)
     assert main(["show", folder.id, "--runs", str(root)]) == 0
     assert folder.id in capsys.readouterr().out
+
+
+def test_the_reference_is_what_the_methods_say(tmp_path: Path) -> None:
+    from compression.methods.document import markdown
+
+    page = (hello.ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    mine = markdown().split("## Two widths")[0]
+    assert page == mine, "python -m compression.methods.document > docs/methods.md"
+    assert "| `extra` | a whole number in 0..8 | 2 |" in markdown()

@@ -60,7 +60,7 @@ def test_the_fuzzer_sees_a_reader_that_believes_its_file(tmp_path: Path) -> None
         assert json.loads(data)["budget"]["method"]
 
     target = targets()["spec"]
-    kinds = {outcome(Target("spec", target.mutant, believing), example(target, n), tmp_path).kind for n in range(100)}
+    kinds = {outcome(Target("spec", target.mutant, believing), example(target, n), tmp_path).kind for n in range(300)}
     assert kinds >= {ACCEPTED, "KeyError", "RecursionError"}
 
 

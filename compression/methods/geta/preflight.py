@@ -1,11 +1,11 @@
-"""What a budget asks for against what the model can give, told before a run starts."""
+"""What a budget asks for against what the model can give, checked before a run starts."""
 
 from __future__ import annotations
 
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.methods.geta.schedule import Schedule, Stages, fitting
-from compression.pruning.choose import Limits, target_units, unit_bounds
+from compression.pruning.choose import UnitLimits, target_units, unit_bounds
 from compression.quant.attach import quantizable_layers
 from compression.training.loop import total_steps
 from compression.training.setup import Setup
@@ -19,7 +19,7 @@ def check_reachable(setup: Setup, sparsity: float, schedule: Schedule) -> None:
     """
     budget, graph = setup.budget, setup.graph
     target = target_units(sparsity, graph.prunable_units)
-    Limits.of(graph.prunable, unit_bounds(budget.groups)).check(target)
+    UnitLimits.of(graph.prunable, unit_bounds(budget.groups)).check(target)
     _check_bits(budget, list(quantizable_layers(setup.model)), schedule.start_bits)
     total = total_steps(setup.data, budget.batch_size, budget.epochs)
     Stages.of(fitting(schedule, total), total, prunes=target > 0)

@@ -19,7 +19,7 @@ WARM_UP, PROJECTION, JOINT, COOL_DOWN = "warm-up", "projection", "joint", "cool-
 
 @dataclass(frozen=True)
 class Schedule:
-    """The stages as fractions of the run; what the first three leave is the cool-down (GETA, section 4, QASSO).
+    """The stages as fractions of the run, of which the cool-down takes the remainder (GETA, section 4, QASSO).
 
     ``projection_periods`` is B, the number of equal reductions of the upper bit bound from ``start_bits`` down to the
     requested one; ``pruning_periods`` is P, the number of times redundant units are chosen.
@@ -173,7 +173,7 @@ class Stages:
     def reductions(self, step: int) -> int:
         """How many of the B equal reductions of the upper bit bound have happened, the one at ``step`` included.
 
-        They come at the beginning of the periods, so the asked bound holds during the last period and ever after.
+        They come at the beginning of the periods, so the requested bound holds in the last period and afterwards.
         """
         if step <= self.warmup_end:
             return 0

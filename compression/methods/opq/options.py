@@ -12,17 +12,18 @@ from pydantic import Field, model_validator
 
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits, check_share
 from compression.errors import CompressionError
-from compression.options import Options, PositiveNumber
+from compression.options import PositiveNumber
 from compression.quant.tables import LayerTables
 from compression.reading import Text
+from compression.training.options import TrainingOptions
 
 Floats = NDArray[np.float64]
 Layers = Mapping[str, Mapping[str, Any]]
 USUAL_HIGHEST = 8  # bit-width of a layer, unless the average comes near to it
 
 
-class OpqOptions(Options):
-    """What an allocation can be told beside its sparsity and average bits."""
+class OpqOptions(TrainingOptions):
+    """What OPQ takes beside its sparsity and average bits."""
 
     prune_mode: Literal["laplace", "empirical", "uniform"] = Field(
         "laplace",

@@ -84,7 +84,7 @@ def allocate_from(
     tables: str = "exact",
 ) -> Allocation:
     """:func:`allocate` on tables prepared once (for channels, where ``codebook`` asks): what a slider calls."""
-    check_settings(
+    options = check_settings(
         sparsity, bits,
         prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
     )  # fmt: skip
@@ -99,7 +99,7 @@ def allocate_from(
     problem = Problem(
         [part.costs for part in found],
         [weight * part.errors for weight, part in zip(weights, found, strict=True)],
-        math.floor(bits * sum(part.left.count for part in found) + 1e-6),
+        math.floor(bits * sum(part.survivors.count for part in found) + 1e-6),
     )
     picks, gap, proven = _spend(problem, choices, bits, scope, exact=tables == "exact")
     return Allocation(
@@ -112,9 +112,9 @@ def allocate_from(
         budget_bits=problem.budget,
         exact=proven and tables == "exact",
         gap=gap,
-        zeros=zeros,
-        grid=grid,
-        codebook=codebook,
+        zeros=options.zeros,
+        grid=options.grid,
+        codebook=options.codebook,
         notes=notes,
     )
 

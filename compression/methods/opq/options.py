@@ -76,11 +76,11 @@ class OpqOptions(TrainingOptions):
         return self
 
 
-def check_settings(sparsity: float, bits: float, **options: Any) -> None:
-    """Refuse a setting that is none of the known ones, or a number out of range, by name."""
+def check_settings(sparsity: float, bits: float, **options: Any) -> OpqOptions:
+    """The options as their type; refuses one that is not known, or a number out of range, by name."""
     check_share(sparsity, "sparsity")
     check_bits((bits, HIGHEST_BITS), "bits")
-    OpqOptions.read(options, "opq")
+    return OpqOptions.read(options, "opq")
 
 
 def check_names(chosen: Mapping[str, Any], layers: Collection[str]) -> None:

@@ -73,9 +73,9 @@ class UnitLimits:
         if not least <= target <= most:
             ends = math.ceil(1000 * least / self.units) / 10, math.floor(1000 * most / self.units) / 10
             why = (
-                "with one kept in every group and the bounds of single groups"
+                "with one remaining in every group and the bounds of single groups"
                 if self.bounded
-                else "with one kept in every group"
+                else "with one remaining in every group"
             )
             other = " or change the bounds of groups" if self.bounded else ""
             raise CompressionError(
@@ -111,7 +111,7 @@ def choose_units(
         scores: [N], the units of all prunable groups one after the other.
         group_of: the group's index of each of the N units.
         removed: bool [N], units removed already; together with the chosen ones they never exceed ``target``.
-        limits: per group; room for every group's lowest number is kept free throughout.
+        limits: per group; room for every group's lowest number is reserved throughout.
 
     Valid choices form a matroid (a union of two partition matroids), so the greedy choice has least total score and
     always reaches ``count`` units when :meth:`UnitLimits.check` passed and ``removed`` was chosen here too.

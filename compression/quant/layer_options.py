@@ -71,7 +71,7 @@ def parts(
     ``modelled`` takes steps from the Laplace model instead of searching; errors are measured either way.
 
     Raises:
-        CompressionError: scales for channels are asked of tables that were prepared without.
+        CompressionError: scales for channels are requested, but the tables were prepared without channels.
     """
     lowest = 1 if zeros == "exact" else 0
     layers = [_survivors(table, count, lowest, grid, codebook) for table, count in zip(tables, counts, strict=True)]

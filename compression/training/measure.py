@@ -28,11 +28,11 @@ def measure(
     setup: Setup, model: nn.Module, *, step: int, epoch: float, phase: str, split: str = "validation",
     limit: int | None = None,
 ) -> Point:  # fmt: skip
-    """Evaluate ``model`` as it stands and count what it would take: zero units cut out, codes entropy-coded.
+    """Evaluate ``model`` in its present state and count what it would take: zero units cut out, codes entropy-coded.
 
     Args:
         setup: the graph and data the model belongs to.
-        model: the masked model, quantizers attached or not; its mode (train/eval) is kept.
+        model: the masked model, quantizers attached or not; its mode (train/eval) does not change.
         step, epoch, phase: where in the run this is.
         split: ``validation`` for everything that may choose, ``test`` for final points only.
         limit: use only the first so many images.
@@ -41,11 +41,11 @@ def measure(
         RunFailed: the model is no longer finite, or its loss is not.
     """
     check_finite(model)
-    found = evaluate(model, setup.data, split, limit=limit)
-    if not math.isfinite(found.loss):
+    result = evaluate(model, setup.data, split, limit=limit)
+    if not math.isfinite(result.loss):
         raise RunFailed(f"training diverged (the {split} loss is not finite): choose a smaller learning rate")
     state: dict[str, Any] = sizes(model, setup.graph)
-    return Point(step=step, epoch=epoch, phase=phase, split=split, accuracy=found.accuracy, loss=found.loss, **state)
+    return Point(step=step, epoch=epoch, phase=phase, split=split, accuracy=result.accuracy, loss=result.loss, **state)
 
 
 def curve_images(graph: Graph) -> int:

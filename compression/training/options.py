@@ -43,7 +43,7 @@ Warmup = Annotated[
     Field(
         ge=0,
         le=0.5,
-        description="Share of the run, or of a stage with a rate schedule of its own, in which the learning rate rises "
+        description="Share of the run, or of a stage with a separate rate schedule, in which the learning rate rises "
         "from zero.",
     ),
 ]

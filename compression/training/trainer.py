@@ -65,12 +65,12 @@ class Trainer:
         algorithm, report, budget = algorithm or Algorithm(), self.report, self.setup.budget
         if any(isinstance(module, Quantizer) for module in self.setup.model.modules()):
             report.log(compile_kernels() or COMPILED)
-        taken = self.steps_of(section, algorithm)
-        start = go_on(report, section.name, taken.parts, section.first, section.last)
+        sequence = self.steps_of(section, algorithm)
+        start = go_on(report, section.name, sequence.parts, section.first, section.last)
         if start is None:
-            taken.close()
+            sequence.close()
             return
-        taken.keep_rates()
+        sequence.keep_rates()
         if start > section.first:
             self._report_stage(section, start - 1)
         for step in steps(self.setup.data, budget.batch_size, budget.epochs, budget.seed, start=start):
@@ -79,18 +79,18 @@ class Trainer:
             report.check()
             if step.index in section.stages:
                 self._report_stage(section, step.index)
-            loss, correct = taken.take(step)
+            loss, correct = sequence.take(step)
             lr, done = section.optimizer.param_groups[0]["lr"], step.index + 1
             report.step(done, self._epoch(done), loss=loss, accuracy=correct / len(step.y), lr=lr)
             algorithm.report(step.index, report)
             if done == self.total:
-                taken.store_average()
+                sequence.store_average()
                 recalibrate(self.setup, self.recipe, self.options.recalibrate, report)
             if done in self.measured or section.ends(done):
                 self._measure(section, done)
-            keep = partial(captured, section.name, done, self.recipe, taken.parts)
-            report.checkpoint(done, keep, due=section.ends(done))
-        taken.close()
+            capture = partial(captured, section.name, done, self.recipe, sequence.parts)
+            report.checkpoint(done, capture, due=section.ends(done))
+        sequence.close()
         check_finite(self.setup.model)
 
     def passes(self, count: int) -> Iterator[None]:

@@ -12,7 +12,7 @@ from compression.training.setup import Setup
 
 
 def check_reachable(setup: Setup, sparsity: float, schedule: Schedule) -> None:
-    """Refuse a budget that this model, this data set or this length of run cannot give; ``setup`` is left as it is.
+    """Refuse a budget that this model, this data set or this length of run cannot give; ``setup`` does not change.
 
     Raises:
         CompressionError: too many or too few units, bits for a layer that has none, a stage without enough steps.

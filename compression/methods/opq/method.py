@@ -41,7 +41,7 @@ class Opq(Method):
     encodings = frozenset({"uniform", "uniform-channel", "offset"})
 
     def check(self, setup: Setup) -> None:
-        """Refuse options and bounds naming layers that are not there or left alone, and weights that are no numbers.
+        """Refuse options and bounds naming layers that do not exist or are skipped, and weights that are no numbers.
 
         Raises:
             CompressionError: naming the option or field, and the layer.

@@ -56,7 +56,7 @@ class OpqOptions(TrainingOptions):
     skip: tuple[Text, ...] = Field((), description="Layers that are left alone; they do not count in the sparsity.")
     zeros: Literal["exact", "rounded"] = Field(
         "exact",
-        description="Whether code 0 is kept for pruned weights, so that exactly as many are zero as were asked for "
+        description="Whether code 0 is kept for pruned weights, so that exactly as many are zero as requested "
         "(exact), or small weights may round to zero as well (rounded): that is the smaller error where few or no "
         "weights are pruned.",
     )

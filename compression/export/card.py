@@ -28,8 +28,8 @@ LEDGER = {
     "total": "the file weights.packed",
 }
 FILES = {
-    "budget.json": "what was asked; reproduces the run",
-    "config.json": "per layer: kept units, bits, steps; preprocessing",
+    "budget.json": "the requested budget; reproduces the run",
+    "config.json": "per layer: remaining units, bits, steps; preprocessing",
     "model.safetensors": "slim fp32 weights, every one on its grid",
     "weights.packed": "the same weights as coded integers",
     "model.pt2": "the slim network as a program of plain operations (torch.export), any batch size",
@@ -37,7 +37,7 @@ FILES = {
     "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
     "model.fp32.onnx": "the slim network in floats, without quantizers",
     "example.safetensors": "four test inputs as the model takes them, and its answers",
-    "load.py": "decodes the weights without this program; loads the network once told to trust it",
+    "load.py": "decodes the weights without this program; loads the network with --trust",
 }
 
 

@@ -31,7 +31,7 @@ def stored(measured: Mapping[str, Any]) -> list[str]:
         lines.append(f"Activations as {stored_as}: {named(layers)}.")
     lines += _two_bits(measured)
     lines.append(
-        "Widths without a type of their own sit in the next wider one; the packed file is where they save bytes."
+        "Bit-widths without an ONNX type are stored in the next wider one; only the packed file saves their bytes."
     )
     return lines
 

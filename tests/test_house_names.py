@@ -88,6 +88,13 @@ def _assert_only_excepted(violations: dict[str, list[str]], entries: set[str]) -
     assert used == entries, f"remove what is clean by now: {sorted(entries - used)}"
 
 
+@pytest.mark.parametrize("entries", [set(), {"app/a.py"}, {"app", "lessons"}])
+def test_new_violations_and_stale_entries_fail(entries: set[str]) -> None:
+    _assert_only_excepted({"app/a.py": ["found"], "app/b.py": ["told"]}, {"app"})
+    with pytest.raises(AssertionError):
+        _assert_only_excepted({"app/a.py": ["found"], "app/b.py": ["told"]}, entries)
+
+
 def _method_modules() -> dict[str, str]:
     """Name → module, of the methods that come with the project."""
     modules = {name: type(method).__module__ for name, method in methods.all_methods().items()}

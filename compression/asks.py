@@ -119,10 +119,10 @@ class Sparsity(Ask):
     default: float = 0.5
     help: str = "share in [0, 1) that is removed: of the prunable units, or of the single weights"
     option: str = "--sparsity"
-    of: str = UNITS
+    target: str = UNITS
 
     def __post_init__(self) -> None:
-        bound = "group_bound" if self.of == UNITS else "layer_bound"
+        bound = "group_bound" if self.target == UNITS else "layer_bound"
         object.__setattr__(self, bound, "sparsity")
 
     def accept(self, value: Any) -> float:
@@ -130,20 +130,20 @@ class Sparsity(Ask):
         return float(value)
 
     def control(self) -> Control:
-        label = "Channels removed" if self.of == UNITS else "Weights set to zero"
+        label = "Channels removed" if self.target == UNITS else "Weights set to zero"
         return Control("slider", label, 0.0, HIGHEST_SPARSITY, 0.01, self.default)
 
     def words(self, value: Any) -> str:
-        return f"{100 * value:.4g} % of the {'units removed' if self.of == UNITS else 'weights at zero'}"
+        return f"{100 * value:.4g} % of the {'units removed' if self.target == UNITS else 'weights at zero'}"
 
     def caveat(self) -> str:
-        if self.of == UNITS:
+        if self.target == UNITS:
             return ""
         return "The zeros are unstructured: they make the packed file smaller, not the arithmetic. No speed is claimed."
 
     def size_share(self, value: Any) -> float:
         """A layer whose inputs and outputs both lose the share s of their channels keeps about (1 - s)²."""
-        return float((1 - value) ** (2 if self.of == UNITS else 1))
+        return float((1 - value) ** (2 if self.target == UNITS else 1))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from compression.cli import main
 from compression.cli.options import bit_range, bits, many_bits, sizes
 from compression.cli.output import size, table
 from compression.cli.progress import _Seen, describe
+from compression.graph import Code
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,43 +73,44 @@ def test_help_and_bad_arguments_do_not_import_torch() -> None:
     """
     import textwrap
 
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=environment(), capture_output=True, text=True
     )
-    assert found.returncode == 0, found.stderr
+    assert process.returncode == 0, process.stderr
 
 
 def test_models_lists_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:
-    found = {model["name"]: model for model in answer(capsys, "models")}
-    assert found["resnet20"]["params"] == 272_474
-    assert found["resnet8"]["params"] == 19_810
-    assert found["vgg7"]["macs"] == 608_053_248
-    assert "mnist5k" in found["resnet8"]["data"]
+    by_name = {model["name"]: model for model in answer(capsys, "models")}
+    assert by_name["resnet20"]["params"] == 272_474
+    assert by_name["resnet8"]["params"] == 19_810
+    assert by_name["vgg7"]["macs"] == 608_053_248
+    assert "mnist5k" in by_name["resnet8"]["data"]
 
 
 def test_graph_answers_with_groups_and_says_which_weights(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str
 ) -> None:
-    found = answer(capsys, "graph", "resnet20", "--dot", str(tmp_path / "graph.dot"))
-    assert (found["model"], found["weights"], found["input"]) == ("resnet20", "random", [3, 32, 32])
-    assert sum(group["prunable"] for group in found["groups"]) == 12
-    assert sum(group["units"] for group in found["groups"] if group["prunable"]) == 448
-    assert set(found["groups"][0]) >= {"id", "units", "prunable", "reason", "exact", "ties", "parameters"}
+    graph = answer(capsys, "graph", "resnet20", "--dot", str(tmp_path / "graph.dot"))
+    assert (graph["model"], graph["weights"], graph["input"]) == ("resnet20", "random", [3, 32, 32])
+    assert sum(group["prunable"] for group in graph["groups"]) == 12
+    assert sum(group["units"] for group in graph["groups"] if group["prunable"]) == 448
+    assert set(graph["groups"][0]) >= {"id", "units", "prunable", "reason", "exact", "ties", "parameters"}
     text = (tmp_path / "graph.dot").read_text()
-    assert text.count(" -> ") == len(found["edges"])
-    assert text.count(" [label=") == len(found["nodes"])
+    assert text.count(" -> ") == len(graph["edges"])
+    assert text.count(" [label=") == len(graph["nodes"])
     assert answer(capsys, "graph", "resnet8", "--weights", weights)["weights"] == weights
     assert answer(capsys, "graph", "resnet8", "--input", "3x16x16", "--classes", "7")["input"] == [3, 16, 16]
     assert main(["graph", "resnet8"]) == 0
-    assert "adjacent to the output" in capsys.readouterr().out
+    assert Code.next_to_output.value in capsys.readouterr().out
 
 
 def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    found = answer(capsys, "allocate", "resnet20", "--sparsity", "0.7", "--bits", "4")
-    assert found["weights"] == "random"
-    assert found["pruned"] == round(0.7 * found["numel"]) == sum(layer["pruned"] for layer in found["layers"])
-    assert found["value_bits"] <= found["budget_bits"]
-    assert set(found["layers"][0]) >= {"name", "numel", "pruned", "threshold", "bits", "step", "error"}
+    allocation = answer(capsys, "allocate", "resnet20", "--sparsity", "0.7", "--bits", "4")
+    assert allocation["weights"] == "random"
+    assert allocation["pruned"] == round(0.7 * allocation["numel"])
+    assert allocation["pruned"] == sum(layer["pruned"] for layer in allocation["layers"])
+    assert allocation["value_bits"] <= allocation["budget_bits"]
+    assert set(allocation["layers"][0]) >= {"name", "numel", "pruned", "threshold", "bits", "step", "error"}
     budget = {"version": 1, "method": "opq", "sparsity": 0.5, "layers": {"conv1": {"weight_bits": [8, 8]}}}
     (tmp_path / "budget.json").write_text(json.dumps(budget))
     bound = answer(capsys, "allocate", "resnet20", "--config", str(tmp_path / "budget.json"))
@@ -119,31 +121,31 @@ def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str
 def test_what_else_a_layer_stores_has_a_column(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, column: str
 ) -> None:
-    asked = ["allocate", "resnet8", "--sparsity", "0.5", "--bits", "4"]
-    assert main(asked) == 0
+    arguments = ["allocate", "resnet8", "--sparsity", "0.5", "--bits", "4"]
+    assert main(arguments) == 0
     plain = capsys.readouterr().out
     assert "offset" not in plain
     assert "scales" not in plain
     file = tmp_path / "found.json"
-    assert main([*asked, "--option", option, "--json", str(file)]) == 0
+    assert main([*arguments, "--option", option, "--json", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     layer = json.loads(file.read_text())["layers"][0]
     head, row = (next(line.split() for line in lines if line.startswith(name)) for name in ("layer", layer["name"]))
-    told = layer[column] if column == "offset" else len(layer[column])
+    value = layer[column] if column == "offset" else len(layer[column])
     assert head[-1] == column
-    assert float(row[-1]) == pytest.approx(told, abs=1e-6)
+    assert float(row[-1]) == pytest.approx(value, abs=1e-6)
 
 
 def test_train_stores_weights_where_run_looks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from compression.zoo.weights import find, read_provenance
 
-    found = answer(capsys, "train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.1", "--seed", "3")
+    trained = answer(capsys, "train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.1", "--seed", "3")
     path = find("resnet8", "mnist5k", (1, 28, 28), 10)
-    assert str(path) == found["weights"]
+    assert str(path) == trained["weights"]
     assert path is not None
     assert read_provenance(path)["seed"] == 3
-    assert 0 <= found["test_accuracy"] <= 1
-    assert found["command"].startswith("python -m compression train --model ")
+    assert 0 <= trained["test_accuracy"] <= 1
+    assert trained["command"].startswith("python -m compression train --model ")
     out = tmp_path / "here.safetensors"
     assert main(["train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.02", "--out", str(out)]) == 0
     assert out.is_file()

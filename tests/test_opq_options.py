@@ -30,7 +30,7 @@ BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bit
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"prune_mode": "greedy"}, "prune_mode must be one of laplace, empirical, uniform, not greedy"),
         ({"scope": 3}, "scope must be one of network, layer, not 3"),
@@ -44,12 +44,12 @@ BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bit
         ({"momentum": 1}, "unknown option 'momentum'; known: prune_mode"),
     ],
 )
-def test_wrong_values_are_refused_by_name_before_a_run(asked: dict[str, Any], message: str) -> None:
+def test_wrong_values_are_refused_by_name_before_a_run(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CompressionError, match=message):
-        OPQ.check_budget(BUDGET.replace(options=asked))
-    if "momentum" not in asked:
+        OPQ.check_budget(BUDGET.replace(options=options))
+    if "momentum" not in options:
         with pytest.raises(CompressionError, match=message):
-            allocate({"conv1": torch.randn(9)}, 0.5, 4, **asked)
+            allocate({"conv1": torch.randn(9)}, 0.5, 4, **options)
 
 
 def test_every_default_is_that_of_the_function_and_may_be_written_out() -> None:
@@ -102,12 +102,12 @@ def test_the_live_answer_is_the_allocation_with_the_options() -> None:
         {}, {"prune_mode": "uniform"}, {"scope": "layer"}, {"zeros": "rounded"}, {"tables": "laplace"},
         {"grid": "survivor"}, {"codebook": "channel"},
     ):  # fmt: skip
-        found = answered(**options)
-        wanted = allocate(model, 0.6, 3.5, **options)
+        result = answered(**options)
+        expected = allocate(model, 0.6, 3.5, **options)
         energy = sum(float(p.detach().double().square().sum()) for p in model.parameters() if p.dim() > 1)
-        assert found.error == pytest.approx(wanted.error / energy, rel=1e-9)
-        assert [row["at zero"] for row in found.table] == [layer.pruned for layer in wanted.layers]
-        assert [row["bits"] for row in found.table] == [layer.bits for layer in wanted.layers]
+        assert result.error == pytest.approx(expected.error / energy, rel=1e-9)
+        assert [row["at zero"] for row in result.table] == [layer.pruned for layer in expected.layers]
+        assert [row["bits"] for row in result.table] == [layer.bits for layer in expected.layers]
     stored = {
         name: answered(**{name: value}).bytes[0] for name, value in (("grid", "survivor"), ("codebook", "channel"))
     }
@@ -137,15 +137,15 @@ def test_the_page_offers_the_options_and_answers_with_them(start: AppTest) -> No
     shown = {field.key for field in page.selectbox}
     assert {f"option opq {option.name}" for option in OpqOptions.table()} - shown == {"option opq skip"}
 
-    def told() -> str:
+    def weights_error() -> str:
         return next(metric.value for metric in page.metric if metric.label == "Error of the weights")
 
-    before = told()
+    before = weights_error()
     page.selectbox(key="option opq prune_mode").select("uniform").run()
     assert not page.exception, page.exception
-    assert told() != before
+    assert weights_error() != before
     page.selectbox(key="option opq prune_mode").set_value(None).run()
-    assert told() == before
+    assert weights_error() == before
 
 
 def test_numbers_by_layer_of_a_loaded_budget_are_kept(start: AppTest) -> None:

@@ -36,7 +36,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing done to one layer or group: ``kind`` is ``bits``, ``weights`` or ``units``.
+    """One change of one layer or group: ``kind`` is ``bits``, ``weights`` or ``units``.
 
     ``value`` is the bit-width or the removed share, ``size`` how many weights or units the layer or group has.
     """
@@ -57,7 +57,7 @@ def trials(model: nn.Module, graph: Graph, structured: bool) -> list[Trial]:
 
 
 class Bench:
-    """A model on which trials are carried out and taken back."""
+    """A model on which trials are carried out and reverted."""
 
     def __init__(self, model: nn.Module, graph: Graph) -> None:
         """``model`` is changed during a trial, and restored exactly after it."""
@@ -150,11 +150,11 @@ def lost(dense: float, accuracy: float) -> float:
 def as_budget(
     scan: Mapping[str, Any], points: float, budget: Budget, method: Method, *, widths: bool = True, shares: bool = True
 ) -> Budget:
-    """The bounds a scan suggests, in ``budget``, as its ``method`` reads them.
+    """``budget`` with the bounds that a scan suggests, in the form that its ``method`` reads.
 
-    With ``widths`` a layer gets at least its :func:`fewest_bits` (exactly them where all layers would be given the
+    With ``widths`` a layer gets at least its :func:`fewest_bits` (exactly these where all layers would get the
     same). With ``shares`` a group loses at most its :func:`most_sparsity`, a layer's single weights exactly that share.
-    Other bounds of the budget stay. The global sparsity and average bits are moved to what these bounds can give.
+    Other bounds of the budget are preserved. The global sparsity and average bits become what these bounds allow.
     """
     layers: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in budget.layers.items()}
     asked = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)

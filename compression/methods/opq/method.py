@@ -22,7 +22,7 @@ from compression.quant.tables import check_numbers, layer_weights
 from compression.training.allocated import STAGES, begin, train_allocated
 from compression.training.options import TrainingOptions
 
-SPARSITY, BITS = Sparsity(of=WEIGHTS), AverageBits()
+SPARSITY, BITS = Sparsity(target=WEIGHTS), AverageBits()
 
 
 class Opq(Method):

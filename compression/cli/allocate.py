@@ -2,60 +2,56 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import Annotated, Any
 
-from compression import methods, runs
+from cyclopts import Parameter
+
+from compression import methods, zoo
 from compression.budget import Budget
-from compression.cli.options import Commands, add_json, add_shape, assignment, check_target
+from compression.cli.budget import ask_texts, ask_value, with_asks
+from compression.cli.options import (
+    Classes,
+    Config,
+    Input,
+    Json,
+    Model,
+    More,
+    Option,
+    TrainedOn,
+    Weights,
+    ask_rows,
+    assignments,
+    json_or_text,
+    takes,
+)
 from compression.cli.output import answer, table
+from compression.cli.pick import pick
 from compression.runs.curve import allocating
 
-
-def add(commands: Commands[Any]) -> None:
-    """Register the command."""
-    parser = commands.add_parser("allocate", help="zeros and bits from the weights alone, no training")
-    parser.add_argument(
-        "model", metavar="MODEL", help="a model of the zoo, torchvision:NAME or path/to/file.py:function"
-    )
-    parser.add_argument(
-        "--sparsity", type=float, default=None, metavar="S", help="share of weights to prune, in [0, 1)"
-    )
-    parser.add_argument("--bits", type=float, default=None, metavar="B", help="average bits of the weights that stay")
-    parser.add_argument("--method", help="one that allocates (default: the first that does)")
-    parser.add_argument("--config", metavar="FILE", help="a budget as JSON: its sparsity, bits, layers and options")
-    parser.add_argument("--data", help="take the weights trained on this data set")
-    parser.add_argument("--option", type=assignment, action="append", default=[], metavar="KEY=VALUE")
-    add_shape(parser)
-    add_json(parser)
-    parser.set_defaults(command=allocate)
+Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
 
-def allocate(asked: argparse.Namespace) -> int:
+@takes(ask_rows("--sparsity", "--bits"), others=True)
+def allocate(
+    model: Model, /, *, method: Allocating = "", config: Config = None, option: Option = (), data: TrainedOn = None,
+    input: Input = None, classes: Classes = None, weights: Weights = None, json: Json = None, **asks: More,
+) -> None:  # fmt: skip
     """Allocate and show the table."""
-    check_target(asked.json, "--json")
-    budget = _budget(asked)
-    from compression import zoo
-    from compression.cli.pick import pick
+    base = Budget.load(config) if config else Budget()
+    options = base.options if methods.get(base.method).allocates else {}  # those of another method mean nothing here
+    options = {**options, **assignments(option, "--option", json_or_text)}
+    base = base.replace(method=allocating(method or base.method), options=options)
+    budget = with_asks(base, {name: ask_value(name, text) for name, text in ask_texts(asks).items()})
+    methods.get(budget.method).check_budget(budget)
+
     from compression.forecast import Subject
     from compression.graph import trace
 
-    picked = pick(asked)
-    graph = trace(picked.model, zoo.example(asked.model, input=picked.input))
+    picked = pick(model, data, input, classes, weights)
+    graph = trace(picked.model, zoo.example(model, input=picked.input))
     allocation = methods.get(budget.method).allocation(Subject(picked.model, graph), budget)
-    value = allocation.to_dict(asked.model, picked.weights)
-    answer(value, describe(value), asked.json)
-    return 0
-
-
-def _budget(asked: argparse.Namespace) -> Budget:
-    base = Budget.load(asked.config) if asked.config else Budget()
-    own = base.options if methods.get(base.method).allocates else {}  # another method's options say nothing here
-    base = base.replace(method=allocating(asked.method or base.method), options={**own, **dict(asked.option)})
-    values = {"--sparsity": asked.sparsity, "--bits": asked.bits}
-    budget = runs.with_values(base, {option: value for option, value in values.items() if value is not None})
-    methods.get(budget.method).check_budget(budget)
-    return budget
+    value = allocation.to_dict(model, picked.weights)
+    answer(value, describe(value), json)
 
 
 def describe(value: dict[str, Any]) -> str:
@@ -71,22 +67,22 @@ def describe(value: dict[str, Any]) -> str:
             layer["bits"],
             f"{layer['step']:.6f}",
             f"{layer['error']:.6f}",
-            *(_beside(layer[name]) for name in more),
+            *(_stored(layer[name]) for name in more),
         )
         for layer in value["layers"]
     ]
-    left = value["numel"] - value["pruned"]
+    remaining = value["numel"] - value["pruned"]
     parts = [
         f"{value['model']}: {value['pruned']:,} of {value['numel']:,} weights pruned",
-        f"{value['value_bits'] / max(1, left):.3f} bits for each that stays (asked: {value['bits']:g})",
+        f"{value['value_bits'] / max(1, remaining):.3f} bits for each that stays (requested: {value['bits']:g})",
         "optimal" if value["exact"] else "approximate",
         f"weights: {value['weights']}",
     ]
     return "\n".join(["; ".join(parts), *value.get("notes", ()), "", table((*head, *more), rows)])
 
 
-def _beside(found: Any) -> str:
+def _stored(value: Any) -> str:
     """An offset, or how many scales there are."""
-    if found is None:
+    if value is None:
         return ""
-    return f"{found:.6f}" if isinstance(found, float) else str(len(found))
+    return f"{value:.6f}" if isinstance(value, float) else str(len(value))

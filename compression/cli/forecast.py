@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
-from compression import methods, runs
-from compression.cli.options import Commands, add_budget, add_json, budget, check_target
+from compression import methods, zoo
+from compression.cli.budget import budget
+from compression.cli.options import Json, More, budget_options
 from compression.cli.output import answer, percent, size, table
+from compression.cli.pick import pick
 
 
-def add(commands: Commands[Any]) -> None:
-    """Register the command."""
-    parser = commands.add_parser("forecast", help="sizes, work and error of a budget, before any training")
-    add_budget(parser, several=False)
-    add_json(parser)
-    parser.set_defaults(command=forecast)
-
-
-def forecast(asked: argparse.Namespace) -> int:
+@budget_options
+def forecast(*, json: Json = None, **options: More) -> None:
     """Ask the budget's method, and show what it answers layer by layer."""
-    check_target(asked.json, "--json")
-    values = {"--sparsity": asked.sparsity, "--bits": asked.bits}
-    requested = runs.with_values(budget(asked), {name: value for name, value in values.items() if value is not None})
-    method, requested = methods.of_budget(requested)
+    method, requested = methods.of_budget(budget(options))
     method.check_budget(requested)
 
-    from compression import zoo
-    from compression.cli.pick import picked
     from compression.forecast import Subject
     from compression.graph import trace
 
-    choice = picked(requested.model, requested.input, requested.classes, requested.weights, requested.data)
-    graph = trace(choice.model, zoo.example(requested.model, input=choice.input))
-    value = method.forecast(Subject(choice.model, graph), requested).to_dict()
-    value = {"model": requested.model, "method": method.info.name, "weights": choice.weights, **value}
-    answer(value, describe(value), asked.json)
-    return 0
+    picked = pick(requested.model, requested.data, requested.input, requested.classes, requested.weights)
+    graph = trace(picked.model, zoo.example(requested.model, input=picked.input))
+    value = method.forecast(Subject(picked.model, graph), requested).to_dict()
+    value = {"model": requested.model, "method": method.info.name, "weights": picked.weights, **value}
+    answer(value, describe(value), json)
 
 
 def describe(value: dict[str, Any]) -> str:

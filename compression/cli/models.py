@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
-from compression.cli.options import Commands, add_json, check_target
+from compression import zoo
+from compression.cli.options import Json
 from compression.cli.output import answer, shape, table
+from compression.zoo import weights
 
 
-def add(commands: Commands[Any]) -> None:
-    """Register the command."""
-    parser = commands.add_parser("models", help="names, parameters, MACs, data sets they go with")
-    add_json(parser)
-    parser.set_defaults(command=models)
-
-
-def models(asked: argparse.Namespace) -> int:
+def models(*, json: Json = None) -> None:
     """List the zoo."""
-    check_target(asked.json, "--json")
-    from compression import zoo
-    from compression.zoo import weights
-
     listed = []
     for name in zoo.names():
         spec = zoo.spec(name)
@@ -30,8 +20,7 @@ def models(asked: argparse.Namespace) -> int:
         sizes = {"input": list(spec.input), "classes": spec.classes, "params": spec.params, "macs": spec.macs}
         listed.append({**about, **sizes, "data": list(spec.data), "trained": trained})
     head = ("model", "input", "classes", "parameters", "MACs", "data", "trained on")
-    answer(listed, table(head, [_row(model) for model in listed]), asked.json)
-    return 0
+    answer(listed, table(head, [_row(model) for model in listed]), json)
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:

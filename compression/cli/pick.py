@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,13 +20,8 @@ class Picked:
     input: tuple[int, ...]
 
 
-def pick(asked: argparse.Namespace) -> Picked:
-    """The model that the options name: see :func:`picked`."""
-    return picked(asked.model, asked.input, asked.classes, asked.weights, asked.data)
-
-
-def picked(
-    name: str, input: tuple[int, ...] | None, classes: int | None, weights: str | None, data: str | None
+def pick(
+    name: str, data: str | None, input: tuple[int, ...] | None, classes: int | None, weights: str | None
 ) -> Picked:
     """Build the model ``name`` with ``weights``; without, those trained on ``data`` (on any it goes with) are taken.
 
@@ -41,9 +35,9 @@ def picked(
     spec = zoo.spec(name)
     sources = spec.data if data is None else (catalogue.absolute(data),)
     input, classes = zoo.resolve(name, input, classes)
-    found = weighted(name, input, classes, weights, sources)
-    if found is not None:
-        return Picked(found.model, str(found.file or found.name), input)
+    trained = weighted(name, input, classes, weights, sources)
+    if trained is not None:
+        return Picked(trained.model, str(trained.file or trained.name), input)
     model = zoo.build(name, input, classes).eval()
     if spec.pretrained is not None and catalogue.text_installed():
         spec.pretrained(model)

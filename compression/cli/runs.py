@@ -1,8 +1,7 @@
-"""``runs`` and ``show``: what there is, and what came of it."""
+"""``runs`` and ``show``: which runs there are, and their results."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compression import runs as library
-from compression.cli.options import Commands, add_json, add_runs, check_target
+from compression.cli.options import Json, Run, Runs
 from compression.cli.output import answer, percent, size, table
 from compression.cli.summary import summary
 from compression.errors import CompressionError
@@ -19,34 +18,19 @@ from compression.runs.folder import RUNNING
 HEAD = ("run", "state", "method", "model", "data", "accuracy", "bytes", "step", "started")
 
 
-def add(commands: Commands[Any]) -> None:
-    """Register the commands."""
-    listing = commands.add_parser("runs", help="list the runs, newest first")
-    listing.set_defaults(command=list_runs)
-    show = commands.add_parser("show", help="the result of a run so far")
-    show.set_defaults(command=show_run)
-    show.add_argument("run", metavar="RUN", help="its id, as `runs` lists it")
-    for parser in (listing, show):
-        add_runs(parser)
-        add_json(parser)
-
-
-def list_runs(asked: argparse.Namespace) -> int:
+def list_runs(*, runs: Runs = "runs", json: Json = None) -> None:
     """One line a run; folders that cannot be read are named on stderr."""
-    check_target(asked.json, "--json")
-    if not Path(asked.runs).is_dir():
-        answer([], f"no runs in {asked.runs}", asked.json)
-        return 0
-    store = library.Store(asked.runs)
-    found = store.list()
-    points = store.points(*(info.id for info in found))
-    listed = [_described(info, points[info.id]) for info in found]
+    if not Path(runs).is_dir():
+        answer([], f"no runs in {runs}", json)
+        return
+    store = library.Store(runs)
+    infos = store.list()
+    points = store.points(*(info.id for info in infos))
+    listed = [_described(info, points[info.id]) for info in infos]
     rows = [_row({**run, "state": _state(store.root, run["id"], run["state"])}) for run in listed]
-    text = table(HEAD, rows) if rows else f"no runs in {asked.runs}"
-    answer(listed, text, asked.json)
+    answer(listed, table(HEAD, rows) if rows else f"no runs in {runs}", json)
     for problem in store.problems:
         print(f"note: {problem}", file=sys.stderr)
-    return 0
 
 
 def _described(info: library.RunInfo, points: list[Any]) -> dict[str, Any]:
@@ -63,13 +47,11 @@ def _row(run: dict[str, Any]) -> tuple[str, ...]:
     return (*about, percent(final["accuracy"]), size(final["bytes"]), step, started)
 
 
-def show_run(asked: argparse.Namespace) -> int:
-    """The result, of a run that goes on as far as it has come."""
-    check_target(asked.json, "--json")
-    result = library.result(library.RunFolder.open(asked.runs, asked.run))
-    state = _state(Path(asked.runs), asked.run, result["status"])
-    answer(result, summary({**result, "status": state}), asked.json)
-    return 0
+def show(run: Run, /, *, runs: Runs = "runs", json: Json = None) -> None:
+    """The result, of a run that has not ended as far as it has come."""
+    result = library.result(library.RunFolder.open(runs, run))
+    state = _state(Path(runs), run, result["status"])
+    answer(result, summary({**result, "status": state}), json)
 
 
 def _state(root: Path, run: str, state: str) -> str:

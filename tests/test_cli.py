@@ -15,7 +15,8 @@ import pytest
 
 from compression import runs
 from compression.cli import main
-from compression.cli.options import bit_range, bits, many_bits, sizes
+from compression.cli.budget import ask_value
+from compression.cli.options import sizes
 from compression.cli.output import size, table
 from compression.cli.progress import _Seen, describe
 from tests.waiting import until
@@ -53,9 +54,7 @@ def environment() -> dict[str, str]:
 
 
 def test_values_of_options_mean_what_they_say() -> None:
-    assert (bits("4:8"), bits("4"), bits("3.5")) == ((4, 8), 4, 3.5)
-    assert (bit_range("4:8"), bit_range("6")) == ((4, 8), (6, 6))
-    assert many_bits("3,4,4:8") == [3, 4, (4, 8)]
+    assert [ask_value("--bits", text) for text in ("4:8", "4", "3.5")] == [(4, 8), 4, 3.5]
     assert sizes("3x32x32") == (3, 32, 32)
     assert (size(81_904), size(999), size(2_500_000)) == ("81.9 kB", "999 B", "2.5 MB")
     assert table(("a", "b"), [("x", 1), ("yy", 10)]).splitlines() == ["a    b", "x    1", "yy  10"]

@@ -28,7 +28,10 @@ COMMANDS = {
     "untrained": ("untrained:untrained", "accuracy of allocations before any training"),
     "sensitivity": ("sensitivity:sensitivity", "validation accuracy with one layer quantized or pruned at a time"),
     "run": ("run:run", "compress a model with one budget"),
-    "sweep": ("sweep:sweep", "compress a model with several budgets (--sparsity 0.3,0.5 --bits 3,4), one after another"),
+    "sweep": (
+        "sweep:sweep",
+        "compress a model with several budgets (--sparsity 0.3,0.5 --bits 3,4), one after another",
+    ),
     "runs": ("runs:list_runs", "list the runs, newest first"),
     "show": ("runs:show", "the result of a run so far"),
     "pause": ("control:pause", "write a checkpoint and stop; `resume` continues from there"),
@@ -45,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words or words[0] not in {*COMMANDS, "-h", "--help"}:
-            raise CompressionError(f"COMMAND must be one of {', '.join(COMMANDS)}{f', not {words[0]}' if words else ''}")
-        status = parser()(words, exit_on_error=False, print_error=False)
+            raise CompressionError(
+                f"COMMAND must be one of {', '.join(COMMANDS)}{f', not {words[0]}' if words else ''}"
+            )
+        app = parser()
+        status = app(_full_names(app, words), exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return int(status or 0)
     except CycloptsError as error:
@@ -82,6 +88,19 @@ def parser() -> App:
     for place, (name, (function, help)) in enumerate(COMMANDS.items()):
         app.command(f"compression.cli.{function}", name=name, help=help, sort_key=place)
     return app
+
+
+def _full_names(app: App, words: Sequence[str]) -> list[str]:
+    """The words with abbreviated options (``--activation 8``) in full, where no other option begins in the same way."""
+    arguments = app[words[0]].assemble_argument_collection() if words[0] in COMMANDS else ()
+    names = [name for argument in arguments for name in argument.names]
+    parts = [word.partition("=") for word in words]
+    options = [
+        [name for name in names if part[0][:2] == "--" != part[0] and name.startswith(part[0])] for part in parts
+    ]
+    return [
+        "".join((each[0] if len(each) == 1 else part[0], *part[1:])) for part, each in zip(parts, options, strict=True)
+    ]
 
 
 def _refuse(message: str, status: int) -> int:

@@ -8,22 +8,8 @@ from cyclopts import Parameter
 
 from compression import methods, zoo
 from compression.budget import Budget
+from compression.cli import options
 from compression.cli.budget import ask_texts, ask_value, with_asks
-from compression.cli.options import (
-    Classes,
-    Config,
-    Input,
-    Json,
-    Model,
-    More,
-    Option,
-    TrainedOn,
-    Weights,
-    ask_rows,
-    assignments,
-    json_or_text,
-    takes,
-)
 from compression.cli.output import answer, table
 from compression.cli.pick import pick
 from compression.runs.curve import allocating
@@ -31,16 +17,17 @@ from compression.runs.curve import allocating
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
 
-@takes(ask_rows("--sparsity", "--bits"), others=True)
+@options.takes(options.ask_rows("--sparsity", "--bits"), others=True)
 def allocate(
-    model: Model, /, *, method: Allocating = "", config: Config = None, option: Option = (), data: TrainedOn = None,
-    input: Input = None, classes: Classes = None, weights: Weights = None, json: Json = None, **asks: More,
+    model: options.Model, /, *, method: Allocating = "", config: options.Config = None, option: options.Option = (),
+    data: options.TrainedOn = None, input: options.Input = None, classes: options.Classes = None,
+    weights: options.Weights = None, json: options.Json = None, **asks: options.More,
 ) -> None:  # fmt: skip
     """Allocate and show the table."""
     base = Budget.load(config) if config else Budget()
-    options = base.options if methods.get(base.method).allocates else {}  # those of another method mean nothing here
-    options = {**options, **assignments(option, "--option", json_or_text)}
-    base = base.replace(method=allocating(method or base.method), options=options)
+    own = base.options if methods.get(base.method).allocates else {}  # another method's options mean nothing here
+    own = {**own, **options.assignments(option, "--option", options.json_or_text)}
+    base = base.replace(method=allocating(method or base.method), options=own)
     budget = with_asks(base, {name: ask_value(name, text) for name, text in ask_texts(asks).items()})
     methods.get(budget.method).check_budget(budget)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from compression import zoo
-from compression.cli.options import Classes, Dot, Input, Json, Model, TrainedOn, Weights
+from compression.cli import options
 from compression.cli.output import answer, shape, table
 from compression.cli.pick import pick
 from compression.errors import CompressionError
@@ -19,8 +19,9 @@ Inexact = Annotated[bool, Parameter(help="also allow units that a norm or a mean
 
 
 def graph(
-    model: Model, /, *, data: TrainedOn = None, dot: Dot = None, inexact: Inexact = False, input: Input = None,
-    classes: Classes = None, weights: Weights = None, json: Json = None,
+    model: options.Model, /, *, data: options.TrainedOn = None, dot: options.Dot = None, inexact: Inexact = False,
+    input: options.Input = None, classes: options.Classes = None, weights: options.Weights = None,
+    json: options.Json = None,
 ) -> None:  # fmt: skip
     """Trace the model and show its groups."""
     if json == dot == "-":

@@ -10,19 +10,7 @@ from cyclopts import Parameter
 from compression import methods
 from compression import runs as library
 from compression.budget import Budget
-from compression.cli.options import (
-    COUNT,
-    Classes,
-    Data,
-    Input,
-    Json,
-    Model,
-    Preprocess,
-    Runs,
-    Weights,
-    assignments,
-    numbers_or_text,
-)
+from compression.cli import options
 from compression.cli.output import answer, percent, table
 from compression.cli.progress import Progress
 from compression.errors import CompressionError, RunFailed
@@ -32,14 +20,15 @@ from compression.runs import studies
 from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
 
 Method = Annotated[str, Parameter(help="for whom: one that removes units, or weights (default: the first of methods)")]
-Images = Annotated[int, COUNT, Parameter(metavar="N", help="of the validation split, for every measurement")]
+Images = Annotated[int, options.COUNT, Parameter(metavar="N", help="of the validation split, for every measurement")]
 Within = Annotated[float, Parameter(metavar="POINTS", help="bounds that lose at most this")]
 
 
 def sensitivity(
-    *, model: Model, data: Data, method: Method = "", images: Images = study.IMAGES, within: Within = 1.0,
-    input: Input = None, classes: Classes = None, weights: Weights = None, preprocess: Preprocess = (),
-    runs: Runs = "runs", json: Json = None,
+    *, model: options.Model, data: options.Data, method: Method = "", images: Images = study.IMAGES,
+    within: Within = 1.0, input: options.Input = None, classes: options.Classes = None,
+    weights: options.Weights = None, preprocess: options.Preprocess = (), runs: options.Runs = "runs",
+    json: options.Json = None,
 ) -> None:  # fmt: skip
     """Measure (or read what was measured before), and show the table with the bounds that follow."""
     if not 1 <= images <= LARGEST_INTEGER or not 0 <= within <= 100:
@@ -47,7 +36,7 @@ def sensitivity(
     chosen = methods.get(method)
     budget = Budget(
         method=chosen.info.name, model=model, data=data, input=input, classes=classes, weights=weights, sparsity=0.9,
-        preprocess=assignments(preprocess, "--preprocess", numbers_or_text) or None,
+        preprocess=options.assignments(preprocess, "--preprocess", options.numbers_or_text) or None,
     )  # fmt: skip
     scan = _scan(budget, chosen.removes_units, images, runs)
 

@@ -9,21 +9,7 @@ from typing import Any
 
 from compression import zoo
 from compression.budget import Budget
-from compression.cli.options import (
-    TRAINING,
-    Classes,
-    Data,
-    Epochs,
-    Input,
-    Json,
-    Model,
-    Preprocess,
-    Seed,
-    WeightsOut,
-    assignments,
-    numbers_or_text,
-    takes,
-)
+from compression.cli import options
 from compression.cli.output import answer, percent, shape
 from compression.cli.progress import Line, bar
 from compression.errors import CompressionError
@@ -35,21 +21,22 @@ from compression.runs.preflight import absolute
 CHANCE = "this model is no better than always answering the largest class"
 
 
-@takes(TRAINING)
+@options.takes(options.TRAINING)
 def train(
-    *, model: Model, data: Data, epochs: Epochs = 10.0, seed: Seed = 0, out: WeightsOut = None, input: Input = None,
-    classes: Classes = None, preprocess: Preprocess = (), json: Json = None, **training: Any,
+    *, model: options.Model, data: options.Data, epochs: options.Epochs = 10.0, seed: options.Seed = 0,
+    out: options.WeightsOut = None, input: options.Input = None, classes: options.Classes = None,
+    preprocess: options.Preprocess = (), json: options.Json = None, **training: Any,
 ) -> None:  # fmt: skip
     """Train and save the weights with their provenance."""
     if out is not None and Path(out).suffix != ".safetensors":
         raise CompressionError(f"--out {out}: the weights are written as safetensors; end the name in .safetensors")
-    constants = assignments(preprocess, "--preprocess", numbers_or_text) or None
+    constants = options.assignments(preprocess, "--preprocess", options.numbers_or_text) or None
     budget = Budget(
         model=model, data=data, epochs=epochs, seed=seed, input=input, classes=classes, preprocess=constants, **training
     )
     zoo.spec(model)
     typed = {
-        **{name: training.get(name) for name in TRAINING}, "input": shape(input) if input else None,
+        **{name: training.get(name) for name in options.TRAINING}, "input": shape(input) if input else None,
         "classes": classes, "preprocess": words(constants) if constants else None,
     }  # fmt: skip
     provenance, path, seconds = _train(absolute(budget), model, training, typed, out)

@@ -32,6 +32,7 @@ _OBJECTS = {
     "QASSO": "compression.methods.geta.qasso",
     "Schedule": "compression.methods.geta.schedule",
     "apply": "compression.export.apply",
+    "compress": "compression.one_call",
     "load": "compression.export.reader",
     "quantize": "compression.quant.attach",
     "slim": "compression.graph.slim",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from compression.methods import opq
     from compression.methods.geta.qasso import QASSO
     from compression.methods.geta.schedule import Schedule
+    from compression.one_call import compress
     from compression.quant.attach import quantize
 else:
 
@@ -75,6 +77,7 @@ __all__ = [
     "Schedule",
     "__version__",
     "apply",
+    "compress",
     "cost",
     "data",
     "explain",

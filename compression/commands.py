@@ -1,4 +1,4 @@
-"""Commands to be typed: every word quoted for the shell, so that what is copied means what was said."""
+"""Commands for people to type: every word quoted for the shell, so that a copied line means what it shows."""
 
 from __future__ import annotations
 

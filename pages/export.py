@@ -11,7 +11,7 @@ from app import widgets, words
 from app.gallery import gallery, galleryview
 from app.runs import bundles, outcome, runlog
 from compression.errors import CompressionError
-from compression.export import job
+from compression.jobs import export_run
 
 
 def figures(result: Mapping[str, Any]) -> None:
@@ -36,16 +36,16 @@ def bundle(run: str) -> Mapping[str, Any]:
         galleryview.without_model(gallery.find(run), "there is nothing to put in a bundle")
         return {}
     try:
-        now = job.status(runlog.workplace(run))
+        now = export_run.status(runlog.workplace(run))
     except CompressionError as error:
         widgets.problem(error)
         return {}
-    if now.state == job.RUNNING:
+    if now.state == export_run.RUNNING:
         st.fragment(run_every="1s")(bundles.watch)(run)
         return {}
-    if now.state == job.FAILED:
+    if now.state == export_run.FAILED:
         widgets.problem(CompressionError(now.error))
-    if now.state == job.DONE:
+    if now.state == export_run.DONE:
         bundles.download(run)
         st.caption("ONNX, a torch program, the packed weights, a loader of 60 lines, a model card. No pickles.")
     else:
@@ -53,8 +53,8 @@ def bundle(run: str) -> Mapping[str, Any]:
             "One zip with everything: ONNX, a torch program, the packed weights, a loader that needs none of our code, "
             "and a model card. Agreement and latency are measured while it is made."
         )
-    bundles.make(run, now.told, again=now.state == job.DONE)
-    return now.told
+    bundles.make(run, now.result, again=now.state == export_run.DONE)
+    return now.result
 
 
 def page() -> None:

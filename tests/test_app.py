@@ -22,7 +22,7 @@ from app.model import catalog
 from compression import runs
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import studies
+from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from tests.waiting import PATIENCE
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from torch import nn
 
 import compression as cx
 from compression.counting.cost import output_axes
+from compression.counting.entropy import entropy_bytes
+from compression.encodings import cut_weights
 from compression.graph.types import Graph
 from compression.methods.geta.clipping import best_clip, fit_clips
 from compression.pack import integers, pack, unpack
@@ -28,11 +29,10 @@ from compression.quant import (
     written_out,
 )
 from compression.quant.op import fake_quantize
-from compression.runs.execute import _cut_codes
-from compression.training.measure import entropy_bytes, sizes
+from compression.training.measure import sizes
+from tests.alone import loader
 
 DOUBLE = torch.float64
-LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"
 
 
 @pytest.fixture(autouse=True)
@@ -357,25 +357,25 @@ def test_the_packed_file_holds_a_step_for_each_channel_that_is_left(tmp_path: Pa
     model = quantize(copy.deepcopy(dense), 4, per_channel=True).eval()
     cx.zero_units(model, graph, {"first": [1, 6], "wider": [0, 1, 2, 3, 4], "last": [2]})
     small, cut = cx.slim_report(fold(model), graph)
-    told = pack(small, tmp_path / "p", _cut_codes(integer_weights(model), graph, cut.units))
+    told = pack(small, tmp_path / "p", cut_weights(integer_weights(model), graph, cut.units))
     left = {"first": 6, "depth": 6, "wider": 1, "last": 6, "head": 5}
     assert told.scales == 4 * sum(left.values())
     found, wanted = unpack(tmp_path / "p"), small.state_dict()
     assert list(found) == list(wanted)
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
+    alone = loader()["weights"]((tmp_path / "p").read_bytes())
     assert all(torch.equal(alone[name].to(wanted[name].dtype), wanted[name]) for name in wanted)
     axes = {name: weight.axis for name, weight in integers(tmp_path / "p").items()}
     assert axes == {"first": 0, "depth": 0, "wider": None, "last": 0, "head": 0}
     assert {weight.bits for weight in integers(tmp_path / "p").values()} == {4}
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x02\x00"
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
 
 
-def test_one_step_for_a_weight_is_still_written_as_version_1(tmp_path: Path) -> None:
+def test_one_step_for_a_weight_is_one_number(tmp_path: Path) -> None:
     model = quantize(Net(), 4).eval()
     assert pack(model, tmp_path / "p").scales == 4 * 5
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x01\x00"
-    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
+    alone = loader()["weights"]((tmp_path / "p").read_bytes())
     found = unpack(tmp_path / "p")
     for name, value in fold(model).state_dict().items():
         assert torch.equal(found[name], value) and torch.equal(alone[name].to(value.dtype), value)
@@ -392,7 +392,7 @@ def test_sizes_count_four_bytes_for_each_channels_step() -> None:
         told[per_channel] = sizes(model, graph)
         small = fold(cx.slim(model, graph))
         shapes = {name: p.shape for name, p in small.named_parameters()}
-    codes = _cut_codes(integer_weights(model), graph, units)
+    codes = cut_weights(integer_weights(model), graph, units)
     coded = sum(entropy_bytes(weight.codes) for weight in codes.values())
     steps = 6 + 6 + 6 + 6 + 5
     assert output_axes(graph) == {"first": 0, "depth": 0, "wider": 1, "last": 0, "head": 0}

@@ -16,8 +16,9 @@ import compression as cx
 from app import nav
 from app.explain import explained, explainview, explainwords, similarity_view
 from app.figures import similarity, tiles
-from compression.explain import METHODS, job, stored
+from compression.explain import METHODS, stored
 from compression.explain.measures import MEASURES
+from compression.jobs import explain_run
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -34,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     budget = {**cx.Budget(epochs=0.3, precision="fp32").to_dict(), **asked}
     made = RunFolder.create(root, {"id": "both", "budget": budget, "created": 0.0})
     assert carry_out(made, execute) == "done", made.log_path.read_text()
-    assert job.main([str(made.path), "--images", "4"]) == 0
+    assert explain_run.main([str(made.path), "--images", "4"]) == 0
     return made
 
 
@@ -104,17 +105,17 @@ def test_the_job_is_started_watched_and_cancelled(open_page: Open, run: RunFolde
     app = open_page(run=run.id)
     app.button(key="start_scores").click().run()
     assert not app.exception
-    assert job.status(run).state == job.RUNNING
+    assert explain_run.status(run).state == explain_run.RUNNING
     assert app.button(key="cancel_explain").label == "Cancel"
     app.button(key="cancel_explain").click().run()
     assert not app.exception
-    assert job.status(run).state == job.CANCELLED
+    assert explain_run.status(run).state == explain_run.CANCELLED
     assert "was cancelled" in told(open_page(run=run.id))
 
 
 def test_a_job_that_failed_says_why_and_can_be_started_again(open_page: Open, run: RunFolder) -> None:
-    job.start(run, command=[sys.executable, "-c", "import os; os.abort()"])
-    ended(lambda: job.status(run), job.FAILED)
+    explain_run.start(run, command=[sys.executable, "-c", "import os; os.abort()"])
+    ended(lambda: explain_run.status(run), explain_run.FAILED)
     app = open_page(run=run.id)
     assert "ended without a word" in errors(app)[0]
     assert app.button(key="start_scores")

@@ -24,19 +24,22 @@ from torch import nn
 import compression as cx
 from compression.cli import main
 from compression.data import Batches
+from compression.encodings import OnnxForm
 from compression.errors import CompressionError
-from compression.export import apply, export, job
+from compression.export import apply, export
 from compression.export.bundle import CHECKSUMS, write
 from compression.export.card import per_class
 from compression.export.findings import verdicts
 from compression.export.onnx_weights import on_grid, width_of
 from compression.export.program import check_safe
 from compression.export.source import read
+from compression.jobs import export_run
 from compression.pack.streams import CODINGS, encode
 from compression.quant import activation_quantizers, weight_quantizers
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
+from tests.alone import loader
 from tests.waiting import ended
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,7 +146,9 @@ def images(folder: RunFolder, count: int = 256) -> torch.Tensor:
 def test_load_py_runs_without_our_package(bundles: dict[str, Path], elsewhere: Path, tmp_path: Path, kind: str) -> None:
     folder = unzipped(bundles[kind], tmp_path)
     assert {path.name for path in folder.iterdir()} == FILES
-    assert len((folder / "load.py").read_text().splitlines()) <= 60
+    source = (folder / "load.py").read_text()
+    decoding = source[source.index("def varints") : source.index("def load(")].splitlines()
+    assert sum(bool(line) for line in decoding) <= 65 and max(map(len, source.splitlines())) <= 120
     told = outside(elsewhere, folder, "--trust")
     assert told.returncode == 0, told.stdout + told.stderr
     line, _, difference = told.stdout.rpartition(" ")
@@ -239,13 +244,13 @@ def test_a_grid_is_found_through_transposition_and_folding_and_nothing_else() ->
     factors = generator.normal(size=(6, 1)).astype(np.float32)
     factors[2] = 0
     for weight, axis in ((codes * np.float32(0.3), None), (codes * factors, 0), ((codes * factors).T, 1)):
-        grid = on_grid(weight.astype(np.float32), codes)
+        grid = on_grid(weight.astype(np.float32), OnnxForm(codes))
         assert grid is not None
         assert grid.axis == axis
         scale = grid.scale if axis is None else np.expand_dims(grid.scale, 1 - axis)
         assert np.allclose(grid.codes * scale, weight, atol=1e-6)
         assert (grid.scale > 0).all()
-    assert on_grid((codes * np.float32(0.3) + 0.01).astype(np.float32), codes) is None
+    assert on_grid((codes * np.float32(0.3) + 0.01).astype(np.float32), OnnxForm(codes)) is None
     assert [width_of(levels) for levels in (0, 7, 8, 127, 128, 32767)] == [4, 4, 8, 8, 16, 16]
 
 
@@ -402,31 +407,31 @@ def test_a_budget_goes_on_ones_own_model(bundles: dict[str, Path]) -> None:
 
 def test_an_export_in_a_process_of_its_own_is_told(folders: dict[str, RunFolder]) -> None:
     folder = folders["opq"]
-    assert job.status(folder).state == job.NONE
-    job.start(folder)
-    job.start(folder)  # goes on already: nothing happens
-    told = ended(lambda: job.status(folder), job.DONE).told
-    assert told["bytes"] == job.bundle_path(folder).stat().st_size
-    assert isinstance(cx.load(job.bundle_path(folder)), nn.Module)
+    assert export_run.status(folder).state == export_run.NONE
+    export_run.start(folder)
+    export_run.start(folder)  # goes on already: nothing happens
+    told = ended(lambda: export_run.status(folder), export_run.DONE).result
+    assert told["bytes"] == export_run.bundle_path(folder).stat().st_size
+    assert isinstance(cx.load(export_run.bundle_path(folder)), nn.Module)
     assert folder.state == "done"
-    job.bundle_path(folder).unlink()
-    assert job.status(folder).state == job.NONE
+    export_run.bundle_path(folder).unlink()
+    assert export_run.status(folder).state == export_run.NONE
 
 
 def test_an_export_that_fails_or_dies_says_so(folders: dict[str, RunFolder]) -> None:
     root = folders["geta"].path.parent
     budget = cx.Budget().to_dict()
     unfinished = RunFolder.create(root, {"id": "unfinished", "budget": budget, "created": 0.0})
-    job.start(unfinished)
-    assert "only a run that is done" in ended(lambda: job.status(unfinished), job.FAILED).error
+    export_run.start(unfinished)
+    assert "only a run that is done" in ended(lambda: export_run.status(unfinished), export_run.FAILED).error
     killed = RunFolder.create(root, {"id": "killed", "budget": budget, "created": 0.0})
-    job.start(killed, command=[sys.executable, "-c", "import os; os.abort()"])
-    assert "ended without a word" in ended(lambda: job.status(killed), job.FAILED).error
+    export_run.start(killed, command=[sys.executable, "-c", "import os; os.abort()"])
+    assert "ended without a word" in ended(lambda: export_run.status(killed), export_run.FAILED).error
 
 
 @pytest.mark.parametrize("coding", CODINGS)
 def test_load_py_decodes_every_coding(coding: str) -> None:
-    decoder = runpy.run_path(str(ROOT / "compression" / "export" / "load.py.txt"))["decode"]
+    decoder = loader()["decode"]
     rng = np.random.default_rng(0)
     made = {
         "fixed": rng.integers(-128, 128, 300),

@@ -17,9 +17,10 @@ from app import nav
 from compression.cli import main
 from compression.data import Batches
 from compression.errors import CompressionError
-from compression.export import findings, job
+from compression.export import findings
 from compression.export.rounding import rounded
 from compression.export.source import Source, read
+from compression.jobs import export_run
 from compression.pack import unpack
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
@@ -124,11 +125,11 @@ def test_the_command_rounds_and_the_bundle_loads(
 
 def test_the_job_rounds_and_the_page_says_so(folders: dict[str, RunFolder], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = folders["plain"]
-    job.start(folder, multiple=8)
-    now = ended(lambda: job.status(folder), job.DONE)
-    assert now.told["multiple"] == 8
-    assert len(now.told["latency"]["variants"]) == 4  # nothing is left to round
-    with zipfile.ZipFile(job.bundle_path(folder)) as archive:
+    export_run.start(folder, multiple=8)
+    now = ended(lambda: export_run.status(folder), export_run.DONE)
+    assert now.result["multiple"] == 8
+    assert len(now.result["latency"]["variants"]) == 4  # nothing is left to round
+    with zipfile.ZipFile(export_run.bundle_path(folder)) as archive:
         assert json.loads(archive.read("config.json"))["multiple"] == 8
     monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(folder.path.parent)])
     app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=120)

@@ -14,7 +14,7 @@ from written import finished
 from app import nav
 from app.gallery import gallery, tour
 from compression.budget import Budget
-from compression.export import job as export_job
+from compression.jobs import export_run as export_job
 from tests.waiting import ended
 
 SECONDS = 120

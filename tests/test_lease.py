@@ -21,6 +21,7 @@ import pytest
 from compression import methods, runs
 from compression.budget import Budget
 from compression.errors import Cancelled, CompressionError, Superseded
+from compression.jobs.sidejob import Job, Report, SideJob
 from compression.runs import heartbeat
 from compression.runs import lease as leases
 from compression.runs.events import last_state, read_events
@@ -31,7 +32,6 @@ from compression.runs.lifecycle import carry_out
 from compression.runs.process import Handle
 from compression.runs.reporter import RunReporter
 from compression.runs.results import seconds
-from compression.runs.sidejob import Job, Say, SideJob
 from compression.runs.store import Store
 from compression.runs.sweep import carry_out_sweep
 from tests.test_resume import BUDGETS, story, task, until
@@ -324,8 +324,8 @@ def test_a_side_job_whose_place_another_took_writes_nothing_more(quiet: Store) -
     folder = made(quiet)
     job = SideJob("export", folder, folder.path / "bundle" / "export.json")
 
-    def work(say: Say) -> dict[str, Any]:
-        say("half", 0.5)
+    def work(report: Report) -> dict[str, Any]:
+        report("half", 0.5)
         assert (job.status().state, job.status().share) == ("running", 0.5)
         raw = json.loads(job.path.read_text())
         raw["handle"]["pid"] += 1

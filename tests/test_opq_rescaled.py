@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,8 @@ from compression.quant.integers import fold, integer_weights
 from compression.quant.steps import best_steps
 from compression.quant.tables import survivors
 from compression.training.measure import sizes
+from tests.alone import loader
 
-LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"
 IMAGES = (1, 8, 8)
 AXES = {"0": 0, "3": 0, "4": 1, "7": 0}
 CHANNELS = {"0": 8, "3": 8, "4": 6, "7": 10}
@@ -155,8 +154,8 @@ def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tm
     attach(model, allocate(model, sparsity, bits, codebook="channel", scope="layer"))
     told = pack(model, tmp_path / "p")
     assert told.scales == 4 * sum(CHANNELS.values())
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x02\x00"
-    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
+    alone = loader()["weights"]((tmp_path / "p").read_bytes())
     wanted, found = fold(model).state_dict(), unpack(tmp_path / "p")
     for name, tensor in wanted.items():
         for each in (found[name], alone[name]):

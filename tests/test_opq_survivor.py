@@ -6,7 +6,6 @@ import copy
 import itertools
 import json
 import math
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ from compression.quant.integers import fold, integer_weights
 from compression.quant.steps import Survivors, best_steps
 from compression.quant.tables import survivors
 from compression.training.measure import sizes
+from tests.alone import loader
 
-LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"
 IMAGES = (1, 8, 8)
 KNOWN = {
     2: (2.0, 1.0), 3: (1.231358, 0.219015), 4: (0.714950, 0.0620881), 5: (0.415288, 0.0192708),
@@ -208,8 +207,8 @@ def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tm
     told = pack(model, tmp_path / "p")
     assert told.scales == 2 * 4 * 4
     assert told.total == (tmp_path / "p").stat().st_size == sum(told.to_dict().values()) - told.total
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x03\x00"
-    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
+    alone = loader()["weights"]((tmp_path / "p").read_bytes())
     wanted, found = fold(model).state_dict(), unpack(tmp_path / "p")
     assert list(found) == list(wanted)
     for name, tensor in wanted.items():
@@ -222,11 +221,11 @@ def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tm
         assert torch.equal(read[name].codes, weight.codes)
 
 
-def test_a_plain_grid_is_still_written_as_version_1(tmp_path: Path) -> None:
+def test_a_plain_grid_has_one_number_a_weight(tmp_path: Path) -> None:
     model = network()
     attach(model, allocate(model, 0.5, 3))
     assert pack(model, tmp_path / "p").scales == 4 * 4
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x01\x00"
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
 
 
 def test_sizes_of_points_count_the_offsets() -> None:

@@ -20,7 +20,7 @@ from app.figures.overlay import Overlay
 from app.groups import grouping
 from app.model import catalog
 from compression import runs
-from compression.runs import studies
+from compression.jobs import studies
 from tests.waiting import PATIENCE
 
 GALLERY = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k" / "geta"

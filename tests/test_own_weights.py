@@ -173,7 +173,7 @@ def test_other_weights_or_constants_than_at_the_start_are_refused(home: Path) ->
 
 
 def test_sweeps_and_scans_keep_it_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compression.runs import sensitivity, studies
+    from compression.jobs import sensitivity, studies
 
     wanted = budget(home, "trained")
     store = Store(home / "runs", slots=0)
@@ -182,7 +182,7 @@ def test_sweeps_and_scans_keep_it_too(home: Path, monkeypatch: pytest.MonkeyPatc
     assert [spec["subject"]["digest"] for spec in specs if "sweep" in spec] == [digest(network(7))] * 2
     keys = {sensitivity.key(each, structured=False) for each in (wanted, wanted.replace(preprocess={"mean": 0.1}))}
     save_file(network(9).state_dict(), home / "w.safetensors")
-    assert len(keys | {studies.key("sensitivity", wanted, **sensitivity.asked(False))}) == 3
+    assert len(keys | {studies.key("sensitivity", wanted, **sensitivity.request(False))}) == 3
 
 
 def test_bad_returns_are_refused_by_name(home: Path) -> None:

@@ -31,7 +31,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs.cluster import TOKENLESS, RayLauncher, check_token
 from compression.runs.folder import RunFolder
-from compression.runs.launch_config import launcher_asked
+from compression.runs.launch_config import configured_launcher
 from compression.runs.launcher import LocalLauncher
 from compression.runs.process import Handle
 from compression.runs.store import Store
@@ -47,7 +47,7 @@ REAL = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.5, bits=
 WORKER = """
     import sys, time
     from compression.runs.folder import RunFolder
-    from compression.runs.worker import serve
+    from compression.jobs.worker import serve
 
     def work(folder, events):
         deaf = folder.budget().options.get("deaf")
@@ -437,7 +437,7 @@ def test_what_cannot_be_a_cluster_is_refused(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CompressionError, match="must be local or ray, not 'slurm'"):
         Store(tmp_path)
     monkeypatch.setenv("COMPRESSION_LAUNCHER", "ray")
-    assert isinstance(launcher_asked(), RayLauncher)
+    assert isinstance(configured_launcher(), RayLauncher)
     store = Store(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     with pytest.raises(CompressionError, match="must be the head's dashboard"):

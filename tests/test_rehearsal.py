@@ -21,7 +21,7 @@ from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.preflight import check
 from compression.runs.prepare import fp32_ledger
-from compression.runs.rehearsal import check_answers
+from compression.runs.rehearsal import check_classifier
 from compression.zoo import weights as weight_files
 
 HEAD = """
@@ -388,7 +388,7 @@ def test_checking_changes_nothing_and_draws_nothing() -> None:
     ).train()
     model[1].eval()
     before, random = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
-    check_answers(model, torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), 3)
+    check_classifier(model, torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), 3)
     assert [module.training for module in model] == [True, False, True, True, True]
     assert torch.equal(torch.random.get_rng_state(), random)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -52,7 +52,7 @@ WORKER = """
     from compression.errors import CompressionError
     from compression.runs.folder import RunFolder
     from compression.runs.launcher import LocalLauncher
-    from compression.runs.worker import serve
+    from compression.jobs.worker import serve
 
     def work(folder, events):
         options = folder.budget().options

@@ -14,8 +14,8 @@ from app.figures.saliency import saliency_figure, saliency_info
 from compression import runs
 from compression.explain.units import CRITERIA, summary, unit_scores
 from compression.graph import trace
-from compression.runs import saliency as study
-from compression.runs import studies
+from compression.jobs import saliency as study
+from compression.jobs import studies
 from tests.waiting import PATIENCE
 
 

@@ -17,12 +17,12 @@ from torch import nn
 from app.figures.sensitivity import sensitivity_figure, sensitivity_info
 from compression import methods, runs
 from compression.budget import Budget
+from compression.explain.layer_sensitivity import Bench, Trial, as_budget, fewest_bits, most_sparsity, trials
 from compression.graph import trace
-from compression.runs import sensitivity as study
-from compression.runs import studies
+from compression.jobs import sensitivity as study
+from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
-from compression.sensitivity import Bench, Trial, as_budget, fewest_bits, most_sparsity, trials
 from compression.training.dense import evaluate
 
 SECONDS = 300

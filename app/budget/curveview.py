@@ -15,7 +15,7 @@ from app.runs import runlog
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import curve, studies
+from compression.jobs import curve, studies
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 

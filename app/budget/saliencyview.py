@@ -13,7 +13,7 @@ from app.budget import studyview
 from app.figures import saliency as figures
 from app.model import catalog
 from compression import data as datasets
-from compression.runs import saliency as study
+from compression.jobs import saliency as study
 
 EXPLAINED = (
     "Which channels matter? Magnitude looks at weights alone; Taylor at what the loss would change without the "
@@ -37,7 +37,7 @@ def section(of: catalog.Subject, path: Path | None, draw: Callable[[dict[str, An
             f"This is measured along ways between images; {plain.text(of.data)} holds {datasets.kind(of.data).many}."
         )
         return
-    studyview.show(study.KIND, of, path, study.asked(), "Score every channel", EXPLAINED, draw or result)
+    studyview.show(study.KIND, of, path, study.request(), "Score every channel", EXPLAINED, draw or result)
 
 
 def result(told: dict[str, Any]) -> None:

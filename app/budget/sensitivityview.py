@@ -15,7 +15,7 @@ from app.model import catalog, networks
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import sensitivity as study
+from compression.jobs import sensitivity as study
 
 EXPLAINED = (
     "Validation accuracy when only this layer is rounded, or only its {what} go, the smallest first. Nothing is "
@@ -29,7 +29,7 @@ def section(of: catalog.Subject, found: networks.Network, budget: Budget, path: 
     """The scan of this model for the budget's method."""
     structured = method_catalog.get(budget.method).structured
     explained = EXPLAINED.format(what="channels" if structured else "weights")
-    asked = study.asked(structured)
+    asked = study.request(structured)
     label = "Measure every layer by itself"
     studyview.show(
         study.KIND, of, path, asked, label, explained, lambda told: result(told, of, found, budget, explained)
@@ -38,7 +38,7 @@ def section(of: catalog.Subject, found: networks.Network, budget: Budget, path: 
 
 def result(told: dict[str, Any], of: catalog.Subject, found: networks.Network, budget: Budget, explained: str) -> None:
     """The map, the rule that turns it into bounds, and the button that takes them."""
-    from compression.sensitivity import fewest_bits, most_sparsity
+    from compression.explain.layer_sensitivity import fewest_bits, most_sparsity
 
     st.caption(
         f"{explained} {told['images']:,} images; one of them is {100 / told['images']:.2g} points. Dense: "
@@ -107,7 +107,7 @@ def _undo() -> None:
 
 
 def _use(told: dict[str, Any], points: float, of: catalog.Subject, widths: bool, shares: bool) -> None:
-    from compression.sensitivity import as_budget, most_sparsity
+    from compression.explain.layer_sensitivity import as_budget, most_sparsity
 
     kind = "units" if told["structured"] else "weights"
     spared = (

@@ -13,7 +13,8 @@ from app.model import catalog
 from app.runs import runlog
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import control, studies
+from compression.jobs import studies
+from compression.runs import control
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 

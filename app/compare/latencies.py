@@ -11,7 +11,7 @@ from app.figures.axes import LATENCY, PointDict
 from app.gallery import gallery
 from app.runs import runlog
 from compression.errors import CompressionError
-from compression.export import job
+from compression.jobs import export_run
 from compression.runs import gallery as library
 from compression.runs.folder import RunFolder
 from compression.runs.index import UNREADABLE
@@ -32,15 +32,15 @@ def of(run: str) -> Measured | None:
         place = library.copied(gallery.find(run), runlog.store().root) if kept else runlog.folder(run)
     except CompressionError:
         return None  # deleted meanwhile; opening it says so
-    if place is None or not job.bundle_path(place).is_file():
+    if place is None or not export_run.bundle_path(place).is_file():
         return None
-    return _read(str(place.path.resolve()), job.bundle_path(place).stat().st_mtime)
+    return _read(str(place.path.resolve()), export_run.bundle_path(place).stat().st_mtime)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _read(path: str, changed: float) -> Measured | None:
     try:
-        told = job.status(RunFolder(Path(path))).told
+        told = export_run.status(RunFolder(Path(path))).result
         times = [float(variant["median"]) for variant in told.get("latency", {}).get("variants", ())]
     except UNREADABLE:
         return None  # the Export page says what is wrong with it

@@ -11,7 +11,8 @@ from app.figures import base, tiles
 from app.runs import runlog
 from app.terms import tip
 from compression.errors import CompressionError
-from compression.explain import METHODS, job
+from compression.explain import METHODS
+from compression.jobs import explain_run
 
 COUNTS = {"6": 6, "12": 12, "24": 24}
 COLUMNS = 3
@@ -126,7 +127,7 @@ def title(info: tiles.TileInfo) -> str:
 
 def _not_yet(run: str, of: explained.Key, method: str) -> None:
     """A heavy method before the job has run."""
-    if job.status(runlog.workplace(run)).state == job.RUNNING:
+    if explain_run.status(runlog.workplace(run)).state == explain_run.RUNNING:
         st.caption("Being computed: see below.")
         return
     from compression.explain.attribution import passes

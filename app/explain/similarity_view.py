@@ -13,7 +13,8 @@ from app.figures import similarity
 from app.runs import runlog
 from app.terms import tip
 from compression.errors import CompressionError
-from compression.explain import METHODS, job
+from compression.explain import METHODS
+from compression.jobs import explain_run
 
 if TYPE_CHECKING:
     from compression.explain.comparison import Comparison
@@ -24,20 +25,20 @@ IMAGES = {"32": 32, "64": 64, "128": 128}
 def draw(run: str, of: explained.Key) -> None:
     """The scores with floor and ceiling: how they are measured, the job, and the chart."""
     st.subheader("How alike are they?", anchor=False)
-    now = job.status(runlog.workplace(run))
+    now = explain_run.status(runlog.workplace(run))
     told = explained.comparison(of)
-    if now.state == job.RUNNING:
+    if now.state == explain_run.RUNNING:
         st.fragment(run_every="1s")(watch)(run)
-    elif now.state == job.FAILED:
+    elif now.state == explain_run.FAILED:
         widgets.problem(CompressionError(now.error))
-    elif now.state == job.CANCELLED:
+    elif now.state == explain_run.CANCELLED:
         st.caption("The last measurement was cancelled.")
     if told is None:
-        if now.state != job.RUNNING:
+        if now.state != explain_run.RUNNING:
             _ask(run)
         return
     _scores(run, told)
-    if now.state != job.RUNNING:
+    if now.state != explain_run.RUNNING:
         with st.expander("Measure again on more images", type="compact"):
             _ask(run, again=True)
 
@@ -64,19 +65,19 @@ def start(run: str, key: str, images: int, label: str) -> None:
     """The button that starts the job."""
     if st.button(label, type="primary", icon=":material/play_arrow:", key=key):
         with st.spinner("Starting…"):
-            job.start(runlog.workplace(run), images)
+            explain_run.start(runlog.workplace(run), images)
         st.rerun()
 
 
 def watch(run: str) -> None:
     """Progress while the job goes; draws the page anew when it has ended."""
-    now = job.status(runlog.workplace(run))
-    if now.state != job.RUNNING:
+    now = explain_run.status(runlog.workplace(run))
+    if now.state != explain_run.RUNNING:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
         if st.button("Cancel", icon=":material/close:", key="cancel_explain"):
-            job.cancel(runlog.workplace(run))
+            explain_run.cancel(runlog.workplace(run))
             st.rerun()
     st.caption("A process of its own: you may leave this page.")
 

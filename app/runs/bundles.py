@@ -14,8 +14,8 @@ from app.runs import permissions, runlog, view_model
 from app.terms import tip
 from compression import zoo
 from compression.errors import CompressionError
-from compression.export import job
 from compression.export.findings import rounding_helps, stored, verdicts
+from compression.jobs import export_run
 from compression.runs.names import model_name
 from compression.runs.store import RunInfo
 
@@ -83,7 +83,7 @@ def make(run: str, told: Mapping[str, Any], again: bool) -> None:
             widgets.problem(error)
             return
         with st.spinner("Starting…"):
-            job.start(runlog.workplace(run), multiple=multiple)
+            export_run.start(runlog.workplace(run), multiple=multiple)
         st.rerun()
 
 
@@ -105,8 +105,8 @@ def rounding(run: str, told: Mapping[str, Any]) -> bool:
 
 def watch(run: str) -> None:
     """Progress while the export goes on; draws the page anew when it has ended."""
-    now = job.status(runlog.workplace(run))
-    if now.state != job.RUNNING:
+    now = export_run.status(runlog.workplace(run))
+    if now.state != export_run.RUNNING:
         st.rerun()
     st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
     st.caption("The export is a process of its own: you may leave this page.")
@@ -114,7 +114,7 @@ def watch(run: str) -> None:
 
 def download(run: str) -> None:
     """The bundle as a file."""
-    path = job.bundle_path(runlog.workplace(run))
+    path = export_run.bundle_path(runlog.workplace(run))
     st.download_button(
         f"Download the bundle ({words.size(path.stat().st_size)})",
         path.read_bytes,

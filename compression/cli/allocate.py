@@ -12,7 +12,7 @@ from compression.cli import options
 from compression.cli.budget import ask_texts, ask_value, with_asks
 from compression.cli.output import answer, table
 from compression.cli.pick import pick
-from compression.runs.curve import allocating
+from compression.jobs.curve import allocating
 
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 

@@ -14,9 +14,9 @@ from compression.cli import options
 from compression.cli.output import answer, percent, table
 from compression.cli.progress import Progress
 from compression.errors import CompressionError, RunFailed
+from compression.jobs import sensitivity as study
+from compression.jobs import studies
 from compression.reading import LARGEST_INTEGER
-from compression.runs import sensitivity as study
-from compression.runs import studies
 from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
 
 Method = Annotated[str, Parameter(help="for whom: one that removes units, or weights (default: the first of methods)")]
@@ -40,7 +40,7 @@ def sensitivity(
     )  # fmt: skip
     scan = _scan(budget, chosen.removes_units, images, runs)
 
-    from compression.sensitivity import as_budget
+    from compression.explain.layer_sensitivity import as_budget
 
     bounded = as_budget(scan, within, budget, chosen)
     value = {"model": model, "data": data, **scan, "within": within, "budget": bounded.to_dict()}

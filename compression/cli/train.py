@@ -60,9 +60,9 @@ def _train(
     (input, classes), dataset = prepare.shape(budget), prepare.load_data(budget)
     network, spec = zoo.build(model, input, classes, seed=budget.seed), zoo.spec(model)
     if model not in zoo.names():
-        from compression.runs.rehearsal import check_answers
+        from compression.runs.rehearsal import check_classifier
 
-        check_answers(network, zoo.example(model, 2, input)[0], classes)
+        check_classifier(network, zoo.example(model, 2, input)[0], classes)
     if spec.pretrained is not None:
         spec.pretrained(network)
     training = {"lr": spec.lr, **training} if spec.lr is not None else training

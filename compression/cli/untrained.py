@@ -13,7 +13,7 @@ from compression.cli.budget import budget_and_axes
 from compression.cli.options import COUNT, Json, More, budget_options
 from compression.cli.output import answer, table
 from compression.errors import CompressionError
-from compression.runs.curve import allocating
+from compression.jobs.curve import allocating
 
 SPLITS = ("validation", "test")
 Split = Annotated[str, Parameter(choices=SPLITS, help="measured on this one")]
@@ -55,11 +55,11 @@ def measured(
 ) -> dict[str, Any]:
     """The answer as plain values: the dense accuracy, and a row for each budget."""
     from compression import zoo
+    from compression.explain.untrained import dense_accuracy, measure_untrained
     from compression.graph import trace
     from compression.runs.preflight import check
     from compression.runs.prepare import load
     from compression.training.stage import STATISTICS_BATCHES
-    from compression.untrained import dense_accuracy, measure_untrained
 
     check(budget)
     subject = load(budget)

@@ -9,7 +9,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.export import card
+from compression.export import card, standalone
 from compression.export.config import config
 from compression.export.example import example
 from compression.export.manifest import CHECKSUMS, manifest
@@ -99,7 +98,7 @@ def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[di
         "config.json": _json(about),
         "model.safetensors": save(_state(source.model)),
         "weights.packed": source.packed,
-        "load.py": resources.files("compression.export").joinpath("load.py.txt").read_bytes(),
+        "load.py": standalone.program().encode(),
     }
     measured: dict[str, Any] = {"ledger": dict(source.result["ledger"]), "multiple": source.multiple, "left_out": {}}
     answering = source.model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,14 @@ from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
-from compression.graph import Graph, parameter_map, slim_report, trace, zero_units, zeroed_units
+from compression.graph import Graph, trace
 from compression.pack import integers, unpack
-from compression.quant import IntegerWeight, attach_input_quantizers, fold
-from compression.quant.attach import INPUT_QUANTIZER
+from compression.pack.restore import Units, restore_slim
+from compression.quant import QuantizedWeight
 from compression.runs.files import sha256
 from compression.runs.folder import DONE, RunFolder
 from compression.runs.prepare import find_weights, load_data, shape
 from compression.runs.results import result
-
-Units = Mapping[str, Sequence[int]]
-SMALL_NOISE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +40,7 @@ class Source:
     dense: nn.Module
     model: nn.Module
     units: Units
-    integers: Mapping[str, IntegerWeight]
+    integers: Mapping[str, QuantizedWeight]
     packed: bytes
     outputs: int
     multiple: int = 1
@@ -78,7 +75,7 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     dense = find_weights(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
     graph = trace(dense, zoo.example(budget.model, input=input))
     units = removed_units(told)
-    model = restored(dense, graph, units, state)
+    model = restore_slim(dense, graph, units, state)
     return Source(folder.id, budget, told, data, graph, dense, model, units, codes, path.read_bytes(), classes)
 
 
@@ -131,37 +128,3 @@ def removed_units(told: Mapping[str, Any]) -> dict[str, list[int]]:
     if {name: len(found) for name, found in chosen.items()} != counts:
         raise CompressionError(f"run {told.get('run')} does not say which units it removed: run its budget again")
     return chosen
-
-
-def restored(dense: nn.Module, graph: Graph, units: Units, state: Mapping[str, torch.Tensor]) -> nn.Module:
-    """The slim model with the weights of ``state``: plain modules, or a graph of plain operations as the run made it.
-
-    Raises:
-        CompressionError: the state is that of another model.
-    """
-    masked = fold(dense).eval()  # parametrizations of its own are values in the state
-    mark = f".{INPUT_QUANTIZER}.step_size"
-    quantized = [name.removesuffix(mark) for name in state if name.endswith(mark)]
-    if quantized:
-        attach_input_quantizers(masked, quantized)
-    zero_units(masked, graph, units)
-    _keep_others(masked, graph, units)
-    slim, _ = slim_report(masked, graph)
-    try:
-        slim.load_state_dict(dict(state))
-    except RuntimeError as error:
-        line = str(error).strip().splitlines()[-1].strip()
-        raise CompressionError(f"the packed weights are those of another model: {line}") from error
-    return slim.eval()
-
-
-@torch.no_grad()
-def _keep_others(masked: nn.Module, graph: Graph, units: Units) -> None:
-    """A unit that happens to be zero in the dense model, and was not removed, must not be cut now."""
-    tensors = parameter_map(masked)
-    for name, zero in zeroed_units(masked, graph).items():
-        alive = sorted(set(zero) - set(units.get(name, ())))
-        for member in graph.group(name).zeroed_members if alive else ():
-            tensor = tensors[member.name]
-            where = member.positions[alive].flatten().to(tensor.device)
-            tensor.index_fill_(member.dim, where, SMALL_NOISE)

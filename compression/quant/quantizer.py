@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from compression.errors import RunFailed
-from compression.quant.integers import Step
+from compression.quant.integers import IntegerWeight, Step, grid_kind
 from compression.quant.kernels import SMALLEST
 from compression.quant.op import quantized, round_to_codes
 
@@ -144,6 +144,15 @@ class Quantizer(nn.Module):
         """Return ``d`` in fp32: a number, or a tensor in the shape of ``clip``."""
         steps = self.steps().detach().float().clamp(min=SMALLEST)
         return steps if self.per_channel else steps.item()
+
+    @property
+    def encoding(self) -> str:
+        """The kind of encoding of its weights: codes times one step, or a step for each channel."""
+        return grid_kind(self.clip)
+
+    def encode(self, name: str, weight: torch.Tensor) -> IntegerWeight:
+        """The weight of layer ``name`` as integers."""
+        return IntegerWeight(name, self.codes(weight), self.step(), round(self.bits()))
 
     def bit_width(self) -> torch.Tensor:
         """Return the present bit-width, fp64 of shape []."""

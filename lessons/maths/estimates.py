@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compression.pack.streams import Codes, encode, entropy_bits
+from compression.counting.entropy import entropy_bits
+from compression.pack.streams import Codes, encode
 
 FLOAT_BITS = 32
 

@@ -23,11 +23,13 @@ from compression import methods
 from compression.asks import BitsAsk, Sparsity
 from compression.budget import Budget
 from compression.cli import main
+from compression.encodings import all_encodings
 from compression.errors import CompressionError
 from compression.export import export
 from compression.forecast import Forecast, Subject
 from compression.graph import trace
 from compression.pack import unpack
+from compression.pack.container import rows
 from compression.quant import activation_quantizers, weight_quantizers
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
@@ -63,6 +65,7 @@ def test_it_describes_itself(name: str) -> None:
     assert (info.name, bool(info.label), info.sentence.strip().endswith(".")) == (name, True, True)
     assert len({each.info.slot for each in methods.all_methods().values()}) == len(methods.all_methods())
     assert len({stage.name for stage in info.stages}) == len(info.stages)
+    assert set(method.encodings) <= set(all_encodings())
     plain = method.to_dict()
     assert plain["name"] == name
     assert set(plain["options"]) == {option.name for option in method.Config.table()}
@@ -250,6 +253,8 @@ def test_the_packed_file_holds_the_model(name: str, root: Path, bundle: dict[str
     path.write_bytes(bundle["weights.packed"])
     assert len(bundle["weights.packed"]) == result["final"]["bytes"] == result["ledger"]["total"]
     assert sum(result["ledger"][part] for part in result["ledger"] if part != "total") == result["ledger"]["total"]
+    kinds = {row["kind"] for row, _ in rows(path) if row.get("kind") in all_encodings()}
+    assert kinds <= methods.get(name).encodings
     stored, plain = unpack(path), load(bundle["model.safetensors"])
     assert stored.keys() == plain.keys()
     assert all(torch.equal(stored[key], plain[key]) for key in plain)
@@ -327,3 +332,12 @@ def test_its_run_is_listed_and_shown(name: str, root: Path, capsys: pytest.Captu
     assert isinstance(folder, RunFolder)
     assert main(["show", folder.id, "--runs", str(root)]) == 0
     assert folder.id in capsys.readouterr().out
+
+
+def test_the_reference_is_what_the_methods_say(tmp_path: Path) -> None:
+    from compression.methods.document import markdown
+
+    page = (hello.ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    mine = markdown().split("## Two widths")[0]
+    assert page == mine, "python -m compression.methods.document > docs/methods.md"
+    assert "| `extra` | a whole number in 0..8 | 2 |" in markdown()

@@ -13,6 +13,7 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.jobs.sidejob import SideJob
 from compression.methods import all_methods, get
 from compression.methods.opq import Allocation
 from compression.reading import json_object
@@ -22,7 +23,6 @@ from compression.runs.folder import RunFolder
 from compression.runs.process import Handle
 from compression.runs.resultfile import written
 from compression.runs.results import result
-from compression.runs.sidejob import SideJob
 from tests.fuzz.binary import BINARY, address_mutant
 from tests.fuzz.mutate import text_mutant
 from tests.fuzz.samples import (

@@ -1,25 +1,30 @@
 """A process beside a finished run that makes one thing of it, so that a page can start it, watch it and stop it.
 
-It tells how it stands in a small JSON file of its own; whoever reads that file sees at once when the process is gone.
+Its state is in a separate small JSON file; whoever reads that file sees at once when the process has ended.
+
+``python -m compression.jobs.sidejob RUN_DIR STATE_FILE NAME COMMAND…`` waits for a slot, which needs no
+torch and little memory, then becomes the command.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.errors import CompressionError, Superseded
+from compression.jobs import slots
 from compression.reading import Number, Text, check_version, read_object, typed
-from compression.runs import jobslots, signals
+from compression.runs import signals
 from compression.runs.files import disk_full, write_json
 from compression.runs.folder import RunFolder
 from compression.runs.heartbeat import Heartbeat
@@ -30,20 +35,21 @@ from compression.runs.process import Handle
 VERSION = 1
 NONE, RUNNING, DONE, FAILED, CANCELLED = "none", "running", "done", "failed", "cancelled"
 GRACE_SECONDS = 5.0
-POLL_SECONDS = 0.05
+POLL_SECONDS, SLOT_SECONDS = 0.05, 0.2  # between looks at a process that is to end, and at the line for a slot
 
-Say = Callable[[str, float], None]
+Report = Callable[[str, float], None]
+"""Called with what the job does now, and the share of it that is done."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """How it stands: ``share`` of it that is done, what it does in ``text``; ``told`` is what it found."""
+    """Its state: the ``share`` of the work that is done, in ``text`` what it does now, and the final ``result``."""
 
     state: Text
     share: Number = 0.0
     text: Text = ""
     error: Text = ""
-    told: Mapping[str, Any] = field(default_factory=dict)
+    result: Annotated[Mapping[str, Any], Field(alias="told")] = field(default_factory=dict)
 
 
 class _File(TypedDict):
@@ -56,27 +62,26 @@ _FILE = TypeAdapter(_File)
 
 @dataclass(frozen=True)
 class SideJob:
-    """One kind of job on one run: ``name`` in messages (``export``), ``path`` the file that tells how it stands."""
+    """One kind of job on one run: ``name`` in messages (``export``), ``path`` the file with its state."""
 
     name: str
     folder: RunFolder
     path: Path
 
     def start(self, command: Sequence[str], threads: int = 1) -> None:
-        """Begin or wait for a turn, unless it goes on already; the process outlives the page and the app.
+        """Begin or wait for a turn, unless it is running already; the process outlives the page and the app.
 
         Raises:
             CompressionError: the run's folder cannot be written, or too many wait already.
         """
         if self.status().state == RUNNING:
             return
-        jobslots.check(self.folder)
-        waiting = jobslots.command(self.folder, self.path, self.name, command)
+        slots.check(self.folder)
         try:
             make_folder(self.path.parent)
             with append_to(self.folder.log_path) as log:
                 process = subprocess.Popen(
-                    waiting, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                    self._waiting(command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                     env=environment(threads), start_new_session=True,
                 )  # fmt: skip
             touch(self._heartbeat)
@@ -85,7 +90,7 @@ class SideJob:
             raise CompressionError(f"the {self.name} cannot be started: {error.strerror or error}") from error
 
     def status(self) -> Job:
-        """How it stands.
+        """The state in its file; failed where the process has ended without writing one.
 
         Raises:
             CompressionError: its file is damaged.
@@ -98,7 +103,7 @@ class SideJob:
         return job
 
     def stop(self, grace: float = GRACE_SECONDS) -> Job:
-        """End it now: SIGTERM, after ``grace`` seconds SIGKILL. What it had finished before stays; nothing half-made.
+        """End it now: SIGTERM, after ``grace`` seconds SIGKILL. Earlier results stay, and nothing unfinished.
 
         Raises:
             CompressionError: its file is damaged.
@@ -113,14 +118,14 @@ class SideJob:
             self._write(handle, Job(CANCELLED, job.share, job.text))
         return self.status()
 
-    def waits(self, ahead: int) -> None:
-        """In the process itself: tell how many jobs have to end first."""
+    def report_waiting(self, ahead: int) -> None:
+        """In the process itself: write how many jobs have to end first."""
         text = f"waiting for {ahead} other job{'s' * (ahead > 1)}"
         if self.status().text != text:
             self._write(Handle.current(), Job(RUNNING, text=text))
 
-    def carry_out(self, work: Callable[[Say], Mapping[str, Any]]) -> int:
-        """In the process itself: do the work and tell how it goes; the exit status of the process.
+    def carry_out(self, work: Callable[[Report], Mapping[str, Any]]) -> int:
+        """In the process itself: do the work and write its state; returns the exit status of the process.
 
         Raises:
             Superseded: another process was started for the same job; this one changes nothing more.
@@ -139,11 +144,11 @@ class SideJob:
         with Heartbeat(self._heartbeat, confirm=confirm):
             try:
                 self._write(handle, Job(RUNNING, text="starting"))
-                told = work(lambda text, share: write(Job(RUNNING, share, text)))
-                write(Job(DONE, 1.0, told=told))
+                result = work(lambda text, share: write(Job(RUNNING, share, text)))
+                write(Job(DONE, 1.0, result=result))
             except Superseded:
                 raise
-            except Exception as error:  # the outermost frame: told on the page, never dropped
+            except Exception as error:  # the outermost frame: shown on the page, never dropped
                 write(Job(FAILED, error=self._line(error)))
                 if isinstance(error, CompressionError):
                     return 1
@@ -151,7 +156,7 @@ class SideJob:
         return 0
 
     def _ended(self, handle: Handle, sign: int, seconds: float) -> bool:
-        """Send a signal to the job's process group and wait for the process to be gone."""
+        """Send a signal to the job's process group and wait for the process to end."""
         signals.signal_group(handle, self.folder.path, sign)
         until = time.monotonic() + seconds
         while time.monotonic() < until and handle.process() is not None:
@@ -180,5 +185,27 @@ class SideJob:
         return state["job"], state["handle"]
 
     def _write(self, handle: Handle, job: Job) -> None:
-        value = {"version": VERSION, "handle": dataclasses.asdict(handle), "job": dataclasses.asdict(job)}
-        write_json(self.path, value)
+        state: _File = {"job": job, "handle": handle}
+        write_json(self.path, {"version": VERSION, **_FILE.dump_python(state, by_alias=True)})
+
+    def _waiting(self, command: Sequence[str]) -> list[str]:
+        """The command that waits for a slot and then becomes ``command``."""
+        paths = [str(self.folder.path.resolve()), str(self.path.resolve())]
+        return [sys.executable, "-m", "compression.jobs.sidejob", *paths, self.name, *command]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Wait for a slot and become the command; the ticket's lock passes to it."""
+    folder, state, name, *command = arguments
+    job = SideJob(name, RunFolder(folder), Path(state))
+    with slots.ticket(job.folder) as ticket:
+        while ticket is not None and (ahead := ticket.ahead()):
+            job.report_waiting(ahead)
+            time.sleep(SLOT_SECONDS)
+        if ticket is not None:
+            os.set_inheritable(ticket.file, True)
+        os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,6 +1,6 @@
-"""Explanations in a process of their own: ``python -m compression.explain.job RUN_DIR [--images N] [--seed S]``.
+"""Explanations in a separate process: ``python -m compression.jobs.explain_run RUN_DIR [--images N] [--seed S]``.
 
-``explain/job.json`` in the run's folder tells how it stands; :mod:`.stored` says what it leaves there.
+``explain/job.json`` in the run's folder holds the state; :mod:`compression.explain.stored` the format of the results.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compression.jobs.sidejob import CANCELLED, DONE, FAILED, NONE, RUNNING, Job, Report, SideJob
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
-from compression.runs.sidejob import CANCELLED, DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
 
 if TYPE_CHECKING:
     from compression.explain.models import Pair
@@ -20,69 +20,69 @@ if TYPE_CHECKING:
 
 __all__ = ["CANCELLED", "DONE", "FAILED", "NONE", "RUNNING", "Job", "cancel", "main", "start", "status", "work"]
 
-COMMAND = (sys.executable, "-m", "compression.explain.job")
-SHOWN = 24  # images whose maps are kept: the changed ones first
+COMMAND = (sys.executable, "-m", "compression.jobs.explain_run")
+SHOWN = 24  # images whose maps are stored: the changed ones first
 SCORES = 0.85  # the share of the work that the scores are
 
 
 def start(
     folder: RunFolder, images: int = 32, seed: int = 0, threads: int = 1, command: Sequence[str] = COMMAND
 ) -> None:
-    """Begin, unless it goes on already; the process outlives the page and the app.
+    """Begin, unless it is running already; the process outlives the page and the app.
 
     Raises:
         CompressionError: the run's folder cannot be written.
     """
-    asked = [str(folder.path.resolve()), "--images", str(images), "--seed", str(seed)]
-    _job(folder).start([*command, *asked], threads)
+    arguments = [str(folder.path.resolve()), "--images", str(images), "--seed", str(seed)]
+    _job(folder).start([*command, *arguments], threads)
 
 
 def status(folder: RunFolder) -> Job:
-    """How the explanations of this run stand.
+    """The state of this run's explanations.
 
     Raises:
-        CompressionError: the file that tells is damaged.
+        CompressionError: the file of the state is damaged.
     """
     return _job(folder).status()
 
 
 def cancel(folder: RunFolder) -> Job:
-    """Stop the job; what an earlier one left stays.
+    """Stop the job; the results of an earlier one stay.
 
     Raises:
-        CompressionError: the file that tells is damaged.
+        CompressionError: the file of the state is damaged.
     """
     return _job(folder).stop()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Explain the run in the folder named on the command line; exit status 0 when the files are there."""
-    parser = argparse.ArgumentParser(prog="compression.explain.job")
+    parser = argparse.ArgumentParser(prog="compression.jobs.explain_run")
     parser.add_argument("run")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args(arguments)
-    folder = RunFolder(asked.run)
-    return _job(folder).carry_out(lambda say: work(folder, asked.images, asked.seed, say))
+    given = parser.parse_args(arguments)
+    folder = RunFolder(given.run)
+    return _job(folder).carry_out(lambda report: work(folder, given.images, given.seed, report))
 
 
-def work(folder: RunFolder, images: int, seed: int, say: Say) -> Mapping[str, Any]:
+def work(folder: RunFolder, images: int, seed: int, report: Report) -> Mapping[str, Any]:
     """The scores, and the maps of the first images, written into the run's folder."""
     from compression.explain.comparison import compare
     from compression.explain.models import pair
     from compression.explain.stored import save
 
-    say("restoring both models", 0.0)
+    report("restoring both models", 0.0)
     models = pair(folder, seed)
-    found = compare(models, images, seed, say=lambda text, share: say(text, SCORES * share))
+    scored = compare(models, images, seed, say=lambda text, share: report(text, SCORES * share))
     macs = written(folder.result_path)["baseline"]["macs"]
-    kept = _shown(models, macs, list(found.scores), say)
-    say("writing", 1.0)  # refused to a process whose place another has taken
-    save(folder, found, kept)
-    return {"images": len(found.images), "seed": seed}
+    maps = _maps(models, macs, list(scored.scores), report)
+    report("writing", 1.0)  # refused to a process whose place another has taken
+    save(folder, scored, maps)
+    return {"images": len(scored.images), "seed": seed}
 
 
-def _shown(models: Pair, macs: float, methods: Sequence[str], say: Say) -> Shown:
+def _maps(models: Pair, macs: float, methods: Sequence[str], report: Report) -> Shown:
     """The maps of the images that a page shows first."""
     import torch
 
@@ -90,14 +90,14 @@ def _shown(models: Pair, macs: float, methods: Sequence[str], say: Say) -> Shown
     from compression.explain.models import affordable, scan
     from compression.explain.stored import DENSE, SMALL, Shown
 
-    say("images whose class changed", SCORES)
-    looked = scan(models, affordable(macs))
-    chosen = looked.order[:SHOWN]
+    report("images whose class changed", SCORES)
+    answers = scan(models, affordable(macs))
+    chosen = answers.order[:SHOWN]
     explainers, images = Explainers.of(models), models.images(chosen)
-    targets = torch.tensor([looked.before[i] for i in chosen])
+    targets = torch.tensor([answers.before[i] for i in chosen])
     maps = {}
     for done, method in enumerate(methods):
-        say("maps of the images shown", SCORES + (1 - SCORES) * done / max(1, len(methods)))
+        report("maps of the images shown", SCORES + (1 - SCORES) * done / max(1, len(methods)))
         for key, explainer in ((DENSE, explainers.dense), (SMALL, explainers.small)):
             maps[method, key] = explainer.attribute(method, images, targets).numpy()
     return Shown(tuple(chosen), maps)

@@ -1,8 +1,6 @@
-"""Slots for the jobs beside runs: few go at a time over one runs folder, the others wait in the order they came.
+"""Slots for the jobs beside runs: a few run at a time in one runs folder, the others wait in the order they came.
 
-``python -m compression.runs.jobslots RUN_DIR STATE_FILE NAME COMMAND…`` waits for a slot, which needs no torch and
-little memory, then becomes the command. Each job holds a lock on a ticket file, which ends with its process however
-that ends, so that no slot is lost.
+Each job holds a lock on a ticket file, which ends with its process however that ends, so that no slot is lost.
 """
 
 from __future__ import annotations
@@ -11,9 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from compression.errors import CompressionError
@@ -23,7 +19,6 @@ from compression.runs.gallery import COPIES
 JOBS = "COMPRESSION_JOBS"
 USUAL_JOBS = 2
 MOST_WAITING = 20
-POLL_SECONDS = 0.2
 _FOLDER, _LOCK = ".jobs", "lock"
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # some network file systems: nobody waits there
 
@@ -49,12 +44,6 @@ def check(folder: RunFolder) -> None:
     waiting = len(_live(_place(folder))) - slots()
     if waiting >= MOST_WAITING:
         raise CompressionError(f"{waiting} jobs wait for their turn already: try again when some of them have ended")
-
-
-def command(folder: RunFolder, state: Path, name: str, then: Sequence[str]) -> list[str]:
-    """The command that waits for a slot and then goes on as ``then``."""
-    paths = [str(folder.path.resolve()), str(state.resolve())]
-    return [sys.executable, "-m", "compression.runs.jobslots", *paths, name, *then]
 
 
 @contextlib.contextmanager
@@ -119,23 +108,3 @@ def _locked(path: Path) -> bool:
     except OSError:
         return True
     return False
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Wait for a slot and become the command; the lock goes over to it."""
-    from compression.runs.sidejob import SideJob
-
-    folder, state, name, *then = arguments
-    run = RunFolder(folder)
-    job = SideJob(name, run, Path(state))
-    with ticket(run) as place:
-        while place is not None and (ahead := place.ahead()):
-            job.waits(ahead)
-            time.sleep(POLL_SECONDS)
-        if place is not None:
-            os.set_inheritable(place.file, True)
-        os.execv(then[0], then)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -12,8 +12,8 @@ KIND = "saliency"
 IMAGES, BATCH = 64, 16
 
 
-def asked(images: int = IMAGES) -> dict[str, Any]:
-    """What is asked for: on how many validation images, and at how many points of the way to each."""
+def request(images: int = IMAGES) -> dict[str, Any]:
+    """The study's parameters: how many validation images, and how many points of the path to each."""
     from compression.explain.units import STEPS
 
     return {"images": images, "steps": STEPS}
@@ -23,7 +23,7 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
     """Score every unit; ``rows`` of the result hold a group each (see :func:`compression.explain.units.summary`).
 
     Raises:
-        CompressionError: the data are no images.
+        CompressionError: the data are not images.
         Cancelled: the job was asked to stop.
     """
     from compression import data, zoo
@@ -38,8 +38,8 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
     graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
     batches = list(Batches(subject.data, "validation", BATCH, augment=False, limit=images))
     weights = {layer.weight for layer in graph.layers}
-    made = {m.name for g in graph.prunable for m in g.members if m.role == "producer" and m.dim == 0}
-    events.plan(len(batches) * len(made & weights), unit="layers of batches")
+    producers = {m.name for g in graph.prunable for m in g.members if m.role == "producer" and m.dim == 0}
+    events.plan(len(batches) * len(producers & weights), unit="layers of batches")
     step = 0
 
     def done() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from compression import methods
 from compression.asks import ACTIVATION_BITS
 from compression.budget import Budget
-from compression.runs import studies
+from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
 
@@ -51,7 +51,7 @@ def _named(method: methods.Method) -> dict[str, Any]:
 
 
 def key(budget: Budget) -> str:
-    """What the curve depends on, as a digest: see :func:`compression.runs.studies.key`.
+    """What the curve depends on, as a digest: see :func:`compression.jobs.studies.key`.
 
     Raises:
         CompressionError: there are no trained weights.
@@ -87,9 +87,9 @@ def carry_out(
         Cancelled: the job was asked to stop.
     """
     from compression import zoo
+    from compression.explain.untrained import dense_accuracy, measure_untrained
     from compression.graph import trace
     from compression.runs.prepare import load
-    from compression.untrained import dense_accuracy, measure_untrained
 
     budget = folder.budget().replace(method=method or allocating(""), layers=layers, options=options)
     subject = load(budget, folder.spec().get("subject"))

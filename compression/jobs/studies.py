@@ -1,4 +1,4 @@
-"""Studies: tables about a dense model, made by background jobs of their own and found again by what they depend on.
+"""Studies: tables about a dense model, computed by background jobs and looked up by what they depend on.
 
 A study is a run folder like any other, with the same worker, events and states, but below ``<runs>/studies``; it ends
 in a table instead of a smaller model.
@@ -7,10 +7,9 @@ in a table instead of a smaller model.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -22,12 +21,7 @@ from compression.runs.preflight import absolute, check_subject
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
-if TYPE_CHECKING:
-    from compression.runs.reporter import RunReporter
-
 FOLDER = "studies"
-KINDS = {kind: f"compression.runs.{kind}" for kind in ("curve", "sensitivity", "saliency")}
-"""Name of a study → the module whose ``carry_out`` makes it."""
 
 
 def studies(root: str | Path) -> Store:
@@ -42,11 +36,11 @@ def studies(root: str | Path) -> Store:
     return Store(place)
 
 
-def key(kind: str, budget: Budget, **asked: Any) -> str:
-    """What a study depends on, as a digest: its kind, model, size, the weights' content, data, what is asked.
+def key(kind: str, budget: Budget, **request: Any) -> str:
+    """The digest of everything a study depends on: its kind, model, size, the weights' content, data, parameters.
 
-    Of a model of one's own this is the content of its file, of a folder of images which files it holds (by the times of
-    the folders, since a look at a page must not read all images; one that is painted over goes unnoticed).
+    Of a user's model this includes the content of its file, of a folder of images the names of its files (by the times
+    of the folders, since showing a page must not read all images; an image replaced in place is not noticed).
 
     Raises:
         CompressionError: there are no trained weights.
@@ -54,10 +48,10 @@ def key(kind: str, budget: Budget, **asked: Any) -> str:
     from compression import zoo
     from compression.runs.prepare import find_weights, shape
 
-    found, (input, classes) = find_weights(budget), shape(budget)
-    weights = sha256(found.file) if found.file else found.digest
+    trained, (input, classes) = find_weights(budget), shape(budget)
+    weights = sha256(trained.file) if trained.file else trained.digest
     preprocess = merged(zoo.spec(budget.model).preprocess, budget.preprocess)
-    content = [kind, budget.model, input, classes, weights, budget.data, asked, *([preprocess] if preprocess else [])]
+    content = [kind, budget.model, input, classes, weights, budget.data, request, *([preprocess] if preprocess else [])]
     if ".py:" in budget.model:
         content.append(sha256(expanded(budget.model.rpartition(":")[0])))
     if "/" in budget.data:
@@ -72,8 +66,8 @@ def _folders(root: Path) -> list[Path]:
     return [*([root] if root.is_dir() else []), *parts, *sorted(classes)]
 
 
-def find(wanted: str, root: str | Path) -> RunFolder | None:
-    """The study with this :func:`key`: a finished one, else one that waits or goes, else the last.
+def find(digest: str, root: str | Path) -> RunFolder | None:
+    """The study with this :func:`key`: a finished one, else one that waits or runs, else the last.
 
     Raises:
         CompressionError: the folder cannot be read.
@@ -82,42 +76,31 @@ def find(wanted: str, root: str | Path) -> RunFolder | None:
         return None
     store = studies(root)
     folders = [RunFolder(store.root / info.id) for info in store.list()]
-    made = [folder for folder in folders if _key_of(folder) == wanted]
+    matching = [folder for folder in folders if _stored_key(folder) == digest]
     for states in ((DONE,), (RUNNING, QUEUED)):
-        for folder in made:
+        for folder in matching:
             if folder.state in states:
                 return folder
-    return made[0] if made else None
+    return matching[0] if matching else None
 
 
-def _key_of(folder: RunFolder) -> Any:
-    """What a study says it depends on; None of one that was damaged after it was listed."""
+def _stored_key(folder: RunFolder) -> Any:
+    """The key in a study's spec; None of one that was damaged after it was listed."""
     try:
         return folder.spec().get("key")
     except CompressionError:
         return None
 
 
-def begin(kind: str, budget: Budget, root: str | Path, **asked: Any) -> str:
+def begin(kind: str, budget: Budget, root: str | Path, **request: Any) -> str:
     """Start (or queue) the study for the model, weights and data of ``budget``; returns its id.
 
     Raises:
-        CompressionError: what in the budget cannot be, as for a run.
+        CompressionError: the budget is refused, as for a run.
     """
     subject_only = {"model", "input", "classes", "weights", "data", "preprocess"}
-    wanted = absolute(Budget(**budget.model_dump(include=subject_only)))
-    subject, _ = check_subject(wanted)
-    store = studies(root)
-    made = key(kind, wanted, **asked)
-    return store.add(new_spec(wanted, store, kind, job=kind, key=made, asked=asked, subject=subject.identity))[0].id
-
-
-def carry_out(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
-    """Make the study in this folder, of whichever kind it is.
-
-    Raises:
-        Cancelled: the job was asked to stop.
-    """
-    spec = folder.spec()
-    found: dict[str, Any] = importlib.import_module(KINDS[spec["job"]]).carry_out(folder, events, **spec["asked"])
-    return {"job": spec["job"], **found}
+    plain = absolute(Budget(**budget.model_dump(include=subject_only)))
+    subject, _ = check_subject(plain)
+    store, digest = studies(root), key(kind, plain, **request)
+    spec = new_spec(plain, store, kind, job=kind, key=digest, asked=request, subject=subject.identity)
+    return store.add(spec)[0].id

@@ -21,10 +21,10 @@ from compression.training.recalibrate import settle_statistics
 
 @dataclass(frozen=True)
 class Untrained:
-    """One allocation as it stands. ``error`` is Σ(w - ŵ)² relative to Σw², ``loss`` the mean cross-entropy.
+    """One allocation, measured. ``error`` is Σ(w - ŵ)² relative to Σw², ``loss`` the mean cross-entropy.
 
-    ``recomputed`` is the accuracy once the batch norms' statistics are recomputed, ``None`` where that was not asked
-    for or there are none.
+    ``recomputed`` is the accuracy once the batch norms' statistics are recomputed, ``None`` without
+    that request or without batch norms.
     """
 
     sparsity: float
@@ -36,7 +36,7 @@ class Untrained:
 
 
 def dense_accuracy(model: nn.Module, data: DataSet, split: str, limit: int | None) -> float:
-    """What the others are compared with: the model as it came, on the same images."""
+    """What the others are compared with: the dense model on the same images."""
     return evaluate(model, data, split, limit=limit).accuracy
 
 
@@ -45,14 +45,14 @@ def measure_untrained(
     graph: Graph,
     data: DataSet,
     budget: Budget,
-    values: Sequence[tuple[float, float]],
+    pairs: Sequence[tuple[float, float]],
     *,
     split: str = "validation",
     limit: int | None = None,
     statistics: int = 0,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Untrained]:
-    """Allocate at every (sparsity, bits) of ``values`` within the budget's bounds of layers, and measure.
+    """Allocate at every (sparsity, bits) of ``pairs`` within the budget's bounds of layers, and measure.
 
     Args:
         model: the trained model; it is not changed.
@@ -67,16 +67,18 @@ def measure_untrained(
     """
     method = methods.get(budget.method)
     subject = Subject(model, graph)
-    for sparsity, bits in values:
+    for sparsity, bits in pairs:
         check()
-        wanted = method.put(method.put(budget, "--sparsity", sparsity), "--bits", bits)
-        allocation = method.allocation(subject, wanted)
+        requested = method.put(method.put(budget, "--sparsity", sparsity), "--bits", bits)
+        allocation = method.allocation(subject, requested)
         smaller = attach(deep_copy(model), allocation)
-        told = evaluate(smaller, data, split, limit=limit)
-        again = None
+        measured = evaluate(smaller, data, split, limit=limit)
+        recomputed = None
         if statistics and settle_statistics(smaller, _batches(data, budget, statistics, check)).norms:
-            again = evaluate(smaller, data, split, limit=limit).accuracy
-        yield Untrained(sparsity, bits, subject.relative_error(allocation), told.accuracy, told.loss, again)
+            recomputed = evaluate(smaller, data, split, limit=limit).accuracy
+        yield Untrained(
+            sparsity, bits, subject.relative_error(allocation), measured.accuracy, measured.loss, recomputed
+        )
 
 
 def _batches(data: DataSet, budget: Budget, most: int, check: Callable[[], None]) -> Iterator[torch.Tensor]:

@@ -1,7 +1,7 @@
-"""An export in a process of its own, so that a page can watch it: ``python -m compression.export.job RUN_DIR [N]``.
+"""The export of a run in a separate process that a page can watch: ``python -m … RUN_DIR [N]`` of this module.
 
-``bundle/export.json`` in the run's folder tells how it stands, ``bundle/bundle.zip`` is what it makes; ``N`` is what
-channel counts are rounded up to.
+``bundle/export.json`` in the run's folder holds the state, ``bundle/bundle.zip`` is the result; channel counts are
+rounded up to multiples of ``N``.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compression.jobs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Report, SideJob
 from compression.runs.folder import RunFolder
-from compression.runs.sidejob import DONE, FAILED, NONE, RUNNING, Job, Say, SideJob
 
 __all__ = ["DONE", "FAILED", "NONE", "RUNNING", "Job", "bundle_path", "main", "start", "status"]
 
-COMMAND = (sys.executable, "-m", "compression.export.job")
+COMMAND = (sys.executable, "-m", "compression.jobs.export_run")
 
 
 def bundle_path(folder: RunFolder) -> Path:
-    """Where the bundle of a run is made."""
+    """Where the bundle of a run is written."""
     return folder.bundle / "bundle.zip"
 
 
 def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND, multiple: int = 1) -> None:
-    """Begin, unless it goes on already; the process outlives the page and the app.
+    """Begin, unless it is running already; the process outlives the page and the app.
 
     ``multiple`` is what channel counts are rounded up to.
 
@@ -36,7 +36,7 @@ def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND,
 
 
 def status(folder: RunFolder) -> Job:
-    """How the export of this run stands; ``told`` is what it measured.
+    """The state of this run's export; its ``result`` holds the measured figures.
 
     Raises:
         CompressionError: its file is damaged.
@@ -49,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Export the run in the folder named on the command line; exit status 0 when the bundle is there."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) not in (1, 2) or not all(number.isdecimal() for number in arguments[1:]):
-        print("usage: python -m compression.export.job RUN_DIR [N]", file=sys.stderr)
+        print("usage: python -m compression.jobs.export_run RUN_DIR [N]", file=sys.stderr)
         return 2
     folder, multiple = RunFolder(arguments[0]), int(arguments[1]) if arguments[1:] else 1
 
-    def work(say: Say) -> Mapping[str, Any]:
+    def work(report: Report) -> Mapping[str, Any]:
         from compression.export.bundle import export
 
-        return export(folder, bundle_path(folder), multiple=multiple, say=say).to_dict()
+        return export(folder, bundle_path(folder), multiple=multiple, say=report).to_dict()
 
     return _job(folder).carry_out(work)
 

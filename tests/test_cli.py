@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,14 +14,19 @@ from typing import Any
 
 import pytest
 
-from compression import runs
-from compression.cli import main
+from compression import methods, runs
+from compression.asks import WEIGHTS, Ask, Sparsity
+from compression.budget import Budget
+from compression.cli import COMMANDS, main, parser
 from compression.cli.budget import ask_value
-from compression.cli.options import sizes
+from compression.cli.options import STANDARD, sizes
 from compression.cli.output import size, table
 from compression.cli.progress import _Seen, describe
+from compression.errors import CompressionError
+from compression.forecast import Forecast, Subject
 from tests.waiting import until
 
+SUBJECT = ("--model", "resnet8", "--data", "mnist5k")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -64,7 +70,8 @@ def test_help_and_bad_arguments_do_not_import_torch() -> None:
     code = """
         import contextlib, io, sys
         from compression.cli import main
-        for arguments in (["--help"], ["run", "--bits", "x"], ["nonsense"], ["runs", "--runs", "absent"]):
+        commands = "--help", "run --help", "run --bits x", "run --seed 1.5", "nonsense", "runs --runs absent"
+        for arguments in map(str.split, commands):
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
                 main(arguments)
         assert "torch" not in sys.modules and "numpy" not in sys.modules
@@ -75,6 +82,142 @@ def test_help_and_bad_arguments_do_not_import_torch() -> None:
         [sys.executable, "-c", textwrap.dedent(code)], env=environment(), capture_output=True, text=True
     )
     assert found.returncode == 0, found.stderr
+
+
+def test_every_field_of_a_budget_is_an_option_and_help_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = Budget.model_fields.keys() - {"version", "asks", "groups", "layers", "options"}
+    options = {f"--{name.replace('_', '-')}" for name in fields}
+    for name in ("run", "sweep", "forecast", "untrained"):
+        arguments = parser()[name].assemble_argument_collection()
+        words = {option: argument.parameter for argument in arguments for option in argument.names}
+        assert options <= words.keys()
+        assert all(parameter.help or parameter.choices for parameter in words.values())
+        assert main([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(option in shown for option in (*options, *STANDARD))
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+def test_options_may_be_abbreviated_and_repeated_and_preprocess_takes_several_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (budget,) = started(monkeypatch, "run", *SUBJECT, *"--epoch 9 --epochs=3 --activ 6 --optim=adam --lr-q 0.1".split())
+    assert (budget.epochs, budget.optimizer, budget.asks) == (3, "adam", {"activation_bits": (6, 6), "lr_quant": 0.1})
+    words = "--preprocess mean=0.5 std=0.25,0.5,1 --option preset=paper --preprocess resize=28 --option distill=2"
+    (budget,) = started(monkeypatch, "run", *SUBJECT, *words.split())
+    assert budget.preprocess == {"mean": 0.5, "std": [0.25, 0.5, 1], "resize": 28}
+    assert budget.options == {"preset": "paper", "distill": 2}
+    assert main(["run", *SUBJECT, "--lr-s"]) == 2
+    assert "--lr-schedule" in capsys.readouterr().err
+
+
+@dataclasses.dataclass(frozen=True)
+class Rank(Ask):
+    """What somebody else's method may ask."""
+
+    field: str = "rank"
+    default: int = 1
+    help: str = "rank of the factors"
+    option: str = "--rank"
+
+    def accept(self, value: Any) -> int:
+        if not isinstance(value, int) or value < 1:
+            raise CompressionError(f"rank must be a whole number of at least 1, not {value!r}")
+        return value
+
+
+class Factors(methods.Method):
+    """A method of somebody else, as far as commands need one before a run."""
+
+    info = methods.Info("factors", "Factors", "Replaces weights by factors.", "low-rank", 99)
+    asks = (Sparsity(of=WEIGHTS), Rank())
+
+    def __init__(self) -> None:
+        self.budgets: list[Budget] = []
+
+    def forecast(self, subject: Subject, budget: Budget) -> Forecast:
+        self.budgets.append(budget)
+        return Forecast.unknown("known after a run")
+
+    def allocation(self, subject: Subject, budget: Budget) -> Any:
+        self.budgets.append(budget)
+        return methods.get("ptq").allocation(subject, budget)
+
+
+@pytest.fixture
+def factors(monkeypatch: pytest.MonkeyPatch) -> Factors:
+    method, known = Factors(), methods.all_methods()
+    monkeypatch.setattr(methods, "all_methods", lambda: {**known, "factors": method})
+    return method
+
+
+def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Budget]:
+    """The budgets that ``run`` or ``sweep`` would start."""
+    budgets: list[Budget] = []
+
+    def sweep(budget: Budget, *, root: str, priority: int, **values: Any) -> str:
+        budgets.extend(runs.combinations(budget, **values))
+        return "sweep"
+
+    def start(budget: Budget, root: str, *, priority: int) -> str:
+        budgets.append(budget)
+        return "run"
+
+    monkeypatch.setattr(runs, "sweep", sweep)
+    monkeypatch.setattr(runs, "start", start)
+    monkeypatch.setattr("compression.cli.run.follow", lambda *_: 0)
+    assert main(arguments) == 0
+    return budgets
+
+
+def test_an_option_that_only_a_method_of_somebody_else_has_is_taken_from_its_ask(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, factors: Factors
+) -> None:
+    chosen = ["--method", "factors"]
+    assert answer(capsys, "forecast", *SUBJECT, *chosen, "--rank", "8")["certainty"] == "unknown"
+    assert answer(capsys, "allocate", "resnet8", *chosen, "--rank", "3", "--sparsity", "0")["model"] == "resnet8"
+    assert [budget.asks["rank"] for budget in factors.budgets] == [8, 3]
+    (budget,) = started(monkeypatch, "run", *SUBJECT, *chosen, "--rank=5", "--sparsity", "0.25")
+    assert budget.asks == {"rank": 5, "sparsity": 0.25}
+    budgets = started(monkeypatch, "sweep", *SUBJECT, *chosen, "--rank", "2,4", "--sparsity", "0.1,0.3")
+    assert [(each.asks["sparsity"], each.asks["rank"]) for each in budgets] == [(0.1, 2), (0.1, 4), (0.3, 2), (0.3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("run --method factors --rank 0", ["rank", "at least 1"]),
+        ("run --method factors --rank many", ["rank", "'many'"]),
+        ("sweep --method factors --rank 2,2", ["twice"]),
+        ("run --method factors --depth 2", ["--depth", "factors has: --sparsity, --rank"]),
+        ("sweep --method opq --rank 2,3", ["--rank", "opq has: --sparsity, --bits"]),
+        ("forecast --rank 2", ["--rank", "geta has: --sparsity, --bits, --activation-bits, --lr-quant"]),
+    ],
+)
+def test_an_option_that_the_method_does_not_have_is_refused_with_those_it_has(
+    words: str, parts: list[str], capsys: pytest.CaptureFixture[str], factors: Factors
+) -> None:
+    assert main([*words.split(), *SUBJECT]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert all(part in line for part in parts), line
+    assert not factors.budgets
+
+
+def test_allocate_refuses_options_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["allocate", "resnet8", "--epochs", "3"]) == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+def test_a_sweep_goes_over_every_value_of_any_ask(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--method ptq --bits 4 --activation-bits 4,8".split()
+    result = answer(capsys, "sweep", *SUBJECT, *words)
+    widths = [{width["activation"] for width in run["final"]["bits"].values()} - {None} for run in result["runs"]]
+    assert sorted(map(sorted, widths)) == [[4], [8]]
+    spec = json.loads(Path("runs", result["run"], "spec.json").read_text())
+    assert spec["values"] == {"sparsity": [], "bits": [4], "--activation-bits": [4, 8]}
 
 
 def test_models_lists_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:

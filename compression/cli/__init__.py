@@ -19,25 +19,22 @@ PROGRAM = "python -m compression"
 COLUMNS = DefaultFormatter(panel_spec=PanelSpec(box=Box("    \n" * 8), padding=(0, 0)))
 """How ``--help`` is laid out: aligned columns without frames."""
 COMMANDS = {
-    "models": ("models:models", "names, parameters, MACs, data sets they go with"),
-    "methods": ("methods:methods", "names, what they ask for, their options"),
+    "models": ("catalogue:models", "names, parameters, MACs, data sets they go with"),
+    "methods": ("catalogue:methods", "names, what they ask for, their options"),
     "train": ("train:train", "train a dense model, stored where `run` looks for it"),
     "graph": ("graph:graph", "groups, units, what is frozen and why"),
     "forecast": ("forecast:forecast", "sizes, work and error of a budget, before any training"),
-    "allocate": ("allocate:allocate", "zeros and bits from the weights alone, no training"),
+    "allocate": ("forecast:allocate", "zeros and bits from the weights alone, no training"),
     "untrained": ("untrained:untrained", "accuracy of allocations before any training"),
     "sensitivity": ("sensitivity:sensitivity", "validation accuracy with one layer quantized or pruned at a time"),
     "run": ("run:run", "compress a model with one budget"),
-    "sweep": (
-        "sweep:sweep",
-        "compress a model with several budgets (--sparsity 0.3,0.5 --bits 3,4), one after another",
-    ),
+    "sweep": ("run:sweep", "compress a model with several budgets (--sparsity 0.3,0.5), one after another"),
     "runs": ("runs:list_runs", "list the runs, newest first"),
     "show": ("runs:show", "the result of a run so far"),
-    "pause": ("control:pause", "write a checkpoint and stop; `resume` continues from there"),
-    "resume": ("control:resume", "continue a run that was paused, cancelled, failed or lost"),
-    "cancel": ("control:cancel", "stop a run or a sweep"),
-    "delete": ("control:delete", "delete runs with everything they wrote"),
+    "pause": ("runs:pause", "write a checkpoint and stop; `resume` continues from there"),
+    "resume": ("runs:resume", "continue a run that was paused, cancelled, failed or lost"),
+    "cancel": ("runs:cancel", "stop a run or a sweep"),
+    "delete": ("runs:delete", "delete runs with everything they wrote"),
     "export": ("export:export", "a bundle from a finished run: smaller files that run without us"),
 }
 """Command → its function in this package, which is imported when the command is used, and what it is for."""
@@ -48,9 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words or words[0] not in {*COMMANDS, "-h", "--help"}:
-            raise CompressionError(
-                f"COMMAND must be one of {', '.join(COMMANDS)}{f', not {words[0]}' if words else ''}"
-            )
+            typed = f", not {words[0]}" if words else ""
+            raise CompressionError(f"COMMAND must be one of {', '.join(COMMANDS)}{typed}")
         app = parser()
         status = app(_full_names(app, words), exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -94,13 +90,13 @@ def _full_names(app: App, words: Sequence[str]) -> list[str]:
     """The words with abbreviated options (``--activation 8``) in full, where no other option begins in the same way."""
     arguments = app[words[0]].assemble_argument_collection() if words[0] in COMMANDS else ()
     names = [name for argument in arguments for name in argument.names]
-    parts = [word.partition("=") for word in words]
-    options = [
-        [name for name in names if part[0][:2] == "--" != part[0] and name.startswith(part[0])] for part in parts
-    ]
-    return [
-        "".join((each[0] if len(each) == 1 else part[0], *part[1:])) for part, each in zip(parts, options, strict=True)
-    ]
+
+    def full(word: str) -> str:
+        option, equals, value = word.partition("=")
+        matches = [name for name in names if name.startswith(option)] if option[:2] == "--" != option else []
+        return f"{matches[0]}{equals}{value}" if len(matches) == 1 else word
+
+    return [full(word) for word in words]
 
 
 def _refuse(message: str, status: int) -> int:

@@ -63,9 +63,9 @@ def budget_and_axes(options: Mapping[str, Any]) -> tuple[Budget, dict[str, list[
     return requested, axes
 
 
-def ask_texts(options: Mapping[str, Any]) -> dict[str, str]:
-    """Option → text of everything that is no field of :data:`BUDGET`: what is asked of the method."""
-    return {f"--{name.replace('_', '-')}": text for name, text in options.items() if name not in BUDGET}
+def ask_texts(options: Mapping[str, Any], rows: Mapping[str, Any] = BUDGET) -> dict[str, str]:
+    """Option → text of everything that is not among the command's ``rows``: what is asked of the method."""
+    return {f"--{name.replace('_', '-')}": text for name, text in options.items() if name not in rows}
 
 
 def ask_value(option: str, text: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from compression.cli.options import COUNT, BundleOut, Json, Run, Runs
-from compression.cli.output import answer, size, table
+from compression.cli.output import answer, columns, size
 from compression.cli.progress import Line
 from compression.runs.folder import RunFolder
 
@@ -37,8 +37,7 @@ def export(
 
 def describe(value: dict[str, Any]) -> str:
     """The bundle and its files."""
-    rows = [(name, size(about["bytes"])) for name, about in value["files"].items()]
+    rows = [{"name": name, **about} for name, about in value["files"].items()]
     missing = "".join(f"\nwithout {name}: {why}" for name, why in value.get("left_out", {}).items())
-    return (
-        f"{value['bundle']}: {size(value['bytes'])}, run {value['run']}\n\n" + table(("file", "size"), rows) + missing
-    )
+    files = columns({"file": "{name}", "size": "{bytes:size}"}, rows)
+    return f"{value['bundle']}: {size(value['bytes'])}, run {value['run']}\n\n{files}{missing}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from compression import zoo
 from compression.cli import options
 from compression.cli.output import answer, shape, table
 from compression.cli.pick import pick
@@ -18,24 +17,20 @@ if TYPE_CHECKING:
 Inexact = Annotated[bool, Parameter(help="also allow units that a norm or a mean averages over: the others change")]
 
 
+@options.takes(options.SHAPE)
 def graph(
     model: options.Model, /, *, data: options.TrainedOn = None, dot: options.Dot = None, inexact: Inexact = False,
-    input: options.Input = None, classes: options.Classes = None, weights: options.Weights = None,
-    json: options.Json = None,
+    json: options.Json = None, **shape: Any,
 ) -> None:  # fmt: skip
     """Trace the model and show its groups."""
     if json == dot == "-":
         raise CompressionError("--json and --dot cannot both go to standard output; give one of them a file")
-    picked = pick(model, data, input, classes, weights)
-
-    from compression.graph import trace
-
-    traced = trace(picked.model, zoo.example(model, input=picked.input), inexact=inexact)
+    picked = pick(model, data, **shape, inexact=inexact)
     if dot is not None:
-        _write(graphviz(traced, model), dot)
-    text = "" if dot == "-" else describe(traced, model, picked.weights)
+        _write(graphviz(picked.graph, model), dot)
+    text = "" if dot == "-" else describe(picked.graph, model, picked.weights)
     if dot != "-" or json is not None:
-        answer({"model": model, "weights": picked.weights, **traced.to_dict()}, text, json)
+        answer({"model": model, "weights": picked.weights, **picked.graph.to_dict()}, text, json)
 
 
 def describe(graph: Graph, model: str, weights: str) -> str:

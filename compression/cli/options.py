@@ -108,14 +108,7 @@ def _file(option: str, help: str) -> Parameter:
     return Parameter(metavar="FILE", validator=writable(option), allow_leading_hyphen=True, help=help)
 
 
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("It must be a whole number") from None
-
-
-COUNT = _read_by(_whole)
+COUNT = _read_by(int)
 DATA = Parameter(validator=_note_folder)
 
 Json = Annotated[str | None, _file("--json", "write the answer as JSON; - is standard output")]
@@ -166,6 +159,9 @@ Option = Annotated[tuple[str, ...], Parameter(metavar="KEY=VALUE", help="an opti
 Epochs = Annotated[float, Parameter(help="passes over the training images, such as 4 or 0.5")]
 Seed = Annotated[int, COUNT, Parameter(help="of batches, augmentation and initial weights")]
 
+SHAPE: Mapping[str, Any] = {"input": Input, "classes": Classes, "weights": Weights}
+"""Which model exactly."""
+
 TRAINING: Mapping[str, Any] = {
     "batch_size": Annotated[int, COUNT, Parameter(help="images in a step")],
     "optimizer": Annotated[str, Parameter(choices=OPTIMIZERS)],
@@ -176,9 +172,9 @@ TRAINING: Mapping[str, Any] = {
 """Fields of a budget on how to train."""
 
 BUDGET: Mapping[str, Any] = {
-    "config": Config, "model": Model, "data": Data, "method": Method, "input": Input, "classes": Classes,
-    "weights": Weights, "preprocess": Preprocess, "epochs": Epochs, **TRAINING,
-    "lr_schedule": Annotated[str, Parameter(choices=LR_SCHEDULES)], "seed": Seed, "option": Option,
+    "config": Config, "model": Model, "data": Data, "method": Method, **SHAPE, "preprocess": Preprocess,
+    "epochs": Epochs, **TRAINING, "lr_schedule": Annotated[str, Parameter(choices=LR_SCHEDULES)], "seed": Seed,
+    "option": Option,
 }  # fmt: skip
 """Everything a budget is made of but what a method asks for."""
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compression import zoo
+
 if TYPE_CHECKING:
     from torch import nn
+
+    from compression.graph import Graph
 
 RANDOM, PUBLISHED = "random", "published"
 
@@ -16,20 +20,26 @@ class Picked:
     """``weights`` names the file or function, or is ``published`` for those ``train`` starts from, else ``random``."""
 
     model: nn.Module
+    graph: Graph
     weights: str
-    input: tuple[int, ...]
 
 
 def pick(
-    name: str, data: str | None, input: tuple[int, ...] | None, classes: int | None, weights: str | None
+    name: str,
+    data: str | None = None,
+    input: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    weights: str | None = None,
+    *,
+    inexact: bool = False,
 ) -> Picked:
-    """Build the model ``name`` with ``weights``; without, those trained on ``data`` (on any it goes with) are taken.
+    """Build and trace ``name`` with ``weights``; without, those trained on ``data`` (on any it goes with) are taken.
 
     Raises:
         CompressionError: unknown model or data set, an impossible size, missing or wrong-shaped weights.
     """
-    from compression import zoo
     from compression.data import catalogue
+    from compression.graph import trace
     from compression.zoo.origin import weighted
 
     spec = zoo.spec(name)
@@ -37,9 +47,10 @@ def pick(
     input, classes = zoo.resolve(name, input, classes)
     trained = weighted(name, input, classes, weights, sources)
     if trained is not None:
-        return Picked(trained.model, str(trained.file or trained.name), input)
-    model = zoo.build(name, input, classes).eval()
-    if spec.pretrained is not None and catalogue.text_installed():
-        spec.pretrained(model)
-        return Picked(model, PUBLISHED, input)
-    return Picked(model, RANDOM, input)
+        model, origin = trained.model, str(trained.file or trained.name)
+    else:
+        model, origin = zoo.build(name, input, classes).eval(), RANDOM
+        if spec.pretrained is not None and catalogue.text_installed():
+            spec.pretrained(model)
+            origin = PUBLISHED
+    return Picked(model, trace(model, zoo.example(name, input=input), inexact=inexact), origin)

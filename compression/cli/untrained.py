@@ -11,10 +11,14 @@ from compression import methods
 from compression.budget import Budget
 from compression.cli.budget import budget_and_axes
 from compression.cli.options import COUNT, Json, More, budget_options
-from compression.cli.output import answer, table
+from compression.cli.output import answer, columns
 from compression.errors import CompressionError
 from compression.jobs.curve import allocating
 
+ROWS = {
+    "sparsity": "{sparsity:.0%}", "bits": "{bits:g}", "error": "{error:.4f}", "accuracy": "{accuracy:.2%}",
+    "norms recomputed": "{recomputed:.2%}",
+}  # fmt: skip
 SPLITS = ("validation", "test")
 Split = Annotated[str, Parameter(choices=SPLITS, help="measured on this one")]
 Images = Annotated[int | None, COUNT, Parameter(metavar="N", help="only the first N of them")]
@@ -63,37 +67,22 @@ def measured(
 
     check(budget)
     subject = load(budget)
-    dense = dense_accuracy(subject.model, subject.data, split, limit)
-    rows = [
-        dataclasses.asdict(row)
-        for row in measure_untrained(
-            subject.model,
-            trace(subject.model, zoo.example(budget.model, input=subject.input)),
-            subject.data,
-            budget,
-            pairs,
-            split=split,
-            limit=limit,
-            statistics=STATISTICS_BATCHES if statistics else 0,
-        )
-    ]
+    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
+    rows = measure_untrained(
+        subject.model, graph, subject.data, budget, pairs, split=split, limit=limit,
+        statistics=STATISTICS_BATCHES if statistics else 0,
+    )  # fmt: skip
     images = len(getattr(subject.data, split))
     return {
         "model": budget.model, "data": budget.data, "split": split, "images": min(limit or images, images),
-        "dense": dense, "rows": rows,
+        "dense": dense_accuracy(subject.model, subject.data, split, limit),
+        "rows": [dataclasses.asdict(row) for row in rows],
     }  # fmt: skip
 
 
 def describe(value: dict[str, Any]) -> str:
     """The rows in a table below one line on what they are."""
     recomputed = any(row["recomputed"] is not None for row in value["rows"])
-    head = ("sparsity", "bits", "error", "accuracy", *(("norms recomputed",) if recomputed else ()))
-    rows = [
-        (
-            f"{row['sparsity']:.0%}", f"{row['bits']:g}", f"{row['error']:.4f}", f"{row['accuracy']:.2%}",
-            *((f"{row['recomputed']:.2%}",) if recomputed else ()),
-        )
-        for row in value["rows"]
-    ]  # fmt: skip
+    shown = {name: cell for name, cell in ROWS.items() if recomputed or name != "norms recomputed"}
     first = f"{value['model']} on {value['images']:,} {value['split']} images, dense: {value['dense']:.2%}"
-    return f"{first}\n\n{table(head, rows)}"
+    return f"{first}\n\n{columns(shown, value['rows'])}"

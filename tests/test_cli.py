@@ -78,10 +78,10 @@ def test_help_and_bad_arguments_do_not_import_torch() -> None:
     """
     import textwrap
 
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=environment(), capture_output=True, text=True
     )
-    assert found.returncode == 0, found.stderr
+    assert process.returncode == 0, process.stderr
 
 
 def test_every_field_of_a_budget_is_an_option_and_help_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,24 +221,24 @@ def test_a_sweep_goes_over_every_value_of_any_ask(capsys: pytest.CaptureFixture[
 
 
 def test_models_lists_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:
-    found = {model["name"]: model for model in answer(capsys, "models")}
-    assert found["resnet20"]["params"] == 272_474
-    assert found["resnet8"]["params"] == 19_810
-    assert found["vgg7"]["macs"] == 608_053_248
-    assert "mnist5k" in found["resnet8"]["data"]
+    value = {model["name"]: model for model in answer(capsys, "models")}
+    assert value["resnet20"]["params"] == 272_474
+    assert value["resnet8"]["params"] == 19_810
+    assert value["vgg7"]["macs"] == 608_053_248
+    assert "mnist5k" in value["resnet8"]["data"]
 
 
 def test_graph_answers_with_groups_and_says_which_weights(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str
 ) -> None:
-    found = answer(capsys, "graph", "resnet20", "--dot", str(tmp_path / "graph.dot"))
-    assert (found["model"], found["weights"], found["input"]) == ("resnet20", "random", [3, 32, 32])
-    assert sum(group["prunable"] for group in found["groups"]) == 12
-    assert sum(group["units"] for group in found["groups"] if group["prunable"]) == 448
-    assert set(found["groups"][0]) >= {"id", "units", "prunable", "reason", "exact", "ties", "parameters"}
+    value = answer(capsys, "graph", "resnet20", "--dot", str(tmp_path / "graph.dot"))
+    assert (value["model"], value["weights"], value["input"]) == ("resnet20", "random", [3, 32, 32])
+    assert sum(group["prunable"] for group in value["groups"]) == 12
+    assert sum(group["units"] for group in value["groups"] if group["prunable"]) == 448
+    assert set(value["groups"][0]) >= {"id", "units", "prunable", "reason", "exact", "ties", "parameters"}
     text = (tmp_path / "graph.dot").read_text()
-    assert text.count(" -> ") == len(found["edges"])
-    assert text.count(" [label=") == len(found["nodes"])
+    assert text.count(" -> ") == len(value["edges"])
+    assert text.count(" [label=") == len(value["nodes"])
     assert answer(capsys, "graph", "resnet8", "--weights", weights)["weights"] == weights
     assert answer(capsys, "graph", "resnet8", "--input", "3x16x16", "--classes", "7")["input"] == [3, 16, 16]
     assert main(["graph", "resnet8"]) == 0
@@ -246,11 +246,11 @@ def test_graph_answers_with_groups_and_says_which_weights(
 
 
 def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    found = answer(capsys, "allocate", "resnet20", "--sparsity", "0.7", "--bits", "4")
-    assert found["weights"] == "random"
-    assert found["pruned"] == round(0.7 * found["numel"]) == sum(layer["pruned"] for layer in found["layers"])
-    assert found["value_bits"] <= found["budget_bits"]
-    assert set(found["layers"][0]) >= {"name", "numel", "pruned", "threshold", "bits", "step", "error"}
+    value = answer(capsys, "allocate", "resnet20", "--sparsity", "0.7", "--bits", "4")
+    assert value["weights"] == "random"
+    assert value["pruned"] == round(0.7 * value["numel"]) == sum(layer["pruned"] for layer in value["layers"])
+    assert value["value_bits"] <= value["budget_bits"]
+    assert set(value["layers"][0]) >= {"name", "numel", "pruned", "threshold", "bits", "step", "error"}
     budget = {"version": 1, "method": "opq", "sparsity": 0.5, "layers": {"conv1": {"weight_bits": [8, 8]}}}
     (tmp_path / "budget.json").write_text(json.dumps(budget))
     bound = answer(capsys, "allocate", "resnet20", "--config", str(tmp_path / "budget.json"))
@@ -261,31 +261,31 @@ def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str
 def test_what_else_a_layer_stores_has_a_column(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, column: str
 ) -> None:
-    asked = ["allocate", "resnet8", "--sparsity", "0.5", "--bits", "4"]
-    assert main(asked) == 0
+    words = ["allocate", "resnet8", "--sparsity", "0.5", "--bits", "4"]
+    assert main(words) == 0
     plain = capsys.readouterr().out
     assert "offset" not in plain
     assert "scales" not in plain
-    file = tmp_path / "found.json"
-    assert main([*asked, "--option", option, "--json", str(file)]) == 0
+    file = tmp_path / "answer.json"
+    assert main([*words, "--option", option, "--json", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     layer = json.loads(file.read_text())["layers"][0]
     head, row = (next(line.split() for line in lines if line.startswith(name)) for name in ("layer", layer["name"]))
-    told = layer[column] if column == "offset" else len(layer[column])
+    expected = layer[column] if column == "offset" else len(layer[column])
     assert head[-1] == column
-    assert float(row[-1]) == pytest.approx(told, abs=1e-6)
+    assert float(row[-1]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_train_stores_weights_where_run_looks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from compression.zoo.weights import find, read_provenance
 
-    found = answer(capsys, "train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.1", "--seed", "3")
+    value = answer(capsys, "train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.1", "--seed", "3")
     path = find("resnet8", "mnist5k", (1, 28, 28), 10)
-    assert str(path) == found["weights"]
+    assert str(path) == value["weights"]
     assert path is not None
     assert read_provenance(path)["seed"] == 3
-    assert 0 <= found["test_accuracy"] <= 1
-    assert found["command"].startswith("python -m compression train --model ")
+    assert 0 <= value["test_accuracy"] <= 1
+    assert value["command"].startswith("python -m compression train --model ")
     out = tmp_path / "here.safetensors"
     assert main(["train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.02", "--out", str(out)]) == 0
     assert out.is_file()

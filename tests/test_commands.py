@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -17,14 +18,15 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs.prepare import train_line
 
+ROOT = Path(__file__).resolve().parents[1]
 STRANGE = ["my digits (v3)", 'it\'s "mine"', "$HOME & `id` ; *", "a#b %d !x", "ümlaut\\n", "-v"]
 
 
 def shell(line: str) -> list[str]:
     """The words that bash makes of a line."""
     subprocess.run(["bash", "-n", "-c", line], check=True)
-    made = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], check=True, capture_output=True)
-    return made.stdout.decode().split("\0")[:-1]
+    output = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], check=True, capture_output=True)
+    return output.stdout.decode().split("\0")[:-1]
 
 
 def arguments(words: list[str]) -> dict[str, Any]:
@@ -70,8 +72,8 @@ def test_the_way_to_start_the_app_survives_make_and_shell(
     line = str(refused.value).partition("start the app with ")[2].removesuffix(" to work on it")
     for name_of_make in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # these tests may be run by make themselves
         monkeypatch.delenv(name_of_make, raising=False)
-    made = subprocess.run(["bash", "-c", line], check=True, capture_output=True).stdout.decode()
-    assert options.read(made.split("\0")[:-1]).models == (f"{tmp_path / name}.py:net",)
+    output = subprocess.run(["bash", "-c", line], check=True, capture_output=True).stdout.decode()
+    assert options.read(output.split("\0")[:-1]).models == (f"{tmp_path / name}.py:net",)
 
 
 def test_the_pages_print_the_quoted_line(open_page: Open, tmp_path: Path) -> None:
@@ -83,3 +85,17 @@ def test_the_pages_print_the_quoted_line(open_page: Open, tmp_path: Path) -> Non
         app = open_page(page, "--data-root", str(root), model="resnet8", data=str(root / "my digits"))
         (line,) = (element.value for element in app.code)
         assert arguments(shlex.split(line)[3:])["data"] == str(root / "my digits")
+
+
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_a_page_shows_is_understood(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^(?:\.venv/bin/)?python -m compression (.*)$", text, re.MULTILINE)
+    assert lines or page.name != "README.md"
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        assert words[0] in cli.COMMANDS
+        arguments(words)

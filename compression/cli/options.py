@@ -165,8 +165,8 @@ SHAPE: Mapping[str, Any] = {"input": Input, "classes": Classes, "weights": Weigh
 TRAINING: Mapping[str, Any] = {
     "batch_size": Annotated[int, COUNT, Parameter(help="images in a step")],
     "optimizer": Annotated[str, Parameter(choices=OPTIMIZERS)],
-    "lr": Annotated[float, Parameter(help="learning rate at its highest")],
-    "weight_decay": Annotated[float, Parameter(help="decay of the weights in a step, over the learning rate")],
+    "lr": Annotated[float, Parameter(help="learning rate of the weights, at the start")],
+    "weight_decay": Annotated[float, Parameter(help="L2 penalty on the weights, such as 1e-4")],
     "precision": Annotated[str, Parameter(choices=PRECISIONS)],
 }
 """Fields of a budget on how to train."""
@@ -176,7 +176,7 @@ BUDGET: Mapping[str, Any] = {
     "epochs": Epochs, **TRAINING, "lr_schedule": Annotated[str, Parameter(choices=LR_SCHEDULES)], "seed": Seed,
     "option": Option,
 }  # fmt: skip
-"""Everything a budget is made of but what a method asks for."""
+"""Fields of a budget that are the same for every method."""
 
 STANDARD: Mapping[str, Ask] = {ask.option: ask for ask in (Sparsity(), BitRange(), ActivationBits(), QuantizerRate())}
 """Options of asks that ``--help`` lists; a method may bring others (:mod:`compression.asks`)."""

@@ -1,4 +1,4 @@
-"""Answers for people and for programs: text and tables on standard output, JSON where it was asked for."""
+"""Answers for people and for programs: text and tables on standard output, JSON where it is requested."""
 
 from __future__ import annotations
 

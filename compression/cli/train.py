@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from compression import zoo
-from compression.budget import Budget
+from compression.budget import OPTIMIZERS, Budget
 from compression.cli import options
 from compression.cli.output import answer, percent, shape
 from compression.cli.progress import Line, bar
@@ -19,9 +21,12 @@ from compression.runs.names import data_name, model_name
 from compression.runs.preflight import absolute
 
 CHANCE = "this model is no better than always answering the largest class"
+Optimizer = Annotated[
+    str, Parameter(choices=OPTIMIZERS, help="default: sgd for networks with batch norms, adamw for others")
+]
 
 
-@options.takes(options.TRAINING)
+@options.takes({**options.TRAINING, "optimizer": Optimizer})
 def train(
     *, model: options.Model, data: options.Data, epochs: options.Epochs = 10.0, seed: options.Seed = 0,
     out: options.WeightsOut = None, input: options.Input = None, classes: options.Classes = None,

@@ -207,9 +207,9 @@ def spread_units(graph: Graph, sparsity: float, groups: Mapping[str, Mapping[str
     Raises:
         CompressionError: the bounds cannot give K.
     """
-    from compression.pruning.choose import Limits, target_units, unit_bounds
+    from compression.pruning.choose import UnitLimits, target_units, unit_bounds
 
-    limits = Limits.of(graph.prunable, unit_bounds(groups))
+    limits = UnitLimits.of(graph.prunable, unit_bounds(groups))
     target = target_units(sparsity, graph.prunable_units)
     limits.check(target)
     counts, sizes = list(limits.lowest), [group.units for group in graph.prunable]

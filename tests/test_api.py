@@ -34,7 +34,8 @@ import compression as cx
 
 
 def readme(
-    model: nn.Module, trained: nn.Module, example_input: torch.Tensor, steps: int, my_function: Callable[[], nn.Module]
+    model: nn.Module, trained: nn.Module, example_input: torch.Tensor, data: str, steps: int,
+    my_function: Callable[[], nn.Module],
 ) -> None:
 """
 MISUSES = """\
@@ -48,6 +49,7 @@ cx.slim(graph, model)
 cx.opq.allocate(model, sparsity=0.7, bits=4, grids="plain")
 plan.nonsense
 cx.load(7)
+cx.compress(model)
 cx.apply(trained)
 """
 

@@ -14,6 +14,7 @@ import pytest
 from app.compare import finals
 from app.gallery import gallery as app_gallery
 from app.model import catalog
+from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.pack.contents import contents
 from compression.runs import gallery
@@ -76,7 +77,7 @@ def test_a_sweep_has_its_runs_from_large_to_small(root: Path) -> None:
     sweep = found.find("gallery.resnet8-mnist5k.opq")
     parts = found.parts(sweep.info.id)
     assert sweep.info.runs == len(parts) == 5
-    sparsities = [part.info.budget["sparsity"] for part in parts]
+    sparsities = [Budget.from_dict(part.info.budget).asks["sparsity"] for part in parts]
     assert sparsities == sorted(sparsities)
     assert sweep.data == parts[0].data
 

@@ -20,8 +20,10 @@ from compression.errors import CompressionError
 from compression.graph import trace
 from compression.methods.base import Setup
 from compression.methods.opq import OPQ, allocate
+from compression.methods.opq.method import arguments
 from compression.methods.opq.options import OpqOptions
 from compression.runs.preflight import check
+from compression.training.options import TrainingOptions
 
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
 BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bits=3.5)
@@ -54,7 +56,9 @@ def test_every_default_is_that_of_the_function_and_may_be_written_out() -> None:
     layers = {"a": torch.randn(300), "b": torch.randn(200)}
     defaults = {option.name: option.default for option in OpqOptions.table()}
     OPQ.check_budget(BUDGET.replace(options={**defaults, "skip": []}))
-    assert allocate(layers, 0.5, 3, **defaults).to_dict() == allocate(layers, 0.5, 3).to_dict()
+    written_out = arguments(BUDGET.replace(options=defaults))
+    assert len(written_out) == len(defaults) - len(TrainingOptions.model_fields)
+    assert allocate(layers, 0.5, 3, **written_out).to_dict() == allocate(layers, 0.5, 3).to_dict()
 
 
 @pytest.mark.parametrize(

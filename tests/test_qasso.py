@@ -19,7 +19,7 @@ from compression.methods.geta import QASSO
 from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
 from compression.methods.geta.schedule import Schedule, Stages
 from compression.pruning import saliency
-from compression.pruning.choose import Limits, choose_units, target_units
+from compression.pruning.choose import UnitLimits, choose_units, target_units
 from compression.pruning.units import Units
 from compression.quant import activation_quantizers, quantize, weight_quantizers
 
@@ -293,7 +293,7 @@ def test_the_target_is_not_misled_by_binary_fractions() -> None:
     ]
 
 
-def best_by_brute_force(scores: list[float], sizes: list[int], limits: Limits, count: int) -> float:
+def best_by_brute_force(scores: list[float], sizes: list[int], limits: UnitLimits, count: int) -> float:
     """Least total score over every set of ``count`` units within the limits."""
     group_of = [g for g, size in enumerate(sizes) for _ in range(size)]
     best = math.inf
@@ -308,7 +308,11 @@ def test_the_choice_of_units_is_the_best_of_all_choices() -> None:
     generator = torch.Generator().manual_seed(3)
     sizes = [3, 4, 2]
     group_of = [0, 0, 0, 1, 1, 1, 1, 2, 2]
-    for limits in [Limits((0, 0, 0), (2, 3, 1)), Limits((1, 0, 1), (2, 1, 1)), Limits((0, 3, 0), (2, 3, 1))]:
+    for limits in [
+        UnitLimits((0, 0, 0), (2, 3, 1)),
+        UnitLimits((1, 0, 1), (2, 1, 1)),
+        UnitLimits((0, 3, 0), (2, 3, 1)),
+    ]:
         for count in range(sum(limits.lowest), sum(limits.highest) + 1):
             scores = torch.rand(9, generator=generator)
             chosen = choose_units(scores, group_of, torch.zeros(9, dtype=torch.bool), limits, count, count)
@@ -346,15 +350,17 @@ def test_saliency_equals_naive_loops() -> None:
             product = float((x @ direction).detach())
             columns["magnitude"].append(float(x.detach().norm()))
             columns["avg_magnitude"].append(float(x.norm()) / len(x))
+            columns["rms_magnitude"].append(float(x.square().mean().sqrt()))
             columns["cosine_similarity"].append(product / float(x.norm() * direction.norm()) + 1)
             columns["taylor_first_order"].append(abs(product))
             columns["taylor_second_order"].append(0.5 * product**2)
-    naive = sum(0.2 * torch.tensor(column) / torch.tensor(column).norm() for column in columns.values())
+    shares = {name: torch.tensor(column) / torch.tensor(column).norm() for name, column in columns.items()}
+    naive = sum(0.2 * share for name, share in shares.items() if name != "rms_magnitude")
     with torch.no_grad():
         sums = saliency.unit_sums(units, h)
     torch.testing.assert_close(saliency.scores(sums), naive, rtol=1e-4, atol=1e-6)
-    only = torch.tensor(columns["magnitude"]) / torch.tensor(columns["magnitude"]).norm()
-    torch.testing.assert_close(saliency.scores(sums, {"magnitude": 1.0}), only, rtol=1e-4, atol=1e-6)
+    for name, share in shares.items():
+        torch.testing.assert_close(saliency.scores(sums, {name: 1.0}), share, rtol=1e-4, atol=1e-6)
     with pytest.raises(CompressionError, match="unknown saliency criterion 'size'"):
         optimizer_of(build(), criteria={"size": 1.0})
 

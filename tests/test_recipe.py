@@ -24,19 +24,20 @@ from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
 from compression.graph import slim, trace, zero_units, zeroed_units
 from compression.methods.base import Reporter, Setup
+from compression.methods.geta.algorithm import JointTraining
 from compression.methods.geta.clipping import best_clip, fit_clips
 from compression.methods.geta.method import attach, optimizer_for
 from compression.methods.geta.options import PAPER, GetaOptions
 from compression.methods.geta.schedule import Schedule
-from compression.methods.geta.training import Training
 from compression.points import Point
 from compression.pruning.saliency import AveragedSaliency
-from compression.pruning.unit_cost import unit_prices
+from compression.pruning.unit_cost import unit_costs
 from compression.pruning.units import Units
 from compression.quant import quantize, weight_quantizers
 from compression.training.distill import Teacher, distillation_loss
 from compression.training.loop import train_step
 from compression.training.recipe import Recipe
+from compression.training.trainer import Trainer
 from compression.zoo import build
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,11 +154,11 @@ def test_averaged_saliency_is_the_mean_over_batches_unit_by_unit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["macs", "parameters"])
-def test_the_price_of_a_unit_is_what_cutting_it_saves(kind: str) -> None:
+def test_the_cost_of_a_unit_is_what_cutting_it_saves(kind: str) -> None:
     work = task()
     groups = work.graph.prunable
     removed = [group.units // 4 for group in groups]
-    prices = unit_prices(work.graph, removed, kind)
+    costs = unit_costs(work.graph, removed, kind)
 
     def taken(counts: list[int]) -> int:
         thin = copy.deepcopy(work.model)
@@ -166,16 +167,16 @@ def test_the_price_of_a_unit_is_what_cutting_it_saves(kind: str) -> None:
         return small.macs if kind == "macs" else small.params
 
     whole, before = taken([0] * len(groups)), taken(removed)
-    for index, price in enumerate(prices):
+    for index, cost in enumerate(costs):
         one_more = [count + (place == index) for place, count in enumerate(removed)]
-        assert price == pytest.approx((before - taken(one_more)) / whole)
+        assert cost == pytest.approx((before - taken(one_more)) / whole)
 
 
 def test_without_cost_all_units_are_worth_the_same_and_other_kinds_are_refused() -> None:
     graph = task().graph
-    assert set(unit_prices(graph, [0] * len(graph.prunable), "none")) == {1.0}
+    assert set(unit_costs(graph, [0] * len(graph.prunable), "none")) == {1.0}
     with pytest.raises(CompressionError, match="macs"):
-        unit_prices(graph, [0] * len(graph.prunable), "gold")
+        unit_costs(graph, [0] * len(graph.prunable), "gold")
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
@@ -265,22 +266,23 @@ def test_the_learning_rate_rises_over_its_share_and_falls_to_almost_nothing() ->
 def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
     work = task(BUDGET.replace(options={"saliency_batches": 3, "cost": "macs", "cost_power": 1.0, "distill": 0}))
     chosen = GetaOptions.read(work.budget.options, "geta")
-    attach(work, chosen)
+    trainer = Trainer(work, Quiet(), chosen)
+    attach(work, chosen, Quiet())
     optimizer = optimizer_for(work, 20)
-    training = Training(work, optimizer, Recipe(), chosen)
+    training = JointTraining(work, optimizer, chosen)
     assert training.observed == {5, 6, 7, 10, 11, 12}  # choices at steps 7 and 12: the joint stage is steps 7 to 16
-    training.run(Quiet())
+    trainer.train(training.section, training)
     train_step(work.model, torch.randn(16, 1, 12, 12), torch.randint(0, 4, (16,)), Recipe())
-    assert training.saliency is not None
-    training.saliency.observe()
-    plain = copy.deepcopy(training.saliency).take()
-    gone = [int(optimizer.removed[group.first : group.first + group.units].sum()) for group in optimizer.units]
-    prices = unit_prices(work.graph, gone, "macs")
-    for group, price in zip(optimizer.units, prices, strict=True):
+    assert training.scores is not None
+    training.scores.observe()
+    plain = copy.deepcopy(training.scores.saliency).take()
+    counts = [int(optimizer.removed[group.first : group.first + group.units].sum()) for group in optimizer.units]
+    costs = unit_costs(work.graph, counts, "macs")
+    for group, cost in zip(optimizer.units, costs, strict=True):
         part = slice(group.first, group.first + group.units)
         assert optimizer.scorer is not None
-        assert torch.allclose(training._scores()[part], plain[part] / price)
-        training.saliency.observe()
+        assert torch.allclose(optimizer.scorer()[part], plain[part] / cost)
+        training.scores.observe()
 
 
 def test_statistics_after_a_tuned_run_are_those_of_the_final_weights() -> None:

@@ -105,8 +105,18 @@ BUDGETS = {
     "magnitude": GETA.replace(method="magnitude", optimizer="adam", lr=1e-3),
     "sequential": GETA.replace(method="sequential", activation_bits=(6, 6)),
 }
+EVERY = {"distill": 0.5, "temperature": 2.0, "noise": 0.5, "ema": 0.7, "lr_warmup": 0.2, "recalibrate": 3}
+CHOOSING = {"saliency_batches": 2, "criteria": {"taylor_first_order": 1.0, "magnitude": 0.5}, "cost": "parameters"}
+for each in [name for name, method in methods.all_methods().items() if method.info.trains]:
+    options = {**EVERY, **(CHOOSING if methods.get(each).removes_units else {})}
+    BUDGETS[f"{each} with every option"] = GETA.replace(method=each, bits=3, options=options)
 # The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15.
-KEEPS = {"geta": (1, 3, 7, 12, 14, 18, 19, 23, 24, 27, TOTAL), "sequential": (1, 5, 8, 11, 15, 16, TOTAL)}
+KEEPS = {
+    "geta": (1, 3, 7, 12, 14, 18, 19, 23, 24, 27, TOTAL),
+    "sequential": (1, 5, 8, 11, 15, 16, TOTAL),
+    "geta with every option": (5, 13, 26, TOTAL),
+    "sequential with every option": (5, 15, 21, TOTAL),
+}
 
 
 @pytest.mark.parametrize("name", BUDGETS)
@@ -127,6 +137,25 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(name: str, tmp_pat
         assert story(folder / "events") == wanted_story, keep
         again = [event["step"] for event in read_events(folder / "events")[0] if event["attempt"] == 2]
         assert not set(again) & set(range(1, keep)) - starts(wanted_story), keep  # nothing was trained twice
+
+
+@pytest.mark.parametrize("name", ["geta", "sequential"])
+def test_checkpoints_of_earlier_versions_go_on(name: str, tmp_path: Path) -> None:
+    """They hold a schedule of their own, and optimizers without the rates that it starts from."""
+    (tmp_path / "whole").mkdir()
+    expected = attempt(tmp_path / "whole", BUDGETS[name], 1)
+    folder = tmp_path / "earlier"
+    folder.mkdir()
+    with pytest.raises(Killed):
+        attempt(folder, BUDGETS[name], 1, 7, 9)
+    state = checkpoint.read(folder / "checkpoint.pt")
+    assert state is not None
+    for group in state["parts"]["optimizer"]["param_groups"]:
+        del group["initial_lr"]
+    state["parts"]["schedule"] = {"base_lrs": [0.02, 0.001], "last_epoch": 7, "_step_count": 8, "lr_lambdas": [None]}
+    checkpoint.write(folder / "checkpoint.pt", state)
+    result = attempt(folder, BUDGETS[name], 2)
+    assert all(torch.equal(result[key], expected[key]) for key in expected)
 
 
 def starts(events: list[Event]) -> set[int]:
@@ -299,8 +328,10 @@ def test_a_diverging_run_fails_and_keeps_its_last_good_checkpoint(tmp_path: Path
     until(lambda: folder.checkpoint_path.is_file())
     assert runs.pause(folder.id, tmp_path, grace=60) == "paused"
     state = torch.load(folder.checkpoint_path, weights_only=True)
-    lr = state["parts"]["optimizer"]["param_groups"][0]
-    state["parts"]["schedule"]["base_lrs"][0] = lr["initial_lr"] = lr["lr"] = float("inf")
+    state["parts"]["model"]["linear.bias"][0] = 3e38
+    state["parts"]["model"]["linear.bias"][
+        1
+    ] = -3e38  # the largest finite number: every label but one costs infinitely much
     checkpoint.write(folder.checkpoint_path, state)
     runs.resume(folder.id, tmp_path)
     result = runs.wait(folder.id, tmp_path, timeout=PATIENCE)

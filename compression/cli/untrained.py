@@ -63,7 +63,7 @@ def measured(
     from compression.graph import trace
     from compression.runs.preflight import check
     from compression.runs.prepare import load
-    from compression.training.stage import STATISTICS_BATCHES
+    from compression.training.preparation import STATISTICS_BATCHES
 
     check(budget)
     subject = load(budget)

@@ -1,10 +1,13 @@
 """The contract of an encoding: everything there is to know about how one kind of quantized weight is stored.
 
 A kind is one module of this folder with a row type, a decode function and a subclass of :class:`Encoding`, of which
-``ENCODING`` is an instance; nothing else in the program names it. A weight is stored as named **streams** of integers,
-each coded losslessly by the container, and named **numbers** in fp32. Its row in the header says how many there are of
-each, so that whatever only counts or skips a weight need not know its kind; the kind's decode function makes the weight
-of them, and its source is copied into the loader that bundles carry. How further kinds fit:
+``ENCODING`` is an instance; nothing else in the program names it. Its weights are values with that ``kind``
+(:class:`compression.quant.integers.QuantizedWeight`), which a quantizer's ``encode`` returns.
+
+A weight is stored as named **streams** of integers, each coded losslessly by the container, and named **numbers** in
+fp32. Its row in the header says how many there are of each, so that whatever only counts or skips a weight need not
+know its kind; the kind's decode function makes the weight of them, and its source is copied into the loader that
+bundles carry. How further kinds fit:
 
 codebook + indices    stream ``codes`` (indices), numbers ``table`` [K]; K is the row's count of ``table``; index 0 is
                       a value like any other, so ``account`` puts all bytes under values
@@ -84,7 +87,7 @@ class Layout(NamedTuple):
 
 
 class Encoding(ABC, Generic[W]):
-    """One kind of encoding; the classes that tell kinds apart elsewhere are all behind these methods.
+    """One kind of encoding: everything that depends on the kind of a weight is one of these methods.
 
     ``row`` is the type of its rows, ``decode`` a module-level function of numpy alone, named like the kind: it takes
     the row and every stream (int32) and number array (fp32) by name, all flat, and returns the weight, fp32 in its

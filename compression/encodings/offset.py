@@ -13,6 +13,8 @@ from compression.encodings.grid import Grid
 from compression.encodings.onnx_form import Nodes, OnnxForm
 from compression.quant.integers import IntegerWeight
 
+REASON = "codes that look their values up in a table, because levels counted from an offset are no multiples of a step"
+
 
 def offset(row: Row, codes: Integers, step: Numbers, offset: Numbers) -> Numbers:
     """Levels begin at the offset: sign(k) ((abs(k) - 1/2) step + offset)."""
@@ -37,7 +39,7 @@ class Offset(Grid):
         def expand(nodes: Nodes, stored: Any) -> Any:
             return nodes.node("Gather", nodes.constant("table", table), nodes.node("Cast", stored, to=np.int32))
 
-        return OnnxForm(codes, table[codes], expand, "table")
+        return OnnxForm(codes, table[codes], expand, "table", REASON)
 
 
 def table_of(weight: IntegerWeight) -> Numbers:

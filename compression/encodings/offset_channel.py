@@ -12,6 +12,8 @@ from compression.encodings.grid import ChannelRow, Grid, channels
 from compression.encodings.onnx_form import Nodes, OnnxForm
 from compression.quant.integers import IntegerWeight
 
+REASON = "codes whose values are computed by channel, because levels counted from an offset are no multiples of a step"
+
 
 def offset_channel(row: Row, codes: Integers, step: Numbers, offset: Numbers) -> Numbers:
     """Levels begin at the offset, steps and offsets by channel or shared."""
@@ -44,7 +46,7 @@ class OffsetChannel(Grid):
             magnitude = nodes.node("Add", nodes.node("Mul", middle, step), offset)
             return nodes.node("Mul", magnitude, nodes.node("Sign", codes))
 
-        return OnnxForm(weight.codes.cpu().numpy(), weight.weight().cpu().numpy(), expand, "levels by channel")
+        return OnnxForm(weight.codes.cpu().numpy(), weight.weight().cpu().numpy(), expand, "levels", REASON)
 
 
 ENCODING = OffsetChannel()

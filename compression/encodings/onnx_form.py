@@ -28,15 +28,16 @@ class OnnxForm:
 
     Without ``expand`` the weight is a multiple of its codes (one scale, or one for each channel), which runtimes can
     compute with, and codes have its shape. Otherwise ``expand(nodes, codes)`` builds it from the stored codes, and
-    ``values`` (fp32, the weight's shape) is what comes of that; further arrays may be stored as constants. ``suffix``
-    names the way in reports. Transposing, and scales that a batch norm leaves behind when it is folded into the weight,
-    are the exporter's part.
+    ``values`` (fp32, the weight's shape) is what comes of that; further arrays may be stored as constants. Reports call
+    the way ``suffix`` and say that such weights are ``reason``. Transposing, and scales that a batch norm leaves behind
+    when it is folded into the weight, are the exporter's part.
     """
 
     codes: NDArray[np.int32]
     values: NDArray[np.float32] | None = None
     expand: Callable[[Nodes, Any], Any] | None = None
     suffix: str = ""
+    reason: str = ""
 
     @property
     def reference(self) -> NDArray[Any]:

@@ -12,20 +12,24 @@ WIDER = ("slim, fp32, channels in multiples of 8", "slim, 8-bit arithmetic, chan
 FASTER = 1.03  # times as fast, from which on the larger network is worth offering
 FEW = 4
 ENOUGH = 0.995  # of images that get the same class
+UNRECOGNIZED = "their grid was not found in the graph"
+LOOKED_UP = (
+    "codes that look their values up in a table, because levels counted from an offset are no multiples of a step"
+)
 
 
 def stored(measured: Mapping[str, Any]) -> list[str]:
     """What ONNX holds otherwise than the run left it."""
-    floats = [layer for layer, kind in measured["layers"].items() if kind == "fp32"]
-    tables = [layer for layer, kind in measured["layers"].items() if kind.endswith("table")]
+    reasons = measured.get("reasons", {})  # exports made before it was noted lack it
+    floats = {layer: reasons.get(layer, UNRECOGNIZED) for layer, kind in measured["layers"].items() if kind == "fp32"}
+    expanded = {layer: reasons.get(layer, LOOKED_UP) for layer, kind in measured["layers"].items() if " " in kind}
     wider = {layer: kind for layer, kind in measured["activations"].items() if kind.startswith("fp32") or "," in kind}
     lines = []
-    if floats:
-        lines.append(f"Weights kept in fp32, because their grid was not found in the graph: {named(floats)}.")
-    if tables:
+    for why, layers in _by_value(floats).items():
+        lines.append(f"Weights kept in fp32, because {why}: {named(layers)}.")
+    for why, layers in _by_value(expanded).items():
         lines.append(
-            f"Weights of {len(tables)} layers are codes that look their values up in a table, because levels counted "
-            "from an offset are no multiples of a step: these layers compute in floats, in `model.int8.onnx` too."
+            f"Weights of {len(layers)} layers are {why}: these layers compute in floats, in `model.int8.onnx` too."
         )
     for stored_as, layers in _by_value(wider).items():
         lines.append(f"Activations as {stored_as}: {named(layers)}.")

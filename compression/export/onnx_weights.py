@@ -33,7 +33,7 @@ TYPES = {4: (ir.DataType.INT4, ml_dtypes.int4), 8: (ir.DataType.INT8, np.int8), 
 class Placed:
     """One weight in the ONNX file: its layer and bits; ``type`` is int2 to int16, perhaps "table" or so, or fp32.
 
-    ``why`` says why two bits take a wider type than int2, ``reason`` why the encoding leaves the weight in fp32.
+    ``why`` says why two bits take a wider type than int2, ``reason`` why the weight is in fp32, or what expands it.
     """
 
     layer: str
@@ -117,7 +117,7 @@ def _placed(graph: ir.Graph, value: ir.Value, grid: Grid, form: OnnxForm, weight
     if form.expand is not None:
         stored, width = _stored(form.codes, narrowest=4)
         expanded(graph, value, stored, form.expand, grid.turned, grid.factor())
-        return Placed(weight.name, weight.bits, f"int{width} {form.suffix}", grid.axis is not None)
+        return Placed(weight.name, weight.bits, f"int{width} {form.suffix}", grid.axis is not None, reason=form.reason)
     two = grid.levels < 2
     if why == EIGHT_BITS:
         grid = filled(grid)

@@ -1,6 +1,6 @@
 """The reference of all methods as Markdown, from what they say of themselves.
 
-    python -m compression.methods.document > docs/methods.md
+python -m compression.methods.document > docs/methods.md
 """
 
 from __future__ import annotations

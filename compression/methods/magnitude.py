@@ -19,19 +19,19 @@ from compression.asks import WEIGHTS, EqualBits, Sparsity
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
-from compression.options import Options
 from compression.pruning.weights import requested_counts
 from compression.quant.allocation import Allocation
 from compression.quant.fixed_steps import attach
 from compression.quant.nearest import equal_bits
 from compression.quant.tables import LayerTables
 from compression.training.allocated import STAGES, begin, train_allocated
+from compression.training.options import TrainingOptions
 
 SPARSITY, WEIGHT_BITS = Sparsity(of=WEIGHTS), EqualBits()
 
 
-class MagnitudeOptions(Options):
-    """What :class:`Magnitude` can be told beside its sparsity and bits."""
+class MagnitudeOptions(TrainingOptions):
+    """What :class:`Magnitude` takes beside its sparsity and bits."""
 
     scope: Literal["network", "layer"] = Field(
         "network",
@@ -61,10 +61,10 @@ class Magnitude(Method):
             CompressionError: bounds that cannot be met.
         """
         self.check_budget(setup.budget)
-        begin(setup, report)
+        trainer = begin(setup, report, self.options(setup.budget))
         allocation = smallest_weights(LayerTables.prepare(setup.model), setup.budget)
         report.log(f"{allocation.pruned} of {allocation.numel} weights pruned, the smallest ones")
-        return train_allocated(setup, report, allocation)
+        return train_allocated(trainer, allocation)
 
     def allocation(self, subject: Subject, budget: Budget) -> Allocation:
         """See :func:`smallest_weights`."""

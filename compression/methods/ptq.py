@@ -8,12 +8,12 @@ between would cost more than all the rounding.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import Any, Literal
 
 from pydantic import Field
 
 from compression.asks import EqualActivationBits, EqualBits
+from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
@@ -26,15 +26,13 @@ from compression.quant.nearest import rounding, set_range
 from compression.quant.tables import LayerTables
 from compression.reading import Flag
 from compression.training.measure import CURVE_IMAGES, curve_images, measure
-from compression.training.stage import fresh_statistics, plain_batches
+from compression.training.preparation import calibration_batches, fresh_statistics
 
-CALIBRATION_BATCHES = 8
-START_BITS = 16
 WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
 
 
 class PtqOptions(Options):
-    """What :class:`Ptq` can be told beside its bit-widths."""
+    """What :class:`Ptq` takes beside its bit-widths."""
 
     clip: Literal["mse", "max"] = Field(
         "mse",
@@ -114,14 +112,13 @@ def plan(tables: LayerTables, budget: Budget) -> Allocation:
 
 
 def _attach(setup: Setup, report: Reporter, calibration: CalibrationRange) -> None:
-    """Quantizers on every weight, at first with so many bits that nothing changes, and on activations as asked for."""
+    """Quantizers on all weights, at first with so many bits that nothing changes; on activations if they have bits."""
     budget = setup.budget
     if ACTIVATION_BITS.value(budget.asks) is None:
-        quantize(setup.model, START_BITS)
+        quantize(setup.model, HIGHEST_BITS)
         return
     widths = ACTIVATION_BITS.widths(budget.asks, budget.layers, list(quantizable_layers(setup.model)))
-    batches = list(itertools.islice(plain_batches(setup, report), CALIBRATION_BATCHES))
-    quantize(setup.model, START_BITS, batches, calibration_range=calibration)
+    quantize(setup.model, HIGHEST_BITS, calibration_batches(setup, report), calibration_range=calibration)
     for name, quantizer in activation_quantizers(setup.model).items():
         quantizer.set_bits(widths[name])
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,29 +12,29 @@ from compression.asks import EqualActivationBits, EqualBits, QuantizerRate, Spar
 from compression.budget import Budget
 from compression.forecast import Forecast, Subject, even_pruning_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
-from compression.options import Options, Real
+from compression.options import Real
 from compression.pruning.choose import unit_bounds
 from compression.pruning.removal import Removal
+from compression.pruning.saliency import RMS
+from compression.pruning.scores import Cost, Criteria, UnitOptions
 from compression.quant import quantize
 from compression.quant.attach import quantizable_layers
 from compression.quant.fixed_bits import FixedBits
 from compression.quant.nearest import rounding, set_range
 from compression.quant.tables import LayerTables
-from compression.training.loop import make_optimizer, total_steps
-from compression.training.recipe import Recipe
-from compression.training.stage import plain_batches, recipe_for, train_stage
+from compression.training.loop import COMPRESSING, LR_QUANT, base_rate, make_optimizer
+from compression.training.options import TrainingOptions
+from compression.training.preparation import calibration_batches
+from compression.training.trainer import Algorithm, Section, Trainer
 
-LEARNING_RATES = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
-LR_QUANT = 1e-3
-CALIBRATION_BATCHES = 8
 PRUNING, FINE_TUNING, QUANTIZATION = "pruning", "fine-tuning", "quantization"
 SPARSITY, RATE = Sparsity(), QuantizerRate()
 WEIGHT_BITS = EqualBits(field="weight_bits", default=8)
 ACTIVATION_BITS = EqualActivationBits()
 
 
-class SequentialOptions(Options):
-    """What :class:`Sequential` can be told beside its sparsity and bits."""
+class SequentialOptions(UnitOptions, TrainingOptions):
+    """What :class:`Sequential` takes beside its sparsity and bits."""
 
     rounds: Literal[4, 1, 2, 8] = Field(
         4, description="In how many equal rounds the units are removed, with training in between."
@@ -46,6 +45,8 @@ class SequentialOptions(Options):
     quantization: Real = Field(
         0.5, ge=0.05, le=0.95, description="The share of the run that trains with quantized weights."
     )
+    criteria: Criteria = Field(default_factory=lambda: {RMS: 1.0})
+    cost: Cost = "none"
 
 
 @dataclass(frozen=True)
@@ -116,62 +117,93 @@ class Sequential(Method):
         model, budget = setup.model, setup.budget
         self.check_budget(budget)
         options: SequentialOptions = self.options(budget)
-        total = total_steps(setup.data, budget.batch_size, budget.epochs)
-        plan = Plan.of(total, options.quantization, options.rounds)
         layers = list(quantizable_layers(model))
-        widths = WEIGHT_BITS.widths(budget.asks, budget.layers, layers), _activation_widths(budget, layers)
-        removal = Removal(model, setup.graph, SPARSITY.value(budget.asks), unit_bounds(budget.groups), options.norm)
-        report.plan(total, stages=plan.starts(), units=removal.total, removes=removal.target)
-        if not removal.total:
+        weight_bits = WEIGHT_BITS.widths(budget.asks, budget.layers, layers)
+        activations = ACTIVATION_BITS.value(budget.asks) is not None
+        activation_bits = ACTIVATION_BITS.widths(budget.asks, budget.layers, layers) if activations else None
+        trainer = Trainer(setup, report, options)
+        plan = Plan.of(trainer.total, options.quantization, options.rounds)
+        bounds = unit_bounds(budget.groups)
+        removal = Removal(
+            model, setup.graph, SPARSITY.value(budget.asks), bounds, options.norm, options, trainer.passes
+        )
+        units = removal.units.total
+        report.plan(trainer.total, stages=plan.starts(), units=units, removes=removal.target)
+        if not units:
             report.log("no unit of this model can be removed: it is only quantized")
-        recipe = recipe_for(setup, report)
-        recipe.prepare_model(model)
+        trainer.recipe.prepare_model(model)
         torch.manual_seed(budget.seed)
-        _prune(setup, report, recipe, removal, plan)
-        _quantize(setup, report, recipe, removal, plan, *widths)
-        return Compressed(model, _facts(removal, plan, recipe))
+        _prune(trainer, removal, plan)
+        _quantize(trainer, removal, plan, weight_bits, activation_bits)
+        return Compressed(model, {**removal.units.facts(removal.removed), "stages": plan.starts(), **trainer.facts()})
 
 
-def _prune(setup: Setup, report: Reporter, recipe: Recipe, removal: Removal, plan: Plan) -> None:
+@dataclass(frozen=True)
+class Pruning(Algorithm):
+    """The rounds in which units are removed; what is removed is held at zero."""
+
+    removal: Removal
+    plan: Plan
+
+    def before_step(self, step: int) -> None:
+        """Carry out the round that is due."""
+        self.removal.prune(self.plan.round_at(step), self.plan.rounds)
+
+    def after_step(self, step: int) -> None:
+        """Momentum and decay must not bring removed units back."""
+        self.removal.hold()
+
+
+@dataclass(frozen=True)
+class FixedWidths(Algorithm):
+    """Clipping bounds are trained at whole bit-widths, at the optimizer's share of ``base`` of the rate ``lr``."""
+
+    removal: Removal
+    bits: FixedBits
+    optimizer: torch.optim.Optimizer
+    base: float
+    lr: float
+
+    def after_step(self, step: int) -> None:
+        """Train the clipping bounds, and hold removed units at zero."""
+        self.bits.step(self.optimizer.param_groups[0]["lr"] / self.base * self.lr)
+        self.removal.hold()
+
+    def restore(self) -> None:
+        """The averaged clipping bounds get the steps of their bit-widths."""
+        self.bits.hold()
+
+
+def _prune(trainer: Trainer, removal: Removal, plan: Plan) -> None:
     """The rounds of pruning, and training until the quantizers come."""
-    budget = setup.budget
-    base = learning_rate_of(budget)
-    optimizer = make_optimizer(setup.model, budget.optimizer, base, budget.weight_decay)
-
-    def round_due(step: int) -> None:
-        removal.prune(plan.round_at(step), plan.rounds)
-
+    budget = trainer.setup.budget
+    rate = base_rate(budget, COMPRESSING)
+    optimizer = make_optimizer(trainer.setup.model, budget.optimizer, rate, budget.weight_decay)
     for phase, first, last in ((PRUNING, 0, plan.pruned), (FINE_TUNING, plan.pruned, plan.tuned)):
         if last > first:
-            train_stage(
-                setup, report, recipe, optimizer, base, phase=phase, first=first, last=last,
-                curve=(0, plan.tuned), before=round_due, after=lambda share: removal.hold(), parts={"removal": removal},
-            )  # fmt: skip
+            section = Section(phase, optimizer, first, last, curve=(0, plan.tuned), parts={"removal": removal})
+            trainer.train(section, Pruning(removal, plan))
     removal.prune(plan.rounds, plan.rounds)
 
 
 def _quantize(
-    setup: Setup, report: Reporter, recipe: Recipe, removal: Removal, plan: Plan,
-    weight_bits: dict[str, int], activation_bits: dict[str, int] | None,
-) -> None:  # fmt: skip
-    """Quantizers with the least squared error on what is left, then training under them."""
-    model, budget = setup.model, setup.budget
-    held = attach(setup, report, weight_bits, activation_bits)
+    trainer: Trainer,
+    removal: Removal,
+    plan: Plan,
+    weight_bits: dict[str, int],
+    activation_bits: dict[str, int] | None,
+) -> None:
+    """Quantizers with the least squared error on the weights that remain, then training under them."""
+    setup, budget = trainer.setup, trainer.setup.budget
+    bits = attach(setup, trainer.report, weight_bits, activation_bits)
     removal.bind()
-    base = learning_rate_of(budget)
-    lr_quant = RATE.value(budget.asks) or LR_QUANT
-    held.train(False)
-    optimizer = make_optimizer(model, budget.optimizer, base, budget.weight_decay)
-    held.train()
-
-    def after(share: float) -> None:
-        held.step(share * lr_quant)
-        removal.hold()
-
-    train_stage(
-        setup, report, recipe, optimizer, base, phase=QUANTIZATION, first=plan.tuned, after=after,
-        parts={"removal": removal},
-    )  # fmt: skip
+    rate = base_rate(budget, COMPRESSING)
+    bits.train(False)
+    optimizer = make_optimizer(setup.model, budget.optimizer, rate, budget.weight_decay)
+    bits.train()
+    algorithm = FixedWidths(removal, bits, optimizer, rate, RATE.value(budget.asks) or LR_QUANT)
+    section = Section(QUANTIZATION, optimizer, plan.tuned, plan.total, parts={"removal": removal})
+    trainer.train(section, algorithm)
 
 
 def attach(
@@ -181,35 +213,11 @@ def attach(
     model = setup.model
     tables = LayerTables.prepare(model)
     start = rounding(tables, {table.name: weight_bits[table.name] for table in tables.layers})
-    batches = None
-    if activation_bits is not None:
-        batches = list(itertools.islice(plain_batches(setup, report), CALIBRATION_BATCHES))
+    batches = None if activation_bits is None else calibration_batches(setup, report)
     quantize(model, calibration=batches, calibration_range="percentile")
     for layer in start.layers:
         set_range(model, layer)
     return FixedBits(model, weight_bits, activation_bits)
-
-
-def learning_rate_of(budget: Budget) -> float:
-    """The learning rate at the beginning of both halves, GETA's unless the budget names one."""
-    return LEARNING_RATES[budget.optimizer] if budget.lr is None else budget.lr
-
-
-def _activation_widths(budget: Budget, layers: list[str]) -> dict[str, int] | None:
-    if ACTIVATION_BITS.value(budget.asks) is None:
-        return None
-    return ACTIVATION_BITS.widths(budget.asks, budget.layers, layers)
-
-
-def _facts(removal: Removal, plan: Plan, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "units": removal.total,
-        "removed": int(removal.removed.sum()),
-        "removed_units": removal.removed_units,
-        "stages": plan.starts(),
-        "precision": recipe.precision,
-        "why": recipe.why,
-    }
 
 
 METHOD = SEQUENTIAL = Sequential()

@@ -129,6 +129,9 @@ def _encoded(name: str, weight: QuantizedWeight, tensor: torch.Tensor) -> tuple[
     Raises:
         CompressionError: what will be decoded is not ``tensor``, the weight that the layer computes with.
     """
+    wrong = CompressionError(f"layer {weight.name}: its codes do not give the weight that it computes with")
+    if weight.shape != tuple(tensor.shape):
+        raise wrong
     encoding = encodings.get(weight.kind)
     arrays = encoding.arrays(weight)
     shape, counts = list(tensor.shape), {key: array.size for key, array in arrays.numbers.items()}
@@ -143,7 +146,7 @@ def _encoded(name: str, weight: QuantizedWeight, tensor: torch.Tensor) -> tuple[
         coded += stream.data
     encoding.check(row)
     if not _same(_decoded(row, arrays), tensor):
-        raise CompressionError(f"layer {weight.name}: its codes do not give the weight that it computes with")
+        raise wrong
     return row, arrays, coded
 
 

@@ -30,10 +30,10 @@ def unit_bounds(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[floa
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Per group, how many units must go (``lowest``) and how many may (``highest``; one unit always stays).
+class UnitLimits:
+    """Per group, how many units must be removed (``lowest``) and how many may be (``highest``; one always remains).
 
-    ``units``: how many there are in all groups together; ``bounded``: are some groups held to bounds of their own?
+    ``units``: how many there are in all groups together; ``bounded``: whether some groups have separate bounds.
     """
 
     lowest: tuple[int, ...]
@@ -42,7 +42,7 @@ class Limits:
     bounded: bool = False
 
     @classmethod
-    def of(cls, groups: Sequence[Group], bounds: Mapping[str, tuple[float, float]] | None = None) -> Limits:
+    def of(cls, groups: Sequence[Group], bounds: Mapping[str, tuple[float, float]] | None = None) -> UnitLimits:
         """Limits of prunable ``groups``; ``bounds`` maps a group id to the range of its sparsity.
 
         Raises:
@@ -73,9 +73,9 @@ class Limits:
         if not least <= target <= most:
             ends = math.ceil(1000 * least / self.units) / 10, math.floor(1000 * most / self.units) / 10
             why = (
-                "with one kept in every group and the bounds of single groups"
+                "with one remaining in every group and the bounds of single groups"
                 if self.bounded
-                else "with one kept in every group"
+                else "with one remaining in every group"
             )
             other = " or change the bounds of groups" if self.bounded else ""
             raise CompressionError(
@@ -103,35 +103,37 @@ def averaged(scores: torch.Tensor) -> torch.Tensor:
 
 
 def choose_units(
-    scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: Limits, target: int, count: int
+    scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, target: int, count: int
 ) -> list[int]:
     """The next ``count`` redundant units: least score first, refilled from the next best where a limit protects.
 
     Args:
         scores: [N], the units of all prunable groups one after the other.
         group_of: the group's index of each of the N units.
-        removed: bool [N], units gone already; together with the chosen ones they never exceed ``target``.
-        limits: per group; room for every group's lowest number is kept free throughout.
+        removed: bool [N], units removed already; together with the chosen ones they never exceed ``target``.
+        limits: per group; room for every group's lowest number is reserved throughout.
 
     Valid choices form a matroid (a union of two partition matroids), so the greedy choice has least total score and
-    always finds ``count`` units when :meth:`Limits.check` passed and ``removed`` was chosen here too.
+    always reaches ``count`` units when :meth:`UnitLimits.check` passed and ``removed`` was chosen here too.
     """
-    gone = [0] * len(limits.lowest)
+    # 1. How many units of each group are removed already, and how many of the target no group has a claim to
+    counts = [0] * len(limits.lowest)
     for unit in torch.nonzero(removed).flatten().tolist():
-        gone[group_of[unit]] += 1
-    owed = sum(max(0, low - have) for low, have in zip(limits.lowest, gone, strict=True))
-    free = target - sum(gone) - owed
+        counts[group_of[unit]] += 1
+    owed = sum(max(0, low - have) for low, have in zip(limits.lowest, counts, strict=True))
+    free = target - sum(counts) - owed
+    # 2. In the order of scores, every unit that the limits of its group still allow
     chosen: list[int] = []
     blocked = removed.tolist()
     for unit in torch.argsort(scores, stable=True).tolist():
         if len(chosen) == count:
             break
         group = group_of[unit]
-        must = gone[group] < limits.lowest[group]
-        if blocked[unit] or gone[group] >= limits.highest[group] or (free == 0 and not must):
+        must = counts[group] < limits.lowest[group]
+        if blocked[unit] or counts[group] >= limits.highest[group] or (free == 0 and not must):
             continue
         chosen.append(unit)
-        gone[group] += 1
+        counts[group] += 1
         free -= 0 if must else 1
     return chosen
 
@@ -140,8 +142,8 @@ def choose_units(
 class Choice:
     """One pruning period's choice and why: ``score`` of every chosen unit (least first), by group id and unit number.
 
-    ``spared`` are units that scored lower than the last one chosen but stay, because a limit protects their group;
-    ``next_score`` is the least score of the other units that stay (``None`` when there is none).
+    ``spared`` are units that scored lower than the last one chosen but remain, because a limit protects their group;
+    ``next_score`` is the least score of the other units that remain (``None`` when there is none).
     """
 
     score: dict[str, dict[int, float]]
@@ -155,12 +157,12 @@ def explain(
     """Why ``chosen`` and no others; ``named``: (group id, unit number in it) of each of the N units."""
     values, taken = scores.tolist(), set(chosen)
     worst = max((values[unit] for unit in chosen), default=-math.inf)
-    staying = [unit for unit in torch.nonzero(~removed).flatten().tolist() if unit not in taken]
+    remaining = [unit for unit in torch.nonzero(~removed).flatten().tolist() if unit not in taken]
     score: dict[str, dict[int, float]] = {}
     for unit in sorted(chosen, key=values.__getitem__):
         score.setdefault(named[unit][0], {})[named[unit][1]] = values[unit]
     spared: dict[str, list[int]] = {}
-    for unit in staying:
+    for unit in remaining:
         if values[unit] < worst:
             spared.setdefault(named[unit][0], []).append(named[unit][1])
-    return Choice(score, spared, min((values[unit] for unit in staying if values[unit] >= worst), default=None))
+    return Choice(score, spared, min((values[unit] for unit in remaining if values[unit] >= worst), default=None))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.graph import Graph
-from compression.pruning.choose import Limits
+from compression.pruning.choose import UnitLimits
 from compression.pruning.weights import KEPT_SHARE
 
 HUNDREDTH, MILLIONTH = 100, 1_000_000
@@ -41,7 +41,7 @@ def reach(graph: Graph, groups: Mapping[str, Any], layers: Mapping[str, Any], st
 
 def _of_units(graph: Graph, groups: Mapping[str, Any]) -> Reach:
     bounds = {name: tuple(entry["sparsity"]) for name, entry in groups.items() if "sparsity" in entry}
-    limits = Limits.of(graph.prunable, bounds)
+    limits = UnitLimits.of(graph.prunable, bounds)
     units = limits.units or 1
     return Reach(sum(limits.lowest) / units, sum(limits.highest) / units, bool(bounds))
 

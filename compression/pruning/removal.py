@@ -1,27 +1,31 @@
-"""Removing units by group magnitude, in a few rounds, and keeping what is removed at zero."""
+"""Removing units of least score in a few rounds, and holding at zero what is removed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import nn
 
 from compression.graph import Graph
 from compression.graph.names import parameter_map
-from compression.pruning.choose import Limits, choose_units, target_units
-from compression.pruning.saliency import unit_sums
+from compression.pruning.choose import UnitLimits, choose_units, target_units
+from compression.pruning.saliency import RMS
+from compression.pruning.scores import UnitOptions, UnitScores
 from compression.pruning.units import Units
 
 NORMS = ("none", "group")
+BY_MAGNITUDE = UnitOptions(criteria={RMS: 1.0}, cost="none")
+Passes = Callable[[int], Iterable[None]]
+"""Iterates so many times, and leaves the gradients over another batch on the parameters each time."""
 
 
 class Removal:
-    """Takes exactly K = ⌊sparsity · N⌋ units away, those of least magnitude first.
+    """Takes exactly K = ⌊sparsity · N⌋ units away, those of least score first: by default of least magnitude.
 
     A unit's magnitude is the root mean square of all its numbers, compared over the whole network; with ``norm``
-    ``group`` each is divided by its group's mean, so that groups of small weights are not emptied first. Bounds of
-    single groups hold as they do in GETA.
+    ``group`` each score is divided by its group's mean, so that groups of small weights are not emptied first. Bounds
+    of single groups hold as they do in GETA. ``passes`` is needed where the criteria look at gradients.
 
     Raises:
         CompressionError: bounds that no choice of K units satisfies, or a graph of another model.
@@ -34,48 +38,48 @@ class Removal:
         sparsity: float,
         bounds: Mapping[str, tuple[float, float]],
         norm: str = "none",
+        options: UnitOptions = BY_MAGNITUDE,
+        passes: Passes | None = None,
     ) -> None:
-        self._model, self._graph, self._norm = model, graph, norm
-        self._units = Units(model, graph)
-        self._limits = Limits.of(self._units.sources, bounds)
-        self.total, self.target = self._units.total, target_units(sparsity, self._units.total)
+        self._model, self._graph, self._norm, self._passes = model, graph, norm, passes
+        self.units = Units(model, graph)
+        self._scores = UnitScores(self.units, graph, options)
+        self._limits = UnitLimits.of(self.units.sources, bounds)
+        self.target = target_units(sparsity, self.units.total)
         self._limits.check(self.target)
-        self.removed = torch.zeros(self.total, dtype=torch.bool)
+        self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self._masks: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    @property
-    def removed_units(self) -> dict[str, list[int]]:
-        """Group id → the units that are gone."""
-        chosen = torch.nonzero(self.removed).flatten().tolist()
-        return {self._units[index].id: local.tolist() for index, local in self._units.split(chosen).items()}
-
-    @torch.no_grad()
     def prune(self, rounds_done: int, rounds: int) -> int:
-        """Carry out one of ``rounds`` equal rounds; returns how many units went."""
+        """Carry out one of ``rounds`` equal rounds; returns how many units it removed."""
         due = self.target * rounds_done // rounds - int(self.removed.sum())
         if due <= 0:
             return 0
-        chosen = choose_units(self.magnitudes(), self._units.group_of, self.removed, self._limits, self.target, due)
+        chosen = choose_units(self.scores(), self.units.group_of, self.removed, self._limits, self.target, due)
         self.removed[chosen] = True
         self.bind()
         self.hold()
         return len(chosen)
 
-    def magnitudes(self) -> torch.Tensor:
-        """The present magnitude of every unit, fp32 [N], in the order of the graph's prunable groups."""
-        sums = unit_sums(self._units, {})
-        sizes = (sums.xx / sums.variables).sqrt().cpu()
+    def scores(self) -> torch.Tensor:
+        """The present score of every unit, fp32 [N], in the order of the graph's prunable groups."""
+        if self._passes is None or not self._scores.batches:
+            self._scores.observe()
+        else:
+            for _ in self._passes(self._scores.batches):
+                self._scores.observe()
+        scores = self._scores.take(self.removed)
         if self._norm == "none":
-            return sizes
-        parts = sizes.split([group.units for group in self._units])
+            return scores
+        parts = scores.split([group.units for group in self.units])
         return torch.cat([part / part.mean().clamp(min=1e-12) for part in parts])
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Which units are gone."""
+        """Which units are removed."""
         return {"removed": self.removed}
 
     def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
-        """Take over which units are gone; the model's own state is loaded apart from it."""
+        """Take over which units are removed; the model's own state is loaded apart from it."""
         self.removed = state_dict["removed"].clone()
         self.bind()
 
@@ -83,7 +87,7 @@ class Removal:
         """Look the parameters up anew; needed when quantizers have been put on them."""
         tensors = parameter_map(self._model)
         self._masks = []
-        for group_id, units in self.removed_units.items():
+        for group_id, units in self.units.named_units(self.removed).items():
             for member in self._graph.group(group_id).zeroed_members:
                 tensor = tensors[member.name]
                 shape = [1] * tensor.dim()

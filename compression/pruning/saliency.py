@@ -1,4 +1,4 @@
-"""How much a unit matters: five criteria on its variables x and their update direction h (paper section 4.3)."""
+"""How much a unit matters: criteria on its variables x and their update direction h (GETA, section 4.3)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ def _cosine(sums: UnitSums) -> torch.Tensor:
 CRITERIA: dict[str, Callable[[UnitSums], torch.Tensor]] = {
     "magnitude": lambda sums: sums.xx.sqrt(),
     "avg_magnitude": lambda sums: sums.xx.sqrt() / sums.variables,
+    "rms_magnitude": lambda sums: (sums.xx / sums.variables).sqrt(),
     "cosine_similarity": _cosine,
     "taylor_first_order": lambda sums: sums.xh.abs(),
     "taylor_second_order": lambda sums: 0.5 * sums.xh.square(),
 }
-DEFAULT_WEIGHTS: Mapping[str, float] = dict.fromkeys(CRITERIA, 0.2)
+RMS = "rms_magnitude"
+WITHOUT_GRADIENTS = frozenset({"magnitude", "avg_magnitude", RMS})
+DEFAULT_WEIGHTS: Mapping[str, float] = {name: 0.2 for name in CRITERIA if name != RMS}
+"""The five criteria of GETA, equally weighted."""
 
 
 def unit_sums(units: Units, directions: Mapping[nn.Parameter, torch.Tensor]) -> UnitSums:
@@ -61,11 +65,14 @@ def unit_sums(units: Units, directions: Mapping[nn.Parameter, torch.Tensor]) -> 
 
 def scores(sums: UnitSums, weights: Mapping[str, float] | None = None) -> torch.Tensor:
     """The weighted sum [N] of the criteria, each divided by its l2 norm over all units; least = redundant."""
-    weights = DEFAULT_WEIGHTS if weights is None else weights
-    total = torch.zeros_like(sums.xx)
+    weights = weights or DEFAULT_WEIGHTS
+    return _weighted({name: CRITERIA[name](sums) for name in weights}, weights)
+
+
+def _weighted(values: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
+    total = torch.zeros_like(next(iter(values.values())))
     for name, weight in weights.items():
-        values = CRITERIA[name](sums)
-        total += weight * values / (values.norm() + _EPSILON)
+        total += weight * values[name] / (values[name].norm() + _EPSILON)
     return total
 
 
@@ -103,11 +110,10 @@ class AveragedSaliency:
 
     def take(self) -> torch.Tensor:
         """The weighted scores [N] of what was observed since the last time, each criterion divided by its l2 norm."""
-        scored = torch.zeros(self.units.total)
-        for name, total in self._totals.items():
-            scored += self.weights[name] * total / (total.norm() + _EPSILON)
+        scores = _weighted(self._totals, self.weights)
+        for total in self._totals.values():
             total.zero_()
-        return scored
+        return scores
 
 
 def check_criteria(weights: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""What one more unit of each group is worth: the multiply-accumulates or parameters that leave with it."""
+"""What one more unit of each group costs: the multiply-accumulates or parameters that are removed with it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from compression.graph.types import Graph
 KINDS = ("none", "macs", "parameters")
 
 
-def unit_prices(graph: Graph, removed: Sequence[int], kind: str) -> list[float]:
-    """Per prunable group, the share of the dense network that its next unit takes along, in (0, 1].
+def unit_costs(graph: Graph, removed: Sequence[int], kind: str) -> list[float]:
+    """Per prunable group, the share of the dense network that is removed with its next unit, in (0, 1].
 
     Args:
         graph: of the dense network.
-        removed: how many units of each prunable group are gone already: a unit is worth less in a thinner network.
+        removed: how many units of each prunable group are removed already: a unit costs less in a thinner network.
         kind: ``macs``, ``parameters``, or ``none`` for 1 everywhere.
 
     Raises:
@@ -27,16 +27,16 @@ def unit_prices(graph: Graph, removed: Sequence[int], kind: str) -> list[float]:
     groups = graph.prunable
     if kind == "none":
         return [1.0] * len(groups)
-    gone = {group.id: count for group, count in zip(groups, removed, strict=True)}
-    before, whole = _taken(graph, gone, kind), _taken(graph, {}, kind)
-    prices = []
+    counts = {group.id: count for group, count in zip(groups, removed, strict=True)}
+    before, whole = _removed(graph, counts, kind), _removed(graph, {}, kind)
+    costs = []
     for group in groups:
-        one_more = min(gone[group.id] + 1, group.units)
-        saved = before - _taken(graph, {**gone, group.id: one_more}, kind)
-        prices.append(max(saved, 1.0) / whole)
-    return prices
+        one_more = min(counts[group.id] + 1, group.units)
+        saved = before - _removed(graph, {**counts, group.id: one_more}, kind)
+        costs.append(max(saved, 1.0) / whole)
+    return costs
 
 
-def _taken(graph: Graph, removed: dict[str, int], kind: str) -> float:
+def _removed(graph: Graph, removed: dict[str, int], kind: str) -> float:
     counted = cost(graph, removed)
     return counted.macs if kind == "macs" else float(counted.params)

@@ -1,9 +1,10 @@
-"""The units QASSO works on: the slices of parameters that are zero when a unit is removed."""
+"""The units that are chosen from: the slices of parameters that are zero when a unit is removed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class UnitGroup:
-    """A prunable group as the optimizer sees it: producer and norm slices only, ``first`` its offset among all units.
+    """A prunable group as an optimizer sees it: producer and norm slices only, ``first`` its offset among all units.
 
     ``variables``: how many numbers one unit has.
     """
@@ -61,7 +62,8 @@ class Units(Sequence[UnitGroup]):
         for layer, quantizer in weight_quantizers(model).items():
             if not isinstance(quantizer, Quantizer):
                 raise CompressionError(
-                    f"layer {layer!r} carries a {type(quantizer).__name__}; QASSO trains only learnable quantizers"
+                    f"layer {layer!r} carries a {type(quantizer).__name__}; units can be removed under learnable "
+                    "quantizers only"
                 )
             quantizers[f"{layer}.weight"] = quantizer
         self.sources: tuple[Group, ...] = graph.prunable
@@ -84,11 +86,20 @@ class Units(Sequence[UnitGroup]):
 
     def split(self, chosen: Sequence[int]) -> dict[int, torch.Tensor]:
         """Global unit numbers → group index → unit numbers within that group, int64 and sorted."""
-        found: dict[int, list[int]] = {}
+        by_group: dict[int, list[int]] = {}
         for unit in sorted(chosen):
             index = self.group_of[unit]
-            found.setdefault(index, []).append(unit - self._groups[index].first)
-        return {index: torch.tensor(local) for index, local in found.items()}
+            by_group.setdefault(index, []).append(unit - self._groups[index].first)
+        return {index: torch.tensor(local) for index, local in by_group.items()}
+
+    def named_units(self, removed: torch.Tensor) -> dict[str, list[int]]:
+        """Group id → the unit numbers in it that ``removed`` (bool [N]) marks."""
+        split = self.split(torch.nonzero(removed).flatten().tolist())
+        return {self._groups[index].id: local.tolist() for index, local in split.items()}
+
+    def facts(self, removed: torch.Tensor) -> dict[str, Any]:
+        """What a result stores of the removed units: JSON values."""
+        return {"units": self.total, "removed": int(removed.sum()), "removed_units": self.named_units(removed)}
 
 
 def _slices(

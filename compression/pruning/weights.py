@@ -1,8 +1,8 @@
 """Algorithm P: how many weights each layer loses, so that exactly K of N are zero.
 
-Within a layer the smallest magnitudes go. Across layers the error Σ ω_i Σ w² is separable and convex in the counts, so
-one threshold on √ω_i·|w| is optimal: the Laplace model gives it in closed form (up to one root), the sorted weights
-exactly.
+Within a layer the smallest magnitudes are removed. Across layers the error Σ ω_i Σ w² is separable and convex in the
+counts, so one threshold on √ω_i·|w| is optimal: the Laplace model gives it in closed form (up to one root), the sorted
+weights exactly.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from compression.quant.tables import LayerTable, LayerTables
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PRUNE_MODES = ("laplace", "empirical", "uniform")
-KEPT_SHARE = 0.02  # of each layer, so that no layer is cut off
+KEPT_SHARE = 0.02  # of each layer's weights that remain, so that no layer is cut off
 
 
 @dataclass(frozen=True)
-class Limits:
+class WeightLimits:
     """How few and how many weights each layer may lose, both int64 [layers]."""
 
     floors: Ints
     caps: Ints
 
-    def clamp(self, asked: int) -> int:
-        """The nearest count to the asked one that the limits allow."""
-        return int(min(max(asked, self.floors.sum()), self.caps.sum()))
+    def clamp(self, count: int) -> int:
+        """The nearest count that the limits allow."""
+        return int(min(max(count, self.floors.sum()), self.caps.sum()))
 
 
-def limits(tables: LayerTables, sparsity: float, fixed: dict[str, float]) -> Limits:
-    """The limits of each layer: weights that are 0 already count as pruned, and a share of each layer is kept.
+def limits(tables: LayerTables, sparsity: float, fixed: dict[str, float]) -> WeightLimits:
+    """The limits of each layer: weights that are 0 already count as pruned, and a share of each layer remains.
 
-    ``fixed`` maps a layer to the sparsity the user set for it. The kept share is 2 %, less when the asked sparsity
-    leaves less than 4 %; a layer keeps at least one weight unless all of it is 0 already.
+    ``fixed`` maps a layer to the sparsity the user set for it. The share that remains is 2 %, less when the requested
+    sparsity leaves less than 4 %; at least one weight of a layer remains unless all of it is 0 already.
     """
-    kept = min(KEPT_SHARE, (1.0 - sparsity) / 2)
+    remaining = min(KEPT_SHARE, (1.0 - sparsity) / 2)
     floors, caps = [], []
     for layer in tables.layers:
-        zeros, most = layer.zeros, layer.size - max(1, int(np.ceil(kept * layer.size)))
+        zeros, most = layer.zeros, layer.size - max(1, int(np.ceil(remaining * layer.size)))
         if layer.name in fixed:
             most = min(round(fixed[layer.name] * layer.size), layer.size - 1)
         floors.append(max(zeros, most) if layer.name in fixed else zeros)
         caps.append(max(zeros, most))
-    return Limits(np.array(floors, dtype=np.int64), np.array(caps, dtype=np.int64))
+    return WeightLimits(np.array(floors, dtype=np.int64), np.array(caps, dtype=np.int64))
 
 
 def requested_counts(
     tables: LayerTables, sparsity: float, layers: Mapping[str, Mapping[str, Any]], mode: str, omega: Floats
 ) -> tuple[Ints, tuple[str, ...]]:
-    """How many weights each layer loses, int64 [layers], and notes on where ``sparsity`` cannot be had exactly.
+    """How many weights each layer loses, int64 [layers], and notes on where ``sparsity`` cannot be reached exactly.
 
     ``layers`` may bound the sparsity of single layers; for ``mode`` and ``omega`` see :func:`pruned_counts`.
 
@@ -79,10 +79,10 @@ def requested_counts(
     return pruned_counts(tables, total, allowed, mode, omega), notes
 
 
-def pruned_counts(tables: LayerTables, total: int, bounds: Limits, mode: str, omega: Floats) -> Ints:
+def pruned_counts(tables: LayerTables, total: int, bounds: WeightLimits, mode: str, omega: Floats) -> Ints:
     """How many weights each layer loses: int64 [layers], summing to exactly ``total`` (which ``bounds`` must allow).
 
-    ``mode`` is ``laplace`` (one threshold, found on the Laplace model), ``empirical`` (the same on the weights
+    ``mode`` is ``laplace`` (one threshold, computed on the Laplace model), ``empirical`` (the same on the weights
     themselves: the exact optimum) or ``uniform`` (equal shares); ``omega`` [layers] weighs the layers' errors.
     """
     if mode == "empirical":
@@ -97,7 +97,7 @@ def pruned_counts(tables: LayerTables, total: int, bounds: Limits, mode: str, om
     return _fill(lambda s: -sizes * np.expm1(-s * rates), float((-np.log1p(-lost) * spread).max()), total, bounds)
 
 
-def _fill(shares: Callable[[float], Floats], highest: float, total: int, bounds: Limits) -> Ints:
+def _fill(shares: Callable[[float], Floats], highest: float, total: int, bounds: WeightLimits) -> Ints:
     """Counts that grow with one common parameter, held within their limits, then rounded to sum to ``total``."""
     floors, caps = bounds.floors.astype(np.float64), bounds.caps.astype(np.float64)
 
@@ -116,7 +116,7 @@ def _fill(shares: Callable[[float], Floats], highest: float, total: int, bounds:
     return _largest_remainders(counts, total, bounds)
 
 
-def _largest_remainders(counts: Floats, total: int, bounds: Limits) -> Ints:
+def _largest_remainders(counts: Floats, total: int, bounds: WeightLimits) -> Ints:
     whole = np.floor(counts).astype(np.int64)
     order = np.argsort(whole - counts, kind="stable")
     while (missing := total - int(whole.sum())) > 0:
@@ -128,8 +128,8 @@ def _largest_remainders(counts: Floats, total: int, bounds: Limits) -> Ints:
     return whole
 
 
-def _by_one_threshold(tables: LayerTables, total: int, bounds: Limits, weight: Floats) -> Ints:
-    """Bisect the common threshold down to two neighbouring floats; what lies on it goes in the order of the layers."""
+def _by_one_threshold(tables: LayerTables, total: int, bounds: WeightLimits, weight: Floats) -> Ints:
+    """Bisect the threshold down to two neighbouring floats; weights on it are removed in the order of the layers."""
 
     def below(bar: float) -> Ints:
         counts = [_count(layer, bar / w) for layer, w in zip(tables.layers, weight, strict=True)]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
-from compression.quant.json_fields import Fields
-from compression.reading import short
+from compression.options import PositiveNumber, Real
+from compression.reading import Flag, Text, Whole, short, typed
+
+Amount = Annotated[Real, Field(ge=0)]
+Count = Annotated[Whole, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -23,70 +29,50 @@ class LayerAllocation:
     along dimension ``axis`` of the weight, a channel's step is ``step`` times its scale.
     """
 
-    name: str
-    numel: int
-    pruned: int
-    threshold: float
-    bits: int
-    step: float
-    error: float
-    pruning_error: float
-    offset: float | None = None
-    scales: tuple[float, ...] | None = None
-    axis: int = 0
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: Text
+    numel: Count
+    pruned: Whole
+    threshold: Amount
+    bits: Annotated[Whole, Field(ge=LOWEST_BITS, le=HIGHEST_BITS)]
+    step: PositiveNumber
+    error: Amount
+    pruning_error: Amount
+    offset: Amount | None = None
+    scales: Annotated[tuple[PositiveNumber, ...], Field(min_length=1)] | None = None
+    axis: Whole = 0
 
     @property
     def floats(self) -> int:
         """How many fp32 numbers are stored beside the codes."""
         return len(self.scales) if self.scales is not None else 1 + (self.offset is not None)
 
-    @classmethod
-    def from_dict(cls, raw: Any, where: str) -> LayerAllocation:
-        """A layer from plain JSON values; ``where`` names it in what is said about a mistake.
-
-        Raises:
-            CompressionError: naming the field.
-        """
-        fields = Fields(raw, where)
-        numel = fields.whole("numel", 1)
-        found = cls(
-            name=fields.word("name"),
-            numel=numel,
-            pruned=fields.whole("pruned", 0, numel),
-            threshold=fields.number("threshold", 0.0),
-            bits=fields.whole("bits", 2, 16),
-            step=fields.number("step", math.ulp(0.0)),
-            error=fields.number("error", 0.0),
-            pruning_error=fields.number("pruning_error", 0.0),
-            offset=None if fields.absent("offset") else fields.number("offset", 0.0),
-            scales=None if fields.absent("scales") else fields.numbers("scales", math.ulp(0.0)),
-            axis=0 if fields.absent("axis") else fields.whole("axis", 0),
-        )
-        fields.finish()
-        return found
-
 
 @dataclass(frozen=True)
 class Allocation:
-    """OPQ's answer to a budget. ``exact``: best steps searched on the weights, and the bits proven optimal for them.
+    """Zeros, bits and step of every layer for a budget.
 
-    ``gap`` bounds how far the bits' error may be above the optimum (relative, 0 when proven); ``value_bits`` never
-    exceeds ``budget_bits``; ``notes`` says in words where the budget could not be followed to the letter.
+    ``exact``: best steps searched on the weights, and the bits proven optimal for them. ``gap`` bounds how far the
+    bits' error may be above the optimum (relative, 0 when proven); ``value_bits`` never exceeds ``budget_bits``;
+    ``notes`` say in words where the budget could not be followed to the letter.
     """
 
-    sparsity: float
-    bits: float
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    sparsity: Annotated[Real, Field(ge=0, le=1)]
+    bits: Annotated[Real, Field(ge=LOWEST_BITS, le=HIGHEST_BITS)]
     layers: tuple[LayerAllocation, ...]
-    pruned: int
-    numel: int
-    value_bits: int
-    budget_bits: int
-    exact: bool
-    gap: float = 0.0
-    zeros: str = "exact"
-    grid: str = "plain"
-    codebook: str = "layer"
-    notes: tuple[str, ...] = ()
+    pruned: Whole
+    numel: Count
+    value_bits: Whole
+    budget_bits: Whole
+    exact: Flag
+    gap: Amount = 0.0
+    zeros: Literal["exact", "rounded"] = "exact"
+    grid: Literal["plain", "survivor"] = "plain"
+    codebook: Literal["layer", "channel"] = "layer"
+    notes: tuple[Text, ...] = ()
 
     @property
     def error(self) -> float:
@@ -109,49 +95,43 @@ class Allocation:
             CompressionError: an unknown or missing field, an impossible value, or sums that are not those of the
                 layers; the field is named.
         """
-        fields = Fields(raw, "allocation")
-        fields.ignore("model", "weights", "error")
-        layers = [
-            LayerAllocation.from_dict(each, f"allocation.layers[{i}]") for i, each in enumerate(fields.rows("layers"))
-        ]
-        found = cls(
-            sparsity=fields.number("sparsity", 0.0, 1.0),
-            bits=fields.number("bits", 2.0, 16.0),
-            layers=tuple(layers),
-            pruned=fields.whole("pruned", 0),
-            numel=fields.whole("numel", 1),
-            value_bits=fields.whole("value_bits", 0),
-            budget_bits=fields.whole("budget_bits", 0),
-            exact=fields.flag("exact"),
-            gap=fields.number("gap", 0.0, absent=0.0),
-            zeros=fields.word("zeros", ("exact", "rounded"), absent="exact"),
-            grid=fields.word("grid", ("plain", "survivor"), absent="plain"),
-            codebook=fields.word("codebook", ("layer", "channel"), absent="layer"),
-            notes=tuple(str(note) for note in fields.rows("notes", absent=())),
-        )
-        fields.finish()
-        _check_whole(found)
-        return found
+        described = isinstance(raw, Mapping)
+        fields = {name: value for name, value in raw.items() if name not in _DESCRIBING} if described else raw
+        allocation = typed(_ALLOCATION, fields, "allocation")
+        for i, layer in enumerate(allocation.layers):
+            _check_layer(allocation, layer, f"allocation.layers.{i}")
+        _check_sums(allocation)
+        return allocation
 
 
-def _check_whole(found: Allocation) -> None:
-    """Refuse an allocation whose parts do not fit each other."""
-    names: set[str] = set()
-    wanted = {
-        "pruned": sum(layer.pruned for layer in found.layers),
-        "numel": sum(layer.numel for layer in found.layers),
-        "value_bits": sum((layer.numel - layer.pruned) * layer.bits for layer in found.layers),
+_ALLOCATION = TypeAdapter(Allocation)
+_DESCRIBING = ("model", "weights", "error")
+"""What :meth:`Allocation.to_dict` writes beside the fields."""
+
+
+def _check_sums(allocation: Allocation) -> None:
+    """Refuse an allocation that is not the sum of its layers, each of which is there once."""
+    layers = allocation.layers
+    sums = {
+        "pruned": sum(layer.pruned for layer in layers),
+        "numel": sum(layer.numel for layer in layers),
+        "value_bits": sum((layer.numel - layer.pruned) * layer.bits for layer in layers),
     }
-    for field, total in wanted.items():
-        if getattr(found, field) != total:
-            raise CompressionError(f"allocation.{field} is {getattr(found, field)}, its layers add up to {total}")
-    if found.budget_bits < found.value_bits:
-        raise CompressionError(f"allocation.budget_bits must be at least the value_bits, {found.value_bits}")
-    for i, layer in enumerate(found.layers):
-        if layer.name in names:
-            raise CompressionError(f"allocation.layers: {short(layer.name)} is there twice")
-        names.add(layer.name)
-        if (layer.offset is None) == (found.grid == "survivor"):
-            raise CompressionError(f"allocation.layers[{i}].offset does not go with grid {found.grid}")
-        if (layer.scales is None) == (found.codebook == "channel"):
-            raise CompressionError(f"allocation.layers[{i}].scales do not go with codebook {found.codebook}")
+    for field, total in sums.items():
+        if getattr(allocation, field) != total:
+            raise CompressionError(f"allocation.{field} is {getattr(allocation, field)}, its layers add up to {total}")
+    if allocation.budget_bits < allocation.value_bits:
+        raise CompressionError(f"allocation.budget_bits must be at least the value_bits, {allocation.value_bits}")
+    for name, times in Counter(layer.name for layer in layers).items():
+        if times > 1:
+            raise CompressionError(f"allocation.layers: {short(name)} is there twice")
+
+
+def _check_layer(allocation: Allocation, layer: LayerAllocation, where: str) -> None:
+    """Refuse a layer that loses more weights than it has, or whose levels are not those of the allocation's grid."""
+    if layer.pruned > layer.numel:
+        raise CompressionError(f"{where}.pruned must be at most its numel {layer.numel}, not {layer.pruned}")
+    if (layer.offset is None) == (allocation.grid == "survivor"):
+        raise CompressionError(f"{where}.offset does not go with grid {allocation.grid}")
+    if (layer.scales is None) == (allocation.codebook == "channel"):
+        raise CompressionError(f"{where}.scales do not go with codebook {allocation.codebook}")

@@ -17,20 +17,22 @@ LARGEST_CHANGE = 0.1
 class FixedBits:
     """Holds every quantizer to a whole bit-width b while its clipping bound q_m is trained: d = q_m / (2^(b-1) - 1).
 
-    Through that equation q_m also gets what the loss tells of d: dL/dq_m + dL/dd / (2^(b-1) - 1).
+    Through that equation q_m also gets the gradient of d: dL/dq_m + dL/dd / (2^(b-1) - 1).
     """
 
     def __init__(
         self, model: nn.Module, weight_bits: Mapping[str, int], activation_bits: Mapping[str, int] | None
     ) -> None:
-        found = {id(q): (q, weight_bits[name]) for name, q in weight_quantizers(model).items() if name in weight_bits}
+        quantizers = {
+            id(q): (q, weight_bits[name]) for name, q in weight_quantizers(model).items() if name in weight_bits
+        }
         for name, quantizer in activation_quantizers(model).items():
-            found[id(quantizer)] = (quantizer, (activation_bits or {})[name])
-        self._held = [(quantizer, bits) for quantizer, bits in found.values() if isinstance(quantizer, Quantizer)]
+            quantizers[id(quantizer)] = (quantizer, (activation_bits or {})[name])
+        self._held = [(quantizer, bits) for quantizer, bits in quantizers.values() if isinstance(quantizer, Quantizer)]
         self.hold()
 
     def train(self, mode: bool = True) -> None:
-        """Whether the scalars collect gradients: off while an optimizer is made that is not to have them."""
+        """Whether the scalars collect gradients: off while an optimizer is created that must not train them."""
         for quantizer, _ in self._held:
             quantizer.requires_grad_(mode)
 

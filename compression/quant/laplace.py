@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 def levels_of(bits: int) -> int:
-    """Q, the largest code of a bit-width: codes are -Q..Q with 0 kept for pruned weights, Q = 2^(b-1) - 1."""
+    """Q, the largest code of a bit-width: codes are -Q..Q with 0 reserved for pruned weights, Q = 2^(b-1) - 1."""
     return int(2 ** (bits - 1)) - 1
 
 
@@ -93,8 +93,8 @@ def best_survivor_step(bits: int) -> tuple[float, float]:
 
 def _universal(error: Callable[[Floats, int], Floats], levels: int) -> tuple[float, float]:
     low, high = np.array([0.5 / levels]), np.array([4.0])
-    a, found = nested_minimum(lambda a: error(a, levels), low, high, rounds=7)
-    return float(a[0]), float(found[0])
+    a, errors = nested_minimum(lambda a: error(a, levels), low, high, rounds=7)
+    return float(a[0]), float(errors[0])
 
 
 def best_plain_steps(excess: ArrayLike, bits: int, lowest: int = 1) -> tuple[Floats, Floats]:
@@ -113,8 +113,8 @@ def _tail_entropy(a: Floats) -> Floats:
 def entropy(step: ArrayLike) -> Floats:
     """Bits per weight of round(w/Δ): h(e^(-a/2)) + e^(-a/2) [1 + h(e^(-a)) / (1 - e^(-a))]."""
     a = np.asarray(step, dtype=np.float64)
-    kept = np.exp(-a / 2)
-    return np.asarray(binary_entropy(kept) + kept * _tail_entropy(a))
+    beyond = np.exp(-a / 2)  # share of the weights beyond the dead zone
+    return np.asarray(binary_entropy(beyond) + beyond * _tail_entropy(a))
 
 
 def pruned_entropy(step: ArrayLike, share: ArrayLike) -> Floats:

@@ -1,4 +1,4 @@
-"""A layer once its smallest weights are gone: its survivors, and each bit-width's best step and error."""
+"""A layer once its smallest weights are removed: its survivors, and each bit-width's best step and error."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """``pruned`` weights of ``table`` are gone, ``left`` is what stays, divided by its channels' ``scales`` if any.
+    """``pruned`` weights of ``table`` are removed, ``survivors`` remain, divided by their channels' ``scales`` if any.
 
     ``choices`` are the bit-widths to choose from, ``steps`` and ``errors`` [choices] what each of them gives.
     """
 
     table: LayerTable
     pruned: int
-    left: Survivors
+    survivors: Survivors
     scales: tuple[float, ...] | None
     choices: tuple[int, ...]
     steps: Floats
@@ -36,7 +36,7 @@ class Part:
     @property
     def costs(self) -> Ints:
         """Value bits that each choice takes: int64 [choices]."""
-        return self.left.count * np.array(self.choices, dtype=np.int64)
+        return self.survivors.count * np.array(self.choices, dtype=np.int64)
 
     def plan(self, pick: int) -> LayerAllocation:
         """The layer with one of its choices taken."""
@@ -50,7 +50,7 @@ class Part:
             step=float(self.steps[pick]),
             error=lost + float(self.errors[pick]),
             pruning_error=lost,
-            offset=self.left.offset,
+            offset=self.survivors.offset,
             scales=self.scales,
             axis=0 if self.scales is None else self.table.axis,
         )
@@ -71,19 +71,19 @@ def parts(
     ``modelled`` takes steps from the Laplace model instead of searching; errors are measured either way.
 
     Raises:
-        CompressionError: scales for channels are asked of tables that were prepared without.
+        CompressionError: scales for channels are requested, but the tables were prepared without channels.
     """
     lowest = 1 if zeros == "exact" else 0
-    found = [_left(table, count, lowest, grid, codebook) for table, count in zip(tables, counts, strict=True)]
-    proposed = laplace_steps([left for left, _ in found], choices) if modelled else [None] * len(found)
-    made = []
-    for i, (left, scales) in enumerate(found):
-        steps, errors = best_steps(left, choices[i], proposed[i])
-        made.append(Part(tables[i], counts[i], left, scales, choices[i], steps, errors))
-    return made
+    layers = [_survivors(table, count, lowest, grid, codebook) for table, count in zip(tables, counts, strict=True)]
+    proposed = laplace_steps([survivors for survivors, _ in layers], choices) if modelled else [None] * len(layers)
+    result = []
+    for i, (survivors, scales) in enumerate(layers):
+        steps, errors = best_steps(survivors, choices[i], proposed[i])
+        result.append(Part(tables[i], counts[i], survivors, scales, choices[i], steps, errors))
+    return result
 
 
-def _left(
+def _survivors(
     table: LayerTable, pruned: int, lowest: int, grid: str, codebook: str
 ) -> tuple[Survivors, tuple[float, ...] | None]:
     if codebook != "channel":

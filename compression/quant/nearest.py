@@ -43,7 +43,7 @@ def equal_bits(
 ) -> Allocation:
     """The ``counts`` smallest weights of each layer at zero, and the best step for the others at a given bit-width.
 
-    ``sparsity`` and ``notes`` are what was asked for, and where it could not be had, as the allocation states them.
+    ``sparsity`` is what was requested, and ``notes`` say where it could not be reached, as the allocation states them.
     """
     choices = [(widths[table.name],) for table in tables.layers]
     options = parts(tables.layers, counts, choices, grid="plain", codebook="layer", zeros="exact", modelled=False)

@@ -26,7 +26,7 @@ NARROWEST = 1e-6  # of the threshold: the least step on the survivors' grid, so 
 
 @dataclass(frozen=True)
 class Survivors:
-    """The weights of a layer that ``pruned`` others leave, and where their levels begin.
+    """The weights of a layer that remain without its ``pruned`` smallest, and where their levels begin.
 
     ``offset`` is the threshold t of the survivors' own grid, ``None`` for the plain one. ``lowest`` 1 keeps every
     survivor at least at ±Δ, 0 lets it round to 0; on its own grid a survivor never does. ``bar`` is where their
@@ -76,10 +76,10 @@ class Survivors:
         """A = Σ v·y and B = Σ v² for every step [G]; where there are few survivors, weight by weight."""
         lowest, highest = (1 if self.half else self.lowest) - self.half, levels - self.half
         if self.count < 2 * levels:
-            kept = self.table.magnitudes[self.pruned :].astype(np.float64) - self.start
-            chosen = np.clip(np.rint(kept / steps[:, None] + self.half) - self.half, lowest, highest)
+            excess = self.table.magnitudes[self.pruned :].astype(np.float64) - self.start
+            chosen = np.clip(np.rint(excess / steps[:, None] + self.half) - self.half, lowest, highest)
             counts = np.diff(self.table.mass(np.arange(self.pruned, self.table.size + 1)))
-            return chosen @ (kept * counts), (chosen * chosen) @ counts
+            return chosen @ (excess * counts), (chosen * chosen) @ counts
         ends = np.array([self.pruned, self.table.size])
         a = np.full(len(steps), np.array([-lowest, highest]) @ self.below(ends))
         b = np.full(len(steps), np.array([-lowest * lowest, highest * highest]) @ self.table.mass(ends))
@@ -113,8 +113,8 @@ def best_steps(survivors: Survivors, choices: tuple[int, ...], proposed: Floats 
         candidates = _searched(survivors, bits) if proposed is None else proposed[i : i + 1]
         fewer = steps[max(0, i - 1) : i]  # whose levels these bits can repeat
         candidates = np.concatenate([_stored(candidates, survivors.start), fewer])
-        found = survivors.errors(candidates, bits)
-        steps[i], errors[i] = candidates[found.argmin()], found.min()
+        measured = survivors.errors(candidates, bits)
+        steps[i], errors[i] = candidates[measured.argmin()], measured.min()
     return steps, errors
 
 
@@ -140,7 +140,7 @@ def _stored(steps: Floats, start: float) -> Floats:
 
 
 def _searched(survivors: Survivors, bits: int) -> Floats:
-    """Candidates for the best step: the minimum on nested grids, and least-squares refits.
+    """Candidates for the candidates step: the minimum on nested grids, and least-squares refits.
 
     A refit is A/B for the levels that a step assigns: never worse than that step. With few survivors the error is too
     rough in the step to follow, so that every point of a dense grid is refitted instead, which reaches to steps that
@@ -150,14 +150,16 @@ def _searched(survivors: Survivors, bits: int) -> Floats:
     low = max(0.25 * survivors.mean / levels, least)
     high = max(1.05 * (float(survivors.table.magnitudes[-1]) - survivors.start) / (levels - survivors.half), 2 * low)
     if survivors.count < FEW:
-        found = np.geomspace(low, 2 * high, 1000)
+        candidates = np.geomspace(low, 2 * high, 1000)
     else:
-        found, _ = nested_minimum(
+        candidates, _ = nested_minimum(
             lambda steps: survivors.errors(steps[0], bits)[None],
             np.array([low]),
             np.array([high]),
             points=40 if bits <= 5 else 24 if bits <= 8 else 16,
             rounds=2,
         )
-    a, b = survivors.sums(found, levels)
-    return np.concatenate([found, np.divide(a, b, out=found.copy(), where=b > 0)])  # b = 0: every weight rounds to 0
+    a, b = survivors.sums(candidates, levels)
+    return np.concatenate(
+        [candidates, np.divide(a, b, out=candidates.copy(), where=b > 0)]
+    )  # b = 0: every weight rounds to 0

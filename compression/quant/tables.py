@@ -88,20 +88,20 @@ class LayerTables:
         ``channels`` keeps what an allocation with ``codebook="channel"`` needs: once more the memory of the weights.
 
         Raises:
-            CompressionError: a skipped layer does not exist, a weight is NaN or infinite, or nothing is left.
+            CompressionError: a skipped layer does not exist, a weight is NaN or infinite, or no weight remains.
         """
         weights = layer_weights(model) if isinstance(model, nn.Module) else dict(model)
         if isinstance(skip, str) or not all(isinstance(name, str) for name in skip):
             raise CompressionError(f"skip must be a list of names, not {skip!r}")
-        left_out = set(skip)
-        unknown = sorted(left_out - set(weights))
+        skipped = set(skip)
+        unknown = sorted(skipped - set(weights))
         if unknown:
             raise CompressionError(f"skip: no layer {unknown[0]!r}; layers: {', '.join(weights)}")
         axes = output_axes(model) if isinstance(model, nn.Module) else {}
         layers = [
             _table(name, weight, axes.get(name, 0) if channels else None)
             for name, weight in weights.items()
-            if name not in left_out and weight.numel()
+            if name not in skipped and weight.numel()
         ]
         if not layers:
             raise CompressionError("there is no convolution or linear weight to compress")
@@ -145,8 +145,8 @@ def _table(name: str, weight: torch.Tensor, axis: int | None) -> LayerTable:
     whole = weight.detach().to("cpu", torch.float32).abs()
     magnitudes = np.sort(whole.flatten().numpy())
     sums = prefix_sums(magnitudes), prefix_sums(np.square(magnitudes, dtype=np.float64))
-    kept = (None, 0) if axis is None else (whole, axis)
-    return LayerTable(name, magnitudes, *sums, None, *kept)
+    channels = (None, 0) if axis is None else (whole, axis)
+    return LayerTable(name, magnitudes, *sums, None, *channels)
 
 
 def prefix_sums(values: NDArray[np.floating]) -> Floats:

@@ -1,4 +1,4 @@
-"""From an allocation to a fine-tuned model: fix masks and steps, refit the norms, train what is left under them."""
+"""From an allocation to a fine-tuned model: fix masks and steps, refit the norms, train the survivors under them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,37 @@ import torch
 
 from compression.quant.allocation import Allocation
 from compression.quant.fixed_steps import attach, keep_survivors
-from compression.training.loop import make_optimizer, total_steps
+from compression.training.loop import FINE_TUNING, base_rate, make_optimizer
 from compression.training.measure import curve_images, measure
+from compression.training.options import TrainingOptions
+from compression.training.preparation import fresh_statistics
 from compression.training.setup import Compressed, Reporter, Setup, Stage
-from compression.training.stage import fresh_statistics, recipe_for, train_stage
+from compression.training.trainer import Section, Trainer
 
 STAGES = (
     Stage("allocation", "Allocation", 0),
     Stage("statistics", "Norm statistics", 1),
     Stage("fine-tuning", "Fine-tuning", 3),
 )
-LEARNING_RATES = {"sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}
 
 
-def train_allocated(setup: Setup, report: Reporter, allocation: Allocation) -> Compressed:
-    """Bring an allocation onto ``setup.model`` (in place) and fine-tune it for the budget's epochs.
+def begin(setup: Setup, report: Reporter, options: TrainingOptions) -> Trainer:
+    """The trainer of the dense network; reports how long the run is, and that the allocation comes first."""
+    trainer = Trainer(setup, report, options)
+    report.plan(trainer.total)
+    report.phase("allocation", 0)
+    return trainer
+
+
+def train_allocated(trainer: Trainer, allocation: Allocation) -> Compressed:
+    """Bring an allocation onto the trainer's model (in place) and fine-tune it for the budget's epochs.
 
     Pruned weights are 0 and get no gradient, so neither decay nor momentum can move them.
 
     Raises:
         CompressionError: the allocation does not fit the model, or training broke it.
     """
+    setup, report = trainer.setup, trainer.report
     model, budget = setup.model, setup.budget
     attach(model, allocation)
     for note in allocation.notes:
@@ -35,16 +45,10 @@ def train_allocated(setup: Setup, report: Reporter, allocation: Allocation) -> C
     report.phase("statistics", 0)
     if fresh_statistics(setup, report).norms:
         report.point(measure(setup, model, step=0, epoch=0.0, phase="statistics", limit=curve_images(setup.graph)))
-    recipe = recipe_for(setup, report)
-    base = budget.lr if budget.lr is not None else LEARNING_RATES[budget.optimizer]
-    optimizer = make_optimizer(recipe.prepare_model(model.train()), budget.optimizer, base, budget.weight_decay)
+    rate = base_rate(budget, FINE_TUNING)
+    trainer.recipe.prepare_model(model.train())
+    optimizer = make_optimizer(model, budget.optimizer, rate, budget.weight_decay)
     torch.manual_seed(budget.seed)
-    train_stage(setup, report, recipe, optimizer, base, phase="fine-tuning")
+    trainer.train(Section("fine-tuning", optimizer, 0, trainer.total))
     keep_survivors(model)
-    return Compressed(model, {"allocation": allocation.to_dict(budget.model, budget.weights)})
-
-
-def begin(setup: Setup, report: Reporter) -> None:
-    """Tell how long the run is, and that the allocation comes first."""
-    report.plan(total_steps(setup.data, setup.budget.batch_size, setup.budget.epochs))
-    report.phase("allocation", 0)
+    return Compressed(model, {"allocation": allocation.to_dict(budget.model, budget.weights), **trainer.facts()})

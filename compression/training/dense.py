@@ -29,7 +29,7 @@ from compression.training.recipe import Recipe, choose_recipe
 
 BATCH_SIZE, WARMUP = 64, 0.1
 RATES = {"sgd": (0.2, 5e-4), "adam": (1e-3, 0.0), "adamw": (1e-3, 0.05)}
-"""Learning rate and weight decay of each optimizer where none are asked for."""
+"""Learning rate and weight decay of each optimizer where none are given."""
 EVALUATION_BATCH = 250
 
 
@@ -192,7 +192,7 @@ def provenance(
     seed: int,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a weights file says of itself: JSON values, for :func:`compression.zoo.weights.save`.
+    """What a weights file records about its training: JSON values, for :func:`compression.zoo.weights.save`.
 
     ``options``: further options of the ``train`` command by their names.
     """
@@ -221,7 +221,7 @@ def _commit() -> str | None:
     """The commit of the code that trained, when it runs from a repository that has one."""
     home = Path(__file__).resolve().parents[1]
     try:
-        told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=home, capture_output=True, text=True, check=False)
+        process = subprocess.run(["git", "rev-parse", "HEAD"], cwd=home, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return told.stdout.strip() if told.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -37,16 +37,16 @@ class Teacher:
 
 
 def distillation_loss(
-    answer: torch.Tensor, taught: torch.Tensor, y: torch.Tensor, weight: float, temperature: float
+    answer: torch.Tensor, target: torch.Tensor, y: torch.Tensor, weight: float, temperature: float
 ) -> torch.Tensor:
     """``(1 - weight)`` cross-entropy with the labels + ``weight T²`` KL(teacher ‖ student), both softened by T.
 
-    ``answer`` and ``taught`` are the student's and the teacher's logits [B, classes]; T² keeps the gradients of the
+    ``answer`` and ``target`` are the student's and the teacher's logits [B, classes]; T² keeps the gradients of the
     soft part as large as without softening (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2).
     """
     soft = F.kl_div(
         F.log_softmax(answer / temperature, dim=1),
-        F.log_softmax(taught / temperature, dim=1),
+        F.log_softmax(target / temperature, dim=1),
         reduction="batchmean",
         log_target=True,
     )

@@ -12,7 +12,7 @@ A method's loop reads::
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,10 +20,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compression.budget import Budget
 from compression.data import Batches, DataSet
 from compression.errors import CompressionError, RunFailed
 from compression.training.distill import Goal
 from compression.training.recipe import Recipe, logits
+
+COMPRESSING = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
+"""Learning rates by optimizer where units are removed or bit-widths learned in training."""
+FINE_TUNING = {"sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}
+"""Learning rates by optimizer where zeros and steps stay fixed in training."""
+LR_QUANT = 1e-3
+"""Learning rate of the quantizers' own parameters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +75,11 @@ def steps(dataset: DataSet, batch_size: int, epochs: float, seed: int, start: in
         x, y = batches.batch(index // len(batches), index % len(batches))
         ends_epoch = (index + 1) % len(batches) == 0 or index + 1 == total
         yield Step(index, index / len(batches), index / total, x, y, ends_epoch)
+
+
+def base_rate(budget: Budget, usual: Mapping[str, float]) -> float:
+    """The learning rate that a budget's schedule starts from: its own, or the usual one of its optimizer."""
+    return usual[budget.optimizer] if budget.lr is None else budget.lr
 
 
 def learning_rate(base: float, fraction: float, kind: str = "cosine", warmup: float = 0.0) -> float:

@@ -26,11 +26,11 @@ def measure(
     setup: Setup, model: nn.Module, *, step: int, epoch: float, phase: str, split: str = "validation",
     limit: int | None = None,
 ) -> Point:  # fmt: skip
-    """Evaluate ``model`` in its present state and count what it would take: zero units cut, codes entropy-coded.
+    """Evaluate ``model`` in its present state and count what it would take: zero units cut out, codes entropy-coded.
 
     Args:
         setup: the graph and data the model belongs to.
-        model: the masked model, quantizers attached or not; its mode (train/eval) stays.
+        model: the masked model, quantizers attached or not; its mode (train/eval) does not change.
         step, epoch, phase: where in the run this is.
         split: ``validation`` for everything that may choose, ``test`` for final points only.
         limit: use only the first so many images.

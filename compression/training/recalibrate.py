@@ -14,7 +14,7 @@ SETTLED = 0.03
 """Standard error at which statistics count as settled: of a mean in standard deviations, of a variance as a share.
 
 Measured on ResNet-20 rounded to 3 and 4 bits: from 256 inputs (5 %) on the accuracy is that of 6,400 (1 %)."""
-FEWEST_BATCHES, FEWEST_INPUTS = 4, 256  # before the error is looked at: too few batches tell little about it
+FEWEST_BATCHES, FEWEST_INPUTS = 4, 256  # before the error is looked at: too few batches estimate it badly
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from compression.budget import PRECISIONS
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
 
-ASKED = ("auto", "fp32", "bf16")
 GAIN = 1.15  # bf16 must be this much faster before it is preferred to the exact fp32
-SMALL = 5_000_000  # multiply-accumulates an image below which fp32 is kept unmeasured: nothing worth gaining
+SMALL = 5_000_000  # multiply-accumulates an image below which fp32 is kept unmeasured: bf16 would gain nothing there
 SECONDS = 0.9  # spent on measuring
-KEPT = {-3: 256 << 20, -1: 512 << 20}  # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, bytes
+MALLOC_SETTINGS = {-3: 256 << 20, -1: 512 << 20}  # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, bytes
 IMAGES, VALUES = 32, 32 * 3 * 64 * 64  # of the example that a measured step uses at most
 
 
@@ -66,13 +66,13 @@ def keep_memory() -> bool:
     (glibc's ``mallopt``); without it nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in KEPT.items())
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in MALLOC_SETTINGS.items())
 
 
 _CHOSEN: dict[tuple[object, ...], Recipe] = {}
 
 
-def choose_recipe(model: nn.Module, example: torch.Tensor, asked: str = "auto") -> Recipe:
+def choose_recipe(model: nn.Module, example: torch.Tensor, precision: str = "auto") -> Recipe:
     """Choose the precision for training ``model`` on batches like ``example`` ([B, C, H, W] fp32, normalised).
 
     ``auto`` keeps small models exact; of others it times a few forward and backward steps of copies (about a second,
@@ -80,14 +80,14 @@ def choose_recipe(model: nn.Module, example: torch.Tensor, asked: str = "auto") 
     ``fp32`` and ``bf16`` are obeyed. From here on the process keeps freed memory (:func:`keep_memory`).
 
     Raises:
-        CompressionError: ``asked`` is none of ``auto``, ``fp32``, ``bf16``.
+        CompressionError: ``precision`` is none of ``auto``, ``fp32``, ``bf16``.
     """
     keep_memory()
-    if asked not in ASKED:
-        raise CompressionError(f"precision must be one of {', '.join(ASKED)}, not {asked!r}")
+    if precision not in PRECISIONS:
+        raise CompressionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     threads = torch.get_num_threads()
-    if asked != "auto":
-        return Recipe(asked, threads=threads, why=f"{asked}: asked for")
+    if precision != "auto":
+        return Recipe(precision, threads=threads, why=f"{precision}: asked for")
     shapes = tuple((name, tuple(parameter.shape)) for name, parameter in model.named_parameters())
     key = (type(model).__name__, shapes, tuple(example.shape[1:]), threads)
     if key not in _CHOSEN:
@@ -150,7 +150,7 @@ def _step(model: nn.Module, example: torch.Tensor, recipe: Recipe) -> float:
 
 
 def _decide(exact: float, half: float, threads: int) -> Recipe:
-    told = f"a step of up to {IMAGES} images took {exact:.1f} ms of one core in fp32, {half:.1f} ms in bf16"
+    times = f"a step of up to {IMAGES} images took {exact:.1f} ms of one core in fp32, {half:.1f} ms in bf16"
     if exact > GAIN * half:
-        return Recipe("bf16", True, threads, f"bf16, channels_last: {exact / half:.1f} times as fast here ({told})")
-    return Recipe("fp32", True, threads, f"fp32, channels_last: bf16 gains too little here ({told})")
+        return Recipe("bf16", True, threads, f"bf16, channels_last: {exact / half:.1f} times as fast here ({times})")
+    return Recipe("fp32", True, threads, f"fp32, channels_last: bf16 gains too little here ({times})")

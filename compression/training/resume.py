@@ -1,7 +1,7 @@
 """Going on where an interrupted run stopped: what a checkpoint holds, so that the rest is the same bit for bit.
 
 A resumed method does its deterministic preparations again (trace, ranges, allocation) and then lets each training stage
-take over what was kept: stages that were over are passed by, the one that was interrupted goes on after its last step::
+take over what was stored: stages that were over are skipped, the one that was interrupted goes on after its last step::
 
     first = go_on(report, "fine-tuning", parts, 0, last)      # None: this stage was over
     for step in steps(..., start=first):
@@ -44,7 +44,7 @@ def captured(stage: str, step: int, recipe: Recipe, parts: Mapping[str, Stateful
     """What a checkpoint after ``step`` steps of the run holds, in the middle or at the end of ``stage``.
 
     Raises:
-        RunFailed: a parameter is no longer finite: the last checkpoint, from which one can go on, stays.
+        RunFailed: a parameter is no longer finite: the last checkpoint, from which one can go on, is not replaced.
     """
     for part in parts.values():
         if isinstance(part, nn.Module):
@@ -89,7 +89,7 @@ def saved_recipe(report: Reporter) -> Recipe | None:
     """How the steps of the interrupted run were computed: measuring again could choose otherwise.
 
     Raises:
-        CompressionError: the checkpoint does not say.
+        CompressionError: the checkpoint does not hold it.
     """
     if report.saved is None:
         return None

@@ -24,15 +24,15 @@ from compression import zoo
 from compression.budget import Budget
 from compression.data.types import DataSet, Split
 from compression.methods.base import Setup
+from compression.methods.geta.algorithm import JointTraining
 from compression.methods.geta.method import attach, optimizer_for
 from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.schedule import Schedule
-from compression.methods.geta.training import Training
 from compression.quant import kernels
-from compression.training.distill import Teacher
-from compression.training.loop import Step, total_steps
+from compression.training.loop import Step
 from compression.training.loop import steps as training_steps
-from compression.training.recipe import choose_recipe
+from compression.training.setup import Reporter
+from compression.training.trainer import Trainer
 from tests.bench.graphs import write
 from tests.bench.report import machine
 
@@ -143,13 +143,12 @@ def geta(model: nn.Module, data: DataSet, budget: Budget) -> tuple[Take, str]:
     shape = zoo.spec(budget.model).input
     graph = cx.trace(model, torch.zeros(1, *shape))
     task, chosen = Setup(model, graph, data, budget), GetaOptions.read(budget.options, "geta")
-    recipe = choose_recipe(model, torch.zeros(BATCH, *shape))
-    teacher = Teacher(model, recipe) if chosen.distill > 0 else None
-    attach(task, chosen)
-    recipe.prepare_model(model)
+    trainer = Trainer(task, Reporter(), chosen)
+    attach(task, chosen, Reporter())
+    trainer.recipe.prepare_model(model)
     kernels.compile_kernels()
-    optimizer = optimizer_for(task, total_steps(data, BATCH, budget.epochs))
-    return Training(task, optimizer, recipe, chosen, teacher).take, recipe.why
+    algorithm = JointTraining(task, optimizer_for(task, trainer.total), chosen)
+    return trainer.steps_of(algorithm.section, algorithm).take, trainer.recipe.why
 
 
 def section(rows: Sequence[tuple[str, list[float], list[float]]], model: str, recipe: str) -> str:

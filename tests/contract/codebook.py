@@ -104,7 +104,7 @@ class Codebook(Encoding[CodebookWeight]):
                 "Gather", nodes.constant("table", weight.table.numpy()), nodes.node("Cast", stored, to=np.int32)
             )
 
-        return OnnxForm(weight.codes.numpy(), weight.weight().numpy(), expand, "codebook")
+        return OnnxForm(weight.codes.numpy(), weight.weight().numpy(), expand, "codebook", "indices into a codebook")
 
 
 class CodebookQuantizer(nn.Module):

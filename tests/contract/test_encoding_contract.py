@@ -184,6 +184,34 @@ def test_a_cut_weight_is_the_weight_of_the_slim_model(kind: str, tmp_path: Path)
     assert all(same(stored[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "codebook"])
+def test_a_model_that_carries_its_quantizers_is_cut_alike(kind: str) -> None:
+    model = network(kind)
+    graph = trace(fold(model), torch.zeros(1, *IMAGES))
+    expected = cut_weights(integer_weights(model), graph, UNITS)
+    cx.zero_units(model, graph, UNITS)
+    small, report = cx.slim_report(model, graph)
+    assert report.equality <= 1e-6 and report.units == UNITS
+    for name, weight in integer_weights(small).items():
+        assert weight.kind == expected[name].kind
+        assert same(weight.weight(), expected[name].weight())
+        assert same(small.get_submodule(name).weight, weight.weight())
+
+
+def test_offsets_by_channel_bound_the_gradient_and_survive_a_state_dict() -> None:
+    weight = torch.tensor([[0.9, 1.2, -0.3], [0.9, 2.2, -3.0]], requires_grad=True)
+    steps, offsets = torch.tensor([[0.25], [0.5]]), torch.tensor([[0.125], [1.0]])
+    mask = torch.tensor([[True, True, True], [False, True, True]])
+    own = FixedQuantizer(mask, steps, 3, offset=offsets)  # the last levels reach to 0.875 and 2.5
+    quantized = own(weight)
+    assert quantized.tolist() == [[0.75, 0.75, -0.25], [0.0, 2.25, -2.25]]
+    quantized.sum().backward()
+    assert weight.grad is not None and weight.grad.tolist() == [[0, 0, 1], [0, 1, 0]]
+    other = FixedQuantizer(~mask, steps * 2, 3, offset=offsets * 2)
+    other.load_state_dict(own.state_dict())
+    assert torch.equal(other(weight), quantized) and torch.equal(torch.as_tensor(other.shift()), offsets)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_estimate_while_training_is_near_the_file(kind: str, tmp_path: Path) -> None:
     model = network(kind)

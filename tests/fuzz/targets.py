@@ -66,7 +66,7 @@ def _lines(events: list[dict[str, Any]]) -> bytes:
 def _check_budget(budget: Budget) -> None:
     assert Budget.from_dict(budget.to_dict()) == budget
     if budget.method in all_methods():
-        get(budget.method).check(budget)
+        get(budget.method).check_budget(budget)
 
 
 def budget(data: bytes, folder: Path) -> None:

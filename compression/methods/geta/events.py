@@ -8,16 +8,16 @@ from compression.methods.base import Reporter
 from compression.methods.geta.joint import JointDecision
 from compression.methods.geta.qasso import QASSO
 
-TOLD_A_PERIOD = 40
-"""Joint steps told of each pruning period, evenly spread; its first and last ones always."""
+EVENTS_A_PERIOD = 40
+"""Joint steps reported of each pruning period, evenly spread; its first and last ones always."""
 DIGITS = 5
 
 
-def tell(optimizer: QASSO, report: Reporter) -> None:
+def report_decisions(optimizer: QASSO, report: Reporter) -> None:
     """Report what the last step decided: nothing outside the joint stage, at most one event a step within.
 
-    ``chosen``: group → ``[[unit, score], …]``, the units that leave in this pruning period, least score first;
-    ``spared``: group → units that scored less but stay because a bound protects their group; ``next_score``: the least
+    ``chosen``: group → ``[[unit, score], …]``, the units that are removed in this pruning period, least score first;
+    ``spared``: group → units that scored less but remain, as a bound protects their group; ``next_score``: the least
     score of the others. ``joint``: group → ``units``, ``rate`` (gamma), ``uniform`` (gamma without the inequality),
     ``alpha``, ``hh`` (|h|^2), ``ch`` (<c, h>), ``cosine`` (of c and h), ``descent`` (<h, s>), ``allowed`` (its bound)
     and ``layers``: layer → ``[d, lowest, highest, <r, h>, cosine]``.
@@ -38,7 +38,7 @@ def tell(optimizer: QASSO, report: Reporter) -> None:
 
 def _due(optimizer: QASSO) -> bool:
     period = optimizer.stages.period(optimizer.steps_done)
-    apart = -(-period.length // TOLD_A_PERIOD)
+    apart = -(-period.length // EVENTS_A_PERIOD)
     return (period.position - 1) % apart == 0 or period.shrinks_left == 1
 
 

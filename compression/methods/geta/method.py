@@ -1,38 +1,28 @@
-"""GETA as a method: quantizers on, one training run with QASSO, points on the way."""
+"""GETA as a method: its quantizers are attached, and one training run with QASSO removes units and narrows bits."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
 
 from compression.asks import ActivationBits, BitRange, QuantizerRate, Sparsity
 from compression.budget import Budget
-from compression.data import Batches
 from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject, even_pruning_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
+from compression.methods.geta.algorithm import JointTraining
 from compression.methods.geta.clipping import fit_clips
 from compression.methods.geta.options import CHANNEL, GetaOptions
 from compression.methods.geta.preflight import check_reachable
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, WARM_UP, StageSchedule, fitting
-from compression.methods.geta.training import Training
 from compression.pruning.choose import unit_bounds
 from compression.quant import quantize
-from compression.quant.kernels import COMPILED, compile_kernels
-from compression.training.distill import Teacher
-from compression.training.loop import total_steps
-from compression.training.recipe import Recipe
-from compression.training.stage import recipe_for
-
-LEARNING_RATES = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
-LR_QUANT = 1e-3
-CALIBRATION_BATCHES = 8
-
+from compression.training.loop import COMPRESSING, LR_QUANT, base_rate
+from compression.training.preparation import calibration_batches
+from compression.training.trainer import Trainer
 
 SPARSITY, WEIGHT_BITS, ACTIVATION_BITS = Sparsity(), BitRange(), ActivationBits()
 SCHEDULE, RATE = StageSchedule(), QuantizerRate()
@@ -100,18 +90,20 @@ class Geta(Method):
             there). RunFailed: training diverged.
         """
         self.check_budget(setup.budget)
-        budget, chosen = setup.budget, options_of(setup.budget)
-        total = total_steps(setup.data, budget.batch_size, budget.epochs)
-        recipe = recipe_for(setup, report)
-        teacher = Teacher(setup.model, recipe) if chosen.distill > 0 else None
-        attach(setup, chosen)
-        recipe.prepare_model(setup.model)
-        optimizer = optimizer_for(setup, total)
-        report.plan(total, stages=optimizer.stages.starts(), units=optimizer.units.total, removes=optimizer.target)
-        for line in (compile_kernels() or COMPILED, *_remarks(setup, optimizer)):
+        chosen = options_of(setup.budget)
+        trainer = Trainer(setup, report, chosen)
+        attach(setup, chosen, report)
+        trainer.recipe.prepare_model(setup.model)
+        optimizer = optimizer_for(setup, trainer.total)
+        stages = optimizer.stages.starts()
+        report.plan(trainer.total, stages=stages, units=optimizer.units.total, removes=optimizer.target)
+        for line in _remarks(setup, optimizer):
             report.log(line)
-        Training(setup, optimizer, recipe, chosen, teacher).run(report)
-        return Compressed(setup.model, {**_facts(optimizer, recipe), "options": chosen.model_dump()})
+        algorithm = JointTraining(setup, optimizer, chosen)
+        trainer.train(algorithm.section, algorithm)
+        return Compressed(
+            setup.model, {**optimizer.units.facts(optimizer.removed), "stages": stages, **trainer.facts()}
+        )
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Put learnable quantizers at the schedule's starting bits on ``model``, in place; ``cx.QASSO`` then removes
@@ -151,7 +143,7 @@ def optimizer_for(setup: Setup, total: int) -> QASSO:
         schedule=fitting(SCHEDULE.value(asks), total),
         total_steps=total,
         variant=budget.optimizer,
-        lr=LEARNING_RATES[budget.optimizer] if budget.lr is None else budget.lr,
+        lr=base_rate(budget, COMPRESSING),
         lr_quant=RATE.value(asks) or LR_QUANT,
         weight_decay=budget.weight_decay,
         group_bounds=unit_bounds(budget.groups),
@@ -161,11 +153,12 @@ def optimizer_for(setup: Setup, total: int) -> QASSO:
     )
 
 
-def attach(setup: Setup, chosen: GetaOptions) -> None:
+def attach(setup: Setup, chosen: GetaOptions, report: Reporter) -> None:
     """Put the quantizers on the setup's model, with their ranges as the options ask."""
     budget = setup.budget
     start_bits = SCHEDULE.value(budget.asks).start_bits
-    quantize(setup.model, start_bits, calibration_batches(setup), per_channel=chosen.weights == CHANNEL)
+    batches = None if ACTIVATION_BITS.value(budget.asks) is None else calibration_batches(setup, report)
+    quantize(setup.model, start_bits, batches, per_channel=chosen.weights == CHANNEL)
     if chosen.clip == "fitted":
         fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer))
 
@@ -177,45 +170,26 @@ def lowest_bits(budget: Budget, layer: str) -> float:
     return limits[0]
 
 
-def calibration_batches(setup: Setup) -> list[torch.Tensor] | None:
-    """A few unaugmented training batches for the ranges of activations; ``None`` when these stay in floating point."""
-    budget = setup.budget
-    if ACTIVATION_BITS.value(budget.asks) is None:
-        return None
-    batches = Batches(setup.data, "train", budget.batch_size, seed=budget.seed, augment=False)
-    return [x for x, _ in itertools.islice(batches, CALIBRATION_BATCHES)]
-
-
 def _remarks(setup: Setup, optimizer: QASSO) -> list[str]:
     """What the user should know about how the budget was read."""
     remarks = []
-    asked, made = SCHEDULE.value(setup.budget.asks), optimizer.stages
-    if (made.projection_periods, made.pruning_periods) != (asked.projection_periods, asked.pruning_periods):
+    requested, actual = SCHEDULE.value(setup.budget.asks), optimizer.stages
+    periods = (requested.projection_periods, requested.pruning_periods)
+    if (actual.projection_periods, actual.pruning_periods) != periods:
         remarks.append(
-            f"a short run of {made.total} steps: {made.projection_periods} projection and {made.pruning_periods} "
-            f"pruning periods instead of {asked.projection_periods} and {asked.pruning_periods}"
+            f"a short run of {actual.total} steps: {actual.projection_periods} projection and {actual.pruning_periods} "
+            f"pruning periods instead of {periods[0]} and {periods[1]}"
         )
     channels = {site.layer: site.quantizer.clip for site in optimizer.bounds.sites if site.quantizer.per_channel}
     if channels:
         count = sum(clip.numel() for clip in channels.values())
-        remarks.append(f"{count} output channels of {len(channels)} layers have a range and a step of their own")
+        remarks.append(f"{count} output channels of {len(channels)} layers have separate ranges and steps")
     aside = [layer for layer, clip in channels.items() if clip.numel() > len(clip)]
     if aside:
         remarks.append(f"channels of {', '.join(aside)} lie apart in memory: these weights are quantized pass by pass")
     if not optimizer.units.total:
         remarks.append("no unit of this model can be removed: it is only quantized")
     return remarks
-
-
-def _facts(optimizer: QASSO, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "units": optimizer.units.total,
-        "removed": int(optimizer.removed.sum()),
-        "removed_units": optimizer.removed_units,
-        "stages": optimizer.stages.starts(),
-        "precision": recipe.precision,
-        "why": recipe.why,
-    }
 
 
 METHOD = GETA = Geta()

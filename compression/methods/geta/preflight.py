@@ -1,25 +1,25 @@
-"""What a budget asks for against what the model can give, told before a run starts."""
+"""What a budget asks for against what the model can give, checked before a run starts."""
 
 from __future__ import annotations
 
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.methods.geta.schedule import Schedule, Stages, fitting
-from compression.pruning.choose import Limits, target_units, unit_bounds
+from compression.pruning.choose import UnitLimits, target_units, unit_bounds
 from compression.quant.attach import quantizable_layers
 from compression.training.loop import total_steps
 from compression.training.setup import Setup
 
 
 def check_reachable(setup: Setup, sparsity: float, schedule: Schedule) -> None:
-    """Refuse a budget that this model, this data set or this length of run cannot give; ``setup`` is left as it is.
+    """Refuse a budget that this model, this data set or this length of run cannot give; ``setup`` does not change.
 
     Raises:
         CompressionError: too many or too few units, bits for a layer that has none, a stage without enough steps.
     """
     budget, graph = setup.budget, setup.graph
     target = target_units(sparsity, graph.prunable_units)
-    Limits.of(graph.prunable, unit_bounds(budget.groups)).check(target)
+    UnitLimits.of(graph.prunable, unit_bounds(budget.groups)).check(target)
     _check_bits(budget, list(quantizable_layers(setup.model)), schedule.start_bits)
     total = total_steps(setup.data, budget.batch_size, budget.epochs)
     Stages.of(fitting(schedule, total), total, prunes=target > 0)

@@ -20,7 +20,7 @@ from compression.methods.geta.joint import LARGEST, JointDecision, check_rule
 from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
 from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Schedule, Stages
 from compression.pruning import saliency
-from compression.pruning.choose import Choice, Limits, averaged, choose_units, explain, target_units
+from compression.pruning.choose import Choice, UnitLimits, averaged, choose_units, explain, target_units
 from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
@@ -83,7 +83,7 @@ class QASSO(torch.optim.Optimizer):
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
-        self.limits = Limits.of(self.units.sources, group_bounds)
+        self.limits = UnitLimits.of(self.units.sources, group_bounds)
         self.target = target_units(sparsity, self.units.total)
         self.limits.check(self.target)
         self.bounds = BitBounds(sites(model, bits, activation_bits, layer_bits), schedule.start_bits)
@@ -111,9 +111,8 @@ class QASSO(torch.optim.Optimizer):
 
     @property
     def removed_units(self) -> dict[str, list[int]]:
-        """Group id → the units committed so far, whose values are zero from then on."""
-        chosen = torch.nonzero(self.removed).flatten().tolist()
-        return {self.units[index].id: local.tolist() for index, local in self.units.split(chosen).items()}
+        """Group id → the units committed so far; they are zero for good."""
+        return self.units.named_units(self.removed)
 
     @overload
     def step(self, closure: None = None) -> None: ...

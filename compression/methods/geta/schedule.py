@@ -19,7 +19,7 @@ WARM_UP, PROJECTION, JOINT, COOL_DOWN = "warm-up", "projection", "joint", "cool-
 
 @dataclass(frozen=True)
 class Schedule:
-    """The stages as fractions of the run; what the first three leave is the cool-down (GETA, section 4, QASSO).
+    """The stages as fractions of the run, of which the cool-down takes the remainder (GETA, section 4, QASSO).
 
     ``projection_periods`` is B, the number of equal reductions of the upper bit bound from ``start_bits`` down to the
     requested one; ``pruning_periods`` is P, the number of times redundant units are chosen.
@@ -85,7 +85,7 @@ _ROUNDING = 1e-9
 
 
 def _ends(schedule: Schedule, total_steps: int) -> list[int]:
-    """The last steps of the first three stages; at least one step is left for the cool-down."""
+    """The last steps of the first three stages; the cool-down gets at least one step."""
     shares = (schedule.warmup, schedule.projection, schedule.joint)
     return [min(round(sum(shares[: index + 1]) * total_steps), total_steps - 1) for index in range(3)]
 
@@ -114,7 +114,7 @@ class Period:
 
     @property
     def shrinks_left(self) -> int:
-        """Shrinking steps left, this one included; 0 at the ordinary step that ends the period."""
+        """Shrinking steps that remain, this one included; 0 at the ordinary step that ends the period."""
         return self.length - self.position
 
 
@@ -131,10 +131,10 @@ class Stages:
 
     @classmethod
     def of(cls, schedule: Schedule, total_steps: int, prunes: bool = True) -> Stages:
-        """Turn fractions into steps; at least one step is left for the cool-down, which makes the bit-widths whole.
+        """Turn fractions into steps; the cool-down, which makes the bit-widths whole, gets at least one.
 
         Raises:
-            CompressionError: the stages are longer than the run, or one that is asked for has fewer steps than its
+            CompressionError: the stages are longer than the run, or a requested one has fewer steps than its
             periods need.
         """
         shares = schedule.warmup + schedule.projection + schedule.joint
@@ -173,7 +173,7 @@ class Stages:
     def reductions(self, step: int) -> int:
         """How many of the B equal reductions of the upper bit bound have happened, the one at ``step`` included.
 
-        They come at the beginning of the periods, so the asked bound holds during the last period and ever after.
+        They come at the beginning of the periods, so the requested bound holds in the last period and afterwards.
         """
         if step <= self.warmup_end:
             return 0
@@ -189,7 +189,7 @@ class Stages:
         return start_bits - (start_bits - high) * self.reductions(step) / self.projection_periods
 
     def share_of_joint(self, step: int) -> float:
-        """How much of the joint stage is over after ``step``, one of its own."""
+        """How much of the joint stage is over after ``step``, which belongs to it."""
         return (step - self.projection_end) / (self.joint_end - self.projection_end)
 
     def period(self, step: int) -> Period:

@@ -11,7 +11,7 @@ In a loop of one's own (``import compression as cx``)::
     cx.opq.attach(model, plan)                                 # masks and fixed quantizers; then train as usual
     json.dump(plan.to_dict(), file)                            # and back: cx.opq.Allocation.from_dict(json.load(file))
 
-What there is to choose is :data:`compression.methods.opq.options.OPTIONS`; a run takes the same as ``--option
+What there is to choose is in :class:`compression.methods.opq.options.OpqOptions`; a run takes the same as ``--option
 grid=survivor``, a budget as ``"options": {"grid": "survivor"}``.
 """
 

@@ -86,7 +86,7 @@ def allocate_from(
     tables: str = "exact",
 ) -> Allocation:
     """:func:`allocate` on tables prepared once (with channels for ``codebook="channel"``): what a slider calls."""
-    check_settings(
+    chosen = check_settings(
         sparsity, bits,
         prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
     )  # fmt: skip
@@ -104,7 +104,7 @@ def allocate_from(
     problem = Problem(
         [part.costs for part in options],
         [weight * part.errors for weight, part in zip(weights, options, strict=True)],
-        math.floor(bits * sum(part.left.count for part in options) + 1e-6),
+        math.floor(bits * sum(part.survivors.count for part in options) + 1e-6),
     )
     picks, gap, proven = _spend(problem, choices, bits, scope, exact=tables == "exact")
     return Allocation(
@@ -117,9 +117,9 @@ def allocate_from(
         budget_bits=problem.budget,
         exact=proven and tables == "exact",
         gap=gap,
-        zeros=zeros,
-        grid=grid,
-        codebook=codebook,
+        zeros=chosen.zeros,
+        grid=chosen.grid,
+        codebook=chosen.codebook,
         notes=notes,
     )
 

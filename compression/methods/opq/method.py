@@ -20,6 +20,7 @@ from compression.quant.allocation import Allocation
 from compression.quant.fixed_steps import attach
 from compression.quant.tables import check_numbers, layer_weights
 from compression.training.allocated import STAGES, begin, train_allocated
+from compression.training.options import TrainingOptions
 
 SPARSITY, BITS = Sparsity(of=WEIGHTS), AverageBits()
 
@@ -41,7 +42,7 @@ class Opq(Method):
     encodings = frozenset({"uniform", "uniform-channel", "offset"})
 
     def check(self, setup: Setup) -> None:
-        """Refuse options and bounds naming layers that are not there or left alone, and weights that are no numbers.
+        """Refuse options and bounds naming layers that do not exist or are skipped, and weights that are no numbers.
 
         Raises:
             CompressionError: naming the option or field, and the layer.
@@ -64,13 +65,13 @@ class Opq(Method):
         """
         budget = setup.budget
         self.check_budget(budget)
-        begin(setup, report)
+        trainer = begin(setup, report, self.options(budget))
         allocation = self.allocation(Subject(setup.model, setup.graph), budget)
         report.log(
             f"{allocation.pruned} of {allocation.numel} weights pruned; {allocation.value_bits} of "
             f"{allocation.budget_bits} value bits spent{', proven optimal' if allocation.exact else ''}"
         )
-        return train_allocated(setup, report, allocation)
+        return train_allocated(trainer, allocation)
 
     def allocation(self, subject: Subject, budget: Budget) -> Allocation:
         """Which weights are pruned, and each layer's bits and step: see :func:`compression.methods.opq.allocate`."""
@@ -96,13 +97,13 @@ class Opq(Method):
 
 
 def arguments(budget: Budget) -> dict[str, Any]:
-    """The options that a budget sets, as keyword arguments of :func:`compression.methods.opq.allocate`.
+    """The options of the allocation that a budget sets, as arguments of :func:`compression.methods.opq.allocate`.
 
     Raises:
         CompressionError: an unknown option, or a value it cannot have.
     """
     options: OpqOptions = METHOD.options(budget)
-    return {name: getattr(options, name) for name in budget.options}
+    return {name: getattr(options, name) for name in budget.options if name not in TrainingOptions.model_fields}
 
 
 METHOD = OPQ = Opq()

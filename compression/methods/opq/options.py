@@ -12,17 +12,18 @@ from pydantic import Field, model_validator
 
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits, check_share
 from compression.errors import CompressionError
-from compression.options import Options, PositiveNumber
+from compression.options import PositiveNumber
 from compression.quant.tables import LayerTables
 from compression.reading import Text
+from compression.training.options import TrainingOptions
 
 Floats = NDArray[np.float64]
 Layers = Mapping[str, Mapping[str, Any]]
 USUAL_HIGHEST = 8  # bit-width of a layer, unless the average comes near to it
 
 
-class OpqOptions(Options):
-    """What an allocation can be told beside its sparsity and average bits."""
+class OpqOptions(TrainingOptions):
+    """What OPQ takes beside its sparsity and average bits."""
 
     prune_mode: Literal["laplace", "empirical", "uniform"] = Field(
         "laplace",
@@ -55,7 +56,7 @@ class OpqOptions(Options):
     skip: tuple[Text, ...] = Field((), description="Layers that are left alone; they do not count in the sparsity.")
     zeros: Literal["exact", "rounded"] = Field(
         "exact",
-        description="Whether code 0 is kept for pruned weights, so that exactly as many are zero as were asked for "
+        description="Whether code 0 is kept for pruned weights, so that exactly as many are zero as requested "
         "(exact), or small weights may round to zero as well (rounded): that is the smaller error where few or no "
         "weights are pruned.",
     )
@@ -75,11 +76,11 @@ class OpqOptions(Options):
         return self
 
 
-def check_settings(sparsity: float, bits: float, **options: Any) -> None:
-    """Refuse a setting that is none of the known ones, or a number out of range, by name."""
+def check_settings(sparsity: float, bits: float, **options: Any) -> OpqOptions:
+    """The options as their type; refuses one that is not known, or a number out of range, by name."""
     check_share(sparsity, "sparsity")
     check_bits((bits, HIGHEST_BITS), "bits")
-    OpqOptions.read(options, "opq")
+    return OpqOptions.read(options, "opq")
 
 
 def check_names(chosen: Mapping[str, Any], layers: Collection[str]) -> None:

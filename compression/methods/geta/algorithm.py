@@ -1,0 +1,70 @@
+"""What GETA does within the shared training loop: observing saliency, fitting bounds, reporting what QASSO chose."""
+
+from __future__ import annotations
+
+import torch
+
+from compression.methods.geta.clipping import fit_clips
+from compression.methods.geta.events import report_decisions
+from compression.methods.geta.options import GetaOptions
+from compression.methods.geta.qasso import QASSO
+from compression.methods.geta.schedule import COOL_DOWN
+from compression.pruning.scores import UnitScores
+from compression.training.setup import Reporter, Setup
+from compression.training.trainer import Algorithm, Section
+
+
+class JointTraining(Algorithm):
+    """One run around QASSO, between attaching the quantizers and returning the compressed model."""
+
+    def __init__(self, setup: Setup, optimizer: QASSO, options: GetaOptions) -> None:
+        self.setup, self.optimizer, self.options = setup, optimizer, options
+        self.scores: UnitScores | None = None
+        if optimizer.target > 0 and (options.saliency_batches > 1 or options.cost != "none"):
+            self.scores = UnitScores(optimizer.units, setup.graph, options)
+            optimizer.scorer = self._take_scores
+        self.observed = self._observed_steps()
+
+    @property
+    def section(self) -> Section:
+        """The whole run is one section of four stages; the learning rate is never quite 0, at its ends neither."""
+        stages = self.optimizer.stages
+        return Section(
+            name="training",
+            optimizer=self.optimizer,
+            first=0,
+            last=stages.total,
+            phases={first - 1: stage for stage, first in stages.starts().items()},
+            curve=(-1, stages.total),
+            parts={} if self.scores is None else {"saliency": self.scores},
+            number=1,
+        )
+
+    def before_step(self, step: int) -> None:
+        """Bounds are fitted once more when the bit-widths become final: the weights are others by now."""
+        if self.options.clip == "fitted" and step + 1 == self.optimizer.stages.starts()[COOL_DOWN]:
+            fit_clips(self.setup.model, lambda _, quantizer: round(quantizer.bits()))
+
+    def after_backward(self, step: int) -> None:
+        """Observe the gradients that a choice of units is made by."""
+        if self.scores is not None and step + 1 in self.observed:
+            self.scores.observe()
+
+    def report(self, step: int, report: Reporter) -> None:
+        """Report what QASSO decided."""
+        report_decisions(self.optimizer, report)
+
+    def restore(self) -> None:
+        """Recompute the steps of all quantizers from their whole bit-widths."""
+        self.optimizer.bounds.freeze_bits()
+
+    def _take_scores(self) -> torch.Tensor:
+        assert self.scores is not None
+        return self.scores.take(self.optimizer.removed)
+
+    def _observed_steps(self) -> set[int]:
+        """The steps (from 1) whose gradients count: the last few before and at each choice of redundant units."""
+        stages, window = self.optimizer.stages, self.options.saliency_batches
+        joint = range(stages.projection_end + 1, stages.joint_end + 1)
+        choices = [number for number in joint if stages.period(number).position == 1]
+        return {number for choice in choices for number in range(max(1, choice - window + 1), choice + 1)}

@@ -1,0 +1,79 @@
+"""The options that every trained method has, so that methods can be compared on equal terms."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from compression.options import Integer, Option, Options, Real
+
+MOST_BATCHES = 100_000
+
+Distill = Annotated[
+    Real,
+    Field(
+        ge=0,
+        le=1,
+        description="How much of the loss is agreement with the dense network instead of with the labels. 0 leaves it "
+        "out.",
+    ),
+]
+Temperature = Annotated[Real, Field(ge=0.1, le=100, description="How much the answers compared are softened.")]
+Noise = Annotated[
+    Real,
+    Field(
+        ge=0.01,
+        le=1,
+        description="Share of each layer's weights, drawn anew in every step, that is quantized while training; 1 "
+        "quantizes them all.",
+    ),
+]
+Ema = Annotated[
+    Real,
+    Field(
+        ge=0,
+        le=0.9999,
+        description="Decay of the moving average of the weights that is evaluated and stored at the end; 0 takes the "
+        "last weights.",
+    ),
+]
+Warmup = Annotated[
+    Real,
+    Field(
+        ge=0,
+        le=0.5,
+        description="Share of the run, or of a stage with a separate rate schedule, in which the learning rate rises "
+        "from zero.",
+    ),
+]
+Recalibrate = Annotated[
+    Integer,
+    Field(
+        ge=0,
+        le=MOST_BATCHES,
+        description="Training batches over which batch-norm statistics are taken anew at the end; 0 keeps the running "
+        "ones.",
+    ),
+]
+
+
+class TrainingOptions(Options):
+    """What every trained method takes; a method's ``Config`` extends it and may have other defaults."""
+
+    distill: Distill = 0.0
+    temperature: Temperature = 4.0
+    noise: Noise = 1.0
+    ema: Ema = 0.0
+    lr_warmup: Warmup = 0.0
+    recalibrate: Recalibrate = 0
+
+    @classmethod
+    def table(cls) -> tuple[Option, ...]:
+        """Every option: those of the method itself first, then those that it shares with others."""
+        models = [kind for kind in cls.__mro__ if issubclass(kind, Options)]
+
+        def origin(option: Option) -> int:
+            return max(i for i, kind in enumerate(models) if option.name in kind.model_fields)
+
+        return tuple(sorted(super().table(), key=origin))

@@ -1,0 +1,70 @@
+"""What a run does around its training steps: how they are computed, batches for ranges, and statistics of norms."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+
+from compression.data import Batches
+from compression.training.recalibrate import SETTLED, Statistics, recompute_statistics, settle_statistics
+from compression.training.recipe import Recipe, choose_recipe, keep_memory
+from compression.training.resume import saved_recipe
+from compression.training.setup import Reporter, Setup
+
+STATISTICS_BATCHES = 100
+CALIBRATION_BATCHES = 8
+
+
+def recipe_for(setup: Setup, report: Reporter) -> Recipe:
+    """How the steps of this run are computed, as before where it was interrupted; the reason is logged."""
+    budget, recipe = setup.budget, saved_recipe(report)
+    if recipe is None:
+        example = Batches(setup.data, "train", budget.batch_size, augment=False).batch(0, 0)[0]
+        recipe = choose_recipe(setup.model, example, budget.precision)
+    keep_memory()
+    report.log(recipe.why)
+    return recipe
+
+
+def plain_batches(setup: Setup, report: Reporter, most: int = STATISTICS_BATCHES) -> Iterator[torch.Tensor]:
+    """Up to ``most`` training batches without augmentation, for statistics and ranges; stops when the run has to."""
+    batches = Batches(setup.data, "train", setup.budget.batch_size, seed=setup.budget.seed, augment=False)
+    for index in range(min(most, len(batches))):
+        report.check()
+        yield batches.batch(0, index)[0]
+
+
+def calibration_batches(setup: Setup, report: Reporter) -> list[torch.Tensor]:
+    """The few batches from which the ranges of activations are taken."""
+    return list(plain_batches(setup, report, CALIBRATION_BATCHES))
+
+
+def fresh_statistics(setup: Setup, report: Reporter) -> Statistics:
+    """Take the batch norms' statistics anew from plain training batches until they settle, and log the progress."""
+
+    def watch(taken: Statistics) -> None:
+        if taken.batches.bit_count() == 1:  # after 1, 2, 4, 8 ... batches: a few lines however many there are
+            report.log(f"{taken}; settled at {100 * SETTLED:g} %")
+
+    taken = settle_statistics(setup.model, plain_batches(setup, report), watch=watch)
+    if taken.norms:
+        report.log(str(taken))
+    return taken
+
+
+def recalibrate(setup: Setup, recipe: Recipe, batches: int, report: Reporter) -> None:
+    """Take the batch norms' statistics anew over so many batches of one epoch; 0 keeps them.
+
+    Images are augmented as in training: statistics of plain ones lost over a point of accuracy.
+    """
+    budget = setup.budget
+    images = Batches(setup.data, "train", budget.batch_size, seed=budget.seed, epoch=math.ceil(budget.epochs))
+    count = min(batches, len(images))
+    if count:
+        prepared = (recipe.prepare(x) for x, _ in itertools.islice(images, count))
+        with recipe.autocast():
+            norms = recompute_statistics(setup.model, prepared)
+        report.log(f"statistics of {norms} batch norms taken anew over {count} batches")

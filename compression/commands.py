@@ -11,8 +11,8 @@ from typing import Any
 
 def line(*words: str, python: str = "python", options: Mapping[str, Any] | None = None) -> str:
     """A command of this project: ``words`` (``train``, ``resume RUN``), then ``options`` that are not ``None``."""
-    given = [word for name, value in (options or {}).items() if value is not None for word in option(name, str(value))]
-    return shlex.join([python, "-m", "compression", *words, *given])
+    typed = [word for name, value in (options or {}).items() if value is not None for word in option(name, str(value))]
+    return shlex.join([python, "-m", "compression", *words, *typed])
 
 
 def option(name: str, value: str) -> list[str]:

@@ -33,10 +33,17 @@ Certainty = Literal["exact", "even", "unknown"]
 class Subject:
     """What forecasts are made for: a traced network and its weights. Tables of the weights are prepared once."""
 
-    def __init__(self, model: nn.Module, graph: Graph) -> None:
-        self.model, self.graph = model, graph
+    def __init__(self, model: nn.Module | None, graph: Graph) -> None:
+        """``model`` is ``None`` only for a subclass that loads it where it is asked for."""
+        self._model, self.graph = model, graph
         self._energies: dict[str, float] = {}
         self._tables: dict[tuple[tuple[str, ...], bool], LayerTables] = {}
+
+    @property
+    def model(self) -> nn.Module:
+        """The network with its weights."""
+        assert self._model is not None
+        return self._model
 
     def tables(self, skip: Collection[str] = (), channels: bool = False) -> LayerTables:
         """Sorted weights of all layers but those in ``skip``: :meth:`compression.quant.tables.LayerTables.prepare`."""

@@ -187,7 +187,7 @@ def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Pa
     app.number_input(key="points").set_value(2.0).run()
     next(button for button in app.button if button.label == "Use as budget").click().run()
     assert errors(app) == []
-    layers = app.session_state["bounds"]["layers"]
+    layers = app.session_state["draft"].layers
     assert {name: entry["weight_bits"][0] for name, entry in layers.items()} == fewest_bits(
         result["rows"], result["dense"], 2.0
     )
@@ -195,7 +195,7 @@ def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Pa
     assert {name: entry["sparsity"] for name, entry in layers.items()} == shares
     sizes = {row["name"]: row["size"] for row in result["rows"]}
     zeros = sum(share * sizes[name] for name, share in shares.items())
-    assert app.slider(key="sparsity").value == pytest.approx(zeros / sum(sizes.values()), abs=1e-3)
+    assert app.slider(key="ask sparsity").value == pytest.approx(zeros / sum(sizes.values()), abs=1e-3)
     app = open_page(part="Sensitivity", data="none")
     assert any("there are none for this choice" in element.value for element in app.caption)
 

@@ -97,9 +97,9 @@ def _rule(scan: dict[str, Any], method: Method) -> float:
 
 
 def _used() -> None:
-    """What the last “Use as budget” did, and the way back, until the draft is changed otherwise."""
+    """What the last “Use as budget” did, and the way back, until the bounds are changed otherwise."""
     last = st.session_state.get(_LAST)
-    if last is None or last["after"] != draft.get():
+    if last is None or last["bounds"] != _bounds(draft.get()):
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(last["summary"], width="content")
@@ -127,7 +127,7 @@ def _use(scan: dict[str, Any], points: float, widths: bool, shares: bool) -> Non
         st.session_state[_PROBLEM] = error
         return
     text = summary(method, start, bounded, widths, shares and not spared, spared)
-    st.session_state[_LAST] = {"before": before, "after": draft.get(), "summary": text}
+    st.session_state[_LAST] = {"before": before, "bounds": _bounds(draft.get()), "summary": text}
 
 
 def _bounds(budget: Budget) -> dict[str, Any]:

@@ -47,7 +47,9 @@ def unpack(word: str) -> Budget:
         fields = oldlinks.word_fields(fields)
     if set(fields) & (draft.PLACE - {"version"}):
         raise CompressionError(CUT)
-    return budget_upload.check_shown(Budget.from_dict(fields))
+    budget = Budget.from_dict(fields)
+    budget_upload.check_shown(draft.requested(budget))
+    return budget
 
 
 def _fields(word: str) -> Mapping[str, Any]:

@@ -87,8 +87,8 @@ def address(data: bytes, folder: Path) -> None:
     """The word in an address that carries the draft of the Budget page."""
     from app.budget import permalink
 
-    draft = permalink.unpack(data.decode("latin-1"))
-    assert permalink.unpack(permalink.pack(draft)).to_dict() == draft.to_dict()
+    word = permalink.pack(permalink.unpack(data.decode("latin-1")))
+    assert permalink.pack(permalink.unpack(word)) == word
 
 
 def spec(data: bytes, folder: Path) -> None:

@@ -15,7 +15,7 @@ from test_budget_page import open_page  # noqa: F401  (a fixture)
 from torch import nn
 
 from app.figures.sensitivity import sensitivity_figure, sensitivity_info
-from compression import runs
+from compression import methods, runs
 from compression.budget import Budget
 from compression.graph import trace
 from compression.runs import sensitivity as study
@@ -149,17 +149,20 @@ def test_the_rule_stops_at_the_first_setting_that_loses_too_much() -> None:
 
 
 def test_the_rule_becomes_bounds_that_each_method_can_meet() -> None:
-    budget = as_budget(table(BITS, SHARES, "weights"), 1.0, Budget(method="opq", bits=2, sparsity=0.1), "average")
+    def bounded(kind: str, budget: Budget) -> Budget:
+        return as_budget(table(BITS, SHARES, kind), 1.0, budget, methods.get(budget.method))
+
+    budget = bounded("weights", Budget(method="opq", bits=2, sparsity=0.1))
     assert budget.layers["a"] == {"weight_bits": [3, 16], "sparsity": 0.5}
-    assert budget.sparsity == pytest.approx((0.5 + 0.0 + 0.9) / 3, abs=1e-4)
-    assert budget.bits == 4.5, "710 bits for 160 weights are 4.44 on average"
-    exact = as_budget(table(BITS, SHARES, "weights"), 1.0, Budget(method="ptq"), "equal")
+    assert budget.asks["sparsity"] == pytest.approx((0.5 + 0.0 + 0.9) / 3, abs=1e-4)
+    assert budget.asks["bits"] == 4.5, "710 bits for 160 weights are 4.44 on average"
+    exact = bounded("weights", Budget(method="ptq"))
     assert exact.layers["a"]["weight_bits"] == [3, 3]
-    units = as_budget(table(BITS, SHARES, "units"), 1.0, Budget(sparsity=0.8, weight_bits=(4, 8)), "range")
+    units = bounded("units", Budget(sparsity=0.8, weight_bits=(4, 8)))
     assert units.groups == {"a": {"sparsity": [0.0, 0.5]}, "b": {"sparsity": [0.0, 0.0]}, "c": {"sparsity": [0.0, 0.9]}}
     assert units.layers["b"] == {"weight_bits": [4, 8]}
     assert units.layers["c"] == {"weight_bits": [16, 16]}
-    assert units.sparsity == pytest.approx(14 / 30, abs=1e-4)
+    assert units.asks["sparsity"] == pytest.approx(14 / 30, abs=1e-4)
 
 
 def test_the_map_frames_what_the_rule_takes() -> None:

@@ -125,12 +125,13 @@ def _with(budget: Budget, values: Mapping[str, Any]) -> Budget:
         if ask is None or control is None:
             continue
         name = names[0] if control.kind == "range" else names[1] if control.step < 1 else names[2]
-        now = asks.get(ask.field)
-        asks[ask.field] = values.get(name, now)
-        if control.optional and not values.get("activations", now is not None):
-            asks[ask.field] = None
-        elif asks[ask.field] is None:
-            asks[ask.field] = control.default
+        switched_on = values.get("activations", asks.get(ask.field) is not None)
+        if name in values:
+            asks[ask.field] = values[name]
+        if control.optional and not switched_on:
+            asks.pop(ask.field, None)
+        elif control.optional:
+            asks.setdefault(ask.field, control.default)
     training = {name: values[name] for name in ("epochs", "seed") if name in values}
     return budget.replace(asks=asks, **training)
 

@@ -6,17 +6,6 @@ from collections.abc import Callable
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
-METHODS = {
-    "geta": "**GETA** removes whole channels and learns each layer's bit-width while it trains.",
-    "opq": "**OPQ** computes zeros and steps from the trained weights alone, then fine-tunes what is left.",
-    "sequential": "**Prune, then quantize** removes the smallest channels and trains, then trains on with rounded "
-    "weights: one after the other what GETA does at once.",
-    "magnitude": "**Magnitude** sets the smallest weights of the network to zero and gives all layers the same bits: "
-    "OPQ without its allocation.",
-    "ptq": "**Round to nearest** moves every weight to the nearest value of its layer's grid; nothing goes, nothing is "
-    "trained, it takes seconds.",
-}
-
 CHANCE = (
     "These weights are no better than always answering the largest class: what is compressed from them says nothing. "
     "Train longer, or with another learning rate."
@@ -24,19 +13,6 @@ CHANCE = (
 HELP = {
     "latency": "Median time for one example with ONNX Runtime on this machine, one thread, the fastest of a run's "
     "exported files; measured while its bundle is made on the Export page.",
-    "sparsity_units": "The share of removable channels (units) that go. At 50 % half of them are gone for good and the "
-    "network is really narrower: K = floor(sparsity × N) of N units.",
-    "sparsity_weights": "The share of single weights set to zero. The network keeps its shape; zeros make the packed "
-    "file smaller.",
-    "weight_bits": "How many bits each remaining weight may take at the end. Every layer learns its own whole number "
-    "in this range; fp32 takes 32. b = log2(q_m^t / d + 1) + 1, with step d, clipping bound q_m and exponent t.",
-    "activation_bits": "Quantize what flows between layers too, not only the weights. It lowers BOPs further and costs "
-    "some accuracy and time.",
-    "bits": "The average number of bits per surviving weight. OPQ hands more to layers where rounding hurts and fewer "
-    "elsewhere.",
-    "equal_bits": "The bit-width of every layer's weights, first and last like all others; a layer's own bounds come "
-    "first. b bits are the 2^b − 1 values k·d with |k| up to 2^(b−1) − 1.",
-    "equal_activation_bits": "The bit-width of what flows into every layer.",
     "bops": "Bit operations: multiply-accumulates × weight bits × activation bits. A measure of work that no hardware "
     "colours; they are not milliseconds.",
     "macs": "Multiply-accumulates for one image: the arithmetic of all convolution and linear layers.",
@@ -78,6 +54,14 @@ def between(low: float, high: float, show: Callable[[float], str]) -> str:
     if space and last.endswith(f" {unit}"):
         return f"{number}–{last}"
     return f"{first.rstrip('×')}–{last}" if first.endswith("×") else f"{first}–{last}"
+
+
+def signed(difference: float, show: Callable[[float], str]) -> str:
+    """A difference with its sign; ``same`` when it shows as nothing."""
+    text = show(abs(difference))
+    if text == show(0.0):
+        return "same"
+    return f"{'+' if difference > 0 else '−'}{text}"
 
 
 def ratio(value: float) -> str:

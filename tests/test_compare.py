@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.budget import rerun
+from app.budget import permalink, rerun
 from app.compare import sidebyside
 from app.figures import base, choice, confusion, layers, ledger
 from app.figures.axes import AXES, LATENCY, chance
@@ -281,15 +281,20 @@ def test_parts_of_a_ledger() -> None:
 
 
 def test_the_same_budget_for_another_method() -> None:
-    own = {"prune_mode": "exact"}
+    own = {"cost": "none"}
     geta = Budget(sparsity=0.4, weight_bits=(4, 8), epochs=7, seed=3, lr=0.01, options=own).to_dict()
-    opq = Budget.from_dict(rerun.translated(geta, "opq"))
-    assert (opq.method, opq.sparsity, opq.bits, opq.epochs, opq.seed) == ("opq", 0.4, 6.0, 7, 3)
+
+    def converted(budget: dict[str, Any], method: str) -> Budget:
+        """What the address of the Budget page carries of a budget for another method."""
+        return permalink.unpack(str(rerun.address(budget, method)["budget"]))
+
+    opq = converted(geta, "opq")
+    assert (opq.method, dict(opq.asks), opq.epochs, opq.seed) == ("opq", {"sparsity": 0.4, "bits": 6.0}, 7, 3)
     assert (opq.lr, opq.options) == (None, {}), "what tunes one method is not another's"
-    back = Budget.from_dict(rerun.translated(Budget(method="opq", bits=3.5).to_dict(), "geta"))
-    assert back.weight_bits == (3, 4)
-    equal = Budget.from_dict(rerun.translated(Budget(method="magnitude", bits=5.0).to_dict(), "sequential"))
-    assert equal.weight_bits == (5, 5)
+    back = converted(Budget(method="opq", bits=3.5).to_dict(), "geta")
+    assert tuple(back.asks["weight_bits"]) == (3, 4)
+    equal = converted(Budget(method="magnitude", bits=5.0).to_dict(), "sequential")
+    assert equal.asks["weight_bits"] == 5
 
 
 def test_two_runs_side_by_side() -> None:

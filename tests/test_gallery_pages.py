@@ -108,7 +108,7 @@ def test_the_same_run_is_set_up_on_the_budget_page(open_page: Open) -> None:
     assert not app.exception
     assert errors(app) == []
     assert app.title[0].value == nav.PAGES["budget"].question
-    assert app.slider(key="sparsity").value == 0.5
+    assert app.slider(key="ask sparsity").value == 0.5
     assert app.button(key="start").label == "Start Prune, then quantize run"
 
 
@@ -140,7 +140,7 @@ def test_another_method_takes_the_budget_of_a_gallery_run(open_page: Open) -> No
     assert errors(app) == []
     assert app.title[0].value == nav.PAGES["budget"].question
     assert (app.session_state["at_model"], app.session_state["at_data"]) == ("resnet20", "cifar10")
-    assert app.slider(key="equal_bits").value == 4
+    assert app.slider(key="ask weight_bits").value == 4
 
 
 def test_runs_on_other_images_are_not_compared(

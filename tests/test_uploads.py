@@ -212,7 +212,7 @@ def test_another_run_of_uploaded_weights_starts_from_them_as_long_as_they_are_he
     app.run()
     assert not app.exception
     assert not app.error
-    assert (app.session_state["at_weights"], app.slider(key="sparsity").value) == (token, 0.3)
+    assert (app.session_state["at_weights"], app.slider(key="ask sparsity").value) == (token, 0.3)
     app.query_params["weights"] = ""
     app.run()
     assert app.session_state["at_weights"] == "", "an address may go back to the trained ones"
@@ -236,7 +236,7 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
 
         state.sync()
         try:
-            st.session_state["query"] = rerun.address(rerun.translated(asked, "opq"))
+            st.session_state["query"] = rerun.address(asked, "opq")
         except CompressionError as error:
             widgets.problem(error)
 

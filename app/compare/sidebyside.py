@@ -10,7 +10,7 @@ from app.figures.axes import LATENCY
 from app.figures.candidates import Candidate
 from app.runs import view_model
 
-MINUS, OR = "−", " or "
+OR = " or "
 _ASKED = {
     "epochs": "epochs asked",
     "batch_size": "batch size",
@@ -70,15 +70,7 @@ def _row(
 ) -> tuple[str, str, str, str]:
     if one is None or two is None or change is None:
         return name, "–" if one is None else show(one), "–" if two is None else show(two), ""
-    return name, show(one), show(two), signed(two - one, change)
-
-
-def signed(difference: float, show: Callable[[float], str]) -> str:
-    """A difference with its sign; ``same`` when it shows as nothing."""
-    text = show(abs(difference))
-    if text == show(0.0):
-        return "same"
-    return f"{'+' if difference > 0 else MINUS}{text}"
+    return name, show(one), show(two), words.signed(two - one, change)
 
 
 def _plain(value: Any) -> str:

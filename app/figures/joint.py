@@ -33,7 +33,7 @@ class JointInfo:
     def rows(self, group: str) -> list[dict[str, Any]]:
         """One group as a table: γ, γ without the inequality, and d within its range for each of its layers."""
         found = []
-        for step, facts in self.target(group):
+        for step, facts in self.of(group):
             row = {"step": step, "units leaving": facts["units"], "γ": facts["rate"], "evenly": facts["uniform"]}
             for layer, (d, low, high, *_) in facts["layers"].items():
                 row |= {f"d of {layer}": d, f"least d of {layer}": low, f"most d of {layer}": high}

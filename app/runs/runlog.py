@@ -67,6 +67,11 @@ def around(run: str) -> list[RunInfo]:
     return gallery.infos(like=run) if gallery.is_gallery(run) else listed()
 
 
+def is_gallery(run: str) -> bool:
+    """Whether this run came with the app."""
+    return gallery.is_gallery(run)
+
+
 def folder(run: str) -> RunFolder:
     """The folder of a run of the user or of the gallery, to be read.
 

@@ -162,7 +162,7 @@ def as_budget(
         for name, least in fewest_bits(scan["rows"], scan["dense"], points).items():
             bound = asked.suggested_bound(least, asked.value(budget.asks))
             layers.setdefault(name, {})["weight_bits"] = bound
-    bounded = budget.replace(layers=layers)
+    bounded = budget.replace(layers=layers, method=method.info.name)
     sparsity = method.ask("--sparsity")
     if shares and sparsity is not None:
         bounded = _with_shares(scan, points, bounded, sparsity.value(budget.asks))

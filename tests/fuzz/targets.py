@@ -84,13 +84,11 @@ def uploaded(data: bytes, folder: Path) -> None:
 
 
 def address(data: bytes, folder: Path) -> None:
-    """The word in an address that carries bounds and options."""
+    """The word in an address that carries the draft of the Budget page."""
     from app.budget import permalink
 
-    parts = permalink.unpack(data.decode("latin-1"))
-    method = parts.pop("method")
-    word = permalink.pack(method, parts)
-    assert not word or permalink.unpack(word) == {"method": method, **parts}
+    word = permalink.pack(permalink.unpack(data.decode("latin-1")))
+    assert permalink.pack(permalink.unpack(word)) == word
 
 
 def spec(data: bytes, folder: Path) -> None:

@@ -29,10 +29,10 @@ from app.budget import (
     twobudgets,
 )
 from app.budget.planned import Plan
-from app.figures import plan as figures
 from app.model import catalog, networks, opening
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.plots import plan as figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def parts(now: Draft) -> None:
 
 
 @st.fragment
-@timing.told("budget answer")
+@timing.logged("budget answer")
 def compose(of: catalog.Subject, found: networks.Network) -> None:
     """Sliders and answers together, so that moving one reruns only this."""
     if (state.get("model"), state.get("data")) != (of.model, of.data):
@@ -155,12 +155,12 @@ def page() -> None:
     opened = opening.network()
     if opened is None:
         return
-    of = opened.of
+    of = opened.subject
     widgets.context(of.model, of.data)
-    for line in query_params.tidy(partial(budget_form.sliders, opened.found)):
+    for line in query_params.tidy(partial(budget_form.sliders, opened.network)):
         st.warning(line, icon=":material/link_off:")
     permalink.read()
-    compose(of, opened.found)
+    compose(of, opened.network)
 
 
 page()

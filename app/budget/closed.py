@@ -12,9 +12,9 @@ import streamlit as st
 from app import live, words
 from app.budget import method_catalog
 from app.budget.planned import FLOAT_BYTES, Plan, layer_range
-from app.figures.plan import LayerPlan
 from app.model import catalog
 from compression.budget import Budget
+from compression.plots.plan import LayerPlan
 
 BYTES = 7 * live.WEIGHTS  # of a parameter: itself, five times itself in the tables, once more for channels
 

@@ -9,13 +9,13 @@ import streamlit as st
 
 from app import widgets, words
 from app.budget.planned import Plan
-from app.figures import curve as figures
 from app.model import catalog
 from app.runs import runlog
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.jobs import curve, studies
+from compression.plots import curve as figures
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 

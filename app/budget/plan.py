@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from app import words
 from app.budget import closed, method_catalog
 from app.budget.planned import FLOAT_BYTES, Plan, layer_range
-from app.figures.plan import LayerPlan
 from app.model import catalog
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.plots.plan import LayerPlan
 
 if TYPE_CHECKING:
     from compression.graph import Graph

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.budget import method_catalog
-from app.figures.plan import LayerPlan
 from compression.budget import Budget
+from compression.plots.plan import LayerPlan
 
 if TYPE_CHECKING:
     from compression.counting.cost import Cost

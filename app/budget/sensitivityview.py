@@ -10,12 +10,12 @@ import streamlit as st
 
 from app import widgets, words
 from app.budget import draft, method_catalog, studyview
-from app.figures import sensitivity as figures
 from app.model import catalog, networks
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.jobs import sensitivity as study
+from compression.plots import sensitivity as figures
 
 EXPLAINED = (
     "Validation accuracy when only this layer is rounded, or only its {what} go, the smallest first. Nothing is "

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import nav, plain, state, theme, widgets, words
+from app import names, nav, plain, state, theme, widgets, words
 from app.budget import method_catalog, sparsity
 from app.model import catalog, networks
-from app.runs import runlog, view_model
+from app.runs import runlog
 from app.terms import tip
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -118,6 +118,6 @@ def obstacle(of: catalog.Subject, path: Path | None) -> str:
     if not of.has_data:
         return "A run needs data: choose a data set on the Model page."
     if path is None:
-        where = plain.text(view_model.subject(of.model, of.data))
+        where = plain.text(names.subject(of.model, of.data))
         return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
     return ""

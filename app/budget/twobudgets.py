@@ -8,13 +8,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain, theme, widgets, words
+from app import names, plain, theme, widgets, words
 from app.budget import draft
 from app.budget.planned import Plan
-from app.compare.sidebyside import signed
-from app.figures import twoplans as figures
-from app.runs import view_model
 from compression.budget import Budget
+from compression.plots import twoplans as figures
 
 KEPT = "kept_budget"
 
@@ -44,7 +42,7 @@ def section(budget: Budget, planned: Plan | None) -> None:
         return
     if not fits:
         st.caption(
-            f"A was kept for {plain.text(view_model.model_label(kept.budget.model))}, another model or size, and is "
+            f"A was kept for {plain.text(names.model_label(kept.budget.model))}, another model or size, and is "
             "not compared."
         )
         return
@@ -60,7 +58,7 @@ def rows(a: Kept, b: Kept) -> list[dict[str, str]]:
     """What is asked and what it gives, with B minus A."""
     pairs = [
         ("method", theme.style(a.budget.method).label, theme.style(b.budget.method).label, ""),
-        ("asked", view_model.asked(a.budget.to_dict()), view_model.asked(b.budget.to_dict()), ""),
+        ("asked", names.request(a.budget.to_dict()), names.request(b.budget.to_dict()), ""),
         ("bounded layers and groups", *(_bounded(each.budget) for each in (a, b)), ""),
     ]
     ends = [("size, at least", 0), ("size, at most", 1)]
@@ -76,7 +74,7 @@ def rows(a: Kept, b: Kept) -> list[dict[str, str]]:
 
 def _row(name: str, a: float | None, b: float | None, show: Callable[[float], str]) -> tuple[str, str, str, str]:
     one, two = ("–" if value is None else show(value) for value in (a, b))
-    return name, one, two, "" if a is None or b is None else signed(b - a, show)
+    return name, one, two, "" if a is None or b is None else words.signed(b - a, show)
 
 
 def _bounded(budget: Budget) -> str:

@@ -28,7 +28,7 @@ class Term:
 
     @property
     def address(self) -> str:
-        """Where the entry stands, from any page of the app."""
+        """The entry in the glossary, from any page of the app."""
         return ADDRESS + self.anchor
 
 

@@ -30,7 +30,7 @@ CHANCE = (
 HELP = {
     "latency": "Median time for one example with ONNX Runtime on this machine, one thread, the fastest of a run's "
     "exported files; measured while its bundle is made on the Export page.",
-    "sparsity_units": "The share of removable channels (units) that go. At 50 % half of them are gone for good and the "
+    "sparsity_units": "The share of removable channels (units) that are removed. At 50 % half of them are, and the "
     "network is really narrower: K = floor(sparsity × N) of N units.",
     "sparsity_weights": "The share of single weights set to zero. The network keeps its shape; zeros make the packed "
     "file smaller.",
@@ -46,7 +46,7 @@ HELP = {
     "bops": "Bit operations: multiply-accumulates × weight bits × activation bits. A measure of work that no hardware "
     "colours; they are not milliseconds.",
     "macs": "Multiply-accumulates for one image: the arithmetic of all convolution and linear layers.",
-    "bytes": "Size of the file that holds the weights. While a run goes it is estimated from the entropy of the codes; "
+    "bytes": "Size of the file that holds the weights. During a run it is estimated from the entropy of the codes; "
     "at the end it is the packed file, counted.",
     "planned_bytes": "Weights at their bit-widths, everything else in fp32. Packing makes the file smaller still.",
     "equality": "Largest absolute difference between the outputs of the model with zeroed units and the really smaller "

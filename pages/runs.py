@@ -53,7 +53,7 @@ def _begun(info: RunInfo) -> str:
 
 
 def table(run: str, live: bool) -> None:
-    """The rows, drawn again while a run goes; a row opens its run. ``live``: one went when the page was drawn."""
+    """The rows, drawn again while a run goes on; a row opens its run. ``live``: one did when the page was drawn."""
     infos = runlog.listed()
     if state.get("run") != run or (live and not any(info.state in view_model.ACTIVE for info in infos)):
         st.rerun()  # another run was picked here, or the last one has ended
@@ -94,7 +94,7 @@ def page() -> None:
 
 
 def draw(run: str) -> None:
-    """The open run, drawn again while it goes; one line when there is none of this name."""
+    """The open run, drawn again while it goes on; one line when there is none of this name."""
     try:
         active = runlog.view(run).active
     except CompressionError as error:

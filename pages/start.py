@@ -73,7 +73,7 @@ def ways() -> None:
 
 
 def recent(live: bool) -> None:
-    """The newest runs, each a link to its live view; drawn again while one goes, as one ``live`` did at first."""
+    """The newest runs, each a link to its live view; drawn again while one runs (``live``: when the page was drawn)."""
     infos = runlog.listed()
     if live and not any(info.state in view_model.ACTIVE for info in infos):
         st.rerun()  # the last one has ended: the picture above may show it

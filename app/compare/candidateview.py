@@ -49,7 +49,7 @@ def details(picked: Candidate, second: Candidate | None) -> None:
 
 def figures(picked: Candidate, done: Mapping[str, Any] | None) -> None:
     """Size, accuracy, MACs and BOPs, each with what it is compared to."""
-    point, dense = picked.point, None if picked.live else picked.baseline  # measured on other data while it goes
+    point, dense = picked.point, None if picked.live else picked.baseline  # measured on other data during a run
     images = sum(map(sum, done["confusion"]["final"])) if done and done.get("confusion") else 0
     compared = f"dense: {words.share(dense['accuracy'])}" if dense else ""
     smaller = words.ratio(dense["bytes"] / point["bytes"]) + " smaller" if dense else ""

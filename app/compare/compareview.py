@@ -117,7 +117,7 @@ def explained(info: CandidatesInfo) -> str:
 
 
 def clicked(key: str) -> None:
-    """A click on a marker: the run it stands for."""
+    """A click on a marker: picks its run."""
     points = st.session_state[key].selection.points
     run = str(points[0]["customdata"][0]) if points and points[0].get("customdata") else ""
     if run:

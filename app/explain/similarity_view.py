@@ -58,7 +58,7 @@ def _ask(run: str, again: bool = False) -> None:
                 help=tip("Drawn at random with a fixed seed. More images, narrower intervals, more time."),
             )  # fmt: skip
             start(run, "start_scores", IMAGES[count or "32"], "Measure it")
-        st.caption("Runs in a process of its own: you may leave this page. Small networks take some seconds.")
+        st.caption("Runs in a separate process: you may leave this page. Small networks take some seconds.")
 
 
 def start(run: str, key: str, images: int, label: str) -> None:
@@ -70,7 +70,7 @@ def start(run: str, key: str, images: int, label: str) -> None:
 
 
 def watch(run: str) -> None:
-    """Progress while the job goes; draws the page anew when it has ended."""
+    """Progress of the job; draws the page anew when it has ended."""
     now = explain_run.status(runlog.workplace(run))
     if now.state != explain_run.RUNNING:
         st.rerun()
@@ -79,7 +79,7 @@ def watch(run: str) -> None:
         if st.button("Cancel", icon=":material/close:", key="cancel_explain"):
             explain_run.cancel(runlog.workplace(run))
             st.rerun()
-    st.caption("A process of its own: you may leave this page.")
+    st.caption("A separate process: you may leave this page.")
 
 
 def _scores(run: str, comparison: Comparison) -> None:

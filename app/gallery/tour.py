@@ -86,7 +86,7 @@ def current() -> int:
 
 
 def draw(page: str, set_up: nav.SetUp) -> None:
-    """Where the tour stands, above the page it is about; elsewhere the way back."""
+    """The present stop, above the page it is about; elsewhere the way back."""
     number = current()
     if not number:
         return

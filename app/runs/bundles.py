@@ -112,7 +112,7 @@ def watch(run: str) -> None:
     if now.state != export_run.RUNNING:
         st.rerun()
     st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
-    st.caption("The export is a process of its own: you may leave this page.")
+    st.caption("The export is a separate process: you may leave this page.")
 
 
 def download(run: str) -> None:

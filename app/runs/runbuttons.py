@@ -1,4 +1,4 @@
-"""The buttons of a run: pause and cancel while it goes, resume where it stopped, delete when it is over."""
+"""The buttons of a run: pause and cancel while it runs, resume where it stopped, delete when it is over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run on the page: where it stands, the front, its curves, the result; redrawn every second while it goes on."""
+"""One run on the page: its state, the front, its curves, the result; redrawn every second while it goes on."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Box(Protocol):
 class NodeMark:
     """One marker on the page: ``lit`` when it carries the selected group, ``matched`` when the search matches it.
 
-    ``path`` is the module it stands for, ``None`` for a single operation.
+    ``path`` is the module it represents, ``None`` for a single operation.
     """
 
     id: str

@@ -48,7 +48,7 @@ class FrontPoint:
 class FrontInfo:
     """``trail``: the open run in the order of its steps; ``finals``: one for each finished run; ``dense``: the stars.
 
-    ``latest`` is where the open run stands: its final point once there is one.
+    ``latest`` is the present point of the open run: its final point once there is one.
     """
 
     trail: tuple[FrontPoint, ...]
@@ -59,7 +59,7 @@ class FrontInfo:
 
     @property
     def ended(self) -> FrontPoint | None:
-        """Where the open run ended: its model on test data, as a file; ``None`` while it goes."""
+        """Where the open run ended: its model on test data, as a file; ``None`` before."""
         return self.latest if self.latest in self.finals else None
 
     @property

@@ -13,6 +13,8 @@ from compression.plots.base import go
 MOST_STEPS = 1500
 STEP = "step"
 
+Events = Sequence[Mapping[str, Any]]
+
 
 def counted(unit: str) -> str:
     """What a run's axis of progress counts: ``steps`` of training, or the ``layers`` that a method goes through."""
@@ -76,31 +78,25 @@ class BitsInfo:
         ]
 
 
-def accuracy_info(
-    points: Sequence[Mapping[str, Any]],
-    steps: Sequence[Mapping[str, Any]],
-    stages: Sequence[base.Stage],
-    unit: str = STEP,
-) -> CurvesInfo:
-    """Accuracy on training batches (smoothed by nothing, thinned) and on validation."""
-    train = _curve("training batch", steps, "accuracy", theme.rgba(theme.MUTED, 0.55), 100, markers=False)
-    measured = _curve("validation", _on_validation(points), "accuracy", theme.ACCENT, 100)
-    return CurvesInfo("accuracy %", " %", _drawn(train, measured), tuple(stages), unit, from_zero=False)
+def accuracy_info(points: Events, steps: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
+    """Accuracy on training batches (not smoothed, thinned) and on validation."""
+    curves = _trained(points, steps, "accuracy", 100)
+    return CurvesInfo("accuracy %", " %", curves, tuple(stages), unit, from_zero=False)
 
 
-def loss_info(
-    points: Sequence[Mapping[str, Any]],
-    steps: Sequence[Mapping[str, Any]],
-    stages: Sequence[base.Stage],
-    unit: str = STEP,
-) -> CurvesInfo:
+def loss_info(points: Events, steps: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
     """Cross-entropy on training batches and on validation; it falls by factors, so the axis is logarithmic."""
-    train = _curve("training batch", steps, "loss", theme.rgba(theme.MUTED, 0.55), 1, markers=False)
-    measured = _curve("validation", _on_validation(points), "loss", theme.ACCENT, 1)
-    return CurvesInfo("loss", "", _drawn(train, measured), tuple(stages), unit, log=True)
+    return CurvesInfo("loss", "", _trained(points, steps, "loss", 1), tuple(stages), unit, log=True)
 
 
-def sparsity_info(points: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
+def _trained(points: Events, steps: Events, field: str, factor: float) -> tuple[Curve, ...]:
+    """A field of the training steps, and of what was measured on validation."""
+    validation = [p for p in points if p.get("split", "validation") == "validation"]
+    train = _curve("training batch", steps, field, theme.rgba(theme.MUTED, 0.55), factor, markers=False)
+    return _drawn(train, _curve("validation", validation, field, theme.ACCENT, factor))
+
+
+def sparsity_info(points: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
     """Share of units removed and of weights that are zero."""
     units = _curve("units removed", points, "unit_sparsity", theme.SERIES[0], 100)
     weights = _curve("weights at zero", points, "weight_sparsity", theme.SERIES[1], 100)
@@ -134,9 +130,7 @@ def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
     return fig
 
 
-def bits_info(
-    points: Sequence[Mapping[str, Any]], kind: str = "weight", layers: Sequence[str] = (), unit: str = STEP
-) -> BitsInfo:
+def bits_info(points: Events, kind: str = "weight", layers: Sequence[str] = (), unit: str = STEP) -> BitsInfo:
     """Bit-widths over time from the points' ``bits``; ``layers`` gives the order, others follow as they appear."""
     chosen = [p for p in points if p.get("bits")]
     names = dict.fromkeys([*layers, *(name for p in chosen for name in p["bits"])])
@@ -168,10 +162,6 @@ def _bits_at(point: Mapping[str, Any], layer: str, kind: str) -> float | None:
     return round(value, 2) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _on_validation(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [p for p in points if p.get("split", "validation") == "validation"]
-
-
 def _curve(
     name: str, rows: Sequence[Mapping[str, Any]], field: str, color: str, factor: float, markers: bool = True
 ) -> Curve | None:
@@ -193,6 +183,6 @@ def _drawn(*curves: Curve | None) -> tuple[Curve, ...]:
 
 
 def _span(info: CurvesInfo) -> list[float] | None:
-    """From the first stage's start to the furthest step known, so that the axis holds still while a run goes."""
+    """From the first stage's start to the furthest step known, so that the axis holds still during a run."""
     ends = [stage.end for stage in info.stages] + [x for curve in info.curves for x in curve.x]
     return [0, max(ends)] if max(ends, default=0) > 0 else None

@@ -24,12 +24,12 @@ from app.budget import (
     start_run,
     twobudgets,
 )
-from app.figures import plan as figures
 from app.model import catalog, networks, opening
 from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast
+from compression.plots import plan as figures
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def parts(now: Present) -> None:
 
 
 @st.fragment
-@timing.told("budget answer")
+@timing.logged("budget answer")
 def compose(subject: catalog.Subject, network: networks.Network) -> None:
     """Form and forecast together, so that moving a slider reruns only this."""
     if (state.get("model"), state.get("data")) != (subject.model, subject.data):
@@ -154,10 +154,10 @@ def page() -> None:
     opened = opening.network()
     if opened is None:
         return
-    widgets.context(opened.of.model, opened.of.data)
+    widgets.context(opened.subject.model, opened.subject.data)
     for line in permalink.read():
         st.warning(line, icon=":material/link_off:")
-    compose(opened.of, opened.found)
+    compose(opened.subject, opened.network)
 
 
 page()

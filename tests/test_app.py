@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -51,16 +52,19 @@ def test_finished_runs_are_shown(open_page: Open, tmp_path: Path, name: str) -> 
         assert "97.0 %" in [metric.value for metric in app.metric]
 
 
-def test_start_needs_no_torch(tmp_path: Path) -> None:
+def test_the_server_imports_the_methods_while_it_starts() -> None:
     code = (
-        "import sys\n"
-        "from streamlit.testing.v1 import AppTest\n"
-        f"sys.argv = ['app/main.py', '--runs', {str(tmp_path)!r}]\n"
-        "app = AppTest.from_file('app/main.py', default_timeout=60).run()\n"
-        "assert app.title and not app.exception\n"
+        "import asyncio, sys, threading\n"
+        "from app import serving\n"
         "assert 'torch' not in sys.modules\n"
+        "async def start():\n"
+        "    async with serving.started(None):\n"
+        "        for thread in threading.enumerate()[1:]: thread.join()\n"
+        "asyncio.run(start())\n"
+        "assert 'torch' in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=nav.ROOT, check=True, capture_output=True, timeout=SECONDS)
+    environment = {**os.environ, "STREAMLIT_SERVER_HEADLESS": "true"}
+    subprocess.run([sys.executable, "-c", code], cwd=nav.ROOT, env=environment, check=True, timeout=SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -454,7 +458,7 @@ def test_the_server_tells_its_times_where_asked(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["app/main.py", *arguments])
 
-    @timing.told("the sum")
+    @timing.logged("the sum")
     def slow_sum() -> int:
         time.sleep(0.02)
         return 3

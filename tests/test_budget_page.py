@@ -286,7 +286,7 @@ def test_two_budgets_are_compared_and_a_comes_back(open_page: Open) -> None:
 
 
 def test_a_plan_is_compared_layer_by_layer() -> None:
-    from app.figures.twoplans import two_plans_figure, two_plans_info
+    from compression.plots.twoplans import two_plans_figure, two_plans_info
 
     graph = catalog.traced(RESNET8).graph
     plans = (live_forecast.forecast(RESNET8, None, Budget(method="ptq", bits=bits)) for bits in (8.0, 4.0))

@@ -14,9 +14,6 @@ from torch import nn
 
 from app.budget import permalink, rerun
 from app.compare import sidebyside
-from app.figures import base, choice, confusion, layers, ledger
-from app.figures.axes import AXES, LATENCY, chance
-from app.figures.candidates import Candidate, CandidatesInfo, candidates_info, rows, verdict
 from compression import front
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -24,6 +21,9 @@ from compression.methods.opq import allocate, attach
 from compression.pack import ledger as read_ledger
 from compression.pack import pack
 from compression.pack.contents import contents
+from compression.plots import base, choice, confusion, layers, ledger
+from compression.plots.axes import AXES, LATENCY, chance
+from compression.plots.candidates import Candidate, CandidatesInfo, candidates_info, rows, verdict
 from compression.quant.integers import fold
 
 BYTES, MACS = AXES["bytes"], AXES["macs"]
@@ -298,13 +298,13 @@ def test_the_same_budget_for_another_method() -> None:
 
 
 def test_two_runs_side_by_side() -> None:
-    budgets = (Budget(epochs=2).to_dict(), Budget(method="opq", sparsity=0.7, epochs=4).to_dict())
+    budgets = (Budget(epochs=2), Budget(method="opq", sparsity=0.7, epochs=4))
     found = {row[""]: row for row in sidebyside.rows(SMALL, GOOD, budgets, ("one", "two"))}
     assert (found["method"]["one"], found["method"]["two"]) == ("GETA", "OPQ")
     assert found["test accuracy"]["difference"] == "+7.00 points"
     assert found["packed size"] == {"": "packed size", "one": "4.00 kB", "two": "8.00 kB", "difference": "+4.00 kB"}
     assert found["MACs"]["difference"] == "same"
-    assert (found["epochs asked"]["one"], found["epochs asked"]["two"]) == ("2", "4")
+    assert (found["epochs of the budget"]["one"], found["epochs of the budget"]["two"]) == ("2", "4")
     assert "seed" not in found, "what is equal is not listed"
     assert found["bits of the weights"]["one"] == "4–6 bits"
     swapped = sidebyside.rows(GOOD, SMALL, budgets[::-1], ("one", "two"))
@@ -320,6 +320,6 @@ def test_what_is_still_going_is_not_drawn_beside_what_ended() -> None:
     assert set(drawn) == {"s", "g"}
     assert "dense" not in verdict(info, live)
     assert info.mark("l").lost is None  # type: ignore[union-attr]
-    told = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, ({}, {}), ("a", "b"))}
+    told = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, (Budget(), Budget()), ("a", "b"))}
     assert told["test or validation accuracy"] == ""
     assert told["MACs"] == "same"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from app.figures.curve import curve_figure, curve_info
 from compression import runs, zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.graph import trace
 from compression.jobs import curve, studies
+from compression.plots.curve import curve_figure, curve_info
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out

@@ -14,13 +14,13 @@ from opened import Open, errors
 from test_budget_page import open_page  # noqa: F401  (a fixture)
 from torch import nn
 
-from app.figures.sensitivity import sensitivity_figure, sensitivity_info
 from compression import methods, runs
 from compression.budget import Budget
 from compression.explain.layer_sensitivity import Bench, Trial, as_budget, fewest_bits, most_sparsity, trials
 from compression.graph import trace
 from compression.jobs import sensitivity as study
 from compression.jobs import studies
+from compression.plots.sensitivity import sensitivity_figure, sensitivity_info
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
 from compression.training.dense import evaluate

@@ -9,7 +9,6 @@ import streamlit as st
 
 from app import plain, widgets, words
 from app.budget import studyview
-from app.figures import curve as figures
 from app.model import catalog
 from app.terms import tip
 from compression import methods
@@ -17,6 +16,7 @@ from compression.asks import BITS_OPTION, BitsAsk
 from compression.budget import Budget
 from compression.forecast import Forecast
 from compression.jobs import curve as study
+from compression.plots import curve as figures
 
 EXPLAINED = (
     "The allocation of {method} at {count} budgets, measured on validation images before any training. Where accuracy "

@@ -10,11 +10,11 @@ import streamlit as st
 
 from app import live, plain, widgets, words
 from app.budget import draft, live_forecast
-from app.figures.plan import LayerPlan
 from app.model import catalog, networks
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast, LayerForecast
+from compression.plots.plan import LayerPlan
 
 Cell = tuple[str, str, str, str]
 

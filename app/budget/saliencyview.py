@@ -10,10 +10,10 @@ import streamlit as st
 
 from app import plain, widgets
 from app.budget import studyview
-from app.figures import saliency as figures
 from app.model import catalog
 from compression import data as datasets
 from compression.jobs import saliency as study
+from compression.plots import saliency as figures
 
 EXPLAINED = (
     "Which channels matter? Magnitude looks at weights alone; Taylor at what the loss would change without the "

@@ -9,7 +9,6 @@ import streamlit as st
 
 from app import widgets, words
 from app.budget import draft, studyview
-from app.figures import sensitivity as figures
 from app.model import catalog, networks
 from app.terms import tip
 from compression import methods
@@ -17,6 +16,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.jobs import sensitivity as study
 from compression.methods import Method
+from compression.plots import sensitivity as figures
 
 EXPLAINED = (
     "Validation accuracy when only this layer is rounded, or only its {what} are removed, the smallest first. Nothing "

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import nav, plain, state, widgets, words
+from app import names, nav, plain, state, widgets, words
 from app.budget import sparsity
 from app.model import catalog, networks
-from app.runs import runlog, view_model
+from app.runs import runlog
 from app.terms import tip
 from compression import methods
 from compression.asks import BITS_OPTION, Ask, Sparsity
@@ -128,6 +128,6 @@ def obstacle(subject: catalog.Subject, path: Path | None) -> str:
     if not subject.has_data:
         return "A run needs data: choose a data set on the Model page."
     if path is None:
-        where = plain.text(view_model.subject(subject.model, subject.data))
+        where = plain.text(names.subject(subject.model, subject.data))
         return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
     return ""

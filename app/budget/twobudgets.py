@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import plain, widgets, words
+from app import names, plain, widgets, words
 from app.budget import draft, forecast_panel
-from app.figures import twoplans as figures
-from app.runs import view_model
 from compression import methods
 from compression.budget import Budget
 from compression.forecast import Forecast
+from compression.plots import twoplans as figures
 
 _STORED = "budget_a"
 
@@ -43,7 +42,7 @@ def section(budget: Budget, forecast: Forecast | None) -> None:
         return
     if not fits:
         st.caption(
-            f"A was kept for {plain.text(view_model.model_label(a.budget.model))}, another model or size, and is "
+            f"A was kept for {plain.text(names.model_label(a.budget.model))}, another model or size, and is "
             "not compared."
         )
         return

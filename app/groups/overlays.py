@@ -8,14 +8,15 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import state, theme, widgets
+from app import state, widgets
 from app.budget import draft, live_forecast
-from app.figures.overlay import Overlay
 from app.groups import saliencyoverlay
 from app.model import catalog, networks
 from app.runs import runlog
 from app.terms import tip
 from compression.errors import CompressionError
+from compression.plots import theme
+from compression.plots.overlay import Overlay
 
 KIND = "kind of node"
 Values = Mapping[str, float]
@@ -87,7 +88,7 @@ def _of_run(network: networks.Network) -> dict[str, Callable[[], Overlay]]:
     run = state.get("run")
     try:
         outcome = runlog.outcome(run) if run else None
-        record = runlog.told(run) if outcome else None
+        record = runlog.view(run) if outcome else None
     except CompressionError:
         return {}  # a run that does not exist has no values; the pages about runs report it
     if not outcome or not outcome.get("final") or record is None or record.budget.get("model") != state.get("model"):

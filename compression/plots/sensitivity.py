@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme, words
-from app.figures import base
+from compression.plots import base, theme, words
+from compression.plots.base import go
 
 MOST_TEXTS = 40  # rows up to which the numbers are written into the map
 WORST = 30.0  # points lost that are full colour at most
@@ -38,7 +36,7 @@ class SensitivityInfo:
 
 
 def sensitivity_info(
-    told: Mapping[str, Any],
+    scan: Mapping[str, Any],
     layers: Sequence[str],
     group_of_layer: Mapping[str, str],
     bits: Mapping[str, int],
@@ -48,11 +46,11 @@ def sensitivity_info(
 
     ``bits`` and ``shares`` are the settings that the rule takes, by layer, and by layer or group.
     """
-    rows, kind = told["rows"], "units" if told["structured"] else "weights"
+    rows, kind = scan["rows"], "units" if scan["structured"] else "weights"
     widths = sorted({row["value"] for row in rows if row["kind"] == "bits"}, reverse=True)
     parts = sorted({row["value"] for row in rows if row["kind"] == kind})
-    lost = {(row["kind"], row["name"], row["value"]): 100 * (told["dense"] - row["accuracy"]) for row in rows}
-    owner = {name: group_of_layer.get(name, "") if told["structured"] else name for name in layers}
+    lost = {(row["kind"], row["name"], row["value"]): 100 * (scan["dense"] - row["accuracy"]) for row in rows}
+    owner = {name: group_of_layer.get(name, "") if scan["structured"] else name for name in layers}
     table = tuple(
         (*(lost.get(("bits", name, b)) for b in widths), *(lost.get((kind, owner[name], s)) for s in parts))
         for name in layers
@@ -81,11 +79,11 @@ def _texts(info: SensitivityInfo, most: float, dark: bool) -> go.Scatter:
     ]
     font = {"size": 11, "color": ON_STRONG if dark else theme.MUTED}
     xs, ys, texts = zip(*cells, strict=True) if cells else ((), (), ())
-    return go.Scatter(x=xs, y=ys, text=texts, mode="text", textfont=font, hoverinfo="skip")
+    return base.scatter(xs, ys, "text", text=texts, textfont=font)
 
 
 def sensitivity_figure(info: SensitivityInfo) -> go.Figure:
-    """Darker is dearer; a square frames what the rule takes."""
+    """Darker is more expensive; a square frames what the rule takes."""
     fig = base.figure(96 + 24 * len(info.layers), uirevision="sensitivity", showlegend=False)
     worst = max((v for row in info.lost for v in row if v is not None), default=0.0)
     most = max(1.0, min(worst, WORST))
@@ -100,13 +98,9 @@ def sensitivity_figure(info: SensitivityInfo) -> go.Figure:
     )  # fmt: skip
     if len(info.layers) <= MOST_TEXTS:
         fig.add_traces([_texts(info, most, dark) for dark in (False, True)])
-    fig.add_trace(
-        go.Scatter(
-            x=[setting for _, setting in info.chosen], y=[layer for layer, _ in info.chosen], mode="markers",
-            marker={"symbol": "square-open", "size": 19, "color": theme.ACCENT, "line": {"width": 2}},
-            hoverinfo="skip",
-        )
-    )  # fmt: skip
+    frame = {"symbol": "square-open", "size": 19, "color": theme.ACCENT, "line": {"width": 2}}
+    xs, ys = [setting for _, setting in info.chosen], [layer for layer, _ in info.chosen]
+    fig.add_trace(base.scatter(xs, ys, marker=frame))
     fig.update_xaxes(side="top", type="category", showgrid=False)
-    fig.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    base.layer_axis(fig)
     return fig

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from app import theme
-from app.figures import base
+from compression.plots import base, theme
+from compression.plots.base import go
 
 HEIGHT = 146
 MOST_CELLS = 64  # a side of a drawn map: larger ones are averaged over blocks
@@ -123,7 +122,7 @@ def _map(info: TileInfo, values: Maps, axes: dict[str, str]) -> go.Heatmap:
 
 
 def _blocks(values: Maps) -> Maps:
-    """The map, averaged over square blocks where it has more cells than are drawn; odd rows at the end are left out."""
+    """The map, averaged over square blocks where it has more cells than are drawn; odd rows at the end are omitted."""
     size = -(-max(values.shape) // MOST_CELLS)
     if size == 1:
         return values

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app import theme, words
-from app.figures.axes import LATENCY, Axis, PointDict, against_dense, drawable
 from compression.front import Place, beaten_by, front
+from compression.plots import theme, words
+from compression.plots.axes import LATENCY, Axis, PointDict, against_dense, drawable
 
 COLLAPSED = 0.3  # an accuracy this far below the best finished run is drawn at the bottom edge
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One run: where it started (``baseline``) and where it is; ``live`` while it goes, measured on validation."""
+    """One run: its start (``baseline``) and its present point; ``live``: still going, measured on validation."""
 
     run: str
     label: str
@@ -26,7 +26,7 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """Method and what was asked."""
+        """The method and its budget."""
         return f"{theme.style(self.method).label}, {self.label}"
 
 
@@ -48,7 +48,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class CandidatesInfo:
-    """``finished``, ``live`` and ``dense`` marks on one axis; ``front`` are the runs no other beats, cheap to dear."""
+    """``finished``, ``live``, ``dense`` marks on one axis; ``front``: those that no other beats, the cheapest first."""
 
     axis: Axis
     finished: tuple[Mark, ...]
@@ -76,9 +76,9 @@ class CandidatesInfo:
     @property
     def sentence(self) -> str:
         """What the chart shows, for people who do not see it."""
-        said = f"Accuracy against {self.axis.title}, {words.plural(len(self.finished), 'finished run')}."
+        text = f"Accuracy against {self.axis.title}, {words.plural(len(self.finished), 'finished run')}."
         ends = " ".join(mark.sentence for mark in self.front)
-        return f"{said} On the front, from cheap to dear: {ends}" if ends else said
+        return f"{text} On the front, from cheap to expensive: {ends}" if ends else text
 
     def mark(self, run: str) -> Mark | None:
         """The mark of a run, if it is shown."""
@@ -96,7 +96,7 @@ class CandidatesInfo:
 
 
 def candidates_info(candidates: Sequence[Candidate], axis: Axis) -> CandidatesInfo:
-    """Place the candidates on an axis; those with nothing to draw on it are left out."""
+    """Place the candidates on an axis; those with nothing to draw on it are omitted."""
     usable = [c for c in candidates if drawable(c.point, axis)]
     ended = [c for c in usable if not c.live]
     places: list[Place] = [(c.point[axis.field], c.point["accuracy"]) for c in ended]
@@ -129,16 +129,16 @@ def verdict(info: CandidatesInfo, candidate: Candidate) -> str:
 
 
 def rows(info: CandidatesInfo, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """The chart as a table, from cheap to dear: finished runs, those still going, then the dense model."""
+    """The chart as a table, from cheap to expensive: finished runs, those still going, then the dense model."""
     by_run = {c.run: c for c in candidates}
     runs = [
-        {"method": theme.style(mark.method).label, "asked": by_run[mark.run].label}
+        {"method": theme.style(mark.method).label, "request": by_run[mark.run].label}
         | _numbers(by_run[mark.run].point)
         | {"on the front": "still going" if mark.live else "no" if mark.beaten else "yes", "run": mark.run}
         for mark in (*sorted(info.finished, key=lambda mark: mark.cost), *info.live)
     ]
     stars = [by_run[star.run].baseline or {} for star in info.dense]
-    dense = {"method": theme.style("dense").label, "asked": ""}
+    dense = {"method": theme.style(theme.DENSE).label, "request": ""}
     return runs + [dense | _numbers(point) | {"on the front": "", "run": ""} for point in stars]
 
 
@@ -156,15 +156,13 @@ def _numbers(point: PointDict) -> dict[str, Any]:
 
 def _mark(c: Candidate, axis: Axis, beaten: tuple[str, ...] = ()) -> Mark:
     cost, accuracy, split = c.point[axis.field], c.point["accuracy"], str(c.point["split"])
-    told = f"{axis.show(cost)}, {words.share(accuracy)} {split} accuracy"
+    measured = f"{words.share(accuracy)} {split} accuracy"
     if c.live:  # on other data than the dense model
         estimated = " (estimated)" if c.point.get("bytes_kind") == "estimated" and axis.field == "bytes" else ""
-        sentence = (
-            f"{c.title}, still going, so far: {axis.show(cost)}{estimated}, {words.share(accuracy)} {split} accuracy."
-        )
+        sentence = f"{c.title}, still going, so far: {axis.show(cost)}{estimated}, {measured}."
         return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, live=True)
     lost = c.baseline["accuracy"] - accuracy if c.baseline and drawable(c.baseline, axis) else None
-    sentence = f"{c.title}: {told}. {against_dense(c.baseline, c.point, axis)}."
+    sentence = f"{c.title}: {axis.show(cost)}, {measured}. {against_dense(c.baseline, c.point, axis)}."
     return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, lost, beaten=beaten)
 
 
@@ -174,6 +172,6 @@ def _stars(candidates: Sequence[Candidate], axis: Axis) -> list[Mark]:
     for c in candidates:
         if c.baseline is not None and drawable(c.baseline, axis):
             cost, accuracy, split = c.baseline[axis.field], c.baseline["accuracy"], str(c.baseline["split"])
-            said = f"The dense model: {axis.show(cost)}, {words.share(accuracy)} {split} accuracy."
-            stars.setdefault((cost, round(accuracy, 4)), Mark(c.run, "dense", "", cost, accuracy, split, said))
+            sentence = f"The dense model: {axis.show(cost)}, {words.share(accuracy)} {split} accuracy."
+            stars.setdefault((cost, round(accuracy, 4)), Mark(c.run, theme.DENSE, "", cost, accuracy, split, sentence))
     return list(stars.values())

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme, words
-from app.figures import base
+from compression.plots import base, theme, words
+from compression.plots.base import go
 
 FULL_BITS = 32
 MOST_ROWS = 30
@@ -78,7 +76,7 @@ MEASURES = {
 class LayersInfo:
     """Layers in the order of the network; ``packed`` where they were read from the packed file.
 
-    Else only shapes and bits are known: ``alive`` then counts all weights left, ``bytes`` are nominal.
+    Else only shapes and bits are known: ``alive`` then counts all remaining weights, ``bytes`` are nominal.
     """
 
     changes: tuple[LayerChange, ...]
@@ -128,7 +126,7 @@ class LayersInfo:
 
 def layers_figure(info: LayersInfo, measure: Measure) -> go.Figure:
     """A wide grey bar for the dense layer, in it a narrow one in the method's colour; activation bits as diamonds."""
-    look, dense, drawn = theme.style(info.method), theme.style("dense"), info.drawn
+    look, dense, drawn = theme.style(info.method), theme.style(theme.DENSE), info.drawn
     fig = base.figure(90 + 26 * len(drawn), barmode="overlay")
     before, after = [measure.before(c) for c in drawn], [measure.after(c) for c in drawn]
     if any(value is not None for value in before):
@@ -139,60 +137,39 @@ def layers_figure(info: LayersInfo, measure: Measure) -> go.Figure:
         fig.add_trace(_activations(drawn, look))
     most = max((value for value in (*before, *after) if value is not None), default=1.0)
     fig.update_xaxes(title=measure.title, range=[0, 1.22 * most], nticks=5, tickformat="~s", ticksuffix=measure.suffix)
-    fig.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    base.layer_axis(fig)
     return fig
 
 
-def _told(change: LayerChange, measure: Measure) -> str:
+def _describe(change: LayerChange, measure: Measure) -> str:
     before, after = measure.before(change), measure.show(measure.after(change))
     values = after if before is None else f"{measure.show(before)} → {after}"
     return f"<b>{change.layer}</b><br>{measure.title}: {values}"
 
 
 def _bars(
-    drawn: Sequence[LayerChange],
-    values: Sequence[float | None],
-    measure: Measure,
-    name: str,
-    color: str,
-    width: float,
+    drawn: Sequence[LayerChange], values: Sequence[float | None], measure: Measure, name: str, color: str, width: float
 ) -> go.Bar:
-    return go.Bar(
-        x=values,
-        y=[c.layer for c in drawn],
-        orientation="h",
-        name=name,
-        width=width,
-        marker={"color": color},
-        hovertext=[_told(c, measure) for c in drawn],
-        hoverinfo="text",
-    )
+    texts = {"hovertext": [_describe(c, measure) for c in drawn], "hoverinfo": "text"}
+    names = [c.layer for c in drawn]
+    return go.Bar(x=values, y=names, orientation="h", name=name, width=width, marker={"color": color}, **texts)
 
 
 def _numbers(drawn: Sequence[LayerChange], values: Sequence[float], measure: Measure) -> go.Scatter:
-    """The compressed values beside their bars: text of a trace of its own keeps its size however thin the bars are."""
+    """The compressed values beside their bars; a separate text trace, because bar labels shrink with the bars."""
     bits = measure is MEASURES["bits"]
-    return go.Scatter(
-        x=[max(v, (c.activation_bits or 0) if bits else 0) for v, c in zip(values, drawn, strict=True)],
-        y=[c.layer for c in drawn],
-        text=[f"{'   ' if bits else ' '}{measure.show(v)}" for v in values],
-        mode="text",
-        textposition="middle right",
-        textfont={"size": 11},
-        cliponaxis=False,
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    ends = [max(v, (c.activation_bits or 0) if bits else 0) for v, c in zip(values, drawn, strict=True)]
+    texts = [f"{'   ' if bits else ' '}{measure.show(v)}" for v in values]
+    place = {"textposition": "middle right", "textfont": {"size": 11}, "cliponaxis": False, "showlegend": False}
+    return base.scatter(ends, [c.layer for c in drawn], "text", text=texts, **place)
 
 
 def _activations(drawn: Sequence[LayerChange], look: theme.Style) -> go.Scatter:
-    told = [c for c in drawn if c.activation_bits]
-    return go.Scatter(
-        x=[c.activation_bits for c in told],
-        y=[c.layer for c in told],
-        mode="markers",
+    quantized = [c for c in drawn if c.activation_bits]
+    return base.scatter(
+        [c.activation_bits for c in quantized],
+        [c.layer for c in quantized],
         name="activations",
         marker={"symbol": "diamond-open", "size": 11, "color": look.color, "line": {"width": 2}},
-        hovertext=[f"<b>{c.layer}</b><br>activations: {c.activation_bits:g} bits" for c in told],
-        hoverinfo="text",
+        hovertext=[f"<b>{c.layer}</b><br>activations: {c.activation_bits:g} bits" for c in quantized],
     )

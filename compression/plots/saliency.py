@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme
-from app.figures import base
+from compression.plots import base, theme
+from compression.plots.base import go
 
 NAMES = {
     "magnitude": "Magnitude",
@@ -19,7 +17,7 @@ NAMES = {
 }
 LOOKS = {
     "magnitude": (theme.MUTED, "circle"),
-    "taylor": ("#0f9d78", "diamond"),
+    "taylor": (theme.SERIES[2], "diamond"),
     "gradient_activation": (theme.HIGHLIGHT, "square"),
     "conductance": (theme.ACCENT, "triangle-up"),
 }
@@ -63,8 +61,8 @@ class SaliencyInfo:
     def sentence(self) -> str:
         """What to see in it."""
         means = {c: [x for x in v if x is not None] for c, v in self.rank.items()}
-        told = [f"{NAMES[c]} {sum(v) / len(v):.2f}" for c, v in means.items() if v]
-        return f"Mean rank correlation with magnitude over the groups: {', '.join(told)}." if told else ""
+        parts = [f"{NAMES[c]} {sum(v) / len(v):.2f}" for c, v in means.items() if v]
+        return f"Mean rank correlation with magnitude over the groups: {', '.join(parts)}." if parts else ""
 
 
 def saliency_info(rows: Sequence[Mapping[str, Any]], criteria: Sequence[str]) -> SaliencyInfo:
@@ -86,18 +84,20 @@ def saliency_figure(info: SaliencyInfo, measure: str) -> go.Figure:
         )  # fmt: skip
     else:
         fig.add_vline(x=0, line={"color": theme.MUTED, "width": 1, "dash": "dot"})
-    for criterion, found in values.items():
+    for criterion, row in values.items():
         color, symbol = LOOKS[criterion]
         fig.add_trace(
-            go.Scatter(
-                x=[None if value is None else scale * value for value in found], y=info.groups, mode="markers",
-                name=NAMES[criterion], marker={"color": color, "symbol": symbol, "size": 10},
+            base.scatter(
+                [None if value is None else scale * value for value in row],
+                info.groups,
+                name=NAMES[criterion],
+                marker={"color": color, "symbol": symbol, "size": 10},
                 hovertemplate=f"<b>%{{y}}</b><br>{NAMES[criterion]}: %{{x:.2f}}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     suffix = "" if measure == "rank" else " %"
     fig.update_xaxes(title=MEASURES[measure], ticksuffix=suffix, range=[-1.05, 1.05] if measure == "rank" else None)
-    fig.update_yaxes(autorange="reversed", type="category", showgrid=True)
+    base.layer_axis(fig, grid=True)
     return fig
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme
-from app.figures import base
+from compression.plots import base, theme
+from compression.plots.base import go
 
 MOST_STEPS = 1500
 STEP = "step"
+
+Events = Sequence[Mapping[str, Any]]
 
 
 def counted(unit: str) -> str:
@@ -36,7 +36,8 @@ class Curve:
 class CurvesInfo:
     """Lines over the steps of a run, its stages behind them; ``suffix`` is the unit on the y axis.
 
-    ``log``: that axis is logarithmic. ``unit`` is what is counted on the x axis: ``step``, or what a method counts.
+    ``log``: that axis is logarithmic; ``from_zero``: it begins there. ``dashed``: every second line is dotted.
+    ``unit`` is what is counted on the x axis: ``step``, or what a method counts.
     """
 
     title: str
@@ -45,6 +46,8 @@ class CurvesInfo:
     stages: tuple[base.Stage, ...]
     unit: str = STEP
     log: bool = False
+    from_zero: bool = True
+    dashed: bool = False
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -75,35 +78,29 @@ class BitsInfo:
         ]
 
 
-def accuracy_info(
-    points: Sequence[Mapping[str, Any]],
-    steps: Sequence[Mapping[str, Any]],
-    stages: Sequence[base.Stage],
-    unit: str = STEP,
-) -> CurvesInfo:
-    """Accuracy on training batches (smoothed by nothing, thinned) and on validation."""
-    train = _curve("training batch", steps, "accuracy", theme.rgba(theme.MUTED, 0.55), 100, markers=False)
-    measured = _curve("validation", _on_validation(points), "accuracy", theme.ACCENT, 100)
-    return CurvesInfo("accuracy %", " %", _drawn(train, measured), tuple(stages), unit)
+def accuracy_info(points: Events, steps: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
+    """Accuracy on training batches (not smoothed, thinned) and on validation."""
+    curves = _trained(points, steps, "accuracy", 100)
+    return CurvesInfo("accuracy %", " %", curves, tuple(stages), unit, from_zero=False)
 
 
-def loss_info(
-    points: Sequence[Mapping[str, Any]],
-    steps: Sequence[Mapping[str, Any]],
-    stages: Sequence[base.Stage],
-    unit: str = STEP,
-) -> CurvesInfo:
+def loss_info(points: Events, steps: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
     """Cross-entropy on training batches and on validation; it falls by factors, so the axis is logarithmic."""
-    train = _curve("training batch", steps, "loss", theme.rgba(theme.MUTED, 0.55), 1, markers=False)
-    measured = _curve("validation", _on_validation(points), "loss", theme.ACCENT, 1)
-    return CurvesInfo("loss", "", _drawn(train, measured), tuple(stages), unit, log=True)
+    return CurvesInfo("loss", "", _trained(points, steps, "loss", 1), tuple(stages), unit, log=True)
 
 
-def sparsity_info(points: Sequence[Mapping[str, Any]], stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
+def _trained(points: Events, steps: Events, field: str, factor: float) -> tuple[Curve, ...]:
+    """A field of the training steps, and of what was measured on validation."""
+    validation = [p for p in points if p.get("split", "validation") == "validation"]
+    train = _curve("training batch", steps, field, theme.rgba(theme.MUTED, 0.55), factor, markers=False)
+    return _drawn(train, _curve("validation", validation, field, theme.ACCENT, factor))
+
+
+def sparsity_info(points: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
     """Share of units removed and of weights that are zero."""
-    units = _curve("units removed", points, "unit_sparsity", theme.STYLES["geta"].color, 100)
-    weights = _curve("weights at zero", points, "weight_sparsity", theme.STYLES["opq"].color, 100)
-    return CurvesInfo("sparsity %", " %", _drawn(units, weights), tuple(stages), unit)
+    units = _curve("units removed", points, "unit_sparsity", theme.SERIES[0], 100)
+    weights = _curve("weights at zero", points, "weight_sparsity", theme.SERIES[1], 100)
+    return CurvesInfo("sparsity %", " %", _drawn(units, weights), tuple(stages), unit, dashed=True)
 
 
 def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
@@ -112,25 +109,20 @@ def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
     base.shade(fig, info.stages)
     fig.update_layout(legend={"y": 1.1}, margin={"t": 24})
     for i, curve in enumerate(info.curves):
+        dash = "dot" if info.dashed and i % 2 else "solid"
         fig.add_trace(
-            go.Scatter(
-                x=curve.x,
-                y=curve.y,
+            base.scatter(
+                curve.x,
+                curve.y,
+                "lines+markers" if curve.markers else "lines",
                 name=curve.name,
-                mode="lines+markers" if curve.markers else "lines",
-                line={
-                    "color": curve.color,
-                    "width": 2 if curve.markers else 1,
-                    "dash": "dot" if curve.markers and i else "solid",
-                }
-                if info.title.startswith("sparsity")
-                else {"color": curve.color, "width": 2 if curve.markers else 1},
+                line={"color": curve.color, "width": 2 if curve.markers else 1, "dash": dash},
                 marker={"size": 5},
                 hovertemplate="%{y:.3g}" + info.suffix,
             )
         )
     fig.update_xaxes(title=info.unit, range=_span(info))
-    fig.update_yaxes(title=None, ticksuffix=info.suffix, rangemode="tozero" if info.title != "accuracy %" else "normal")
+    fig.update_yaxes(title=None, ticksuffix=info.suffix, rangemode="tozero" if info.from_zero else "normal")
     if info.log:
         values = [y for curve in info.curves for y in curve.y]
         ticks, texts = base.log_ticks(values, lambda tick: f"{tick:g}")
@@ -138,15 +130,13 @@ def curves_figure(info: CurvesInfo, height: int = 240) -> go.Figure:
     return fig
 
 
-def bits_info(
-    points: Sequence[Mapping[str, Any]], kind: str = "weight", layers: Sequence[str] = (), unit: str = STEP
-) -> BitsInfo:
+def bits_info(points: Events, kind: str = "weight", layers: Sequence[str] = (), unit: str = STEP) -> BitsInfo:
     """Bit-widths over time from the points' ``bits``; ``layers`` gives the order, others follow as they appear."""
     chosen = [p for p in points if p.get("bits")]
     names = dict.fromkeys([*layers, *(name for p in chosen for name in p["bits"])])
     grid = {name: tuple(_bits_at(p, name, kind) for p in chosen) for name in names}
-    kept = {name: row for name, row in grid.items() if any(value is not None for value in row)}
-    return BitsInfo(tuple(kept), tuple(p["step"] for p in chosen), tuple(kept.values()), kind, unit)
+    known = {name: row for name, row in grid.items() if any(value is not None for value in row)}
+    return BitsInfo(tuple(known), tuple(p["step"] for p in chosen), tuple(known.values()), kind, unit)
 
 
 def bits_figure(info: BitsInfo, stages: Sequence[base.Stage] = (), height: int | None = None) -> go.Figure:
@@ -155,18 +145,11 @@ def bits_figure(info: BitsInfo, stages: Sequence[base.Stage] = (), height: int |
     fig = base.figure(tall, uirevision=f"bits {info.kind}")
     fig.add_trace(
         go.Heatmap(
-            x=info.steps,
-            y=info.layers,
-            z=info.bits,
-            zmin=2,
-            zmax=16,
-            colorscale=theme.BITS_SCALE,
+            x=info.steps, y=info.layers, z=info.bits, zmin=2, zmax=16, colorscale=theme.BITS_SCALE, xgap=0, ygap=1,
             colorbar={"title": "bits", "thickness": 12, "tickvals": [2, 4, 8, 16]},
             hovertemplate=f"%{{y}}<br>{info.unit} %{{x}}: %{{z:.3g}} bits<extra></extra>",
-            xgap=0,
-            ygap=1,
         )
-    )
+    )  # fmt: skip
     base.shade(fig, stages, tint=False)
     fig.update_layout(margin={"t": 24})
     fig.update_xaxes(title=info.unit, showgrid=False, range=[0, stages[-1].end] if stages else None)
@@ -179,10 +162,6 @@ def _bits_at(point: Mapping[str, Any], layer: str, kind: str) -> float | None:
     return round(value, 2) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
-def _on_validation(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [p for p in points if p.get("split", "validation") == "validation"]
-
-
 def _curve(
     name: str, rows: Sequence[Mapping[str, Any]], field: str, color: str, factor: float, markers: bool = True
 ) -> Curve | None:
@@ -190,8 +169,9 @@ def _curve(
         (row["step"], factor * row[field]) for row in rows if _finite(row.get(field)) and row.get("step") is not None
     ]
     stride = max(1, math.ceil(len(pairs) / MOST_STEPS))
-    kept = pairs if stride == 1 else [*pairs[:-1:stride], pairs[-1]]
-    return Curve(name, tuple(x for x, _ in kept), tuple(y for _, y in kept), color, markers) if kept else None
+    thinned = pairs if stride == 1 else [*pairs[:-1:stride], pairs[-1]]
+    xs, ys = zip(*thinned, strict=True) if thinned else ((), ())
+    return Curve(name, xs, ys, color, markers) if thinned else None
 
 
 def _finite(value: Any) -> bool:
@@ -203,6 +183,6 @@ def _drawn(*curves: Curve | None) -> tuple[Curve, ...]:
 
 
 def _span(info: CurvesInfo) -> list[float] | None:
-    """From the first stage's start to the furthest step known, so that the axis holds still while a run goes."""
+    """From the first stage's start to the furthest step known, so that the axis holds still during a run."""
     ends = [stage.end for stage in info.stages] + [x for curve in info.curves for x in curve.x]
     return [0, max(ends)] if max(ends, default=0) > 0 else None

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme, words
-from app.figures import base
+from compression.plots import base, theme, words
+from compression.plots.base import go
 
 QUANTITIES = {"params": "parameters", "macs": "MACs"}
 

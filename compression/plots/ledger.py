@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme, words
-from app.figures import base
+from compression.plots import base, theme, words
+from compression.plots.base import go
 
 PARTS = {
     "values": "the codes of the weights",
@@ -34,8 +32,8 @@ class LedgerInfo:
         if not self.parts:
             return "This run wrote no ledger."
         name, count = max(self.parts, key=lambda part: part[1])
-        told = f", {PARTS[name]}" if name in PARTS else ""
-        return f"{words.share(count / self.total, 0)} of {words.size(self.total)} are {name}{told}."
+        meaning = f", {PARTS[name]}" if name in PARTS else ""
+        return f"{words.share(count / self.total, 0)} of {words.size(self.total)} are {name}{meaning}."
 
 
 def ledger_info(ledger: Mapping[str, Any], method: str) -> LedgerInfo:
@@ -65,5 +63,5 @@ def ledger_figure(info: LedgerInfo) -> go.Figure:
     )
     most = max((count for _, count in info.parts), default=1.0)
     fig.update_xaxes(range=[0, 1.45 * most], visible=False)
-    fig.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    base.layer_axis(fig)
     return fig

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
-
-from app import theme
-from app.groups import grouping
+from compression.plots import base, theme
+from compression.plots.base import go
+from compression.plots.boxes import MODULE
 
 BAR_PIXELS = 240  # the drawing may be taller than the window it scrolls in
 
@@ -32,9 +30,9 @@ class Overlay:
 
     def value(self, node: str) -> float | None:
         """The value of a layer or module; ``None`` where the quantity says nothing of it."""
-        if not node.startswith(grouping.MODULE):
+        if not node.startswith(MODULE):
             return self.values.get(node)
-        path = node.removeprefix(grouping.MODULE).partition("#")[0]
+        path = node.removeprefix(MODULE).partition("#")[0]
         inside = [value for layer, value in self.values.items() if f"{layer}.".startswith(f"{path}.")]
         if not inside:
             return None
@@ -42,11 +40,13 @@ class Overlay:
 
     def fitted(self, nodes: Iterable[str]) -> Overlay:
         """With a scale that reaches to the sums of these modules."""
-        found = [value for value in map(self.value, nodes) if value is not None]
-        return replace(self, high=max([self.high, *found])) if self.adds else self
+        sums = [value for value in map(self.value, nodes) if value is not None]
+        return replace(self, high=max([self.high, *sums])) if self.adds else self
 
     def color(self, node: str) -> str:
         """The colour of a node; muted where the quantity says nothing of it."""
+        from plotly.colors import sample_colorscale
+
         value = self.value(node)
         if value is None:
             return theme.FAINT
@@ -58,7 +58,7 @@ class Overlay:
         value = self.value(node)
         if value is None:
             return ""
-        mean = "" if self.adds or not node.startswith(grouping.MODULE) else ", mean of its layers"
+        mean = "" if self.adds or not node.startswith(MODULE) else ", mean of its layers"
         return f"<br>{self.title}: {value:,.4g}{self.unit}{mean}"
 
     @property
@@ -73,4 +73,4 @@ def color_bar(overlay: Overlay) -> go.Scatter:
     bar = {"title": overlay.title, "ticksuffix": overlay.unit, **size}
     ends = {"cmin": overlay.low, "cmax": overlay.high, "colorscale": overlay.scale, "colorbar": bar}
     marker = {"color": [overlay.low], "showscale": True, "size": 0.1, **ends}
-    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, hoverinfo="skip", showlegend=False)
+    return base.scatter([None], [None], marker=marker, showlegend=False)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app import theme, words
 from compression.front import dominated, front
+from compression.plots import theme, words
+from compression.plots.axes import AXES, PointDict, drawable
 
-PointDict = Mapping[str, Any]
 MOST_POINTS = 2000
 
 
@@ -31,7 +31,7 @@ class FrontRun:
 
 
 @dataclass(frozen=True)
-class Spot:
+class FrontPoint:
     """One marker: where it is, whose it is, and the sentence that explains it."""
 
     run: str
@@ -46,24 +46,24 @@ class Spot:
 
 @dataclass(frozen=True)
 class FrontInfo:
-    """``trail``: the open run in the order of its steps; ``finals``: a spot per finished run; ``dense``: the stars.
+    """``trail``: the open run in the order of its steps; ``finals``: one for each finished run; ``dense``: the stars.
 
-    ``latest`` is where the open run stands: its final spot once there is one.
+    ``latest`` is the present point of the open run: its final point once there is one.
     """
 
-    trail: tuple[Spot, ...]
-    finals: tuple[Spot, ...]
-    dense: tuple[Spot, ...]
+    trail: tuple[FrontPoint, ...]
+    finals: tuple[FrontPoint, ...]
+    dense: tuple[FrontPoint, ...]
     method: str
-    latest: Spot | None = None
+    latest: FrontPoint | None = None
 
     @property
-    def ended(self) -> Spot | None:
-        """Where the open run ended: its model on test data, as a file; ``None`` while it goes."""
+    def ended(self) -> FrontPoint | None:
+        """Where the open run ended: its model on test data, as a file; ``None`` before."""
         return self.latest if self.latest in self.finals else None
 
     @property
-    def own_front(self) -> tuple[Spot, ...]:
+    def own_front(self) -> tuple[FrontPoint, ...]:
         """The open run's points that none of its others beats, from small to large; none once it has ended.
 
         They are measured on validation data and their sizes estimated: beside the end they would look like results.
@@ -71,22 +71,22 @@ class FrontInfo:
         return () if self.ended else unbeaten(self.trail)
 
     @property
-    def same_model(self) -> tuple[Spot, ...]:
+    def same_model(self) -> tuple[FrontPoint, ...]:
         """The open run's last point on the way and its end: one model, measured on other data and as a file."""
         return (self.trail[-1], self.ended) if self.ended and self.trail else ()
 
     @property
     def floor(self) -> float:
         """The lowest accuracy drawn at first: below it lie only moments a run passed through, not results."""
-        best = max((spot.accuracy for spot in self.trail), default=None)
-        results = [spot.accuracy for spot in (*self.finals, *self.dense)] + ([] if best is None else [best])
+        best = max((point.accuracy for point in self.trail), default=None)
+        results = [point.accuracy for point in (*self.finals, *self.dense)] + ([] if best is None else [best])
         low, high = min(results, default=0.0), max(results, default=1.0)
         return max(0.0, low - 0.25 * (high - low) - 0.05)
 
     @property
     def hidden(self) -> int:
         """How many points of the open run lie below what is drawn at first."""
-        return sum(spot.accuracy < self.floor for spot in self.trail)
+        return sum(point.accuracy < self.floor for point in self.trail)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -95,47 +95,43 @@ class FrontInfo:
         return [
             {
                 "what": kind,
-                "run": spot.run,
-                "method": theme.style(spot.method).label,
-                "bytes": round(spot.bytes),
-                "accuracy %": round(100 * spot.accuracy, 2),
-                "split": spot.split,
-                "size": "estimated" if spot.estimated else "of the file",
-                "on the front": "" if kind == "on the way" else "no" if spot.dominated else "yes",
+                "run": point.run,
+                "method": theme.style(point.method).label,
+                "bytes": round(point.bytes),
+                "accuracy %": round(100 * point.accuracy, 2),
+                "split": point.split,
+                "size": "estimated" if point.estimated else "of the file",
+                "on the front": "" if kind == "on the way" else "no" if point.dominated else "yes",
             }
-            for kind, spots in kinds
-            for spot in spots
+            for kind, points in kinds
+            for point in points
         ]
 
     @property
     def sentence(self) -> str:
         """What the chart shows, for people who do not see it."""
-        said = [spot.sentence for spot in (*self.dense[:1], *([self.latest] if self.latest else self.finals[-1:]))]
-        return "Accuracy against size. " + " ".join(said)
+        named = (*self.dense[:1], *([self.latest] if self.latest else self.finals[-1:]))
+        return " ".join(["Accuracy against size.", *(point.sentence for point in named)])
 
 
 def front_info(runs: Sequence[FrontRun], opened: str | None = None) -> FrontInfo:
-    """Collect the spots of all runs; ``opened`` is the run whose points are shown one by one."""
+    """Collect the points of all runs; ``opened`` is the run whose points are shown one by one."""
     main = next((run for run in runs if run.run == opened), None)
-    finals = [_spot(run, run.final, "ends at") for run in runs if _drawable(run.final) and run.final]
+    finals = [_point(run, run.final, "ends at") for run in runs if _drawable(run.final) and run.final]
     marked = _mark_dominated(finals)
-    trail = [_spot(main, p, "was at") for p in _thin(main.points) if _drawable(p)] if main else []
-    latest = next((spot for spot in marked if spot.run == opened), trail[-1] if trail else None)
-    return FrontInfo(tuple(trail), tuple(marked), tuple(_stars(runs, main)), main.method if main else "dense", latest)
+    trail = [_point(main, p, "was at") for p in _thin(main.points) if _drawable(p)] if main else []
+    latest = next((end for end in marked if end.run == opened), trail[-1] if trail else None)
+    method = main.method if main else theme.DENSE
+    return FrontInfo(tuple(trail), tuple(marked), tuple(_stars(runs, main)), method, latest)
 
 
 def _drawable(point: PointDict | None) -> bool:
-    if not point:
-        return False
-    numbers = (point.get("bytes"), point.get("accuracy"))
-    return all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers) and point["bytes"] > 0
+    return drawable(point, AXES["bytes"])
 
 
-def _spot(run: FrontRun, point: PointDict | None, verb: str) -> Spot:
-    assert point is not None
-    dense = (
-        f", {words.ratio(run.baseline['bytes'] / point['bytes'])} smaller than the dense model" if run.baseline else ""
-    )
+def _point(run: FrontRun, point: PointDict, verb: str) -> FrontPoint:
+    ratio = words.ratio(run.baseline["bytes"] / point["bytes"]) if run.baseline else ""
+    dense = f", {ratio} smaller than the dense model" if ratio else ""
     estimated = point.get("bytes_kind") == "estimated"
     when = f" after {words.plural(point['step'], run.unit.removesuffix('s'))}" if verb == "was at" else ""
     sentence = (
@@ -143,13 +139,13 @@ def _spot(run: FrontRun, point: PointDict | None, verb: str) -> Spot:
         f"with {words.share(point['accuracy'])} {point.get('split', '')} accuracy{when}{dense}."
     )
     split = str(point.get("split", ""))
-    return Spot(run.run, run.method, point["bytes"], point["accuracy"], split, sentence, estimated=estimated)
+    return FrontPoint(run.run, run.method, point["bytes"], point["accuracy"], split, sentence, estimated=estimated)
 
 
-def _stars(runs: Sequence[FrontRun], main: FrontRun | None) -> list[Spot]:
+def _stars(runs: Sequence[FrontRun], main: FrontRun | None) -> list[FrontPoint]:
     """The dense model once per distinct place: the open run's baseline first."""
     ordered = [main, *runs] if main else list(runs)
-    stars: dict[tuple[float, float], Spot] = {}
+    stars: dict[tuple[float, float], FrontPoint] = {}
     for run in ordered:
         point = run.baseline
         if point is not None and _drawable(point):
@@ -158,7 +154,8 @@ def _stars(runs: Sequence[FrontRun], main: FrontRun | None) -> list[Spot]:
                 f"{point.get('split', '')} accuracy."
             )
             key = (point["bytes"], round(point["accuracy"], 4))
-            stars.setdefault(key, Spot(run.run, "dense", key[0], point["accuracy"], point.get("split", ""), sentence))
+            split = str(point.get("split", ""))
+            stars.setdefault(key, FrontPoint(run.run, theme.DENSE, key[0], point["accuracy"], split, sentence))
     return list(stars.values())
 
 
@@ -167,11 +164,11 @@ def _thin(points: Sequence[PointDict]) -> list[PointDict]:
     return [*points[:-1:stride], *points[-1:]]
 
 
-def unbeaten(spots: Sequence[Spot]) -> tuple[Spot, ...]:
-    """The spots with no smaller one as accurate, from small to large."""
-    return tuple(spots[i] for i in front([(spot.bytes, spot.accuracy) for spot in spots]))
+def unbeaten(points: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:
+    """The points with no smaller one as accurate, from small to large."""
+    return tuple(points[i] for i in front([(point.bytes, point.accuracy) for point in points]))
 
 
-def _mark_dominated(spots: list[Spot]) -> list[Spot]:
-    beaten = dominated([(spot.bytes, spot.accuracy) for spot in spots])
-    return [replace(spot, dominated=faint) for spot, faint in zip(spots, beaten, strict=True)]
+def _mark_dominated(points: list[FrontPoint]) -> list[FrontPoint]:
+    beaten = dominated([(point.bytes, point.accuracy) for point in points])
+    return [replace(point, dominated=faint) for point, faint in zip(points, beaten, strict=True)]

@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme, words
-from app.figures import base
+from compression.plots import base, theme, words
+from compression.plots.base import go
 
 SYMBOLS = ("circle-open", "square-open", "diamond-open", "triangle-up-open", "x-open")
 
 
 @dataclass(frozen=True)
 class CurveInfo:
-    """``lines``: average bits → its rows by sparsity; ``nearest``: the measured bits next to the asked ones.
+    """``lines``: average bits → its rows by sparsity; ``nearest``: the measured bits next to the requested ones.
 
     ``sparsity`` and ``error`` are what the present budget asks for and what is predicted for it. ``shown`` says which
-    accuracy the charts are about: ``accuracy`` as the allocation stands, or ``recomputed`` with batch norms refitted.
+    accuracy the charts are about: ``accuracy`` as allocated, or ``recomputed`` with batch norms refitted.
     """
 
     lines: Mapping[float, tuple[Mapping[str, Any], ...]]
@@ -58,7 +56,7 @@ def curve_info(
     error: float | None,
     shown: str = "accuracy",
 ) -> CurveInfo:
-    """Sort the measured rows into lines and find the one next to the asked bits."""
+    """Sort the measured rows into lines and find the one next to the requested bits."""
     widths = sorted({float(row["bits"]) for row in rows})
     lines = {
         width: tuple(sorted((r for r in rows if r["bits"] == width), key=lambda r: float(r["sparsity"])))
@@ -68,28 +66,26 @@ def curve_info(
 
 
 def curve_figure(info: CurveInfo, by: str = "sparsity") -> go.Figure:
-    """Accuracy over ``sparsity`` or the predicted ``error``; the asked bits bold, the asked budget a dotted line."""
-    look = theme.style("opq")
+    """Accuracy over ``sparsity`` or the predicted ``error``; the requested bits bold, the budget a dotted line."""
     fig = base.figure(280, uirevision=f"curve {by}", hovermode="closest")
     for (bits, rows), symbol in zip(info.lines.items(), SYMBOLS, strict=False):
         chosen = bits == info.nearest
-        color = look.color if chosen else theme.MUTED
+        color = theme.SERIES[0] if chosen else theme.MUTED
         fig.add_trace(
-            go.Scatter(
-                x=[100 * row[by] for row in rows],
-                y=[100 * row[info.shown] for row in rows],
-                mode="lines+markers" if by == "sparsity" else "markers",
+            base.scatter(
+                [100 * row[by] for row in rows],
+                [100 * row[info.shown] for row in rows],
+                "lines+markers" if by == "sparsity" else "markers",
                 name=f"{bits:g} bits",
                 line={"color": color, "width": 3 if chosen else 1},
                 marker={"symbol": symbol, "size": 9 if chosen else 7, "color": color, "line": {"width": 2}},
                 hovertext=[_sentence(row, info.shown) for row in rows],
-                hoverinfo="text",
             )
         )
     fig.add_hline(y=100 * info.dense, line={"color": theme.MUTED, "width": 1, "dash": "dash"})
     now = info.sparsity if by == "sparsity" else info.error
     if now is not None:
-        fig.add_vline(x=100 * now, line={"color": look.color, "width": 1, "dash": "dot"})
+        fig.add_vline(x=100 * now, line={"color": theme.SERIES[0], "width": 1, "dash": "dot"})
     title = "sparsity" if by == "sparsity" else "predicted error of the weights"
     fig.update_xaxes(title=title, ticksuffix=" %")
     fig.update_yaxes(title="accuracy", ticksuffix=" %", rangemode="tozero")

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme
-from app.figures import base
+from compression.plots import base, theme
+from compression.plots.base import go
 
 ROOM = 1.12  # of the longest time, so that its label is not cut off on a phone
 
@@ -56,8 +54,8 @@ def latency_info(variants: Sequence[Mapping[str, Any]], method: str) -> LatencyI
         Row(v["name"], v["median"], v["low"], v["high"], v["bops"] / dense if dense and v["bops"] else None)
         for v in variants
     )
-    told = "; ".join(f"{row.name} {row.median:.3f} ms" for row in rows)
-    return LatencyInfo(rows, method, f"Median time for one image: {told}.")
+    times = "; ".join(f"{row.name} {row.median:.3f} ms" for row in rows)
+    return LatencyInfo(rows, method, f"Median time for one image: {times}.")
 
 
 def latency_figure(info: LatencyInfo) -> go.Figure:
@@ -65,18 +63,13 @@ def latency_figure(info: LatencyInfo) -> go.Figure:
     fig = base.figure(90 + 44 * len(info.rows), showlegend=False, uirevision="latency")
     for index, row in enumerate(info.rows):
         label = row.name.replace(", channels", ",<br>channels")  # room on a phone
-        look = theme.style("dense" if index == 0 else info.method)
-        fig.add_trace(
-            go.Scatter(
-                x=[row.low, row.high], y=[label] * 2, mode="lines", hoverinfo="skip",
-                line={"color": theme.rgba(look.color, 0.4), "width": 8},
-            )
-        )  # fmt: skip
+        look = theme.style(theme.DENSE if index == 0 else info.method)
+        wide = {"color": theme.rgba(look.color, 0.4), "width": 8}
+        fig.add_trace(base.segments([row.low], [row.high], [label], line=wide))
         bops = "" if row.bops is None else f", {100 * row.bops:.2f} % of the dense BOPs"
         fig.add_trace(
-            go.Scatter(
-                x=[row.median], y=[label], mode="markers+text", text=[f"{row.median:.3f} ms"],
-                textposition="top center", hoverinfo="text",
+            base.scatter(
+                [row.median], [label], "markers+text", text=[f"{row.median:.3f} ms"], textposition="top center",
                 hovertext=[f"{row.name}: {row.median:.3f} ms, half of the runs {row.low:.3f} to {row.high:.3f}{bops}"],
                 marker={"color": look.color, "symbol": look.symbol, "size": 13},
             )

@@ -1,26 +1,24 @@
-"""The network as a layered picture: what can shrink, what cannot, one group lit up, what was searched ringed."""
+"""The network as a layered picture: what can shrink, what cannot, one group lit up, what the search matched ringed."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 
-import plotly.graph_objects as go
-
-from app import theme
-from app.figures import base
-from app.figures.boxes import NodeSpot
-from app.figures.overlay import Overlay, color_bar
-from app.figures.placing import ROLES, GraphInfo, Line, Window
+from compression.plots import base, theme
+from compression.plots.base import go
+from compression.plots.boxes import NodeMark
+from compression.plots.overlay import Overlay, color_bar
+from compression.plots.placing import ROLES, GraphInfo, Line, Window
 
 ROW_PIXELS = 34
 LEAST_HEIGHT = 320
 MOST_LABELS = 1500
 WIDEST_LABELLED = 12  # columns
 NARROWEST, LETTER, GAP = 330, 5.9, 18  # pixels: a phone's drawing, a letter of a label, from a marker to its label
-FOUND = "#b866a0"
+RING = "#b866a0"
 
-LIT, MET = "selected group", "found by the search"
+LIT, MATCHED = "selected group", "found by the search"
 
 
 def graph_figure(info: GraphInfo, legend: bool = True, overlay: Overlay | None = None) -> go.Figure:
@@ -43,7 +41,7 @@ def graph_figure(info: GraphInfo, legend: bool = True, overlay: Overlay | None =
     if any(line.lit for line in info.lines):
         fig.add_trace(_edges([line for line in info.lines if line.lit], theme.rgba(theme.HIGHLIGHT, 0.7), 2.4))
     fig.add_trace(_nodes([n for n in info.nodes if n.lit], LIT, "circle", theme.HIGHLIGHT, labels, None))
-    fig.add_trace(_rings([n for n in info.nodes if n.found]))
+    fig.add_trace(_rings([n for n in info.nodes if n.matched]))
     left = window.left - 0.6
     right = _room(seen, left) if labels and seen else 0.0
     fig.update_xaxes(visible=False, range=[left, max(right, window.right + 0.5)], fixedrange=True)
@@ -53,7 +51,7 @@ def graph_figure(info: GraphInfo, legend: bool = True, overlay: Overlay | None =
     return fig
 
 
-def _room(nodes: Sequence[NodeSpot], left: float) -> float:
+def _room(nodes: Sequence[NodeMark], left: float) -> float:
     """The right end of the columns at which no label is cut off on a phone."""
     shares = [min(0.7, (GAP + LETTER * len(n.label)) / NARROWEST) for n in nodes]
     return max((n.x - share * left) / (1 - share) for n, share in zip(nodes, shares, strict=True))
@@ -65,8 +63,8 @@ def legend_html(info: GraphInfo) -> str:
     items = [(letter, color, name) for role, (name, _, letter, color) in ROLES.items() if role in present]
     if any(n.lit for n in info.nodes):
         items.append(("◉", theme.HIGHLIGHT, LIT))
-    if any(n.found for n in info.nodes):
-        items.append(("◯", FOUND, MET))
+    if any(n.matched for n in info.nodes):
+        items.append(("◯", RING, MATCHED))
     spans = "".join(
         f'<span style="white-space:nowrap"><span style="color:{color}" aria-hidden="true">{letter}</span> '
         f"{html.escape(name)}</span>"
@@ -82,11 +80,11 @@ def _edges(lines: Sequence[Line], color: str, width: float) -> go.Scatter:
         xs.extend([*(round(x, 2) for x, _ in line.points), None])
         ys.extend([*(round(y, 2) for _, y in line.points), None])
     shown = {"color": color, "width": width}
-    return go.Scatter(x=xs, y=ys, mode="lines", line=shown, hoverinfo="skip", showlegend=False)
+    return base.scatter(xs, ys, "lines", line=shown, showlegend=False)
 
 
 def _nodes(
-    nodes: Sequence[NodeSpot], name: str, symbol: str, color: str, labels: bool, overlay: Overlay | None
+    nodes: Sequence[NodeMark], name: str, symbol: str, color: str, labels: bool, overlay: Overlay | None
 ) -> go.Scatter:
     lit = name == LIT
     return go.Scatter(
@@ -108,21 +106,12 @@ def _nodes(
             "opacity": 1.0,
             "line": {"width": 5 if lit else 0, "color": theme.rgba(theme.HIGHLIGHT, 0.3)},
         },
-        selected={"marker": {"opacity": 1.0}},
-        unselected={"marker": {"opacity": 1.0}},
+        **base.STEADY,
     )
 
 
-def _rings(nodes: Sequence[NodeSpot]) -> go.Scatter:
-    """Rings around what the search met; they take no clicks from what they surround."""
-    return go.Scatter(
-        x=[n.x for n in nodes],
-        y=[n.y for n in nodes],
-        mode="markers",
-        name=MET,
-        showlegend=bool(nodes),
-        hoverinfo="skip",
-        marker={"symbol": "circle-open", "size": 22, "color": FOUND, "line": {"width": 2.5}},
-        selected={"marker": {"opacity": 1.0}},
-        unselected={"marker": {"opacity": 1.0}},
-    )
+def _rings(nodes: Sequence[NodeMark]) -> go.Scatter:
+    """Rings around what the search matched; they take no clicks from what they surround."""
+    xs, ys = [n.x for n in nodes], [n.y for n in nodes]
+    marker = {"symbol": "circle-open", "size": 22, "color": RING, "line": {"width": 2.5}}
+    return base.scatter(xs, ys, name=MATCHED, showlegend=bool(nodes), marker=marker, **base.STEADY)

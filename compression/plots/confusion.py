@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme
-from app.figures import base
+from compression.plots import base, theme
+from compression.plots.base import go
 
 MOST_CLASSES = 20
 DARK, WHITE = "#1f2933", "#ffffff"
-_WRITTEN = 12  # classes up to which the numbers stand in the cells
+_WRITTEN = 12  # classes up to which the numbers are written into the cells
 _SCALE = ((0.0, theme.ACCENT), (0.5, theme.rgba(theme.MUTED, 0.1)), (1.0, theme.HIGHLIGHT))
 
 Counts = Sequence[Sequence[int]]
@@ -75,21 +73,21 @@ class ConfusionInfo:
         """The worst new confusion, and the class that lost most."""
         wrong = max((c for c in self.cells if c.truth != c.answer), key=lambda c: (c.worse, c.after), default=None)
         right = max((c for c in self.cells if c.truth == c.answer), key=lambda c: (c.worse, -c.after), default=None)
-        said = []
+        sentences = []
         if wrong is not None and wrong.worse > 0:
-            said.append(f"The worst new confusion: {self.told(wrong)}.")
+            sentences.append(f"The worst new confusion: {self.describe(wrong)}.")
         else:
-            said.append("No class is mistaken for another more often than by the dense model.")
+            sentences.append("No class is mistaken for another more often than by the dense model.")
         if right is not None and right.worse > 0:
-            said.append(f"The class that lost most: {self.told(right)}.")
-        return tuple(said)
+            sentences.append(f"The class that lost most: {self.describe(right)}.")
+        return tuple(sentences)
 
-    def told(self, cell: Cell) -> str:
+    def describe(self, cell: Cell) -> str:
         """One cell in words, with the size of its class."""
-        of = self.totals[cell.truth]
+        total = self.totals[cell.truth]
         truth, answer = self.classes[cell.truth], self.classes[cell.answer]
         what = f"“{truth}” is recognized" if cell.truth == cell.answer else f"“{truth}” is taken for “{answer}”"
-        return f"{what} in {cell.after:,} of {of:,} images, by the dense model in {cell.before:,}"
+        return f"{what} in {cell.after:,} of {total:,} images, by the dense model in {cell.before:,}"
 
 
 def confusion_info(before: Counts, after: Counts, classes: Sequence[str]) -> ConfusionInfo:
@@ -128,23 +126,16 @@ def confusion_figure(info: ConfusionInfo) -> go.Figure:
     fig = base.figure(min(620, 110 + 27 * len(names)))
     fig.add_trace(
         go.Heatmap(
-            x=names,
-            y=names,
-            z=[[cell.worse for cell in row] for row in grid],
-            zmin=-most,
-            zmax=most,
-            colorscale=_SCALE,
-            showscale=False,
-            hovertext=[[info.told(cell) for cell in row] for row in grid],
-            hoverinfo="text",
-            xgap=1,
-            ygap=1,
+            x=names, y=names, z=[[cell.worse for cell in row] for row in grid],
+            zmin=-most, zmax=most, colorscale=_SCALE, showscale=False, xgap=1, ygap=1,
+            hovertext=[[info.describe(cell) for cell in row] for row in grid], hoverinfo="text",
         )
-    )
+    )  # fmt: skip
     if len(names) <= _WRITTEN:
         fig.add_trace(_numbers(info, [cell for row in grid for cell in row if cell.worse], most))
     fig.update_xaxes(title="answered", type="category", showgrid=False, tickmode="linear")
-    fig.update_yaxes(title="class", type="category", showgrid=False, tickmode="linear", autorange="reversed")
+    fig.update_yaxes(title="class", tickmode="linear")
+    base.layer_axis(fig)
     return fig
 
 
@@ -152,14 +143,9 @@ def _numbers(info: ConfusionInfo, cells: Sequence[Cell], most: int) -> go.Scatte
     """The changes written into their cells: in the page's own text colour, dark or white where a cell is strong."""
     strong = [abs(cell.worse) > 0.5 * most for cell in cells]
     inks = [(DARK if c.worse > 0 else WHITE) if full else None for c, full in zip(cells, strong, strict=True)]
-    return go.Scatter(
-        x=[info.classes[cell.answer] for cell in cells],
-        y=[info.classes[cell.truth] for cell in cells],
-        text=[_written(cell, ink) for cell, ink in zip(cells, inks, strict=True)],
-        mode="text",
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    texts = [_written(cell, ink) for cell, ink in zip(cells, inks, strict=True)]
+    xs, ys = [info.classes[cell.answer] for cell in cells], [info.classes[cell.truth] for cell in cells]
+    return base.scatter(xs, ys, "text", text=texts, showlegend=False)
 
 
 def _written(cell: Cell, ink: str | None) -> str:

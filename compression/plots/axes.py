@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app import words
+from compression.plots import words
 
 PointDict = Mapping[str, Any]
 LATENCY = "latency"
@@ -26,11 +26,6 @@ class Axis:
     same: str
     unbeaten: str
     least: str
-    help: str
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
 
 
 AXES = {
@@ -38,25 +33,23 @@ AXES = {
     for axis in (
         Axis(
             "bytes", "Packed size", "size of the packed file", words.size, "smaller", "larger", "Just as large",
-            "no other run is both smaller and better", "The smallest", words.HELP["bytes"],
+            "no other run is both smaller and better", "The smallest",
         ),
         Axis(
-            "rel_bops", "BOPs", "BOPs, of the dense fp32 model", _percent, "fewer BOPs", "more BOPs", "As many BOPs",
-            "no other run has both fewer BOPs and a better accuracy", "The cheapest", words.HELP["bops"],
+            "rel_bops", "BOPs", "BOPs, of the dense fp32 model", lambda share: f"{100 * share:.3g} %", "fewer BOPs",
+            "more BOPs", "As many BOPs", "no other run has both fewer BOPs and a better accuracy", "The cheapest",
         ),
         Axis(
             "macs", "MACs", "MACs for one image", words.count, "fewer MACs", "more MACs", "As many MACs",
-            "no other run has both fewer MACs and a better accuracy", "The cheapest", words.HELP["macs"],
+            "no other run has both fewer MACs and a better accuracy", "The cheapest",
         ),
         Axis(
             "nominal_bytes", "Nominal size", "nominal size", words.size, "smaller by count", "larger by count",
             "Just as large by count", "no other run is both smaller by count and better", "The smallest",
-            words.HELP["planned_bytes"],
         ),
         Axis(
-            LATENCY, "Latency", "milliseconds for one example, fastest exported file", lambda ms: f"{ms:.3g} ms",
+            LATENCY, "Latency", "milliseconds for one example, fastest exported file", words.milliseconds,
             "faster", "slower", "Just as fast", "no other run is both faster and better", "The fastest",
-            words.HELP["latency"],
         ),
     )
 }  # fmt: skip
@@ -74,15 +67,15 @@ def against_dense(dense: PointDict | None, point: PointDict, axis: Axis) -> str:
     """``14.2× smaller and 1.2 points less accurate than the dense model``."""
     if dense is None or not drawable(dense, axis):
         return f"{axis.show(point[axis.field])} with {words.share(point['accuracy'])} accuracy"
-    cost = _cost(dense[axis.field], point[axis.field], axis)
+    cost = _change(dense[axis.field], point[axis.field], axis)
     points = 100 * (point["accuracy"] - dense["accuracy"])
     if abs(points) < 0.05:
         return f"{cost} and as accurate as the dense model"
     return f"{cost} and {abs(points):.1f} points {'more' if points > 0 else 'less'} accurate than the dense model"
 
 
-def _cost(dense: float, now: float, axis: Axis) -> str:
-    ratio = dense / now
+def _change(dense: float, compressed: float, axis: Axis) -> str:
+    ratio = dense / compressed
     if ratio > 1.05:
         return f"{words.ratio(ratio)} {axis.less}"
     return axis.same if ratio >= 1 / 1.05 else f"{words.ratio(1 / ratio)} {axis.more}"

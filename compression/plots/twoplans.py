@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
-from app import theme
-from app.figures import base
-from app.figures.plan import LayerPlan
+from compression.plots import base, theme
+from compression.plots.base import go
+from compression.plots.plan import LayerPlan
 
 
 @dataclass(frozen=True)
@@ -46,29 +43,15 @@ def two_plans_info(a: Sequence[LayerPlan], b: Sequence[LayerPlan]) -> TwoPlansIn
 
 def two_plans_figure(info: TwoPlansInfo) -> go.Figure:
     """A row per layer: A open, B filled, a line between them."""
+    first, second = [max(v, 1.0) for v in info.a], [max(v, 1.0) for v in info.b]
     fig = base.figure(110 + 24 * len(info.layers), uirevision="two plans", hovermode="closest")
-    xs: list[float | None] = []
-    ys: list[str | None] = []
-    for name, a, b in zip(info.layers, info.a, info.b, strict=True):
-        xs += [max(a, 1.0), max(b, 1.0), None]
-        ys += [name, name, None]
-    line = {"color": theme.FAINT, "width": 4}
-    fig.add_trace(go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False))
-    for name, sizes, color, symbol in (
-        ("A", info.a, theme.HIGHLIGHT, "diamond-open"),
-        ("B", info.b, theme.ACCENT, "circle"),
-    ):
-        fig.add_trace(
-            go.Scatter(
-                x=[max(v, 1.0) for v in sizes], y=info.layers, mode="markers", name=name,
-                marker={"color": color, "symbol": symbol, "size": 10, "line": {"width": 2}},
-                hovertemplate=f"<b>%{{y}}</b>, {name}<br>%{{x:,.0f}} bytes<extra></extra>",
-            )
-        )  # fmt: skip
-    values = [max(v, 1.0) for v in (*info.a, *info.b)]
-    ticks, texts = base.byte_ticks(values)
-    ends = [math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.1] if values else None
-    title = "bytes of the layer's weights at the most bits, logarithmic"
-    fig.update_xaxes(type="log", tickvals=ticks, ticktext=texts, range=ends, title=title)
+    fig.add_trace(base.segments(first, second, info.layers, line={"color": theme.FAINT, "width": 4}))
+    looks = (("A", first, theme.HIGHLIGHT, "diamond-open"), ("B", second, theme.ACCENT, "circle"))
+    for name, sizes, color, symbol in looks:
+        marker = {"color": color, "symbol": symbol, "size": 10, "line": {"width": 2}}
+        hover = f"<b>%{{y}}</b>, {name}<br>%{{x:,.0f}} bytes<extra></extra>"
+        fig.add_trace(base.scatter(sizes, info.layers, name=name, marker=marker, hovertemplate=hover))
+    values = [*first, *second]
+    base.log_axis(fig, values, "bytes of the layer's weights at the most bits", ends=base.log_ends(values))
     fig.update_yaxes(autorange="reversed", showgrid=True)
     return fig

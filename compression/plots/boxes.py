@@ -1,24 +1,36 @@
-"""What each marker of the graph is: its role, its label, its sentence, whether it is lit or found."""
+"""What each marker of the graph is: its role, its label, its sentence, whether it is lit or matched by the search."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from app import words
-from app.groups import grouping, layout
+from compression.plots import words
 
 LONGEST_LABEL = 22
+MODULE = "module:"  # prefix of the id of a box that is a module
 
 Group = Mapping[str, Any]
+Point = tuple[float, float]  # column, row
+
+
+class Box(Protocol):
+    """The operations of one marker: ``path`` is the module's, ``None`` for a single operation."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def members(self) -> tuple[str, ...]: ...
+    @property
+    def path(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
-class NodeSpot:
-    """One marker on the page: ``lit`` when it carries the selected group, ``found`` when the search meets it.
+class NodeMark:
+    """One marker on the page: ``lit`` when it carries the selected group, ``matched`` when the search matches it.
 
-    ``path`` is the module it stands for, ``None`` for a single operation.
+    ``path`` is the module it represents, ``None`` for a single operation.
     """
 
     id: str
@@ -29,7 +41,7 @@ class NodeSpot:
     groups: tuple[str, ...]
     sentence: str
     lit: bool = False
-    found: bool = False
+    matched: bool = False
     path: str | None = None
 
 
@@ -57,25 +69,25 @@ def brief(label: str) -> str:
     return (name if last == name else f"…{last}") + gap + amounts.partition(" ·")[0]
 
 
-def spot(box: grouping.Box, place: layout.Point, facts: Facts, selected: str | None, search: str) -> NodeSpot:
+def node_mark(box: Box, place: Point, facts: Facts, selected: str | None, search: str) -> NodeMark:
     """Describe one box."""
     groups = facts.carried(box.members)
     ids = tuple(group["id"] for group in groups)
     if box.path is None:
         node = facts.nodes[box.id]
-        role, label, said = _role(node, groups), _label(node, groups), _operation(node, groups)
+        role, label, sentence = _role(node, groups), _label(node, groups), _operation(node, groups)
     else:
-        role, label, said = _module(box, facts)
+        role, label, sentence = _module(box, facts)
     lit = selected is not None and selected in ids
-    return NodeSpot(box.id, *place, role, label, ids, said, lit, meets(box, facts.nodes, search), box.path)
+    return NodeMark(box.id, *place, role, label, ids, sentence, lit, matches(box, facts.nodes, search), box.path)
 
 
-def meets(box: grouping.Box, nodes: Mapping[str, Mapping[str, Any]], search: str) -> bool:
+def matches(box: Box, nodes: Mapping[str, Mapping[str, Any]], search: str) -> bool:
     """Is the searched text part of the name, kind or ATen name of an operation in this box?"""
-    wanted = search.strip().lower()
-    if not wanted:
+    text = search.strip().lower()
+    if not text:
         return False
-    return any(wanted in f"{m} {nodes[m]['kind']} {nodes[m]['op']}".lower() for m in box.members)
+    return any(text in f"{m} {nodes[m]['kind']} {nodes[m]['op']}".lower() for m in box.members)
 
 
 def _role(node: Mapping[str, Any], groups: Sequence[Group]) -> str:
@@ -117,8 +129,8 @@ def _operation(node: Mapping[str, Any], groups: Sequence[Group]) -> str:
     return "<br>".join(lines)
 
 
-def _module(box: grouping.Box, facts: Facts) -> tuple[str, str, str]:
-    """Role, label and sentence of a module: what its layers make, in sum."""
+def _module(box: Box, facts: Facts) -> tuple[str, str, str]:
+    """Role, label and sentence of a module: the sums over its layers."""
     assert box.path is not None
     layers = [m for m in box.members if facts.nodes[m].get("layer")]
     groups = facts.carried(layers)

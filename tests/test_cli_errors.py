@@ -131,7 +131,7 @@ def test_wrong_shaped_and_unreadable_weights_are_named(capsys: pytest.CaptureFix
     [
         ("{", ["not valid JSON"]),
         ("[]", ["one JSON object"]),
-        ('{"version": 2}', ["version 2"]),
+        ('{"version": 99}', ["version 99"]),
         ('{"sparsty": 0.5}', ["sparsty", "sparsity"]),
         ('{"sparsity": 1.5}', ["sparsity"]),
         ('{"weight_bits": [8, 4]}', ["weight_bits"]),

@@ -76,7 +76,7 @@ def test_a_sweep_has_its_runs_from_large_to_small(root: Path) -> None:
     sweep = result.find("gallery.resnet8-mnist5k.opq")
     parts = result.parts(sweep.info.id)
     assert sweep.info.runs == len(parts) == 5
-    sparsities = [part.info.budget["sparsity"] for part in parts]
+    sparsities = [part.info.budget["asks"]["sparsity"] for part in parts]
     assert sparsities == sorted(sparsities)
     assert sweep.data == parts[0].data
 

@@ -1,8 +1,8 @@
 """How much accuracy one layer alone costs: quantized or pruned by itself, everything else dense and as trained.
 
-Nothing is trained and no batch norm is recalibrated, so it shows where a network is sensitive, not what a run will
-reach: losses of several layers are not additive. Weights are rounded to nearest with the step of least squared error;
-single weights and whole units are removed by least magnitude.
+Nothing is trained and no batch norm is refitted, so it tells where a network is touchy, not what a run will reach:
+what is lost in several layers does not simply add up. Weights are rounded to nearest with the step of least squared
+error; single weights and whole units go by least magnitude.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Trial:
-    """One change of one layer or group: ``kind`` is ``bits``, ``weights`` or ``units``.
+    """One thing done to one layer or group: ``kind`` is ``bits``, ``weights`` or ``units``.
 
-    ``value`` is the bit-width or the share removed, ``size`` the number of weights or units of the layer or group.
+    ``value`` is the bit-width or the share that goes, ``size`` how many weights or units the layer or group has.
     """
 
     kind: str
@@ -50,17 +50,17 @@ class Trial:
 def trials(model: nn.Module, graph: Graph, structured: bool) -> list[Trial]:
     """Every layer at every bit-width, then every layer's weights (or every prunable group's units) at every share."""
     sizes = {name: weight.numel() for name, weight in layer_weights(model).items()}
-    rounded = [Trial(BITS_OF, name, bits, size) for name, size in sizes.items() for bits in BITS]
+    found = [Trial(BITS_OF, name, bits, size) for name, size in sizes.items() for bits in BITS]
     if structured:
-        return rounded + [Trial(UNITS_OF, group.id, s, group.units) for group in graph.prunable for s in SHARES]
-    return rounded + [Trial(WEIGHTS_OF, name, share, size) for name, size in sizes.items() for share in SHARES]
+        return found + [Trial(UNITS_OF, group.id, s, group.units) for group in graph.prunable for s in SHARES]
+    return found + [Trial(WEIGHTS_OF, name, share, size) for name, size in sizes.items() for share in SHARES]
 
 
 class Bench:
-    """A model on which trials are carried out and reverted."""
+    """A model on which trials are carried out and taken back."""
 
     def __init__(self, model: nn.Module, graph: Graph) -> None:
-        """``model`` is changed during a trial and restored exactly after it."""
+        """``model`` is changed while a trial is on, and exactly as before after it."""
         self.model, self._graph = model, graph
         self._tables = {table.name: table for table in LayerTables.prepare(model).layers}
         self._weights = layer_weights(model)
@@ -68,14 +68,14 @@ class Bench:
     @contextlib.contextmanager
     @torch.no_grad()
     def during(self, trial: Trial) -> Iterator[int]:
-        """Carry out a trial within a ``with`` block; yields the number of weights or units removed (0 for bits)."""
+        """Carry out a trial for the length of a ``with`` block; gives how many weights or units went (0 for bits)."""
         touched = self._touched(trial)
-        originals = [tensor.clone() for tensor in touched]
+        kept = [tensor.clone() for tensor in touched]
         try:
             yield self._carry_out(trial)
         finally:
             with torch.no_grad():
-                for tensor, before in zip(touched, originals, strict=True):
+                for tensor, before in zip(touched, kept, strict=True):
                     tensor.copy_(before)
 
     def _touched(self, trial: Trial) -> list[torch.Tensor]:
@@ -116,68 +116,68 @@ class Bench:
 
 
 def fewest_bits(rows: Iterable[Mapping[str, Any]], dense: float, points: float) -> dict[str, int]:
-    """Layer → the fewest bits such that these and all more bits measured lose at most ``points`` percentage points.
+    """Layer → the fewest bits at which, as at all more bits measured, at most ``points`` percent points are lost.
 
     16 where even the most bits measured lose more.
     """
-    fewest: dict[str, int] = {}
+    found: dict[str, int] = {}
     for name, measured in _by_name(rows, BITS_OF).items():
-        fewest[name] = HIGHEST_BITS
+        found[name] = HIGHEST_BITS
         for bits, accuracy in sorted(measured, reverse=True):
             if lost(dense, accuracy) > points + TOLERANCE:
                 break
-            fewest[name] = int(bits)
-    return fewest
+            found[name] = int(bits)
+    return found
 
 
 def most_sparsity(rows: Iterable[Mapping[str, Any]], dense: float, points: float, kind: str) -> dict[str, float]:
-    """Layer or group → the largest share such that it and all smaller ones lose at most ``points`` points."""
-    largest: dict[str, float] = {}
+    """Layer or group → the largest share at which, as at all smaller ones, at most ``points`` points are lost."""
+    found: dict[str, float] = {}
     for name, measured in _by_name(rows, kind).items():
-        largest[name] = 0.0
+        found[name] = 0.0
         for share, accuracy in sorted(measured):
             if lost(dense, accuracy) > points + TOLERANCE:
                 break
-            largest[name] = share
-    return largest
+            found[name] = share
+    return found
 
 
 def lost(dense: float, accuracy: float) -> float:
-    """Percentage points of accuracy lost (negative: gained)."""
+    """Percent points of accuracy lost (negative: won)."""
     return 100 * (dense - accuracy)
 
 
 def as_budget(
-    scan: Mapping[str, Any], points: float, budget: Budget, method: Method, *, widths: bool = True, shares: bool = True
+    told: Mapping[str, Any], points: float, budget: Budget, method: Method, *, widths: bool = True, shares: bool = True
 ) -> Budget:
-    """``budget`` with the bounds that a scan suggests, in the form that its ``method`` reads.
+    """The bounds a scan suggests, in ``budget``, as its ``method`` reads them.
 
-    With ``widths`` a layer gets at least its :func:`fewest_bits` (exactly these where all layers would get the
+    With ``widths`` a layer gets at least its :func:`fewest_bits` (exactly them where all layers would be given the
     same). With ``shares`` a group loses at most its :func:`most_sparsity`, a layer's single weights exactly that share.
-    Other bounds of the budget are preserved. The global sparsity and average bits become what these bounds allow.
+    Other bounds of the budget stay. The global sparsity and average bits are moved to what these bounds can give.
     """
     layers: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in budget.layers.items()}
-    bits_ask = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)
-    if widths and isinstance(bits_ask, BitsAsk):
-        for name, least in fewest_bits(scan["rows"], scan["dense"], points).items():
-            bound = bits_ask.suggested_bound(least, bits_ask.value(budget.asks))
+    asked = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)
+    if widths and isinstance(asked, BitsAsk):
+        for name, least in fewest_bits(told["rows"], told["dense"], points).items():
+            bound = asked.suggested_bound(least, asked.value(budget.asks))
             layers.setdefault(name, {})["weight_bits"] = bound
     bounded = budget.replace(layers=layers)
     sparsity = method.ask("--sparsity")
     if shares and sparsity is not None:
-        bounded = _with_shares(scan, points, bounded, sparsity.value(budget.asks))
-    if not isinstance(bits_ask, AverageBits):
+        bounded = _with_shares(told, points, bounded, sparsity.value(budget.asks))
+    if not isinstance(asked, AverageBits):
         return bounded
-    return bounded.replace(bits=max(bits_ask.value(budget.asks), _least_average(scan, bounded.layers)))
+    return bounded.replace(bits=max(asked.value(budget.asks), _least_average(told, bounded.layers)))
 
 
-def _with_shares(scan: Mapping[str, Any], points: float, budget: Budget, sparsity: float) -> Budget:
-    """The budget with bounds on the shares of groups or layers, and a sparsity that these allow."""
-    kind = UNITS_OF if scan["structured"] else WEIGHTS_OF
-    shares = most_sparsity(scan["rows"], scan["dense"], points, kind)
-    sizes = _sizes(scan)
-    if scan["structured"]:
-        removed, units = _removed_units(shares, sizes)
+def _with_shares(told: Mapping[str, Any], points: float, budget: Budget, sparsity: float) -> Budget:
+    """The budget with the shares that groups or layers may lose, and a sparsity that these allow."""
+    kind = UNITS_OF if told["structured"] else WEIGHTS_OF
+    shares = most_sparsity(told["rows"], told["dense"], points, kind)
+    sizes = _sizes(told)
+    if told["structured"]:
+        removed, units = _units_gone(shares, sizes)
         groups = {name: {"sparsity": [0.0, share]} for name, share in shares.items()}
         return budget.replace(groups=groups, sparsity=min(sparsity, _floored(removed / units)))
     layers = {name: dict(entry) for name, entry in budget.layers.items()}
@@ -188,27 +188,27 @@ def _with_shares(scan: Mapping[str, Any], points: float, budget: Budget, sparsit
     return budget.replace(layers=layers, groups={}, sparsity=round(share_of_all, 4))
 
 
-def _least_average(scan: Mapping[str, Any], layers: Mapping[str, Mapping[str, Any]]) -> float:
-    """The average bits that the layers' lowest bit-widths need, rounded up to quarters; 0 for units."""
-    if scan["structured"]:
+def _least_average(told: Mapping[str, Any], layers: Mapping[str, Mapping[str, Any]]) -> float:
+    """The average bits that the layers' lowest bit-widths need, in quarters, as a person would set it; 0 for units."""
+    if told["structured"]:
         return 0.0
-    sizes = _sizes(scan)
-    remaining = {
+    sizes = _sizes(told)
+    kept = {
         name: (1 - entry.get("sparsity", 0.0)) * sizes[BITS_OF, name]
         for name, entry in layers.items()
         if entry.get("weight_bits") and (BITS_OF, name) in sizes
     }
-    needed = sum(layers[name]["weight_bits"][0] * weights for name, weights in remaining.items())
-    return math.ceil(4 * needed / (sum(remaining.values()) or 1) - TOLERANCE) / 4
+    needed = sum(layers[name]["weight_bits"][0] * weights for name, weights in kept.items())
+    return math.ceil(4 * needed / (sum(kept.values()) or 1) - TOLERANCE) / 4
 
 
-def _sizes(scan: Mapping[str, Any]) -> dict[tuple[str, str], int]:
-    return {(row["kind"], row["name"]): int(row["size"]) for row in scan["rows"]}
+def _sizes(told: Mapping[str, Any]) -> dict[tuple[str, str], int]:
+    return {(row["kind"], row["name"]): int(row["size"]) for row in told["rows"]}
 
 
-def _removed_units(shares: Mapping[str, float], sizes: Mapping[tuple[str, str], int]) -> tuple[int, int]:
-    removed = sum(min(target_units(share, sizes[UNITS_OF, g]), sizes[UNITS_OF, g] - 1) for g, share in shares.items())
-    return removed, sum(sizes[UNITS_OF, group] for group in shares) or 1
+def _units_gone(shares: Mapping[str, float], sizes: Mapping[tuple[str, str], int]) -> tuple[int, int]:
+    gone = sum(min(target_units(share, sizes[UNITS_OF, g]), sizes[UNITS_OF, g] - 1) for g, share in shares.items())
+    return gone, sum(sizes[UNITS_OF, group] for group in shares) or 1
 
 
 def _floored(share: float) -> float:
@@ -216,8 +216,8 @@ def _floored(share: float) -> float:
 
 
 def _by_name(rows: Iterable[Mapping[str, Any]], kind: str) -> dict[str, Sequence[tuple[float, float]]]:
-    result: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row["kind"] == kind:
-            result.setdefault(row["name"], []).append((row["value"], row["accuracy"]))
-    return dict(result)
+            found.setdefault(row["name"], []).append((row["value"], row["accuracy"]))
+    return dict(found)

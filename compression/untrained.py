@@ -1,4 +1,4 @@
-"""Accuracy of allocations before any training: one measurement for each budget."""
+"""How accurate allocations are before anything is trained: one measurement for each budget."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from compression.training.recalibrate import settle_statistics
 
 @dataclass(frozen=True)
 class Untrained:
-    """The measurement of one allocation. ``error`` is Σ(w - ŵ)² relative to Σw², ``loss`` the mean cross-entropy.
+    """One allocation as it stands. ``error`` is Σ(w - ŵ)² relative to Σw², ``loss`` the mean cross-entropy.
 
-    ``recomputed`` is the accuracy after the batch norms' statistics are recomputed, ``None`` where that was not
-    requested or there are none.
+    ``recomputed`` is the accuracy once the batch norms' statistics are recomputed, ``None`` where that was not asked
+    for or there are none.
     """
 
     sparsity: float
@@ -36,7 +36,7 @@ class Untrained:
 
 
 def dense_accuracy(model: nn.Module, data: DataSet, split: str, limit: int | None) -> float:
-    """The reference of the measurements: the dense model's accuracy on the same images."""
+    """What the others are compared with: the model as it came, on the same images."""
     return evaluate(model, data, split, limit=limit).accuracy
 
 
@@ -56,10 +56,10 @@ def measure_untrained(
 
     Args:
         model: the trained model; it is not changed.
-        data: provides ``split``, of which the first ``limit`` images are used (all by default).
-        budget: its method, ``layers``, ``options`` and ``seed`` are used; the method must allocate.
-        statistics: measure a second time with batch-norm statistics recomputed on training images until they settle, on
-            at most this many batches (a run: 100); 0 skips that.
+        data: where ``split`` is taken from, its first ``limit`` images (all by default).
+        budget: its method, ``layers``, ``options`` and ``seed`` count; the method must allocate.
+        statistics: measure a second time with batch-norm statistics recomputed on as many batches of training images
+            as settle them, at most so many (a run: 100); 0 leaves that out.
         check: called before every budget and batch; may raise to stop.
 
     Raises:
@@ -69,14 +69,14 @@ def measure_untrained(
     subject = Subject(model, graph)
     for sparsity, bits in values:
         check()
-        requested = method.put(method.put(budget, "--sparsity", sparsity), "--bits", bits)
-        allocation = method.allocation(subject, requested)
+        wanted = method.put(method.put(budget, "--sparsity", sparsity), "--bits", bits)
+        allocation = method.allocation(subject, wanted)
         smaller = attach(deep_copy(model), allocation)
-        after = evaluate(smaller, data, split, limit=limit)
-        recomputed = None
+        told = evaluate(smaller, data, split, limit=limit)
+        again = None
         if statistics and settle_statistics(smaller, _batches(data, budget, statistics, check)).norms:
-            recomputed = evaluate(smaller, data, split, limit=limit).accuracy
-        yield Untrained(sparsity, bits, subject.relative_error(allocation), after.accuracy, after.loss, recomputed)
+            again = evaluate(smaller, data, split, limit=limit).accuracy
+        yield Untrained(sparsity, bits, subject.relative_error(allocation), told.accuracy, told.loss, again)
 
 
 def _batches(data: DataSet, budget: Budget, most: int, check: Callable[[], None]) -> Iterator[torch.Tensor]:

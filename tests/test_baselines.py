@@ -259,10 +259,10 @@ def test_the_units_of_least_magnitude_go(norm: str) -> None:
         sizes += [(value, group.id, unit) for unit, value in enumerate(values)]
     removal = Removal(work.model, work.graph, 0.2, {}, norm)
     assert removal.prune(1, 1) == 22
-    removed: dict[str, list[int]] = {}
+    wanted: dict[str, list[int]] = {}
     for _, group_id, unit in sorted(sizes)[:22]:
-        removed.setdefault(group_id, []).append(unit)
-    assert removal.removed_units == {name: sorted(units) for name, units in removed.items()}
+        wanted.setdefault(group_id, []).append(unit)
+    assert removal.removed_units == {name: sorted(units) for name, units in wanted.items()}
     assert zeroed_units(work.model, work.graph) == removal.removed_units
 
 

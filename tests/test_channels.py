@@ -357,14 +357,14 @@ def test_the_packed_file_holds_a_step_for_each_channel_that_is_left(tmp_path: Pa
     model = quantize(copy.deepcopy(dense), 4, per_channel=True).eval()
     cx.zero_units(model, graph, {"first": [1, 6], "wider": [0, 1, 2, 3, 4], "last": [2]})
     small, cut = cx.slim_report(fold(model), graph)
-    report = pack(small, tmp_path / "p", _cut_codes(integer_weights(model), graph, cut.units))
-    remaining = {"first": 6, "depth": 6, "wider": 1, "last": 6, "head": 5}
-    assert report.scales == 4 * sum(remaining.values())
-    unpacked, state = unpack(tmp_path / "p"), small.state_dict()
-    assert list(unpacked) == list(state)
-    assert all(torch.equal(unpacked[name], state[name]) for name in state)
+    told = pack(small, tmp_path / "p", _cut_codes(integer_weights(model), graph, cut.units))
+    left = {"first": 6, "depth": 6, "wider": 1, "last": 6, "head": 5}
+    assert told.scales == 4 * sum(left.values())
+    found, wanted = unpack(tmp_path / "p"), small.state_dict()
+    assert list(found) == list(wanted)
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
-    assert all(torch.equal(alone[name].to(state[name].dtype), state[name]) for name in state)
+    assert all(torch.equal(alone[name].to(wanted[name].dtype), wanted[name]) for name in wanted)
     axes = {name: weight.axis for name, weight in integers(tmp_path / "p").items()}
     assert axes == {"first": 0, "depth": 0, "wider": None, "last": 0, "head": 0}
     assert {weight.bits for weight in integers(tmp_path / "p").values()} == {4}
@@ -376,9 +376,9 @@ def test_one_step_for_a_weight_is_still_written_as_version_1(tmp_path: Path) -> 
     assert pack(model, tmp_path / "p").scales == 4 * 5
     assert (tmp_path / "p").read_bytes()[6:8] == b"\x01\x00"
     alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
-    unpacked = unpack(tmp_path / "p")
+    found = unpack(tmp_path / "p")
     for name, value in fold(model).state_dict().items():
-        assert torch.equal(unpacked[name], value) and torch.equal(alone[name].to(value.dtype), value)
+        assert torch.equal(found[name], value) and torch.equal(alone[name].to(value.dtype), value)
 
 
 def test_sizes_count_four_bytes_for_each_channels_step() -> None:

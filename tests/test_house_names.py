@@ -56,7 +56,9 @@ USING_IDIOM = {
     "compression/pruning",
     "compression/quant",
     "compression/runs",
+    "compression/sensitivity.py",
     "compression/training",
+    "compression/untrained.py",
     "pages",
 }
 """Files and folders with names of the idiom: entries are only ever removed."""

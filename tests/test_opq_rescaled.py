@@ -153,13 +153,13 @@ def test_a_removed_channel_takes_its_scale_along() -> None:
 def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tmp_path: Path) -> None:
     model = network()
     attach(model, allocate(model, sparsity, bits, codebook="channel", scope="layer"))
-    report = pack(model, tmp_path / "p")
-    assert report.scales == 4 * sum(CHANNELS.values())
+    told = pack(model, tmp_path / "p")
+    assert told.scales == 4 * sum(CHANNELS.values())
     assert (tmp_path / "p").read_bytes()[6:8] == b"\x02\x00"
     alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
-    expected, unpacked = fold(model).state_dict(), unpack(tmp_path / "p")
-    for name, tensor in expected.items():
-        for each in (unpacked[name], alone[name]):
+    wanted, found = fold(model).state_dict(), unpack(tmp_path / "p")
+    for name, tensor in wanted.items():
+        for each in (found[name], alone[name]):
             assert torch.equal(each.reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8)), name
     assert {name: weight.axis for name, weight in integers(tmp_path / "p").items()} == AXES
 

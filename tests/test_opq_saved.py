@@ -97,10 +97,10 @@ def test_nonsense_is_refused_by_name(place: tuple[Any, ...], value: Any, message
 
 def test_what_is_missing_is_named() -> None:
     for name in ("sparsity", "layers", "value_bits", "exact"):
-        stored = saved()
-        del stored[name]
+        told = saved()
+        del told[name]
         with pytest.raises(CompressionError, match=rf"allocation.{name} is missing"):
-            Allocation.from_dict(stored)
+            Allocation.from_dict(told)
     with pytest.raises(CompressionError, match="allocation must be an object"):
         Allocation.from_dict([])  # type: ignore[arg-type]
 

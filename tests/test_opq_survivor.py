@@ -205,15 +205,15 @@ def test_its_state_carries_the_levels_and_older_states_are_taken() -> None:
 def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tmp_path: Path) -> None:
     model = network()
     attach(model, allocate(model, sparsity, bits, grid="survivor", scope="layer"))
-    report = pack(model, tmp_path / "p")
-    assert report.scales == 2 * 4 * 4
-    assert report.total == (tmp_path / "p").stat().st_size == sum(report.to_dict().values()) - report.total
+    told = pack(model, tmp_path / "p")
+    assert told.scales == 2 * 4 * 4
+    assert told.total == (tmp_path / "p").stat().st_size == sum(told.to_dict().values()) - told.total
     assert (tmp_path / "p").read_bytes()[6:8] == b"\x03\x00"
     alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
-    expected, unpacked = fold(model).state_dict(), unpack(tmp_path / "p")
-    assert list(unpacked) == list(expected)
-    for name, tensor in expected.items():
-        for each in (unpacked[name], alone[name]):
+    wanted, found = fold(model).state_dict(), unpack(tmp_path / "p")
+    assert list(found) == list(wanted)
+    for name, tensor in wanted.items():
+        for each in (found[name], alone[name]):
             assert each.dtype == tensor.dtype
             assert torch.equal(each.reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8)), name
     read = integers(tmp_path / "p")

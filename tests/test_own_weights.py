@@ -175,16 +175,14 @@ def test_other_weights_or_constants_than_at_the_start_are_refused(home: Path) ->
 def test_sweeps_and_scans_keep_it_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from compression.runs import sensitivity, studies
 
-    requested = budget(home, "trained")
+    wanted = budget(home, "trained")
     store = Store(home / "runs", slots=0)
-    runs.sweep(requested, bits=[3, 4], root=home / "runs", store=store)
+    runs.sweep(wanted, bits=[3, 4], root=home / "runs", store=store)
     specs = [json.loads(path.read_text()) for path in (home / "runs").glob("*/spec.json")]
     assert [spec["subject"]["digest"] for spec in specs if "sweep" in spec] == [digest(network(7))] * 2
-    keys = {
-        sensitivity.key(each, structured=False) for each in (requested, requested.replace(preprocess={"mean": 0.1}))
-    }
+    keys = {sensitivity.key(each, structured=False) for each in (wanted, wanted.replace(preprocess={"mean": 0.1}))}
     save_file(network(9).state_dict(), home / "w.safetensors")
-    assert len(keys | {studies.key("sensitivity", requested, **sensitivity.asked(False))}) == 3
+    assert len(keys | {studies.key("sensitivity", wanted, **sensitivity.asked(False))}) == 3
 
 
 def test_bad_returns_are_refused_by_name(home: Path) -> None:

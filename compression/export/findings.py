@@ -11,11 +11,11 @@ ROUNDED, SMALLEST = 10, 1e-6
 WIDER = ("slim, fp32, channels in multiples of 8", "slim, 8-bit arithmetic, channels in multiples of 8")
 FASTER = 1.03  # speed-up from which the larger network is worth offering
 FEW = 4
-ENOUGH = 0.995  # share of images with the same class
+ENOUGH = 0.995  # of images that get the same class
 
 
 def stored(measured: Mapping[str, Any]) -> list[str]:
-    """What ONNX stores in another form than the run."""
+    """What ONNX holds otherwise than the run left it."""
     floats = [layer for layer, kind in measured["layers"].items() if kind == "fp32"]
     tables = [layer for layer, kind in measured["layers"].items() if kind.endswith("table")]
     wider = {layer: kind for layer, kind in measured["activations"].items() if kind.startswith("fp32") or "," in kind}

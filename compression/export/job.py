@@ -1,7 +1,7 @@
-"""An export in a separate process, so that a page can watch it: ``python -m compression.export.job RUN_DIR [N]``.
+"""An export in a process of its own, so that a page can watch it: ``python -m compression.export.job RUN_DIR [N]``.
 
-``bundle/export.json`` in the run's folder stores its state, ``bundle/bundle.zip`` is its result; channel counts are
-rounded up to multiples of ``N``.
+``bundle/export.json`` in the run's folder tells how it stands, ``bundle/bundle.zip`` is what it makes; ``N`` is what
+channel counts are rounded up to.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ COMMAND = (sys.executable, "-m", "compression.export.job")
 
 
 def bundle_path(folder: RunFolder) -> Path:
-    """The file of a run's bundle."""
+    """Where the bundle of a run is made."""
     return folder.bundle / "bundle.zip"
 
 
 def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND, multiple: int = 1) -> None:
-    """Start the export unless it is running; the process outlives the page and the app.
+    """Begin, unless it goes on already; the process outlives the page and the app.
 
-    Channel counts are rounded up to multiples of ``multiple``.
+    ``multiple`` is what channel counts are rounded up to.
 
     Raises:
         CompressionError: the run's folder cannot be written.
@@ -36,7 +36,7 @@ def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND,
 
 
 def status(folder: RunFolder) -> Job:
-    """The state of this run's export; ``told`` holds its measurements.
+    """How the export of this run stands; ``told`` is what it measured.
 
     Raises:
         CompressionError: its file is damaged.
@@ -46,7 +46,7 @@ def status(folder: RunFolder) -> Job:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export the run in the folder named on the command line; exit status 0 when the bundle is written."""
+    """Export the run in the folder named on the command line; exit status 0 when the bundle is there."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) not in (1, 2) or not all(number.isdecimal() for number in arguments[1:]):
         print("usage: python -m compression.export.job RUN_DIR [N]", file=sys.stderr)

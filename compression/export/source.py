@@ -60,26 +60,26 @@ class Source:
 
 
 def read(folder: RunFolder, *, trained: bool = True) -> Source:
-    """Everything a bundle needs, with the slim model restored from the packed file alone.
+    """Everything a bundle needs, with the slim model restored from the packed file and nothing else.
 
-    A bundle needs only the shape of the dense model: without ``trained`` it has initial weights, and those that the run
-    started from may be missing. The data set is needed for the stored example, calibration and comparison.
+    A bundle asks for the shape of the dense model only: without ``trained`` it has its initial weights, and those that
+    the run began with may be gone by now. The data set is needed: for the stored example, to calibrate and to compare.
 
     Raises:
-        CompressionError: the run is not done, is a sweep, its files are damaged or of another model, or its data or
-            initial weights are missing.
+        CompressionError: the run is not done, is a sweep, its files are damaged or those of another model, or what it
+            began with is gone.
     """
     _refuse_unfinished(folder)
-    path, outcome, budget = folder.bundle / "weights.packed", result(folder), folder.budget()
-    _refuse_changed(outcome, budget, path)
+    path, told, budget = folder.bundle / "weights.packed", result(folder), folder.budget()
+    _refuse_changed(told, budget, path)
     state, codes = unpack(path), integers(path)
     input, classes = shape(budget)
     data = _data(folder, budget)
     dense = find_weights(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
     graph = trace(dense, zoo.example(budget.model, input=input))
-    units = removed_units(outcome)
+    units = removed_units(told)
     model = restored(dense, graph, units, state)
-    return Source(folder.id, budget, outcome, data, graph, dense, model, units, codes, path.read_bytes(), classes)
+    return Source(folder.id, budget, told, data, graph, dense, model, units, codes, path.read_bytes(), classes)
 
 
 def _data(folder: RunFolder, budget: Budget) -> DataSet:
@@ -119,27 +119,27 @@ def _refuse_changed(outcome: Mapping[str, Any], budget: Budget, path: Path) -> N
         raise CompressionError(f"{path} is not the file that run {outcome['run']} wrote: put the old one back")
 
 
-def removed_units(outcome: Mapping[str, Any]) -> dict[str, list[int]]:
+def removed_units(told: Mapping[str, Any]) -> dict[str, list[int]]:
     """Group id → units that the run removed.
 
     Raises:
-        CompressionError: the result stores their number only.
+        CompressionError: the result does not say which, only how many.
     """
-    counts = {name: count for name, count in outcome.get("removed", {}).items() if count}
-    units = outcome.get("units", outcome.get("facts", {}).get("removed_units", {}))
-    chosen = {name: list(removed) for name, removed in units.items() if removed}
-    if {name: len(removed) for name, removed in chosen.items()} != counts:
-        raise CompressionError(f"run {outcome.get('run')} does not say which units it removed: run its budget again")
+    counts = {name: count for name, count in told.get("removed", {}).items() if count}
+    units = told.get("units", told.get("facts", {}).get("removed_units", {}))
+    chosen = {name: list(found) for name, found in units.items() if found}
+    if {name: len(found) for name, found in chosen.items()} != counts:
+        raise CompressionError(f"run {told.get('run')} does not say which units it removed: run its budget again")
     return chosen
 
 
 def restored(dense: nn.Module, graph: Graph, units: Units, state: Mapping[str, torch.Tensor]) -> nn.Module:
-    """The slim model with the weights of ``state``: plain modules, or a graph of plain operations as in the run.
+    """The slim model with the weights of ``state``: plain modules, or a graph of plain operations as the run made it.
 
     Raises:
         CompressionError: the state is that of another model.
     """
-    masked = fold(dense).eval()  # the model's own parametrizations are values in the state
+    masked = fold(dense).eval()  # parametrizations of its own are values in the state
     mark = f".{INPUT_QUANTIZER}.step_size"
     quantized = [name.removesuffix(mark) for name in state if name.endswith(mark)]
     if quantized:
@@ -157,7 +157,7 @@ def restored(dense: nn.Module, graph: Graph, units: Units, state: Mapping[str, t
 
 @torch.no_grad()
 def _keep_others(masked: nn.Module, graph: Graph, units: Units) -> None:
-    """Make units that are zero in the dense model and were not removed nonzero, so that they are not cut."""
+    """A unit that happens to be zero in the dense model, and was not removed, must not be cut now."""
     tensors = parameter_map(masked)
     for name, zero in zeroed_units(masked, graph).items():
         alive = sorted(set(zero) - set(units.get(name, ())))

@@ -1,0 +1,108 @@
+"""Every method that is registered on the pages: form, forecast, run, comparison and export, with its own words.
+
+The method of ``docs/adding-a-method.md`` is one of them, though no file of the app knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opened import Open, errors, opener, told
+from streamlit.testing.v1 import AppTest
+
+from compression import methods
+from compression.asks import Ask
+from tests.contract import hello
+from tests.contract.runs import finished
+
+NAMES = (*methods.names(), "hello")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _with_hello(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with hello.registered(tmp_path_factory.mktemp("methods")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def page(root: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    return opener(root, monkeypatch)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def _sliders(app: AppTest) -> set[str]:
+    return {slider.key for slider in app.slider if slider.key.startswith("ask ")}
+
+
+def _drawn(asks: tuple[Ask, ...], optional: bool) -> set[str]:
+    controls = {ask.field: ask.control() for ask in asks}
+    return {f"ask {field}" for field, control in controls.items() if control and control.optional == optional}
+
+
+def test_the_budget_page_asks_what_the_method_asks(name: str, page: Open) -> None:
+    method = methods.get(name)
+    app = page("budget", method=name)
+    assert errors(app) == []
+    assert app.pills(key="method").value == name
+    assert _sliders(app) == _drawn(method.asks, optional=False)
+    assert {toggle.key.removesuffix(" on") for toggle in app.toggle} >= _drawn(method.asks, optional=True)
+    offered = {field.key for field in (*app.selectbox, *app.number_input) if f"option {name} " in field.key}
+    assert offered == {f"option {name} {option.name}" for option in method.Config.table() if option.simple}
+    assert any(method.info.sentence == caption.value for caption in app.caption)
+    assert app.button(key="start").label == f"Start {method.info.label} run"
+    assert bool(app.metric), "the forecast, or what is known of the network"
+    assert ("epochs" in {field.key for field in app.number_input}) == method.info.trains
+
+
+def test_its_run_shows_what_was_asked_and_its_stages(name: str, page: Open, root: Path) -> None:
+    method, (folder, _) = methods.get(name), finished(root, name)
+    app = page("runs", run=folder.id)
+    assert errors(app) == []
+    listed = next(frame.value for frame in app.dataframe if "run" in frame.value.columns)
+    (row,) = (row for row in listed.to_dict("records") if row["run"] == folder.id)
+    assert row["method"] == method.info.label
+    shown = told(app)
+    for ask in method.asks:
+        words = ask.words(ask.value(folder.budget().asks))
+        assert words in str(row["request"])
+        assert words in shown
+
+
+def test_it_can_be_compared(name: str, page: Open, root: Path) -> None:
+    folder, _ = finished(root, name)
+    app = page("compare", run=folder.id)
+    assert errors(app) == []
+    assert any(methods.get(name).info.label in str(frame.value.to_dict()) for frame in app.dataframe)
+
+
+def test_it_can_be_taken_home(name: str, page: Open, root: Path) -> None:
+    folder, _ = finished(root, name)
+    app = page("export", run=folder.id)
+    assert errors(app) == []
+    (chosen,) = (box for box in app.selectbox if box.value == folder.id)
+    label = next(option for option in chosen.options if folder.id in option)
+    method = methods.get(name)
+    assert all(ask.words(ask.value(folder.budget().asks)) in label for ask in method.asks)
+
+
+def test_every_method_looks_different_and_keeps_its_look() -> None:
+    looks = {name: theme_of(name) for name in NAMES}
+    assert len(set(looks.values())) == len(NAMES)
+
+
+def theme_of(name: str) -> tuple[str, str]:
+    """Colour and marker."""
+    from compression.plots.theme import style
+
+    return style(name).color, style(name).symbol

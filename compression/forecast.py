@@ -7,8 +7,9 @@ and :func:`even_pruning_forecast`, where training decides which units are remove
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,27 +33,40 @@ Certainty = Literal["exact", "even", "unknown"]
 class Subject:
     """What forecasts are made for: a traced network and its weights. Tables of the weights are prepared once."""
 
-    def __init__(self, model: nn.Module, graph: Graph) -> None:
-        self.model, self.graph = model, graph
-        self._energies: dict[str, float] | None = None
+    def __init__(self, model: nn.Module | None, graph: Graph) -> None:
+        """``model`` is ``None`` only for a subclass that loads it where it is asked for."""
+        self._model, self.graph = model, graph
+        self._energies: dict[str, float] = {}
         self._tables: dict[tuple[tuple[str, ...], bool], LayerTables] = {}
+
+    @property
+    def model(self) -> nn.Module:
+        """The network with its weights."""
+        assert self._model is not None
+        return self._model
 
     def tables(self, skip: Collection[str] = (), channels: bool = False) -> LayerTables:
         """Sorted weights of all layers but those in ``skip``: :meth:`compression.quant.tables.LayerTables.prepare`."""
-        from compression.quant.tables import LayerTables
-
         key = (tuple(sorted(skip)), channels)
         if key not in self._tables:
-            self._tables[key] = LayerTables.prepare(self.model, key[0], channels)
+            tables = self._tables[key] = self.prepare_tables(*key)
+            self._energies |= {table.name: float(table.second[-1]) for table in tables.layers}
         return self._tables[key]
+
+    def prepare_tables(self, skip: tuple[str, ...], channels: bool) -> LayerTables:
+        """Make the tables of :meth:`tables`; a server overrides this to keep them in memory that it bounds."""
+        from compression.quant.tables import LayerTables
+
+        return LayerTables.prepare(self.model, skip, channels)
 
     def relative_error(self, allocation: Allocation) -> float:
         """Σ(w - ŵ)² of an allocation over Σw² of the same layers."""
         from compression.quant.tables import layer_weights
 
-        if self._energies is None:
-            self._energies = {name: float(w.double().square().sum()) for name, w in layer_weights(self.model).items()}
-        return allocation.error / (sum(self._energies[layer.name] for layer in allocation.layers) or 1.0)
+        names = [layer.name for layer in allocation.layers]
+        if not self._energies.keys() >= set(names):  # allocated without the tables
+            self._energies |= {name: float(w.double().square().sum()) for name, w in layer_weights(self.model).items()}
+        return allocation.error / (sum(self._energies[name] for name in names) or 1.0)
 
 
 @dataclass(frozen=True)
@@ -110,11 +124,15 @@ class Forecast:
 
 
 def allocation_forecast(
-    subject: Subject, budget: Budget, allocation: Allocation, activation_bits: BitsAsk | None = None
+    subject: Subject,
+    budget: Budget,
+    allocation: Allocation,
+    activation_bits: BitsAsk | None = None,
+    notes: Sequence[str] = (),
 ) -> Forecast:
     """What an allocation comes to: values and positions of zeros as an ideal coder writes them, the rest in fp32.
 
-    ``activation_bits``: how the method asks for the bits of activations, if it does.
+    ``activation_bits``: how the method asks for the bits of activations, if it does; ``notes``: the method's own.
     """
     from compression.counting.cost import cost
 
@@ -141,7 +159,7 @@ def allocation_forecast(
         bytes=(total, total),
         layers=tuple(layers),
         error=subject.relative_error(allocation),
-        notes=allocation.notes,
+        notes=(*allocation.notes, *notes),
     )
 
 
@@ -182,14 +200,10 @@ def even_pruning_forecast(
     layers = []
     for layer in graph.layers:
         least, most = (bits if bits is not None else 32.0 for bits in weights[layer.name])
-        kept = math.prod(shapes[layer.weight])
+        remaining = math.prod(shapes[layer.weight])
         dense = FLOAT_BYTES * math.prod(layer.shape)
-        layers.append(
-            LayerForecast(
-                layer.name, dense, kept * least / 8, kept * most / 8, tuple(layer.shape), shapes[layer.weight],
-                (least, most),
-            )
-        )  # fmt: skip
+        sizes = (dense, remaining * least / 8, remaining * most / 8)
+        layers.append(LayerForecast(layer.name, *sizes, tuple(layer.shape), shapes[layer.weight], (least, most)))
     return Forecast(
         certainty="even",
         dense=cost(graph),
@@ -209,13 +223,18 @@ def spread_units(graph: Graph, sparsity: float, groups: Mapping[str, Mapping[str
     """
     from compression.pruning.choose import UnitLimits, target_units, unit_bounds
 
-    limits = UnitLimits.of(graph.prunable, unit_bounds(groups))
+    limits = UnitLimits.from_groups(graph.prunable, unit_bounds(groups))
     target = target_units(sparsity, graph.prunable_units)
     limits.check(target)
     counts, sizes = list(limits.lowest), [group.units for group in graph.prunable]
-    while sum(counts) < target:  # the group whose share is lowest gives the next unit, among equals the largest
-        open_groups = [i for i in range(len(counts)) if counts[i] < limits.highest[i]]
-        counts[min(open_groups, key=lambda i: (counts[i] / sizes[i], -sizes[i]))] += 1
+    # the group whose share is lowest gives the next unit, among equals the largest
+    waiting = [(counts[i] / sizes[i], -sizes[i], i) for i in range(len(counts)) if counts[i] < limits.highest[i]]
+    heapq.heapify(waiting)
+    for _ in range(target - sum(counts)):
+        _, _, i = heapq.heappop(waiting)
+        counts[i] += 1
+        if counts[i] < limits.highest[i]:
+            heapq.heappush(waiting, (counts[i] / sizes[i], -sizes[i], i))
     return {group.id: count for group, count in zip(graph.prunable, counts, strict=True)}
 
 

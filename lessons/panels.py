@@ -10,8 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
-from app.figures import base
+from compression.plots import base, theme
 
 Plain = Mapping[str, Any]
 TITLE_PIXELS, TICK_PIXELS = 66, 36  # between two charts: tick labels, with the upper one's axis title or without

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import nav, plain, state, widgets, words
-from app.figures import dot
 from app.groups import dependency_text, drawing, graphview, overlays, quantized, quantview
 from app.model import catalog, networks, opening
 from app.terms import tip
+from compression.plots import dot
 
 if TYPE_CHECKING:
     from compression.graph import Code, Graph, Group, Tie
@@ -150,7 +150,7 @@ def page() -> None:
     opened = opening.network()
     if opened is None:
         return
-    subject, network = opened.of, opened.found
+    subject, network = opened.subject, opened.network
     widgets.context(subject.model, subject.data)
     _summary(network.graph)
     left, right = st.columns([3, 2], gap="medium")

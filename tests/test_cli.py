@@ -24,6 +24,7 @@ from compression.cli.output import size, table
 from compression.cli.progress import _Seen, describe
 from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject
+from compression.graph import Code
 from tests.waiting import until
 
 SUBJECT = ("--model", "resnet8", "--data", "mnist5k")
@@ -132,7 +133,7 @@ class Factors(methods.Method):
     """A method of somebody else, as far as commands need one before a run."""
 
     info = methods.Info("factors", "Factors", "Replaces weights by factors.", "low-rank", 99)
-    asks = (Sparsity(of=WEIGHTS), Rank())
+    asks = (Sparsity(target=WEIGHTS), Rank())
 
     def __init__(self) -> None:
         self.budgets: list[Budget] = []
@@ -242,7 +243,7 @@ def test_graph_answers_with_groups_and_says_which_weights(
     assert answer(capsys, "graph", "resnet8", "--weights", weights)["weights"] == weights
     assert answer(capsys, "graph", "resnet8", "--input", "3x16x16", "--classes", "7")["input"] == [3, 16, 16]
     assert main(["graph", "resnet8"]) == 0
-    assert "adjacent to the output" in capsys.readouterr().out
+    assert Code.next_to_output.value in capsys.readouterr().out
 
 
 def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -121,10 +121,10 @@ def test_missing_weights_name_the_train_line(capsys: pytest.CaptureFixture[str])
 
 
 def test_wrong_shaped_and_unreadable_weights_are_named(capsys: pytest.CaptureFixture[str], weights: str) -> None:
-    line = refused(
+    error = refused(
         capsys, "run", "--model", "resnet20", "--input", "1x28x28", "--data", "mnist5k", "--weights", weights
     )
-    assert "conv1.weight has shape 8x1x3x3, the model needs 16x1x3x3" in line
+    assert "conv1.weight has shape 8x1x3x3, the model needs 16x1x3x3" in error
     Path("broken.safetensors").write_bytes(b"not weights")
     assert "cannot be read" in refused(capsys, *RUN, "--weights", "broken.safetensors")
     Path("broken.pt").write_bytes(b"not weights")
@@ -174,9 +174,9 @@ def test_a_runs_folder_that_cannot_be_written_is_refused_before_anything_starts(
     capsys: pytest.CaptureFixture[str], weights: str
 ) -> None:
     Path("file").write_text("in the way")
-    line = refused(capsys, *RUN, "--weights", weights, "--runs", "file/runs")
-    assert line.startswith("error: runs folder file/runs cannot be written: Not a directory")
-    assert "--runs" in line
+    error = refused(capsys, *RUN, "--weights", weights, "--runs", "file/runs")
+    assert error.startswith("error: runs folder file/runs cannot be written: Not a directory")
+    assert "--runs" in error
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from app.figures.curve import curve_figure, curve_info
 from compression import runs, zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.graph import trace
 from compression.jobs import curve, studies
+from compression.plots.curve import curve_figure, curve_info
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -65,7 +66,6 @@ def test_the_table_says_what_a_run_measures_before_its_training(measured: tuple[
 def test_bounds_and_options_are_followed_and_asked_for_anew(measured: tuple[Path, str]) -> None:
     from compression import data, zoo
     from compression.explain.untrained import measure_untrained
-    from compression.graph import trace
     from compression.zoo import weights
 
     root, _ = measured

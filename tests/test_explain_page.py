@@ -15,10 +15,10 @@ from opened import Open, errors, opener, told
 import compression as cx
 from app import nav
 from app.explain import explained, explainview, explainwords, similarity_view
-from app.figures import similarity, tiles
 from compression.explain import METHODS, stored
 from compression.explain.measures import MEASURES
 from compression.jobs import explain_run
+from compression.plots import similarity, tiles
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -232,9 +232,9 @@ def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
     values = {"compressed": [0.5, 0.7], "ceiling": [1.0, 0.8], "random": [0.1, 0.1], "shuffled": [0.3, 0.3]}
     low = {"compressed": [0.3, 0.3], "ceiling": [0.9, 0.9], "random": [0.1, 0.1], "shuffled": [0.3, 0.3]}
     info = similarity.alike_info({"a": {"m": values}, "b": {"m": low}}, {"a": "A", "b": "B"}, ("m", "M"), "geta")
-    assert info.rows[0].kept == pytest.approx((0.6 - 0.3) / (0.9 - 0.3))
+    assert info.rows[0].retained == pytest.approx((0.6 - 0.3) / (0.9 - 0.3))
     assert info.rows[0].spread == pytest.approx(1.96 * np.std([0.5, 0.7], ddof=1) / np.sqrt(2))
-    assert info.rows[1].kept == pytest.approx(0.0)
+    assert info.rows[1].retained == pytest.approx(0.0)
     assert "keeps 50 % in **A** (the most) and nothing in **B** (the least)" in info.sentence
     assert [row["kept, %"] for row in info.table] == [50, 0]
     figure = similarity.alike_figure(info)

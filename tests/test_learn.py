@@ -241,7 +241,7 @@ def test_the_glossary_has_every_word_of_the_pages(learn: Open) -> None:
     needed = "graph group unit quantizer bit-width budget method run sweep point front bundle ledger step exponent bops"
     needed += " macs sparsity saliency projection codebook threshold entropy equality dominated distillation survivor"
     assert not {word for word in needed.split() if word not in names}
-    assert all(len(term.said) > 20 for term in names.values())
+    assert all(len(term.explanation) > 20 for term in names.values())
     assert len({term.anchor for term in names.values()}) == len(names)
     app = learn(view="glossary", term="bit-width")
     assert any(element.value.startswith("#### Bit-width") for element in app.markdown)
@@ -280,7 +280,7 @@ def test_a_tip_links_every_term_once_and_leaves_the_text_alone() -> None:
     known = {term.anchor for term in terms.everything()}
     bops = next(term for term in terms.everything() if term.name == "BOPs")
     assert bops.also == ("bit operations",)
-    assert "Also" not in bops.said
+    assert "Also" not in bops.explanation
     assert "term=bops" in (terms.tip("Fewer bit operations.") or "")
     for text in words.HELP.values():
         anchors = re.findall(r"term=([a-z0-9-]+)", terms.tip(text) or "")

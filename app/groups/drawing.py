@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.figures import placing
-from app.groups import grouping, quantized, sources
+from app.groups import grouping, placement, quantized, sources
 from app.model import networks
+from compression.plots import placing
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
@@ -20,13 +20,13 @@ def levels(view: quantized.View) -> dict[grouping.Level, int]:
 def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> placing.Placed:
     """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
     network = quantized.traced(view)
-    return placing.place(network.plain, level, opened, _carrying(network))
+    return placement.place(network.plain, level, opened, _carrying(network))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def close_up(view: quantized.View, layer: str) -> placing.Placed:
     """One layer and its quantizers, every operation a box."""
-    return placing.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
+    return placement.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

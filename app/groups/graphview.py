@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain, state, widgets, words
-from app.figures import base, placing
-from app.figures import graph as figures
+from app import names, plain, state, widgets, words
 from app.groups import drawing, grouping, quantized
 from app.model import catalog
-from app.runs import view_model
 from app.terms import tip
+from compression.plots import base, placing
+from compression.plots import graph as figures
 
 TALLEST = 760
 ALL, GROUP, SEARCH = "Whole graph", "Selected group", "Search"
@@ -46,7 +45,7 @@ def _chart(
     """The legend, and the drawing in a frame that scrolls."""
     st.html(figures.legend_html(info))
     fig = figures.graph_figure(info, legend=False, overlay=overlay)
-    model = view_model.model_label(subject.model)
+    model = names.model_label(subject.model)
     alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table below it holds the same."
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
@@ -127,7 +126,7 @@ def _part_shown(search: str) -> str:
 def _search_result(info: placing.GraphInfo, search: str) -> None:
     if not search:
         return
-    count = sum(spot.found for spot in info.nodes)
+    count = sum(spot.matched for spot in info.nodes)
     if count:
         st.caption(f"{count:,} of {len(info.nodes):,} boxes hold “{plain.text(search)}”.")
     else:

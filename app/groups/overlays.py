@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import streamlit as st
 
-from app import state, theme, widgets
-from app.budget import draft, plan
-from app.budget.planned import layer_range
-from app.figures.overlay import Overlay
+from app import state, widgets
+from app.budget import draft, live_forecast
 from app.groups import saliencyoverlay
 from app.model import catalog, networks
 from app.runs import runlog
 from app.terms import tip
 from compression.errors import CompressionError
+from compression.plots import theme
+from compression.plots.overlay import Overlay
 
 KIND = "kind of node"
 Values = Mapping[str, float]
@@ -71,28 +72,23 @@ def _of_budget(
 
 
 def budget_values(subject: catalog.Subject, network: networks.Network, path: Path | None) -> tuple[Values, Values]:
-    """Percent of units or weights removed, and the most bits, of every layer by the draft budget.
+    """Percent of units or weights that are removed, and the most bits, of every layer as the draft is forecast.
 
     Raises:
         CompressionError: a draft that cannot be met.
     """
-    budget = draft.budget(subject)
-    planned = plan.make(subject, path, network.graph, budget)
-    if not planned.removed:
-        rows = {str(row["layer"]): row for row in planned.table}
-        return (
-            {layer: float(row["at zero, %"]) for layer, row in rows.items() if "at zero, %" in row},
-            {layer: float(row["bits"]) for layer, row in rows.items() if "bits" in row},
-        )
-    ranges = {layer.name: layer_range(budget, layer.name, "weight_bits") for layer in network.graph.layers}
-    return _by_group(network, planned.removed), {layer: ends[1] for layer, ends in ranges.items() if ends}
+    forecast = live_forecast.forecast(subject, path, draft.budget(subject))
+    bits = {layer.name: layer.bits[1] for layer in forecast.layers}
+    if forecast.removed:
+        return _by_group(network, forecast.removed), bits
+    return {layer.name: 100 * layer.zeros / math.prod(layer.shape) for layer in forecast.layers}, bits
 
 
 def _of_run(network: networks.Network) -> dict[str, Callable[[], Overlay]]:
     run = state.get("run")
     try:
         outcome = runlog.outcome(run) if run else None
-        record = runlog.told(run) if outcome else None
+        record = runlog.view(run) if outcome else None
     except CompressionError:
         return {}  # a run that does not exist has no values; the pages about runs report it
     if not outcome or not outcome.get("final") or record is None or record.budget.get("model") != state.get("model"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from app import plain, state, widgets, words
-from app.figures import base, placing
-from app.figures import graph as figures
 from app.groups import drawing, quantized
 from app.model import catalog
 from app.terms import tip
+from compression.plots import base, placing
+from compression.plots import graph as figures
 
 MERGED, TRACED = "merged", "as traced"
 WHY = (

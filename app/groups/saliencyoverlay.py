@@ -12,10 +12,10 @@ import streamlit as st
 
 from app import nav
 from app.budget import saliencyview
-from app.figures import saliency as figures
-from app.figures.overlay import Overlay
 from app.model import catalog, networks
 from compression import data as datasets
+from compression.plots import saliency as figures
+from compression.plots.overlay import Overlay
 
 AGREEMENT = "agreement of the criteria"
 EXPLAINED = {

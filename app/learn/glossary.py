@@ -14,7 +14,7 @@ def matching(terms: list[Term], search: str) -> list[Term]:
     """The terms whose name or explanation holds the search, those with it in their name first."""
     part = search.strip().lower()
     named = [term for term in terms if part in term.name.lower()]
-    return named + [term for term in terms if term not in named and part in f"{term.said} {term.also}".lower()]
+    return named + [term for term in terms if term not in named and part in f"{term.explanation} {term.also}".lower()]
 
 
 def linked(text: str) -> str:
@@ -32,7 +32,7 @@ def draw() -> None:
     known = next((term for term in terms if term.anchor == anchor.lower()), None)
     if known is not None and not search:
         with st.container(border=True):
-            st.markdown(f"#### {known.name}\n\n{linked(known.said)}")
+            st.markdown(f"#### {known.name}\n\n{linked(known.explanation)}")
     elif anchor and known is None:
         st.info(f"The glossary has no “{plain.text(anchor[:60])}”. Here are all its terms.", icon=":material/link:")
     shown = matching(terms, search) if search else terms
@@ -42,4 +42,4 @@ def draw() -> None:
     for column, part in zip(st.columns(2, gap="large"), (shown[:half], shown[half:]), strict=True):
         with column:
             for term in part:
-                st.markdown(f"##### {term.name}\n\n{linked(term.said)}")
+                st.markdown(f"##### {term.name}\n\n{linked(term.explanation)}")

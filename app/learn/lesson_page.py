@@ -8,12 +8,12 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app import nav, plain, state, widgets
-from app.figures import base
 from app.gallery import gallery
 from app.learn.controls import controls, forget
 from app.learn.exercises import exercise
 from app.runs import runlog
 from compression.errors import CompressionError
+from compression.plots import base
 from compression.reading import cut
 from lessons import contents
 from lessons.contents import CONTENTS, Entry, fill

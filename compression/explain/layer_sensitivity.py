@@ -36,7 +36,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing done to one layer or group: ``kind`` is ``bits``, ``weights`` or ``units``.
+    """One change of one layer or group: ``kind`` is ``bits``, ``weights`` or ``units``.
 
     ``value`` is the bit-width or the removed share, ``size`` how many weights or units the layer or group has.
     """
@@ -57,7 +57,7 @@ def trials(model: nn.Module, graph: Graph, structured: bool) -> list[Trial]:
 
 
 class Bench:
-    """A model on which trials are carried out and taken back."""
+    """A model on which trials are carried out and reverted."""
 
     def __init__(self, model: nn.Module, graph: Graph) -> None:
         """``model`` is changed during a trial, and restored exactly after it."""
@@ -150,25 +150,25 @@ def lost(dense: float, accuracy: float) -> float:
 def as_budget(
     scan: Mapping[str, Any], points: float, budget: Budget, method: Method, *, widths: bool = True, shares: bool = True
 ) -> Budget:
-    """The bounds a scan suggests, in ``budget``, as its ``method`` reads them.
+    """``budget`` with the bounds that a scan suggests, in the form that its ``method`` reads.
 
-    With ``widths`` a layer gets at least its :func:`fewest_bits` (exactly them where all layers would be given the
+    With ``widths`` a layer gets at least its :func:`fewest_bits` (exactly these where all layers would get the
     same). With ``shares`` a group loses at most its :func:`most_sparsity`, a layer's single weights exactly that share.
-    Other bounds of the budget stay. The global sparsity and average bits are moved to what these bounds can give.
+    Other bounds of the budget are preserved. The global sparsity and average bits become what these bounds allow.
     """
     layers: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in budget.layers.items()}
-    asked = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)
-    if widths and isinstance(asked, BitsAsk):
+    bits_ask = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)
+    if widths and isinstance(bits_ask, BitsAsk):
         for name, least in fewest_bits(scan["rows"], scan["dense"], points).items():
-            bound = asked.suggested_bound(least, asked.value(budget.asks))
+            bound = bits_ask.suggested_bound(least, bits_ask.value(budget.asks))
             layers.setdefault(name, {})["weight_bits"] = bound
-    bounded = budget.replace(layers=layers)
+    bounded = budget.replace(layers=layers, method=method.info.name)
     sparsity = method.ask("--sparsity")
     if shares and sparsity is not None:
         bounded = _with_shares(scan, points, bounded, sparsity.value(budget.asks))
-    if not isinstance(asked, AverageBits):
+    if not isinstance(bits_ask, AverageBits):
         return bounded
-    return bounded.replace(bits=max(asked.value(budget.asks), _least_average(scan, bounded.layers)))
+    return bounded.replace(bits=max(bits_ask.value(budget.asks), _least_average(scan, bounded.layers)))
 
 
 def _with_shares(scan: Mapping[str, Any], points: float, budget: Budget, sparsity: float) -> Budget:

@@ -1,4 +1,4 @@
-"""How accurate allocations are before anything is trained: one measurement for each budget."""
+"""Accuracy of allocations before any training: one measurement for each budget."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def measure_untrained(
 
     Args:
         model: the trained model; it is not changed.
-        data: where ``split`` is taken from, its first ``limit`` images (all by default).
-        budget: its method, ``layers``, ``options`` and ``seed`` count; the method must allocate.
-        statistics: measure a second time with batch-norm statistics recomputed on as many batches of training images
-            as settle them, at most so many (a run: 100); 0 leaves that out.
+        data: provides ``split``, of which the first ``limit`` images are used (all by default).
+        budget: its method, ``layers``, ``options`` and ``seed`` are used; the method must allocate.
+        statistics: measure a second time with batch-norm statistics recomputed on training images until they settle, on
+            at most this many batches (a run: 100); 0 skips that.
         check: called before every budget and batch; may raise to stop.
 
     Raises:

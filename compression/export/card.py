@@ -1,4 +1,4 @@
-"""``MODEL_CARD.md``: what the model is, how it was measured, before and after, and what not to expect of it.
+"""``MODEL_CARD.md``: the model, its measurements before and after compression, and its limitations.
 
 The words are in ``card.md.j2``; this module prepares the numbers.
 """
@@ -28,8 +28,8 @@ LEDGER = {
     "total": "the file weights.packed",
 }
 FILES = {
-    "budget.json": "what was asked; reproduces the run",
-    "config.json": "per layer: kept units, bits, steps; preprocessing",
+    "budget.json": "the requested budget; reproduces the run",
+    "config.json": "per layer: remaining units, bits, steps; preprocessing",
     "model.safetensors": "slim fp32 weights, every one on its grid",
     "weights.packed": "the same weights as coded integers",
     "model.pt2": "the slim network as a program of plain operations (torch.export), any batch size",
@@ -37,7 +37,7 @@ FILES = {
     "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
     "model.fp32.onnx": "the slim network in floats, without quantizers",
     "example.safetensors": "four test inputs as the model takes them, and its answers",
-    "load.py": "decodes the weights without this program; loads the network once told to trust it",
+    "load.py": "decodes the weights without this program; loads the network with --trust",
 }
 
 
@@ -48,7 +48,7 @@ def text(
     measured: Mapping[str, Any],
     files: Mapping[str, bytes],
 ) -> str:
-    """The card as Markdown, of a run's result, ``config.json``, its budget, and what was measured at export."""
+    """The card as Markdown, from a run's result, ``config.json``, its budget, and the measurements of the export."""
     method = methods.get(budget["method"])
     data = kind(budget["data"])
     return _template().render(
@@ -84,7 +84,7 @@ def _template() -> Any:
 
 
 def _measured(measured: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[str, Any]:
-    """What the template shows of ONNX and latency; empty parts for what was not measured."""
+    """The template's values of ONNX and latency; empty for what was not measured."""
     shown: dict[str, Any] = {
         "measured": {"onnx": None, "latency": None, "left_out": {}, **measured},
         "enough": findings.ENOUGH,
@@ -146,9 +146,9 @@ def _input(about: Mapping[str, Any]) -> str:
 
 
 def _scaling(about: Mapping[str, Any]) -> str:
-    """How pictures were scaled and cut before that, where it was said."""
-    said = {name: about[name] for name in ("resize", "crop", "interpolation", "range") if name in about}
-    return f"; pictures: {words(said)}" if said else ""
+    """How pictures were scaled and cropped before that, where it is not the default."""
+    preprocess = {name: about[name] for name in ("resize", "crop", "interpolation", "range") if name in about}
+    return f"; pictures: {words(preprocess)}" if preprocess else ""
 
 
 def _sentence(text: str) -> str:
@@ -171,10 +171,10 @@ def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -
 
 
 def _bits(about: Mapping[str, Any], side: str) -> str:
-    found = bit_range(about["layers"], side)
-    if found is None:
+    spread = bit_range(about["layers"], side)
+    if spread is None:
         return "32"
-    low, high, count = found
+    low, high, count = spread
     return f"{low}" if low == high else f"{low} to {high} ({count} layers)"
 
 
@@ -192,7 +192,7 @@ def _points(one: float | None, two: float | None) -> str:
 
 
 def per_class(confusion: Sequence[Sequence[int]]) -> list[float | None]:
-    """Share of each class's images classified rightly; ``None`` for a class without images (rows: true class)."""
+    """Recall of each class (rows of the confusion: true class); ``None`` for a class without images."""
     return [row[index] / sum(row) if sum(row) else None for index, row in enumerate(confusion)]
 
 
@@ -202,7 +202,7 @@ def _ledger(ledger: Mapping[str, int]) -> list[tuple[str, ...]]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; columns of numbers to the right."""
+    """A Markdown table; columns of numbers are right-aligned."""
     numeric = [bool(rows) and all(row[i][:1] in "0123456789+-–" for row in rows) for i in range(len(head))]
     lines = [head, [("---:" if right else "---") for right in numeric], *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

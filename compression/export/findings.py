@@ -1,4 +1,4 @@
-"""What follows from the measurements at export, in sentences: ONNX beside torch, and milliseconds beside BOPs."""
+"""Sentences on the measurements of an export: ONNX compared with torch, and milliseconds compared with BOPs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compression import methods
 
 ROUNDED, SMALLEST = 10, 1e-6
 WIDER = ("slim, fp32, channels in multiples of 8", "slim, 8-bit arithmetic, channels in multiples of 8")
-FASTER = 1.03  # times as fast, from which on the larger network is worth offering
+FASTER = 1.03  # speed-up from which the larger network is worth offering
 FEW = 4
 ENOUGH = 0.995  # of images that get the same class
 UNRECOGNIZED = "their grid was not found in the graph"
@@ -35,13 +35,13 @@ def stored(measured: Mapping[str, Any]) -> list[str]:
         lines.append(f"Activations as {stored_as}: {named(layers)}.")
     lines += _two_bits(measured)
     lines.append(
-        "Widths without a type of their own sit in the next wider one; the packed file is where they save bytes."
+        "Bit-widths without an ONNX type are stored in the next wider one; only the packed file saves their bytes."
     )
     return lines
 
 
 def named(layers: Sequence[str]) -> str:
-    """The first few layers by name, and how many more there are."""
+    """The first few layers by name, and the number of the others."""
     if len(layers) <= FEW:
         return ", ".join(layers)
     return f"{', '.join(layers[:FEW])} and {len(layers) - FEW} more layers"
@@ -52,8 +52,8 @@ def _by_value(values: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _two_bits(measured: Mapping[str, Any]) -> list[str]:
-    """What codes of -1, 0 and 1 are stored as."""
-    reasons = measured.get("wider", {})  # exports made before it was noted lack it
+    """The storage type of codes -1, 0 and 1."""
+    reasons = measured.get("wider", {})  # absent from exports of earlier versions
     lines = []
     if "int2" in measured["layers"].values():
         lines.append(f"Weights in int2 need opset {measured['opset']}; tried with ONNX Runtime {measured['runtime']}.")
@@ -63,7 +63,7 @@ def _two_bits(measured: Mapping[str, Any]) -> list[str]:
 
 
 def verdicts(times: Mapping[str, Mapping[str, Any]], budget: Mapping[str, Any]) -> list[str]:
-    """What the times say, in plain sentences."""
+    """The conclusions from the times, in sentences."""
     floats, whole, eight = list(times.values())[1:4]
     fastest = min(times.values(), key=lambda time: time["median"])
     lines = [f"Fastest here: {fastest['name']}."]
@@ -84,10 +84,10 @@ def verdicts(times: Mapping[str, Mapping[str, Any]], budget: Mapping[str, Any]) 
 
 
 def rounding_helps(times: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the fastest slim network had channel counts at multiples of 8, by enough to be worth their bytes."""
-    found = {name: time["median"] for name, time in list(times.items())[1:]}
-    wider = [found.pop(name) for name in WIDER if name in found]
-    return bool(wider) and min(found.values()) >= FASTER * min(wider)
+    """Whether the fastest slim network has channel counts at multiples of 8, by a margin that justifies the bytes."""
+    medians = {name: time["median"] for name, time in list(times.items())[1:]}
+    wider = [medians.pop(name) for name in WIDER if name in medians]
+    return bool(wider) and min(medians.values()) >= FASTER * min(wider)
 
 
 def _rounding(times: Mapping[str, Mapping[str, Any]], floats: float, eight: float) -> list[str]:

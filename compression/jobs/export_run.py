@@ -27,7 +27,7 @@ def bundle_path(folder: RunFolder) -> Path:
 def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND, multiple: int = 1) -> None:
     """Begin, unless it is running already; the process outlives the page and the app.
 
-    ``multiple`` is what channel counts are rounded up to.
+    Channel counts are rounded up to multiples of ``multiple``.
 
     Raises:
         CompressionError: the run's folder cannot be written.
@@ -46,7 +46,7 @@ def status(folder: RunFolder) -> Job:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Export the run in the folder named on the command line; exit status 0 when the bundle is there."""
+    """Export the run in the folder named on the command line; exit status 0 when the bundle is written."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) not in (1, 2) or not all(number.isdecimal() for number in arguments[1:]):
         print("usage: python -m compression.jobs.export_run RUN_DIR [N]", file=sys.stderr)

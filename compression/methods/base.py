@@ -73,7 +73,7 @@ class Method:
     @property
     def removes_units(self) -> bool:
         """Whether whole units are removed, so that the network becomes narrower."""
-        return any(isinstance(ask, Sparsity) and ask.of == UNITS for ask in self.asks)
+        return any(isinstance(ask, Sparsity) and ask.target == UNITS for ask in self.asks)
 
     def ask(self, option: str) -> Ask | None:
         """The ask behind an option of the command line such as ``--bits``, if there is one."""

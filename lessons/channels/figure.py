@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
 from compression.graph.types import Graph
+from compression.plots import theme
 from lessons.panels import Panel, marks, stacked
 
 Positions = Mapping[tuple[str, int], Sequence[int]]

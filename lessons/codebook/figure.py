@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from app import theme
+from compression.plots import theme
 from lessons.maths.codebook import Codebook
 from lessons.panels import Panel, bars, level, line, stacked
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
+from compression.plots import theme
 from lessons.maths.estimates import Sizes
 from lessons.panels import VIOLET, Panel, bars, stacked
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.figures import latency as latency_figures
+from compression.plots import latency as latency_figures
 from compression.quant.steps import Survivors, best_steps
 from lessons import digits
 from lessons.counting import figure

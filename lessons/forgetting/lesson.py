@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from app.figures.confusion import ConfusionInfo, confusion_figure, confusion_info
-from app.figures.tiles import tile_figure
+from compression.plots.confusion import ConfusionInfo, confusion_figure, confusion_info
+from compression.plots.tiles import tile_figure
 from lessons import recorded
 from lessons.forgetting import recorded_maps
 from lessons.lesson import Choice, Lesson, Link, Pick, Slider, Values, View

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.figures import tiles
 from compression.explain import METHODS, spearman
+from compression.plots import tiles
 
 WAYS = {name: method.label for name, method in METHODS.items() if not method.heavy}
 

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from app import theme
+from compression.plots import theme
 from compression.quant.quantizer import levels
 from lessons.maths.errors import ErrorParts
 from lessons.panels import BROWN, Panel, bars, here, line, stacked, upright

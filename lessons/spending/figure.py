@@ -8,8 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
-from app.figures import base
+from compression.plots import base, theme
 from lessons.panels import VIOLET, Panel, bars, here, layer_axis, line, marks, stacked, upright
 
 

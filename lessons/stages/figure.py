@@ -9,9 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
-from app.figures.base import LETTER_SHARE
 from compression.methods.geta.method import SCHEDULE, WEIGHT_BITS
+from compression.plots import theme
+from compression.plots.base import LETTER_SHARE
 from lessons.panels import BROWN, VIOLET, Panel, band, line, marks, stacked, upright
 from lessons.recorded import Recorded
 
@@ -73,7 +73,7 @@ def stages_info(run: Recorded) -> StagesInfo:
 
 def stages_figure(info: StagesInfo, step: int) -> go.Figure:
     """Three charts over the same steps, the stages shaded, a line at the step looked at."""
-    shaded = [band(start, end, theme.stage_tint(name)) for name, start, end in info.phases]
+    shaded = [band(start, end, theme.stage(name, "geta").tint) for name, start, end in info.phases]
     shapes = [*shaded, upright(step, theme.HIGHLIGHT, 2)]
     x = {"range": [0, info.total]}
     bits = [
@@ -107,7 +107,7 @@ def _names(info: StagesInfo) -> list[dict[str, Any]]:
     """The names of the stages at their beginnings; lower than the next where one does not fit on a phone."""
     notes = []
     for name, start, end in info.phases:
-        label, share = theme.stage_label(name), (end - start) / info.total
+        label, share = theme.stage(name, "geta").label, (end - start) / info.total
         place = {"x": start, "y": 1, "yref": "domain", "xanchor": "left", "yanchor": "top", "showarrow": False}
         place["yshift"] = 0 if share >= LETTER_SHARE * len(label) else BELOW
         if share > 0.06:

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app import theme
+from compression.plots import theme
 from lessons.panels import Panel, bars, stacked, upright
 from lessons.stages.ablations import Ablation
 

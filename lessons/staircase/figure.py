@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from app import theme
+from compression.plots import theme
 from lessons.maths.surrogate import Point, gradients, residue, slopes, staircase, surrogate
 from lessons.panels import BROWN, Panel, band, here, line, stacked, upright
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from app import theme
+from compression.plots import theme
 from compression.quant.tables import LayerTable, LayerTables
 from lessons.panels import Panel, band, bars, layer_axis, line, stacked, upright
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from app import theme
+from compression.plots import theme
 from compression.quant.quantizer import levels
 from lessons.maths.projection import Scalars
 from lessons.panels import VIOLET, Panel, here, line, stacked

@@ -28,10 +28,12 @@ app: port-free .venv/.ready
 	@echo "Opening the app on http://localhost:$(PORT) (Ctrl-C ends it; runs go on)"
 	@exec $(BIN)/python -m streamlit run app/main.py --server.port $(PORT) -- $(ARGS)
 
+# PYTHONPATH: since 3.14 the standard library has a package compression, too.
 test: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy compression app pages
+	$(BIN)/mypy compression app pages lessons
+	PYTHONPATH=. $(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 bench: .venv/.ready-bench

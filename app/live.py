@@ -29,7 +29,7 @@ WEIGHTS = 4  # bytes of a parameter
 
 
 class TooLarge(CompressionError):
-    """More memory than this server may take to answer at once; a job of its own may."""
+    """More memory than this server may take to answer at once; a separate job may."""
 
 
 @dataclass(frozen=True)

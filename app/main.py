@@ -12,13 +12,13 @@ sys.path[:] = dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.p
 
 import streamlit as st  # noqa: E402
 
-from app import nav, options, serving, state, timing, widgets  # noqa: E402
+from app import nav, options, serving, setup, state, timing, widgets  # noqa: E402
 from app.gallery import tour  # noqa: E402
 from compression.errors import CompressionError  # noqa: E402
 
 
 def main() -> None:
-    """Draw the frame and the chosen page; what a user got wrong is one line, never a traceback."""
+    """Draw the frame and the chosen page; an error of the user is one line, never a traceback."""
     st.set_page_config(
         page_title="Compression Explorer", page_icon=str(nav.ROOT / "assets" / "theme" / "icon.svg"), layout="wide"
     )
@@ -26,8 +26,8 @@ def main() -> None:
     chosen = st.navigation([nav.page(name) for name in nav.PAGES], position="top")
     state.sync()
     try:
-        with timing.told(chosen.url_path or "start"):
-            tour.draw(chosen.url_path or "start")
+        with timing.logged(chosen.url_path or "start"):
+            tour.draw(chosen.url_path or "start", setup.query)
             chosen.run()
     except CompressionError as error:
         widgets.problem(error)
@@ -39,5 +39,5 @@ else:
     app = st.App(
         __file__,
         middleware=serving.middleware(options.at_start().hosts, [widgets.menu_script()]),
-        lifespan=serving.opened_in_browser,
+        lifespan=serving.started,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +12,9 @@ import streamlit as st
 from app import plain
 
 ROOT = Path(__file__).resolve().parent.parent
+Query = Mapping[str, str | list[str]]
+SetUp = Callable[[str], Query]
+"""A run's id → the address that sets up the Budget page with its budget (:func:`app.setup.query`)."""
 
 
 @dataclass(frozen=True)

@@ -52,20 +52,20 @@ def read(argv: Sequence[str] | None = None) -> Options:
     parser.add_argument("--runs", default="runs", metavar="DIR")
     parser.add_argument("--log-times", action="store_true")
     parser.add_argument("--host", action="append", default=[], metavar="NAME")
-    found = parser.parse_args(given[1:])
-    for model in found.model:
+    parsed = parser.parse_args(given[1:])
+    for model in parsed.model:
         file, _, function = model.rpartition(":")
         if not function or not expanded(file).is_file():
             raise CompressionError(
                 f"--model {model}: give an existing Python file and a function, as path/file.py:function"
             )
-    if found.data_root is not None and not expanded(found.data_root).is_dir():
-        raise CompressionError(f"--data-root {found.data_root}: no such folder")
-    for host in found.host:
+    if parsed.data_root is not None and not expanded(parsed.data_root).is_dir():
+        raise CompressionError(f"--data-root {parsed.data_root}: no such folder")
+    for host in parsed.host:
         if not _HOST.fullmatch(host):
             raise CompressionError(f"--host {host}: give a name or an address alone, without https://, port or path")
-    models = tuple(map(_absolute, found.model))
-    return Options(models, found.data_root, found.runs, found.log_times, tuple(found.host))
+    models = tuple(map(_absolute, parsed.model))
+    return Options(models, parsed.data_root, parsed.runs, parsed.log_times, tuple(parsed.host))
 
 
 def at_start() -> Options:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import ipaddress
 import re
+import threading
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from streamlit import cli_util, config
 from streamlit.web.server import server_util
+
+from compression import methods
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -148,8 +151,12 @@ def _refused(status: int, line: str) -> PlainTextResponse:
 
 
 @asynccontextmanager
-async def opened_in_browser(app: Any) -> AsyncIterator[None]:
-    """Open the app in the browser once the server is up, as ``streamlit run`` does for plain scripts."""
+async def started(app: Any) -> AsyncIterator[None]:
+    """Open the app in the browser once the server is up, as ``streamlit run`` does for plain scripts.
+
+    Meanwhile a thread imports the methods, and torch with them, so that the first page need not wait for all of it.
+    """
+    threading.Thread(target=methods.all_methods, daemon=True).start()
     if not config.get_option("server.headless"):
         named = "browser.serverAddress" if config.is_manually_set("browser.serverAddress") else "server.address"
         address = server_util.get_display_address(config.get_option(named) or "localhost")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.learn.lessons import texts
+from lessons import contents
 
 FILE = "glossary"
 ADDRESS = "learn?view=glossary&term="
@@ -18,7 +18,7 @@ class Term:
     """One entry: its ``name``, its explanation in Markdown, and other words for it (the last line, “Also: a, b.”)."""
 
     name: str
-    said: str
+    explanation: str
     also: tuple[str, ...] = ()
 
     @property
@@ -28,7 +28,7 @@ class Term:
 
     @property
     def address(self) -> str:
-        """Where the entry stands, from any page of the app."""
+        """The entry in the glossary, from any page of the app."""
         return ADDRESS + self.anchor
 
 
@@ -40,31 +40,31 @@ def terms(markdown: str) -> list[Term]:
 
 def _entry(part: str) -> Term:
     name, _, rest = part.partition("\n")
-    said, _, also = rest.partition("\nAlso: ")
-    return Term(name.strip(), said.strip(), tuple(also.strip().removesuffix(".").split(", ")) if also else ())
+    explanation, _, also = rest.partition("\nAlso: ")
+    return Term(name.strip(), explanation.strip(), tuple(also.strip().removesuffix(".").split(", ")) if also else ())
 
 
 def everything() -> list[Term]:
     """The entries of the app's glossary."""
-    return terms(texts.page(FILE))
+    return terms(contents.page(FILE))
 
 
-def tip(said: str | None) -> str | None:
+def tip(text: str | None) -> str | None:
     """A help text followed by links to the glossary's entries for its words; nothing for nothing."""
-    return _tip(said, texts.page(FILE)) if said else None
+    return _tip(text, contents.page(FILE)) if text else None
 
 
 @lru_cache(maxsize=512)
-def _tip(said: str, glossary: str) -> str:
-    found = mentioned(said, terms(glossary))
-    if not found:
-        return said
-    return f"{said}\n\nGlossary: " + ", ".join(f"[{term.name}]({term.address})" for term in found)
+def _tip(text: str, glossary: str) -> str:
+    named = mentioned(text, terms(glossary))
+    if not named:
+        return text
+    return f"{text}\n\nGlossary: " + ", ".join(f"[{term.name}]({term.address})" for term in named)
 
 
-def mentioned(said: str, known: list[Term]) -> list[Term]:
+def mentioned(text: str, known: list[Term]) -> list[Term]:
     """The terms a text uses, in the order it uses them; of two at the same place the longer one."""
-    plain = _SKIPPED.sub(" ", said)
+    plain = _SKIPPED.sub(" ", text)
     at: list[tuple[int, int, Term]] = []
     for term in known:
         hits = [re.search(_pattern(name), plain, flags=re.IGNORECASE) for name in (term.name, *term.also)]

@@ -1,4 +1,4 @@
-"""How long the server takes to answer, told in its log where the operator asked for it (``--log-times``)."""
+"""How long the server takes to answer, logged where the operator chose that (``--log-times``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app import options
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
+def logged(what: str) -> Iterator[None]:
     """Log the milliseconds that the ``with`` block (or the function decorated with this) takes, as ``what: 12 ms``."""
     begun = time.perf_counter()
     try:

@@ -7,16 +7,17 @@ import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
-from app import nav, plain, theme
-from app.figures import base
-from app.runs import view_model
+from app import names, nav, plain, theme
 from app.terms import tip
 from compression.errors import CompressionError
+from compression.plots import base
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 THEME = Path(__file__).resolve().parent.parent / "assets" / "theme"
 _STATES = {
@@ -52,16 +53,21 @@ def headline(name: str, explanation: str) -> None:
 
 
 def problem(error: Exception) -> None:
-    """What went wrong, in one line, without what could be typed on a command line."""
-    said = error.what if isinstance(error, CompressionError) else str(error)
-    st.error(plain.text(said), icon=":material/error:")
+    """An error in one line, without what could be typed on a command line."""
+    text = error.what if isinstance(error, CompressionError) else str(error)
+    st.error(plain.text(text), icon=":material/error:")
 
 
 def chart(fig: go.Figure, key: str, rows: Rows, alt: str, **options: Any) -> Any:
     """A figure, and below it the same content as a table with a download."""
-    event = st.plotly_chart(plain.figure(fig), key=key, config=base.CONFIG, alt=alt, **options)
+    event = plot(fig, key, alt, **options)
     table_of(rows, key)
     return event
+
+
+def plot(fig: go.Figure, key: str, alt: str, **options: Any) -> Any:
+    """A figure alone; its page has the table elsewhere."""
+    return st.plotly_chart(plain.figure(fig), key=key, alt=alt, **{"config": base.CONFIG, **options})
 
 
 def table_of(rows: Rows, key: str, label: str = "Table") -> None:
@@ -78,10 +84,10 @@ def table_of(rows: Rows, key: str, label: str = "Table") -> None:
 
 def table(rows: Rows, key: str, **options: Any) -> Any:
     """Rows as a table; whole numbers get thousands separators."""
-    shown = columns(rows)
-    whole = [name for name, values in shown.items() if any(isinstance(v, int) for v in values)]
+    by_name = columns(rows)
+    whole = [name for name, values in by_name.items() if any(isinstance(v, int) for v in values)]
     config = {name: st.column_config.NumberColumn(format="localized") for name in whole}
-    return st.dataframe(shown, hide_index=True, key=key, column_config=config, **options)
+    return st.dataframe(by_name, hide_index=True, key=key, column_config=config, **options)
 
 
 def picker(
@@ -97,9 +103,9 @@ def picker(
 
     def picked() -> None:
         chosen = st.session_state[place].selection.rows
-        wanted = ids[chosen[0]] if chosen else ""
-        if wanted or optional:
-            pick(wanted)
+        picked_id = ids[chosen[0]] if chosen else ""
+        if picked_id or optional:
+            pick(picked_id)
         else:
             st.session_state[version] = st.session_state.get(version, 0) + 1
 
@@ -155,20 +161,10 @@ def state_words(state: str) -> str:
     return _STATES.get(state, (state, "", ""))[0]
 
 
-def method_words(method: str) -> str:
-    """The method's name for a table."""
-    return theme.style(method).label
-
-
-def stage_words(phase: str) -> str:
-    """A stage's name for people."""
-    return theme.stage_label(phase)
-
-
 def method_badge(method: str) -> None:
     """The method of a run in its colour."""
     look = theme.style(method)
-    st.badge(look.label, color=look.badge)  # type: ignore[arg-type]
+    st.badge(look.label, color=theme.badge(look))  # type: ignore[arg-type]
 
 
 def gallery_badge(shown: bool) -> None:
@@ -201,8 +197,8 @@ def empty(text: str, page: str, label: str, **query: str) -> None:
 
 def context(model: str, data: str) -> None:
     """Which model and data this page is about, and the way to change them."""
-    label = "no data" if data == "none" else view_model.data_label(data)
-    short = view_model.model_label(model)
+    label = "no data" if data == "none" else names.data_label(data)
+    short = names.model_label(model)
     whole = plain.text(model) if short != model else ""
     nav.link("model", f"{short}, {label}: change", whole, model=model, data=data)
 

@@ -1,21 +1,27 @@
-"""Numbers and terms in words: units for figures, one plain sentence for each term of the field."""
+"""Texts for people: one plain sentence for each term of the field. Numbers as text: :mod:`compression.plots.words`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from compression.plots.words import (
+    MINUS,
+    ago,
+    between,
+    bits,
+    count,
+    duration,
+    milliseconds,
+    plural,
+    ratio,
+    shape,
+    share,
+    signed,
+    size,
+)  # fmt: skip
 
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-
-METHODS = {
-    "geta": "**GETA** removes whole channels and learns each layer's bit-width while it trains.",
-    "opq": "**OPQ** computes zeros and steps from the trained weights alone, then fine-tunes what is left.",
-    "sequential": "**Prune, then quantize** removes the smallest channels and trains, then trains on with rounded "
-    "weights: one after the other what GETA does at once.",
-    "magnitude": "**Magnitude** sets the smallest weights of the network to zero and gives all layers the same bits: "
-    "OPQ without its allocation.",
-    "ptq": "**Round to nearest** moves every weight to the nearest value of its layer's grid; nothing goes, nothing is "
-    "trained, it takes seconds.",
-}
+__all__ = [
+    "CHANCE", "HELP", "MINUS", "ago", "between", "bits", "count", "duration", "milliseconds", "plural", "ratio",
+    "shape", "share", "signed", "size",
+]  # fmt: skip
 
 CHANCE = (
     "These weights are no better than always answering the largest class: what is compressed from them says nothing. "
@@ -24,23 +30,10 @@ CHANCE = (
 HELP = {
     "latency": "Median time for one example with ONNX Runtime on this machine, one thread, the fastest of a run's "
     "exported files; measured while its bundle is made on the Export page.",
-    "sparsity_units": "The share of removable channels (units) that go. At 50 % half of them are gone for good and the "
-    "network is really narrower: K = floor(sparsity × N) of N units.",
-    "sparsity_weights": "The share of single weights set to zero. The network keeps its shape; zeros make the packed "
-    "file smaller.",
-    "weight_bits": "How many bits each remaining weight may take at the end. Every layer learns its own whole number "
-    "in this range; fp32 takes 32. b = log2(q_m^t / d + 1) + 1, with step d, clipping bound q_m and exponent t.",
-    "activation_bits": "Quantize what flows between layers too, not only the weights. It lowers BOPs further and costs "
-    "some accuracy and time.",
-    "bits": "The average number of bits per surviving weight. OPQ hands more to layers where rounding hurts and fewer "
-    "elsewhere.",
-    "equal_bits": "The bit-width of every layer's weights, first and last like all others; a layer's own bounds come "
-    "first. b bits are the 2^b − 1 values k·d with |k| up to 2^(b−1) − 1.",
-    "equal_activation_bits": "The bit-width of what flows into every layer.",
     "bops": "Bit operations: multiply-accumulates × weight bits × activation bits. A measure of work that no hardware "
     "colours; they are not milliseconds.",
     "macs": "Multiply-accumulates for one image: the arithmetic of all convolution and linear layers.",
-    "bytes": "Size of the file that holds the weights. While a run goes it is estimated from the entropy of the codes; "
+    "bytes": "Size of the file that holds the weights. During a run it is estimated from the entropy of the codes; "
     "at the end it is the packed file, counted.",
     "planned_bytes": "Weights at their bit-widths, everything else in fp32. Packing makes the file smaller still.",
     "equality": "Largest absolute difference between the outputs of the model with zeroed units and the really smaller "
@@ -48,77 +41,3 @@ HELP = {
     "unit": "One channel (or attention head) together with everything that must go with it.",
     "group": "A minimal set of parameter slices that can only be removed together, made of units.",
 }
-
-
-def count(value: float) -> str:
-    """``19810`` → ``19.8 k``: three significant digits with a decimal prefix."""
-    for factor, prefix in _PREFIXES:
-        if abs(value) >= factor:
-            return f"{_three(value / factor)} {prefix}"
-    return f"{value:.0f}"
-
-
-def size(value: float) -> str:
-    """Bytes with a decimal unit: ``79240`` → ``79.2 kB``."""
-    text = count(value)
-    return f"{text}B" if " " in text else f"{text} B"
-
-
-def share(value: float | None, digits: int = 1) -> str:
-    """A share in 0..1 as a percentage: ``0.9812`` → ``98.1 %``."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def between(low: float, high: float, show: Callable[[float], str]) -> str:
-    """``3.2–5.7 kB``: the unit once when both ends have the same."""
-    first, last = show(low), show(high)
-    if first == last:
-        return first
-    number, space, unit = first.partition(" ")
-    if space and last.endswith(f" {unit}"):
-        return f"{number}–{last}"
-    return f"{first.rstrip('×')}–{last}" if first.endswith("×") else f"{first}–{last}"
-
-
-def ratio(value: float) -> str:
-    """How many times smaller: ``7.64`` → ``7.6×``."""
-    return f"{value:.0f}×" if value >= 100 else f"{value:.1f}×"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``75`` → ``1 min 15 s``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def ago(seconds: float) -> str:
-    """How long ago: ``75`` → ``1 min ago``."""
-    whole = max(0, int(seconds))
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if whole >= unit:
-            return f"{whole // unit} {name} ago"
-    return "just now"
-
-
-def shape(sizes: tuple[int, ...] | list[int]) -> str:
-    """``(1, 28, 28)`` → ``1×28×28``."""
-    return "×".join(str(s) for s in sizes)
-
-
-def bits(bounds: tuple[float, float] | list[float]) -> str:
-    """A bit range: ``(4, 8)`` → ``4–8 bits``; one number when both ends agree."""
-    low, high = bounds
-    return f"{low:g} bits" if low == high else f"{low:g}–{high:g} bits"
-
-
-def plural(number: int, word: str) -> str:
-    """``1 unit``, ``2 units``."""
-    return f"{number:,} {word}" + ("" if number == 1 else "s")
-
-
-def _three(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,6 +1,7 @@
 """Explore and run the compression of neural networks: dependency groups, GETA, OPQ, and what they cost.
 
-Importing this package imports neither torch nor any user interface: names are resolved when first used.
+Importing this package imports neither torch nor any user interface: a public name is imported when it is first used.
+Type checkers and editors read the imports under ``TYPE_CHECKING``; at run time :func:`__getattr__` does the same.
 
 The folder shares its name with a package of the standard library since Python 3.14 (``gzip``, ``bz2`` and ``lzma``
 import ``compression._common``); extending ``__path__`` keeps both reachable under the one name.
@@ -8,34 +9,89 @@ import ``compression._common``); extending ``__path__`` keeps both reachable und
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
 __path__ = pkgutil.extend_path(__path__, __name__)
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    "Budget": "compression.budget",
-    "Schedule": "compression.methods.geta.schedule",
-    "CompressionError": "compression.errors",
-    "trace": "compression.graph",
-    "zero_units": "compression.graph",
-    "slim": "compression.graph",
-    "slim_report": "compression.graph",
-    "quantize": "compression.quant",
-    "QASSO": "compression.methods.geta",
-    "load": "compression.export",
-    "apply": "compression.export",
+_MODULES = {
+    "cost": "compression.counting.cost",
+    "data": "compression.data",
+    "explain": "compression.explain",
+    "export": "compression.export",
+    "graph": "compression.graph",
+    "methods": "compression.methods",
+    "opq": "compression.methods.opq",
+    "quant": "compression.quant",
+    "runs": "compression.runs",
+    "zoo": "compression.zoo",
 }
-_MODULES = ("graph", "quant", "methods", "zoo", "data", "runs", "cost", "export", "explain")
+_OBJECTS = {
+    "Budget": "compression.budget",
+    "CompressionError": "compression.errors",
+    "QASSO": "compression.methods.geta.qasso",
+    "Schedule": "compression.methods.geta.schedule",
+    "apply": "compression.export.apply",
+    "compress": "compression.one_call",
+    "load": "compression.export.reader",
+    "quantize": "compression.quant.attach",
+    "slim": "compression.graph.slim",
+    "slim_report": "compression.graph.slim",
+    "trace": "compression.graph.trace",
+    "zero_units": "compression.graph.slim",
+}
 
-__all__ = [*_EXPORTS, *_MODULES, "opq", "__version__"]
+if TYPE_CHECKING:
+    from compression import data, explain, export, graph, methods, quant, runs, zoo
+    from compression.budget import Budget
+    from compression.counting import cost
+    from compression.errors import CompressionError
+    from compression.export.apply import apply
+    from compression.export.reader import load
+    from compression.graph.slim import slim, slim_report, zero_units
+    from compression.graph.trace import trace
+    from compression.methods import opq
+    from compression.methods.geta.qasso import QASSO
+    from compression.methods.geta.schedule import Schedule
+    from compression.one_call import compress
+    from compression.quant.attach import quantize
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first used, so that ``import compression`` stays instant."""
+        if name in _OBJECTS:
+            return getattr(importlib.import_module(_OBJECTS[name]), name)
+        if name in _MODULES:
+            return importlib.import_module(_MODULES[name])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """Every public name, imported or not, beside what the module holds."""
+        return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> object:
-    """Import what is asked for on first use, so that ``import compression`` stays instant."""
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    if name == "opq":
-        return importlib.import_module("compression.methods.opq")
-    if name in _MODULES:
-        return importlib.import_module(f"compression.{name}")
-    raise AttributeError(f"module 'compression' has no attribute {name!r}")
+__all__ = [
+    "QASSO",
+    "Budget",
+    "CompressionError",
+    "Schedule",
+    "__version__",
+    "apply",
+    "compress",
+    "cost",
+    "data",
+    "explain",
+    "export",
+    "graph",
+    "load",
+    "methods",
+    "opq",
+    "quant",
+    "quantize",
+    "runs",
+    "slim",
+    "slim_report",
+    "trace",
+    "zero_units",
+    "zoo",
+]

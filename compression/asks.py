@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from compression.bounds import HIGHEST_BITS, HIGHEST_RATE, LOWEST_BITS, check_bits, check_positive, check_share
@@ -98,6 +98,10 @@ class Ask:
         """What a form draws; ``None`` for what only a file or the command line sets."""
         return None
 
+    def bound_control(self, value: Any) -> Control | None:
+        """What a form draws to bound a layer where the budget asks for ``value``; its default holds without a bound."""
+        return None
+
     def words(self, value: Any) -> str:
         """What is asked, as part of a sentence: ``50 % of the units removed``; empty for nothing."""
         return ""
@@ -119,10 +123,10 @@ class Sparsity(Ask):
     default: float = 0.5
     help: str = "share in [0, 1) that is removed: of the prunable units, or of the single weights"
     option: str = "--sparsity"
-    of: str = UNITS
+    target: str = UNITS
 
     def __post_init__(self) -> None:
-        bound = "group_bound" if self.of == UNITS else "layer_bound"
+        bound = "group_bound" if self.target == UNITS else "layer_bound"
         object.__setattr__(self, bound, "sparsity")
 
     def accept(self, value: Any) -> float:
@@ -130,20 +134,25 @@ class Sparsity(Ask):
         return float(value)
 
     def control(self) -> Control:
-        label = "Channels removed" if self.of == UNITS else "Weights set to zero"
+        label = "Channels removed" if self.target == UNITS else "Weights set to zero"
         return Control("slider", label, 0.0, HIGHEST_SPARSITY, 0.01, self.default)
 
+    def bound_control(self, value: Any) -> Control:
+        kind: Literal["range", "slider"] = "range" if self.target == UNITS else "slider"
+        default = (0.0, HIGHEST_SPARSITY) if self.target == UNITS else value
+        return Control(kind, "sparsity", 0.0, HIGHEST_SPARSITY, 0.01, default)
+
     def words(self, value: Any) -> str:
-        return f"{100 * value:.4g} % of the {'units removed' if self.of == UNITS else 'weights at zero'}"
+        return f"{100 * value:.4g} % of the {'units removed' if self.target == UNITS else 'weights at zero'}"
 
     def caveat(self) -> str:
-        if self.of == UNITS:
+        if self.target == UNITS:
             return ""
         return "The zeros are unstructured: they make the packed file smaller, not the arithmetic. No speed is claimed."
 
     def size_share(self, value: Any) -> float:
         """A layer whose inputs and outputs both lose the share s of their channels keeps about (1 - s)²."""
-        return float((1 - value) ** (2 if self.of == UNITS else 1))
+        return float((1 - value) ** (2 if self.target == UNITS else 1))
 
 
 @dataclass(frozen=True)
@@ -166,6 +175,10 @@ class BitsAsk(Ask):
     def suggested_bound(self, fewest: int, value: Any) -> list[int]:
         """The bounds of a layer that needs at least ``fewest`` bits, where the budget asks for ``value``."""
         return [fewest, fewest]
+
+    def bound_control(self, value: Any) -> Control | None:
+        label, limits = self.layer_bound.replace("_", " ").removeprefix("weight "), self.limits(value)
+        return None if limits is None else Control("range", label, LOWEST_BITS, HIGHEST_BITS, 1, limits)
 
     def size_share(self, value: Any) -> float:
         low, high = self.limits(value) or (32.0, 32.0)
@@ -242,6 +255,9 @@ class AverageBits(BitsAsk):
     def suggested_bound(self, fewest: int, value: Any) -> list[int]:
         return [fewest, HIGHEST_BITS]
 
+    def bound_control(self, value: Any) -> Control:
+        return Control("range", "bits", LOWEST_BITS, HIGHEST_BITS, 1, (LOWEST_BITS, HIGHEST_BITS))
+
     def control(self) -> Control:
         return Control(
             "slider", "Average bits per surviving weight", LOWEST_BITS, HIGHEST_BITS, 0.25, self.default, "%.2f"
@@ -293,6 +309,10 @@ class EqualBits(BitsAsk):
             return None
         bits = self.widths(asks, layers, {layer, *layers})[layer]
         return float(bits), float(bits)
+
+    def bound_control(self, value: Any) -> Control | None:
+        whole = super().bound_control(value)
+        return None if whole is None else replace(whole, kind="slider", default=value)
 
     def control(self) -> Control:
         return Control("slider", "Bits of every layer's weights", LOWEST_BITS, HIGHEST_BITS, 1, self.default)

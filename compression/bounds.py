@@ -1,6 +1,6 @@
-"""The numbers and words that a budget may hold: the bounds, and one refusal for each kind of value.
+"""The allowed values of a budget's fields, and one refusal for each kind of value.
 
-Every check raises a :class:`CompressionError` that names ``what`` the value is, what it may be, and what it is.
+Every check raises a :class:`CompressionError` that names the field (``what``), its allowed values, and the value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def check_share(value: Any, what: str) -> None:
 
 
 def check_bits(value: Any, what: str) -> None:
-    """Refuse a bit range that is reversed or leaves 2..16."""
+    """Refuse a bit range that is reversed or exceeds 2..16."""
     if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(is_number(v) for v in value):
         raise CompressionError(f"{what} must be a pair LO:HI of bit-widths, not {short(value)}")
     low, high = value
@@ -36,7 +36,7 @@ def check_bits(value: Any, what: str) -> None:
 
 
 def check_positive(value: float, what: str, most: float) -> None:
-    """Refuse what is not above 0, or above ``most``."""
+    """Refuse a value outside (0, ``most``]."""
     if not 0 < value <= most:
         raise CompressionError(f"{what} must be above 0 and at most {most:,g}, not {value!r}")
 
@@ -48,7 +48,7 @@ def check_within(value: float, what: str, least: float, most: float) -> None:
 
 
 def check_classes(value: Any, what: str) -> None:
-    """Refuse what is no class count, or one whose last layer no memory holds."""
+    """Refuse a value that is not a class count, or one whose last layer exceeds any memory."""
     if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MOST_CLASSES:
         raise CompressionError(
             f"{what} must be a whole number of at least 2 and at most {MOST_CLASSES:,}, not {short(value)}"
@@ -56,7 +56,7 @@ def check_classes(value: Any, what: str) -> None:
 
 
 def check_input(value: Any, what: str) -> None:
-    """Refuse what is no (channels, height, width), or an image that no memory holds a batch of."""
+    """Refuse a value that is not (channels, height, width), or an image of which a batch exceeds any memory."""
     sizes = value if isinstance(value, (tuple, list)) else ()
     whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes)
     if len(sizes) != 3 or not whole:

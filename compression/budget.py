@@ -139,11 +139,11 @@ class Budget(BaseModel):
     @field_validator("asks")
     @classmethod
     def _check_asks(cls, asks: Mapping[str, Any]) -> Mapping[str, Any]:
-        check_plain(asks, "asks")
         for name, value in asks.items():
+            check_plain(value, name)
             if name in STANDARD:
                 STANDARD[name](value)
-        return asks
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in asks.items()}
 
     @model_validator(mode="after")
     def _check_rest(self) -> Budget:

@@ -1,4 +1,4 @@
-"""Commands to be typed: every word quoted for the shell, so that what is copied means what was said."""
+"""Commands for people to type: every word quoted for the shell, so that a copied line means what it shows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 def line(*words: str, python: str = "python", options: Mapping[str, Any] | None = None) -> str:
     """A command of this project: ``words`` (``train``, ``resume RUN``), then ``options`` that are not ``None``."""
-    given = [word for name, value in (options or {}).items() if value is not None for word in option(name, str(value))]
-    return shlex.join([python, "-m", "compression", *words, *given])
+    typed = [word for name, value in (options or {}).items() if value is not None for word in option(name, str(value))]
+    return shlex.join([python, "-m", "compression", *words, *typed])
 
 
 def option(name: str, value: str) -> list[str]:

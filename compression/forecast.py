@@ -1,19 +1,31 @@
-"""What a budget comes to before anything is trained: sizes, work and error, layer by layer, and how sure that is."""
+"""What a budget comes to before anything is trained: sizes, work and error, layer by layer, and how sure that is.
+
+Two ways serve most methods: :func:`allocation_forecast`, where zeros, bits and steps follow from the trained weights,
+and :func:`even_pruning_forecast`, where training decides which units are removed and an even share is counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import dataclasses
+import heapq
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from compression.asks import BitsAsk, Pair
+from compression.budget import Budget
+from compression.errors import CompressionError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from compression.counting.cost import Cost
     from compression.graph import Graph
-    from compression.quant.allocation import Allocation
+    from compression.quant.allocation import Allocation, LayerAllocation
     from compression.quant.tables import LayerTables
 
+FLOAT_BYTES = 4
 Certainty = Literal["exact", "even", "unknown"]
 """``exact``: computed on the weights; ``even``: counted as if every group lost the same share; ``unknown``: nothing."""
 
@@ -21,39 +33,59 @@ Certainty = Literal["exact", "even", "unknown"]
 class Subject:
     """What forecasts are made for: a traced network and its weights. Tables of the weights are prepared once."""
 
-    def __init__(self, model: nn.Module, graph: Graph, trained: bool = True) -> None:
-        """``trained``: whether the weights are trained ones; on others a forecast is a rough guide only."""
-        self.model, self.graph, self.trained = model, graph, trained
-        self._energies: dict[str, float] | None = None
+    def __init__(self, model: nn.Module | None, graph: Graph) -> None:
+        """``model`` is ``None`` only for a subclass that loads it where it is asked for."""
+        self._model, self.graph = model, graph
+        self._energies: dict[str, float] = {}
         self._tables: dict[tuple[tuple[str, ...], bool], LayerTables] = {}
+
+    @property
+    def model(self) -> nn.Module:
+        """The network with its weights."""
+        assert self._model is not None
+        return self._model
 
     def tables(self, skip: Collection[str] = (), channels: bool = False) -> LayerTables:
         """Sorted weights of all layers but those in ``skip``: :meth:`compression.quant.tables.LayerTables.prepare`."""
-        from compression.quant.tables import LayerTables
-
         key = (tuple(sorted(skip)), channels)
         if key not in self._tables:
-            self._tables[key] = LayerTables.prepare(self.model, key[0], channels)
+            tables = self._tables[key] = self.prepare_tables(*key)
+            self._energies |= {table.name: float(table.second[-1]) for table in tables.layers}
         return self._tables[key]
+
+    def prepare_tables(self, skip: tuple[str, ...], channels: bool) -> LayerTables:
+        """Make the tables of :meth:`tables`; a server overrides this to keep them in memory that it bounds."""
+        from compression.quant.tables import LayerTables
+
+        return LayerTables.prepare(self.model, skip, channels)
 
     def relative_error(self, allocation: Allocation) -> float:
         """Σ(w - ŵ)² of an allocation over Σw² of the same layers."""
         from compression.quant.tables import layer_weights
 
-        if self._energies is None:
-            self._energies = {name: float(w.double().square().sum()) for name, w in layer_weights(self.model).items()}
-        return allocation.error / (sum(self._energies[layer.name] for layer in allocation.layers) or 1.0)
+        names = [layer.name for layer in allocation.layers]
+        if not self._energies.keys() >= set(names):  # allocated without the tables
+            self._energies |= {name: float(w.double().square().sum()) for name, w in layer_weights(self.model).items()}
+        return allocation.error / (sum(self._energies[name] for name in names) or 1.0)
 
 
 @dataclass(frozen=True)
 class LayerForecast:
-    """One layer: bytes of its weight dense and at the least and the most bits (equal where the bits are decided)."""
+    """One layer: bytes of its weight dense, and at the least and the most bits (equal where the bits are decided).
+
+    ``shape`` is that of the weight, ``kept_shape`` without the removed units; ``bits`` the least and most bit-width;
+    ``zeros`` how many single weights are set to zero. ``allocation`` has step and error where they are known.
+    """
 
     name: str
     dense_bytes: float
     low_bytes: float
     high_bytes: float
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...]
+    kept_shape: tuple[int, ...]
+    bits: Pair
+    zeros: int = 0
+    allocation: LayerAllocation | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +101,7 @@ class Forecast:
     dense: Cost | None = None
     low: Cost | None = None
     high: Cost | None = None
-    bytes: tuple[float, float] | None = None
+    bytes: Pair | None = None
     removed: Mapping[str, int] = field(default_factory=dict)
     layers: tuple[LayerForecast, ...] = ()
     error: float | None = None
@@ -79,3 +111,153 @@ class Forecast:
     def unknown(cls, why: str) -> Forecast:
         """Nothing is known before the run; ``why`` is one sentence."""
         return cls("unknown", notes=(why,))
+
+    @property
+    def units(self) -> int:
+        """How many units are removed."""
+        return sum(self.removed.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values; ``None`` for what is unknown."""
+        plain = dataclasses.asdict(self)
+        return {**plain, "bytes": list(self.bytes) if self.bytes else None, "notes": list(self.notes)}
+
+
+def allocation_forecast(
+    subject: Subject,
+    budget: Budget,
+    allocation: Allocation,
+    activation_bits: BitsAsk | None = None,
+    notes: Sequence[str] = (),
+) -> Forecast:
+    """What an allocation comes to: values and positions of zeros as an ideal coder writes them, the rest in fp32.
+
+    ``activation_bits``: how the method asks for the bits of activations, if it does; ``notes``: the method's own.
+    """
+    from compression.counting.cost import cost
+
+    graph = subject.graph
+    widths = {layer.name: _limits(activation_bits, budget, layer.name) for layer in allocation.layers}
+    bits = {layer.name: (float(layer.bits), widths[layer.name][0]) for layer in allocation.layers}
+    counted = cost(graph, {}, bits)
+    shapes = {layer.name: tuple(layer.shape) for layer in graph.layers}
+    layers = []
+    for each in allocation.layers:
+        size = (each.numel - each.pruned) * each.bits / 8 + _position_bytes(each.numel, each.pruned)
+        shape = shapes.get(each.name, (each.numel,))
+        ends = (float(each.bits), float(each.bits))
+        layers.append(
+            LayerForecast(each.name, FLOAT_BYTES * each.numel, size, size, shape, shape, ends, each.pruned, each)
+        )
+    floats = graph.params - allocation.numel + sum(each.floats for each in allocation.layers)
+    total = sum(layer.low_bytes for layer in layers) + FLOAT_BYTES * floats
+    return Forecast(
+        certainty="exact",
+        dense=cost(graph),
+        low=counted,
+        high=counted,
+        bytes=(total, total),
+        layers=tuple(layers),
+        error=subject.relative_error(allocation),
+        notes=(*allocation.notes, *notes),
+    )
+
+
+def even_pruning_forecast(
+    subject: Subject,
+    budget: Budget,
+    sparsity: float,
+    weight_bits: BitsAsk,
+    activation_bits: BitsAsk | None = None,
+    *,
+    channel_steps: bool = False,
+) -> Forecast:
+    """Exactly K units, spread evenly over the groups within their bounds; bits at both ends of what a layer may get.
+
+    Which units are removed is decided while the run goes, so sizes and MACs are those of an even choice.
+
+    Args:
+        sparsity: share of the prunable units that is removed.
+        weight_bits, activation_bits: how the method asks for bits; no activation bits: fp32.
+        channel_steps: each output channel has a step of its own, 4 bytes each.
+
+    Raises:
+        CompressionError: bounds that no choice of units satisfies, or that name what this network does not have.
+    """
+    from compression.counting.cost import cost, output_axes, remaining_shapes
+
+    graph = subject.graph
+    _check_layers(graph, budget)
+    removed = spread_units(graph, sparsity, budget.groups)
+    steps = output_axes(graph) if channel_steps else {}
+    weights = {layer.name: _limits(weight_bits, budget, layer.name) for layer in graph.layers}
+    inputs = {layer.name: _limits(activation_bits, budget, layer.name) for layer in graph.layers}
+    low, high = (
+        cost(graph, removed, {name: (weights[name][end], inputs[name][end]) for name in weights}, steps)
+        for end in (0, 1)
+    )
+    shapes = remaining_shapes(graph, removed)
+    layers = []
+    for layer in graph.layers:
+        least, most = (bits if bits is not None else 32.0 for bits in weights[layer.name])
+        kept = math.prod(shapes[layer.weight])
+        dense = FLOAT_BYTES * math.prod(layer.shape)
+        layers.append(
+            LayerForecast(
+                layer.name, dense, kept * least / 8, kept * most / 8, tuple(layer.shape), shapes[layer.weight],
+                (least, most),
+            )
+        )  # fmt: skip
+    return Forecast(
+        certainty="even",
+        dense=cost(graph),
+        low=low,
+        high=high,
+        bytes=(low.nominal_bytes, high.nominal_bytes),
+        removed=removed,
+        layers=tuple(layers),
+    )
+
+
+def spread_units(graph: Graph, sparsity: float, groups: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Exactly K units over the prunable groups: the same share for all, except where a bound or rounding asks.
+
+    Raises:
+        CompressionError: the bounds cannot give K.
+    """
+    from compression.pruning.choose import UnitLimits, target_units, unit_bounds
+
+    limits = UnitLimits.of(graph.prunable, unit_bounds(groups))
+    target = target_units(sparsity, graph.prunable_units)
+    limits.check(target)
+    counts, sizes = list(limits.lowest), [group.units for group in graph.prunable]
+    # the group whose share is lowest gives the next unit, among equals the largest
+    waiting = [(counts[i] / sizes[i], -sizes[i], i) for i in range(len(counts)) if counts[i] < limits.highest[i]]
+    heapq.heapify(waiting)
+    for _ in range(target - sum(counts)):
+        _, _, i = heapq.heappop(waiting)
+        counts[i] += 1
+        if counts[i] < limits.highest[i]:
+            heapq.heappush(waiting, (counts[i] / sizes[i], -sizes[i], i))
+    return {group.id: count for group, count in zip(graph.prunable, counts, strict=True)}
+
+
+def _limits(ask: BitsAsk | None, budget: Budget, layer: str) -> tuple[float | None, float | None]:
+    """The least and the most bits of a layer; ``None``: fp32."""
+    limits = None if ask is None else ask.layer_limits(budget.asks, budget.layers, layer)
+    return limits or (None, None)
+
+
+def _check_layers(graph: Graph, budget: Budget) -> None:
+    names = {layer.name for layer in graph.layers}
+    for name in budget.layers:
+        if name not in names:
+            raise CompressionError(f"layers: {budget.model} has no layer {name!r}; remove this bound")
+
+
+def _position_bytes(numel: int, zeros: int) -> float:
+    """Bytes that an ideal coder needs to say which weights are zero."""
+    share = zeros / numel if numel else 0.0
+    if share in (0.0, 1.0):
+        return 0.0
+    return -numel * (share * math.log2(share) + (1 - share) * math.log2(1 - share)) / 8

@@ -1,4 +1,4 @@
-"""A point: accuracy and size of a model at one moment of a run. It is what every curve is drawn from."""
+"""A point: accuracy and size of a model at one moment of a run, the data of every curve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compression.reading import Measured, Number, Text, Whole, typed
 class Point:
     """One measured moment.
 
-    ``accuracy`` is a share in 0..1 on ``split`` (``validation`` while a run goes, ``test`` for final points);
+    ``accuracy`` is a share in 0..1 on ``split`` (``validation`` during a run, ``test`` for final points);
     ``bytes`` is an estimate from the codes' entropy until the model is packed, then the size of the packed file
     (``bytes_kind``); ``nominal_bytes`` is the sum of numel x bits / 8 over quantized weights plus 4 per fp32 leftover;
     ``rel_bops`` is relative to the dense model in fp32; ``bits`` maps a layer to its weight and activation bit-width

@@ -1,10 +1,10 @@
-"""How pictures are brought to a network's input: what a budget, a command line or a model's own function says of it.
+"""How pictures are converted to a network's input, as stated by a budget, a command line or a model's function.
 
-A preprocessing is a mapping, in JSON as it is here; every key may be left out:
+A preprocessing is a mapping, the same in JSON; every key is optional:
 
 ``mean``, ``std``     per channel (or one number for all), for pixels scaled to 0..1
-``resize``            the shorter side is scaled to so many pixels first, as ``torchvision.transforms.Resize`` does
-``crop``              then a square of so many pixels is cut from the middle (absent: of the network's input)
+``resize``            the shorter side is first scaled to this many pixels, as ``torchvision.transforms.Resize`` does
+``crop``              then a centre square of this many pixels is cut (absent: of the network's input size)
 ``interpolation``     nearest, bilinear, bicubic (the default) or lanczos
 ``range``             the pair of values that become black and white in pictures of more than 8 bits a value
 """
@@ -21,13 +21,13 @@ from compression.reading import is_number, short
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 LARGEST_SIDE = 16_384  # pixels
-LARGEST_MEAN = 10.0  # of pixels in 0..1; constants for pixels in 0..255 lie above
+LARGEST_MEAN = 10.0  # of pixels in 0..1; means of pixels in 0..255 are above
 Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The checked form of a preprocessing; ``None`` leaves a part to the data set."""
+    """The checked form of a preprocessing; ``None`` takes the data set's value."""
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -38,10 +38,10 @@ class Preprocess:
 
     @classmethod
     def read(cls, raw: Mapping[str, Any] | None, what: str = "preprocess") -> Preprocess:
-        """Check a mapping and take it over.
+        """Check a mapping and convert it.
 
         Raises:
-            CompressionError: naming the key and what it may be.
+            CompressionError: naming the key and its allowed values.
         """
         if raw is None:
             return cls()
@@ -57,34 +57,34 @@ class Preprocess:
         return cls(**{name: readers[name](value, f"{what}.{name}") for name, value in raw.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
-        """What is said, as JSON values; nothing for what is left to the data set."""
-        said = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
+        """The values that are set, as JSON; the data set's own are absent."""
+        values = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @property
     def geometry(self) -> bool:
-        """Does it say how pictures are scaled and cut, which is for those read from files only?"""
+        """Whether it sets how pictures are scaled and cropped, which applies only to those read from files."""
         return any(value is not None for value in (self.resize, self.crop, self.interpolation, self.range))
 
     def moments(self, channels: int) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
         """``mean`` and ``std`` with one number for each channel.
 
         Raises:
-            CompressionError: they are for another number of channels.
+            CompressionError: they have another number of channels.
         """
         return _spread(self.mean, channels, "mean"), _spread(self.std, channels, "std")
 
 
 def merged(*parts: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Several preprocessings as one: what a later one says counts."""
+    """Several preprocessings as one; later values override earlier ones."""
     return {name: value for part in parts if part for name, value in part.items() if value is not None}
 
 
-def words(said: Mapping[str, Any]) -> str:
+def words(preprocess: Mapping[str, Any]) -> str:
     """A preprocessing as it is typed after ``--preprocess``."""
     return " ".join(
         f"{name}={','.join(f'{each:g}' for each in value) if isinstance(value, (list, tuple)) else value}"
-        for name, value in said.items()
+        for name, value in preprocess.items()
     )
 
 

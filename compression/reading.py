@@ -1,7 +1,7 @@
-"""Files that somebody else may have written: read within bounds and given their type before anything believes them.
+"""Untrusted files: read within bounds and validated before use.
 
-Every format of this project passes through here: budgets, specs, events, results, bundles, packed headers, metadata of
-weights. What is malformed is one :class:`CompressionError` naming the file and the field, in bounded time and memory.
+Every format of this project is read here: budgets, specs, events, results, bundles, packed headers, metadata of
+weights. Malformed input raises one :class:`CompressionError` naming the file and the field, in bounded time and memory.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MOST_VALUES = 2_500_000
 """Bounds the memory of a parsed JSON text (an empty list takes 24 times its text): two confusions of 1,000 classes."""
 MOST_DEPTH = 200
 LARGEST_INTEGER = 2**63 - 1
-"""In magnitude. Larger ones fit neither SQLite nor numpy, and no field of a format needs them."""
+"""In magnitude. SQLite and numpy store no larger ones, and no field of a format needs them."""
 LATEST_SECONDS = 1e11
-"""Since 1970: later moments, beyond the year 5000, are no date that Python can show."""
+"""Since 1970: Python cannot format much later moments (year 5000) as a date."""
 
 
 class MissingFile(CompressionError):
@@ -40,7 +40,7 @@ class NotJson(CompressionError):
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number that fits into 64 bits; true and false are none."""
+    """Whether a value is a finite number that fits into 64 bits; booleans are not numbers."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return math.isfinite(value) if isinstance(value, float) else abs(value) <= LARGEST_INTEGER
@@ -66,9 +66,9 @@ Whole = Annotated[int, Strict(), Field(ge=0, le=LARGEST_INTEGER)]
 """A whole number of at least 0 and at most 63 bits."""
 Signed = Annotated[int, Strict(), Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)]
 Number = Annotated[float, PlainValidator(_number)]
-"""A finite number, whole ones included, as it is."""
+"""A finite number, integers included, unchanged."""
 Measured = Annotated[float, PlainValidator(_measured)]
-"""A finite number, or null, by which JSON writers of this project spell NaN and infinities."""
+"""A finite number, or null, which stands for NaN and infinities in this project's JSON."""
 Seconds = Annotated[float, PlainValidator(_seconds)]
 """A moment, in seconds since 1970."""
 Text = Annotated[str, Strict()]
@@ -77,7 +77,7 @@ Flag = Annotated[bool, Strict()]
 
 
 class _Short(reprlib.Repr):
-    """Bounds each level of a value; tells a huge integer by its size (Python refuses to print one)."""
+    """Bounds each level of a value; shows a huge integer by its size (Python refuses to print one)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,17 +93,17 @@ _SHORT = _Short()
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with the home folder it begins with (``~/``, ``~user/``); as it is where there is no such user."""
+    """A path with its home folder expanded (``~/``, ``~user/``); unchanged where there is no such user."""
     return Path(os.path.expanduser(path))
 
 
 def open_regular(path: str | Path, what: str) -> IO[bytes]:
-    """A regular file, opened for reading without waiting for anybody; ``what`` names it in messages.
+    """A regular file, opened for reading without blocking; ``what`` names it in messages.
 
     Raises:
         MissingFile: there is none.
-        CompressionError: it is unreadable, or no regular file (a folder, a pipe, a device: reading one of these could
-            wait for ever).
+        CompressionError: it is unreadable, or not a regular file (a folder, a pipe, a device: reading these could
+            block for ever).
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -139,7 +139,7 @@ def json_value(data: bytes | str, what: str) -> Any:
 
     Raises:
         NotJson: the text is not valid JSON, or is nested too deeply.
-        CompressionError: it holds too many values, or a number that is out of range.
+        CompressionError: it has too many values, or a number out of range.
     """
     if _most_values(data) > MOST_VALUES:
         raise CompressionError(f"{what} holds more than the {MOST_VALUES:,} values that are read of one")
@@ -155,7 +155,7 @@ def json_object(data: bytes | str, what: str) -> dict[str, Any]:
     """The value of a JSON text that must be an object.
 
     Raises:
-        CompressionError: as :func:`json_value`, or the value is no object.
+        CompressionError: as :func:`json_value`, or the value is not an object.
     """
     value = json_value(data, what)
     if not isinstance(value, dict):
@@ -164,7 +164,7 @@ def json_object(data: bytes | str, what: str) -> dict[str, Any]:
 
 
 def read_object(path: str | Path, what: str, most: int = MOST_BYTES) -> dict[str, Any]:
-    """The JSON object that a file holds.
+    """The JSON object in a file.
 
     Raises:
         CompressionError: as :func:`read_bytes` and :func:`json_object`.
@@ -173,12 +173,12 @@ def read_object(path: str | Path, what: str, most: int = MOST_BYTES) -> dict[str
 
 
 def typed(kind: TypeAdapter[T], value: Any, what: str = "") -> T:
-    """``value`` as the type of ``kind``, a ``TypeAdapter`` made once at the module's top.
+    """``value`` as the type of ``kind``, a ``TypeAdapter`` created once in a module.
 
-    Its numbers, words and flags are spelled :data:`Whole`, :data:`Number`, :data:`Text`, …, which convert nothing.
+    Its numbers, texts and flags are :data:`Whole`, :data:`Number`, :data:`Text`, …, which do not convert.
 
     Raises:
-        CompressionError: naming the first field that is wrong, what it may be, and what it is.
+        CompressionError: naming the first wrong field, its allowed values, and its value.
     """
     try:
         return kind.validate_python(value)
@@ -187,7 +187,7 @@ def typed(kind: TypeAdapter[T], value: Any, what: str = "") -> T:
 
 
 def refuse(error: ValidationError, what: str) -> NoReturn:
-    """The first thing that a validation found, as one line; ``what`` names the value.
+    """Raise the first error of a validation as one line; ``what`` names the value.
 
     Raises:
         CompressionError: always.
@@ -219,7 +219,7 @@ _MESSAGES = {
     "is_instance_of": "must be an object",
     "bool_type": "must be true or false",
 }
-"""What the validation library says of these, in the words of JSON."""
+"""Error type of the validation library → message in JSON's terms."""
 
 
 def short(value: Any) -> str:
@@ -237,7 +237,7 @@ def check_version(value: Mapping[str, Any], known: int, what: str) -> None:
     """Refuse a file of another version by name.
 
     Raises:
-        CompressionError: naming the version of the file and the one that is read here.
+        CompressionError: naming the version of the file and the supported one.
     """
     version = value.get("version")
     if type(version) is not int or version != known:
@@ -247,17 +247,17 @@ def check_version(value: Mapping[str, Any], known: int, what: str) -> None:
 
 
 def _most_values(data: bytes | str) -> int:
-    """A bound on how many values a JSON text holds, without parsing it."""
+    """An upper bound of the number of values in a JSON text, without parsing it."""
     if isinstance(data, str):
         return sum(data.count(mark) for mark in ",[{")
     return sum(data.count(mark) for mark in (b",", b"[", b"{"))
 
 
 def check_plain(value: Any, what: str) -> None:
-    """Refuse what JSON cannot spell, numbers out of range, and nesting deeper than the parser takes.
+    """Refuse values that JSON cannot represent, numbers out of range, and nesting deeper than the parser accepts.
 
     Raises:
-        CompressionError: naming what it is.
+        CompressionError: naming the value.
     """
     level, depth = [value], 0
     while level:

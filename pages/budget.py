@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -16,90 +15,91 @@ from app.budget import (
     boundtable,
     budget_form,
     budgetfile,
-    closed,
     curveview,
     draft,
     forecast_panel,
     permalink,
-    query_params,
     saliencyview,
     sensitivityview,
-    sparsity,
     start_run,
     twobudgets,
 )
-from app.budget.planned import Plan
-from app.figures import plan as figures
 from app.model import catalog, networks, opening
+from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.forecast import Forecast
+from compression.plots import plan as figures
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
-    """The budget as it stands, and what it gives (nothing when it cannot be met)."""
+class Present:
+    """The budget that the form shows, and its forecast (none when it cannot be met)."""
 
-    of: catalog.Subject
-    found: networks.Network
+    subject: catalog.Subject
+    network: networks.Network
     path: Path | None
     budget: Budget
-    planned: Plan | None
+    forecast: Forecast | None
 
 
-def plan(now: Draft) -> None:
-    """Bytes of every layer, dense and planned."""
-    if now.planned is None:
+def plan(now: Present) -> None:
+    """Bytes of every layer, dense and forecast."""
+    if now.forecast is None:
         st.caption("There is no plan as long as the budget cannot be met.")
         return
-    st.caption(forecast_panel.basis(now.budget, now.path))
-    info = figures.plan_info(now.planned.layers, now.budget.method)
+    if not now.forecast.layers:
+        st.caption("Nothing is known of single layers before the run.")
+        return
+    st.caption(forecast_panel.basis(now.forecast, now.path))
+    info = figures.plan_info(forecast_panel.layer_plans(now.forecast), now.budget.method)
     alt = "Bytes per layer, dense and planned; the table below holds the same."
-    widgets.chart(figures.plan_figure(info), "plan", now.planned.table, alt)
+    widgets.chart(figures.plan_figure(info), "plan", forecast_panel.rows(now.forecast), alt)
 
 
-def layers(now: Draft) -> None:
+def layers(now: Present) -> None:
     """Bounds of single layers and groups: sliders, and the same as a table."""
     st.caption(
         "Left: sparsity, right: bits of the weights. What is not bounded is left to the method, and its slider "
-        "follows. Move one to hold the layer to it; × lets go."
+        "follows. Move one to hold the layer to it; × removes the bound."
     )
-    rows = bounds.rows(now.found, now.budget, now.planned)
+    rows = bounds.rows(now.network, now.budget, now.forecast)
     if refused := st.session_state.pop(boundtable.PROBLEM, None):
         widgets.problem(refused)
     boundrows.draw(rows)
-    st.caption("The same bounds as a table. Edit a cell to set a bound, empty it to take the bound away.")
+    st.caption("The same bounds as a table. Edit a cell to set a bound, empty it to remove the bound.")
     boundtable.draw(rows)
     anything = bool(now.budget.groups or now.budget.layers)
     st.button("Remove all bounds", on_click=draft.clear_bounds, icon=":material/clear_all:", disabled=not anything)
 
 
-def sensitivity(now: Draft) -> None:
+def sensitivity(now: Present) -> None:
     """What one layer at a time costs."""
-    sensitivityview.section(now.of, now.found, now.budget, now.path)
+    sensitivityview.section(now.subject, now.network, now.budget, now.path)
 
 
-def saliency(now: Draft) -> None:
+def saliency(now: Present) -> None:
     """Which channels matter, by several criteria."""
-    saliencyview.section(now.of, now.path)
+    saliencyview.section(now.subject, now.path)
 
 
-def compare(now: Draft) -> None:
-    """The kept budget beside the present one."""
-    twobudgets.section(now.budget, now.planned)
+def compare(now: Present) -> None:
+    """The stored budget beside the present one."""
+    twobudgets.section(now.budget, now.forecast)
 
 
-def before_training(now: Draft) -> None:
-    """Accuracy of OPQ's allocation as it stands."""
-    if now.planned is not None:
-        curveview.section(now.of, now.budget, now.planned, now.path)
+def before_training(now: Present) -> None:
+    """Accuracy of the method's allocation as it is computed."""
+    if now.forecast is not None:
+        curveview.section(now.subject, now.budget, now.forecast, now.path)
 
 
-def files(now: Draft) -> None:
+def files(now: Present) -> None:
     """Save and load the budget as JSON."""
     budgetfile.draw(now.budget)
 
 
-PARTS: dict[str, Callable[[Draft], None]] = {
+PARTS: dict[str, Callable[[Present], None]] = {
     "Plan": plan,
     "Layers": layers,
     "Sensitivity": sensitivity,
@@ -110,9 +110,10 @@ PARTS: dict[str, Callable[[Draft], None]] = {
 }
 
 
-def parts(now: Draft) -> None:
-    """Everything beside the questions and the answer; only the open part is made."""
-    names = [name for name in PARTS if name != "Before training" or now.budget.method == "opq"]
+def parts(now: Present) -> None:
+    """Everything beside the form and the forecast; only the open part is made."""
+    allocates = methods.get(now.budget.method).allocates
+    names = [name for name in PARTS if name != "Before training" or allocates]
     for name, tab in zip(names, st.tabs(names, key="part", on_change="rerun", bind="query-params"), strict=True):
         if tab.open:
             with tab:
@@ -120,47 +121,43 @@ def parts(now: Draft) -> None:
 
 
 @st.fragment
-@timing.told("budget answer")
-def compose(of: catalog.Subject, found: networks.Network) -> None:
-    """Sliders and answers together, so that moving one reruns only this."""
-    if (state.get("model"), state.get("data")) != (of.model, of.data):
+@timing.logged("budget answer")
+def compose(subject: catalog.Subject, network: networks.Network) -> None:
+    """Form and forecast together, so that moving a slider reruns only this."""
+    if (state.get("model"), state.get("data")) != (subject.model, subject.data):
         st.rerun()  # a loaded budget is about another model
-    path = catalog.weights_file(of) if of.has_data else None
-    if origin := catalog.origin(of, path):
+    path = catalog.weights_file(subject) if subject.has_data else None
+    if origin := catalog.origin(subject, path):
         st.caption(f"Starts from {origin}.")
     left, right = st.columns([2, 3], gap="large")
     with left:
-        sparsity.fit(found)
-        query_params.follow(partial(budget_form.sliders, found))
+        budget_form.draw(network)
     with right:
         permalink.write()
         try:
-            budget = draft.budget(of)
+            budget = draft.budget(subject)
         except CompressionError as error:
             forecast_panel.refused(error)
             return
-        planned = forecast_panel.answer(of, found, budget, path)
-        possible = planned is not None or closed.too_large(of, budget)
-        start_run.buttons(of, found, budget, path, possible)
-        parts(Draft(of, found, path, budget, planned))
+        forecast, possible = forecast_panel.answer(subject, network, budget, path)
+        start_run.buttons(subject, network, budget, path, possible)
+        parts(Present(subject, network, path, budget, forecast))
 
 
 def page() -> None:
     """The page from top to bottom."""
     widgets.headline(
         "budget",
-        "Say how much may go and how few bits may stay. Size and work answer at once; a run shows what it costs in "
+        "Say how much is removed and how few bits remain. Size and work answer at once; a run shows what it costs in "
         "accuracy.",
     )
     opened = opening.network()
     if opened is None:
         return
-    of = opened.of
-    widgets.context(of.model, of.data)
-    for line in query_params.tidy(partial(budget_form.sliders, opened.found)):
+    widgets.context(opened.subject.model, opened.subject.data)
+    for line in permalink.read():
         st.warning(line, icon=":material/link_off:")
-    permalink.read()
-    compose(of, opened.found)
+    compose(opened.subject, opened.network)
 
 
 page()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain, state, widgets
+from app import names, plain, state, widgets
 from app.compare import compareview, finals, gallerybeside
 from app.gallery import gallery
 from app.runs import runlog, view_model
@@ -14,26 +14,25 @@ from compression.runs.store import RunInfo
 EVERY = "3s"
 
 
-def pair_of(own: list[RunInfo], kept: list[RunInfo], opened: RunInfo | None) -> finals.Pair:
+def pair_of(own: list[RunInfo], shipped: list[RunInfo], opened: RunInfo | None) -> finals.Pair:
     """Which model and data set: the picked run's, else those in the address, else those with most runs."""
-    found = finals.pairs([*own, *kept])
+    counts = finals.pairs([*own, *shipped])
     mine = finals.pairs(own)
-    asked = (opened.model, opened.data) if opened else (state.get("model"), state.get("data"))
-    first = next(iter(mine or found))
-    pair = asked if asked in found else first
-    if len(found) > 1:
-        labels = {one: gallerybeside.label(one, gallerybeside.split(own, one)[1] if kept else []) for one in found}
+    preferred = (opened.model, opened.data) if opened else (state.get("model"), state.get("data"))
+    pair = preferred if preferred in counts else next(iter(mine or counts))
+    if len(counts) > 1:
+        labels = {one: gallerybeside.label(one, gallerybeside.split(own, one)[1] if shipped else []) for one in counts}
         st.session_state["compare_pair"] = pair
         st.selectbox(
             "Model and data",
-            list(found),
+            list(counts),
             key="compare_pair",
-            format_func=lambda pair: f"{labels[pair]}: {found[pair]} finished",
+            format_func=lambda pair: f"{labels[pair]}: {counts[pair]} finished",
             help=tip("Only runs of one model on one data set can be compared: they answer the same question."),
             on_change=lambda: change(st.session_state["compare_pair"]),
         )
     else:
-        st.caption(f"{plain.text(view_model.subject(*pair))}: all runs here are of this model and data set.")
+        st.caption(f"{plain.text(names.subject(*pair))}: all runs here are of this model and data set.")
     return pair
 
 
@@ -54,21 +53,21 @@ def page() -> None:
     for problem in runlog.known("run", "other"):
         widgets.problem(problem)
     opened = next((info for info in (*own, *gallery.infos()) if info.id == state.get("run")), None)
-    kept = gallery.infos() if gallerybeside.toggle(own) else []
-    if not any(not info.runs for info in (*own, *kept)):
+    shipped = gallery.infos() if gallerybeside.toggle(own) else []
+    if not any(not info.runs for info in (*own, *shipped)):
         widgets.empty(
             "No runs yet, so there is nothing to compare. Two or more runs with different budgets make a front.",
             "budget",
             "Set up a run or a sweep",
         )
         return
-    pair = pair_of(own, kept, opened)
+    pair = pair_of(own, shipped, opened)
     if opened is not None and not opened.runs:
         state.put("model", pair[0])
         state.put("data", pair[1])
-    mine, theirs, said = gallerybeside.split(own, pair) if kept else (own, [], "")
-    if said:
-        st.caption(said)
+    mine, theirs, reason = gallerybeside.split(own, pair) if shipped else (own, [], "")
+    if reason:
+        st.caption(reason)
     live = any(info.state in view_model.ACTIVE for info in mine if (info.model, info.data) == pair)
     st.fragment(run_every=EVERY if live else None)(compareview.draw)(pair, theirs, bool(mine))
 

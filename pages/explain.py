@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app import widgets
+from app import setup, widgets
 from app.explain import explained, explainview, similarity_view
 from app.gallery import gallery, galleryview
 from app.runs import bundles, runlog
@@ -31,22 +31,22 @@ def page() -> None:
         explainview.no_maps(run, reason)
         return
     if gallery.is_gallery(run) and not gallery.find(run).whole:
-        galleryview.without_model(gallery.find(run), "there is nothing to ask which pixels count")
+        galleryview.without_model(gallery.find(run), "there is nothing to ask which pixels count", setup.query)
         return
     try:
         explained.check(run)
-        of = explained.key(run)
-        explained.models(of)
+        run_key = explained.key(run)
+        explained.models(run_key)
     except CompressionError as error:
         explainview.cannot(run, error)
         return
     macs = float(result["baseline"]["macs"])
-    method, count = explainview.controls(of)
+    method, count = explainview.controls(run_key)
     try:
-        explainview.side_by_side(run, of, method, count, macs)
+        explainview.side_by_side(run, run_key, method, count, macs)
     except CompressionError as error:
         widgets.problem(error)
-    similarity_view.draw(run, of)
+    similarity_view.draw(run, run_key)
 
 
 page()

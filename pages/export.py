@@ -1,4 +1,4 @@
-"""Export: what leaves, how it was measured, and the file itself."""
+"""Export: the file with everything, and how it was measured."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from app import widgets, words
+from app import setup, widgets, words
 from app.gallery import gallery, galleryview
 from app.runs import bundles, outcome, runlog
 from compression.errors import CompressionError
-from compression.export import job
+from compression.jobs import export_run
 
 
 def figures(result: Mapping[str, Any]) -> None:
@@ -31,21 +31,21 @@ def figures(result: Mapping[str, Any]) -> None:
 
 
 def bundle(run: str) -> Mapping[str, Any]:
-    """Make it, watch it, download it; returns what was measured once it is there."""
+    """Make it, watch it, download it; returns the measurements once there are some."""
     if gallery.is_gallery(run) and not gallery.find(run).whole:
-        galleryview.without_model(gallery.find(run), "there is nothing to put in a bundle")
+        galleryview.without_model(gallery.find(run), "there is nothing to put in a bundle", setup.query)
         return {}
     try:
-        now = job.status(runlog.workplace(run))
+        now = export_run.status(runlog.workplace(run))
     except CompressionError as error:
         widgets.problem(error)
         return {}
-    if now.state == job.RUNNING:
+    if now.state == export_run.RUNNING:
         st.fragment(run_every="1s")(bundles.watch)(run)
         return {}
-    if now.state == job.FAILED:
+    if now.state == export_run.FAILED:
         widgets.problem(CompressionError(now.error))
-    if now.state == job.DONE:
+    if now.state == export_run.DONE:
         bundles.download(run)
         st.caption("ONNX, a torch program, the packed weights, a loader of 60 lines, a model card. No pickles.")
     else:
@@ -53,14 +53,14 @@ def bundle(run: str) -> Mapping[str, Any]:
             "One zip with everything: ONNX, a torch program, the packed weights, a loader that needs none of our code, "
             "and a model card. Agreement and latency are measured while it is made."
         )
-    bundles.make(run, now.told, again=now.state == job.DONE)
-    return now.told
+    bundles.make(run, now.result, again=now.state == export_run.DONE)
+    return now.result
 
 
 def page() -> None:
     """The page from top to bottom."""
     widgets.headline(
-        "export", "A bundle that is really smaller, runs without this program, and says what was measured."
+        "export", "A bundle that is really smaller, runs without this program, and states what was measured."
     )
     runs = bundles.finished(runlog.listed())
     if not runs:
@@ -77,18 +77,18 @@ def page() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("The bundle", anchor=False)
-        told = bundle(run)
+        measured = bundle(run)
     with right:
         st.subheader("Where the bytes are", anchor=False)
         rows = outcome.ledger_rows(result["ledger"])
         widgets.table(rows, "ledger")
         widgets.download(rows, f"{run}-ledger")
-    budget = runlog.folder(run).budget().to_dict()
-    bundles.agreement(told)
-    bundles.latency(told, budget)
-    if told:
+    budget = runlog.folder(run).budget()
+    bundles.agreement(measured)
+    bundles.latency(measured, budget.method)
+    if measured:
         bundles.snippet(run, budget)
-        widgets.table_of(bundles.file_rows(told), "files", "Files in the bundle")
+        widgets.table_of(bundles.file_rows(measured), "files", "Files in the bundle")
 
 
 page()

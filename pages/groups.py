@@ -1,24 +1,27 @@
-"""Groups: the layered graph, the groups in it, what belongs to each and why."""
+"""Groups: the layered graph, its groups, and the members of each with the reasons that tie them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from app import nav, plain, state, widgets, words
-from app.figures import dot
 from app.groups import dependency_text, drawing, graphview, overlays, quantized, quantview
 from app.model import catalog, networks, opening
 from app.terms import tip
+from compression.plots import dot
 
-OF_EACH = 3  # ties of one kind told before the rest is folded away
+if TYPE_CHECKING:
+    from compression.graph import Code, Graph, Group, Tie
+
+MOST_OF_A_KIND = 3  # ties shown before the rest is folded away
 
 
-def details(of: catalog.Subject, found: networks.Network) -> None:
+def details(subject: catalog.Subject, network: networks.Network) -> None:
     """The selected group: its members and why they are tied."""
-    ids = [group.id for group in found.graph.groups]
+    ids = [group.id for group in network.graph.groups]
     current = state.get("group") if state.get("group") in ids else ""
     labels = {"": "none selected"} | {group: group for group in ids}
     widgets.choice("Group", labels, current, "pick_group", graphview.choose, help=tip(words.HELP["group"]))
@@ -29,58 +32,62 @@ def details(of: catalog.Subject, found: networks.Network) -> None:
             "square, a module of several operations, stand its units and its parameters."
         )
         return
-    group = found.graph.group(current)
-    units = words.plural(group.units, "unit")
-    if group.prunable:
-        st.markdown(f":blue-badge[:material/content_cut: can be removed] {units}")
-    else:
-        st.markdown(f":gray-badge[:material/lock: must stay] {units}: {plain.text(group.reason)}.")
-    if group.reason:
-        st.markdown(
-            dependency_text.frozen(group.reason, drawing.places(quantized.View(of)).frozen(group.place, group.nodes))
-        )
-    if not group.prunable and not group.exact:
-        st.caption(
-            "In code of your own, `cx.trace(model, example, inexact=True)` lets such units go; the answer then changes "
-            "a little, and `cx.slim_report` tells by how much."
-        )
+    group = network.graph.group(current)
+    _status(subject, group)
     per_unit = sum(m.numel for m in group.members if not m.buffer)
     st.markdown(f"Taking out one unit removes **{per_unit:,} parameters** in {len(group.members)} places at once.")
-    _why_tied(of, group)
+    _why_tied(subject, group)
     st.markdown("**What belongs to it**")
     widgets.table(_members(group), "members")
     nav.link("budget", "Bound this group's sparsity", group=current)
 
 
-def _why_tied(of: catalog.Subject, group: Any) -> None:
+def _status(subject: catalog.Subject, group: Group) -> None:
+    """Whether units of a group can be removed, and the reason if not."""
+    units = words.plural(group.units, "unit")
+    if group.prunable:
+        st.markdown(f":blue-badge[:material/content_cut: can be removed] {units}")
+    else:
+        st.markdown(f":gray-badge[:material/lock: must stay] {units}: {plain.text(group.reason)}.")
+    if group.cause:
+        where = drawing.operands(quantized.View(subject)).visible(group.place, group.nodes)
+        st.markdown(dependency_text.frozen(group.cause, where))
+    if not group.prunable and not group.exact:
+        st.caption(
+            "In code of your own, `cx.trace(model, example, inexact=True)` lets such units be removed; the answer "
+            "then changes a little, and `cx.slim_report` returns by how much."
+        )
+
+
+def _why_tied(subject: catalog.Subject, group: Group) -> None:
     """Every tie in a sentence, those between layers first; all of them as a table."""
     st.markdown("**Why they are tied**")
-    places = drawing.places(quantized.View(of))
-    told = [(tie, dependency_text.tie(tie.why, places.of(tie.op))) for tie in group.ties]
-    if not told:
-        st.markdown("Nothing else hangs on these units.")
+    operands = drawing.operands(quantized.View(subject))
+    sentences = [(tie, dependency_text.tie(tie.cause, tie.op, operands.into(tie.op))) for tie in group.ties]
+    if not sentences:
+        st.markdown("Nothing else depends on these units.")
         return
-    first, rest = _foremost(told)
+    first, rest = _foremost(sentences)
     st.markdown("\n".join(f"- {sentence}" for sentence in first))
     if rest:
         with st.expander(f"{len(rest):,} more of these kinds", type="compact"):
             st.markdown("\n".join(f"- {sentence}" for sentence in rest))
-    rows = [{"where": tie.op, "why": tie.why, "in words": said.replace("`", "")} for tie, said in told]
+    rows = [{"where": tie.op, "why": tie.why, "in words": text.replace("`", "")} for tie, text in sentences]
     widgets.table_of(rows, "ties", "Ties as a table")
 
 
-def _foremost(told: list[tuple[Any, str]]) -> tuple[list[str], list[str]]:
+def _foremost(sentences: list[tuple[Tie, str]]) -> tuple[list[str], list[str]]:
     """The first few sentences of every kind, ties between layers before those inside one; and all others."""
-    kinds: Counter[str] = Counter()
+    kinds: Counter[Code] = Counter()
     first: list[str] = []
     rest: list[str] = []
-    for tie, sentence in sorted(told, key=lambda pair: dependency_text.rank(pair[0].why)):
-        kinds[tie.why] += 1
-        (first if kinds[tie.why] <= OF_EACH else rest).append(sentence)
+    for tie, sentence in sorted(sentences, key=lambda pair: dependency_text.rank(pair[0].cause)):
+        kinds[tie.cause.code] += 1
+        (first if kinds[tie.cause.code] <= MOST_OF_A_KIND else rest).append(sentence)
     return first, rest
 
 
-def _members(group: Any) -> list[dict[str, Any]]:
+def _members(group: Group) -> list[dict[str, Any]]:
     roles = {
         "producer": "makes the unit", "consumer": "reads the unit", "norm": "scales the unit",
         "quantizer": "quantizes the unit",
@@ -96,7 +103,7 @@ def _members(group: Any) -> list[dict[str, Any]]:
     ]
 
 
-def rows_of(found: networks.Network) -> list[dict[str, Any]]:
+def group_rows(network: networks.Network) -> list[dict[str, Any]]:
     """All groups as a table."""
     return [
         {
@@ -111,21 +118,21 @@ def rows_of(found: networks.Network) -> list[dict[str, Any]]:
                 )
             ),
         }
-        for group in found.graph.groups
+        for group in network.graph.groups
     ]
 
 
-def table(found: networks.Network, drawn: quantized.View) -> None:
-    """The same content without a picture; a row selects its group."""
+def table(network: networks.Network, view: quantized.View) -> None:
+    """All groups without a picture; a row selects its group."""
     st.subheader("All groups", anchor=False)
-    rows = rows_of(found)
+    rows = group_rows(network)
     ids = [row["group"] for row in rows]
     widgets.picker(rows, ids, state.get("group"), "group_table", graphview.choose, optional=True)
     with st.container(horizontal=True):
         widgets.download(rows, "groups")
         st.download_button(
             "DOT",
-            lambda: dot.dot(quantized.traced(drawn).plain, quantized.traced(drawn).node_groups),
+            lambda: dot.dot(quantized.traced(view).plain, quantized.traced(view).node_groups),
             file_name=f"{state.get('model').rpartition(':')[2]}.dot",
             icon=":material/download:",
             on_click="ignore",
@@ -143,32 +150,36 @@ def page() -> None:
     opened = opening.network()
     if opened is None:
         return
-    of, found = opened.of, opened.found
-    widgets.context(of.model, of.data)
-    graph = found.graph
+    subject, network = opened.subject, opened.network
+    widgets.context(subject.model, subject.data)
+    _summary(network.graph)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        view = quantview.choose(subject)
+        overlay = overlays.choose(subject, network)
+        graphview.picture(view, overlay)
+        if overlay is not None:
+            widgets.table_of(overlay.rows, "overlay")
+        quantview.before_and_after(subject, view.quantizers)
+    with right:
+        details(subject, network)
+    table(network, view)
+
+
+def _summary(graph: Graph) -> None:
+    """The numbers of groups and units; for a network that reads values, a note on the path drawn."""
     if graph.values_read:
         st.info(
             f"This network looks at the values of its tensors ({plain.text(graph.values_read)}). What you see is the "
-            "way that the example input took; another input may take another.",
+            "path of the example input; another input may take another.",
             icon=":material/alt_route:",
         )
     frozen = len(graph.groups) - len(graph.prunable)
     widgets.metrics(
         ("Groups that can shrink", f"{len(graph.prunable)}", "", words.HELP["group"]),
         ("Units in them", f"{graph.prunable_units:,}", "", words.HELP["unit"]),
-        ("Groups that must stay", f"{frozen}", "", "Each says why, below."),
+        ("Groups that must stay", f"{frozen}", "", "The reason of each is below."),
     )
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        drawn = quantview.choose(of)
-        overlay = overlays.choose(of, found)
-        graphview.picture(drawn, overlay)
-        if overlay is not None:
-            widgets.table_of(overlay.rows, "overlay")
-        quantview.before_and_after(of, drawn.quantizers)
-    with right:
-        details(of, found)
-    table(found, drawn)
 
 
 page()

@@ -5,23 +5,23 @@ from __future__ import annotations
 import streamlit as st
 
 from app import nav, widgets
-from app.learn import glossary, learning
-from app.learn.lessons import texts
-from app.learn.lessons.lesson import CONTENTS
+from app.learn import glossary, lesson_page
 from app.runs import runlog
+from lessons import contents
+from lessons.contents import CONTENTS
 
 
-def contents(current: int) -> None:
-    """The table of contents as a row of pills."""
+def table_of_contents(current: int) -> None:
+    """The lessons as a row of pills."""
     st.session_state["lesson"] = current
     st.pills(
         "Lesson",
-        [found.number for found in CONTENTS],
+        [entry.number for entry in CONTENTS],
         required=True,
         key="lesson",
         wrap=True,
-        format_func={found.number: f"{found.number} {found.short}" for found in CONTENTS}.__getitem__,
-        on_change=lambda: learning.choose(st.session_state["lesson"]),
+        format_func={entry.number: f"{entry.number} {entry.short}" for entry in CONTENTS}.__getitem__,
+        on_change=lambda: lesson_page.choose(st.session_state["lesson"]),
         label_visibility="collapsed",
     )
 
@@ -30,17 +30,17 @@ def page() -> None:
     """The page from top to bottom."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.title(nav.PAGES["learn"].question, anchor=False, width="content")
-        view = learning.view()
-    if view == learning.GLOSSARY:
+        view = lesson_page.view()
+    if view == lesson_page.GLOSSARY:
         glossary.draw()
-    elif view == learning.TEACHERS:
-        st.markdown(texts.page("teachers"))
+    elif view == lesson_page.TEACHERS:
+        st.markdown(contents.page("teachers"))
     else:
-        found = learning.named()
+        entry = lesson_page.named()
         for problem in runlog.known("run"):
             widgets.problem(problem)
-        contents(found.number)
-        st.fragment(learning.draw)(found)
+        table_of_contents(entry.number)
+        st.fragment(lesson_page.draw)(entry)
 
 
 page()

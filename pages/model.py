@@ -8,12 +8,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import nav, plain, state, widgets, words
-from app.figures import model as figures
+from app import names, nav, plain, state, widgets, words
 from app.model import catalog, networks, opening, ownweights, preview
-from app.runs import view_model
 from app.terms import tip
 from compression.errors import CompressionError
+from compression.plots import model as figures
 
 CHEAP_MACS = 20e6
 
@@ -31,7 +30,7 @@ def pick() -> None:
 
 
 def _models_help(model: str) -> str:
-    path = f" This one: {plain.text(model)}" if view_model.model_label(model) != model else ""
+    path = f" This one: {plain.text(model)}" if names.model_label(model) != model else ""
     return f"The operator's own models first, then the zoo's, torchvision's and others'. Type to search.{path}"
 
 
@@ -43,7 +42,7 @@ def _choice(label: str, name: str, labels: dict[str, str], changed: Callable[[st
 
 def _model_changed(picked: str) -> None:
     state.put("model", picked)
-    with contextlib.suppress(CompressionError):  # a model that cannot be used is told of by the page itself
+    with contextlib.suppress(CompressionError):  # the page itself shows the error of a model that cannot be used
         state.put("data", catalog.fitting_data(picked, state.get("data")))
 
 
@@ -51,39 +50,39 @@ def _data_changed(picked: str) -> None:
     state.put("data", picked)
 
 
-def summary(of: catalog.Subject, found: networks.Network, path: Path | None) -> None:
+def summary(subject: catalog.Subject, network: networks.Network, path: Path | None) -> None:
     """The network in a few figures, its accuracy among them when trained weights are at hand."""
-    graph, kind = found.graph, of.kind
+    graph, kind = network.graph, subject.kind
     widgets.metrics(
-        *accuracy(of, found, path),
+        *accuracy(subject, network, path),
         ("Parameters", words.count(graph.params), "", f"{graph.params:,} numbers"),
         ("Size in fp32", words.size(4 * graph.params), "", "4 bytes for each parameter"),
         (f"MACs per {kind.one}", words.count(graph.macs), "", words.HELP["macs"]),
-        ("Input", words.shape(of.input), "", f"{kind.shape}; {of.classes} classes"),
+        ("Input", words.shape(subject.input), "", f"{kind.shape}; {subject.classes} classes"),
     )
 
 
-def accuracy(of: catalog.Subject, found: networks.Network, path: Path | None) -> list[tuple[str, str, str, str]]:
+def accuracy(subject: catalog.Subject, network: networks.Network, path: Path | None) -> list[tuple[str, str, str, str]]:
     """How good the dense weights are on test images; heavy networks wait for a click."""
     if path is None:
         return []
-    asked, many = f"measure {path}", of.kind.many
-    if found.graph.macs > CHEAP_MACS and not st.session_state.get(asked):
+    key, many = f"measure {path}", subject.kind.many
+    if network.graph.macs > CHEAP_MACS and not st.session_state.get(key):
         explained = f"Runs the network on {catalog.MEASURED_IMAGES:,} test {many}; takes a few seconds."
-        st.session_state[asked] = st.button("Measure the accuracy", icon=":material/speed:", help=explained)
-        if not st.session_state[asked]:
+        st.session_state[key] = st.button("Measure the accuracy", icon=":material/speed:", help=explained)
+        if not st.session_state[key]:
             warn(catalog.is_chance(path))
             return []
     try:
-        told, images = catalog.measured(of, path)
+        evaluation, images = catalog.measured(subject, path)
     except CompressionError as error:
         widgets.problem(error)
         return []
-    warn(told.is_chance)
+    warn(evaluation.is_chance)
     explained = (
-        f"Share of {images:,} test {many} classified rightly, with {plain.text(path.name)}; loss {told.loss:.3f}"
+        f"Share of {images:,} test {many} classified rightly, with {plain.text(path.name)}; loss {evaluation.loss:.3f}"
     )
-    return [("Test accuracy", words.share(told.accuracy), "", explained)]
+    return [("Test accuracy", words.share(evaluation.accuracy), "", explained)]
 
 
 def warn(chance: bool) -> None:
@@ -92,21 +91,21 @@ def warn(chance: bool) -> None:
         st.warning(words.CHANCE, icon=":material/casino:")
 
 
-def missing(of: catalog.Subject, path: Path | None) -> None:
+def missing(subject: catalog.Subject, path: Path | None) -> None:
     """What this model lacks for a run, and how to get it."""
-    if not of.has_data:
+    if not subject.has_data:
         st.info("No data chosen: pick a data set above to measure and compress this model.", icon=":material/info:")
     elif path is None:
-        subject = plain.text(view_model.subject(of.model, of.data))
+        pair = plain.text(names.subject(subject.model, subject.data))
         st.info(
-            f"No trained weights for {subject}, so no accuracy and no runs. Train them in a "
+            f"No trained weights for {pair}, so no accuracy and no runs. Train them in a "
             "terminal: this page finds them when you come back. Groups and budgets can be explored without.",
             icon=":material/info:",
         )
-        st.code(catalog.train_line(of), language="bash", wrap_lines=True)
+        st.code(catalog.train_line(subject), language="bash", wrap_lines=True)
 
 
-def where(of: catalog.Subject, found: networks.Network) -> None:
+def where(subject: catalog.Subject, network: networks.Network) -> None:
     """The treemap and the layer table."""
     st.subheader("Where parameters and work sit", anchor=False)
     area = st.segmented_control(
@@ -118,15 +117,15 @@ def where(of: catalog.Subject, found: networks.Network) -> None:
         bind="query-params",
         format_func=lambda v: figures.QUANTITIES[v],
     )
-    info = figures.tree_info(found.modules, view_model.model_label(of.model))
+    info = figures.tree_info(network.modules, names.model_label(subject.model))
     other = "macs" if area == "params" else "params"
     st.caption(
         f"Area: {figures.QUANTITIES[str(area)]}. Colour: {figures.QUANTITIES[other]}. Click a block to enter it."
     )
-    alt = f"Treemap of {of.model}: {figures.QUANTITIES[str(area)]} per module. The table below holds the same."
+    alt = f"Treemap of {subject.model}: {figures.QUANTITIES[str(area)]} per module. The table below holds the same."
     widgets.chart(figures.tree_figure(info, str(area)), "treemap", info.rows, alt)
     st.subheader("Layers", anchor=False)
-    rows = networks.layer_rows(found)
+    rows = networks.layer_rows(network)
     widgets.table(rows, "layers")
     widgets.download(rows, "layers")
 
@@ -139,19 +138,19 @@ def page() -> None:
     if opened is None:
         st.caption("Or choose another model or other data above.")
         return
-    of, found = opened.of, opened.found
-    path = catalog.weights_file(of) if of.has_data else None
-    summary(of, found, path)
-    missing(of, path)
-    if words_of := catalog.origin(of, path):
-        st.caption(f"A run starts from {words_of}.")
-    ownweights.section(of)
-    if of.has_data:
-        preview.draw(of)
+    subject, network = opened.subject, opened.network
+    path = catalog.weights_file(subject) if subject.has_data else None
+    summary(subject, network, path)
+    missing(subject, path)
+    if origin := catalog.origin(subject, path):
+        st.caption(f"A run starts from {origin}.")
+    ownweights.section(subject)
+    if subject.has_data:
+        preview.draw(subject)
     with st.container(horizontal=True):
         nav.link("groups", "See which channels go together")
         nav.link("budget", "Choose a budget")
-    where(of, found)
+    where(subject, network)
 
 
 page()

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import plain, state, widgets, words
+from app import names, plain, setup, state, theme, widgets, words
 from app.gallery import gallery, galleryview
 from app.runs import runbuttons, runlog, runview, view_model
 from compression.errors import CompressionError
@@ -34,10 +34,10 @@ def listing(infos: list[RunInfo], run: str) -> list[dict[str, Any]]:
         {
             "run": info.id,
             "state": widgets.state_words(info.state),
-            "method": widgets.method_words(info.method),
-            "model": view_model.model_label(info.model),
-            "data": view_model.data_label(info.data),
-            "asked": f"sweep of {info.runs} runs" if info.runs else view_model.asked(info.budget),
+            "method": theme.style(info.method).label,
+            "model": names.model_label(info.model),
+            "data": names.data_label(info.data),
+            "request": f"sweep of {info.runs} runs" if info.runs else names.request(info.budget),
             "stage": info.phase or "",
             "begun": _begun(info),
         }
@@ -53,7 +53,7 @@ def _begun(info: RunInfo) -> str:
 
 
 def table(run: str, live: bool) -> None:
-    """The rows, drawn again while a run goes; a row opens its run. ``live``: one went when the page was drawn."""
+    """The rows, drawn again while a run goes on; a row opens its run. ``live``: one did when the page was drawn."""
     infos = runlog.listed()
     if state.get("run") != run or (live and not any(info.state in view_model.ACTIVE for info in infos)):
         st.rerun()  # another run was picked here, or the last one has ended
@@ -94,16 +94,16 @@ def page() -> None:
 
 
 def draw(run: str) -> None:
-    """The open run, drawn again while it goes; one line when there is none of this name."""
+    """The open run, drawn again while it goes on; one line when there is none of this name."""
     try:
-        active = runlog.told(run).active
+        active = runlog.view(run).active
     except CompressionError as error:
         widgets.problem(error)
         if any(info.id != run for info in runlog.listed()):
             st.button("Open the newest run", key="newest", icon=":material/undo:", on_click=newest)
         return
     live = st.fragment(run_every="1s" if active else None)(runview.draw)
-    live(run)
+    live(run, setup.query)
 
 
 page()

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import nav, plain, widgets, words
-from app.figures import front as figures
-from app.figures import front_data
+from app import names, nav, plain, setup, theme, widgets, words
 from app.gallery import gallerycards, tour
 from app.runs import runlog, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.plots import front as figures
+from compression.plots import front_data
 from compression.runs.store import RunInfo
 
 TRY = Budget()
@@ -36,14 +36,14 @@ def invitation(picture: Callable[[], None]) -> None:
                 "rest learn to live with 4 to 8 bits instead of 32. It takes about half a minute."
             )
             pressed = st.button("Try it now", type="primary", icon=":material/play_arrow:", key="try")
-            st.caption(f"GETA, {view_model.describe(TRY.to_dict())}, {TRY.epochs:g} epochs")
+            st.caption(f"{theme.style(TRY.method).label}, {names.describe(TRY.to_dict())}, {TRY.epochs:g} epochs")
             if pressed:
                 begin()
         if tour.subject() is not None and not tour.current():
             with st.container(border=True):
                 st.markdown("**Look around first.** Seven pages, one finished run, two minutes; nothing is trained.")
                 if st.button("Take the tour", icon=":material/tour:", key="tour_begin"):
-                    tour.go(1)
+                    tour.go(1, setup.query)
     with right:
         picture()
 
@@ -73,7 +73,7 @@ def ways() -> None:
 
 
 def recent(live: bool) -> None:
-    """The newest runs, each a link to its live view; drawn again while one goes, as one ``live`` did at first."""
+    """The newest runs, each a link to its live view; drawn again while one runs (``live``: when the page was drawn)."""
     infos = runlog.listed()
     if live and not any(info.state in view_model.ACTIVE for info in infos):
         st.rerun()  # the last one has ended: the picture above may show it
@@ -85,14 +85,14 @@ def recent(live: bool) -> None:
 
 
 def row(info: RunInfo) -> None:
-    """One run: its state, method and budget, and what came of it."""
-    told = view_model.describe(info.budget)
+    """One run: its state, method and budget, and its age."""
+    text = names.describe(info.budget)
     if info.runs:
-        told = f"sweep of {info.runs} runs, {view_model.subject(info.model, info.data)}"
+        text = f"sweep of {info.runs} runs, {names.subject(info.model, info.data)}"
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.state_badge(info.state)
         widgets.method_badge(info.method)
-        nav.link("runs", told, run=info.id, model=info.model, data=info.data)
+        nav.link("runs", text, run=info.id, model=info.model, data=info.data)
         st.caption(words.ago(time.time() - info.created))
 
 
@@ -104,7 +104,7 @@ def front(infos: list[RunInfo]) -> bool:
     info = front_data.front_info(runlog.front_runs([], infos, newest.model, newest.data))
     if not info.finals:
         return False
-    st.markdown(f"**Your runs: {plain.text(view_model.subject(newest.model, newest.data))}**")
+    st.markdown(f"**Your runs: {plain.text(names.subject(newest.model, newest.data))}**")
     widgets.chart(figures.front_figure(info, 300), "start_front", info.rows, info.sentence)
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -16,13 +17,14 @@ from opened import Open, errors
 from streamlit.testing.v1 import AppTest
 from written import finished
 
-from app import nav, options, theme, timing, words
-from app.budget import budget_upload, draft, method_catalog, plan
+from app import nav, options, timing, words
+from app.budget import budget_upload, draft, forecast_panel, live_forecast
 from app.model import catalog
-from compression import runs
+from compression import methods, runs
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import studies
+from compression.forecast import spread_units
+from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from tests.waiting import PATIENCE
 
@@ -50,16 +52,19 @@ def test_finished_runs_are_shown(open_page: Open, tmp_path: Path, name: str) -> 
         assert "97.0 %" in [metric.value for metric in app.metric]
 
 
-def test_start_needs_no_torch(tmp_path: Path) -> None:
+def test_the_server_imports_the_methods_while_it_starts() -> None:
     code = (
-        "import sys\n"
-        "from streamlit.testing.v1 import AppTest\n"
-        f"sys.argv = ['app/main.py', '--runs', {str(tmp_path)!r}]\n"
-        "app = AppTest.from_file('app/main.py', default_timeout=60).run()\n"
-        "assert app.title and not app.exception\n"
+        "import asyncio, sys, threading\n"
+        "from app import serving\n"
         "assert 'torch' not in sys.modules\n"
+        "async def start():\n"
+        "    async with serving.started(None):\n"
+        "        for thread in threading.enumerate()[1:]: thread.join()\n"
+        "asyncio.run(start())\n"
+        "assert 'torch' in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=nav.ROOT, check=True, capture_output=True, timeout=SECONDS)
+    environment = {**os.environ, "STREAMLIT_SERVER_HEADLESS": "true"}
+    subprocess.run([sys.executable, "-c", code], cwd=nav.ROOT, env=environment, check=True, timeout=SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -177,36 +182,41 @@ def test_a_link_opens_model_data_and_group(open_page: Open) -> None:
 def test_sliders_answer_with_the_exact_number_of_units(open_page: Open) -> None:
     app = open_page("budget")
     for share in (0.0, 0.29, 0.5, 0.9):
-        app.slider(key="sparsity").set_value(share).run()
-        assert [m.value for m in app.metric if m.label == "Channels gone"] == [str(math.floor(share * 112 + 1e-9))]
-    most = app.slider(key="sparsity").max
+        app.slider(key="ask sparsity").set_value(share).run()
+        assert [m.value for m in app.metric if m.label == "Channels removed"] == [str(math.floor(share * 112 + 1e-9))]
+    most = app.slider(key="ask sparsity").max
     assert most == 0.94, "one unit always stays in every group"
-    app.slider(key="sparsity").set_value(most).run()
+    app.slider(key="ask sparsity").set_value(most).run()
     assert errors(app) == []
-    assert [m.value for m in app.metric if m.label == "Channels gone"] == ["105"]
+    assert [m.value for m in app.metric if m.label == "Channels removed"] == ["105"]
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.5, 0.77, 0.9])
 def test_the_spread_has_exactly_k_units_within_bounds(sparsity: float) -> None:
     graph = catalog.traced(RESNET8).graph
     bounds = {"conv1": {"sparsity": [0.0, 0.25]}, "layer3.0.conv1": {"sparsity": [0.1, 1.0]}}
-    counts = plan.spread(graph, Budget(sparsity=max(sparsity, 0.1), groups=bounds))
+    counts = spread_units(graph, max(sparsity, 0.1), bounds)
     assert sum(counts.values()) == math.floor(max(sparsity, 0.1) * 112 + 1e-9)
     assert counts["conv1"] <= 2
     assert counts["layer3.0.conv1"] >= 4
     assert all(counts[group.id] < group.units for group in graph.prunable)
 
 
-def test_plans_agree_with_the_library() -> None:
+def forecast(budget: Budget) -> Any:
+    """What the page shows of a budget, on seeded initial weights."""
+    return live_forecast.forecast(RESNET8, None, budget)
+
+
+def test_forecasts_are_counted_by_hand() -> None:
     graph = catalog.traced(RESNET8).graph
-    dense = plan.geta(graph, Budget(sparsity=0.0, weight_bits=(8, 8)))
+    dense = forecast(Budget(sparsity=0.0, weight_bits=(8, 8)))
     weights = sum(math.prod(layer.shape) for layer in graph.layers)
     assert dense.bytes[0] == dense.bytes[1] == weights + 4 * (19_810 - weights) + 4 * len(graph.layers)
     assert dense.low.rel_bops == pytest.approx(8 / 32)
-    channels = plan.geta(graph, Budget(sparsity=0.0, weight_bits=(8, 8), options={"weights": "channel"}))
+    channels = forecast(Budget(sparsity=0.0, weight_bits=(8, 8), options={"weights": "channel"}))
     assert channels.bytes[0] - dense.bytes[0] == 4 * sum(layer.shape[0] - 1 for layer in graph.layers)
-    opq = plan.make(RESNET8, None, graph, Budget(method="opq", sparsity=0.7))
-    assert sum(row["at zero"] for row in opq.table) == round(0.7 * weights)
+    opq = forecast(Budget(method="opq", sparsity=0.7))
+    assert sum(layer.zeros for layer in opq.layers) == round(0.7 * weights)
     assert opq.error is not None
     assert 0 < opq.error < 1
 
@@ -219,11 +229,11 @@ def test_every_method_shows_only_what_it_follows(open_page: Open) -> None:
     app = open_page("budget")
     assert list(app.pills(key="method").options)[:2] == ["GETA", "OPQ"]
     wanted = {
-        "geta": {"sparsity", "bits"},
-        "opq": {"sparsity", "average_bits"},
-        "sequential": {"sparsity", "equal_bits"},
-        "magnitude": {"sparsity", "equal_bits"},
-        "ptq": {"equal_bits"},
+        "geta": {"ask sparsity", "ask weight_bits"},
+        "opq": {"ask sparsity", "ask bits"},
+        "sequential": {"ask sparsity", "ask weight_bits"},
+        "magnitude": {"ask sparsity", "ask bits"},
+        "ptq": {"ask bits"},
     }
     for method, sliders in wanted.items():
         chosen(app, method)
@@ -231,18 +241,18 @@ def test_every_method_shows_only_what_it_follows(open_page: Open) -> None:
         assert {s.key for s in app.slider if not s.key.startswith("bound ")} == sliders
         fields = [n.key for n in app.number_input if not n.key.startswith("option ")]
         assert fields == ([] if method == "ptq" else ["epochs", "seed"])
-        assert any(words.METHODS[method] == element.value for element in app.caption)
-        assert app.button(key="start").label == f"Start {theme.style(method).label} run"
-        assert (len([t for t in app.toggle if t.key == "activations"]) == 1) == (
+        assert any(methods.get(method).info.sentence == element.value for element in app.caption)
+        assert app.button(key="start").label == f"Start {methods.get(method).info.label} run"
+        assert (len([t for t in app.toggle if t.key == "ask activation_bits on"]) == 1) == (
             method in ("geta", "sequential", "ptq")
         )
 
 
 def test_the_draft_of_a_baseline_asks_what_the_page_shows(open_page: Open) -> None:
     app = chosen(open_page("budget"), "ptq")
-    app.slider(key="equal_bits").set_value(3).run()
-    app.toggle(key="activations").set_value(True).run()
-    app.slider(key="equal_activation_bits").set_value(6).run()
+    app.slider(key="ask bits").set_value(3).run()
+    app.toggle(key="ask activation_bits on").set_value(True).run()
+    app.slider(key="ask activation_bits").set_value(6).run()
     app.selectbox(key="option ptq clip").select("max").run()
     assert errors(app) == []
     error = {m.label: m.value for m in app.metric}["Error of the weights"]
@@ -253,7 +263,7 @@ def test_the_draft_of_a_baseline_asks_what_the_page_shows(open_page: Open) -> No
 
 def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_path: Path) -> None:
     app = chosen(open_page("budget", layer="conv1"), "ptq")
-    app.slider(key="equal_bits").set_value(3).run()
+    app.slider(key="ask bits").set_value(3).run()
     app.selectbox(key="option ptq clip").select("max").run()
     planned = {metric.label: metric.value for metric in app.metric}
     app.button(key="start").click().run()
@@ -261,7 +271,7 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
     (folder,) = (tmp_path / "runs").glob("ptq-*/")
     result = runs.wait(folder.name, tmp_path / "runs", timeout=PATIENCE)
     asked = RunFolder.open(tmp_path / "runs", folder.name).budget()
-    assert (asked.method, asked.bits, asked.weight_bits, asked.sparsity) == ("ptq", 3, (3, 3), 0)
+    assert (asked.method, asked.asks["bits"], "sparsity" in asked.asks) == ("ptq", 3, False)
     assert asked.options == {"clip": "max"}
     assert result["status"] == "done"
     assert words.size(result["final"]["nominal_bytes"]) == planned["Size"]
@@ -296,10 +306,10 @@ def test_the_smallest_good_enough_is_searched_for_and_opened(open_page: Open, tm
 def test_accuracy_without_training_is_measured_in_the_background(open_page: Open, tmp_path: Path) -> None:
     app = open_page("budget", method="opq", part="Before training")
     before = len(app.get("plotly_chart"))
-    app.button(key="measure_curve").click().run()
+    app.button(key="begin curve").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("curve-*/")
-    assert "measure_curve" not in [button.key for button in app.button], "one at a time"
+    assert "begin curve" not in [button.key for button in app.button], "one at a time"
     told = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
     app = open_page("budget", method="opq", part="Before training")
     assert len(app.get("plotly_chart")) == before + 2
@@ -310,11 +320,9 @@ def test_accuracy_without_training_is_measured_in_the_background(open_page: Open
 
 def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:
     budget = Budget(method="sequential", weight_bits=(4, 7), activation_bits=(4, 6), sparsity=0.3)
-    values = draft.values_of(budget, method_catalog.get("sequential"))
-    assert (values["equal_bits"], values["equal_activation_bits"], values["sparsity"]) == (7, 6, 0.3)
-    values = draft.values_of(Budget(method="ptq", bits=5.5), method_catalog.get("ptq"))
-    assert values["equal_bits"] == 5
-    assert "sparsity" not in values, "what a method does not follow is left as it was"
+    assert draft.values(budget) == {"sparsity": 0.3, "weight_bits": 7, "activation_bits": 6}
+    assert draft.values(Budget(method="ptq", bits=5.5)) == {"bits": 5, "activation_bits": None}
+    assert draft.values(Budget(weight_bits=(3.5, 7.5)))["weight_bits"] == (4, 7), "whole ends, as a slider has them"
 
 
 @pytest.mark.parametrize(
@@ -329,14 +337,14 @@ def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:
 def test_plans_of_baselines_are_counted_by_hand(changes: dict[str, Any], bops: float) -> None:
     graph = catalog.traced(RESNET8).graph
     budget = Budget(**changes)
-    found = plan.make(RESNET8, None, graph, budget)
+    found = forecast(budget)
     assert found.low.rel_bops == found.high.rel_bops == pytest.approx(bops)
     sizes = [math.prod(layer.shape) for layer in graph.layers]
-    bits = round(bops * 32) if budget.activation_bits is None else 4
+    bits = round(bops * 32) if budget.asks.get("activation_bits") is None else 4
     if budget.method == "magnitude":
         zeros = round(0.5 * sum(sizes))
-        assert sum(row["at zero"] for row in found.table) == zeros
-        assert {row["bits"] for row in found.table} == {6}
+        assert sum(row["at zero"] for row in forecast_panel.rows(found)) == zeros
+        assert {row["bits"] for row in forecast_panel.rows(found)} == {6}
         least = (sum(sizes) - zeros) * bits / 8 + 4 * (graph.params - sum(sizes) + len(sizes))
         assert least < found.bytes[0] < least + sum(sizes) / 8, "positions cost at most one bit a weight"
     else:
@@ -345,11 +353,10 @@ def test_plans_of_baselines_are_counted_by_hand(changes: dict[str, Any], bops: f
 
 
 def test_a_plan_of_prune_then_quantize_has_exactly_k_units_and_its_bounds() -> None:
-    graph = catalog.traced(RESNET8).graph
     layers = {"conv1": {"weight_bits": [2, 3]}}
-    found = plan.make(RESNET8, None, graph, Budget(method="sequential", sparsity=0.3, layers=layers))
+    found = forecast(Budget(method="sequential", sparsity=0.3, layers=layers))
     assert found.units == math.floor(0.3 * 112)
-    first = next(row for row in found.table if row["layer"] == "conv1")
+    first = next(row for row in forecast_panel.rows(found) if row["layer"] == "conv1")
     kept = 8 - found.removed["conv1"]
     assert first["least bytes"] == first["most bytes"] == round(9 * kept * 3 / 8)
 
@@ -451,7 +458,7 @@ def test_the_server_tells_its_times_where_asked(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["app/main.py", *arguments])
 
-    @timing.told("the sum")
+    @timing.logged("the sum")
     def slow_sum() -> int:
         time.sleep(0.02)
         return 3

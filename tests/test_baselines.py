@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -83,13 +84,13 @@ def task(method: str, **changes: Any) -> Setup:
 
 def weights_of(model: nn.Module) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
     """Layer → its raw weight, whatever sits on it."""
-    found = {}
+    errors = {}
     for name, module in model.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             on = getattr(module, "parametrizations", None)
             raw = on.weight.original if on is not None else module.weight
-            found[name] = raw.detach().numpy().copy()
-    return found
+            errors[name] = raw.detach().numpy().copy()
+    return errors
 
 
 # Rounding to nearest --------------------------------------------------------------------------------------------------
@@ -114,31 +115,31 @@ def test_the_step_of_least_error_beats_every_other(bits: int = 3) -> None:
     work = task("ptq", bits=bits)
     dense, levels = weights_of(work.model), 2 ** (bits - 1) - 1
     done = PTQ.run(work, Story())
-    told = {layer["name"]: layer for layer in done.facts["allocation"]["layers"]}
+    layers = {layer["name"]: layer for layer in done.facts["allocation"]["layers"]}
     for name, integer in integer_weights(done.model).items():
         weight = dense[name].astype(np.float64)
         error = ((weight - integer.weight().numpy()) ** 2).sum()
         steps = np.linspace(0.05, 1.0, 400) * np.abs(weight).max() / levels
         others = [((weight - s * np.clip(np.rint(weight / s), -levels, levels)) ** 2).sum() for s in steps]
         assert error <= min(others) * (1 + 1e-6)
-        assert told[name]["error"] == pytest.approx(error, rel=1e-4)
+        assert layers[name]["error"] == pytest.approx(error, rel=1e-4)
         largest = steps[-1]
         assert error < 0.9 * ((weight - largest * np.clip(np.rint(weight / largest), -levels, levels)) ** 2).sum()
 
 
 def test_rounding_trains_nothing_and_tells_what_it_does_not_use() -> None:
-    work, told = task("ptq", bits=4.5, groups={"conv1": {"sparsity": [0.1, 0.2]}}), Story()
+    work, story = task("ptq", bits=4.5, groups={"conv1": {"sparsity": [0.1, 0.2]}}), Story()
     before = weights_of(work.model)
-    done = PTQ.run(work, told)
+    done = PTQ.run(work, story)
     after = weights_of(done.model)
     assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert told.steps == list(range(1, 11)), "layers"
+    assert story.steps == list(range(1, 11)), "layers"
     assert {q.bits() for q in weight_quantizers(done.model).values()} == {4.0}
     assert PTQ.unused(work.budget) == ["sparsity", "groups"]
-    assert PTQ.describe(work.budget) == "4 bits for the weights of every layer; nothing is trained"
-    assert [name for name, _ in told.phases] == ["calibration", "rounding", "statistics"]
-    assert [point.step for point in told.points] == [0, 11], "nothing is trained: measured at its start and end"
-    widths = [len([b for b in point.bits.values() if b["weight"] == 4]) for point in told.points]
+    assert re.findall(r"\d+", PTQ.describe(work.budget)) == ["4"]
+    assert [name for name, _ in story.phases] == ["calibration", "rounding", "statistics"]
+    assert [point.step for point in story.points] == [0, 11], "nothing is trained: measured at its start and end"
+    widths = [len([b for b in point.bits.values() if b["weight"] == 4]) for point in story.points]
     assert widths == [0, 10]
     assert zeroed_units(done.model, work.graph) == {}
 
@@ -158,8 +159,8 @@ def test_a_layers_own_bounds_come_first_and_activations_follow_theirs() -> None:
     for method in (PTQ, SEQUENTIAL):
         work = task(method.info.name, bits=4, weight_bits=(3, 4), activation_bits=(4, 8), layers=layers, epochs=1)
         done = method.run(work, Story())
-        found = {name: quantizer.bits() for name, quantizer in weight_quantizers(done.model).items()}
-        assert (found.pop("conv1"), found.pop("linear"), set(found.values())) == (6, 3, {4})
+        widths = {name: quantizer.bits() for name, quantizer in weight_quantizers(done.model).items()}
+        assert (widths.pop("conv1"), widths.pop("linear"), set(widths.values())) == (6, 3, {4})
         inputs = {name: quantizer.bits() for name, quantizer in activation_quantizers(done.model).items()}
         assert (inputs.pop("linear"), set(inputs.values())) == (5, {8})
 
@@ -193,13 +194,13 @@ def test_within_each_layer_all_lose_one_share() -> None:
 
 
 def test_magnitude_tells_its_stages_and_learns() -> None:
-    work, told = task("magnitude", lr=0.1, groups={"conv1": {"sparsity": [0, 0.2]}}), Story()
-    MAGNITUDE.run(work, told)
-    assert [name for name, _ in told.phases] == ["allocation", "statistics", "fine-tuning"]
-    assert told.steps == list(range(1, 61))
-    assert len(told.points) >= 20
-    assert told.points[-1].accuracy > 0.5
-    assert {point.weight_sparsity for point in told.points} == {told.points[0].weight_sparsity}
+    work, story = task("magnitude", lr=0.1, groups={"conv1": {"sparsity": [0, 0.2]}}), Story()
+    MAGNITUDE.run(work, story)
+    assert [name for name, _ in story.phases] == ["allocation", "statistics", "fine-tuning"]
+    assert story.steps == list(range(1, 61))
+    assert len(story.points) >= 20
+    assert story.points[-1].accuracy > 0.5
+    assert {point.weight_sparsity for point in story.points} == {story.points[0].weight_sparsity}
     assert MAGNITUDE.unused(work.budget) == ["groups"]
 
 
@@ -208,8 +209,8 @@ def test_magnitude_tells_its_stages_and_learns() -> None:
 
 def test_exactly_the_units_asked_for_within_the_bounds_of_groups() -> None:
     groups = {"conv1": {"sparsity": [0.0, 0.25]}, "layer3.0.conv1": {"sparsity": [0.75, 0.75]}}
-    work, told = task("sequential", sparsity=0.51, groups=groups, weight_bits=(4, 6.5), activation_bits=(4, 8)), Story()
-    done = SEQUENTIAL.run(work, told)
+    work = task("sequential", sparsity=0.51, groups=groups, weight_bits=(4, 6.5), activation_bits=(4, 8))
+    done = SEQUENTIAL.run(work, Story())
     removed = zeroed_units(done.model, work.graph)
     assert sum(map(len, removed.values())) == math.floor(0.51 * work.graph.prunable_units) == done.facts["removed"]
     assert removed == done.facts["removed_units"]
@@ -222,19 +223,19 @@ def test_exactly_the_units_asked_for_within_the_bounds_of_groups() -> None:
 
 
 def test_the_stages_take_as_many_steps_as_a_joint_run() -> None:
-    work, told = task("sequential", lr=0.1), Story()
-    SEQUENTIAL.run(work, told)
-    assert told.total == total_steps(DATA, 32, 3)
-    assert told.steps == list(range(1, told.total + 1))
-    assert told.phases == [("pruning", 0), ("fine-tuning", 15), ("quantization", 30)]
-    assert len(told.points) >= 20
-    shares = [point.unit_sparsity for point in told.points]
+    work, story = task("sequential", lr=0.1), Story()
+    SEQUENTIAL.run(work, story)
+    assert story.total == total_steps(DATA, 32, 3)
+    assert story.steps == list(range(1, story.total + 1))
+    assert story.phases == [("pruning", 0), ("fine-tuning", 15), ("quantization", 30)]
+    assert len(story.points) >= 20
+    shares = [point.unit_sparsity for point in story.points]
     assert shares == sorted(shares)
     assert {0.125, 0.25, 0.375, 0.5} == set(shares), "four equal rounds"
-    assert all(bool(point.bits) == (point.step > 30) for point in told.points)
-    widths = {width["weight"] for point in told.points for width in point.bits.values()}
+    assert all(bool(point.bits) == (point.step > 30) for point in story.points)
+    widths = {width["weight"] for point in story.points for width in point.bits.values()}
     assert widths == {8.0}, "whole at every moment"
-    assert told.points[-1].accuracy > 0.6
+    assert story.points[-1].accuracy > 0.6
 
 
 @pytest.mark.parametrize("norm", ["none", "group"])
@@ -258,12 +259,11 @@ def test_the_units_of_least_magnitude_go(norm: str) -> None:
         sizes += [(value, group.id, unit) for unit, value in enumerate(values)]
     removal = Removal(work.model, work.graph, 0.2, {}, norm)
     assert removal.prune(1, 1) == 22
-    wanted: dict[str, list[int]] = {}
+    removed: dict[str, list[int]] = {}
     for _, group_id, unit in sorted(sizes)[:22]:
-        wanted.setdefault(group_id, []).append(unit)
-    removed = removal.units.named_units(removal.removed)
-    assert removed == {name: sorted(units) for name, units in wanted.items()}
-    assert zeroed_units(work.model, work.graph) == removed
+        removed.setdefault(group_id, []).append(unit)
+    assert removal.units.named_units(removal.removed) == {name: sorted(units) for name, units in removed.items()}
+    assert zeroed_units(work.model, work.graph) == removal.units.named_units(removal.removed)
 
 
 def test_steps_follow_their_clipping_bounds() -> None:
@@ -327,10 +327,10 @@ def test_removed_units_stay_zero_under_momentum_and_decay(optimizer: str) -> Non
 
 
 def test_they_are_found_by_name_and_say_what_they_are() -> None:
-    found = methods.all_methods()
-    assert set(BASELINES) <= set(found)
+    registered = methods.all_methods()
+    assert set(BASELINES) <= set(registered)
     for name in BASELINES:
-        method = found[name]
+        method = registered[name]
         assert method.info.name == name
         assert isinstance(method.ask("--bits"), EqualBits)
         for option in method.Config.table():
@@ -341,7 +341,7 @@ def test_they_are_found_by_name_and_say_what_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "options", "told"),
+    ("method", "options", "message"),
     [
         ("ptq", {"clip": "best"}, "clip must be one of mse, max, not best"),
         ("ptq", {"statistics": 1}, "statistics must be one of true, false, not 1"),
@@ -349,8 +349,8 @@ def test_they_are_found_by_name_and_say_what_they_are() -> None:
         ("sequential", {"rounds": 0}, "rounds must be one of"),
     ],
 )
-def test_wrong_options_are_refused_by_name(method: str, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(CompressionError, match=told):
+def test_wrong_options_are_refused_by_name(method: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompressionError, match=message):
         methods.get(method).check_budget(Budget(method=method, options=options))
 
 
@@ -413,6 +413,6 @@ def test_the_whole_chain_ends_in_a_packed_file(method: str, tmp_path: Any) -> No
 
 def test_the_closed_form_of_rounding_needs_no_model() -> None:
     model = task("ptq").model
-    found = ptq.plan(LayerTables.prepare(model), Budget(method="ptq", bits=6))
-    assert {layer.bits for layer in found.layers} == {6}
-    assert found.value_bits == 6 * sum(w.size for w in weights_of(model).values())
+    plan = ptq.plan(LayerTables.prepare(model), Budget(method="ptq", bits=6))
+    assert {layer.bits for layer in plan.layers} == {6}
+    assert plan.value_bits == 6 * sum(w.size for w in weights_of(model).values())

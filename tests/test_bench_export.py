@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 from tests.bench import exported
 
@@ -22,16 +23,16 @@ def entry(model: str, ledger: float, same: float, seconds: float) -> exported.Ex
 
 
 def test_the_section_tells_what_was_reached() -> None:
-    found = [entry("resnet20", 1.013, 0.998, 4.0), entry("resnet50", 1.0, 0.1, 21.0)]
-    again = [exported.from_dict(json.loads(json.dumps(dataclasses.asdict(one)))) for one in found]
-    assert again == found
-    text = exported.section(found)
-    assert "- resnet20: fastest is ints, 2.10 times as fast as dense fp32, to reach: 2\n" in text
-    assert "- resnet50: fastest is ints, 2.10 times as fast as dense fp32\n" in text
-    assert "within 1.30% of the ledger, to reach: 2%" in text
-    assert "- resnet20: `model.onnx` gives torch's class to 99.80% of 512 test images, to reach: 99.5%" in text
-    assert "resnet50: `model.onnx`" not in text
-    assert "at most 21 s (resnet50), to reach: 60" in text
+    results = [entry("resnet20", 1.013, 0.998, 4.0), entry("resnet50", 1.0, 0.1, 21.0)]
+    again = [exported.from_dict(json.loads(json.dumps(dataclasses.asdict(one)))) for one in results]
+    assert again == results
+    text = exported.section(results)
+    lines = [line.removeprefix("- ") for line in exported.reached(results)]
+    numbers = [re.findall(r"(?<![\w.])\d+(?:\.\d+)?%?(?![\w.])", line) for line in lines]
+    assert numbers == [["2.10", "2"], ["2.10"], ["1.30%", "2%"], ["99.80%", "512", "99.5%"], ["21", "60"]]
+    assert [line.partition(":")[0] for line in (*lines[:2], lines[3])] == ["resnet20", "resnet50", "resnet20"]
+    assert all("ints" in line for line in lines[:2]) and "resnet50" in lines[4]
+    assert all(line in text for line in lines)
     assert "| resnet20 | slim | 2.000 | 1.800 to 2.400 | 2.00 | 1.90 to 9.00 | 200.00% | 1,000 |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {9, 12}

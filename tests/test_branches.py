@@ -14,7 +14,7 @@ from oracle import check_removal, shake, some_units
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compression.graph import Graph, slim_report, trace, zero_units
+from compression.graph import Code, Graph, Reason, slim_report, trace, zero_units
 from compression.quant import quantize
 
 IMAGE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -158,7 +158,7 @@ def _per_layer(make: Callable[[torch.Tensor | None], nn.Module]) -> Callable[[nn
 
 
 def _own(model: nn.Module) -> nn.Module:
-    return quantize(model, 8, activations=IMAGE, exponent=True)
+    return quantize(model, 8, calibration=IMAGE, exponent=True)
 
 
 def _parametrized(model: nn.Module) -> nn.Module:
@@ -421,7 +421,7 @@ def test_an_observer_that_is_on_is_named() -> None:
 
     model = built(Plain, "prepare_qat, fused").apply(ao.enable_observer)
     group = trace(model, IMAGE).group("first")
-    assert group.reason is not None and "observer is on" in group.reason
+    assert group.cause == Reason(Code.observer_on)
 
 
 def test_a_batch_norm_folded_into_the_weight_is_refused_by_name() -> None:
@@ -434,7 +434,7 @@ def test_a_batch_norm_folded_into_the_weight_is_refused_by_name() -> None:
         model = ao.prepare_qat(ao.fuse_modules_qat(model, [["0", "1"]]))
     model(IMAGE)
     graph = trace(model.eval().apply(ao.disable_observer), IMAGE)
-    assert graph.groups[0].reason == "divided by a parameter that is zeroed with its unit"
+    assert graph.groups[0].cause == Reason(Code.divided_by_zeroed)
     gone = copy.deepcopy(shake(model))
     gone[0].activation_post_process = nn.Identity()  # which would round what is no number to some number
     gone[0].weight.data[0], gone[0].bn.weight.data[0], gone[0].bn.bias.data[0] = 0, 0, 0

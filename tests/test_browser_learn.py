@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.learn.lessons import texts
-from app.learn.lessons.lesson import CONTENTS
+from lessons.contents import CONTENTS, text
 from tests.served import settled, tab
 
 if TYPE_CHECKING:
@@ -31,21 +30,21 @@ MEASURED = """() => {
 def test_every_lesson_is_drawn_on_one_screen(browser: Browser, address: str, phone: bool) -> None:
     with tab(browser, phone) as page:
         page.goto(f"{address}/learn?lesson=1")
-        for found in CONTENTS:
-            title = texts.read(found.text).title
-            page.get_by_role("heading", name=f"{found.number}. {title}", exact=True).wait_for()
+        for entry in CONTENTS:
+            title = text(entry.name)["Title"]
+            page.get_by_role("heading", name=f"{entry.number}. {title}", exact=True).wait_for()
             page.locator(".js-plotly-plot .main-svg").first.wait_for()
             settled(page, "learn")
-            seen = page.evaluate(MEASURED)
-            assert seen["broken"] == [], found.text
-            assert seen["drawn"], found.text
-            assert seen["formulas"], found.text
-            assert not seen["wide"], found.text
+            size = page.evaluate(MEASURED)
+            assert size["broken"] == [], entry.name
+            assert size["drawn"], entry.name
+            assert size["formulas"], entry.name
+            assert not size["wide"], entry.name
             if phone:
-                assert seen["picture"] < seen["controls"] < seen["picture"] + PHONE_HEIGHT, f"{found.text}: {seen}"
+                assert size["picture"] < size["controls"] < size["picture"] + PHONE_HEIGHT, f"{entry.name}: {size}"
             else:
-                assert seen["height"] <= seen["room"] + 1, f"{found.text} needs scrolling: {seen}"
-            if found is not CONTENTS[-1]:
+                assert size["height"] <= size["room"] + 1, f"{entry.name} needs scrolling: {size}"
+            if entry is not CONTENTS[-1]:
                 page.get_by_role("button", name="Next: ").click()
 
 

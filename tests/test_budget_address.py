@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from written import finished
 
 from app import nav
-from app.budget import rerun
+from app.budget import draft, rerun
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -28,13 +28,12 @@ def form(app: AppTest) -> dict[str, Any]:
     """Every control of the page with its value, the bounds and extras, the figures, and what would be started."""
     drawn = (*app.slider, *app.toggle, *app.number_input, *app.selectbox, *app.button_group)
     controls = {element.key: element.value for element in drawn}
-    assert {"method", "seed"} <= set(controls) or "equal_bits" in controls
-    state = app.session_state
-    bounds = {kind: dict(state["bounds"][kind]) for kind in ("groups", "layers")}
+    assert {"method", "seed"} <= set(controls) or "ask bits" in controls
+    now = app.session_state["draft"]
+    bounds = {kind: now.to_dict()[kind] for kind in ("groups", "layers")}
     label = app.button(key="start").label
     metrics = {metric.label: metric.value for metric in app.metric}
-    extras = dict(state["extras"]) if "extras" in state else {}
-    return {**controls, **metrics, "bounds": bounds, "extras": extras, "start": label}
+    return {**controls, **metrics, "bounds": bounds, "extras": draft.extras(now), "start": label}
 
 
 def refreshed(app: AppTest, open_page: Open) -> AppTest:
@@ -86,21 +85,19 @@ def by_link(open_page: Open, root: Path) -> AppTest:
 
 def by_sliders(open_page: Open, root: Path) -> AppTest:
     app = open_page("budget")
-    app.slider(key="sparsity").set_value(0.31).run()
-    app.slider(key="bits").set_value((3, 5)).run()
-    app.toggle(key="activations").set_value(True).run()
-    app.slider(key="activation_bits").set_value((6, 8)).run()
-    app.number_input(key="seed").set_value(11).run()
-    return app.run()  # the browser writes at once what is moved; without one the next run does
+    app.slider(key="ask sparsity").set_value(0.31).run()
+    app.slider(key="ask weight_bits").set_value((3, 5)).run()
+    app.toggle(key="ask activation_bits on").set_value(True).run()
+    app.slider(key="ask activation_bits").set_value((6, 8)).run()
+    return app.number_input(key="seed").set_value(11).run()
 
 
 def by_method(open_page: Open, root: Path) -> AppTest:
     app = open_page("budget", sparsity="0.31")
     app.button_group(key="method").set_value("opq").run()
-    app.slider(key="average_bits").set_value(5.25).run()
+    app.slider(key="ask bits").set_value(5.25).run()
     app.button_group(key="method").set_value("magnitude").run()
-    app.button_group(key="method").set_value("opq").run()
-    return app.run()
+    return app.button_group(key="method").set_value("opq").run()
 
 
 def by_reset(open_page: Open, root: Path) -> AppTest:
@@ -121,17 +118,23 @@ def by_the_tour(open_page: Open, root: Path) -> AppTest:
 
 
 WAYS: dict[Callable[[Open, Path], AppTest], dict[str, Any]] = {
-    by_compare: {"method": "opq", "sparsity": 0.3, "average_bits": 6.0, "start": "Start OPQ run"},
-    by_gallery: {"method": "magnitude", "sparsity": 0.7, "equal_bits": 4},
+    by_compare: {"method": "opq", "ask sparsity": 0.3, "ask bits": 6.0, "start": "Start OPQ run"},
+    by_gallery: {"method": "magnitude", "ask sparsity": 0.7, "ask bits": 4},
     by_gallery_without_model: {"method": "geta"},
-    by_file: {"method": "opq", "sparsity": 0.8, "average_bits": 3.0, "epochs": 2.5, "seed": 7, "extras": {"lr": 0.02}},
-    by_preset: {"method": "magnitude", "sparsity": 0.85, "equal_bits": 4},
-    by_link: {"method": "sequential", "sparsity": 0.5, "equal_bits": 6, "equal_activation_bits": 7, "extras": {}},
-    by_sliders: {"sparsity": 0.31, "bits": (3, 5), "activation_bits": (6, 8), "seed": 11},
-    by_method: {"method": "opq", "sparsity": 0.31, "average_bits": 5.25},
-    by_reset: {"method": "opq", "extras": {}, "sparsity": 0.8},
-    by_the_other_budget: {"method": "opq", "average_bits": 3.0},
-    by_the_tour: {"method": "geta", "sparsity": 0.5, "bits": (4, 8)},
+    by_file: {"method": "opq", "ask sparsity": 0.8, "ask bits": 3.0, "epochs": 2.5, "seed": 7, "extras": {"lr": 0.02}},
+    by_preset: {"method": "magnitude", "ask sparsity": 0.85, "ask bits": 4},
+    by_link: {
+        "method": "sequential",
+        "ask sparsity": 0.5,
+        "ask weight_bits": 6,
+        "ask activation_bits": 7,
+        "extras": {},
+    },
+    by_sliders: {"ask sparsity": 0.31, "ask weight_bits": (3, 5), "ask activation_bits": (6, 8), "seed": 11},
+    by_method: {"method": "opq", "ask sparsity": 0.31, "ask bits": 5.25},
+    by_reset: {"method": "opq", "extras": {}, "ask sparsity": 0.8},
+    by_the_other_budget: {"method": "opq", "ask bits": 3.0},
+    by_the_tour: {"method": "geta", "ask sparsity": 0.5, "ask weight_bits": (4, 8)},
 }
 
 
@@ -149,14 +152,14 @@ def test_a_link_sets_everything_that_the_form_shows(open_page: Open, tmp_path: P
     """What stood there before does not shine through: not another default, nor bounds, options or extras."""
     fresh = form(open_page("budget", **rerun.query(Budget(method=method).to_dict())))
     used = by_file(open_page, tmp_path)
-    used.slider(key="sparsity").set_value(0.33).run()
+    used.slider(key="ask sparsity").set_value(0.33).run()
     used.query_params.clear()
     used.query_params.update(rerun.query(Budget(method=method).to_dict()))
     assert form(used.run()) == fresh
 
 
 def test_a_budget_is_what_the_form_shows(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value of a control that another method has does not go along unseen."""
+    """What no control of the method shows is not in its budget: seed and epochs of a method that trains nothing."""
     started: list[Budget] = []
 
     def start(budget: Budget) -> str:
@@ -169,7 +172,7 @@ def test_a_budget_is_what_the_form_shows(open_page: Open, monkeypatch: pytest.Mo
     app.button(key="start").click().run()
     refreshed(app, open_page).button(key="start").click().run()
     assert started[0] == started[1]
-    assert (started[0].seed, started[0].bits) == (0, 4)
+    assert (started[0].seed, started[0].epochs, started[0].asks) == (0, 4, {"bits": 3, "activation_bits": None})
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import zlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from opened import Open, errors, opener
 from streamlit.testing.v1 import AppTest
 from written import finished
 
-from app.budget import boundrows, bounds, boundtable, budget_upload, draft, permalink, plan, rerun
+from app.budget import (
+    boundrows,
+    bounds,
+    boundtable,
+    budget_upload,
+    draft,
+    forecast_panel,
+    live_forecast,
+    permalink,
+    rerun,
+)
 from app.model import catalog
+from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.pruning.reach import reach
@@ -44,22 +58,29 @@ def cells(app: AppTest, layer: str) -> dict[str, Any]:
     return {name: None if value is None or value != value else value for name, value in row.items()}
 
 
+def sizes(budget: Budget) -> tuple[float, float]:
+    """The least and the most bytes of a budget on untrained weights."""
+    bytes = live_forecast.forecast(RESNET8, None, budget).bytes
+    assert bytes is not None
+    return bytes
+
+
 def test_a_slider_bounds_its_layer_in_table_and_budget(open_page: Open) -> None:
     app = open_page(part="Layers")
-    assert len([s for s in app.slider if s.key.endswith(" weight_bits")]) == 10, "one for each layer"
+    keys = [slider.key for slider in app.slider if slider.key.startswith("bound ")]
+    assert len([key for key in keys if key.endswith(" weight_bits")]) == 10, "one for each layer"
     before = figures(app)["Size"]
     bits_slider(app, "layer3.0.conv2").set_value((2, 3)).run()
-    assert app.session_state["bounds"]["layers"] == {"layer3.0.conv2": {"weight_bits": [2, 3]}}
+    assert app.session_state["draft"].layers == {"layer3.0.conv2": {"weight_bits": [2, 3]}}
     assert (cells(app, "layer3.0.conv2")["bits from"], cells(app, "layer3.0.conv2")["bits to"]) == (2, 3)
     assert cells(app, "conv1")["bits to"] is None
-    graph = catalog.traced(RESNET8).graph
-    least, most = plan.geta(graph, Budget(layers={"layer3.0.conv2": {"weight_bits": [2, 3]}})).bytes
+    least, most = sizes(Budget(layers={"layer3.0.conv2": {"weight_bits": [2, 3]}}))
     assert figures(app)["Size"] == f"{least / 1000:.2f}–{most / 1000:.2f} kB" != before
     app.button(key="clear bounds layer3.0.conv2").click().run()
-    assert app.session_state["bounds"]["layers"] == {}
+    assert app.session_state["draft"].layers == {}
     assert bits_slider(app, "layer3.0.conv2").value == (4, 8), "it follows the range of all layers again"
     assert figures(app)["Size"] == before
-    app.slider(key="bits").set_value((3, 5)).run()
+    app.slider(key="ask weight_bits").set_value((3, 5)).run()
     assert bits_slider(app, "conv1").value == (3, 5)
     assert errors(app) == []
 
@@ -68,16 +89,18 @@ def test_a_bound_of_one_group_holds_in_the_plan(open_page: Open) -> None:
     app = open_page(part="Layers", group="layer3.0.conv1")
     key = "bound groups layer3.0.conv1 sparsity"
     app.slider(key=key).set_value((0.0, 0.1)).run()
-    assert app.session_state["bounds"]["groups"] == {"layer3.0.conv1": {"sparsity": [0.0, 0.1]}}
+    assert app.session_state["draft"].groups == {"layer3.0.conv1": {"sparsity": [0.0, 0.1]}}
     assert cells(app, "layer3.0.conv1")["sparsity, % to"] == 10
     assert any("group layer3.0.conv1" in element.value for element in app.markdown)
     assert app.slider(key=key).max == 1 - app.slider(key=key).step, "one unit always stays"
-    app.session_state["bounds"]["groups"]["layer3.0.conv1"] = {"sparsity": [0.99, 1.0]}
+    app.session_state["draft"] = app.session_state["draft"].replace(
+        groups={"layer3.0.conv1": {"sparsity": [0.99, 1.0]}}
+    )
     app.run()
     assert "layer3.0.conv1" in errors(app)[0], "a file may ask for what no slider does"
     assert app.button(key="start").disabled
     app.button(key="remove_bounds").click().run()
-    assert app.session_state["bounds"]["groups"] == {}
+    assert app.session_state["draft"].groups == {}
     assert errors(app) == []
 
 
@@ -94,7 +117,7 @@ def test_tied_layers_share_one_slider_and_show_one_bound(open_page: Open) -> Non
 def test_bounds_of_other_methods(open_page: Open, method: str, moved: Any, kept: list[int]) -> None:
     app = open_page(part="Layers", method=method)
     bits_slider(app, "linear").set_value(moved).run()
-    assert app.session_state["bounds"]["layers"]["linear"] == {"weight_bits": kept}
+    assert app.session_state["draft"].layers["linear"] == {"weight_bits": kept}
     share = "bound layers linear sparsity"
     assert (share in [s.key for s in app.slider]) == (method == "opq")
     if method == "opq":
@@ -104,48 +127,48 @@ def test_bounds_of_other_methods(open_page: Open, method: str, moved: Any, kept:
 
 
 def rows_of(budget: Budget) -> list[bounds.Row]:
-    found = catalog.traced(RESNET8)
-    return bounds.rows(found, budget, plan.make(RESNET8, None, found.graph, budget))
+    return bounds.rows(catalog.traced(RESNET8), budget, live_forecast.forecast(RESNET8, None, budget))
 
 
 @pytest.fixture
-def drafted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """An empty draft of bounds, without a page."""
-    kept: dict[str, Any] = {"model": "resnet8", "groups": {}, "layers": {}}
-    monkeypatch.setattr(draft, "bounds", lambda: kept)
-    return kept
+def drafted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
+    """The bounds of a draft that lives without a page."""
+    session: dict[str, Any] = {}
+    monkeypatch.setattr(draft.st, "session_state", session)
+    monkeypatch.setattr(draft.state, "get", lambda name: "resnet8")
+    return lambda: draft.get().to_dict()
 
 
 def edit(rows: list[bounds.Row], number: int, **cells: Any) -> None:
-    wanted = {name.replace("_", " "): content for name, content in cells.items()}
-    for field, bound in boundtable.changes(rows, {number: wanted}):
+    edits = {name.replace("_", " "): content for name, content in cells.items()}
+    for field, bound in boundtable.changes(rows, {number: edits}):
         bounds.put(field, bound)
 
 
-def test_cells_become_bounds(drafted: dict[str, Any]) -> None:
+def test_cells_become_bounds(drafted: Callable[[], dict[str, Any]]) -> None:
     rows = rows_of(Budget(weight_bits=(4, 8)))
     edit(rows, 0, bits_from=5)
-    assert drafted["layers"] == {"conv1": {"weight_bits": [5, 8]}}, "the other end is what holds for all"
+    assert drafted()["layers"] == {"conv1": {"weight_bits": [5, 8]}}, "the other end is what holds for all"
     edit(rows, 0, bits_to=6)
-    assert drafted["layers"] == {"conv1": {"weight_bits": [5, 6]}}
+    assert drafted()["layers"] == {"conv1": {"weight_bits": [5, 6]}}
     assert boundtable.table(rows)["bits from"][0] == 5
     with pytest.raises(CompressionError, match="lower bound 7 is above"):
         edit(rows, 0, bits_from=7)
-    assert drafted["layers"] == {"conv1": {"weight_bits": [5, 6]}}, "what is refused changes nothing"
+    assert drafted()["layers"] == {"conv1": {"weight_bits": [5, 6]}}, "what is refused changes nothing"
     edit(rows, 0, bits_to=None)
-    assert drafted["layers"] == {}
+    assert drafted()["layers"] == {}
     for field, bound in boundtable.changes(rows, {2: {"sparsity, % to": 30.0}}):
         bounds.put(field, bound)
-    assert drafted["groups"] == {"conv1": {"sparsity": [0.0, 0.3]}}, "layer1.0.conv2 has the channels of conv1"
+    assert drafted()["groups"] == {"conv1": {"sparsity": [0.0, 0.3]}}, "layer1.0.conv2 has the channels of conv1"
     with pytest.raises(CompressionError, match="must stay"):
         boundtable.changes(rows, {len(rows) - 1: {"sparsity, % from": 10.0}})
 
 
-def test_cells_of_single_weights_are_shares(drafted: dict[str, Any]) -> None:
+def test_cells_of_single_weights_are_shares(drafted: Callable[[], dict[str, Any]]) -> None:
     rows = rows_of(Budget(method="opq", sparsity=0.6))
     for field, bound in boundtable.changes(rows, {0: {"sparsity, %": 12.5}}):
         bounds.put(field, bound)
-    assert drafted["layers"] == {"conv1": {"sparsity": 0.125}}
+    assert drafted()["layers"] == {"conv1": {"sparsity": 0.125}}
     with pytest.raises(CompressionError, match="sparsity"):
         edit(rows, 0, **{"sparsity, %": 100.0})
     shown = [field.shown for row in rows for field in row.fields if field.field == "sparsity"]
@@ -195,14 +218,14 @@ def test_a_slider_of_resnet20_is_answered(open_page: Open, method: str) -> None:
 @pytest.mark.parametrize(
     ("query", "key", "value", "said"),
     [
-        ({"bits": ["8", "4"]}, "bits", (4, 8), "bits = 8, 4"),
-        ({"bits": ["x", "4"]}, "bits", (4, 8), "bits = x, 4"),
+        ({"bits": ["8", "4"]}, "ask weight_bits", (4, 8), "bits = 8, 4"),
+        ({"bits": ["x", "4"]}, "ask weight_bits", (4, 8), "bits = x, 4"),
         ({"epochs": "nan"}, "epochs", 4.0, "epochs = nan"),
-        ({"sparsity": "7"}, "sparsity", 0.5, "sparsity = 7"),
+        ({"sparsity": "7"}, "ask sparsity", 0.5, "sparsity = 7"),
         ({"method": "nosuch"}, "method", "geta", "GETA is used"),
         ({"epochs": "0.5", "seed": "-1"}, "epochs", 0.5, ""),
         ({"method": "opq"}, "method", "opq", ""),
-        ({"method": "OPQ", "average_bits": "99"}, "average_bits", 4.0, "average_bits = 99"),
+        ({"method": "OPQ", "average_bits": "99"}, "ask bits", 4.0, "average_bits = 99"),
     ],
 )
 def test_what_an_address_cannot_mean_falls_back_and_is_told(
@@ -218,10 +241,8 @@ def test_what_an_address_cannot_mean_falls_back_and_is_told(
 
 
 def test_a_file_with_part_of_an_epoch_and_any_seed_is_carried(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.budget import method_catalog
-
-    values = draft.values_of(Budget(epochs=0.5, seed=-1), method_catalog.get("geta"))
-    assert (values["epochs"], values["seed"]) == (0.5, -1)
+    carried = permalink.unpack(permalink.pack(Budget(epochs=0.5, seed=-1)))
+    assert (carried.epochs, carried.seed) == (0.5, -1)
     monkeypatch.setattr(catalog, "allow", lambda *names: None)
     with pytest.raises(CompressionError, match="epochs 5000"):
         budget_upload.load(b'{"epochs": 5000}')
@@ -239,21 +260,20 @@ def test_presets_set_the_sliders_of_every_method(open_page: Open, method: str) -
         assert errors(app) == []
         sizes.append(float(figures(app)["Size"].split()[0].rpartition("–")[2]))
     assert sizes == sorted(sizes, reverse=True), "each is smaller than the one before"
-    assert "linear" in app.session_state["bounds"]["layers"], "bounds stay"
+    assert "linear" in app.session_state["draft"].layers, "bounds stay"
     if method == "geta":
-        assert (app.slider(key="sparsity").value, app.slider(key="bits").value) == (0.6, (2, 4))
+        assert (app.slider(key="ask sparsity").value, app.slider(key="ask weight_bits").value) == (0.6, (2, 4))
 
 
 def test_two_budgets_are_compared_and_a_comes_back(open_page: Open) -> None:
     app = open_page(part="A and B")
     before = figures(app)
     app.button(key="keep_a").click().run()
-    app.slider(key="sparsity").set_value(0.7).run()
+    app.slider(key="ask sparsity").set_value(0.7).run()
     rows = app.table[0].value.set_index("")
-    assert rows.loc["channels gone"].tolist() == ["56", "78", "+22"]
+    assert rows.loc["channels removed"].tolist() == ["56", "78", "+22"]
     assert rows.loc["MACs"].tolist()[:2] == [before["MACs"], figures(app)["MACs"]]
-    graph = catalog.traced(RESNET8).graph
-    a, b = (plan.geta(graph, Budget(sparsity=share)).bytes[1] for share in (0.5, 0.7))
+    a, b = (sizes(Budget(sparsity=share))[1] for share in (0.5, 0.7))
     assert rows.loc["size, at most"].tolist() == [
         f"{a / 1000:.2f} kB",
         f"{b / 1000:.2f} kB",
@@ -266,11 +286,11 @@ def test_two_budgets_are_compared_and_a_comes_back(open_page: Open) -> None:
 
 
 def test_a_plan_is_compared_layer_by_layer() -> None:
-    from app.figures.twoplans import two_plans_figure, two_plans_info
+    from compression.plots.twoplans import two_plans_figure, two_plans_info
 
     graph = catalog.traced(RESNET8).graph
-    a, b = (plan.make(RESNET8, None, graph, Budget(method="ptq", bits=bits)).layers for bits in (8.0, 4.0))
-    info = two_plans_info(a, b)
+    plans = (live_forecast.forecast(RESNET8, None, Budget(method="ptq", bits=bits)) for bits in (8.0, 4.0))
+    info = two_plans_info(*map(forecast_panel.layer_plans, plans))
     assert [row["B − A"] for row in info.rows] == [-math.prod(layer.shape) // 2 for layer in graph.layers]
     figure = two_plans_figure(info)
     assert [trace.name for trace in figure.data[1:]] == ["A", "B"]
@@ -283,34 +303,48 @@ def word_of(app: AppTest) -> str:
 
 
 def test_a_copied_link_opens_the_same_bounds_and_options(open_page: Open) -> None:
-    app = open_page(method="sequential", part="Layers")
-    assert word_of(app) == ""
+    app = open_page(part="Layers")
+    assert word_of(app) == "", "nothing was set"
+    app.button_group(key="method").set_value("sequential").run()
+    before = len(word_of(app))
     bits_slider(app, "linear").set_value(7).run()
     app.slider(key="bound groups conv1 sparsity").set_value((0.0, 0.5)).run()
     option = next(box for box in app.selectbox if box.key and box.key.startswith("option sequential "))
     option.select(option.options[-1]).run()
-    kept, chosen = app.session_state["bounds"], app.session_state["options"]["sequential"]
-    assert chosen
-    rerun = open_page(method="sequential", part="Layers", budget=word_of(app))
+    present = app.session_state["draft"]
+    assert present.options
+    rerun = open_page(part="Layers", budget=word_of(app))
     assert errors(rerun) == []
-    assert rerun.session_state["bounds"] == kept
-    assert rerun.session_state["options"]["sequential"] == chosen
+    assert rerun.session_state["draft"].to_dict() == present.to_dict()
     assert figures(rerun) == figures(app)
     for row in ("linear", "conv1"):
         rerun.button(key=f"clear bounds {row}").click().run()
-    assert len(word_of(rerun)) < len(word_of(app))
+    assert before < len(word_of(rerun)) < len(word_of(app)), "the option stays"
 
 
 def bad_words() -> list[str]:
-    good = permalink.pack("geta", {"layers": {"conv1": {"weight_bits": [3, 5]}}})
+    good = permalink.pack(Budget(layers={"conv1": {"weight_bits": [3, 5]}}))
     bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 10**8)).decode()
     wrong = [
         {"layers": {"conv1": {"weight_bits": [9, 5]}}},
-        {"extras": {"weights": "/etc/passwd"}},
-        {"extras": {"nope": 1}},
+        {"weights": "/etc/passwd"},
+        {"model": "resnet20"},
+        {"nope": 1},
         {"options": {"nope": 1}},
+        {"asks": {"sparsity": 0.99}},
+        {"asks": {"weight_bits": [8, 4]}},
+        {"asks": 5},
+        {"method": "nosuch"},
+        {"version": 3},
+        {"epochs": 5000},
     ]
-    return [good[:-6], "x", "%%%", bomb, *(permalink.pack("geta", parts) for parts in wrong)]
+    old = [{"extras": {"weights": "/etc/passwd"}}, {"extras": {"nope": 1}}, {"options": {"nope": 1}}, {"asks": {}}]
+    words = [{"version": 2, **fields} for fields in wrong] + [{"method": "geta", **fields} for fields in old]
+    return [good[:-6], "x", "%%%", bomb, *map(packed, words)]
+
+
+def packed(fields: Any) -> str:
+    return base64.urlsafe_b64encode(zlib.compress(json.dumps(fields).encode())).decode().rstrip("=")
 
 
 def test_a_damaged_word_in_the_address_is_refused_in_one_line(open_page: Open) -> None:
@@ -347,7 +381,9 @@ def test_another_run_is_set_up_with_the_budget_of_this_one(
 
     monkeypatch.setattr("app.runs.runlog.start", started)
     app.button(key="start").click().run()
-    assert asked == [budget]
+    method = methods.get(budget.method)
+    assert [method.complete(each) for each in asked] == [method.complete(draft.requested(budget))]
+    assert method.values(asked[0]) == method.values(budget)
 
 
 def test_the_links_beside_a_run_carry_its_budget(open_page: Open, tmp_path: Path) -> None:
@@ -358,8 +394,9 @@ def test_the_links_beside_a_run_carry_its_budget(open_page: Open, tmp_path: Path
     app.query_params["run"] = run
     app.run()
     (link,) = (element for element in app.get("page_link") if element.proto.label == "Set up another run")
-    assert "sparsity=0.37" in link.proto.query_string
-    assert f"budget={rerun.query(budget.to_dict())['budget']}" in link.proto.query_string
+    (word,) = parse_qs(link.proto.query_string)["budget"]
+    carried, method = permalink.unpack(word), methods.get("")
+    assert (carried.layers, method.values(carried)) == (budget.to_dict()["layers"], method.values(budget))
     assert rerun.query(Budget(weights="elsewhere.safetensors").to_dict()) == {"model": "resnet8", "data": "mnist5k"}
 
 
@@ -368,7 +405,7 @@ def test_the_sparsity_slider_ends_where_every_group_keeps_one_channel(open_page:
     graph = catalog.traced(RESNET8).graph
     most = sum(group.units - 1 for group in graph.prunable) / graph.prunable_units
     app = open_page(method=method, sparsity="0.98")
-    slider = app.slider(key="sparsity")
+    slider = app.slider(key="ask sparsity")
     assert slider.max == math.floor(100 * most) / 100
     assert slider.value == slider.max
     assert errors(app) == []
@@ -379,14 +416,14 @@ def test_the_sparsity_slider_ends_where_every_group_keeps_one_channel(open_page:
 def test_the_sparsity_slider_follows_the_bounds_of_groups(open_page: Open) -> None:
     groups = {group.id: group.units for group in catalog.traced(RESNET8).graph.prunable}
     bounds = {name: {"sparsity": [0.0, 0.25]} for name in groups}
-    app = open_page(budget=permalink.pack("geta", {"groups": bounds}))
+    app = open_page(budget=permalink.pack(Budget(groups=bounds)))
     most = sum(math.floor(0.25 * units) for units in groups.values()) / sum(groups.values())
-    assert app.slider(key="sparsity").max == math.floor(100 * most) / 100
-    assert app.slider(key="sparsity").value <= most
+    assert app.slider(key="ask sparsity").max == math.floor(100 * most) / 100
+    assert app.slider(key="ask sparsity").value <= most
     assert errors(app) == []
-    none = open_page(budget=permalink.pack("geta", {"groups": {name: {"sparsity": [0.0, 0.0]} for name in groups}}))
-    assert (none.slider(key="sparsity").value, none.slider(key="sparsity").disabled) == (0.0, True)
-    assert figures(none)["Channels gone"] == "0"
+    none = open_page(budget=permalink.pack(Budget(groups={name: {"sparsity": [0.0, 0.0]} for name in groups})))
+    assert (none.slider(key="ask sparsity").value, none.slider(key="ask sparsity").disabled) == (0.0, True)
+    assert figures(none)["Channels removed"] == "0"
     assert errors(none) == []
 
 
@@ -400,7 +437,7 @@ def test_the_slider_of_a_group_moves_by_whole_channels(open_page: Open) -> None:
     most = app.slider(key=key).max
     app.slider(key=key).set_value((most, most)).run()
     assert errors(app) == []
-    assert figures(app)["Channels gone"] == "56"
+    assert figures(app)["Channels removed"] == "56"
 
 
 def test_shares_of_layers_narrow_the_slider_of_single_weights() -> None:
@@ -436,24 +473,23 @@ def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: 
     before = figures(app)
     assert (app.checkbox(key="use_bits").value, app.checkbox(key="use_channels").value) == (True, False)
     app.button(key="use_scan").click().run()
-    assert app.session_state["bounds"] == {
-        "model": "resnet8", "groups": {}, "layers": {name: {"weight_bits": [4, 8]} for name in scan.layers},
-    }  # fmt: skip
-    assert app.slider(key="sparsity").value == 0.5
+    assert app.session_state["draft"].groups == {}
+    assert app.session_state["draft"].layers == {name: {"weight_bits": [4, 8]} for name in scan.layers}
+    assert app.slider(key="ask sparsity").value == 0.5
     assert any(element.value.startswith("10 layers bounded in bits") for element in app.markdown)
     app.checkbox(key="use_channels").set_value(True).run()
     app.button(key="use_scan").click().run()
-    assert app.session_state["bounds"]["groups"] == {}
-    assert app.slider(key="sparsity").value == 0.5
+    assert app.session_state["draft"].groups == {}
+    assert app.slider(key="ask sparsity").value == 0.5
     assert any("no group may lose channels at this limit" in element.value for element in app.markdown)
     for row in scan.told["rows"]:
         row["accuracy"] = 0.9 if row["value"] == 0.3 else row["accuracy"]
     app.button(key="use_scan").click().run()
-    assert set(app.session_state["bounds"]["groups"]) == set(scan.groups)
-    assert app.slider(key="sparsity").value < 0.5
-    assert any("sparsity moved from 50 %" in element.value for element in app.markdown)
+    assert set(app.session_state["draft"].groups) == set(scan.groups)
+    assert app.slider(key="ask sparsity").value < 0.5
+    assert any("moved from 50 % of the units removed to" in element.value for element in app.markdown)
     app.button(key="undo_scan").click().run()
-    assert app.session_state["bounds"]["groups"] == {}
-    assert app.slider(key="sparsity").value == 0.5
+    assert app.session_state["draft"].groups == {}
+    assert app.slider(key="ask sparsity").value == 0.5
     assert figures(app) == before
     assert errors(app) == []

@@ -217,20 +217,20 @@ def test_facts_in_one_file_only_are_refused(files: Files, tmp_path: Path, place:
     for values in ({"model": "vgg7"}, {"input": [1, 32, 32]}, {"outputs": 7, "classes": 7}):
         known = {"budget": {"outputs"}, "config": {"classes"}, "network": {"classes"}}[place]
         changed = {name: value for name, value in values.items() if name not in known}
-        line = refused(sealed(files, tmp_path / "b.zip", **{place: lambda told, new=changed: told.update(new)}))
-        assert "do not agree" in line
+        error = refused(sealed(files, tmp_path / "b.zip", **{place: lambda told, new=changed: told.update(new)}))
+        assert "do not agree" in error
 
 
 def test_weights_of_another_run_are_refused_though_their_shapes_fit(files: Files, tmp_path: Path) -> None:
     """Of the same network, without its example's answers."""
     opq = gallery.ROOT / "resnet8-mnist5k" / "opq-01" / "bundle" / "weights.packed"
-    line = refused(sealed({**files, "weights.packed": opq.read_bytes()}, tmp_path / "b.zip"))
-    assert "tensors" in line
+    error = refused(sealed({**files, "weights.packed": opq.read_bytes()}, tmp_path / "b.zip"))
+    assert "tensors" in error
     packed = bytearray(files["weights.packed"])
     packed[-200:] = bytes(200)  # the last leftovers: shapes as before, other values
     packed[12:16] = struct.pack("<I", zlib.crc32(bytes(packed[16:])))
-    line = refused(sealed({**files, "weights.packed": bytes(packed)}, tmp_path / "c.zip"))
-    assert "its files do not belong together" in line
+    error = refused(sealed({**files, "weights.packed": bytes(packed)}, tmp_path / "c.zip"))
+    assert "its files do not belong together" in error
 
 
 def raw_zip(entries: list[tuple[zipfile.ZipInfo, bytes]], path: Path) -> Path:

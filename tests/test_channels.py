@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from torch import nn
 
 import compression as cx
 from compression.counting.cost import output_axes
+from compression.counting.entropy import entropy_bytes
+from compression.encodings import cut_weights
 from compression.graph.types import Graph
 from compression.methods.geta.clipping import best_clip, fit_clips
 from compression.pack import integers, pack, unpack
@@ -28,11 +29,10 @@ from compression.quant import (
     written_out,
 )
 from compression.quant.op import fake_quantize
-from compression.runs.execute import _cut_codes
-from compression.training.measure import entropy_bytes, sizes
+from compression.training.measure import sizes
+from tests.alone import loader
 
 DOUBLE = torch.float64
-LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +42,12 @@ def _seeded() -> None:
 
 @pytest.fixture(params=["pass by pass", "compiled"])
 def compiled(request: pytest.FixtureRequest) -> bool:
-    wanted = request.param == "compiled"
+    compiled = request.param == "compiled"
     with kernels.using(False):
-        why = kernels.compile_kernels() if wanted else None
+        why = kernels.compile_kernels() if compiled else None
     if why is not None:
         pytest.skip(why)
-    return wanted
+    return compiled
 
 
 def by_hand(x: float, g: float, d: float, q: float, t: float) -> tuple[float, float, float, float]:
@@ -105,9 +105,9 @@ def test_gradients_of_the_layers_step_and_the_channels_bounds_are_finite_differe
         return (x.sign() * s * q.pow(t) * (position(s, q, t) + residue)).sum()
 
     quantizer(x).sum().backward()
-    found = [quantizer.step_size.grad, quantizer.clip.grad]
-    found += [] if quantizer.exponent is None else [quantizer.exponent.grad]
-    for which, gradient in enumerate(found):
+    gradients = [quantizer.step_size.grad, quantizer.clip.grad]
+    gradients += [] if quantizer.exponent is None else [quantizer.exponent.grad]
+    for which, gradient in enumerate(gradients):
         assert gradient is not None
         for index in range(gradient.numel()):
             ends = []
@@ -245,18 +245,18 @@ def test_ranges_reach_each_channels_largest_weight_and_the_layer_has_one_bit_wid
         model.last.weight[2] = 0
     largest = {name: p.detach().clone() for name, p in model.named_parameters()}
     quantize(model, 5, torch.randn(2, *IMAGES), per_channel=True)
-    found = weight_quantizers(model)
-    for name, quantizer in found.items():
+    quantizers = weight_quantizers(model)
+    for name, quantizer in quantizers.items():
         assert isinstance(quantizer, Quantizer)
         weight = largest[f"{name}.weight"]
         axis = 1 if name == "wider" else 0
-        wanted = weight.abs().movedim(axis, 0).flatten(1).amax(1)
-        wanted = torch.where(wanted > 0, wanted, weight.abs().max())
-        assert torch.equal(quantizer.clip.detach().flatten(), wanted)
-        assert quantizer.clip.shape[axis] == len(wanted) and quantizer.clip.dim() == weight.dim()
+        bounds = weight.abs().movedim(axis, 0).flatten(1).amax(1)
+        bounds = torch.where(bounds > 0, bounds, weight.abs().max())
+        assert torch.equal(quantizer.clip.detach().flatten(), bounds)
+        assert quantizer.clip.shape[axis] == len(bounds) and quantizer.clip.dim() == weight.dim()
         assert quantizer.bits() == 5
         codes = quantizer.codes(weight).movedim(axis, 0).flatten(1)
-        assert (codes.abs().amax(1)[wanted == weight.abs().movedim(axis, 0).flatten(1).amax(1)] == 15).all()
+        assert (codes.abs().amax(1)[bounds == weight.abs().movedim(axis, 0).flatten(1).amax(1)] == 15).all()
     assert all(q.clip.dim() == 0 for q in cx.quant.activation_quantizers(model).values())
 
 
@@ -267,8 +267,8 @@ def test_channels_of_very_different_sizes_need_their_own_steps() -> None:
     for per_channel in (False, True):
         rounded = quantize(copy.deepcopy(dense), 4, per_channel=per_channel)
         with torch.no_grad():
-            wanted, found = (model(x) - model(x).mean(0) for model in (dense, rounded))
-        errors[per_channel] = float((found - wanted).square().sum() / wanted.square().sum())
+            expected, output = (model(x) - model(x).mean(0) for model in (dense, rounded))
+        errors[per_channel] = float((output - expected).square().sum() / expected.square().sum())
     assert errors[True] < 0.25 * errors[False], errors
 
 
@@ -282,14 +282,14 @@ def test_fitted_bounds_are_those_of_each_channel_alone() -> None:
         assert isinstance(quantizer, Quantizer)
         axis = 1 if name == "wider" else 0
         rows = dense.get_submodule(name).weight.detach().movedim(axis, 0).flatten(1)  # type: ignore[operator,union-attr]
-        wanted = torch.tensor([best_clip(row, 3) for row in rows])
-        torch.testing.assert_close(quantizer.clip.detach().flatten(), wanted, rtol=0.011, atol=0)
+        expected = torch.tensor([best_clip(row, 3) for row in rows])
+        torch.testing.assert_close(quantizer.clip.detach().flatten(), expected, rtol=0.011, atol=0)
         assert (quantizer.clip <= before[name]).all() and quantizer.bits() == 16
     with torch.no_grad():
         model.last.parametrizations.weight.original[1] = 0  # type: ignore[union-attr,index]
-    kept = float(weight_quantizers(model)["last"].clip.detach()[1])  # type: ignore[attr-defined]
+    clip = float(weight_quantizers(model)["last"].clip.detach()[1])  # type: ignore[attr-defined]
     fit_clips(model, lambda name, quantizer: 3)
-    assert float(weight_quantizers(model)["last"].clip.detach()[1]) == kept  # type: ignore[attr-defined]
+    assert float(weight_quantizers(model)["last"].clip.detach()[1]) == clip  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("settings", [{}, {"exponent": True}, {"gradient_scale": True}])
@@ -311,9 +311,9 @@ def test_together_and_one_by_one_are_the_same(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_graph_is_that_of_the_float_network(exponent: bool, plain: bool) -> None:
     model = Net()
-    wanted = graphs(model)
+    expected = graphs(model)
     quantize(model, 4, per_channel=True, exponent=exponent)
-    found = graphs(written_out(model) if plain else model)
+    result = graphs(written_out(model) if plain else model)
 
     def facts(graph: Graph) -> list[Any]:
         return [
@@ -326,8 +326,8 @@ def test_the_graph_is_that_of_the_float_network(exponent: bool, plain: bool) -> 
             for group in graph.groups
         ]
 
-    assert facts(found) == facts(wanted)
-    assert wanted.prunable_units == 8 + 6 + 7
+    assert facts(result) == facts(expected)
+    assert expected.prunable_units == 8 + 6 + 7
 
 
 @pytest.mark.parametrize("traced", ["float", "quantized"])
@@ -336,13 +336,13 @@ def test_a_removed_channel_takes_its_bound_along(traced: str) -> None:
     model = quantize(copy.deepcopy(dense), 4, per_channel=True).eval()
     graph = graphs(dense if traced == "float" else model)
     before = {name: q.clip.detach().clone() for name, q in weight_quantizers(model).items()}  # type: ignore[attr-defined]
-    gone = {"first": [1, 6], "wider": [0], "last": [2, 3]}
-    cx.zero_units(model, graph, {group.id: gone[group.id] for group in graph.prunable})
+    removed = {"first": [1, 6], "wider": [0], "last": [2, 3]}
+    cx.zero_units(model, graph, {group.id: removed[group.id] for group in graph.prunable})
     small, report = cx.slim_report(model, graph)
     assert report.equality <= 1e-6 and not report.rebuilt
     for name, quantizer in weight_quantizers(small).items():
         axis = 1 if name == "wider" else 0
-        lost = gone["first"] if name == "depth" else gone.get(name, [])
+        lost = removed["first"] if name == "depth" else removed.get(name, [])
         stay = [index for index in range(before[name].shape[axis]) if index not in lost]
         assert torch.equal(quantizer.clip.detach(), before[name].index_select(axis, torch.tensor(stay)))  # type: ignore[attr-defined]
     assert small(torch.randn(2, *IMAGES)).shape == (2, 5)
@@ -357,53 +357,53 @@ def test_the_packed_file_holds_a_step_for_each_channel_that_is_left(tmp_path: Pa
     model = quantize(copy.deepcopy(dense), 4, per_channel=True).eval()
     cx.zero_units(model, graph, {"first": [1, 6], "wider": [0, 1, 2, 3, 4], "last": [2]})
     small, cut = cx.slim_report(fold(model), graph)
-    told = pack(small, tmp_path / "p", _cut_codes(integer_weights(model), graph, cut.units))
-    left = {"first": 6, "depth": 6, "wider": 1, "last": 6, "head": 5}
-    assert told.scales == 4 * sum(left.values())
-    found, wanted = unpack(tmp_path / "p"), small.state_dict()
-    assert list(found) == list(wanted)
-    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
-    assert all(torch.equal(alone[name].to(wanted[name].dtype), wanted[name]) for name in wanted)
+    report = pack(small, tmp_path / "p", cut_weights(integer_weights(model), graph, cut.units))
+    remaining = {"first": 6, "depth": 6, "wider": 1, "last": 6, "head": 5}
+    assert report.scales == 4 * sum(remaining.values())
+    unpacked, state = unpack(tmp_path / "p"), small.state_dict()
+    assert list(unpacked) == list(state)
+    assert all(torch.equal(unpacked[name], state[name]) for name in state)
+    alone = loader()["weights"]((tmp_path / "p").read_bytes())
+    assert all(torch.equal(alone[name].to(state[name].dtype), state[name]) for name in state)
     axes = {name: weight.axis for name, weight in integers(tmp_path / "p").items()}
     assert axes == {"first": 0, "depth": 0, "wider": None, "last": 0, "head": 0}
     assert {weight.bits for weight in integers(tmp_path / "p").values()} == {4}
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x02\x00"
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
 
 
-def test_one_step_for_a_weight_is_still_written_as_version_1(tmp_path: Path) -> None:
+def test_one_step_for_a_weight_is_one_number(tmp_path: Path) -> None:
     model = quantize(Net(), 4).eval()
     assert pack(model, tmp_path / "p").scales == 4 * 5
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x01\x00"
-    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
-    found = unpack(tmp_path / "p")
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
+    alone = loader()["weights"]((tmp_path / "p").read_bytes())
+    unpacked = unpack(tmp_path / "p")
     for name, value in fold(model).state_dict().items():
-        assert torch.equal(found[name], value) and torch.equal(alone[name].to(value.dtype), value)
+        assert torch.equal(unpacked[name], value) and torch.equal(alone[name].to(value.dtype), value)
 
 
 def test_sizes_count_four_bytes_for_each_channels_step() -> None:
     dense = Net().eval()
     graph = graphs(dense)
     units = {"first": [1, 6], "last": [2]}
-    told = {}
+    counted = {}
     for per_channel in (False, True):
         model = quantize(copy.deepcopy(dense), 4, per_channel=per_channel).eval()
         cx.zero_units(model, graph, units)
-        told[per_channel] = sizes(model, graph)
+        counted[per_channel] = sizes(model, graph)
         small = fold(cx.slim(model, graph))
         shapes = {name: p.shape for name, p in small.named_parameters()}
-    codes = _cut_codes(integer_weights(model), graph, units)
+    codes = cut_weights(integer_weights(model), graph, units)
     coded = sum(entropy_bytes(weight.codes) for weight in codes.values())
     steps = 6 + 6 + 6 + 6 + 5
     assert output_axes(graph) == {"first": 0, "depth": 0, "wider": 1, "last": 0, "head": 0}
     weights = sum(math.prod(shape) for shape in shapes.values() if len(shape) > 1)
     others = sum(math.prod(shape) for shape in shapes.values() if len(shape) == 1)
-    assert told[True]["nominal_bytes"] == weights * 4 / 8 + 4 * others + 4 * steps
-    assert told[False]["nominal_bytes"] == weights * 4 / 8 + 4 * others + 4 * 5
+    assert counted[True]["nominal_bytes"] == weights * 4 / 8 + 4 * others + 4 * steps
+    assert counted[False]["nominal_bytes"] == weights * 4 / 8 + 4 * others + 4 * 5
     statistics = sum(buffer.numel() for name, buffer in small.named_buffers() if "running" in name)
-    assert told[True]["bytes"] == pytest.approx(coded + 4 * (others + statistics + steps))
+    assert counted[True]["bytes"] == pytest.approx(coded + 4 * (others + statistics + steps))
     for field in ("bops", "macs", "bits"):
-        assert told[True][field] == told[False][field]
+        assert counted[True][field] == counted[False][field]
 
 
 # --- ONNX -------------------------------------------------------------------------------------------------------------
@@ -420,23 +420,23 @@ def test_onnx_has_a_scale_for_each_channel_along_its_axis() -> None:
     model = quantize(Net(spread=0.5).eval(), 4, per_channel=True).eval()
     known, plain, x = integer_weights(model), fold(model), torch.randn(8, *IMAGES)
     with torch.no_grad():
-        wanted = plain(x)
-    made = with_integers(floats(program.traced(plain, IMAGES)), known)
-    assert {placed.layer: placed.channels for placed in made.weights} == dict.fromkeys(known, True)
-    assert {placed.type for placed in made.weights} == {"int4"}
-    read = onnx.load_from_string(made.data).graph
+        expected = plain(x)
+    file = with_integers(floats(program.traced(plain, IMAGES)), known)
+    assert {placed.layer: placed.channels for placed in file.weights} == dict.fromkeys(known, True)
+    assert {placed.type for placed in file.weights} == {"int4"}
+    read = onnx.load_from_string(file.data).graph
     held = {array.name: onnx.numpy_helper.to_array(array) for array in read.initializer}
     pairs = {n.input[0]: n for n in read.node if n.op_type == "DequantizeLinear"}
     for name, weight in known.items():
         node, axis = pairs[f"{name}.weight.codes"], 1 if name == "wider" else 0
         codes, scales = (held[each] for each in node.input[:2])
-        told = next(a.i for a in node.attribute if a.name == "axis")
+        stored = next(a.i for a in node.attribute if a.name == "axis")
         turned = codes.shape != tuple(weight.codes.shape)
-        assert told == (1 - axis if turned else axis)
+        assert stored == (1 - axis if turned else axis)
         assert (turned, len(scales)) == (False, weight.codes.shape[axis]) or (name == "head" and turned)
         if name != "first":  # a batch norm is folded into it
             torch.testing.assert_close(torch.tensor(scales), torch.tensor(weight.steps), rtol=1e-6, atol=0)
-    runner = onnxruntime.InferenceSession(made.data, providers=["CPUExecutionProvider"])
-    found = torch.tensor(runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0])
-    assert torch.equal(found.argmax(1), wanted.argmax(1))
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    runner = onnxruntime.InferenceSession(file.data, providers=["CPUExecutionProvider"])
+    output = torch.tensor(runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0])
+    assert torch.equal(output.argmax(1), expected.argmax(1))
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)

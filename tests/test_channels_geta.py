@@ -15,7 +15,7 @@ from compression.export.config import config
 from compression.export.source import read
 from compression.graph import parameter_map, zeroed_units
 from compression.methods.geta import GETA
-from compression.methods.geta.bounds import calm_step
+from compression.methods.geta.bounds import clipped_step
 from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
 from compression.methods.geta.joint_update import clipped_and_residue
 from compression.pack import unpack
@@ -134,7 +134,7 @@ def test_bits_are_one_whole_number_a_layer_while_its_bounds_differ() -> None:
 
 def test_one_update_changes_each_channels_bound_by_a_tenth_at_most() -> None:
     clip, step = torch.nn.Parameter(torch.tensor([[1.0], [0.01], [2.0]])), torch.nn.Parameter(torch.tensor(0.5))
-    calm_step([step, clip], [torch.tensor(0.1), torch.tensor([[0.5], [0.5], [-9.0]])], lr=0.1)
+    clipped_step([step, clip], [torch.tensor(0.1), torch.tensor([[0.5], [0.5], [-9.0]])], lr=0.1)
     torch.testing.assert_close(clip.detach(), torch.tensor([[0.95], [0.009], [2.2]]))
     assert step.item() == pytest.approx(0.49)
 

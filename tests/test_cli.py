@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,13 +14,20 @@ from typing import Any
 
 import pytest
 
-from compression import runs
-from compression.cli import main
-from compression.cli.options import bit_range, bits, many_bits, sizes
+from compression import methods, runs
+from compression.asks import WEIGHTS, Ask, Sparsity
+from compression.budget import Budget
+from compression.cli import COMMANDS, main, parser
+from compression.cli.budget import ask_value
+from compression.cli.options import STANDARD, sizes
 from compression.cli.output import size, table
 from compression.cli.progress import _Seen, describe
+from compression.errors import CompressionError
+from compression.forecast import Forecast, Subject
+from compression.graph import Code
 from tests.waiting import until
 
+SUBJECT = ("--model", "resnet8", "--data", "mnist5k")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -53,9 +61,7 @@ def environment() -> dict[str, str]:
 
 
 def test_values_of_options_mean_what_they_say() -> None:
-    assert (bits("4:8"), bits("4"), bits("3.5")) == ((4, 8), 4, 3.5)
-    assert (bit_range("4:8"), bit_range("6")) == ((4, 8), (6, 6))
-    assert many_bits("3,4,4:8") == [3, 4, (4, 8)]
+    assert [ask_value("--bits", text) for text in ("4:8", "4", "3.5")] == [(4, 8), 4, 3.5]
     assert sizes("3x32x32") == (3, 32, 32)
     assert (size(81_904), size(999), size(2_500_000)) == ("81.9 kB", "999 B", "2.5 MB")
     assert table(("a", "b"), [("x", 1), ("yy", 10)]).splitlines() == ["a    b", "x    1", "yy  10"]
@@ -65,50 +71,187 @@ def test_help_and_bad_arguments_do_not_import_torch() -> None:
     code = """
         import contextlib, io, sys
         from compression.cli import main
-        for arguments in (["--help"], ["run", "--bits", "x"], ["nonsense"], ["runs", "--runs", "absent"]):
+        commands = "--help", "run --help", "run --bits x", "run --seed 1.5", "nonsense", "runs --runs absent"
+        for arguments in map(str.split, commands):
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
                 main(arguments)
         assert "torch" not in sys.modules and "numpy" not in sys.modules
     """
     import textwrap
 
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=environment(), capture_output=True, text=True
     )
-    assert found.returncode == 0, found.stderr
+    assert process.returncode == 0, process.stderr
+
+
+def test_every_field_of_a_budget_is_an_option_and_help_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = Budget.model_fields.keys() - {"version", "asks", "groups", "layers", "options"}
+    options = {f"--{name.replace('_', '-')}" for name in fields}
+    for name in ("run", "sweep", "forecast", "untrained"):
+        arguments = parser()[name].assemble_argument_collection()
+        words = {option: argument.parameter for argument in arguments for option in argument.names}
+        assert options <= words.keys()
+        assert all(parameter.help or parameter.choices for parameter in words.values())
+        assert main([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(option in shown for option in (*options, *STANDARD))
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+
+
+def test_options_may_be_abbreviated_and_repeated_and_preprocess_takes_several_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (budget,) = started(monkeypatch, "run", *SUBJECT, *"--epoch 9 --epochs=3 --activ 6 --optim=adam --lr-q 0.1".split())
+    assert (budget.epochs, budget.optimizer, budget.asks) == (3, "adam", {"activation_bits": (6, 6), "lr_quant": 0.1})
+    words = "--preprocess mean=0.5 std=0.25,0.5,1 --option preset=paper --preprocess resize=28 --option distill=2"
+    (budget,) = started(monkeypatch, "run", *SUBJECT, *words.split())
+    assert budget.preprocess == {"mean": 0.5, "std": [0.25, 0.5, 1], "resize": 28}
+    assert budget.options == {"preset": "paper", "distill": 2}
+    assert main(["run", *SUBJECT, "--lr-s"]) == 2
+    assert "--lr-schedule" in capsys.readouterr().err
+
+
+@dataclasses.dataclass(frozen=True)
+class Rank(Ask):
+    """What somebody else's method may ask."""
+
+    field: str = "rank"
+    default: int = 1
+    help: str = "rank of the factors"
+    option: str = "--rank"
+
+    def accept(self, value: Any) -> int:
+        if not isinstance(value, int) or value < 1:
+            raise CompressionError(f"rank must be a whole number of at least 1, not {value!r}")
+        return value
+
+
+class Factors(methods.Method):
+    """A method of somebody else, as far as commands need one before a run."""
+
+    info = methods.Info("factors", "Factors", "Replaces weights by factors.", "low-rank", 99)
+    asks = (Sparsity(target=WEIGHTS), Rank())
+
+    def __init__(self) -> None:
+        self.budgets: list[Budget] = []
+
+    def forecast(self, subject: Subject, budget: Budget) -> Forecast:
+        self.budgets.append(budget)
+        return Forecast.unknown("known after a run")
+
+    def allocation(self, subject: Subject, budget: Budget) -> Any:
+        self.budgets.append(budget)
+        return methods.get("ptq").allocation(subject, budget)
+
+
+@pytest.fixture
+def factors(monkeypatch: pytest.MonkeyPatch) -> Factors:
+    method, known = Factors(), methods.all_methods()
+    monkeypatch.setattr(methods, "all_methods", lambda: {**known, "factors": method})
+    return method
+
+
+def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Budget]:
+    """The budgets that ``run`` or ``sweep`` would start."""
+    budgets: list[Budget] = []
+
+    def sweep(budget: Budget, *, root: str, priority: int, **values: Any) -> str:
+        budgets.extend(runs.combinations(budget, **values))
+        return "sweep"
+
+    def start(budget: Budget, root: str, *, priority: int) -> str:
+        budgets.append(budget)
+        return "run"
+
+    monkeypatch.setattr(runs, "sweep", sweep)
+    monkeypatch.setattr(runs, "start", start)
+    monkeypatch.setattr("compression.cli.run.follow", lambda *_: 0)
+    assert main(arguments) == 0
+    return budgets
+
+
+def test_an_option_that_only_a_method_of_somebody_else_has_is_taken_from_its_ask(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, factors: Factors
+) -> None:
+    chosen = ["--method", "factors"]
+    assert answer(capsys, "forecast", *SUBJECT, *chosen, "--rank", "8")["certainty"] == "unknown"
+    assert answer(capsys, "allocate", "resnet8", *chosen, "--rank", "3", "--sparsity", "0")["model"] == "resnet8"
+    assert [budget.asks["rank"] for budget in factors.budgets] == [8, 3]
+    (budget,) = started(monkeypatch, "run", *SUBJECT, *chosen, "--rank=5", "--sparsity", "0.25")
+    assert budget.asks == {"rank": 5, "sparsity": 0.25}
+    budgets = started(monkeypatch, "sweep", *SUBJECT, *chosen, "--rank", "2,4", "--sparsity", "0.1,0.3")
+    assert [(each.asks["sparsity"], each.asks["rank"]) for each in budgets] == [(0.1, 2), (0.1, 4), (0.3, 2), (0.3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("run --method factors --rank 0", ["rank", "at least 1"]),
+        ("run --method factors --rank many", ["rank", "'many'"]),
+        ("sweep --method factors --rank 2,2", ["twice"]),
+        ("run --method factors --depth 2", ["--depth", "factors has: --sparsity, --rank"]),
+        ("sweep --method opq --rank 2,3", ["--rank", "opq has: --sparsity, --bits"]),
+        ("forecast --rank 2", ["--rank", "geta has: --sparsity, --bits, --activation-bits, --lr-quant"]),
+    ],
+)
+def test_an_option_that_the_method_does_not_have_is_refused_with_those_it_has(
+    words: str, parts: list[str], capsys: pytest.CaptureFixture[str], factors: Factors
+) -> None:
+    assert main([*words.split(), *SUBJECT]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert all(part in line for part in parts), line
+    assert not factors.budgets
+
+
+def test_allocate_refuses_options_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["allocate", "resnet8", "--epochs", "3"]) == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+def test_a_sweep_goes_over_every_value_of_any_ask(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--method ptq --bits 4 --activation-bits 4,8".split()
+    result = answer(capsys, "sweep", *SUBJECT, *words)
+    widths = [{width["activation"] for width in run["final"]["bits"].values()} - {None} for run in result["runs"]]
+    assert sorted(map(sorted, widths)) == [[4], [8]]
+    spec = json.loads(Path("runs", result["run"], "spec.json").read_text())
+    assert spec["values"] == {"sparsity": [], "bits": [4], "--activation-bits": [4, 8]}
 
 
 def test_models_lists_the_zoo(capsys: pytest.CaptureFixture[str]) -> None:
-    found = {model["name"]: model for model in answer(capsys, "models")}
-    assert found["resnet20"]["params"] == 272_474
-    assert found["resnet8"]["params"] == 19_810
-    assert found["vgg7"]["macs"] == 608_053_248
-    assert "mnist5k" in found["resnet8"]["data"]
+    value = {model["name"]: model for model in answer(capsys, "models")}
+    assert value["resnet20"]["params"] == 272_474
+    assert value["resnet8"]["params"] == 19_810
+    assert value["vgg7"]["macs"] == 608_053_248
+    assert "mnist5k" in value["resnet8"]["data"]
 
 
 def test_graph_answers_with_groups_and_says_which_weights(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str
 ) -> None:
-    found = answer(capsys, "graph", "resnet20", "--dot", str(tmp_path / "graph.dot"))
-    assert (found["model"], found["weights"], found["input"]) == ("resnet20", "random", [3, 32, 32])
-    assert sum(group["prunable"] for group in found["groups"]) == 12
-    assert sum(group["units"] for group in found["groups"] if group["prunable"]) == 448
-    assert set(found["groups"][0]) >= {"id", "units", "prunable", "reason", "exact", "ties", "parameters"}
+    value = answer(capsys, "graph", "resnet20", "--dot", str(tmp_path / "graph.dot"))
+    assert (value["model"], value["weights"], value["input"]) == ("resnet20", "random", [3, 32, 32])
+    assert sum(group["prunable"] for group in value["groups"]) == 12
+    assert sum(group["units"] for group in value["groups"] if group["prunable"]) == 448
+    assert set(value["groups"][0]) >= {"id", "units", "prunable", "reason", "exact", "ties", "parameters"}
     text = (tmp_path / "graph.dot").read_text()
-    assert text.count(" -> ") == len(found["edges"])
-    assert text.count(" [label=") == len(found["nodes"])
+    assert text.count(" -> ") == len(value["edges"])
+    assert text.count(" [label=") == len(value["nodes"])
     assert answer(capsys, "graph", "resnet8", "--weights", weights)["weights"] == weights
     assert answer(capsys, "graph", "resnet8", "--input", "3x16x16", "--classes", "7")["input"] == [3, 16, 16]
     assert main(["graph", "resnet8"]) == 0
-    assert "adjacent to the output" in capsys.readouterr().out
+    assert Code.next_to_output.value in capsys.readouterr().out
 
 
 def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    found = answer(capsys, "allocate", "resnet20", "--sparsity", "0.7", "--bits", "4")
-    assert found["weights"] == "random"
-    assert found["pruned"] == round(0.7 * found["numel"]) == sum(layer["pruned"] for layer in found["layers"])
-    assert found["value_bits"] <= found["budget_bits"]
-    assert set(found["layers"][0]) >= {"name", "numel", "pruned", "threshold", "bits", "step", "error"}
+    value = answer(capsys, "allocate", "resnet20", "--sparsity", "0.7", "--bits", "4")
+    assert value["weights"] == "random"
+    assert value["pruned"] == round(0.7 * value["numel"]) == sum(layer["pruned"] for layer in value["layers"])
+    assert value["value_bits"] <= value["budget_bits"]
+    assert set(value["layers"][0]) >= {"name", "numel", "pruned", "threshold", "bits", "step", "error"}
     budget = {"version": 1, "method": "opq", "sparsity": 0.5, "layers": {"conv1": {"weight_bits": [8, 8]}}}
     (tmp_path / "budget.json").write_text(json.dumps(budget))
     bound = answer(capsys, "allocate", "resnet20", "--config", str(tmp_path / "budget.json"))
@@ -119,31 +262,31 @@ def test_allocate_answers_with_opqs_allocation(capsys: pytest.CaptureFixture[str
 def test_what_else_a_layer_stores_has_a_column(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, column: str
 ) -> None:
-    asked = ["allocate", "resnet8", "--sparsity", "0.5", "--bits", "4"]
-    assert main(asked) == 0
+    words = ["allocate", "resnet8", "--sparsity", "0.5", "--bits", "4"]
+    assert main(words) == 0
     plain = capsys.readouterr().out
     assert "offset" not in plain
     assert "scales" not in plain
-    file = tmp_path / "found.json"
-    assert main([*asked, "--option", option, "--json", str(file)]) == 0
+    file = tmp_path / "answer.json"
+    assert main([*words, "--option", option, "--json", str(file)]) == 0
     lines = capsys.readouterr().out.splitlines()
     layer = json.loads(file.read_text())["layers"][0]
     head, row = (next(line.split() for line in lines if line.startswith(name)) for name in ("layer", layer["name"]))
-    told = layer[column] if column == "offset" else len(layer[column])
+    expected = layer[column] if column == "offset" else len(layer[column])
     assert head[-1] == column
-    assert float(row[-1]) == pytest.approx(told, abs=1e-6)
+    assert float(row[-1]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_train_stores_weights_where_run_looks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from compression.zoo.weights import find, read_provenance
 
-    found = answer(capsys, "train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.1", "--seed", "3")
+    value = answer(capsys, "train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.1", "--seed", "3")
     path = find("resnet8", "mnist5k", (1, 28, 28), 10)
-    assert str(path) == found["weights"]
+    assert str(path) == value["weights"]
     assert path is not None
     assert read_provenance(path)["seed"] == 3
-    assert 0 <= found["test_accuracy"] <= 1
-    assert found["command"].startswith("python -m compression train --model ")
+    assert 0 <= value["test_accuracy"] <= 1
+    assert value["command"].startswith("python -m compression train --model ")
     out = tmp_path / "here.safetensors"
     assert main(["train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.02", "--out", str(out)]) == 0
     assert out.is_file()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opened import Open
@@ -16,14 +18,21 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs.prepare import train_line
 
+ROOT = Path(__file__).resolve().parents[1]
 STRANGE = ["my digits (v3)", 'it\'s "mine"', "$HOME & `id` ; *", "a#b %d !x", "ümlaut\\n", "-v"]
 
 
 def shell(line: str) -> list[str]:
     """The words that bash makes of a line."""
     subprocess.run(["bash", "-n", "-c", line], check=True)
-    made = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], check=True, capture_output=True)
-    return made.stdout.decode().split("\0")[:-1]
+    output = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], check=True, capture_output=True)
+    return output.stdout.decode().split("\0")[:-1]
+
+
+def arguments(words: list[str]) -> dict[str, Any]:
+    """What the command line's parser takes from the words of a command, without carrying it out."""
+    _, bound, _ = cli.parser().parse_args(words, exit_on_error=False, print_error=False)
+    return dict(bound.arguments)
 
 
 @pytest.mark.parametrize("name", STRANGE)
@@ -33,10 +42,9 @@ def test_the_train_line_is_parsed_back(name: str, tmp_path: Path, monkeypatch: p
     line = train_line(Budget(model=model, data=name, input=(3, 32, 32), classes=4))
     words = shell(line)
     assert words == shlex.split(line)
-    asked = cli.parser().parse_args(words[3:])
-    assert (asked.model, asked.data, asked.input, asked.classes, asked.epochs, asked.seed) == (
-        model, name, (3, 32, 32), 4, 7, 0,
-    )  # fmt: skip
+    assert arguments(words[3:]) == {
+        "model": model, "data": name, "input": (3, 32, 32), "classes": 4, "epochs": 7, "seed": 0,
+    }  # fmt: skip
 
 
 class Spec:
@@ -47,8 +55,8 @@ class Spec:
 
 @pytest.mark.parametrize("name", STRANGE)
 def test_the_line_that_resumes_is_parsed_back(name: str) -> None:
-    asked = cli.parser().parse_args(shell(commands.line("resume", "geta-1", options={"runs": name}))[3:])
-    assert (asked.run, asked.runs) == ("geta-1", name)
+    words = shell(commands.line("resume", "geta-1", options={"runs": name}))[3:]
+    assert arguments(words) == {"run": "geta-1", "runs": name}
 
 
 @pytest.mark.parametrize("name", STRANGE)
@@ -64,8 +72,8 @@ def test_the_way_to_start_the_app_survives_make_and_shell(
     line = str(refused.value).partition("start the app with ")[2].removesuffix(" to work on it")
     for name_of_make in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # these tests may be run by make themselves
         monkeypatch.delenv(name_of_make, raising=False)
-    made = subprocess.run(["bash", "-c", line], check=True, capture_output=True).stdout.decode()
-    assert options.read(made.split("\0")[:-1]).models == (f"{tmp_path / name}.py:net",)
+    output = subprocess.run(["bash", "-c", line], check=True, capture_output=True).stdout.decode()
+    assert options.read(output.split("\0")[:-1]).models == (f"{tmp_path / name}.py:net",)
 
 
 def test_the_pages_print_the_quoted_line(open_page: Open, tmp_path: Path) -> None:
@@ -76,4 +84,18 @@ def test_the_pages_print_the_quoted_line(open_page: Open, tmp_path: Path) -> Non
     for page in ("budget", "model"):
         app = open_page(page, "--data-root", str(root), model="resnet8", data=str(root / "my digits"))
         (line,) = (element.value for element in app.code)
-        assert cli.parser().parse_args(shlex.split(line)[3:]).data == str(root / "my digits")
+        assert arguments(shlex.split(line)[3:])["data"] == str(root / "my digits")
+
+
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_a_page_shows_is_understood(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^(?:\.venv/bin/)?python -m compression (.*)$", text, re.MULTILINE)
+    assert lines or page.name != "README.md"
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        assert words[0] in cli.COMMANDS
+        arguments(words)

@@ -12,11 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from app.budget import rerun
+from app.budget import permalink, rerun
 from app.compare import sidebyside
-from app.figures import base, choice, confusion, layers, ledger
-from app.figures.axes import AXES, LATENCY, chance
-from app.figures.candidates import Candidate, CandidatesInfo, candidates_info, rows, verdict
 from compression import front
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -24,6 +21,9 @@ from compression.methods.opq import allocate, attach
 from compression.pack import ledger as read_ledger
 from compression.pack import pack
 from compression.pack.contents import contents
+from compression.plots import base, choice, confusion, layers, ledger
+from compression.plots.axes import AXES, LATENCY, chance
+from compression.plots.candidates import Candidate, CandidatesInfo, candidates_info, rows, verdict
 from compression.quant.integers import fold
 
 BYTES, MACS = AXES["bytes"], AXES["macs"]
@@ -281,25 +281,30 @@ def test_parts_of_a_ledger() -> None:
 
 
 def test_the_same_budget_for_another_method() -> None:
-    own = {"prune_mode": "exact"}
+    own = {"cost": "none"}
     geta = Budget(sparsity=0.4, weight_bits=(4, 8), epochs=7, seed=3, lr=0.01, options=own).to_dict()
-    opq = Budget.from_dict(rerun.translated(geta, "opq"))
-    assert (opq.method, opq.sparsity, opq.bits, opq.epochs, opq.seed) == ("opq", 0.4, 6.0, 7, 3)
+
+    def converted(budget: dict[str, Any], method: str) -> Budget:
+        """What the address of the Budget page carries of a budget for another method."""
+        return permalink.unpack(str(rerun.address(budget, method)["budget"]))
+
+    opq = converted(geta, "opq")
+    assert (opq.method, dict(opq.asks), opq.epochs, opq.seed) == ("opq", {"sparsity": 0.4, "bits": 6.0}, 7, 3)
     assert (opq.lr, opq.options) == (None, {}), "what tunes one method is not another's"
-    back = Budget.from_dict(rerun.translated(Budget(method="opq", bits=3.5).to_dict(), "geta"))
-    assert back.weight_bits == (3, 4)
-    equal = Budget.from_dict(rerun.translated(Budget(method="magnitude", bits=5.0).to_dict(), "sequential"))
-    assert equal.weight_bits == (5, 5)
+    back = converted(Budget(method="opq", bits=3.5).to_dict(), "geta")
+    assert tuple(back.asks["weight_bits"]) == (3, 4)
+    equal = converted(Budget(method="magnitude", bits=5.0).to_dict(), "sequential")
+    assert equal.asks["weight_bits"] == 5
 
 
 def test_two_runs_side_by_side() -> None:
-    budgets = (Budget(epochs=2).to_dict(), Budget(method="opq", sparsity=0.7, epochs=4).to_dict())
+    budgets = (Budget(epochs=2), Budget(method="opq", sparsity=0.7, epochs=4))
     found = {row[""]: row for row in sidebyside.rows(SMALL, GOOD, budgets, ("one", "two"))}
     assert (found["method"]["one"], found["method"]["two"]) == ("GETA", "OPQ")
     assert found["test accuracy"]["difference"] == "+7.00 points"
     assert found["packed size"] == {"": "packed size", "one": "4.00 kB", "two": "8.00 kB", "difference": "+4.00 kB"}
     assert found["MACs"]["difference"] == "same"
-    assert (found["epochs asked"]["one"], found["epochs asked"]["two"]) == ("2", "4")
+    assert (found["epochs of the budget"]["one"], found["epochs of the budget"]["two"]) == ("2", "4")
     assert "seed" not in found, "what is equal is not listed"
     assert found["bits of the weights"]["one"] == "4–6 bits"
     swapped = sidebyside.rows(GOOD, SMALL, budgets[::-1], ("one", "two"))
@@ -315,6 +320,6 @@ def test_what_is_still_going_is_not_drawn_beside_what_ended() -> None:
     assert set(drawn) == {"s", "g"}
     assert "dense" not in verdict(info, live)
     assert info.mark("l").lost is None  # type: ignore[union-attr]
-    told = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, ({}, {}), ("a", "b"))}
+    told = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, (Budget(), Budget()), ("a", "b"))}
     assert told["test or validation accuracy"] == ""
     assert told["MACs"] == "same"

@@ -13,10 +13,10 @@ from written import DENSE, begun, finished, point
 from app import nav
 from app.compare import finals
 from compression.budget import Budget
-from compression.export import job
+from compression.jobs import export_run
+from compression.jobs.sidejob import SideJob
 from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
-from compression.runs.sidejob import SideJob
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
 
@@ -164,7 +164,7 @@ def exported(root: Path, run: str, *milliseconds: float) -> None:
     variants = [{"name": str(i), "median": time} for i, time in enumerate(milliseconds)]
     told = {"latency": {"variants": variants}}
     assert SideJob("export", folder, folder.bundle / "export.json").carry_out(lambda say: told) == 0
-    job.bundle_path(folder).write_bytes(b"zip")
+    export_run.bundle_path(folder).write_bytes(b"zip")
 
 
 def test_latency_is_a_cost_where_exports_have_measured_it(open_page: Open, root: Path) -> None:

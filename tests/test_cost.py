@@ -9,8 +9,9 @@ from torch import nn
 
 from compression import zoo
 from compression.counting.cost import cost
+from compression.counting.entropy import entropy_bytes
 from compression.graph import slim, trace, zero_units
-from compression.training.measure import curve_images, entropy_bytes, sizes
+from compression.training.measure import curve_images, sizes
 
 
 def hooked_macs(model: nn.Module, x: torch.Tensor) -> int:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from app.figures.curve import curve_figure, curve_info
 from compression import runs, zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import curve, studies
+from compression.graph import trace
+from compression.jobs import curve, studies
+from compression.plots.curve import curve_figure, curve_info
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -64,7 +65,7 @@ def test_the_table_says_what_a_run_measures_before_its_training(measured: tuple[
 
 def test_bounds_and_options_are_followed_and_asked_for_anew(measured: tuple[Path, str]) -> None:
     from compression import data, zoo
-    from compression.untrained import measure_untrained
+    from compression.explain.untrained import measure_untrained
     from compression.zoo import weights
 
     root, _ = measured
@@ -78,9 +79,10 @@ def test_bounds_and_options_are_followed_and_asked_for_anew(measured: tuple[Path
     file = weights.find("resnet8", "mnist5k", *zoo.resolve("resnet8"))
     assert file is not None
     weights.load(model, file)
-    (row,) = measure_untrained(model, mnist, Budget(method="opq"), [(0.0, 2.0)], limit=100)
+    graph = trace(model, zoo.example("resnet8"))
+    (row,) = measure_untrained(model, graph, mnist, Budget(method="opq"), [(0.0, 2.0)], limit=100)
     (other,) = measure_untrained(
-        model, mnist, Budget(method="opq", options={"zeros": "rounded"}), [(0.0, 2.0)], limit=100
+        model, graph, mnist, Budget(method="opq", options={"zeros": "rounded"}), [(0.0, 2.0)], limit=100
     )
     assert other.error < 0.7 * row.error, "with no zero asked for, two levels are worse than three"
 

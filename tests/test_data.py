@@ -38,10 +38,10 @@ def test_mnist5k_splits_are_stratified_disjoint_and_complete(digits: data.DataSe
 
 def test_stratify_by_counting() -> None:
     labels = torch.tensor([0] * 50 + [1] * 20 + [2] * 3 + [3])
-    kept, held = stratify(labels, 0.1)
+    rest, held = stratify(labels, 0.1)
     assert labels[held].bincount(minlength=4).tolist() == [5, 2, 1, 0]
-    assert sorted(kept.tolist() + held.tolist()) == list(range(74))
-    assert torch.equal(stratify(labels, 0.1)[0], kept)
+    assert sorted(rest.tolist() + held.tolist()) == list(range(74))
+    assert torch.equal(stratify(labels, 0.1)[0], rest)
 
 
 def test_normalised_pixels_by_hand(digits: data.DataSet) -> None:
@@ -55,14 +55,14 @@ def test_augmentation_is_a_shift_and_a_flip() -> None:
     images = torch.arange(1, 6 * 2 * 10 * 10 + 1).remainder(251).to(torch.uint8).view(6, 2, 10, 10)
     result = augment_batch(images, "shift-flip", torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
-    found = []
+    shifts = []
     for image, own in zip(result, padded, strict=True):
         crops = {(y, x): own[:, y : y + 10, x : x + 10] for y in range(3) for x in range(3)}
         versions = {(*at, flip): crop.flip(2) if flip else crop for at, crop in crops.items() for flip in (False, True)}
-        found.append([at for at, version in versions.items() if torch.equal(version, image)])
-    assert all(len(matches) == 1 for matches in found)
-    assert len({matches[0] for matches in found}) > 2
-    assert {flip for ((_, _, flip),) in found} == {False, True}
+        shifts.append([at for at, version in versions.items() if torch.equal(version, image)])
+    assert all(len(matches) == 1 for matches in shifts)
+    assert len({matches[0] for matches in shifts}) > 2
+    assert {flip for ((_, _, flip),) in shifts} == {False, True}
     assert augment_batch(images, "none", torch.Generator()) is images
 
 
@@ -103,11 +103,11 @@ def test_folder_is_split_80_10_10(tmp_path: Path) -> None:
     _pictures(tmp_path / "cat", 20)
     _pictures(tmp_path / "dog", 10, mode="L")
     (tmp_path / "cat" / "notes.txt").write_text("no image")
-    found = data.load(str(tmp_path), input=(3, 8, 8))
-    assert found.classes == ("cat", "dog")
-    assert [len(found.split(name)) for name in ("train", "validation", "test")] == [24, 3, 3]
-    assert found.train.labels.bincount().tolist() == [16, 8]
-    assert found.input == (3, 8, 8)
+    dataset = data.load(str(tmp_path), input=(3, 8, 8))
+    assert dataset.classes == ("cat", "dog")
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [24, 3, 3]
+    assert dataset.train.labels.bincount().tolist() == [16, 8]
+    assert dataset.input == (3, 8, 8)
     assert data.load(str(tmp_path), input=(1, 8, 8)).input == (1, 8, 8)
 
 
@@ -115,8 +115,8 @@ def test_folder_with_its_own_splits_keeps_them(tmp_path: Path) -> None:
     for part, count in (("train", 10), ("test", 4)):
         for name in ("a", "b"):
             _pictures(tmp_path / part / name, count)
-    found = data.load(str(tmp_path), input=(3, 8, 8))
-    assert [len(found.split(name)) for name in ("train", "validation", "test")] == [18, 2, 8]
+    dataset = data.load(str(tmp_path), input=(3, 8, 8))
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [18, 2, 8]
 
 
 def test_folder_image_is_the_middle_scaled_to_size(tmp_path: Path) -> None:
@@ -133,35 +133,35 @@ def test_folder_image_is_the_middle_scaled_to_size(tmp_path: Path) -> None:
 def test_bad_folders_are_named(tmp_path: Path, kind: str) -> None:
     for name in ("a", "b"):
         _pictures(tmp_path / name, 3)
-    input, said = (3, 8, 8), ""
+    input, message = (3, 8, 8), ""
     if kind == "broken":
         (tmp_path / "a" / "1.png").write_bytes(b"\x89PNG but not really")
-        said = "1.png cannot be read"
+        message = "1.png cannot be read"
     if kind == "empty":
         for name in ("a", "b"):
             for path in (tmp_path / name).iterdir():
                 path.unlink()
-        said = "no images"
+        message = "no images"
     if kind == "one class":
         shutil.rmtree(tmp_path / "b")
-        said = "at least two classes"
+        message = "at least two classes"
     if kind == "no train":
         for path in (tmp_path / "b").iterdir():
             path.unlink()
-        said = "class 'b' has no images"
+        message = "class 'b' has no images"
     if kind == "channels":
-        input, said = (4, 8, 8), "not 4"
+        input, message = (4, 8, 8), "not 4"
     if kind == "test class":
         for name in ("a", "b"):
             _pictures(tmp_path / "train" / name, 3)
         _pictures(tmp_path / "test" / "c", 3)
-        said = "no class of this name"
+        message = "no class of this name"
     folder = str(tmp_path)
     if kind == "gone":
-        folder, said = f"{tmp_path}/gone", "does not exist"
+        folder, message = f"{tmp_path}/gone", "does not exist"
     with pytest.raises(CompressionError) as caught:
         data.load(folder, input=input)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -200,13 +200,13 @@ def test_a_broken_local_file_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_fashion_mnist_from_a_file(shared_data: Path) -> None:
-    found = data.load("fashion-mnist")
-    assert [len(found.split(name)) for name in ("train", "validation", "test")] == [54_000, 6_000, 10_000]
+    dataset = data.load("fashion-mnist")
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [54_000, 6_000, 10_000]
     assert data.info("fashion-mnist").local
 
 
 def test_cifar10_from_jpeg_files_is_labelled_so(shared_data: Path) -> None:
-    found = data.load("cifar10")
-    assert found.label == data.info("cifar10").title == "CIFAR-10 (JPEG-75)"
-    assert [len(found.split(name)) for name in ("train", "validation", "test")] == [45_000, 5_000, 10_000]
-    assert found.validation.labels.bincount().tolist() == [500] * 10
+    dataset = data.load("cifar10")
+    assert dataset.label == data.info("cifar10").title == "CIFAR-10 (JPEG-75)"
+    assert [len(dataset.split(name)) for name in ("train", "validation", "test")] == [45_000, 5_000, 10_000]
+    assert dataset.validation.labels.bincount().tolist() == [500] * 10

@@ -16,10 +16,11 @@ import compression as cx
 from compression import data as datasets
 from compression import explain, zoo
 from compression.errors import CompressionError
-from compression.explain import METHODS, Explainer, Pair, job, stored
+from compression.explain import METHODS, Explainer, Pair, stored
 from compression.explain.attribution import passes
 from compression.explain.comparison import AGAINST, compare, sample
 from compression.explain.models import Scan, affordable
+from compression.jobs import explain_run
 from compression.quant import attach_input_quantizers
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
@@ -323,11 +324,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_a_job_finds_what_a_direct_computation_finds(folder: RunFolder) -> None:
-    assert job.status(folder).state == job.NONE
+    assert explain_run.status(folder).state == explain_run.NONE
     assert stored.comparison(folder) is None
-    job.start(folder, images=4, seed=5)
-    job.start(folder, images=4, seed=5)  # goes on already: nothing happens
-    assert ended(lambda: job.status(folder), job.DONE).told == {"images": 4, "seed": 5}
+    explain_run.start(folder, images=4, seed=5)
+    explain_run.start(folder, images=4, seed=5)  # goes on already: nothing happens
+    assert ended(lambda: explain_run.status(folder), explain_run.DONE).result == {"images": 4, "seed": 5}
     found, kept = stored.comparison(folder), stored.shown(folder)
     direct = explain.pair(folder, 5)
     torch.set_num_threads(1)
@@ -339,7 +340,7 @@ def test_a_job_finds_what_a_direct_computation_finds(folder: RunFolder) -> None:
             for key in AGAINST:
                 np.testing.assert_allclose(found.scores[method][measure][key], told[key], atol=1e-6)
     answers = explain.scan(direct, 1000)
-    assert list(kept.images) == answers.order[: job.SHOWN]
+    assert list(kept.images) == answers.order[: explain_run.SHOWN]
     wanted = list(kept.images[:3])
     maps = kept.of("occlusion", wanted)
     assert maps is not None
@@ -354,20 +355,20 @@ def test_a_job_can_be_cancelled_and_leaves_what_was_there(folder: RunFolder) -> 
     stored.folder_of(folder).mkdir(exist_ok=True)
     path = stored.result_path(folder)
     before = path.read_bytes() if path.is_file() else None
-    job.start(folder, images=500)
-    assert job.status(folder).state == job.RUNNING
-    assert job.cancel(folder).state == job.CANCELLED
+    explain_run.start(folder, images=500)
+    assert explain_run.status(folder).state == explain_run.RUNNING
+    assert explain_run.cancel(folder).state == explain_run.CANCELLED
     assert (path.read_bytes() if path.is_file() else None) == before
-    assert job.cancel(folder).state == job.CANCELLED, "nothing to stop any more"
+    assert explain_run.cancel(folder).state == explain_run.CANCELLED, "nothing to stop any more"
     assert not list(stored.folder_of(folder).glob(".*"))
 
 
 def test_a_job_that_fails_or_dies_says_so(tmp_path: Path, folder: RunFolder) -> None:
     unfinished = RunFolder.create(tmp_path, {"id": "u", "budget": cx.Budget().to_dict(), "created": 0.0})
-    assert job.main([str(unfinished.path)]) == 1
-    assert "only a run that is done" in job.status(unfinished).error
-    job.start(unfinished, command=[sys.executable, "-c", "import os; os.abort()"])
-    assert "ended without a word" in ended(lambda: job.status(unfinished), job.FAILED).error
+    assert explain_run.main([str(unfinished.path)]) == 1
+    assert "only a run that is done" in explain_run.status(unfinished).error
+    explain_run.start(unfinished, command=[sys.executable, "-c", "import os; os.abort()"])
+    assert "ended without a word" in ended(lambda: explain_run.status(unfinished), explain_run.FAILED).error
 
 
 def test_damaged_results_are_refused_by_name(tmp_path: Path) -> None:
@@ -387,6 +388,7 @@ def test_damaged_results_are_refused_by_name(tmp_path: Path) -> None:
 def test_listing_the_methods_imports_no_torch() -> None:
     import subprocess
 
-    code = "import sys; from compression.explain import METHODS, job; print(len(METHODS), 'torch' in sys.modules)"
+    code = "import sys\nfrom compression.explain import METHODS\nfrom compression.jobs import explain_run\n"
+    code += "print(len(METHODS), 'torch' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=zoo.__path__[0] + "/../..")
     assert told.stdout.split() == ["5", "False"]

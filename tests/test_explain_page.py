@@ -15,9 +15,10 @@ from opened import Open, errors, opener, told
 import compression as cx
 from app import nav
 from app.explain import explained, explainview, explainwords, similarity_view
-from app.figures import similarity, tiles
-from compression.explain import METHODS, job, stored
+from compression.explain import METHODS, stored
 from compression.explain.measures import MEASURES
+from compression.jobs import explain_run
+from compression.plots import similarity, tiles
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -34,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     budget = {**cx.Budget(epochs=0.3, precision="fp32").to_dict(), **asked}
     made = RunFolder.create(root, {"id": "both", "budget": budget, "created": 0.0})
     assert carry_out(made, execute) == "done", made.log_path.read_text()
-    assert job.main([str(made.path), "--images", "4"]) == 0
+    assert explain_run.main([str(made.path), "--images", "4"]) == 0
     return made
 
 
@@ -104,17 +105,17 @@ def test_the_job_is_started_watched_and_cancelled(open_page: Open, run: RunFolde
     app = open_page(run=run.id)
     app.button(key="start_scores").click().run()
     assert not app.exception
-    assert job.status(run).state == job.RUNNING
+    assert explain_run.status(run).state == explain_run.RUNNING
     assert app.button(key="cancel_explain").label == "Cancel"
     app.button(key="cancel_explain").click().run()
     assert not app.exception
-    assert job.status(run).state == job.CANCELLED
+    assert explain_run.status(run).state == explain_run.CANCELLED
     assert "was cancelled" in told(open_page(run=run.id))
 
 
 def test_a_job_that_failed_says_why_and_can_be_started_again(open_page: Open, run: RunFolder) -> None:
-    job.start(run, command=[sys.executable, "-c", "import os; os.abort()"])
-    ended(lambda: job.status(run), job.FAILED)
+    explain_run.start(run, command=[sys.executable, "-c", "import os; os.abort()"])
+    ended(lambda: explain_run.status(run), explain_run.FAILED)
     app = open_page(run=run.id)
     assert "ended without a word" in errors(app)[0]
     assert app.button(key="start_scores")
@@ -231,9 +232,9 @@ def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
     values = {"compressed": [0.5, 0.7], "ceiling": [1.0, 0.8], "random": [0.1, 0.1], "shuffled": [0.3, 0.3]}
     low = {"compressed": [0.3, 0.3], "ceiling": [0.9, 0.9], "random": [0.1, 0.1], "shuffled": [0.3, 0.3]}
     info = similarity.alike_info({"a": {"m": values}, "b": {"m": low}}, {"a": "A", "b": "B"}, ("m", "M"), "geta")
-    assert info.rows[0].kept == pytest.approx((0.6 - 0.3) / (0.9 - 0.3))
+    assert info.rows[0].retained == pytest.approx((0.6 - 0.3) / (0.9 - 0.3))
     assert info.rows[0].spread == pytest.approx(1.96 * np.std([0.5, 0.7], ddof=1) / np.sqrt(2))
-    assert info.rows[1].kept == pytest.approx(0.0)
+    assert info.rows[1].retained == pytest.approx(0.0)
     assert "keeps 50 % in **A** (the most) and nothing in **B** (the least)" in info.sentence
     assert [row["kept, %"] for row in info.table] == [50, 0]
     figure = similarity.alike_figure(info)

@@ -19,10 +19,9 @@ from streamlit.testing.v1 import AppTest
 import compression as cx
 from app import nav
 from app.runs import bundles
-from compression import zoo
+from compression import methods, zoo
 from compression.cli import main
 from compression.export import export
-from compression.export.apply import applies
 from compression.methods.geta import QASSO
 from compression.quant import weight_quantizers
 from compression.runs.execute import execute
@@ -97,26 +96,27 @@ def test_a_file_out_of_the_bundle_is_dropped_on_the_budget_page(
 def test_the_bundle_budget_goes_into_a_loop_of_ones_own(folder: RunFolder, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(member(bundle, "config.json"))
     config = json.loads(member(bundle, "config.json"))
-    asked = folder.budget().replace(weights="own.safetensors")
-    assert cx.Budget.load(tmp_path / "config.json") == cx.Budget.from_dict(config) == asked
+    requested = folder.budget().replace(weights="own.safetensors")
+    assert cx.Budget.load(tmp_path / "config.json") == cx.Budget.from_dict(config) == requested
     for given in (bundle, tmp_path / "config.json", config):
         model = cx.apply(zoo.build("resnet8"), given)
         assert len(weight_quantizers(model)) == 10
     graph = cx.trace(zoo.build("resnet8"), torch.zeros(1, 1, 28, 28))
-    optimizer = QASSO(model, graph, sparsity=asked.sparsity, bits=asked.weight_bits, total_steps=60, lr=0.01)
+    values = methods.get("geta").values(requested)
+    optimizer = QASSO(model, graph, sparsity=values["sparsity"], bits=values["weight_bits"], total_steps=60, lr=0.01)
     x, y = torch.randn(4, 1, 28, 28), torch.arange(4)
     for _ in range(60):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(x), y).backward()
         optimizer.step()
     small, cut = cx.slim_report(model, graph)
-    assert sum(cut.removed.values()) == int(asked.sparsity * graph.prunable_units)
+    assert sum(cut.removed.values()) == int(values["sparsity"] * graph.prunable_units)
     assert sum(p.numel() for p in small.parameters()) < 19_810
 
 
 def test_the_snippet_of_the_page_runs_in_a_folder_of_its_own(bundle: Path, tmp_path: Path) -> None:
     shutil.copy(bundle, tmp_path / "mine.zip")
-    code = bundles.code("mine.zip", json.loads(member(bundle, "budget.json")), applies=True)
+    code = bundles.code("mine.zip", cx.Budget.from_dict(json.loads(member(bundle, "budget.json"))))
     (tmp_path / "snippet.py").write_text(code + "print(type(model).__name__, type(dense).__name__)\n")
     told = subprocess.run(
         [sys.executable, "snippet.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(nav.ROOT)},
@@ -171,16 +171,16 @@ def test_the_second_part_of_the_snippet_is_there_where_it_runs(
             new.writestr(each, old.read(each))
     read = {"budget.json": text(budget)}
     monkeypatch.setattr(sys.modules["compression.export.apply"], "read_files", lambda path, wanted: read)
-    plain = json.loads(text(budget))
-    code = bundles.code(name, plain, applies(budget.method))
+    code = bundles.code(name, budget)
     space: dict[str, Any] = {}
     exec(compile(code, "snippet", "exec"), space)
     assert isinstance(space["model"], torch.nn.Module)
     assert ("dense" in space) == (budget.method != "ptq")
+    assert ("# python -m compression run --method ptq" in code) == (budget.method == "ptq")
     if "dense" in space:
         assert len(weight_quantizers(space["dense"])) == 10
     else:
-        with pytest.raises(cx.CompressionError, match="no part"):
+        with pytest.raises(cx.CompressionError, match="runs as a whole only"):
             cx.apply(zoo.build("resnet8"), budget)
 
 

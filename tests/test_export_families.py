@@ -18,17 +18,17 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.efficientnet import MBConvConfig
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
+from compression.encodings import cut_weights
 from compression.export import program
 from compression.export.config import activations
 from compression.export.onnx_int8 import calibrated
 from compression.export.onnx_model import floats, integers
-from compression.export.source import restored
 from compression.graph import slim_report, trace, zero_units
 from compression.methods.opq import allocate, attach
 from compression.pack import integers as stored
 from compression.pack import pack, unpack
+from compression.pack.restore import restore_slim
 from compression.quant import fold, integer_weights, quantize
-from compression.runs.execute import _cut_codes
 from tests.test_export_models import answers
 
 SIZE = (3, 32, 32)
@@ -90,9 +90,9 @@ def test_a_family_is_exported(family: str, kind: str, tmp_path: Path) -> None:
     graph, made = trace(dense, x[:1]), masked(family, kind, network(family))
     slim, cut = slim_report(fold(made.eval()), graph)
     assert bool(cut.units) == (kind != "opq")
-    pack(slim, tmp_path / "p", _cut_codes(integer_weights(made), graph, cut.units))
+    pack(slim, tmp_path / "p", cut_weights(integer_weights(made), graph, cut.units))
     state, known = unpack(tmp_path / "p"), stored(tmp_path / "p")
-    model = restored(dense, graph, cut.units, state)
+    model = restore_slim(dense, graph, cut.units, state)
     with torch.no_grad():
         wanted = slim.eval()(x).numpy()
         assert np.array_equal(model(x).numpy(), wanted)

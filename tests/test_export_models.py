@@ -15,16 +15,16 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from compression import zoo
+from compression.encodings import cut_weights
 from compression.export import program
 from compression.export.config import activations
 from compression.export.onnx_int8 import calibrated
 from compression.export.onnx_model import OnnxModel, floats, integers
-from compression.export.source import restored
 from compression.graph import slim_report, trace, zero_units
 from compression.pack import integers as stored
 from compression.pack import pack, unpack
+from compression.pack.restore import restore_slim
 from compression.quant import fold, integer_weights, quantize
-from compression.runs.execute import _cut_codes
 
 CASES = {
     "vit_tiny, activations too": ("vit_tiny", True, False),
@@ -52,9 +52,9 @@ def test_program_and_onnx_answer_as_the_slim_model(case: str, tmp_path: Path) ->
     masked = quantize(network(name), 6, [x] if inputs else None, 8)
     zero_units(masked, graph, {group.id: range(0, group.units, 3) for group in graph.prunable if group.units > 3})
     slim, cut = slim_report(fold(masked.eval()), graph)
-    pack(slim, tmp_path / "p", _cut_codes(integer_weights(masked), graph, cut.units))
+    pack(slim, tmp_path / "p", cut_weights(integer_weights(masked), graph, cut.units))
     state, known = unpack(tmp_path / "p"), stored(tmp_path / "p")
-    model = restored(dense, graph, cut.units, state)
+    model = restore_slim(dense, graph, cut.units, state)
     with torch.no_grad():
         wanted = slim.eval()(x)
         assert torch.equal(model(x), wanted)

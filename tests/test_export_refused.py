@@ -61,9 +61,9 @@ def test_a_full_disk_is_told(
         return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "temporary")
 
     monkeypatch.setattr(bundle.tempfile, "mkstemp", full)
-    line = told(run, tmp_path / "b.zip", capsys)
-    assert "no space left" in line
-    assert "free some" in line
+    error = told(run, tmp_path / "b.zip", capsys)
+    assert "no space left" in error
+    assert "free some" in error
 
 
 def test_an_operation_that_onnx_lacks_is_named() -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import theme, words
-from app.figures import base, dot, front, front_data, graph, model, placing, plan, run
-from app.groups import grouping, layout, quantized
+from app import names
+from app.groups import grouping, layout, placement, quantized
 from app.runs import view_model
+from compression.budget import Budget
 from compression.methods import all_methods
+from compression.plots import base, dot, front, front_data, graph, model, placing, plan, run, theme, words
 
 
 def point(step: int, accuracy: float, size: float, phase: str = "joint", split: str = "validation") -> dict[str, Any]:
@@ -47,11 +48,11 @@ RUNS = [
 
 def test_front_says_who_is_beaten_and_where_the_open_run_stands() -> None:
     info = front_data.front_info(RUNS, "a")
-    assert [spot.bytes for spot in info.trail] == [20_000, 5_000, 5_000]
-    assert {spot.run: spot.dominated for spot in info.finals} == {"b": False, "c": True}
+    assert [point.bytes for point in info.trail] == [20_000, 5_000, 5_000]
+    assert {end.run: end.dominated for end in info.finals} == {"b": False, "c": True}
     assert len(info.dense) == 1
     assert info.latest == info.trail[-1]
-    assert [(spot.bytes, spot.accuracy) for spot in info.own_front] == [(5_000, 0.95)]
+    assert [(each.bytes, each.accuracy) for each in info.own_front] == [(5_000, 0.95)]
     assert info.hidden == 1
     assert "16.0× smaller" in info.trail[-1].sentence
     assert [row["what"] for row in info.rows].count("on the way") == 3
@@ -77,10 +78,11 @@ def test_front_without_anything_to_draw() -> None:
 
 
 def test_a_method_looks_the_same_everywhere() -> None:
-    looks = [theme.style(name) for name in (*all_methods(), "dense")]
-    assert len({look.color for look in looks}) == len({look.symbol for look in looks}) == len(looks)
-    assert all(method.label == theme.style(name).label for name, method in all_methods().items())
-    assert theme.style("new-one") == theme.style("new-one")
+    looks = [theme.style(name) for name in (*all_methods(), theme.DENSE)]
+    assert len({(look.color, look.symbol) for look in looks}) == len(looks)
+    assert all(method.info.label == theme.style(name).label for name, method in all_methods().items())
+    assert (theme.style("new-one").label, theme.style("new-one").color) == ("new-one", theme.MUTED)
+    assert theme.style("") == theme.style(next(iter(all_methods())))
     figure = front.front_figure(front_data.front_info(RUNS, None))
     finished = next(trace for trace in figure.data if trace.name.startswith("OPQ"))
     color = theme.style("opq").color
@@ -118,28 +120,62 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("eyes", EYES)
 def test_the_colors_of_methods_stay_apart_for_all_eyes(eyes: str) -> None:
-    colors = [look.color for look in theme.STYLES.values()]
+    colors = [*theme.COLORS, theme.MUTED]
     for one, other in itertools.combinations(colors, 2):
         assert np.linalg.norm(lab(EYES[eyes] @ linear(one)) - lab(EYES[eyes] @ linear(other))) > 12, (one, other)
 
 
 def test_markers_are_seen_on_white_and_on_near_black() -> None:
-    for look in theme.STYLES.values():
-        luminance = float(linear(look.color) @ [0.2126, 0.7152, 0.0722])
-        assert 1.05 / (luminance + 0.05) >= 2.8, look
-        assert (luminance + 0.05) / 0.056 >= 2.8, look
+    for color in (*theme.COLORS, *theme.SERIES, theme.MUTED):
+        luminance = float(linear(color) @ [0.2126, 0.7152, 0.0722])
+        assert 1.05 / (luminance + 0.05) >= 2.8, color
+        assert (luminance + 0.05) / 0.056 >= 2.8, color
+
+
+def test_the_first_methods_keep_their_looks() -> None:
+    looks = {name: (theme.style(name).color, theme.style(name).symbol) for name in all_methods()}
+    assert looks == {
+        "geta": ("#2b7bba", "circle"),
+        "opq": ("#e07b00", "square"),
+        "sequential": ("#0f9d78", "diamond"),
+        "magnitude": ("#a8328f", "triangle-up"),
+        "ptq": ("#8c6d1f", "cross"),
+    }
+
+
+def test_twenty_methods_can_be_told_apart() -> None:
+    looks = {(theme.COLORS[slot % len(theme.COLORS)], theme.SYMBOLS[slot % len(theme.SYMBOLS)]) for slot in range(20)}
+    assert len(looks) == 20
+    assert not {*theme.SERIES} & {*theme.COLORS}, "no method's colour for what is not that method"
 
 
 def test_a_budget_in_words_for_every_method() -> None:
-    asked = {"sparsity": 0.5, "bits": 3.5, "weight_bits": [4, 6], "activation_bits": [4, 8], "model": "m", "data": "d"}
-    told = {name: view_model.asked({**asked, "method": name}) for name in all_methods()}
-    assert told["geta"] == "50 % of units, 4–6 bits, activations 4–8 bits"
-    assert told["opq"] == "50 % of weights, 3.5 bits"
-    assert told["magnitude"] == "50 % of weights, 3 bits"
-    assert told["ptq"] == "3 bits, activations 8 bits"
-    assert told["sequential"] == "50 % of units, 6 bits, activations 8 bits"
-    assert theme.stage_label("pruning") == "Pruning"
-    assert theme.stage_tint("quantization") != theme.stage_tint("nosuch")
+    """Of either version of the file: what each method's asks say of it, and nothing of another method's."""
+    version1 = {
+        "sparsity": 0.5,
+        "bits": 3.5,
+        "weight_bits": [4, 6],
+        "activation_bits": [4, 8],
+        "model": "m",
+        "data": "d",
+    }
+    for name, method in all_methods().items():
+        budget = Budget.from_dict({**version1, "method": name})
+        parts = [ask.words(ask.value(budget.asks)) for ask in method.asks]
+        assert names.request({**version1, "method": name}) == ", ".join(filter(None, parts))
+        assert names.request(budget.to_dict()) == names.request({**version1, "method": name})
+        assert ("units" in names.request(budget.to_dict())) == method.removes_units
+    assert "'new-one'" in names.request({**version1, "method": "new-one"})
+
+
+def test_stages_look_as_their_method_says() -> None:
+    for name, method in all_methods().items():
+        assert [theme.stage(stage.name, name).label for stage in method.info.stages] == [
+            s.label for s in method.info.stages
+        ]
+    assert theme.stage("WARM_UP", "geta") == theme.stage("warm-up", "geta")
+    assert theme.stage("fine_tune", "new-one") == theme.StageStyle("Fine tune", theme.MUTED)
+    assert theme.stage("joint", "geta").tint != theme.stage("joint", "opq").tint, "a stage of another method"
 
 
 def test_stages_and_time_left() -> None:
@@ -152,12 +188,12 @@ def test_stages_and_time_left() -> None:
         {"kind": "point", "t": 20.0, **point(21, 0.9, 9_000)},
         {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
     ]
-    told = view_model.tell("r", "running", {"method": "geta"}, events)
-    assert told.stages == (base.Stage("warm-up", 1, 20), base.Stage("joint", 20, 100))
-    assert told.progress == pytest.approx(0.51)
-    assert told.left(now=50.0) == pytest.approx(49.0)
-    assert told.left(now=60.0) == pytest.approx(39.0)
-    assert view_model.tell("r", "queued", {}, []).stages == ()
+    view = view_model.run_view("r", "running", {"method": "geta"}, events)
+    assert view.stages == (base.Stage("warm-up", 1, 20, "geta"), base.Stage("joint", 20, 100, "geta"))
+    assert view.progress == pytest.approx(0.51)
+    assert view.remaining(now=50.0) == pytest.approx(49.0)
+    assert view.remaining(now=60.0) == pytest.approx(39.0)
+    assert view_model.run_view("r", "queued", {}, []).stages == ()
 
 
 def test_curves_show_finite_values_and_every_stage() -> None:
@@ -167,7 +203,7 @@ def test_curves_show_finite_values_and_every_stage() -> None:
     info = run.loss_info(points, steps, stages)
     assert [(curve.name, curve.x) for curve in info.curves] == [("training batch", (1,)), ("validation", (10,))]
     figure = run.curves_figure(info)
-    assert [shape.fillcolor for shape in figure.layout.shapes] == [theme.stage_tint(stage.name) for stage in stages]
+    assert [shape.fillcolor for shape in figure.layout.shapes] == [theme.stage(stage.name).tint for stage in stages]
     assert tuple(figure.layout.xaxis.range) == (0, 40)
     assert run.accuracy_info(points, steps, stages).curves[1].y == (90, 80)
 
@@ -218,9 +254,9 @@ def test_quantizers_have_a_look_of_their_own_and_stand_at_their_layer() -> None:
     branches = [{"nodes": ["q"], "target": ["b"]}, {"nodes": steps, "target": ["b"]}]
     plain = {"nodes": nodes, "edges": [*edges, ["b", "output"]], "groups": [], "branches": branches}
 
-    info = placing.graph_info(plain, {}, placing.place(plain))
-    front_data = {spot.id: spot for spot in info.nodes}
-    assert {i for i, spot in front_data.items() if spot.role == "quantizer"} == {"q", *steps}
+    info = placing.graph_info(plain, {}, placement.place(plain))
+    front_data = {mark.id: mark for mark in info.nodes}
+    assert {i for i, mark in front_data.items() if mark.role == "quantizer"} == {"q", *steps}
     assert "r" not in front_data and "s" not in front_data, "norms and activations stay left out"
     assert [front_data[name].y for name in steps] == [front_data["b"].y - 3 + i for i in range(3)], "close to the layer"
     assert front_data[steps[0]].label == "0"
@@ -237,13 +273,13 @@ def test_quantizers_have_a_look_of_their_own_and_stand_at_their_layer() -> None:
 
 
 def test_graph_leaves_out_norms_but_keeps_joins_and_paths() -> None:
-    info = placing.graph_info(GRAPH, GROUPS, selected="a")
+    info = placing.graph_info(GRAPH, GROUPS, placement.place(GRAPH), selected="a")
     assert [node.id for node in info.nodes] == ["input", "a", "b", "+", "output"]
     assert all(node.lit for node in info.nodes[1:4])
     assert info.nodes[1].role == "frozen"
     assert "must stay: adjacent to the output" in info.nodes[1].sentence
     assert [line.lit for line in info.lines].count(True) == 3
-    assert len(placing.graph_info(GRAPH, GROUPS, placing.place(GRAPH, grouping.EVERY_OP)).nodes) == 6
+    assert len(placing.graph_info(GRAPH, GROUPS, placement.place(GRAPH, grouping.EVERY_OP)).nodes) == 6
     figure = graph.graph_figure(info)
     assert ("a", "a") in {
         tuple(row) for trace in figure.data if trace.customdata is not None for row in trace.customdata
@@ -339,7 +375,7 @@ def chain(*modules: str) -> dict[str, Any]:
 
 
 def boxes_of(made: dict[str, Any], depth: int | None, *opened: str) -> list[str]:
-    return [box.id for box in placing.place(made, grouping.Level(depth), opened).outline.boxes]
+    return [box.id for box in placement.place(made, grouping.Level(depth), opened).boxes]
 
 
 def test_modules_merge_by_their_path_and_open_in_parts() -> None:
@@ -349,7 +385,7 @@ def test_modules_merge_by_their_path_and_open_in_parts() -> None:
     assert boxes_of(made, 2) == ["input", "module:a.0", "module:a.1", "b#4", "output"]
     assert boxes_of(made, 1, "a") == boxes_of(made, 2)
     assert boxes_of(made, 1, "a", "a.1") == ["input", "module:a.0", "a.1.x#2", "a.1.y#3", "b#4", "output"]
-    edges = placing.place(made, grouping.Level(1)).outline.edges
+    edges = tuple(placement.place(made, grouping.Level(1)).paths)
     assert edges == (("input", "module:a"), ("module:a", "b#4"), ("b#4", "output"))
 
 
@@ -357,8 +393,8 @@ def test_a_module_that_runs_twice_is_drawn_per_visit() -> None:
     """One box for both visits would stand above and below what runs in between."""
     made = chain("a.x", "a.y", "b.x", "b.y", "a.x", "a.y")
     assert boxes_of(made, 1) == ["input", "module:a", "module:b", "module:a#2", "output"]
-    placed = placing.place(made, grouping.Level(1))
-    assert [placed.layout.places[box.id][1] for box in placed.outline.boxes] == [0, 1, 2, 3, 4]
+    placed = placement.place(made, grouping.Level(1))
+    assert [placed.places[box.id][1] for box in placed.boxes] == [0, 1, 2, 3, 4]
 
 
 def test_the_finest_detail_that_stays_readable_comes_first() -> None:
@@ -379,7 +415,9 @@ def test_a_module_sums_its_units_and_parameters() -> None:
     ]
     carried = {"a.x#0": ("a.x",), "a.y#1": ("a.y",), "b#2": ("b",)}
     amounts = {"a.x": 1000, "a.y": 500, "ab": 7, "b": 20}
-    info = placing.graph_info(made, carried, placing.place(made, grouping.Level(1)), parameters=amounts, selected="a.y")
+    info = placing.graph_info(
+        made, carried, placement.place(made, grouping.Level(1)), parameters=amounts, selected="a.y"
+    )
     module = info.nodes[1]
     assert (module.role, module.label, module.groups, module.lit) == ("module", "a  7 · 1.50 k", ("a.x", "a.y"), True)
     assert "1,500 parameters" in module.sentence
@@ -388,16 +426,18 @@ def test_a_module_sums_its_units_and_parameters() -> None:
 
 def test_search_rings_what_it_meets_and_shows_the_part_around_it() -> None:
     made = chain(*(f"m.{i}" for i in range(40)))
-    whole = placing.graph_info(made, {}, search="m.2", focus="")
-    assert (len([n for n in whole.nodes if n.found]), whole.window) == (11, None)
-    near = placing.graph_info(made, {}, search="M.17#", focus="search")
-    assert [n.id for n in near.nodes if n.found] == ["m.17#17"]
+    whole = placing.graph_info(made, {}, placement.place(made), search="m.2", focus="")
+    assert (len([n for n in whole.nodes if n.matched]), whole.window) == (11, None)
+    near = placing.graph_info(made, {}, placement.place(made), search="M.17#", focus="search")
+    assert [n.id for n in near.nodes if n.matched] == ["m.17#17"]
     assert near.window == placing.Window(0, 0, 17, 19)
     low, high = graph.graph_figure(near).layout.yaxis.range
     assert high < 17 < 19 < low
     assert graph.graph_figure(near).layout.height < graph.graph_figure(whole).layout.height
-    assert placing.graph_info(made, {}, search="nothing", focus="search").window is None
-    assert [n.found for n in placing.graph_info(made, {}, search="aten.addmm").nodes] == [True] * 42
+    assert placing.graph_info(made, {}, placement.place(made), search="nothing", focus="search").window is None
+    assert [n.matched for n in placing.graph_info(made, {}, placement.place(made), search="aten.addmm").nodes] == [
+        True
+    ] * 42
 
 
 def test_where_everything_reads_everything_long_edges_are_arcs() -> None:
@@ -437,8 +477,8 @@ def test_a_run_that_stopped_is_shaded_up_to_there(state: str, end: float) -> Non
         {"kind": "phase", "phase": "joint", "step": 20, "t": 19.0},
         {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
     ]
-    told = view_model.tell("r", state, {"method": "geta"}, events)
-    assert told.stages == (base.Stage("joint", 20, end),)
+    view = view_model.run_view("r", state, {"method": "geta"}, events)
+    assert view.stages == (base.Stage("joint", 20, end, "geta"),)
 
 
 def test_curves_of_a_method_that_goes_through_layers_count_layers() -> None:
@@ -463,9 +503,9 @@ def test_loss_is_on_a_logarithmic_axis_that_holds_every_value() -> None:
 
 
 def test_the_graph_and_the_treemap_as_tables() -> None:
-    info = placing.graph_info(GRAPH, GROUPS)
+    info = placing.graph_info(GRAPH, GROUPS, placement.place(GRAPH))
     rows = {row["box"]: row for row in info.rows}
-    assert set(rows) == {spot.id for spot in info.nodes}
+    assert set(rows) == {mark.id for mark in info.nodes}
     kept = {tuple(edge) for edge in GRAPH["edges"] if set(edge) <= set(rows)}
     led = {(box, end) for box, row in rows.items() for end in row["leads to"].split(", ") if end}
     assert kept <= led

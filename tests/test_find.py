@@ -34,7 +34,7 @@ def point(accuracy: float, split: str) -> Point:
 
 def work_with(accuracies: dict[float, float], tried: list[float]) -> Any:
     def work(folder: RunFolder, events: RunReporter) -> dict[str, Any]:
-        share = folder.budget().sparsity
+        share = folder.budget().asks["sparsity"]
         tried.append(share)
         events.point(point(accuracies[share], "validation"))
         events.point(point(0.0, "test"))  # what the test split says must not matter
@@ -64,7 +64,7 @@ def test_the_smallest_good_one_is_found_in_few_runs(count: int, good: int) -> No
         assert carried_out(folder, work_with(accuracies, tried)) == "done"
         result = runs.result(folder)
         wanted = None if good == 0 else shares[min(good, count) - 1]
-        found = result["found"] and RunFolder(Path(root) / result["found"]).budget().sparsity
+        found = result["found"] and RunFolder(Path(root) / result["found"]).budget().asks["sparsity"]
         assert found == wanted
         assert len(tried) <= count.bit_length()
         assert len(set(tried)) == len(tried) == len(result["runs"]) == len(folder.children())
@@ -86,7 +86,7 @@ def test_an_interrupted_search_does_nothing_twice(store: runs.Store) -> None:
     assert runs.resume(folder.id, store.root, store=store) == "queued"
     assert carried_out(folder, work_with(accuracies, tried)) == "done"
     assert sorted(tried) == sorted(set(tried))
-    assert RunFolder(store.root / runs.result(folder)["found"]).budget().sparsity == 0.5
+    assert RunFolder(store.root / runs.result(folder)["found"]).budget().asks["sparsity"] == 0.5
     states = {info.id: info.state for info in store.list()}
     assert states[folder.id] == "done"
     assert list(states.values()).count("done") == len(tried) + 1
@@ -106,7 +106,7 @@ def test_sizes_put_budgets_in_order_and_extremes_first() -> None:
     assert sorted(order) == sorted(map(expected_size, geta))
     assert order[:2] == [max(order), min(order)]
     nine = widest_first([Budget(sparsity=share) for share in SPARSITIES])
-    assert [each.sparsity for each in nine] == [0.1, 0.9, 0.5, 0.3, 0.7, 0.2, 0.4, 0.6, 0.8]
+    assert [each.asks["sparsity"] for each in nine] == [0.1, 0.9, 0.5, 0.3, 0.7, 0.2, 0.4, 0.6, 0.8]
     assert widest_first(geta[:1]) == geta[:1]
 
 
@@ -122,9 +122,9 @@ def test_the_command_line_finds_and_tells(tmp_path: Path, capsys: pytest.Capture
     assert main([*words.split(), "--min-accuracy", "0.95", *where]) == 0
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["found"]
-    tried = {RunFolder(tmp_path / run["run"]).budget().bits: run for run in told["runs"]}
+    tried = {RunFolder(tmp_path / run["run"]).budget().asks["bits"]: run for run in told["runs"]}
     assert 2 <= len(tried) <= 3
-    best = RunFolder(tmp_path / told["found"]).budget().bits
+    best = RunFolder(tmp_path / told["found"]).budget().asks["bits"]
 
     def validated(run: dict[str, Any]) -> float:
         return float([p for p in run["points"] if p["split"] == "validation"][-1]["accuracy"])

@@ -29,38 +29,38 @@ def maker() -> ModuleType:
 
 
 def events(steps: int) -> list[dict[str, Any]]:
-    told: list[dict[str, Any]] = [{"kind": "state", "step": 0, "state": "running", "pid": 7, "host": "here"}]
+    events: list[dict[str, Any]] = [{"kind": "state", "step": 0, "state": "running", "pid": 7, "host": "here"}]
     for step in range(1, steps + 1):
-        told.append({"kind": "step", "step": step, "loss": 1 / step})
+        events.append({"kind": "step", "step": step, "loss": 1 / step})
         if step % 100 == 0:
-            told.append({"kind": "point", "step": step, "accuracy": 0.5})
-    return told
+            events.append({"kind": "point", "step": step, "accuracy": 0.5})
+    return events
 
 
 @pytest.mark.parametrize("steps", [0, 5, 121, 1000])
 def test_thinning_keeps_all_but_steps_and_both_ends(steps: int) -> None:
     module, given = maker(), events(steps)
-    kept = list(module.thinned(given))
-    assert [e for e in kept if e["kind"] == "point"] == [e for e in given if e["kind"] == "point"]
-    drawn = [e["step"] for e in kept if e["kind"] == "step"]
+    thinned = list(module.thinned(given))
+    assert [e for e in thinned if e["kind"] == "point"] == [e for e in given if e["kind"] == "point"]
+    drawn = [e["step"] for e in thinned if e["kind"] == "step"]
     assert len(drawn) == min(steps, module.KEPT["step"] + 1)
     if steps:
         assert (drawn[0], drawn[-1]) == (1, steps)
-    assert "host" not in json.dumps(kept)
-    assert "pid" not in json.dumps(kept)
+    assert "host" not in json.dumps(thinned)
+    assert "pid" not in json.dumps(thinned)
 
 
 def test_a_path_is_replaced_wherever_it_stands() -> None:
     given = {"weights": "/a/w.pt", "facts": [{"weights": "/a/w.pt", "bits": 4}], "other": "/a/w.pts"}
-    told = {"weights": "w.pt", "facts": [{"weights": "w.pt", "bits": 4}], "other": "/a/w.pts"}
-    assert maker().named(given, "/a/w.pt", "w.pt") == told
+    stored = {"weights": "w.pt", "facts": [{"weights": "w.pt", "bits": 4}], "other": "/a/w.pts"}
+    assert maker().named(given, "/a/w.pt", "w.pt") == stored
 
 
 @pytest.mark.parametrize("budget", sorted(GALLERY.glob("*/budgets/*.json")), ids=lambda path: path.stem)
 def test_every_budget_can_be_read(budget: Path) -> None:
     read = Budget.load(budget)
     assert read.weights is None
-    methods.get(read.method).check(read)
+    methods.get(read.method).check_budget(read)
 
 
 @pytest.mark.skipif(not KEPT, reason="no run is kept yet")
@@ -75,7 +75,7 @@ def test_a_kept_run_is_complete_and_says_where_it_comes_from(folder: Path) -> No
     assert record["seed"] == run.budget().seed == result["budget"]["seed"]
     assert len(record["commit"]) == 40
     points = run.points()
-    trains = methods.get(run.budget().method).uses.training
+    trains = methods.get(run.budget().method).info.trains
     assert len(points) >= (20 if trains else 10), "what is not trained has less to tell"
     assert points[-1].to_dict() == result["final"]
     assert sum(path.stat().st_size for path in folder.rglob("*")) < LARGEST

@@ -11,10 +11,10 @@ from opened import Open, errors, links, told
 from test_gallery_runs import fingerprint
 from written import finished
 
-from app import nav
+from app import names, nav
 from app.gallery import gallery, tour
 from compression.budget import Budget
-from compression.export import job as export_job
+from compression.jobs import export_run as export_job
 from tests.waiting import ended
 
 SECONDS = 120
@@ -108,7 +108,7 @@ def test_the_same_run_is_set_up_on_the_budget_page(open_page: Open) -> None:
     assert not app.exception
     assert errors(app) == []
     assert app.title[0].value == nav.PAGES["budget"].question
-    assert app.slider(key="sparsity").value == 0.5
+    assert app.slider(key="ask sparsity").value == 0.5
     assert app.button(key="start").label == "Start Prune, then quantize run"
 
 
@@ -140,7 +140,7 @@ def test_another_method_takes_the_budget_of_a_gallery_run(open_page: Open) -> No
     assert errors(app) == []
     assert app.title[0].value == nav.PAGES["budget"].question
     assert (app.session_state["at_model"], app.session_state["at_data"]) == ("resnet20", "cifar10")
-    assert app.slider(key="equal_bits").value == 4
+    assert app.slider(key="ask weight_bits").value == 4
 
 
 def test_runs_on_other_images_are_not_compared(
@@ -152,7 +152,7 @@ def test_runs_on_other_images_are_not_compared(
     own = finished(root, 0.9, 1_000, Budget(model="resnet20", data="cifar10"))
     app = open_page("compare", run=own)
     app.toggle(key="gallery_shown").set_value(True).run()
-    assert list(app.selectbox(key="pick_run").options) == ["GETA, 50 % of units, 4–8 bits"]
+    assert list(app.selectbox(key="pick_run").options) == [f"GETA, {names.request(Budget(method='geta').to_dict())}"]
     assert "other images than yours" in told(app)
     app = open_page("compare", run=CIFAR)
     assert own not in list(app.selectbox(key="pick_run").options)

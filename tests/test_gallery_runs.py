@@ -14,6 +14,7 @@ import pytest
 from app.compare import finals
 from app.gallery import gallery as app_gallery
 from app.model import catalog
+from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.pack.contents import contents
 from compression.runs import gallery
@@ -40,13 +41,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_everything_shipped_is_readable_and_small() -> None:
-    found = gallery.read(SHIPPED)
-    assert found.problems == ()
-    assert len(found.exhibits) == len(list(SHIPPED.glob("*/*/spec.json")))
-    assert found.collections[0].name == "resnet8-mnist5k", "those with models come first"
-    methods = {exhibit.info.method for exhibit in found.collections[0].exhibits if exhibit.whole}
+    shipped = gallery.read(SHIPPED)
+    assert shipped.problems == ()
+    assert len(shipped.exhibits) == len(list(SHIPPED.glob("*/*/spec.json")))
+    assert shipped.collections[0].name == "resnet8-mnist5k", "those with models come first"
+    methods = {exhibit.info.method for exhibit in shipped.collections[0].exhibits if exhibit.whole}
     assert {"geta", "opq", "sequential"} <= methods
-    assert all(name in {e.name for e in c.exhibits} for c in found.collections for name in c.shown)
+    assert all(name in {e.name for e in c.exhibits} for c in shipped.collections for name in c.shown)
     assert sum(path.stat().st_size for path in WHOLE.rglob("*") if path.is_file()) < 3_000_000
 
 
@@ -63,20 +64,20 @@ def test_the_model_that_is_kept_is_the_one_that_was_measured(folder: Path) -> No
 
 def test_figures_are_those_of_the_result_file(root: Path) -> None:
     exhibit = gallery.read(root).find(GETA)
-    told = json.loads((root / "resnet8-mnist5k" / "geta" / "result.json").read_text())
+    stored = json.loads((root / "resnet8-mnist5k" / "geta" / "result.json").read_text())
     assert exhibit.final is not None
-    assert exhibit.final["accuracy"] == told["final"]["accuracy"]
-    assert exhibit.data == told["data"]
+    assert exhibit.final["accuracy"] == stored["final"]["accuracy"]
+    assert exhibit.data == stored["data"]
     assert exhibit.folder().state == "done"
-    assert exhibit.record()["seed"] == told["budget"]["seed"]
+    assert exhibit.record()["seed"] == stored["budget"]["seed"]
 
 
 def test_a_sweep_has_its_runs_from_large_to_small(root: Path) -> None:
-    found = gallery.read(root)
-    sweep = found.find("gallery.resnet8-mnist5k.opq")
-    parts = found.parts(sweep.info.id)
+    result = gallery.read(root)
+    sweep = result.find("gallery.resnet8-mnist5k.opq")
+    parts = result.parts(sweep.info.id)
     assert sweep.info.runs == len(parts) == 5
-    sparsities = [part.info.budget["sparsity"] for part in parts]
+    sparsities = [Budget.from_dict(part.info.budget).asks["sparsity"] for part in parts]
     assert sparsities == sorted(sparsities)
     assert sweep.data == parts[0].data
 
@@ -101,19 +102,19 @@ def test_a_damaged_run_is_left_out_and_named(root: Path, file: str, content: str
     path.unlink()
     if content is not None:
         path.write_text(content)
-    found = gallery.read(root)
-    assert [exhibit.name for exhibit in found.exhibits] == ["opq", *(f"opq-0{i}" for i in range(1, 6))]
-    assert len(found.problems) == 1
-    assert "geta is left out" in found.problems[0]
-    assert "\n" not in found.problems[0]
+    result = gallery.read(root)
+    assert [exhibit.name for exhibit in result.exhibits] == ["opq", *(f"opq-0{i}" for i in range(1, 6))]
+    assert len(result.problems) == 1
+    assert "geta is left out" in result.problems[0]
+    assert "\n" not in result.problems[0]
 
 
 @pytest.mark.parametrize("content", ["{", '{"title": 3}', '{"title": "x", "lines": []}'])
 def test_a_damaged_description_costs_no_run(root: Path, content: str) -> None:
     (root / "resnet8-mnist5k" / "about.json").write_text(content)
-    found = gallery.read(root)
-    assert len(found.exhibits) == 7
-    assert len(found.problems) == 1
+    result = gallery.read(root)
+    assert len(result.exhibits) == 7
+    assert len(result.problems) == 1
 
 
 def test_no_gallery_is_an_empty_one(tmp_path: Path) -> None:
@@ -145,8 +146,8 @@ def test_another_run_under_the_same_name_is_copied_anew(root: Path, tmp_path: Pa
     exhibit = gallery.read(root).find(GETA)
     copy = gallery.workplace(exhibit, tmp_path / "runs")
     (copy.bundle / "bundle.zip").write_text("of the old run")
-    told = json.loads((exhibit.path / "result.json").read_text())
-    _write(exhibit.path / "result.json", {**told, "seconds": 1})
+    stored = json.loads((exhibit.path / "result.json").read_text())
+    _write(exhibit.path / "result.json", {**stored, "seconds": 1})
     again = gallery.workplace(exhibit, tmp_path / "runs")
     assert not (again.bundle / "bundle.zip").exists()
     assert json.loads(again.result_path.read_text())["seconds"] == 1
@@ -178,5 +179,5 @@ def test_layers_from_removed_units_are_those_of_the_packed_file() -> None:
     done = json.loads((WHOLE / "geta" / "result.json").read_text())
     packed = finals.layers(GETA, done)
     budget = RunFolder(WHOLE / "geta").spec()["budget"]
-    told = finals._recorded(budget, done["units"], done["final"]["bits"])
-    assert [(c.layer, c.after, c.weight_bits) for c in told] == [(c.layer, c.after, c.weight_bits) for c in packed]
+    recorded = finals._recorded(budget, done["units"], done["final"]["bits"])
+    assert [(c.layer, c.after, c.weight_bits) for c in recorded] == [(c.layer, c.after, c.weight_bits) for c in packed]

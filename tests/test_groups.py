@@ -7,7 +7,7 @@ from torch import nn
 
 from compression import zoo
 from compression.errors import CompressionError
-from compression.graph import slim, slim_report, trace, zero_units, zeroed_units
+from compression.graph import Code, Reason, slim, slim_report, trace, zero_units, zeroed_units
 
 
 def shake(model: nn.Module) -> nn.Module:
@@ -203,7 +203,7 @@ def test_heads_are_units() -> None:
     columns = next(m for m in group.members if m.role == "consumer")
     assert (columns.name, columns.dim) == ("blocks.0.attention.proj.weight", 1)
     assert columns.positions[2].tolist() == list(range(2 * width, 3 * width))
-    assert any("one attention head" in tie.why for tie in group.ties)
+    assert any(tie.cause == Reason(Code.one_head) for tie in group.ties)
     zero_units(model, graph, {group.id: [1, 3]})
     small, report = slim_report(model, graph)
     assert report.removed == {group.id: 2} and report.equality <= 1e-5
@@ -219,11 +219,11 @@ def test_members_and_reasons() -> None:
         ("outer.bias", 0, "producer"), ("norm.weight", 0, "norm"), ("norm.bias", 0, "norm"),
         ("inner.weight", 1, "consumer"), ("head.weight", 1, "consumer"),
     }  # fmt: skip
-    assert ("add", "residual add") in [(tie.op, tie.why) for tie in trunk.ties]
+    assert ("add", Reason(Code.residual_add)) in [(tie.op, tie.cause) for tie in trunk.ties]
     numel = {m.name: m.numel for m in trunk.members}
     assert numel["stem.weight"] == 27 and numel["inner.weight"] == 6 * 9 and numel["norm.bias"] == 1
     head = graph.group("head")
-    assert not head.prunable and head.reason == "adjacent to the output"
+    assert not head.prunable and head.cause == Reason(Code.next_to_output)
 
 
 class InputAdd(nn.Module):
@@ -265,19 +265,19 @@ class Biased(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("build", "x", "group", "reason"),
+    ("build", "x", "group", "cause"),
     [
-        (InputAdd, IMAGE, "conv", "added to the model's input"),
-        (Unknown, torch.ones(3, 6), "first", "op aten.cumprod is not understood"),
-        (PaddedShortcut, IMAGE, "stem", "padded to a fixed size"),
-        (Biased, torch.ones(3, 6), "first", "a zeroed unit is not zero any more where it is read"),
+        (InputAdd, IMAGE, "conv", Reason(Code.added_to_input)),
+        (Unknown, torch.ones(3, 6), "first", Reason(Code.unknown_operation, {"name": "aten.cumprod"})),
+        (PaddedShortcut, IMAGE, "stem", Reason(Code.padded)),
+        (Biased, torch.ones(3, 6), "first", Reason(Code.not_zero_where_read)),
     ],
     ids=["input-add", "unknown-op", "padding", "sigmoid"],
 )
-def test_frozen_with_reason(build: type[nn.Module], x: torch.Tensor, group: str, reason: str) -> None:
+def test_frozen_with_reason(build: type[nn.Module], x: torch.Tensor, group: str, cause: Reason) -> None:
     graph = trace(build(), x)
     assert not graph.group(group).prunable
-    assert graph.group(group).reason == reason
+    assert graph.group(group).cause == cause
 
 
 def test_unknown_op_freezes_only_what_reaches_it() -> None:
@@ -286,7 +286,7 @@ def test_unknown_op_freezes_only_what_reaches_it() -> None:
 
 def test_user_freezes_by_name() -> None:
     graph = trace(Residual(), IMAGE, frozen=["inner.weight"])
-    assert graph.group("inner").reason == "user" and graph.group("stem").reason == "user"
+    assert graph.group("inner").cause == Reason(Code.requested) and graph.group("stem").cause == Reason(Code.requested)
     with pytest.raises(CompressionError, match="cannot freeze"):
         trace(Residual(), IMAGE, frozen=["no.such"])
 
@@ -330,7 +330,7 @@ def test_attached_quantizers_leave_the_groups_alone() -> None:
     from compression.quant import quantize
 
     plain = trace(zoo.build("resnet8", seed=0), torch.zeros(2, 1, 28, 28))
-    model = quantize(zoo.build("resnet8", seed=0), weight_bits=8, activations=torch.randn(4, 1, 28, 28))
+    model = quantize(zoo.build("resnet8", seed=0), weight_bits=8, calibration=torch.randn(4, 1, 28, 28))
     graph = trace(model, torch.zeros(2, 1, 28, 28))
     assert [g.to_dict()["parameters"] for g in graph.groups] == [g.to_dict()["parameters"] for g in plain.groups]
     assert [g.id for g in graph.prunable] == [g.id for g in plain.prunable]

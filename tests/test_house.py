@@ -50,8 +50,24 @@ def test_lists_of_models_and_data_are_light() -> None:
 
 def test_the_library_never_imports_the_app() -> None:
     for path in (ROOT / "compression").rglob("*.py"):
-        found = _imported(path) & {"streamlit", "plotly", "app", "pages"}
+        allowed = {"plotly"} if path.parent.name == "plots" else set()
+        found = _imported(path) & {"streamlit", "plotly", "app", "pages", "lessons"} - allowed
         assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+def test_lessons_import_the_library_only() -> None:
+    for path in (ROOT / "lessons").rglob("*.py"):
+        assert not _imported(path) & {"streamlit", "pages", "app"}, path.relative_to(ROOT)
+
+
+def test_plots_are_imported_without_plotly() -> None:
+    """Each of its modules; the first figure imports Plotly, and the first look at a method imports the methods."""
+    code = (
+        "import importlib, pkgutil, sys\nfrom compression import plots\n"
+        "for each in pkgutil.iter_modules(plots.__path__): importlib.import_module(f'compression.plots.{each.name}')\n"
+        "print([name for name in ('plotly', 'pandas', 'streamlit', 'torch') if name in sys.modules])"
+    )
+    assert _python(code).stdout.strip() == "[]"
 
 
 def _project_beside_a_standard_library(folder: Path, extended: bool) -> tuple[Path, Path]:
@@ -160,13 +176,15 @@ def _required(name: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folders", "files"),
     [
-        (("compression", "app", "pages"), ("requirements.txt", "requirements-ray.txt")),
+        (("compression", "lessons", "app", "pages"), ("requirements.txt", "requirements-ray.txt")),
         (("tests",), ("requirements.txt", "requirements-dev.txt", "requirements-ray.txt", "requirements-bench.txt")),
     ],
 )
 def test_every_import_is_a_declared_requirement(folders: tuple[str, ...], files: tuple[str, ...]) -> None:
     declared = set().union(*(_required(name) for name in files))
-    own = {"compression", "app", "pages", "tests", "conftest"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    own = {"compression", "lessons", "app", "pages", "tests", "conftest"} | {
+        path.stem for path in (ROOT / "tests").glob("*.py")
+    }
     providers = packages_distributions()
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):

@@ -7,7 +7,7 @@ from torch import nn
 
 from compression import zoo
 from compression.errors import CompressionError
-from compression.graph import slim_report, trace, zero_units
+from compression.graph import Code, Reason, slim_report, trace, zero_units
 from tests.oracle import as_double, shake
 
 WORDS = torch.randn(5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -41,7 +41,7 @@ def test_frozen_unless_asked_for() -> None:
     assert not trace(model, WORDS).prunable
     group = trace(model, WORDS, inexact=True).group("stem")
     assert group.prunable and not group.exact and group.units == 8
-    assert (group.reason, group.place) == ("a layer norm averages over these units", "norm")
+    assert (group.cause, group.place) == (Reason(Code.norm_averages, {"norm": "a layer norm"}), "norm")
 
 
 def test_a_trunk_is_cut_as_by_hand() -> None:
@@ -65,13 +65,14 @@ class Grouped(nn.Module):
         return self.head(F.relu(self.norm(self.conv(x))))
 
 
-@pytest.mark.parametrize(("groups", "units", "why"), [(3, 4, "same place in every group"), (1, 12, "averages over")])
-def test_places_of_a_group_norm(groups: int, units: int, why: str) -> None:
+@pytest.mark.parametrize(("groups", "units"), [(3, 4), (1, 12)])
+def test_places_of_a_group_norm(groups: int, units: int) -> None:
     model, image = shake(Grouped(groups).double().eval()), torch.randn(2, 3, 6, 6, dtype=torch.float64)
     graph = trace(model, image, inexact=True)
     group = graph.group("conv")
     assert (group.units, group.prunable, group.exact) == (units, True, False)
-    assert any(why in text for text in [group.reason or "", *(tie.why for tie in group.ties)])
+    assert group.cause == Reason(Code.norm_averages, {"norm": "a group norm"})
+    assert (groups > 1) == (Reason(Code.every_norm_group) in [tie.cause for tie in group.ties])
     zero_units(model, graph, {"conv": [0, 2]})
     small, report = slim_report(model, graph, image)
     kept = [c for c in range(12) if c % units not in (0, 2)]

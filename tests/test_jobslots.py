@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 from written import finished
 
 from compression.errors import CompressionError
-from compression.runs import jobslots
+from compression.jobs import slots
+from compression.jobs.sidejob import RUNNING, SideJob
 from compression.runs.folder import RunFolder
 from compression.runs.gallery import COPIES
-from compression.runs.sidejob import RUNNING, SideJob
 from tests.waiting import until
 
 WORK = """
@@ -63,7 +64,7 @@ def crowd(tmp_path: Path) -> Iterator[Crowd]:
 def test_few_go_at_a_time_in_the_order_they_came_and_the_others_say_how_many_are_before_them(
     crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(jobslots.JOBS, "2")
+    monkeypatch.setenv(slots.JOBS, "2")
     for below in ("", COPIES, "", "", ""):  # a run of the gallery has its copy elsewhere, and waits in the same line
         crowd.start(below)
         until(lambda: len(crowd.lines()) == min(len(crowd.jobs), 2) and _waiting(crowd) == max(0, len(crowd.jobs) - 2))
@@ -80,7 +81,7 @@ def test_few_go_at_a_time_in_the_order_they_came_and_the_others_say_how_many_are
 
 
 def test_a_job_that_is_killed_gives_its_slot_to_the_next(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(jobslots.JOBS, "1")
+    monkeypatch.setenv(slots.JOBS, "1")
     first = crowd.start()
     until(lambda: crowd.lines() == ["+0"])
     second = crowd.start()
@@ -91,8 +92,8 @@ def test_a_job_that_is_killed_gives_its_slot_to_the_next(crowd: Crowd, monkeypat
 
 
 def test_a_line_that_is_too_long_takes_nobody_more(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(jobslots.JOBS, "1")
-    monkeypatch.setattr(jobslots, "MOST_WAITING", 1)
+    monkeypatch.setenv(slots.JOBS, "1")
+    monkeypatch.setattr(slots, "MOST_WAITING", 1)
     crowd.start()
     crowd.start()
     until(lambda: _waiting(crowd) == 1)
@@ -104,9 +105,9 @@ def test_a_line_that_is_too_long_takes_nobody_more(crowd: Crowd, monkeypatch: py
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "", "1.5", "9" * 400])
 def test_the_number_of_slots_is_a_whole_number(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(jobslots.JOBS, value)
-    with pytest.raises(CompressionError, match=jobslots.JOBS):
-        jobslots.slots()
+    monkeypatch.setenv(slots.JOBS, value)
+    with pytest.raises(CompressionError, match=slots.JOBS):
+        slots.slots()
 
 
 def _waiting(crowd: Crowd) -> int:
@@ -118,3 +119,16 @@ def _most_together(lines: list[str]) -> int:
     for line in lines:
         together.append(together[-1] + (1 if line[0] == "+" else -1))
     return max(together)
+
+
+def test_the_state_file_keeps_the_keys_of_earlier_versions(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / finished(tmp_path))
+    job = SideJob("export", folder, tmp_path / "export.json")
+    handle = {"host": "elsewhere", "pid": 7, "start": 1.5, "launcher": "local", "job": None, "after_boot": None}
+    state = {"state": "done", "share": 1.0, "text": "", "error": "", "told": {"bytes": 5}}
+    job.path.write_text(json.dumps({"version": 1, "handle": handle, "job": state}))
+    assert (job.status().state, job.status().result) == ("done", {"bytes": 5})
+    assert job.carry_out(lambda report: {"bytes": 6}) == 0
+    written = json.loads(job.path.read_text())
+    assert written["job"] == {**state, "told": {"bytes": 6}}
+    assert written["handle"].keys() == handle.keys()

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import nav
-from app.figures import joint as figures
+from compression.plots import joint as figures
 
 RECORDED = nav.ROOT / "assets" / "gallery" / "resnet20-cifar10jpeg" / "w4a6-s39"
 EVENTS = [json.loads(line) for line in (RECORDED / "events.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -44,12 +44,12 @@ def layouts() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(params=["pass by pass", "compiled"])
 def compiled(request: pytest.FixtureRequest) -> bool:
-    wanted = request.param == "compiled"
+    compiled = request.param == "compiled"
     with kernels.using(False):
-        why = kernels.compile_kernels() if wanted else None
+        why = kernels.compile_kernels() if compiled else None
     if why is not None:
         pytest.skip(why)
-    return wanted
+    return compiled
 
 
 @pytest.mark.parametrize("layout", list(layouts()))
@@ -91,7 +91,7 @@ def test_threads_share_the_loop_and_change_nothing_but_the_order_of_sums() -> No
         if (why := kernels.compile_kernels()) is not None:
             pytest.skip(why)
     x, upstream = torch.randn(2, native.SHARED_FROM), torch.randn(2, native.SHARED_FROM)
-    found, before = [], torch.get_num_threads()
+    results, before = [], torch.get_num_threads()
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
@@ -100,10 +100,10 @@ def test_threads_share_the_loop_and_change_nothing_but_the_order_of_sums() -> No
             with kernels.using(True):
                 output = fake_quantize(leaf, d, q)
                 output.backward(upstream)
-            found.append((output.detach(), leaf.grad, d.grad, q.grad))
+            results.append((output.detach(), leaf.grad, d.grad, q.grad))
     finally:
         torch.set_num_threads(before)
-    (a, b, c, e), (f, g, h, i) = found
+    (a, b, c, e), (f, g, h, i) = results
     assert torch.equal(a, f) and torch.equal(b, g)
     torch.testing.assert_close((c, e), (h, i), rtol=1e-4, atol=1e-2)
 
@@ -112,9 +112,9 @@ def test_without_a_compiler_it_says_so_and_goes_on(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(kernels, "_native", None)
     monkeypatch.setattr(native.shutil, "which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert kernels.compile_kernels() == "quantizers are computed pass by pass: no C compiler on this machine"
+    assert "C compiler" in str(kernels.compile_kernels())
     monkeypatch.setenv("CC", "false")
-    assert "could not build native.c" in str(kernels.compile_kernels())
+    assert "native.c" in str(kernels.compile_kernels())
     assert torch.isfinite(Quantizer(1.0, 4)(torch.randn(9))).all()
 
 
@@ -192,7 +192,7 @@ def test_a_failing_forward_pass_leaves_nothing_behind() -> None:
 
 
 def test_whole_models_can_be_compiled_around_the_quantizers() -> None:
-    model = quantize(Net(), 4, activations=torch.randn(2, 3, 8, 8))
+    model = quantize(Net(), 4, calibration=torch.randn(2, 3, 8, 8))
     x = torch.randn(2, 3, 8, 8)
     expected, result = model(x), torch.compile(model, backend="aot_eager")(x)
     torch.testing.assert_close(result, expected)

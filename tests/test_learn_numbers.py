@@ -6,8 +6,6 @@ import dataclasses
 import itertools
 import json
 import math
-import re
-import runpy
 
 import numpy as np
 import pytest
@@ -16,23 +14,30 @@ from scipy.optimize import minimize
 from scipy.stats import entropy, spearmanr
 from test_learn import chosen
 
-from app.learn.lessons import ablations, looking, recorded, shipped, texts
-from app.learn.lessons import stages as stages_lesson
-from app.learn.lessons.lesson import entry
-from app.learn.lessons.numbers import sig, tex
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.graph import demo_network
+from compression.explain import pair
 from compression.graph.slim import slim, zero_units
 from compression.methods.geta.joint import ETA, ZETA
 from compression.methods.opq.bits import Problem, choose, greedy, upgrades
-from compression.pack.estimates import bitmap_pays_from, sizes
 from compression.pack.streams import decode, encode
-from compression.quant import codebook, laplace
-from compression.quant.errors import error_parts
-from compression.quant.projection import Scalars, project_all, project_step
+from compression.quant import laplace
 from compression.quant.quantizer import Quantizer
-from compression.quant.surrogate import Point, finite_differences, gradients, slopes, staircase
+from compression.runs.folder import RunFolder
+from lessons import digits, recorded
+from lessons.contents import CONTENTS
+from lessons.counting.lesson import measured
+from lessons.forgetting import lesson as forgetting
+from lessons.forgetting import maps, recorded_maps
+from lessons.maths import codebook, demo_network
+from lessons.maths.errors import error_parts
+from lessons.maths.estimates import bitmap_pays_from, sizes
+from lessons.maths.projection import Scalars, project_all, project_step
+from lessons.maths.surrogate import Point, finite_differences, gradients, slopes, staircase
+from lessons.numbers import tex
+from lessons.stages import ablations
+from lessons.stages import lesson as stages_lesson
+from lessons.waterline import lesson as waterline
 
 CHANGES = {  # what a recorded ablation changes against the run with all rules
     "short-cut": {"joint", "pruning_periods"},
@@ -50,9 +55,7 @@ SUBSETS = [
 
 
 def facts(number: int, **values: object) -> dict[str, str]:
-    found = entry(str(number))
-    assert found is not None
-    lesson = found.load()
+    lesson = CONTENTS[number - 1].load()
     return dict(lesson.show(chosen(lesson, **values)).facts)
 
 
@@ -68,20 +71,20 @@ def test_what_leaves_with_a_channel_is_what_the_smaller_network_lacks(chosen_par
     image = torch.randn(3, *demo_network.INPUT, generator=torch.Generator().manual_seed(0))
     changes = []
     for layer in graph.layers:
-        going = demo_network.leaving(graph, layer.weight, layer.shape[0] - 1)
-        assert layer.shape[0] - 1 in going.positions[layer.weight, 0]
-        if not going.group.prunable:
+        dependents = demo_network.dependents(graph, layer.weight, layer.shape[0] - 1)
+        assert layer.shape[0] - 1 in dependents.positions[layer.weight, 0]
+        if not dependents.group.prunable:
             assert layer.name == "head"
             continue
         masked, _ = demo_network.build(chosen_parts)
-        zero_units(masked, graph, {going.group.id: [going.unit]})
+        zero_units(masked, graph, {dependents.group.id: [dependents.unit]})
         small = slim(masked, graph)
         assert torch.allclose(masked(image), small(image), atol=1e-5)
         changes.append(float((net(image) - small(image)).abs().max().detach()))
-        mine = dict(small.named_parameters())
+        remaining = dict(small.named_parameters())
         for name, tensor in net.named_parameters():
-            lost = [len(set(going.positions.get((name, dim), ()))) for dim in range(tensor.ndim)]
-            assert tuple(mine[name].shape) == tuple(n - k for n, k in zip(tensor.shape, lost, strict=True)), name
+            lost = [len(set(dependents.positions.get((name, dim), ()))) for dim in range(tensor.ndim)]
+            assert tuple(remaining[name].shape) == tuple(n - k for n, k in zip(tensor.shape, lost, strict=True)), name
     assert max(changes) > 1e-3, "channels that do nothing prove nothing"
 
 
@@ -89,25 +92,25 @@ def test_parts_that_are_unknown_are_refused() -> None:
     with pytest.raises(CompressionError, match="no part 'magic'"):
         demo_network.build(["residual", "magic"])
     with pytest.raises(CompressionError, match="no group holds row 99"):
-        demo_network.leaving(demo_network.build([])[1], "first.weight", 99)
+        demo_network.dependents(demo_network.build([])[1], "first.weight", 99)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("share", [0.3, 0.7, 1.0])
 def test_rounding_and_clipping_errors_are_those_of_numpy(bits: int, share: float) -> None:
-    weight = shipped.layers()["layer2.0.conv2"]
+    weight = digits.layers()["layer2.0.conv2"]
     w = weight.flatten().double().numpy()
     clip = share * float(np.abs(w).max())
-    found = error_parts(weight, clip, bits)
+    result = error_parts(weight, clip, bits)
     most = 2 ** (bits - 1) - 1
     rounded = np.clip(np.rint(w / (clip / most)), -most, most) * (clip / most)
     inside = np.abs(w) <= clip
-    assert found.rounding == pytest.approx(((w - rounded)[inside] ** 2).sum(), rel=1e-9)
-    assert found.clipping == pytest.approx(((w - rounded)[~inside] ** 2).sum(), rel=1e-9, abs=1e-30)
-    assert found.clipped == int((~inside).sum())
-    told = facts(2, layer="layer2.0.conv2", bits=bits, clip=round(100 * share))
-    assert float(told["sqnr"]) == pytest.approx(10 * math.log10((w**2).sum() / ((w - rounded) ** 2).sum()), abs=0.051)
-    assert read(told["step"]) == pytest.approx(clip / most, rel=0.006)
+    assert result.rounding == pytest.approx(((w - rounded)[inside] ** 2).sum(), rel=1e-9)
+    assert result.clipping == pytest.approx(((w - rounded)[~inside] ** 2).sum(), rel=1e-9, abs=1e-30)
+    assert result.clipped == int((~inside).sum())
+    shown = facts(2, layer="layer2.0.conv2", bits=bits, clip=round(100 * share))
+    assert float(shown["sqnr"]) == pytest.approx(10 * math.log10((w**2).sum() / ((w - rounded) ** 2).sum()), abs=0.051)
+    assert read(shown["step"]) == pytest.approx(clip / most, rel=0.006)
 
 
 POINTS = [
@@ -130,10 +133,10 @@ def test_straight_through_gradients_are_those_of_the_surrogate(at: Point) -> Non
 
 
 def test_the_lesson_shows_the_gradients_it_has() -> None:
-    told = facts(3, x=1.2, d=0.3, qm=0.9, t=0.8)
-    assert (read(told["g_x"]), read(told["fd_x"])) == (0.0, 0.0)
-    assert read(told["g_clip"]) == pytest.approx(0.8 * 0.9**-0.2, rel=0.006)
-    assert read(told["g_exponent"]) == pytest.approx(0.9**0.8 * math.log(0.9), rel=0.006)
+    shown = facts(3, x=1.2, d=0.3, qm=0.9, t=0.8)
+    assert (read(shown["g_x"]), read(shown["fd_x"])) == (0.0, 0.0)
+    assert read(shown["g_clip"]) == pytest.approx(0.8 * 0.9**-0.2, rel=0.006)
+    assert read(shown["g_exponent"]) == pytest.approx(0.9**0.8 * math.log(0.9), rel=0.006)
 
 
 @pytest.mark.parametrize("now", [Scalars(0.01, 0.5, 1.0), Scalars(0.02, 1.4, 0.7), Scalars(0.005, 0.3, 1.3)], ids=str)
@@ -159,23 +162,23 @@ def test_too_few_bits_move_nothing() -> None:
 
 
 def test_the_recorded_descent_is_what_its_own_numbers_give() -> None:
-    run, seen = recorded.run(stages_lesson.RUN), 0
+    run, checked = recorded.run(stages_lesson.RUN), 0
     for event in run.decisions.values():
-        for told in event["joint"].values():
-            costs = sum(layer[0] * layer[3] for layer in told["layers"].values())
-            terms = (told["alpha"] * told["hh"], told["rate"] * told["ch"], told["rate"] * costs)
-            mine = -terms[0] - terms[1] - terms[2]
-            assert mine == pytest.approx(told["descent"], abs=3e-4 * sum(map(abs, terms)) + 1e-30)
-            assert told["allowed"] == pytest.approx(-ETA * (1 - ZETA) * terms[0], rel=1e-3)
-            assert told["descent"] <= told["allowed"] * (1 - 1e-3)
-            seen += 1
-    assert seen > 100
-    told = facts(5, step=900)
+        for group in event["joint"].values():
+            costs = sum(layer[0] * layer[3] for layer in group["layers"].values())
+            terms = (group["alpha"] * group["hh"], group["rate"] * group["ch"], group["rate"] * costs)
+            moved = -terms[0] - terms[1] - terms[2]
+            assert moved == pytest.approx(group["descent"], abs=3e-4 * sum(map(abs, terms)) + 1e-30)
+            assert group["allowed"] == pytest.approx(-ETA * (1 - ZETA) * terms[0], rel=1e-3)
+            assert group["descent"] <= group["allowed"] * (1 - 1e-3)
+            checked += 1
+    assert checked > 100
+    shown = facts(5, step=900)
     at, groups = stages_lesson.decision(900)
     first = next(iter(groups.values()))
-    assert int(told["at"]) == at <= 900
-    assert read(told["descent"]) == pytest.approx(first["descent"], rel=0.02)
-    assert read(told["descent"]) <= read(told["allowed"])
+    assert int(shown["at"]) == at <= 900
+    assert read(shown["descent"]) == pytest.approx(first["descent"], rel=0.02)
+    assert read(shown["descent"]) <= read(shown["allowed"])
 
 
 def test_the_recorded_bits_stay_under_the_bound_of_their_stage() -> None:
@@ -185,7 +188,7 @@ def test_the_recorded_bits_stay_under_the_bound_of_their_stage() -> None:
     assert bounds[0] == math.inf
     assert bounds[-1] == high
     assert sorted(set(bounds), reverse=True) == [math.inf, 13.0, 10.0, 7.0, 4.0]
-    for point in run.story.points:
+    for point in run.points:
         step = point["step"]
         if step > run.stages.warmup_end:
             assert max(width["weight"] for width in point["bits"].values()) <= bounds[step - 1] + 1e-3
@@ -206,9 +209,7 @@ def test_the_water_level_prunes_the_share_asked_for() -> None:
 
 
 def test_one_threshold_beats_equal_shares_and_the_exact_one_beats_all() -> None:
-    from app.learn.lessons import waterline
-
-    everything = np.sort(np.concatenate([layer.magnitudes for layer in shipped.tables().layers]).astype(np.float64))
+    everything = np.sort(np.concatenate([layer.magnitudes for layer in digits.tables().layers]).astype(np.float64))
     for percent in (10, 50, 70):
         lost = waterline.errors(percent)
         assert lost["empirical"] == pytest.approx(
@@ -221,7 +222,7 @@ def test_the_best_channel_steps_are_all_the_same() -> None:
     rng = np.random.default_rng(1)
     for bits in (3, 5):
         alpha, n = rng.uniform(0.05, 2.0, 6), rng.integers(5, 50, 6).astype(float)
-        found = codebook.shared(alpha, n, bits)
+        result = codebook.shared(alpha, n, bits)
         spent = {"type": "eq", "fun": lambda u: (n * (np.log2(2 * alpha) - u)).sum() - n.sum() * bits}  # noqa: B023
         free = minimize(
             lambda u: (n * 4**u).sum() / 12,  # noqa: B023
@@ -230,17 +231,17 @@ def test_the_best_channel_steps_are_all_the_same() -> None:
             method="SLSQP",
             options={"ftol": 1e-14, "maxiter": 500},
         )
-        assert 2**free.x == pytest.approx(np.full(6, found.step), rel=1e-3)
-        assert (n * found.bits).sum() / n.sum() == pytest.approx(bits)
-        assert found.bits == pytest.approx(np.log2(2 * alpha / found.step))
-        assert found.bits.max() - bits == pytest.approx(found.saved)
+        assert 2**free.x == pytest.approx(np.full(6, result.step), rel=1e-3)
+        assert (n * result.bits).sum() / n.sum() == pytest.approx(bits)
+        assert result.bits == pytest.approx(np.log2(2 * alpha / result.step))
+        assert result.bits.max() - bits == pytest.approx(result.saved)
 
 
 def test_rounding_errors_of_channels_are_those_of_a_loop() -> None:
     rows = np.random.default_rng(2).normal(size=(3, 40))
     steps = np.array([0.1, 0.3, 0.7])
-    wanted = [np.mean([(w - round(w / d) * d) ** 2 for w in row]) for row, d in zip(rows, steps, strict=True)]
-    assert codebook.rounding_errors(rows, steps) == pytest.approx(wanted)
+    expected = [np.mean([(w - round(w / d) * d) ** 2 for w in row]) for row, d in zip(rows, steps, strict=True)]
+    assert codebook.rounding_errors(rows, steps) == pytest.approx(expected)
     assert codebook.separate_steps([1.0, 4.0], 3) == pytest.approx([0.25, 1.0])
 
 
@@ -276,10 +277,10 @@ def test_the_walk_buys_the_best_saving_first_and_never_too_much() -> None:
 
 def test_the_certificate_of_the_lesson_holds() -> None:
     for average in (2.5, 3.5, 5.0):
-        told = facts(8, average=average, taken=0)
-        assert read(told["bound"]) <= read(told["best"]) * 1.0005 <= read(told["end"]) * 1.001
-        gap = read(told["end"]) / read(told["bound"]) - 1
-        assert float(told["gap"]) == pytest.approx(100 * gap, abs=0.1)
+        shown = facts(8, average=average, taken=0)
+        assert read(shown["bound"]) <= read(shown["best"]) * 1.0005 <= read(shown["end"]) * 1.001
+        gap = read(shown["end"]) / read(shown["bound"]) - 1
+        assert float(shown["gap"]) == pytest.approx(100 * gap, abs=0.1)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -290,44 +291,40 @@ def test_sizes_count_what_they_say(bits: int, zeros: float) -> None:
     codes = rng.integers(1, most + 1, 5000).astype(np.int32) * rng.choice([-1, 1], 5000).astype(np.int32)
     codes[: round(zeros * 5000)] = 0
     rng.shuffle(codes)
-    found = sizes(codes, bits)
+    result = sizes(codes, bits)
     alive = int((codes != 0).sum())
-    assert (found.floats, found.fixed, found.values) == (32 * 5000, bits * 5000, bits * alive)
-    assert found.bitmap == found.values + 5000
+    assert (result.floats, result.fixed, result.values) == (32 * 5000, bits * 5000, bits * alive)
+    assert result.bitmap == result.values + 5000
     counts = np.unique(codes, return_counts=True)[1]
-    assert found.entropy == pytest.approx(5000 * entropy(counts, base=2))
+    assert result.entropy == pytest.approx(5000 * entropy(counts, base=2))
     stream = encode(codes)
-    assert found.coded == 8 * len(stream.data)
+    assert result.coded == 8 * len(stream.data)
     assert (decode(stream.coding, stream.data, 5000) == codes).all()
-    assert (found.bitmap < found.fixed) == (zeros > bitmap_pays_from(bits))
-    assert found.entropy <= found.coded
+    assert (result.bitmap < result.fixed) == (zeros > bitmap_pays_from(bits))
+    assert result.entropy <= result.coded
 
 
 def test_the_recorded_latencies_belong_to_the_run_they_name() -> None:
-    from app.learn.lessons.counting import measured
-
-    told = measured()
-    final = recorded.run(told["run"].partition("/")[2]).result["final"]
-    dense, slim_one, last = told["variants"]
+    times = measured()
+    final = recorded.run(times["run"].partition("/")[2]).result["final"]
+    dense, slim_one, last = times["variants"]
     assert last["bops"] / dense["bops"] == pytest.approx(final["rel_bops"], rel=1e-6)
     assert slim_one["bops"] / dense["bops"] == pytest.approx(final["macs"] / 40_813_184, rel=0.02)
-    assert all(v["low"] <= v["median"] <= v["high"] and v["runs"] >= 50 for v in told["variants"])
+    assert all(v["low"] <= v["median"] <= v["high"] and v["runs"] >= 50 for v in times["variants"])
     shown = facts(9, count="time")
     assert float(shown["ms"]) == pytest.approx(100 * last["median"] / dense["median"], abs=0.51)
 
 
 def test_lost_images_add_up_to_the_lost_accuracy() -> None:
     for name in recorded.names():
-        result, told = recorded.run(name).result, facts(10, kept=name)
+        result, shown = recorded.run(name).result, facts(10, kept=name)
         tables = {moment: np.array(result["confusion"][moment]) for moment in ("baseline", "final")}
         lost = np.trace(tables["baseline"]) - np.trace(tables["final"])
-        assert int(told["sum"].replace(",", "")) == lost
+        assert int(shown["sum"].replace(",", "")) == lost
         assert lost / tables["final"].sum() == pytest.approx(
             result["baseline"]["accuracy"] - result["final"]["accuracy"], abs=1e-9
         )
-    from app.learn.lessons import forgetting
-
-    diagonal = sorted(forgetting.changes(forgetting.ASKED).values())
+    diagonal = sorted(forgetting.changes(forgetting.EXERCISE).values())
     assert diagonal[-1] > diagonal[-2], "a tie would leave the question without an answer"
 
 
@@ -336,24 +333,26 @@ def test_lost_images_add_up_to_the_lost_accuracy() -> None:
     [
         (0.012345, "0.0123"),
         (0.0, "0"),
-        (1234567, "1 234 567"),
-        (-2.5, "−2.50"),
-        (1.2e-7, "1.20·10⁻⁷"),
-        (3e9, "3.00·10⁹"),
+        (-0.0, "0"),
+        (1234567, r"1\,234\,567"),
+        (-2.5, "-2.50"),
+        (1.2e-7, r"1.20\times 10^{-7}"),
+        (3e9, r"3.00\times 10^{9}"),
+        (math.inf, r"\infty"),
     ],
 )
 def test_numbers_in_formulas(value: float, text: str) -> None:
-    assert sig(value) == text
-    assert read(tex(value)) == pytest.approx(value, rel=0.005)
-    assert re.fullmatch(r"[-0-9.\\,a-z {}^]+", tex(value))
+    assert tex(value) == text
+    if math.isfinite(value):
+        assert read(text) == pytest.approx(value, rel=0.005)
 
 
 def test_a_recorded_ablation_differs_from_all_rules_in_one_thing_only() -> None:
     folder = recorded.GALLERY / recorded.COLLECTION
     every = json.loads((folder / ablations.ALL_RULES / "spec.json").read_text())["budget"]
     assert set(ablations.WITHOUT) == set(ablations.RULES)
-    assert len(ablations.found()) >= 5
-    for run, shown in ablations.found().items():
+    assert len(ablations.ablations()) >= 5
+    for run, shown in ablations.ablations().items():
         spec = json.loads((folder / run / "spec.json").read_text())["budget"]
         changed = {
             name
@@ -364,12 +363,12 @@ def test_a_recorded_ablation_differs_from_all_rules_in_one_thing_only() -> None:
         beside = {name for name in every if name not in ("options", "schedule") and spec[name] != every[name]}
         assert changed == CHANGES[run], (run, changed)
         assert beside <= ({"sparsity"} if run == "short-no-cost" else set()), run
-        told = json.loads((folder / run / "result.json").read_text())
-        right = [sum(row[i] for i, row in enumerate(told["confusion"][moment])) for moment in ("baseline", "final")]
+        result = json.loads((folder / run / "result.json").read_text())
+        right = [sum(row[i] for i, row in enumerate(result["confusion"][moment])) for moment in ("baseline", "final")]
         assert shown.lost == pytest.approx((right[0] - right[1]) / 100, abs=1e-9), "counted on 10,000 test images"
-    lost = [each.lost for each in ablations.found().values()]
+    lost = [each.lost for each in ablations.ablations().values()]
     assert lost == sorted(lost, reverse=True)
-    dearest, every = list(ablations.found())[:2], ablations.read(ablations.ALL_RULES).lost
+    dearest, every = list(ablations.ablations())[:2], ablations.read(ablations.ALL_RULES).lost
     assert dearest == ["short-one-batch", "short-no-cost"], "as the notes for teachers say"
     assert ablations.read("short-one-period").lost - every == pytest.approx(1, abs=0.2), "“costs a point”"
 
@@ -382,21 +381,17 @@ def test_lesson_five_says_which_unit_a_step_is_in() -> None:
 
 def test_the_recorded_maps_are_those_of_the_two_models() -> None:
     """The archive against the script that writes it, and one map against torch's own gradient."""
-    script = runpy.run_path(str(texts.FOLDER / "maps.py"))
-    now, was = script["computed"](), looking.kept()
-    assert set(now) == set(was)
-    assert not [
-        name for name in ("images", "pixels", "answers", "classes", "differing") if (now[name] != was[name]).any()
-    ]
-    for way in looking.WAYS:
-        assert np.allclose(now[way], was[way], rtol=2e-2, atol=2e-3 * np.abs(was[way]).max()), way
-    both = script["pair"](script["RunFolder"](texts.FOLDER.parent / "gallery" / script["RUN"]))
-    image = both.images([int(was["images"][3])]).requires_grad_(True)
-    answer = int(was["answers"][3][1])
+    now, stored = maps.computed(), recorded_maps.arrays()
+    assert set(now) == set(stored)
+    exact = ("images", "pixels", "answers", "classes", "differing")
+    assert not [name for name in exact if (now[name] != stored[name]).any()]
+    for way in recorded_maps.WAYS:
+        assert np.allclose(now[way], stored[way], rtol=2e-2, atol=2e-3 * np.abs(stored[way]).max()), way
+    both = pair(RunFolder(recorded.GALLERY / maps.RUN))
+    image = both.images([int(stored["images"][3])]).requires_grad_(True)
+    answer = int(stored["answers"][3][1])
     assert int(both.dense(image).argmax()) == answer
     slope = torch.autograd.grad(both.small(image)[0, answer], image)[0]
-    assert np.allclose((image * slope).detach()[0, 0], was["input_x_gradient"][3][1], atol=2e-2)
-    told = looking.infos("input_x_gradient")[3]
-    assert told.alike == pytest.approx(
-        spearmanr(*(m.ravel().astype(float) for m in was["input_x_gradient"][3]))[0], abs=1e-3
-    )
+    assert np.allclose((image * slope).detach()[0, 0], stored["input_x_gradient"][3][1], atol=2e-2)
+    alike = spearmanr(*(each.ravel().astype(float) for each in stored["input_x_gradient"][3]))[0]
+    assert recorded_maps.infos("input_x_gradient")[3].alike == pytest.approx(alike, abs=1e-3)

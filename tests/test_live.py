@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from opened import Open, errors
 
 from app import live
-from app.budget import closed
+from app.budget.live_forecast import LiveSubject, forecast
 from app.model import catalog
 from compression import zoo
 from compression.budget import Budget
@@ -110,19 +111,18 @@ def test_the_default_limit_leaves_most_of_the_machine_and_can_be_set(monkeypatch
 def test_tables_of_many_visitors_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """ResNet-18 at three sizes would take three times its tables; there is room for one and a half."""
     subjects = [catalog.subject("torchvision:resnet18", data) for data in ("none", "cifar10")]
-    need = closed._need(subjects[0])
+    need = LiveSubject(subjects[0], None).need
     monkeypatch.setattr(live.memory(), "limit", int(1.5 * need))
     live.memory().clear()
     budget = Budget(method="opq", sparsity=0.5, bits=4.0)
     for of in subjects:
-        planned = closed.form(of, None, catalog.traced(of).graph, budget)
-        assert planned.error is not None
+        assert forecast(of, None, budget).error is not None
         assert live.memory().bytes <= 1.5 * need
     tables = sum(layer.magnitudes.nbytes + layer.first.nbytes + layer.second.nbytes for layer in _only().layers)
     assert tables + 4 * sum(p.numel() for p in zoo.build("torchvision:resnet18", empty=True).parameters()) <= need
 
 
-def _only() -> closed.LayerTables:
+def _only() -> Any:
     (held,) = live.memory()._held.values()
     return held.value
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from opened import Open, errors, links, told
 
-from app import options, words
+from app import names, options, words
 from app.model import catalog, opening
-from app.runs import view_model
 from compression.cli import main
 from compression.errors import CompressionError
 
@@ -93,7 +92,7 @@ def test_an_own_model_has_its_short_name_everywhere_and_its_path_in_a_tooltip(op
         assert errors(app) == []
         assert str(file) not in told(app) + " ".join(links(app))
         assert model in " ".join(e.proto.help for e in (*app.get("page_link"), *app.selectbox) if e.proto.help)
-    assert view_model.describe({"model": model, "data": "mnist5k"}).startswith("mine.py: net on mnist5k")
+    assert names.describe({"model": model, "data": "mnist5k"}).startswith("mine.py: net on mnist5k")
 
 
 def test_a_relative_path_is_the_same_model_as_the_one_its_runs_name(

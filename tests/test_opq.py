@@ -109,9 +109,9 @@ def test_plain_grid_error_is_the_sum_over_its_boundaries(levels: int, lowest: in
         x = np.maximum((k + 0.5) * step, excess)
         passed = np.exp(excess - x) * (step * step - 2 * step * (x - k * step) - 2 * step)
         first = excess - lowest * step
-        wanted = first * first + 2 * first + 2 + passed.sum()
-        found = float(laplace.plain_grid_error(step, excess, levels, lowest))
-        assert found == pytest.approx(wanted, rel=1e-7, abs=1e-12)
+        expected = first * first + 2 * first + 2 + passed.sum()
+        result = float(laplace.plain_grid_error(step, excess, levels, lowest))
+        assert result == pytest.approx(expected, rel=1e-7, abs=1e-12)
 
 
 @pytest.mark.parametrize("bits", sorted(PUBLISHED))
@@ -153,7 +153,7 @@ def test_empirical_pruning_is_the_exhaustive_optimum(seed: int, omega: str) -> N
     if seed % 2:
         layers = {name: (w * 4).round() / 4 + 0.25 * (w == 0) for name, w in layers.items()}  # ties
         layers = {name: torch.where(w == 0, torch.tensor(0.25), w) for name, w in layers.items()}
-    found = allocate(layers, 0.5, 4, prune_mode="empirical", omega=omega)
+    allocation = allocate(layers, 0.5, 4, prune_mode="empirical", omega=omega)
     weight = {name: omega_of(omega, w.double()) for name, w in layers.items()}
     lost = {
         n: weight[n] * np.concatenate([[0], np.cumsum(np.sort(w.double().numpy() ** 2))]) for n, w in layers.items()
@@ -164,8 +164,8 @@ def test_empirical_pruning_is_the_exhaustive_optimum(seed: int, omega: str) -> N
         for counts in itertools.product(*(range(len(w)) for w in layers.values()))
         if sum(counts) == total
     )
-    assert found.pruned == total == sum(layer.pruned for layer in found.layers)
-    assert sum(weight[x.name] * x.pruning_error for x in found.layers) == pytest.approx(best, rel=1e-9)
+    assert allocation.pruned == total == sum(layer.pruned for layer in allocation.layers)
+    assert sum(weight[x.name] * x.pruning_error for x in allocation.layers) == pytest.approx(best, rel=1e-9)
 
 
 def test_laplace_pruning_is_the_optimum_of_its_model() -> None:
@@ -182,13 +182,13 @@ def test_laplace_pruning_is_the_optimum_of_its_model() -> None:
         constraints={"type": "eq", "fun": lambda p: (sizes * p).sum() / sizes.sum() - 0.6},
         options={"ftol": 1e-15, "maxiter": 500},
     )  # fmt: skip
-    found = allocate_from(tables, 0.6, 4)
-    shares = np.array([layer.pruned for layer in found.layers]) / sizes
+    allocation = allocate_from(tables, 0.6, 4)
+    shares = np.array([layer.pruned for layer in allocation.layers]) / sizes
     assert np.abs(shares - solved.x).max() < 2e-3
     assert error(shares) <= error(solved.x) * (1 + 1e-4)
     exact = allocate_from(tables, 0.6, 4, prune_mode="empirical")
-    assert pruned_error(exact) <= pruned_error(found) <= 1.01 * pruned_error(exact)
-    assert pruned_error(found) <= pruned_error(allocate_from(tables, 0.6, 4, prune_mode="uniform"))
+    assert pruned_error(exact) <= pruned_error(allocation) <= 1.01 * pruned_error(exact)
+    assert pruned_error(allocation) <= pruned_error(allocate_from(tables, 0.6, 4, prune_mode="uniform"))
 
 
 @pytest.mark.parametrize("mode", ["laplace", "empirical", "uniform"])
@@ -197,10 +197,10 @@ def test_the_count_is_exact_and_masks_have_it(mode: str, sparsity: float) -> Non
     layers = random_layers(3, (301, 64, 1, 1000))
     layers["constant"] = torch.full((10, 10), -0.3)
     layers["few"] = torch.tensor([0.5, -0.5, 0.25] * 40)
-    found = allocate(layers, sparsity, 4, prune_mode=mode)
-    assert found.pruned == round(sparsity * found.numel) == sum(layer.pruned for layer in found.layers)
-    assert found.notes == ()
-    for layer in found.layers:
+    allocation = allocate(layers, sparsity, 4, prune_mode=mode)
+    assert allocation.pruned == round(sparsity * allocation.numel) == sum(layer.pruned for layer in allocation.layers)
+    assert allocation.notes == ()
+    for layer in allocation.layers:
         weight = layers[layer.name]
         mask = survivors(weight, layer.pruned)
         assert int((~mask).sum()) == layer.pruned < layer.numel
@@ -216,8 +216,8 @@ def test_ties_go_in_the_order_of_the_weights() -> None:
 def test_zeros_that_are_there_count_as_pruned() -> None:
     layers = random_layers(4, (100, 100))
     layers["empty"] = torch.zeros(50)
-    asked = allocate(layers, 0.4, 4)
-    assert (asked.pruned, asked.layers[2].pruned) == (100, 50)
+    requested = allocate(layers, 0.4, 4)
+    assert (requested.pruned, requested.layers[2].pruned) == (100, 50)
     less = allocate(layers, 0.1, 4)
     assert less.pruned == 50
     assert "0 already" in less.notes[0]
@@ -228,11 +228,11 @@ def test_bounds_of_a_layer_are_kept() -> None:
     layers = random_layers(5, (1000, 1000, 1000))
     bounds = {"l0": {"sparsity": 0.0, "weight_bits": [8, 8]}, "l1": {"sparsity": 0.9, "weight_bits": (2, 3)}}
     for mode in ("laplace", "empirical", "uniform"):
-        found = allocate(layers, 0.5, 7, bounds, prune_mode=mode)
-        assert [layer.pruned for layer in found.layers] == [0, 900, 600]
-        assert found.layers[0].bits == 8
-        assert found.layers[1].bits in (2, 3)
-        assert found.value_bits <= found.budget_bits
+        allocation = allocate(layers, 0.5, 7, bounds, prune_mode=mode)
+        assert [layer.pruned for layer in allocation.layers] == [0, 900, 600]
+        assert allocation.layers[0].bits == 8
+        assert allocation.layers[1].bits in (2, 3)
+        assert allocation.value_bits <= allocation.budget_bits
     clamped = allocate(layers, 0.1, 7, bounds)
     assert clamped.pruned == 900
     assert clamped.notes
@@ -242,9 +242,9 @@ def test_bounds_of_a_layer_are_kept() -> None:
 
 
 def direct_error(weight: torch.Tensor, mask: torch.Tensor, step: float, bits: int, lowest: int) -> float:
-    kept = weight.double()[mask].abs()
-    levels = (kept / step).round().clamp(lowest, 2 ** (bits - 1) - 1)
-    return float(((kept - levels * step) ** 2).sum())
+    remaining = weight.double()[mask].abs()
+    levels = (remaining / step).round().clamp(lowest, 2 ** (bits - 1) - 1)
+    return float(((remaining - levels * step) ** 2).sum())
 
 
 @pytest.mark.parametrize("lowest", [0, 1])
@@ -255,8 +255,8 @@ def test_prefix_sums_are_the_direct_sum(bits: int, lowest: int) -> None:
     steps = np.geomspace(0.2, 3, 7) * table.scale / 2 ** (bits - 2)
     for pruned in (0, 1700):
         mask = survivors(weight, pruned)
-        wanted = [direct_error(weight, mask, float(s), bits, lowest) for s in steps]
-        assert Survivors(table, pruned, lowest).errors(steps, bits) == pytest.approx(wanted, rel=1e-9)
+        expected = [direct_error(weight, mask, float(s), bits, lowest) for s in steps]
+        assert Survivors(table, pruned, lowest).errors(steps, bits) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("lowest", [0, 1])
@@ -277,10 +277,10 @@ def test_the_best_step_is_as_good_as_a_dense_sweep(size: int, lowest: int) -> No
 @pytest.mark.parametrize("tables", ["exact", "laplace"])
 @pytest.mark.parametrize("bits", [2, 2.7, 4, 6.3, 8, 12])
 def test_the_bit_budget_is_never_exceeded(bits: float, tables: str) -> None:
-    found = allocate(random_layers(8, (500, 90, 2000, 11)), 0.6, bits, tables=tables)
-    assert found.value_bits == sum((x.numel - x.pruned) * x.bits for x in found.layers)
-    assert found.value_bits <= bits * (found.numel - found.pruned)
-    assert found.exact == (tables == "exact")
+    allocation = allocate(random_layers(8, (500, 90, 2000, 11)), 0.6, bits, tables=tables)
+    assert allocation.value_bits == sum((x.numel - x.pruned) * x.bits for x in allocation.layers)
+    assert allocation.value_bits <= bits * (allocation.numel - allocation.pruned)
+    assert allocation.exact == (tables == "exact")
     each = allocate(random_layers(8, (500, 90, 2000, 11)), 0.6, bits, scope="layer", tables=tables)
     assert {x.bits for x in each.layers} == {int(bits)}
 
@@ -325,9 +325,9 @@ def test_edge_layers() -> None:
     ],
 )
 def test_bad_input_is_refused_by_name(changes: dict[str, object], message: str) -> None:
-    asked: dict[str, object] = {"sparsity": 0.5, "bits": 4, **changes}
+    arguments: dict[str, object] = {"sparsity": 0.5, "bits": 4, **changes}
     with pytest.raises(CompressionError, match=message):
-        allocate(random_layers(0, (50, 50)), **asked)  # type: ignore[arg-type]
+        allocate(random_layers(0, (50, 50)), **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -339,7 +339,7 @@ def test_weights_that_are_no_numbers_are_refused(bad: float) -> None:
 
 
 def test_the_json_has_the_promised_fields() -> None:
-    told = allocate(network(), 0.5, 4).to_dict("mine", "random")
+    answer = allocate(network(), 0.5, 4).to_dict("mine", "random")
     assert {
         "model",
         "weights",
@@ -351,9 +351,9 @@ def test_the_json_has_the_promised_fields() -> None:
         "value_bits",
         "budget_bits",
         "exact",
-    } <= set(told)
-    assert {"name", "numel", "pruned", "threshold", "bits", "step", "error"} <= set(told["layers"][0])
-    assert (told["model"], told["numel"]) == ("mine", 72 + 128 + 72 + 80)
+    } <= set(answer)
+    assert {"name", "numel", "pruned", "threshold", "bits", "step", "error"} <= set(answer["layers"][0])
+    assert (answer["model"], answer["numel"]) == ("mine", 72 + 128 + 72 + 80)
 
 
 # The fixed quantizer and the method ----------------------------------------------------------------------------------
@@ -377,8 +377,8 @@ def test_the_quantizer_is_codes_times_step_and_its_gradient_is_gated() -> None:
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_masks_steps_and_zero_counts_survive_training(kind: str) -> None:
     model = network()
-    found = allocate(model, 0.6, 3)
-    attach(model, found)
+    allocation = allocate(model, 0.6, 3)
+    attach(model, allocation)
     before = copy.deepcopy({n: b.clone() for n, b in model.named_buffers() if "mask" in n or "step_size" in n})
     optimizer = (
         torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1)
@@ -393,7 +393,7 @@ def test_masks_steps_and_zero_counts_survive_training(kind: str) -> None:
     after = dict(model.named_buffers())
     assert all(torch.equal(after[name], buffer) for name, buffer in before.items())
     zeros = 0
-    for layer in found.layers:
+    for layer in allocation.layers:
         weights = model.get_submodule(layer.name).parametrizations.weight
         pruned = ~weights[0].mask
         assert bool((weights.original[pruned] == 0).all())
@@ -404,16 +404,16 @@ def test_masks_steps_and_zero_counts_survive_training(kind: str) -> None:
         assert int((integer.codes == 0).sum()) == layer.pruned
         assert (integer.bits, integer.step) == (layer.bits, layer.step)
         zeros += layer.pruned
-    assert zeros == round(0.6 * found.numel)
+    assert zeros == round(0.6 * allocation.numel)
     folded = fold(model)
     assert torch.equal(folded.get_submodule("0").weight, integer_weights(model)["0"].weight())
 
 
 def test_a_survivor_at_zero_is_moved_off_it() -> None:
     model = nn.Sequential(nn.Linear(10, 10))
-    found = attach(model, allocate(model, 0.5, 4))
+    attached = attach(model, allocate(model, 0.5, 4))
     with torch.no_grad():
-        found[0].parametrizations.weight.original.zero_()
+        attached[0].parametrizations.weight.original.zero_()
     assert int((integer_weights(model)["0"].codes != 0).sum()) == 0
     assert keep_survivors(model) == 50
     assert int((integer_weights(model)["0"].codes == 1).sum()) == 50
@@ -423,28 +423,28 @@ def test_a_quantized_network_has_the_groups_of_its_float_twin() -> None:
     dense, model = network(), network()
     attach(model, allocate(model, 0.5, 4))
     x = torch.zeros(1, 1, 8, 8)
-    wanted = [(g.id, g.units, g.prunable, g.exact, len(g.members)) for g in trace(dense, x).groups]
-    assert [(g.id, g.units, g.prunable, g.exact, len(g.members)) for g in trace(model, x).groups] == wanted
+    expected = [(g.id, g.units, g.prunable, g.exact, len(g.members)) for g in trace(dense, x).groups]
+    assert [(g.id, g.units, g.prunable, g.exact, len(g.members)) for g in trace(model, x).groups] == expected
 
 
 def test_attach_refuses_what_does_not_fit_and_changes_nothing() -> None:
     model = network()
-    found = allocate(model, 0.5, 4)
+    allocation = allocate(model, 0.5, 4)
     other = nn.Sequential(nn.Conv2d(1, 8, 3))
     with pytest.raises(CompressionError, match="does not fit"):
-        attach(other, found)
+        attach(other, allocation)
     assert type(other[0]) is nn.Conv2d
-    attach(model, found)
+    attach(model, allocation)
     with pytest.raises(CompressionError, match="already carries"):
-        attach(model, found)
+        attach(model, allocation)
 
 
 def test_shared_weights_are_counted_and_quantized_once() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
     model[2].weight = model[0].weight
-    found = allocate(model, 0.5, 4)
-    assert found.numel == 36
-    attach(model, found)
+    allocation = allocate(model, 0.5, 4)
+    assert allocation.numel == 36
+    attach(model, allocation)
     assert torch.equal(model[0].weight, model[2].weight)
     assert int((model[2].weight == 0).sum()) == 18
 
@@ -507,13 +507,13 @@ def task(**changes: object) -> Setup:
 
 
 def test_a_run_keeps_its_budget_and_learns() -> None:
-    work, told = task(), Listener()
-    compressed = OPQ.run(work, told)  # type: ignore[arg-type]
-    assert told.phases == ["allocation", "statistics", "fine-tuning"]
-    assert told.steps == told.total == 60
-    assert len(told.points) >= 20
-    assert told.points[-1].step == 60
-    assert told.points[-1].accuracy >= 0.9
+    work, report = task(), Listener()
+    compressed = OPQ.run(work, report)  # type: ignore[arg-type]
+    assert report.phases == ["allocation", "statistics", "fine-tuning"]
+    assert report.steps == report.total == 60
+    assert len(report.points) >= 20
+    assert report.points[-1].step == 60
+    assert report.points[-1].accuracy >= 0.9
     allocation = compressed.facts["allocation"]
     codes = torch.cat([w.codes.flatten() for w in integer_weights(compressed.model).values()])
     assert int((codes == 0).sum()) == allocation["pruned"] == round(0.5 * (72 + 72))

@@ -25,12 +25,12 @@ GRIDS: dict[str, dict[str, Any]] = {
 @torch.no_grad()
 def layer(kind: str) -> nn.Module:
     torch.manual_seed(0)
-    made: nn.Module = {
+    models: nn.Module = {
         "zero": nn.Conv2d(2, 3, 3), "constant": nn.Conv2d(2, 3, 3), "one": nn.Linear(1, 1), "equal": nn.Linear(8, 8),
         "depthwise": nn.Conv2d(8, 8, 3, groups=8), "transposed": nn.ConvTranspose2d(4, 6, 2), "dead": nn.Linear(6, 4),
         "huge": nn.Linear(6, 4), "tiny": nn.Linear(6, 4), "half zero": nn.Linear(6, 4), "column": nn.Linear(1, 9),
     }[kind]  # fmt: skip
-    weight = made.weight
+    weight = models.weight
     assert isinstance(weight, torch.Tensor)
     if kind in ("zero", "constant"):
         weight.fill_(0.0 if kind == "zero" else -0.3)
@@ -42,7 +42,7 @@ def layer(kind: str) -> nn.Module:
         weight[:, ::2] = 0
     elif kind in ("huge", "tiny"):
         weight.mul_(1e18 if kind == "huge" else 1e-30)
-    return made
+    return models
 
 
 KINDS = (
@@ -57,22 +57,22 @@ def test_what_is_told_is_what_the_layer_computes_with(kind: str, grid: str, tmp_
     for sparsity, bits, tables in itertools.product((0.0, 0.5, 0.98), (2, 16), ("exact", "laplace")):
         dense = nn.Sequential(layer(kind))
         before = dense[0].weight.detach().double()
-        found = allocate(dense, sparsity, bits, scope="layer", tables=tables, **GRIDS[grid])
-        model, told = attach(copy.deepcopy(dense), found), found.layers[0]
+        allocation = allocate(dense, sparsity, bits, scope="layer", tables=tables, **GRIDS[grid])
+        model, entry = attach(copy.deepcopy(dense), allocation), allocation.layers[0]
         after = model[0].weight.detach().double()
         zeros = int((before == 0).sum())
         energy, lost = float(before.square().sum()), float((before - after).square().sum())
-        assert told.bits == bits
-        assert 0 < told.step < math.inf
+        assert entry.bits == bits
+        assert 0 < entry.step < math.inf
         assert bool(torch.isfinite(after).all())
-        assert abs(lost - told.error) <= 1e-4 * told.error + 1e-9 * energy
-        assert told.pruned == max(zeros, min(round(sparsity * before.numel()), before.numel() - 1))
-        assert grid == "rounded" or int((after == 0).sum()) == told.pruned
+        assert abs(lost - entry.error) <= 1e-4 * entry.error + 1e-9 * energy
+        assert entry.pruned == max(zeros, min(round(sparsity * before.numel()), before.numel() - 1))
+        assert grid == "rounded" or int((after == 0).sum()) == entry.pruned
         if bits == 16 and sparsity == 0:
             assert lost <= 1e-6 * energy
         pack(model, tmp_path / "p")
-        state, wanted = unpack(tmp_path / "p"), fold(model).state_dict()
-        assert all(torch.equal(state[name], tensor) for name, tensor in wanted.items())
+        state, expected = unpack(tmp_path / "p"), fold(model).state_dict()
+        assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("grid", GRIDS)

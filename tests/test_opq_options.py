@@ -12,7 +12,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from app import nav
-from app.budget import closed
+from app.budget import forecast_panel, live_forecast, permalink
 from app.model import catalog
 from compression import zoo
 from compression.budget import Budget
@@ -30,7 +30,7 @@ BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bit
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "message"),
     [
         ({"prune_mode": "greedy"}, "prune_mode must be one of laplace, empirical, uniform, not greedy"),
         ({"scope": 3}, "scope must be one of network, layer, not 3"),
@@ -44,12 +44,12 @@ BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bit
         ({"momentum": 1}, "unknown option 'momentum'; known: prune_mode"),
     ],
 )
-def test_wrong_values_are_refused_by_name_before_a_run(asked: dict[str, Any], message: str) -> None:
+def test_wrong_values_are_refused_by_name_before_a_run(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CompressionError, match=message):
-        OPQ.check_budget(BUDGET.replace(options=asked))
-    if "momentum" not in asked:
+        OPQ.check_budget(BUDGET.replace(options=options))
+    if "momentum" not in options:
         with pytest.raises(CompressionError, match=message):
-            allocate({"conv1": torch.randn(9)}, 0.5, 4, **asked)
+            allocate({"conv1": torch.randn(9)}, 0.5, 4, **options)
 
 
 def test_every_default_is_that_of_the_function_and_may_be_written_out() -> None:
@@ -90,10 +90,7 @@ def test_a_submitted_budget_is_checked_against_its_model() -> None:
 
 
 def answered(**options: Any) -> Any:
-    model = zoo.build("resnet8", (1, 28, 28), 10).eval()
-    graph = trace(model, torch.zeros(1, 1, 28, 28))
-    budget = BUDGET.replace(options=options)
-    return closed.form(RESNET8, None, graph, budget)
+    return live_forecast.forecast(RESNET8, None, BUDGET.replace(options=options))
 
 
 def test_the_live_answer_is_the_allocation_with_the_options() -> None:
@@ -102,12 +99,13 @@ def test_the_live_answer_is_the_allocation_with_the_options() -> None:
         {}, {"prune_mode": "uniform"}, {"scope": "layer"}, {"zeros": "rounded"}, {"tables": "laplace"},
         {"grid": "survivor"}, {"codebook": "channel"},
     ):  # fmt: skip
-        found = answered(**options)
-        wanted = allocate(model, 0.6, 3.5, **options)
+        result = answered(**options)
+        expected = allocate(model, 0.6, 3.5, **options)
         energy = sum(float(p.detach().double().square().sum()) for p in model.parameters() if p.dim() > 1)
-        assert found.error == pytest.approx(wanted.error / energy, rel=1e-9)
-        assert [row["at zero"] for row in found.table] == [layer.pruned for layer in wanted.layers]
-        assert [row["bits"] for row in found.table] == [layer.bits for layer in wanted.layers]
+        assert result.error == pytest.approx(expected.error / energy, rel=1e-9)
+        rows = forecast_panel.rows(result)
+        assert [row["at zero"] for row in rows] == [layer.pruned for layer in expected.layers]
+        assert [row["bits"] for row in rows] == [layer.bits for layer in expected.layers]
     stored = {
         name: answered(**{name: value}).bytes[0] for name, value in (("grid", "survivor"), ("codebook", "channel"))
     }
@@ -117,8 +115,8 @@ def test_the_live_answer_is_the_allocation_with_the_options() -> None:
 
 def test_layers_left_alone_stay_in_floats_in_the_live_answer() -> None:
     less = answered(skip=["conv1"])
-    assert "conv1" not in [row["layer"] for row in less.table]
-    size = sum(layer.low for layer in answered().layers) - sum(layer.low for layer in less.layers)
+    assert "conv1" not in [layer.name for layer in less.layers]
+    size = sum(layer.low_bytes for layer in answered().layers) - sum(layer.low_bytes for layer in less.layers)
     assert less.layers and size != 0
     assert less.bytes[0] > answered().bytes[0]
 
@@ -127,7 +125,7 @@ def test_layers_left_alone_stay_in_floats_in_the_live_answer() -> None:
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(tmp_path / "runs")])
     app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=60)
-    app.session_state["method"] = "opq"
+    app.query_params["method"] = "opq"
     return app
 
 
@@ -137,21 +135,21 @@ def test_the_page_offers_the_options_and_answers_with_them(start: AppTest) -> No
     shown = {field.key for field in page.selectbox}
     assert {f"option opq {option.name}" for option in OpqOptions.table()} - shown == {"option opq skip"}
 
-    def told() -> str:
+    def weights_error() -> str:
         return next(metric.value for metric in page.metric if metric.label == "Error of the weights")
 
-    before = told()
+    before = weights_error()
     page.selectbox(key="option opq prune_mode").select("uniform").run()
     assert not page.exception, page.exception
-    assert told() != before
+    assert weights_error() != before
     page.selectbox(key="option opq prune_mode").set_value(None).run()
-    assert told() == before
+    assert weights_error() == before
 
 
 def test_numbers_by_layer_of_a_loaded_budget_are_kept(start: AppTest) -> None:
     loaded = json.loads(json.dumps({"omega": {"conv1": 9.0}, "skip": ["fc"]}))
-    start.session_state["options"] = {"opq": loaded}
+    start.query_params["budget"] = permalink.pack(BUDGET.replace(options=loaded))
     page = start.switch_page("../pages/budget.py").run()
     assert not page.exception, page.exception
-    assert page.session_state["options"]["opq"] == loaded
+    assert page.session_state["draft"].options == loaded
     assert page.selectbox(key="option opq omega").placeholder == "as in the loaded budget"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +27,8 @@ from compression.quant.integers import fold, integer_weights
 from compression.quant.steps import best_steps
 from compression.quant.tables import survivors
 from compression.training.measure import sizes
+from tests.alone import loader
 
-LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"
 IMAGES = (1, 8, 8)
 AXES = {"0": 0, "3": 0, "4": 1, "7": 0}
 CHANNELS = {"0": 8, "3": 8, "4": 6, "7": 10}
@@ -60,35 +59,35 @@ def test_the_error_is_the_direct_sum_for_every_step(name: str, lowest: int) -> N
     weight, axis = network().get_submodule(name).weight.detach(), AXES[name]
     table = next(t for t in LayerTables.prepare(network(), channels=True).layers if t.name == name)
     for pruned in (0, table.size // 2):
-        left, scales = rescaled(table, pruned, lowest)
+        rest, scales = rescaled(table, pruned, lowest)
         mask = survivors(weight, pruned)
-        rows, kept = (channels_of(each, axis).double() for each in (weight.abs() * mask, mask))
-        means = rows.sum(1) / kept.sum(1).clamp(min=1)
-        alive = kept.sum(1) > 0
+        rows, remaining = (channels_of(each, axis).double() for each in (weight.abs() * mask, mask))
+        means = rows.sum(1) / remaining.sum(1).clamp(min=1)
+        alive = remaining.sum(1) > 0
         assert torch.allclose(torch.tensor(scales, dtype=torch.float64)[alive], means[alive], rtol=1e-6)
-        assert left.count == int(mask.sum())
+        assert rest.count == int(mask.sum())
         for bits in (2, 4, 6):
             steps = np.geomspace(0.05, 2, 9)
-            wanted = []
+            expected = []
             for step in steps:
                 unit = torch.tensor(scales, dtype=torch.float64)[:, None] * step
-                codes = (rows / unit).round().clamp(lowest, laplace.levels_of(bits)) * kept
-                wanted.append(float((rows - codes * unit).square().sum()))
-            assert left.errors(steps, bits) == pytest.approx(wanted, rel=1e-5, abs=1e-12)
-            best = best_steps(left, (bits,))[1][0]
-            assert best <= left.errors(np.geomspace(0.01, 8, 4000), bits).min() * 1.02 + 1e-15
+                codes = (rows / unit).round().clamp(lowest, laplace.levels_of(bits)) * remaining
+                expected.append(float((rows - codes * unit).square().sum()))
+            assert rest.errors(steps, bits) == pytest.approx(expected, rel=1e-5, abs=1e-12)
+            best = best_steps(rest, (bits,))[1][0]
+            assert best <= rest.errors(np.geomspace(0.01, 8, 4000), bits).min() * 1.02 + 1e-15
 
 
 @pytest.mark.parametrize("tables", ["exact", "laplace"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.6, 0.97])
 def test_the_error_told_is_that_of_the_model(sparsity: float, tables: str) -> None:
     dense = network()
-    found = allocate(dense, sparsity, 4, codebook="channel", tables=tables)
-    model = attach(copy.deepcopy(dense), found)
+    allocation = allocate(dense, sparsity, 4, codebook="channel", tables=tables)
+    model = attach(copy.deepcopy(dense), allocation)
     plain = allocate(dense, sparsity, 4)
-    assert [x.pruned for x in found.layers] == [x.pruned for x in plain.layers]
-    assert found.value_bits <= found.budget_bits == plain.budget_bits
-    for layer in found.layers:
+    assert [x.pruned for x in allocation.layers] == [x.pruned for x in plain.layers]
+    assert allocation.value_bits <= allocation.budget_bits == plain.budget_bits
+    for layer in allocation.layers:
         before, after = (m.get_submodule(layer.name).weight.detach().double() for m in (dense, model))
         assert float((before - after).square().sum()) == pytest.approx(layer.error, rel=1e-4)
         assert layer.scales is not None
@@ -105,8 +104,8 @@ def test_channels_of_equal_scale_are_opq() -> None:
 
 
 def test_it_is_named_an_addition_and_what_it_excludes_is_said() -> None:
-    told = next(option for option in OpqOptions.table() if option.name == "codebook")
-    assert "not part of OPQ" in told.help and told.default == "layer"
+    codebook = next(option for option in OpqOptions.table() if option.name == "codebook")
+    assert "not part of OPQ" in codebook.help and codebook.default == "layer"
     with pytest.raises(CompressionError, match="codebook channel does not go with grid survivor"):
         allocate(network(), 0.5, 4, codebook="channel", grid="survivor")
     with pytest.raises(CompressionError, match="prepared without channels"):
@@ -142,9 +141,9 @@ def test_a_removed_channel_takes_its_scale_along() -> None:
     cx.zero_units(model, graph, {"0": [1, 6], "4": [0]})
     small, report = cx.slim_report(model, graph)
     assert report.equality <= 1e-6
-    gone = {"0": [1, 6], "3": [1, 6], "4": [0], "7": []}
+    removed = {"0": [1, 6], "3": [1, 6], "4": [0], "7": []}
     for name, weight in integer_weights(small).items():
-        assert weight.steps == [step for i, step in enumerate(before[name]) if i not in gone[name]]
+        assert weight.steps == [step for i, step in enumerate(before[name]) if i not in removed[name]]
     assert small(torch.randn(2, *IMAGES)).shape == (2, 10)
 
 
@@ -153,13 +152,13 @@ def test_a_removed_channel_takes_its_scale_along() -> None:
 def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tmp_path: Path) -> None:
     model = network()
     attach(model, allocate(model, sparsity, bits, codebook="channel", scope="layer"))
-    told = pack(model, tmp_path / "p")
-    assert told.scales == 4 * sum(CHANNELS.values())
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x02\x00"
-    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
-    wanted, found = fold(model).state_dict(), unpack(tmp_path / "p")
-    for name, tensor in wanted.items():
-        for each in (found[name], alone[name]):
+    report = pack(model, tmp_path / "p")
+    assert report.scales == 4 * sum(CHANNELS.values())
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
+    alone = loader()["weights"]((tmp_path / "p").read_bytes())
+    expected, unpacked = fold(model).state_dict(), unpack(tmp_path / "p")
+    for name, tensor in expected.items():
+        for each in (unpacked[name], alone[name]):
             assert torch.equal(each.reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8)), name
     assert {name: weight.axis for name, weight in integers(tmp_path / "p").items()} == AXES
 
@@ -167,11 +166,11 @@ def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tm
 def test_sizes_of_points_count_every_scale() -> None:
     dense = network()
     graph = trace(dense, torch.zeros(1, *IMAGES))
-    told = {
+    stored = {
         book: sizes(attach(copy.deepcopy(dense), allocate(dense, 0.5, 3, codebook=book, scope="layer")), graph)
         for book in ("layer", "channel")
     }
-    assert told["channel"]["nominal_bytes"] == told["layer"]["nominal_bytes"] + 4 * (sum(CHANNELS.values()) - 4)
+    assert stored["channel"]["nominal_bytes"] == stored["layer"]["nominal_bytes"] + 4 * (sum(CHANNELS.values()) - 4)
 
 
 def test_onnx_has_a_scale_for_each_channel() -> None:
@@ -179,11 +178,11 @@ def test_onnx_has_a_scale_for_each_channel() -> None:
     attach(model, allocate(model, 0.5, 4, codebook="channel", scope="layer"))
     known, plain, x = integer_weights(model), fold(model), torch.randn(16, *IMAGES)
     with torch.no_grad():
-        wanted = plain(x)
-    made = with_integers(floats(program.traced(plain, IMAGES)), known)
-    assert {placed.layer: (placed.type, placed.channels) for placed in made.weights} == dict.fromkeys(
+        expected = plain(x)
+    file = with_integers(floats(program.traced(plain, IMAGES)), known)
+    assert {placed.layer: (placed.type, placed.channels) for placed in file.weights} == dict.fromkeys(
         known, ("int4", True)
     )
-    runner = onnxruntime.InferenceSession(made.data, providers=["CPUExecutionProvider"])
-    found = torch.tensor(runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0])
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    runner = onnxruntime.InferenceSession(file.data, providers=["CPUExecutionProvider"])
+    output = torch.tensor(runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0])
+    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)

@@ -27,18 +27,18 @@ def network() -> nn.Sequential:
 
 
 def saved(**changes: Any) -> dict[str, Any]:
-    told = cx.opq.allocate(network(), 0.5, 4, **changes).to_dict("mine", "random")
-    return dict(json.loads(json.dumps(told)))
+    stored = cx.opq.allocate(network(), 0.5, 4, **changes).to_dict("mine", "random")
+    return dict(json.loads(json.dumps(stored)))
 
 
 @pytest.mark.parametrize("chosen", CHOICES)
 def test_it_comes_back_equal_and_gives_the_same_model(chosen: dict[str, Any]) -> None:
     model = network()
-    found = cx.opq.allocate(model, 0.5, 4, **chosen)
-    again = Allocation.from_dict(json.loads(json.dumps(found.to_dict("mine", None))))
-    assert again == found
+    allocation = cx.opq.allocate(model, 0.5, 4, **chosen)
+    again = Allocation.from_dict(json.loads(json.dumps(allocation.to_dict("mine", None))))
+    assert again == allocation
     x = torch.randn(3, 2, 8, 8)
-    first, second = (cx.opq.attach(copy.deepcopy(model), each) for each in (found, again))
+    first, second = (cx.opq.attach(copy.deepcopy(model), each) for each in (allocation, again))
     assert torch.equal(first(x), second(x))
 
 
@@ -49,8 +49,8 @@ def test_those_of_earlier_versions_are_read() -> None:
     for layer in older["layers"]:
         del layer["offset"], layer["scales"], layer["axis"]
     assert Allocation.from_dict(older) == cx.opq.allocate(network(), 0.5, 4)
-    kept = [json.loads(path.read_text()).get("facts", {}) for path in GALLERY.rglob("result.json")]
-    allocated = [facts["allocation"] for facts in kept if "allocation" in facts]
+    recorded = [json.loads(path.read_text()).get("facts", {}) for path in GALLERY.rglob("result.json")]
+    allocated = [facts["allocation"] for facts in recorded if "allocation" in facts]
     assert len(allocated) > 20
     assert [Allocation.from_dict(raw).pruned for raw in allocated] == [raw["pruned"] for raw in allocated]
 
@@ -86,27 +86,27 @@ def test_those_of_earlier_versions_are_read() -> None:
     ],
 )
 def test_nonsense_is_refused_by_name(place: tuple[Any, ...], value: Any, message: str) -> None:
-    told = saved()
-    inner: Any = told
+    stored = saved()
+    inner: Any = stored
     for step in place[:-1]:
         inner = inner[step]
     inner[place[-1]] = value
     with pytest.raises(CompressionError, match=message):
-        Allocation.from_dict(told)
+        Allocation.from_dict(stored)
 
 
 def test_what_is_missing_is_named() -> None:
     for name in ("sparsity", "layers", "value_bits", "exact"):
-        told = saved()
-        del told[name]
+        stored = saved()
+        del stored[name]
         with pytest.raises(CompressionError, match=f"allocation: {name} is missing"):
-            Allocation.from_dict(told)
+            Allocation.from_dict(stored)
     with pytest.raises(CompressionError, match="allocation must be an object"):
         Allocation.from_dict([])  # type: ignore[arg-type]
 
 
 def test_scales_of_another_layer_do_not_fit() -> None:
-    told = saved(codebook="channel")
-    told["layers"][0]["scales"] = told["layers"][0]["scales"][:-1]
+    stored = saved(codebook="channel")
+    stored["layers"][0]["scales"] = stored["layers"][0]["scales"][:-1]
     with pytest.raises(CompressionError, match="no layer 0 with 144 weights"):
-        cx.opq.attach(network(), Allocation.from_dict(told))
+        cx.opq.attach(network(), Allocation.from_dict(stored))

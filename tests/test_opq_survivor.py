@@ -6,7 +6,6 @@ import copy
 import itertools
 import json
 import math
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ from compression.quant.integers import fold, integer_weights
 from compression.quant.steps import Survivors, best_steps
 from compression.quant.tables import survivors
 from compression.training.measure import sizes
+from tests.alone import loader
 
-LOADER = Path(__file__).resolve().parents[1] / "compression" / "export" / "load.py.txt"
 IMAGES = (1, 8, 8)
 KNOWN = {
     2: (2.0, 1.0), 3: (1.231358, 0.219015), 4: (0.714950, 0.0620881), 5: (0.415288, 0.0192708),
@@ -88,22 +87,22 @@ def test_prefix_sums_are_the_direct_sum(bits: int, pruned: int) -> None:
     table = LayerTables.prepare({"l": weight}).layers[0]
     offset, mask = table.threshold(pruned), survivors(weight, pruned)
     steps = np.geomspace(0.2, 3, 6) * 0.1 / 2 ** (bits - 2)
-    found = Survivors(table, pruned, offset=offset).errors(steps, bits)
-    kept = weight.double() * mask
-    wanted = [float((kept - rounded(weight, mask, float(s), bits, offset)).square().sum()) for s in steps]
-    assert found == pytest.approx(wanted, rel=1e-7, abs=1e-12)
+    errors = Survivors(table, pruned, offset=offset).errors(steps, bits)
+    remaining = weight.double() * mask
+    expected = [float((remaining - rounded(weight, mask, float(s), bits, offset)).square().sum()) for s in steps]
+    assert errors == pytest.approx(expected, rel=1e-7, abs=1e-12)
 
 
 @pytest.mark.parametrize("size", [12, 60, 3000])
 def test_the_best_step_is_as_good_as_a_dense_sweep(size: int) -> None:
     table = LayerTables.prepare({"l": weights_of(size, 1)}).layers[0]
-    left = Survivors(table, size // 2, offset=table.threshold(size // 2))
+    survivors = Survivors(table, size // 2, offset=table.threshold(size // 2))
     choices = (2, 3, 4, 6, 8)
-    steps, errors = best_steps(left, choices)
+    steps, errors = best_steps(survivors, choices)
     assert np.all(np.diff(errors) <= 0)
     for bits, step, error in zip(choices, steps, errors, strict=True):
-        top = (float(table.magnitudes[-1]) - left.start) / (laplace.levels_of(bits) - 0.5)
-        swept = left.errors(np.geomspace(0.1 * top, 1.1 * top, 5_000), bits).min()
+        top = (float(table.magnitudes[-1]) - survivors.start) / (laplace.levels_of(bits) - 0.5)
+        swept = survivors.errors(np.geomspace(0.1 * top, 1.1 * top, 5_000), bits).min()
         assert error <= swept * (1.06 if bits == 8 else 1.002) + 1e-15
         assert float(np.float32(step)) == step
 
@@ -112,21 +111,21 @@ def test_the_best_step_is_as_good_as_a_dense_sweep(size: int) -> None:
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
 def test_the_error_told_is_that_of_the_model(sparsity: float, tables: str) -> None:
     dense = network()
-    found = allocate(dense, sparsity, 3, grid="survivor", tables=tables)
-    model = attach(copy.deepcopy(dense), found)
-    for layer in found.layers:
+    allocation = allocate(dense, sparsity, 3, grid="survivor", tables=tables)
+    model = attach(copy.deepcopy(dense), allocation)
+    for layer in allocation.layers:
         before, after = (m.get_submodule(layer.name).weight.detach().double() for m in (dense, model))
         assert float((before - after).square().sum()) == pytest.approx(layer.error, rel=1e-4)
         assert layer.offset == layer.threshold
         assert int((after == 0).sum()) == layer.pruned
-    assert found.pruned == round(sparsity * found.numel)
+    assert allocation.pruned == round(sparsity * allocation.numel)
 
 
 def test_it_is_the_smaller_error_where_weights_are_pruned() -> None:
     layers = {f"l{i}": (i + 1) * weights_of(4000, i) for i in range(3)}
     for sparsity, bits in ((0.5, 3), (0.7, 4), (0.9, 4), (0.0, 3)):
         own, plain = (allocate(layers, sparsity, bits, grid=grid) for grid in ("survivor", "plain"))
-        rest = [sum(x.error - x.pruning_error for x in found.layers) for found in (own, plain)]
+        rest = [sum(x.error - x.pruning_error for x in allocation.layers) for allocation in (own, plain)]
         assert rest[0] < rest[1]
     modelled = allocate(layers, 0.7, 4, grid="survivor", tables="laplace")
     assert modelled.error == pytest.approx(allocate(layers, 0.7, 4, grid="survivor").error, rel=0.02)
@@ -156,8 +155,8 @@ def test_codes_values_and_gradients_of_a_few_weights() -> None:
 @pytest.mark.parametrize("kind", ["sgd", "adamw"])
 def test_masks_steps_and_offsets_survive_training(kind: str) -> None:
     model = network().train()
-    found = attach(model, allocate(model, 0.6, 3, grid="survivor"))
-    fixed = {n: b.clone() for n, b in found.named_buffers() if "parametrizations" in n}
+    attached = attach(model, allocate(model, 0.6, 3, grid="survivor"))
+    fixed = {n: b.clone() for n, b in attached.named_buffers() if "parametrizations" in n}
     assert {name.rpartition(".")[2] for name in fixed} == {"mask", "step_size", "grid", "offset"}
     optimizer = (
         torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1)
@@ -189,8 +188,8 @@ def test_its_state_carries_the_levels_and_older_states_are_taken() -> None:
     other.load_state_dict(state)
     x = torch.randn(4, *IMAGES)
     assert torch.equal(other(x), model(x))
-    told = {n: (w.bits, w.offset, w.step) for n, w in integer_weights(other).items()}
-    assert told == {n: (w.bits, w.offset, w.step) for n, w in integer_weights(model).items()}
+    stored = {n: (w.bits, w.offset, w.step) for n, w in integer_weights(other).items()}
+    assert stored == {n: (w.bits, w.offset, w.step) for n, w in integer_weights(model).items()}
     old = {n: t for n, t in state.items() if n.rpartition(".")[2] not in ("grid", "offset")}
     again = attach(copy.deepcopy(dense), allocate(dense, 0.5, 3, grid="survivor"))
     again.load_state_dict(old)
@@ -205,15 +204,15 @@ def test_its_state_carries_the_levels_and_older_states_are_taken() -> None:
 def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tmp_path: Path) -> None:
     model = network()
     attach(model, allocate(model, sparsity, bits, grid="survivor", scope="layer"))
-    told = pack(model, tmp_path / "p")
-    assert told.scales == 2 * 4 * 4
-    assert told.total == (tmp_path / "p").stat().st_size == sum(told.to_dict().values()) - told.total
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x03\x00"
-    alone = runpy.run_path(str(LOADER))["weights"]((tmp_path / "p").read_bytes())
-    wanted, found = fold(model).state_dict(), unpack(tmp_path / "p")
-    assert list(found) == list(wanted)
-    for name, tensor in wanted.items():
-        for each in (found[name], alone[name]):
+    report = pack(model, tmp_path / "p")
+    assert report.scales == 2 * 4 * 4
+    assert report.total == (tmp_path / "p").stat().st_size == sum(report.to_dict().values()) - report.total
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
+    alone = loader()["weights"]((tmp_path / "p").read_bytes())
+    expected, unpacked = fold(model).state_dict(), unpack(tmp_path / "p")
+    assert list(unpacked) == list(expected)
+    for name, tensor in expected.items():
+        for each in (unpacked[name], alone[name]):
             assert each.dtype == tensor.dtype
             assert torch.equal(each.reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8)), name
     read = integers(tmp_path / "p")
@@ -222,11 +221,11 @@ def test_the_packed_file_is_the_model_bit_for_bit(bits: int, sparsity: float, tm
         assert torch.equal(read[name].codes, weight.codes)
 
 
-def test_a_plain_grid_is_still_written_as_version_1(tmp_path: Path) -> None:
+def test_a_plain_grid_has_one_number_a_weight(tmp_path: Path) -> None:
     model = network()
     attach(model, allocate(model, 0.5, 3))
     assert pack(model, tmp_path / "p").scales == 4 * 4
-    assert (tmp_path / "p").read_bytes()[6:8] == b"\x01\x00"
+    assert (tmp_path / "p").read_bytes()[6:8] == b"\x04\x00"
 
 
 def test_sizes_of_points_count_the_offsets() -> None:
@@ -234,12 +233,12 @@ def test_sizes_of_points_count_the_offsets() -> None:
 
     dense = network()
     graph = trace(dense, torch.zeros(1, *IMAGES))
-    told = {
+    stored = {
         grid: sizes(attach(copy.deepcopy(dense), allocate(dense, 0.5, 3, grid=grid, scope="layer")), graph)
         for grid in ("plain", "survivor")
     }
-    assert told["survivor"]["nominal_bytes"] == told["plain"]["nominal_bytes"] + 4 * 4
-    assert told["survivor"]["bops"] == told["plain"]["bops"]
+    assert stored["survivor"]["nominal_bytes"] == stored["plain"]["nominal_bytes"] + 4 * 4
+    assert stored["survivor"]["bops"] == stored["plain"]["bops"]
 
 
 # ONNX ----------------------------------------------------------------------------------------------------------------
@@ -254,13 +253,13 @@ def test_onnx_looks_the_levels_up(bits: int, kind: str) -> None:
     attach(model, allocate(model, 0.5, bits, grid="survivor", scope="layer"))
     known, plain, x = integer_weights(model), fold(model), torch.randn(16, *IMAGES)
     with torch.no_grad():
-        wanted = plain(x)
+        expected = plain(x)
     raw = floats(program.traced(plain, IMAGES))
-    made = with_integers(raw, known)
-    assert {placed.layer: placed.type for placed in made.weights} == dict.fromkeys(known, kind)
-    assert {placed.layer: placed.channels for placed in made.weights} == {"0": True, "3": False, "4": False, "7": False}
+    file = with_integers(raw, known)
+    assert {placed.layer: placed.type for placed in file.weights} == dict.fromkeys(known, kind)
+    assert {placed.layer: placed.channels for placed in file.weights} == {"0": True, "3": False, "4": False, "7": False}
     held = {
-        array.name: onnx.numpy_helper.to_array(array) for array in onnx.load_from_string(made.data).graph.initializer
+        array.name: onnx.numpy_helper.to_array(array) for array in onnx.load_from_string(file.data).graph.initializer
     }
     for name, weight in known.items():
         codes = held[f"{name}.weight.codes"].astype(np.int32)
@@ -272,10 +271,10 @@ def test_onnx_looks_the_levels_up(bits: int, kind: str) -> None:
     assert not any(name.endswith(".weight") for name in held)
     eight, added = calibrated(with_integers(raw, known, arithmetic=True), [x])
     assert added == 0 and not any(placed.integer for placed in eight.weights)
-    for data in (made.data, eight.data):
+    for data in (file.data, eight.data):
         runner = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-        found = torch.tensor(runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0])
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        output = torch.tensor(runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0])
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
 
 
 # A run ---------------------------------------------------------------------------------------------------------------
@@ -283,20 +282,20 @@ def test_onnx_looks_the_levels_up(bits: int, kind: str) -> None:
 
 @pytest.mark.parametrize("option", ["grid=survivor", "codebook=channel"])
 def test_a_run_from_the_command_line(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--model", "resnet8", "--data", "mnist5k", "--method", "opq", "--sparsity", "0.6", "--bits", "3"]
-    command = ["run", *asked, "--epochs", "0.3", "--option", option, "--runs", str(tmp_path / "runs")]
+    options = ["--model", "resnet8", "--data", "mnist5k", "--method", "opq", "--sparsity", "0.6", "--bits", "3"]
+    command = ["run", *options, "--epochs", "0.3", "--option", option, "--runs", str(tmp_path / "runs")]
     assert main([*command, "--json", str(tmp_path / "result.json")]) == 0
-    told: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
-    assert told["status"] == "done" and told["equality"] <= 1e-4
-    allocation = Allocation.from_dict(told["facts"]["allocation"])
+    result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
+    assert result["status"] == "done" and result["equality"] <= 1e-4
+    allocation = Allocation.from_dict(result["facts"]["allocation"])
     assert option == f"grid={allocation.grid}" or option == f"codebook={allocation.codebook}"
-    assert told["ledger"]["scales"] == 4 * sum(layer.floats for layer in allocation.layers)
-    held = integers(tmp_path / "runs" / told["run"] / "bundle" / "weights.packed")
+    assert result["ledger"]["scales"] == 4 * sum(layer.floats for layer in allocation.layers)
+    held = integers(tmp_path / "runs" / result["run"] / "bundle" / "weights.packed")
     for layer in allocation.layers:
         weight = held[layer.name]
         assert (weight.offset, weight.bits) == (layer.offset, layer.bits)
         scales = np.float32(layer.scales or [1.0]) * np.float32(layer.step)
         assert np.array_equal(np.float32(weight.steps), scales)
         assert int((weight.codes == 0).sum()) == layer.pruned
-    assert main(["run", *asked, "--option", "grid=round", "--runs", str(tmp_path / "runs")]) == 2
+    assert main(["run", *options, "--option", "grid=round", "--runs", str(tmp_path / "runs")]) == 2
     assert "grid must be one of plain, survivor" in capsys.readouterr().err

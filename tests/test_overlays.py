@@ -13,14 +13,14 @@ from plotly.colors import sample_colorscale
 from scipy.stats import spearmanr
 from streamlit.testing.v1 import AppTest
 
-from app import nav, theme
-from app.figures import graph as figures
-from app.figures import placing
-from app.figures.overlay import Overlay
-from app.groups import grouping
+from app import nav
+from app.groups import grouping, placement
 from app.model import catalog
 from compression import runs
-from compression.runs import studies
+from compression.jobs import studies
+from compression.plots import graph as figures
+from compression.plots import placing, theme
+from compression.plots.overlay import Overlay
 from tests.waiting import PATIENCE
 
 GALLERY = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k" / "geta"
@@ -50,7 +50,7 @@ def test_colours_follow_the_values_and_what_is_unknown_is_muted() -> None:
     assert overlay.color("e") == theme.FAINT
     of = catalog.subject("resnet8", "mnist5k")
     found = catalog.traced(of)
-    info = placing.graph_info(found.plain, found.node_groups)
+    info = placing.graph_info(found.plain, found.node_groups, placement.place(found.plain))
     macs = {layer.name: float(layer.macs) for layer in found.graph.layers}
     drawn = figures.graph_figure(info, overlay=Overlay("MACs", "", macs, 0.0, max(macs.values())))
     colors = {
@@ -76,7 +76,7 @@ def test_modules_show_the_sum_of_parts_and_the_mean_of_others() -> None:
     assert Overlay("", "", values, 0.0, 30.0, adds=True).fitted(["module:a"]).high == 40
     found = catalog.traced(catalog.subject("resnet8", "mnist5k"))
     parts = {layer.name: float(layer.macs) for layer in found.graph.layers}
-    placed = placing.place(found.plain, grouping.Level(1))
+    placed = placement.place(found.plain, grouping.Level(1))
     info = placing.graph_info(found.plain, found.node_groups, placed)
     drawn = figures.graph_figure(info, overlay=Overlay("MACs", "", parts, 0.0, 1.0, adds=True))
     texts = " ".join(text for trace in drawn.data if trace.hovertext is not None for text in trace.hovertext)

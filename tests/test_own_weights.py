@@ -96,8 +96,8 @@ def budget(home: Path, function: str, **changes: Any) -> Budget:
     return Budget(method="ptq", model=f"{home}/mine.py:{function}", data=str(home / "pics"), bits=4, **changes)
 
 
-def carried_out(home: Path, wanted: Budget, identity: dict[str, Any]) -> RunFolder:
-    folder = RunFolder.create(home / "runs", new_spec(wanted, Store(home / "runs"), subject=identity))
+def carried_out(home: Path, budget: Budget, identity: dict[str, Any]) -> RunFolder:
+    folder = RunFolder.create(home / "runs", new_spec(budget, Store(home / "runs"), subject=identity))
     carry_out(folder, execute)
     return folder
 
@@ -108,10 +108,10 @@ def carried_out(home: Path, wanted: Budget, identity: dict[str, Any]) -> RunFold
 )
 def test_weights_that_are_the_same_at_every_call_are_trained_ones(home: Path, function: str, own: bool) -> None:
     name = f"{home}/mine.py:{function}"
-    found = returned(name, (1, 8, 8), 2)
-    assert (found is not None) == own
-    if found is not None and function != "seeded":
-        assert digest(found.model) == digest(network(7))
+    model = returned(name, (1, 8, 8), 2)
+    assert (model is not None) == own
+    if model is not None and function != "seeded":
+        assert digest(model.model) == digest(network(7))
     if own:
         assert load(budget(home, function)).weights == f"returned by {function}"
         with pytest.raises(CompressionError, match="no trained weights"):
@@ -140,49 +140,51 @@ def test_commands_that_look_only_say_whose_weights_they_saw(
 
 
 def test_a_run_says_what_it_began_with_and_can_be_exported(home: Path) -> None:
-    wanted = budget(home, "said", preprocess={"std": 0.4})
-    identity = load(wanted).identity
-    assert identity == {
-        "weights": "returned by said", "digest": digest(network(7)), "preprocess": {"mean": [0.25], "std": [0.4]},
-    }  # fmt: skip
-    folder = carried_out(home, wanted, identity)
-    told = runs.result(folder)
-    assert told["status"] == "done", told["error"]
-    assert (told["weights"], told["weights_digest"]) == (identity["weights"], identity["digest"])
-    assert told["preprocess"] == told["budget"]["preprocess"] | {"mean": [0.25], "std": [0.4]}
+    requested = budget(home, "said", preprocess={"std": 0.4})
+    identity = load(requested).identity
+    assert set(identity) == {"weights", "digest", "preprocess"}
+    assert identity["weights"].split()[-1] == "said"
+    assert (identity["digest"], identity["preprocess"]) == (digest(network(7)), {"mean": [0.25], "std": [0.4]})
+    folder = carried_out(home, requested, identity)
+    stored = runs.result(folder)
+    assert stored["status"] == "done", stored["error"]
+    assert (stored["weights"], stored["weights_digest"]) == (identity["weights"], identity["digest"])
+    assert stored["preprocess"] == stored["budget"]["preprocess"] | {"mean": [0.25], "std": [0.4]}
     source = read(folder)
     assert (source.data.mean, source.data.std) == ((0.25,), (0.4,))
     assert digest(source.dense) == identity["digest"]
     x = (source.data.test.images.double() / 255 - 0.25) / 0.4
     with torch.no_grad():
         right = (network(7).double()(x).argmax(1) == source.data.test.labels).double().mean()
-    assert told["baseline"]["accuracy"] == pytest.approx(float(right))
+    assert stored["baseline"]["accuracy"] == pytest.approx(float(right))
 
 
 def test_other_weights_or_constants_than_at_the_start_are_refused(home: Path) -> None:
-    wanted = budget(home, "trained")
-    identity = load(wanted).identity
+    requested = budget(home, "trained")
+    identity = load(requested).identity
     changed = {**identity, "preprocess": {"mean": [0.5], "std": [0.5]}}
-    told = runs.result(carried_out(home, wanted, changed))
-    assert told["status"] == "failed" and "preprocessed otherwise" in told["error"]
+    stored = runs.result(carried_out(home, requested, changed))
+    assert stored["status"] == "failed" and "preprocessed otherwise" in stored["error"]
     save_file(network(9).state_dict(), home / "w.safetensors")
-    told = runs.result(carried_out(home, wanted, identity))
-    assert told["status"] == "failed" and "not those that this was started with" in told["error"]
-    assert digest(network(9))[:12] in told["error"] and identity["digest"][:12] in told["error"]
-    assert runs.result(carried_out(home, wanted, {}))["status"] == "done", "specs of older versions do not say"
+    stored = runs.result(carried_out(home, requested, identity))
+    assert stored["status"] == "failed" and "not those that this was started with" in stored["error"]
+    assert digest(network(9))[:12] in stored["error"] and identity["digest"][:12] in stored["error"]
+    assert runs.result(carried_out(home, requested, {}))["status"] == "done", "specs of older versions do not say"
 
 
 def test_sweeps_and_scans_keep_it_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compression.runs import sensitivity, studies
+    from compression.jobs import sensitivity, studies
 
-    wanted = budget(home, "trained")
+    requested = budget(home, "trained")
     store = Store(home / "runs", slots=0)
-    runs.sweep(wanted, bits=[3, 4], root=home / "runs", store=store)
+    runs.sweep(requested, bits=[3, 4], root=home / "runs", store=store)
     specs = [json.loads(path.read_text()) for path in (home / "runs").glob("*/spec.json")]
     assert [spec["subject"]["digest"] for spec in specs if "sweep" in spec] == [digest(network(7))] * 2
-    keys = {sensitivity.key(each, structured=False) for each in (wanted, wanted.replace(preprocess={"mean": 0.1}))}
+    keys = {
+        sensitivity.key(each, structured=False) for each in (requested, requested.replace(preprocess={"mean": 0.1}))
+    }
     save_file(network(9).state_dict(), home / "w.safetensors")
-    assert len(keys | {studies.key("sensitivity", wanted, **sensitivity.asked(False))}) == 3
+    assert len(keys | {studies.key("sensitivity", requested, **sensitivity.request(False))}) == 3
 
 
 def test_bad_returns_are_refused_by_name(home: Path) -> None:
@@ -201,5 +203,5 @@ def test_the_floor_of_an_explanation_has_learned_nothing() -> None:
 
 def test_an_absent_preprocessing_leaves_budget_files_as_they_were() -> None:
     assert "preprocess" not in Budget().to_dict()
-    said = Budget(preprocess={"mean": [0.5]})
-    assert Budget.from_dict(said.to_dict()) == said
+    stated = Budget(preprocess={"mean": [0.5]})
+    assert Budget.from_dict(stated.to_dict()) == stated

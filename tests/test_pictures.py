@@ -32,8 +32,8 @@ def classes(root: Path, pictures: list[Image.Image], suffix: str = "png", **opti
 
 def pixels(root: str, input: tuple[int, ...], **preprocess: object) -> NDArray[np.uint8]:
     """All different images of the folder, uint8 [N, C, H, W], sorted."""
-    found = data.load(root, input=input, preprocess=preprocess or None)
-    return torch.cat([found.split(name).images for name in ("train", "validation", "test")]).unique(dim=0).numpy()
+    dataset = data.load(root, input=input, preprocess=preprocess or None)
+    return torch.cat([dataset.split(name).images for name in ("train", "validation", "test")]).unique(dim=0).numpy()
 
 
 def one(root: Path, picture: Image.Image, channels: int = 1, suffix: str = "png", **options: object) -> list[object]:
@@ -72,9 +72,9 @@ def test_uniform_noise_of_any_depth_fills_the_range(tmp_path: Path, kind: str, c
 def test_deep_pictures_keep_their_brightness_among_each_other(tmp_path: Path) -> None:
     flat = [Image.fromarray(np.full((4, 4), value, np.uint16)) for value in (0, 1000, 2000, 4095)]
     folder = classes(tmp_path, flat, "tif")
-    found = data.load(folder, input=(1, 4, 4))
+    dataset = data.load(folder, input=(1, 4, 4))
     assert [image.ravel()[0] for image in pixels(folder, (1, 4, 4))] == [0, 62, 125, 255], "12 bits are in use"
-    assert found.preprocess == {"mean": [0.449], "std": [0.226], "range": [0.0, 4095.0]}
+    assert dataset.preprocess == {"mean": [0.449], "std": [0.226], "range": [0.0, 4095.0]}
     full = pixels(folder, (1, 4, 4), range=(0, 65535))
     assert [image.ravel()[0] for image in full] == [0, 4, 8, 16], "value / 257, as the user said"
 
@@ -86,8 +86,8 @@ def test_a_range_is_taken_over_all_splits_of_a_folder(tmp_path: Path) -> None:
             for index in range(4):
                 path = tmp_path / part / name / f"{index}.png"
                 Image.fromarray(np.full((4, 4), value, np.uint16)).save(path)
-    found = data.load(str(tmp_path), input=(1, 4, 4))
-    assert (found.train.images.unique().tolist(), found.test.images.unique().tolist()) == ([62], [187])
+    dataset = data.load(str(tmp_path), input=(1, 4, 4))
+    assert (dataset.train.images.unique().tolist(), dataset.test.images.unique().tolist()) == ([62], [187])
 
 
 def test_kinds_of_files(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_known_name_is_the_data_set_whatever_lies_in_the_working_folder(
 
 
 @pytest.mark.parametrize(
-    ("said", "problem"),
+    ("value", "problem"),
     [
         ({"mean": 127}, "mean must be"), ({"std": 0}, "std must be"), ({"std": [0.2, float("nan")]}, "std must be"),
         ({"resize": 0}, "resize must be"), ({"resize": True}, "resize must be"), ({"crop": 1 << 40}, "crop must be"),
@@ -245,16 +245,16 @@ def test_a_known_name_is_the_data_set_whatever_lies_in_the_working_folder(
         ([1], "must be an object"),
     ],
 )  # fmt: skip
-def test_a_preprocessing_that_cannot_be_is_refused_by_name(said: object, problem: str) -> None:
+def test_a_preprocessing_that_cannot_be_is_refused_by_name(value: object, problem: str) -> None:
     with pytest.raises(CompressionError, match=f"preprocess.*{problem}|{problem}"):
-        Preprocess.read(said)  # type: ignore[arg-type]
+        Preprocess.read(value)  # type: ignore[arg-type]
 
 
 def test_constants_can_be_said_for_named_images_and_nothing_for_sentences() -> None:
-    plain, said = data.load("mnist5k"), data.load("mnist5k", preprocess={"mean": 0.5, "std": [0.25]})
-    assert said.train.images is plain.train.images
+    plain, changed = data.load("mnist5k"), data.load("mnist5k", preprocess={"mean": 0.5, "std": [0.25]})
+    assert changed.train.images is plain.train.images
     expected = (plain.train.images[:4].double() / 255 - 0.5) / 0.25
-    torch.testing.assert_close(data.normalise(said.train.images[:4], said).double(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(data.normalise(changed.train.images[:4], changed).double(), expected, atol=1e-6, rtol=0)
     with pytest.raises(CompressionError, match="only mean and std"):
         data.load("mnist5k", preprocess={"resize": 8})
     with pytest.raises(CompressionError, match="has 3 numbers"):

@@ -40,7 +40,7 @@ PARAMETERS = {
     "model": ("area",),
     "groups": ("overlay", "graph_search", "detail", "graph_view", "quantizers"),
     "budget": (
-        "method", "sparsity", "bits", "average_bits", "equal_bits", "activations", "activation_bits",
+        "budget", "method", "sparsity", "bits", "average_bits", "equal_bits", "activations", "activation_bits",
         "equal_activation_bits", "epochs", "seed", "part",
     ),
     "runs": ("bits_kind",),
@@ -120,7 +120,7 @@ def test_no_page_reads_markup_out_of_a_run(open_page: Open, tmp_path: Path, name
 @pytest.mark.parametrize("value", [*NUMBERS, ["1", "2"], ["9" * 400, "nan", "x"]], ids=str)
 def test_no_number_of_an_address_breaks_a_page(open_page: Open, value: str | list[str]) -> None:
     for method in ("GETA", "OPQ"):
-        keys = PARAMETERS["budget"][1:-1]
+        keys = PARAMETERS["budget"][2:-1]
         app = open_page("budget", method=method, **dict.fromkeys(keys, value))
         assert app.number_input(key="seed").value == {"-5": -5, "١": 1}.get(str(value), 0)
     for name, key in (("compare", "loss"), ("learn", "lesson"), ("explain", "tiles")):

@@ -88,6 +88,6 @@ def test_a_run_is_refused_before_its_first_step(method: str, tmp_path: Path, mon
         assert status == "done" and steps
         return
     assert status == "failed" and not steps
-    message = folder.log_path.read_text(encoding="utf-8") + folder.events_path.read_text(encoding="utf-8")
-    assert "cannot be removed from this model, as a trial before the first step shows" in message
-    assert "layer2.0" in message
+    error = folder.log_path.read_text(encoding="utf-8") + folder.events_path.read_text(encoding="utf-8")
+    assert "cannot be removed from this model, as a trial before the first step shows" in error
+    assert "layer2.0" in error

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph import parameter_map
+from compression.graph import Code, Reason, parameter_map
 from compression.graph.types import Graph, Group, Member
 from compression.methods.geta import QASSO
 from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
@@ -69,7 +69,7 @@ def graph() -> Graph:
         Group("conv1", 8, True, None, True, (), tuple(first)),
         Group("conv2", 6, True, None, True, (), tuple(second)),
         Group("hidden", 4, True, None, True, (), tuple(heads)),
-        Group("out", 5, False, "output", True, (), tuple(output)),
+        Group("out", 5, False, Reason(Code.next_to_output), True, (), tuple(output)),
     )
     return Graph((), (), groups, (), (3, 8, 8), {})
 
@@ -387,7 +387,7 @@ def test_the_joint_rules_descend_on_random_vectors() -> None:
         liked = [None if trial % 2 else float(torch.rand((), generator=generator)) / 5 for _ in sizes]
         terms = [LayerTerm(float(r @ p), 0.004, 0.14, w) for r, p, w in zip(residues, pieces, liked, strict=True)]
         gamma, d = step_sizes(gamma, terms, h_squared, alpha)
-        assert all(0.004 <= step <= term.wanted <= 0.14 for step, term in zip(d, terms, strict=True))
+        assert all(0.004 <= step <= term.target <= 0.14 for step, term in zip(d, terms, strict=True))
         move = torch.cat([step * r for step, r in zip(d, residues, strict=True)])
         direction = -alpha * h - gamma * (c + move)
         assert float(h @ direction) <= -ETA * (1 - ZETA) * alpha * h_squared * (1 - 1e-9)

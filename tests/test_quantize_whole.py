@@ -130,7 +130,7 @@ def test_a_refusal_after_hooks_were_registered_takes_them_back() -> None:
     handle = model[0].register_forward_hook(lambda module, args, output: output * 2)
     expected = model(X)
     with pytest.raises(CompressionError):
-        quantize(model, 8, activations=X)
+        quantize(model, 8, calibration=X)
     assert torch.equal(model(X), expected)
     handle.remove()
     assert torch.allclose(model[0](X) * 2, layers(Refusing(4, 4, 3))[0](X) * 2)
@@ -178,7 +178,7 @@ def test_unusual_layers_are_quantized_as_any_other(case: str) -> None:
     trains = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     raw = model[2].weight.detach().clone()
     twin = copy.deepcopy(model)
-    quantize(model, 6, activations=X, activation_bits=16)
+    quantize(model, 6, calibration=X, activation_bits=16)
     (_, integers) = integer_weights(model).values()
     expected = integers.codes * integers.step
     step = integers.step if isinstance(integers.step, float) else integers.step.item()
@@ -197,7 +197,7 @@ def test_unusual_layers_are_quantized_as_any_other(case: str) -> None:
 def test_types_are_kept_and_the_values_are_those_of_the_codes(dtype: torch.dtype, per_channel: bool) -> None:
     model = layers(nn.Conv2d(4, 4, 3)).to(dtype)
     raw = [model[index].weight.detach().clone() for index in (0, 2)]
-    quantize(model, 8, activations=X.to(dtype), per_channel=per_channel)
+    quantize(model, 8, calibration=X.to(dtype), per_channel=per_channel)
     output = model(X.to(dtype))
     assert output.dtype == dtype
     output.float().square().mean().backward()

@@ -200,7 +200,7 @@ def test_quantize_reaches_every_layer_and_keeps_classes() -> None:
 
 
 def test_deep_copies_are_independent_and_folding_leaves_the_model_alone() -> None:
-    model = quantize(Plain(), 5, activations=torch.randn(2, 3, 8, 8)).eval()
+    model = quantize(Plain(), 5, calibration=torch.randn(2, 3, 8, 8)).eval()
     x = torch.randn(2, 3, 8, 8)
     before = model(x)
     twin = copy.deepcopy(model)
@@ -238,7 +238,7 @@ def test_activation_ranges_come_from_the_batches_and_leave_the_model_unchanged()
     before = copy.deepcopy(model.state_dict())
     first, second = torch.rand(2, 3, 8, 8) * 4 - 3, torch.rand(2, 3, 8, 8)
     batches = [first, (second, torch.zeros(2))]
-    quantize(model, 16, activations=batches, activation_bits=8)
+    quantize(model, 16, calibration=batches, activation_bits=8)
     found = activation_quantizers(model)
     assert list(found) == ["conv", "head"]
     largest = max(float(first.abs().max()), float(second.abs().max()))
@@ -246,12 +246,12 @@ def test_activation_ranges_come_from_the_batches_and_leave_the_model_unchanged()
     assert found["conv"].bits() == 8
     assert model.training
     assert torch.equal(model.state_dict()["norm.running_mean"], before["norm.running_mean"])
-    narrow = activation_quantizers(quantize(Plain(), 16, activations=batches, calibration="percentile"))
+    narrow = activation_quantizers(quantize(Plain(), 16, calibration=batches, calibration_range="percentile"))
     assert narrow["conv"].clip.item() < found["conv"].clip.item()
 
 
 def test_half_precision_training_reaches_every_scalar() -> None:
-    model = quantize(Plain(), 8, activations=torch.randn(4, 3, 8, 8))
+    model = quantize(Plain(), 8, calibration=torch.randn(4, 3, 8, 8))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model(torch.randn(4, 3, 8, 8)).float().square().mean().backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -265,9 +265,9 @@ def test_bad_input_is_refused_in_words_and_changes_nothing() -> None:
     with pytest.raises(CompressionError, match=r"2\.\.16"):
         quantize(model, 1)
     with pytest.raises(CompressionError, match="at least one calibration batch"):
-        quantize(model, 4, activations=[])
+        quantize(model, 4, calibration=[])
     with pytest.raises(CompressionError, match="not finite"):
-        quantize(model, 4, activations=torch.full((1, 3, 8, 8), float("nan")))
+        quantize(model, 4, calibration=torch.full((1, 3, 8, 8), float("nan")))
     with pytest.raises(CompressionError, match="no convolution or linear"):
         quantize(nn.ReLU(), 4)
     assert weight_quantizers(model) == {}

@@ -31,7 +31,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.runs.cluster import TOKENLESS, RayLauncher, check_token
 from compression.runs.folder import RunFolder
-from compression.runs.launch_config import launcher_asked
+from compression.runs.launch_config import configured_launcher
 from compression.runs.launcher import LocalLauncher
 from compression.runs.process import Handle
 from compression.runs.store import Store
@@ -47,7 +47,7 @@ REAL = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.5, bits=
 WORKER = """
     import sys, time
     from compression.runs.folder import RunFolder
-    from compression.runs.worker import serve
+    from compression.jobs.worker import serve
 
     def work(folder, events):
         deaf = folder.budget().options.get("deaf")
@@ -361,9 +361,9 @@ def test_the_head_wants_the_token(head: str, tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120,
         env={**os.environ, "RAY_AUTH_TOKEN_PATH": str(wrong)},
     )  # fmt: skip
-    kind, told = done.stdout.strip().split("|")  # one line
+    kind, error = done.stdout.strip().split("|")  # one line
     assert kind == "CompressionError"
-    assert told.endswith(
+    assert error.endswith(
         f"the Ray cluster at {head} refuses the token: "
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) to the token of its head"
     )
@@ -426,9 +426,9 @@ def test_a_job_that_is_not_of_this_run_is_never_stopped(tmp_path: Path, monkeypa
 def test_without_a_cluster_the_command_says_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:
     where = f"http://127.0.0.1:{free_ports(1)[0]}"
     words = "run --model resnet8 --data mnist5k --method opq --epochs 1 --runs".split()
-    status, answer, said = command(*words, str(tmp_path), COMPRESSION_LAUNCHER="ray", RAY_ADDRESS=where)
-    assert (status, answer, said.count("\n")) == (2, None, 1)
-    assert f"no Ray cluster answers at {where}: start one with `ray start --head`" in said
+    status, answer, error = command(*words, str(tmp_path), COMPRESSION_LAUNCHER="ray", RAY_ADDRESS=where)
+    assert (status, answer, error.count("\n")) == (2, None, 1)
+    assert f"no Ray cluster answers at {where}: start one with `ray start --head`" in error
     assert not list(tmp_path.glob("*/spec.json"))
 
 
@@ -437,7 +437,7 @@ def test_what_cannot_be_a_cluster_is_refused(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(CompressionError, match="must be local or ray, not 'slurm'"):
         Store(tmp_path)
     monkeypatch.setenv("COMPRESSION_LAUNCHER", "ray")
-    assert isinstance(launcher_asked(), RayLauncher)
+    assert isinstance(configured_launcher(), RayLauncher)
     store = Store(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     with pytest.raises(CompressionError, match="must be the head's dashboard"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import nav
+from app import names, nav
 from app.runs import runbuttons
 from compression.budget import Budget
 from compression.runs.eventwriter import EventWriter
@@ -91,6 +91,6 @@ def test_the_delete_question_names_the_run(store: Store) -> None:
     gone, old = run_in(store, "running", "done"), run_in(store, "running", "failed")
     app = page(gone.id)
     (question,) = (str(each.value) for each in app.markdown if str(each.value).startswith("Delete "))
-    assert f"GETA, 50 % of units, 4–8 bits (…{gone.id[-4:]})" in question
+    assert names.title(gone.id, gone.spec()["budget"]) in question
     listed = "\n".join(str(each.value) for each in app.caption)
     assert f"(…{old.id[-4:]})" in listed, "those that stopped long ago, too"

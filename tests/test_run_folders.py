@@ -22,8 +22,9 @@ from compression import runs
 from compression.budget import Budget
 from compression.cli import main
 from compression.errors import CompressionError
-from compression.explain import job as explaining
-from compression.runs import gallery, lines, studies
+from compression.jobs import explain_run as explaining
+from compression.jobs import studies
+from compression.runs import gallery, lines
 from compression.runs.events import last_state, read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.files import write_json
@@ -88,7 +89,7 @@ def test_a_sweep_names_only_its_own_runs(
     named(root, "part", sweep="sweep")
     named(root, "other")
     sweep = named(root, "sweep", children=children)
-    sweep.tell("failed", "x")
+    sweep.add_state("failed", "x")
     before = sorted(path.name for path in root.iterdir() if path.is_dir())
     for verb in ("delete", "resume"):
         message = refused(capsys, verb, "sweep", "--runs", str(root))
@@ -181,7 +182,7 @@ def test_nothing_is_written_through_a_link_and_the_run_can_be_deleted(
     for verb in ("show", "cancel", "pause", "resume"):
         assert path.name in refused(capsys, verb, "linked", "--runs", str(root))
     for write in (
-        lambda: folder.ask_to_stop(), lambda: folder.ask_to_pause(), lambda: folder.tell("failed", "x"),
+        lambda: folder.ask_to_stop(), lambda: folder.ask_to_pause(), lambda: folder.add_state("failed", "x"),
         lambda: folder.log("x"), lambda: folder.put_back(), lambda: explaining.start(folder, command=("true",)),
     ):  # fmt: skip
         try:
@@ -198,7 +199,7 @@ def test_a_hard_link_to_a_file_elsewhere_is_not_added_to(root: Path, outside: Pa
     folder.events_path.unlink()
     os.link(outside / "events.jsonl", folder.events_path)
     with pytest.raises(CompressionError, match="hard link"):
-        folder.tell("failed", "x")
+        folder.add_state("failed", "x")
 
 
 def test_an_index_that_is_a_link_is_not_used(root: Path, outside: Path) -> None:

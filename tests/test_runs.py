@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 import pytest
 
-from compression import runs
+from compression import methods, runs
+from compression.asks import Sparsity
 from compression.budget import Budget
 from compression.errors import Cancelled, CompressionError, Superseded
 from compression.points import Point
@@ -51,7 +52,7 @@ WORKER = """
     from compression.errors import CompressionError
     from compression.runs.folder import RunFolder
     from compression.runs.launcher import LocalLauncher
-    from compression.runs.worker import serve
+    from compression.jobs.worker import serve
 
     def work(folder, events):
         options = folder.budget().options
@@ -66,7 +67,7 @@ WORKER = """
             events.check()
             events.step(step, step / 10, loss=1.0)
             time.sleep(options.get("pause", 0.01))
-        if options.get("fail") or folder.budget().sparsity == 0.66:
+        if options.get("fail") or folder.budget().asks["sparsity"] == 0.66:
             raise CompressionError("this one fails")
         return {"final": None, "baseline": None}
 
@@ -567,9 +568,11 @@ def sweep(store: Store, *shares: float, **options: Any) -> tuple[RunFolder, list
 
 def test_combinations_are_every_pair_of_values() -> None:
     found = combinations(Budget(method="opq"), [0.3, 0.5], [3, 4, 6])
-    assert [(each.sparsity, each.bits) for each in found] == [(s, b) for s in (0.3, 0.5) for b in (3, 4, 6)]
+    assert [(each.asks["sparsity"], each.asks["bits"]) for each in found] == [
+        (s, b) for s in (0.3, 0.5) for b in (3, 4, 6)
+    ]
     geta = combinations(Budget(), [0.3], [(4, 8), 6])
-    assert [each.weight_bits for each in geta] == [(4, 8), (6, 6)]
+    assert [tuple(each.asks["weight_bits"]) for each in geta] == [(4, 8), (6, 6)]
     assert combinations(Budget()) == [Budget()]
     with pytest.raises(CompressionError, match="asked for twice"):
         combinations(Budget(), [0.3, 0.3])
@@ -636,10 +639,11 @@ def test_runs_of_a_killed_sweep_are_lost_not_queued(store: Store) -> None:
 # --- the real work ----------------------------------------------------------------------------------------------------
 
 
-class QuarterOff:
+class QuarterOff(methods.Method):
     """A method in a few lines: every fourth unit of each group zeroed, all weights in 8 bits, no training."""
 
-    name, label, summary, structured = "quarter", "Quarter off", "For tests.", True
+    info = methods.Info("quarter", "Quarter off", "For tests.", "structured", slot=90)
+    asks = (Sparsity(),)
 
     def run(self, task: Any, report: Any) -> Any:
         from compression.graph import zero_units

@@ -10,12 +10,12 @@ from opened import Open, errors
 from test_budget_page import open_page  # noqa: F401  (a fixture)
 from torch import nn
 
-from app.figures.saliency import saliency_figure, saliency_info
 from compression import runs
 from compression.explain.units import CRITERIA, summary, unit_scores
 from compression.graph import trace
-from compression.runs import saliency as study
-from compression.runs import studies
+from compression.jobs import saliency as study
+from compression.jobs import studies
+from compression.plots.saliency import saliency_figure, saliency_info
 from tests.waiting import PATIENCE
 
 

@@ -14,15 +14,15 @@ from opened import Open, errors
 from test_budget_page import open_page  # noqa: F401  (a fixture)
 from torch import nn
 
-from app.figures.sensitivity import sensitivity_figure, sensitivity_info
-from compression import runs
+from compression import methods, runs
 from compression.budget import Budget
+from compression.explain.layer_sensitivity import Bench, Trial, as_budget, fewest_bits, most_sparsity, trials
 from compression.graph import trace
-from compression.runs import sensitivity as study
-from compression.runs import studies
+from compression.jobs import sensitivity as study
+from compression.jobs import studies
+from compression.plots.sensitivity import sensitivity_figure, sensitivity_info
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
-from compression.sensitivity import Bench, Trial, as_budget, fewest_bits, most_sparsity, trials
 from compression.training.dense import evaluate
 
 SECONDS = 300
@@ -149,17 +149,20 @@ def test_the_rule_stops_at_the_first_setting_that_loses_too_much() -> None:
 
 
 def test_the_rule_becomes_bounds_that_each_method_can_meet() -> None:
-    budget = as_budget(table(BITS, SHARES, "weights"), 1.0, Budget(method="opq", bits=2, sparsity=0.1), "average")
+    def bounded(kind: str, budget: Budget) -> Budget:
+        return as_budget(table(BITS, SHARES, kind), 1.0, budget, methods.get(budget.method))
+
+    budget = bounded("weights", Budget(method="opq", bits=2, sparsity=0.1))
     assert budget.layers["a"] == {"weight_bits": [3, 16], "sparsity": 0.5}
-    assert budget.sparsity == pytest.approx((0.5 + 0.0 + 0.9) / 3, abs=1e-4)
-    assert budget.bits == 4.5, "710 bits for 160 weights are 4.44 on average"
-    exact = as_budget(table(BITS, SHARES, "weights"), 1.0, Budget(method="ptq"), "equal")
+    assert budget.asks["sparsity"] == pytest.approx((0.5 + 0.0 + 0.9) / 3, abs=1e-4)
+    assert budget.asks["bits"] == 4.5, "710 bits for 160 weights are 4.44 on average"
+    exact = bounded("weights", Budget(method="ptq"))
     assert exact.layers["a"]["weight_bits"] == [3, 3]
-    units = as_budget(table(BITS, SHARES, "units"), 1.0, Budget(sparsity=0.8, weight_bits=(4, 8)), "range")
+    units = bounded("units", Budget(sparsity=0.8, weight_bits=(4, 8)))
     assert units.groups == {"a": {"sparsity": [0.0, 0.5]}, "b": {"sparsity": [0.0, 0.0]}, "c": {"sparsity": [0.0, 0.9]}}
     assert units.layers["b"] == {"weight_bits": [4, 8]}
     assert units.layers["c"] == {"weight_bits": [16, 16]}
-    assert units.sparsity == pytest.approx(14 / 30, abs=1e-4)
+    assert units.asks["sparsity"] == pytest.approx(14 / 30, abs=1e-4)
 
 
 def test_the_map_frames_what_the_rule_takes() -> None:
@@ -187,7 +190,7 @@ def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Pa
     app.number_input(key="points").set_value(2.0).run()
     next(button for button in app.button if button.label == "Use as budget").click().run()
     assert errors(app) == []
-    layers = app.session_state["bounds"]["layers"]
+    layers = app.session_state["draft"].layers
     assert {name: entry["weight_bits"][0] for name, entry in layers.items()} == fewest_bits(
         result["rows"], result["dense"], 2.0
     )
@@ -195,7 +198,7 @@ def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Pa
     assert {name: entry["sparsity"] for name, entry in layers.items()} == shares
     sizes = {row["name"]: row["size"] for row in result["rows"]}
     zeros = sum(share * sizes[name] for name, share in shares.items())
-    assert app.slider(key="sparsity").value == pytest.approx(zeros / sum(sizes.values()), abs=1e-3)
+    assert app.slider(key="ask sparsity").value == pytest.approx(zeros / sum(sizes.values()), abs=1e-3)
     app = open_page(part="Sensitivity", data="none")
     assert any("there are none for this choice" in element.value for element in app.caption)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph import trace
+from compression.graph import Code, Reason, trace
 from compression.graph.rules import Step, rule
 from compression.graph.values import Value
 from tests.oracle import check_removal
@@ -350,7 +350,7 @@ def test_instance_norm_without_affine() -> None:
 
 def test_buffer_that_shifts_freezes() -> None:
     group = trace(Buffers(), IMAGE).group("two")
-    assert group.reason == "a zeroed unit is not zero any more where it is read" and not group.exact
+    assert group.cause == Reason(Code.not_zero_where_read) and not group.exact
 
 
 def trunk() -> nn.Module:
@@ -459,36 +459,36 @@ def threshold() -> nn.Module:
     return net(run, first=nn.Linear(12, 6), second=nn.Linear(6, 4), head=nn.Linear(4, 2))
 
 
-NORM = "a group norm averages over these units"
-FROZEN: list[tuple[str, nn.Module, torch.Tensor, str, str, dict[str, int]]] = [
+NORM = Reason(Code.norm_averages, {"norm": "a group norm"})
+FROZEN: list[tuple[str, nn.Module, torch.Tensor, str, Reason, dict[str, int]]] = [
     ("group-norm-of-all", group_norm(1), IMAGE, "0", NORM, {}),
-    ("layer-norm", trunk(), WORDS, "stem", "a layer norm averages over these units", {"up": 9}),
-    ("rms-norm", rms_trunk(), WORDS, "stem", "averages over these units", {"gate": 9}),
-    ("tied-embedding", tied_embedding(), IDS, "words", "picked by index", {"words#2": 6, "up": 8}),
-    ("gather", gathered(), WORDS, "first", "read or written by index (gather)", {"second": 4}),
-    ("index", indexed(), WORDS, "first", "picked by index", {"second": 4}),
-    ("index-put", index_put(), WORDS, "first", "read or written by index (index_put_)", {"second": 4}),
-    ("slice-of-zeros", into_a_slice(), IMAGE, "first", "written into a tensor of fixed size", {"second": 5}),
-    ("slice-of-data", into_a_slice_of_data(), IMAGE, "first", "sliced at a fixed position", {"second": 5}),
-    ("shifted-view", shifted_view(), IMAGE, "first", "a zeroed unit is not zero any more where it is read",
+    ("layer-norm", trunk(), WORDS, "stem", Reason(Code.norm_averages, {"norm": "a layer norm"}), {"up": 9}),
+    ("rms-norm", rms_trunk(), WORDS, "stem", Reason(Code.mean), {"gate": 9}),
+    ("tied-embedding", tied_embedding(), IDS, "words", Reason(Code.picked_by_index), {"words#2": 6, "up": 8}),
+    ("gather", gathered(), WORDS, "first", Reason(Code.by_index, {"name": "gather"}), {"second": 4}),
+    ("index", indexed(), WORDS, "first", Reason(Code.picked_by_index), {"second": 4}),
+    ("index-put", index_put(), WORDS, "first", Reason(Code.by_index, {"name": "index_put_"}), {"second": 4}),
+    ("slice-of-zeros", into_a_slice(), IMAGE, "first", Reason(Code.written_into_fixed), {"second": 5}),
+    ("slice-of-data", into_a_slice_of_data(), IMAGE, "first", Reason(Code.fixed_slice), {"second": 5}),
+    ("shifted-view", shifted_view(), IMAGE, "first", Reason(Code.not_zero_where_read),
      {"second": 5}),
-    ("unknown", unknown(), WORDS, "first", "op aten.cumprod is not understood", {"second": 4}),
+    ("unknown", unknown(), WORDS, "first", Reason(Code.unknown_operation, {"name": "aten.cumprod"}), {"second": 4}),
     ("weight-norm", normed_weight(torch.nn.utils.parametrizations.weight_norm), IMAGE, "0",
-     "a weight norm divides by the length of these weights", {}),
+     Reason(Code.weight_norm), {}),
     ("spectral-norm", normed_weight(torch.nn.utils.parametrizations.spectral_norm), IMAGE, "0",
-     "multiplied with an axis that cannot be cut", {}),
-    ("shifted-weight", shifted_weight(), IMAGE, "first", "a zeroed unit is not zero any more where it is read",
+     Reason(Code.multiplied_with_fixed_axis), {}),
+    ("shifted-weight", shifted_weight(), IMAGE, "first", Reason(Code.not_zero_where_read),
      {"second": 4}),
-    ("threshold", threshold(), WORDS, "first", "a zeroed unit is not zero any more where it is read", {"second": 4}),
+    ("threshold", threshold(), WORDS, "first", Reason(Code.not_zero_where_read), {"second": 4}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("model", "inputs", "group", "reason", "cut"), [f[1:] for f in FROZEN], ids=[f[0] for f in FROZEN]
+    ("model", "inputs", "group", "cause", "cut"), [f[1:] for f in FROZEN], ids=[f[0] for f in FROZEN]
 )
-def test_frozen(model: nn.Module, inputs: torch.Tensor, group: str, reason: str, cut: dict[str, int]) -> None:
+def test_frozen(model: nn.Module, inputs: torch.Tensor, group: str, cause: Reason, cut: dict[str, int]) -> None:
     checked = check_removal(model, inputs)
-    assert (checked.graph.group(group).reason, checked.groups) == (reason, cut)
+    assert (checked.graph.group(group).cause, checked.groups) == (cause, cut)
 
 
 @dataclass
@@ -510,7 +510,7 @@ def test_dict_and_dataclass_outputs(kind: type) -> None:
     layers = {"first": nn.Linear(12, 6), "shown": nn.Linear(6, 5), "head": nn.Linear(5, 2)}
     checked = check_removal(net(run, **layers), WORDS)
     assert checked.groups == {"first": 6}
-    assert checked.graph.group("shown").reason == "adjacent to the output"
+    assert checked.graph.group("shown").cause == Reason(Code.next_to_output)
 
 
 def test_shared_with_a_frozen_parameter() -> None:
@@ -522,8 +522,8 @@ def test_shared_with_a_frozen_parameter() -> None:
     model.second.weight = model.first.weight
     assert set(trace(model, WORDS).group("stem").to_dict()) and trace(model, WORDS).group("stem").prunable
     graph = trace(model, WORDS, frozen=["second.weight"])
-    assert graph.group("stem").reason == "shared with a frozen parameter"
-    assert trace(model, WORDS, frozen=["first.weight"]).group("stem").reason == "user"
+    assert graph.group("stem").cause == Reason(Code.shared_with_frozen)
+    assert trace(model, WORDS, frozen=["first.weight"]).group("stem").cause == Reason(Code.requested)
     with pytest.raises(CompressionError, match=r"cannot freeze 'third\.weight'"):
         trace(model, WORDS, frozen=["third.weight"])
 
@@ -609,7 +609,7 @@ def test_a_rule_of_ones_own() -> None:
 
     model = net(run, first=nn.Linear(12, 6), head=nn.Linear(6, 2))
     group = trace(model, WORDS).group("first")
-    assert group.reason == "op topologies.double is not understood"
+    assert group.cause == Reason(Code.unknown_operation, {"name": "topologies.double"})
 
     @rule("topologies.double")
     def doubled(step: Step) -> Value:

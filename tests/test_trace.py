@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.graph import slim_report, trace, zero_units
+from compression.graph import Code, Reason, slim_report, trace, zero_units
 from tests.oracle import check_removal
 
 ROWS = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
@@ -36,14 +36,14 @@ def line_of(text: str) -> int:
 def test_a_failing_forward_names_the_users_line() -> None:
     with pytest.raises(CompressionError) as caught:
         trace(Wrong(), ROWS)
-    told = str(caught.value)
-    assert "\n" not in told and "does not run on inputs of shape 2x6: mat1 and mat2 shapes" in told
-    assert f"test_trace.py:{line_of('the line to be ' + 'named')} (return self.head(x)" in told
-    assert "give example inputs of the number, shapes and types that forward() takes" in told
+    error = str(caught.value)
+    assert "\n" not in error and "does not run on inputs of shape 2x6: mat1 and mat2 shapes" in error
+    assert f"test_trace.py:{line_of('the line to be ' + 'named')} (return self.head(x)" in error
+    assert "give example inputs of the number, shapes and types that forward() takes" in error
 
 
 @pytest.mark.parametrize(
-    ("inputs", "told"),
+    ("inputs", "message"),
     [
         ((ROWS, ROWS), "does not run on inputs of shape 2x6, 2x6: .*takes 2 positional arguments but 3 were given"),
         (ROWS.long(), "does not run on inputs of shape 2x6: a product of torch.float32 and torch.int64"),
@@ -54,8 +54,8 @@ def test_a_failing_forward_names_the_users_line() -> None:
     ],
     ids=["too-many", "type", "none", "number", "text", "dict"],
 )
-def test_wrong_inputs_are_refused_in_one_line(inputs: Any, told: str) -> None:
-    with pytest.raises(CompressionError, match=told) as caught:
+def test_wrong_inputs_are_refused_in_one_line(inputs: Any, message: str) -> None:
+    with pytest.raises(CompressionError, match=message) as caught:
         trace(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)), inputs)
     assert "\n" not in str(caught.value)
 
@@ -71,9 +71,11 @@ def test_an_assertion_of_the_user_is_told() -> None:
         trace(Asserting(), ROWS)
 
 
-@pytest.mark.parametrize(("model", "told"), [(nn.Linear, "the class Linear: make one first"), (len, "not a builtin")])
-def test_what_is_no_module_is_refused(model: Any, told: str) -> None:
-    with pytest.raises(CompressionError, match=told):
+@pytest.mark.parametrize(
+    ("model", "message"), [(nn.Linear, "the class Linear: make one first"), (len, "not a builtin")]
+)
+def test_what_is_no_module_is_refused(model: Any, message: str) -> None:
+    with pytest.raises(CompressionError, match=message):
         trace(model, ROWS)
 
 
@@ -140,8 +142,8 @@ class ThrowsAway(nn.Module):
 
 
 def test_what_nobody_uses_freezes_nothing() -> None:
-    kept = trace(ThrowsAway(keep=True), ROWS)
-    assert kept.group("first").reason == "averages over these units" and kept.group("first").place == "mean"
+    graph = trace(ThrowsAway(keep=True), ROWS)
+    assert graph.group("first").cause == Reason(Code.mean) and graph.group("first").place == "mean"
     checked = check_removal(ThrowsAway(keep=False), ROWS)
     assert checked.groups == {"first": 5}
     assert not any("unused" in node.id or node.kind == "softmax" for node in checked.graph.nodes)

@@ -93,11 +93,11 @@ def test_evaluation_by_counting() -> None:
     first = Split(images[:3], split.labels[:3])
     counted = DataSet("n", "n", ("a", "b", "c"), first, split, first, (0.0,), (1.0,), "none")
     model = Answers().train()
-    found = evaluate(model, counted)
-    assert found.confusion == [[2, 1, 1], [1, 1, 0], [0, 0, 1]]
-    assert found.accuracy == pytest.approx(4 / 7)
+    result = evaluate(model, counted)
+    assert result.confusion == [[2, 1, 1], [1, 1, 0], [0, 0, 1]]
+    assert result.accuracy == pytest.approx(4 / 7)
     right, wrong = math.log(1 + 2 * math.exp(-10)), 10 + math.log(1 + 2 * math.exp(-10))
-    assert found.loss == pytest.approx((4 * right + 3 * wrong) / 7, rel=1e-5)
+    assert result.loss == pytest.approx((4 * right + 3 * wrong) / 7, rel=1e-5)
     assert evaluate(model, counted, limit=3).accuracy == evaluate(model, counted, "test").accuracy == 1.0
     assert model.training
 
@@ -114,24 +114,24 @@ def test_evaluation_by_counting() -> None:
     ],
 )
 def test_chance_is_the_largest_class(confusion: list[list[int]], chance: bool) -> None:
-    found = Evaluation(sum(row[i] for i, row in enumerate(confusion)) / 100, 0.0, confusion)
-    assert found.is_chance == chance
+    evaluation = Evaluation(sum(row[i] for i, row in enumerate(confusion)) / 100, 0.0, confusion)
+    assert evaluation.is_chance == chance
 
 
 def test_shipped_weights_reach_their_accuracy(digits: DataSet) -> None:
     model = zoo.build("resnet8")
     path = weights.SHIPPED / "resnet8-mnist5k.safetensors"
-    said = weights.load(model, path)
-    assert evaluate(model, digits, "test").accuracy == pytest.approx(said["test_accuracy"], abs=0.002)
+    stored = weights.load(model, path)
+    assert evaluate(model, digits, "test").accuracy == pytest.approx(stored["test_accuracy"], abs=0.002)
 
 
 def test_given_resnet20_reaches_its_published_accuracy(shared_data: Path) -> None:
     """87.77 % on the whole test set of CIFAR-10 (JPEG-75): decoding, normalisation and model agree with the source."""
     model = zoo.build("resnet20")
     weights.load(model, shared_data / "resnet20b_cifar10jpeg.pt")
-    found = evaluate(model, data.load("cifar10"), "test", recipe=Recipe("bf16"))
-    assert found.accuracy == pytest.approx(0.8777, abs=0.002)
-    assert sum(map(sum, found.confusion)) == 10_000
+    result = evaluate(model, data.load("cifar10"), "test", recipe=Recipe("bf16"))
+    assert result.accuracy == pytest.approx(0.8777, abs=0.002)
+    assert sum(map(sum, result.confusion)) == 10_000
 
 
 def test_recipes() -> None:
@@ -147,10 +147,10 @@ def test_recipes() -> None:
     assert "ms" in measured.why
     assert all(torch.equal(tensor, before[name]) for name, tensor in larger.state_dict().items())
     assert larger.conv1.weight.grad is None
-    asked = choose_recipe(model, x, "bf16")
-    with asked.autocast():
-        assert model(asked.prepare(x)).dtype == torch.bfloat16
-    assert asked.prepare(x.expand(4, 3, 28, 28)).is_contiguous(memory_format=torch.channels_last)
+    requested = choose_recipe(model, x, "bf16")
+    with requested.autocast():
+        assert model(requested.prepare(x)).dtype == torch.bfloat16
+    assert requested.prepare(x.expand(4, 3, 28, 28)).is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(CompressionError, match="precision must be one of"):
         choose_recipe(model, x, "fp8")
 
@@ -177,12 +177,12 @@ def test_what_a_callback_raises_ends_the_training(few: DataSet) -> None:
 
 def test_provenance_says_how_to_repeat(few: DataSet) -> None:
     result = train_dense(zoo.build("resnet8"), few, 0.4)
-    said = provenance(
+    stored = provenance(
         result, model="resnet8", data="few", label="Few", input=(1, 28, 28), classes=10, epochs=0.4, seed=0
     )
-    assert said["command"] == "python -m compression train --model resnet8 --data few --epochs 0.4 --seed 0"
-    assert said["input"] == [1, 28, 28]
-    assert said["test_accuracy"] == round(result.test.accuracy, 6)
+    assert stored["command"] == "python -m compression train --model resnet8 --data few --epochs 0.4 --seed 0"
+    assert stored["input"] == [1, 28, 28]
+    assert stored["test_accuracy"] == round(result.test.accuracy, 6)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("resnet8", "sgd"), ("vgg7_small", "sgd"), ("vit_tiny", "adamw")])

@@ -168,8 +168,8 @@ def test_a_link_with_weights_opens_on_them_and_another_model_forgets_them() -> N
 
 def test_a_link_with_weights_that_are_not_here_says_so_once() -> None:
     app = model_page(weights="0123456789abcdef")
-    (line,) = [str(element.value) for element in app.error]
-    assert "not uploaded here" in line
+    (error,) = [str(element.value) for element in app.error]
+    assert "not uploaded here" in error
     app.run()
     assert [str(element.value) for element in app.error] == []
 
@@ -179,8 +179,8 @@ def test_the_page_takes_good_weights_and_refuses_bad_ones() -> None:
     upload = app.file_uploader(key="weights_upload")
     upload.set_value(("mine.safetensors", BAD["one tensor missing"], "application/octet-stream")).run()
     assert not app.exception
-    (line,) = [str(element.value) for element in app.error]
-    assert f"{FIRST} is missing" in line
+    (error,) = [str(element.value) for element in app.error]
+    assert f"{FIRST} is missing" in error
     assert "weights" not in app.query_params
     app.file_uploader(key="weights_upload").set_value(("mine.safetensors", GOOD, "application/octet-stream")).run()
     assert not app.exception
@@ -212,7 +212,7 @@ def test_another_run_of_uploaded_weights_starts_from_them_as_long_as_they_are_he
     app.run()
     assert not app.exception
     assert not app.error
-    assert (app.session_state["at_weights"], app.slider(key="sparsity").value) == (token, 0.3)
+    assert (app.session_state["at_weights"], app.slider(key="ask sparsity").value) == (token, 0.3)
     app.query_params["weights"] = ""
     app.run()
     assert app.session_state["at_weights"] == "", "an address may go back to the trained ones"
@@ -236,7 +236,7 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
 
         state.sync()
         try:
-            st.session_state["query"] = rerun.address(rerun.translated(asked, "opq"))
+            st.session_state["query"] = rerun.address(asked, "opq")
         except CompressionError as error:
             widgets.problem(error)
 

@@ -64,12 +64,12 @@ def test_attention_heads_can_be_removed() -> None:
     with torch.no_grad():
         attention.proj.weight.view(96, heads, size)[:, 1] = 0
         expected = attention(x)
-        kept = torch.tensor([head for head in range(heads) if head != 1])
+        others = torch.tensor([head for head in range(heads) if head != 1])
         for name in ("weight", "bias"):
             tensor = getattr(attention.qkv, name)
-            smaller = tensor.view(3, heads, size, *tensor.shape[1:])[:, kept].flatten(0, 2)
+            smaller = tensor.view(3, heads, size, *tensor.shape[1:])[:, others].flatten(0, 2)
             setattr(attention.qkv, name, nn.Parameter(smaller))
-        attention.proj.weight = nn.Parameter(attention.proj.weight.view(96, heads, size)[:, kept].flatten(1))
+        attention.proj.weight = nn.Parameter(attention.proj.weight.view(96, heads, size)[:, others].flatten(1))
         attention.num_heads = heads - 1
         torch.testing.assert_close(attention(x), expected)
 
@@ -80,7 +80,7 @@ def test_no_activation_works_in_place(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "input", "classes", "said"),
+    ("name", "input", "classes", "message"),
     [
         ("resnet9", None, None, "unknown model 'resnet9'"),
         ("resnet8", (1, 2, 2), None, "at least 4x4"),
@@ -95,10 +95,10 @@ def test_no_activation_works_in_place(name: str) -> None:
         ("nowhere.py:make", None, None, "does not exist"),
     ],
 )
-def test_refusals(name: str, input: tuple[int, ...] | None, classes: int | None, said: str) -> None:
+def test_refusals(name: str, input: tuple[int, ...] | None, classes: int | None, message: str) -> None:
     with pytest.raises(CompressionError) as caught:
         zoo.build(name, input, classes)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -113,7 +113,7 @@ MODEL_FILE = '''
 from torch import nn
 
 def plain():
-    """A plain one."""
+    """Plain."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
 
 def sized(input=(2, 8, 8), classes=5):
@@ -131,11 +131,11 @@ def test_a_function_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MODEL_FILE)
     plain, sized = f"{tmp_path}/mine.py:plain", f"{tmp_path}/mine.py:sized"
     assert (zoo.spec(plain).input, zoo.spec(plain).classes, zoo.spec(plain).params) == ((3, 32, 32), 4, 12_292)
-    assert zoo.spec(plain).summary == "A plain one."
+    assert zoo.spec(plain).summary == "Plain."
     assert (zoo.spec(sized).input, zoo.spec(sized).classes) == ((2, 8, 8), 5)
     assert zoo.build(sized, (1, 4, 4), 3)(torch.randn(1, 1, 4, 4)).shape == (1, 3)
-    for function, said in (("broken", "fails when called: ValueError: oh"), ("nothing", "must return an nn.Module")):
-        with pytest.raises(CompressionError, match=said):
+    for function, message in (("broken", "fails when called: ValueError: oh"), ("nothing", "must return an nn.Module")):
+        with pytest.raises(CompressionError, match=message):
             zoo.build(f"{tmp_path}/mine.py:{function}")
     with pytest.raises(CompressionError, match="no function 'absent'"):
         zoo.build(f"{tmp_path}/mine.py:absent")
@@ -174,28 +174,28 @@ class Trap:
 def test_bad_weights_are_refused_by_name_and_change_nothing(tmp_path: Path, kind: str) -> None:
     model = zoo.build("resnet8")
     state = {name: tensor + 1 for name, tensor in model.state_dict().items()}
-    path, said = tmp_path / "w.pt", "cannot be read"
+    path, message = tmp_path / "w.pt", "cannot be read"
     if kind == "missing":
         del state["layer2.0.bn1.weight"]
-        said = "layer2.0.bn1.weight is missing"
+        message = "layer2.0.bn1.weight is missing"
     if kind == "shape":
         state["linear.weight"] = torch.zeros(7, 32)
-        said = "linear.weight has shape 7x32, the model needs 10x32"
+        message = "linear.weight has shape 7x32, the model needs 10x32"
     if kind == "extra":
         state["head.bias"] = torch.zeros(3)
-        said = "no parameter head.bias"
+        message = "no parameter head.bias"
     torch.save(Trap() if kind == "code" else [1, 2] if kind == "no dict" else state, path)
     if kind == "no dict":
-        said = "holds no state_dict"
+        message = "holds no state_dict"
     if kind == "absent":
-        path, said = tmp_path / "none.pt", "does not exist"
+        path, message = tmp_path / "none.pt", "does not exist"
     if kind.startswith("garbage"):
         path = path.with_suffix(".safetensors") if "safetensors" in kind else path
         path.write_bytes(b"not weights at all")
     before = model.linear.weight.clone()
     with pytest.raises(CompressionError) as caught:
         weights.load(model, path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert torch.equal(model.linear.weight, before)
 
@@ -221,10 +221,10 @@ def test_find_prefers_own_weights_that_fit(tmp_path: Path, monkeypatch: pytest.M
 
 def test_shipped_weights_say_where_they_come_from() -> None:
     path = weights.SHIPPED / "resnet8-mnist5k.safetensors"
-    said = weights.read_provenance(path)
-    assert said["command"] == "python -m compression train --model resnet8 --data mnist5k --epochs 10 --seed 0"
-    assert said["test_accuracy"] >= 0.975
-    assert json.loads(json.dumps(said)) == said
+    provenance = weights.read_provenance(path)
+    assert provenance["command"] == "python -m compression train --model resnet8 --data mnist5k --epochs 10 --seed 0"
+    assert provenance["test_accuracy"] >= 0.975
+    assert json.loads(json.dumps(provenance)) == provenance
     assert set(load_file(path)) == set(zoo.build("resnet8").state_dict())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from compression.runs.sidejob import Job
+    from compression.jobs.sidejob import Job
 
 PATIENCE = 240.0
 """Seconds. A test that works never waits so long; it is no bound on how fast anything is."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import plain, state
-from app.budget import bounds, draft
+from app.budget import bounds, controls, draft
 from app.budget.bounds import Field, Row
 from app.terms import tip
 
@@ -19,7 +19,7 @@ WIDTHS = (5, 6, 6, 1)
 
 def draw(rows: Sequence[Row]) -> None:
     """Sliders for every layer, or where there are more than 60 for those picked or searched for."""
-    shown = wanted(rows)
+    shown = listed(rows)
     if not shown:
         text = (
             "No layer holds these letters." if _search() else "Search for layers, or pick some, to see their sliders."
@@ -31,33 +31,32 @@ def draw(rows: Sequence[Row]) -> None:
             _row(row)
 
 
-def wanted(rows: Sequence[Row]) -> list[Row]:
-    """The rows to draw, after asking which where not all of them fit."""
+def listed(rows: Sequence[Row]) -> list[Row]:
+    """The rows to draw, after asking for some where not all of them fit."""
     if len(rows) <= FEW:
         return list(rows)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Find layers", key="bound_search", placeholder="module or part of a name", width=260)
         if len(rows) > MOST:
             names = [row.name for row in rows]
-            kept = [name for name in st.session_state.get("bound_pick", ()) if name in names]
-            st.session_state["bound_pick"] = kept
+            st.session_state["bound_pick"] = [n for n in st.session_state.get("bound_pick", ()) if n in names]
             st.multiselect("Pick layers", names, key="bound_pick", width=420)
-    found = matching(rows, _search(), st.session_state.get("bound_pick", ()))
-    if len(found) > MOST:
-        st.caption(f"The first {MOST} of {len(found)} layers; say more of the name to see others.")
-    return found[:MOST]
+    matches = matching(rows, _search(), st.session_state.get("bound_pick", ()))
+    if len(matches) > MOST:
+        st.caption(f"The first {MOST} of {len(matches)} layers; type more of the name to see others.")
+    return matches[:MOST]
 
 
 def matching(rows: Sequence[Row], search: str, picked: Sequence[str]) -> list[Row]:
-    """Layers below a module of this name first, else all that hold the letters; beside them the picked ones.
+    """Layers below a module of this name first, else all that contain the letters; beside them the picked ones.
 
     Without a search: all of up to 60, of more only the picked ones.
     """
     below = [row for row in rows if row.name == search or row.name.startswith(f"{search}.")]
-    held = below or [row for row in rows if search.lower() in row.name.lower()]
+    result = below or [row for row in rows if search.lower() in row.name.lower()]
     if not search:
-        held = list(rows) if len(rows) <= MOST else []
-    names = {row.name for row in held} | set(picked)
+        result = list(rows) if len(rows) <= MOST else []
+    names = {row.name for row in result} | set(picked)
     return [row for row in rows if row.name in names]
 
 
@@ -68,24 +67,22 @@ def _search() -> str:
 def _row(row: Row) -> None:
     name, *sliders, last = st.columns(WIDTHS, vertical_alignment="center", gap="small")
     here = row.group and row.group == state.get("group")
-    told = (
+    facts = (
         ["**bound**"] * row.bounded
         + [f"group {plain.text(row.group)}"] * bool(here)
         + [row.planned] * bool(row.planned)
     )
     with name:
-        st.markdown(f"{plain.code(row.name)}  \n:small[{' · '.join(told) or 'left to the method'}]")
-    first, second = sliders
-    by_kind = {field.field: field for field in row.fields}
-    with first:
-        if share := by_kind.get("sparsity"):
-            _slider(share, row.name)
-        elif row.shared:
+        st.markdown(f"{plain.code(row.name)}  \n:small[{' · '.join(facts) or 'left to the method'}]")
+    shares = [field for field in row.fields if not field.whole]
+    with sliders[0]:
+        for field in shares:
+            _slider(field)
+        if not shares and row.shared:
             st.caption(f"same channels as {plain.text(row.shared)}")
-    with second:
-        for field in (by_kind.get("weight_bits"), by_kind.get("activation_bits")):
-            if field:
-                _slider(field, row.name)
+    with sliders[1]:
+        for number, field in enumerate(field for field in row.fields if field.whole):
+            _slider(field, named=number > 0)
     with last:
         st.button(
             ":material/close:",
@@ -98,26 +95,23 @@ def _row(row: Row) -> None:
         )
 
 
-def _slider(field: Field, row: str) -> None:
-    st.session_state[field.key] = field.shown
-    what = f"{field.title.capitalize()} of {'group ' if field.kind == 'groups' else ''}{field.name}"
-    visible = field.field == "activation_bits"
+def _slider(field: Field, named: bool = False) -> None:
+    """The slider of a bound; ``named``: its label is visible, which tells it from the one above it."""
+    control, title = field.control, field.control.label.capitalize()
+    controls.seed(field.key, field.shown, (control.low, control.high, control.step))
     st.slider(
-        "Activation bits" if visible else what,
-        *field.limits,
-        step=1 if field.whole else field.step,
+        title if named else f"{title} of {'group ' if field.kind == bounds.GROUPS else ''}{field.name}",
+        control.low,
+        control.high,
+        step=control.step,
         format=None if field.whole else "percent",
         key=field.key,
-        on_change=_moved,
-        args=(field,),
+        on_change=controls.moved,
+        args=(lambda value: bounds.put(field, field.stored(value)), field.key),
         disabled=bool(field.fixed),
         help=tip(field.fixed),
-        label_visibility="visible" if visible else "collapsed",
+        label_visibility="visible" if named else "collapsed",
     )
-
-
-def _moved(field: Field) -> None:
-    bounds.put(field, field.kept(st.session_state[field.key]))
 
 
 def clear(row: Row) -> None:

@@ -1,43 +1,37 @@
-"""What of a layer or group may be bounded on the Budget page: one row per layer, its fields, and what holds without."""
+"""What of a layer or group may be bounded on the Budget page: one row a layer, its fields, and what holds without."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app import words
-from app.budget import draft, method_catalog
+from app.budget import draft
 from app.model import networks
-from compression.bounds import HIGHEST_BITS, LOWEST_BITS
+from compression import methods
+from compression.asks import Ask, BitsAsk, Control
 from compression.budget import Budget
+from compression.forecast import Forecast
 from compression.graph import Group
 
-if TYPE_CHECKING:
-    from app.budget.planned import Plan
-
-PAIR, ONE, SAME = "pair", "one", "same"
-BITS = (LOWEST_BITS, HIGHEST_BITS)
+GROUPS, LAYERS = "groups", "layers"  # of a budget
 
 
 @dataclass(frozen=True)
 class Field:
     """One bound that can be set: ``field`` of the layer or group ``name`` (``kind`` is ``layers`` or ``groups``).
 
-    ``form``: a range of two ends (``pair``), one number (``one``), or one number that is kept as a range of equal ends
-    (``same``). ``follows`` is what holds without a bound; ``fixed`` says why it cannot be bounded; ``step`` is that of
-    shares: one unit of a group.
+    ``control`` is the slider; its default holds without a bound. ``pair``: the bound is a range, whose ends are equal
+    where the slider has one handle. ``fixed`` says why it cannot be bounded.
     """
 
     kind: str
     name: str
     field: str
-    title: str
-    form: str
-    limits: tuple[Any, Any]
-    follows: Any
+    control: Control
+    pair: bool
     fixed: str = ""
-    step: float = 0.01
 
     @property
     def key(self) -> str:
@@ -46,38 +40,45 @@ class Field:
 
     @property
     def whole(self) -> bool:
-        """Are its values whole numbers?"""
-        return isinstance(self.limits[0], int)
+        """Whether its values are whole numbers."""
+        return isinstance(self.control.low, int)
+
+    @property
+    def ranged(self) -> bool:
+        """Whether it has two ends to set."""
+        return self.control.kind == "range"
 
     @property
     def bound(self) -> Any:
-        """The bound as the budget holds it; ``None`` when there is none."""
-        return draft.bounds()[self.kind].get(self.name, {}).get(self.field)
+        """The bound that the draft holds; ``None`` when there is none."""
+        return getattr(draft.get(), self.kind).get(self.name, {}).get(self.field)
 
     @property
     def shown(self) -> Any:
         """What a slider shows: the bound, else what holds without one; within the slider's limits."""
-        set_now = self.bound
-        if self.form != PAIR and isinstance(set_now, (list, tuple)):
-            set_now = min(max(self.follows, set_now[0]), set_now[1])
-        return self._typed(self.follows if set_now is None else set_now)
+        bound, default = self.bound, self.control.default
+        if not self.ranged and isinstance(bound, (list, tuple)):
+            bound = min(max(default, bound[0]), bound[1])
+        value = default if bound is None else bound
+        return tuple(map(self._within, value)) if self.ranged else self._within(value)
 
-    def kept(self, value: Any) -> Any:
+    def stored(self, value: Any) -> Any:
         """The value of a slider as the budget holds it."""
-        if self.form == SAME:
-            return [value, value]
-        return list(value) if self.form == PAIR else value
+        if self.ranged:
+            return list(value)
+        return [value, value] if self.pair else value
 
-    def _typed(self, value: Any) -> Any:
-        kind, (low, high) = type(self.limits[0]), self.limits
-        if self.form == PAIR:
-            return tuple(min(max(kind(end), low), high) for end in value)
-        return min(max(kind(value), low), high)
+    def _within(self, value: float) -> float:
+        number = int(value) if self.whole else float(value)
+        return min(max(number, self.control.low), self.control.high)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A layer (or a group that no layer's outputs belong to) with the fields that can be bounded."""
+    """A layer (or a group that no layer's outputs belong to) with the fields that can be bounded.
+
+    ``planned``: its forecast size; ``shared``: the layer whose row has the bound of their common group.
+    """
 
     name: str
     group: str
@@ -87,61 +88,56 @@ class Row:
 
     @property
     def bounded(self) -> bool:
-        """Is anything of it bounded?"""
+        """Whether anything of it is bounded."""
         return any(field.bound is not None for field in self.fields)
 
 
-def rows(found: networks.Network, budget: Budget, planned: Plan | None) -> list[Row]:
-    """Every layer in the order of the network; a group's sparsity is in the row of its first layer."""
-    method, sizes = method_catalog.get(budget.method), _sizes(planned)
-    shares = {row["layer"]: row.get("at zero, %", 0.0) / 100 for row in planned.table} if planned else {}
-    seen: dict[str, str] = {}
-    made = []
-    for layer in found.graph.layers:
-        group = found.group_of_layer.get(layer.name, "")
-        fields: list[Field] = []
-        if method.structured and group and group not in seen:
-            fields.append(_of_group(found.graph.group(group)))
-        elif method.uses.sparsity and not method.structured:
-            limits = (0.0, draft.HIGHEST_SPARSITY)
-            share = shares.get(layer.name, budget.sparsity)
-            fields.append(Field("layers", layer.name, "sparsity", "sparsity", ONE, limits, share))
-        fields += _bits(layer.name, budget, method.uses.bits)
-        shared = seen.get(group, "") if method.structured else ""
-        seen.setdefault(group, layer.name)
-        made.append(Row(layer.name, group, sizes.get(layer.name, ""), tuple(fields), shared))
-    if method.structured:
-        rest = [group for group in found.graph.prunable if group.id not in seen]
-        made += [Row(group.id, group.id, "", (_of_group(group),)) for group in rest]
-    return made
+def rows(network: networks.Network, budget: Budget, forecast: Forecast | None) -> list[Row]:
+    """Every layer in the order of the network; a group's bound is in the row of its first layer."""
+    asks = methods.get(budget.method).asks
+    of_groups = [ask for ask in asks if ask.group_bound]
+    sizes = {each.name: words.between(each.low_bytes, each.high_bytes, words.size) for each in _layers(forecast)}
+    zeros = {each.name: each.zeros / math.prod(each.shape) for each in _layers(forecast) if each.allocation}
+    first: dict[str, str] = {}
+    result = []
+    for layer in network.graph.layers:
+        group = network.group_of_layer.get(layer.name, "") if of_groups else ""
+        fields = [_of_group(network.graph.group(group), ask) for ask in of_groups if group and group not in first]
+        fields += _of_layer(layer.name, budget, asks, zeros.get(layer.name))
+        shared = first.get(group, "")
+        first.setdefault(group, layer.name)
+        planned = sizes.get(layer.name, "")
+        result.append(Row(layer.name, network.group_of_layer.get(layer.name, ""), planned, tuple(fields), shared))
+    rest = [group for group in network.graph.prunable if group.id not in first]
+    return result + [Row(g.id, g.id, "", tuple(_of_group(g, ask) for ask in of_groups)) for g in rest if of_groups]
 
 
-def _of_group(group: Group) -> Field:
+def _layers(forecast: Forecast | None) -> tuple[Any, ...]:
+    return forecast.layers if forecast is not None else ()
+
+
+def _of_group(group: Group, ask: Ask) -> Field:
+    """The bound of a group: one channel stays, and the slider moves by whole channels."""
     fixed = "" if group.prunable else f"Its channels must stay: {group.reason}."
     if group.prunable and group.units < 2:
         fixed = "Its only channel must stay."
-    most = 1.0 if fixed else (group.units - 1) / group.units  # one channel stays
-    follows = (0.0, 0.0) if fixed else (0.0, most)
-    return Field("groups", group.id, "sparsity", "sparsity", PAIR, (0.0, most), follows, fixed, 1 / group.units)
+    most = 1.0 if fixed else (group.units - 1) / group.units
+    default = (0.0, 0.0 if fixed else most)
+    control = Control("range", "sparsity", 0.0, most, 1 / group.units, default)
+    return Field(GROUPS, group.id, ask.group_bound, control, True, fixed)
 
 
-def _bits(layer: str, budget: Budget, kind: str) -> list[Field]:
-    from compression.methods.widths import equal_bits
-
-    form = SAME if kind == "equal" else PAIR
-    follows: Any = budget.weight_bits if kind == "range" else BITS
-    if form == SAME:
-        follows = equal_bits(budget, method_catalog.get(budget.method).structured)
-    fields = [Field("layers", layer, "weight_bits", "bits", form, BITS, follows)]
-    if budget.activation_bits is not None:
-        acts: Any = budget.activation_bits[1] if form == SAME else budget.activation_bits
-        fields.append(Field("layers", layer, "activation_bits", "activation bits", form, BITS, acts))
+def _of_layer(layer: str, budget: Budget, asks: tuple[Ask, ...], zeros: float | None) -> list[Field]:
+    """The bounds of a layer; the share of its zeros that the forecast says is what holds without a bound."""
+    fields = []
+    for ask in asks:
+        value = ask.value(budget.asks)
+        control = ask.bound_control(value) if ask.layer_bound and value is not None else None
+        if control is not None:
+            share = zeros if zeros is not None and not isinstance(ask, BitsAsk) else control.default
+            control = Control(control.kind, control.label, control.low, control.high, control.step, share)
+            fields.append(Field(LAYERS, layer, ask.layer_bound, control, isinstance(ask, BitsAsk)))
     return fields
-
-
-def _sizes(planned: Plan | None) -> dict[str, str]:
-    layers = planned.layers if planned else ()
-    return {plan.layer: words.between(plan.low, plan.high, words.size) for plan in layers}
 
 
 def put(field: Field, bound: Any) -> None:
@@ -150,7 +146,4 @@ def put(field: Field, bound: Any) -> None:
     Raises:
         CompressionError: in one line why it cannot be.
     """
-    if bound is not None:
-        entry: Mapping[str, Any] = {field.name: {field.field: bound}}
-        Budget(groups=entry) if field.kind == "groups" else Budget(layers=entry)
     draft.bound(field.kind, field.name, field.field, bound)

@@ -9,7 +9,7 @@ import pandas
 import streamlit as st
 
 from app.budget import bounds
-from app.budget.bounds import PAIR, Field, Row
+from app.budget.bounds import GROUPS, Field, Row
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 
@@ -39,50 +39,50 @@ def draw(rows: Sequence[Row]) -> None:
 
 def table(rows: Sequence[Row]) -> Table:
     """The bounds as columns: percentages for sparsity, two columns for a range; ``None`` where nothing is bounded."""
-    shared = {row.group: field for row in rows for field in row.fields if field.kind == "groups"}
+    shared = {row.group: field for row in rows for field in row.fields if field.kind == GROUPS}
     ends = list(dict.fromkeys(column for row in rows for field in row.fields for column in _columns(field)))
-    made: Table = {"layer": [row.name for row in rows]}
+    columns: Table = {"layer": [row.name for row in rows]}
     if shared:
-        made["group"] = [row.group for row in rows]
+        columns["group"] = [row.group for row in rows]
     for column in ends:
-        made[column] = [_cell(_field(row, column, shared), column) for row in rows]
-    return made
+        columns[column] = [_cell(_field(row, column, shared), column) for row in rows]
+    return columns
 
 
 def changes(rows: Sequence[Row], edits: Edits) -> list[tuple[Field, Any]]:
     """The bounds that edited cells ask for: row number → column → new content.
 
-    An emptied cell takes the whole bound away; where one end of a range is given the other is what the method has.
+    An emptied cell removes the whole bound; where one end of a range is given the other is what the method has.
 
     Raises:
         CompressionError: a cell that cannot be bounded.
     """
-    shared = {row.group: field for row in rows for field in row.fields if field.kind == "groups"}
-    made: dict[Field, Any] = {}
+    shared = {row.group: field for row in rows for field in row.fields if field.kind == GROUPS}
+    result: dict[Field, Any] = {}
     for number, cells in edits.items():
         for column, content in cells.items():
             field = _field(rows[number], column, shared)
             if field is None or field.fixed:
                 raise CompressionError(f"{rows[number].name}: {field.fixed if field else 'there is nothing to bound'}")
-            made[field] = _changed(field, column, content, made.get(field, field.bound))
-    return list(made.items())
+            result[field] = _changed(field, column, content, result.get(field, field.bound))
+    return list(result.items())
 
 
 def _changed(field: Field, column: str, content: Any, before: Any) -> Any:
     if content is None:
         return None
     value = int(content) if field.whole else round(float(content) / 100, 4)
-    if field.form != PAIR:
-        return field.kept(value)
-    low, high = before if before is not None else field.follows
+    if not field.ranged:
+        return field.stored(value)
+    low, high = before if before is not None else field.control.default
     if column.endswith(" from"):
         return [value, high if before is not None else max(value, high)]
     return [low if before is not None else min(value, low), value]
 
 
 def _columns(field: Field) -> tuple[str, ...]:
-    title = field.title if field.whole else f"{field.title}, %"
-    return (f"{title} from", f"{title} to") if field.form == PAIR else (title,)
+    title = field.control.label if field.whole else f"{field.control.label}, %"
+    return (f"{title} from", f"{title} to") if field.ranged else (title,)
 
 
 def _field(row: Row, column: str, shared: Mapping[str, Field]) -> Field | None:
@@ -96,7 +96,7 @@ def _cell(field: Field | None, column: str) -> Any:
         return None
     value = field.bound
     if isinstance(value, (list, tuple)):
-        value = field.shown if field.form != PAIR else value[0 if column.endswith(" from") else 1]
+        value = field.shown if not field.ranged else value[0 if column.endswith(" from") else 1]
     return int(value) if field.whole else round(100 * value, 2)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from app import state
-from app.budget import draft, method_catalog
+from app.budget import draft
 from app.model import catalog
 from app.runs import permissions
+from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.reading import json_object
@@ -15,63 +16,62 @@ from compression.reading import json_object
 LARGEST_FILE = 5_000_000
 
 
-def load(content: bytes) -> None:
-    """Take over a budget file: model and data must be offered here, files are never named.
+def load(content: bytes) -> str:
+    """Take over a budget file, also out of a bundle; returns a line on what of it cannot be followed.
+
+    A weights file that it names is left out: files of this machine are never named.
 
     Raises:
         CompressionError: in one line what is wrong; nothing has changed then.
     """
-    take(parse(content))
-
-
-def drop(content: bytes) -> str:
-    """Take over a budget file that a visitor uploads, also out of a bundle; what of it cannot be followed, as a line.
-
-    Raises:
-        CompressionError: as :func:`load`, but a weights file that it names is left out and told.
-    """
-    read = _read(content)
-    take(permissions.here(read.replace(weights=None)))
-    if read.weights is None:
+    budget = _read(content)
+    take(permissions.here(budget.replace(weights=None)))
+    if budget.weights is None:
         return ""
     return (
-        f"The file names the weights {PurePath(read.weights).name}; this page starts from those chosen on the Model "
+        f"The file names the weights {PurePath(budget.weights).name}; this page starts from those chosen on the Model "
         "page: upload them there to begin where that run began."
     )
 
 
-def take(read: Budget) -> None:
-    """Make a budget that names no file the draft.
+def take(budget: Budget) -> None:
+    """Make a budget that names no file the draft, and its model and data those of the page.
 
     Raises:
         CompressionError: what this page does not offer or cannot show; nothing has changed then.
     """
-    checked(read)
-    state.put("model", read.model)
-    state.put("data", read.data)
-    draft.take(read)
+    catalog.allow(budget.model, budget.data)
+    check_shown(budget)
+    state.put("model", budget.model)
+    state.put("data", budget.data)
+    draft.put(budget)
 
 
-def checked(read: Budget) -> Budget:
-    """The budget, if this page can show all of it.
+def check_shown(budget: Budget) -> Budget:
+    """The budget, if the controls of this page can show all of it.
 
     Raises:
-        CompressionError: what this page does not offer or cannot show.
+        CompressionError: what its method cannot have, or a value beyond the end of its control.
     """
-    catalog.allow(read.model, read.data)
-    method = method_catalog.get(read.method)
-    method.check(read)
-    if read.sparsity > draft.HIGHEST_SPARSITY:
+    method = methods.get(budget.method)
+    method.check_budget(budget)
+    for ask in method.asks:
+        control, value = ask.control(), ask.value(budget.asks)
+        if control is None or value is None:
+            continue
+        low, high = value if isinstance(value, tuple) else (value, value)
+        if low < control.low or high > control.high:
+            raise CompressionError(
+                f"{ask.field} {low if low < control.low else high:g}: this page takes {control.low:g} to "
+                f"{control.high:g}"
+            )
+    if not draft.FEWEST_EPOCHS <= budget.epochs <= draft.MOST_EPOCHS:
         raise CompressionError(
-            f"sparsity {read.sparsity:g} is above {draft.HIGHEST_SPARSITY:g}, the most this page takes"
+            f"epochs {budget.epochs:g}: this page takes {draft.FEWEST_EPOCHS:g} to {draft.MOST_EPOCHS:g}"
         )
-    if not draft.FEWEST_EPOCHS <= read.epochs <= draft.MOST_EPOCHS:
-        raise CompressionError(
-            f"epochs {read.epochs:g}: this page takes {draft.FEWEST_EPOCHS:g} to {draft.MOST_EPOCHS:g}"
-        )
-    if abs(read.seed) > draft.LARGEST_SEED:
-        raise CompressionError(f"seed {read.seed}: this page takes whole numbers up to 2^53 - 1")
-    return read
+    if abs(budget.seed) > draft.LARGEST_SEED:
+        raise CompressionError(f"seed {budget.seed}: this page takes whole numbers up to 2^53 - 1")
+    return budget
 
 
 def parse(content: bytes) -> Budget:
@@ -80,20 +80,15 @@ def parse(content: bytes) -> Budget:
     Raises:
         CompressionError: too large, no JSON, unknown fields or impossible values, or it names a weights file.
     """
-    read = _read(content)
-    if read.weights is not None:
+    budget = _read(content)
+    if budget.weights is not None:
         raise CompressionError(
             "this budget names a weights file; pages use the trained weights of the model, remove the field weights"
         )
-    return read
+    return budget
 
 
 def _read(content: bytes) -> Budget:
-    """A budget, whatever weights it names.
-
-    Raises:
-        CompressionError: too large, no JSON, unknown fields or impossible values.
-    """
     if len(content) > LARGEST_FILE:
         raise CompressionError("this file is too large for a budget; choose one saved on this page")
     try:

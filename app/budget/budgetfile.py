@@ -38,6 +38,6 @@ def _uploaded() -> None:
     if file is None:
         return
     try:
-        st.session_state["upload_note"] = budget_upload.drop(file.getvalue())
+        st.session_state["upload_note"] = budget_upload.load(file.getvalue())
     except CompressionError as error:
         st.session_state["upload_problem"] = error

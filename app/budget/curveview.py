@@ -1,109 +1,64 @@
-"""The accuracy of OPQ's allocation before any training, on the Budget page: measured once, in the background."""
+"""The accuracy of a method's allocation before any training, on the Budget page: measured once, in the background."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any, cast
 
 import streamlit as st
 
-from app import widgets, words
-from app.budget.planned import Plan
-from app.figures import curve as figures
+from app import plain, widgets, words
+from app.budget import studyview
 from app.model import catalog
-from app.runs import runlog
 from app.terms import tip
+from compression import methods
+from compression.asks import BITS_OPTION, BitsAsk
 from compression.budget import Budget
-from compression.errors import CompressionError
-from compression.runs import curve, studies
-from compression.runs.folder import RunFolder
-from compression.runs.resultfile import written
+from compression.forecast import Forecast
+from compression.jobs import curve as study
+from compression.plots import curve as figures
 
 EXPLAINED = (
-    "OPQ's allocation at 35 budgets, measured on validation images before any training. Where the curve breaks down, "
-    "the fine-tuning of a run has most to do."
+    "The allocation of {method} at {count} budgets, measured on validation images before any training. Where accuracy "
+    "breaks down, the training of a run has most to do."
 )
-VIEWS = {"recomputed": "Batch norms refitted", "accuracy": "As it stands"}
+VIEWS = {"recomputed": "Batch norms refitted", "accuracy": "As allocated"}
 REFITTED = (
     "A batch norm remembers mean and variance of what the dense layers gave it. Smaller layers give something else: "
     "measuring both anew on training images, without learning anything, is a run's first step and often most of the "
     "recovery."
 )
+BY_SPARSITY = ("sparsity", "Accuracy without training over the sparsity, a line for each bit-width.")
+BY_ERROR = ("error", "Accuracy without training over the predicted error of the weights.")
 
 
-def section(of: catalog.Subject, budget: Budget, planned: Plan, path: Path | None) -> None:
+def section(subject: catalog.Subject, budget: Budget, forecast: Forecast, path: Path | None) -> None:
     """Both charts when they have been measured, else the way there."""
     st.subheader("Accuracy before any training", anchor=False)
-    if not of.has_data or path is None:
-        st.caption("This is measured on data with trained weights, and there are none for this choice.")
-        return
-    try:
-        made = studies.find(_key(of, str(path), path.stat().st_mtime, _counted(budget)), runlog.store().root)
-    except CompressionError as error:
-        widgets.problem(error)
-        return
-    state = made.state if made is not None else "none"
-    if made is not None and state in ("queued", "running"):
-        st.fragment(run_every="1s")(progress)(made.id)
-    elif made is not None and state == "done":
-        charts(made, budget, planned)
-    else:
-        offer(budget, state)
+    method, question = methods.get(budget.method), study.asked(budget)
+    if method.ask("--sparsity") is None:  # the same at every sparsity
+        question["grid"] = [pair for pair in question["grid"] if pair[0] == 0]
+    explained = EXPLAINED.format(method=plain.text(method.info.label), count=len(question["grid"]))
+
+    def draw(result: dict[str, Any]) -> None:
+        charts(result, budget, forecast, explained)
+
+    studyview.show(study.KIND, subject, path, question, "Measure accuracy without training", explained, draw)
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def _key(of: catalog.Subject, path: str, changed: float, counted: str) -> str:
-    return curve.key(of.place(Budget(method="opq", **json.loads(counted))))
-
-
-def _counted(budget: Budget) -> str:
-    """What of a budget besides the sliders changes the measurement, as text that can be a key."""
-    plain = budget.to_dict()
-    return json.dumps({name: plain[name] for name in ("layers", "options")}, sort_keys=True)
-
-
-def offer(budget: Budget, state: str) -> None:
-    """Nothing measured yet, or not to the end: say so, and offer the click."""
-    if state != "none":
-        st.caption(f"The last measurement ended early ({widgets.state_words(state)}).")
-    st.caption(EXPLAINED)
-    label = "Measure accuracy without training"
-    if not st.button(label, icon=":material/monitoring:", key="measure_curve"):
-        return
-    try:
-        with st.spinner("Starting…"):
-            curve.measure(budget, runlog.store().root)
-    except CompressionError as error:
-        widgets.problem(error)
-        return
-    st.rerun()
-
-
-def progress(job: str) -> None:
-    """How far the background job is; the page is drawn anew when it has ended."""
-    folder = RunFolder.open(studies.studies(runlog.store().root).root, job)
-    events = folder.events()
-    if folder.state_of(events) not in ("queued", "running"):
-        st.rerun()
-    total = next((int(event["total_steps"]) for event in events if event["kind"] == "plan"), 0)
-    done = max((int(event["step"]) for event in events if event["kind"] == "step"), default=0)
-    text = f"Measuring: {done} of {total} budgets" if total else "Preparing: data and weights"
-    st.progress(done / total if total else 0.0, text=text)
-
-
-def charts(made: RunFolder, budget: Budget, planned: Plan) -> None:
-    """Accuracy by sparsity, and by the error that the closed form predicts."""
-    told = written(made.result_path)
-    shown = _view() if any(row["recomputed"] is not None for row in told["rows"]) else "accuracy"
-    info = figures.curve_info(told["rows"], told["dense"], budget.bits, budget.sparsity, planned.error, shown)
-    for by, alt in (
-        ("sparsity", "Accuracy without training over the sparsity, a line for each average bits."),
-        ("error", "Accuracy without training over the predicted error of the weights."),
-    ):
+def charts(result: dict[str, Any], budget: Budget, forecast: Forecast, explained: str) -> None:
+    """Accuracy by sparsity (of a method that is asked for it), and by the error that the allocation predicts."""
+    method = methods.get(budget.method)
+    sparsity, bits = method.ask("--sparsity"), cast("BitsAsk", method.ask(BITS_OPTION))
+    limits = bits.limits(bits.value(budget.asks)) or (0.0, 0.0)
+    share = 0.0 if sparsity is None else sparsity.value(budget.asks)
+    shown = _view() if any(row["recomputed"] is not None for row in result["rows"]) else "accuracy"
+    info = figures.curve_info(result["rows"], result["dense"], limits[1], share, forecast.error, shown)
+    for by, alt in (BY_SPARSITY, BY_ERROR) if sparsity is not None else (BY_ERROR,):
         widgets.chart(figures.curve_figure(info, by), f"curve_{by}", info.rows, alt)
     st.caption(
-        f"{EXPLAINED} {told['images']:,} images; bold: {info.nearest:g} bits, the measured ones next to the asked "
-        f"{budget.bits:g}; dotted: this budget; dashed: the dense model, {words.share(told['dense'])}. The "
+        f"{explained} {result['images']:,} images; bold: {info.nearest:g} bits, the measured ones next to the "
+        f"requested {limits[1]:g}; dotted: this budget; dashed: the dense model, {words.share(result['dense'])}. The "
         "bounds of layers and the method's options hold here, too."
     )
 

@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
-from app.budget import draft, method_catalog
+from app.budget import controls, draft
 from app.terms import tip
+from compression.methods import Method
+from compression.options import Option
 
-if TYPE_CHECKING:
-    from compression.methods.options import Option
 
-
-def fields(method: str) -> None:
+def fields(method: Method) -> None:
     """One field for every option that is a word or a number; an empty one leaves the value to the method."""
-    table = method_catalog.options(method)
+    table = method.Config.table()
     offered = [option for option in table if option.simple]
     if not offered:
         return
+    options = draft.get().options
     preset = any(option.name == "preset" for option in table)
-    with st.expander("Options of the method", icon=":material/tune:", expanded=bool(draft.options(method))):
+    with st.expander("Options of the method", icon=":material/tune:", expanded=bool(options)):
         for option in offered:
             empty = "as in the preset" if preset and option.name != "preset" else _word(option.default)
-            _field(method, option, empty)
+            _field(method.info.name, option, options.get(option.name), empty)
 
 
-def _field(method: str, option: Option, empty: str) -> None:
-    key, now = draft.option_key(method, option.name), draft.options(method).get(option.name)
-    whole = isinstance(option.default, int)
-    if isinstance(now, Mapping):
-        empty = "as in the loaded budget"
-    elif key not in st.session_state and now is not None:
-        st.session_state[key] = now if whole or option.choices else float(now)
+def _field(method: str, option: Option, value: Any, empty: str) -> None:
+    key, whole = f"option {method} {option.name}", isinstance(option.default, int)
+    if isinstance(value, Mapping):
+        value, empty = None, "as in the loaded budget"
+    controls.seed(key, float(value) if isinstance(value, int) and not whole else value)
     common: dict[str, Any] = {
         "key": key, "help": tip(option.help), "placeholder": empty,
-        "on_change": _changed, "args": (method, option.name),
+        "on_change": controls.moved, "args": (lambda value: _put(option.name, value), key),
     }  # fmt: skip
     label = option.name.replace("_", " ").capitalize()
     if option.choices:
@@ -45,6 +43,12 @@ def _field(method: str, option: Option, empty: str) -> None:
         return
     limits = {"min_value": _bound(option.low, whole), "max_value": _bound(option.high, whole)}
     st.number_input(label, value=None, step=1 if whole else 0.05, **limits, **common)
+
+
+def _put(name: str, value: Any) -> None:
+    """Set an option of the draft; an empty field leaves it to the method."""
+    options = {key: chosen for key, chosen in draft.get().options.items() if key != name}
+    draft.change(options=options if value is None else {**options, name: value})
 
 
 def _word(value: Any) -> str:
@@ -55,7 +59,3 @@ def _bound(edge: float, whole: bool) -> Any:
     if math.isinf(edge):
         return None
     return int(edge) if whole else float(edge)
-
-
-def _changed(method: str, name: str) -> None:
-    draft.option(method, name, st.session_state.get(draft.option_key(method, name)))

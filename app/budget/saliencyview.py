@@ -10,10 +10,10 @@ import streamlit as st
 
 from app import plain, widgets
 from app.budget import studyview
-from app.figures import saliency as figures
 from app.model import catalog
 from compression import data as datasets
-from compression.runs import saliency as study
+from compression.jobs import saliency as study
+from compression.plots import saliency as figures
 
 EXPLAINED = (
     "Which channels matter? Magnitude looks at weights alone; Taylor at what the loss would change without the "
@@ -23,30 +23,29 @@ READ = {
     "rank": "1: the criterion puts a group's channels in the same order as magnitude. Near 0: magnitude says little "
     "about which of them matter. Below 0: the small ones matter more.",
     "share": "Grey bar: the group's part of all channels. A marker right of its end: the group holds more of what "
-    "matters than its size suggests, so bound its sparsity; left of it: much may go.",
+    "matters than its size suggests, so bound its sparsity; left of it: much can be removed.",
 }
 
 
-def section(of: catalog.Subject, path: Path | None, draw: Callable[[dict[str, Any]], None] | None = None) -> None:
-    """The criteria beside each other for this model; conductance follows ways between images, so it needs some.
+def section(subject: catalog.Subject, path: Path | None, draw: Callable[[dict[str, Any]], None] | None = None) -> None:
+    """The criteria beside each other for this model; conductance follows paths between images, so it needs some.
 
     ``draw`` shows the study's result instead of the charts of the Budget page.
     """
-    if datasets.kind(of.data) is not datasets.IMAGE:
-        st.caption(
-            f"This is measured along ways between images; {plain.text(of.data)} holds {datasets.kind(of.data).many}."
-        )
+    if datasets.kind(subject.data) is not datasets.IMAGE:
+        many = datasets.kind(subject.data).many
+        st.caption(f"This is measured along paths between images; {plain.text(subject.data)} holds {many}.")
         return
-    studyview.show(study.KIND, of, path, study.asked(), "Score every channel", EXPLAINED, draw or result)
+    studyview.show(study.KIND, subject, path, study.request(), "Score every channel", EXPLAINED, draw or charts)
 
 
-def result(told: dict[str, Any]) -> None:
+def charts(result: dict[str, Any]) -> None:
     """One of two charts, and what it says."""
-    st.caption(f"{EXPLAINED} {told['images']} validation images, of the dense model's answer.")
-    if not told["rows"]:
-        st.caption("No channel of this network can go, so there is nothing to rank.")
+    st.caption(f"{EXPLAINED} {result['images']} validation images, of the dense model's answer.")
+    if not result["rows"]:
+        st.caption("No channel of this network can be removed, so there is nothing to rank.")
         return
-    info = figures.saliency_info(told["rows"], told["criteria"])
+    info = figures.saliency_info(result["rows"], result["criteria"])
     measure = st.segmented_control(
         "Show",
         list(figures.MEASURES),

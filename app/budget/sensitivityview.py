@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app import widgets, words
-from app.budget import draft, method_catalog, studyview
-from app.figures import sensitivity as figures
+from app.budget import draft, studyview
 from app.model import catalog, networks
 from app.terms import tip
+from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import sensitivity as study
+from compression.jobs import sensitivity as study
+from compression.methods import Method
+from compression.plots import sensitivity as figures
 
 EXPLAINED = (
-    "Validation accuracy when only this layer is rounded, or only its {what} go, the smallest first. Nothing is "
-    "trained, so it shows where the network is touchy, not what a run will reach."
+    "Validation accuracy when only this layer is rounded, or only its {what} are removed, the smallest first. Nothing "
+    "is trained, so it shows where the network is touchy, not what a run will reach."
 )
 MOST_POINTS = 50.0
-_LAST = "scan_used"
+_LAST, _PROBLEM = "scan_used", "scan_problem"
 
 
-def section(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None) -> None:
+def section(subject: catalog.Subject, network: networks.Network, budget: Budget, path: Path | None) -> None:
     """The scan of this model for the budget's method."""
-    structured = method_catalog.get(budget.method).structured
-    explained = EXPLAINED.format(what="channels" if structured else "weights")
-    asked = study.asked(structured)
-    label = "Measure every layer by itself"
+    method = methods.get(budget.method)
+    explained = EXPLAINED.format(what=_what(method))
     studyview.show(
-        study.KIND, of, path, asked, label, explained, lambda told: result(told, of, found, budget, explained)
-    )
+        study.KIND, subject, path, study.request(method.removes_units), "Measure every layer by itself", explained,
+        lambda scan: result(scan, network, method, explained),
+    )  # fmt: skip
 
 
-def result(told: dict[str, Any], of: catalog.Subject, found: networks.Network, budget: Budget, explained: str) -> None:
+def result(scan: dict[str, Any], network: networks.Network, method: Method, explained: str) -> None:
     """The map, the rule that turns it into bounds, and the button that takes them."""
-    from compression.sensitivity import fewest_bits, most_sparsity
+    from compression.explain.layer_sensitivity import fewest_bits, most_sparsity
 
     st.caption(
-        f"{explained} {told['images']:,} images; one of them is {100 / told['images']:.2g} points. Dense: "
-        f"{words.share(told['dense'])}."
+        f"{explained} {scan['images']:,} images; one of them is {100 / scan['images']:.2g} points. Dense: "
+        f"{words.share(scan['dense'])}."
     )
-    points = _rule(told, of, budget)
-    rows, dense = told["rows"], told["dense"]
+    points = _rule(scan, method)
+    rows, dense = scan["rows"], scan["dense"]
     bits = fewest_bits(rows, dense, points)
-    shares = most_sparsity(rows, dense, points, "units" if told["structured"] else "weights")
-    layers = [layer.name for layer in found.graph.layers if layer.name in bits]
-    info = figures.sensitivity_info(told, layers, found.group_of_layer, bits, shares)
+    shares = most_sparsity(rows, dense, points, _kind(scan))
+    layers = [layer.name for layer in network.graph.layers if layer.name in bits]
+    info = figures.sensitivity_info(scan, layers, network.group_of_layer, bits, shares)
     alt = "Percent points of accuracy lost, a row for each layer, a column for each setting; the table holds the same."
     widgets.chart(figures.sensitivity_figure(info), "sensitivity", info.rows, alt)
     st.caption(
@@ -59,31 +59,38 @@ def result(told: dict[str, Any], of: catalog.Subject, found: networks.Network, b
     )
 
 
-def _rule(told: dict[str, Any], of: catalog.Subject, budget: Budget) -> float:
-    """How much a layer may lose, what of it becomes bounds, and what came of the last time; returns the points."""
-    method = method_catalog.get(budget.method)
-    what = "channels" if method.structured else "weights"
+def _what(method: Method) -> str:
+    return "channels" if method.removes_units else "weights"
+
+
+def _kind(scan: dict[str, Any]) -> str:
+    return "units" if scan["structured"] else "weights"
+
+
+def _rule(scan: dict[str, Any], method: Method) -> float:
+    """How much a layer may lose, what of it becomes bounds, and what the last use did; returns the points."""
+    what = _what(method)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         help_text = "For each layer: the fewest bits and the most sparsity that lose no more than this, by themselves."
         points = st.number_input(
             "Points a layer may lose", 0.0, MOST_POINTS, 1.0, 0.25, "%g", key="points", help=tip(help_text), width=200
         )
         widths = st.checkbox("Bits", value=True, key="use_bits", width="content")
-        shares = method.uses.sparsity and st.checkbox(
+        shares = method.ask("--sparsity") is not None and st.checkbox(
             what.capitalize(),
-            value=not (method.structured and method.uses.training),
+            value=not (method.removes_units and method.info.trains),
             key=f"use_{what}",
             width="content",
             help=tip(
-                f"Also bound how many {what} go. Nothing is trained in this scan: a method that trains wins back most "
-                "of what it loses here, so that bounds on channels are mostly too strict for it."
+                f"Also bound how many {what} are removed. Nothing is trained in this scan: a method that trains wins "
+                "back most of what it loses here, so that bounds on channels are mostly too strict for it."
             ),
         )
         st.button(
             "Use as budget", icon=":material/arrow_upward:", key="use_scan", on_click=_use,
-            args=(told, points, of, widths, shares), disabled=not (widths or shares),
+            args=(scan, points, widths, shares), disabled=not (widths or shares),
         )  # fmt: skip
-    if refused := st.session_state.pop("scan_problem", None):
+    if refused := st.session_state.pop(_PROBLEM, None):
         widgets.problem(refused)
     _used()
     return points
@@ -92,54 +99,63 @@ def _rule(told: dict[str, Any], of: catalog.Subject, budget: Budget) -> float:
 def _used() -> None:
     """What the last “Use as budget” did, and the way back, until the bounds are changed otherwise."""
     last = st.session_state.get(_LAST)
-    if last is None or last["bounds"] != draft.bounds():
+    if last is None or last["bounds"] != _bounds(draft.get()):
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(last["told"], width="content")
+        st.markdown(last["summary"], width="content")
         st.button("Undo", icon=":material/undo:", key="undo_scan", type="tertiary", on_click=_undo)
 
 
 def _undo() -> None:
-    before = st.session_state.pop(_LAST)["before"]
-    draft.clear_bounds()
-    st.session_state["bounds"] = before["bounds"]
-    st.session_state.update(before["values"])
+    draft.put(st.session_state.pop(_LAST)["before"])
 
 
-def _use(told: dict[str, Any], points: float, of: catalog.Subject, widths: bool, shares: bool) -> None:
-    from compression.sensitivity import as_budget, most_sparsity
+def _use(scan: dict[str, Any], points: float, widths: bool, shares: bool) -> None:
+    """Make the bounds that follow from the scan those of the draft; channels stay free where none may be removed."""
+    from compression.explain.layer_sensitivity import as_budget, most_sparsity
 
-    kind = "units" if told["structured"] else "weights"
+    before = draft.get()
+    method = methods.get(before.method)
     spared = (
-        shares and told["structured"] and not any(most_sparsity(told["rows"], told["dense"], points, kind).values())
+        shares and scan["structured"] and not any(most_sparsity(scan["rows"], scan["dense"], points, "units").values())
     )
     try:
-        budget = draft.budget(of)
-        method = method_catalog.get(budget.method)
-        bounded = as_budget(told, points, budget, method.uses.bits, widths=widths, shares=shares and not spared)
+        start = draft.requested(before)
+        bounded = as_budget(scan, points, start, method, widths=widths, shares=shares and not spared)
+        draft.put(before.replace(asks={**before.asks, **_reachable(method, bounded)}, **_bounds(bounded)))
     except CompressionError as error:
-        st.session_state["scan_problem"] = error
+        st.session_state[_PROBLEM] = error
         return
-    before = {"bounds": copy.deepcopy(draft.bounds()), "values": draft.shown()}
-    draft.put_bounds(bounded)
-    moved = []
-    if method.uses.sparsity and bounded.sparsity != budget.sparsity:
-        st.session_state["sparsity"] = min(draft.HIGHEST_SPARSITY, bounded.sparsity)
-        moved.append(f"sparsity moved from {words.share(budget.sparsity, 0)} to {words.share(bounded.sparsity)}")
-    if method.uses.bits == "average" and bounded.bits != budget.bits:
-        st.session_state["average_bits"] = float(bounded.bits)
-        moved.append(f"average bits moved from {budget.bits:g} to {bounded.bits:g}")
-    said = summary(bounded, method.structured, widths, shares and not spared, spared, moved)
-    st.session_state[_LAST] = {"before": before, "bounds": copy.deepcopy(draft.bounds()), "told": said}
+    text = summary(method, start, bounded, widths, shares and not spared, spared)
+    st.session_state[_LAST] = {"before": before, "bounds": _bounds(draft.get()), "summary": text}
 
 
-def summary(bounded: Budget, structured: bool, widths: bool, shares: bool, spared: bool, moved: list[str]) -> str:
-    """What was bounded, in a line; ``spared``: channels were asked for, but no group may lose any at this limit."""
-    layers = bounded.layers.values()
+def _bounds(budget: Budget) -> dict[str, Any]:
+    plain = budget.to_dict()
+    return {"groups": plain["groups"], "layers": plain["layers"]}
+
+
+def _reachable(method: Method, budget: Budget) -> dict[str, Any]:
+    """The values of the method's asks, none beyond the end of its slider."""
+    ends = {ask.field: control.high for ask in method.asks if (control := ask.control()) and control.kind == "slider"}
+    return {
+        field: min(value, ends[field]) if value is not None and field in ends else value
+        for field, value in draft.values(budget).items()
+    }
+
+
+def summary(method: Method, before: Budget, after: Budget, widths: bool, shares: bool, spared: bool) -> str:
+    """What was bounded, in a line; ``spared``: channels were ticked, but no group may lose any at this limit."""
+    layers = after.layers.values()
     parts = [f"{words.plural(sum('weight_bits' in entry for entry in layers), 'layer')} bounded in bits"] * widths
     if shares:
-        count = len(bounded.groups) if structured else sum("sparsity" in entry for entry in layers)
-        parts.append(f"{words.plural(count, 'group' if structured else 'layer')} bounded in sparsity")
+        units = method.removes_units
+        count = len(after.groups) if units else sum("sparsity" in entry for entry in layers)
+        parts.append(f"{words.plural(count, 'group' if units else 'layer')} bounded in sparsity")
     if spared:
         parts.append("no group may lose channels at this limit, so sparsity is left to the method")
-    return f"{'; '.join([*parts, *moved])}."
+    for ask in method.asks:
+        old, new = ask.value(before.asks), ask.value(after.asks)
+        if old != new:
+            parts.append(f"moved from {ask.words(old)} to {ask.words(new)}")
+    return f"{'; '.join(parts)}."

@@ -1,4 +1,4 @@
-"""From a budget to a run: the buttons that start one or a sweep, and the reasons why they may not."""
+"""From a budget to a run: the buttons that start one or a sweep, and the reasons why they cannot."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import nav, plain, state, theme, widgets, words
-from app.budget import method_catalog, sparsity
+from app import names, nav, plain, state, widgets, words
+from app.budget import sparsity
 from app.model import catalog, networks
-from app.runs import runlog, view_model
+from app.runs import runlog
 from app.terms import tip
+from compression import methods
+from compression.asks import BITS_OPTION, Ask, Sparsity
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -20,12 +22,14 @@ SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [2.0, 3.0, 4.0, 5.0, 6.0, 8.0
 USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
 
 
-def buttons(of: catalog.Subject, found: networks.Network, budget: Budget, path: Path | None, possible: bool) -> None:
+def buttons(
+    subject: catalog.Subject, network: networks.Network, budget: Budget, path: Path | None, possible: bool
+) -> None:
     """Start a run or a sweep; what cannot be started says why."""
-    reason = obstacle(of, path) or ("" if possible else "This budget cannot be met: see the message above.")
+    reason = obstacle(subject, path) or ("" if possible else "This budget cannot be met: see the message above.")
     with st.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(
-            f"Start {theme.style(budget.method).label} run",
+            f"Start {plain.text(methods.get(budget.method).info.label)} run",
             type="primary",
             icon=":material/play_arrow:",
             disabled=bool(reason),
@@ -33,11 +37,11 @@ def buttons(of: catalog.Subject, found: networks.Network, budget: Budget, path: 
             key="start",
         )
         with st.popover("Sweep", icon=":material/stacked_line_chart:", disabled=bool(reason)):
-            swept = sweep_form(budget, found)
+            swept = sweep_form(budget, network)
     if reason:
         st.caption(reason)
-        if of.has_data and path is None:
-            st.code(catalog.train_line(of), language="bash", wrap_lines=True)
+        if subject.has_data and path is None:
+            st.code(catalog.train_line(subject), language="bash", wrap_lines=True)
     elif path is not None and catalog.is_chance(path):
         st.warning(words.CHANCE, icon=":material/casino:")
     if pressed:
@@ -55,46 +59,52 @@ class Sweep:
     least: float | None
 
 
-def sweep_form(budget: Budget, found: networks.Network) -> Sweep | None:
+def sweep_form(budget: Budget, network: networks.Network) -> Sweep | None:
     """Several budgets at once, of sparsities that can be reached; returns the chosen values when started."""
     st.markdown("One run for each combination: together they draw the front.")
-    uses = method_catalog.uses(budget.method)
+    method = methods.get(budget.method)
+    share, width = method.ask("--sparsity"), method.ask(BITS_OPTION)
+    control = width.control() if width is not None else None
     sparsities: list[float] = []
-    if uses.sparsity:
-        low, high = sparsity.ends(found)
+    if isinstance(share, Sparsity):
+        low, high = sparsity.ends(network, share)
         sparsities = st.pills(
             "Sparsities",
-            [share for share in SPARSITIES if low <= share <= high],
+            [value for value in SPARSITIES if low <= value <= high],
             selection_mode="multi",
-            default=[share for share in USUAL_SPARSITIES if low <= share <= high],
+            default=[value for value in USUAL_SPARSITIES if low <= value <= high],
             key="sweep_sparsity",
-            format_func=lambda share: words.share(share, 0),
+            format_func=lambda value: words.share(value, 0),
         )
     bits: list[float] = []
-    if uses.bits != "range":
+    if control is not None and control.kind == "slider":
         bits = st.pills(
-            "Average bits" if uses.bits == "average" else "Bits",
+            "Average bits" if control.step < 1 else "Bits",
             BITS,
             selection_mode="multi",
             default=USUAL_BITS,
             key="sweep_bits",
             format_func=lambda width: f"{width:g}",
         )
-    else:
-        st.caption(f"Every run keeps the bit range {words.bits(budget.weight_bits)}.")
+    elif width is not None:
+        st.caption(f"Every run keeps {width.words(width.value(budget.asks))}.")
     runs = max(1, len(sparsities)) * max(1, len(bits))
     least = _least()
     label = f"Start {words.plural(runs, 'run')}" if least is None else f"Search among {words.plural(runs, 'budget')}"
     pressed = st.button(label, key="start_sweep", icon=":material/play_arrow:")
-    kept = sorted(sparsities) or [budget.sparsity]
-    return Sweep(kept, sorted(bits), least) if pressed else None
+    return Sweep(_shares(sparsities, share, budget), sorted(bits), least) if pressed else None
+
+
+def _shares(chosen: list[float], ask: Ask | None, budget: Budget) -> list[float]:
+    """The chosen sparsities; without a choice the budget's own, of a method that reads none any."""
+    return sorted(chosen) or [ask.value(budget.asks) if ask is not None else 0.0]
 
 
 def _least() -> float | None:
-    """The accuracy that is to be kept, where only the smallest model that keeps it is wanted."""
+    """The accuracy to keep, where only the smallest model that keeps it is searched for."""
     explained = (
-        "Tries the middle budget first and goes on with the smaller or the larger half, so that of 9 budgets at most 4 "
-        "are run. What counts is accuracy on validation data."
+        "Tries the middle budget first and continues with the smaller or the larger half, so that of 9 budgets at most "
+        "4 are run. What counts is accuracy on validation data."
     )
     if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=tip(explained)):
         return None
@@ -103,7 +113,7 @@ def _least() -> float | None:
 
 
 def submit(begin: Callable[[], str]) -> None:
-    """Start, and go where it can be watched."""
+    """Start, and open the page where it can be watched."""
     try:
         with st.spinner("Starting…"):
             run = begin()
@@ -113,11 +123,11 @@ def submit(begin: Callable[[], str]) -> None:
     nav.go("runs", run=run, model=state.get("model"), data=state.get("data"))
 
 
-def obstacle(of: catalog.Subject, path: Path | None) -> str:
+def obstacle(subject: catalog.Subject, path: Path | None) -> str:
     """Why no run can be started, or nothing."""
-    if not of.has_data:
+    if not subject.has_data:
         return "A run needs data: choose a data set on the Model page."
     if path is None:
-        where = plain.text(view_model.subject(of.model, of.data))
+        where = plain.text(names.subject(subject.model, subject.data))
         return f"A run starts from trained weights, and there are none for {where}. Train them in a terminal:"
     return ""

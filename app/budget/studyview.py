@@ -1,4 +1,4 @@
-"""A study on the Budget page: found when it was made before, else offered, else its progress until it is there."""
+"""A study on the Budget page: its result when it was measured before, else the offer, else its progress."""
 
 from __future__ import annotations
 
@@ -13,40 +13,43 @@ from app.model import catalog
 from app.runs import runlog
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.runs import control, studies
+from compression.jobs import studies
+from compression.runs import control
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 
 
 def show(
-    kind: str, of: catalog.Subject, path: Path | None, asked: dict[str, Any], label: str, explained: str,
+    kind: str, subject: catalog.Subject, path: Path | None, question: dict[str, Any], label: str, explained: str,
     draw: Callable[[dict[str, Any]], None],
 ) -> None:  # fmt: skip
-    """Draw the study's result, or the way there: what is needed for it, the button that begins it, or how far it is."""
-    if not of.has_data or path is None:
+    """Draw the study's result, or the way there: what is needed for it, the button that begins it, or its progress."""
+    if not subject.has_data or path is None:
         st.caption(f"{explained} It needs data and trained weights, and there are none for this choice.")
         return
     try:
-        made = studies.find(_key(kind, of, str(path), path.stat().st_mtime, asked), runlog.store().root)
+        folder = studies.find(_key(kind, subject, str(path), path.stat().st_mtime, question), runlog.store().root)
     except CompressionError as error:
         widgets.problem(error)
         return
-    state = made.state if made is not None else "none"
-    if made is not None and state in ("queued", "running"):
+    state = folder.state if folder is not None else "none"
+    if folder is not None and state in ("queued", "running"):
         st.caption(explained)
-        st.fragment(run_every="1s")(progress)(kind, made.id)
-    elif made is not None and state == "done":
-        draw(written(made.result_path))
+        st.fragment(run_every="1s")(progress)(kind, folder.id)
+    elif folder is not None and state == "done":
+        draw(written(folder.result_path))
     else:
-        offer(kind, of, asked, label, explained, state)
+        offer(kind, subject, question, label, explained, state)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _key(kind: str, of: catalog.Subject, path: str, changed: float, asked: dict[str, Any]) -> str:
-    return studies.key(kind, of.place(Budget()), **asked)
+def _key(kind: str, subject: catalog.Subject, path: str, changed: float, question: dict[str, Any]) -> str:
+    return studies.key(kind, subject.place(Budget()), **question)
 
 
-def offer(kind: str, of: catalog.Subject, asked: dict[str, Any], label: str, explained: str, state: str) -> None:
+def offer(
+    kind: str, subject: catalog.Subject, question: dict[str, Any], label: str, explained: str, state: str
+) -> None:
     """Nothing measured yet, or not to the end: say so, and offer the click."""
     if state != "none":
         st.caption(f"The last one ended early ({widgets.state_words(state)}).")
@@ -55,7 +58,7 @@ def offer(kind: str, of: catalog.Subject, asked: dict[str, Any], label: str, exp
         return
     try:
         with st.spinner("Starting…"):
-            studies.begin(kind, of.place(Budget()), runlog.store().root, **asked)
+            studies.begin(kind, subject.place(Budget()), runlog.store().root, **question)
     except CompressionError as error:
         widgets.problem(error)
         return

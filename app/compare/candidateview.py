@@ -1,4 +1,4 @@
-"""One run that was picked to be looked at: what it saves and costs, where it changed, and what to do next."""
+"""One run that was picked to be looked at: what it saves and costs, where it changed, and the next steps."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav, plain, state, theme, widgets, words
+from app import nav, plain, state, widgets, words
 from app.budget import rerun
 from app.compare import finals, sidebyside
-from app.figures import confusion, layers, ledger
-from app.figures.axes import chance
-from app.figures.candidates import Candidate, CandidatesInfo, verdict
 from app.gallery import gallery
 from app.runs import outcome, runlog
 from compression.errors import CompressionError
+from compression.plots import confusion, layers, ledger
+from compression.plots.axes import chance
+from compression.plots.candidates import Candidate, CandidatesInfo, verdict
 
 
 def summary(info: CandidatesInfo, picked: Candidate) -> None:
@@ -41,7 +41,7 @@ def details(picked: Candidate, second: Candidate | None) -> None:
         beside(picked, second)
     done = result(picked)
     if done is None:
-        st.caption("Layers, ledger and confusions are told when the run is done.")
+        st.caption("Layers, ledger and confusions are shown when the run is done.")
         return
     where(picked, done)
     confusions(done)
@@ -49,7 +49,7 @@ def details(picked: Candidate, second: Candidate | None) -> None:
 
 def figures(picked: Candidate, done: Mapping[str, Any] | None) -> None:
     """Size, accuracy, MACs and BOPs, each with what it is compared to."""
-    point, dense = picked.point, None if picked.live else picked.baseline  # measured on other data while it goes
+    point, dense = picked.point, None if picked.live else picked.baseline  # measured on other data during a run
     images = sum(map(sum, done["confusion"]["final"])) if done and done.get("confusion") else 0
     compared = f"dense: {words.share(dense['accuracy'])}" if dense else ""
     smaller = words.ratio(dense["bytes"] / point["bytes"]) + " smaller" if dense else ""
@@ -82,17 +82,16 @@ def actions(picked: Candidate) -> None:
                 "Opens the Budget page with the same sparsity, bits and training, ready to start. Sparsity counts "
                 "units for a method that removes channels, and single weights for one that zeroes them."
             )
-            for name in (name for name in methods.names() if name != picked.method):
-                if st.button(theme.style(name).label, key=f"again {name}", icon=":material/tune:"):
+            for name, method in methods.all_methods().items():
+                if name != picked.method and st.button(method.info.label, key=f"again {name}", icon=":material/tune:"):
                     rerun.go(rerun.of_run(picked.run), name)
 
 
 def beside(picked: Candidate, second: Candidate) -> None:
     """Both runs in a table with the differences."""
     st.subheader("Side by side", anchor=False)
-    budgets = (runlog.folder(picked.run).spec()["budget"], runlog.folder(second.run).spec()["budget"])
-    names = ("this run", "the other")
-    rows = sidebyside.rows(picked, second, budgets, names)
+    budgets = (runlog.folder(picked.run).budget(), runlog.folder(second.run).budget())
+    rows = sidebyside.rows(picked, second, budgets, ("this run", "the other"))
     st.table(widgets.text_columns(rows), border="horizontal", hide_index=True)
     widgets.download(rows, f"{picked.run}-{second.run}")
     st.caption(f"Difference: {plain.text(second.title)} minus {plain.text(picked.title)}.")

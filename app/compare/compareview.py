@@ -7,26 +7,26 @@ from typing import Any
 
 import streamlit as st
 
-from app import nav, plain, state, widgets, words
+from app import names, nav, plain, state, widgets, words
 from app.compare import candidateview, finals
-from app.figures import base
-from app.figures.axes import AXES, LATENCY, Axis
-from app.figures.candidates import CandidatesInfo, candidates_info, rows
-from app.figures.choice import choice_figure
 from app.runs import runlog, view_model
 from app.terms import tip
+from compression.plots.axes import AXES, LATENCY, Axis
+from compression.plots.candidates import CandidatesInfo, candidates_info, rows
+from compression.plots.choice import choice_figure
 from compression.runs.store import RunInfo
 
 LOSSES = {"0.5": 0.005, "1": 0.01, "2": 0.02, "5": 0.05}
+_HELP = {"bytes": "bytes", "rel_bops": "bops", "macs": "macs", "nominal_bytes": "planned_bytes", LATENCY: "latency"}
 FIRST, SECOND = "the run", "the one beside it"
 
 
-def draw(pair: finals.Pair, kept: Sequence[RunInfo] = (), own: bool = True) -> None:
-    """Everything about the runs of one model and data set; drawn again every few seconds while one is going.
+def draw(pair: finals.Pair, shipped: Sequence[RunInfo] = (), own: bool = True) -> None:
+    """Everything about the runs of one model and data set; drawn again every few seconds while one goes on.
 
-    ``kept`` are the runs of the gallery that are drawn, beside the user's own where ``own`` ones are asked for.
+    ``shipped``: the runs of the gallery to draw; ``own``: whether the user's own are drawn too.
     """
-    field = finals.field([*(runlog.listed() if own else []), *kept], pair)
+    field = finals.field([*(runlog.listed() if own else []), *shipped], pair)
     if st.session_state.get("compare_live") and not field.live:
         st.session_state["compare_live"] = False
         st.rerun()
@@ -56,7 +56,7 @@ def draw(pair: finals.Pair, kept: Sequence[RunInfo] = (), own: bool = True) -> N
 
 
 def controls() -> tuple[Axis, float]:
-    """What counts as cost, and how much accuracy may go."""
+    """What counts as cost, and how much accuracy may be lost."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         axis = st.segmented_control(
             "Cost",
@@ -66,7 +66,7 @@ def controls() -> tuple[Axis, float]:
             key="cost",
             bind="query-params",
             format_func=lambda name: AXES[name].label,
-            help=tip("\n\n".join(f"**{axis.label}.** {axis.help}" for axis in AXES.values())),
+            help=tip("\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items())),
         )
         loss = st.segmented_control(
             "Accuracy that may go, in points",
@@ -91,14 +91,9 @@ def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:
 def front(field: finals.Field, info: CandidatesInfo, picked: str, other: str) -> None:
     """The largest chart; a click picks a run."""
     key = f"compare_front {info.axis.field}"
-    st.plotly_chart(
-        plain.figure(choice_figure(info, picked, other)),
-        key=key,
-        on_select=lambda: clicked(key),
-        selection_mode="points",
-        config=base.CONFIG,
-        alt=f"{info.sentence} The table below holds the same.",
-    )
+    alt = f"{info.sentence} The table below holds the same."
+    select = {"on_select": lambda: clicked(key), "selection_mode": "points"}
+    widgets.plot(choice_figure(info, picked, other), key, alt, **select)
     st.caption(explained(info))
     for mark in info.live:
         nav.link("runs", f"Still going: {mark.title}", run=mark.run)
@@ -117,12 +112,12 @@ def explained(info: CandidatesInfo) -> str:
     if info.hidden:
         parts.append("Triangles at the bottom edge: runs whose accuracy lies lower still.")
     if len(info.dense) > 1:
-        parts.append("Several stars: these runs started from different dense models; each is told against its own.")
+        parts.append("Several stars: these runs started from different dense models; each is compared to its own.")
     return " ".join(parts)
 
 
 def clicked(key: str) -> None:
-    """A click on a marker: the run it stands for."""
+    """A click on a marker: picks its run."""
     points = st.session_state[key].selection.points
     run = str(points[0]["customdata"][0]) if points and points[0].get("customdata") else ""
     if run:
@@ -138,19 +133,19 @@ def table(listed: Sequence[dict[str, Any]], picked: str) -> None:
 
 def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
     """The answer to the page's question, for the accuracy that may go."""
-    found, points = info.cheapest(loss), f"{100 * loss:g} point{'' if loss == 0.01 else 's'}"
-    if found is not None:
-        title = plain.text(found.title)
-        said = f"{info.axis.least} run that loses at most {points}: **{title}**, {info.axis.show(found.cost)}."
+    cheapest, points = info.cheapest(loss), f"{100 * loss:g} point{'' if loss == 0.01 else 's'}"
+    if cheapest is not None:
+        title = plain.text(cheapest.title)
+        text = f"{info.axis.least} run that loses at most {points}: **{title}**, {info.axis.show(cheapest.cost)}."
     elif info.best is not None:
-        said = f"No finished run stays within {points}. The most accurate one: **{plain.text(info.best.title)}**."
+        text = f"No finished run stays within {points}. The most accurate one: **{plain.text(info.best.title)}**."
     elif not info.marks:
-        said = "No run has a measured latency yet: there is nothing to compare."
+        text = "No run has a measured latency yet: there is nothing to compare."
     else:
-        said = "No run is finished yet: there is nothing to take. What is going is shown as it goes."
+        text = "No run is finished yet: there is nothing to take. Runs still going are listed below."
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f":material/recommend: {said}", width="content")
-        if not followed and (found or info.best):
+        st.markdown(f":material/recommend: {text}", width="content")
+        if not followed and (cheapest or info.best):
             st.button("Show this one", key="follow", type="tertiary", on_click=lambda: state.put("run", ""))
     if followed and state.get("run"):
         st.caption(
@@ -193,7 +188,7 @@ def nothing_yet(field: finals.Field, pair: finals.Pair) -> None:
     """No point to draw: say why, and offer the next click."""
     waiting = [info for info in field.unshown if info.state in view_model.ACTIVE]
     model, data = pair
-    where = plain.text(view_model.subject(model, data))
+    where = plain.text(names.subject(model, data))
     if waiting:
         text = f"{words.plural(len(waiting), 'run')} of {where} just begun or waiting: points appear here as they come."
         widgets.empty(text, "runs", "Watch it in Runs", run=waiting[0].id)
@@ -212,5 +207,5 @@ def unshown(field: finals.Field) -> None:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 widgets.state_badge(info.state)
                 widgets.method_badge(info.method)
-                nav.link("runs", view_model.asked(info.budget), run=info.id)
+                nav.link("runs", names.request(info.budget), run=info.id)
                 st.caption(plain.text(info.error or info.id))

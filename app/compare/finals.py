@@ -1,4 +1,4 @@
-"""What the Compare page knows of runs: where each ended, from the index; the layers of one, from its packed file."""
+"""What the Compare page reads of runs: where each ended, from the index; the layers of one, from its packed file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from app import names
 from app.compare import latencies
-from app.figures.candidates import Candidate
-from app.figures.layers import FULL_BITS, LayerChange
 from app.gallery import gallery
 from app.model import catalog
 from app.runs import runlog, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.plots.candidates import Candidate
+from compression.plots.layers import FULL_BITS, LayerChange
 from compression.runs.store import RunInfo
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ class Field:
 
 def pairs(infos: Sequence[RunInfo]) -> dict[Pair, int]:
     """Model and data of all runs with the number of finished ones, those with most first, the newest of equals."""
-    found: dict[Pair, int] = {}
+    counts: dict[Pair, int] = {}
     for info in infos:
         if not info.runs:
             pair = (info.model, info.data)
-            found[pair] = found.get(pair, 0) + (info.state == "done")
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+            counts[pair] = counts.get(pair, 0) + (info.state == "done")
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def field(infos: Sequence[RunInfo], pair: Pair) -> Field:
@@ -72,11 +73,11 @@ def field(infos: Sequence[RunInfo], pair: Pair) -> Field:
 
 def _timed(candidate: Candidate | None) -> Candidate | None:
     """The candidate with its latency, where its export has measured one."""
-    found = latencies.of(candidate.run) if candidate is not None and not candidate.live else None
-    if candidate is None or found is None:
+    times = latencies.measured(candidate.run) if candidate is not None and not candidate.live else None
+    if candidate is None or times is None:
         return candidate
-    dense = latencies.beside(candidate.baseline, found.dense) if candidate.baseline else None
-    return replace(candidate, baseline=dense, point=latencies.beside(candidate.point, found.fastest))
+    dense = latencies.beside(candidate.baseline, times.dense) if candidate.baseline else None
+    return replace(candidate, baseline=dense, point=latencies.beside(candidate.point, times.fastest))
 
 
 def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate | None:
@@ -86,11 +87,11 @@ def _candidate(info: RunInfo, points: Sequence[Mapping[str, Any]]) -> Candidate 
     later = [p for p in points if (p["phase"] != "baseline" if live else p["phase"] == "final")]
     if not later:
         return None
-    return Candidate(info.id, view_model.asked(info.budget), info.method, baseline, later[-1], live)
+    return Candidate(info.id, names.request(info.budget), info.method, baseline, later[-1], live)
 
 
 def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
-    """What became of every layer: shapes from the traced network, the rest from the packed file.
+    """Every layer after compression: shapes from the traced network, the rest from the packed file.
 
     Of a run without its model (see :func:`has_model`): from the units it removed; ``bytes`` are then nominal.
 
@@ -99,9 +100,9 @@ def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
     """
     bits = done["final"].get("bits") or {}
     if not has_model(run):
-        return _recorded(runlog.folder(run).spec()["budget"], done.get("units") or {}, bits)
+        return _recorded(runlog.folder(run).budget(), done.get("units") or {}, bits)
     stored = packed(run)
-    before = _dense_layers(runlog.folder(run).spec()["budget"]) or {
+    before = _dense_layers(runlog.folder(run).budget()) or {
         name: (name.removesuffix(".weight"), None, 0)
         for name, tensor in stored.items()
         if len(tensor.shape) > 1 and name.endswith("weight")
@@ -122,21 +123,20 @@ def has_model(run: str) -> bool:
 
 
 def _recorded(
-    budget: Mapping[str, Any], removed: Mapping[str, Sequence[int]], bits: Mapping[str, Mapping[str, float | None]]
+    budget: Budget, removed: Mapping[str, Sequence[int]], bits: Mapping[str, Mapping[str, float | None]]
 ) -> tuple[LayerChange, ...]:
     """Layers after a run that left no model: the dense shapes without the rows and columns of the removed units."""
     from compression.graph.cuts import cuts
 
-    asked = Budget.from_dict(budget)
-    graph = catalog.traced(catalog.Subject(asked.model, asked.data, *_size(asked))).graph
-    gone = {(name, dim): len(at.unique()) for name, cut in cuts(graph, removed).items() for dim, at in cut}
+    graph = catalog.traced(catalog.Subject(budget.model, budget.data, *_size(budget))).graph
+    cut = {(name, dim): len(at.unique()) for name, places in cuts(graph, removed).items() for dim, at in places}
     changes = []
     for weight, (layer, shape, axis) in _dense_layers(budget).items():
-        after = tuple(size - gone.get((weight, dim), 0) for dim, size in enumerate(shape or ()))
-        widths, left = bits.get(layer, {}), math.prod(after)
-        nominal = round(left * (widths.get("weight") or FULL_BITS) / 8)
+        after = tuple(size - cut.get((weight, dim), 0) for dim, size in enumerate(shape or ()))
+        widths, count = bits.get(layer, {}), math.prod(after)
+        nominal = round(count * (widths.get("weight") or FULL_BITS) / 8)
         changes.append(
-            LayerChange(layer, shape, after, left, widths.get("weight"), widths.get("activation"), nominal, axis)
+            LayerChange(layer, shape, after, count, widths.get("weight"), widths.get("activation"), nominal, axis)
         )
     return tuple(changes)
 
@@ -158,14 +158,12 @@ def _packed(path: str, changed: float) -> dict[str, Stored]:
     return contents(path)
 
 
-def _dense_layers(budget: Mapping[str, Any]) -> dict[str, tuple[str, tuple[int, ...] | None, int]]:
+def _dense_layers(budget: Budget) -> dict[str, tuple[str, tuple[int, ...] | None, int]]:
     """Weight name → layer, dense shape and output axis; nothing when the model is not offered by this app."""
-    asked = Budget.from_dict(budget)
-    model = _offered(asked.model)
+    model = _offered(budget.model)
     if model is None:
         return {}
-    of = catalog.Subject(model, asked.data, *_size(asked))
-    graph = catalog.traced(of).graph
+    graph = catalog.traced(catalog.Subject(model, budget.data, *_size(budget))).graph
     axes = {m.name: m.dim for group in graph.groups for m in group.members if m.role == "producer"}
     return {layer.weight: (layer.name, layer.shape, axes.get(layer.weight, 0)) for layer in graph.layers}
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import state
+from app import names, state
 from app.compare import finals
 from app.gallery import gallery
-from app.runs import view_model
 from app.terms import tip
 from compression import data as datasets
 from compression.runs.store import RunInfo
@@ -76,5 +75,5 @@ def split(own: Sequence[RunInfo], pair: finals.Pair) -> tuple[list[RunInfo], lis
 
 def label(pair: finals.Pair, theirs: Sequence[RunInfo]) -> str:
     """Model and data of a pair for people; the data as the gallery names them where its runs are shown."""
-    data = gallery.data_label(theirs[0]) if theirs else view_model.data_label(pair[1])
-    return f"{view_model.model_label(pair[0])} on {data}"
+    data = gallery.data_label(theirs[0]) if theirs else names.data_label(pair[1])
+    return f"{names.model_label(pair[0])} on {data}"

@@ -1,18 +1,18 @@
-"""Two runs side by side: what was asked and what came of it, with the difference in words."""
+"""Two runs side by side: their budgets and results, with the difference in words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app import theme, words
-from app.figures.axes import LATENCY
-from app.figures.candidates import Candidate
-from app.runs import view_model
+from app import names, theme, words
+from compression.budget import Budget
+from compression.plots.axes import LATENCY
+from compression.plots.candidates import Candidate
 
-MINUS, OR = "−", " or "
-_ASKED = {
-    "epochs": "epochs asked",
+OR = " or "
+_TRAINING = {
+    "epochs": "epochs of the budget",
     "batch_size": "batch size",
     "lr": "learning rate",
     "seed": "seed",
@@ -25,24 +25,26 @@ _ASKED = {
 
 
 def rows(
-    first: Candidate, second: Candidate, budgets: tuple[Mapping[str, Any], Mapping[str, Any]], names: tuple[str, str]
+    first: Candidate, second: Candidate, budgets: tuple[Budget, Budget], titles: tuple[str, str]
 ) -> list[dict[str, str]]:
-    """What was asked (training only where it differs), then every figure with the second minus the first."""
-    training = [(name, label) for name, label in _ASKED.items() if budgets[0].get(name) != budgets[1].get(name)]
-    asked = [
+    """The budgets (training only where it differs), then every figure with the second minus the first."""
+    values = {name: [_value(budget, name) for budget in budgets] for name in _TRAINING}
+    training = [(label, *values[name]) for name, label in _TRAINING.items() if values[name][0] != values[name][1]]
+    requests = [
         ("method", theme.style(first.method).label, theme.style(second.method).label, ""),
-        ("asked", *(view_model.asked(budget) for budget in budgets), ""),
-        *((label, *(_plain(budget.get(name)) for budget in budgets), "") for name, label in training),
+        ("request", *(names.request(budget.to_dict()) for budget in budgets), ""),
+        *((label, _plain(one), _plain(two), "") for label, one, two in training),
     ]
     return [
-        {"": name, names[0]: one, names[1]: two, "difference": change}
-        for name, one, two, change in (*asked, *_figures(first.point, second.point))
+        {"": name, titles[0]: one, titles[1]: two, "difference": change}
+        for name, one, two, change in (*requests, *_figures(first.point, second.point))
     ]
 
 
 def _figures(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     times = one.get(LATENCY), two.get(LATENCY)
-    timed = [_row("latency", *times, _ms, _ms)] if any(time is not None for time in times) else []
+    show = words.milliseconds
+    timed = [_row("latency", *times, show, show)] if any(time is not None for time in times) else []
     split, kind = _both("split", one, two), _both("bytes_kind", one, two)
     return [
         _row(f"{split} accuracy", one["accuracy"], two["accuracy"], _percent, _points if OR not in split else None),
@@ -70,15 +72,11 @@ def _row(
 ) -> tuple[str, str, str, str]:
     if one is None or two is None or change is None:
         return name, "–" if one is None else show(one), "–" if two is None else show(two), ""
-    return name, show(one), show(two), signed(two - one, change)
+    return name, show(one), show(two), words.signed(two - one, change)
 
 
-def signed(difference: float, show: Callable[[float], str]) -> str:
-    """A difference with its sign; ``same`` when it shows as nothing."""
-    text = show(abs(difference))
-    if text == show(0.0):
-        return "same"
-    return f"{'+' if difference > 0 else MINUS}{text}"
+def _value(budget: Budget, name: str) -> Any:
+    return getattr(budget, name) if name in Budget.model_fields else budget.asks.get(name)
 
 
 def _plain(value: Any) -> str:
@@ -90,12 +88,8 @@ def _plain(value: Any) -> str:
 
 
 def _bits(point: Mapping[str, Any], kind: str) -> str:
-    found = [entry[kind] for entry in (point.get("bits") or {}).values() if entry.get(kind) is not None]
-    return words.bits((min(found), max(found))) if found else "fp32"
-
-
-def _ms(milliseconds: float) -> str:
-    return f"{milliseconds:.3g} ms"
+    widths = [entry[kind] for entry in (point.get("bits") or {}).values() if entry.get(kind) is not None]
+    return words.bits((min(widths), max(widths))) if widths else "fp32"
 
 
 def _percent(share: float) -> str:

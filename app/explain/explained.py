@@ -1,6 +1,6 @@
 """Both models of a run and their explanations as the page uses them: restored and computed once, and shared.
 
-Light methods are computed here, on a few images and one thread; what takes long is read from what a job left.
+Light methods are computed here, on a few images and one thread; what takes long is read from the files of a job.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from app import live, plain
-from app.figures import tiles
+from app import live, names, plain
 from app.model import catalog
-from app.runs import permissions, runlog, view_model
+from app.runs import permissions, runlog
 from compression import data as datasets
 from compression.errors import CompressionError
 from compression.explain import METHODS
+from compression.plots import tiles
 from compression.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check(run: str) -> None:
     named = budget.data in datasets.names()
     if named and not datasets.info(budget.data).local:
         raise CompressionError(
-            f"the images of {view_model.data_label(budget.data)} are not on this machine: any command that uses them, "
+            f"the images of {names.data_label(budget.data)} are not on this machine: any command that uses them, "
             "such as `python -m compression train`, downloads them; or name their folder in COMPRESSION_DATA"
         )
 
@@ -56,7 +56,7 @@ def unsuited(run: str) -> str:
     return (
         ""
         if datasets.kind(data) is datasets.IMAGE
-        else (f"Maps show which pixels count: there are none in the {many} of {view_model.data_label(data)}.")
+        else (f"Maps show which pixels count: there are none in the {many} of {names.data_label(data)}.")
     )
 
 
@@ -66,7 +66,7 @@ def key(run: str) -> Key:
     return str(folder.path.resolve()), _packed(folder).stat().st_mtime_ns
 
 
-def models(of: Key) -> Pair:
+def models(run_key: Key) -> Pair:
     """Both models, and the data; shared by all tabs, so nobody may change them.
 
     Raises:
@@ -75,137 +75,137 @@ def models(of: Key) -> Pair:
     from compression.explain import pair
 
     catalog.quiet()
-    model, need = _need(of)
+    model, need = _need(run_key)
     with st.spinner("Restoring both models…"):
-        return live.memory().hold(("models", of), model, need, lambda: pair(RunFolder(of[0])))
+        return live.memory().hold(("models", run_key), model, need, lambda: pair(RunFolder(run_key[0])))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _need(of: Key) -> tuple[str, int]:
+def _need(run_key: Key) -> tuple[str, int]:
     """The model's name, and the bytes of its three copies: before, after and with fresh weights."""
     from compression.runs.prepare import shape
 
-    budget = RunFolder(of[0]).budget()
+    budget = RunFolder(run_key[0]).budget()
     subject = catalog.Subject(budget.model, budget.data, *shape(budget))
     return budget.model, 3 * live.WEIGHTS * catalog.traced(subject).graph.params
 
 
 @st.cache_data(max_entries=32, show_spinner="Looking for images whose class changed…")
-def scan(of: Key, macs: float) -> Scan:
+def scan(run_key: Key, macs: float) -> Scan:
     """What both models answer to the first test images: as many as take some seconds."""
     from compression.explain import scan as look
     from compression.explain.models import affordable
 
-    return look(models(of), affordable(macs))
+    return look(models(run_key), affordable(macs))
 
 
-def refusal(of: Key, method: str) -> str:
+def refusal(run_key: Key, method: str) -> str:
     """Why a method says nothing about this network; empty where it does."""
-    return "" if method != "grad_cam" else cam(of)[1]
+    return "" if method != "grad_cam" else cam(run_key)[1]
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def cam(of: Key) -> tuple[str, str]:
+def cam(run_key: Key) -> tuple[str, str]:
     """The layer that Grad-CAM looks at with the size of its maps, or why there is none."""
     from compression.explain import cam_layer
 
-    found = cam_layer(models(of).dense, models(of).input)
-    return (f"{plain.code(found.name)}, maps of {found.size[0]} × {found.size[1]}" if found.name else "", found.reason)
+    layer = cam_layer(models(run_key).dense, models(run_key).input)
+    return (f"{plain.code(layer.name)}, maps of {layer.size[0]} × {layer.size[1]}" if layer.name else "", layer.reason)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def straight_through(of: Key) -> bool:
+def straight_through(run_key: Key) -> bool:
     """Does the compressed model round what flows between its layers?"""
     from compression.quant import activation_quantizers
 
-    return bool(activation_quantizers(models(of).small))
+    return bool(activation_quantizers(models(run_key).small))
 
 
-def maps(of: Key, method: str, images: tuple[int, ...], macs: float) -> tuple[Maps, Maps] | None:
+def maps(run_key: Key, method: str, images: tuple[int, ...], macs: float) -> tuple[Maps, Maps] | None:
     """The maps of both models for these test images: from the job's file, or computed now where that is quick."""
-    kept = shown(of)
-    found = kept.of(method, list(images)) if kept is not None else None
-    if found is None and not METHODS[method].heavy:
-        return _light(of, method, images, macs)
-    return found
+    stored = shown(run_key)
+    result = stored.of(method, list(images)) if stored is not None else None
+    if result is None and not METHODS[method].heavy:
+        return _light(run_key, method, images, macs)
+    return result
 
 
 @st.cache_data(max_entries=64, show_spinner="Asking both models which pixels count…")
-def _light(of: Key, method: str, images: tuple[int, ...], macs: float) -> tuple[Maps, Maps]:
+def _light(run_key: Key, method: str, images: tuple[int, ...], macs: float) -> tuple[Maps, Maps]:
     import torch
 
     from compression.explain.comparison import Explainers
 
-    both, answers = models(of), scan(of, macs)
+    both, answers = models(run_key), scan(run_key, macs)
     explainers, batch = Explainers.of(both), both.images(list(images))
     targets = torch.tensor([answers.before[image] for image in images])
     dense, small = (each.attribute(method, batch, targets).numpy() for each in (explainers.dense, explainers.small))
     return dense, small
 
 
-def comparison(of: Key) -> Comparison | None:
+def comparison(run_key: Key) -> Comparison | None:
     """The scores the last job left; none where no job has finished since the weights were packed."""
     from compression.explain import stored
 
-    folder = RunFolder(of[0])
+    folder = RunFolder(run_key[0])
     path = stored.result_path(folder)
-    return _comparison(of, path.stat().st_mtime_ns) if _fresh(of) else None
+    return _comparison(run_key, path.stat().st_mtime_ns) if _fresh(run_key) else None
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _comparison(of: Key, written: int) -> Comparison | None:
+def _comparison(run_key: Key, written: int) -> Comparison | None:
     from compression.explain import stored
 
-    return stored.comparison(RunFolder(of[0]))
+    return stored.comparison(RunFolder(run_key[0]))
 
 
-def shown(of: Key) -> Shown | None:
+def shown(run_key: Key) -> Shown | None:
     """The maps the last job left."""
     from compression.explain import stored
 
-    path = stored.result_path(RunFolder(of[0]))
-    return _shown(of, path.stat().st_mtime_ns) if _fresh(of) else None
+    path = stored.result_path(RunFolder(run_key[0]))
+    return _shown(run_key, path.stat().st_mtime_ns) if _fresh(run_key) else None
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _shown(of: Key, written: int) -> Shown | None:
+def _shown(run_key: Key, written: int) -> Shown | None:
     from compression.explain import stored
 
-    return stored.shown(RunFolder(of[0]))
+    return stored.shown(RunFolder(run_key[0]))
 
 
-def _fresh(of: Key) -> bool:
+def _fresh(run_key: Key) -> bool:
     from compression.explain import stored
 
-    path = stored.result_path(RunFolder(of[0]))
-    return path.is_file() and path.stat().st_mtime_ns >= of[1]
+    path = stored.result_path(RunFolder(run_key[0]))
+    return path.is_file() and path.stat().st_mtime_ns >= run_key[1]
 
 
 def tile_infos(
-    of: Key, method: str, images: Sequence[int], found: tuple[Maps, Maps], macs: float
+    run_key: Key, method: str, images: Sequence[int], both_maps: tuple[Maps, Maps], macs: float
 ) -> list[tiles.TileInfo]:
     """Everything a tile draws, for each image."""
     from compression.explain import spearman
 
-    both, answers = models(of), scan(of, macs)
-    names, pixels = both.data.classes, both.data.split("test").images
-    made = []
-    for image, dense, small in zip(images, *found, strict=True):
-        classes = [names[i] for i in (answers.labels[image], answers.before[image], answers.after[image])]
+    both, answers = models(run_key), scan(run_key, macs)
+    classes, pixels = both.data.classes, both.data.split("test").images
+    infos = []
+    for image, dense, small in zip(images, *both_maps, strict=True):
+        answers_of = [classes[i] for i in (answers.labels[image], answers.before[image], answers.after[image])]
         alike = spearman(dense, small)
-        made.append(
-            tiles.tile_info(image, pixels[image].numpy(), (dense, small), METHODS[method].signed, classes, alike)
+        infos.append(
+            tiles.tile_info(image, pixels[image].numpy(), (dense, small), METHODS[method].signed, answers_of, alike)
         )
-    return made
+    return infos
 
 
-def raw(infos: Sequence[tiles.TileInfo], found: tuple[Maps, Maps]) -> bytes:
+def raw(infos: Sequence[tiles.TileInfo], both_maps: tuple[Maps, Maps]) -> bytes:
     """The maps as a NumPy archive: ``images`` (places in the test split), ``original`` and ``compressed`` [N, H, W]."""
     import io
 
     stream = io.BytesIO()
     places: Any = np.array([info.image for info in infos])
-    np.savez_compressed(stream, images=places, original=found[0], compressed=found[1])
+    np.savez_compressed(stream, images=places, original=both_maps[0], compressed=both_maps[1])
     return stream.getvalue()
 
 

@@ -7,18 +7,19 @@ import streamlit as st
 from app import nav, plain, widgets, words
 from app.budget import rerun
 from app.explain import explained, explainwords, similarity_view
-from app.figures import base, tiles
 from app.runs import runlog
 from app.terms import tip
 from compression.errors import CompressionError
-from compression.explain import METHODS, job
+from compression.explain import METHODS
+from compression.jobs import explain_run
+from compression.plots import base, tiles
 
 COUNTS = {"6": 6, "12": 12, "24": 24}
 COLUMNS = 3
 BARE = base.CONFIG | {"displayModeBar": False}
 
 
-def controls(of: explained.Key) -> tuple[str, int]:
+def controls(run_key: explained.Key) -> tuple[str, int]:
     """Which method, how many images; its explanation a click away."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         method = st.segmented_control(
@@ -36,51 +37,51 @@ def controls(of: explained.Key) -> tuple[str, int]:
             "Images", list(COUNTS), default="6", required=True, key="tiles", bind="query-params"
         )
     chosen = method or "saliency"
-    _explanation(of, chosen)
+    _explanation(run_key, chosen)
     return chosen, COUNTS[count or "6"]
 
 
-def _explanation(of: explained.Key, method: str) -> None:
-    told = explainwords.METHODS[method]
+def _explanation(run_key: explained.Key, method: str) -> None:
+    text = explainwords.METHODS[method]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(told.short, width="content")
+        st.markdown(text.short, width="content")
         with st.popover("Formula", icon=":material/function:", type="tertiary"):
-            st.latex(told.formula)
-            st.markdown(told.more)
-            if method == "grad_cam" and explained.cam(of)[0]:
-                st.markdown(f"Here the layer is {explained.cam(of)[0]}.")
+            st.latex(text.formula)
+            st.markdown(text.more)
+            if method == "grad_cam" and explained.cam(run_key)[0]:
+                st.markdown(f"Here the layer is {explained.cam(run_key)[0]}.")
             st.caption(METHODS[method].source)
-    if explained.refusal(of, method):
+    if explained.refusal(run_key, method):
         return
     if not METHODS[method].gradient:
         st.caption(explainwords.NO_GRADIENT)
-    elif explained.straight_through(of):
+    elif explained.straight_through(run_key):
         st.info(explainwords.STRAIGHT)
     else:
         st.caption(explainwords.TRUE)
 
 
-def side_by_side(run: str, of: explained.Key, method: str, count: int, macs: float) -> None:
+def side_by_side(run: str, run_key: explained.Key, method: str, count: int, macs: float) -> None:
     """The images whose class changed first, each with both maps."""
-    answers = explained.scan(of, macs)
+    answers = explained.scan(run_key, macs)
     images = tuple(answers.order[:count])
     st.subheader("Side by side", anchor=False)
     st.markdown(_found(len(answers.changed), len(answers.labels)))
-    reason = explained.refusal(of, method)
+    reason = explained.refusal(run_key, method)
     if reason:
         st.info(f"{METHODS[method].label} says nothing here: {reason}. The other methods do.", icon=":material/block:")
         return
-    found = explained.maps(of, method, images, macs)
-    if found is None:
-        _not_yet(run, of, method)
+    both_maps = explained.maps(run_key, method, images, macs)
+    if both_maps is None:
+        _not_yet(run, run_key, method)
         return
     st.caption(explainwords.signs(METHODS[method].signed))
-    infos = explained.tile_infos(of, method, images, found, macs)
+    infos = explained.tile_infos(run_key, method, images, both_maps, macs)
     _tiles(infos, method)
     rows = [info.row for info in infos]
     widgets.table_of(rows, f"{method}-images")
     st.download_button(
-        "Maps as NumPy arrays", lambda: explained.raw(infos, found), file_name=f"{run}-{method}.npz",
+        "Maps as NumPy arrays", lambda: explained.raw(infos, both_maps), file_name=f"{run}-{method}.npz",
         icon=":material/download:", key="maps", on_click="ignore", type="tertiary",
     )  # fmt: skip
 
@@ -124,18 +125,18 @@ def title(info: tiles.TileInfo) -> str:
     return f":material/swap_horiz: **{before}** became **{after}** ({judged})"
 
 
-def _not_yet(run: str, of: explained.Key, method: str) -> None:
+def _not_yet(run: str, run_key: explained.Key, method: str) -> None:
     """A heavy method before the job has run."""
-    if job.status(runlog.workplace(run)).state == job.RUNNING:
+    if explain_run.status(runlog.workplace(run)).state == explain_run.RUNNING:
         st.caption("Being computed: see below.")
         return
     from compression.explain.attribution import passes
 
     with st.container(border=True):
-        times = passes(method, explained.models(of).input)
+        times = passes(method, explained.models(run_key).input)
         st.markdown(
             f"{METHODS[method].label} takes {times} passes through the network for every image. That is computed in "
-            "the background, together with the similarity below, and kept with the run."
+            "the background, together with the similarity below, and stored with the run."
         )
         similarity_view.start(run, "start_maps", 32, "Compute it")
 
@@ -150,6 +151,6 @@ def cannot(run: str, error: CompressionError) -> None:
 
 
 def no_maps(run: str, reason: str) -> None:
-    """Maps are not for this run; what it answered is told elsewhere."""
+    """Maps are not for this run; its answers are on another page."""
     st.info(reason, icon=":material/block:")
     nav.link("compare", "See what its answers became in Compare", run=run)

@@ -1,12 +1,12 @@
-"""The gallery as the pages use it: read once, shared by all tabs, never written. Nothing here needs torch."""
+"""The gallery as the pages use it: read once, shared by all tabs, never written."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from app import nav
-from app.figures.candidates import Candidate
-from app.runs import view_model
+from app import names, nav
+from compression.plots.candidates import Candidate
+from compression.plots.front_data import FrontRun
 from compression.runs import gallery as library
 from compression.runs.gallery import Exhibit, Gallery, is_gallery
 from compression.runs.store import RunInfo
@@ -21,9 +21,11 @@ __all__ = [
     "data_label",
     "exhibits",
     "find",
+    "front_run",
     "infos",
     "is_gallery",
     "read",
+    "request",
     "title",
 ]
 
@@ -60,18 +62,29 @@ def infos(like: str = "") -> list[RunInfo]:
 
 def data_label(info: RunInfo) -> str:
     """The data set of a run in a few words; of the gallery's the full title, such as CIFAR-10 (JPEG-75)."""
-    return find(info.id).data if is_gallery(info.id) else view_model.data_label(info.data)
+    return find(info.id).data if is_gallery(info.id) else names.data_label(info.data)
 
 
 def title(exhibit: Exhibit) -> str:
-    """What a run of the gallery is called in lists: its name first, since several may have asked the same."""
-    asked = f"sweep of {exhibit.info.runs} runs" if exhibit.info.runs else view_model.asked(exhibit.info.budget)
-    return f"{exhibit.name}: {asked}"
+    """What a run of the gallery is called in lists: its name first, since several may have the same request."""
+    return f"{exhibit.name}: {request(exhibit)}"
+
+
+def request(exhibit: Exhibit) -> str:
+    """What its budget asks for, or how many runs a sweep has."""
+    runs = exhibit.info.runs
+    return f"sweep of {runs} runs" if runs else names.request(exhibit.info.budget)
 
 
 def candidate(exhibit: Exhibit) -> Candidate | None:
     """The run as one to choose from on Compare; nothing for a sweep."""
     if exhibit.final is None:
         return None
-    label = f"{view_model.asked(exhibit.info.budget)} (gallery: {exhibit.name})"
+    label = f"{names.request(exhibit.info.budget)} (gallery: {exhibit.name})"
     return Candidate(exhibit.info.id, label, exhibit.info.method, exhibit.baseline, exhibit.final)
+
+
+def front_run(exhibit: Exhibit) -> FrontRun:
+    """The run as one of the front: where it started and ended."""
+    info = exhibit.info
+    return FrontRun(info.id, names.request(info.budget), info.method, (), exhibit.baseline, exhibit.final)

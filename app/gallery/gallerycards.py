@@ -5,11 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from app import nav, widgets, words
-from app.figures import front as figures
-from app.figures import front_data
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
-from app.runs import runlog, view_model
+from compression.plots import front as figures
+from compression.plots import front_data
 from compression.runs.gallery import Collection
 
 IN_A_ROW = 4
@@ -20,15 +19,20 @@ def picture() -> None:
     whole = _whole()
     if not whole:
         return
-    first = whole[0].exhibits[0].info
-    shown = [exhibit.info for exhibit in whole[0].exhibits]
-    info = front_data.front_info(runlog.front_runs([], shown, first.model, first.data))
+    info = front_data.front_info([gallery.front_run(exhibit) for exhibit in _of_first_subject(whole[0])])
     st.markdown(f"**{whole[0].title}: each point is one finished run**")
     widgets.chart(figures.front_figure(info, 340), "gallery_front", info.rows, info.sentence)
 
 
+def _of_first_subject(collection: Collection) -> list[Exhibit]:
+    """The finished runs of the same model and data as the first one, those of sweeps included, the last ones first."""
+    first = collection.exhibits[0].info
+    ended = [e for e in collection.exhibits if e.info.state == "done" and not e.info.runs]
+    return [e for e in reversed(ended) if (e.info.model, e.info.data) == (first.model, first.data)]
+
+
 def draw() -> None:
-    """All collections: cards for those with models, lists for those that kept figures only."""
+    """All collections: cards for those with models, lists for those with figures only."""
     collections = gallery.read().collections
     if not collections:
         return
@@ -54,13 +58,13 @@ def cards(shown: list[Exhibit]) -> None:
 
 
 def card(exhibit: Exhibit) -> None:
-    """Method, what was asked, what came of it, a line on what to see, and the click that opens it."""
+    """Method, request, result, a line on what to see, and the click that opens it."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         widgets.method_badge(exhibit.info.method)
         st.caption(exhibit.data, width="content")
     st.markdown(f"**{headline(exhibit)}**")
-    asked = gallery.title(exhibit).partition(": ")[2]
-    st.caption(f"{asked[:1].upper()}{asked[1:]}. {exhibit.line}".strip())
+    request = gallery.request(exhibit)
+    st.caption(f"{request[:1].upper()}{request[1:]}. {exhibit.line}".strip())
     link(exhibit, f"Open {'sweep' if exhibit.info.runs else 'run'} {exhibit.name}")
 
 
@@ -93,5 +97,5 @@ def folded(collection: Collection, without: tuple[str, ...]) -> None:
         for exhibit in rest:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 widgets.method_badge(exhibit.info.method)
-                link(exhibit, f"{exhibit.name}: {view_model.asked(exhibit.info.budget)}")
+                link(exhibit, gallery.title(exhibit))
                 st.caption(f"{headline(exhibit)}. {exhibit.line}".strip())

@@ -8,7 +8,6 @@ from typing import Any
 import streamlit as st
 
 from app import nav, state, theme, widgets, words
-from app.budget import rerun
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
 from compression.errors import CompressionError
@@ -22,37 +21,37 @@ def about(exhibit: Exhibit) -> None:
     st.caption(f"{exhibit.line} From the gallery, to look at and to work with; it stays as it is.{model}".strip())
 
 
-def origin(exhibit: Exhibit) -> None:
+def origin(exhibit: Exhibit, set_up: nav.SetUp) -> None:
     """The command, commit and machine behind the figures, and the button that sets the same up here."""
     try:
-        told = exhibit.record()
+        record = exhibit.record()
     except CompressionError as error:
         widgets.problem(error)
         return
     with st.container(horizontal=True):
-        repeat(exhibit)
-    if told:
+        repeat(exhibit, set_up)
+    if record:
         with st.expander("Where it comes from", type="compact"):
-            st.code(str(told.get("command", "")), language="bash", wrap_lines=True)
-            widgets.table(rows(told), "origin")
+            st.code(str(record.get("command", "")), language="bash", wrap_lines=True)
+            widgets.table(rows(record), "origin")
 
 
-def rows(told: dict[str, Any]) -> list[dict[str, str]]:
-    """Data, weights, seed, commit and machine of a kept run."""
-    weights, versions = told.get("weights", {}), told.get("versions", {})
+def rows(record: dict[str, Any]) -> list[dict[str, str]]:
+    """Data, weights, seed, commit and machine of a shipped run."""
+    weights, versions = record.get("weights", {}), record.get("versions", {})
     pairs = (
-        ("data", told.get("data")),
+        ("data", record.get("data")),
         ("dense weights", f"{weights.get('file')}, SHA-256 {str(weights.get('sha256'))[:16]}…"),
-        ("seed", told.get("seed")),
-        ("commit", told.get("commit")),
-        ("worked", words.duration(float(told.get("seconds", 0)))),
-        ("processor", f"{told.get('processor')}, {words.plural(int(told.get('threads', 1)), 'thread')}"),
+        ("seed", record.get("seed")),
+        ("commit", record.get("commit")),
+        ("worked", words.duration(float(record.get("seconds", 0)))),
+        ("processor", f"{record.get('processor')}, {words.plural(int(record.get('threads', 1)), 'thread')}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     )
     return [{"": name, "what": str(value)} for name, value in pairs]
 
 
-def repeat(exhibit: Exhibit) -> None:
+def repeat(exhibit: Exhibit, set_up: nav.SetUp) -> None:
     """Set up the Budget page with the same budget."""
     if exhibit.info.runs or not st.button(
         "Set up the same run",
@@ -61,14 +60,14 @@ def repeat(exhibit: Exhibit) -> None:
         help="Opens the Budget page with this budget: start it as it is, or change it first.",
     ):
         return
-    rerun.go(rerun.of_run(exhibit.info.id))
+    nav.go("budget", **set_up(exhibit.info.id))
 
 
-def without_model(exhibit: Exhibit, wanted: str) -> None:
+def without_model(exhibit: Exhibit, missing: str, set_up: nav.SetUp) -> None:
     """One line on what is missing for this page, and what to do instead."""
-    st.info(f"{FIGURES_ONLY}: {wanted}. Set up the same run here, or pick one with a model.", icon=":material/block:")
+    st.info(f"{FIGURES_ONLY}: {missing}. Set up the same run here, or pick one with a model.", icon=":material/block:")
     with st.container(horizontal=True, vertical_alignment="center"):
-        repeat(exhibit)
+        repeat(exhibit, set_up)
         nav.link("compare", "See the run in Compare", run=exhibit.info.id)
 
 
@@ -86,14 +85,14 @@ def table(opened: str) -> None:
 
 
 def listing(shown: Sequence[Exhibit]) -> list[dict[str, Any]]:
-    """Runs of the gallery as rows: what was asked and what came of it."""
+    """Runs of the gallery as rows: request and result."""
     return [
         {
             "run": exhibit.info.id,
             "method": theme.style(exhibit.info.method).label,
             "model": exhibit.info.model,
             "data": exhibit.data,
-            "asked": gallery.title(exhibit).partition(": ")[2],
+            "request": gallery.request(exhibit),
             "test accuracy": words.share(exhibit.final["accuracy"]) if exhibit.final else "",
             "size": words.size(exhibit.final["bytes"]) if exhibit.final else "",
             "model kept": "yes" if exhibit.whole or exhibit.info.runs else "figures only",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app import nav, state
-from app.budget import rerun
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
 
@@ -38,7 +37,7 @@ STOPS = (
     ),
     Stop(
         "budget",
-        "Here a run is asked for; ours was to lose half of its channels and to keep 4 to 8 bits for the rest. Move a "
+        "Here a run is set up; ours was to lose half of its channels and to keep 4 to 8 bits for the rest. Move a "
         "slider: size and work answer at once, before anything is trained.",
     ),
     Stop(
@@ -69,25 +68,25 @@ def subject() -> Exhibit | None:
     return next((e for e in gallery.exhibits() if e.whole and not e.info.runs), None)
 
 
-def go(number: int) -> None:
+def go(number: int, set_up: nav.SetUp) -> None:
     """To the stop of this number, 1 to the last."""
     stop, followed = STOPS[number - 1], subject()
     query: dict[str, str | list[str]] = {"tour": str(number), **dict(stop.query)}
     if followed is not None:
         query |= {"model": followed.info.model, "data": followed.info.data, "run": followed.info.id}
     if followed is not None and stop.page == "budget":
-        query |= rerun.query(rerun.of_run(followed.info.id))  # the budget that the text is about
+        query |= set_up(followed.info.id)  # the budget that the text is about
     nav.go(stop.page, **query)
 
 
 def current() -> int:
     """The stop in the address; 0 when nobody is on the tour."""
-    told = state.get("tour")
-    return int(told) if told.isascii() and told.isdigit() and 1 <= int(told) <= len(STOPS) else 0
+    text = state.get("tour")
+    return int(text) if text.isascii() and text.isdigit() and 1 <= int(text) <= len(STOPS) else 0
 
 
-def draw(page: str) -> None:
-    """Where the tour stands, above the page it is about; elsewhere the way back."""
+def draw(page: str, set_up: nav.SetUp) -> None:
+    """The present stop, above the page it is about; elsewhere the way back."""
     number = current()
     if not number:
         return
@@ -98,19 +97,19 @@ def draw(page: str) -> None:
         else:
             st.markdown(f"You left the tour at stop {number} of {len(STOPS)}, {nav.PAGES[stop.page].title}.")
         with st.container(horizontal=True, vertical_alignment="center"):
-            _buttons(number, page == stop.page)
+            _buttons(number, page == stop.page, set_up)
 
 
-def _buttons(number: int, here: bool) -> None:
+def _buttons(number: int, here: bool, set_up: nav.SetUp) -> None:
     forward, backward = ":material/arrow_forward:", ":material/arrow_back:"
     if not here:
         if st.button("Back to the tour", key="tour_return", type="primary", icon=forward):
-            go(number)
+            go(number, set_up)
     elif number < len(STOPS) and st.button("Next", key="tour_next", type="primary", icon=forward):
-        go(number + 1)
+        go(number + 1, set_up)
     elif number == len(STOPS) and st.button("Finish on Start", key="tour_finish", type="primary", icon=forward):
         state.put("tour", "")
         nav.go("start")
     if here and number > 1 and st.button("Back", key="tour_back", icon=backward):
-        go(number - 1)
+        go(number - 1, set_up)
     st.button("End the tour", key="tour_end", type="tertiary", on_click=lambda: state.put("tour", ""))

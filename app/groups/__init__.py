@@ -1,1 +1,1 @@
-"""The Groups page: the graph merged, placed, searched and coloured, and why units hang together."""
+"""The Groups page: the graph merged, placed, searched and coloured, and why units are tied."""

@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.figures import placing
-from app.groups import dependency_text, grouping, quantized
+from app.groups import grouping, placement, quantized, sources
 from app.model import networks
+from compression.plots import placing
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def levels(view: quantized.View) -> dict[grouping.Level, int]:
     """The details to choose from, with how many boxes each draws."""
-    found = quantized.traced(view)
-    return grouping.levels(found.plain["nodes"], [(a, b) for a, b in found.plain["edges"]], _carrying(found))
+    network = quantized.traced(view)
+    return grouping.levels(network.plain["nodes"], [(a, b) for a, b in network.plain["edges"]], _carrying(network))
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing the graph…")
 def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> placing.Placed:
     """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
-    found = quantized.traced(view)
-    return placing.place(found.plain, level, opened, _carrying(found))
+    network = quantized.traced(view)
+    return placement.place(network.plain, level, opened, _carrying(network))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def close_up(view: quantized.View, layer: str) -> placing.Placed:
     """One layer and its quantizers, every operation a box."""
-    return placing.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
+    return placement.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
-def places(view: quantized.View) -> dependency_text.Places:
+def operands(view: quantized.View) -> sources.Sources:
     """What flows into every operation, for the sentences."""
-    return dependency_text.Places(quantized.traced(view).plain)
+    return sources.Sources(quantized.traced(view).plain)
 
 
-def parameters(found: networks.Network) -> dict[str, int]:
-    """Module path → parameters it holds itself."""
-    return {row["name"]: row["params"] for row in found.modules}
+def parameters(network: networks.Network) -> dict[str, int]:
+    """Module path → number of its parameters, without those of its parts."""
+    return {row["name"]: row["params"] for row in network.modules}
 
 
-def _carrying(found: networks.Network) -> frozenset[str]:
-    return frozenset(node for node, groups in found.node_groups.items() if groups)
+def _carrying(network: networks.Network) -> frozenset[str]:
+    return frozenset(node for node, groups in network.node_groups.items() if groups)

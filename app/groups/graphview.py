@@ -1,61 +1,66 @@
-"""The graph on the Groups page: how much detail, what is searched, which part is shown, and what a click does."""
+"""The graph on the Groups page: its level of detail, the search, the part that is shown, and the effect of a click."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from app import plain, state, widgets, words
-from app.figures import base, placing
-from app.figures import graph as figures
+from app import names, plain, state, widgets, words
 from app.groups import drawing, grouping, quantized
 from app.model import catalog
-from app.runs import view_model
 from app.terms import tip
+from compression.plots import base, placing
+from compression.plots import graph as figures
 
 TALLEST = 760
 ALL, GROUP, SEARCH = "Whole graph", "Selected group", "Search"
 _FOCUS = {ALL: "", GROUP: "group", SEARCH: "search"}
 
 
-def picture(drawn: quantized.View, overlay: figures.Overlay | None = None) -> None:
-    """The controls, the graph, its legend; a click on a node lights up its group, one on a module opens it."""
-    of, found = drawn.of, quantized.traced(drawn)
+def picture(view: quantized.View, overlay: figures.Overlay | None = None) -> None:
+    """The controls, the graph, its legend; a click on a node selects its group, a click on a module opens it."""
+    subject, network = view.subject, quantized.traced(view)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        level, search = _controls(drawn)
-        view = _view(search)
-    opened = _opened(of, level)
+        level, search = _controls(view)
+        part = _part_shown(search)
+    opened = _opened(subject, level)
     info = placing.graph_info(
-        found.plain,
-        found.node_groups,
-        drawing.placed(drawn, level, opened),
-        parameters=drawing.parameters(found),
+        network.plain,
+        network.node_groups,
+        drawing.placed(view, level, opened),
+        parameters=drawing.parameters(network),
         selected=state.get("group") or None,
         search=search,
-        focus=_FOCUS[view],
+        focus=_FOCUS[part],
     )
-    _say(info, search)
-    _modules(of, level, info, opened)
+    _search_result(info, search)
+    _modules(subject, level, info, opened)
+    shown = f"{subject.model} {view.quantizers} {view.merged} {overlay.title if overlay else ''}"
+    _chart(info, overlay, f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {part}", subject, level)
+    widgets.table_of(info.rows, "graph", "Boxes as a table")
+
+
+def _chart(
+    info: placing.GraphInfo, overlay: figures.Overlay | None, key: str, subject: catalog.Subject, level: grouping.Level
+) -> None:
+    """The legend, and the drawing in a frame that scrolls."""
     st.html(figures.legend_html(info))
     fig = figures.graph_figure(info, legend=False, overlay=overlay)
-    shown = f"{of.model} {drawn.quantizers} {drawn.merged} {overlay.title if overlay else ''}"
-    key = f"graph_chart {shown} {level.key} {len(opened)} {hash(opened)} {view}"
-    model = view_model.model_label(of.model)
+    model = names.model_label(subject.model)
     alt = f"Layered graph of {model}, {len(info.nodes)} boxes. The table below it holds the same."
     config = {**base.CONFIG, "displayModeBar": False}
     with st.container(height=min(TALLEST, int(fig.layout.height) + 40), border=True):
         st.plotly_chart(
             plain.figure(fig),
             key=key,
-            on_select=lambda: _clicked(key, of, level),
+            on_select=lambda: _clicked(key, subject, level),
             selection_mode="points",
             config=config,
             alt=alt,
         )
-    widgets.table_of(info.rows, "graph", "Boxes as a table")
 
 
 def choose(group: str) -> None:
-    """Light up a group, or none."""
+    """Select a group, or none."""
     state.put("group", group)
     if not group and st.session_state.get("graph_view") == GROUP:
         st.session_state["graph_view"] = ALL
@@ -67,15 +72,15 @@ def label(level: grouping.Level, count: int) -> str:
     return f"{name} · {count:,}"
 
 
-def _controls(drawn: quantized.View) -> tuple[grouping.Level, str]:
-    counts = drawing.levels(drawn)
-    subject = (drawn.of.model, drawn.quantizers, drawn.merged)
-    most = grouping.MOST_BOXES if drawn.merged else grouping.MOST_TRACED
+def _controls(view: quantized.View) -> tuple[grouping.Level, str]:
+    counts = drawing.levels(view)
+    shown = (view.subject.model, view.quantizers, view.merged)
+    most = grouping.MOST_BOXES if view.merged else grouping.MOST_TRACED
     options = list(counts)
     keys = [level.key for level in options]
-    if st.session_state.get("detail_of") != subject or st.session_state.get("detail") not in keys:
+    if st.session_state.get("detail_of") != shown or st.session_state.get("detail") not in keys:
         st.session_state["detail"] = grouping.default_level(counts, most).key
-        st.session_state["detail_of"] = subject
+        st.session_state["detail_of"] = shown
     names = {level.key: label(level, count) for level, count in counts.items()}
     chosen = st.selectbox(
         "Detail",
@@ -107,21 +112,21 @@ def _searched() -> None:
     st.session_state["graph_view"] = SEARCH if text else ALL
 
 
-def _view(search: str) -> str:
+def _part_shown(search: str) -> str:
     """Which part of the drawing is shown; only what there is can be chosen."""
     options = [ALL, *([GROUP] if state.get("group") else []), *([SEARCH] if search else [])]
     if st.session_state.get("graph_view") not in options:
-        linked = bool(search) and "graph_view" not in st.session_state  # a link with a search shows what it finds
+        linked = bool(search) and "graph_view" not in st.session_state  # a link with a search shows its results
         st.session_state["graph_view"] = SEARCH if linked else ALL
     if len(options) == 1:
         return ALL
     return st.segmented_control("Show", options, key="graph_view", required=True) or ALL
 
 
-def _say(info: placing.GraphInfo, search: str) -> None:
+def _search_result(info: placing.GraphInfo, search: str) -> None:
     if not search:
         return
-    count = sum(spot.found for spot in info.nodes)
+    count = sum(spot.matched for spot in info.nodes)
     if count:
         st.caption(f"{count:,} of {len(info.nodes):,} boxes hold “{plain.text(search)}”.")
     else:
@@ -132,15 +137,15 @@ def _say(info: placing.GraphInfo, search: str) -> None:
         )
 
 
-def _opened(of: catalog.Subject, level: grouping.Level) -> tuple[str, ...]:
+def _opened(subject: catalog.Subject, level: grouping.Level) -> tuple[str, ...]:
     """The modules this tab has opened in this drawing."""
-    if st.session_state.get("opened_of") != (of.model, level.key):
-        st.session_state["opened_of"] = (of.model, level.key)
+    if st.session_state.get("opened_of") != (subject.model, level.key):
+        st.session_state["opened_of"] = (subject.model, level.key)
         st.session_state["opened"] = []
     return tuple(st.session_state.get("opened", ()))
 
 
-def _modules(of: catalog.Subject, level: grouping.Level, info: placing.GraphInfo, opened: tuple[str, ...]) -> None:
+def _modules(subject: catalog.Subject, level: grouping.Level, info: placing.GraphInfo, opened: tuple[str, ...]) -> None:
     """Open and close modules without the mouse."""
     closed = list(dict.fromkeys(spot.path for spot in info.nodes if spot.path))
     if not closed and not opened:
@@ -155,7 +160,7 @@ def _modules(of: catalog.Subject, level: grouping.Level, info: placing.GraphInfo
     )
 
 
-def _clicked(key: str, of: catalog.Subject, level: grouping.Level) -> None:
+def _clicked(key: str, subject: catalog.Subject, level: grouping.Level) -> None:
     points = st.session_state[key].selection.points
     ids = [str(i) for i in points[0]["customdata"]] if points else []
     if ids and ids[0].startswith(grouping.MODULE):

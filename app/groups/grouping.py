@@ -1,7 +1,7 @@
 """How much of a graph is drawn: operations merged by module path into boxes, so that 1,000 nodes stay readable.
 
-A box is one operation, or one module with everything in it. Modules that run twice are cut into their visits where one
-box for all of them would close a circle, so that what is drawn stays a graph from top to bottom.
+A box is one operation, or one module with everything in it. Modules that run twice are split into their visits where
+one box for all of them would create a cycle, so that the drawing remains a graph from top to bottom.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from app.groups import layout
 
-MOST_BOXES = 120  # what is shown without asking
-MOST_TRACED = 400  # where every operation of the quantizers is asked for
+MOST_BOXES = 120  # drawn by default
+MOST_TRACED = 400  # drawn by default with every operation of the quantizers
 KEPT_KINDS = frozenset({"input", "output", "conv", "linear"})  # and every box where several paths meet
-MODULE = "module:"  # begins the id of a box that holds a module
+MODULE = "module:"  # prefix of the id of a box that is a module
 
 Node = Mapping[str, Any]
 
@@ -40,7 +40,7 @@ EVERY_OP = Level(every_op=True)
 
 @dataclass(frozen=True)
 class Box:
-    """What one marker stands for: ``path`` is the module's, ``None`` for a single operation."""
+    """The operations of one marker: ``path`` is the module's, ``None`` for a single operation."""
 
     id: str
     members: tuple[str, ...]
@@ -69,7 +69,7 @@ def outline(
         edges: (from, to), node ids.
         level: how far modules are merged.
         opened: module paths that are shown in parts although the level would merge them.
-        carrying: ids of the nodes that units flow through; joins of nothing but masks and positions are left out.
+        carrying: ids of the nodes that units flow through; joins of nothing but masks and positions are omitted.
     """
     modules = [_module(node, level.depth, frozenset(opened)) for node in nodes]
     number = _merged(nodes, edges, modules)
@@ -87,12 +87,12 @@ def levels(
 ) -> dict[Level, int]:
     """The details worth offering, coarse to fine, with the number of boxes each draws."""
     finest = len(outline(nodes, edges, LAYERS, (), carrying).boxes)
-    found: dict[Level, int] = {}
+    counts: dict[Level, int] = {}
     for depth in range(1, max((len(_parts(node)) for node in nodes), default=0) + 1):
         boxes = outline(nodes, edges, Level(depth), (), carrying).boxes
-        if len(boxes) < finest and len(boxes) not in found.values() and any(box.path for box in boxes):
-            found[Level(depth)] = len(boxes)
-    return {**found, LAYERS: finest, EVERY_OP: len(nodes)}
+        if len(boxes) < finest and len(boxes) not in counts.values() and any(box.path for box in boxes):
+            counts[Level(depth)] = len(boxes)
+    return {**counts, LAYERS: finest, EVERY_OP: len(nodes)}
 
 
 def default_level(counts: Mapping[Level, int], most: int = MOST_BOXES) -> Level:
@@ -106,7 +106,7 @@ def _parts(node: Node) -> tuple[str, ...]:
 
 
 def _module(node: Node, depth: int | None, opened: frozenset[str]) -> str | None:
-    """The path of the module that swallows this operation; ``None`` when it stands for itself."""
+    """The path of the module that this operation is merged into; ``None`` if it is a separate box."""
     parts = _parts(node)
     if depth is None or len(parts) < depth:
         return None
@@ -118,7 +118,7 @@ def _module(node: Node, depth: int | None, opened: frozenset[str]) -> str | None
 
 
 def _merged(nodes: Sequence[Node], edges: Sequence[layout.Edge], modules: Sequence[str | None]) -> list[int]:
-    """The number of the box of every node: one per module, or one per visit where that would close a circle."""
+    """The number of every node's box: one per module, or one per visit where one box would create a cycle."""
     import networkx as nx
 
     place = {node["id"]: i for i, node in enumerate(nodes)}
@@ -129,18 +129,18 @@ def _merged(nodes: Sequence[Node], edges: Sequence[layout.Edge], modules: Sequen
         graph = nx.DiGraph((number[place[a]], number[place[b]]) for a, b in edges)
         graph.remove_edges_from(list(nx.selfloop_edges(graph)))
         circles = set().union(*(c for c in nx.strongly_connected_components(graph) if len(c) > 1))
-        again = [visits[i] if n in circles else n for i, n in enumerate(number)]
-        if again == number:
+        separated = [visits[i] if n in circles else n for i, n in enumerate(number)]
+        if separated == number:
             return number
-        number = again
+        number = separated
 
 
 def _visits(modules: Sequence[str | None]) -> list[int]:
     """Runs of operations of one module: the place of the first one of each."""
-    found: list[int] = []
+    first: list[int] = []
     for i, module in enumerate(modules):
-        found.append(found[-1] if i and module is not None and module == modules[i - 1] else i)
-    return found
+        first.append(first[-1] if i and module is not None and module == modules[i - 1] else i)
+    return first
 
 
 def _boxes(nodes: Sequence[Node], modules: Sequence[str | None], number: Sequence[int]) -> list[Box]:

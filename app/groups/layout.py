@@ -1,4 +1,4 @@
-"""Where the nodes of a graph go on the page: layers from top to bottom, few crossings, long edges bent around nodes.
+"""Places for the nodes of a graph: layers from top to bottom, few crossings, long edges bent around nodes.
 
 fast-sugiyama does it in milliseconds; where its wheel is missing, networkx places each topological generation on a row.
 """
@@ -6,13 +6,16 @@ fast-sugiyama does it in milliseconds; where its wheel is missing, networkx plac
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Edge = tuple[str, str]
-Spot = tuple[float, float]
+Point = tuple[float, float]
 
 CROWDED = 3  # lines passing an average row from which on long edges are drawn as arcs beside the graph
 LONG = 1  # such an edge spans more rows than this
@@ -22,10 +25,15 @@ ARC_COLUMNS = 5.0
 
 @dataclass(frozen=True)
 class Layout:
-    """``places``: node → (column, row), row 0 at the top. ``paths``: edge → the points its line goes through."""
+    """``places``: node → (column, row), row 0 at the top. ``paths``: edge → the points of its line."""
 
-    places: dict[str, Spot]
-    paths: dict[Edge, tuple[Spot, ...]]
+    places: dict[str, Point]
+    paths: dict[Edge, tuple[Point, ...]]
+
+    def moved(self, move: Callable[[Point], Point]) -> Layout:
+        """The same drawing with every point moved."""
+        places = {node: move(point) for node, point in self.places.items()}
+        return Layout(places, {edge: tuple(map(move, path)) for edge, path in self.paths.items()})
 
     @property
     def rows(self) -> int:
@@ -39,48 +47,46 @@ class Layout:
         return max(xs, default=0.0) - min(xs, default=0.0) + 1
 
 
-def collapse(nodes: Sequence[str], edges: Sequence[Edge], keep: Collection[str]) -> tuple[list[str], list[Edge]]:
-    """Leave out nodes and reconnect around them, so that activations and norms do not crowd the picture.
+def collapse(nodes: Sequence[str], edges: Sequence[Edge], retained: Collection[str]) -> tuple[list[str], list[Edge]]:
+    """Remove nodes and reconnect around them, so that activations and norms do not crowd the picture.
 
     Returns:
-        The kept nodes in their order, and an edge wherever a path led from one to another through dropped nodes only.
+        The retained nodes in order, and an edge for each path between two of them through removed nodes only.
     """
+    import networkx as nx
+
     sources: dict[str, list[str]] = {node: [] for node in nodes}
     for start, end in edges:
         sources.setdefault(end, []).append(start)
-    reach: dict[str, tuple[str, ...]] = {}  # dropped node → the kept nodes that lead into it
-    found: list[Edge] = []
-    for node in _topological(nodes, edges):
-        origins = dict.fromkeys(o for s in sources[node] for o in ((s,) if s in keep else reach.get(s, ())))
-        if node in keep:
-            found.extend((origin, node) for origin in origins)
+    reach: dict[str, tuple[str, ...]] = {}  # removed node → the retained nodes that lead into it
+    links: list[Edge] = []
+    for node in nx.topological_sort(_graph(nodes, edges)):
+        origins = dict.fromkeys(o for s in sources[node] for o in ((s,) if s in retained else reach.get(s, ())))
+        if node in retained:
+            links.extend((origin, node) for origin in origins)
         else:
             reach[node] = tuple(origins)
-    return [node for node in nodes if node in keep], found
+    return [node for node in nodes if node in retained], links
 
 
 def layered(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
-    """Place the nodes of a directed acyclic graph in rows; several beginnings each stand close to where they are read.
+    """Place the nodes of a directed acyclic graph in rows; each of several sources is close to its first reader.
 
     Where so many edges pass by that they would pull the rows apart (every layer reading all before it), the long ones
     become arcs at the left.
     """
-    if len({start for start, _ in edges} - {end for _, end in edges}) > 1:
-        return _mirrored(_from_the_top(nodes[::-1], [(end, start) for start, end in edges]))
-    return _from_the_top(nodes, edges)
-
-
-def _mirrored(layout: Layout) -> Layout:
-    """The drawing of the reversed graph, upside down."""
-    lowest = max((y for _, y in layout.places.values()), default=0.0)
-    places = {node: (x, lowest - y) for node, (x, y) in layout.places.items()}
-    paths = {(b, a): tuple((x, lowest - y) for x, y in path[::-1]) for (a, b), path in layout.paths.items()}
-    return Layout(places, paths)
+    edges = list(dict.fromkeys(edges))
+    if len({start for start, _ in edges} - {end for _, end in edges}) <= 1:
+        return _from_the_top(nodes, edges)
+    reversed_ = _from_the_top(nodes[::-1], [(end, start) for start, end in edges])
+    lowest = max((y for _, y in reversed_.places.values()), default=0.0)
+    mirrored = reversed_.moved(lambda point: (point[0], lowest - point[1]))
+    return Layout(mirrored.places, {(b, a): path[::-1] for (a, b), path in mirrored.paths.items()})
 
 
 def _from_the_top(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
     """Every node as far up as what leads to it allows."""
-    edges, arcs = _long_edges(nodes, list(dict.fromkeys(edges)))
+    edges, arcs = _long_edges(nodes, edges)
     linked = {node for edge in edges for node in edge}
     alone = [node for node in nodes if node not in linked]
     try:
@@ -93,17 +99,14 @@ def _from_the_top(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
 
 
 def _long_edges(nodes: Sequence[str], edges: Sequence[Edge]) -> tuple[list[Edge], list[Edge]]:
-    """The edges that make the layered drawing, and those left for arcs.
+    """The edges of the layered drawing, and the long ones that are drawn as arcs.
 
-    Every node keeps an edge from the row above it, so taking out the long ones moves nothing.
+    Every node has an edge from the row above it, so that removing the long ones moves nothing.
     """
-    row = dict.fromkeys(nodes, 0)
-    after: dict[str, list[str]] = {node: [] for node in nodes}
-    for start, end in edges:
-        after[start].append(end)
-    for node in _topological(nodes, edges):
-        for end in after[node]:
-            row[end] = max(row[end], row[node] + 1)
+    import networkx as nx
+
+    generations = nx.topological_generations(_graph(nodes, edges))
+    row = {node: number for number, generation in enumerate(generations) for node in generation}
     passing = sum(row[end] - row[start] - 1 for start, end in edges)
     if passing <= CROWDED * (max(row.values(), default=0) + 1):
         return list(edges), []
@@ -112,59 +115,53 @@ def _long_edges(nodes: Sequence[str], edges: Sequence[Edge]) -> tuple[list[Edge]
 
 
 def _with_arcs(layout: Layout, arcs: Sequence[Edge]) -> Layout:
-    """Add the long edges: the more rows an arc spans, the farther it swings out."""
+    """Add the long edges as arcs and move the drawing to column 0: arcs over more rows are wider."""
     if not arcs:
         return layout
-    left = min(x for x, _ in layout.places.values())
+    leftmost = min(x for x, _ in layout.places.values())
     longest = max(abs(layout.places[b][1] - layout.places[a][1]) for a, b in arcs)
-    paths = dict(layout.paths)
+    paths = layout.paths
     for start, end in arcs:
         (x0, y0), (x1, y1) = layout.places[start], layout.places[end]
         swing = ARC_COLUMNS * math.sqrt(abs(y1 - y0) / max(longest, 1.0))
-        bent = ((x0, y0), (left - swing, y0), (left - swing, y1), (x1, y1))
+        bent = ((x0, y0), (leftmost - swing, y0), (leftmost - swing, y1), (x1, y1))
         paths[start, end] = tuple(_bezier(bent, i / ARC_STEPS) for i in range(ARC_STEPS + 1))
-    return _shifted(Layout(layout.places, paths))
+    least = min(x for path in paths.values() for x, _ in path)
+    return layout.moved(lambda point: (point[0] - least, point[1]))
 
 
-def _bezier(corners: Sequence[Spot], t: float) -> Spot:
-    """A point of a cubic curve: it leaves the first corner for the second and reaches the last from the third."""
+def _bezier(corners: Sequence[Point], t: float) -> Point:
+    """A point at ``t`` in 0..1 of the cubic Bézier curve with these four corners."""
     parts = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
     x = sum(part * corner[0] for part, corner in zip(parts, corners, strict=True))
     return x, sum(part * corner[1] for part, corner in zip(parts, corners, strict=True))
 
 
-def _shifted(layout: Layout) -> Layout:
-    """The same drawing with its leftmost point at column 0."""
-    least = min(x for path in layout.paths.values() for x, _ in path)
-    places = {node: (x - least, y) for node, (x, y) in layout.places.items()}
-    return Layout(places, {edge: tuple((x - least, y) for x, y in path) for edge, path in layout.paths.items()})
-
-
-def _topological(nodes: Sequence[str], edges: Sequence[Edge]) -> list[str]:
+def _graph(nodes: Sequence[str], edges: Sequence[Edge]) -> nx.DiGraph:
     import networkx as nx
 
     graph = nx.DiGraph()
     graph.add_nodes_from(nodes)
     graph.add_edges_from(edges)
-    return list(nx.topological_sort(graph))
+    return graph
 
 
 def _sugiyama(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
     import fast_sugiyama
 
     index = {node: i for i, node in enumerate(nodes)}
-    numbered = [(index[a], index[b]) for a, b in dict.fromkeys(edges)]
-    places: dict[str, Spot] = {}
-    paths: dict[Edge, tuple[Spot, ...]] = {}
-    left = 0.0
-    drawn: Any = fast_sugiyama.from_edges(numbered, minimum_length=1, vertex_spacing=1.0, dummy_vertices=True)
-    for spots, _, _, links in drawn:
-        raw = dict(spots)
+    numbered = [(index[a], index[b]) for a, b in edges]
+    places: dict[str, Point] = {}
+    paths: dict[Edge, tuple[Point, ...]] = {}
+    offset = 0.0
+    components: Any = fast_sugiyama.from_edges(numbered, minimum_length=1, vertex_spacing=1.0, dummy_vertices=True)
+    for vertices, _, _, links in components:
+        raw = dict(vertices)
         columns, rows = _ranks([x for x, _ in raw.values()]), _ranks([-y for _, y in raw.values()])
-        grid = {key: (left + columns[_round(x)], float(rows[_round(-y)])) for key, (x, y) in raw.items()}
-        places.update({nodes[key]: spot for key, spot in grid.items() if key < len(nodes)})
+        grid = {key: (offset + columns[_round(x)], float(rows[_round(-y)])) for key, (x, y) in raw.items()}
+        places.update({nodes[key]: point for key, point in grid.items() if key < len(nodes)})
         paths.update(_join(links, grid, nodes))
-        left = 1 + max(x for x, _ in grid.values())
+        offset = 1 + max(x for x, _ in grid.values())
     return Layout(places, paths)
 
 
@@ -181,11 +178,11 @@ def _ranks(values: list[float]) -> dict[float, float]:
 
 
 def _join(
-    links: Sequence[tuple[int, int]], grid: dict[int, Spot], nodes: Sequence[str]
-) -> dict[Edge, tuple[Spot, ...]]:
+    links: Sequence[tuple[int, int]], grid: dict[int, Point], nodes: Sequence[str]
+) -> dict[Edge, tuple[Point, ...]]:
     """Chains of dummy vertices become one bent line from a real node to a real node."""
     after = {a: b for a, b in links if a >= len(nodes)}
-    paths: dict[Edge, tuple[Spot, ...]] = {}
+    paths: dict[Edge, tuple[Point, ...]] = {}
     for start, step in links:
         if start >= len(nodes):
             continue
@@ -201,9 +198,9 @@ def _generations(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
     import networkx as nx
 
     graph = nx.DiGraph(edges)
-    places: dict[str, Spot] = {}
+    places: dict[str, Point] = {}
     for row, members in enumerate(nx.topological_generations(graph)):
         ordered = sorted(members, key=nodes.index)
         for i, node in enumerate(ordered):
             places[node] = (i - (len(ordered) - 1) / 2, float(row))
-    return Layout(places, {edge: (places[edge[0]], places[edge[1]]) for edge in dict.fromkeys(edges)})
+    return Layout(places, {edge: (places[edge[0]], places[edge[1]]) for edge in edges})

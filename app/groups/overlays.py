@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import streamlit as st
 
-from app import state, theme, widgets
-from app.budget import draft, plan
-from app.budget.planned import layer_range
-from app.figures.overlay import Overlay
+from app import state, widgets
+from app.budget import draft, live_forecast
 from app.groups import saliencyoverlay
 from app.model import catalog, networks
 from app.runs import runlog
 from app.terms import tip
 from compression.errors import CompressionError
+from compression.plots import theme
+from compression.plots.overlay import Overlay
 
 KIND = "kind of node"
 Values = Mapping[str, float]
 
 
-def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
+def choose(subject: catalog.Subject, network: networks.Network) -> Overlay | None:
     """The control, and the overlay it asks for; ``None`` for the colours of the kinds."""
-    path = catalog.weights_file(of) if of.has_data else None
-    saliency = saliencyoverlay.offered(of, found, path)
-    offered = {**_of_network(found), **saliency, **_of_budget(of, found, path), **_of_run(found)}
+    path = catalog.weights_file(subject) if subject.has_data else None
+    saliency = saliencyoverlay.offered(subject, network, path)
+    offered = {**_of_network(network), **saliency, **_of_budget(subject, network, path), **_of_run(network)}
     chosen = st.selectbox(
         "Colour shows",
         [KIND, *offered],
@@ -51,8 +52,8 @@ def choose(of: catalog.Subject, found: networks.Network) -> Overlay | None:
     return overlay
 
 
-def _of_network(found: networks.Network) -> dict[str, Callable[[], Overlay]]:
-    rows = networks.layer_rows(found)
+def _of_network(network: networks.Network) -> dict[str, Callable[[], Overlay]]:
+    rows = networks.layer_rows(network)
     params = {str(row["layer"]): float(row["of all, %"]) for row in rows}
     macs = {str(row["layer"]): float(row["of all MACs, %"]) for row in rows}
     return {
@@ -61,54 +62,51 @@ def _of_network(found: networks.Network) -> dict[str, Callable[[], Overlay]]:
     }
 
 
-def _of_budget(of: catalog.Subject, found: networks.Network, path: Path | None) -> dict[str, Callable[[], Overlay]]:
+def _of_budget(
+    subject: catalog.Subject, network: networks.Network, path: Path | None
+) -> dict[str, Callable[[], Overlay]]:
     return {
-        "sparsity asked on Budget": lambda: _sparsity("sparsity asked", budget_values(of, found, path)[0]),
-        "bits asked on Budget": lambda: _bits("bits asked", budget_values(of, found, path)[1]),
+        "sparsity asked on Budget": lambda: _sparsity("sparsity asked", budget_values(subject, network, path)[0]),
+        "bits asked on Budget": lambda: _bits("bits asked", budget_values(subject, network, path)[1]),
     }
 
 
-def budget_values(of: catalog.Subject, found: networks.Network, path: Path | None) -> tuple[Values, Values]:
-    """Percent of units or weights that go, and the most bits, of every layer as the draft plans them.
+def budget_values(subject: catalog.Subject, network: networks.Network, path: Path | None) -> tuple[Values, Values]:
+    """Percent of units or weights that are removed, and the most bits, of every layer as the draft is forecast.
 
     Raises:
         CompressionError: a draft that cannot be met.
     """
-    budget = draft.budget(of)
-    planned = plan.make(of, path, found.graph, budget)
-    if not planned.removed:
-        rows = {str(row["layer"]): row for row in planned.table}
-        return (
-            {layer: float(row["at zero, %"]) for layer, row in rows.items() if "at zero, %" in row},
-            {layer: float(row["bits"]) for layer, row in rows.items() if "bits" in row},
-        )
-    ranges = {layer.name: layer_range(budget, layer.name, "weight_bits") for layer in found.graph.layers}
-    return _by_group(found, planned.removed), {layer: ends[1] for layer, ends in ranges.items() if ends}
+    forecast = live_forecast.forecast(subject, path, draft.budget(subject))
+    bits = {layer.name: layer.bits[1] for layer in forecast.layers}
+    if forecast.removed:
+        return _by_group(network, forecast.removed), bits
+    return {layer.name: 100 * layer.zeros / math.prod(layer.shape) for layer in forecast.layers}, bits
 
 
-def _of_run(found: networks.Network) -> dict[str, Callable[[], Overlay]]:
+def _of_run(network: networks.Network) -> dict[str, Callable[[], Overlay]]:
     run = state.get("run")
     try:
-        done = runlog.outcome(run) if run else None
-        told = runlog.told(run) if done else None
+        outcome = runlog.outcome(run) if run else None
+        record = runlog.view(run) if outcome else None
     except CompressionError:
-        return {}  # a run that is not here has nothing to show; the pages about runs say why
-    if not done or not done.get("final") or told is None or told.budget.get("model") != state.get("model"):
+        return {}  # a run that does not exist has no values; the pages about runs report it
+    if not outcome or not outcome.get("final") or record is None or record.budget.get("model") != state.get("model"):
         return {}
-    removed: Mapping[str, int] = next((event["units"] for event in reversed(told.decisions) if "units" in event), {})
-    bits = {layer: entry["weight"] for layer, entry in done["final"]["bits"].items() if entry.get("weight")}
+    removed: Mapping[str, int] = next((event["units"] for event in reversed(record.decisions) if "units" in event), {})
+    bits = {layer: entry["weight"] for layer, entry in outcome["final"]["bits"].items() if entry.get("weight")}
     offered = {"bits of the run": lambda: _bits("bits of the run", bits)}
     if removed:
-        offered["sparsity of the run"] = lambda: _sparsity("sparsity of the run", _by_group(found, removed))
+        offered["sparsity of the run"] = lambda: _sparsity("sparsity of the run", _by_group(network, removed))
     return offered
 
 
-def _by_group(found: networks.Network, removed: Mapping[str, int]) -> Values:
-    """Percent of units gone for every layer whose output belongs to a group that can shrink."""
-    units = {group.id: group.units for group in found.graph.prunable}
+def _by_group(network: networks.Network, removed: Mapping[str, int]) -> Values:
+    """Percent of units removed for every layer whose output belongs to a prunable group."""
+    units = {group.id: group.units for group in network.graph.prunable}
     return {
         layer: 100 * removed.get(group, 0) / units[group]
-        for layer, group in found.group_of_layer.items()
+        for layer, group in network.group_of_layer.items()
         if group in units
     }
 

@@ -20,7 +20,7 @@ BITS = 8  # of the quantizers shown; the graph does not depend on it
 class View:
     """What is drawn: the model, which quantizers are put on it (``NONE``, ``OWN``, ``PLAIN``), and whether merged."""
 
-    of: catalog.Subject
+    subject: catalog.Subject
     quantizers: str = NONE
     merged: bool = True
 
@@ -31,22 +31,22 @@ def traced(view: View) -> networks.Network:
     Raises:
         CompressionError: the model cannot be built at this size, does not run, or takes no quantizers.
     """
-    return catalog.traced(view.of) if view == View(view.of) else _traced(view)
+    return catalog.traced(view.subject) if view == View(view.subject) else _traced(view)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Tracing the network with its quantizers…")
 def _traced(view: View) -> networks.Network:
-    of = view.of
+    subject = view.subject
     if view.quantizers == NONE:
-        return networks.Network(tracing.graph(of, view.merged))
+        return networks.Network(tracing.graph(subject, view.merged))
     from compression import zoo
     from compression.graph import trace
     from compression.quant import quantize, written_out
 
-    (example,) = zoo.example(of.model, input=of.input)
-    with live.memory().work(of.model, tracing.need(of.model, of.input, of.classes)):
-        model = zoo.build(of.model, of.input, of.classes)
-        model = quantize(model, BITS, activations=example, exponent=view.quantizers == PLAIN)
+    (example,) = zoo.example(subject.model, input=subject.input)
+    with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
+        model = zoo.build(subject.model, subject.input, subject.classes)
+        model = quantize(model, BITS, calibration=example, exponent=view.quantizers == PLAIN)
         if view.quantizers == PLAIN:
             model = written_out(model)
         return networks.Network(trace(model, example, merge=view.merged))
@@ -55,13 +55,13 @@ def _traced(view: View) -> networks.Network:
 def around(graph: Mapping[str, Any], layer: str) -> dict[str, Any]:
     """The part of a ``graph`` JSON that one layer's quantizers are in: what comes in, their nodes, the layer."""
     ends = {node["id"] for node in graph["nodes"] if node.get("layer") == layer}
-    own = {n for branch in graph["branches"] if ends & set(branch["target"]) for n in branch["nodes"]} | ends
-    entries = {start for start, end in graph["edges"] if end in own}
-    shown = own | entries
+    branch_nodes = {n for branch in graph["branches"] if ends & set(branch["target"]) for n in branch["nodes"]} | ends
+    entries = {start for start, end in graph["edges"] if end in branch_nodes}
+    shown = branch_nodes | entries
     return {
         **graph,
         "nodes": [node for node in graph["nodes"] if node["id"] in shown],
-        "edges": [edge for edge in graph["edges"] if edge[1] in own and edge[0] in shown],
+        "edges": [edge for edge in graph["edges"] if edge[1] in branch_nodes and edge[0] in shown],
     }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from app import plain, state, widgets, words
-from app.figures import base, placing
-from app.figures import graph as figures
 from app.groups import drawing, quantized
 from app.model import catalog
 from app.terms import tip
+from compression.plots import base, placing
+from compression.plots import graph as figures
 
 MERGED, TRACED = "merged", "as traced"
 WHY = (
@@ -20,7 +20,7 @@ WHY = (
 NOTHING = "Nothing to merge: this network has no quantizers. Attach some with the choice beside this."
 
 
-def choose(of: catalog.Subject) -> quantized.View:
+def choose(subject: catalog.Subject) -> quantized.View:
     """The controls; what they ask for."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.selectbox(
@@ -36,7 +36,7 @@ def choose(of: catalog.Subject) -> quantized.View:
                 "round, …) as other projects write theirs. Only the drawing changes, not the model."
             ),
         )
-        count = len(quantized.traced(quantized.View(of, kind)).graph.branches)
+        count = len(quantized.traced(quantized.View(subject, kind)).graph.branches)
         if not count:
             st.session_state["quantizers_drawn"] = MERGED
         drawn = st.segmented_control(
@@ -50,12 +50,12 @@ def choose(of: catalog.Subject) -> quantized.View:
         )
     if count:
         st.caption(f"{words.plural(count, 'quantizer')}. {WHY}")
-    return quantized.View(of, kind, drawn != TRACED)
+    return quantized.View(subject, kind, drawn != TRACED)
 
 
-def before_and_after(of: catalog.Subject, kind: str) -> None:
+def before_and_after(subject: catalog.Subject, kind: str) -> None:
     """The quantizers of one layer, each operation a node, and merged: side by side."""
-    views = [quantized.View(of, kind, merged) for merged in (False, True)]
+    views = [quantized.View(subject, kind, merged) for merged in (False, True)]
     graphs = [quantized.traced(view) for view in views]
     if not graphs[0].graph.branches:
         return
@@ -63,9 +63,9 @@ def before_and_after(of: catalog.Subject, kind: str) -> None:
     members = [m.name for g in graphs[0].graph.groups if g.id == group for m in g.members if m.role == "producer"]
     layer = quantized.layer_of(graphs[0].plain, members)
     with st.expander(f"One layer, before and after: {plain.text(layer)}", expanded=True):
-        for column, view, found, title in zip(st.columns(2), views, graphs, ("As traced", "Merged"), strict=True):
-            part = quantized.around(found.plain, layer)
-            info = placing.graph_info(part, found.node_groups, drawing.close_up(view, layer), selected=group or None)
+        for column, view, network, title in zip(st.columns(2), views, graphs, ("As traced", "Merged"), strict=True):
+            part = quantized.around(network.plain, layer)
+            info = placing.graph_info(part, network.node_groups, drawing.close_up(view, layer), selected=group or None)
             column.markdown(f"**{title}**: {words.plural(len(part['nodes']), 'node')}")
             alt = f"{layer} and its quantizers, {title.lower()}: {', '.join(n['kind'] for n in part['nodes'])}."
             fig = figures.graph_figure(info, legend=False)

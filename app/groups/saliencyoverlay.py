@@ -12,10 +12,10 @@ import streamlit as st
 
 from app import nav
 from app.budget import saliencyview
-from app.figures import saliency as figures
-from app.figures.overlay import Overlay
 from app.model import catalog, networks
 from compression import data as datasets
+from compression.plots import saliency as figures
+from compression.plots.overlay import Overlay
 
 AGREEMENT = "agreement of the criteria"
 EXPLAINED = {
@@ -28,45 +28,47 @@ EXPLAINED = {
 Make = Callable[[Mapping[str, Any]], tuple[Overlay, str]]  # the study's result → an overlay of groups, how to read it
 
 
-def offered(of: catalog.Subject, found: networks.Network, path: Path | None) -> dict[str, Callable[[], Overlay | None]]:
-    """Name → what makes the overlay, ``None`` while the study behind it is not there; nothing without images."""
-    if not of.has_data or datasets.kind(of.data) is not datasets.IMAGE:
+def offered(
+    subject: catalog.Subject, network: networks.Network, path: Path | None
+) -> dict[str, Callable[[], Overlay | None]]:
+    """Name → function that returns the overlay, ``None`` until its study is finished; empty without images."""
+    if not subject.has_data or datasets.kind(subject.data) is not datasets.IMAGE:
         return {}
     names = {f"saliency: {name.lower()}": criterion for criterion, name in figures.NAMES.items()}
-    made: dict[str, Make] = {name: partial(_criterion, name, criterion) for name, criterion in names.items()}
-    made[AGREEMENT] = _agreement
-    return {name: partial(_shown, of, found, path, make) for name, make in made.items()}
+    overlays: dict[str, Make] = {name: partial(_criterion, name, criterion) for name, criterion in names.items()}
+    overlays[AGREEMENT] = _agreement
+    return {name: partial(_shown, subject, network, path, make) for name, make in overlays.items()}
 
 
-def _shown(of: catalog.Subject, found: networks.Network, path: Path | None, make: Make) -> Overlay | None:
-    """The overlay with a line on how to read it; else the way to the study: its button, or how far it is."""
-    told: list[dict[str, Any]] = []
-    saliencyview.section(of, path, told.append)
-    if not told:
+def _shown(subject: catalog.Subject, network: networks.Network, path: Path | None, make: Make) -> Overlay | None:
+    """The overlay with a line on how to read it; without a study its button or progress."""
+    results: list[dict[str, Any]] = []
+    saliencyview.section(subject, path, results.append)
+    if not results:
         return None
-    by_group, line = make(told[0])
-    st.caption(f"{line} {told[0]['images']} validation images, of the dense model's answer.")
+    by_group, line = make(results[0])
+    st.caption(f"{line} {results[0]['images']} validation images, of the dense model's answer.")
     nav.link("budget", "All criteria side by side", part="Saliency")
-    return on_layers(by_group, found)
+    return on_layers(by_group, network)
 
 
-def on_layers(by_group: Overlay, found: networks.Network) -> Overlay:
+def on_layers(by_group: Overlay, network: networks.Network) -> Overlay:
     """An overlay of groups as one of the layers that make their channels."""
-    values = {layer: by_group.values[g] for layer, g in found.group_of_layer.items() if g in by_group.values}
+    values = {layer: by_group.values[g] for layer, g in network.group_of_layer.items() if g in by_group.values}
     return replace(by_group, values=values)
 
 
-def _criterion(title: str, criterion: str, told: Mapping[str, Any]) -> tuple[Overlay, str]:
-    values = figures.saliency_info(told["rows"], told["criteria"]).per_unit(criterion)
+def _criterion(title: str, criterion: str, result: Mapping[str, Any]) -> tuple[Overlay, str]:
+    values = figures.saliency_info(result["rows"], result["criteria"]).per_unit(criterion)
     line = f"How much the mean channel of the layer's group matters: {EXPLAINED[criterion]}. 1× is the network's mean."
     return Overlay(title, "×", values, 0.0, max(values.values(), default=1.0)), line
 
 
-def _agreement(told: Mapping[str, Any]) -> tuple[Overlay, str]:
+def _agreement(result: Mapping[str, Any]) -> tuple[Overlay, str]:
     from compression.explain.measures import agreement
 
-    found = {row["group"]: agreement(list(row["scores"].values())) for row in told["rows"]}
-    values = {group: value for group, value in found.items() if value is not None}
+    correlations = {row["group"]: agreement(list(row["scores"].values())) for row in result["rows"]}
+    values = {group: value for group, value in correlations.items() if value is not None}
     line = (
         "Mean rank correlation between the four criteria over the channels of the layer's group. 1: all put them in "
         "the same order. Near 0: which channels go depends on the criterion."

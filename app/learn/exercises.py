@@ -1,53 +1,78 @@
-"""The exercise of a lesson: the question, the field, and what is said about the answer."""
+"""The exercise of a lesson: the question, the field, and the check of what is typed into it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
-from app.learn.lessonfields import FEW_OPTIONS
-from app.learn.lessons import answers, texts
-from app.learn.lessons.answers import Answer, Pick
-from app.learn.lessons.lesson import Entry
+from app import plain
+from compression.errors import CompressionError
+from lessons.contents import Entry, fill
+from lessons.lesson import Number, Pick
 
-YOURS = "Your answer"
-HIDDEN: dict[str, Any] = {"label_visibility": "collapsed"}  # the question stands above the field
+FEW_OPTIONS = 7  # offered as buttons; more as a list
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,2})?", re.IGNORECASE | re.ASCII)
 
 
-def exercise(found: Entry, text: texts.Text, answer: Answer, facts: Mapping[str, str]) -> None:
-    """The question, the field, and what is said about the answer."""
-    key = f"exercise{found.number}"
+def exercise(entry: Entry, words: Mapping[str, str], answer: Number | Pick, facts: Mapping[str, str]) -> None:
+    """The question, the field, and above them the verdict: what lies below the field may be out of sight."""
+    key = f"exercise{entry.number}"
+    question, hint, solution = (fill(words[section], facts) for section in ("Exercise", "Hint", "Answer"))
     with st.form(key, border=False):
-        told = st.container()  # above the question: what lies below the field may be out of sight
-        st.markdown("**:material/quiz: Exercise.** " + texts.fill(text.sections["Exercise"], facts))
+        verdict = st.container()
+        st.markdown(f"**:material/quiz: Exercise.** {question}")
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            given = _field(answer, key)
+            text = _field(answer, f"{key}_answer") or ""
             pressed = st.form_submit_button("Check", icon=":material/done_all:")
-    if pressed:
-        verdict = answers.judge(given, answer)
-        with told:
-            _tell(verdict, texts.fill(text.sections["Hint"], facts), texts.fill(text.sections["Answer"], facts))
+    if not pressed:
+        return
+    with verdict:
+        try:
+            if check(answer, text):
+                st.success(f"Right. {solution}", icon=":material/check:")
+            else:
+                st.warning(f"Not quite. {hint}", icon=":material/lightbulb:")
+        except CompressionError as problem:
+            st.info(plain.text(problem), icon=":material/edit:")
 
 
-def _field(answer: Answer, key: str) -> str | None:
+def _field(answer: Number | Pick, key: str) -> str | None:
+    common: dict[str, Any] = {"key": key, "label_visibility": "collapsed"}  # the question is above the field
+    if isinstance(answer, Number):
+        label, unit = f"Your answer, {answer.unit}".removesuffix(", "), answer.unit or "a number"
+        return st.text_input(label, max_chars=200, placeholder=unit, width="stretch", **common)
+    common |= {"options": list(answer.options), "index": None, "format_func": answer.options.__getitem__}
+    if len(answer.options) > FEW_OPTIONS:
+        return st.selectbox("Your answer", **common)
+    return st.radio("Your answer", horizontal=True, **common)
+
+
+def check(answer: Number | Pick, text: str) -> bool:
+    """Is this the answer?
+
+    Raises:
+        CompressionError: it is empty, no number, or none of the options.
+    """
     if isinstance(answer, Pick):
-        shown = answer.options.__getitem__
-        options, of = list(answer.options), f"{key}_answer"
-        if len(options) > FEW_OPTIONS:
-            return st.selectbox(YOURS, options, index=None, format_func=shown, key=of, **HIDDEN)
-        return st.radio(YOURS, options, index=None, format_func=shown, key=of, horizontal=True, **HIDDEN)
-    label = f"{YOURS}, {answer.unit}" if answer.unit else YOURS
-    return st.text_input(
-        label, key=f"{key}_answer", max_chars=200, placeholder=answer.unit or "a number", width="stretch", **HIDDEN
-    )
+        if text not in answer.options:
+            raise CompressionError("Choose one of the answers first.")
+        return text == answer.value
+    if not text.strip():
+        raise CompressionError("Type a number first; a guess is fine, it costs nothing.")
+    return abs(read_number(text) - answer.value) <= answer.tolerance
 
 
-def _tell(verdict: answers.Verdict, hint: str, why: str) -> None:
-    if verdict.kind == answers.UNREADABLE:
-        st.info(verdict.said, icon=":material/edit:")
-    elif verdict.kind == answers.WRONG:
-        st.warning(f"Not quite. {hint}", icon=":material/lightbulb:")
-    else:
-        st.success(f"Right. {why}", icon=":material/check:")
+def read_number(text: str) -> float:
+    """``3,5`` and ``3.5 %`` and ``1 000`` are read.
+
+    Raises:
+        CompressionError: anything else, infinity and NaN too.
+    """
+    compact = re.sub(r"\s", "", text).removesuffix("%").replace("−", "-")
+    if not NUMBER.fullmatch(compact):
+        shown = text.strip()[:40] + "…" * (len(text.strip()) > 40)
+        raise CompressionError(f"“{shown}” is no number this page can read. Type one such as 12 or 3.5.")
+    return float(compact.replace(",", "."))

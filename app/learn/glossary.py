@@ -1,4 +1,4 @@
-"""The glossary: every term of the field and of the pages, with an address of its own (``?view=glossary&term=unit``)."""
+"""The glossary: every term of the field and of the pages, each with an address (``?view=glossary&term=unit``)."""
 
 from __future__ import annotations
 
@@ -10,37 +10,36 @@ from app import plain
 from app.terms import Term, everything
 
 
-def matching(found: list[Term], search: str) -> list[Term]:
+def matching(terms: list[Term], search: str) -> list[Term]:
     """The terms whose name or explanation holds the search, those with it in their name first."""
-    wanted = search.strip().lower()
-    named = [term for term in found if wanted in term.name.lower()]
-    return named + [term for term in found if term not in named and wanted in f"{term.said} {term.also}".lower()]
+    part = search.strip().lower()
+    named = [term for term in terms if part in term.name.lower()]
+    return named + [term for term in terms if term not in named and part in f"{term.explanation} {term.also}".lower()]
 
 
-def linked(said: str) -> str:
+def linked(text: str) -> str:
     """Lessons named in a text as links that open them."""
-    return re.sub(r"\b(Lesson|Lessons) (\d+)\b", r"[\1 \2](learn?lesson=\2)", said)
+    return re.sub(r"\b(Lesson|Lessons) (\d+)\b", r"[\1 \2](learn?lesson=\2)", text)
 
 
 def draw() -> None:
-    """A search field and the terms; the one that the address names stands first."""
-    found = everything()
+    """A search field and the terms; above them the one that the address names."""
+    terms = everything()
     search = st.text_input(
         "Find a term", key="term_search", placeholder="part of a word", width=400, icon=":material/search:"
     )
-    asked = st.query_params.get("term", "")
-    known = next((term for term in found if term.anchor == asked.lower()), None)
+    anchor = st.query_params.get("term", "")
+    known = next((term for term in terms if term.anchor == anchor.lower()), None)
     if known is not None and not search:
         with st.container(border=True):
-            st.markdown(f"#### {known.name}\n\n{linked(known.said)}")
-    elif asked and known is None:
-        st.info(f"The glossary has no “{plain.text(asked[:60])}”. Here are all its terms.", icon=":material/link:")
-    shown = matching(found, search) if search else found
+            st.markdown(f"#### {known.name}\n\n{linked(known.explanation)}")
+    elif anchor and known is None:
+        st.info(f"The glossary has no “{plain.text(anchor[:60])}”. Here are all its terms.", icon=":material/link:")
+    shown = matching(terms, search) if search else terms
     if not shown:
         st.info(f"No term holds “{plain.text(search[:60])}”.", icon=":material/search_off:")
-    left, right = st.columns(2, gap="large")
     half = -(-len(shown) // 2)
-    for column, part in ((left, shown[:half]), (right, shown[half:])):
+    for column, part in zip(st.columns(2, gap="large"), (shown[:half], shown[half:]), strict=True):
         with column:
             for term in part:
-                st.markdown(f"##### {term.name}\n\n{linked(term.said)}")
+                st.markdown(f"##### {term.name}\n\n{linked(term.explanation)}")

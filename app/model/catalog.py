@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import live, options
+from app import live, names, options
 from app.model import tracing, weightfiles
 from app.model.networks import Network
-from app.runs import view_model
 from compression import data as datasets
 from compression import zoo
 from compression.budget import Budget
@@ -70,7 +69,7 @@ class Subject:
 
 def model_labels() -> dict[str, str]:
     """The models one can pick, by name: the operator's, the zoo, torchvision's, and of other packages that are here."""
-    own = {name: view_model.model_label(name) for name in options.read().models}
+    own = {name: names.model_label(name) for name in options.read().models}
     alike = [name for name, label in own.items() if list(own.values()).count(label) > 1]
     own |= {name: f"{own[name]} ({Path(name).parent})" for name in alike}
     listed = {name: zoo.spec(name).title for name in zoo.names()}
@@ -94,9 +93,7 @@ def _installed() -> dict[str, str]:
 def data_labels() -> dict[str, str]:
     """The data sets one can pick, by name or folder, and none at all."""
     named = {info.name: info.title + ("" if info.local else f" ({info.source})") for info in datasets.infos()}
-    folders = {
-        path: f"{view_model.data_label(path)} (folder)" for path in options.data_folders(options.read().data_root)
-    }
+    folders = {path: f"{names.data_label(path)} (folder)" for path in options.data_folders(options.read().data_root)}
     return named | folders | {NO_DATA: "no data, the model's own input size"}
 
 
@@ -117,15 +114,15 @@ def allow(model: str, data: str) -> None:
 def subject(model: str, data: str, weights: str = "") -> Subject:
     """The model at the size of the data: images and classes of the data decide where they are known.
 
-    Uploaded ``weights`` that are not here or do not fit are left out.
+    Uploaded ``weights`` that are not here or do not fit are omitted.
 
     Raises:
         CompressionError: a model or data set not offered here.
     """
     allow(model, data)
-    of = _subject(model, data)
-    given = bool(weights) and weightfiles.fits(weights, of.model, of.input, of.classes)
-    return dataclasses.replace(of, weights=weights) if given else of
+    subject = _subject(model, data)
+    given = bool(weights) and weightfiles.fits(weights, subject.model, subject.input, subject.classes)
+    return dataclasses.replace(subject, weights=weights) if given else subject
 
 
 @st.cache_data(max_entries=64, show_spinner="Reading the model…")
@@ -134,8 +131,8 @@ def _subject(model: str, data: str) -> Subject:
     if data in datasets.names():
         info = datasets.info(data)
         if len(info.input) != len(own.input):
-            wanted = datasets.kind(own.data[0]).many if own.data else datasets.IMAGE.many
-            raise CompressionError(f"{data} holds {info.kind.many}, and {model} is for {wanted}: choose other data")
+            kind = datasets.kind(own.data[0]).many if own.data else datasets.IMAGE.many
+            raise CompressionError(f"{data} holds {info.kind.many}, and {model} is for {kind}: choose other data")
         return Subject(model, data, tuple(info.input), info.classes)
     if data == NO_DATA:
         return Subject(model, data, tuple(own.input), own.classes)
@@ -144,7 +141,7 @@ def _subject(model: str, data: str) -> Subject:
 
 
 def fitting_data(model: str, data: str) -> str:
-    """The data set for a newly picked model: the present one if it fits, else one made for the model, else none."""
+    """The data set for a newly picked model: the present one if it fits, else one for the model, else none."""
     own = zoo.spec(model)
     if data in own.data or (data not in datasets.names() and data != NO_DATA):
         return data
@@ -152,37 +149,37 @@ def fitting_data(model: str, data: str) -> str:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Tracing the network…")
-def traced(of: Subject) -> Network:
+def traced(subject: Subject) -> Network:
     """The graph of a model; weights make no difference to it, so that those of large ones are not made.
 
     Raises:
         CompressionError: the model cannot be built at this size or does not run.
     """
     quiet()
-    return Network(tracing.graph(of))
+    return Network(tracing.graph(subject))
 
 
-def weights_file(of: Subject) -> Path | None:
+def weights_file(subject: Subject) -> Path | None:
     """The trained weights that a run would start from."""
     from compression.zoo import weights
 
-    if of.weights:
-        return weightfiles.path(of.weights)
-    found = weights.find(of.model, of.data, of.input, of.classes)
-    own = found is None and of.model in options.read().models
-    return weightfiles.returned(of.model, of.input, of.classes) if own else found
+    if subject.weights:
+        return weightfiles.path(subject.weights)
+    stored = weights.find(subject.model, subject.data, subject.input, subject.classes)
+    own = stored is None and subject.model in options.read().models
+    return weightfiles.returned(subject.model, subject.input, subject.classes) if own else stored
 
 
-def origin(of: Subject, path: Path | None) -> str:
+def origin(subject: Subject, path: Path | None) -> str:
     """Where the weights that a run would start from come from, in words; nothing where there are none."""
     from compression.zoo import weights
 
     if path is None:
         return ""
-    if of.weights:
+    if subject.weights:
         return "the weights uploaded here"
     if path.name.startswith(weightfiles.RETURNED):
-        return f"the weights that {zoo.spec(of.model).title}() returns"
+        return f"the weights that {zoo.spec(subject.model).title}() returns"
     return "the weights shipped with the app" if path.parent == weights.SHIPPED else "the weights made by `train` here"
 
 
@@ -198,14 +195,14 @@ def _is_chance(path: str, changed: float) -> bool:
     return weights.read_provenance(path).get("is_chance") is True
 
 
-def train_line(of: Subject) -> str:
+def train_line(subject: Subject) -> str:
     """The command that trains the dense model."""
     from compression.runs.prepare import train_line as line
 
-    return line(of.place(Budget()))
+    return line(subject.place(Budget()))
 
 
-def load_data(of: Subject) -> DataSet:
+def load_data(subject: Subject) -> DataSet:
     """The data of a subject, preprocessed as the model's own function says.
 
     Raises:
@@ -213,30 +210,30 @@ def load_data(of: Subject) -> DataSet:
     """
     from compression.runs.prepare import load_data as load
 
-    return load(of.place(Budget()))
+    return load(subject.place(Budget()))
 
 
-def measured(of: Subject, path: Path) -> tuple[Evaluation, int]:
+def measured(subject: Subject, path: Path) -> tuple[Evaluation, int]:
     """Accuracy of the dense weights on up to 1,000 test images, and how many they were.
 
     Raises:
         CompressionError: data or weights cannot be had or do not fit.
     """
-    return _measured(of, str(path), path.stat().st_mtime)
+    return _measured(subject, str(path), path.stat().st_mtime)
 
 
 @st.cache_data(max_entries=16, show_spinner="Measuring the accuracy…")
-def _measured(of: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
+def _measured(subject: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
     from compression.training.dense import evaluate
 
     quiet()
-    dataset = load_data(of)
-    with live.memory().work(of.model, tracing.need(of.model, of.input, of.classes)):
-        found = evaluate(loaded(of, path), dataset, "test", limit=MEASURED_IMAGES)
-    return found, min(MEASURED_IMAGES, len(dataset.test))
+    dataset = load_data(subject)
+    with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
+        evaluation = evaluate(loaded(subject, path), dataset, "test", limit=MEASURED_IMAGES)
+    return evaluation, min(MEASURED_IMAGES, len(dataset.test))
 
 
-def loaded(of: Subject, path: str | None) -> Any:
+def loaded(subject: Subject, path: str | None) -> Any:
     """A fresh model with these weights, or with seeded initial ones.
 
     Raises:
@@ -244,7 +241,7 @@ def loaded(of: Subject, path: str | None) -> Any:
     """
     from compression.zoo import weights
 
-    model = zoo.build(of.model, of.input, of.classes)
+    model = zoo.build(subject.model, subject.input, subject.classes)
     if path is not None:
         weights.load(model, Path(path))
     return model.eval()

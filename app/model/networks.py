@@ -46,10 +46,10 @@ class Network:
         return [{"name": name or "(own)", "params": count, "macs": macs.get(name, 0)} for name, count in params.items()]
 
 
-def layer_rows(found: Network) -> list[dict[str, Any]]:
+def layer_rows(network: Network) -> list[dict[str, Any]]:
     """One row per conv and linear layer, for tables."""
-    params = {name: _product(sizes) for name, sizes in found.graph.sizes.items()}
-    total, work = max(found.graph.params, 1), max(found.graph.macs, 1)
+    params = {name: _product(sizes) for name, sizes in network.graph.sizes.items()}
+    total, work = max(network.graph.params, 1), max(network.graph.macs, 1)
     return [
         {
             "layer": layer.name,
@@ -59,9 +59,9 @@ def layer_rows(found: Network) -> list[dict[str, Any]]:
             "of all, %": round(100 * _own(params, layer.weight, layer.bias) / total, 1),
             "MACs": layer.macs,
             "of all MACs, %": round(100 * layer.macs / work, 1),
-            "group": found.group_of_layer.get(layer.name, ""),
+            "group": network.group_of_layer.get(layer.name, ""),
         }
-        for layer in found.graph.layers
+        for layer in network.graph.layers
     ]
 
 

@@ -1,4 +1,4 @@
-"""The network that a page is about, from the address; what cannot be opened is told, with the ways out as buttons."""
+"""The network that a page is about, from the address; an error is shown with the ways out as buttons."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import plain, state, widgets
+from app import names, plain, state, widgets
 from app.model import catalog, networks, ownweights
-from app.runs import view_model
 from compression.errors import CompressionError
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What was asked for, and its traced network."""
+    """The model and data of the address, and the traced network."""
 
-    of: catalog.Subject
-    found: networks.Network
+    subject: catalog.Subject
+    network: networks.Network
 
 
 def network() -> Opened | None:
     """The model and data in the address, traced; ``None`` when they cannot be, which is drawn then."""
     try:
-        of = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
-        found = catalog.traced(of)
+        subject = catalog.subject(state.get("model"), state.get("data"), state.get("weights"))
+        traced = catalog.traced(subject)
     except CompressionError as error:
         widgets.problem(error)
     else:
-        ownweights.missing(of)
-        _unknown_group(found)
-        return Opened(of, found)
+        ownweights.missing(subject)
+        _unknown_group(traced)
+        return Opened(subject, traced)
     model, data = state.get("model"), state.get("data")
     with st.container(horizontal=True, key="ways_out"):
         for pair, label in ways_out(model, data).items():
@@ -40,12 +39,12 @@ def network() -> Opened | None:
     return None
 
 
-def _unknown_group(found: networks.Network) -> None:
+def _unknown_group(traced: networks.Network) -> None:
     """One line where the address names a group that this network does not have; it is forgotten."""
     group = state.get("group")
-    if group and group not in [each.id for each in found.graph.groups]:
+    if group and group not in [each.id for each in traced.graph.groups]:
         state.put("group", "")
-        widgets.problem(CompressionError(f"no group {group!r} in {view_model.model_label(state.get('model'))}"))
+        widgets.problem(CompressionError(f"no group {group!r} in {names.model_label(state.get('model'))}"))
 
 
 def ways_out(model: str, data: str) -> Mapping[tuple[str, str], str]:
@@ -57,7 +56,7 @@ def ways_out(model: str, data: str) -> Mapping[tuple[str, str], str]:
     fitting: tuple[str, ...] = (catalog.NO_DATA,)
     with contextlib.suppress(CompressionError):  # a model that is not known suits no data
         fitting = (catalog.fitting_data(model, data), *fitting)
-    pairs = dict.fromkeys([*((model, found) for found in fitting if found != data), default])
+    pairs = dict.fromkeys([*((model, fit) for fit in fitting if fit != data), default])
     return {pair: _label(*pair) for pair in pairs if pair != (model, data) and _opens(*pair)}
 
 
@@ -65,13 +64,13 @@ def _opens(model: str, data: str) -> bool:
     try:
         catalog.traced(catalog.subject(model, data))
     except CompressionError:
-        return False  # what is wrong with the choice itself has been told
+        return False  # the error of the choice itself has been shown
     return True
 
 
 def _label(model: str, data: str) -> str:
-    where = "without data" if data == catalog.NO_DATA else f"on {view_model.data_label(data)}"
-    return plain.text(f"Open {view_model.model_label(model)} {where}")
+    where = "without data" if data == catalog.NO_DATA else f"on {names.data_label(data)}"
+    return plain.text(f"Open {names.model_label(model)} {where}")
 
 
 def _choose(model: str, data: str) -> None:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app import plain, state, widgets
+from app import names, plain, state, widgets
 from app.model import catalog, weightfiles
-from app.runs import view_model
 from app.terms import tip
 from compression.errors import CompressionError
 
 REFUSED = "weights_problem"
 
 
-def section(of: catalog.Subject) -> None:
+def section(subject: catalog.Subject) -> None:
     """The upload, and what of it is in use; a link whose weights are not here says so."""
-    missing(of)
-    with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(of.weights)):
-        if of.weights:
-            st.markdown(f"All pages and new runs use the weights you uploaded ({plain.code(of.weights)}).")
+    missing(subject)
+    with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(subject.weights)):
+        if subject.weights:
+            st.markdown(f"All pages and new runs use the weights you uploaded ({plain.code(subject.weights)}).")
             st.button("Back to the trained weights", key="trained_weights", on_click=lambda: state.put("weights", ""))
         st.file_uploader(
-            f"Trained weights of {plain.text(view_model.model_label(of.model))} as safetensors",
+            f"Trained weights of {plain.text(names.model_label(subject.model))} as safetensors",
             type=["safetensors"],
             max_upload_size=500,  # MB
             key="weights_upload",
             on_change=_uploaded,
-            args=(of,),
+            args=(subject,),
             help=tip(
                 "A file with the parameters by their names in this model, such as `safetensors.torch.save_model` "
                 "writes. It is checked, never executed, and kept on this machine for the runs that start from it."
@@ -36,24 +35,24 @@ def section(of: catalog.Subject) -> None:
             widgets.problem(problem)
 
 
-def missing(of: catalog.Subject) -> None:
+def missing(subject: catalog.Subject) -> None:
     """One line where the address names weights that are not here, or not this model's; they are forgotten."""
     named = state.get("weights")
-    if named and not of.weights:
+    if named and not subject.weights:
         state.put("weights", "")
         widgets.problem(
             CompressionError(
                 f"the weights that this link names ({named[: weightfiles.DIGITS]}) were not uploaded here or do not "
-                f"fit {view_model.model_label(of.model)}; the page goes on with the trained ones"
+                f"fit {names.model_label(subject.model)}; the page goes on with the trained ones"
             )
         )
 
 
-def _uploaded(of: catalog.Subject) -> None:
+def _uploaded(subject: catalog.Subject) -> None:
     file = st.session_state.get("weights_upload")
     if file is None:
         return
     try:
-        state.put("weights", weightfiles.keep(file.getvalue(), of.model, of.input, of.classes))
+        state.put("weights", weightfiles.keep(file.getvalue(), subject.model, subject.input, subject.classes))
     except CompressionError as error:
         st.session_state[REFUSED] = error

@@ -26,39 +26,39 @@ class Examples:
     sentences: tuple[str, ...] = ()
 
 
-def examples(of: catalog.Subject, count: int) -> Examples:
+def examples(subject: catalog.Subject, count: int) -> Examples:
     """The first ``count`` examples of the training split.
 
     Raises:
         CompressionError: the data cannot be had.
     """
     catalog.quiet()
-    dataset = catalog.load_data(of)
+    dataset = catalog.load_data(subject)
     first = dataset.train.images[:count]
     labels = tuple(dataset.classes[label] for label in dataset.train.labels[:count].tolist())
     if dataset.kind is datasets.TEXT:
         from compression.data.text import decode
 
-        how = f"as the vocabulary spells them, cut after {of.input[0]} tokens"
+        how = f"as the vocabulary spells them, cut after {subject.input[0]} tokens"
         return Examples(labels, how, sentences=tuple(decode(first)))
     pixels = first.permute(0, 2, 3, 1).squeeze(3).numpy() if first.shape[1] == 1 else first.permute(0, 2, 3, 1).numpy()
     return Examples(labels, "before any augmentation", images=tuple(pixels))
 
 
-def draw(of: catalog.Subject) -> None:
+def draw(subject: catalog.Subject) -> None:
     """A folded row of images, or a table of sentences; loaded when it is opened."""
-    many = datasets.kind(of.data).many
+    many = datasets.kind(subject.data).many
     with st.expander(f"Some of the {many}", type="compact", key="examples_fold", on_change="rerun") as folded:
         if not folded.open:
             return
         try:
-            found = examples(of, COUNT)
+            shown = examples(subject, COUNT)
         except CompressionError as error:
             widgets.problem(error)
             return
-        if found.sentences:
-            rows = zip(found.sentences, found.labels, strict=True)
+        if shown.sentences:
+            rows = zip(shown.sentences, shown.labels, strict=True)
             widgets.table([{"sentence": text, "label": label} for text, label in rows], "examples")
         else:
-            st.image(list(found.images), caption=[plain.text(label) for label in found.labels], width=WIDTH)
-        st.caption(f"The first {len(found.labels)} of the training split, {found.how}.")
+            st.image(list(shown.images), caption=[plain.text(label) for label in shown.labels], width=WIDTH)
+        st.caption(f"The first {len(shown.labels)} of the training split, {shown.how}.")

@@ -18,7 +18,7 @@ OF_ANY_SIZE = ("torchvision:", "timm:")
 COPIES = 3  # of its weights that working on a model takes at a time
 
 
-def graph(of: Subject, merge: bool = True) -> Graph:
+def graph(subject: Subject, merge: bool = True) -> Graph:
     """Trace a model without its weights where that will do: they make no difference to the graph.
 
     Raises:
@@ -26,18 +26,18 @@ def graph(of: Subject, merge: bool = True) -> Graph:
     """
     from compression.graph import trace
 
-    example = zoo.example(of.model, input=of.input)
-    if of.model.startswith(OF_ANY_SIZE):
-        empty = zoo.build(of.model, of.input, of.classes, empty=True)
+    example = zoo.example(subject.model, input=subject.input)
+    if subject.model.startswith(OF_ANY_SIZE):
+        empty = zoo.build(subject.model, subject.input, subject.classes, empty=True)
         try:
             return trace(empty, example, merge=merge)
         except CompressionError:  # it may look at values, which an empty one has not
             need = _bytes(empty)
             if not live.memory().fits(need):
                 raise
-        with live.memory().work(of.model, need):
-            return trace(zoo.build(of.model, of.input, of.classes), example, merge=merge)
-    return trace(zoo.build(of.model, of.input, of.classes), example, merge=merge)
+        with live.memory().work(subject.model, need):
+            return trace(zoo.build(subject.model, subject.input, subject.classes), example, merge=merge)
+    return trace(zoo.build(subject.model, subject.input, subject.classes), example, merge=merge)
 
 
 def need(model: str, input: tuple[int, ...], classes: int) -> int:

@@ -1,4 +1,4 @@
-"""Weights that a visitor uploads: safetensors only, checked against the model, kept by their digest beside the runs."""
+"""Weights that a visitor uploads: safetensors only, checked against the model, stored by digest beside the runs."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def folder() -> Path:
 
 def path(token: str) -> Path | None:
     """The file of a token, ``None`` where there is none; what is no token names no file."""
-    found = folder() / f"{token}.safetensors" if _TOKEN.fullmatch(token) else None
-    return found.absolute() if found is not None and found.is_file() else None
+    file = folder() / f"{token}.safetensors" if _TOKEN.fullmatch(token) else None
+    return file.absolute() if file is not None and file.is_file() else None
 
 
 def token_of(file: str) -> str | None:
     """The token of a file that was uploaded here and is still here, as a run's budget names it; else ``None``."""
-    found = path(Path(file).stem)
-    return Path(file).stem if found is not None and found.resolve() == Path(file).resolve() else None
+    stored = path(Path(file).stem)
+    return Path(file).stem if stored is not None and stored.resolve() == Path(file).resolve() else None
 
 
 def keep(content: bytes, model: str, input: tuple[int, ...], classes: int) -> str:
-    """Check an uploaded file against the model and keep it; returns its token. Nothing is kept of a file refused.
+    """Check an uploaded file against the model and store it; returns its token. Nothing of a refused file is stored.
 
     Raises:
         CompressionError: no safetensors file, damaged, of another model, with numbers that are not finite, or the
@@ -60,7 +60,7 @@ def keep(content: bytes, model: str, input: tuple[int, ...], classes: int) -> st
             _check(file, model, input, classes)
             os.replace(file, folder() / file.name)
     except OSError as error:
-        raise CompressionError(f"the file cannot be kept: {error.strerror or error}") from error
+        raise CompressionError(f"the file cannot be stored: {error.strerror or error}") from error
     return token
 
 
@@ -84,17 +84,17 @@ def _returned(model: str, input: tuple[int, ...], classes: int) -> Path | None:
     from compression.zoo import weights
     from compression.zoo.origin import returned as of_function
 
-    found = of_function(model, input, classes)
-    if found is None:
+    origin = of_function(model, input, classes)
+    if origin is None:
         return None
-    file = folder().absolute() / f"{RETURNED}{found.digest[:DIGITS]}.safetensors"
-    return file if file.is_file() else weights.save(found.model, file, {"model": model, "origin": found.name})
+    file = folder().absolute() / f"{RETURNED}{origin.digest[:DIGITS]}.safetensors"
+    return file if file.is_file() else weights.save(origin.model, file, {"model": model, "origin": origin.name})
 
 
 def fits(token: str, model: str, input: tuple[int, ...], classes: int) -> bool:
     """Are these weights here, and of this model at this size?"""
-    found = path(token)
-    return found is not None and _fits(str(found), model, input, classes)
+    file = path(token)
+    return file is not None and _fits(str(file), model, input, classes)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -1,1 +1,1 @@
-"""Runs as the pages tell them: read from their folders, watched, steered, summed up, taken home."""
+"""Runs as the pages show them: read from their folders, watched, controlled, summarized, exported."""

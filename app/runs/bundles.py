@@ -1,21 +1,24 @@
-"""A finished run on its way home: the export as a watched job, and what it measured in rows and sentences."""
+"""A finished run on its way home: the export as a watched job, and its measurements in rows and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from app import state, theme, widgets, words
-from app.figures import latency as figures
+from app import names, state, theme, widgets, words
 from app.gallery import gallery
-from app.runs import permissions, runlog, view_model
+from app.runs import permissions, runlog
 from app.terms import tip
-from compression import zoo
+from compression import commands, zoo
+from compression.asks import ACTIVATION_BITS_OPTION
+from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.export import job
 from compression.export.findings import rounding_helps, stored, verdicts
+from compression.jobs import export_run
+from compression.plots import latency as figures
 from compression.runs.names import model_name
 from compression.runs.store import RunInfo
 
@@ -24,20 +27,20 @@ EIGHT = 8
 
 def finished(infos: Sequence[RunInfo]) -> dict[str, str]:
     """Run id → what it is, for the finished runs: the user's, newest first, then the gallery's, whole ones first."""
-    own = {info.id: f"{view_model.describe(info.budget)} ({info.id})" for info in infos if _single(info)}
-    kept = sorted((e for e in gallery.exhibits() if _single(e.info)), key=lambda exhibit: not exhibit.whole)
-    return own | {e.info.id: _kept(e) for e in kept}
+    own = {info.id: f"{names.describe(info.budget)} ({info.id})" for info in infos if _single(info)}
+    shipped = sorted((e for e in gallery.exhibits() if _single(e.info)), key=lambda exhibit: not exhibit.whole)
+    return own | {e.info.id: _shipped(e) for e in shipped}
 
 
 def _single(info: RunInfo) -> bool:
     return info.state == "done" and not info.runs
 
 
-def _kept(exhibit: gallery.Exhibit) -> str:
+def _shipped(exhibit: gallery.Exhibit) -> str:
     only = "" if exhibit.whole else ", figures only"
     method = theme.style(exhibit.info.method).label
-    asked = f"{exhibit.info.model} on {exhibit.data}, {view_model.asked(exhibit.info.budget)}"
-    return f"Gallery{only}: {method}, {asked} ({exhibit.name})"
+    request = f"{exhibit.info.model} on {exhibit.data}, {gallery.request(exhibit)}"
+    return f"Gallery{only}: {method}, {request} ({exhibit.name})"
 
 
 def choose(runs: Mapping[str, str], key: str) -> str:
@@ -71,11 +74,11 @@ def file_name(run: str) -> str:
     return f"{run}.zip"
 
 
-def make(run: str, told: Mapping[str, Any], again: bool) -> None:
+def make(run: str, measured: Mapping[str, Any], again: bool) -> None:
     """The button that starts the export, and channel rounding where that was faster."""
     label = "Make it again" if again else "Make the bundle"
     kind = "secondary" if again else "primary"
-    multiple = EIGHT if rounding(run, told) else 1
+    multiple = EIGHT if rounding(run, measured) else 1
     if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
         try:
             permissions.check(runlog.folder(run).budget())
@@ -83,14 +86,14 @@ def make(run: str, told: Mapping[str, Any], again: bool) -> None:
             widgets.problem(error)
             return
         with st.spinner("Starting…"):
-            job.start(runlog.workplace(run), multiple=multiple)
+            export_run.start(runlog.workplace(run), multiple=multiple)
         st.rerun()
 
 
-def rounding(run: str, told: Mapping[str, Any]) -> bool:
-    """Whether to round channel counts up: asked only where the last export found that it helps, or did it."""
-    done = told.get("multiple", 1) > 1
-    times = {time["name"]: time for time in told.get("latency", {}).get("variants", ())}
+def rounding(run: str, measured: Mapping[str, Any]) -> bool:
+    """Whether to round channel counts up: offered only where it helped in the last export, or was done there."""
+    done = measured.get("multiple", 1) > 1
+    times = {time["name"]: time for time in measured.get("latency", {}).get("variants", ())}
     if not done and not rounding_helps(times):
         return False
     return st.checkbox(
@@ -105,16 +108,16 @@ def rounding(run: str, told: Mapping[str, Any]) -> bool:
 
 def watch(run: str) -> None:
     """Progress while the export goes on; draws the page anew when it has ended."""
-    now = job.status(runlog.workplace(run))
-    if now.state != job.RUNNING:
+    now = export_run.status(runlog.workplace(run))
+    if now.state != export_run.RUNNING:
         st.rerun()
     st.progress(now.share, text=f"{now.text[:1].upper()}{now.text[1:]}…")
-    st.caption("The export is a process of its own: you may leave this page.")
+    st.caption("The export is a separate process: you may leave this page.")
 
 
 def download(run: str) -> None:
     """The bundle as a file."""
-    path = job.bundle_path(runlog.workplace(run))
+    path = export_run.bundle_path(runlog.workplace(run))
     st.download_button(
         f"Download the bundle ({words.size(path.stat().st_size)})",
         path.read_bytes,
@@ -127,98 +130,105 @@ def download(run: str) -> None:
     )
 
 
-def agreement_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def agreement_rows(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     """ONNX Runtime beside torch, a row for each file."""
-    names = {"onnx": "model.onnx: the run's model as it is", "int8": "model.int8.onnx: 8-bit arithmetic"}
+    titles = {"onnx": "model.onnx: the run's model as it is", "int8": "model.int8.onnx: 8-bit arithmetic"}
     return [
         {
             "file": name,
-            "same class as torch": words.share(told[key]["same"], 2),
-            "largest difference of a logit": f"{told[key]['difference']:.1e}",
-            "accuracy there": words.share(told[key]["accuracy"], 2),
-            "weights": ", ".join(f"{count} × {kind}" for kind, count in told[key]["weights"].items()),
+            "same class as torch": words.share(measured[key]["same"], 2),
+            "largest difference of a logit": f"{measured[key]['difference']:.1e}",
+            "accuracy there": words.share(measured[key]["accuracy"], 2),
+            "weights": ", ".join(f"{count} × {kind}" for kind, count in measured[key]["weights"].items()),
         }
-        for key, name in names.items()
-        if key in told
+        for key, name in titles.items()
+        if key in measured
     ]
 
 
-def agreement(told: Mapping[str, Any]) -> None:
+def agreement(measured: Mapping[str, Any]) -> None:
     """What could not be written for this network, and how the ONNX files compare with torch."""
-    for name, why in told.get("left_out", {}).items():
+    for name, why in measured.get("left_out", {}).items():
         st.text(f"The bundle is without {name}: {why}.")
-    if "onnx" not in told:
+    if "onnx" not in measured:
         return
     st.subheader("Does it still answer the same?", anchor=False)
-    widgets.table(agreement_rows(told), "agreement")
-    for line in stored(told["onnx"]):
+    widgets.table(agreement_rows(measured), "agreement")
+    for line in stored(measured["onnx"]):
         st.markdown(f"- {line}")
-    eight = told["int8"]
+    whole, eight = measured["onnx"], measured["int8"]
     st.caption(
-        f"ONNX Runtime and torch on the first {told['onnx']['images']} test images (torch: "
-        f"{words.share(told['onnx']['torch_accuracy'], 2)} right). The 8-bit file has {eight['calibrated']} quantizers "
+        f"ONNX Runtime and torch on the first {whole['images']} test images (torch: "
+        f"{words.share(whole['torch_accuracy'], 2)} right). The 8-bit file has {eight['calibrated']} quantizers "
         f"the run did not learn; their ranges come from {eight['calibration_images']} training images."
     )
 
 
-def latency(told: Mapping[str, Any], budget: Mapping[str, Any]) -> None:
-    """The times, as a chart with its table, and what they say."""
-    if "latency" not in told:
+def latency(measured: Mapping[str, Any], method: str) -> None:
+    """The times, as a chart with its table, and what follows from them."""
+    if "latency" not in measured:
         return
     st.subheader("How fast is it?", anchor=False)
-    found, processor = told["latency"]["variants"], told["latency"]["processor"]
-    info = figures.latency_info(found, str(budget["method"]))
+    variants, processor = measured["latency"]["variants"], measured["latency"]["processor"]
+    info = figures.latency_info(variants, method)
     widgets.chart(figures.latency_figure(info), "latency", info.table, info.sentence)
-    for line in verdicts({time["name"]: time for time in found}, budget):
+    for line in verdicts({time["name"]: time for time in variants}, {"method": method}):
         st.markdown(f"- {line}")
+    runs = variants[0]["runs"]
     flags = ", ".join(processor["flags"]) or "no vector flags known"
     st.caption(
         f"Measured with ONNX Runtime on {processor['name']} ({flags}), {words.plural(processor['threads'], 'thread')}, "
-        f"{found[0]['runs']} runs each after warm-up; the line is the middle half of them. BOPs are not milliseconds."
+        f"{runs} runs each after warm-up; the line is the middle half of them. BOPs are not milliseconds."
     )
 
 
-def snippet(run: str, budget: Mapping[str, Any]) -> None:
+def snippet(run: str, budget: Budget) -> None:
     """The compressed model in two lines, and the same budget on a model of one's own."""
-    from compression.export.apply import applies
-
     st.subheader("Load it", anchor=False)
-    st.code(code(file_name(run), budget, applies(str(budget["method"]))), language="python")
+    st.code(code(file_name(run), budget), language="python")
     st.caption(
         "Python finds `compression` where this project's folder is on its path (`PYTHONPATH=folder`) and its packages "
         "are installed. Without this program: unzip, then `python load.py` (torch, numpy, safetensors, constriction). "
-        "Neither runs code of the bundle; reading `model.pt2` can, so `python load.py --trust` asks you to say so."
+        "Neither runs code of the bundle; reading `model.pt2` can, so it needs `python load.py --trust`."
     )
 
 
-def code(name: str, budget: Mapping[str, Any], applies: bool) -> str:
-    """Python that runs as it stands beside the bundle ``name``; with a second part where the budget ``applies``."""
-    own, given = "", ""
-    network = model_name(budget["model"])
+def code(name: str, budget: Budget) -> str:
+    """Python that runs as it is beside the bundle ``name``; then the same budget on another model.
+
+    That is ``cx.apply`` where the method can prepare a model, else, for one that only runs as a whole, its command.
+    """
+    from compression import methods
+    from compression.methods import Method
+
+    method = methods.get(budget.method)
+    network = model_name(budget.model)
+    own, model = "", ""
     if zoo.is_file(network):
         file, _, function = network.rpartition(":")
-        own, given = (
-            f"from {file.removesuffix('.py')} import {function}  # your {file}, beside this\n",
-            f", model={function}",
-        )
-    start = f"import compression as cx\n{own}\n"
-    loaded = f"{start}model = cx.load({name!r}{given})  # the slim network, in evaluation mode\n"
-    if not applies:
-        return loaded
-    size = tuple(budget["input"]) if budget.get("input") else None
-    built = ", ".join(map(repr, (network, size, budget.get("classes"))))
+        own = f"from {file.removesuffix('.py')} import {function}  # your {file}, beside this\n"
+        model = f", model={function}"
+    load = f"model = cx.load({name!r}{model})  # the slim network, in evaluation mode"
+    loaded = f"import compression as cx\n{own}\n{load}\n"
+    if type(method).prepare is Method.prepare:
+        values = {"method": method.info.name, "model": network, "data": Path(budget.data).name}
+        words_of = [word for option, value in values.items() for word in commands.option(option, value)]
+        return f"{loaded}\n# This method runs as a whole:\n# python -m compression run {' '.join(words_of)}\n"
+    built = ", ".join(map(repr, (network, budget.input, budget.classes)))
     lines = [f"dense = cx.zoo.build({built})  # in its place: a trained model of your own"]
-    if budget["activation_bits"]:
-        example = ", ".join(map(repr, (network, 32, size)))
+    activations = method.ask(ACTIVATION_BITS_OPTION)
+    more = ""
+    if activations is not None and activations.value(budget.asks) is not None:
+        example = ", ".join(map(repr, (network, 32, budget.input)))
         lines.append(f"batch = cx.zoo.example({example})  # in its place: a batch of your data")
-    more = ", calibration=batch" if budget["activation_bits"] else ""
+        more = ", calibration=batch"
     lines.append(f"dense = cx.apply(dense, {name!r}{more})  # this run's budget, ready for your training loop")
     return "\n".join([loaded, *lines]) + "\n"
 
 
-def file_rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
+def file_rows(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The files of the bundle with their sizes and checksums."""
     return [
         {"file": name, "bytes": about["bytes"], "sha256": about["sha256"]}
-        for name, about in told.get("files", {}).items()
+        for name, about in measured.get("files", {}).items()
     ]

@@ -8,34 +8,25 @@ from typing import Any
 import streamlit as st
 
 from app import nav, widgets, words
-from app.budget import rerun
 from app.runs import runlog, view_model
 from app.terms import tip
+from compression.plots.ledger import PARTS
 
-_LEDGER = {
-    "values": "values: the codes of the weights",
-    "positions": "positions: which weights are zero",
-    "scales": "scales: steps and bit-widths",
-    "leftovers": "leftovers: fp32 biases and norms",
-    "container": "container: names, shapes, header",
-    "total": "total",
-}
+_PARTS = {**{name: f"{name}: {meaning}" for name, meaning in PARTS.items()}, "total": "total"}
 
 
-def show(run: str, now: view_model.Story) -> None:
-    """The final figures of a finished run; nothing while it goes, and the next click when it ended early."""
+def show(run: str, now: view_model.RunView, set_up: nav.SetUp) -> None:
+    """The final figures of a finished run; nothing while it goes on, and the next click when it ended early."""
     done = runlog.outcome(run)
     if done is None:
         if not now.active:
-            nav.link("budget", "Set up another run", **rerun.query(rerun.of_run(run)))
+            nav.link("budget", "Set up another run", **set_up(run))
         return
     st.subheader("What came of it", anchor=False)
     first, last = done["baseline"], done["final"]
     smaller = f"{words.ratio(first['bytes'] / last['bytes'])} smaller"
-    change, work = (
-        _change(last["accuracy"] - first["accuracy"]),
-        f"{words.share(last['macs'] / first['macs'], 0)} of dense",
-    )
+    change = _change(last["accuracy"] - first["accuracy"])
+    work = f"{words.share(last['macs'] / first['macs'], 0)} of dense"
     widgets.metrics(
         ("Size", words.size(last["bytes"]), smaller, words.HELP["bytes"]),
         ("Test accuracy", words.share(last["accuracy"]), change, "share of test images classified rightly"),
@@ -59,12 +50,12 @@ def show(run: str, now: view_model.Story) -> None:
             f"Removed for real: the smaller model answers as the masked one does, to within **{equality:.1e}**.",
             help=tip(words.HELP["equality"]),
         )
-    where = {"model": str(now.budget.get("model")), "data": str(now.budget.get("data"))}
+    where = {"model": now.model, "data": now.data}
     with st.container(horizontal=True):
         nav.link("compare", "Compare with other runs", run=run, **where)
         nav.link("explain", "See what it looks at", run=run, **where)
         nav.link("export", "Take it home", run=run, **where)
-        nav.link("budget", "Set up another run", **rerun.query(rerun.of_run(run)))
+        nav.link("budget", "Set up another run", **set_up(run))
 
 
 def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -87,9 +78,9 @@ def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[s
 def ledger_rows(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The ledger as a table, its own order first, unknown parts after."""
     total = ledger.get("total") or 1
-    names = [*(n for n in _LEDGER if n in ledger), *(n for n in ledger if n not in _LEDGER)]
+    names = [*(n for n in _PARTS if n in ledger), *(n for n in ledger if n not in _PARTS)]
     return [
-        {"part": _LEDGER.get(name, name), "bytes": ledger[name], "share, %": round(100 * ledger[name] / total, 1)}
+        {"part": _PARTS.get(name, name), "bytes": ledger[name], "share, %": round(100 * ledger[name] / total, 1)}
         for name in names
         if isinstance(ledger[name], (int, float))
     ]
@@ -97,10 +88,8 @@ def ledger_rows(ledger: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _bits(point: Mapping[str, Any], kind: str) -> str:
     """The bit-widths of the layers that have one, from the lowest to the highest."""
-    found = [entry[kind] for entry in (point.get("bits") or {}).values() if entry.get(kind) is not None]
-    if not found:
-        return "32"
-    return words.bits((min(found), max(found))).removesuffix(" bits")
+    widths = [entry[kind] for entry in (point.get("bits") or {}).values() if entry.get(kind) is not None]
+    return words.bits((min(widths), max(widths))).removesuffix(" bits") if widths else "32"
 
 
 def _change(difference: float) -> str:

@@ -1,4 +1,4 @@
-"""The buttons of a run: pause and cancel while it goes, resume where it stopped, delete when it is over."""
+"""The buttons of a run: pause and cancel while it runs, resume where it stopped, delete when it is over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app import state, widgets, words
+from app import names, state, widgets, words
 from app.runs import runlog, view_model
 from compression.errors import CompressionError
 from compression.runs.control import outdated
@@ -17,12 +17,12 @@ OLD_DAYS = 30
 FEW = 5  # named without scrolling
 
 
-def draw(run: str, stands: str, title: str, *, part: bool) -> None:
-    """What can be done with a run in the state ``stands``; ``part``: one of a sweep, which goes on as a whole.
+def draw(run: str, status: str, title: str, *, part: bool) -> None:
+    """What can be done with a run of this ``status``; ``part``: one of a sweep, which goes on as a whole.
 
-    ``title`` names the run where it is asked whether to delete it.
+    ``title`` names the run in the question whether to delete it.
     """
-    if stands in view_model.ACTIVE:
+    if status in view_model.ACTIVE:
         if not part and st.button(
             "Pause", icon=":material/pause:", key="pause", help="Writes a checkpoint and stops; resume goes on there."
         ):
@@ -31,7 +31,7 @@ def draw(run: str, stands: str, title: str, *, part: bool) -> None:
             _carry_out(lambda: runlog.cancel(run), "Stopping…")
     if part:
         return
-    if stands in RESUMABLE and st.button(
+    if status in RESUMABLE and st.button(
         "Resume",
         icon=":material/play_arrow:",
         key="resume",
@@ -39,11 +39,11 @@ def draw(run: str, stands: str, title: str, *, part: bool) -> None:
         help="Goes on from the last checkpoint, as if it had never stopped; from the beginning when there is none.",
     ):
         _carry_out(lambda: runlog.resume(run), "Starting…")
-    if stands not in view_model.ACTIVE:
+    if status not in view_model.ACTIVE:
         with st.popover("Delete", icon=":material/delete:", key="delete_menu"):
-            st.markdown(f"Delete **{title}**? Its curves, checkpoint and compressed model are gone for good.")
+            st.markdown(f"Delete **{title}**? Its curves, checkpoint and compressed model are removed for good.")
             if st.button("Delete this run", key="delete", type="primary"):
-                _carry_out(lambda: _gone([run]), "Deleting…")
+                _carry_out(lambda: _delete([run]), "Deleting…")
 
 
 def old_runs(infos: list[RunInfo]) -> None:
@@ -51,21 +51,21 @@ def old_runs(infos: list[RunInfo]) -> None:
     with st.popover("Delete old runs", icon=":material/auto_delete:", key="old_runs"):
         days = st.number_input("stopped more than this many days ago", min_value=0, value=OLD_DAYS, step=1, key="days")
         chosen = outdated(infos, days)
-        titles = {info.id: view_model.title(info.id, info.budget, info.runs) for info in infos}
+        titles = {info.id: names.title(info.id, info.budget, info.runs) for info in infos}
         with st.container(height=160 if len(chosen) > FEW else "content"):
             st.caption("\n".join(f"- {titles[run]}" for run in chosen) or "There is none.")
         if st.button(f"Delete {words.plural(len(chosen), 'run')}", key="delete_old", disabled=not chosen):
-            _carry_out(lambda: _gone(chosen), "Deleting…")
+            _carry_out(lambda: _delete(chosen), "Deleting…")
 
 
-def _gone(runs: list[str]) -> None:
+def _delete(runs: list[str]) -> None:
     runlog.delete(runs)
     if state.get("run") in runs:
         state.put("run", "")
 
 
 def _carry_out(verb: Callable[[], None], meanwhile: str) -> None:
-    """Do it and draw the page anew; what cannot be done is said."""
+    """Do it and draw the page anew; an error is shown."""
     try:
         with st.spinner(meanwhile):
             verb()

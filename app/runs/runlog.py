@@ -1,4 +1,4 @@
-"""What the app knows of runs: read from the store and the run folders, kept nowhere else. Nothing here needs torch."""
+"""What the app knows of runs: read from the store and the run folders, stored nowhere else."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import streamlit as st
 
-from app import options, state
-from app.figures.front_data import FrontRun
+from app import names, options, state
 from app.gallery import gallery
 from app.runs import permissions, view_model
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.plots.front_data import FrontRun
 from compression.reading import expanded
 from compression.runs import control
 from compression.runs import gallery as library
@@ -67,6 +67,11 @@ def around(run: str) -> list[RunInfo]:
     return gallery.infos(like=run) if gallery.is_gallery(run) else listed()
 
 
+def is_gallery(run: str) -> bool:
+    """Whether this run came with the app."""
+    return gallery.is_gallery(run)
+
+
 def folder(run: str) -> RunFolder:
     """The folder of a run of the user or of the gallery, to be read.
 
@@ -78,18 +83,18 @@ def folder(run: str) -> RunFolder:
     return RunFolder.open(store().root, run)
 
 
-def known(*names: str) -> list[CompressionError]:
+def known(*fields: str) -> list[CompressionError]:
     """What is wrong with the runs of the address (``run``, ``other``): a line for each that is not here.
 
     A name without a run is forgotten; none is picked in its place.
     """
     problems = []
-    for chosen in dict.fromkeys(filter(None, map(state.get, names))):
+    for chosen in dict.fromkeys(filter(None, map(state.get, fields))):
         try:
             folder(chosen)
         except CompressionError as error:
             problems.append(error)
-            for name in names:
+            for name in fields:
                 if state.get(name) == chosen:
                     state.put(name, "")
     return problems
@@ -104,16 +109,16 @@ def workplace(run: str) -> RunFolder:
     return library.workplace(gallery.find(run), store().root) if gallery.is_gallery(run) else folder(run)
 
 
-def told(run: str) -> view_model.Story:
-    """The story of a run so far.
+def view(run: str) -> view_model.RunView:
+    """A run so far, as pages show it.
 
     Raises:
         CompressionError: no such run, or its files cannot be read.
     """
-    found = folder(run)
-    events = _log(str(found.events_path.resolve())).read()
-    budget = found.spec()["budget"]
-    return view_model.tell(run, found.state_of(events), budget, last_attempts(events), seconds(events))
+    place = folder(run)
+    events = _log(str(place.events_path.resolve())).read()
+    budget = place.spec()["budget"]
+    return view_model.run_view(run, place.state_of(events), budget, last_attempts(events), seconds(events))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -126,10 +131,10 @@ _FIGURES = ("baseline", "final", "ledger")
 
 def outcome(run: str) -> dict[str, Any] | None:
     """The ``result`` JSON of a run that is done, else ``None``; of one with figures missing also ``None``."""
-    found = folder(run)
-    if not found.result_path.is_file():
+    path = folder(run).result_path
+    if not path.is_file():
         return None
-    result = _result(str(found.result_path.resolve()), found.result_path.stat().st_mtime)
+    result = _result(str(path.resolve()), path.stat().st_mtime)
     return result if "runs" in result or all(result.get(figures) for figures in _FIGURES) else None
 
 
@@ -149,25 +154,21 @@ def front_runs(opened: Sequence[str], infos: Sequence[RunInfo], model: str, data
     """The opened runs and every finished one of the same model and data, as the front needs them."""
     ended = [info for info in infos if info.state == "done" and not info.runs and info.id not in opened]
     context = [info.id for info in ended if info.model == model and info.data == data]
-    found = []
-    for run in (*opened, *reversed(context)):
-        front = _front_run(run, alive=run in opened)
-        if front is not None:
-            found.append(front)
-    return found
+    fronts = [_front_run(run, opened=run in opened) for run in (*opened, *reversed(context))]
+    return [front for front in fronts if front is not None]
 
 
-def _front_run(run: str, alive: bool) -> FrontRun | None:
+def _front_run(run: str, opened: bool) -> FrontRun | None:
     try:
         done = outcome(run)
-        if done is not None and not alive:
-            asked, points = folder(run).budget().to_dict(), (done.get("baseline"), done.get("final"))
-            return FrontRun(run, view_model.asked(asked), str(asked["method"]), (), *points)
-        now = told(run)
+        if done is not None and not opened:
+            budget = folder(run).spec()["budget"]
+            ends = (done.get("baseline"), done.get("final"))
+            return FrontRun(run, names.request(budget), str(budget["method"]), (), *ends)
+        now = view(run)
     except CompressionError:
-        return None  # a run deleted or damaged while it is only context; opening it says what is wrong
-    method = str(now.budget["method"])
-    return FrontRun(run, view_model.asked(now.budget), method, now.points, now.baseline, now.final, now.unit)
+        return None  # a run deleted or damaged while it is only context; opening it reports the error
+    return FrontRun(run, names.request(now.budget), now.method, now.points, now.baseline, now.final, now.unit)
 
 
 def start(budget: Budget) -> str:

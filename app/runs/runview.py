@@ -1,4 +1,4 @@
-"""One run on the page: where it stands, the front, its curves, what came of it; redrawn every second while it goes."""
+"""One run on the page: its state, the front, its curves, the result; redrawn every second while it goes on."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import plain, state, widgets, words
-from app.figures import front as fronts
-from app.figures import front_data
-from app.figures import run as figures
+from app import names, nav, plain, state, widgets, words
 from app.gallery import gallery, galleryview
 from app.runs import jointview, outcome, runbuttons, runlog, view_model
 from app.terms import tip
 from compression.errors import CompressionError
+from compression.plots import front as fronts
+from compression.plots import front_data, theme
+from compression.plots import run as figures
 from compression.runs.store import RunInfo
 
 
-def draw(run: str) -> None:
+def draw(run: str, set_up: nav.SetUp) -> None:
     """The whole view of a run or sweep; reruns the page once when it has ended."""
-    now = runlog.told(run)
+    now = runlog.view(run)
     infos = runlog.around(run)
     if not now.active and st.session_state.get("watched") == run:
         st.session_state["watched"] = ""
@@ -45,9 +45,9 @@ def draw(run: str) -> None:
     if now.messages:
         with st.expander("What the run says", icon=":material/notes:"):
             st.text("\n".join(now.messages))
-    outcome.show(run, now)
+    outcome.show(run, now, set_up)
     if gallery.is_gallery(run):
-        galleryview.origin(gallery.find(run))
+        galleryview.origin(gallery.find(run), set_up)
 
 
 def say_when_done(run: str, state: str) -> None:
@@ -58,21 +58,20 @@ def say_when_done(run: str, state: str) -> None:
         st.toast("The run is done.", icon=":material/check:")
 
 
-def heading(now: view_model.Story, info: RunInfo | None, sweep: bool) -> None:
+def heading(now: view_model.RunView, info: RunInfo | None, sweep: bool) -> None:
     """What runs, how far it is, how long it will take, and the button that stops it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         widgets.state_badge(now.state)
-        widgets.method_badge(str(now.budget.get("method")))
-        asked = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
-        kept = gallery.is_gallery(now.run)
-        data = gallery.find(now.run).data if kept else view_model.data_label(str(now.budget.get("data")))
-        model = str(now.budget.get("model"))
-        label = view_model.model_label(model)
-        said = plain.text(f"{asked}{label} on {data}{'' if sweep else ', ' + view_model.asked(now.budget)}")
-        st.markdown(f"**{said}**", width="content", help=tip(plain.text(model) if label != model else None))
-        widgets.gallery_badge(kept)
-        if not kept:
-            title = view_model.title(now.run, now.budget, info.runs if info is not None else 0)
+        widgets.method_badge(now.method)
+        sweep_of = f"sweep over {info.runs} budgets, " if sweep and info is not None else ""
+        shipped = gallery.is_gallery(now.run)
+        data = gallery.find(now.run).data if shipped else names.data_label(now.data)
+        label = names.model_label(now.model)
+        text = plain.text(f"{sweep_of}{label} on {data}{'' if sweep else ', ' + names.request(now.budget)}")
+        st.markdown(f"**{text}**", width="content", help=tip(plain.text(now.model) if label != now.model else None))
+        widgets.gallery_badge(shipped)
+        if not shipped:
+            title = names.title(now.run, now.budget, info.runs if info is not None else 0)
             runbuttons.draw(now.run, now.state, title, part=info is not None and info.sweep is not None)
     if now.active:
         st.progress(now.progress, text=_progress(now, info))
@@ -88,24 +87,24 @@ def heading(now: view_model.Story, info: RunInfo | None, sweep: bool) -> None:
         st.caption(f"{plain.text(now.run)}, {'took' if now.state == 'done' else 'worked'} {words.duration(now.worked)}")
 
 
-def _progress(now: view_model.Story, info: RunInfo | None) -> str:
+def _progress(now: view_model.RunView, info: RunInfo | None) -> str:
     if now.state == "queued":
         return "Waiting for a free slot"
     if now.total_steps is None:
         return "Preparing: data, trace and the accuracy of the dense model"
     phase = info.phase if info is not None and info.phase else ""
-    stage = f"{widgets.stage_words(phase)}, " if phase else ""
-    left = now.left(time.time())
-    told = f", about {words.duration(left)} left" if left is not None else ""
+    stage = f"{theme.stage(phase, now.method).label}, " if phase else ""
+    seconds = now.remaining(time.time())
+    remaining = f", about {words.duration(seconds)} left" if seconds is not None else ""
     if now.unit != "steps":
-        return f"{now.step} of {now.total_steps} {now.unit} done{told}"
-    return f"{stage}step {now.step:,} of {now.total_steps:,}{told}"
+        return f"{now.step} of {now.total_steps} {now.unit} done{remaining}"
+    return f"{stage}step {now.step:,} of {now.total_steps:,}{remaining}"
 
 
-def front(now: view_model.Story, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
+def front(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
     """The accuracy–size front, the largest chart."""
     opened = [*children] if sweep else [now.run]
-    runs = runlog.front_runs(opened, infos, str(now.budget.get("model")), str(now.budget.get("data")))
+    runs = runlog.front_runs(opened, infos, now.model, now.data)
     active_child = next((info.id for info in infos if info.id in children and info.state == "running"), None)
     info = front_data.front_info(runs, active_child if sweep else now.run)
     if not (info.trail or info.finals or info.dense):
@@ -121,7 +120,7 @@ def front(now: view_model.Story, infos: Sequence[RunInfo], children: Sequence[st
     )
 
 
-def curves(now: view_model.Story) -> None:
+def curves(now: view_model.RunView) -> None:
     """Accuracy, loss, sparsity and bits over the steps, the stages shaded behind them."""
     measured = [*([now.baseline] if now.baseline else []), *now.points]
     unit = figures.counted(now.unit)
@@ -147,7 +146,7 @@ def curves(now: view_model.Story) -> None:
         bits(now)
 
 
-def bits(now: view_model.Story) -> None:
+def bits(now: view_model.RunView) -> None:
     """Bits per layer over time, weights or activations."""
     unit = figures.counted(now.unit)
     info = figures.bits_info(now.points, unit=unit)
@@ -191,19 +190,19 @@ def back_to_sweep(info: RunInfo | None) -> None:
 
 
 def smallest(run: str) -> None:
-    """What a search among budgets found."""
-    told = runlog.outcome(run) or {}
-    if "found" not in told:
+    """The result of a search among budgets."""
+    result = runlog.outcome(run) or {}
+    if "found" not in result:
         return
-    kept = f"{words.share(told['min_accuracy'])} or more on validation data"
-    if told["found"] is None:
-        st.markdown(f"None of these budgets keeps {kept}.")
-    elif st.button(f"The smallest with {kept}: open it", key="found", icon=":material/target:"):
-        show(told["found"])
+    accuracy = f"{words.share(result['min_accuracy'])} or more on validation data"
+    if result["found"] is None:
+        st.markdown(f"None of these budgets keeps {accuracy}.")
+    elif st.button(f"The smallest with {accuracy}: open it", key="found", icon=":material/target:"):
+        show(result["found"])
 
 
 def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
-    """The runs of a sweep, each with its state and what came of it."""
+    """The runs of a sweep, each with its state and its result."""
     st.subheader("Runs of this sweep", anchor=False)
     by_id = {info.id: info for info in infos}
     for run in children:
@@ -212,8 +211,7 @@ def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
             continue
         with st.container(horizontal=True, vertical_alignment="center"):
             widgets.state_badge(info.state)
-            asked = view_model.asked(info.budget)
-            if st.button(plain.text(asked), key=f"open {run}", type="tertiary"):
+            if st.button(plain.text(names.request(info.budget)), key=f"open {run}", type="tertiary"):
                 show(run)
             try:
                 done = runlog.outcome(run)

@@ -8,55 +8,97 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from compression.cli import allocate, control, export, graph, models, run, runs, sensitivity, sweep, train, untrained
-from compression.cli.options import Parser
-from compression.data import names
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.help import DefaultFormatter, PanelSpec
+from rich.box import Box
+
 from compression.errors import CompressionError, RunFailed
 
-_FAMILIES = (models, train, graph, allocate, untrained, sensitivity, run, sweep, runs, control, export)
+PROGRAM = "python -m compression"
+COLUMNS = DefaultFormatter(panel_spec=PanelSpec(box=Box("    \n" * 8), padding=(0, 0)))
+"""How ``--help`` is laid out: aligned columns without frames."""
+COMMANDS = {
+    "models": ("catalogue:models", "names, parameters, MACs, data sets they go with"),
+    "methods": ("catalogue:methods", "names, what they ask for, their options"),
+    "train": ("train:train", "train a dense model, stored where `run` looks for it"),
+    "graph": ("graph:graph", "groups, units, what is frozen and why"),
+    "forecast": ("forecast:forecast", "sizes, work and error of a budget, before any training"),
+    "allocate": ("forecast:allocate", "zeros and bits from the weights alone, no training"),
+    "untrained": ("untrained:untrained", "accuracy of allocations before any training"),
+    "sensitivity": ("sensitivity:sensitivity", "validation accuracy with one layer quantized or pruned at a time"),
+    "run": ("run:run", "compress a model with one budget"),
+    "sweep": ("run:sweep", "compress a model with several budgets (--sparsity 0.3,0.5), one after another"),
+    "runs": ("runs:list_runs", "list the runs, newest first"),
+    "show": ("runs:show", "the result of a run so far"),
+    "pause": ("runs:pause", "write a checkpoint and stop; `resume` continues from there"),
+    "resume": ("runs:resume", "continue a run that was paused, cancelled, failed or lost"),
+    "cancel": ("runs:cancel", "stop a run or a sweep"),
+    "delete": ("runs:delete", "delete runs with everything they wrote"),
+    "export": ("export:export", "a bundle from a finished run: smaller files that run without us"),
+}
+"""Command → its function in this package, which is imported when the command is used, and what it is for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out one command and return its exit status; COMPRESSION_DEBUG=1 shows where an unforeseen error is."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        asked = parser().parse_args(arguments)
-        _note(getattr(asked, "data", None))
-        status = int(asked.command(asked))
+        if not words or words[0] not in {*COMMANDS, "-h", "--help"}:
+            typed = f", not {words[0]}" if words else ""
+            raise CompressionError(f"COMMAND must be one of {', '.join(COMMANDS)}{typed}")
+        app = parser()
+        status = app(_full_names(app, words), exit_on_error=False, print_error=False)
         sys.stdout.flush()
-        return status
+        return int(status or 0)
+    except CycloptsError as error:
+        return _refuse(f"{str(error).rstrip('.')} (see {PROGRAM} {words[0]} --help)", 2)
     except CompressionError as error:
-        return _tell(str(error), 1 if isinstance(error, RunFailed) else 2)
+        return _refuse(str(error), 1 if isinstance(error, RunFailed) else 2)
     except KeyboardInterrupt:
-        return _tell("interrupted", 1)
+        return _refuse("interrupted", 1)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _tell(f"{error.filename or 'file'}: {error.strerror or error}", 1)
+        return _refuse(f"{error.filename or 'file'}: {error.strerror or error}", 1)
     except Exception as error:
         if os.environ.get("COMPRESSION_DEBUG"):
             raise
         line = (str(error).strip().splitlines() or [""])[0]
-        return _tell(f"unforeseen {type(error).__name__}: {line} (COMPRESSION_DEBUG=1 shows where)", 1)
+        return _refuse(f"unforeseen {type(error).__name__}: {line} (COMPRESSION_DEBUG=1 shows where)", 1)
 
 
-def parser() -> Parser:
-    """The parser with every command."""
-    found = Parser(prog="python -m compression", description="Explore and run the compression of neural networks.")
-    commands = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for family in _FAMILIES:
-        family.add(commands)
-    return found
+def parser() -> App:
+    """The parser with every command; an option that is repeated counts as it is typed last."""
+    app = App(
+        name=PROGRAM,
+        help="Explore and run the compression of neural networks.",
+        version_flags=[],
+        help_format="plaintext",
+        help_formatter=COLUMNS,
+        default_parameter=Parameter(negative=(), allow_repeating=True, show_default=lambda value: value or None),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for place, (name, (function, help)) in enumerate(COMMANDS.items()):
+        app.command(f"compression.cli.{function}", name=name, help=help, sort_key=place)
+    return app
 
 
-def _note(data: str | None) -> None:
-    """A known name means the data set: say so where a folder in the working folder is called the same."""
-    if data in names() and Path(data).is_dir():
-        print(f"note: {data} is the data set of this name; the folder here is ./{data}", file=sys.stderr)
+def _full_names(app: App, words: Sequence[str]) -> list[str]:
+    """The words with abbreviated options (``--activation 8``) in full, where no other option begins in the same way."""
+    arguments = app[words[0]].assemble_argument_collection() if words[0] in COMMANDS else ()
+    names = [name for argument in arguments for name in argument.names]
+
+    def full(word: str) -> str:
+        option, equals, value = word.partition("=")
+        matches = [name for name in names if name.startswith(option)] if option[:2] == "--" != option else []
+        return f"{matches[0]}{equals}{value}" if len(matches) == 1 else word
+
+    return [full(word) for word in words]
 
 
-def _tell(message: str, status: int) -> int:
+def _refuse(message: str, status: int) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return status

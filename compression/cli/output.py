@@ -1,11 +1,12 @@
-"""Answers for people and for programs: text and tables on standard output, JSON where it was asked for."""
+"""Answers for people and for programs: text and tables on standard output, JSON where it is requested."""
 
 from __future__ import annotations
 
 import json
 import re
+import string
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,26 @@ def percent(share: float | None) -> str:
 def shape(sizes: Sequence[int]) -> str:
     """(3, 32, 32) as 3x32x32."""
     return "x".join(map(str, sizes))
+
+
+_WORDS: Mapping[str, Callable[[Any], str]] = {
+    "size": size,
+    "percent": percent,
+    "shape": shape,
+    "list": ", ".join,
+    "range": lambda ends: f"{ends[0]:g}" if ends[0] == ends[1] else f"{ends[0]:g} to {ends[1]:g}",
+    "count": lambda values: "" if values is None else str(len(values)),
+}
+
+
+class _Cells(string.Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec in _WORDS:
+            return _WORDS[format_spec](value)
+        return "" if value is None else format(value, format_spec)
+
+
+def columns(cells: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table of dictionaries: ``cells`` maps each head to a format such as ``{numel:,}`` or ``{bytes:size}``."""
+    spell = _Cells().vformat
+    return table(tuple(cells), [[spell(cell, (), row) for cell in cells.values()] for row in rows])

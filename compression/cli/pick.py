@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compression import zoo
+
 if TYPE_CHECKING:
     from torch import nn
+
+    from compression.graph import Graph
 
 RANDOM, PUBLISHED = "random", "published"
 
@@ -17,30 +20,37 @@ class Picked:
     """``weights`` names the file or function, or is ``published`` for those ``train`` starts from, else ``random``."""
 
     model: nn.Module
+    graph: Graph
     weights: str
-    input: tuple[int, ...]
 
 
-def pick(asked: argparse.Namespace) -> Picked:
-    """Build the model that ``asked.model``, ``input``, ``classes`` and ``weights`` name.
-
-    Without ``--weights`` those trained on ``--data`` (if absent: on a data set the model goes with) are taken.
+def pick(
+    name: str,
+    data: str | None = None,
+    input: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    weights: str | None = None,
+    *,
+    inexact: bool = False,
+) -> Picked:
+    """Build and trace ``name`` with ``weights``; without, those trained on ``data`` (on any it goes with) are taken.
 
     Raises:
         CompressionError: unknown model or data set, an impossible size, missing or wrong-shaped weights.
     """
-    from compression import zoo
     from compression.data import catalogue
+    from compression.graph import trace
     from compression.zoo.origin import weighted
 
-    spec = zoo.spec(asked.model)
-    sources = spec.data if asked.data is None else (catalogue.absolute(asked.data),)
-    input, classes = zoo.resolve(asked.model, asked.input, asked.classes)
-    found = weighted(asked.model, input, classes, asked.weights, sources)
-    if found is not None:
-        return Picked(found.model, str(found.file or found.name), input)
-    model = zoo.build(asked.model, input, classes).eval()
-    if spec.pretrained is not None and catalogue.text_installed():
-        spec.pretrained(model)
-        return Picked(model, PUBLISHED, input)
-    return Picked(model, RANDOM, input)
+    spec = zoo.spec(name)
+    sources = spec.data if data is None else (catalogue.absolute(data),)
+    input, classes = zoo.resolve(name, input, classes)
+    trained = weighted(name, input, classes, weights, sources)
+    if trained is not None:
+        model, origin = trained.model, str(trained.file or trained.name)
+    else:
+        model, origin = zoo.build(name, input, classes).eval(), RANDOM
+        if spec.pretrained is not None and catalogue.text_installed():
+            spec.pretrained(model)
+            origin = PUBLISHED
+    return Picked(model, trace(model, zoo.example(name, input=input), inexact=inexact), origin)

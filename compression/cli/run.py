@@ -1,73 +1,87 @@
-"""``run``: one method with one budget, waited for to its end."""
+"""``run`` and ``sweep``: one method with one budget or with several, waited for to the end."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from compression import commands, runs
-from compression.cli.options import Commands, add_budget, add_json, add_priority, add_runs, budget, check_target
+from cyclopts import Parameter
+
+from compression import commands
+from compression import runs as library
+from compression.cli.budget import budget, budget_and_axes
+from compression.cli.options import Detach, Json, More, Priority, Runs, budget_options
 from compression.cli.output import answer
 from compression.cli.progress import Progress
 from compression.cli.summary import summary
+from compression.errors import CompressionError
 from compression.runs.folder import DONE, PAUSED
 
-
-def add(commands: Commands[Any]) -> None:
-    """Register the command."""
-    parser = commands.add_parser("run", help="compress a model with one budget")
-    add_budget(parser, several=False)
-    parser.add_argument("--detach", action="store_true", help="print the run's id and return at once")
-    add_priority(parser)
-    add_runs(parser)
-    add_json(parser)
-    parser.set_defaults(command=run)
+Find = Annotated[
+    str | None,
+    Parameter(
+        choices=("smallest",), help="try only as many budgets as it takes to find the smallest that is good enough"
+    ),
+]
+MinAccuracy = Annotated[float | None, Parameter(metavar="A", help="what is good enough, on validation: 0.97")]
 
 
-def run(asked: argparse.Namespace) -> int:
+@budget_options
+def run(
+    *, detach: Detach = False, priority: Priority = 0, runs: Runs = "runs", json: Json = None, **options: More
+) -> int:
     """Start the run and follow it."""
-    check_target(asked.json, "--json")
-    values = {"--sparsity": asked.sparsity, "--bits": asked.bits}
-    wanted = runs.with_values(budget(asked), {option: value for option, value in values.items() if value is not None})
-    return follow(lambda: runs.start(wanted, asked.runs, priority=asked.priority), asked)
+    return follow(library.start(budget(options), runs, priority=priority), runs, json, detach)
 
 
-def follow(start: Callable[[], str], asked: argparse.Namespace) -> int:
-    """Start, wait to the end with a progress bar (or not, with --detach), and answer."""
-    run_id = start()
-    if asked.detach:
-        state = runs.RunFolder.open(asked.runs, run_id).state
-        answer({"run": run_id, "status": state}, run_id, asked.json)
+@budget_options
+def sweep(
+    *, find: Find = None, min_accuracy: MinAccuracy = None, detach: Detach = False, priority: Priority = 0,
+    runs: Runs = "runs", json: Json = None, **options: More,
+) -> int:  # fmt: skip
+    """Start a run for each combination of values (a comma separates those of an option), or a search among them."""
+    requested, axes = budget_and_axes(options)
+    common: dict[str, Any] = {
+        "sparsity": axes.pop("--sparsity", ()), "bits": axes.pop("--bits", ()), "more": axes,
+        "root": runs, "priority": priority,
+    }  # fmt: skip
+    if find is None and min_accuracy is None:
+        return follow(library.sweep(requested, **common), runs, json, detach)
+    if find is None or min_accuracy is None:
+        raise CompressionError("--find smallest and --min-accuracy go together: the smallest model above that accuracy")
+    return follow(library.find_smallest(requested, min_accuracy, **common), runs, json, detach)
+
+
+def follow(run: str, runs: str, json: str | None, detach: bool) -> int:
+    """Wait for a run to its end with a progress bar (or not, with ``detach``), answer, and return the exit status."""
+    if detach:
+        answer({"run": run, "status": library.RunFolder.open(runs, run).state}, run, json)
         return 0
-    result = _wait(run_id, asked.runs)
-    answer(result, summary(result), asked.json)
+    result = _wait(run, runs)
+    answer(result, summary(result), json)
     if result["status"] == DONE:
         return 0
     if result["status"] == PAUSED:
-        print(f"paused; go on with: {commands.line('resume', run_id, options={'runs': asked.runs})}", file=sys.stderr)
+        print(f"paused; continue with: {commands.line('resume', run, options={'runs': runs})}", file=sys.stderr)
         return 1
-    reason = result.get("error") or f"see {runs.RunFolder.open(asked.runs, run_id).log_path}"
-    print(f"error: run {run_id} {ended(result['status'])}: {reason}", file=sys.stderr)
+    reason = result.get("error") or f"see {library.RunFolder.open(runs, run).log_path}"
+    print(f"error: run {run} {ended(result['status'])}: {reason}", file=sys.stderr)
     return 1
 
 
 def ended(status: str) -> str:
     """The status as a verb of a sentence."""
-    return {"failed": "failed", "cancelled": "was cancelled", "lost": "was lost (its process ended)"}.get(
-        status, status
-    )
+    return {"cancelled": "was cancelled", "lost": "was lost (its process ended)"}.get(status, status)
 
 
-def _wait(run_id: str, root: str) -> dict[str, Any]:
+def _wait(run: str, root: str) -> dict[str, Any]:
     progress = Progress()
     try:
-        return runs.wait(run_id, root, watch=progress)
+        return library.wait(run, root, watch=progress)
     except KeyboardInterrupt:
         progress.close()
-        print(f"cancelling {run_id} …", file=sys.stderr)
-        runs.cancel(run_id, root)
-        return runs.result(runs.RunFolder.open(root, run_id))
+        print(f"cancelling {run} …", file=sys.stderr)
+        library.cancel(run, root)
+        return library.result(library.RunFolder.open(root, run))
     finally:
         progress.close()

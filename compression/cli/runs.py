@@ -1,52 +1,43 @@
-"""``runs`` and ``show``: what there is, and what came of it."""
+"""``runs``, ``show``, ``pause``, ``resume``, ``cancel``, ``delete``: which runs there are, and what to do with them."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from compression import runs as library
-from compression.cli.options import Commands, add_json, add_runs, check_target
-from compression.cli.output import answer, percent, size, table
+from compression.cli.options import Detach, Json, Run, Runs
+from compression.cli.output import answer, columns
+from compression.cli.run import follow
 from compression.cli.summary import summary
 from compression.errors import CompressionError
-from compression.runs.folder import RUNNING
+from compression.runs.folder import IDLE, RUNNING
 
-HEAD = ("run", "state", "method", "model", "data", "accuracy", "bytes", "step", "started")
-
-
-def add(commands: Commands[Any]) -> None:
-    """Register the commands."""
-    listing = commands.add_parser("runs", help="list the runs, newest first")
-    listing.set_defaults(command=list_runs)
-    show = commands.add_parser("show", help="the result of a run so far")
-    show.set_defaults(command=show_run)
-    show.add_argument("run", metavar="RUN", help="its id, as `runs` lists it")
-    for parser in (listing, show):
-        add_runs(parser)
-        add_json(parser)
+OlderThan = Annotated[float | None, Parameter(metavar="DAYS", help="all that stopped longer ago than this")]
+ROWS = {
+    "run": "{id}", "state": "{state}", "method": "{method}", "model": "{model}", "data": "{data}",
+    "accuracy": "{accuracy:percent}", "bytes": "{bytes:size}", "step": "{step}", "started": "{started}",
+}  # fmt: skip
 
 
-def list_runs(asked: argparse.Namespace) -> int:
+def list_runs(*, runs: Runs = "runs", json: Json = None) -> None:
     """One line a run; folders that cannot be read are named on stderr."""
-    check_target(asked.json, "--json")
-    if not Path(asked.runs).is_dir():
-        answer([], f"no runs in {asked.runs}", asked.json)
-        return 0
-    store = library.Store(asked.runs)
-    found = store.list()
-    points = store.points(*(info.id for info in found))
-    listed = [_described(info, points[info.id]) for info in found]
+    if not Path(runs).is_dir():
+        answer([], f"no runs in {runs}", json)
+        return
+    store = library.Store(runs)
+    infos = store.list()
+    points = store.points(*(info.id for info in infos))
+    listed = [_described(info, points[info.id]) for info in infos]
     rows = [_row({**run, "state": _state(store.root, run["id"], run["state"])}) for run in listed]
-    text = table(HEAD, rows) if rows else f"no runs in {asked.runs}"
-    answer(listed, text, asked.json)
+    answer(listed, columns(ROWS, rows) if rows else f"no runs in {runs}", json)
     for problem in store.problems:
         print(f"note: {problem}", file=sys.stderr)
-    return 0
 
 
 def _described(info: library.RunInfo, points: list[Any]) -> dict[str, Any]:
@@ -54,22 +45,19 @@ def _described(info: library.RunInfo, points: list[Any]) -> dict[str, Any]:
     return {**dataclasses.asdict(info), "run": info.id, "status": info.state, "final": final}
 
 
-def _row(run: dict[str, Any]) -> tuple[str, ...]:
+def _row(run: dict[str, Any]) -> dict[str, Any]:
     final = run["final"] or {"accuracy": None, "bytes": None}
     step = "–" if run["step"] is None else f"{run['step']}/{run['total_steps'] or '?'}"
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["started"])) if run["started"] else "–"
     method = f"{run['method']} x{run['runs']}" if run["runs"] else run["method"]
-    about = (run["id"], run["state"], method, run["model"], run["data"])
-    return (*about, percent(final["accuracy"]), size(final["bytes"]), step, started)
+    return {**run, **final, "method": method, "step": step, "started": started}
 
 
-def show_run(asked: argparse.Namespace) -> int:
-    """The result, of a run that goes on as far as it has come."""
-    check_target(asked.json, "--json")
-    result = library.result(library.RunFolder.open(asked.runs, asked.run))
-    state = _state(Path(asked.runs), asked.run, result["status"])
-    answer(result, summary({**result, "status": state}), asked.json)
-    return 0
+def show(run: Run, /, *, runs: Runs = "runs", json: Json = None) -> None:
+    """The result, of a run that has not ended as far as it has come."""
+    result = library.result(library.RunFolder.open(runs, run))
+    state = _state(Path(runs), run, result["status"])
+    answer(result, summary({**result, "status": state}), json)
 
 
 def _state(root: Path, run: str, state: str) -> str:
@@ -79,3 +67,43 @@ def _state(root: Path, run: str, state: str) -> str:
     except CompressionError:  # its process file is damaged, which the list says among its problems
         sure = False
     return state if sure else f"{state} (not heard from yet)"
+
+
+def pause(run: Run, /, *, runs: Runs = "runs", json: Json = None) -> int:
+    """Stop it for now; a run that has stopped is not changed."""
+    return _report(run, library.pause(run, runs), json)
+
+
+def cancel(run: Run, /, *, runs: Runs = "runs", json: Json = None) -> int:
+    """Stop it; a run that has ended is not changed."""
+    return _report(run, library.cancel(run, runs), json)
+
+
+def resume(run: Run, /, *, detach: Detach = False, runs: Runs = "runs", json: Json = None) -> int:
+    """Continue and follow to the end; of a run that is done, the result."""
+    library.resume(run, runs)
+    return follow(run, runs, json, detach)
+
+
+def delete(
+    *run: Annotated[str, Parameter(help="ids, as `runs` lists them")],
+    older_than: OlderThan = None,
+    runs: Runs = "runs",
+    json: Json = None,
+) -> None:
+    """Delete those named and those that are old enough."""
+    if not run and older_than is None:
+        raise CompressionError("name the runs to delete, or all old ones by --older-than DAYS")
+    deleted = library.delete(list(run), runs) if run else []
+    problems: list[str] = []
+    if older_than is not None and Path(runs).is_dir():
+        old = library.outdated(library.Store(runs).list(), older_than)
+        deleted += library.delete(old, runs, problems=problems)
+    answer(deleted, "\n".join(f"{run_id}: deleted" for run_id in deleted) or "nothing to delete", json)
+    for problem in problems:
+        print(f"note: {problem}", file=sys.stderr)
+
+
+def _report(run: str, state: str, json: str | None) -> int:
+    answer({"run": run, "status": state}, f"{run}: {state}", json)
+    return 0 if state in IDLE else 1

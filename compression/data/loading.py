@@ -1,4 +1,4 @@
-"""Load a data set by name or folder, and tell in one line when it cannot be had or does not fit a model."""
+"""Load a data set by name or folder; refuse in one line when it is unavailable or does not fit a model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ FOLDER_INPUT = (3, 32, 32)
 
 
 def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping[str, Any] | None = None) -> DataSet:
-    """The data set called ``name``, or the folder of images at that path, with its three splits in memory.
+    """The data set ``name``, or the folder of images at that path, with its three splits in memory.
 
-    ``input`` (channels, height, width) is the size folder images are brought to (3x32x32 unless asked); the named data
-    sets keep their own size, and :func:`fit_check` says when a model does not take it. Loaded once per process.
-    ``preprocess`` says how images are scaled, cut and normalised where that is not the usual way
-    (see :mod:`compression.preprocess`).
+    ``input`` (channels, height, width) is the size that folder images are scaled to (default 3x32x32); the named data
+    sets have a fixed size, and :func:`fit_check` refuses a model of another. Loaded once per process.
+    ``preprocess`` overrides how images are scaled, cropped and normalised (see :mod:`compression.preprocess`).
 
     Raises:
         CompressionError: unknown name, no network for a download, an unreadable folder or image, or a preprocessing
-            that these data cannot have.
+            that does not apply to these data.
     """
     folder, how = folder_of(name), Preprocess.read(preprocess)
     if folder is not None:
@@ -43,19 +42,19 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
 
 
 def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int) -> None:
-    """Refuse data that do not fit a model's input (channels, height, width) or class count.
+    """Refuse data that do not match a model's input (channels, height, width) or class count.
 
     Raises:
-        CompressionError: saying what differs and which option makes them agree.
+        CompressionError: naming the difference and the option that resolves it.
     """
     if tuple(dataset.input) != tuple(input):
-        own, asked = "x".join(map(str, dataset.input)), "x".join(map(str, input))
+        own, needed = "x".join(map(str, dataset.input)), "x".join(map(str, input))
         if len(input) != len(dataset.input):
             raise CompressionError(
-                f"{dataset.name} has {dataset.kind.many} ({own}) but the model takes inputs of {asked}",
+                f"{dataset.name} has {dataset.kind.many} ({own}) but the model takes inputs of {needed}",
                 "choose data of the model's kind (`python -m compression models`)",
             )
-        raise CompressionError(f"{dataset.name} has {own} images but the model takes {asked}", f"use --input {own}")
+        raise CompressionError(f"{dataset.name} has {own} images but the model takes {needed}", f"use --input {own}")
     if len(dataset.classes) != classes:
         own = str(len(dataset.classes))
         raise CompressionError(

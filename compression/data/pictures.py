@@ -1,14 +1,14 @@
-"""One picture file as uint8 pixels: whatever Pillow reads is turned into grey or RGB, or refused by name.
+"""One picture file as uint8 pixels: every format Pillow reads is converted to grey or RGB, or refused by name.
 
-- 8 bits a value: as they are. Palettes are looked up, CMYK and YCbCr are converted without a colour profile, black and
+- 8 bits a value: unchanged. Palettes are looked up, CMYK and YCbCr are converted without a colour profile, black and
   white pictures of one bit become 0 and 255.
-- transparency: laid on white, as a viewer shows it.
+- transparency: composited on white, as in a viewer.
 - more than 8 bits (16 or 32 bit grey, floats): scaled by one range for the whole folder, see :func:`common_range`.
-- 16 bit colours (and grey with transparency): their upper byte, which is all that Pillow reads; refused where it leaves
-  its upper half unused, since 12-bit values in 16-bit files would turn black.
+- 16 bit colours (and grey with transparency): their upper byte, which is all that Pillow reads; refused where only
+  its lower half is used, since 12-bit values in 16-bit files would become black.
 - rotation noted by a camera (EXIF) is applied.
-- several pictures in one file (animations, stacks of pages) are refused: which of them is meant is not known. The
-  preview that phones add to a JPEG (MPO) does not count.
+- several pictures in one file (animations, stacks of pages) are refused as ambiguous. The preview
+  that phones add to a JPEG (MPO) does not count.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ Floats = NDArray[np.float32]
 
 
 class Span:
-    """The values that become black and white in pictures of more than 8 bits a value, taken when one is first met.
+    """The values that become black and white in pictures of more than 8 bits a value, computed for the first of them.
 
-    ``given`` is what a preprocessing says; ``used`` is the range once a picture needed it, ``None`` before.
+    ``given`` is the range of a preprocessing; ``used`` is the range after the first such picture, ``None`` before.
     """
 
     def __init__(self, paths: Sequence[Path], given: Pair | None = None) -> None:
@@ -67,7 +67,7 @@ def read(path: Path, input: tuple[int, ...], how: Preprocess, span: Span) -> NDA
     """The picture as uint8 [C, H, W], scaled and cut to ``input`` (C, H, W).
 
     Raises:
-        CompressionError: the file cannot be read or is not one picture; it is named.
+        CompressionError: naming the file, which cannot be read or is not one picture.
     """
     channels, height, width = input
     with _opened(path) as file:
@@ -85,7 +85,7 @@ def common_range(paths: Iterable[Path]) -> Pair:
     """The one range by which all pictures of more than 8 bits a value are scaled (at least one of ``paths`` is such).
 
     Whole numbers of 16 bits: from 0 to the largest number of as many bits as the largest value needs (4095 for 12-bit
-    pictures in 16-bit files, 65535 for full ones), so that pictures keep their brightness among each other. With
+    pictures in 16-bit files, 65535 for full ones), so that the relative brightness of pictures is preserved. With
     negative values, 32-bit numbers or floats: from the lowest to the highest value of all, or 0 to 1 where floats lie
     in it and reach beyond a half.
 
@@ -107,7 +107,7 @@ def common_range(paths: Iterable[Path]) -> Pair:
 
 
 def fitted(picture: Image.Image, size: tuple[int, int], how: Preprocess) -> Image.Image:
-    """Scaled and cut to ``size`` (width, height): the middle, the shorter side whole unless ``how`` says otherwise."""
+    """Scaled and centre-cropped to ``size`` (width, height), the shorter side complete by default of ``how``."""
     resample = Image.Resampling[(how.interpolation or "bicubic").upper()]
     if how.resize is None and how.crop is None:
         return ImageOps.fit(picture, size, resample)
@@ -133,18 +133,18 @@ def _scaled(size: tuple[int, int], shorter: int) -> tuple[int, int]:
 
 
 def shown(path: Path | str) -> str:
-    """A path as part of a message of one line: what cannot be printed is escaped."""
+    """A path for a message of one line: unprintable characters are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The one picture in a file; whatever a decoder meets in a damaged one is told in one line."""
+    """The one picture in a file; every error of a decoder becomes a refusal in one line."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no file")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a decoder passes over
+            warnings.simplefilter("ignore")  # decoders' remarks on what they skip
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as file:
                 _check(file)
@@ -154,7 +154,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         most = f"{(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million"
         raise CompressionError(f"image {shown(path)} has more than {most} pixels: make it smaller") from error
-    except Exception as error:  # decoders raise whatever a damaged file leads them to
+    except Exception as error:  # a damaged file can make a decoder raise anything
         reason = shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)
         raise CompressionError(f"image {shown(path)} cannot be read ({reason}): replace or remove it") from error
 
@@ -170,13 +170,13 @@ def _check(file: Image.Image) -> None:
         raise ValueError("it says that 0 is white, in more than 8 bits a value: save it with 0 as black")
     if file.mode == "L" and tags.get(SAMPLE_FORMAT) == (2,):
         raise ValueError("it holds 8-bit values with a sign: save them unsigned")
-    parts = getattr(file, "tile", ())  # of which kind the stored values are says the name of their decoder's mode
+    parts = getattr(file, "tile", ())  # the decoder's mode names the kind of the stored values
     if file.mode not in DEEP and parts and ";16" in str(parts[0].args) and _highest(file) < 128:
         raise ValueError("its colours use less than 16 of their 16 bits: save it with 8 bits a value")
 
 
 def _highest(file: Image.Image) -> int:
-    """The largest value of a picture of 8 bits, transparency aside."""
+    """The largest value of a picture of 8 bits, without the alpha channel."""
     colours = [band for name, band in zip(file.getbands(), file.split(), strict=True) if name not in ("A", "a")]
     return max(int(np.asarray(band).max()) for band in colours)
 
@@ -195,7 +195,7 @@ def _values(file: Image.Image) -> Floats:
 
 
 def _plain(file: Image.Image, mode: str) -> Image.Image:
-    """A picture of 8 bits a value as grey or RGB, transparency laid on white."""
+    """A picture of 8 bits a value as grey or RGB, transparency composited on white."""
     if file.has_transparency_data:
         seen = file.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", seen.size, WHITE), seen).convert(mode)
@@ -203,7 +203,7 @@ def _plain(file: Image.Image, mode: str) -> Image.Image:
 
 
 def _upright(file: Image.Image, picture: Image.Image) -> Image.Image:
-    """The picture of this file, turned as the camera noted; notes that cannot be read say nothing."""
+    """The picture of this file, rotated by its EXIF orientation; unreadable EXIF data are ignored."""
     try:
         turn = TURNS.get(file.getexif().get(ORIENTATION, 1))
     except (SyntaxError, ValueError, KeyError, TypeError, struct.error):

@@ -16,14 +16,14 @@ def stratify(labels: torch.Tensor, share: float, seed: int = SPLIT_SEED) -> tupl
     ``labels``: int64 [N]. Both index tensors are in random order, so any prefix is nearly balanced.
     """
     generator = torch.Generator().manual_seed(seed)
-    kept, held = [], []
+    rest, held = [], []
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
         members = members[torch.randperm(len(members), generator=generator)]
         count = max(round(share * len(members)), 1 if len(members) > 1 else 0)
         held.append(members[:count])
-        kept.append(members[count:])
-    return _shuffle(torch.cat(kept), generator), _shuffle(torch.cat(held), generator)
+        rest.append(members[count:])
+    return _shuffle(torch.cat(rest), generator), _shuffle(torch.cat(held), generator)
 
 
 def _shuffle(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -32,8 +32,8 @@ def _shuffle(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def hold_out(split: Split, share: float, seed: int = SPLIT_SEED) -> tuple[Split, Split]:
     """Divide a split into (the rest, the share held out), stratified by class."""
-    kept, held = stratify(split.labels, share, seed)
-    return Split(split.images[kept], split.labels[kept]), Split(split.images[held], split.labels[held])
+    rest, held = stratify(split.labels, share, seed)
+    return Split(split.images[rest], split.labels[rest]), Split(split.images[held], split.labels[held])
 
 
 def shuffled(split: Split, seed: int = SPLIT_SEED) -> Split:

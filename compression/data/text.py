@@ -1,8 +1,8 @@
-"""SST-2, sentences of film reviews with their verdict, as token ids of the vocabulary that ``minilm`` knows.
+"""SST-2, sentences of film reviews with their sentiment, as token ids of ``minilm``'s vocabulary.
 
-A sentence becomes :data:`SENTENCE` ids: ``[CLS]``, its word pieces, ``[SEP]``, and :data:`PADDING` up to the end, from
-which a model sees for itself what to ignore. Longer sentences are cut at the end. ``dev.tsv`` is the validation split:
-all of ``train.tsv`` is trained on.
+A sentence becomes :data:`SENTENCE` ids: ``[CLS]``, its word pieces, ``[SEP]``, and :data:`PADDING` up to the end, by
+which a model recognizes what to ignore. Longer sentences are truncated. ``dev.tsv`` is the validation split: all of
+``train.tsv`` is used for training.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ def load_sst2() -> DataSet:
     """The three files of COMPRESSION_DATA's folder ``sst2``, tokenized, each in a fixed random order.
 
     Raises:
-        CompressionError: a file or package is missing, or a line is no sentence with 0 or 1 behind a tab.
+        CompressionError: a file or package is missing, or a line is not a sentence, a tab and 0 or 1.
     """
     parts = {split: shuffled(_read(_path(name))) for split, name in SST2_FILES.items()}
     return DataSet("sst2", "SST-2", CLASSES, mean=(), std=(), augment="none", kind=TEXT, scaling={}, **parts)
 
 
 def package_folder() -> Path:
-    """The folder of the package that holds the encoder's weights and its tokenizer.
+    """The folder of the package with the encoder's weights and its tokenizer.
 
     Raises:
         CompressionError: it is not installed.
@@ -48,7 +48,7 @@ def encode(sentences: list[str]) -> torch.Tensor:
 
 
 def decode(ids: torch.Tensor) -> list[str]:
-    """The sentences (lower case) that token ids [N, T] stand for."""
+    """The sentences (lower case) of token ids [N, T]."""
     texts: list[str] = _tokenizer().decode_batch(ids.tolist())
     return texts
 

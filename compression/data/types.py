@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the library: three splits of images or sentences in memory, of one kind."""
+"""The data set of the rest of the library: three splits of images or sentences in memory, of one kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """What the examples of a data set are: ``one`` and ``many`` are the words for them, ``shape`` names their axes."""
+    """The kind of a data set's examples: ``one`` and ``many`` are its words, ``shape`` names the axes."""
 
     one: str
     many: str
@@ -25,7 +25,7 @@ TEXT = Kind("sentence", "sentences", "tokens")
 
 @dataclass(frozen=True)
 class Split:
-    """``images``: uint8 [N, C, H, W], or of sentences their token ids, int64 [N, T]; ``labels``: int64 [N]."""
+    """``images``: uint8 [N, C, H, W], or token ids of sentences, int64 [N, T]; ``labels``: int64 [N]."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -36,12 +36,12 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Train, validation (10 % of train, fixed seed), test. What *chooses* uses validation, only final points use test.
+    """Train, validation (10 % of train, fixed seed), test. Choices use validation, only final points use test.
 
-    ``label`` is how results on it must be named (such as "CIFAR-10 (JPEG-75)"); ``mean`` and ``std`` are per channel,
+    ``label`` is its name in results (such as "CIFAR-10 (JPEG-75)"); ``mean`` and ``std`` are per channel,
     for images scaled to 0..1; ``augment`` names the training augmentation (``shift``, ``shift-flip`` or ``none``).
-    ``scaling`` says how pictures from files were scaled and cut where that is not the usual way.
-    Token ids (of kind ``TEXT``) reach the model as they are: there is nothing to normalise or augment.
+    ``scaling`` holds how pictures from files were scaled and cropped where that is not the default.
+    Token ids (of kind ``TEXT``) are passed to the model unchanged, without normalisation or augmentation.
     """
 
     name: str
@@ -58,7 +58,7 @@ class DataSet:
 
     @property
     def preprocess(self) -> dict[str, Any]:
-        """How an image becomes what the model takes, as a budget may say it; nothing for sentences."""
+        """The preprocessing of images, in the form of a budget; empty for sentences."""
         if self.kind is TEXT:
             return {}
         return {"mean": list(self.mean), "std": list(self.std), **self.scaling}

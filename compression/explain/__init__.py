@@ -1,4 +1,4 @@
-"""What a model looks at: attributions by Captum, and how alike those of a dense and a compressed model are.
+"""What a model looks at, by Captum, for a dense and a compressed model; and how much each unit and layer counts.
 
 Importing this package imports neither torch nor Captum: names are resolved when first used.
 
@@ -8,8 +8,8 @@ Example::
 
     maps = explain.attribute(model, images, targets, "integrated_gradients")   # [B, H, W], in logits
     models = explain.pair(RunFolder("runs/geta-resnet8-…"))
-    told = explain.compare(models, images=32, seed=0)
-    told.scores["saliency"]["spearman"]["compressed"]                          # one value per image
+    comparison = explain.compare(models, images=32, seed=0)
+    comparison.scores["saliency"]["spearman"]["compressed"]                    # one value per image
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from compression.explain.methods import METHODS, Method
+from compression.explain.attribution_methods import METHODS, Method
 
 if TYPE_CHECKING:
     from compression.explain.attribution import Explainer, attribute, completeness

@@ -1,6 +1,6 @@
 """Attributions of one model by Captum: which pixels speak for a class, as one map per image.
 
-Two choices hold for every method. *Target*: the logit (before softmax) of the class that is asked for, so that two
+Two choices hold for every method. *Target*: the logit (before softmax) of the requested class, so that two
 models answer the same question. *Channels*: their attributions are added, which keeps the sum that integrated gradients
 promise (for Saliency, after taking absolute values).
 """
@@ -15,8 +15,8 @@ from captum.attr import InputXGradient, IntegratedGradients, LayerAttribution, L
 from torch import nn
 
 from compression.errors import CompressionError
+from compression.explain.attribution_methods import METHODS
 from compression.explain.layers import CamLayer, cam_layer
-from compression.explain.methods import METHODS
 from compression.graph.copies import deep_copy
 from compression.quant import activation_quantizers
 
@@ -70,9 +70,9 @@ class Explainer:
             raise CompressionError(f"unknown attribution {method!r}: choose one of {', '.join(METHODS)}")
         if self.refusal(method):
             raise CompressionError(f"{METHODS[method].label} is not possible here: {self.refusal(method)}")
-        way, gradient = _WAYS[method], METHODS[method].gradient
+        attribute, gradient = _ATTRIBUTES[method], METHODS[method].gradient
         parts = zip(images.split(self._at_once), targets.split(self._at_once), strict=True)
-        return torch.cat([way(self, part.clone().requires_grad_(gradient), wanted).detach() for part, wanted in parts])
+        return torch.cat([attribute(self, part.clone().requires_grad_(gradient), to).detach() for part, to in parts])
 
     def _saliency(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return _maps(Saliency(self.model).attribute(images, target=targets, abs=True))
@@ -81,28 +81,28 @@ class Explainer:
         return _maps(InputXGradient(self.model).attribute(images, target=targets))
 
     def _integrated_gradients(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        found = IntegratedGradients(self.model).attribute(
+        attributed = IntegratedGradients(self.model).attribute(
             images, baselines=BASELINE, target=targets, n_steps=STEPS, method="gausslegendre",
             internal_batch_size=self._at_once,
         )  # fmt: skip
-        return _maps(found.to(images.dtype))
+        return _maps(attributed.to(images.dtype))
 
     def _grad_cam(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Without the paper's last ReLU: what speaks against the class is kept."""
+        """Without the paper's last ReLU, so that what speaks against the class stays visible."""
         coarse = LayerGradCam(self.model, self._module).attribute(images, target=targets)
         return _maps(LayerAttribution.interpolate(coarse, self.input[1:], "bilinear"))
 
     def _occlusion(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         channels, *window = images.shape[1], *(_window(side) for side in images.shape[2:])
         strides = (channels, *(max(1, side // 2) for side in window))
-        found = Occlusion(self.model).attribute(
+        attributed = Occlusion(self.model).attribute(
             images, sliding_window_shapes=(channels, *window), strides=strides, baselines=BASELINE, target=targets,
             perturbations_per_eval=max(1, self._at_once // len(images)),
         )  # fmt: skip
-        return found[:, 0].to(images.dtype)  # all channels go together and have the same value
+        return attributed[:, 0].to(images.dtype)  # all channels are occluded together and have the same value
 
 
-_WAYS: dict[str, Callable[[Explainer, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+_ATTRIBUTES: dict[str, Callable[[Explainer, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "saliency": Explainer._saliency,
     "input_x_gradient": Explainer._input_x_gradient,
     "integrated_gradients": Explainer._integrated_gradients,
@@ -144,14 +144,14 @@ def _window(side: int) -> int:
     return max(1, round(side / WINDOWS))
 
 
-def _maps(found: torch.Tensor) -> torch.Tensor:
-    return found.sum(dim=1)
+def _maps(attributed: torch.Tensor) -> torch.Tensor:
+    return attributed.sum(dim=1)
 
 
 def own_copy(model: nn.Module) -> nn.Module:
     """In evaluation, its parameters without gradients, no module writing over its input (Captum's hooks need that)."""
-    made = deep_copy(model).eval().requires_grad_(False)
-    for module in made.modules():
+    copy = deep_copy(model).eval().requires_grad_(False)
+    for module in copy.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]
-    return made
+    return copy

@@ -1,4 +1,4 @@
-"""How alike the explanations of two models are, on a scale: what the same model reaches, and what chance reaches.
+"""How similar the explanations of two models are, on a scale: what the same model reaches, and what chance reaches.
 
 A similarity of 0.7 says nothing by itself (Adebayo et al. 2018, arXiv 1810.03292). So every score comes with
 
@@ -6,7 +6,8 @@ A similarity of 0.7 says nothing by itself (Adebayo et al. 2018, arXiv 1810.0329
   sees. (The same computation in fp64 would only show that fp32 rounds: it gives 1.000 and is a test, not a scale.) A
   model compressed so gently that it differs less than that can score above the ceiling.
 - two *floors*: the same architecture with random weights, and the dense model's explanation of another image. The
-  higher of the two is the floor; scores there mean that nothing is left that is about this image and these weights.
+  higher of the two is the floor; a score there means that the explanation is specific to neither this image nor these
+  weights.
 
 Every model explains the class that the dense model answers.
 """
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 
 from compression.errors import CompressionError
 from compression.explain.attribution import Explainer, completeness, passes
+from compression.explain.attribution_methods import METHODS
 from compression.explain.measures import MEASURES, similarity
-from compression.explain.methods import METHODS
 from compression.explain.models import SPLIT, Pair
 from compression.reading import Flag, Measured, Signed, Text, Whole
 
@@ -80,7 +81,7 @@ def sample(total: int, images: int, seed: int) -> list[int]:
     """Places of ``images`` test images drawn without replacement, in order; all where there are fewer.
 
     Raises:
-        CompressionError: fewer than two are asked for or there.
+        CompressionError: fewer than two are requested or available.
     """
     if min(total, images) < FEWEST:
         raise CompressionError(f"a comparison takes at least {FEWEST} images, not {min(total, images)}")
@@ -98,7 +99,7 @@ def compare(
         images: how many, at least 2; 32 or more for means to rely on.
         seed: of the sample and the ceiling's noise.
         methods: names in :data:`METHODS`.
-        say: told what goes on, and the share that is done.
+        say: called with what is done now, and the share that is done.
 
     Raises:
         CompressionError: too few images.
@@ -129,7 +130,7 @@ def _missing(models: Pair, batch: torch.Tensor, targets: torch.Tensor, maps: Map
 
 
 class Progress:
-    """Tells how far it is, each method weighed by its passes through the network."""
+    """Reports the progress, each method weighed by its passes through the network."""
 
     def __init__(self, methods: Sequence[str], input: tuple[int, ...], say: Say | None) -> None:
         self._weights = {name: passes(name, input) for name in methods}
@@ -143,12 +144,12 @@ class Progress:
 
 def score(maps: Mapping[str, Maps], signed: bool) -> Scores:
     """The scores of one method from its maps [N, H, W]: ``dense`` and those of :data:`AGAINST`."""
-    found: dict[str, dict[str, list[float]]] = {measure: {key: [] for key in AGAINST} for measure in MEASURES}
+    scores: dict[str, dict[str, list[float]]] = {measure: {key: [] for key in AGAINST} for measure in MEASURES}
     for key in AGAINST:
         for one, other in zip(maps["dense"], maps[key], strict=True):
             for measure, value in similarity(one, other, signed).items():
-                found[measure][key].append(value)
-    return found
+                scores[measure][key].append(value)
+    return scores
 
 
 def _noise(models: Pair, batch: torch.Tensor, seed: int) -> torch.Tensor:
@@ -166,10 +167,10 @@ def _all_maps(
     progress: Progress,
 ) -> dict[str, Maps]:
     """Maps [N, H, W] of the dense model and of all it is compared with."""
-    kept: dict[str, list[Maps]] = {"dense": [], COMPRESSED: [], CEILING: [], RANDOM: []}
+    parts: dict[str, list[Maps]] = {"dense": [], COMPRESSED: [], CEILING: [], RANDOM: []}
     for start in range(0, len(batch), CHUNK):
         progress.step(method, min(CHUNK, len(batch) - start) / len(batch))
-        images, wanted = batch[start : start + CHUNK], targets[start : start + CHUNK]
+        images, classes = batch[start : start + CHUNK], targets[start : start + CHUNK]
         noisy = images + noise[start : start + CHUNK]
         for key, explainer, seen in (
             ("dense", explainers.dense, images),
@@ -177,6 +178,6 @@ def _all_maps(
             (CEILING, explainers.dense, noisy),
             (RANDOM, explainers.random, images),
         ):
-            kept[key].append(explainer.attribute(method, seen, wanted).numpy())
-    maps = {key: np.concatenate(parts) for key, parts in kept.items()}
+            parts[key].append(explainer.attribute(method, seen, classes).numpy())
+    maps = {key: np.concatenate(chunks) for key, chunks in parts.items()}
     return maps | {SHUFFLED: np.roll(maps["dense"], 1, axis=0)}

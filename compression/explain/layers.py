@@ -41,7 +41,7 @@ class _Record:
 def cam_layer(model: nn.Module, input: tuple[int, ...]) -> CamLayer:
     """The module after the last convolution whose map is as fine as the convolution's: a residual stage with its sum.
 
-    A network that goes on with rows of tokens (a transformer) has none: after attention a token no longer stands for
+    A network that continues with rows of tokens (a transformer) has none: after attention a token no longer represents
     its place.
 
     Args:
@@ -68,7 +68,7 @@ def _chosen(record: _Record) -> CamLayer:
     if record.last_convolution < 0:
         return CamLayer("", reason="the network has no convolution whose output still has places")
     size = record.maps[record.last_convolution][1]
-    place = max(i for i, (_, found) in enumerate(record.maps) if found == size and i >= record.last_convolution)
+    place = max(i for i, (_, each) in enumerate(record.maps) if each == size and i >= record.last_convolution)
     if record.tokens_at > place:
         first = record.maps[record.last_convolution][0]
         return CamLayer(

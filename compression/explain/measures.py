@@ -1,4 +1,4 @@
-"""How alike two attributions of one image are, by three measures; 1 is the same.
+"""How similar two attributions of one image are, by three measures; 1 is the same.
 
 All three ignore the scale of the values, since the logits of two networks need not have the same.
 """
@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 
 MEASURES = ("spearman", "ssim", "overlap")
-TOP = 0.1  # the share of pixels that "the most important ones" are
+TOP = 0.1  # the share of pixels that count as the most important ones
 PERCENTILE = 99  # of |values|: what counts as full strength, so that one pixel does not dim all others
 WINDOW = 7  # pixels, SSIM's
 
@@ -53,7 +53,7 @@ def ssim(one: Map, other: Map, signed: bool) -> float:
 def overlap(one: Map, other: Map, top: float = TOP) -> float:
     """Of the pixels that are among the strongest tenth (by ``|value|``) in either map, the share that is in both.
 
-    0..1; 1/19 is what two unrelated maps have on average. Equal values go by their place, first row first.
+    0..1; 1/19 is what two unrelated maps have on average. Equal values are ordered by their place, first row first.
     """
     count = max(1, round(top * one.size))
     first, second = (
@@ -70,7 +70,7 @@ def strength(values: Map) -> NDArray[np.float64]:
 
 
 def agreement(scores: Sequence[Sequence[float]]) -> float | None:
-    """How alike several scores of the same items order them: the mean rank correlation over all pairs of scores.
+    """How similarly several scores order the same items: the mean rank correlation over all pairs of scores.
 
     ``None`` for a single score and for fewer than three items, which have no order to speak of.
     """

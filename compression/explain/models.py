@@ -83,19 +83,19 @@ def pair(folder: RunFolder, seed: int = 0) -> Pair:
     return Pair(source.dense.eval(), source.model, random, source.data, source.input)
 
 
-def scan(of: Pair, limit: int) -> Scan:
+def scan(pair: Pair, limit: int) -> Scan:
     """What both models answer to the first ``limit`` test images."""
-    split = of.data.split(SPLIT)
+    split = pair.data.split(SPLIT)
     count = min(limit, len(split))
-    before, after = ([int(i) for i in answers(model, of, count)] for model in (of.dense, of.small))
+    before, after = ([int(i) for i in answers(model, pair, count)] for model in (pair.dense, pair.small))
     return Scan(tuple(split.labels[:count].tolist()), tuple(before), tuple(after))
 
 
 @torch.no_grad()
-def answers(model: nn.Module, of: Pair, count: int) -> torch.Tensor:
+def answers(model: nn.Module, pair: Pair, count: int) -> torch.Tensor:
     """The classes a model answers to the first ``count`` test images, int64 [count]."""
     starts = range(0, count, BATCH)
-    return torch.cat([model(of.images(list(range(i, min(i + BATCH, count))))).argmax(1) for i in starts])
+    return torch.cat([model(pair.images(list(range(i, min(i + BATCH, count))))).argmax(1) for i in starts])
 
 
 def affordable(macs: float) -> int:

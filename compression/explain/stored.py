@@ -1,4 +1,4 @@
-"""What an explanation job leaves in the run's folder: ``explain/result.json`` with the scores, ``maps.safetensors``."""
+"""The files of an explanation job in a run's folder: ``explain/result.json`` with the scores, ``maps.safetensors``."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ class Shown:
     images: tuple[int, ...]
     maps: Mapping[tuple[str, str], Maps]
 
-    def of(self, method: str, wanted: list[int]) -> tuple[Maps, Maps] | None:
-        """The maps of both models for these images, where all of them are here."""
-        if (method, DENSE) not in self.maps or not set(wanted) <= set(self.images):
+    def of(self, method: str, images: list[int]) -> tuple[Maps, Maps] | None:
+        """The maps of both models for these images, where all of them are stored."""
+        if (method, DENSE) not in self.maps or not set(images) <= set(self.images):
             return None
-        places = [self.images.index(image) for image in wanted]
+        places = [self.images.index(image) for image in images]
         return self.maps[method, DENSE][places], self.maps[method, SMALL][places]
 
 
 def folder_of(run: RunFolder) -> Path:
-    """Where the explanations of a run are kept."""
+    """Where the explanations of a run are stored."""
     return run.path / "explain"
 
 
 def result_path(run: RunFolder) -> Path:
-    """The scores; written last, so that whoever sees it finds the maps too."""
+    """The scores; written last, so that the maps exist wherever it does."""
     return folder_of(run) / "result.json"
 
 
-def save(run: RunFolder, found: Comparison, shown: Shown) -> None:
+def save(run: RunFolder, comparison: Comparison, shown: Shown) -> None:
     """Write both files, each whole or not at all.
 
     Raises:
@@ -70,7 +70,7 @@ def save(run: RunFolder, found: Comparison, shown: Shown) -> None:
         stream.write(data)
     temporary.replace(folder / "maps.safetensors")
     about = {"version": VERSION, "run": run.id, "packed_sha256": _packed(run)}
-    write_json(result_path(run), {**about, **dataclasses.asdict(found)})
+    write_json(result_path(run), {**about, **dataclasses.asdict(comparison)})
 
 
 def _packed(run: RunFolder) -> str | None:
@@ -80,7 +80,7 @@ def _packed(run: RunFolder) -> str | None:
 
 
 def comparison(run: RunFolder) -> Comparison | None:
-    """The scores of the last job that finished; ``None`` when none has, or when the run's weights are others by now.
+    """The scores of the last job that finished; ``None`` when none has, or when the run's weights have changed.
 
     Raises:
         CompressionError: the file is damaged or of another version.
@@ -114,16 +114,16 @@ def shown(run: RunFolder) -> Shown | None:
     try:
         data = read_bytes(path, "maps", MOST_MAPS)
         safeheader.check(data, len(data), what)
-        found = load(data)
+        arrays = load(data)
     except (CompressionError, SafetensorError) as error:
         raise CompressionError(f"{what} cannot be read ({error}): measure again") from error
-    images = found.pop("images", None)
+    images = arrays.pop("images", None)
     if images is None or images.dtype != np.int64 or images.ndim != 1:
         raise CompressionError(f"{what} do not say of which images they are: measure again")
-    for name, maps in found.items():
+    for name, maps in arrays.items():
         if "." not in name or maps.ndim != 3 or len(maps) != len(images) or maps.dtype != np.float32:
             raise CompressionError(f"{what}: {cut(name)} is no map of the {len(images)} images: measure again")
-    pairs = {_method_and_model(name): maps for name, maps in found.items()}
+    pairs = {_method_and_model(name): maps for name, maps in arrays.items()}
     for method, _ in pairs:
         if {model for name, model in pairs if name == method} != {DENSE, SMALL}:
             raise CompressionError(f"{what} hold {cut(method)} of one model only: measure again")

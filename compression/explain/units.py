@@ -46,12 +46,13 @@ def unit_scores(
         batches: (images normalised fp32 [B, C, H, W], labels int64 [B]); labels are used by ``taylor`` only.
         done: called after each layer of each batch.
     """
-    kept = list(batches)
-    found = _by_weights(model, graph, kept)
+    batches = list(batches)
+    scores = _by_weights(model, graph, batches)
+    total = sum(len(images) for images, _ in batches)
     copy = own_copy(model)
     layers = _producers(graph)
     modules, names = dict(copy.named_modules()), {layer.weight: layer.name for layer in graph.layers}
-    for images, _ in kept:
+    for images, _ in batches:
         with torch.no_grad():
             targets = copy(images).argmax(1)
         for weight, groups in layers.items():
@@ -59,10 +60,10 @@ def unit_scores(
             for criterion, values in _attributed(copy, module, images, targets).items():
                 for group, positions in groups:
                     own = values[positions].sum(1) * len(images)
-                    before = found[group].get(criterion, torch.zeros_like(own))
-                    found[group][criterion] = before + own / sum(len(part) for part, _ in kept)
+                    before = scores[group].get(criterion, torch.zeros_like(own))
+                    scores[group][criterion] = before + own / total
             done()
-    return found
+    return scores
 
 
 def _by_weights(model: nn.Module, graph: Graph, batches: Iterable[Batch]) -> Scores:
@@ -90,12 +91,12 @@ def _by_weights(model: nn.Module, graph: Graph, batches: Iterable[Batch]) -> Sco
 def _producers(graph: Graph) -> dict[str, list[tuple[str, torch.Tensor]]]:
     """Weight of a layer → the prunable groups its outputs belong to, with their positions int64 [units, k]."""
     weights = {layer.weight for layer in graph.layers}
-    found: dict[str, list[tuple[str, torch.Tensor]]] = {}
+    producers: dict[str, list[tuple[str, torch.Tensor]]] = {}
     for group in graph.prunable:
         for member in group.members:
             if member.role == "producer" and member.dim == 0 and member.name in weights:
-                found.setdefault(member.name, []).append((group.id, member.positions))
-    return found
+                producers.setdefault(member.name, []).append((group.id, member.positions))
+    return producers
 
 
 def _attributed(
@@ -122,13 +123,13 @@ def summary(scores: Scores, groups: Iterable[Group]) -> list[dict[str, Any]]:
 
     ``rank`` is the rank correlation of its units with their magnitude, in -1..1; ``None`` for fewer than three units.
     """
-    totals = {c: sum(float(found[c].sum()) for found in scores.values() if c in found) for c in CRITERIA}
+    totals = {c: sum(float(units[c].sum()) for units in scores.values() if c in units) for c in CRITERIA}
     rows = []
     for group in groups:
-        found = scores[group.id]
-        share = {c: float(v.sum()) / totals[c] if totals[c] else 0.0 for c, v in found.items()}
-        rank = {c: _rank(found[MAGNITUDE], v) for c, v in found.items() if c != MAGNITUDE}
-        values = {c: [float(f"{x:.6g}") for x in v.tolist()] for c, v in found.items()}
+        units = scores[group.id]
+        share = {c: float(v.sum()) / totals[c] if totals[c] else 0.0 for c, v in units.items()}
+        rank = {c: _rank(units[MAGNITUDE], v) for c, v in units.items() if c != MAGNITUDE}
+        values = {c: [float(f"{x:.6g}") for x in v.tolist()] for c, v in units.items()}
         rows.append({"group": group.id, "units": group.units, "share": share, "rank": rank, "scores": values})
     return rows
 

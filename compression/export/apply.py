@@ -1,4 +1,4 @@
-"""A budget on a model in one's own training loop."""
+"""Apply a budget to a model in the user's own training loop."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def apply(
     *,
     calibration: Calibration = None,
 ) -> nn.Module:
-    """Put what a budget asks for on ``model``, in place, ready for a training loop of one's own; returns ``model``.
+    """Prepare ``model`` in place for the user's own training loop under a budget; returns ``model``.
 
-    What that is, the method says (:meth:`compression.methods.base.Method.prepare`): learnable quantizers, or masks and
-    fixed ones. A method that only runs as a whole refuses.
+    The method decides how (:meth:`compression.methods.base.Method.prepare`): learnable quantizers, or masks and fixed
+    ones. A method that only runs as a whole refuses.
 
     Args:
         model: a trained dense model.
@@ -34,7 +34,7 @@ def apply(
         calibration: one batch or several, needed where the budget quantizes activations.
 
     Raises:
-        CompressionError: impossible budget, a model that carries quantizers already, missing calibration batches.
+        CompressionError: impossible budget, a model that already has quantizers, missing calibration batches.
     """
     requested = _budget(budget)
     return methods.get(requested.method).prepare(model, requested, calibration)

@@ -1,8 +1,8 @@
-"""The zip of a bundle that somebody else may have made: its layout and its sizes are checked before anything is read.
+"""The zip of an untrusted bundle: its layout and its sizes are checked before anything is read.
 
-A zip says everything twice, in front of each entry and in the directory at its end, and programs differ in which they
-believe. Here both must agree, the entries must fill the file without gap or overlap, and every one is a plain file in
-no folder. What is inflated is bounded by the bytes that are there.
+A zip stores its facts twice, before each entry and in the directory at its end, and programs differ in which they use.
+Here both must agree, the entries must fill the file without gap or overlap, and every one is a plain file outside
+folders. The inflated size is bounded relative to the file's size.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from compression.errors import CompressionError
 MOST_BYTES = 4 << 30
 MOST_ENTRIES = 64
 MOST_RATIO, ANYWAY = 200, 64 << 20
-"""Inflated bytes for each byte of the file; up to ``ANYWAY`` of them whatever the ratio."""
+"""Inflated bytes for each byte of the file; ``ANYWAY`` bytes are allowed at any ratio."""
 CHUNK = 1 << 20
 _END = struct.Struct("<4s4H2LH")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _DIRECTORY_ENTRY = 46 + 1024
-_HARMLESS = 0x806  # flags: how hard it was deflated, names in UTF-8
+_HARMLESS = 0x806  # flags: compression level, names in UTF-8
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, ValueError)
 
@@ -38,9 +38,9 @@ def opened(path: str | Path) -> Iterator[dict[str, Entry]]:
     """The entries of a bundle by name, to be read within the block.
 
     Raises:
-        CompressionError: no regular file, truncated or damaged, larger than a bundle may be, or a zip that could be
-            read in more than one way: other headers than its directory says, gaps, overlaps, two entries of one name,
-            folders, links, encryption. Also for what is found damaged within the block.
+        CompressionError: not a regular file, truncated or damaged, larger than a bundle may be, or an ambiguous zip:
+            headers that differ from its directory, gaps, overlaps, two entries of one name, folders, links, encryption.
+            Also for damage discovered within the block.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
@@ -55,7 +55,7 @@ def opened(path: str | Path) -> Iterator[dict[str, Entry]]:
 
 
 class Entry:
-    """One file of a bundle; ``size`` is what it inflates to."""
+    """One file of a bundle; ``size`` is its inflated size in bytes."""
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
         self._archive, self._info = archive, info
@@ -99,7 +99,7 @@ def _entries(file: BinaryIO, length: int, path: str | Path) -> dict[str, Entry]:
 
 
 def _directory(file: BinaryIO, length: int) -> tuple[int, int]:
-    """Where the directory begins and how many entries it has, from the record that must end the file."""
+    """(offset of the directory, number of entries), from the record that must end the file."""
     file.seek(max(0, length - _END.size))
     mark, *disks, here, count, size, start, comment = _END.unpack(file.read(_END.size))
     if mark != b"PK\5\6" or comment or any(disks) or here != count:
@@ -110,7 +110,7 @@ def _directory(file: BinaryIO, length: int) -> tuple[int, int]:
 
 
 def _check_plain(info: zipfile.ZipInfo, path: str | Path) -> None:
-    """Refuse whatever is no plain, flat, deflated file."""
+    """Refuse an entry that is not a plain, stored or deflated file outside folders."""
     if not _NAME.fullmatch(info.orig_filename):
         raise CompressionError(f"bundle {path} holds an entry named {info.orig_filename[:60]!r}: it is not read")
     if info.flag_bits & ~_HARMLESS or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -121,7 +121,7 @@ def _check_plain(info: zipfile.ZipInfo, path: str | Path) -> None:
 
 
 def _end_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:
-    """Where an entry ends, by its own header, which must say what the directory says."""
+    """The offset of an entry's end by its own header, which must agree with the directory."""
     file.seek(info.header_offset)
     mark, _, flags, method, _, _, *sizes, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
     header = (mark, flags, method, *sizes, file.read(name))

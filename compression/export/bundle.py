@@ -1,4 +1,4 @@
-"""The bundle: every file of a finished run in one zip, made whole or not at all."""
+"""The bundle: every file of a finished run in one zip, written atomically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.export import card
+from compression.export import card, standalone
 from compression.export.config import config
 from compression.export.example import example
 from compression.export.manifest import CHECKSUMS, manifest
@@ -35,7 +34,7 @@ Say = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was written: its ``files`` (name → ``bytes`` and ``sha256``), and what was measured on the way."""
+    """A bundle that was written: its ``files`` (name → ``bytes`` and ``sha256``) and the measurements of the export."""
 
     path: Path
     run: str
@@ -63,35 +62,35 @@ def export(
 
     Args:
         folder: the run.
-        out: the file; an older one is replaced when the new one is complete.
+        out: the file; an existing one is replaced when the new one is complete.
         onnx: include the ONNX files, compared with torch on real images.
         latency: time the ONNX variants on this machine (needs ``onnx``).
-        multiple: keep channel counts at multiples of this, by keeping some channels that are zero.
-        say: told what goes on, and the share that is done.
+        multiple: round channel counts up to multiples of this, by keeping some channels that are zero.
+        say: called with the current step and the share done.
 
     Raises:
         CompressionError: the run is not done, its files are damaged, the model cannot be expressed, or ``multiple``
             has nothing to round.
         OSError: the file cannot be written.
     """
-    told = say or (lambda text, share: None)
-    told("restoring the model from the packed file", 0.0)
+    report = say or (lambda text, share: None)
+    report("restoring the model from the packed file", 0.0)
     source = read(folder, trained=False)
     if multiple != 1:
         source = rounded(source, multiple)
-    told("writing the program", 0.1)
-    files, measured = contents(source, told, onnx=onnx, latency=latency)
+    report("writing the program", 0.1)
+    files, measured = contents(source, report, onnx=onnx, latency=latency)
     bound = manifest(source, config(source), files)
-    told("writing the bundle", 0.95)
+    report("writing the bundle", 0.95)
     path = expanded(out)
     write(path, {**files, CHECKSUMS: _json(bound)})
     return Bundle(path, source.run, path.stat().st_size, bound["files"], measured)
 
 
 def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The bundle's files by name, and what was measured while they were made.
+    """The bundle's files by name, and the measurements of the export.
 
-    What torch or ONNX cannot express is left out: ``measured["left_out"]`` says which file, and why.
+    Files that torch or ONNX cannot express are omitted: ``measured["left_out"]`` is file → reason.
     """
     about = config(source)
     files = {
@@ -99,7 +98,7 @@ def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[di
         "config.json": _json(about),
         "model.safetensors": save(_state(source.model)),
         "weights.packed": source.packed,
-        "load.py": resources.files("compression.export").joinpath("load.py.txt").read_bytes(),
+        "load.py": standalone.program().encode(),
     }
     measured: dict[str, Any] = {"ledger": dict(source.result["ledger"]), "multiple": source.multiple, "left_out": {}}
     answering = source.model
@@ -131,11 +130,11 @@ def _json(value: Any) -> bytes:
 
 
 def write(path: Path, files: Mapping[str, bytes]) -> None:
-    """A zip of these files beside the target, moved into place when it is complete.
+    """Write a zip of these files beside the target and move it into place when it is complete.
 
     Raises:
         CompressionError: the target is a folder, its folder does not exist, or the disk is full.
-        OSError: the folder cannot be written; nothing is left behind.
+        OSError: the folder cannot be written; the partial file is removed.
     """
     if path.is_dir():
         raise CompressionError(f"{path} is a folder; name the zip file to write")

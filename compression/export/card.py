@@ -1,15 +1,22 @@
-"""``MODEL_CARD.md``: what the model is, how it was measured, before and after, and what not to expect of it."""
+"""``MODEL_CARD.md``: the model, its measurements before and after compression, and its limitations.
+
+The words are in ``card.md.j2``; this module prepares the numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from compression import methods, zoo
 from compression.budget import Budget
 from compression.data import kind
+from compression.export import findings
 from compression.export.config import bit_range
-from compression.export.findings import measurements, percent, section, table
 from compression.preprocess import words
 
 LEDGER = {
@@ -21,8 +28,8 @@ LEDGER = {
     "total": "the file weights.packed",
 }
 FILES = {
-    "budget.json": "what was asked; reproduces the run",
-    "config.json": "per layer: kept units, bits, steps; preprocessing",
+    "budget.json": "the requested budget; reproduces the run",
+    "config.json": "per layer: remaining units, bits, steps; preprocessing",
     "model.safetensors": "slim fp32 weights, every one on its grid",
     "weights.packed": "the same weights as coded integers",
     "model.pt2": "the slim network as a program of plain operations (torch.export), any batch size",
@@ -30,7 +37,7 @@ FILES = {
     "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
     "model.fp32.onnx": "the slim network in floats, without quantizers",
     "example.safetensors": "four test inputs as the model takes them, and its answers",
-    "load.py": "decodes the weights without this program; loads the network once told to trust it",
+    "load.py": "decodes the weights without this program; loads the network with --trust",
 }
 
 
@@ -41,37 +48,89 @@ def text(
     measured: Mapping[str, Any],
     files: Mapping[str, bytes],
 ) -> str:
-    """The card as Markdown, of a run's result, ``config.json``, its budget, and what was measured at export."""
-    parts = [
-        _head(about, budget),
-        section("Before and after", _comparison(result, about, kind(budget["data"]).one)),
-        section("Accuracy per class", _classes(result, about, kind(budget["data"]).many)),
-        section("Where the bytes are", _ledger(result["ledger"])),
-        *measurements(measured, budget),
-        section("Limits", _limits(result, about, budget)),
-        section("Files", _files(files) + _left_out(measured.get("left_out", {}))),
-        section("Load it", _usage(about["model"] if zoo.is_file(about["model"]) else "", files)),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _head(about: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
+    """The card as Markdown, from a run's result, ``config.json``, its budget, and the measurements of the export."""
     method = methods.get(budget["method"])
-    many, size = kind(budget["data"]).many, "x".join(map(str, about["input"]))
-    what = f"{many} of {size} tokens" if "tokenizer" in about["preprocessing"] else f"{size} {many}"
-    lines = [
-        f"# {about['model']}, compressed with {method.info.label}",
-        "",
-        f"Classifies {what} into {len(about['classes'])} classes. Trained and measured on {about['data']}. "
-        f"Run `{about['run']}`.",
-        "",
-        f"{method.info.label}: {_sentence(method.info.sentence)}",
-        "",
-        f"Asked for: {method.describe(Budget.from_dict(budget))}. The whole budget is in `budget.json`.",
-        "",
-        f"Input: {_input(about['preprocessing'])}.",
+    data = kind(budget["data"])
+    return _template().render(
+        about=about,
+        method=method.info,
+        asked=method.describe(Budget.from_dict(budget)),
+        caveats=method.caveats(result),
+        data=data,
+        inputs=_inputs(about, data.many),
+        preprocessing=_input(about["preprocessing"]),
+        comparison=_comparison(result, about, data.one),
+        classes=_classes(result, about),
+        ledger=_ledger(result["ledger"]),
+        files=[(f"`{name}`", f"{len(files[name]):,}", what) for name, what in FILES.items() if name in files],
+        own_code=about["model"] if zoo.is_file(about["model"]) else "",
+        program="model.pt2" in files,
+        **_measured(measured, budget),
+    )
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": percent, "sentence": _sentence}
+    environment.globals["table"] = table
+    return environment.get_template("card.md.j2")
+
+
+def _measured(measured: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[str, Any]:
+    """The template's values of ONNX and latency; empty for what was not measured."""
+    shown: dict[str, Any] = {
+        "measured": {"onnx": None, "latency": None, "left_out": {}, **measured},
+        "enough": findings.ENOUGH,
+    }
+    if "onnx" in measured:
+        onnx = measured["onnx"]
+        shown |= {"agreement": _agreement(measured), "stored": findings.stored(onnx)}
+        shown["rounded"] = onnx["difference"] > findings.ROUNDED * max(onnx["precise"], findings.SMALLEST)
+    if "latency" in measured:
+        variants = measured["latency"]["variants"]
+        by_name = {variant["name"]: variant for variant in variants}
+        shown |= {"times": _times(by_name, variants[0]), "verdicts": findings.verdicts(by_name, budget)}
+    return shown
+
+
+def _agreement(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    files = (("`model.onnx`", measured["onnx"]), ("`model.int8.onnx`", measured["int8"]))
+    return [
+        (
+            name,
+            percent(each["same"]),
+            f"{each['difference']:.1e}",
+            percent(each["accuracy"]),
+            ", ".join(f"{count} {stored}" for stored, count in each["weights"].items()) or "fp32",
+        )
+        for name, each in files
     ]
-    return "\n".join(lines)
+
+
+def _times(times: Mapping[str, Mapping[str, Any]], dense: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            f"{time['median']:.3f}",
+            f"{time['low']:.3f} to {time['high']:.3f}",
+            f"{dense['median'] / time['median']:.2f}",
+            "–" if time["bops"] is None else percent(time["bops"] / dense["bops"]),
+            f"{time['bytes']:,}",
+        )
+        for name, time in times.items()
+    ]
+
+
+def _inputs(about: Mapping[str, Any], many: str) -> str:
+    size = "x".join(map(str, about["input"]))
+    return f"{many} of {size} tokens" if "tokenizer" in about["preprocessing"] else f"{size} {many}"
 
 
 def _input(about: Mapping[str, Any]) -> str:
@@ -87,47 +146,45 @@ def _input(about: Mapping[str, Any]) -> str:
 
 
 def _scaling(about: Mapping[str, Any]) -> str:
-    """How pictures were scaled and cut before that, where it was said."""
-    said = {name: about[name] for name in ("resize", "crop", "interpolation", "range") if name in about}
-    return f"; pictures: {words(said)}" if said else ""
+    """How pictures were scaled and cropped before that, where it is not the default."""
+    preprocess = {name: about[name] for name in ("resize", "crop", "interpolation", "range") if name in about}
+    return f"; pictures: {words(preprocess)}" if preprocess else ""
 
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -> str:
+def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -> list[tuple[str, ...]]:
     first, last = result["baseline"], result["final"]
-    rows = [
+    return [
         ("size of the weights file", f"{first['bytes']:,.0f} B (fp32)", f"{last['bytes']:,.0f} B (packed)"),
-        ("accuracy on the test split", percent(first["accuracy"], 2), percent(last["accuracy"], 2)),
+        ("accuracy on the test split", percent(first["accuracy"]), percent(last["accuracy"])),
         ("loss on the test split", f"{first['loss']:.4f}", f"{last['loss']:.4f}"),
         (f"MACs for one {one}", f"{first['macs']:,.0f}", f"{last['macs']:,.0f}"),
-        (f"BOPs for one {one}", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({percent(last['rel_bops'], 2)})"),
+        (f"BOPs for one {one}", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({percent(last['rel_bops'])})"),
         ("units removed", "0 %", percent(last["unit_sparsity"], 1)),
         ("weights at zero, removed ones included", "0 %", percent(last["weight_sparsity"], 1)),
         ("bits a weight", "32", _bits(about, "weight")),
         ("bits an activation", "32", _bits(about, "activation")),
     ]
-    return table(("", "dense", "compressed"), rows)
 
 
 def _bits(about: Mapping[str, Any], side: str) -> str:
-    found = bit_range(about["layers"], side)
-    if found is None:
+    spread = bit_range(about["layers"], side)
+    if spread is None:
         return "32"
-    low, high, count = found
+    low, high, count = spread
     return f"{low}" if low == high else f"{low} to {high} ({count} layers)"
 
 
-def _classes(result: Mapping[str, Any], about: Mapping[str, Any], many: str) -> str:
+def _classes(result: Mapping[str, Any], about: Mapping[str, Any]) -> list[tuple[str, ...]]:
     before, after = (per_class(result["confusion"][name]) for name in ("baseline", "final"))
     counts = [sum(row) for row in result["confusion"]["final"]]
-    rows = [
+    return [
         (name, f"{count}", percent(one, 1), percent(two, 1), _points(one, two))
         for name, count, one, two in zip(about["classes"], counts, before, after, strict=True)
     ]
-    return table(("class", f"test {many}", "dense", "compressed", "points"), rows)
 
 
 def _points(one: float | None, two: float | None) -> str:
@@ -135,73 +192,25 @@ def _points(one: float | None, two: float | None) -> str:
 
 
 def per_class(confusion: Sequence[Sequence[int]]) -> list[float | None]:
-    """Share of each class's images classified rightly; ``None`` for a class without images (rows: true class)."""
+    """Recall of each class (rows of the confusion: true class); ``None`` for a class without images."""
     return [row[index] / sum(row) if sum(row) else None for index, row in enumerate(confusion)]
 
 
-def _ledger(ledger: Mapping[str, int]) -> str:
+def _ledger(ledger: Mapping[str, int]) -> list[tuple[str, ...]]:
     total = ledger["total"]
-    rows = [(name, what, f"{ledger[name]:,}", percent(ledger[name] / total, 1)) for name, what in LEDGER.items()]
-    return table(("part", "", "bytes", "share"), rows)
+    return [(name, what, f"{ledger[name]:,}", percent(ledger[name] / total, 1)) for name, what in LEDGER.items()]
 
 
-def _limits(result: Mapping[str, Any], about: Mapping[str, Any], budget: Mapping[str, Any]) -> str:
-    lines = [
-        f"Accuracy was measured on {about['data']} only; other {kind(budget['data']).many} may do worse, and per "
-        "class the change differs (see above).",
-        "BOPs are a count of bit operations, not milliseconds.",
-    ]
-    lines += methods.get(budget["method"]).caveats(result)
-    if about["multiple"] > 1:
-        lines.append(
-            f"Channel counts were rounded up to multiples of {about['multiple']}: some channels of the run's model "
-            "are there and zero; it answers the same."
-        )
-    if about["rebuilt"]:
-        lines.append("The slim network is a graph of plain operations for this input size, any batch size.")
-    return "\n".join(f"- {line}" for line in lines)
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; columns of numbers are right-aligned."""
+    numeric = [bool(rows) and all(row[i][:1] in "0123456789+-–" for row in rows) for i in range(len(head))]
+    lines = [head, [("---:" if right else "---") for right in numeric], *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _files(files: Mapping[str, bytes]) -> str:
-    rows = [(f"`{name}`", f"{len(files[name]):,}", what) for name, what in FILES.items() if name in files]
-    return table(("file", "bytes", ""), rows)
-
-
-def _left_out(reasons: Mapping[str, str]) -> str:
-    """What could not be written for this network, and why."""
-    return "".join(f"\n\nWithout {name}: {why}." for name, why in reasons.items())
-
-
-def _usage(own_code: str, files: Mapping[str, bytes]) -> str:
-    given = ", model=your_function" if own_code else ""
-    lines = [
-        "With the folder of the program that made it on Python's path (`PYTHONPATH`) and its packages installed:",
-        "",
-        "```python",
-        "import compression as cx",
-        "",
-        f'model = cx.load("bundle.zip"{given})  # the slim network, in evaluation mode',
-        "```",
-        "",
-        "That runs no code of the bundle: the weights come from `weights.packed`, the network is built here"
-        + (f", by the code that you pass: the function of `{own_code}`, or the dense module." if own_code else "."),
-        "",
-        "Without that program: `python load.py` (torch, numpy, safetensors, constriction) decodes and compares the "
-        "weights, `load(module)` puts them into a module of yours.",
-    ]
-    if "model.pt2" in files:
-        lines += [
-            "",
-            "**Reading `model.pt2` can run code of whoever made the bundle.** Nothing reads it unless you say that you "
-            "trust the bundle: `python load.py --trust`, `load(trust=True)`, `cx.load(…, trust=True)`.",
-        ]
-    lines += [
-        "",
-        "`budget.json` and `config.json` can be opened on the Budget page, or carried out again: "
-        "`python -m compression run --config budget.json`. They name files without folders: say where yours are "
-        "(`--model`, `--data`, `--weights`).",
-    ]
-    return "\n".join(lines)
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share in 0..1 as a percentage; a dash for none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import compression
+from compression import encodings
 from compression.data import TEXT, DataSet
 from compression.data.catalogue import PADDING
 from compression.export.source import Source
@@ -24,14 +25,15 @@ TOKENIZER = "all-MiniLM-L6-v2 (word pieces, lower case)"
 
 
 def config(source: Source) -> dict[str, Any]:
-    """The compressed model in numbers, with the ``budget`` that was asked for.
+    """The compressed model in numbers, with the ``budget`` that was requested.
 
     ``layers``: name → ``shape`` and ``dense_shape`` of its weight, ``kept`` rows and columns (null: all of them),
-    ``weight`` and ``activation`` quantizers (null: fp32). A weight is its code k times ``step``, a number or a list
-    with one for each position along ``axis``; where it has an ``offset`` it is ``sign(k) * ((abs(k) - 1/2) * step +
-    offset)``. An activation is ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id → ``units``, ``kept``,
-    ``removed``; ``multiple``: what their counts were rounded up to. ``preprocessing`` says how images or sentences are
-    brought to the model's input.
+    ``weight`` and ``activation`` quantizers (null: fp32). A weight is described by the encoding that its ``kind``
+    names: on a grid it is its code k times ``step``, a number or a list with one for each position along ``axis``;
+    where it has an ``offset`` it is ``sign(k) * ((abs(k) - 1/2) * step + offset)``. An activation is
+    ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id → ``units``, ``kept``, ``removed``; ``multiple``:
+    what their counts were rounded up to. ``preprocessing`` says how images or sentences are brought to the model's
+    input.
     """
     data = source.data
     return {
@@ -66,56 +68,49 @@ def preprocessing(data: DataSet) -> dict[str, Any]:
 
 
 def groups(source: Source) -> dict[str, dict[str, Any]]:
-    """Group id → how many units it had, which stayed, which went; only groups whose units can be removed."""
-    found = {}
+    """Group id → how many units it had, which stayed, which were removed; only groups whose units can be removed."""
+    result = {}
     for group in source.graph.prunable:
-        gone = sorted(source.units.get(group.id, ()))
-        found[group.id] = {"units": group.units, "kept": _others(group.units, gone), "removed": gone}
-    return found
+        removed = sorted(source.units.get(group.id, ()))
+        result[group.id] = {"units": group.units, "kept": _others(group.units, removed), "removed": removed}
+    return result
 
 
 def layers(source: Source) -> dict[str, dict[str, Any]]:
-    """Layer name → what became of it."""
+    """Layer name → its shape, what remains of it, and its quantizers."""
     dropped = cuts(source.graph, source.units)
     inputs = activations(source.model)
-    found = {}
+    result = {}
     for layer in source.graph.layers:
         lost = {dim: set(positions.tolist()) for dim, positions in dropped.get(layer.weight, ())}
         shape = [size - len(lost.get(dim, ())) for dim, size in enumerate(layer.shape)]
-        found[layer.name] = {
+        result[layer.name] = {
             "kind": layer.kind,
             "dense_shape": list(layer.shape),
             "shape": shape,
-            "kept": {side: _kept(layer.shape[dim], lost.get(dim)) for dim, side in enumerate(("rows", "columns"))},
+            "kept": {side: _remaining(layer.shape[dim], lost.get(dim)) for dim, side in enumerate(("rows", "columns"))},
             "weight": _weight(source, layer.name),
             "activation": inputs.get(layer.name),
         }
-    return found
+    return result
 
 
 def _weight(source: Source, name: str) -> dict[str, Any] | None:
-    known = source.integers.get(name)
-    if known is None:
-        return None
-    zeros = int((known.codes == 0).sum())
-    step = known.steps[0] if known.axis is None else known.steps
-    return {
-        "bits": known.bits, "step": step, "axis": known.axis, "offset": known.offset,
-        "weights": known.codes.numel(), "zeros": zeros,
-    }  # fmt: skip
+    weight = source.integers.get(name)
+    return None if weight is None else encodings.get(weight.kind).describe(weight)
 
 
 def activations(model: nn.Module) -> dict[str, dict[str, Any]]:
     """Layer name → the quantizer of its input."""
-    found = {name: _quantizer(quantizer) for name, quantizer in activation_quantizers(model).items()}
+    result = {name: _quantizer(quantizer) for name, quantizer in activation_quantizers(model).items()}
     state = model.state_dict()
     mark = f".{INPUT_QUANTIZER}.step_size"
     for name in state:  # a rebuilt model keeps the numbers of its quantizers, not the modules
         layer = name.removesuffix(mark)
-        if name.endswith(mark) and layer not in found:
+        if name.endswith(mark) and layer not in result:
             step, clip = float(state[name]), float(state[f"{layer}.{INPUT_QUANTIZER}.clip"])
-            found[layer] = {"bits": round(math.log2(clip / step + 1) + 1), "step": step, "clip": clip}
-    return found
+            result[layer] = {"bits": round(math.log2(clip / step + 1) + 1), "step": step, "clip": clip}
+    return result
 
 
 def _quantizer(quantizer: Quantizer) -> dict[str, Any]:
@@ -125,16 +120,16 @@ def _quantizer(quantizer: Quantizer) -> dict[str, Any]:
     return about
 
 
-def _kept(size: int, lost: set[int] | None) -> list[int] | None:
+def _remaining(size: int, lost: set[int] | None) -> list[int] | None:
     return None if not lost else _others(size, sorted(lost))
 
 
 def _others(size: int, lost: Sequence[int]) -> list[int]:
-    gone = set(lost)
-    return [index for index in range(size) if index not in gone]
+    removed = set(lost)
+    return [index for index in range(size) if index not in removed]
 
 
-def bit_range(found: Mapping[str, Mapping[str, Any]], side: str) -> tuple[int, int, int] | None:
+def bit_range(layers: Mapping[str, Mapping[str, Any]], side: str) -> tuple[int, int, int] | None:
     """Lowest and highest bit-width of ``weight`` or ``activation``, and of how many layers; ``None`` when in fp32."""
-    bits = [layer[side]["bits"] for layer in found.values() if layer[side] is not None]
+    bits = [layer[side]["bits"] for layer in layers.values() if layer[side] is not None]
     return (min(bits), max(bits), len(bits)) if bits else None

@@ -1,4 +1,4 @@
-"""``example.safetensors``: the first test inputs, and what the compressed model answers to them."""
+"""``example.safetensors``: the first test inputs, and the compressed model's outputs for them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from compression.export.source import Source
 COUNT = 4
 MOST_NUMBERS = 1 << 24
 DIFFERENT = 0.2
-"""Of the norm of the stored answers. Other processors round otherwise, which moves quantized values by a step; another
-network, or other weights, answer something else altogether."""
+"""Relative to the norm of the stored outputs. Processors round differently, which moves quantized values by a step;
+another network, or other weights, differ far more."""
 Example = Mapping[str, torch.Tensor]
 
 
 @torch.no_grad()
 def example(model: nn.Module, source: Source) -> dict[str, torch.Tensor]:
-    """The first test images, normalised (or sentences as token ids), and what ``model`` answers to them."""
+    """The first test images, normalised (or sentences as token ids), and the outputs of ``model`` for them."""
     images, _ = next(iter(Batches(source.data, "test", COUNT, augment=False)))
     return {"input": images, "output": model(images).contiguous()}
 
 
 def read_example(data: bytes, about: Network, path: object) -> Example:
-    """The stored example, of the input and the number of classes that the bundle names.
+    """The stored example, checked for the bundle's input shape and number of classes.
 
     Raises:
         CompressionError: it cannot be read, or is for another network.
@@ -55,24 +55,24 @@ def read_example(data: bytes, about: Network, path: object) -> Example:
 
 @torch.no_grad()
 def check_answers(model: nn.Module, stored: Example, path: object) -> None:
-    """Refuse a model that does not answer its bundle's example as it did when the bundle was made.
+    """Refuse a model whose outputs for its bundle's example differ from the stored ones.
 
     Raises:
-        CompressionError: saying by how much it differs.
+        CompressionError: naming the relative difference.
     """
-    own = {name: buffer.clone() for name, buffer in model.named_buffers()}  # forward() may count in them
+    own = {name: buffer.clone() for name, buffer in model.named_buffers()}  # forward() may update them
     try:
-        found = functional_call(model, own, (stored["input"],))
+        output = functional_call(model, own, (stored["input"],))
     except (RuntimeError, IndexError, TypeError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CompressionError(f"the model of bundle {path} does not take the bundle's own example: {line}") from error
-    if not isinstance(found, torch.Tensor) or found.shape != stored["output"].shape:
-        kind = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+    if not isinstance(output, torch.Tensor) or output.shape != stored["output"].shape:
+        kind = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise CompressionError(
             f"the model of bundle {path} answers its stored example with {kind}, not with logits of shape "
             f"{tuple(stored['output'].shape)}: pass the network that the bundle was made from"
         )
-    expected, answers = (tensor.double().nan_to_num(0, 0, 0) for tensor in (stored["output"], found))
+    expected, answers = (tensor.double().nan_to_num(0, 0, 0) for tensor in (stored["output"], output))
     differs = float((answers - expected).norm() / expected.norm().clamp(min=1e-6))
     if not differs <= DIFFERENT:
         raise CompressionError(

@@ -1,4 +1,4 @@
-"""How long one image takes in ONNX Runtime, measured on this machine, every variant beside the others."""
+"""Latency of one image in ONNX Runtime, measured on this machine for every variant."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Processor:
-    """What the times hold for: the processor's ``name``, its ``flags`` that matter here, and ``threads`` used."""
+    """The processor of the measured times: its ``name``, relevant ``flags``, and the ``threads`` used."""
 
     name: str
     flags: tuple[str, ...]
@@ -42,9 +42,9 @@ class Processor:
 def measure(
     variants: Mapping[str, bytes], input: tuple[int, ...], bops: Mapping[str, float | None], threads: int = 1
 ) -> tuple[Latency, ...]:
-    """Time every variant (name → ONNX file), batch 1, in alternating rounds, so that a busy moment hits all of them.
+    """Time every variant (name → ONNX file), batch 1, in alternating rounds, so that other load affects all of them.
 
-    ``bops`` (name → bit operations) is carried along to stand beside the milliseconds.
+    ``bops`` (name → bit operations) is copied into the results.
     """
     runners = {name: session(data, threads) for name, data in variants.items()}
     image = _example(next(iter(runners.values())), input)
@@ -54,7 +54,7 @@ def measure(
     for _ in range(ROUNDS):
         for name, runner in runners.items():
             times[name] += _time(runner, image, RUNS // ROUNDS)
-    return tuple(_told(name, times[name], len(variants[name]), bops.get(name)) for name in variants)
+    return tuple(_latency(name, times[name], len(variants[name]), bops.get(name)) for name in variants)
 
 
 def _example(runner: Any, input: tuple[int, ...]) -> Any:
@@ -65,15 +65,15 @@ def _example(runner: Any, input: tuple[int, ...]) -> Any:
 
 
 def _time(runner: Any, image: Any, runs: int) -> list[float]:
-    name, found = runner.get_inputs()[0].name, []
+    name, times = runner.get_inputs()[0].name, []
     for _ in range(runs):
         begin = time.perf_counter()
         runner.run(None, {name: image})
-        found.append((time.perf_counter() - begin) * 1000)
-    return found
+        times.append((time.perf_counter() - begin) * 1000)
+    return times
 
 
-def _told(name: str, times: list[float], size: int, bops: float | None) -> Latency:
+def _latency(name: str, times: list[float], size: int, bops: float | None) -> Latency:
     low, median, high = (float(value) for value in np.percentile(times, (25, 50, 75)))
     return Latency(name, median, low, high, len(times), size, bops)
 
@@ -82,7 +82,7 @@ def processor(threads: int = 1) -> Processor:
     """The processor of this machine."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-    told = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines if ":" in line}
-    flags = (told.get("flags") or told.get("Features") or "").split()
-    name = told.get("model name") or platform.processor() or platform.machine()
+    facts = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines if ":" in line}
+    flags = (facts.get("flags") or facts.get("Features") or "").split()
+    name = facts.get("model name") or platform.processor() or platform.machine()
     return Processor(name, tuple(flag for flag in FLAGS if flag in flags), threads)

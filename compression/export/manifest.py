@@ -1,7 +1,7 @@
-"""``checksums.json``: what the network of a bundle is, and the size and SHA-256 of each file.
+"""``checksums.json``: the network of a bundle, and the size and SHA-256 of each file.
 
-The network's facts stand in several files. Reading compares them all: with one another, with the tensors that are
-packed, and with the stored example. Checksums say that nothing was changed on the way; they do not say who made it.
+The network's facts are stored in several files. Reading compares them all: with one another, with the packed tensors,
+and with the stored example. Checksums detect changes in transit; they do not identify the author.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of the bundle as the manifest has it."""
+    """A file of the bundle as the manifest lists it."""
 
     bytes: Annotated[int, Field(strict=True, ge=0)]
     sha256: _Digest
@@ -40,7 +40,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class GroupFact:
-    """A group of the dense network: how many units it has, and which of them were removed."""
+    """A group of the dense network: its number of units, and the indices of the removed ones."""
 
     units: _Size
     removed: list[_Count]
@@ -48,7 +48,7 @@ class GroupFact:
 
 @dataclass(frozen=True)
 class Network:
-    """What decides which network is built: the same in ``config.json`` and in the manifest.
+    """The facts that determine the network: the same in ``config.json`` and in the manifest.
 
     ``input``: the shape of one example; ``outputs``: classes; ``groups``: group id → its units.
     """
@@ -60,7 +60,7 @@ class Network:
 
     @property
     def units(self) -> dict[str, list[int]]:
-        """Group id → the units that were removed, where there are any."""
+        """Group id → its removed units, for groups that have any."""
         return {name: group.removed for name, group in self.groups.items() if group.removed}
 
 
@@ -99,7 +99,7 @@ def read_manifest(data: bytes, path: object) -> Manifest:
     """The manifest of the bundle at ``path``.
 
     Raises:
-        CompressionError: it is of a version that is not known here, or says something impossible.
+        CompressionError: its version is not supported, or a field has an impossible value.
     """
     what = f"bundle {path}: {CHECKSUMS}"
     value = json_object(data, what)
@@ -116,29 +116,29 @@ def read_manifest(data: bytes, path: object) -> Manifest:
 
 
 def network(known: Manifest, files: Mapping[str, bytes], path: object) -> tuple[Network, Outline]:
-    """Which network the bundle holds, and its tensors: what all its files agree on.
+    """The network of the bundle and its tensors, on which all its files agree.
 
     ``files`` are ``budget.json``, ``config.json`` and ``weights.packed``.
 
     Raises:
-        CompressionError: naming what differs, or what cannot be.
+        CompressionError: naming the difference, or the impossible value.
     """
     what = f"bundle {path}"
-    asked = Budget.from_dict(json_object(files["budget.json"], f"{what}: budget.json"))
-    told = typed(_NETWORK, json_object(files["config.json"], f"{what}: config.json"), f"{what}: config.json")
+    budget = Budget.from_dict(json_object(files["budget.json"], f"{what}: budget.json"))
+    result = typed(_NETWORK, json_object(files["config.json"], f"{what}: config.json"), f"{what}: config.json")
     tensors = outline(files["weights.packed"])
-    _agree(what, "model", told.model, asked.model)
-    _agree(what, "input", tuple(told.input), asked.input or told.input)
-    _agree(what, "number of classes", told.outputs, asked.classes or told.outputs)
+    _agree(what, "model", result.model, budget.model)
+    _agree(what, "input", tuple(result.input), budget.input or result.input)
+    _agree(what, "number of classes", result.outputs, budget.classes or result.outputs)
     bound = known.network
     if bound is not None:
         for name in ("model", "input", "outputs", "groups"):
-            _agree(what, name, getattr(told, name), getattr(bound, name))
+            _agree(what, name, getattr(result, name), getattr(bound, name))
         _agree(what, "tensors", tensors, {name: (tuple(s), kind) for name, (s, kind) in bound.tensors.items()})
-    for name, group in told.groups.items():
+    for name, group in result.groups.items():
         if len(set(group.removed)) != len(group.removed) or any(unit >= group.units for unit in group.removed):
             raise CompressionError(f"{what}: the units removed of {name} are none of its {group.units}")
-    return told, tensors
+    return result, tensors
 
 
 def _agree(what: str, name: str, one: object, other: object) -> None:
@@ -147,7 +147,7 @@ def _agree(what: str, name: str, one: object, other: object) -> None:
 
 
 def _first(one: object, other: object) -> str:
-    """Where two values differ, short enough for one line."""
+    """The first difference of two values, in one line."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys: Iterable[Any] = (key for key in (*one, *other) if one.get(key) != other.get(key))
         key = next(iter(keys))

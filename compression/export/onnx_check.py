@@ -1,4 +1,4 @@
-"""ONNX Runtime beside torch on real images: how often both say the same class, and how far apart they are at most."""
+"""ONNX Runtime compared with torch on real images: share of equal classes, and the largest difference of a logit."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Agreement:
-    """``same``: share of ``images`` (test split) that get the same class; ``difference``: largest, of any logit.
+    """``same``: share of ``images`` (test split) with the same class; ``difference``: the largest of any logit.
 
-    ``precise`` is the difference where the runtime may not round what it multiplies integer weights with (see
+    ``precise`` is the difference where the runtime must not round the other operand of integer weights (see
     :func:`session`).
     """
 
@@ -36,10 +36,10 @@ class Agreement:
 
 
 def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
-    """An ONNX Runtime session on the processor, with this many threads.
+    """An ONNX Runtime session on the CPU, with this many threads.
 
-    Left to itself, the runtime rounds the other side of a matrix product with integer weights to 8 bits;
-    ``precise`` keeps it in fp32.
+    By default the runtime rounds the other operand of a matrix product with integer weights to 8 bits; ``precise``
+    keeps it in fp32.
 
     Raises:
         NotExpressible: ONNX Runtime refuses the model.
@@ -66,7 +66,7 @@ def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDAr
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What torch says of ``images`` (fp32 [n, C, H, W]): ``logits`` [n, classes], beside the ``truth`` [n]."""
+    """Torch's ``logits`` [n, classes] of ``images`` (fp32 [n, C, H, W]), and their ``truth`` [n]."""
 
     images: torch.Tensor
     truth: torch.Tensor
@@ -75,26 +75,26 @@ class Reference:
 
 @torch.no_grad()
 def reference(model: nn.Module, dataset: DataSet, macs: float = 0.0) -> Reference:
-    """The answers of ``model`` to the first test images: 512 of them, fewer where one takes many ``macs``."""
+    """The outputs of ``model`` for the first test images: 512 of them, fewer where one takes many ``macs``."""
     limit = IMAGES if macs <= 0 else max(FEWEST, min(IMAGES, int(MOST_MACS / macs)))
     batches = list(Batches(dataset, "test", BATCH, augment=False, limit=limit))
     images, truth = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
     return Reference(images, truth, torch.cat([model(part) for part in images.split(BATCH)]))
 
 
-def compare(data: bytes, told: Reference) -> Agreement:
-    """An ONNX file beside torch."""
-    found = torch.from_numpy(answers(data, told.images))
-    exact = torch.from_numpy(answers(data, told.images, precise=True)) if b"MatMul" in data else found
+def compare(data: bytes, expected: Reference) -> Agreement:
+    """Compare an ONNX file with torch."""
+    logits = torch.from_numpy(answers(data, expected.images))
+    exact = torch.from_numpy(answers(data, expected.images, precise=True)) if b"MatMul" in data else logits
     return Agreement(
-        images=len(told.truth),
-        same=_share(found.argmax(1) == told.logits.argmax(1)),
-        difference=float((found - told.logits).abs().max()),
-        precise=float((exact - told.logits).abs().max()),
-        accuracy=_share(found.argmax(1) == told.truth),
-        torch_accuracy=_share(told.logits.argmax(1) == told.truth),
+        images=len(expected.truth),
+        same=_share(logits.argmax(1) == expected.logits.argmax(1)),
+        difference=float((logits - expected.logits).abs().max()),
+        precise=float((exact - expected.logits).abs().max()),
+        accuracy=_share(logits.argmax(1) == expected.truth),
+        torch_accuracy=_share(expected.logits.argmax(1) == expected.truth),
     )
 
 
-def _share(right: torch.Tensor) -> float:
-    return float(right.float().mean())
+def _share(hits: torch.Tensor) -> float:
+    return float(hits.float().mean())

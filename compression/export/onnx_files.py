@@ -48,17 +48,17 @@ def onnx_files(
     faithful = integers(raw, source.integers)
     eight, added = calibrated(integers(raw, source.integers, arithmetic=True), _images(source))
     say("comparing ONNX Runtime with torch", 0.6)
-    torch_says = reference(source.model, source.data, cost(source.graph, source.units).macs)
-    told: dict[str, Any] = {"onnx": _told(faithful, torch_says), "int8": _told(eight, torch_says)}
-    told["int8"]["calibrated"] = added
-    told["int8"]["calibration_images"] = CALIBRATION_BATCHES * CALIBRATION_IMAGES
+    expected = reference(source.model, source.data, cost(source.graph, source.units).macs)
+    measured: dict[str, Any] = {"onnx": _report(faithful, expected), "int8": _report(eight, expected)}
+    measured["int8"]["calibrated"] = added
+    measured["int8"]["calibration_images"] = CALIBRATION_BATCHES * CALIBRATION_IMAGES
     plain = floats(program) if uses_quantizers(program) else raw
     files = {"model.onnx": faithful.data, "model.fp32.onnx": plain.data, "model.int8.onnx": eight.data}
     if latency:
         say("measuring latency", 0.75)
         computing = {placed.layer for placed in eight.weights if placed.integer}
-        told["latency"] = _latency(source, files, computing)
-    return files, told
+        measured["latency"] = _latency(source, files, computing)
+    return files, measured
 
 
 def _images(source: Source) -> list[torch.Tensor]:
@@ -66,18 +66,19 @@ def _images(source: Source) -> list[torch.Tensor]:
     return [images for images, _ in itertools.islice(batches, CALIBRATION_BATCHES)]
 
 
-def _told(made: OnnxModel, torch_says: Reference) -> dict[str, Any]:
+def _report(model: OnnxModel, expected: Reference) -> dict[str, Any]:
     """How the weights are stored, what is not on an integer grid, and how the file compares with torch."""
-    kinds = [placed.type for placed in made.weights]
+    kinds = [placed.type for placed in model.weights]
     return {
-        **dataclasses.asdict(compare(made.data, torch_says)),
-        "bytes": len(made.data),
-        "opset": made.opset,
+        **dataclasses.asdict(compare(model.data, expected)),
+        "bytes": len(model.data),
+        "opset": model.opset,
         "runtime": onnxruntime.__version__,
         "weights": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
-        "layers": {placed.layer: placed.type for placed in made.weights},
-        "wider": {placed.layer: placed.why for placed in made.weights if placed.why},
-        "activations": dict(made.activations),
+        "layers": {placed.layer: placed.type for placed in model.weights},
+        "wider": {placed.layer: placed.why for placed in model.weights if placed.why},
+        "reasons": {placed.layer: placed.reason for placed in model.weights if placed.reason},
+        "activations": dict(model.activations),
     }
 
 
@@ -92,16 +93,16 @@ def _latency(source: Source, files: Mapping[str, bytes], computing: Collection[s
 
 def variant_files(source: Source, files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Name → ONNX file of what is timed: dense, the three of the bundle, and rounded up where that changes anything."""
-    found = {"dense, fp32": floats(traced(source.dense, source.input, source.dtype)).data}
-    found |= {SMALLER[name]: files[name] for name in SMALLER}
+    variants = {"dense, fp32": floats(traced(source.dense, source.input, source.dtype)).data}
+    variants |= {SMALLER[name]: files[name] for name in SMALLER}
     if source.multiple == 1 and changes(source, EIGHT):
         wider = rounded(source, EIGHT)
         program = traced(wider.model, source.input, source.dtype)
         raw = floats(program, activations(wider.model))
         plain = floats(program) if uses_quantizers(program) else raw
         eight, _ = calibrated(integers(raw, wider.integers, arithmetic=True), _images(source))
-        found |= zip(WIDER, (plain.data, eight.data), strict=True)
-    return found
+        variants |= zip(WIDER, (plain.data, eight.data), strict=True)
+    return variants
 
 
 def _bops(source: Source, computing: Collection[str]) -> tuple[float, ...]:

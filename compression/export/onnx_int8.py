@@ -1,4 +1,4 @@
-"""A file that computes in 8-bit integers: Q/DQ pairs where a run left floats, their ranges from training images.
+"""A file that computes in 8-bit integers: Q/DQ pairs where a run has floats, their ranges from training images.
 
 Runtimes turn a convolution into integer arithmetic only with quantizers on both sides. Where the run learned none, the
 range is what a few training images reach; that is no part of the run, so it is a file of its own, compared on its own.
@@ -23,38 +23,38 @@ AFTER = ("Relu", "Clip")
 EIGHT_BITS = (ir.DataType.INT8, ir.DataType.UINT8)
 
 
-def calibrated(made: OnnxModel, images: Iterable[torch.Tensor]) -> tuple[OnnxModel, int]:
+def calibrated(exported: OnnxModel, images: Iterable[torch.Tensor]) -> tuple[OnnxModel, int]:
     """The file with every quantizer that integer arithmetic needs, and how many were added.
 
     Args:
-        made: a file whose weights are int8 where they can be.
+        exported: a file whose weights are int8 where they can be.
         images: batches of normalised training images.
     """
-    model = ir.from_proto(onnx.load_from_string(made.data))
+    model = ir.from_proto(onnx.load_from_string(exported.data))
     values = list(places(model.graph))
     if not values:
-        return made, 0
-    ranges = _ranges(made.data, [str(value.name) for value in values], images)
+        return exported, 0
+    ranges = _ranges(exported.data, [str(value.name) for value in values], images)
     for value in values:
         _quantize(model.graph, value, *ranges[str(value.name)])
-    return OnnxModel(finished(model), made.weights, made.activations), len(values)
+    return OnnxModel(finished(model), exported.weights, exported.activations), len(values)
 
 
 def places(graph: ir.Graph) -> Iterator[ir.Value]:
-    """The tensors to quantize: around layers with 8-bit weights, and around sums of what such layers made."""
-    found: dict[str, ir.Value] = {}
+    """The tensors to quantize: around layers with 8-bit weights, and around sums of what such layers give."""
+    chosen: dict[str, ir.Value] = {}
     outputs = {id(value) for value in graph.outputs}
     for node in graph:
         if node.op_type in LAYERS and _integer_weight(node.inputs[LAYERS[node.op_type]]):
-            wanted = [node.inputs[0], *([_behind(node)] if node.op_type in CLOSED else [])]
-        elif node.op_type == "Add" and all(value is not None and _settled(value, found) for value in node.inputs):
-            wanted = [_behind(node)]
+            candidates = [node.inputs[0], *([_behind(node)] if node.op_type in CLOSED else [])]
+        elif node.op_type == "Add" and all(value is not None and _settled(value, chosen) for value in node.inputs):
+            candidates = [_behind(node)]
         else:
             continue
-        for value in wanted:
+        for value in candidates:
             if value is not None and id(value) not in outputs and not _quantized(value):
-                found[str(value.name)] = value
-    yield from found.values()
+                chosen[str(value.name)] = value
+    yield from chosen.values()
 
 
 def _behind(node: ir.Node) -> ir.Value:
@@ -72,12 +72,12 @@ def _integer_weight(value: ir.Value | None) -> bool:
     return codes is not None and codes.const_value is not None and codes.dtype in EIGHT_BITS
 
 
-def _settled(value: ir.Value, found: dict[str, ir.Value]) -> bool:
-    return str(value.name) in found or _quantized(value)
+def _settled(value: ir.Value, chosen: dict[str, ir.Value]) -> bool:
+    return str(value.name) in chosen or _quantized(value)
 
 
 def _quantized(value: ir.Value) -> bool:
-    """Whether quantizers stand on both its ends already: it comes from one, or goes into nothing else."""
+    """Whether it is quantized already: it comes out of a quantizer, or only quantizers read it."""
     producer = value.producer()
     if producer is not None and producer.op_type == "DequantizeLinear":
         return True

@@ -16,10 +16,11 @@ import torch
 from onnxscript import opset21
 from torch.export import ExportedProgram
 
+from compression.encodings import OnnxForm
 from compression.export import onnx_two_bits
-from compression.export.onnx_weights import Placed, place
+from compression.export.onnx_weights import Placed, onnx_forms, place
 from compression.export.program import FAKE_QUANTIZE, NotExpressible
-from compression.quant import IntegerWeight
+from compression.quant import QuantizedWeight
 from compression.quant.attach import INPUT_QUANTIZER
 
 op: Any = opset21  # its annotations are those of tensors, while it builds a graph
@@ -30,7 +31,7 @@ PROTOBUF_LIMIT = 1_900_000_000
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
-    """An ONNX file as ``data``; ``weights`` tells how each layer's weight is stored, ``activations`` each quantizer."""
+    """An ONNX file as ``data``; ``weights`` says how each layer's weight is stored, ``activations`` its quantizer."""
 
     data: bytes
     weights: tuple[Placed, ...] = ()
@@ -57,28 +58,29 @@ def floats(program: ExportedProgram, activations: Mapping[str, Mapping[str, Any]
     return OnnxModel(finished(model), (), stored)
 
 
-def integers(made: OnnxModel, known: Mapping[str, IntegerWeight], *, arithmetic: bool = False) -> OnnxModel:
+def integers(exported: OnnxModel, known: Mapping[str, QuantizedWeight], *, arithmetic: bool = False) -> OnnxModel:
     """The file with weights as integers wherever they lie on their grid.
 
     They take the narrowest type of ONNX, but 8 bits at least where the layer computes in integers: its input is
     quantized, or ``arithmetic`` asks for all layers. Where that type is int2, the file is of opset 25.
     """
-    quantized = [name for name, kind in made.activations.items() if not kind.startswith("fp32")]
+    quantized = [name for name, kind in exported.activations.items() if not kind.startswith("fp32")]
     computing = list(known) if arithmetic else quantized
-    narrow = [name for name, weight in known.items() if _two_bits(weight) and name not in computing]
+    ways = onnx_forms(known)
+    narrow = [name for name, form in ways.items() if _two_bits(form) and name not in computing]
     forbidden = onnx_two_bits.missing() if narrow else "no weight is that narrow"
     if not forbidden:
-        model = ir.from_proto(onnx.load_from_string(onnx_two_bits.raised(made.data)))
-        placed = place(model, known, computing, two_bits="")
+        model = ir.from_proto(onnx.load_from_string(onnx_two_bits.raised(exported.data)))
+        placed = place(model, known, ways, computing, two_bits="")
         if any(weight.type == "int2" for weight in placed):
-            return OnnxModel(finished(model), placed, made.activations, onnx_two_bits.OPSET)
-    model = ir.from_proto(onnx.load_from_string(made.data))
-    placed = place(model, known, computing, two_bits=forbidden or onnx_two_bits.NO_PRODUCTS)
-    return OnnxModel(finished(model), placed, made.activations)
+            return OnnxModel(finished(model), placed, exported.activations, onnx_two_bits.OPSET)
+    model = ir.from_proto(onnx.load_from_string(exported.data))
+    placed = place(model, known, ways, computing, two_bits=forbidden or onnx_two_bits.NO_PRODUCTS)
+    return OnnxModel(finished(model), placed, exported.activations)
 
 
-def _two_bits(weight: IntegerWeight) -> bool:
-    return weight.offset is None and weight.codes.numel() > 0 and int(weight.codes.abs().max()) <= 1
+def _two_bits(form: OnnxForm | str) -> bool:
+    return isinstance(form, OnnxForm) and form.expand is None and form.codes.size > 0 and form.levels <= 1
 
 
 def finished(model: ir.Model) -> bytes:
@@ -101,15 +103,15 @@ def _exported(program: ExportedProgram, table: dict[Any, Callable[..., Any]]) ->
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
-            made = torch.onnx.export(
+            exported = torch.onnx.export(
                 program, dynamo=True, opset_version=OPSET, optimize=True, custom_translation_table=table, verbose=False
             )
     except torch.onnx.OnnxExporterError as error:
         raise NotExpressible(f"ONNX cannot express the model: {_cause(error)}; export with --no-onnx") from error
     finally:
         logger.setLevel(level)
-    assert made is not None
-    return made.model
+    assert exported is not None
+    return exported.model
 
 
 def _cause(error: BaseException) -> str:

@@ -1,12 +1,39 @@
-"""Nodes of an ONNX graph that make a float weight of integers: dequantized, or looked up in a table."""
+"""Nodes of an ONNX graph that make a float weight of integers: dequantized, or as an encoding expands its codes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+
+from compression.encodings.onnx_form import Nodes
+
+Expand = Callable[[Nodes, Any], Any]
+
+
+class WeightNodes:
+    """Nodes under the name of one weight (:class:`compression.encodings.onnx_form.Nodes`), collected in order."""
+
+    def __init__(self, graph: ir.Graph, weight: str) -> None:
+        self._graph, self._weight = graph, weight
+        self.nodes: list[ir.Node] = []
+
+    def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
+        """An array stored in the graph, as a value to read."""
+        return initializer(self._graph, f"{self._weight}.{name}", ir.Tensor(np.ascontiguousarray(array)))
+
+    def node(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+        """A node of one output; attributes that are types of numpy become those of ONNX."""
+        types = {k: ir.DataType.from_numpy(np.dtype(v)) for k, v in attributes.items() if isinstance(v, type)}
+        count = sum(node.op_type == op_type for node in self.nodes)
+        name = f"{self._weight}.{op_type.lower()}{count or ''}"
+        node = ir.node(op_type, list(inputs), {**attributes, **types}, name=name)
+        node.outputs[0].name = f"{name}d"
+        self.nodes.append(node)
+        return node.outputs[0]
 
 
 def dequantized(
@@ -24,31 +51,17 @@ def dequantized(
     _replace(graph, value, [ir.node("DequantizeLinear", parts, attributes, name=f"{name}.dequantize")])
 
 
-def looked_up(
-    graph: ir.Graph,
-    value: ir.Value,
-    codes: ir.Tensor,
-    table: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    axis: int | None,
+def expanded(
+    graph: ir.Graph, value: ir.Value, codes: ir.Tensor, expand: Expand, turned: bool, scale: NDArray[np.float32] | None
 ) -> None:
-    """Put what stands at the codes' places in ``table`` (fp32 [n], negative ones from the end) in place of a weight.
-
-    It is multiplied by ``scale``: fp32 [], or [n] along ``axis``.
-    """
-    name = str(value.name)
-    entries = table if axis is not None else table * scale
-    places = ir.node("Cast", [initializer(graph, f"{name}.codes", codes)], {"to": ir.DataType.INT32})
-    found = ir.node("Gather", [initializer(graph, f"{name}.table", ir.Tensor(entries)), places.outputs[0]])
-    nodes = [places, found]
-    if axis is not None:
-        shape = [-1 if dim == axis else 1 for dim in range(len(codes.shape))]
-        factor = initializer(graph, f"{name}.scale", ir.Tensor(scale.reshape(shape)))
-        nodes.append(ir.node("Mul", [found.outputs[0], factor]))
-    for node in nodes:
-        node.name = f"{name}.{node.op_type.lower()}"
-        node.outputs[0].name = f"{node.name}d"
-    _replace(graph, value, nodes)
+    """Put what an encoding makes of its codes in place of a weight: ``turned``, then times ``scale`` (broadcasts)."""
+    nodes = WeightNodes(graph, str(value.name))
+    result = expand(nodes, initializer(graph, f"{value.name}.codes", codes))
+    if turned:
+        result = nodes.node("Transpose", result)
+    if scale is not None:
+        nodes.node("Mul", result, nodes.constant("scale", scale))
+    _replace(graph, value, nodes.nodes)
 
 
 def initializer(graph: ir.Graph, name: str, tensor: ir.Tensor) -> ir.Value:

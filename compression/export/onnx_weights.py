@@ -1,6 +1,6 @@
-"""Weights of an ONNX graph as the integers they are: found by value, stored as int2 to int16, dequantized.
+"""Weights of an ONNX graph as the integers they are: recognized by value, stored as int2 to int16, dequantized.
 
-Levels that are counted from an offset are no multiples of anything: their codes look them up in a table.
+What is no multiple of its codes is expanded from them by nodes that its encoding writes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
-import torch
 from numpy.typing import NDArray
 
+from compression import encodings
+from compression.encodings import OnnxForm
 from compression.export import onnx_two_bits
-from compression.export.onnx_nodes import dequantized, looked_up
-from compression.quant import IntegerWeight
+from compression.export.onnx_nodes import dequantized, expanded
+from compression.quant import QuantizedWeight
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
@@ -24,15 +25,15 @@ WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Transpose": 
 TOLERANCE = 1e-5  # relative: one rounding to fp32 when a batch norm was folded into the weight
 LOOKED_AT = 4
 MOST_8_BIT = 127
-TABLE = "table"
+EIGHT_BITS = "integer arithmetic needs 8 bits"
 TYPES = {4: (ir.DataType.INT4, ml_dtypes.int4), 8: (ir.DataType.INT8, np.int8), 16: (ir.DataType.INT16, np.int16)}
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One weight in the ONNX file: its layer and bits; ``type`` is int2 to int16, perhaps "table", or fp32.
+    """One weight in the ONNX file: its layer and bits; ``type`` is int2 to int16, perhaps "table" or so, or fp32.
 
-    ``why`` says why two bits take a wider type than int2.
+    ``why`` says why two bits take a wider type than int2, ``reason`` why the weight is in fp32, or what expands it.
     """
 
     layer: str
@@ -40,6 +41,7 @@ class Placed:
     type: str
     channels: bool
     why: str = ""
+    reason: str = ""
 
     @property
     def integer(self) -> bool:
@@ -51,22 +53,38 @@ class Placed:
 class Grid:
     """A float weight as ``codes`` (int32, its shape) times ``scale``: fp32 [], or [n] along ``axis``.
 
-    Where there is a ``table`` (fp32 [2Q + 1]) a code is a place in it, negative ones counted from its end.
+    Where codes are expanded, what they are expanded to is scaled; ``turned`` says that it is transposed first.
     """
 
     codes: Integers
     scale: Floats
     axis: int | None
-    table: Floats | None = None
+    turned: bool = False
 
     @property
     def levels(self) -> int:
         """The largest magnitude among the codes."""
         return int(np.abs(self.codes).max(initial=0))
 
+    def factor(self) -> Floats | None:
+        """The scale in a shape that broadcasts to the weight; ``None`` where it changes nothing."""
+        if self.axis is None:
+            return None if abs(float(self.scale) - 1) <= TOLERANCE else self.scale
+        return self.scale.reshape([-1 if dim == self.axis else 1 for dim in range(self.codes.ndim)])
+
+
+def onnx_forms(weights: Mapping[str, QuantizedWeight]) -> dict[str, OnnxForm | str]:
+    """Layer → how ONNX holds its weight, or why it stays in fp32: what its encoding says."""
+    return {name: encodings.get(weight.kind).onnx(weight) for name, weight in weights.items()}
+
 
 def place(
-    model: ir.Model, integers: Mapping[str, IntegerWeight], arithmetic: Collection[str] = (), *, two_bits: str
+    model: ir.Model,
+    weights: Mapping[str, QuantizedWeight],
+    forms: Mapping[str, OnnxForm | str],
+    arithmetic: Collection[str] = (),
+    *,
+    two_bits: str,
 ) -> tuple[Placed, ...]:
     """Replace every weight that lies on a known grid by integers and the nodes that turn them into floats (in place).
 
@@ -74,51 +92,47 @@ def place(
     and fill them (codes times a power of two, the step divided by it), because runtimes round biases to multiples of
     step times step. Codes of -1, 0 and 1 take int2 unless ``two_bits`` says what forbids it, or a matrix product reads
     them. A weight is recognized by its values, so that it does not matter whether the exporter transposed it, renamed
-    it or folded a batch norm into it (which gives each channel its own scale). What is not found stays in fp32.
+    it or folded a batch norm into it (which gives each channel its own scale). What is not recognized stays in fp32.
     """
-    codes = {name: known.codes.numpy() for name, known in integers.items()}
-    tables = {name: table_of(known) for name, known in integers.items() if known.offset is not None}
-    found: dict[str, Placed] = {}
+    known = {name: form for name, form in forms.items() if isinstance(form, OnnxForm)}
+    placed: dict[str, Placed] = {}
     for value in _weights(model.graph):
         assert value.const_value is not None
         weight = value.const_value.numpy()
-        for name in _candidates(value, codes):
-            grid = on_grid(weight, codes[name], tables.get(name))
+        for name in _candidates(value, known):
+            grid = on_grid(weight, known[name])
             if grid is not None:
-                found[name] = _placed(model.graph, value, grid, integers[name], name in arithmetic, two_bits)
+                why = EIGHT_BITS if name in arithmetic else two_bits
+                placed[name] = _placed(model.graph, value, grid, known[name], weights[name], why)
                 break
-    floats = {name: Placed(name, known.bits, "fp32", False) for name, known in integers.items()}
-    return tuple((floats | found).values())
+    floats = {
+        name: Placed(name, weight.bits, "fp32", False, reason=form if isinstance(form := forms[name], str) else "")
+        for name, weight in weights.items()
+    }
+    return tuple((floats | placed).values())
 
 
-def _placed(
-    graph: ir.Graph, value: ir.Value, grid: Grid, known: IntegerWeight, arithmetic: bool, two_bits: str
-) -> Placed:
-    """Replace a weight by its codes and the nodes that turn them into floats."""
-    product = any(node.op_type == onnx_two_bits.PRODUCT for node, _ in value.uses())
-    why = two_bits or (onnx_two_bits.NO_PRODUCTS if product else "")
-    if arithmetic:
-        why = "integer arithmetic needs 8 bits"
-    narrowest = 4 if why or grid.table is not None else 2
-    two = grid.levels < 2 and grid.table is None
-    grid = filled(grid) if arithmetic and grid.table is None else grid
-    width = width_of(grid.levels, narrowest)
+def _placed(graph: ir.Graph, value: ir.Value, grid: Grid, form: OnnxForm, weight: QuantizedWeight, why: str) -> Placed:
+    """Replace a weight by its codes and the nodes that turn them into floats; ``why`` forbids int2."""
+    if form.expand is not None:
+        stored, width = _stored(form.codes, narrowest=4)
+        expanded(graph, value, stored, form.expand, grid.turned, grid.factor())
+        return Placed(weight.name, weight.bits, f"int{width} {form.suffix}", grid.axis is not None, reason=form.reason)
+    two = grid.levels < 2
+    if why == EIGHT_BITS:
+        grid = filled(grid)
+    elif not why and any(node.op_type == onnx_two_bits.PRODUCT for node, _ in value.uses()):
+        why = onnx_two_bits.NO_PRODUCTS
+    stored, width = _stored(grid.codes, narrowest=4 if why else 2)
+    dequantized(graph, value, stored, grid.scale, grid.axis)
+    return Placed(weight.name, weight.bits, f"int{width}", grid.axis is not None, why if two and width > 2 else "")
+
+
+def _stored(codes: Integers, narrowest: int) -> tuple[ir.Tensor, int]:
+    """Codes in the narrowest type of ONNX that holds them, and its bits."""
+    width = width_of(int(np.abs(codes).max(initial=0)), narrowest)
     kind, dtype = onnx_two_bits.kind() if width == 2 else TYPES[width]
-    codes = ir.Tensor(grid.codes.astype(dtype), dtype=kind)
-    if grid.table is None:
-        dequantized(graph, value, codes, grid.scale, grid.axis)
-    else:
-        looked_up(graph, value, codes, grid.table, grid.scale, grid.axis)
-    stored = f"int{width}" if grid.table is None else f"int{width} {TABLE}"
-    return Placed(known.name, known.bits, stored, grid.axis is not None, why if two and width > 2 else "")
-
-
-def table_of(known: IntegerWeight) -> Floats:
-    """What each code stands for: fp32 [2Q + 1], at place k for code k, negative ones counted from the end."""
-    levels = int(known.codes.abs().max()) if known.codes.numel() else 0
-    codes = torch.cat([torch.arange(levels + 1), torch.arange(-levels, 0)]).to(torch.int32)
-    found: Floats = known.of(codes).numpy()
-    return found
+    return ir.Tensor(codes.astype(dtype), dtype=kind), width
 
 
 def _weights(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -129,52 +143,60 @@ def _weights(graph: ir.Graph) -> Iterator[ir.Value]:
             yield value
 
 
-def _candidates(value: ir.Value, codes: Mapping[str, Integers]) -> list[str]:
+def _candidates(value: ir.Value, forms: Mapping[str, OnnxForm]) -> list[str]:
     """Layers whose codes might be this weight: the one of its name first."""
     own = str(value.name).removesuffix("weight").removesuffix(".")
     size = value.const_value.size if value.const_value is not None else 0
-    return sorted((name for name in codes if codes[name].size == size), key=lambda name: name != own)
+    return sorted((name for name in forms if forms[name].reference.size == size), key=lambda name: name != own)
 
 
-def on_grid(weight: Floats, codes: Integers, table: Floats | None = None) -> Grid | None:
-    """``weight`` as these codes times a scale, or times one scale for each channel; ``None`` where it is neither.
+def on_grid(weight: Floats, form: OnnxForm) -> Grid | None:
+    """``weight`` as what a form's codes stand for times a scale, or one for each channel; ``None`` where it is neither.
 
-    With a ``table`` it is what stands in it at the codes' places that is scaled.
+    For multiples of their codes scales are positive, as in ONNX, and codes take the signs.
     """
-    turned = [codes] if codes.shape == weight.shape else []
-    if codes.ndim == 2 and codes.T.shape == weight.shape:
-        turned.append(codes.T)
-    for candidate in turned:
+    for turned in (False, True):
+        reference = form.reference.T if turned else form.reference
+        if reference.shape != weight.shape or (turned and weight.ndim != 2) or not _plausible(weight, reference):
+            continue
         for axis in (None, 0, 1):
-            grid = _fit(weight, candidate, axis, table)
-            if grid is not None:
-                return grid
+            scale = _fit(weight, reference, axis)
+            if scale is not None:
+                flat = scale.reshape(-1) if axis is not None else scale.reshape(())
+                return (
+                    Grid(reference, flat, axis, turned)
+                    if form.expand is not None
+                    else _positive(reference, scale, axis)
+                )
     return None
 
 
-def _fit(weight: Floats, codes: Integers, axis: int | None, table: Floats | None) -> Grid | None:
+def _fit(weight: Floats, reference: Floats | Integers, axis: int | None) -> Floats | None:
     """Least squares along everything but ``axis``, accepted only where it gives the weight to within fp32 rounding."""
-    if not _plausible(weight, codes):
-        return None
-    others = tuple(dim for dim in range(codes.ndim) if dim != axis)
-    wide = codes.astype(np.float32) if table is None else table[codes]
+    others = tuple(dim for dim in range(weight.ndim) if dim != axis)
+    wide = reference.astype(np.float32)
     below = np.square(wide).sum(axis=others, keepdims=True, dtype=np.float64)
     scale = (wide * weight).sum(axis=others, keepdims=True, dtype=np.float64) / np.where(below > 0, below, 1)
     wide *= scale.astype(np.float32)
-    if np.abs(np.subtract(wide, weight, out=wide)).max(initial=0) > TOLERANCE * max(
-        np.abs(weight).max(initial=0), 1e-30
-    ):
+    most = TOLERANCE * max(np.abs(weight).max(initial=0), 1e-30)
+    if np.abs(np.subtract(wide, weight, out=wide)).max(initial=0) > most:
         return None
-    signed = codes * np.sign(scale).astype(np.int32)  # the scale of ONNX is positive
+    fitted: Floats = scale.astype(np.float32)
+    return fitted
+
+
+def _positive(codes: Integers, scale: Floats, axis: int | None) -> Grid:
+    """Codes with the signs of their scales; a scale of 0 becomes a usual one, as runtimes round biases to multiples."""
+    signed = codes * np.sign(scale).astype(np.int32)
     usual = np.median(np.abs(scale[scale != 0])) if np.any(scale) else 1.0
-    positive = np.where(scale == 0, usual, np.abs(scale)).astype(np.float32)  # runtimes round biases to multiples of it
-    return Grid(signed, positive.reshape(-1) if axis is not None else positive.reshape(()), axis, table)
+    positive = np.where(scale == 0, usual, np.abs(scale)).astype(np.float32)
+    return Grid(signed, positive.reshape(-1) if axis is not None else positive.reshape(()), axis)
 
 
-def _plausible(weight: Floats, codes: Integers) -> bool:
-    """A look at one row in a few: where a weight is not zero its code is not either."""
-    rows = slice(None, None, max(1, len(codes) // LOOKED_AT))
-    return bool(np.all((codes[rows] != 0) | (weight[rows] == 0)))
+def _plausible(weight: Floats, reference: Floats | Integers) -> bool:
+    """A look at one row in a few: where a weight is not zero, what its code stands for is not either."""
+    rows = slice(None, None, max(1, len(reference) // LOOKED_AT))
+    return bool(np.all((reference[rows] != 0) | (weight[rows] == 0)))
 
 
 def filled(grid: Grid) -> Grid:

@@ -38,14 +38,14 @@ _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 
 
 class NotExpressible(CompressionError):
-    """A file of the bundle that cannot be written for this model; the bundle is made without it."""
+    """A file of the bundle that cannot be written for this model; the bundle is written without it."""
 
 
 def traced(model: nn.Module, input: tuple[int, ...], dtype: torch.dtype = torch.float32) -> ExportedProgram:
     """The program of a plain model in evaluation mode, inputs [B, \\*input] with free B; quantizers are single nodes.
 
     Raises:
-        NotExpressible: the model cannot be expressed as a program, with what stands in the way.
+        NotExpressible: the model cannot be expressed as a program, with the reason.
     """
     images = torch.zeros(EXAMPLE_IMAGES, *input, dtype=dtype)
     with _in_one_line("the model cannot be exported"), torch.no_grad():

@@ -21,10 +21,10 @@ from compression.export.archive import MOST_BYTES, Entry, opened
 from compression.export.example import check_answers, read_example
 from compression.export.manifest import CHECKSUMS, MOST_JSON, Manifest, Network, StoredFile, network, read_manifest
 from compression.export.program import check_safe
-from compression.export.source import restored
 from compression.graph import Graph, trace
 from compression.pack import unpack
 from compression.pack.outline import Outline
+from compression.pack.restore import restore_slim
 from compression.quant import fold
 from compression.quant.attach import INPUT_QUANTIZER
 from compression.reading import short
@@ -72,22 +72,22 @@ def load(path: str | Path, model: Given | None = None, *, trust: bool = False) -
         _check_names(dense, tensors, path)
         graph = trace(dense, zoo.example(about.model, input=about.input) if model is None else _inputs(images, about))
         _check_groups(graph, about, path)
-        result = restored(dense, graph, about.units, _weights(files["weights.packed"]))
+        result = restore_slim(dense, graph, about.units, _weights(files["weights.packed"]))
     if images is not None:
         check_answers(result, images, path)
     return result
 
 
-def read_files(path: str | Path, wanted: Collection[str] | None = None) -> dict[str, bytes]:
-    """The files of a bundle by name (only the ``wanted`` ones), each equal to its checksum; all of them are checked.
+def read_files(path: str | Path, names: Collection[str] | None = None) -> dict[str, bytes]:
+    """The files of a bundle by name (only these ``names``), each equal to its checksum; all of them are checked.
 
     Raises:
         CompressionError: as :func:`load`.
     """
-    return _verified(path, wanted)[0]
+    return _verified(path, names)[0]
 
 
-def _verified(path: str | Path, wanted: Collection[str] | None) -> tuple[dict[str, bytes], Manifest]:
+def _verified(path: str | Path, names: Collection[str] | None) -> tuple[dict[str, bytes], Manifest]:
     with opened(path) as entries:
         if CHECKSUMS not in entries:
             raise CompressionError(f"{path} is no bundle: it has no {CHECKSUMS}")
@@ -99,9 +99,9 @@ def _verified(path: str | Path, wanted: Collection[str] | None) -> tuple[dict[st
             if name not in known.files and name != CHECKSUMS:
                 raise CompressionError(f"bundle {path} holds {name}, which {CHECKSUMS} does not list")
         read = {}
-        for name, told in known.files.items():
-            keep = wanted is None or name in wanted
-            content = _checked(entries[name], name, told, path, keep)
+        for name, stored in known.files.items():
+            keep = names is None or name in names
+            content = _checked(entries[name], name, stored, path, keep)
             if keep:
                 read[name] = content
     return read, known
@@ -114,16 +114,16 @@ def _content(entry: Entry, name: str, path: str | Path) -> bytes:
     return b"".join(entry.chunks())
 
 
-def _checked(entry: Entry, name: str, told: StoredFile, path: str | Path, keep: bool) -> bytes:
-    """The file, or nothing where only its checksum is asked for, in pieces."""
+def _checked(entry: Entry, name: str, stored: StoredFile, path: str | Path, keep: bool) -> bytes:
+    """The file, or nothing where only its checksum matters, in pieces."""
     digest = hashlib.sha256()
     content = _content(entry, name, path) if keep else b""
     for chunk in (content,) if keep else entry.chunks():
         digest.update(chunk)
-    if digest.hexdigest() != told.sha256 or entry.size != told.bytes:
+    if digest.hexdigest() != stored.sha256 or entry.size != stored.bytes:
         raise CompressionError(
             f"bundle {path}: {name} was changed since it was made (sha256 {digest.hexdigest()}, the bundle says "
-            f"{told.sha256})"
+            f"{stored.sha256})"
         )
     return content
 

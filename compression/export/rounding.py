@@ -13,23 +13,25 @@ from typing import Any
 
 import torch
 
+from compression import encodings
 from compression.counting.cost import cost
+from compression.counting.sizes import nominal_extra
 from compression.errors import CompressionError
-from compression.export.source import Source, Units, restored
-from compression.graph.cuts import along, cuts, put_back, without
+from compression.export.source import Source
+from compression.graph.cuts import Cuts, cuts, put_back, without
 from compression.graph.equality import check_equal, outputs
 from compression.graph.slim import to_multiple
 from compression.pack import integers, pack
-from compression.quant import IntegerWeight
+from compression.pack.restore import Units, restore_slim
+from compression.quant import QuantizedWeight
 
 EIGHT = 8
-Cut = Mapping[str, Any]
 
 
 def rounded_units(source: Source, multiple: int) -> dict[str, list[int]]:
     """Group id → units that stay removed when every group keeps a multiple of channels."""
-    kept = {name: to_multiple(source.graph.group(name), sorted(gone), multiple) for name, gone in source.units.items()}
-    return {name: gone for name, gone in kept.items() if gone}
+    rounded = {name: to_multiple(source.graph.group(name), sorted(u), multiple) for name, u in source.units.items()}
+    return {name: units for name, units in rounded.items() if units}
 
 
 def changes(source: Source, multiple: int) -> bool:
@@ -48,60 +50,59 @@ def rounded(source: Source, multiple: int) -> Source:
         raise CompressionError(
             f"run {source.run} removed no channels that would come back at multiples of {multiple}: export without it"
         )
-    gone, left = cuts(source.graph, source.units), cuts(source.graph, units)
-    model = restored(source.dense, source.graph, units, _state(source, gone, left))
+    removed, remaining = cuts(source.graph, source.units), cuts(source.graph, units)
+    model = restore_slim(source.dense, source.graph, units, _state(source, removed, remaining))
     images = (source.graph.example(4),)
     check_equal(source.model, model, images, outputs(source.model, images), "the one with fewer channels")
-    weights = {layer.name: layer.weight for layer in source.graph.layers}
-    codes = {name: _codes(source, known, weights[name], gone, left) for name, known in source.integers.items()}
+    codes = {name: _put_back(source, weight, removed, remaining) for name, weight in source.integers.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.packed"
         ledger = dataclasses.asdict(pack(model, path, codes))
         packed, known = path.read_bytes(), integers(path)
-    result = _counted(source, units, ledger)
+    result = _counted(source, units, codes, ledger)
     return dataclasses.replace(
         source, result=result, model=model, units=units, integers=known, packed=packed, multiple=multiple
     )
 
 
 def _counts(units: Units) -> dict[str, int]:
-    return {name: len(gone) for name, gone in units.items() if gone}
+    return {name: len(removed) for name, removed in units.items() if removed}
 
 
-def _state(source: Source, gone: Cut, left: Cut) -> dict[str, torch.Tensor]:
+def _state(source: Source, removed: Cuts, remaining: Cuts) -> dict[str, torch.Tensor]:
     """The slim model's tensors with the channels that come back: zeros, and ones in a norm's statistics."""
     dense = source.dense.state_dict(keep_vars=True)
     first = {id(tensor): name for name, tensor in source.dense.named_parameters()}  # the name of shared ones in cuts
-    found = {}
+    state = {}
     for name, tensor in source.model.state_dict().items():
         original = dense.get(name)
         owner = name if original is None else first.get(id(original), name)
-        if original is not None and owner in gone:
+        if original is not None and owner in removed:
             fill = 0.0 if isinstance(original, torch.nn.Parameter) else 1.0
-            tensor = without(put_back(tensor, gone[owner], original.shape, fill), left.get(owner, ()))
-        found[name] = tensor
-    return found
+            tensor = without(put_back(tensor, removed[owner], original.shape, fill), remaining.get(owner, ()))
+        state[name] = tensor
+    return state
 
 
-def _codes(source: Source, known: IntegerWeight, weight: str, gone: Cut, left: Cut) -> IntegerWeight:
-    dropped, stays = gone.get(weight, ()), left.get(weight, ())
-    shape = source.graph.sizes[weight]
-    step = known.step
-    if isinstance(step, torch.Tensor):
-        lost = [(dim, positions) for dim, positions in dropped if step.shape[dim] > 1]
-        full = [size if step.shape[dim] > 1 else 1 for dim, size in enumerate(shape)]
-        step = along(put_back(step, lost, full, 1.0), stays)
-    codes = without(put_back(known.codes, dropped, shape, 0), stays)
-    return dataclasses.replace(known, codes=codes, step=step)
+def _put_back(source: Source, weight: QuantizedWeight, removed: Cuts, remaining: Cuts) -> QuantizedWeight:
+    """A weight with the channels that come back; what its encoding puts there is zero."""
+    tensor = next(layer.weight for layer in source.graph.layers if layer.name == weight.name)
+    encoding = encodings.get(weight.kind)
+    dense = encoding.put_back(weight, removed.get(tensor, ()), source.graph.sizes[tensor])
+    result: QuantizedWeight = encoding.cut(dense, remaining.get(tensor, ()))
+    return result
 
 
-def _counted(source: Source, units: Units, ledger: Mapping[str, int]) -> dict[str, Any]:
+def _counted(
+    source: Source, units: Units, codes: Mapping[str, QuantizedWeight], ledger: Mapping[str, int]
+) -> dict[str, Any]:
     """The run's result with what the larger network costs."""
-    bits = {name: (told["weight"], told["activation"]) for name, told in source.result["final"]["bits"].items()}
-    steps = {name: known.axis for name, known in source.integers.items() if known.axis is not None}
-    counted = cost(source.graph, units, bits, steps)
+    bits = source.result["final"]["bits"]
+    counted = cost(source.graph, units, {name: (b["weight"], b["activation"]) for name, b in bits.items()})
+    extra = nominal_extra({name: encodings.size_of(weight) for name, weight in codes.items()}, bits)
     final = {
         **source.result["final"], "bytes": ledger["total"], "macs": counted.macs, "bops": counted.bops,
-        "rel_bops": counted.rel_bops, "nominal_bytes": counted.nominal_bytes, "unit_sparsity": counted.unit_sparsity,
+        "rel_bops": counted.rel_bops, "nominal_bytes": counted.nominal_bytes + extra,
+        "unit_sparsity": counted.unit_sparsity,
     }  # fmt: skip
     return {**source.result, "final": final, "ledger": dict(ledger), "units": dict(units), "removed": _counts(units)}

@@ -4,6 +4,7 @@ from compression.graph.copies import deep_copy
 from compression.graph.inputs import Example, Inputs
 from compression.graph.names import canonical, parameter_map
 from compression.graph.proof import prove
+from compression.graph.reasons import Code, Reason
 from compression.graph.rules.registry import Step
 from compression.graph.rules.registry import rule as register_rule
 from compression.graph.slim import SlimReport, slim, slim_report, zero_units, zeroed_units
@@ -13,6 +14,7 @@ from compression.graph.values import Value, combine
 
 __all__ = [
     "Branch",
+    "Code",
     "Example",
     "Graph",
     "Group",
@@ -20,6 +22,7 @@ __all__ = [
     "Layer",
     "Member",
     "Node",
+    "Reason",
     "SlimReport",
     "Step",
     "Tie",

@@ -1,4 +1,4 @@
-"""The quantizers in a recording: which operations make one up, so that each can stand as one node.
+"""The quantizers in a recording: which operations belong to each, so that each can be one node.
 
 GETA (section 4.1) calls them branches, and this is the first half of its quantization-aware dependency graph:
 
@@ -7,8 +7,8 @@ embedding and round a parameter of that size on the way, in torch's or this proj
 operations.
 
 *inserted*: operations on the data between one tensor and one other of the same shape, all elementwise (the largest or
-smallest of the tensor may be read for a range), nothing between the two being read elsewhere. They hold a whole fake
-quantizer, or a rounding between a division by a step and a multiplication with the same step (or the other way round);
+smallest of the tensor may be read for a range), nothing between the two being read elsewhere. They contain a whole
+fake quantizer, or a rounding between a division by a step and a multiplication with the same step (or the reverse);
 and what comes out is the rounded value alone, with its sign or a mask: ``x + (q(x) - x)`` is a quantizer, ``x + q(x)``
 is a quantizer and a sum. So rounding by itself, rounding to positions, a ReLU6 before a quantizer or a residual add
 around it stay what they are.
@@ -16,10 +16,11 @@ around it stay what they are.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from compression.graph.flow import Flow, numel, refs, rounds
+from compression.graph.flow import Flow, refs, rounds
 from compression.graph.insertions import around
 from compression.graph.names import canonical
 from compression.graph.recording import Ref
@@ -31,11 +32,11 @@ WEIGHTED = frozenset(
 
 
 @dataclass(frozen=True)
-class Found:
+class RecordedBranch:
     """A quantizer among the calls of a recording.
 
     ``calls``: their numbers in order; ``end``: the last call of an inserted branch, the call an attached branch leads
-    to; ``parameters``: where the model holds the quantizer's own numbers.
+    to; ``parameters``: names of the quantizer's parameters in the model.
     """
 
     id: str
@@ -45,49 +46,49 @@ class Found:
     parameters: tuple[str, ...]
 
 
-def find_branches(flow: Flow) -> tuple[Found, ...]:
+def find_branches(flow: Flow) -> tuple[RecordedBranch, ...]:
     """Every quantizer of a recorded pass, in the order in which they run."""
     seeds = [number for number, call in enumerate(flow.calls) if rounds(call)]
     regions = _inserted(flow, seeds)
-    taken = {number for calls, _ in regions for number in calls}
-    found = [*_attached(flow, taken), *(_named(flow, calls, end) for calls, end in regions)]
-    return _numbered(flow, sorted(found, key=lambda branch: branch.calls[0]))
+    claimed = {number for calls, _ in regions for number in calls}
+    branches = [*_attached(flow, claimed), *(_named(flow, calls, end) for calls, end in regions)]
+    return _numbered(flow, sorted(branches, key=lambda branch: branch.calls[0]))
 
 
 def _inserted(flow: Flow, seeds: list[int]) -> list[tuple[set[int], int]]:
     """The calls and the last call of every quantizer on the data, with what computes its step."""
-    found: list[tuple[set[int], int]] = []
+    inserted: list[tuple[set[int], int]] = []
     for seed in seeds:
-        if any(seed in calls for calls, _ in found) or not flow.runs_on_data(seed):
+        if any(seed in calls for calls, _ in inserted) or not flow.runs_on_data(seed):
             continue
         region = around(flow, seed)
         if region is not None:
             past, _ = flow.past([ref.id for number in sorted(region) for ref in refs(flow.calls[number])])
-            found.append((region | past, max(region)))
-    return found
+            inserted.append((region | past, max(region)))
+    return inserted
 
 
-def _named(flow: Flow, calls: set[int], end: int) -> Found:
+def _named(flow: Flow, calls: set[int], end: int) -> RecordedBranch:
     _, leaves = flow.past([ref.id for number in sorted(calls) for ref in refs(flow.calls[number])])
     module = flow.calls[end].module
-    return Found(f"{module}:quantizer" if module else "quantizer", "inserted", tuple(sorted(calls)), end,
+    return RecordedBranch(f"{module}:quantizer" if module else "quantizer", "inserted", tuple(sorted(calls)), end,
                  flow.names(leaves))  # fmt: skip
 
 
-def _attached(flow: Flow, taken: set[int]) -> list[Found]:
-    found: list[Found] = []
+def _attached(flow: Flow, claimed: set[int]) -> list[RecordedBranch]:
+    attached: list[RecordedBranch] = []
     for number, call in enumerate(flow.calls):
         if call.op not in WEIGHTED or not flow.runs_on_data(number):
             continue
         for ref in refs(call):
             calls, _ = flow.past([ref.id])
             weights, own = _rounded_parameters(flow, calls)
-            left = calls - taken
-            if weights and left:
-                taken |= left
+            remaining = calls - claimed
+            if weights and remaining:
+                claimed |= remaining
                 name = canonical(flow.recording.paths[weights[0]])
-                found.append(Found(name, "attached", tuple(sorted(left)), number, own))
-    return found
+                attached.append(RecordedBranch(name, "attached", tuple(sorted(remaining)), number, own))
+    return attached
 
 
 def _rounded_parameters(flow: Flow, calls: set[int]) -> tuple[list[int], tuple[str, ...]]:
@@ -97,35 +98,35 @@ def _rounded_parameters(flow: Flow, calls: set[int]) -> tuple[list[int], tuple[s
     (another weight, a mask, a low-rank update) belongs to the network.
     """
     weights: list[int] = []
-    own: dict[int, Ref] = {}
+    operands: dict[int, Ref] = {}
     for number in sorted(calls):
         if rounds(flow.calls[number]):
-            size = numel(flow.made_by(number)[0].shape)
+            size = math.prod(flow.outputs_of(number)[0].shape)
             _, leaves = flow.past([ref.id for ref in refs(flow.calls[number])])
-            same = (i for i, leaf in leaves.items() if i in flow.recording.paths and numel(leaf.shape) == size)
+            same = (i for i, leaf in leaves.items() if i in flow.recording.paths and math.prod(leaf.shape) == size)
             weight = next(same, None)
             if weight is not None:
                 weights.append(weight)
-                own |= leaves
-    return weights, flow.names({i: leaf for i, leaf in own.items() if i not in weights})
+                operands |= leaves
+    return weights, flow.names({i: leaf for i, leaf in operands.items() if i not in weights})
 
 
-def _numbered(flow: Flow, found: list[Found]) -> tuple[Found, ...]:
-    """Names that occur again get a number; a parameter that the network uses besides is no quantizer's own."""
-    shared = {flow.recording.paths[i] for i in _used_besides(flow, found) if i in flow.recording.paths}
-    seen: Counter[str] = Counter()
+def _numbered(flow: Flow, branches: list[RecordedBranch]) -> tuple[RecordedBranch, ...]:
+    """Number repeated names; a parameter that the network also uses elsewhere is not counted as a quantizer's."""
+    shared = {flow.recording.paths[i] for i in _used_elsewhere(flow, branches) if i in flow.recording.paths}
+    count: Counter[str] = Counter()
     result = []
-    for branch in found:
-        seen[branch.id] += 1
-        name = branch.id if seen[branch.id] == 1 else f"{branch.id}#{seen[branch.id]}"
+    for branch in branches:
+        count[branch.id] += 1
+        name = branch.id if count[branch.id] == 1 else f"{branch.id}#{count[branch.id]}"
         own = tuple(path for path in branch.parameters if path not in shared)
         result.append(replace(branch, id=name, parameters=own))
     return tuple(result)
 
 
-def _used_besides(flow: Flow, found: list[Found]) -> set[int]:
-    """The leaves that reach the data by a way that nothing rounds, outside the quantizers."""
-    inside = {number for branch in found for number in branch.calls}
+def _used_elsewhere(flow: Flow, branches: list[RecordedBranch]) -> set[int]:
+    """The leaves that reach the data without being rounded, outside the quantizers."""
+    inside = {number for branch in branches for number in branch.calls}
     used: set[int] = set()
     for number, call in enumerate(flow.calls):
         for ref in refs(call) if number not in inside and flow.runs_on_data(number) else ():

@@ -16,8 +16,8 @@ from compression.graph.inputs import Inputs
 from compression.graph.recording import Call, Recording, Ref
 
 
-class MadeElsewhere(CompressionError):
-    """An operation uses a tensor that none of the recorded ones made, and whose values are not known."""
+class UnknownOrigin(CompressionError):
+    """An operation uses a tensor that no recorded operation returned and whose values are unknown."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Builder:
         self.device = parameter.device if parameter is not None else torch.device("cpu")
 
     def place(self, inputs: Inputs, refs: Sequence[Ref]) -> None:
-        """The arguments, and the tensors nested in them; the first tensor also tells the batch size."""
-        given = [(self.graph.placeholder(f"x{index}"), value) for index, value in enumerate(inputs.args)]
-        given += [(self.graph.placeholder(name), value) for name, value in inputs.kwargs.items()]
-        tensors = [self._within(node, path) for node, value in given for path in _paths(value)]
+        """Add the arguments and the tensors nested in them; the first tensor also gives the batch size."""
+        arguments = [(self.graph.placeholder(f"x{index}"), value) for index, value in enumerate(inputs.args)]
+        arguments += [(self.graph.placeholder(name), value) for name, value in inputs.kwargs.items()]
+        tensors = [self._within(node, path) for node, value in arguments for path in _paths(value)]
         for node, ref in zip(tensors, refs, strict=True):
             self.nodes[ref.id] = node
             if self.batch is None and ref.shape:
@@ -90,7 +90,7 @@ class Builder:
             path = self.recording.paths.get(ref.id)
             if path is None:
                 if ref.id not in call.constants:
-                    raise MadeElsewhere(f"{call.op} in {call.module or 'forward()'} uses a tensor made elsewhere")
+                    raise UnknownOrigin(f"{call.op} in {call.module or 'forward()'} uses a tensor made elsewhere")
                 path = f"constant_{ref.id}"
                 self.constants[path] = call.constants[ref.id]
             self.nodes[ref.id] = self.graph.get_attr(path)
@@ -99,11 +99,11 @@ class Builder:
     def finish(self) -> fx.GraphModule:
         """The module, in evaluation mode; what it returns has the structure the model returned."""
         leaves = [self.nodes[ref.id] for ref in self.recording.outputs]
-        told: Any = tuple(leaves) if len(leaves) > 1 else leaves[0]
+        returned: Any = tuple(leaves) if len(leaves) > 1 else leaves[0]
         if self.recording.complete and self.recording.structure is not None:
             whole = tree_unflatten(leaves, self.recording.structure)
-            told = whole if type(whole) in (tuple, list, dict, fx.Node) else told
-        self.graph.output(told)
+            returned = whole if type(whole) in (tuple, list, dict, fx.Node) else returned
+        self.graph.output(returned)
         for name, tensor in self.constants.items():
             self.root.register_buffer(name, tensor, persistent=True)
         self.graph.lint()

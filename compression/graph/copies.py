@@ -27,7 +27,7 @@ def deep_copy(model: nn.Module) -> nn.Module:
     """``copy.deepcopy`` that also takes tensors with a gradient history (pruning masks, weight norm, caches).
 
     Raises:
-        CompressionError: the model holds something that cannot be copied; it is named.
+        CompressionError: a part of the model, named in the message, cannot be copied.
     """
     with _copying(model):
         twin: nn.Module = copy.deepcopy(model)
@@ -40,7 +40,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
     The same as :func:`deep_copy` (hooks, caches and sharing included), in a fraction of its time.
 
     Raises:
-        CompressionError: the model holds something that cannot be copied; it is named.
+        CompressionError: a part of the model, named in the message, cannot be copied.
     """
     memo: dict[int, Any] = {}
     with _copying(model):
@@ -77,7 +77,7 @@ class _Detaching(TorchFunctionMode):
 
 @contextmanager
 def _copying(model: nn.Module) -> Iterator[None]:
-    """Refuses by name what no copy can be made of."""
+    """Raises a CompressionError that names what cannot be copied."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor):
             raise CompressionError(f"{name} has no shape yet: run the model once on real inputs, then trace it")
@@ -114,11 +114,11 @@ def _obstacle(model: nn.Module) -> str:
 
 
 class _Copier:
-    """``copy.deepcopy`` with a short way through modules, which are dictionaries of mostly empty dictionaries."""
+    """``copy.deepcopy`` with a fast path for modules, which are dictionaries of mostly empty dictionaries."""
 
     def __init__(self, memo: dict[int, Any]) -> None:
         self.memo = memo
-        self.alive: list[Any] = []  # what the memo knows by its id() must not go away
+        self.alive: list[Any] = []  # objects in the memo are keyed by id() and must stay alive
 
     def copied(self, value: Any) -> Any:
         """The copy of anything."""
@@ -163,7 +163,7 @@ class _Copier:
 
 
 def _state(module: nn.Module) -> dict[str, Any] | None:
-    """All that Python's copy protocol says about a module beside its class; ``None`` where it has more to say."""
+    """A module's state by Python's copy protocol; ``None`` where the protocol returns more than class and state."""
     kind = type(module)
     if hasattr(kind, "__deepcopy__") or "__deepcopy__" in vars(module) or kind in copyreg.dispatch_table:
         return None

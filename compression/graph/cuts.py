@@ -1,4 +1,4 @@
-"""Which positions of which tensors go when units go."""
+"""Which positions of which tensors are removed with given units."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Cuts = Mapping[str, Sequence[tuple[int, torch.Tensor]]]
 
 def cuts(graph: Graph, units: Mapping[str, Sequence[int]]) -> dict[str, list[tuple[int, torch.Tensor]]]:
     """Canonical tensor name → (dim, int64 positions to drop), each dim once; from group id → units removed."""
-    found: dict[str, dict[int, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
+    positions: dict[str, dict[int, list[torch.Tensor]]] = defaultdict(lambda: defaultdict(list))
     for group_id, chosen in units.items():
         for member in graph.group(group_id).members:
-            found[member.name][member.dim].append(member.positions[list(chosen)].flatten())
-    return {name: [(dim, torch.cat(parts)) for dim, parts in dims.items()] for name, dims in found.items()}
+            positions[member.name][member.dim].append(member.positions[list(chosen)].flatten())
+    return {name: [(dim, torch.cat(parts)) for dim, parts in dims.items()] for name, dims in positions.items()}
 
 
 def without(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -> torch.Tensor:
@@ -43,5 +43,5 @@ def put_back(
 
 
 def along(tensor: torch.Tensor, dropped: Iterable[tuple[int, torch.Tensor]]) -> torch.Tensor:
-    """What broadcasts to another tensor (a step per channel), without the positions that go from that one."""
+    """A tensor that broadcasts to another one (a step per channel), without the positions removed from that one."""
     return without(tensor, [(dim, positions) for dim, positions in dropped if tensor.shape[dim] > 1])

@@ -14,7 +14,7 @@ from compression.graph.copies import deep_copy
 from compression.graph.inputs import Example, Inputs
 from compression.graph.running import DoesNotRun, evaluating, repeatable
 
-SURELY_EQUAL = 1e-6  # of the output's largest magnitude: up to here fp32 needs no second look
+SURELY_EQUAL = 1e-6  # of the output's largest magnitude: up to this value fp32 needs no check in fp64
 EQUAL_FP64 = 1e-9
 EQUAL_FP32 = 1e-5  # where a network does not run in fp64
 
@@ -34,7 +34,7 @@ def outputs(model: nn.Module, inputs: Example | Inputs, name: str = "the model")
         with repeatable(model):
             returned = tree_leaves(Inputs.read(inputs).map(torch.clone).call(twin))
     except Exception as error:
-        where = user_frame.module(error, twin)
+        where = user_frame.running_module(error, twin)
         place = f", in its module {where}" if where else ""
         raise DoesNotRun(f"{name} does not run: {user_frame.first_line(error).rstrip('.')}{place}") from error
     return [_as_double(leaf) for leaf in returned if isinstance(leaf, torch.Tensor)]
@@ -81,25 +81,27 @@ def check_equal(
     if [x.shape for x in expected] != [x.shape for x in result]:
         shapes = " and ".join(", ".join(str(tuple(x.shape)) for x in side) for side in (result, expected))
         raise CompressionError(f"the slim model's output has shape {shapes.replace(' and ', ', not ')}")
-    if not (seen := _relative(expected, result)) <= SURELY_EQUAL:
-        _look_again(first, second, inputs, seen, against)
+    if not (relative := _relative(expected, result)) <= SURELY_EQUAL:
+        _check_in_fp64(first, second, inputs, relative, against)
     return difference(expected, result)
 
 
-def _look_again(first: nn.Module, second: nn.Module, inputs: Example | Inputs, seen: float, against: str) -> None:
-    """In fp64, where a wrong cut differs as much as before and rounding does not."""
+def _check_in_fp64(
+    first: nn.Module, second: nn.Module, inputs: Example | Inputs, relative_fp32: float, against: str
+) -> None:
+    """Compare again in fp64: the difference of a wrong cut remains, that of rounding does not."""
     exact = Inputs.read(inputs).double()
     try:
         pair = [outputs(deep_copy(model).double(), exact) for model in (first, second)]
         relative, limit = _relative(*pair), EQUAL_FP64
-    except DoesNotRun:  # it makes fp32 tensors of its own
-        relative, limit = seen, EQUAL_FP32
+    except DoesNotRun:  # it creates fp32 tensors itself
+        relative, limit = relative_fp32, EQUAL_FP32
     if relative <= limit:
         return
-    once, again = (outputs(first, inputs) for _ in range(2))
-    if any(bool(x.isnan().any()) for x in once):
+    first_run, second_run = (outputs(first, inputs) for _ in range(2))
+    if any(bool(x.isnan().any()) for x in first_run):
         raise CompressionError(f"{against} returns NaN on these inputs, with which nothing can be compared: refused")
-    if not _relative(once, again) <= SURELY_EQUAL:
+    if not _relative(first_run, second_run) <= SURELY_EQUAL:
         raise CompressionError(
             "the model does not repeat itself: it returns another output each time it runs on the same inputs, so no "
             "cut can be checked; let it draw its random numbers from torch, or none in evaluation mode"

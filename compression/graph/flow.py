@@ -1,10 +1,7 @@
-"""Who makes and who reads every value of a recording, and what a single operation does to it: what branches are found
-with.
-"""
+"""The data flow of a recording: which call returns and which calls read every value, and what an operation does."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -40,7 +37,7 @@ def _rounds(op: str) -> bool:
 
 
 def written(call: Call) -> list[Ref]:
-    """Tensors an operation writes to besides what it returns; what a fake quantizer writes is its own state."""
+    """Tensors an operation writes to besides what it returns; what a fake quantizer writes is its state."""
     return [] if quantizes(call) else [alias for write in call.writes for alias in write.aliases]
 
 
@@ -59,9 +56,9 @@ def _refs(argument: Any) -> Iterator[Ref]:
 
 @dataclass
 class Flow:
-    """``maker``: value id → number of the call that made it; ``readers``: value id → the calls that read it.
+    """``maker``: value id → number of the call that returned it; ``readers``: value id → the calls that read it.
 
-    ``data``: ids of the values that depend on the model's input; ``leaves``: the values nothing made, by id.
+    ``data``: ids of the values that depend on the model's input; ``leaves``: the values that no call returned, by id.
     """
 
     recording: Recording
@@ -81,8 +78,8 @@ class Flow:
                 if ref.id not in self.maker:
                     self.leaves[ref.id] = ref
             if from_data:
-                self.data.update(ref.id for ref in (*self.made_by(number), *written(call)))
-            self.maker.update((made.id, number) for made in self.made_by(number))
+                self.data.update(ref.id for ref in (*self.outputs_of(number), *written(call)))
+            self.maker.update((output.id, number) for output in self.outputs_of(number))
 
     @property
     def calls(self) -> list[Call]:
@@ -98,29 +95,24 @@ class Flow:
         """Whether a call reads anything that depends on the model's input."""
         return any(ref.id in self.data for ref in refs(self.calls[number]))
 
-    def made_by(self, number: int) -> list[Ref]:
+    def outputs_of(self, number: int) -> list[Ref]:
         """The tensors a call returns."""
-        return [made for made in self.calls[number].out if made is not None]
+        return [output for output in self.calls[number].out if output is not None]
 
     def past(self, ids: Iterator[int] | list[int]) -> tuple[set[int], dict[int, Ref]]:
-        """The calls without data that these values come from, and the leaves at their beginning, first met first."""
-        found: set[int] = set()
+        """The calls without data that these values come from, and the leaves they begin with, in order of discovery."""
+        calls: set[int] = set()
         leaves: dict[int, Ref] = {}
         todo = [i for i in ids if i not in self.data]
         while todo:
             value = todo.pop(0)
             if value not in self.maker:
                 leaves.setdefault(value, self.leaves[value])
-            elif self.maker[value] not in found:
-                found.add(self.maker[value])
+            elif self.maker[value] not in calls:
+                calls.add(self.maker[value])
                 todo[:0] = [ref.id for ref in refs(self.calls[self.maker[value]])]
-        return found, leaves
+        return calls, leaves
 
     def names(self, leaves: dict[int, Ref]) -> tuple[str, ...]:
-        """Where the model holds these tensors; constants have no place."""
+        """Paths of these tensors in the model; constants have none."""
         return tuple(self.recording.paths[i] for i in leaves if i in self.recording.paths)
-
-
-def numel(shape: tuple[int, ...]) -> int:
-    """How many elements a tensor of this shape has."""
-    return math.prod(shape)

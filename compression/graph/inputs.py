@@ -24,7 +24,7 @@ class Inputs:
 
     @classmethod
     def read(cls, example: Example | Inputs) -> Inputs:
-        """A tensor is the only argument, a tuple or list holds the positional ones, a mapping the keyword ones.
+        """A tensor is the only argument, a tuple or list contains the positional ones, a mapping the keyword ones.
 
         Raises:
             CompressionError: there is no tensor in them.
@@ -78,7 +78,7 @@ class Inputs:
 
 
 def described(value: object) -> str:
-    """The type of a value that is not what was wanted, in words."""
+    """The type of a value of a wrong type, in words."""
     if isinstance(value, (tuple, list)):
         return ", ".join(map(described, value)) or "nothing"
     return f"the class {value.__name__}: make one first" if isinstance(value, type) else f"a {type(value).__name__}"

@@ -22,7 +22,7 @@ SIDES = frozenset({"where", "clone"})
 
 def around(flow: Flow, seed: int) -> set[int] | None:
     """The numbers of the calls on data that make up the quantizer with this rounding; ``None`` if it is none."""
-    shape = flow.made_by(seed)[0].shape
+    shape = flow.outputs_of(seed)[0].shape
     best: set[int] | None = None
     below = _below(flow, seed, shape)
     for end in below:
@@ -36,14 +36,14 @@ def around(flow: Flow, seed: int) -> set[int] | None:
 
 def _below(flow: Flow, seed: int, shape: tuple[int, ...]) -> list[int]:
     """The rounding and the elementwise calls that its result reaches, in order."""
-    found, todo = {seed}, [seed]
-    while todo and len(found) < MOST_CALLS:
-        for made in flow.made_by(todo.pop(0)):
-            for reader in flow.readers.get(made.id, ()):
-                if reader not in found and _elementwise(flow, reader, shape):
-                    found.add(reader)
+    reached, todo = {seed}, [seed]
+    while todo and len(reached) < MOST_CALLS:
+        for output in flow.outputs_of(todo.pop(0)):
+            for reader in flow.readers.get(output.id, ()):
+                if reader not in reached and _elementwise(flow, reader, shape):
+                    reached.add(reader)
                     todo.append(reader)
-    return sorted(found)
+    return sorted(reached)
 
 
 def _elementwise(flow: Flow, number: int, shape: tuple[int, ...]) -> bool:
@@ -55,7 +55,7 @@ def _elementwise(flow: Flow, number: int, shape: tuple[int, ...]) -> bool:
     if name in RANGE or (small and name in RESHAPES):
         return True
     known = call.pointwise or name in SAME or name in MADE_LIKE or quantizes(call)
-    return known and (small or flow.made_by(number)[0].shape == shape)
+    return known and (small or flow.outputs_of(number)[0].shape == shape)
 
 
 def _joins(flow: Flow, number: int, below: set[int]) -> bool:
@@ -98,13 +98,13 @@ def _entries(flow: Flow, region: set[int]) -> dict[int, Ref]:
 
 def _closed(flow: Flow, region: set[int], end: int) -> bool:
     """Whether nothing but its last result is used outside."""
-    last = flow.made_by(end)[0].id
-    inner = [made.id for number in region for made in flow.made_by(number) if made.id != last]
+    last = flow.outputs_of(end)[0].id
+    inner = [output.id for number in region for output in flow.outputs_of(number) if output.id != last]
     return not any(i in flow.returned or any(reader not in region for reader in flow.readers.get(i, ())) for i in inner)
 
 
 def _scaled(flow: Flow, region: set[int], seed: int, shape: tuple[int, ...]) -> bool:
-    """Whether the rounding stands between two scalings that undo one another."""
+    """Whether the rounding is between two scalings that are inverse to each other."""
     if quantizes(flow.calls[seed]):
         return True
     before = _between(flow, seed, region) - {seed}
@@ -121,16 +121,16 @@ def _scales(flow: Flow, number: int, shape: tuple[int, ...]) -> list[Scale]:
     call = flow.calls[number]
     if name_of(call) not in SCALES:
         return []
-    found: list[Scale] = []
+    scales: list[Scale] = []
     for place, operand in enumerate(call.args[:2]):
         if isinstance(operand, (int, float)) and operand != 0:
             inverse = name_of(call) == "div" and place == 1
-            found.append(math.log(abs(operand)) * (-1 if inverse else 1))
+            scales.append(math.log(abs(operand)) * (-1 if inverse else 1))
         elif isinstance(operand, Ref) and operand.id not in flow.data:
-            found.append(frozenset(flow.past([operand.id])[1]) or frozenset({flow.maker[operand.id]}))
+            scales.append(frozenset(flow.past([operand.id])[1]) or frozenset({flow.maker[operand.id]}))
         elif isinstance(operand, Ref) and operand.shape != shape:
-            found.append(frozenset({-1}))  # a range measured on the data
-    return found
+            scales.append(frozenset({-1}))  # a range measured on the data
+    return scales
 
 
 def _undone(one: Scale, two: Scale) -> bool:
@@ -151,13 +151,13 @@ def _alone(flow: Flow, region: set[int], seed: int, end: int, shape: tuple[int, 
         form: Form | None = {ROUNDED: 1.0} if number == seed else _form(flow, call, forms, shape)
         if form is None:
             return False
-        for made in flow.made_by(number):
-            forms[made.id] = form or {made.id: 1.0}
-    return forms[flow.made_by(end)[0].id] == {ROUNDED: 1.0}
+        for output in flow.outputs_of(number):
+            forms[output.id] = form or {output.id: 1.0}
+    return forms[flow.outputs_of(end)[0].id] == {ROUNDED: 1.0}
 
 
 def _form(flow: Flow, call: Call, forms: dict[int, Form], shape: tuple[int, ...]) -> Form | None:
-    """How a result is made of the rounded value and others: empty for something new, ``None`` for a mixture."""
+    """A result as a sum of the rounded value and others: empty for a new value, ``None`` for a mixture."""
     name = name_of(call)
     parts = [forms.get(ref.id, {ref.id: 1.0}) for ref in refs(call) if ref.id in flow.data]
     if name in SAME and parts:
@@ -186,7 +186,7 @@ def _sum(flow: Flow, call: Call, forms: dict[int, Form]) -> Form | None:
 
 
 def _is_sign(flow: Flow, ref: Ref) -> bool:
-    """Whether a tensor holds signs or a mask, perhaps times a step."""
+    """Whether a tensor contains signs or a mask, possibly times a step."""
     number = flow.maker.get(ref.id)
     if number is None:
         return False
@@ -200,10 +200,10 @@ def _is_sign(flow: Flow, ref: Ref) -> bool:
 
 
 def _with_scales(flow: Flow, region: set[int], seed: int, shape: tuple[int, ...]) -> set[int]:
-    """On both sides also further scalings that undo one another: ``round(x / a * 255) / 255 * a``."""
+    """Add further pairs of inverse scalings on both sides: ``round(x / a * 255) / 255 * a``."""
     while True:
         above = flow.maker.get(next(iter(_entries(flow, region))))
-        below = flow.readers.get(flow.made_by(max(region))[0].id, [])
+        below = flow.readers.get(flow.outputs_of(max(region))[0].id, [])
         if above is None or len(below) != 1:
             return region
         into, back = _scales(flow, above, shape), _scales(flow, below[0], shape)
@@ -215,16 +215,16 @@ def _with_scales(flow: Flow, region: set[int], seed: int, shape: tuple[int, ...]
 
 
 def _with_clip(flow: Flow, region: set[int], shape: tuple[int, ...]) -> set[int]:
-    """Upwards also what clips to a bound that the step is made of, or what clips in a module that does nothing else."""
+    """Add the clip above the quantizer: to a bound from which its step is computed, or in a module of nothing else."""
     while True:
         entry = next(iter(_entries(flow, region)))
         maker = flow.maker.get(entry)
         if maker is None or name_of(flow.calls[maker]) not in CLIPS or not _elementwise(flow, maker, shape):
             return region
         bounds = flow.past([ref.id for ref in refs(flow.calls[maker])])[1].keys()
-        own = flow.past([ref.id for number in region for ref in refs(flow.calls[number])])[1].keys()
+        leaves = flow.past([ref.id for number in region for ref in refs(flow.calls[number])])[1].keys()
         grown = region | {maker}
-        fits = bool(bounds & own) or _whole_module(flow, grown, maker)
+        fits = bool(bounds & leaves) or _whole_module(flow, grown, maker)
         if not fits or len(_entries(flow, grown)) != 1 or not _closed(flow, grown, max(region)):
             return region
         region = grown

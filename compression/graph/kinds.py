@@ -23,6 +23,6 @@ KINDS = {op: kind for kind, ops in _KINDS.items() for op in ops.split()}
 
 
 def kind_of(call: Call) -> str:
-    """The word for an operation (``conv``, ``norm``, ``add``, …); its own name where there is none."""
+    """The word for an operation (``conv``, ``norm``, ``add``, …); the ATen name where there is none."""
     short = call.op.split(".")[1]
     return KINDS.get(short, short.strip("_"))

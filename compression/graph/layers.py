@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from compression.graph.recording import Call, Recording
@@ -10,7 +11,7 @@ from compression.graph.values import Value
 
 
 @dataclass
-class _Seen:
+class _Entry:
     weight: str
     kind: str
     macs: int
@@ -20,7 +21,7 @@ class _Seen:
 class LayerTable:
     """Layers in forward order, collected while a recording is replayed; a layer that runs twice counts twice."""
 
-    seen: dict[str, _Seen] = field(default_factory=dict)
+    entries: dict[str, _Entry] = field(default_factory=dict)
 
     def note(self, call: Call, operands: list[Value], out: tuple[int, ...]) -> str | None:
         """Record a call that multiplies data with one parameter; returns the layer's name, ``None`` for other calls.
@@ -33,21 +34,21 @@ class LayerTable:
             if weight.origin is None:
                 return None
             transposed = bool(call.args[6])
-            positions = _numel(operands[0].shape[2:] if transposed else out[2:]) * out[0]
-            return self._add(weight.origin, "conv", positions * _numel(weight.shape))
+            positions = math.prod(operands[0].shape[2:] if transposed else out[2:]) * out[0]
+            return self._add(weight.origin, "conv", positions * math.prod(weight.shape))
         if short in ("addmm", "mm", "linear"):
             left, right = (operands[1], operands[2]) if short == "addmm" else (operands[0], operands[1])
             if right.origin is None or left.origin is not None:
                 return None
-            return self._add(right.origin, "linear", _numel(left.shape[:-1]) * _numel(right.shape))
+            return self._add(right.origin, "linear", math.prod(left.shape[:-1]) * math.prod(right.shape))
         return None
 
     def _add(self, weight: str, kind: str, macs: int) -> str:
         name = weight.removesuffix(".weight")
-        if name in self.seen:
-            self.seen[name].macs += macs
+        if name in self.entries:
+            self.entries[name].macs += macs
         else:
-            self.seen[name] = _Seen(weight, kind, macs)
+            self.entries[name] = _Entry(weight, kind, macs)
         return name
 
     def layers(self, recording: Recording, batch: int) -> tuple[Layer, ...]:
@@ -56,18 +57,11 @@ class LayerTable:
         return tuple(
             Layer(
                 name=name,
-                weight=seen.weight,
+                weight=entry.weight,
                 bias=f"{name}.bias" if f"{name}.bias" in sizes else None,
-                kind=seen.kind,
-                shape=sizes.get(seen.weight, ()),
-                macs=seen.macs // batch,
+                kind=entry.kind,
+                shape=sizes.get(entry.weight, ()),
+                macs=entry.macs // batch,
             )
-            for name, seen in self.seen.items()
+            for name, entry in self.entries.items()
         )
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

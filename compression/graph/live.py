@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
-from compression.graph.recording import Call, Recording, Ref
+from compression.graph.flow import refs
+from compression.graph.recording import Call, Recording
 
 
 def live_calls(recording: Recording) -> list[Call]:
-    """The calls, in order, without those whose results nobody uses (attention weights that are thrown away, a cache).
+    """The calls, in order, without those whose results nobody uses (attention weights that are not returned, a cache).
 
     What is written in place counts for every tensor that shares the storage.
     """
     needed = {ref.id for ref in recording.outputs}
-    kept = []
+    live = []
     for call in reversed(recording.calls):
-        made = {ref.id for ref in call.out if ref is not None}
+        written = {ref.id for ref in call.out if ref is not None}
         for write in call.writes:
-            made.update(ref.id for ref in (*write.aliases, write.after) if ref is not None)
-        if made & needed:
-            kept.append(call)
-            needed.update(ref.id for ref in _refs((*call.args, *call.kwargs.values())))
-    return kept[::-1]
-
-
-def _refs(arguments: tuple[Any, ...]) -> Iterator[Ref]:
-    for argument in arguments:
-        if isinstance(argument, Ref):
-            yield argument
-        elif isinstance(argument, tuple):
-            yield from _refs(argument)
+            written.update(ref.id for ref in (*write.aliases, write.after) if ref is not None)
+        if written & needed:
+            live.append(call)
+            needed.update(ref.id for ref in refs(call))
+    return live[::-1]

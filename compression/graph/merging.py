@@ -1,9 +1,9 @@
 """Quantizers in the graph: one node each, or every operation they are written in (the other half of GETA's
 quantization-aware dependency graph; finding them is ``branches``).
 
-Merged, an inserted branch is a single node ``…:quantizer`` and an attached one is gone: its layer names its parameters.
-As traced, every operation is a node, those on weights included. Both graphs have the same groups, and every node that
-is no quantizer's has the id it has in the float network.
+Merged, an inserted branch is a single node ``…:quantizer`` and an attached one has no node: its layer names its
+parameters. As traced, every operation is a node, those on weights included. Both graphs have the same groups, and every
+node outside quantizers has the id that it has in the float network.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from compression.graph.branches import Found, find_branches
+from compression.graph.branches import RecordedBranch, find_branches
 from compression.graph.flow import Flow, name_of, quantizes, refs, rounds
 from compression.graph.names import canonical
-from compression.graph.provenance import Atoms
+from compression.graph.provenance import Provenance
+from compression.graph.reasons import Code, Reason
 from compression.graph.recording import Call, Recording
 from compression.graph.rules import Step, apply
 from compression.graph.types import Branch, Node
@@ -28,10 +29,10 @@ CLIPS = frozenset({"clamp", "clamp_min", "clamp_max", "minimum", "maximum"})
 class Merging:
     """The quantizers of a recording while it is replayed: which call belongs to which, and the nodes they became."""
 
-    found: tuple[Found, ...] = ()
+    recorded: tuple[RecordedBranch, ...] = ()
     merge: bool = True
-    of: dict[int, Found] = field(default_factory=dict)  # id of a call -> the quantizer it belongs to
-    ends: dict[int, list[Found]] = field(default_factory=dict)  # id of a call -> those that end in it
+    branch_of: dict[int, RecordedBranch] = field(default_factory=dict)  # id of a call -> the quantizer it belongs to
+    ends: dict[int, list[RecordedBranch]] = field(default_factory=dict)  # id of a call -> those that end in it
     ranges: set[int] = field(default_factory=set)  # ids of calls that take the largest magnitude of the data
     places: dict[int, frozenset[str]] = field(default_factory=dict)  # weight-like value -> the nodes it comes from
     nodes: dict[str, list[str]] = field(default_factory=dict)  # quantizer -> its nodes
@@ -39,52 +40,53 @@ class Merging:
     names: Counter[str] = field(default_factory=Counter)
 
     @property
-    def own(self) -> frozenset[str]:
+    def quantizer_parameters(self) -> frozenset[str]:
         """Canonical names of the quantizers' own parameters: cut with the channels they belong to, never zeroed."""
-        return frozenset(canonical(name) for branch in self.found for name in branch.parameters)
+        return frozenset(canonical(name) for branch in self.recorded for name in branch.parameters)
 
     def name(self, call: Call) -> str:
         """The id of an operation of a quantizer: the quantizer's where it is one node."""
-        branch = self.of[id(call)]
+        branch = self.branch_of[id(call)]
         if self.merge:
             return branch.id
         base = f"{branch.id}/{name_of(call)}"
         self.names[base] += 1
         return base if self.names[base] == 1 else f"{base}#{self.names[base]}"
 
-    def play(self, step: Step) -> tuple[Value, ...]:
-        """Replay an operation of a quantizer: what it ties is a step per channel."""
-        ties = step.atoms.ties
+    def replay(self, step: Step) -> tuple[Value, ...]:
+        """Replay an operation of a quantizer; every tie it creates is one of a step per channel."""
+        ties = step.provenance.ties
         count = len(ties)
         freed = id(step.call) in self.ranges and _is_zeroed(step.args[0])
-        values = apply(replace(step, atoms=Atoms()) if freed else step)
-        ties[count:] = [(left, right, where, "quantized per channel") for left, right, where, _ in ties[count:]]
+        values = apply(replace(step, provenance=Provenance()) if freed else step)
+        per_channel = Reason(Code.quantized_per_channel)
+        ties[count:] = [(left, right, where, per_channel) for left, right, where, _ in ties[count:]]
         return _clipped(step, values)
 
     def is_node(self, call: Call, from_data: bool) -> bool:
-        """Whether an operation of a quantizer is a node by the ordinary way: on the data, and the last if merged."""
+        """Whether an operation of a quantizer is an ordinary node: on the data, and the last one if merged."""
         if not from_data:
             return False
         return not self.merge or any(branch.kind == "inserted" for branch in self.ends.get(id(call), ()))
 
     def weight_node(self, call: Call, where: str, kind: str, silent: bool) -> tuple[Node | None, list[str]]:
         """A node for an operation on weights, with the nodes before it, where every operation is shown."""
-        branch = self.of.get(id(call))
+        branch = self.branch_of.get(id(call))
         if self.merge or branch is None:
             return None, []
         before = frozenset().union(*(self.places.get(ref.id, frozenset()) for ref in refs(call)))
-        made = [ref for ref in call.out if ref is not None]
-        self.places.update((ref.id, before if silent else frozenset({where})) for ref in made)
-        if silent or not made:
+        outputs = [ref for ref in call.out if ref is not None]
+        self.places.update((ref.id, before if silent else frozenset({where})) for ref in outputs)
+        if silent or not outputs:
             return None, []
         self.nodes.setdefault(branch.id, []).append(where)
-        return Node(where, call.op, kind, call.module, made[0].shape, branch=branch.id), sorted(before)
+        return Node(where, call.op, kind, call.module, outputs[0].shape, branch=branch.id), sorted(before)
 
-    def dress(self, call: Call, node: Node) -> tuple[Node, list[str]]:
+    def annotate(self, call: Call, node: Node) -> tuple[Node, list[str]]:
         """A node with the quantizers that are part of it, and further nodes it reads: those on its weight."""
-        if not self.found:
+        if not self.recorded:
             return node, []
-        branch = self.of.get(id(call))
+        branch = self.branch_of.get(id(call))
         if branch is not None:
             self.nodes.setdefault(branch.id, []).append(node.id)
             node = replace(node, branch=branch.id)
@@ -98,17 +100,17 @@ class Merging:
         return replace(node, quantizers=tuple(p for end in ends for p in end.parameters)), []
 
     def branches(self, recording: Recording, edges: Iterable[tuple[str, str]]) -> tuple[Branch, ...]:
-        """What was found, with the nodes it is drawn with."""
+        """The quantizers with the nodes that represent them."""
         edges = list(edges)
-        told = []
-        for found in self.found:
-            nodes = tuple(self.nodes.get(found.id, ()))
+        branches = []
+        for branch in self.recorded:
+            nodes = tuple(self.nodes.get(branch.id, ()))
             read = dict.fromkeys(end for start, end in edges if start in nodes and end not in nodes)
-            ended = (self.targets[found.id],) if found.id in self.targets else ()
+            ended = (self.targets[branch.id],) if branch.id in self.targets else ()
             target = tuple(read) or ended
-            operations = tuple(recording.calls[number].op for number in found.calls)
-            told.append(Branch(found.id, found.kind, nodes, target, found.parameters, operations))
-        return tuple(told)
+            operations = tuple(recording.calls[number].op for number in branch.calls)
+            branches.append(Branch(branch.id, branch.kind, nodes, target, branch.parameters, operations))
+        return tuple(branches)
 
 
 def prepare(recording: Recording, merge: bool) -> Merging:
@@ -120,10 +122,10 @@ def prepare(recording: Recording, merge: bool) -> Merging:
         return Merging()
     flow = Flow(recording)
     merging = Merging(find_branches(flow), merge)
-    for branch in merging.found:
-        merging.of.update((id(flow.calls[number]), branch) for number in branch.calls)
+    for branch in merging.recorded:
+        merging.branch_of.update((id(flow.calls[number]), branch) for number in branch.calls)
         merging.ends.setdefault(id(flow.calls[branch.end]), []).append(branch)
-    merging.ranges = {id(flow.calls[n]) for branch in merging.found for n in branch.calls if _is_range(flow, n)}
+    merging.ranges = {id(flow.calls[n]) for branch in merging.recorded for n in branch.calls if _is_range(flow, n)}
     recording.leaves.update(_bare(flow, merging))
     return merging
 
@@ -139,8 +141,8 @@ def _is_range(flow: Flow, number: int) -> bool:
 
 def _bare(flow: Flow, merging: Merging) -> set[str]:
     """Modules of which only quantizers are parts."""
-    quantizing = {call.module for call in flow.calls if id(call) in merging.of}
-    running = {c.module for n, c in enumerate(flow.calls) if id(c) not in merging.of and flow.runs_on_data(n)}
+    quantizing = {call.module for call in flow.calls if id(call) in merging.branch_of}
+    running = {c.module for n, c in enumerate(flow.calls) if id(c) not in merging.branch_of and flow.runs_on_data(n)}
     parents = {module.rpartition(".")[0] for module in quantizing - running} - {""}
     return {parent for parent in parents if not any(module.startswith(f"{parent}.") for module in running)}
 

@@ -35,32 +35,32 @@ def cut_tensors(model: nn.Module, dropped: Cuts) -> None:
 
 
 def _owners(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
-    """Canonical name → the places that hold the tensor: its own, and those of a quantizer's masks on it."""
-    found: dict[str, list[tuple[nn.Module, str]]] = {}
+    """Canonical name → (module, key) of the tensor and of a quantizer's masks of its shape."""
+    owners: dict[str, list[tuple[nn.Module, str]]] = {}
     for path, module in model.named_modules():
         names = [*module._parameters.keys(), *module._buffers.keys()]  # TorchScript has no iterator
         for key in names:
             full = f"{path}.{key}" if path else key
             if not is_quantizer_name(full) or canonical(full) != full or key in module._parameters:
-                found.setdefault(canonical(full), []).append((module, key))
+                owners.setdefault(canonical(full), []).append((module, key))
         for weight, quantizers in getattr(module, "parametrizations", {}).items():
-            original = getattr(quantizers, "original", None)  # torch's own may have several
+            original = getattr(quantizers, "original", None)  # torch's parametrizations may have several
             for part in quantizers:
                 for key, buffer in part.named_buffers(recurse=False):
                     if original is not None and buffer.shape == original.shape and buffer.ndim > 0:
                         full = f"{path}.{weight}" if path else weight
-                        found.setdefault(full, []).append((part, key))
-    return found
+                        owners.setdefault(full, []).append((part, key))
+    return owners
 
 
 def _channel_bounds(model: nn.Module) -> dict[str, list[tuple[str, nn.Module, str]]]:
     """Canonical name of a weight → (name, module, key) of its quantizers' tensors that have a value per channel."""
-    found: dict[str, list[tuple[str, nn.Module, str]]] = {}
+    bounds: dict[str, list[tuple[str, nn.Module, str]]] = {}
     for path, module in model.named_modules():
         for weight, quantizers in getattr(module, "parametrizations", {}).items():
             original = getattr(quantizers, "original", None)
             for index, part in enumerate(quantizers):
-                buffers = [  # one of the weight's own shape is a mask to _owners
+                buffers = [  # one of the weight's shape is a mask, see _owners
                     (key, buffer) for key, buffer in part.named_buffers(recurse=False)
                     if original is not None and buffer.shape != original.shape
                 ]  # fmt: skip
@@ -68,19 +68,19 @@ def _channel_bounds(model: nn.Module) -> dict[str, list[tuple[str, nn.Module, st
                     if original is not None and tensor.dim() == original.dim() and tensor.numel() > 1:
                         name = f"{path}.{weight}" if path else weight
                         full = ".".join(filter(None, (path, "parametrizations", weight, str(index), key)))
-                        found.setdefault(name, []).append((full, part, key))
-    return found
+                        bounds.setdefault(name, []).append((full, part, key))
+    return bounds
 
 
 def _cut(module: nn.Module, key: str, cuts: Iterable[tuple[int, torch.Tensor]]) -> None:
     tensor = module._parameters[key] if key in module._parameters else module._buffers[key]
     if tensor is None:
         return
-    left = without(tensor.detach(), cuts)
+    remaining = without(tensor.detach(), cuts)
     if key in module._parameters:
-        module._parameters[key] = nn.Parameter(left, requires_grad=tensor.requires_grad)
+        module._parameters[key] = nn.Parameter(remaining, requires_grad=tensor.requires_grad)
     else:
-        module._buffers[key] = left
+        module._buffers[key] = remaining
 
 
 def refresh_attributes(model: nn.Module, dropped: Cuts, removed: Iterable[tuple[Group, int]]) -> None:
@@ -98,7 +98,7 @@ def refresh_attributes(model: nn.Module, dropped: Cuts, removed: Iterable[tuple[
 
 def _holders(group: Group, modules: Mapping[str, nn.Module]) -> set[str]:
     """Modules that count this group's units as their attention heads."""
-    found = set()
+    holders = set()
     for member in group.members:
         if member.role != "producer" or member.positions.shape[1] < 2:
             continue
@@ -106,9 +106,9 @@ def _holders(group: Group, modules: Mapping[str, nn.Module]) -> set[str]:
         while "." in path:
             path = path.rsplit(".", 1)[0]
             if getattr(modules.get(path), "num_heads", None) == group.units:
-                found.add(path)
+                holders.add(path)
                 break
-    return found
+    return holders
 
 
 def _refresh(module: nn.Module) -> None:
@@ -141,12 +141,12 @@ def _refresh_recurrent(module: nn.RNNBase | nn.RNNCellBase) -> None:
 
 
 def _refresh_group_norm(module: nn.GroupNorm, dropped: Sequence[tuple[int, torch.Tensor]]) -> None:
-    """What goes are whole groups, or the same places of every group."""
-    kept = torch.ones(module.num_channels, dtype=torch.bool)
+    """Whole normalisation groups are removed, or the same places of every group."""
+    remaining = torch.ones(module.num_channels, dtype=torch.bool)
     for _, positions in dropped:
-        kept[positions] = False
-    module.num_groups = int(kept.view(module.num_groups, -1).any(1).sum())
-    module.num_channels = int(kept.sum())
+        remaining[positions] = False
+    module.num_groups = int(remaining.view(module.num_groups, -1).any(1).sum())
+    module.num_channels = int(remaining.sum())
 
 
 def _refresh_conv(module: nn.modules.conv._ConvNd, weight: torch.Tensor) -> None:

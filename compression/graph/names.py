@@ -22,7 +22,7 @@ def is_quantizer_name(name: str) -> bool:
 
 
 def parameter_map(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Every parameter and buffer of the network under its canonical name, quantizers' own left out.
+    """Every parameter and buffer of the network under its canonical name, without those of quantizers.
 
     The tensor is the raw one beneath a parametrization. A shared parameter appears once, under its first name.
     """

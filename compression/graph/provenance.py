@@ -1,4 +1,4 @@
-"""Atoms, one per position of every parameter dimension: what ties, freezes and blurs them, resolved once at the end."""
+"""Union-find over atoms, one per position of every parameter dimension: ties and remarks, resolved once at the end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from compression.graph.reasons import Code, Reason, Why, as_reason
 
 Array = NDArray[np.int64]
 
@@ -27,11 +29,11 @@ class Slot:
 
 @dataclass
 class Note:
-    """A remark on some atoms: where it was made, and why."""
+    """A remark on some atoms: the node (``where``) and the reason."""
 
     atoms: Array
     where: str
-    why: str
+    why: Reason
 
 
 @dataclass
@@ -41,24 +43,24 @@ class Requirement:
     sides: tuple[Array, ...]
     zeroed: bool
     where: str
-    why: str
+    why: Reason
 
     def broken(self, zero: NDArray[np.bool_]) -> Array:
         """The atoms where it does not hold; ``zero`` says for every atom whether it is zeroed with its unit."""
-        held = np.logical_or.reduce([zero[side] for side in self.sides]) == self.zeroed
-        return np.concatenate([side[~held] for side in self.sides])
+        holds = np.logical_or.reduce([zero[side] for side in self.sides]) == self.zeroed
+        return np.concatenate([side[~holds] for side in self.sides])
 
 
 @dataclass
-class Atoms:
-    """The bookkeeping of a trace: slots, ties between atoms, and remarks (frozen, inexact, roles).
+class Provenance:
+    """What a trace collects: slots, ties between atoms, and remarks on them (frozen, inexact, roles).
 
-    ``inexact``: whether units may go although the others notice (see :meth:`average`).
+    ``inexact``: whether units may be removed although that changes the others (see :meth:`average`).
     """
 
     inexact: bool = False
     slots: list[Slot] = field(default_factory=list)
-    ties: list[tuple[Array, Array, str, str]] = field(default_factory=list)
+    ties: list[tuple[Array, Array, str, Reason]] = field(default_factory=list)
     frozen: list[Note] = field(default_factory=list)
     blurred: list[Note] = field(default_factory=list)
     requirements: list[Requirement] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Atoms:
     producers: list[Array] = field(default_factory=list)
     norms: list[Array] = field(default_factory=list)
     carried: list[tuple[str, Array]] = field(default_factory=list)  # node id, atoms of its output
-    own: frozenset[str] = frozenset()  # names of quantizers' own parameters
+    quantizer_parameters: frozenset[str] = frozenset()  # names of quantizers' own parameters
     count: int = 0
 
     def slot(self, name: str, dim: int, size: int, buffer: bool) -> Array:
@@ -76,8 +78,8 @@ class Atoms:
         self.count += size
         return np.arange(self.count - size, self.count, dtype=np.int64)
 
-    def tie(self, left: Array, right: Array, where: str, why: str) -> None:
-        """Position by position, what ``left`` and ``right`` name must go together; a FIXED partner freezes."""
+    def tie(self, left: Array, right: Array, where: str, why: Why) -> None:
+        """Position by position, the atoms in ``left`` and ``right`` are removed together; a FIXED partner freezes."""
         if left.shape != right.shape:
             left, right = np.broadcast_arrays(left, right)
         left, right = left.ravel(), right.ravel()
@@ -85,42 +87,42 @@ class Atoms:
         if left.size and (left.min() == FIXED or right.min() == FIXED):
             fixed = (left == FIXED) != (right == FIXED)
             if fixed.any():
-                self.freeze(np.maximum(left, right)[fixed], where, "combined with positions that no unit owns")
+                self.freeze(np.maximum(left, right)[fixed], where, Code.combined_with_unowned)
             apart &= ~fixed
         if left.size and apart.all():
-            self.ties.append((left, right, where, why))
+            self.ties.append((left, right, where, as_reason(why)))
         elif apart.any():
-            self.ties.append((left[apart], right[apart], where, why))
+            self.ties.append((left[apart], right[apart], where, as_reason(why)))
 
-    def freeze(self, atoms: Array, where: str, why: str) -> None:
-        """These may not be removed, for this reason."""
+    def freeze(self, atoms: Array, where: str, why: Why) -> None:
+        """Forbid removing these atoms, for this reason."""
         atoms = _real(atoms)
         if atoms.size:
-            self.frozen.append(Note(atoms, where, why))
+            self.frozen.append(Note(atoms, where, as_reason(why)))
 
-    def blur(self, atoms: Array, where: str, why: str) -> None:
+    def blur(self, atoms: Array, where: str, why: Why) -> None:
         """Removing these changes the output although they are zero."""
         atoms = _real(atoms)
         if atoms.size:
-            self.blurred.append(Note(atoms, where, why))
+            self.blurred.append(Note(atoms, where, as_reason(why)))
 
-    def average(self, atoms: Array, where: str, why: str) -> None:
-        """Removing these changes what the others give, as behind a norm over them: frozen unless asked for."""
+    def average(self, atoms: Array, where: str, why: Why) -> None:
+        """Removing these changes the outputs of the others, as behind a norm over them: frozen unless ``inexact``."""
         if not self.inexact:
             self.freeze(atoms, where, why)
         self.blur(atoms, where, why)
 
-    def require(self, sides: tuple[Array, ...], zeroed: bool, where: str, why: str) -> None:
+    def require(self, sides: tuple[Array, ...], zeroed: bool, where: str, why: Why) -> None:
         """Blur these positions of parameters where no side turns out to be zeroed with its unit.
 
         Not ``zeroed``: freeze them where one turns out to be.
         """
         flat = [side.ravel() for side in np.broadcast_arrays(*sides)]
         real = np.logical_and.reduce([side != FIXED for side in flat])
-        self.requirements.append(Requirement(tuple(side[real] for side in flat), zeroed, where, why))
+        self.requirements.append(Requirement(tuple(side[real] for side in flat), zeroed, where, as_reason(why)))
 
     def resolve(self) -> Array:
-        """The unit of every atom: int64 [count]. Rectangles left open are closed along their longest side first."""
+        """The unit of every atom: int64 [count]. Open rectangles are closed along their longest side first."""
         units = self._components()
         for _ in range(len(self.rectangles) + 1):
             tied = False
@@ -144,9 +146,9 @@ class Atoms:
         return (np.cumsum(first == atoms) - 1)[first]
 
     def _close(self, rectangle: Array, units: Array) -> bool:
-        """An axis split into several stays a box only if whole slices along one side go together."""
+        """Tie whole slices along one side of a split axis, so that it stays a box; returns whether it added a tie."""
         if (rectangle == FIXED).any():
-            self.freeze(rectangle, "", "an axis with padded positions is split")
+            self.freeze(rectangle, "", Code.padded_axis_split)
             return False
         named = units[rectangle]
         sides = [axis for axis, size in enumerate(rectangle.shape) if size > 1]
@@ -155,7 +157,7 @@ class Atoms:
             return False
         longest = max(sides, key=lambda axis: rectangle.shape[axis])
         slab = np.moveaxis(rectangle, longest, 0).reshape(rectangle.shape[longest], -1)
-        self.tie(slab, slab[:, :1], "", "parts of an axis that is split into equal blocks")
+        self.tie(slab, slab[:, :1], "", Code.equal_blocks)
         return True
 
 
@@ -168,10 +170,10 @@ class _Slots:
         self._at = {slot.start: number for number, slot in enumerate(slots)}
         self._parent = list(range(len(slots)))
 
-    def joined(self, ties: list[tuple[Array, Array, str, str]]) -> list[tuple[Array, Array]]:
-        """Join what these ties join as wholes; the others are given back."""
+    def joined(self, ties: list[tuple[Array, Array, str, Reason]]) -> list[tuple[Array, Array]]:
+        """Apply the ties between whole slots; returns the others."""
         loose = []
-        seen: dict[bytes, int] = {}
+        first_slot: dict[bytes, int] = {}
         for left, right, _, _ in ties:
             one, two = self._whole(left), self._whole(right)
             if one is None:
@@ -180,7 +182,7 @@ class _Slots:
                 loose.append((left, right))
                 continue
             if two is None:  # slots tied to the same loose atoms are tied to each other
-                two = seen.setdefault(right.tobytes(), one)
+                two = first_slot.setdefault(right.tobytes(), one)
                 if two == one:
                     loose.append((left, right))
             low, high = sorted((self._root(one), self._root(two)))
@@ -208,10 +210,10 @@ class _Slots:
 
 def _linked(left: Array, right: Array, count: int) -> Array:
     """For each of ``count`` atoms the first one that these links lead to: itself where there are none."""
-    met = np.zeros(count, dtype=np.bool_)
-    met[left] = met[right] = True
-    nodes = np.flatnonzero(met)
-    place = np.cumsum(met) - 1
+    linked = np.zeros(count, dtype=np.bool_)
+    linked[left] = linked[right] = True
+    nodes = np.flatnonzero(linked)
+    place = np.cumsum(linked) - 1
     links = coo_array((np.ones(len(left)), (place[left], place[right])), shape=(len(nodes), len(nodes)))
     number, labels = connected_components(links, directed=False)
     lowest = np.empty(number, dtype=np.int64)

@@ -1,8 +1,7 @@
-"""A network rebuilt from its recording without the removed units: for models whose ``forward`` has sizes written
-into it.
+"""A network rebuilt from its recording without the removed units, for models whose ``forward`` contains fixed sizes.
 
-The recorded ATen operations become a ``torch.fx`` graph whose sizes (views, splits, groups, …) are adapted to what is
-left; the batch size stays free, found by recording two of them. Other sizes are those of the example inputs.
+The recorded ATen operations become a ``torch.fx`` graph whose sizes (views, splits, groups, …) are adapted to the
+remaining units; two batch sizes are recorded, so that the batch size stays free. Other sizes are those of the inputs.
 """
 
 from __future__ import annotations
@@ -17,37 +16,39 @@ from torch import fx, nn
 
 from compression.errors import CompressionError
 from compression.graph import user_frame
-from compression.graph.builder import Builder, Linear, MadeElsewhere
+from compression.graph.builder import Builder, Linear, UnknownOrigin
+from compression.graph.flow import name_of
 from compression.graph.inputs import Inputs
 from compression.graph.live import live_calls
 from compression.graph.record import record
 from compression.graph.recording import Call, Ref
-from compression.graph.replay import Walk, walk_through
+from compression.graph.replay import Replay, replay
 from compression.graph.running import DoesNotRun
 from compression.graph.types import Graph
 
 BATCHES = (2, 3)
+RESHAPES = frozenset({"view", "_unsafe_view", "reshape", "expand", "_reshape_alias"})
 
 
 @dataclass
 class _Side:
-    """One recorded batch size: the walk, and which units are gone."""
+    """The replay at one batch size, and which units are removed: bool [units]."""
 
-    walk: Walk
+    replayed: Replay
     units: NDArray[np.int64]
-    gone: NDArray[np.bool_]
+    is_removed: NDArray[np.bool_]
 
-    def kept(self, ref: Ref, dim: int) -> NDArray[np.bool_]:
+    def remaining(self, ref: Ref, dim: int) -> NDArray[np.bool_]:
         """Which positions of a tensor's dimension remain: bool [size]."""
-        kept = np.ones(ref.shape[dim], dtype=np.bool_)
-        for factor in self.walk.values[ref.id].along(dim) if ref.id in self.walk.values else ():
-            gone = np.where(factor.atoms >= 0, self.gone[self.units[factor.atoms]], False)
-            kept &= ~gone.all(axis=tuple(d for d in range(gone.ndim) if d != dim))
-        return kept
+        remaining = np.ones(ref.shape[dim], dtype=np.bool_)
+        for factor in self.replayed.values[ref.id].along(dim) if ref.id in self.replayed.values else ():
+            absent = np.where(factor.atoms >= 0, self.is_removed[self.units[factor.atoms]], False)
+            remaining &= ~absent.all(axis=tuple(d for d in range(absent.ndim) if d != dim))
+        return remaining
 
     def shape(self, ref: Ref) -> tuple[int, ...]:
         """A tensor's shape without the removed units."""
-        return tuple(int(self.kept(ref, dim).sum()) for dim in range(len(ref.shape)))
+        return tuple(int(self.remaining(ref, dim).sum()) for dim in range(len(ref.shape)))
 
 
 def rebuild(
@@ -68,16 +69,16 @@ def rebuild(
 
     Raises:
         CompressionError: the model's operations depend on the batch size in a way that is not linear, or have arguments
-            that a graph cannot hold.
+            that a graph cannot contain.
     """
     plan = full, small, graph, removed, inputs
     try:
-        return _replayed(*plan, [inputs.batch_of(size) for size in BATCHES])
+        return _rebuilt_from(*plan, [inputs.batch_of(size) for size in BATCHES])
     except DoesNotRun:  # a forward for one batch size; so is the replay
-        return _replayed(*plan, [inputs, inputs])
+        return _rebuilt_from(*plan, [inputs, inputs])
 
 
-def _replayed(
+def _rebuilt_from(
     full: nn.Module, small: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs,
     pair: Sequence[Inputs],
 ) -> fx.GraphModule:  # fmt: skip
@@ -85,24 +86,24 @@ def _replayed(
     try:
         try:
             return _rebuild([_side(full, graph, removed, each, False) for each in pair], small, inputs)
-        except MadeElsewhere:  # its values are not known on the meta device
+        except UnknownOrigin:  # its values are not known on the meta device
             return _rebuild([_side(full, graph, removed, each, True) for each in pair], small, inputs)
     except CompressionError:
         raise
-    except Exception as error:  # an argument that no graph of plain operations can hold
+    except Exception as error:  # an argument that no graph of plain operations can contain
         raise CompressionError(f"its operations cannot be replayed ({user_frame.first_line(error)})") from error
 
 
 def regrouped(
     full: nn.Module, small: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs
 ) -> bool:
-    """Whether the cut modules ``small`` work on other shapes than those of the replay: on what is left in other parts.
+    """Whether the cut modules ``small`` work on other shapes than the replay: with channels grouped differently.
 
     A ``forward`` that splits into a fixed number of heads runs with fewer rows, but with narrower heads.
     """
     side = _side(full, graph, removed, inputs, False)
     calls = live_calls(record(small, inputs))
-    expected = side.walk.recording.calls
+    expected = side.replayed.recording.calls
     if [call.op for call in calls] != [call.op for call in expected]:
         return True
     return any(
@@ -113,7 +114,7 @@ def regrouped(
 
 
 def _rebuild(sides: list[_Side], small: nn.Module, inputs: Inputs) -> fx.GraphModule:
-    first, second = (side.walk.recording for side in sides)
+    first, second = (side.replayed.recording for side in sides)
     if [call.op for call in first.calls] != [call.op for call in second.calls]:
         raise CompressionError("the model runs other operations for another batch size: it cannot be rebuilt")
     builder = Builder(first, small)
@@ -127,15 +128,15 @@ def _side(
     model: nn.Module, graph: Graph, removed: Mapping[str, Sequence[int]], inputs: Inputs, on_values: bool
 ) -> _Side:
     inexact = any(not graph.group(name).exact for name in removed)
-    walk = walk_through(model, inputs, inexact=inexact, on_values=on_values)
-    units = walk.atoms.resolve()
-    starts = {(slot.name, slot.dim): slot.start for slot in walk.atoms.slots}
-    gone = np.zeros(int(units.max()) + 1, dtype=np.bool_)
+    replayed = replay(model, inputs, inexact=inexact, on_values=on_values)
+    units = replayed.provenance.resolve()
+    starts = {(slot.name, slot.dim): slot.start for slot in replayed.provenance.slots}
+    is_removed = np.zeros(int(units.max()) + 1, dtype=np.bool_)
     for group_id, chosen in removed.items():
         for member in graph.group(group_id).members:
             atoms = starts[(member.name, member.dim)] + member.positions[list(chosen)].numpy().ravel()
-            gone[units[atoms]] = True
-    return _Side(walk, units, gone)
+            is_removed[units[atoms]] = True
+    return _Side(replayed, units, is_removed)
 
 
 def _fit(one: Any, two: Any) -> Any:
@@ -150,20 +151,18 @@ def _fit(one: Any, two: Any) -> Any:
     return one
 
 
-_RESHAPES = {"view", "_unsafe_view", "reshape", "expand", "_reshape_alias"}
-
-
 def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The call's arguments with every size as it is after the removal."""
-    name, args = call.op.split(".")[1].rstrip("_"), list(call.args)
+    name, args = name_of(call), list(call.args)
     out = call.out[0]
-    if name in {n.rstrip("_") for n in _RESHAPES} and out is not None:
+    if name in RESHAPES and out is not None:
         shape = side.shape(out)
         args[1] = tuple(size if size == -1 else shape[d] for d, size in enumerate(args[1]))
     elif name in ("slice", "select", "narrow"):
         _move_positions(side, name, args)
     elif name == "roll":
-        args[1] = tuple(_shift(side.kept(args[0], d % len(args[0].shape)), n) for n, d in zip(*args[1:3], strict=True))
+        ndim = len(args[0].shape)
+        args[1] = tuple(_shift(side.remaining(args[0], d % ndim), n) for n, d in zip(*args[1:3], strict=True))
     elif name in ("split", "split_with_sizes") and out is not None:
         dim = (args[2] if len(args) > 2 else 0) % len(out.shape)
         sizes = tuple(side.shape(ref)[dim] for ref in call.out if ref is not None)
@@ -171,23 +170,23 @@ def _adapted(side: _Side, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     elif name == "convolution" and args[8] > 1 and args[8] == args[0].shape[1]:
         args[8] = side.shape(args[0])[1]
     elif name == "native_group_norm":
-        kept = side.kept(args[0], 1)
-        args[6] = int(kept.reshape(args[6], -1).any(axis=1).sum())
-        args[4] = int(kept.sum())
+        remaining = side.remaining(args[0], 1)
+        args[6] = int(remaining.reshape(args[6], -1).any(axis=1).sum())
+        args[4] = int(remaining.sum())
     elif name in ("native_layer_norm", "_fused_rms_norm"):
         args[1] = side.shape(args[0])[-len(args[1]) :]
     return tuple(args), dict(call.kwargs)
 
 
-def _shift(kept: NDArray[np.bool_], places: int) -> int:
+def _shift(remaining: NDArray[np.bool_], places: int) -> int:
     """How far the positions that remain roll: as many as remain of those that come round."""
-    return places if kept.all() else int(kept[kept.size - places % kept.size :].sum())
+    return places if remaining.all() else int(remaining[remaining.size - places % remaining.size :].sum())
 
 
 def _move_positions(side: _Side, name: str, args: list[Any]) -> None:
     """Positions along a cut axis move by what was cut before them."""
     source, dim = args[0], (args[1] if len(args) > 1 else 0) % len(args[0].shape)
-    kept = side.kept(source, dim)
+    remaining = side.remaining(source, dim)
     for place in (2,) if name == "select" else (2, 3):
-        if len(args) > place and isinstance(args[place], int) and 0 <= args[place] <= len(kept):
-            args[place] = int(kept[: args[place]].sum())
+        if len(args) > place and isinstance(args[place], int) and 0 <= args[place] <= len(remaining):
+            args[place] = int(remaining[: args[place]].sum())

@@ -35,8 +35,8 @@ def record(model: nn.Module, inputs: Inputs, *, on_values: bool = False) -> Reco
             twin = meta_copy(model)
             try:
                 return _record(twin, inputs.map(lambda tensor: tensor.to("meta")))
-            except Exception as error:  # data-dependent or without a meta kernel: the real run tells what is wrong
-                unlike = user_frame.place(error) or user_frame.first_line(error)
+            except Exception as error:  # data-dependent or without a meta kernel: the real run shows what is wrong
+                unlike = user_frame.location(error) or user_frame.first_line(error)
         real = deep_copy(model)
         try:
             recording = _record(real, inputs.map(torch.clone))
@@ -51,7 +51,7 @@ _WRONG_INPUTS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError
 
 def _refusal(error: Exception, model: nn.Module, inputs: Inputs) -> DoesNotRun:
     """What a user's forward() raised, where, and what to change."""
-    where = user_frame.place(error)
+    where = user_frame.location(error)
     advice = "mend that line"
     if isinstance(error, _WRONG_INPUTS):
         advice = "give example inputs of the number, shapes and types that forward() takes, or mend that line"
@@ -75,9 +75,9 @@ def _record(model: nn.Module, inputs: Inputs) -> Recording:
             scripted[module] = name
         elif name and not is_quantizer_name(f"{name}."):
             _follow(module, name, recorder)
-    held = dict(model.named_parameters(remove_duplicate=False))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
-    for name, parameter in held.items():
+    for name, parameter in parameters.items():
         known = first.setdefault(id(parameter), name)
         if known == name:
             _enter(recording, recorder, recording.parameters, name, parameter)
@@ -93,7 +93,7 @@ def _record(model: nn.Module, inputs: Inputs) -> Recording:
     recording.outputs = [recorder.ref(value) for value in leaves if isinstance(value, torch.Tensor)]
     recording.complete = len(leaves) == len(recording.outputs)
     now = dict(model.named_parameters(remove_duplicate=False))
-    for name, parameter in held.items():
+    for name, parameter in parameters.items():
         last = now.get(name, parameter)
         ref = recorder.ref(last)
         if last is not parameter or id(parameter) in recorder.exchanged or name not in now:
@@ -107,7 +107,7 @@ def _switched(model: nn.Module) -> list[str]:
         return []
     recording = Recording()
     recorder = Recorder(recording)
-    held = {canonical(name): (parameter, recorder.enter(parameter).id) for name, parameter in model.named_parameters()}
+    parameters = {canonical(name): (x, recorder.enter(x).id) for name, x in model.named_parameters()}
     try:
         with torch.no_grad(), recorder:
             model.train()
@@ -116,8 +116,8 @@ def _switched(model: nn.Module) -> list[str]:
         return []
     writes = [write for call in recording.calls for write in call.writes]
     written = {ref.id for write in writes for ref in (write.before, *write.aliases)}
-    exchanged = {name for name, (parameter, first) in held.items() if recorder.ref(parameter).id != first}
-    return [name for name, (_, first) in held.items() if first in written or name in exchanged]
+    exchanged = {name for name, (parameter, first) in parameters.items() if recorder.ref(parameter).id != first}
+    return [name for name, (_, first) in parameters.items() if first in written or name in exchanged]
 
 
 def _enter(recording: Recording, recorder: Recorder, table: dict[int, str], name: str, tensor: torch.Tensor) -> None:
@@ -126,7 +126,7 @@ def _enter(recording: Recording, recorder: Recorder, table: dict[int, str], name
     if is_quantizer_name(name) and canonical(name) == name:
         if table is recording.parameters and tensor.numel() > 1:  # a step per channel is cut with its channel
             recording.buffers[ref.id], recording.buffer_sizes[name] = name, tuple(tensor.shape)
-        return  # a quantizer's own scalars and masks are no part of the network
+        return  # a quantizer's scalars and masks are no part of the network
     if tensor.is_floating_point() and tensor.element_size() == 1:
         recording.uncuttable.append(canonical(name))
     table[ref.id] = canonical(name)
@@ -137,32 +137,32 @@ def _enter(recording: Recording, recorder: Recorder, table: dict[int, str], name
 def _follow(module: nn.Module, path: str, recorder: Recorder) -> None:
     """Keep ``recorder.path`` at the innermost running module; quantizers do not count as modules."""
 
-    def entered(*_: Any) -> None:
+    def on_enter(*_: Any) -> None:
         recorder.path.append(path)
 
-    def left(*_: Any) -> None:
+    def on_leave(*_: Any) -> None:
         recorder.path.pop()
 
-    module.register_forward_pre_hook(entered, prepend=True)
-    module.register_forward_hook(left)
+    module.register_forward_pre_hook(on_enter, prepend=True)
+    module.register_forward_hook(on_leave)
 
 
 @contextmanager
 def _following(scripted: dict[nn.Module, str], recorder: Recorder) -> Iterator[None]:
-    """The same for TorchScript modules, which take no hooks of their own: by hooks on every module of the process."""
+    """The same for TorchScript modules, which accept no hooks: by hooks on every module of the process."""
     if not scripted:
         yield
         return
 
-    def entered(module: nn.Module, *_: Any) -> None:
+    def on_enter(module: nn.Module, *_: Any) -> None:
         if module in scripted:
             recorder.path.append(scripted[module])
 
-    def left(module: nn.Module, *_: Any) -> None:
+    def on_leave(module: nn.Module, *_: Any) -> None:
         if module in scripted:
             recorder.path.pop()
 
-    before, after = register_module_forward_pre_hook(entered), register_module_forward_hook(left)
+    before, after = register_module_forward_pre_hook(on_enter), register_module_forward_hook(on_leave)
     try:
         yield
     finally:

@@ -29,7 +29,7 @@ def _facts(func: Any) -> _Facts:
     schema = func._schema
     written = tuple((i, argument.name) for i, argument in enumerate(schema.arguments) if argument.is_write)
     name = schema.name.split("::")[1]
-    random = torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name  # which drops nothing here
+    random = torch.Tag.nondeterministic_seeded in func.tags and "attention" not in name  # without dropout in evaluation
     return _Facts(f"{func.namespace}.{name}", torch.Tag.pointwise in func.tags, random, written)
 
 
@@ -49,7 +49,7 @@ class Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing here is ever compiled, so torch need not guard every single call against it."""
+        """Nothing is compiled while recording, so torch need not guard every call against it."""
         return False
 
     def enter(self, tensor: torch.Tensor) -> Ref:
@@ -58,7 +58,7 @@ class Recorder(TorchDispatchMode):
         return self.ref(tensor, fresh=True)
 
     def ref(self, tensor: torch.Tensor, *, fresh: bool = False) -> Ref:
-        """The tensor's present value id and shape; ``fresh`` gives it a new id."""
+        """The tensor's present value id and shape; ``fresh`` assigns a new id."""
         key = id(tensor)
         known = self._refs.get(key)
         if known is not None and key in self._storages and self._moved(tensor):
@@ -98,8 +98,8 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         constants: dict[int, torch.Tensor] = {}
-        given = tuple([self._seen(value, constants) for value in args])
-        named = {name: self._seen(value, constants) for name, value in kwargs.items()}
+        positional = tuple([self._argument(value, constants) for value in args])
+        named = {name: self._argument(value, constants) for name, value in kwargs.items()}
         if func in _PRODUCTS:
             _check_types(args)
         facts = _facts(func)
@@ -108,20 +108,20 @@ class Recorder(TorchDispatchMode):
         flat = result if isinstance(result, (tuple, list)) else (result,)
         out = tuple([self.ref(value, fresh=True) if isinstance(value, torch.Tensor) else None for value in flat])
         writes = tuple([self._write(x, ref, flat) for x, ref in writing])
-        call = Call(facts.op, func, self.path[-1], given, named, out, facts.pointwise, constants, writes, facts.random)
-        self.recording.calls.append(call)
+        arguments = positional, named, out, facts.pointwise, constants, writes, facts.random
+        self.recording.calls.append(Call(facts.op, func, self.path[-1], *arguments))
         return result
 
-    def _seen(self, value: Any, constants: dict[int, torch.Tensor]) -> Any:
-        """An argument with references for tensors, lists as tuples; small tensors that matter go to ``constants``."""
+    def _argument(self, value: Any, constants: dict[int, torch.Tensor]) -> Any:
+        """An argument with references for tensors, lists as tuples; adds small tensors that matter to ``constants``."""
         if isinstance(value, torch.Tensor):
-            unmade = id(value) not in self._refs  # by no recorded operation: torch.tensor([…]) inside forward()
-            found = self.ref(value)
-            if not value.is_meta and (unmade or not value.is_floating_point()) and value.numel() <= 1 << 20:
-                constants[found.id] = value
-            return found
+            is_new = id(value) not in self._refs  # by no recorded operation: torch.tensor([…]) inside forward()
+            ref = self.ref(value)
+            if not value.is_meta and (is_new or not value.is_floating_point()) and value.numel() <= 1 << 20:
+                constants[ref.id] = value
+            return ref
         if isinstance(value, (tuple, list)):
-            return tuple([self._seen(item, constants) for item in value])
+            return tuple([self._argument(item, constants) for item in value])
         return value
 
     def _write(self, tensor: torch.Tensor, before: Ref, returned: Sequence[Any]) -> Write:
@@ -152,8 +152,8 @@ def _check_types(args: tuple[Any, ...]) -> None:
 
 def _written(facts: _Facts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
     """The tensor arguments that an operation writes to."""
-    found = []
+    tensors = []
     for index, name in facts.written:
         value = args[index] if index < len(args) else kwargs.get(name)
-        found += [x for x in (value if isinstance(value, (tuple, list)) else [value]) if x is not None]
-    return found
+        tensors += [x for x in (value if isinstance(value, (tuple, list)) else [value]) if x is not None]
+    return tensors

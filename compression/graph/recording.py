@@ -1,4 +1,4 @@
-"""What a recording is made of: calls, the tensors they pass on, and where the model holds its own."""
+"""The parts of a recording: calls, the tensors between them, and the model's own tensors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Call:
     kwargs: dict[str, Any]
     out: tuple[Ref | None, ...]
     pointwise: bool
-    constants: dict[int, torch.Tensor]  # small tensors whose values matter: indices, and what no operation made
+    constants: dict[int, torch.Tensor]  # small tensors whose values matter: indices, and what no operation returned
     writes: tuple[Write, ...] = ()
     random: bool = False  # draws random numbers
 

@@ -1,4 +1,4 @@
-"""A recording replayed on owners: what every tensor carries, and the nodes, edges and layers met on the way."""
+"""A recording replayed on owners: the owners of every tensor's positions, and the nodes, edges and layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from compression.graph.kinds import KINDS, kind_of
 from compression.graph.layers import LayerTable
 from compression.graph.live import live_calls
 from compression.graph.merging import Merging, prepare
-from compression.graph.provenance import Atoms
+from compression.graph.provenance import Provenance
+from compression.graph.reasons import Code, Reason, Why
 from compression.graph.record import record
 from compression.graph.recording import Call, Recording, Ref, replace_all
 from compression.graph.rules import Step, apply
@@ -27,11 +28,11 @@ _SILENT = frozenset({"aten.detach", "aten.alias", "aten.clone", "aten.t", "aten.
 
 
 @dataclass
-class Walk:
-    """A recording replayed on owners: what every value id carries, and the nodes, edges and layers found."""
+class Replay:
+    """The state of a replay: ``values`` holds the owners of every value id; ``names`` counts the node ids in use."""
 
     recording: Recording
-    atoms: Atoms = field(default_factory=Atoms)
+    provenance: Provenance = field(default_factory=Provenance)
     values: dict[int, Value] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     edges: list[tuple[str, str]] = field(default_factory=list)
@@ -40,163 +41,162 @@ class Walk:
     merging: Merging = field(default_factory=Merging)
 
 
-def walk_through(
+def replay(
     model: nn.Module, inputs: Inputs, frozen: Iterable[str] = (),
     *, inexact: bool = False, merge: bool = True, on_values: bool = False,
-) -> Walk:  # fmt: skip
+) -> Replay:  # fmt: skip
     """Record one forward pass and replay it on owners (see :func:`trace`, and :func:`record` for ``on_values``)."""
-    walk = Walk(record(model, inputs, on_values=on_values), Atoms(inexact))
-    walk.recording.calls = live_calls(walk.recording)
-    walk.merging = prepare(walk.recording, merge)
-    walk.atoms.own = walk.merging.own
-    _start(walk)
-    for call in walk.recording.calls:
-        _play(walk, call)
-    _finish(walk, set(frozen))
-    return walk
+    state = Replay(record(model, inputs, on_values=on_values), Provenance(inexact))
+    state.recording.calls = live_calls(state.recording)
+    state.merging = prepare(state.recording, merge)
+    state.provenance.quantizer_parameters = state.merging.quantizer_parameters
+    _start(state)
+    for call in state.recording.calls:
+        _replay_call(state, call)
+    _finish(state, set(frozen))
+    return state
 
 
-def _start(walk: Walk) -> None:
-    for index, ref in enumerate(walk.recording.inputs):
+def _start(state: Replay) -> None:
+    for index, ref in enumerate(state.recording.inputs):
         name = "input" if index == 0 else f"input#{index + 1}"
-        walk.nodes.append(Node(name, "input", "input", "", ref.shape))
-        walk.values[ref.id] = Value(ref.shape, sources=frozenset({name}))
+        state.nodes.append(Node(name, "input", "input", "", ref.shape))
+        state.values[ref.id] = Value(ref.shape, sources=frozenset({name}))
 
 
-def _value(walk: Walk, ref: Ref) -> Value:
-    """What a tensor carries; a parameter or buffer gets its atoms when first met, so that slots stand in forward
-    order.
-    """
-    found = walk.values.get(ref.id)
-    if found is None:
-        recording = walk.recording
+def _value(state: Replay, ref: Ref) -> Value:
+    """The owners of a tensor; a parameter or buffer gets its atoms at its first use, so slots are in forward order."""
+    value = state.values.get(ref.id)
+    if value is None:
+        recording = state.recording
         name = recording.parameters.get(ref.id) or recording.buffers.get(ref.id)
         if name is None:
-            found = Value(ref.shape, constant=True)
+            value = Value(ref.shape, constant=True)
         else:
-            found = Value(ref.shape, _owners(walk.atoms, name, ref, ref.id in recording.buffers), origin=name)
-        walk.values[ref.id] = found
-    return found
+            value = Value(ref.shape, _owners(state.provenance, name, ref, ref.id in recording.buffers), origin=name)
+        state.values[ref.id] = value
+    return value
 
 
-def _owners(atoms: Atoms, name: str, ref: Ref, buffer: bool) -> tuple[Factor, ...]:
+def _owners(provenance: Provenance, name: str, ref: Ref, buffer: bool) -> tuple[Factor, ...]:
     factors = []
     for dim, size in enumerate(ref.shape):
         if size > 1:
             shape = [1] * len(ref.shape)
             shape[dim] = size
-            factors.append(Factor(atoms.slot(name, dim, size, buffer).reshape(shape), zero=not buffer))
+            factors.append(Factor(provenance.slot(name, dim, size, buffer).reshape(shape), zero=not buffer))
     return tuple(factors)
 
 
-def _play(walk: Walk, call: Call) -> None:
-    def seen(ref: Ref) -> Value:
-        return _value(walk, ref)
+def _replay_call(state: Replay, call: Call) -> None:
+    def value_of(ref: Ref) -> Value:
+        return _value(state, ref)
 
-    args = replace_all(call.args, Ref, seen)
-    kwargs = {name: replace_all(argument, Ref, seen) for name, argument in call.kwargs.items()}
-    quantizing = id(call) in walk.merging.of
-    where = walk.merging.name(call) if quantizing else _name(walk, call)
+    args = replace_all(call.args, Ref, value_of)
+    kwargs = {name: replace_all(argument, Ref, value_of) for name, argument in call.kwargs.items()}
+    quantizing = id(call) in state.merging.branch_of
+    where = state.merging.name(call) if quantizing else _name(state, call)
     shapes = tuple(ref.shape if ref is not None else () for ref in call.out)
     if not shapes:
         return
-    step = Step(call.op, args, kwargs, shapes, where, walk.atoms, call)
-    values = walk.merging.play(step) if quantizing else apply(step)
+    step = Step(call.op, args, kwargs, shapes, where, state.provenance, call)
+    values = state.merging.replay(step) if quantizing else apply(step)
     operands = step.operands
     from_data = any(v.sources for v in operands)
     if quantizing:
-        values = _quantize(walk, call, where, operands, values)
-    elif from_data and not _silent(walk, call):
-        values = _add_node(walk, call, where, operands, values)
+        values = _quantize(state, call, where, operands, values)
+    elif from_data and not _silent(state, call):
+        values = _add_node(state, call, where, operands, values)
     for ref, value in zip(call.out, values, strict=True):
         if ref is not None:
-            walk.values[ref.id] = value
+            state.values[ref.id] = value
     for write in () if quantizing and quantizes(call) else call.writes:  # a quantizer's state is no data
-        old, new = _value(walk, write.before), _value(walk, write.after) if write.after is not None else None
+        old, new = _value(state, write.before), _value(state, write.after) if write.after is not None else None
         for alias in write.aliases:
-            walk.values[alias.id] = overwritten(_value(walk, alias), old, new, walk.atoms, where)
+            state.values[alias.id] = overwritten(_value(state, alias), old, new, state.provenance, where)
 
 
 def _quantize(
-    walk: Walk, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
+    state: Replay, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
 ) -> tuple[Value, ...]:
-    """An operation of a quantizer: a node of its own, the node of the whole quantizer, or none."""
-    from_data, silent = any(v.sources for v in operands), _silent(walk, call)
-    if walk.merging.is_node(call, from_data) and not (silent and not walk.merging.merge):
-        return _add_node(walk, call, where, operands, values)
+    """An operation of a quantizer: a separate node, the node of the whole quantizer, or none."""
+    from_data, silent = any(v.sources for v in operands), _silent(state, call)
+    if state.merging.is_node(call, from_data) and not (silent and not state.merging.merge):
+        return _add_node(state, call, where, operands, values)
     if not from_data:
-        node, before = walk.merging.weight_node(call, where, kind_of(call), silent)
+        node, before = state.merging.weight_node(call, where, kind_of(call), silent)
         if node is not None:
-            walk.nodes.append(node)
-            walk.edges.extend((source, where) for source in before)
+            state.nodes.append(node)
+            state.edges.extend((source, where) for source in before)
     return values
 
 
-def _silent(walk: Walk, call: Call) -> bool:
+def _silent(state: Replay, call: Call) -> bool:
     """Operations not worth a node: bookkeeping, and the reshapes a linear layer does around its product."""
-    inside_linear = walk.recording.modules.get(call.module, "").endswith("Linear")
+    inside_linear = state.recording.modules.get(call.module, "").endswith("Linear")
     return call.op in _SILENT or (inside_linear and call.op in ("aten.view", "aten._unsafe_view", "aten.expand"))
 
 
-def _name(walk: Walk, call: Call) -> str:
+def _name(state: Replay, call: Call) -> str:
     """A readable id: the module's path where the module is a leaf, else path:op; repeats are numbered."""
     short = call.op.split(".")[1].strip("_")
-    if call.module and call.module in walk.recording.leaves:
+    if call.module and call.module in state.recording.leaves:
         base = call.module
-        if walk.names[base] and KINDS.get(short) not in ("conv", "linear", "norm", "matmul"):
+        if state.names[base] and KINDS.get(short) not in ("conv", "linear", "norm", "matmul"):
             base = f"{call.module}:{short}"
     else:
         base = f"{call.module}:{short}" if call.module else short
-    return base if not walk.names[base] else f"{base}#{walk.names[base] + 1}"
+    return base if not state.names[base] else f"{base}#{state.names[base] + 1}"
 
 
 def _add_node(
-    walk: Walk, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
+    state: Replay, call: Call, where: str, operands: list[Value], values: tuple[Value, ...]
 ) -> tuple[Value, ...]:
-    walk.names[where.split("#")[0]] += 1
-    layer = walk.layers.note(call, operands, values[0].shape)
-    node, further = walk.merging.dress(call, Node(where, call.op, kind_of(call), call.module, values[0].shape, layer))
-    walk.nodes.append(node)
+    state.names[where.split("#")[0]] += 1
+    layer = state.layers.note(call, operands, values[0].shape)
+    node = Node(where, call.op, kind_of(call), call.module, values[0].shape, layer)
+    node, further = state.merging.annotate(call, node)
+    state.nodes.append(node)
     for source in sorted({s for v in operands for s in v.sources}.union(further)):
-        walk.edges.append((source, where))
+        state.edges.append((source, where))
     for value in values:
         if value.factors:
-            walk.atoms.carried.append((where, value.all_atoms()))
+            state.provenance.carried.append((where, value.all_atoms()))
     return tuple(Value(v.shape, v.factors, None, frozenset({where})) for v in values)
 
 
-def _finish(walk: Walk, frozen: set[str]) -> None:
-    """Freeze what the output and the user hold."""
-    outputs = [_value(walk, ref) for ref in walk.recording.outputs]
+def _finish(state: Replay, frozen: set[str]) -> None:
+    """Freeze what the output returns, what ``forward`` or a mode change overwrites, and what the user names."""
+    outputs = [_value(state, ref) for ref in state.recording.outputs]
     if not outputs:
         raise CompressionError(
-            f"forward() returns a {walk.recording.returned} in which no tensor is found, so there is nothing to trace: "
-            "let it return a tensor, or a tuple, list, dict or registered dataclass of tensors"
+            f"forward() returns a {state.recording.returned} in which no tensor is found, so there is nothing to "
+            "trace: let it return a tensor, or a tuple, list, dict or registered dataclass of tensors"
         )
     for index, value in enumerate(outputs):
         name = "output" if index == 0 else f"output#{index + 1}"
-        walk.nodes.append(Node(name, "output", "output", "", value.shape))
-        walk.edges.extend((source, name) for source in sorted(value.sources))
-        walk.atoms.freeze(value.all_atoms(), name, "adjacent to the output")
-    for parameter, ref in walk.recording.replaced.items():
-        why = f"forward() replaces the parameter {parameter}"
-        walk.atoms.freeze(_value(walk, ref).all_atoms(), parameter, why)
-        _freeze_parameter(walk, parameter, why)
-    for parameter in walk.recording.switched:
-        _freeze_parameter(walk, parameter, "written to by train() and eval()")
-    for parameter in walk.recording.uncuttable:
-        _freeze_parameter(walk, parameter, "held in 8-bit floating point")
-    shared = {walk.recording.shared[name] for name in frozen if name in walk.recording.shared}
-    unknown = frozen - set(walk.recording.sizes) - set(walk.recording.shared)
+        state.nodes.append(Node(name, "output", "output", "", value.shape))
+        state.edges.extend((source, name) for source in sorted(value.sources))
+        state.provenance.freeze(value.all_atoms(), name, Code.next_to_output)
+    for parameter, ref in state.recording.replaced.items():
+        why = Reason(Code.parameter_replaced, {"parameter": parameter})
+        state.provenance.freeze(_value(state, ref).all_atoms(), parameter, why)
+        _freeze_parameter(state, parameter, why)
+    for parameter in state.recording.switched:
+        _freeze_parameter(state, parameter, Code.switched_with_mode)
+    for parameter in state.recording.uncuttable:
+        _freeze_parameter(state, parameter, Code.eight_bit_float)
+    shared = {state.recording.shared[name] for name in frozen if name in state.recording.shared}
+    unknown = frozen - set(state.recording.sizes) - set(state.recording.shared)
     if unknown:
         raise CompressionError(f"cannot freeze {sorted(unknown)[0]!r}: the model has no parameter of that name")
     for name in sorted(frozen):
-        _freeze_parameter(walk, name, "user")
+        _freeze_parameter(state, name, Code.requested)
     for name in sorted(shared):
-        _freeze_parameter(walk, name, "shared with a frozen parameter")
+        _freeze_parameter(state, name, Code.shared_with_frozen)
 
 
-def _freeze_parameter(walk: Walk, name: str, why: str) -> None:
-    for slot in walk.atoms.slots:
+def _freeze_parameter(state: Replay, name: str, why: Why) -> None:
+    for slot in state.provenance.slots:
         if slot.name == name:
-            walk.atoms.freeze(np.arange(slot.start, slot.start + slot.size), name, why)
+            state.provenance.freeze(np.arange(slot.start, slot.start + slot.size), name, why)

@@ -17,7 +17,7 @@ SEED = 0
 
 
 class DoesNotRun(CompressionError):
-    """A network stops on the inputs that it is given."""
+    """A network raises an error on the example inputs."""
 
 
 @contextmanager

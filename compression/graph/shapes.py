@@ -1,7 +1,7 @@
-"""Outputs of the commonest operations on the meta device, made directly: torch's own way takes most of a trace's time.
+"""Outputs of the commonest operations on the meta device, created directly, as torch's kernels take most of a trace.
 
-Only shapes, strides and types matter there. A shortcut gives exactly what torch's kernel gives, or ``None`` for
-arguments that it does not vouch for; those, and whatever has no shortcut, run as usual.
+Only shapes, strides and types matter there. A shortcut returns what torch's kernel returns, or ``None`` for arguments
+that it does not cover; those, and operations without a shortcut, run as usual.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 
 aten = torch.ops.aten
 META = torch.device("meta")
-Found = torch.Tensor | None
+Result = torch.Tensor | None
 
 
 def run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The operation's result: a shortcut's for floats on the meta device, else its own."""
+    """The operation's result: from a shortcut for floats on the meta device, else from torch."""
     shortcut = SHORTCUTS.get(func)
     if shortcut is None or (kwargs and shortcut not in (_unary, _in_place)) or not args:
         return func(*args, **kwargs)
-    found = shortcut(*args)
-    return func(*args, **kwargs) if found is None else found
+    result = shortcut(*args)
+    return func(*args, **kwargs) if result is None else result
 
 
 def _floats(*tensors: Any) -> bool:
@@ -61,7 +61,7 @@ def _empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
     return torch.empty(shape, dtype=like.dtype, device=META)
 
 
-def _same(x: torch.Tensor, *others: torch.Tensor) -> Found:
+def _same(x: torch.Tensor, *others: torch.Tensor) -> Result:
     """A tensor of ``x``'s shape, type and layout, if the others have that layout, too."""
     layout = _layout(x, *others)
     if layout is None or layout is torch.contiguous_format:
@@ -69,20 +69,20 @@ def _same(x: torch.Tensor, *others: torch.Tensor) -> Found:
     return torch.empty(x.shape, dtype=x.dtype, device=META, memory_format=layout)
 
 
-def _unary(x: Any, *_: Any) -> Found:
+def _unary(x: Any, *_: Any) -> Result:
     return _same(x) if _floats(x) else None
 
 
-def _in_place(x: Any, *_: Any) -> Found:
+def _in_place(x: Any, *_: Any) -> Result:
     return x if _floats(x) and _layout(x) is not None else None
 
 
-def _clamped(x: Any, low: Any = None, high: Any = None) -> Found:
+def _clamped(x: Any, low: Any = None, high: Any = None) -> Result:
     numbers = [bound for bound in (low, high) if bound is not None]
     return _unary(x) if numbers and all(type(bound) in (int, float) for bound in numbers) else None
 
 
-def _binary(x: Any, y: Any) -> Found:
+def _binary(x: Any, y: Any) -> Result:
     """Two tensors with one layout, two contiguous ones that broadcast, or a tensor and a number."""
     if type(y) in (int, float):
         return _unary(x)
@@ -94,7 +94,7 @@ def _binary(x: Any, y: Any) -> Found:
     return _empty(shape, x) if shape is not None and _contiguous(x) and _contiguous(y) else None
 
 
-def _binary_in_place(x: Any, y: Any) -> Found:
+def _binary_in_place(x: Any, y: Any) -> Result:
     if type(y) in (int, float):
         return _in_place(x)
     return _in_place(x) if _floats(x, y) and _broadcast(x.shape, y.shape) == x.shape else None
@@ -110,35 +110,35 @@ def _broadcast(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...] | N
     return tuple([b if a == 1 else a for a, b in zip(left, padded, strict=True)])
 
 
-def _masked_fill(x: Any, mask: Any, value: Any) -> Found:
+def _masked_fill(x: Any, mask: Any, value: Any) -> Result:
     fits = _floats(x) and mask.is_meta and mask.dtype == torch.bool and mask.shape == x.shape and _contiguous(mask)
     return _empty(x.shape, x) if fits and _contiguous(x) and type(value) in (int, float) else None
 
 
-def _roll(x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Found:
+def _roll(x: Any, shifts: Sequence[int], dims: Sequence[int] = ()) -> Result:
     whole = _floats(x) and _contiguous(x) and len(shifts) == len(dims) > 0
     return _empty(x.shape, x) if whole and all(-x.ndim <= d < x.ndim for d in dims) else None
 
 
-def _softmax(x: Any, dim: int) -> Found:
+def _softmax(x: Any, dim: int) -> Result:
     return _empty(x.shape, x) if _floats(x) and _contiguous(x) and -x.ndim <= dim < x.ndim else None
 
 
-def _mean(x: Any, dims: Sequence[int] | None, keepdim: bool = False) -> Found:
+def _mean(x: Any, dims: Sequence[int] | None, keepdim: bool = False) -> Result:
     if not _floats(x) or not _contiguous(x) or not dims or not all(-x.ndim <= d < x.ndim for d in dims):
         return None
     over = {d % x.ndim for d in dims}
     if len(over) < len(dims):
         return None
-    kept = [1 if d in over else size for d, size in enumerate(x.shape) if keepdim or d not in over]
-    return _empty(kept, x)
+    sizes = [1 if d in over else size for d, size in enumerate(x.shape) if keepdim or d not in over]
+    return _empty(sizes, x)
 
 
-def _norm(x: Any, order: Any = 2, dims: Sequence[int] | None = None, keepdim: bool = False) -> Found:
+def _norm(x: Any, order: Any = 2, dims: Sequence[int] | None = None, keepdim: bool = False) -> Result:
     return _mean(x, dims, keepdim) if type(order) in (int, float) and x.numel() else None
 
 
-def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> Found:
+def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> Result:
     first = tensors[0] if tensors else None
     if first is None or not _floats(*tensors) or not -first.ndim <= dim < first.ndim:
         return None
@@ -149,17 +149,17 @@ def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> Found:
     return _empty((*first.shape[:axis], sum(x.shape[axis] for x in tensors), *first.shape[axis + 1 :]), first)
 
 
-def _mm(left: Any, right: Any) -> Found:
+def _mm(left: Any, right: Any) -> Result:
     if not _floats(left, right) or left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
         return None
     return _empty((left.shape[0], right.shape[1]), left)
 
 
-def _addmm(bias: Any, left: Any, right: Any) -> Found:
+def _addmm(bias: Any, left: Any, right: Any) -> Result:
     return _mm(left, right) if _floats(bias, left) and right.ndim == 2 and bias.shape == right.shape[1:] else None
 
 
-def _bmm(left: Any, right: Any) -> Found:
+def _bmm(left: Any, right: Any) -> Result:
     if not _floats(left, right) or left.ndim != 3 or right.ndim != 3:
         return None
     fits = left.shape[0] == right.shape[0] and left.shape[2] == right.shape[1]
@@ -168,10 +168,10 @@ def _bmm(left: Any, right: Any) -> Found:
 
 def _convolution(
     x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: bool, _: Any, groups: int
-) -> Found:
+) -> Result:
     """A convolution that is not transposed, of contiguous tensors, with all its sizes written out."""
-    given = (x, weight) if bias is None else (x, weight, bias)
-    if transposed or not _floats(*given) or not _contiguous(x) or not _contiguous(weight) or x.ndim < 3:
+    tensors = (x, weight) if bias is None else (x, weight, bias)
+    if transposed or not _floats(*tensors) or not _contiguous(x) or not _contiguous(weight) or x.ndim < 3:
         return None
     space, rows = x.ndim - 2, weight.shape[0]
     if weight.ndim != x.ndim or not len(stride) == len(padding) == len(dilation) == space or 0 in x.shape:
@@ -201,16 +201,16 @@ def _layer_norm(x: Any, over: Sequence[int], weight: Any, bias: Any, *_: Any) ->
         return None
     if any(p is not None and tuple(p.shape) != over for p in (weight, bias)):
         return None
-    if x.is_contiguous() != _contiguous(x):  # strides of axes of size 1 are kept, not made
+    if x.is_contiguous() != _contiguous(x):  # strides of axes of size 1 are kept
         return None
     statistics = (*x.shape[: x.ndim - len(over)], *(1 for _ in over))
     return _empty(x.shape, x), _empty(statistics, x), _empty(statistics, x)
 
 
 def _one_type(x: Any, *parameters: Any) -> bool:
-    """Whether a norm of ``x`` with these, of which some may be absent, has statistics of ``x``'s own type."""
-    given = [p for p in parameters if p is not None]
-    return _floats(x, *given) and x.dtype in (torch.float32, torch.float64)
+    """Whether a norm of ``x`` with these, of which some may be absent, has statistics of ``x``'s type."""
+    present = [p for p in parameters if p is not None]
+    return _floats(x, *present) and x.dtype in (torch.float32, torch.float64)
 
 
 _UNARY = "relu gelu silu sigmoid tanh hardswish hardsigmoid"

@@ -26,7 +26,7 @@ MASKED = "the masked one"
 
 @dataclass(frozen=True)
 class SlimReport:
-    """What slimming did.
+    """The result of slimming.
 
     ``units``: group id → units cut; ``equality``: max |masked - slim| over the inputs compared on, of the units whose
     groups are exact; ``change``: the same of all units, larger where inexact ones went too; ``rebuilt``: the model's
@@ -45,7 +45,7 @@ class SlimReport:
         return {name: len(chosen) for name, chosen in self.units.items()}
 
 
-@torch.inference_mode()  # which also writes to tensors made in it
+@torch.inference_mode()  # so that inference tensors can be written to
 def zero_units(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> None:
     """Set the named units to zero in place: all their producer and norm slices, so that they output exactly 0.
 
@@ -66,21 +66,21 @@ def zero_units(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]
 
 @torch.no_grad()
 def zeroed_units(model: nn.Module, graph: Graph) -> dict[str, list[int]]:
-    """For every prunable group the units that are exactly zero; groups without any are left out.
+    """For every prunable group the units that are exactly zero; groups without any are omitted.
 
     Raises:
         CompressionError: the model has no values.
     """
     tensors = _values(model)
-    found = {}
+    zeroed = {}
     for group in graph.prunable:
         alive = torch.zeros(group.units, dtype=torch.bool)
         for member in group.zeroed_members:
             with _refusing(f"{member.name} cannot be read"):
                 alive |= _alive(tensors[member.name], member.dim, member.positions)
         if not bool(alive.all()):
-            found[group.id] = torch.nonzero(~alive).flatten().tolist()
-    return found
+            zeroed[group.id] = torch.nonzero(~alive).flatten().tolist()
+    return zeroed
 
 
 def _values(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -104,7 +104,7 @@ def slim(
     model: nn.Module, graph: Graph, example_inputs: Example | None = None,
     *, multiple: int = 1,
 ) -> nn.Module:  # fmt: skip
-    """A smaller deep copy without the units that are exactly zero; the model given is left as it is.
+    """A smaller deep copy without the units that are exactly zero; the given model is not changed.
 
     The copy keeps the model's classes wherever these allow it (see :attr:`SlimReport.rebuilt`). It must compute what
     the masked model computes; only units of inexact groups (``trace(…, inexact=True)``) may change the output, and
@@ -128,9 +128,9 @@ def slim_report(
     model: nn.Module, graph: Graph, example_inputs: Example | None = None,
     *, multiple: int = 1,
 ) -> tuple[nn.Module, SlimReport]:  # fmt: skip
-    """Like :func:`slim`, and also says what was removed, how equal the result is, and how it was made."""
+    """Like :func:`slim`, and also reports what was removed, how equal the result is, and how it was built."""
     zero = zeroed_units(model, graph)
-    units = {name: kept for name, chosen in zero.items() if (kept := to_multiple(graph.group(name), chosen, multiple))}
+    units = {name: cut for name, chosen in zero.items() if (cut := to_multiple(graph.group(name), chosen, multiple))}
     for name, chosen in units.items():
         if len(chosen) == graph.group(name).units:
             raise CompressionError(f"all {len(chosen)} units of group {name} are zero: the network is cut through")
@@ -150,12 +150,12 @@ def slim_report(
 
 
 def _edited(model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> nn.Module:
-    """A copy of the model with its modules cut; it may not run where forward() holds sizes."""
+    """A copy of the model with its modules cut; it may not run where forward() contains sizes."""
     small = deep_copy(model)
-    dropped = cuts(graph, units)
+    positions = cuts(graph, units)
     with _refusing(f"units of {', '.join(units)} cannot be cut"):
-        cut_tensors(small, dropped)
-        refresh_attributes(small, dropped, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
+        cut_tensors(small, positions)
+        refresh_attributes(small, positions, [(graph.group(name), len(chosen)) for name, chosen in units.items()])
     return small
 
 
@@ -180,7 +180,7 @@ def _equal(
     except CompressionError as error:
         if not units:
             raise
-        # forward() holds sizes that no attribute tells: replay its operations with the sizes that are left
+        # forward() contains sizes that no attribute stores: replay its operations with the remaining sizes
         try:
             small = rebuild(model, small, graph, units, inputs)
             return small, check_equal(model, small, inputs, expected, MASKED), True
@@ -189,7 +189,7 @@ def _equal(
 
 
 def _refused(units: Mapping[str, Sequence[int]], first: CompressionError, second: CompressionError) -> CompressionError:
-    """One refusal for both ways of cutting, with the way out."""
+    """One refusal for both ways of cutting, with a remedy."""
     reasons = " and, rebuilt from its operations, ".join(dict.fromkeys((str(first), str(second))))
     groups = ", ".join(list(units)[:4]) + (", …" if len(units) > 4 else "")
     return CompressionError(f"units of {groups} cannot be cut: {reasons}; freeze their parameters: trace(…, frozen=…)")
@@ -200,8 +200,8 @@ def _agreed(
 ) -> tuple[nn.Module, bool]:
     """The slim model where the masked one is no measure, and whether it was rebuilt.
 
-    It is made in both ways, by cutting the modules and by replaying the operations, and both must compute the same,
-    unless the modules do not run or group what is left in another way than the replay (another number of heads).
+    It is built in both ways, by cutting the modules and by replaying the operations, and both must compute the same,
+    unless the modules do not run or group the remaining units differently (another number of heads).
     """
     replayed = rebuild(model, _edited(model, graph, units), graph, units, inputs)
     small = _edited(model, graph, units)
@@ -232,9 +232,9 @@ def to_multiple(group: Group, zero: list[int], multiple: int) -> list[int]:
     return zero[: max(0, group.units - -(-stay // multiple) * multiple)]
 
 
-def _inputs(model: nn.Module, graph: Graph, given: Example | None) -> Inputs:
-    if given is not None:
-        return Inputs.read(given)
+def _inputs(model: nn.Module, graph: Graph, example_inputs: Example | None) -> Inputs:
+    if example_inputs is not None:
+        return Inputs.read(example_inputs)
     example = graph.example(4)
-    like = next((x for x in model.parameters() if x.is_floating_point()), example)
-    return Inputs((example.to(like.device, like.dtype if example.is_floating_point() else example.dtype),))
+    parameter = next((x for x in model.parameters() if x.is_floating_point()), example)
+    return Inputs((example.to(parameter.device, parameter.dtype if example.is_floating_point() else example.dtype),))

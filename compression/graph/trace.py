@@ -1,4 +1,4 @@
-"""From a network to its graph: record one forward pass, replay it on owners, and read off nodes, layers and groups."""
+"""From a network to its graph: record one forward pass, replay it on owners, and build nodes, layers and groups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.graph.groups import find_groups
 from compression.graph.inputs import Example, Inputs, described
-from compression.graph.replay import walk_through
+from compression.graph.replay import replay
 from compression.graph.types import Graph
 
 
@@ -20,19 +20,19 @@ def trace(
 ) -> Graph:  # fmt: skip
     """Find the graph of a network, and which parameter slices can only be removed together.
 
-    The model is run once, in evaluation mode, on the meta device (on real tensors if it looks at values) and left as it
-    was; quantizers on it do not change the result (GETA's quantization-aware dependency graph, paper section 4.1).
+    The model is run once, in evaluation mode, on the meta device (on real tensors if it reads values) and is not
+    changed; quantizers on it do not change the result (GETA's quantization-aware dependency graph, paper section 4.1).
 
     Args:
         model: any ``nn.Module``, with or without quantizers.
         example_inputs: a tensor [batch, …] the model accepts, a tuple of its positional arguments or a dict of its
             keyword arguments, in which tensors may be nested.
         frozen: canonical parameter names that must stay as they are.
-        inexact: also allow units whose removal the others notice: those that a norm or a mean averages over (the trunk
-            of a transformer, say). Their groups say ``exact`` False and why; :func:`slim` then reports how much the
-            output changes instead of refusing it.
-        merge: a quantizer is one node, or part of its layer, however it is written; ``False`` makes each of its
-            operations a node. The groups are the same.
+        inexact: also allow units whose removal changes the others: those that a norm or a mean averages over (the trunk
+            of a transformer, say). Their groups have ``exact`` False and a ``cause``; :func:`slim_report` then returns
+            how much the output changes instead of refusing it.
+        merge: a quantizer is one node, or part of its layer, however it is written; ``False``: each of its
+            operations is a node. The groups are the same.
 
     Raises:
         CompressionError: the model does not run on these inputs (the line of its code is named), returns no tensor, or
@@ -41,25 +41,25 @@ def trace(
     if not isinstance(model, nn.Module):
         raise CompressionError(f"the model must be a torch.nn.Module, not {described(model)}")
     inputs = Inputs.read(example_inputs)
-    walk = walk_through(model, inputs, frozen, inexact=inexact, merge=merge)
+    state = replay(model, inputs, frozen, inexact=inexact, merge=merge)
     first = inputs.tensors[0]
-    recording, batch = walk.recording, max(1, first.shape[0]) if first.ndim else 1
-    layers = walk.layers.layers(recording, batch)
+    recording, batch = state.recording, max(1, first.shape[0]) if first.ndim else 1
+    layers = state.layers.layers(recording, batch)
     return Graph(
-        nodes=tuple(walk.nodes),
-        edges=tuple(dict.fromkeys(walk.edges)),
-        groups=find_groups(walk.atoms, {**recording.sizes, **recording.buffer_sizes}, {x.weight for x in layers}),
+        nodes=tuple(state.nodes),
+        edges=tuple(dict.fromkeys(state.edges)),
+        groups=find_groups(state.provenance, {**recording.sizes, **recording.buffer_sizes}, {x.weight for x in layers}),
         layers=layers,
         input=tuple(first.shape[1:]),
         sizes=dict(recording.sizes),
         values_read=recording.values_read,
-        branches=walk.merging.branches(recording, walk.edges),
+        branches=state.merging.branches(recording, state.edges),
         vocabulary=_vocabulary(first),
     )
 
 
 def _vocabulary(ids: torch.Tensor) -> int:
-    """How many token ids there are at least; 0 for a tensor that holds none."""
+    """The least possible number of token ids; 0 for a tensor that contains none."""
     if ids.is_floating_point() or ids.is_complex() or ids.is_meta or not ids.numel():
         return 0
     return int(ids.max()) + 1

@@ -1,7 +1,8 @@
-"""The graph and its groups as plain data: what a trace finds, and what everything else reads."""
+"""The graph and its groups as plain data: the result of a trace, which everything else reads."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -10,19 +11,18 @@ from typing import Any
 import torch
 
 from compression.errors import CompressionError
+from compression.graph.reasons import Reason
 
 
 @dataclass(frozen=True)
 class Node:
     """One recorded operation, or the model's input or output.
 
-    ``id`` is readable and unique (``layer1.0.conv1``, ``layer1.0:add``); ``op`` the ATen name; ``kind`` a word for
-    people
-    (``conv``, ``linear``, ``norm``, ``add``, …); ``module`` the path of the module that called it; ``shape`` the
-    shape of its
-    first output; ``layer`` the conv/linear layer it runs, if any; ``quantizers`` names the parameters of the quantizers
-    that are one with this node: of its weight, or of the data it stands for; ``branch`` is the id of the quantizer that
-    this node is, or is an operation of.
+    ``id`` is readable and unique (``layer1.0.conv1``, ``layer1.0:add``); ``op`` is the ATen name; ``kind`` is a word
+    for people (``conv``, ``linear``, ``norm``, ``add``, …); ``module`` is the path of the module that called it;
+    ``shape`` is the shape of its first output; ``layer`` is the conv/linear layer that it runs, if any; ``quantizers``
+    names the parameters of the quantizers merged into this node (those of its weight, or the node's own); ``branch`` is
+    the id of the quantizer that this node is, or is an operation of.
     """
 
     id: str
@@ -40,9 +40,9 @@ class Branch:
     """A quantizer of the network: one node of the graph, however many operations it is written in.
 
     ``kind``: ``attached`` to the weight or bias of a layer, or ``inserted`` between two operations on the data;
-    ``nodes``: ids of the nodes it is drawn with, none for an attached branch that has been merged into its layer;
-    ``target``: ids of the nodes that read it; ``parameters``: its own parameters, which belong to no unit (a step per
-    channel is cut with its channel); ``operations``: ATen names in the order they ran.
+    ``nodes``: ids of its nodes, none for an attached branch that is merged into its layer; ``target``: ids of the nodes
+    that read it; ``parameters``: names of its own parameters, which belong to no unit (a step per channel is cut with
+    its channel); ``operations``: ATen names in the order in which they ran.
     """
 
     id: str
@@ -55,20 +55,24 @@ class Branch:
 
 @dataclass(frozen=True)
 class Tie:
-    """Why units hang together: the node that ties them, and the reason in words."""
+    """Why units are tied: the node that ties them (``op``), and the ``cause``, whose words are ``why``."""
 
     op: str
-    why: str
+    cause: Reason
+
+    @property
+    def why(self) -> str:
+        """The cause in words."""
+        return str(self.cause)
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
     """The part of one parameter (or buffer) that belongs to a group's units.
 
-    ``positions``: int64 [units, k], the indices along ``dim`` that go with each unit; ``numel``: how many elements
-    one unit's
-    slice has in the dense model; ``role``: ``producer`` and ``norm`` members are zeroed with the unit, ``consumer``
-    columns read it, a ``quantizer``'s step per channel only goes when its channel goes.
+    ``positions``: int64 [units, k], the indices along ``dim`` that are removed with each unit; ``numel``: number of
+    elements of one unit's slice in the dense model; ``role``: ``producer`` and ``norm`` members are zeroed with the
+    unit, ``consumer`` columns read it, a ``quantizer``'s step per channel is removed with its channel, never zeroed.
     """
 
     name: str
@@ -80,23 +84,23 @@ class Member:
 
     @property
     def zeroed(self) -> bool:
-        """Whether this is zero when its unit is."""
+        """Whether this slice is zero when its unit is zeroed."""
         return self.role in ("producer", "norm") and not self.buffer
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """A minimal set of parameter slices that can only be removed together, made of ``units`` alike units.
+    """A minimal set of parameter slices that can only be removed together, made of ``units`` units of equal shape.
 
-    ``exact``: removing a zeroed unit leaves the model's output unchanged. ``reason`` says in words why a group is
-    frozen (not prunable), or what makes it inexact; ``place`` is the id of the node where that happens, empty for a
-    reason without one. ``nodes`` are the ids of the nodes whose output carries these units.
+    ``exact``: removing a zeroed unit leaves the model's output unchanged. ``cause`` says why a group is frozen (not
+    prunable) or inexact, ``reason`` is that in words; ``place`` is the id of the node where it happens, empty where
+    there is none. ``nodes`` are the ids of the nodes whose output carries these units.
     """
 
     id: str
     units: int
     prunable: bool
-    reason: str | None
+    cause: Reason | None
     exact: bool
     ties: tuple[Tie, ...]
     members: tuple[Member, ...]
@@ -104,20 +108,26 @@ class Group:
     place: str = ""
 
     @property
+    def reason(self) -> str | None:
+        """The cause in words."""
+        return None if self.cause is None else str(self.cause)
+
+    @property
     def zeroed_members(self) -> tuple[Member, ...]:
         """The parameter slices that are zero when a unit is zero: producers and norms, no buffers."""
         return tuple(member for member in self.members if member.zeroed)
 
     def to_dict(self) -> dict[str, Any]:
-        """design of the ``graph`` JSON: plain values, buffers and quantizers' own parameters left out."""
+        """An entry of ``groups`` in the ``graph`` JSON; buffers and quantizers' own parameters are omitted."""
         return {
             "id": self.id,
             "units": self.units,
             "prunable": self.prunable,
             "reason": self.reason,
+            "code": self.cause.code.name if self.cause is not None else None,
             "place": self.place,
             "exact": self.exact,
-            "ties": [{"op": tie.op, "why": tie.why} for tie in self.ties],
+            "ties": [{"op": tie.op, "why": tie.why, "code": tie.cause.code.name} for tie in self.ties],
             "parameters": [
                 {"name": m.name, "dim": m.dim, "numel": m.numel, "role": m.role}
                 for m in self.members
@@ -128,7 +138,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer: what quantizers attach to and what MACs are counted for (batch of one image)."""
+    """A convolution or linear layer, to which quantizers attach; ``macs`` for a batch of one."""
 
     name: str
     weight: str
@@ -142,10 +152,10 @@ class Layer:
 class Graph:
     """A traced network: nodes, edges, dependency groups and layers.
 
-    ``sizes`` maps every parameter to its shape (canonical names); ``input`` is the shape of one example without the
-    batch, and ``vocabulary`` above 0 says that it holds token ids below it. ``values_read`` names the line of a model
-    that looks at tensor values (empty for all others): its graph is the way that the example inputs took. ``branches``
-    are the quantizers found in it, one node each unless it was traced with ``merge=False``.
+    ``sizes``: canonical name of every parameter → its shape; ``input``: the shape of one example without the batch;
+    ``vocabulary``: above 0 if the input holds token ids, which are below it; ``values_read``: the line of the model
+    that reads tensor values (empty for most models); such a graph is valid for the control flow of the example inputs;
+    ``branches``: the quantizers of the network, one node each unless it was traced with ``merge=False``.
     """
 
     nodes: tuple[Node, ...]
@@ -167,18 +177,18 @@ class Graph:
 
     @property
     def prunable(self) -> tuple[Group, ...]:
-        """The groups a method may take units from."""
+        """The groups from which a method may remove units."""
         return tuple(group for group in self.groups if group.prunable)
 
     @property
     def prunable_units(self) -> int:
-        """N: how many units there are to choose from."""
+        """N: the number of units that can be removed."""
         return sum(group.units for group in self.prunable)
 
     @cached_property
     def params(self) -> int:
         """Number of parameters of the dense model."""
-        return sum(_numel(shape) for shape in self.sizes.values())
+        return sum(math.prod(shape) for shape in self.sizes.values())
 
     @cached_property
     def macs(self) -> int:
@@ -191,11 +201,11 @@ class Graph:
 
     @cached_property
     def _by_node(self) -> dict[str, tuple[str, ...]]:
-        found: dict[str, list[str]] = {}
+        by_node: dict[str, list[str]] = {}
         for group in self.groups:
             for node in group.nodes:
-                found.setdefault(node, []).append(group.id)
-        return {node: tuple(ids) for node, ids in found.items()}
+                by_node.setdefault(node, []).append(group.id)
+        return {node: tuple(ids) for node, ids in by_node.items()}
 
     def group(self, group_id: str) -> Group:
         """The group with this id.
@@ -235,10 +245,3 @@ class Graph:
             "groups": [group.to_dict() for group in self.groups],
             "branches": [asdict(branch) for branch in self.branches],
         }
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total

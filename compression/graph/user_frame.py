@@ -13,14 +13,14 @@ _TORCH = Path(torch.__file__).resolve().parent
 
 
 def first_line(error: BaseException) -> str:
-    """What the exception says first; its type if it says nothing, or only a key."""
+    """The first line of the exception's message; its type if the message is empty or only a key."""
     lines = str(error).strip().splitlines()
     if isinstance(error, KeyError):
         return f"KeyError: {lines[0]}" if lines else "KeyError"
     return lines[0] if lines else type(error).__name__
 
 
-def place(error: BaseException) -> str:
+def location(error: BaseException) -> str:
     """The innermost line of the traceback that is neither torch's nor this project's, such as
     ``net.py:12 (x = self.fc(x))``; empty if there is none.
     """
@@ -31,7 +31,7 @@ def place(error: BaseException) -> str:
     return ""
 
 
-def module(error: BaseException, model: nn.Module) -> str:
+def running_module(error: BaseException, model: nn.Module) -> str:
     """The path of the innermost module of this model that was running; empty for the model itself."""
     paths = {id(part): path for path, part in model.named_modules()}
     for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):

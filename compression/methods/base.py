@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from compression.asks import UNITS, Ask, Sparsity
+from compression.asks import UNITS, Ask, BitsAsk, Sparsity
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.forecast import Forecast
+from compression.forecast import Forecast, allocation_forecast
 from compression.options import Options
-from compression.reading import short
+from compression.reading import cut, short
 from compression.training.setup import Compressed, Reporter, Setup, Stage
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class Info:
     views: tuple[str, ...] = ()
 
 
+def _word(value: str | int | float) -> str:
+    return cut(value) if isinstance(value, str) else short(value)
+
+
 class Method:
     """One compression method."""
 
@@ -69,7 +73,7 @@ class Method:
     @property
     def removes_units(self) -> bool:
         """Whether whole units are removed, so that the network becomes narrower."""
-        return any(isinstance(ask, Sparsity) and ask.of == UNITS for ask in self.asks)
+        return any(isinstance(ask, Sparsity) and ask.target == UNITS for ask in self.asks)
 
     def ask(self, option: str) -> Ask | None:
         """The ask behind an option of the command line such as ``--bits``, if there is one."""
@@ -173,7 +177,11 @@ class Method:
         Raises:
             CompressionError: the budget cannot be met.
         """
-        return Forecast.unknown(f"{self.info.label} says nothing before a run.")
+        if not self.allocates:
+            return Forecast.unknown(f"What a budget comes to with {self.info.label} is known after its run.")
+        activations = self.ask("--activation-bits")
+        allocation = self.allocation(subject, budget)
+        return allocation_forecast(subject, budget, allocation, cast("BitsAsk | None", activations))
 
     # The run, and one's own loop
 
@@ -198,13 +206,30 @@ class Method:
 
     # Words
 
+    def to_dict(self) -> dict[str, Any]:
+        """What it says of itself, as ``methods --json`` gives it."""
+        info = self.info
+        return {
+            "name": info.name,
+            "label": info.label,
+            "sentence": info.sentence,
+            "paper": info.paper,
+            "family": info.family,
+            "trains": info.trains,
+            "asks": [{"field": ask.field, "option": ask.option, "help": ask.help} for ask in self.asks],
+            "options": {option.name: option.to_dict() for option in self.Config.table()},
+            "encodings": sorted(self.encodings),
+        }
+
     def describe(self, budget: Budget) -> str:
         """What is asked for, in words: nothing that the method does not do."""
         parts = [words for ask in self.asks if (words := ask.words(ask.value(budget.asks)))]
         bounded = len(budget.layers) + (len(budget.groups) if any(ask.group_bound for ask in self.asks) else 0)
         if bounded:
             parts.append(f"{bounded} {'bound' if bounded == 1 else 'bounds'} of single layers or groups")
-        parts += [f"{name} {short(v)}" for name, v in budget.options.items() if isinstance(v, (str, int, float))]
+        parts += [
+            f"{name} {_word(value)}" for name, value in budget.options.items() if isinstance(value, (str, int, float))
+        ]
         trained = f"{budget.epochs:g} epochs, seed {budget.seed}" if self.info.trains else "nothing is trained"
         return f"{', '.join(parts)}; {trained}" if parts else trained
 

@@ -27,7 +27,7 @@ from compression.quant.tables import LayerTables
 from compression.training.allocated import STAGES, begin, train_allocated
 from compression.training.options import TrainingOptions
 
-SPARSITY, WEIGHT_BITS = Sparsity(of=WEIGHTS), EqualBits()
+SPARSITY, WEIGHT_BITS = Sparsity(target=WEIGHTS), EqualBits()
 
 
 class MagnitudeOptions(TrainingOptions):

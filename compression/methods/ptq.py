@@ -21,7 +21,7 @@ from compression.options import Options
 from compression.quant import activation_quantizers, quantize
 from compression.quant.allocation import Allocation
 from compression.quant.attach import quantizable_layers
-from compression.quant.calibrate import Calibration
+from compression.quant.calibrate import CalibrationRange
 from compression.quant.nearest import rounding, set_range
 from compression.quant.tables import LayerTables
 from compression.reading import Flag
@@ -111,14 +111,14 @@ def plan(tables: LayerTables, budget: Budget) -> Allocation:
     return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
 
 
-def _attach(setup: Setup, report: Reporter, calibration: Calibration) -> None:
+def _attach(setup: Setup, report: Reporter, calibration: CalibrationRange) -> None:
     """Quantizers on all weights, at first with so many bits that nothing changes; on activations if they have bits."""
     budget = setup.budget
     if ACTIVATION_BITS.value(budget.asks) is None:
         quantize(setup.model, HIGHEST_BITS)
         return
     widths = ACTIVATION_BITS.widths(budget.asks, budget.layers, list(quantizable_layers(setup.model)))
-    quantize(setup.model, HIGHEST_BITS, calibration_batches(setup, report), calibration=calibration)
+    quantize(setup.model, HIGHEST_BITS, calibration_batches(setup, report), calibration_range=calibration)
     for name, quantizer in activation_quantizers(setup.model).items():
         quantizer.set_bits(widths[name])
 

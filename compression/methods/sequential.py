@@ -9,6 +9,8 @@ import torch
 from pydantic import Field
 
 from compression.asks import EqualActivationBits, EqualBits, QuantizerRate, Sparsity
+from compression.budget import Budget
+from compression.forecast import Forecast, Subject, even_pruning_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.options import Real
 from compression.pruning.choose import unit_bounds
@@ -97,6 +99,14 @@ class Sequential(Method):
     )
     asks = (SPARSITY, WEIGHT_BITS, ACTIVATION_BITS, RATE)
     Config = SequentialOptions
+
+    def forecast(self, subject: Subject, budget: Budget) -> Forecast:
+        """K units spread evenly, whole bits: which units, only the run decides.
+
+        Raises:
+            CompressionError: bounds that cannot be met.
+        """
+        return even_pruning_forecast(subject, budget, SPARSITY.value(budget.asks), WEIGHT_BITS, ACTIVATION_BITS)
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Compress ``setup.model`` in place: ⌊sparsity·N⌋ units, the upper end of ``weight_bits`` for every layer.
@@ -204,7 +214,7 @@ def attach(
     tables = LayerTables.prepare(model)
     start = rounding(tables, {table.name: weight_bits[table.name] for table in tables.layers})
     batches = None if activation_bits is None else calibration_batches(setup, report)
-    quantize(model, activations=batches, calibration="percentile")
+    quantize(model, calibration=batches, calibration_range="percentile")
     for layer in start.layers:
         set_range(model, layer)
     return FixedBits(model, weight_bits, activation_bits)

@@ -1,37 +1,14 @@
-"""Where the bytes of a packed file went."""
+"""The ledger of a packed file, read from the file; each weight's encoding says what its bytes are for."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from dataclasses import dataclass
-
+from compression import encodings
+from compression.counting.ledger import Ledger, WeightBytes
+from compression.encodings.base import stream_size
 from compression.graph.names import is_quantizer_name
 from compression.pack.header import Header
-from compression.pack.rows import is_coded, leftover_size, scale_count
+from compression.pack.rows import RAW, Row, is_weight, number_bytes, raw_bytes
 from compression.pack.streams import split
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """Where the bytes of a packed file went; the first five sum to ``total``, the size of the file.
-
-    ``values`` and ``positions``: the integer codes, and where their zeros are (divided by
-    :func:`compression.pack.streams.split`); ``scales``: steps and offsets of weights, and quantizers of activations;
-    ``leftovers``: everything kept as it was (biases, norms, buffers, weights without a quantizer); ``container``:
-    magic, checksum, names, shapes.
-    """
-
-    values: int
-    positions: int
-    scales: int
-    leftovers: int
-    container: int
-    total: int
-
-    def to_dict(self) -> dict[str, int]:
-        """Plain JSON values."""
-        return dataclasses.asdict(self)
 
 
 def account(data: bytes, header: Header, body: memoryview) -> Ledger:
@@ -40,19 +17,27 @@ def account(data: bytes, header: Header, body: memoryview) -> Ledger:
     Raises:
         ValueError: a stream is damaged.
     """
-    rows = header["tensors"]
-    coded = [row for row in rows if is_coded(row)]
-    values = positions = leftovers = 0
-    scale_bytes = at = 4 * sum(map(scale_count, coded))
-    for _, shape, coding, length, *_ in coded:
-        told, where = split(coding, bytes(body[at : at + length]), math.prod(shape))
-        values, positions, at = values + told, positions + where, at + length
-    for row in (row for row in rows if len(row) == 3):
-        size = leftover_size(row)
-        if is_quantizer_name(row[0]):
-            scale_bytes += size
+    weights = [row for row in header["tensors"] if is_weight(row)]
+    raw = [row for row in header["tensors"] if row["kind"] == RAW]
+    values = positions = leftovers = scales = 0
+    at = sum(number_bytes(row) for row in weights)
+    for row in weights:
+        part, at = _weight(row, body, at)
+        values, positions, scales = values + part.values, positions + part.positions, scales + part.scales
+    for row in raw:
+        if is_quantizer_name(row["name"]):
+            scales += raw_bytes(row)
         else:
-            leftovers += size
-    total = len(data)
-    container = total - values - positions - scale_bytes - leftovers
-    return Ledger(values, positions, scale_bytes, leftovers, container, total)
+            leftovers += raw_bytes(row)
+    container = len(data) - values - positions - scales - leftovers
+    return Ledger(values, positions, scales, leftovers, container, len(data))
+
+
+def _weight(row: Row, body: memoryview, at: int) -> tuple[WeightBytes, int]:
+    """The bytes of a weight whose streams begin at ``at``, and where they end."""
+    streams = {}
+    for name, stream in row["streams"].items():
+        end = at + stream["bytes"]
+        streams[name] = split(stream["coding"], bytes(body[at:end]), stream_size(row, name))
+        at = end
+    return encodings.get(row["kind"]).account(row, streams), at

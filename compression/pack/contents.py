@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 
 from compression.pack.container import rows
-from compression.pack.rows import Row, is_coded, leftover_size
+from compression.pack.rows import RAW, Row, is_weight, raw_bytes, stream_bytes
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor of the file. ``bits`` is ``None`` for what is kept as it was; ``alive`` counts values not zero.
+    """One tensor of the file. ``bits`` is ``None`` for what is stored as it is; ``alive`` counts values not zero.
 
-    ``bytes`` are those of its codes or raw values; its steps (4 bytes each) and its line in the header are counted in
-    the ledger under scales and container. A tensor that is the same as an earlier one takes none.
+    ``bytes`` are those of its codes or raw values; its fp32 numbers (4 bytes each) and its row in the header are
+    counted in the ledger under scales and container. A tensor that is the same as an earlier one takes none.
     """
 
     name: str
@@ -32,13 +32,12 @@ def contents(path: str | Path) -> dict[str, Stored]:
     Raises:
         CompressionError: the file cannot be read, is none of ours, is truncated or damaged.
     """
-    return {row[0]: _stored(row, tensor) for row, tensor in rows(path)}
+    return {row["name"]: _stored(row, tensor) for row, tensor in rows(path)}
 
 
 def _stored(row: Row, tensor: torch.Tensor) -> Stored:
     """What a row (see :mod:`.rows`) says about its tensor."""
     shape, alive = tuple(tensor.shape), int(torch.count_nonzero(tensor))
-    if is_coded(row):
-        return Stored(row[0], shape, int(row[4]), int(row[3]), alive)
-    size = leftover_size(row) if len(row) == 3 else 0
-    return Stored(row[0], shape, None, size, alive)
+    if is_weight(row):
+        return Stored(row["name"], shape, int(row["bits"]), stream_bytes(row), alive)
+    return Stored(row["name"], shape, None, raw_bytes(row) if row["kind"] == RAW else 0, alive)

@@ -1,23 +1,25 @@
-"""The rows of a packed file's header: what each says about its tensor.
+"""The rows of a packed file's header that are no quantized weights, and what all rows have in common.
 
-A row is [name, shape, "ans" | "fixed" | "bitmap", bytes, bits] for a coded weight with one step; for one with a step
-for each position along a dimension this stands next, and for one whose levels are counted from an offset null and 1,
-the offset being stored behind the step. [name, shape, dtype] is a leftover, [name, other name] a tensor that is the
-same as an earlier one.
+A row is a JSON object with a ``name`` and a ``kind``. A tensor stored as it is has kind ``raw``, one that is the same
+as an earlier one kind ``alias``; every other kind is an encoding of a quantized weight (:mod:`compression.encodings`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
 
-from compression.quant.integers import IntegerWeight, Step
+from compression import encodings
+from compression.encodings.base import Shape, stream_size
+from compression.reading import Name, cut, typed
 
-CODED, PER_CHANNEL, SHIFTED = 5, 6, 7  # entries of a coded weight's row
-VERSIONS = {CODED: 1, PER_CHANNEL: 2, SHIFTED: 3}  # of the format, which needs them
+RAW, ALIAS = "raw", "alias"
+MOST_NUMBERS = 1 << 40
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -26,55 +28,82 @@ DTYPES = {
     )
 }  # fmt: skip
 
-Row = list[Any]
+Row = dict[str, Any]
 
 
-def coded_row(name: str, weight: IntegerWeight, coding: str, size: int) -> Row:
-    """The row of a weight whose codes are a stream of ``size`` bytes."""
-    if weight.offset is not None:
-        if weight.axis is not None:
-            raise ValueError(f"layer {weight.name}: levels from an offset go with one step for all channels")
-        return [name, list(weight.codes.shape), coding, size, weight.bits, None, 1]
-    axis = [] if weight.axis is None else [weight.axis]
-    return [name, list(weight.codes.shape), coding, size, weight.bits, *axis]
+class _AnyRow(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    name: Name
+    kind: Name
 
 
-def is_coded(row: Row) -> bool:
-    """Whether the tensor is a coded weight."""
-    return len(row) in VERSIONS
+class _RawRow(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    name: Name
+    kind: Literal["raw"]
+    shape: Shape
+    dtype: Name
 
 
-def scale_count(row: Row) -> int:
-    """How many fp32 numbers a coded weight has beside its codes: steps, and perhaps an offset."""
-    return int(row[1][row[CODED]]) if len(row) == PER_CHANNEL else 2 if len(row) == SHIFTED else 1
+class _AliasRow(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    name: Name
+    kind: Literal["alias"]
+    target: Name
 
 
-def scales(weight: IntegerWeight) -> bytes:
-    """These numbers of a weight as they are stored."""
-    return np.array([*weight.steps, *([] if weight.offset is None else [weight.offset])], dtype="<f4").tobytes()
+_ANY, _RAW, _ALIAS = TypeAdapter(_AnyRow), TypeAdapter(_RawRow), TypeAdapter(_AliasRow)
 
 
-def step_of(row: Row, numbers: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[Step, float | None]:
-    """The step and the offset of a coded weight: one number, or a tensor that broadcasts to the weight; and one."""
-    if len(row) == SHIFTED:
-        return float(numbers[0]), float(numbers[1])
-    if len(row) == CODED:
-        return float(numbers[0]), None
-    shape = [size if dim == row[CODED] else 1 for dim, size in enumerate(row[1])]
-    return torch.from_numpy(numbers.astype(np.float32)).reshape(shape), None
+def check(row: Row) -> None:
+    """Refuse a row that says something impossible of its tensor.
+
+    Raises:
+        ValueError, CompressionError: saying what.
+    """
+    typed(_ANY, row, "a row")
+    name = cut(row["name"])
+    if row["kind"] == ALIAS:
+        typed(_ALIAS, row, f"row {name}")
+        return
+    if row["kind"] == RAW:
+        typed(_RAW, row, f"row {name}")
+        if row["dtype"] not in DTYPES:
+            raise ValueError(f"{name} has the unknown type {cut(row['dtype'])}")
+    else:
+        encodings.get(row["kind"]).check(row)
+    if math.prod(max(1, size) for size in row["shape"]) > MOST_NUMBERS:
+        raise ValueError(f"{name} has an impossible shape")
 
 
-def leftover_size(row: Row) -> int:
-    """Bytes of a tensor that is kept as it was."""
-    return math.prod(row[1]) * DTYPES[row[2]].itemsize
+def is_weight(row: Row) -> bool:
+    """Whether the row is that of a quantized weight."""
+    return row["kind"] not in (RAW, ALIAS)
 
 
-def leftover(body: memoryview, at: int, row: Row) -> tuple[torch.Tensor, int]:
-    """The tensor kept as it was whose bytes begin at ``at``, and where they end."""
-    _, shape, kind = row
-    dtype = DTYPES[kind]
-    end = at + leftover_size(row)
-    if end == at:
-        return torch.zeros(shape, dtype=dtype), end
-    raw = np.frombuffer(body[at:end], dtype=np.uint8).copy()
-    return torch.from_numpy(raw).view(dtype).reshape(shape), end
+def code_count(row: Row) -> int:
+    """The memory that a row of a quantized weight calls for, in numbers: its elements, or its integers if more."""
+    return max(math.prod(row["shape"]), sum(stream_size(row, stream) for stream in row["streams"]))
+
+
+def number_bytes(row: Row) -> int:
+    """Bytes of a quantized weight's fp32 numbers."""
+    return 4 * sum(row["numbers"].values())
+
+
+def stream_bytes(row: Row) -> int:
+    """Bytes of a quantized weight's streams."""
+    return sum(stream["bytes"] for stream in row["streams"].values())
+
+
+def raw_bytes(row: Row) -> int:
+    """Bytes of a tensor that is stored as it is."""
+    return math.prod(row["shape"]) * DTYPES[row["dtype"]].itemsize
+
+
+def raw_tensor(data: memoryview, row: Row) -> torch.Tensor:
+    """A tensor from the bytes of its values."""
+    shape, dtype = row["shape"], DTYPES[row["dtype"]]
+    if not len(data):
+        return torch.zeros(shape, dtype=dtype)
+    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy()).view(dtype).reshape(shape)

@@ -16,6 +16,8 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from compression.counting.entropy import entropy_bits
+
 Codes = NDArray[np.int32]
 Counts = NDArray[np.int64]
 CODINGS = ("ans", "fixed", "bitmap")
@@ -100,12 +102,6 @@ def split(coding: str, data: bytes, size: int) -> tuple[int, int]:
     else:
         positions = 0
     return len(data) - positions, positions
-
-
-def entropy_bits(counts: Counts) -> float:
-    """Bits that symbols with these counts need at least, under a memoryless model."""
-    seen = counts[counts > 0].astype(np.float64)
-    return float((seen * (np.log2(seen.sum()) - np.log2(seen))).sum())
 
 
 def _model(counts: Counts) -> constriction.stream.model.Categorical:

@@ -3,6 +3,7 @@
 from compression.quant.attach import activation_quantizers, attach_input_quantizers, quantize
 from compression.quant.integers import (
     IntegerWeight,
+    QuantizedWeight,
     WeightQuantizer,
     fold,
     integer_weights,
@@ -14,6 +15,7 @@ from compression.quant.quantizer import Quantizer
 
 __all__ = [
     "IntegerWeight",
+    "QuantizedWeight",
     "Quantizer",
     "WeightQuantizer",
     "activation_quantizers",

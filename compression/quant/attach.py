@@ -1,9 +1,11 @@
-"""Putting quantizers on a model's layers: weights through parametrization, inputs through a hook."""
+"""Attaches quantizers to a model's layers: to weights by parametrization, to inputs by a forward pre-hook."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -13,12 +15,13 @@ from torch.nn.utils import parametrize
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 from compression.quant.attachable import INPUT_QUANTIZER, all_or_nothing, check_layers
-from compression.quant.calibrate import Calibration, input_ranges
+from compression.quant.calibrate import Batches, CalibrationRange, input_ranges
 from compression.quant.integers import WEIGHT
 from compression.quant.quantizer import Quantizer
 from compression.quant.together import Together
 
-Batches = torch.Tensor | Iterable[Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -26,40 +29,77 @@ def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, _ConvNd))}
 
 
+def _with_old_names(function: Callable[P, R]) -> Callable[P, R]:
+    """Accept the argument names of version 0.1 with a DeprecationWarning that names the new ones.
+
+    ``activations=batches`` is ``calibration=batches``; ``calibration="percentile"`` is
+    ``calibration_range="percentile"``. The names are accepted at run time only: type checkers report them.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        old_names = []
+        if isinstance(kwargs.get("calibration"), str):
+            old_names.append(("calibration", "calibration_range"))
+        if "activations" in kwargs:
+            old_names.append(("activations", "calibration"))
+        for old, new in old_names:
+            if new in kwargs:
+                raise TypeError(f"{function.__name__}() got both {new}= and {old}=, its old name: pass {new}= only")
+            message = f"{function.__name__}({old}={_shown(kwargs[old])}) is now {function.__name__}({new}=…)"
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            kwargs[new] = kwargs.pop(old)
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def _shown(value: object) -> str:
+    return repr(value) if isinstance(value, str) else "…"
+
+
+@_with_old_names
 def quantize(
     model: nn.Module,
     weight_bits: float = 16,
-    activations: Batches | None = None,
+    calibration: Batches | None = None,
     activation_bits: float | None = None,
     layers: Iterable[str] | None = None,
     *,
-    calibration: Calibration = "max",
+    calibration_range: CalibrationRange = "max",
     exponent: bool = False,
     gradient_scale: bool = False,
     per_channel: bool = False,
 ) -> nn.Module:
-    """Attach a :class:`Quantizer` to the weight of every Conv and Linear layer, in place; biases stay as they are.
+    """Attach a :class:`Quantizer` to the weight of every Conv and Linear layer, in place; biases are not quantized.
 
-    With ``activations`` (one batch, or batches; of a tuple the first element counts) the input of each layer is
-    quantized too, over a range taken from those batches: their largest magnitude, or with
-    ``calibration="percentile"`` the 99.9th percentile of magnitudes. ``activation_bits`` is ``weight_bits`` unless
-    given. ``layers`` restricts to some layers. ``exponent`` adds the learnable exponent ``t``; ``gradient_scale``
-    scales the scalars' gradients as LSQ does. ``per_channel`` gives every output channel of a weight a clipping bound,
-    and so a step, of its own (dimension 0; of a transposed convolution dimension 1), the bit-width being the layer's;
-    inputs keep one for all. Layers that share one parameter share one quantizer.
+    Args:
+        model: modules keep their classes (``isinstance``) and can be deep-copied. Weights and inputs keep their type:
+            in half precision the values are those of fp32, rounded to it.
+        weight_bits: initial bit-width of the weights.
+        calibration: one batch, or several, on which the ranges of activations are measured; the input of each layer
+            is then quantized too. Of a batch that is a tuple or list, the first element is the model's input.
+        activation_bits: initial bit-width of the inputs; ``weight_bits`` if absent.
+        layers: names of the layers to quantize; all if absent.
+        calibration_range: ``max``, the largest magnitude of the batches plus a margin, or ``percentile``, the 99.9th
+            percentile of the magnitudes.
+        exponent: add the learnable exponent ``t`` (GETA, arXiv 2502.16638, section 3.1).
+        gradient_scale: scale the gradients of the quantizers' scalars as LSQ does (arXiv 1902.08153, section 2.2).
+        per_channel: a separate clipping bound, hence a separate step, for each output channel of a weight (dimension
+            0; of a transposed convolution dimension 1). The bit-width belongs to the layer; inputs have one bound.
 
-    Returns ``model``, whose modules keep their classes (``isinstance``) and can be deep-copied. Weights and inputs keep
-    their type: in half precision the values are those of fp32, rounded to it.
+    Returns:
+        ``model``. Layers that share one parameter share one quantizer.
 
     Raises:
         CompressionError: no layer to quantize, an unknown layer, impossible bits, or a layer that cannot carry a
-            quantizer: its weight is computed from others (pruning masks, weight norm, a parametrization), has no
-            values or shape yet, or is no plain floating-point tensor of finite values. The model is then unchanged.
+            quantizer: its weight is computed from other tensors (pruning masks, weight norm, a parametrization), has
+            no values or shape yet, or is not a plain floating-point tensor of finite values. The model is unchanged.
     """
     chosen = _chosen_layers(model, layers)
     _check_bits(weight_bits, weight_bits if activation_bits is None else activation_bits)
     check_layers(chosen, per_channel)
-    ranges = {} if activations is None else input_ranges(model, chosen, activations, calibration)
+    ranges = {} if calibration is None else input_ranges(model, chosen, calibration, calibration_range)
     start = 1.0 if exponent else None
     shared: dict[int, Quantizer] = {}
     with all_or_nothing({model, *chosen.values()}):
@@ -78,20 +118,18 @@ def quantize(
 
 
 def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
-    """Layer name → the quantizer of its input, in the model's order."""
-    found = {}
-    for name, module in model.named_modules():
-        quantizer = module._modules.get(INPUT_QUANTIZER)
-        if isinstance(quantizer, Quantizer):
-            found[name] = quantizer
-    return found
+    """Layer name → the quantizer on its input, in the order of the model's modules."""
+    quantizers = {name: module._modules.get(INPUT_QUANTIZER) for name, module in model.named_modules()}
+    return {name: quantizer for name, quantizer in quantizers.items() if isinstance(quantizer, Quantizer)}
 
 
 def attach_input_quantizers(model: nn.Module, layers: Iterable[str]) -> nn.Module:
-    """Put a quantizer on the input of each named layer (in place; returns ``model``), to be filled from a state dict.
+    """Attach a quantizer to the input of each named layer, in place, whose scalars a state dict then sets.
+
+    Returns ``model``.
 
     Raises:
-        CompressionError: the model has no such layer, or it carries one already.
+        CompressionError: the model has no such layer, or the layer has an input quantizer already.
     """
     for name, module in _chosen_layers(model, layers).items():
         if INPUT_QUANTIZER in module._modules:
@@ -136,7 +174,7 @@ def _check_bits(*widths: float) -> None:
 
 
 def _channel_ranges(module: nn.Module, weight: torch.Tensor) -> torch.Tensor:
-    """Largest magnitude of each output channel, in a shape that broadcasts; where all is zero, that of the layer."""
+    """Largest magnitude of each output channel, in a shape that broadcasts; of an all-zero channel, the layer's."""
     axis = 1 if isinstance(module, _ConvTransposeNd) else 0
     others = [dim for dim in range(weight.dim()) if dim != axis]
     if not weight.numel():

@@ -15,7 +15,7 @@ from compression.graph.rules import rule
 from compression.graph.values import Value
 from compression.quant.allocation import Allocation, LayerAllocation
 from compression.quant.attachable import all_or_nothing, check_layers
-from compression.quant.integers import Step, quantizer_of, values
+from compression.quant.integers import IntegerWeight, Step, grid_kind, quantizer_of, values
 from compression.quant.kernels import working_dtype
 from compression.quant.laplace import levels_of
 from compression.quant.tables import layer_weights, survivors
@@ -25,10 +25,11 @@ class FixedQuantizer(nn.Module):
     """Parametrization of a weight: Ŵ = Δ · codes; a code is 0 where pruned, else ±clamp(round(|W|/Δ), lowest, Q).
 
     ``mask`` is a bool buffer of the weight's shape (True survives), Δ one number or one for each channel. With an
-    ``offset`` t levels are counted from there: a code k stands for ±(t + (k - 1/2)Δ), k = 1..Q. Neither mask nor step
-    nor offset is ever trained. The gradient passes straight through where the mask is True and |W| is at most half a
-    step beyond the last level, and is 0 elsewhere. With ``lowest`` 1 a survivor stays at ±Δ or more, with 0 it may
-    round to 0. A weight that is exactly 0 has code 0, whatever the mask says, so that a unit zeroed later stays zero.
+    ``offset`` t, one number or one for each channel, levels begin there: a code k stands for ±(t + (k - 1/2)Δ),
+    k = 1..Q. Neither mask nor step nor offset is ever trained. The gradient passes straight through where the mask is
+    True and |W| is at most half a step beyond the last level, and is 0 elsewhere. With ``lowest`` 1 a survivor stays at
+    ±Δ or more, with 0 it may round to 0. A weight that is exactly 0 has code 0, whatever the mask says, so that a unit
+    zeroed later stays zero.
     """
 
     mask: torch.Tensor
@@ -36,13 +37,14 @@ class FixedQuantizer(nn.Module):
     grid: torch.Tensor  # int64 [3]: Q, lowest, whether there is an offset
     offset: torch.Tensor
 
-    def __init__(self, mask: torch.Tensor, step: Step, bits: int, lowest: int = 1, offset: float | None = None) -> None:
+    def __init__(self, mask: torch.Tensor, step: Step, bits: int, lowest: int = 1, offset: Step | None = None) -> None:
         super().__init__()
         self.register_buffer("mask", mask.detach().clone().to(torch.bool))
         size = torch.as_tensor(step, dtype=torch.float32, device=mask.device)
         self.register_buffer("step_size", size.clone())
         self.register_buffer("grid", torch.tensor([levels_of(bits), lowest, int(offset is not None)]))
-        self.register_buffer("offset", torch.tensor(offset or 0.0, dtype=torch.float32, device=mask.device))
+        start = torch.as_tensor(0.0 if offset is None else offset, dtype=torch.float32, device=mask.device)
+        self.register_buffer("offset", start.clone())
         self._read_grid()
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
@@ -62,9 +64,20 @@ class FixedQuantizer(nn.Module):
         """Δ, exactly an fp32 number; or those of the channels, in a shape that broadcasts to the weight."""
         return self.step_size.detach().clone() if self.step_size.dim() else float(self.step_size)
 
-    def shift(self) -> float | None:
-        """t, exactly an fp32 number; ``None`` on the plain grid."""
-        return float(self.offset) if self.shifted else None
+    def shift(self) -> Step | None:
+        """t, as :meth:`step` gives Δ; ``None`` on the plain grid."""
+        if not self.shifted:
+            return None
+        return self.offset.detach().clone() if self.offset.dim() else float(self.offset)
+
+    @property
+    def encoding(self) -> str:
+        """The kind of encoding of its weights: multiples of the step or levels from the offset, perhaps by channel."""
+        return grid_kind(self.step_size, self.offset if self.shifted else None)
+
+    def encode(self, name: str, weight: torch.Tensor) -> IntegerWeight:
+        """The weight of layer ``name`` as integers."""
+        return IntegerWeight(name, self.codes(weight), self.step(), round(self.bits()), self.shift())
 
     def bits(self) -> float:
         """The bit-width b with Q = 2^(b-1) - 1."""
@@ -72,11 +85,9 @@ class FixedQuantizer(nn.Module):
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""
-        begun = f", offset={float(self.offset):.6g}" if self.shifted else ""
-        alive = f"{int(self.mask.sum())}/{self.mask.numel()}"
-        low, high = float(self.step_size.min()), float(self.step_size.max())
-        step = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
-        return f"bits={self.bits():g}, step={step}{begun}, survivors={alive}"
+        offset = f", offset={_span(self.offset)}" if self.shifted else ""
+        survivors = f"{int(self.mask.sum())}/{self.mask.numel()}"
+        return f"bits={self.bits():g}, step={_span(self.step_size)}{offset}, survivors={survivors}"
 
     def _read_grid(self) -> None:
         """Plain numbers beside the buffer that is saved: reading it in every step would wait for the device."""
@@ -84,10 +95,15 @@ class FixedQuantizer(nn.Module):
         self.shifted = bool(shifted)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        for name in ("grid", "offset"):  # states saved before these were kept are those of the same allocation
+        for name in ("grid", "offset"):  # states saved before these were stored are those of the same allocation
             state_dict.setdefault(prefix + name, getattr(self, name))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._read_grid()
+
+
+def _span(numbers: torch.Tensor) -> str:
+    low, high = float(numbers.min()), float(numbers.max())
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
 
 
 def _codes(
@@ -191,7 +207,7 @@ def _step(layer: LayerAllocation, mask: torch.Tensor) -> Step:
 
 @torch.no_grad()
 def keep_survivors(model: nn.Module) -> int:
-    """Move every survivor that training left at exactly 0 off it, to the lowest level; returns how many."""
+    """Move every survivor that is exactly 0 after training to the lowest level; returns how many."""
     moved = 0
     for module in model.modules():
         quantizer = quantizer_of(module)

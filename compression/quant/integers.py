@@ -1,4 +1,4 @@
-"""Quantized weights as the integers they are: what packing, counting and exporting read, whatever quantizer it was."""
+"""Quantized weights as values: what quantizers give and what counting, packing and exporting read."""
 
 from __future__ import annotations
 
@@ -18,21 +18,44 @@ Step = float | torch.Tensor
 """One number for a whole weight, or fp32 numbers for its channels in a shape that broadcasts to it ([C, 1, 1, 1])."""
 
 
+class QuantizedWeight(Protocol):
+    """One layer's weight in some encoding: what counting, packing and exporting know of it whatever its ``kind``.
+
+    ``name``: the layer; ``kind``: the key of its encoding in :mod:`compression.encodings`, which knows the rest;
+    ``bits``: whole, those of one code; ``shape``: of the weight; ``zeros``: how many of its elements are 0.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def zeros(self) -> int: ...
+
+    def weight(self) -> torch.Tensor:
+        """The fp32 weight that it stands for, bit for bit the one its quantizer computes."""
+        ...
+
+
 @runtime_checkable
 class WeightQuantizer(Protocol):
     """What a quantizer of weights can answer; it is an ``nn.Module`` registered as the parametrization of a weight.
 
-    ``forward(weight)`` equals ``codes(weight).to(torch.float32) * torch.as_tensor(step())`` bit for bit, so that a
-    file of integers and one fp32 step a layer, or a channel, restores the very weights that were evaluated; where the
-    quantizer is :class:`Shifted`, it equals :func:`values` of them.
+    ``forward(weight)`` equals ``encode(name, weight).weight()`` bit for bit, so that a file of the encoded weight
+    restores the very weights that were evaluated.
     """
 
-    def codes(self, weight: torch.Tensor) -> torch.Tensor:
-        """The integers: int32, the weight's shape, 0 where pruned."""
+    @property
+    def encoding(self) -> str:
+        """The kind of encoding of its weights."""
         ...
 
-    def step(self) -> Step:
-        """The distance between neighbouring values, exactly fp32 (``d`` in GETA, the Laplace step in OPQ)."""
+    def encode(self, name: str, weight: torch.Tensor) -> QuantizedWeight:
+        """The weight of layer ``name`` in that encoding."""
         ...
 
     def bits(self) -> float:
@@ -44,17 +67,8 @@ class WeightQuantizer(Protocol):
         ...
 
 
-@runtime_checkable
-class Shifted(Protocol):
-    """A quantizer whose levels may begin beyond an offset."""
-
-    def shift(self) -> float | None:
-        """The fp32 offset from which levels are counted; ``None`` where they are multiples of the step."""
-        ...
-
-
 def values(codes: torch.Tensor, step: torch.Tensor, offset: torch.Tensor | None = None) -> torch.Tensor:
-    """What codes stand for: k·step, or with an offset sign(k)·((abs(k) - 1/2)·step + offset), and 0 for code 0.
+    """The values of codes: k·step, or with an offset sign(k)·((abs(k) - 1/2)·step + offset), and 0 for code 0.
 
     ``codes`` are whole numbers in floating point, and are overwritten; ``step`` and ``offset`` broadcast to them. Every
     operation rounds by itself, so that decoders elsewhere get the same bits.
@@ -65,25 +79,43 @@ def values(codes: torch.Tensor, step: torch.Tensor, offset: torch.Tensor | None 
     return codes.abs_().sub_(0.5).mul_(step).add_(offset).mul_(sign).add_(0.0)
 
 
+def channel_axis(*numbers: Step | None) -> int | None:
+    """The dimension along which steps or offsets differ by channel; ``None`` where one number serves all.
+
+    Raises:
+        ValueError: they lie along different dimensions.
+    """
+    shapes = [number.shape for number in numbers if isinstance(number, torch.Tensor)]
+    axes = {dim for shape in shapes for dim, size in enumerate(shape) if size != 1}
+    if len(axes) > 1:
+        raise ValueError(f"steps and offsets lie along dimensions {sorted(axes)}: there must be one")
+    return axes.pop() if axes else None
+
+
+def grid_kind(step: Step, offset: Step | None = None) -> str:
+    """The kind of encoding of codes on this grid: ``uniform``, ``offset``, or one of them with ``-channel``."""
+    return ("uniform" if offset is None else "offset") + ("" if channel_axis(step, offset) is None else "-channel")
+
+
 @dataclass(frozen=True, eq=False)
 class IntegerWeight:
-    """One layer's weight as integers: ``codes`` int32 in its shape, ``step`` in fp32 precision, ``bits`` whole.
+    """A weight on a grid: ``codes`` int32 in its shape, ``step`` in fp32 precision, ``bits`` whole.
 
-    ``offset``, in fp32 precision, is from where its levels are counted if they are not multiples of the step.
+    ``offset``, in fp32 precision, is where its levels begin if they are not multiples of the step (see :func:`values`).
     """
 
     name: str
     codes: torch.Tensor
     step: Step
     bits: int
-    offset: float | None = None
+    offset: Step | None = None
 
     def weight(self) -> torch.Tensor:
         """The fp32 weight these integers stand for."""
-        return self.of(self.codes)
+        return self.dequantize(self.codes)
 
-    def of(self, codes: torch.Tensor) -> torch.Tensor:
-        """What these codes, in a shape that the step broadcasts to, would stand for: fp32."""
+    def dequantize(self, codes: torch.Tensor) -> torch.Tensor:
+        """The fp32 values of these codes, in a shape that steps and offsets broadcast to."""
         step, offset = (
             None if number is None else torch.as_tensor(number, dtype=torch.float32, device=codes.device)
             for number in (self.step, self.offset)
@@ -92,11 +124,24 @@ class IntegerWeight:
         return values(codes.to(torch.float32, copy=True), step, offset)
 
     @property
+    def kind(self) -> str:
+        """The kind of its encoding."""
+        return grid_kind(self.step, self.offset)
+
+    @property
     def axis(self) -> int | None:
-        """The dimension along which each channel has a step of its own; ``None`` where one step serves them all."""
-        if not isinstance(self.step, torch.Tensor):
-            return None
-        return next((dim for dim, size in enumerate(self.step.shape) if size > 1), None)
+        """The dimension along which channels have separate steps or offsets; ``None`` where one serves them all."""
+        return channel_axis(self.step, self.offset)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the weight."""
+        return tuple(self.codes.shape)
+
+    @property
+    def zeros(self) -> int:
+        """How many codes are 0."""
+        return self.codes.numel() - int(torch.count_nonzero(self.codes))
 
     @property
     def steps(self) -> list[float]:
@@ -119,23 +164,21 @@ def weight_quantizers(model: nn.Module) -> dict[str, WeightQuantizer]:
     return {name: quantizer for name, _, quantizer in _quantized(model)}
 
 
-def integer_weights(model: nn.Module) -> dict[str, IntegerWeight]:
-    """Layer name → its weight as integers, for every layer that carries a quantizer."""
-    found = {}
+def integer_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
+    """Layer name → its weight as it is encoded, for every layer that carries a quantizer."""
     with torch.no_grad():
-        for name, module, quantizer in _quantized(model):
-            raw = _parametrizations(module)[WEIGHT].original
-            offset = quantizer.shift() if isinstance(quantizer, Shifted) else None
-            found[name] = IntegerWeight(name, quantizer.codes(raw), quantizer.step(), round(quantizer.bits()), offset)
-    return found
+        return {
+            name: quantizer.encode(name, _parametrizations(module)[WEIGHT].original)
+            for name, module, quantizer in _quantized(model)
+        }
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """A deep copy of plain modules whose weights equal the fake-quantized ones bit for bit; ``model`` is left as it is.
+    """A deep copy of plain modules whose weights equal the fake-quantized ones bit for bit; ``model`` is not changed.
 
-    Parametrizations are replaced by their values, shared parameters stay shared, and quantizers of activations stay
-    where they are. (``torch.nn.utils.parametrize.remove_parametrizations`` will not do: it deletes the property from
-    the class, which a deep copy shares with the model it was copied from.)
+    Parametrizations are replaced by their values, shared parameters stay shared, and quantizers of activations stay.
+    (``torch.nn.utils.parametrize.remove_parametrizations`` will not do: it deletes the property from the class, which a
+    deep copy shares with the model it was copied from.)
     """
     folded = deep_copy(model)
     values: dict[int, nn.Parameter] = {}
@@ -147,7 +190,7 @@ def fold(model: nn.Module) -> nn.Module:
 
 
 def forget_hooks(model: nn.Module) -> None:
-    """Take away the hooks that quantize all weights together (:mod:`.together`), wherever in the model they are."""
+    """Remove the hooks that quantize all weights together (:mod:`.together`), wherever in the model they are."""
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key, hook in list(hooks.items()):

@@ -1,10 +1,10 @@
-"""The arithmetic of the uniform quantizer (t = 1), three times: for every device, for the processor, and compiled.
+"""The arithmetic of the uniform quantizer (t = 1), in three versions: for any device, for the CPU, and compiled.
 
-All give the same values bit for bit and the same gradients up to the order of sums. On the processor, scalars are read
-as numbers and the passes go over pieces of flat memory that stay in the cache; compiled (:func:`compile_kernels`), the
-forward and the backward pass are one loop each. A step and a bound for each row (a weight's output channel, dimension
-0) are compiled too; where channels lie along another dimension (transposed convolutions), and without a compiler, the
-way for every device takes them.
+All return the same values bit for bit and the same gradients up to the order of sums. The CPU version reads scalars as
+numbers and works on pieces of flat memory that fit the cache; the compiled one (:func:`compile_kernels`) is one loop
+for the forward and one for the backward pass, also with a separate step and bound for each row (output channels along
+dimension 0). Channels along another dimension (transposed convolutions), and machines without a compiler, use the
+version for any device.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from compression.errors import CompressionError
 from compression.quant.native import Native
 
 SMALLEST = 1e-10
-"""Steps, clipping bounds and exponents below this are read as this, so that they are always positive."""
+"""Lower bound of steps, clipping bounds and exponents, so that they are always positive."""
 PIECE = 1 << 17
-"""Elements that a pass works on at a time, so that the next pass finds them in the cache."""
+"""Elements a pass processes at a time, so that they are in the cache for the next pass."""
 
 COMPILED = "quantizers are computed in one compiled loop a pass"
 
@@ -32,7 +32,7 @@ _use_native = False
 
 
 def compile_kernels() -> str | None:
-    """Compile the kernels for this process and use them from now on; ``None``, or in one line why that cannot be."""
+    """Compile the kernels and use them in this process from now on; returns ``None``, or one line why it failed."""
     global _native, _use_native
     if _native is None:
         try:
@@ -45,7 +45,7 @@ def compile_kernels() -> str | None:
 
 @contextmanager
 def using(compiled: bool) -> Iterator[None]:
-    """Within the block, use the compiled kernels (if :func:`compile_kernels` made them) or do not."""
+    """Within the block, use the compiled kernels (if :func:`compile_kernels` was called), or do not."""
     global _use_native
     before, _use_native = _use_native, compiled
     try:
@@ -55,29 +55,29 @@ def using(compiled: bool) -> Iterator[None]:
 
 
 def working_dtype(x: torch.Tensor) -> torch.dtype:
-    """fp32 for everything but fp64: half precision has too few digits to round at 16 bits."""
+    """Return fp64 for fp64 and fp32 for all other types: half precision has too few digits to round at 16 bits."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def prepared(
     x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The three in :func:`working_dtype`, step and bound positive."""
+    """Return the arguments in :func:`working_dtype`, step and bound positive."""
     dtype = working_dtype(x)
     return x.to(dtype), step_size.to(dtype).clamp(min=SMALLEST), clip.to(dtype).clamp(min=SMALLEST)
 
 
 def codes(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
-    """``round(clamp(x, -q_m, q_m) / d)``, a fresh tensor of the shape of ``x`` in :func:`working_dtype`."""
+    """Return ``round(clamp(x, -q_m, q_m) / d)``, a new tensor of the shape of ``x`` in :func:`working_dtype`."""
     value, step, bound = prepared(x, step_size, clip)
     return torch.clamp(value, -bound, bound).div_(step).round_()
 
 
 def values(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
-    """Codes times the step. Adding zero turns -0 into +0: equal to integer codes times the step bit for bit."""
+    """Return codes times the step, bit for bit what integer codes give (adding zero turns -0 into +0)."""
     if (rows := _rows(x, step_size, clip)) is not None and _native is not None:
         return _native.row_values(*rows)
-    if not _plain(x, step_size, clip):
+    if not _per_tensor_on_cpu(x, step_size, clip):
         rounded = codes(x, step_size, clip)
         return rounded.mul_(step_size.to(rounded.dtype).clamp(min=SMALLEST)).add_(0.0)
     value, step, limit = _flattenable(x), _number(step_size), _number(clip)
@@ -92,37 +92,38 @@ def values(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torc
 def gradients(
     upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
 ) -> Gradients:
-    """Gradients of x, d and q_m; ``output`` is what :func:`values` gave for ``x``."""
+    """Return the gradients of x, d and q_m; ``output`` is the result of :func:`values` for ``x``."""
     if (rows := _rows(x, step_size, clip)) is not None and _native is not None and upstream.dtype == torch.float32:
-        to_rows, sums = _native.row_gradients(_laid_out(upstream, rows[0]), *rows)
-        of_steps, of_clips = (sums[:, i].reshape(clip.shape) for i in range(2))
-        return to_rows.to(x.dtype), of_steps.to(step_size.dtype), of_clips.to(clip.dtype)
-    if not _plain(x, step_size, clip):
+        x_gradient, sums = _native.row_gradients(_in_order_of(upstream, rows[0]), *rows)
+        step_gradients, clip_gradients = (sums[:, i].reshape(clip.shape) for i in range(2))
+        return x_gradient.to(x.dtype), step_gradients.to(step_size.dtype), clip_gradients.to(clip.dtype)
+    if not _per_tensor_on_cpu(x, step_size, clip):
         return _broadcast_gradients(upstream, x, output, step_size, clip)
     value, step, limit = _flattenable(x), _number(step_size), _number(clip)
-    upstream = _laid_out(upstream, value)
+    upstream = _in_order_of(upstream, value)
     if _use_native and _native is not None and value.dtype == upstream.dtype == torch.float32:
-        to_x, to_step, to_clip = _native.gradients(upstream, value, step, limit)
+        x_gradient, step_gradient, clip_gradient = _native.gradients(upstream, value, step, limit)
     else:
-        to_x, to_step, to_clip = _processor_gradients(upstream, value, _laid_out(output, value), step, limit)
-    return to_x.to(x.dtype), torch.full_like(step_size, to_step), torch.full_like(clip, to_clip)
+        output = _in_order_of(output, value)
+        x_gradient, step_gradient, clip_gradient = _cpu_gradients(upstream, value, output, step, limit)
+    return x_gradient.to(x.dtype), torch.full_like(step_size, step_gradient), torch.full_like(clip, clip_gradient)
 
 
-def _processor_gradients(
+def _cpu_gradients(
     upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step: float, limit: float
 ) -> tuple[torch.Tensor, float, float]:
-    """Two temporaries of one piece beside the result, six passes, no masks."""
+    """Six passes without masks; the memory beside the result is two pieces."""
     result, beyond = torch.empty_like(x), _next_above(limit, x.dtype)
-    spare = [x.new_empty(min(PIECE, x.numel())) for _ in range(2)]
-    to_step = to_clip = 0.0
-    for g, value, rounded, to_x in zip(*map(_pieces, (upstream, x, output, result)), strict=True):
-        outside, clipped = (each[: len(value)] for each in spare)
-        torch.ops.aten.hardtanh_backward.grad_input(g, value, -beyond, beyond, grad_input=to_x)
-        torch.sub(g, to_x, out=outside)
+    buffers = [x.new_empty(min(PIECE, x.numel())) for _ in range(2)]
+    step_gradient = clip_gradient = 0.0
+    for g, value, rounded, x_gradient in zip(*map(_pieces, (upstream, x, output, result)), strict=True):
+        outside, clipped = (buffer[: len(value)] for buffer in buffers)
+        torch.ops.aten.hardtanh_backward.grad_input(g, value, -beyond, beyond, grad_input=x_gradient)
+        torch.sub(g, x_gradient, out=outside)
         torch.clamp(value, -limit, limit, out=clipped)
-        to_clip += torch.dot(outside, clipped).item()
-        to_step += torch.dot(g, torch.sub(rounded, clipped, out=clipped)).item()
-    return result, to_step / step, to_clip / limit
+        clip_gradient += torch.dot(outside, clipped).item()
+        step_gradient += torch.dot(g, torch.sub(rounded, clipped, out=clipped)).item()
+    return result, step_gradient / step, clip_gradient / limit
 
 
 def _broadcast_gradients(
@@ -130,26 +131,26 @@ def _broadcast_gradients(
 ) -> Gradients:
     value, step, bound = prepared(x, step_size, clip)
     clipped = torch.clamp(value, -bound, bound)
-    to_x = upstream * clipped.eq(value)
-    outside = (upstream - to_x).mul_(clipped.sign())
+    x_gradient = upstream * clipped.eq(value)
+    outside = (upstream - x_gradient).mul_(clipped.sign())
     residue = (output - clipped).div_(step).mul_(upstream)
-    return to_x.to(x.dtype), reduced(residue, step_size), reduced(outside, clip)
+    return x_gradient.to(x.dtype), reduced(residue, step_size), reduced(outside, clip)
 
 
 def reduced(gradient: torch.Tensor, scalar: torch.Tensor) -> torch.Tensor:
-    """``gradient`` summed to the shape of what it belongs to."""
+    """Return ``gradient`` summed to the shape of ``scalar``, in its type."""
     return gradient.sum_to_size(scalar.shape).to(scalar.dtype)
 
 
-def _plain(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> bool:
-    """One step and one bound for all of ``x``, on the processor (elsewhere reading a number would stall the device)."""
+def _per_tensor_on_cpu(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> bool:
+    """Whether ``x`` is on the CPU and has one step and one bound (reading a number would stall other devices)."""
     return x.device.type == "cpu" and step_size.numel() == 1 and clip.numel() == 1
 
 
 def _rows(
     x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-    """``x`` and flat fp32 steps and bounds for the compiled loops, where each row of ``x`` has its own."""
+    """Return ``x``, flat fp32 steps and bounds for the compiled loops; ``None`` unless each row of ``x`` has both."""
     count = clip.numel()
     if not (_use_native and x.device.type == "cpu" and count > 1 and clip.dim() == x.dim() and len(clip) == count):
         return None
@@ -170,13 +171,13 @@ def _number(scalar: torch.Tensor) -> float:
 
 
 def _next_above(value: float, dtype: torch.dtype) -> float:
-    """The smallest number of ``dtype`` above ``value``: ``x < it`` says ``x <= value``."""
+    """Return the smallest number of ``dtype`` above ``value``: x is below it exactly if ``x <= value``."""
     kind = np.float64 if dtype == torch.float64 else np.float32
     return float(np.nextafter(kind(value), kind(np.inf)))
 
 
 def _flattenable(x: torch.Tensor) -> torch.Tensor:
-    """``x`` in :func:`working_dtype`, its elements filling their memory without gaps in one of the usual orders."""
+    """Return ``x`` in :func:`working_dtype`, contiguous in one of torch's memory formats."""
     value = x.detach()
     if value.dtype not in (torch.float32, torch.float64):
         value = value.to(working_dtype(x))
@@ -190,13 +191,13 @@ def _flattenable(x: torch.Tensor) -> torch.Tensor:
 
 
 def _pieces(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The memory of a dense tensor in flat pieces, without copying."""
+    """Return the memory of a dense tensor in flat pieces, without a copy."""
     flat = x.as_strided((x.numel(),), (1,))
     return (flat,) if len(flat) <= PIECE else flat.split(PIECE)
 
 
-def _laid_out(other: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """``other`` with its elements in memory in the order of ``x``."""
+def _in_order_of(other: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return ``other`` with its elements in memory in the order of ``x``."""
     if other.stride() == x.stride():
         return other.detach()
     return torch.empty_like(x, dtype=other.dtype).copy_(other)

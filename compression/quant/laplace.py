@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import gammainc
 
+from compression.counting.entropy import binary_entropy
 from compression.quant.search import nested_minimum
 
 Floats = NDArray[np.float64]
@@ -104,28 +105,22 @@ def best_plain_steps(excess: ArrayLike, bits: int, lowest: int = 1) -> tuple[Flo
     return nested_minimum(lambda a: plain_grid_error(a, u[:, None], levels, lowest), low, high)
 
 
-def _binary_entropy(p: Floats) -> Floats:
-    inside = (p > 0) & (p < 1)
-    q = np.where(inside, p, 0.5)
-    return np.where(inside, -(q * np.log2(q) + (1 - q) * np.log2(1 - q)), 0.0)
-
-
 def _tail_entropy(a: Floats) -> Floats:
     """Bits of sign and level of a weight known to lie beyond the dead zone."""
-    return 1.0 + _binary_entropy(np.exp(-a)) / -np.expm1(-a)
+    return 1.0 + binary_entropy(np.exp(-a)) / -np.expm1(-a)
 
 
 def entropy(step: ArrayLike) -> Floats:
     """Bits per weight of round(w/Δ): h(e^(-a/2)) + e^(-a/2) [1 + h(e^(-a)) / (1 - e^(-a))]."""
     a = np.asarray(step, dtype=np.float64)
     beyond = np.exp(-a / 2)  # share of the weights beyond the dead zone
-    return np.asarray(_binary_entropy(beyond) + beyond * _tail_entropy(a))
+    return np.asarray(binary_entropy(beyond) + beyond * _tail_entropy(a))
 
 
 def pruned_entropy(step: ArrayLike, share: ArrayLike) -> Floats:
     """Bits per weight, positions included, when the share p is pruned and survivors use the survivor grid."""
     p = np.asarray(share, dtype=np.float64)
-    return np.asarray(_binary_entropy(p) + (1 - p) * _tail_entropy(np.asarray(step, dtype=np.float64)))
+    return np.asarray(binary_entropy(p) + (1 - p) * _tail_entropy(np.asarray(step, dtype=np.float64)))
 
 
 def water_level(scales: ArrayLike, sizes: ArrayLike, share: float) -> float:

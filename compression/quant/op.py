@@ -1,9 +1,9 @@
-"""The fake quantizer as one registered operator: what the recorder, autograd and exporters see is a single node.
+"""The fake quantizer as one registered operator: the recorder, autograd and exporters see a single node.
 
-``Q(x) = sgn(x) * d * round(v(x) / d)`` with ``v(x) = min(|x|, q_m) ** t`` (GETA section 3.1, after DJPQ). Gradients
-are straight-through in ``round``: the rounding residue is held fixed. Values beyond the clipping bound pass their
-gradient to ``q_m`` and not to ``x``, so that what saturates in the forward pass is what is masked in the backward
-pass. The arithmetic for ``t = 1`` is in :mod:`.kernels`.
+``Q(x) = sgn(x) * d * round(v(x) / d)`` with ``v(x) = min(|x|, q_m) ** t`` (GETA, arXiv 2502.16638, section 3.1, after
+DJPQ, arXiv 2007.10463). Gradients are straight-through in ``round``: the rounding residue is a constant. Values beyond
+the clipping bound pass their gradient to ``q_m`` and not to ``x``, so that the values that saturate in the forward pass
+are those masked in the backward pass. The arithmetic for ``t = 1`` is in :mod:`.kernels`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from compression.quant.kernels import SMALLEST, prepared, reduced, working_dtype
 def round_to_codes(
     x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """``sgn(x) * round(v(x) / d)``: whole numbers in :func:`.kernels.working_dtype`, a fresh tensor shaped like ``x``.
+    """Return ``sgn(x) * round(v(x) / d)``: whole numbers in :func:`.kernels.working_dtype`, a new tensor.
 
     ``step_size`` and ``clip`` (and ``exponent``, absent for the uniform quantizer) have shape [] or broadcast to
     ``x``.
@@ -54,7 +54,7 @@ def _shape_only(
 def fake_quantize_backward(
     upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of ``x``, ``d`` and ``q_m`` for ``t = 1``: an operator too, so that compilers do not look inside."""
+    """Return the gradients of ``x``, ``d`` and ``q_m`` for ``t = 1``: an operator that compilers do not trace."""
     return kernels.gradients(upstream, x, output, step_size, clip)
 
 
@@ -66,7 +66,7 @@ def _shapes_only(
 
 
 class _Direct(torch.autograd.Function):
-    """The same node without the operator around it: in plain training steps that overhead would show."""
+    """The same autograd node without the operator, whose overhead is measurable in a training step."""
 
     @staticmethod
     def forward(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
@@ -84,7 +84,7 @@ class _Direct(torch.autograd.Function):
 
 
 def unobserved(x: torch.Tensor) -> bool:
-    """Whether nobody records what happens to ``x``: no tracer, compiler, dispatch mode or tensor subclass."""
+    """Whether operations on ``x`` are not recorded: no tracer, compiler, dispatch mode or tensor subclass."""
     return (
         type(x) in (torch.Tensor, torch.nn.Parameter)
         and not torch.compiler.is_compiling()
@@ -97,14 +97,14 @@ def unobserved(x: torch.Tensor) -> bool:
 def quantized(
     x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """What :func:`fake_quantize` gives, by the shortest way there is."""
+    """Return the result of :func:`fake_quantize`, without the operator where nothing records it."""
     if exponent is None and unobserved(x):
         result: torch.Tensor = _Direct.apply(x, step_size, clip)
         return result
     return fake_quantize(x, step_size, clip, exponent)
 
 
-def _remember(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+def _save_for_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs, output if inputs[3] is None else None)
 
 
@@ -136,4 +136,4 @@ def _power_gradients(
     )
 
 
-fake_quantize.register_autograd(_backward, setup_context=_remember)
+fake_quantize.register_autograd(_backward, setup_context=_save_for_backward)

@@ -1,6 +1,4 @@
-"""The same quantizer written in plain operations, as other projects write theirs: what a graph looks like before its
-quantizers are merged.
-"""
+"""The quantizer written in elementary operations, as in other projects: the graph before its quantizers are merged."""
 
 from __future__ import annotations
 
@@ -12,14 +10,14 @@ from compression.quant.quantizer import Quantizer
 
 
 class PlainQuantizer(Quantizer):
-    """:class:`Quantizer` without its single operator: ``sgn(x) * d * round(min(|x|, q_m) ** t / d)`` step by step.
+    """:class:`Quantizer` as separate operations: ``sgn(x) * d * round(min(|x|, q_m) ** t / d)``.
 
-    The power is ``exp(t * log(.))``, as GETA's reference computes it. Values are those of :class:`Quantizer` up to
-    rounding in fp32 for positive scalars; gradients of ``round`` are zero, so it is for looking at, not for training.
+    The power is ``exp(t * log(.))``, as in GETA's reference. Values are those of :class:`Quantizer` up to rounding in
+    fp32 for positive scalars; the gradient of ``round`` is zero, so it serves to draw graphs, not to train.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` rounded to the quantizer's values, fp32 (fp64 for fp64)."""
+        """Return ``x`` rounded to the quantizer's values, fp32 (fp64 for fp64)."""
         value, steps = x.to(working_dtype(x)), self.steps()
         magnitude = torch.minimum(torch.abs(value), self.clip)
         if self.exponent is not None:
@@ -28,7 +26,7 @@ class PlainQuantizer(Quantizer):
 
 
 def written_out(model: nn.Module) -> nn.Module:
-    """Let every :class:`Quantizer` of a model compute in plain operations from now on, in place; returns ``model``."""
+    """Make every :class:`Quantizer` of a model a :class:`PlainQuantizer`, in place; returns ``model``."""
     for module in model.modules():
         if type(module) is Quantizer:
             module.__class__ = PlainQuantizer

@@ -1,4 +1,4 @@
-"""The learnable quantizer: its step, bounds and exponent, the values they allow, and the bit-width that follows."""
+"""The learnable quantizer: step, clipping bounds, exponent, the values they allow, and the resulting bit-width."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from compression.errors import RunFailed
-from compression.quant.integers import Step
+from compression.quant.integers import IntegerWeight, Step, grid_kind
 from compression.quant.kernels import SMALLEST
 from compression.quant.op import quantized, round_to_codes
 
@@ -17,12 +17,12 @@ _WHOLE = 1e-4
 
 
 def levels(bits: float) -> float:
-    """How many positive values a symmetric quantizer of this bit-width has: ``2 ** (b - 1) - 1``."""
+    """Return the number of positive values of a symmetric quantizer of ``bits`` bits: ``2 ** (b - 1) - 1``."""
     return float(2.0 ** (bits - 1) - 1)
 
 
 def bit_width(step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None) -> torch.Tensor:
-    """``b = log2(q_m ** t / d + 1) + 1``, real-valued while training (GETA section 3.1); any shapes that broadcast."""
+    """Return ``b = log2(q_m ** t / d + 1) + 1``, a real number (GETA, section 3.1); any shapes that broadcast."""
     bound = clip.double().clamp(min=SMALLEST)
     top = bound if exponent is None else bound.pow(exponent.double())
     return torch.log2(top / step_size.double().clamp(min=SMALLEST) + 1) + 1
@@ -30,24 +30,24 @@ def bit_width(step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tenso
 
 @dataclass(frozen=True, eq=False)
 class Ready:
-    """A weight's values worked out before its layer asks (:mod:`.together`), good for this very ``original`` only."""
+    """A weight quantized before its layer's forward pass (:mod:`.together`), valid for this ``original`` only."""
 
     original: torch.Tensor
     value: torch.Tensor
 
     def fits(self, x: torch.Tensor) -> bool:
-        """Whether ``value`` may stand for quantizing ``x`` now (not where checkpointing watches what is saved)."""
+        """Whether ``value`` can replace quantizing ``x`` now (not where checkpointing follows the saved tensors)."""
         return x is self.original and torch.is_grad_enabled() and not saving_is_watched()
 
 
 def saving_is_watched() -> bool:
-    """Whether somebody follows which tensors autograd saves, as activation checkpointing does; yes where unknown."""
+    """Whether hooks follow the tensors autograd saves, as activation checkpointing does; true where unknown."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return top is None or top(True) is not None
 
 
 class _Scaled(torch.autograd.Function):
-    """A tensor as it is, whose gradient is multiplied by a factor."""
+    """The identity, whose gradient is multiplied by a factor."""
 
     @staticmethod
     def forward(scaled: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
@@ -63,18 +63,18 @@ class _Scaled(torch.autograd.Function):
 
 
 class Quantizer(nn.Module):
-    """Symmetric fake quantizer: learnable step ``d``, clipping bound ``q_m`` and, if asked, exponent ``t``.
+    """Symmetric fake quantizer: learnable step ``d``, clipping bound ``q_m`` and optional exponent ``t``.
 
-    Zero stays exactly zero, which pruning relies on. With an exponent the result lives in the space of ``|x| ** t``;
-    without one (``t = 1``) it is the uniform quantizer whose codes integer arithmetic can use. ``gradient_scale``
+    Zero stays exactly zero, which pruning relies on. With an exponent the result is in the space of ``|x| ** t``;
+    without one (``t = 1``) it is the uniform quantizer, whose codes serve integer arithmetic. ``gradient_scale``
     multiplies the gradients of step, bound and exponent, which are sums over n numbers, by ``1 / sqrt(n * levels)``
     (LSQ); n is the size of the tensor, or of its channel.
 
     Per tensor (GETA) ``clip`` is one number, shape [], and ``step_size`` is ``d``. Per channel ``clip`` holds one bound
     for each, in a shape that broadcasts to the tensor (``[C, 1, 1, 1]``), and ``step_size`` is one number for all:
-    channel c has ``d[c] = step_size * q_m[c] ** t``. So a layer has one bit-width by construction, at every moment, and
-    it follows from one scalar as ever, with 1 in the place of ``q_m ** t``: projection, joint step and whole bits work
-    on that scalar. (Steps that are free in each channel would each have to be projected onto a common bit-width.)
+    channel c has ``d[c] = step_size * q_m[c] ** t``. A layer therefore has one bit-width at every step of training,
+    which follows from this scalar with 1 in place of ``q_m ** t``: projection, joint step and whole bits work on the
+    scalar. (Independent steps of channels would each need a projection onto a common bit-width.)
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class Quantizer(nn.Module):
 
     @property
     def per_channel(self) -> bool:
-        """Whether each channel has its own clipping bound."""
+        """Whether each channel has a separate clipping bound."""
         return self.clip.dim() > 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` rounded to the quantizer's values, in its type."""
+        """Return ``x`` rounded to the quantizer's values, in its type."""
         if self.ready is not None and self.ready.fits(x):
             return self.ready.value
         return self._values(x).to(x.dtype)
@@ -107,27 +107,27 @@ class Quantizer(nn.Module):
     def _values(self, x: torch.Tensor) -> torch.Tensor:
         if not self.gradient_scale:
             return quantized(x, self.steps(), self.clip, self.exponent)
-        shared, own = self._factors(x.numel())
-        exponent = None if self.exponent is None else _Scaled.apply(self.exponent, shared)
-        step_size, clip = _Scaled.apply(self.step_size, shared), _Scaled.apply(self.clip, own)
+        for_all, for_bounds = self._factors(x.numel())
+        exponent = None if self.exponent is None else _Scaled.apply(self.exponent, for_all)
+        step_size, clip = _Scaled.apply(self.step_size, for_all), _Scaled.apply(self.clip, for_bounds)
         return quantized(x, self._steps(step_size, clip, exponent), clip, exponent)
 
     @torch.no_grad()
     def _factors(self, numel: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The factors of step and exponent, which belong to the whole tensor, and of the bounds."""
+        """Return the gradient factors of step and exponent, and of the bounds (LSQ, arXiv 1902.08153, section 2.2)."""
         positive = self.top() / self.step_size.clamp(min=SMALLEST)
         sizes = (max(1, numel), max(1, numel // max(1, self.clip.numel())))
-        shared, own = ((positive * size).clamp(min=SMALLEST).rsqrt() for size in sizes)
-        return shared, own
+        for_all, for_bounds = ((positive * size).clamp(min=SMALLEST).rsqrt() for size in sizes)
+        return for_all, for_bounds
 
     def top(self) -> torch.Tensor:
-        """What ``step_size`` is measured against, shape []: ``q_m ** t``, or 1 where it stands for all channels."""
+        """Return the value of ``step_size`` at one level, shape []: ``q_m ** t``, or 1 with separate channels."""
         if self.per_channel:
             return torch.ones_like(self.step_size)
         return self.clip if self.exponent is None else self.clip.pow(self.exponent)
 
     def steps(self) -> torch.Tensor:
-        """``d``, differentiable: shape [], or that of ``clip``."""
+        """Return ``d``, differentiable: shape [], or that of ``clip``."""
         return self._steps(self.step_size, self.clip, self.exponent)
 
     def _steps(self, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None) -> torch.Tensor:
@@ -136,24 +136,33 @@ class Quantizer(nn.Module):
         return step_size * (clip if exponent is None else clip.clamp(min=SMALLEST).pow(exponent))
 
     def codes(self, x: torch.Tensor) -> torch.Tensor:
-        """The integers behind :meth:`forward`, int32, shape of ``x``."""
+        """Return the integer codes of :meth:`forward`, int32, shape of ``x``."""
         with torch.no_grad():
             return round_to_codes(x, self.steps(), self.clip, self.exponent).to(torch.int32)
 
     def step(self) -> Step:
-        """``d`` in fp32: a number, or a tensor in the shape of ``clip``."""
-        found = self.steps().detach().float().clamp(min=SMALLEST)
-        return found if self.per_channel else found.item()
+        """Return ``d`` in fp32: a number, or a tensor in the shape of ``clip``."""
+        steps = self.steps().detach().float().clamp(min=SMALLEST)
+        return steps if self.per_channel else steps.item()
+
+    @property
+    def encoding(self) -> str:
+        """The kind of encoding of its weights: codes times one step, or a step for each channel."""
+        return grid_kind(self.clip)
+
+    def encode(self, name: str, weight: torch.Tensor) -> IntegerWeight:
+        """The weight of layer ``name`` as integers."""
+        return IntegerWeight(name, self.codes(weight), self.step(), round(self.bits()))
 
     def bit_width(self) -> torch.Tensor:
-        """The present bit-width, fp64 of shape []."""
+        """Return the present bit-width, fp64 of shape []."""
         with torch.no_grad():
             if self.per_channel:
                 return bit_width(self.step_size, self.top())
             return bit_width(self.step_size, self.clip, self.exponent)
 
     def bits(self) -> float:
-        """The present bit-width; within fp32 rounding of a whole number it is that number.
+        """Return the present bit-width; a whole number where it is one within fp32 rounding.
 
         Raises:
             RunFailed: step or range are no longer finite.
@@ -164,12 +173,12 @@ class Quantizer(nn.Module):
         return float(round(value)) if math.isclose(value, round(value), abs_tol=_WHOLE) else value
 
     def set_bits(self, bits: float) -> None:
-        """Choose ``d = q_m ** t / (2 ** (b - 1) - 1)``, the inverse of :func:`bit_width`."""
+        """Set ``d = q_m ** t / (2 ** (b - 1) - 1)``, the inverse of :func:`bit_width`."""
         with torch.no_grad():
             self.step_size.copy_(self.top() / levels(bits))
 
     def extra_repr(self) -> str:
-        """What ``print(model)`` shows."""
+        """Return the text in ``print(model)``."""
         low, high = (float(end) for end in self.clip.detach().aminmax()) if self.clip.numel() else (0.0, 0.0)
-        told = f"{low:.4g} to {high:.4g}" if self.per_channel else f"{high:.4g}"
-        return f"bits={self.bits():.2f}, clip={told}"
+        bounds = f"{low:.4g} to {high:.4g}" if self.per_channel else f"{high:.4g}"
+        return f"bits={self.bits():.2f}, clip={bounds}"

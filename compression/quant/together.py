@@ -1,8 +1,8 @@
-"""All weights of a model quantized in one go before a training step's forward pass, as one node of autograd.
+"""Quantizes all weights of a model at once before the forward pass of a training step, as one node of autograd.
 
-A small layer's weight takes microseconds, but each call that stands alone between two convolutions finds the caches
-cold and takes ten times that: on a ResNet-20 a tenth of the step. The values are the very ones each layer would have
-worked out, and where anything is unusual (evaluation, tracing, compiling, checkpointing) each layer does.
+The weight of a small layer takes microseconds, but between two convolutions the caches are cold and one call takes ten
+times as long: on a ResNet-20 a tenth of the step. The values are those that each layer would compute; in evaluation,
+tracing, compiling and checkpointing each layer computes them itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pair = tuple[torch.Tensor, Quantizer]
 
 
 class _Together(torch.autograd.Function):
-    """n weights, their steps and their clipping bounds in, n quantized weights out."""
+    """Maps n weights, their n steps and their n clipping bounds to n quantized weights."""
 
     @staticmethod
     def forward(ctx: Any, count: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -36,15 +36,15 @@ class _Together(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         count, saved = len(upstream), ctx.saved_tensors
         xs, steps, clips, outputs = (saved[i * count : (i + 1) * count] for i in range(4))
-        found: list[tuple[torch.Tensor | None, ...]] = [
+        gradients: list[tuple[torch.Tensor | None, ...]] = [
             (None, None, None) if g is None else kernels.gradients(g, x, output, step, clip)
             for g, x, output, step, clip in zip(upstream, xs, outputs, steps, clips, strict=True)
         ]
-        return (None, *(each[0] for each in found), *(each[1] for each in found), *(each[2] for each in found))
+        return (None, *(g[0] for g in gradients), *(g[1] for g in gradients), *(g[2] for g in gradients))
 
 
 class Together:
-    """Two hooks of the model that was quantized: before its forward pass and after it. Copied along with the model."""
+    """Two hooks of the quantized model, before and after its forward pass; copied with the model."""
 
     quantizes_together = True
 
@@ -54,10 +54,10 @@ class Together:
     def attach(self, model: nn.Module) -> None:
         """Register the hooks."""
         model.register_forward_pre_hook(self.prepare)
-        model.register_forward_hook(self.forget, always_call=True)
+        model.register_forward_hook(self.clear, always_call=True)
 
     def prepare(self, model: nn.Module, args: Any) -> None:
-        """Quantize every weight now, if this is a plain training step."""
+        """Quantize every weight now, if this is a training step that nothing records."""
         if not (model.training and torch.is_grad_enabled()) or torch.compiler.is_compiling() or saving_is_watched():
             return
         pairs = self._pairs()
@@ -68,18 +68,18 @@ class Together:
         for pair, value in zip(pairs, values, strict=True):
             pair[1].ready = Ready(pair[0], value.to(pair[0].dtype))
 
-    def forget(self, *_: Any) -> None:
-        """Nothing outlives the forward pass, not even one that failed."""
+    def clear(self, *_: Any) -> None:
+        """Discard the values after the forward pass, also after one that raised."""
         for pair in self._pairs():
             pair[1].ready = None
 
     def _pairs(self) -> list[Pair]:
-        """Weights and their uniform quantizers, each once; a layer that has lost its quantizer is passed over."""
-        found: dict[int, Pair] = {}
+        """Return the weights and their uniform quantizers, each once; layers without a quantizer are skipped."""
+        pairs: dict[int, Pair] = {}
         for layer in self._layers:
             for chain in getattr(layer, "parametrizations", {}).values():
                 for quantizer in chain:
                     plain = isinstance(quantizer, Quantizer) and not quantizer.gradient_scale
                     if plain and quantizer.exponent is None and len(chain) == 1:
-                        found[id(quantizer)] = (chain.original, quantizer)
-        return list(found.values())
+                        pairs[id(quantizer)] = (chain.original, quantizer)
+        return list(pairs.values())

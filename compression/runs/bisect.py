@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +35,21 @@ def find_smallest(
     bits: Sequence[Bits] = (),
     root: str | Path = "runs",
     *,
+    more: Mapping[str, Sequence[Any]] | None = None,
     priority: int = 0,
     store: Store | None = None,
 ) -> str:
     """Start a search for the smallest of these budgets with at least ``min_accuracy`` (0..1) on the validation split.
 
-    Without ``sparsity`` the shares 0.1 to 0.9 are tried. Returns the id of the sweep; its runs are made as they are
-    needed, and its result names the best as ``found``.
+    Without ``sparsity`` the shares 0.1 to 0.9 are tried; ``more`` is as in a sweep. Returns the id of the sweep; its
+    runs are made as they are needed, and its result names the best as ``found``.
 
     Raises:
         CompressionError: as :func:`compression.runs.sweep`, or no accuracy in (0, 1).
     """
     if not 0 < min_accuracy < 1:
         raise CompressionError(f"the accuracy to keep must be between 0 and 1, such as 0.97, not {min_accuracy:g}")
-    found = combinations(absolute(budget), sparsity or SPARSITIES, bits)
+    found = combinations(absolute(budget), sparsity or SPARSITIES, bits, more)
     budgets = sorted(found, key=expected_size, reverse=True)
     identity = check(*budgets)
     store = store or Store(root)

@@ -1,4 +1,4 @@
-"""The file from which a run goes on: whole or not there, with a checksum, bound to its run, and with one before it.
+"""The file from which a run continues: whole or not there, with a checksum, bound to its run, and with one before it.
 
 A checkpoint is a file of ``torch.save`` with one line added at its end, which holds the SHA-256 of all before it. What
 it is *bound* to, such as the run and its spec, lies in it beside the state of the training. Version 1, which had
@@ -46,8 +46,8 @@ def write(
     """Write ``state`` (tensors, numbers, words and collections of them) and what it is bound to; False on a full disk.
 
     The checkpoint that was there stays until the new one is on the disk, and is the :func:`previous` one from then on;
-    on a disk with too little space for three files the previous one goes first. ``confirm`` is called just before the
-    new file is put in its place, and nothing changes when it raises.
+    on a disk with too little space for three files the previous one is removed first. ``confirm`` is called just before
+    the new file is put in its place, and nothing changes when it raises.
 
     Raises:
         OSError: the folder cannot be written for another reason.
@@ -94,7 +94,7 @@ def read(path: Path) -> State | None:
 def newest(path: Path, bound: Mapping[str, Any], log: Callable[[str], None]) -> State | None:
     """The last good checkpoint of the run that ``bound`` describes, or None when none was written (or it was deleted).
 
-    Where the last one is no good, ``log`` is told why, and the one before it takes its place.
+    Where the last one is not good, ``log`` gets the reason, and the one before it takes its place.
 
     Raises:
         CompressionError: there are checkpoints, and none of them is good.
@@ -135,8 +135,8 @@ def _checked(path: Path, bound: Mapping[str, Any]) -> State | None:
     if state is None:
         return None
     is_old = state["version"] == OLD_VERSION
-    for name, wanted in bound.items():
-        if name in _NAMES and state.get(name, wanted if is_old else None) != wanted:
+    for name, expected in bound.items():
+        if name in _NAMES and state.get(name, expected if is_old else None) != expected:
             raise CompressionError(f"checkpoint {path} is of {_NAMES[name]}; put the right file back, or {RESTART}")
     for name, kind in _FIELDS.items():
         if type(state.get(name)) is not kind:

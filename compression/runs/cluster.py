@@ -25,7 +25,7 @@ from compression.runs.process import JOB, Handle
 NAME = "ray"
 ADDRESS = "http://127.0.0.1:8265"
 TOKENLESS = "COMPRESSION_RAY_WITHOUT_TOKEN"
-"""The environment variable that says, by 1, that a cluster without a token is meant."""
+"""The environment variable that allows, by 1, a cluster without a token."""
 ASK_SECONDS = 5.0
 _ANSWER_SECONDS = 3.0
 _FOLDERS = ("COMPRESSION_DATA", "COMPRESSION_CACHE", "COMPRESSION_MODELS")
@@ -69,22 +69,22 @@ class RayLauncher:
             return folder.state
         job = str(handle.job)
         with cluster() as client:
-            found = _about(client, job)
-        if found is None or found.status.is_terminal():
-            self._ended_early(folder, job, found)
+            details = _about(client, job)
+        if details is None or details.status.is_terminal():
+            self._ended_early(folder, job, details)
         return folder.state
 
-    def _ended_early(self, folder: RunFolder, job: str, found: Any) -> None:
+    def _ended_early(self, folder: RunFolder, job: str, details: Any) -> None:
         handle = folder.handle()
         if handle is None or not handle.waits or handle.job != job:
             return  # its worker has begun in between, or it was withdrawn
-        if found is not None and found.error_type == _GAVE_UP:
+        if details is not None and details.error_type == _GAVE_UP:
             folder.log(f"{_now()} no machine had the CPUs for job {job} in time: the run is queued again")
             folder.process_path.unlink(missing_ok=True)
             return
-        said = (found.message or "").strip() if found is not None else "Ray does not know it any more"
-        last = said.splitlines()[-1] if said else "no reason given"
-        folder.tell(LOST, error=f"job {job} ended before its worker began: {last}")
+        message = (details.message or "").strip() if details is not None else "Ray does not know it any more"
+        last = message.splitlines()[-1] if message else "no reason given"
+        folder.add_state(LOST, error=f"job {job} ended before its worker began: {last}")
 
     def stop(self, folder: RunFolder, *, insist: bool = False) -> None:
         """Have Ray send SIGTERM, and SIGKILL 3 seconds later whether ``insist`` or not; nothing when it has ended.
@@ -123,7 +123,7 @@ def cluster() -> Iterator[Any]:
     """A ``JobSubmissionClient``; what goes wrong with it in the ``with`` block becomes one line.
 
     Raises:
-        CompressionError: Ray is not installed, does not answer, wants no token, or refuses it or what is asked.
+        CompressionError: Ray is not installed, does not answer, wants no token, or refuses it or the request.
     """
     where = address()
     try:
@@ -159,7 +159,7 @@ def check_token(where: str) -> None:
     Fails within 3 seconds where Ray's own client would try for minutes.
 
     Raises:
-        CompressionError: the cluster wants no token, and the environment does not say that this is meant.
+        CompressionError: the cluster wants no token, and the environment does not allow that.
         OSError: nobody answers.
     """
     parts = urlsplit(where)
@@ -171,7 +171,7 @@ def check_token(where: str) -> None:
         except HTTPException as error:
             raise OSError(f"no HTTP: {error!r}") from error
     if 200 <= status < 300 and os.environ.get(TOKENLESS) != "1":
-        way_out = "start its nodes with RAY_AUTH_MODE=token and a token (assets/docs/cluster.md)"
+        way_out = "start its nodes with RAY_AUTH_MODE=token and a token (docs/cluster.md)"
         raise CompressionError(
             f"the Ray cluster at {where} wants no token, so that whoever reaches it can run code there: {way_out}, or "
             f"set {TOKENLESS}=1 where nobody else can reach it"
@@ -189,7 +189,7 @@ def _about(client: Any, job: str) -> Any:
 
 
 def _due(folder: RunFolder) -> bool:
-    """Is it time to ask again? The age of ``process.json`` tells when anybody did last."""
+    """Is it time to ask again? The age of ``process.json`` is the time since anybody did."""
     try:
         age = time.time() - folder.process_path.stat().st_mtime
         due = not 0 <= age < ASK_SECONDS  # below 0: the clock was set back

@@ -1,4 +1,4 @@
-"""Stopping runs, going on with them, and deleting them: what the command line, the app and notebooks call."""
+"""Stopping runs, resuming them, and deleting them: what the command line, the app and notebooks call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECON
     """Ask the run to stop, then insist; returns its state.
 
     First the cancel file, after ``grace`` seconds SIGTERM, after as many again SIGKILL.
-    A run that has ended is left as it is; a waiting or paused one never goes on; cancelling a sweep cancels its runs.
+    A run that has ended is left as it is; a waiting or paused one never runs; cancelling a sweep cancels its runs.
 
     Raises:
         CompressionError: no such run.
@@ -37,7 +37,7 @@ def cancel(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECON
         folder.ask_to_stop()
         if folder.state == PAUSED:
             with written_in(folder.path.parent):
-                folder.tell(CANCELLED)
+                folder.add_state(CANCELLED)
     if not _stopped_within(folder, grace) and folder.parent() is None:  # the worker of a sweep has other runs to do
         launcher = launcher_of(folder, store.launcher)
         launcher.stop(folder)
@@ -66,10 +66,10 @@ def pause(run_id: str, root: str | Path = "runs", *, grace: float = GRACE_SECOND
 
 
 def resume(run_id: str, root: str | Path = "runs", *, store: Store | None = None) -> str:
-    """Let a run that stopped go on from its last checkpoint (from its beginning when there is none); returns its state.
+    """Continue a stopped run from its last checkpoint (from its beginning when there is none); returns its state.
 
-    It waits for a free slot like a new one. A run that is done, goes on or waits is left as it is; of a sweep, the runs
-    that are not done go on.
+    It waits for a free slot like a new one. A run that is done, runs or waits is left as it is; of a sweep, the runs
+    that are not done continue.
 
     Raises:
         CompressionError: no such run, one of a sweep, or one whose spec cannot be read.
@@ -98,8 +98,8 @@ def delete(
     With ``problems``, runs that must not be deleted are passed over and named there.
 
     Raises:
-        CompressionError: no such run, one that goes on, one of a sweep, or a folder that no run made; then nothing is
-            deleted.
+        CompressionError: no such run, one that is running, one of a sweep, or a folder that no run made; then
+            nothing is deleted.
     """
     store = store or Store(root)
     with store.alone(), written_in(store.root):
@@ -153,7 +153,7 @@ def _with_parts(root: Path, run_id: str) -> list[RunFolder]:
     """
     folder = _whole(RunFolder.named(root, run_id))
     folder.spec()  # what this program cannot read it does not delete
-    if _goes_on(folder):
+    if _is_active(folder):
         raise CompressionError(f"run {run_id} is going on; cancel it first")
     return [folder, *folder.children()]
 
@@ -166,7 +166,7 @@ def outdated(infos: Sequence[RunInfo], days: float, now: float | None = None) ->
 
 
 def _whole(folder: RunFolder) -> RunFolder:
-    """The folder itself, of a run that stands for itself, as soon as its state is certain.
+    """The folder itself, of a run outside any sweep, as soon as its state is certain.
 
     Raises:
         CompressionError: it is one of a sweep.
@@ -180,12 +180,12 @@ def _whole(folder: RunFolder) -> RunFolder:
 
 def _make_sure(folder: RunFolder) -> None:
     """Listen to a process of another machine until it is certain whether it lives: 2 seconds, or 30 if it does not."""
-    while _goes_on(folder) and not folder.is_sure():
+    while _is_active(folder) and not folder.is_sure():
         time.sleep(POLL_SECONDS)
 
 
-def _goes_on(folder: RunFolder) -> bool:
-    """Is a process at work on this run? Where its events cannot be read, its process alone tells."""
+def _is_active(folder: RunFolder) -> bool:
+    """Is a process at work on this run? Where its events cannot be read, its process alone decides."""
     try:
         return folder.state == RUNNING
     except UNREADABLE:

@@ -1,7 +1,7 @@
 """The file of the index, ``runs.sqlite``, or the same tables in memory while that file cannot be written.
 
 A full disk, a folder without inodes and a read-only folder must still be listed and cleared; memory takes no space
-there. What stands in memory is this process's own, so that nothing may be started by it.
+there. A database in memory belongs to this process alone, so that nothing may be started by it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DAMAGED = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQL
 
 
 class Unwritable(CompressionError):
-    """The file of the index cannot be written now, where it lies; the message says why."""
+    """The file of the index cannot be written now; the message is the reason."""
 
 
 class Database:
@@ -41,11 +41,11 @@ class Database:
 
     @contextlib.contextmanager
     def file(self) -> Iterator[sqlite3.Connection]:
-        """The file, made where there is none.
+        """The file, created where there is none.
 
         Raises:
             Unwritable: the disk is full, or the folder is read-only or no place for such a file.
-            CompressionError: the file is damaged, or another process has kept it for half a minute.
+            CompressionError: the file is damaged, or another process has locked it for half a minute.
         """
         self._check_own()
         try:
@@ -59,7 +59,7 @@ class Database:
 
     @contextlib.contextmanager
     def memory(self) -> Iterator[sqlite3.Connection]:
-        """The same tables in memory, filled from the folders once and then kept; one thread at a time."""
+        """The same tables in memory, filled from the folders once and then reused; one thread at a time."""
         with self._lock:
             if self._memory is None:
                 self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)

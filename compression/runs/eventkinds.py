@@ -1,4 +1,4 @@
-"""The types of what an event holds, by its kind; :mod:`.events` says what each means."""
+"""The types of what an event holds, by its kind; :mod:`.events` defines what each means."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Common(TypedDict):
 
 
 class _Any(_Common):
-    """What every event may have: ``phase`` and ``split`` tell those of one step apart."""
+    """What every event may have: ``phase`` and ``split`` distinguish those of one step."""
 
     phase: NotRequired[Text]
     split: NotRequired[Text]

@@ -1,10 +1,10 @@
 """The story of a run, one JSON object a line: an append-only file with one writer, from which every chart is drawn.
 
 A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch", ...}``. An attempt begins with a
-``state``, and ends where a line of a later attempt stands. What each kind adds:
+``state``, and ends at the first line of a later attempt. What each kind adds:
 
 =========  ============================================================================================
-``state``  ``state`` (running, done, failed, cancelled, paused; queued when it is to go on), ``error`` when failed,
+``state``  ``state`` (running, done, failed, cancelled, paused; queued when it is resumed), ``error`` when failed,
            ``pid``, ``host`` and the digest of the ``spec`` when running, ``result_sha256`` when done
 ``plan``   ``total_steps`` and whatever facts the method gives
 ``phase``  ``phase``, the stage that begins at ``step``
@@ -36,7 +36,7 @@ Event = dict[str, Any]
 
 
 def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
-    """Events from byte ``offset`` on, and the offset to go on from next time.
+    """Events from byte ``offset`` on, and the offset to continue from next time.
 
     A last line without its end is left for the next call; a line torn by a killed writer is passed over, and so is one
     that an attempt wrote after a later one had begun.
@@ -63,7 +63,7 @@ def read_events(path: str | Path, offset: int = 0) -> tuple[list[Event], int]:
 
 
 def last_state(path: str | Path) -> str | None:
-    """The state last told, by the last attempt; None when none was.
+    """The last state of the last attempt; None when there is none.
 
     Raises:
         CompressionError: see :func:`read_events`.
@@ -79,7 +79,7 @@ def last_state(path: str | Path) -> str | None:
 
 
 def _states(path: str | Path, before: int | None = None) -> Iterator[Event]:
-    """The state events in whole lines, the last one first, found without parsing the others.
+    """The state events in whole lines, the last one first, without parsing the others.
 
     ``before`` is the byte at which to begin, the end of the file otherwise.
 
@@ -101,9 +101,9 @@ def _in_turn(events: Iterable[Event], begun: int = 0) -> Iterator[Event]:
 
 
 def last_attempts(events: Iterable[Event]) -> list[Event]:
-    """Events in the order of their steps, without those that a later attempt told again.
+    """Events in the order of their steps, without those that a later attempt repeated.
 
-    Of each kind and step the last attempt stays. Points of one step are told apart by their phase and split: a final
+    Of each kind and step the last attempt stays. Points of one step are distinguished by their phase and split: a final
     one does not replace one of the training.
     """
     events = list(events)

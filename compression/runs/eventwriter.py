@@ -1,4 +1,4 @@
-"""The one who writes the story of a run: an attempt's events, appended line by line while its lease holds."""
+"""The writer of a run's events: those of one attempt, appended line by line while its lease holds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EventWriter(Reporter):
     """Appends the events of one attempt; the :class:`compression.methods.base.Reporter` that methods are given.
 
     Args:
-        path: the events file. A half line left there by a killed writer is closed first.
+        path: the events file. An incomplete line of a killed writer is closed first.
         attempt: 1 for a fresh run, one more for each resume.
         cancel_files: :meth:`check` raises :class:`Cancelled` once one of these exists (looked at 5 times a second).
         clock: seconds since 1970; by default :func:`steady_clock`.
@@ -63,7 +63,7 @@ class EventWriter(Reporter):
 
     @property
     def at(self) -> tuple[int, float]:
-        """The step and epoch last told."""
+        """The step and epoch last reported."""
         return self._at
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class EventWriter(Reporter):
         self._write("log", message=message)
 
     def check(self) -> None:
-        """Raise :class:`Cancelled` when somebody asked the run to stop; cheap enough for every step.
+        """Raise :class:`Cancelled` when the run was requested to stop; cheap enough for every step.
 
         Raises:
             Superseded: another attempt has taken the run over.

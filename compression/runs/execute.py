@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,14 +10,14 @@ from torch import nn
 
 from compression import methods
 from compression.data import Batches
+from compression.encodings import cut_weights
 from compression.errors import RunFailed
-from compression.graph import Graph, slim_report
+from compression.graph import slim_report
 from compression.graph.copies import deep_copy
-from compression.graph.cuts import along, cuts, without
 from compression.methods.base import Compressed, Method, Setup
 from compression.pack import pack, unpack
 from compression.preprocess import words
-from compression.quant import IntegerWeight, fold, integer_weights
+from compression.quant import fold, integer_weights
 from compression.runs import names
 from compression.runs.files import sha256, write_json
 from compression.runs.folder import RunFolder
@@ -61,7 +60,7 @@ def execute(
     compressed = _compress(chosen, setup, report)
     check_taken_over(report)
     report.check()
-    found = finish(folder, setup, compressed.model, report)
+    outcome = finish(folder, setup, compressed.model, report)
     return {
         "method": budget.method,
         "model": budget.model,
@@ -74,9 +73,9 @@ def execute(
         "baseline_ledger": prepared.ledger,
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
-        **found,
+        **outcome,
         "points": [point.to_dict() for point in folder.points()],
-        "confusion": {"baseline": prepared.confusion, "final": found["confusion"]},
+        "confusion": {"baseline": prepared.confusion, "final": outcome["confusion"]},
     }
 
 
@@ -87,7 +86,7 @@ def _beginning(subject: Subject) -> str:
 
 
 def _compress(method: Method, setup: Setup, report: RunReporter) -> Compressed:
-    """Let the method run; what fails once the model is no longer finite is told as what it is."""
+    """Let the method run; a failure of a model that is no longer finite is reported as that."""
     try:
         return method.run(setup, report)
     except (ArithmeticError, ValueError, RuntimeError, IndexError, AssertionError):
@@ -99,7 +98,7 @@ def finish(folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporte
     """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
 
     Raises:
-        RunFailed: the file gives other weights than those it was made from.
+        RunFailed: the file gives other weights than those that were packed.
         CompressionError: the smaller model computes something else than the masked one.
     """
     check_finite(model.eval())
@@ -107,12 +106,12 @@ def finish(folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporte
     plain.eval()
     report.confirm()
     make_folder(folder.bundle)
-    codes = _cut_codes(integer_weights(model), setup.graph, cut.units)
+    codes = cut_weights(integer_weights(model), setup.graph, cut.units)
     ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
     shipped = restore(plain, folder)
-    told = evaluate(shipped, setup.data, "test")
+    measured = evaluate(shipped, setup.data, "test")
     step, epoch = report.at
-    point = file_point(model, setup.graph, told, ledger["total"], step=step, epoch=epoch, phase="final")
+    point = file_point(model, setup.graph, measured, ledger["total"], step=step, epoch=epoch, phase="final")
     report.group(step, cut.removed)
     report.point(point)
     report.confirm()
@@ -128,21 +127,8 @@ def finish(folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporte
         "removed": cut.removed,
         "units": cut.units,
         "rebuilt": cut.rebuilt,
-        "confusion": told.confusion,
+        "confusion": measured.confusion,
     }
-
-
-def _cut_codes(
-    integers: Mapping[str, IntegerWeight], graph: Graph, units: Mapping[str, Sequence[int]]
-) -> dict[str, IntegerWeight]:
-    """The integers of every quantized layer without the removed units, nor their channels' steps."""
-    dropped, weights = cuts(graph, units), {layer.name: layer.weight for layer in graph.layers}
-    found = {}
-    for name, known in integers.items():
-        gone = dropped.get(weights.get(name, ""), ())
-        step = along(known.step, gone) if isinstance(known.step, torch.Tensor) else known.step
-        found[name] = dataclasses.replace(known, codes=without(known.codes, gone), step=step)
-    return found
 
 
 def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A run as its folder tells it: what was asked, what happened, and in which state it is (files: :mod:`.layout`)."""
+"""A run as its folder describes it: the request, what happened, and the state it is in (files: :mod:`.layout`)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RunFolder(RunFiles):
         return folder
 
     def spec(self) -> dict[str, Any]:
-        """What was asked.
+        """The request: budget, versions, threads.
 
         Raises:
             CompressionError: the file is damaged or of another version.
@@ -78,7 +78,7 @@ class RunFolder(RunFiles):
         return raw
 
     def digest(self) -> str:
-        """The SHA-256 of what was asked, whatever the layout of the file."""
+        """The SHA-256 of the request, whatever the layout of the file."""
         return hashlib.sha256(json.dumps(self.spec(), sort_keys=True).encode()).hexdigest()
 
     def budget(self) -> Budget:
@@ -106,11 +106,11 @@ class RunFolder(RunFiles):
 
     @property
     def is_sweep(self) -> bool:
-        """Is this a sweep? Its runs may still have to be made."""
+        """Is this a sweep? Its runs may not exist yet."""
         return bool(self.spec().get("children"))
 
     def child_ids(self) -> list[str]:
-        """The ids of the runs of a sweep in their order, made or not; nothing for an ordinary run.
+        """The ids of the runs of a sweep in their order, existing or not; nothing for an ordinary run.
 
         Raises:
             CompressionError: the spec names something else than other runs of the same folder.
@@ -124,7 +124,7 @@ class RunFolder(RunFiles):
         return names
 
     def child(self, name: str) -> RunFolder | None:
-        """One run of a sweep, by an id of :meth:`child_ids`; None when it has not been made.
+        """One run of a sweep, by an id of :meth:`child_ids`; None when it does not exist yet.
 
         Raises:
             CompressionError: the folder of this name is no run, or not one of this sweep.
@@ -139,7 +139,7 @@ class RunFolder(RunFiles):
         return child
 
     def children(self) -> list[RunFolder]:
-        """The runs of a sweep in their order, those that have been made; nothing for an ordinary run.
+        """The runs of a sweep in their order, those that exist; nothing for an ordinary run.
 
         Raises:
             CompressionError: see :meth:`child_ids` and :meth:`child`.
@@ -181,16 +181,16 @@ class RunFolder(RunFiles):
 
     @property
     def state(self) -> str:
-        """queued, running, paused, done, failed, cancelled or lost: the last told, and whether the worker lives."""
+        """queued, running, paused, done, failed, cancelled or lost: the last reported, and whether the worker lives."""
         return self._state(last_state(self.events_path))
 
     def state_of(self, events: list[Event]) -> str:
         """The state, when the events have been read already."""
         return self._state(next((event["state"] for event in reversed(events) if event["kind"] == "state"), None))
 
-    def _state(self, told: str | None) -> str:
-        if told in IDLE:
-            return str(told)
+    def _state(self, reported: str | None) -> str:
+        if reported in IDLE:
+            return str(reported)
         if self.alive():
             return RUNNING
         if self.cancel_path.exists():
@@ -255,7 +255,7 @@ class RunFolder(RunFiles):
         self._withdraw()
 
     def _withdraw(self) -> None:
-        """Take a run that waits in a cluster back: a job that finds itself no longer named ends at once."""
+        """Withdraw a run that waits in a cluster: a job that is no longer named ends at once."""
         if self.waits():
             self.process_path.unlink(missing_ok=True)
 
@@ -265,9 +265,9 @@ class RunFolder(RunFiles):
             self.fill_reserve()
             for path in (self.process_path, self.heartbeat_path, self.cancel_path, self.pause_path):
                 path.unlink(missing_ok=True)
-            self.tell(QUEUED)
+            self.add_state(QUEUED)
 
-    def tell(self, state: str, error: str | None = None) -> None:
+    def add_state(self, state: str, error: str | None = None) -> None:
         """Add a state to the events of a run no process carries out; where none ever did, only with an ``error``."""
         attempts = self.attempts()
         if attempts or error:

@@ -60,12 +60,12 @@ class Exhibit:
 
     def folder(self) -> RunFolder:
         """The folder under the gallery's name for the run; to be read only."""
-        found = RunFolder(self.path)
-        found.id = self.info.id
-        return found
+        folder = RunFolder(self.path)
+        folder.id = self.info.id
+        return folder
 
     def record(self) -> dict[str, Any]:
-        """Where the run comes from; empty for a sweep, whose runs tell it.
+        """Where the run comes from; empty for a sweep, whose runs hold it.
 
         Raises:
             CompressionError: the file is damaged.
@@ -102,15 +102,15 @@ class Gallery:
         Raises:
             CompressionError: there is none.
         """
-        found = next((exhibit for exhibit in self.exhibits if exhibit.info.id == run), None)
-        if found is None:
+        match = next((exhibit for exhibit in self.exhibits if exhibit.info.id == run), None)
+        if match is None:
             raise CompressionError(f"no run {run!r} in the gallery; the page Start lists those there are")
-        return found
+        return match
 
     def parts(self, sweep: str) -> list[Exhibit]:
         """The runs of a sweep, from the least compressed to the most; empty for an ordinary run."""
-        found = [exhibit for exhibit in self.exhibits if exhibit.info.sweep == sweep]
-        return sorted(found, key=lambda exhibit: -(exhibit.final or {}).get("bytes", 0))
+        parts = [exhibit for exhibit in self.exhibits if exhibit.info.sweep == sweep]
+        return sorted(parts, key=lambda exhibit: -(exhibit.final or {}).get("bytes", 0))
 
 
 def is_gallery(run: str) -> bool:
@@ -122,8 +122,8 @@ def read(root: str | Path) -> Gallery:
     """Read all collections below ``root``; nothing is written, nothing cached. A missing folder is an empty gallery."""
     problems: list[str] = []
     paths = sorted(path for path in Path(root).glob("*") if path.is_dir() and not path.name.startswith((".", "_")))
-    found = [_collection(path, problems) for path in paths]
-    whole_first = sorted((c for c in found if c.exhibits), key=lambda c: not any(e.whole for e in c.exhibits))
+    collections = [_collection(path, problems) for path in paths]
+    whole_first = sorted((c for c in collections if c.exhibits), key=lambda c: not any(e.whole for e in c.exhibits))
     return Gallery(tuple(whole_first), tuple(problems))
 
 
@@ -150,7 +150,7 @@ def _collection(path: Path, problems: list[str]) -> Collection:
 
 
 def _with_data(exhibit: Exhibit, others: Sequence[Exhibit]) -> Exhibit:
-    """A sweep under the title of its runs' data, which its own result does not tell."""
+    """A sweep under the title of its runs' data, which its own result does not hold."""
     part = next((other for other in others if other.info.sweep == exhibit.info.id), exhibit)
     return dataclasses.replace(exhibit, data=part.data)
 
@@ -201,9 +201,9 @@ def copied(exhibit: Exhibit, runs: str | Path) -> RunFolder | None:
 
 
 def workplace(exhibit: Exhibit, runs: str | Path) -> RunFolder:
-    """A copy of the exhibit's folder below the user's runs, in which jobs may write; made when it is first needed.
+    """A copy of the exhibit's folder below the user's runs, in which jobs may write; created when it is first needed.
 
-    Made anew when the gallery has another run under this name than the one that was copied.
+    Created again when the gallery has another run under this name than the one that was copied.
 
     Raises:
         CompressionError: the runs folder cannot be written, or something else than a copy is in its place.
@@ -215,7 +215,7 @@ def workplace(exhibit: Exhibit, runs: str | Path) -> RunFolder:
     try:
         remove(fresh)
         fresh.mkdir(parents=True)
-        for path in (exhibit.path / name for name in _COPIED):  # in this order: what is explained follows the weights
+        for path in (exhibit.path / name for name in _COPIED):  # in this order: the explanation follows the weights
             if path.is_dir():
                 shutil.copytree(path, fresh / path.name, copy_function=shutil.copyfile)
             elif path.is_file():
@@ -229,7 +229,7 @@ def workplace(exhibit: Exhibit, runs: str | Path) -> RunFolder:
 
 
 def _same(path: Path, copy: Path) -> bool:
-    """Is this still a copy of the run? Its result tells which one it is."""
+    """Is this still a copy of the run? Its result identifies it."""
     try:
         return read_bytes(path / "result.json", "result") == read_bytes(copy / "result.json", "result")
     except CompressionError:

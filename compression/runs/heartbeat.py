@@ -1,9 +1,9 @@
-"""A sign of life that needs no clock: a counter that goes on while the process lives, and who listens to it.
+"""A sign of life that needs no clock: a counter that advances while the process lives, and who listens to it.
 
 Times of files and the time of day say nothing about another machine: clocks differ, and they are set. A listener
 therefore compares what the counter shows with what it showed before, and counts the silence on its own monotonic clock.
 What it has not listened to for long enough it takes to be alive. For commands that look once and end, what was heard is
-noted beside the heartbeat, and the next one on this machine goes on from there.
+noted beside the heartbeat, and the next one on this machine continues from there.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Listener:
         return heard is not None and before - heard.since < SILENT_SECONDS
 
     def is_sure(self, path: Path, who: object) -> bool:
-        """Is it certain how it stands: did the counter move while this process listened, or was it silent for long?"""
+        """Is its state certain: did the counter move while this process listened, or was it silent for long?"""
         heard, before = self._listen(path, who)
         return heard is None or heard.moved or before - heard.since >= SILENT_SECONDS
 
@@ -139,7 +139,7 @@ class Listener:
 
 
 def _boot() -> str | None:
-    """What tells one start of this machine from another: its monotonic clock began anew with it. None where unknown."""
+    """An identifier of this start of the machine, with which its monotonic clock began. None where unknown."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

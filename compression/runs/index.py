@@ -36,7 +36,7 @@ UPDATE runs SET state = 'running' WHERE id = (
     ORDER BY priority DESC, created, id LIMIT 1)
 AND (SELECT count(*) FROM runs WHERE (state = 'running' OR handed) AND sweep IS NULL) < ? RETURNING id
 """
-"""Take the next run that waits here; one ``handed`` to a cluster waits there, and counts among those that go on."""
+"""Take the next run that waits here; one ``handed`` to a cluster waits there, and counts among the running ones."""
 
 
 BUSY = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
@@ -69,7 +69,7 @@ class RunInfo:
 
 
 UNREADABLE = (CompressionError, OSError)
-"""What reading the files of one run may end in; the others go on."""
+"""What reading the files of one run may end in; the others are read all the same."""
 
 
 def use_wal(db: sqlite3.Connection, seconds: float) -> None:
@@ -142,7 +142,7 @@ def changed(folder: RunFolder, rows: dict[str, sqlite3.Row]) -> bool:
     """May the row of this run be out of date? Decided without reading its events; what cannot be read may be."""
     try:
         return _differs(folder, rows)
-    except UNREADABLE:  # damaged, or deleted at this moment: whoever takes it up says which
+    except UNREADABLE:  # damaged, or deleted at this moment: whoever opens it reports which
         return True
 
 
@@ -161,7 +161,7 @@ def _differs(folder: RunFolder, rows: dict[str, sqlite3.Row]) -> bool:
 
 
 def _before_begin(folder: RunFolder, row: sqlite3.Row, rows: dict[str, sqlite3.Row]) -> str:
-    """The state of a run that no process has taken, as :attr:`RunFolder.state` tells it."""
+    """The state of a run that no process has taken, as :attr:`RunFolder.state` returns it."""
     if folder.cancel_path.exists():
         return CANCELLED
     if row["sweep"] is None:
@@ -174,7 +174,7 @@ def insert(db: sqlite3.Connection, folder: RunFolder) -> None:
     """A fresh row for a run, without its events.
 
     Raises:
-        CompressionError: the run's folder is not its own, or its spec holds what no run was asked.
+        CompressionError: the run's folder is not its own, or its spec holds what no run can have.
     """
     check_contents(folder.path)
     spec = folder.spec()
@@ -188,7 +188,7 @@ def insert(db: sqlite3.Connection, folder: RunFolder) -> None:
 
 
 def record(db: sqlite3.Connection, folder: RunFolder, events: list[Event]) -> None:
-    """Fold new events into the row of the run and its points; a step told again replaces what was there."""
+    """Fold new events into the row of the run and its points; a repeated step replaces what was there."""
     changes: dict[str, Any] = {}
     for event in events:
         changes |= {"step": event["step"], "epoch": event["epoch"]}

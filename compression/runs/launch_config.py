@@ -13,16 +13,16 @@ LAUNCHERS: dict[str, type[LocalLauncher] | type[RayLauncher]] = {"local": LocalL
 CLUSTER_SLOTS = 8
 
 
-def launcher_asked() -> Launcher:
+def configured_launcher() -> Launcher:
     """The launcher that the environment variable COMPRESSION_LAUNCHER names: ``local`` (the default) or ``ray``.
 
     Raises:
         CompressionError: it names another.
     """
-    asked = os.environ.get("COMPRESSION_LAUNCHER", "local")
-    if asked not in LAUNCHERS:
-        raise CompressionError(f"COMPRESSION_LAUNCHER must be {' or '.join(LAUNCHERS)}, not {asked!r}")
-    return LAUNCHERS[asked]()
+    name = os.environ.get("COMPRESSION_LAUNCHER", "local")
+    if name not in LAUNCHERS:
+        raise CompressionError(f"COMPRESSION_LAUNCHER must be {' or '.join(LAUNCHERS)}, not {name!r}")
+    return LAUNCHERS[name]()
 
 
 def launcher_of(folder: RunFolder, usual: Launcher) -> Launcher:
@@ -34,17 +34,17 @@ def launcher_of(folder: RunFolder, usual: Launcher) -> Launcher:
     return usual
 
 
-def slots_asked(launcher: Launcher) -> int:
+def configured_slots(launcher: Launcher) -> int:
     """Runs at a time: the environment variable COMPRESSION_SLOTS; or one here, eight in the hands of a cluster.
 
     Raises:
         CompressionError: it is no whole number of at least 1.
     """
     usual = CLUSTER_SLOTS if isinstance(launcher, RayLauncher) else 1
-    asked = os.environ.get("COMPRESSION_SLOTS", str(usual))
-    if not asked.isdigit() or int(asked) < 1:
-        raise CompressionError(f"COMPRESSION_SLOTS must be a whole number of at least 1, not {asked!r}")
-    return int(asked)
+    number = os.environ.get("COMPRESSION_SLOTS", str(usual))
+    if not number.isdigit() or int(number) < 1:
+        raise CompressionError(f"COMPRESSION_SLOTS must be a whole number of at least 1, not {number!r}")
+    return int(number)
 
 
 def threads_each(launcher: Launcher, slots: int) -> int:

@@ -36,18 +36,18 @@ class Launcher(Protocol):
         """Ask the worker to end now (it cleans up); with ``insist`` end it without asking."""
 
     def logs(self, folder: RunFolder, lines: int = 50) -> str:
-        """The last lines of what the worker said."""
+        """The last lines of the worker's output."""
 
 
 class LocalLauncher:
-    """Workers as processes of this machine, in a session of their own: they outlive the browser and the app."""
+    """Workers as processes of this machine, in a separate session: they outlive the browser and the app."""
 
     def __init__(self, command: Sequence[str] = WORKER) -> None:
         self._command = tuple(command)
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, folder: RunFolder, threads: int) -> Handle:
-        """Start ``python -m compression.runs.worker RUN_DIR``, its words going to ``log.txt``."""
+        """Start ``python -m compression.runs.worker RUN_DIR``, its output going to ``log.txt``."""
         self._started = [process for process in self._started if process.poll() is None]
         with append_to(folder.log_path) as log:
             process = subprocess.Popen(
@@ -105,8 +105,8 @@ def cores() -> int:
 def threads_per_run(slots: int) -> int:
     """Threads for each of ``slots`` runs side by side, so that they never fight over the cores."""
     fair = max(1, cores() // max(1, slots))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(fair, int(asked)) if asked.isdigit() and int(asked) > 0 else fair
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(fair, int(limit)) if limit.isdigit() and int(limit) > 0 else fair
 
 
 def environment(threads: int) -> dict[str, str]:

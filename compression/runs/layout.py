@@ -2,17 +2,17 @@
 
 ::
 
-    runs/<id>/spec.json       what was asked: budget, versions, threads; written once
+    runs/<id>/spec.json       the request: budget, versions, threads; written once
               events.jsonl    what happened; one writer, the worker
               process.json    who carries it out (machine, process id, start time; the job on a cluster)
               lease.3         the number of the attempt that may write here, while its process is the one named
-              heartbeat       a counter that goes on every 2 seconds while that process lives; heartbeat.heard is what
+              heartbeat       a counter that advances every 2 seconds while that process lives; heartbeat.heard is what
                               another machine noted of it when it looked first
               checkpoint.pt   where a run can be taken up again; checkpoint.previous.pt is the one before it
               result.json     written once, at the end of a run that is done
-              log.txt         what the worker said, tracebacks included
+              log.txt         the worker's output, tracebacks included
               bundle/         the compressed model
-              explain/        what the two models look at, once somebody asked
+              explain/        attributions of the two models, once requested
               cancel, pause   their presence asks the run to stop, or to write a checkpoint and then to stop
               reserve         16 KB given back when the disk is full, so that the run can still say so
 """
@@ -52,7 +52,7 @@ class RunFiles:
 
     @classmethod
     def create(cls, root: str | Path, spec: dict[str, Any]) -> Self:
-        """Make the folder of a new run; ``spec.json`` comes last, so that a half-made folder is no run.
+        """Create the folder of a new run; ``spec.json`` comes last, so that an incomplete folder is no run.
 
         Raises:
             CompressionError: the runs folder cannot be written, its disk is full, or the id is taken or impossible.

@@ -24,7 +24,7 @@ _NAME = "lease."
 class Lease:
     """The right of process ``handle`` to write to the run folder ``path`` as attempt number ``attempt``.
 
-    ``process_path`` is the ``process.json`` that must go on naming ``handle``.
+    ``process_path`` is the ``process.json`` that must continue to name ``handle``.
     """
 
     def __init__(self, path: Path, process_path: Path, handle: Handle, attempt: int) -> None:
@@ -37,7 +37,7 @@ class Lease:
 
     @classmethod
     def take(cls, path: Path, process_path: Path, handle: Handle, *, after: int) -> Lease:
-        """Take the next attempt at the run: above ``after``, the attempts its events tell of, and every lease.
+        """Take the next attempt at the run: above ``after``, the attempts in its events, and every lease.
 
         Raises:
             CompressionError: a lease or an event claims more attempts than can be.

@@ -1,4 +1,4 @@
-"""From the first state event of an attempt to its last: whatever happens in between, the run says how it ended."""
+"""From the first state event of an attempt to its last: whatever happens in between, the run records how it ended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def carry_out(folder: RunFolder, work: Work) -> str:
     any other exception failed, with one line in the state event and the traceback in ``log.txt``.
 
     Raises:
-        CompressionError: another process carries the run out, it is to be left alone, or
+        CompressionError: another process carries the run out, it is not to be run now, or
             (:class:`Superseded`) it was taken over from this process, which then changes nothing more.
     """
     lease = _take(folder)
@@ -50,7 +50,7 @@ def carry_out(folder: RunFolder, work: Work) -> str:
 
 
 def _ended(folder: RunFolder, work: Work, events: RunReporter) -> tuple[str, dict[str, str]]:
-    """Do the work and say in which state it ended: with the ``error`` when it failed, the result's digest when done.
+    """Do the work and return the state it ended in: with the ``error`` when it failed, the result's digest when done.
 
     Raises:
         Superseded: another attempt has taken the run over.
@@ -68,7 +68,7 @@ def _ended(folder: RunFolder, work: Work, events: RunReporter) -> tuple[str, dic
         return CANCELLED, {}
     except Paused:
         return PAUSED, {}
-    except Exception as problem:  # the worker's outermost frame: told in the run's own words, never dropped
+    except Exception as problem:  # the worker's outermost frame: reported by the run, never dropped
         events.confirm()
         folder.log(traceback.format_exc())
         return FAILED, {"error": _one_line(folder, problem)}
@@ -77,11 +77,11 @@ def _ended(folder: RunFolder, work: Work, events: RunReporter) -> tuple[str, dic
 class Termination:
     """While the ``with`` block runs, the first SIGTERM raises :class:`Cancelled` in the main thread.
 
-    Later ones don't disturb the clean-up. ``asked`` tells whether it came.
+    Later ones don't disturb the clean-up. ``requested`` says whether it came.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._before: Any = None
 
     def __enter__(self) -> Termination:
@@ -92,20 +92,20 @@ class Termination:
         signal.signal(signal.SIGTERM, self._before)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if not self.asked:
-            self.asked = True
+        if not self.requested:
+            self.requested = True
             raise Cancelled("terminated")
 
 
 def _reporter(folder: RunFolder, lease: Lease) -> RunReporter:
     parent = folder.parent()
-    asked = [folder] if parent is None else [folder, parent]
+    stoppable = [folder] if parent is None else [folder, parent]
     return RunReporter(
         folder.events_path,
         lease.attempt,
         checkpoint_path=folder.checkpoint_path,
-        cancel_files=[each.cancel_path for each in asked],
-        pause_files=[each.pause_path for each in asked],
+        cancel_files=[each.cancel_path for each in stoppable],
+        pause_files=[each.pause_path for each in stoppable],
         lease=lease,
         bound={"run": folder.spec().get("id"), "spec": folder.digest()},
     )
@@ -131,7 +131,7 @@ def _take(folder: RunFolder) -> Lease:
 
 
 def _check_spec(folder: RunFolder, events: list[Event], spec: str) -> None:
-    """Refuse to go on with something else than what the first attempt did, whose points stay among the events.
+    """Refuse to continue with something else than what the first attempt did, whose points stay among the events.
 
     Raises:
         CompressionError: the spec was edited since.

@@ -1,6 +1,6 @@
 """What belongs to a runs folder: the one place that decides which names and files are a run's own.
 
-A run is a real folder directly below the runs folder, with plain files of its own: no links, no pipes, no devices.
+A run is a real folder directly below the runs folder, with plain files only: no links, no pipes, no devices.
 Whatever is named in a file (the runs of a sweep, the sweep of a run) passes through here, so that nothing outside the
 runs folder is read, written, renamed or removed, whoever wrote the file.
 """
@@ -60,7 +60,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_contents(path: Path) -> None:
-    """Check that a run's folder holds only folders and plain files of its own.
+    """Check that a run's folder holds only folders and plain files.
 
     Raises:
         CompressionError: naming a link, pipe or device in it, or that there are more than 10,000 entries.
@@ -99,10 +99,10 @@ def run_folders(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
     problems: dict[str, str] = {}
     try:
         with os.scandir(root) as entries:
-            found = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in RESERVED]
+            candidates = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in RESERVED]
     except OSError as error:
         raise CompressionError(f"runs folder {root} cannot be read: {error.strerror or error}") from error
-    for entry in found:
+    for entry in candidates:
         if entry.is_file(follow_symlinks=False):
             continue
         path = root / entry.name

@@ -41,7 +41,7 @@ class Subject:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a spec keeps of it, so that a run never goes on with another: see :func:`check_same`."""
+        """What a spec keeps of it, so that a run never continues with another: see :func:`check_same`."""
         return {"weights": self.weights, "digest": digest(self.model), "preprocess": self.data.preprocess}
 
 
@@ -49,7 +49,7 @@ class Subject:
 class Prepared:
     """A subject, traced and measured; ``confusion`` is the baseline's on the test split (rows: true class).
 
-    ``digest`` changes with its weights, its data, or the file of one's own that it was built by.
+    ``digest`` changes with its weights, its data, or the user's file that builds it.
     """
 
     subject: Subject
@@ -81,15 +81,15 @@ class Workbench:
         self._prepared: Prepared | None = None
 
     def prepare(self, budget: Budget, identity: Mapping[str, Any] | None = None) -> Prepared:
-        """Load, trace and measure, or hand out what the last budget with the same subject was given.
+        """Load, trace and measure, or return the last result where the subject is the same.
 
         ``identity``: what the run's spec keeps of its subject.
 
         Raises:
             CompressionError: see :func:`load`.
         """
-        said = json.dumps(budget.preprocess, sort_keys=True)
-        key = (budget.model, budget.data, budget.input, budget.classes, budget.weights, said)
+        preprocess = json.dumps(budget.preprocess, sort_keys=True)
+        key = (budget.model, budget.data, budget.input, budget.classes, budget.weights, preprocess)
         if self._prepared is None or key != self._key:
             self._key, self._prepared = key, prepare(budget)
         check_same(self._prepared.subject, identity)
@@ -105,8 +105,8 @@ def load(budget: Budget, identity: Mapping[str, Any] | None = None) -> Subject:
     """
     dataset = load_data(budget)
     input, classes = shape(budget)
-    found = find_weights(budget)
-    subject = Subject(found.model, dataset, input, classes, found.name)
+    trained = find_weights(budget)
+    subject = Subject(trained.model, dataset, input, classes, trained.name)
     check_same(subject, identity)
     return subject
 
@@ -125,7 +125,7 @@ def load_data(budget: Budget) -> DataSet:
 
 
 def check_same(subject: Subject, identity: Mapping[str, Any] | None) -> None:
-    """Refuse a subject that is another than when the run was asked for; specs of older versions do not say.
+    """Refuse a subject that is another than when the run was requested; specs of older versions do not say.
 
     Raises:
         CompressionError: naming what changed.
@@ -157,14 +157,14 @@ def find_weights(budget: Budget) -> Weighted:
     Raises:
         CompressionError: there are none; the message holds the ``train`` line to type.
     """
-    found = weighted(budget.model, *shape(budget), budget.weights, (budget.data,))
-    if found is None:
+    trained = weighted(budget.model, *shape(budget), budget.weights, (budget.data,))
+    if trained is None:
         own = zoo.spec(budget.model).family == "file"
         why = " (its function returns initial ones, or others at each call)" if own else ""
         raise CompressionError(
             f"no trained weights for {budget.model}{why} on {budget.data}; train them first: {train_line(budget)}"
         )
-    return found
+    return trained
 
 
 def train_line(budget: Budget) -> str:
@@ -180,14 +180,14 @@ def prepare(budget: Budget) -> Prepared:
     """Load, trace and measure on the test split; the baseline's bytes are those of its fp32 file."""
     subject = load(budget)
     graph = tracing.trace(subject.model, zoo.example(budget.model, input=subject.input))
-    told = evaluate(subject.model, subject.data, "test")
+    evaluation = evaluate(subject.model, subject.data, "test")
     ledger = fp32_ledger(subject.model)
-    baseline = file_point(subject.model, graph, told, ledger["total"], step=0, epoch=0.0, phase="baseline")
-    return Prepared(subject, graph, baseline, ledger, told.confusion, subject_digest(subject, budget.model))
+    baseline = file_point(subject.model, graph, evaluation, ledger["total"], step=0, epoch=0.0, phase="baseline")
+    return Prepared(subject, graph, baseline, ledger, evaluation.confusion, subject_digest(subject, budget.model))
 
 
 def subject_digest(subject: Subject, model: str) -> str:
-    """The SHA-256 of what a run of ``model`` begins with: its state, the pixels and labels, the file of one's own."""
+    """The SHA-256 of what a run of ``model`` begins with: its state, the pixels and labels, the user's own file."""
     total, data = hashlib.sha256(digest(subject.model).encode()), subject.data
     total.update(repr((data.mean, data.std, data.augment, data.classes, data.preprocess)).encode())
     if ".py:" in model:
@@ -201,11 +201,13 @@ def subject_digest(subject: Subject, model: str) -> str:
 
 
 def file_point(
-    model: nn.Module, graph: Graph, told: Evaluation, total: int, *, step: int, epoch: float, phase: str
+    model: nn.Module, graph: Graph, evaluation: Evaluation, total: int, *, step: int, epoch: float, phase: str
 ) -> Point:
     """A test point whose bytes are those of a file: what ``model`` counts, and how well the file's content does."""
-    measured = {"split": "test", "accuracy": told.accuracy, "loss": told.loss, "bytes": total, "bytes_kind": "packed"}
-    return Point.from_dict({**sizes(model, graph), **measured, "step": step, "epoch": epoch, "phase": phase})
+    figures = {"accuracy": evaluation.accuracy, "loss": evaluation.loss, "bytes": total, "bytes_kind": "packed"}
+    return Point.from_dict(
+        {**sizes(model, graph), **figures, "split": "test", "step": step, "epoch": epoch, "phase": phase}
+    )
 
 
 def fp32_ledger(model: nn.Module) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from compression.runs.heartbeat import LISTENER, Listener
 
 VERSION = 1
 JOB = "COMPRESSION_JOB"
-"""The environment variable that tells a worker on a cluster the name of its job."""
+"""The environment variable that holds, for a worker on a cluster, the name of its job."""
 _SAME_START = 2.0
 
 
@@ -48,7 +48,7 @@ class Handle:
         """The handle of a live process of this machine.
 
         Raises:
-            psutil.NoSuchProcess: it is gone already.
+            psutil.NoSuchProcess: it has ended already.
         """
         process = psutil.Process(pid)
         return cls(socket.gethostname(), pid, process.create_time(), after_boot=_after_boot(process))
@@ -77,7 +77,7 @@ class Handle:
 
     @classmethod
     def find(cls, path: Path) -> Handle | None:
-        """What ``process.json`` says; None when there is none, or when it goes at this very moment.
+        """What ``process.json`` says; None when there is none, or when it is removed at this very moment.
 
         Raises:
             CompressionError: the file is damaged.
@@ -124,7 +124,7 @@ class Handle:
             return None
 
     def alive(self, heartbeat: Path | None = None, listener: Listener = LISTENER) -> bool:
-        """Does it live? Of a process on another machine its ``heartbeat`` file tells, to whoever listens long enough.
+        """Does it live? Of a process on another machine its ``heartbeat`` decides, for whoever listens long enough.
 
         Until then it is taken to be alive, see :meth:`is_sure`.
         """
@@ -146,5 +146,5 @@ def _after_boot(process: psutil.Process) -> float | None:
     """Seconds from the start of the machine to that of the process, which Linux knows whatever the time of day."""
     if not psutil.LINUX:
         return None
-    boot = psutil.boot_time()  # asked first: older versions of psutil add to the start time what this found last
+    boot = psutil.boot_time()  # called first: older versions of psutil add its last value to the start time
     return process.create_time() - boot

@@ -1,4 +1,4 @@
-"""Whether a run can reach its end with this network: tried before the first step, so that no training is in vain."""
+"""Whether a run can reach its end with this network: tried before the first step, so that no training is lost."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
-from compression.export.source import restored
 from compression.graph import Graph, deep_copy, slim_report
 from compression.graph.copies import meta_copy
+from compression.pack.restore import restore_slim
 from compression.pack.storable import check_storable
 from compression.quant import fold, quantize
 from compression.quant.attach import quantizable_layers
@@ -21,11 +21,11 @@ from compression.training.recipe import logits
 TRIAL_BITS = 8
 
 
-def check_answers(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
+def check_classifier(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
     """Refuse a network that cannot be trained, measured and saved.
 
     Args:
-        model: the network; left as it is.
+        model: the network; not changed.
         inputs: [B, …], what it takes; nothing is computed with them unless the model needs values.
         classes: how many logits it must answer for each.
 
@@ -35,12 +35,12 @@ def check_answers(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
     """
     check_storable(model.state_dict())
     try:
-        _check_answers(_without_values(model), inputs.to("meta"), classes)
+        _check_passes(_without_values(model), inputs.to("meta"), classes)
     except CompressionError:
         raise
-    except Exception:  # forward() looks at values, or makes tensors of its own: then for real, on a copy
+    except Exception:  # forward() looks at values, or creates tensors itself: then for real, on a copy
         with _refused("cannot be trained"):
-            _check_answers(deep_copy(model), inputs, classes)
+            _check_passes(deep_copy(model), inputs, classes)
 
 
 def check_quantizable(model: nn.Module) -> None:
@@ -60,13 +60,13 @@ def rehearse(model: nn.Module, graph: Graph) -> None:
     """Carry a copy of the untrained network through the end of a run: quantize, fold, slim and store it.
 
     Raises:
-        CompressionError: what stands in the way.
+        CompressionError: the reason why it cannot.
     """
     with _refused("cannot be carried through a run"):
         plain, _ = slim_report(fold(quantize(deep_copy(model), TRIAL_BITS)).eval(), graph)
         check_storable(plain.state_dict())
         plain.load_state_dict(plain.state_dict())
-        restored(model, graph, {}, plain.state_dict())  # as an export does
+        restore_slim(model, graph, {}, plain.state_dict())  # as an export does
         _check_repeats(plain, graph)
 
 
@@ -80,7 +80,7 @@ def _check_repeats(model: nn.Module, graph: Graph) -> None:
         raise CompressionError("the model draws random numbers in evaluation: let forward() do so in training only")
 
 
-def _check_answers(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
+def _check_passes(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
     for training in (False, True):
         mode, version = "training" if training else "evaluation", inputs._version
         with _mode(model, training), torch.random.fork_rng(devices=[]), inputs.device:

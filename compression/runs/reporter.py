@@ -1,4 +1,4 @@
-"""What a method tells its story to while a run goes: events, checkpoints, and whether the user asked for an end."""
+"""What a method reports to during a run: events, checkpoints, and whether the user requested an end."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class RunReporter(EventWriter):
     """The :class:`compression.methods.base.Reporter` of one attempt at a run.
 
     Args:
-        path: the events file. attempt: 1 for a fresh run, one more each time it goes on.
-        checkpoint_path: where checkpoints are kept; from the second attempt on, what it holds is in ``saved``.
+        path: the events file. attempt: 1 for a fresh run, one more each time it is resumed.
+        checkpoint_path: where checkpoints are stored; from the second attempt on, what it holds is in ``saved``.
         cancel_files, pause_files: the run is to stop, or to write a checkpoint and then to stop, once one of these
         exists. clock, lease: see :class:`EventWriter`. bound: the run's id and spec, which its checkpoints name.
     """
@@ -59,7 +59,7 @@ class RunReporter(EventWriter):
                 self.log("no checkpoint had been written yet: the run starts again")
 
     def bind(self, subject: str) -> None:
-        """Say what the run begins with, as a digest: from now on checkpoints name it, and the last one must agree.
+        """Set the digest of what the run begins with: from now on checkpoints name it, and the last one must agree.
 
         Raises:
             CompressionError: the last checkpoint comes from other weights, data or code.
@@ -88,10 +88,10 @@ class RunReporter(EventWriter):
         """See :meth:`compression.methods.base.Reporter.checkpoint`.
 
         Raises:
-            Paused: the user asked for it.
+            Paused: the user requested it.
         """
         self._in_loop = True
-        pausing = self._pause_asked()
+        pausing = self._pause_requested()
         if due or pausing or self._clock() - self._kept >= CHECKPOINT_SECONDS:
             self._keep(step, capture())
         if pausing:
@@ -110,7 +110,7 @@ class RunReporter(EventWriter):
         if not self._in_loop and any(path.exists() for path in self._pause_files):
             raise Paused("asked to pause")
 
-    def _pause_asked(self) -> bool:
+    def _pause_requested(self) -> bool:
         now = self._clock()
         if now - self._looked < CHECK_SECONDS:
             return False

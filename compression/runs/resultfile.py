@@ -119,10 +119,10 @@ _STUDIES: dict[str, TypeAdapter[Any]] = {
 
 
 def written(path: Path) -> dict[str, Any]:
-    """A ``result.json`` as a run wrote it; that of a study such as a curve says ``job`` and has keys of its own.
+    """A ``result.json`` as a run wrote it; that of a study such as a curve has ``job`` and other keys.
 
     Raises:
-        CompressionError: it is damaged or was edited; without it, the run is told from its events.
+        CompressionError: it is damaged or was edited; without it, the run is described by its events.
     """
     try:
         result = read_object(path, "result")

@@ -1,4 +1,4 @@
-"""What came of a run, whatever its state: the JSON object every consumer may rely on."""
+"""The result of a run, whatever its state: the JSON object every consumer may rely on."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ def result(folder: RunFolder) -> dict[str, Any]:
 
     ``attempts`` is how many it took: 1, and one more for each time it was resumed.
 
-    Of a run that is done, what it wrote; of any other, what its events tell (``error`` says why it stopped). A
+    Of a run that is done, what it wrote; of any other, what its events hold (``error`` is why it stopped). A
     sweep has ``runs``, the results of its runs, and in ``points`` their final points.
     """
     events = folder.events()
     state = folder.state_of(events)
     if state == DONE and folder.result_path.is_file():
-        told = written(folder.result_path)
+        stored = written(folder.result_path)
         _check_digest(folder.result_path, events)
-        return told
+        return stored
     if folder.is_sweep:
         return of_sweep(folder, state, events)
-    told = {**_bare(folder, state, events), **_points(events)}
-    told["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
-    return told
+    derived = {**_bare(folder, state, events), **_points(events)}
+    derived["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
+    return derived
 
 
 def _check_digest(path: Path, events: list[Event]) -> None:
-    """Refuse a result that is not the one which the run says it wrote, in versions that say so.
+    """Refuse a result that is not the one which the run recorded, in versions that record it.
 
     Raises:
         CompressionError: it was edited, or is that of another run.
     """
-    wanted = next((event.get("result_sha256") for event in reversed(events) if event["kind"] == "state"), None)
-    if wanted is not None and sha256(path) != wanted:
+    expected = next((event.get("result_sha256") for event in reversed(events) if event["kind"] == "state"), None)
+    if expected is not None and sha256(path) != expected:
         raise CompressionError(f"result {path} is not the one that the run wrote; {WAY_OUT}")
 
 
 def of_sweep(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:
-    """The result of a sweep, from the results of its runs so far; one that cannot be read has failed, and says why."""
+    """The result of a sweep, from the results of its runs so far; an unreadable one has failed, with the reason."""
     runs = [part for name in folder.child_ids() if (part := _part(folder, name)) is not None]
-    told = _bare(folder, state, events)
-    told["baseline"] = next((run["baseline"] for run in runs if run["baseline"]), None)
-    told["points"] = [run["final"] for run in runs if run["final"]]
-    told["runs"] = runs
-    told["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
-    return told
+    summary = _bare(folder, state, events)
+    summary["baseline"] = next((run["baseline"] for run in runs if run["baseline"]), None)
+    summary["points"] = [run["final"] for run in runs if run["final"]]
+    summary["runs"] = runs
+    summary["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
+    return summary
 
 
 def _part(folder: RunFolder, name: str) -> dict[str, Any] | None:
-    """The result of one run of a sweep, None when it has not been made."""
+    """The result of one run of a sweep, None when it does not exist yet."""
     try:
         child = folder.child(name)
         return None if child is None else result(child)
@@ -69,8 +69,8 @@ def _part(folder: RunFolder, name: str) -> dict[str, Any] | None:
 
 def _bare(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:
     attempts = max((event["attempt"] for event in events), default=0)
-    told: dict[str, Any] = {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": []}
-    return {**told, "attempts": attempts, "seconds": seconds(events)}
+    empty: dict[str, Any] = {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": []}
+    return {**empty, "attempts": attempts, "seconds": seconds(events)}
 
 
 def _points(events: list[Event]) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def _points(events: list[Event]) -> dict[str, Any]:
 def seconds(events: list[Event]) -> float:
     """Seconds worked: of each attempt from its first event to its last, waiting and pauses in between left out.
 
-    What others tell of a run that stopped (that it is queued again, or lost) is none of its work.
+    What others report of a stopped run (that it is queued again, or lost) is none of its work.
     """
     spans: dict[int, tuple[float, float]] = {}
-    stopped: set[int] = set()  # what is told after an attempt's end is not its work
+    stopped: set[int] = set()  # what is reported after an attempt's end is not its work
     for event in events:
         attempt = event["attempt"]
         state = event["state"] if event["kind"] == "state" else RUNNING

@@ -53,7 +53,7 @@ def terminate(handle: Handle | None, folder: Path) -> None:
 
 
 def signal_group(handle: Handle | None, folder: Path, number: int = signal.SIGKILL) -> None:
-    """Send a signal to the process and to all it started, where it leads a group of its own.
+    """Send a signal to the process and to all it started, where it leads a process group.
 
     Raises:
         CompressionError: see :func:`worker`.

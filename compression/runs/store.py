@@ -3,7 +3,7 @@
 Everything in it is read from the run folders, so nothing is lost with it. WAL, a busy timeout and ``BEGIN IMMEDIATE``
 around every read-then-write let two apps, many tabs and the workers share it; it must not lie on a network file
 system, which is why workers elsewhere touch only their folders. Where the file cannot be written, the same tables are
-made in memory: runs are listed and deleted there, and none is started.
+created in memory: runs are listed and deleted there, and none is started.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from compression.runs.database import Database, Unwritable
 from compression.runs.files import written_in
 from compression.runs.folder import QUEUED, RunFolder
 from compression.runs.index import RunInfo, info, point
-from compression.runs.launch_config import launcher_asked, slots_asked, threads_each
+from compression.runs.launch_config import configured_launcher, configured_slots, threads_each
 from compression.runs.launcher import Launcher
 from compression.runs.sync import Sync, Unreadable
 
@@ -36,15 +36,15 @@ class Store:
     ``problems`` lists, after :meth:`sync`, the folders that are no run readable here, each with the reason.
 
     Raises:
-        CompressionError: there is no folder ``root`` and none can be made.
+        CompressionError: there is no folder ``root`` and none can be created.
     """
 
     def __init__(
         self, root: str | Path = "runs", *, slots: int | None = None, launcher: Launcher | None = None
     ) -> None:
         self.root = Path(root)
-        self.launcher = launcher or launcher_asked()
-        self.slots = slots if slots is not None else slots_asked(self.launcher)
+        self.launcher = launcher or configured_launcher()
+        self.slots = slots if slots is not None else configured_slots(self.launcher)
         self.problems: list[str] = []
         self._database = Database(self.root)
         self._unreadable = Unreadable()
@@ -87,26 +87,26 @@ class Store:
         return points
 
     def add(self, *specs: dict[str, Any]) -> builtins.list[RunFolder]:
-        """Make the folders of new runs, all or none, unseen by others until the last is made; then :meth:`sync`.
+        """Create the folders of new runs, all or none, unseen by others until the last exists; then :meth:`sync`.
 
         Raises:
             CompressionError: a folder cannot be written, or a worker that should start cannot be started; the folders
-                are then taken back.
+                are then removed.
         """
-        made: builtins.list[RunFolder] = []
+        created: builtins.list[RunFolder] = []
         with self.alone():
             try:
-                made += (RunFolder.create(self.root, spec) for spec in specs)
+                created += (RunFolder.create(self.root, spec) for spec in specs)
             except CompressionError:
-                for folder in made:
+                for folder in created:
                     folder.discard()
                 raise
         self.sync()
         for problem in self.problems:
-            if any(folder.id in problem for folder in made):
-                self._take_back(made)
+            if any(folder.id in problem for folder in created):
+                self._take_back(created)
                 raise CompressionError(problem)
-        return made
+        return created
 
     def _take_back(self, folders: builtins.list[RunFolder]) -> None:
         """Discard the folders of runs that nobody has begun."""

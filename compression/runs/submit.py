@@ -1,4 +1,4 @@
-"""Asking for runs and waiting for them: what the command line, the app and notebooks call."""
+"""Starting runs and waiting for them: what the command line, the app and notebooks call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start(budget: Budget, root: str | Path = "runs", *, priority: int = 0, store
 
     Raises:
         CompressionError: unknown model, data or method, data that do not fit, missing or wrong-shaped weights, or a
-            runs folder that cannot be written; nothing is left behind.
+            runs folder that cannot be written; nothing remains.
     """
     budget = absolute(budget)
     identity = check(budget)
@@ -39,7 +39,7 @@ def start(budget: Budget, root: str | Path = "runs", *, priority: int = 0, store
 
 
 def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dict[str, Any]:
-    """The content of ``spec.json`` for a new run: what was asked, when, by which versions, on how many threads."""
+    """The content of ``spec.json`` for a new run: the budget, when, by which versions, on how many threads."""
     _, budget = methods.of_budget(budget)
     return {
         "id": new_id(budget, store.root, prefix),
@@ -60,9 +60,9 @@ def new_id(budget: Budget, root: Path, prefix: str = "") -> str:
     model = re.sub(r"[^a-z0-9]+", "-", budget.model.rsplit("/", 1)[-1].lower()).strip("-")
     while True:
         words = (prefix, budget.method, model, time.strftime("%Y%m%d-%H%M"), secrets.token_hex(2))
-        found = "-".join(word for word in words if word)
-        if not (root / found).exists():
-            return found
+        run_id = "-".join(word for word in words if word)
+        if not (root / run_id).exists():
+            return run_id
 
 
 def wait(
@@ -78,7 +78,7 @@ def wait(
 
     Raises:
         CompressionError: no such run.
-        TimeoutError: it goes on after ``timeout`` seconds.
+        TimeoutError: it is still active after ``timeout`` seconds.
     """
     folder = RunFolder.open(root, run_id)
     store, begun, synced = Store(root), time.monotonic(), 0.0

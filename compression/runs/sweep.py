@@ -6,9 +6,10 @@ The sweep is a run folder whose ``spec.json`` lists ``children``; each child is 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,23 @@ def sweep(
     bits: Sequence[Bits] = (),
     root: str | Path = "runs",
     *,
+    more: Mapping[str, Sequence[Any]] | None = None,
     priority: int = 0,
     store: Store | None = None,
 ) -> str:
     """Start a run for each combination of these values in ``budget`` (empty: the budget's own); returns the sweep's id.
 
+    ``more`` maps other options that the method asks for, such as ``--activation-bits``, to values.
+
     Raises:
         CompressionError: as :func:`compression.runs.start`; nothing is started then.
     """
-    budgets = combinations(absolute(budget), sparsity, bits)
+    budgets = combinations(absolute(budget), sparsity, bits, more)
     identity = check(*budgets)
     store = store or Store(root)
     spec, children = specs(budget, widest_first(budgets), store, identity)
-    asked = {"sparsity": list(sparsity), "bits": [list(b) if isinstance(b, tuple) else b for b in bits]}
-    store.add(*children, {**spec, "values": asked, "priority": priority})
+    values = {"sparsity": list(sparsity), "bits": list(bits), **(more or {})}
+    store.add(*children, {**spec, "values": json.loads(json.dumps(values)), "priority": priority})
     return str(spec["id"])
 
 
@@ -63,22 +67,23 @@ def specs(
     return {**spec, "children": [child["id"] for child in children]}, children
 
 
-def combinations(budget: Budget, sparsity: Sequence[float] = (), bits: Sequence[Bits] = ()) -> list[Budget]:
+def combinations(
+    budget: Budget,
+    sparsity: Sequence[float] = (),
+    bits: Sequence[Bits] = (),
+    more: Mapping[str, Sequence[Any]] | None = None,
+) -> list[Budget]:
     """The budgets of a sweep, checked, in the order given: all bits of the first sparsity, then of the next.
 
     Raises:
-        CompressionError: a value that is impossible or asked for twice.
+        CompressionError: a value that is impossible or requested twice.
     """
     method = methods.get(budget.method)
-    shares: list[Any] = [*sparsity] or [None]
-    widths: list[Any] = [*bits] or [None]
-    budgets = []
-    for share in shares:
-        for width in widths:
-            values = {"--sparsity": share, "--bits": width}
-            budgets.append(with_values(budget, {option: v for option, v in values.items() if v is not None}))
+    axes = {"--sparsity": sparsity, "--bits": bits, **(more or {})}
+    axes = {option: values for option, values in axes.items() if values}
+    budgets = [with_values(budget, dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
     if len({repr(method.values(each)) for each in budgets}) < len(budgets):
-        raise CompressionError("sweep: a value is asked for twice; give each sparsity and each bits value once")
+        raise CompressionError("sweep: a value is asked for twice; give each value of an option once")
     return budgets
 
 

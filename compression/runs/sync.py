@@ -1,6 +1,6 @@
 """One look at all run folders: the index brought up to date with them, and what waits started while a slot is free.
 
-Each run fails alone: a folder that cannot be read is named, and the others go on.
+Each run fails alone: a folder that cannot be read is named, and the others are read all the same.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Unreadable:
 class Sync:
     """One look at the runs below ``root``, over an open index; ``problems`` names what cannot be read or started.
 
-    ``launcher`` starts what waits; None: nothing is started, and no cluster is asked.
+    ``launcher`` starts what waits; None: nothing is started, and no cluster is queried.
     """
 
     db: sqlite3.Connection
@@ -76,7 +76,7 @@ class Sync:
             for name in self._known().keys() - folders.keys():
                 self.db.execute("DELETE FROM runs WHERE id = ?", (name,))
                 self.db.execute("DELETE FROM points WHERE run = ?", (name,))
-            for _ in range(2):  # the second time for runs of a sweep whose end was found the first time
+            for _ in range(2):  # the second time for runs of a sweep whose end was seen the first time
                 rows = self._known()
                 for name in [name for name, folder in folders.items() if changed(folder, rows)]:
                     self._ingest(folders[name], rows.get(name))

@@ -1,77 +1,11 @@
-"""The worker: ``python -m compression.runs.worker RUN_DIR`` carries out a run, sweep or study and starts what waits.
+"""The entry point ``python -m compression.runs.worker RUN_DIR`` of :mod:`compression.jobs.worker`.
 
-It says that it runs before it imports anything heavy, so that the queue sees a live process from the first moment.
+Launchers, clusters and programs of earlier versions name it, so it stays where it is; nothing else imports it.
 """
 
-from __future__ import annotations
-
-import functools
-import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from compression.errors import CompressionError
-from compression.runs.bisect import carry_out_find
-from compression.runs.folder import DONE, RunFolder
-from compression.runs.launcher import Launcher
-from compression.runs.lifecycle import Termination, Work, carry_out
-from compression.runs.process import JOB
-from compression.runs.reporter import RunReporter
-from compression.runs.store import Store
-from compression.runs.sweep import carry_out_sweep
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out the run in the folder named on the command line; the exit status is 0 only when it is done."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) != 1:
-        print("usage: python -m compression.runs.worker RUN_DIR", file=sys.stderr)
-        return 2
-    path = Path(arguments[0])
-    try:
-        return 0 if serve(RunFolder.open(path.parent, path.name), Benchwork()) == DONE else 1
-    except CompressionError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def serve(folder: RunFolder, work: Work, launcher: Launcher | None = None) -> str:
-    """Carry out a run (or the runs of a sweep) with ``work``, then let the queue go on; returns the last state.
-
-    ``launcher`` starts what waits (default: the one asked for; a worker on a cluster leaves that to the others).
-    """
-    with Termination() as termination:
-        job = work
-        if folder.is_sweep:
-            kind = carry_out_find if "find" in folder.spec() else carry_out_sweep
-            job = functools.partial(kind, work=work, stopped=lambda: termination.asked)
-        state = carry_out(folder, job)
-    if launcher is not None or JOB not in os.environ:  # the index must not be opened over a network
-        Store(folder.path.parent, launcher=launcher).sync()
-    return state
-
-
-class Benchwork:
-    """The real work, importing torch on first use and sharing what the runs of a sweep have in common."""
-
-    def __init__(self) -> None:
-        self._bench: Any = None
-
-    def __call__(self, folder: RunFolder, events: RunReporter) -> dict[str, Any]:
-        import torch
-
-        from compression.runs import studies
-        from compression.runs.execute import execute
-        from compression.runs.prepare import Workbench
-
-        torch.set_num_threads(int(folder.spec().get("threads") or torch.get_num_threads()))
-        if folder.spec().get("job") in studies.KINDS:
-            return studies.carry_out(folder, events)
-        self._bench = self._bench or Workbench()
-        return execute(folder, events, bench=self._bench)
-
+from compression.jobs.worker import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,6 @@
-"""The models one can pick by name: the own zoo, torchvision's, timm's, transformers', and a function in a user's file.
+"""Models by name: the own zoo, torchvision's, timm's, transformers', and a function in a user's file.
 
-Importing this package does not import torch: the names and descriptions are there before anything heavy is loaded.
+Importing this package does not import torch: names and descriptions are available before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_file(name: str) -> bool:
 
 
 def spec(name: str) -> ModelSpec:
-    """What is known of a model: title, default input and class count; parameters and MACs are counted when first read.
+    """Facts about a model: title, default input and class count; parameters and MACs are counted when first read.
 
     Raises:
         CompressionError: no such model, or the file named cannot be used.
@@ -53,7 +53,7 @@ def spec(name: str) -> ModelSpec:
 
 
 def resolve(name: str, input: tuple[int, ...] | None = None, classes: int | None = None) -> tuple[tuple[int, ...], int]:
-    """The input (channels, height, width) and class count :func:`build` uses: those asked for, else the model's own."""
+    """The input (channels, height, width) and class count :func:`build` uses: those requested, else the model's own."""
     if input is not None and classes is not None:
         return tuple(input), classes
     known = spec(name)
@@ -66,8 +66,8 @@ def build(
 ) -> nn.Module:  # fmt: skip
     """A fresh model with seeded initial weights (``seed=None``: drawn from torch's global generator instead).
 
-    ``input`` is (channels, height, width). The caller's random state is left as it was when a seed is given. ``empty``:
-    on the meta device, without numbers and the memory for them, which is enough to trace most networks.
+    ``input`` is (channels, height, width). With a seed, the caller's random state is restored. ``empty``:
+    on the meta device, without values and their memory, which is enough to trace most networks.
 
     Raises:
         CompressionError: unknown model, or a size it cannot be built for.
@@ -85,7 +85,7 @@ def build(
 
 
 def example(name: str, batch: int = 1, input: tuple[int, ...] | None = None) -> tuple[Tensor, ...]:
-    """Inputs to trace the model with, seeded: images [batch, C, H, W] fp32, or int64 token ids [batch, length].
+    """Seeded inputs to trace the model with: images [batch, C, H, W] fp32, or int64 token ids [batch, length].
 
     Raises:
         CompressionError: no such model.

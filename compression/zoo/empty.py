@@ -1,4 +1,4 @@
-"""Networks without their numbers: parameters on the meta device, which take no memory and no time to initialize."""
+"""Networks without values: parameters on the meta device, which take no memory and no time to initialize."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 def empty(make: Callable[[], nn.Module]) -> nn.Module:
     """The network that ``make`` returns, with all its parameters on the meta device.
 
-    Most constructors run there as a whole. Those that compute with tensors on their way (RegNet its widths, others the
-    rates of their dropouts) need numbers for everything but the parameters.
+    Most constructors run on that device as a whole. Those that compute with tensors (RegNet its widths, others their
+    dropout rates) need values for everything except the parameters.
 
     Raises:
-        Exception: whatever ``make`` raises in both ways.
+        Exception: what ``make`` raises in both cases.
     """
     try:
         with torch.device("meta"):
@@ -31,8 +31,8 @@ def empty(make: Callable[[], nn.Module]) -> nn.Module:
 
 @contextmanager
 def empty_parameters() -> Iterator[None]:
-    """Modules made in this block by this thread register their parameters on the meta device."""
-    thread, replaced = threading.get_ident(), WeakIdKeyDictionary()  # one that two modules share stays one
+    """Modules constructed in this block by this thread register their parameters on the meta device."""
+    thread, replaced = threading.get_ident(), WeakIdKeyDictionary()  # a parameter shared by two modules stays shared
 
     def emptied(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
         if parameter is None or parameter.is_meta or threading.get_ident() != thread:

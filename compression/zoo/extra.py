@@ -22,16 +22,16 @@ SHAPE = {"hidden_size": WIDTH, "num_hidden_layers": BLOCKS, "num_attention_heads
 
 
 def titles() -> dict[str, str]:
-    """Name → title of every architecture of those of the two packages that are installed; transformers stays unread."""
-    found: dict[str, str] = {}
+    """Name → title of every architecture of the installed ones of the two packages; does not import transformers."""
+    result: dict[str, str] = {}
     if importlib.util.find_spec("timm") is not None:
-        found |= {f"timm:{name}": f"timm: {name}" for name in importlib.import_module("timm").list_models()}
+        result |= {f"timm:{name}": f"timm: {name}" for name in importlib.import_module("timm").list_models()}
     if importlib.util.find_spec("transformers") is not None:
-        found |= {f"hf:{name}": f"Hugging Face: {known.title}, small" for name, known in ARCHITECTURES.items()}
-    return found
+        result |= {f"hf:{name}": f"Hugging Face: {known.title}, small" for name, known in ARCHITECTURES.items()}
+    return result
 
 
-def _package(name: str, asked: str) -> Any:
+def _package(name: str, model: str) -> Any:
     """The optional package.
 
     Raises:
@@ -41,7 +41,7 @@ def _package(name: str, asked: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise CompressionError(
-            f"{asked} needs the package {name}",
+            f"{model} needs the package {name}",
             f"pip install -r requirements-extra.txt (or pip install {name})",
         ) from error
 
@@ -68,10 +68,10 @@ def timm_spec(name: str) -> ModelSpec:
 
 
 def _make_timm(
-    short: str, default: tuple[int, ...], classes: int, input: tuple[int, ...], asked: int | None
+    short: str, default: tuple[int, ...], classes: int, input: tuple[int, ...], requested: int | None
 ) -> nn.Module:
     timm = _package("timm", f"timm:{short}")
-    options: dict[str, Any] = {"pretrained": False, "num_classes": asked or classes}
+    options: dict[str, Any] = {"pretrained": False, "num_classes": requested or classes}
     if input[0] != default[0]:
         options["in_chans"] = input[0]
     sized = {"img_size": tuple(input[1:])} if tuple(input[1:]) != tuple(default[1:]) else {}
@@ -81,7 +81,7 @@ def _make_timm(
     except TypeError:
         if not sized:
             raise
-        model = timm.create_model(short, **options)  # an architecture that takes any size has no such option
+        model = timm.create_model(short, **options)  # architectures of any input size have no such option
     return model
 
 

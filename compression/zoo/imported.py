@@ -1,4 +1,4 @@
-"""Models from elsewhere: torchvision's by name, and a function in a file that the person at the keyboard named.
+"""Models from outside the zoo: torchvision's by name, and a function in a file named by the user.
 
 A file's function takes no arguments, or any of the keywords ``input`` (channels, height, width) and ``classes``, and
 returns an ``nn.Module``, or a tuple of it, its (channels, height, width) and a mapping, of which either may be absent.
@@ -82,7 +82,7 @@ USUAL = (COLOUR, (1, 28, 28), (1, 32, 32), (3, 224, 224))
 
 
 class Returned(NamedTuple):
-    """What a function returned: the module, the input it says it takes, and what it says of preprocessing."""
+    """What a function returned: module, input shape if stated, preprocessing, and whether the weights are initial."""
 
     model: nn.Module
     input: tuple[int, ...] | None
@@ -103,18 +103,18 @@ def file_spec(name: str) -> ModelSpec:
 @lru_cache(maxsize=16)
 def _file_spec(name: str, path: str, function: str) -> ModelSpec:
     call = _function(path, function)
-    told = _called(name, call, None, None)
-    size, classes = (told.input, _classes(name, told.model, told.input)) if told.input else _usual(name, told.model)
+    model, size, preprocess, initial = _called(name, call, None, None)
+    size, classes = (size, _classes(name, model, size)) if size else _usual(name, model)
     summary = (inspect.getdoc(call) or "Your own model.").splitlines()[0]
     return ModelSpec(
         name, function, summary, "file", size, classes, (), partial(_make_file, name, call),
-        preprocess=told.preprocess, initial=told.initial,
+        preprocess=preprocess, initial=initial,
     )  # fmt: skip
 
 
 def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], classes: int | None) -> nn.Module:
     model = _called(name, call, input, classes).model
-    given = _classes(name, model, input)  # which also gives lazy layers their shapes
+    given = _classes(name, model, input)  # also initializes lazy layers
     if classes is not None and given != classes:
         raise CompressionError(
             f"{name} gives {given} classes, not {classes}: let the function take the keyword `classes` and use it"
@@ -131,7 +131,7 @@ def build_from(call: Callable[..., Any], input: tuple[int, ...], classes: int) -
     name = getattr(call, "__name__", "the function")
     model = _called(name, call, input, classes).model
     if any(map(is_lazy, model.parameters())):
-        _classes(name, model, input)  # gives lazy layers their shapes
+        _classes(name, model, input)  # initializes lazy layers
     return model
 
 
@@ -156,30 +156,30 @@ def _function(path: str, name: str) -> Callable[..., Any]:
 def _called(name: str, call: Callable[..., Any], input: tuple[int, ...] | None, classes: int | None) -> Returned:
     """What the function returns for this input and class count."""
     accepted = inspect.signature(call).parameters
-    asked = {"input": input, "classes": classes}
+    keywords = {"input": input, "classes": classes}
     try:
-        made = call(**{key: value for key, value in asked.items() if value is not None and key in accepted})
+        result = call(**{key: value for key, value in keywords.items() if value is not None and key in accepted})
     except CompressionError:
         raise
     except Exception as error:
         raise CompressionError(f"{name} fails when called: {_line(error)}") from error
-    return _returned(name, made)
+    return _returned(name, result)
 
 
-def _returned(name: str, made: Any) -> Returned:
-    """Tell the parts of what a function returned apart.
+def _returned(name: str, result: Any) -> Returned:
+    """Split what a function returned into its parts.
 
     Raises:
-        CompressionError: there is no module, or something beside it that is neither an input nor a mapping.
+        CompressionError: there is no module, or another part that is neither an input nor a mapping.
     """
-    model, *rest = made if isinstance(made, tuple) and made else (made,)
+    model, *rest = result if isinstance(result, tuple) and result else (result,)
     sizes = [part for part in rest if part is not None and not isinstance(part, Mapping)]
-    said = [part for part in rest if isinstance(part, Mapping)]
-    if not isinstance(model, nn.Module) or len(sizes) > 1 or len(said) > 1:
+    mappings = [part for part in rest if isinstance(part, Mapping)]
+    if not isinstance(model, nn.Module) or len(sizes) > 1 or len(mappings) > 1:
         raise CompressionError(
             f"{name} must return an nn.Module, or (module, (channels, height, width), preprocessing)"
         )
-    mapping = dict(said[0]) if said else {}
+    mapping = dict(mappings[0]) if mappings else {}
     weights = mapping.pop("weights", None)
     if weights not in (None, INITIAL_WEIGHTS):
         raise CompressionError(f"{name}: weights may only be said to be {INITIAL_WEIGHTS!r}, not {weights!r}")
@@ -191,18 +191,18 @@ def _returned(name: str, made: Any) -> Returned:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside what trains it on several devices or compiles it: a run has ways of its own for both."""
+    """The network without a data-parallel or ``torch.compile`` wrapper: a run applies its own."""
     inside = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else None
     inside = getattr(model, "_orig_mod", inside)
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
 def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], int]:
-    """The first of the usual image sizes that a model takes, when its function does not say one; and its classes."""
+    """(size, classes): the first of the usual image sizes that a model accepts, where its function states none."""
     for size in USUAL:
         with contextlib.suppress(CompressionError):
             return size, _classes(name, model, size)
-    return COLOUR, _classes(name, model, COLOUR)  # tells what is wrong
+    return COLOUR, _classes(name, model, COLOUR)  # raises
 
 
 def _classes(name: str, model: nn.Module, input: tuple[int, ...]) -> int:

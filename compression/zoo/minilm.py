@@ -1,9 +1,9 @@
 """MiniLM (Wang et al. 2020): a BERT encoder of six layers, the mean over the tokens, a linear classifier.
 
-Its trained weights are those of all-MiniLM-L6-v2, which an optional package holds (requirements-text.txt); ``train``
-starts from them. Left out is what a classifier of single short sentences has no use for: positions beyond the first 40,
-the second segment (the first one's embedding is part of the positions), and BERT's pooler. Embeddings are looked up,
-not multiplied with: no method compresses them, they stay fp32 and count as leftovers (11.7 of 22.4 million parameters).
+Its trained weights are those of all-MiniLM-L6-v2, from an optional package (requirements-text.txt); ``train`` starts
+from them. A classifier of single short sentences omits positions beyond the first 40, the second segment (the first
+one's embedding is added to the positions), and BERT's pooler. Embeddings are looked up, not multiplied: no method
+compresses them; they stay fp32 and count as leftovers (11.7 of 22.4 million parameters).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from compression.errors import CompressionError
 
 VOCABULARY, WIDTH, DEPTH, HEADS, HIDDEN = 30_522, 384, 6, 12, 1536
 EPSILON, DEVIATION = 1e-12, 0.02
-FAR_BELOW = -1e4  # added to a score, leaves nothing of it after the softmax; small enough for half precision
+FAR_BELOW = -1e4  # added to a score, makes its softmax zero; representable in half precision
 
 
 class Attention(nn.Module):
@@ -43,7 +43,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer perceptron, each added to what came in and then normalised (BERT's order)."""
+    """Attention and a two-layer perceptron, each added to its input and then normalised (BERT's order)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class MiniLM(nn.Module):
                 nn.init.normal_(parameter, std=DEVIATION)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token ids int64 [B, T] to the mean of what the encoder says of each token, [B, width]."""
+        """Token ids int64 [B, T] to the mean of the encoder's outputs over the tokens, [B, width]."""
         there = (ids != PADDING).to(self.positions.dtype)
         ignored = (1 - there)[:, None, None, :] * FAR_BELOW
         x = self.norm(self.words(ids) + self.positions)
@@ -87,7 +87,7 @@ class MiniLM(nn.Module):
 
 
 def minilm(input: tuple[int, ...], classes: int) -> MiniLM:
-    """The network with initial weights; :func:`pretrained` gives it those of all-MiniLM-L6-v2."""
+    """The network with initial weights; :func:`pretrained` loads those of all-MiniLM-L6-v2."""
     if tuple(input) != (SENTENCE,):
         raise CompressionError(
             f"minilm takes sentences of {SENTENCE} tokens, not inputs of {'x'.join(map(str, input))}: leave --input out"
@@ -96,10 +96,10 @@ def minilm(input: tuple[int, ...], classes: int) -> MiniLM:
 
 
 def pretrained(model: nn.Module) -> None:
-    """Put the published weights into the encoder, in place; the classifier keeps its own.
+    """Load the published weights into the encoder, in place; the classifier keeps its own.
 
     Raises:
-        CompressionError: the package that holds them is not installed.
+        CompressionError: the package with them is not installed.
     """
     from safetensors.torch import load_file
 
@@ -127,7 +127,7 @@ PARTS = {
     "mlp.2": "output.dense",
     "norm2": "output.LayerNorm",
 }
-"""Each part of a block, and what it is called in the published file."""
+"""Part of a block → its name in the published file."""
 
 
 def _both(own: str, given: dict[str, torch.Tensor], theirs: str) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Where the weights of a model come from: a file, the function that returned the model, or chance.
 
-Weights that a function returns are its weights. They are told from fresh initial ones by calling it under two seeds: a
-network that draws its weights has others each time.
+Weights that a function returns are its weights, unless two calls under different seeds return different ones: then the
+network draws initial weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OTHER_SEED = 1
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """A model in evaluation mode with trained weights: ``name`` says which, ``digest`` what they are."""
+    """A model in evaluation mode with trained weights: ``name`` is their source, ``digest`` a hash of their values."""
 
     model: nn.Module
     name: str
@@ -39,21 +39,21 @@ class Weighted:
 def weighted(
     name: str, input: tuple[int, ...], classes: int, weights: str | None, data: tuple[str, ...]
 ) -> Weighted | None:
-    """The model with the weights named, else those ``train`` made or that are shipped, else those of its function.
+    """The model with the weights named, else those written by ``train`` or shipped, else those of its function.
 
     ``weights``: a file, ``function`` or ``initial`` (see :class:`compression.budget.Budget`), or ``None``; ``data``:
-    the data sets whose trained weights are looked for. ``None`` when there are none but initial ones.
+    the data sets whose trained weights are searched for. Returns ``None`` when only initial weights exist.
 
     Raises:
-        CompressionError: unknown model, a missing or wrong-shaped file, or a function asked for that returns none.
+        CompressionError: unknown model, missing or wrong-shaped file, or a ``function`` without trained weights.
     """
     if weights in (OWN_WEIGHTS, INITIAL_WEIGHTS) and zoo.spec(name).family != "file":
         raise CompressionError(f"weights {weights!r} is for a function of your own, and {name} is none: name a file")
     if weights == OWN_WEIGHTS:
-        found = returned(name, input, classes)
-        if found is None:
+        own = returned(name, input, classes)
+        if own is None:
             raise CompressionError(f"weights: {name} returns no trained weights: others at each call, or initial ones")
-        return found
+        return own
     path = _file(name, input, classes, weights, data)
     if path is None:
         return None if weights == INITIAL_WEIGHTS else returned(name, input, classes)
@@ -68,7 +68,8 @@ def _file(name: str, input: tuple[int, ...], classes: int, weights: str | None, 
         if not path.is_file():
             raise CompressionError(f"weights file {weights} does not exist")
         return path
-    return next((found for each in data if (found := files.find(name, each, input, classes))), None)
+    candidates = (files.find(name, each, input, classes) for each in data)
+    return next((path for path in candidates if path is not None), None)
 
 
 def returned(name: str, input: tuple[int, ...], classes: int) -> Weighted | None:
@@ -89,9 +90,9 @@ def returned(name: str, input: tuple[int, ...], classes: int) -> Weighted | None
 
 @torch.no_grad()
 def redrawn(model: nn.Module, seed: int) -> nn.Module:
-    """A copy of the network with weights that have learned nothing; the caller's random state stays.
+    """A copy of the network with untrained weights; the caller's random state is restored.
 
-    Layers draw their initial weights anew; parameters that no layer knows how to draw are shuffled.
+    Layers with ``reset_parameters`` are initialized again; all other parameters are shuffled.
     """
     model = deep_copy(model)
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""What the zoo's models are called and what they are for; nothing is built until it is asked for."""
+"""Names and descriptions of the zoo's models; a model is built on request only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelSpec:
     """One model: ``input`` is its default (channels, height, width), ``data`` the data sets that fit this default.
 
     ``pretrained`` puts weights published for it into a fresh model, from which ``train`` then starts, with ``lr`` and
-    for ``epochs`` unless told otherwise. ``make(input, classes)`` builds it; ``params`` (count) and ``macs`` (of
+    for ``epochs`` by default. ``make(input, classes)`` builds it; ``params`` (count) and ``macs`` (of
     convolutions and linear layers, batch 1) are those at the default input and counted when first read.
     """
 
@@ -42,14 +42,14 @@ class ModelSpec:
     pretrained: Callable[[nn.Module], None] | None = field(default=None, repr=False, compare=False)
     epochs: int = 10
     lr: float | None = None
-    preprocess: Mapping[str, Any] = field(default_factory=dict, hash=False)  # how its images are brought to its input
-    initial: bool = False  # its function says that the weights it returns are not trained
+    preprocess: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of its images
+    initial: bool = False  # its function declares its weights untrained
 
     def built(self, input: tuple[int, ...], classes: int | None, empty: bool = False) -> nn.Module:
         """A fresh model at this size; ``empty``: without numbers (see :mod:`.empty`).
 
         Raises:
-            CompressionError: it cannot be built; each architecture refuses a size in its own way.
+            CompressionError: it cannot be built, such as for a size that the architecture does not support.
         """
         from compression.zoo.empty import empty as emptied
 
@@ -68,7 +68,7 @@ class ModelSpec:
         from compression.zoo.size import count
 
         ids = self.vocabulary > 0
-        looks = self.family == "file" or (ids and self.family == "hf")  # own code, and masks made from values
+        looks = self.family == "file" or (ids and self.family == "hf")  # own code, and masks computed from values
         make = partial(self.built, self.input, self.classes, not looks)
         return count(make, self.input, ids=ids, device="cpu" if looks else "meta")
 
@@ -84,7 +84,7 @@ class ModelSpec:
 
 
 def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
-    """Refuse what is no image size or class count.
+    """Refuse a value that is not an image size or class count.
 
     Raises:
         CompressionError: naming the value.
@@ -92,7 +92,7 @@ def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
     if classes is not None:
         check_classes(classes, f"{name}: classes")
     if name.startswith("hf:") or (name in OWN and OWN[name].vocabulary):
-        return  # other shapes, which the model's own maker checks
+        return  # other shapes, checked by the model's constructor
     check_input(input, f"{name}: input")
 
 

@@ -12,7 +12,7 @@ LAYERS = (
     "aten.convolution",
     "aten.addmm",
     "aten.mm",
-)  # what convolutions and linear layers arrive as, whoever calls them
+)  # the operators of convolutions and linear layers
 
 
 def count(
@@ -20,7 +20,7 @@ def count(
 ) -> tuple[int, int]:
     """(parameters, MACs of convolutions and linear layers) of the model ``make`` returns, for one ``input`` (C, H, W).
 
-    ``ids``: the model takes int64 token ids. ``device``: ``cpu`` for models that look at values on their way.
+    ``ids``: the model takes int64 token ids. ``device``: ``cpu`` for models whose forward pass reads values.
 
     Products of two activations (attention) are not counted: they have no weights to compress.
     """

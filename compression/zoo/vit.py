@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer perceptron, each after a layer norm and added to what came in."""
+    """Attention and a two-layer perceptron, each after a layer norm and added to its input."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights files: where the trained ones lie, how they are read safely, and what a saved one says of its origin."""
+"""Weights files: where trained ones are stored, how they are read safely, and the provenance in a saved one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from compression.reading import Flag, Whole, cut, expanded, json_object, typed
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "assets" / "weights"
-MOST_PICKLED = 8 << 20  # bytes of a torch archive that are no tensors' values; a network of 2,000 tensors has 300 KB
+MOST_PICKLED = 8 << 20  # bytes of a torch archive beside tensor values; a network of 2,000 tensors has 300 KB
 COUNTERS = "num_batches_tracked"  # batch norm's counter: older files lack it, and nothing reads it
 
 
 class _Provenance(TypedDict):
-    """What this program reads of a file's origin; the rest is for people."""
+    """The fields of a provenance that this program reads; others are for people."""
 
     input: NotRequired[list[Whole]]
     classes: NotRequired[Whole]
@@ -41,31 +41,31 @@ _PROVENANCE = TypeAdapter(_Provenance)
 
 
 def models_folder() -> Path:
-    """Where ``train`` puts weights: COMPRESSION_MODELS, or ``models/`` at the project's root."""
+    """Where ``train`` writes weights: COMPRESSION_MODELS, or ``models/`` at the project's root."""
     named = os.environ.get("COMPRESSION_MODELS")
     return expanded(named) if named else ROOT / "models"
 
 
 def default_path(model: str, data: str) -> Path:
-    """Where ``train`` keeps the weights of a model trained on a data set, and ``run`` looks for them."""
+    """Where ``train`` stores the weights of a model trained on a data set, and ``run`` searches for them."""
     return models_folder() / f"{_slug(model)}-{_slug(data)}.safetensors"
 
 
 def find(model: str, data: str, input: tuple[int, ...], classes: int) -> Path | None:
-    """The weights made by ``train`` for this model, data, input and class count; else the shipped ones; else None."""
+    """The weights written by ``train`` for this model, data, input and class count, else the shipped ones, or None."""
     for path in (default_path(model, data), SHIPPED / default_path(model, data).name):
         if path.is_file():
-            said = read_provenance(path)
-            if said.get("input", list(input)) == list(input) and said.get("classes", classes) == classes:
+            provenance = read_provenance(path)
+            if provenance.get("input", list(input)) == list(input) and provenance.get("classes", classes) == classes:
                 return path
     return None
 
 
 def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Put the weights of a file into ``module`` (in place) and return its provenance (empty when it has none).
+    """Load the weights of a file into ``module`` (in place) and return its provenance (empty when it has none).
 
     safetensors, and torch files (read with ``weights_only=True``), in which a wrapper key ``state_dict`` and a prefix
-    ``module.`` are understood.
+    ``module.`` are accepted.
 
     Raises:
         CompressionError: no readable file; or naming the first parameter that is missing, unknown or wrong-shaped.
@@ -75,12 +75,12 @@ def load(module: nn.Module, path: str | Path) -> dict[str, Any]:
         raise CompressionError(f"weights file {path} does not exist")
     is_safe = path.suffix == ".safetensors"
     given = _read_safetensors(path) if is_safe else _read_torch(path)
-    wanted = module.state_dict()
-    given = {name if name in wanted else _inside(name): tensor for name, tensor in given.items()}
-    _compare(path, wanted, given)
+    expected = module.state_dict()
+    given = {name if name in expected else _inside(name): tensor for name, tensor in given.items()}
+    _compare(path, expected, given)
     try:
-        module.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
-    except Exception as error:  # a class may load in a way of its own
+        module.load_state_dict({name: given.get(name, tensor) for name, tensor in expected.items()})
+    except Exception as error:  # a class may override load_state_dict
         line = (str(error).strip().splitlines() or [""])[0]
         raise CompressionError(
             f"weights file {path}: the model does not take it: {type(error).__name__}: {line}"
@@ -111,19 +111,19 @@ def save(module: nn.Module, path: str | Path, provenance: Mapping[str, Any]) -> 
 
 
 def digest(module: nn.Module) -> str:
-    """What a module's state is, names, types, shapes and values, as 64 hexadecimal digits (SHA-256)."""
-    found = hashlib.sha256()
+    """SHA-256 of a module's state (names, types, shapes and values), 64 hexadecimal digits."""
+    hashed = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         if not isinstance(tensor, torch.Tensor):
             continue
         plain = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
-    return found.hexdigest()
+        hashed.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        hashed.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+    return hashed.hexdigest()
 
 
 def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state as safetensors holds it: on the processor, contiguous, and no two tensors in one memory."""
+    """A state as safetensors stores it: on the CPU, contiguous, and no two tensors in one storage."""
     seen: set[int] = set()
     result = {}
     for name, tensor in state.items():
@@ -135,10 +135,10 @@ def unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
-    """What a safetensors file says of its origin; empty when it says nothing.
+    """The provenance in a safetensors file's header; empty when it has none.
 
     Raises:
-        CompressionError: the file cannot be read, or says what cannot be.
+        CompressionError: the file cannot be read, or a field has an impossible value.
     """
     text = safeheader.metadata(path, "weights file").get("provenance")
     if text is None:
@@ -150,7 +150,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
 
 
 def _slug(name: str) -> str:
-    """A name as part of a file name; a path gets its last part and a digest of the whole, so that two never meet."""
+    """A name as part of a file name; for a path, its last part and a digest of the whole, so that no two collide."""
     if "/" not in name and os.sep not in name and ".py:" not in name:
         return re.sub(r"[^A-Za-z0-9_.]+", "-", name)
     path, colon, function = name.rpartition(":") if ".py:" in name else (name, "", "")
@@ -172,9 +172,9 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     _check_archive(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch remarks about a malformed pickle, beside refusing it
+            warnings.simplefilter("ignore")  # torch warns about a malformed pickle and also raises
             raw = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a malformed pickle makes torch's reader raise: told in one line
+    except Exception as error:  # a malformed pickle can raise anything: refused in one line
         reason = cut((str(error).splitlines() or [type(error).__name__])[0])
         raise CompressionError(f"weights file {path} cannot be read as plain weights: {reason}") from error
     state = raw.get("state_dict", raw) if isinstance(raw, dict) else raw
@@ -187,12 +187,12 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _inside(name: str) -> str:
-    """A parameter's name without the wrapper that it was saved in: DataParallel's or a compiled model's."""
+    """A parameter's name without the prefix of DataParallel or of a compiled model."""
     return name.removeprefix("module.").removeprefix("_orig_mod.")
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that grows when it is read: torch stores its tensors as they are, beside one small pickle."""
+    """Refuse an archive that inflates: torch stores tensors uncompressed, beside one small pickle."""
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
@@ -206,8 +206,8 @@ def _check_archive(path: Path) -> None:
         raise CompressionError(f"weights file {path} cannot be read as plain weights: it is larger than its tensors")
 
 
-def _compare(path: Path, wanted: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
-    for name, tensor in wanted.items():
+def _compare(path: Path, expected: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in expected.items():
         if name not in given:
             if name.endswith(COUNTERS):
                 continue
@@ -216,5 +216,5 @@ def _compare(path: Path, wanted: Mapping[str, torch.Tensor], given: Mapping[str,
             has, needs = (cut("x".join(map(str, shape)) or "scalar") for shape in (given[name].shape, tensor.shape))
             raise CompressionError(f"weights file {path}: {name} has shape {has}, the model needs {needs}")
     for name in given:
-        if name not in wanted:
+        if name not in expected:
             raise CompressionError(f"weights file {path}: the model has no parameter {cut(name)}")

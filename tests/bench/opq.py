@@ -23,9 +23,9 @@ import torch
 import zstandard
 from torch import nn
 
+from compression.counting.entropy import entropy_bits
 from compression.methods.opq import LayerTables, allocate_from, attach
 from compression.pack import pack, unpack
-from compression.pack.streams import entropy_bits
 from compression.quant.integers import integer_weights
 from tests.bench.graphs import write
 from tests.bench.report import machine

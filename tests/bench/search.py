@@ -91,17 +91,17 @@ def bisected(table: Sequence[Seen], least: float) -> Searched:
 
 def by_optuna(table: Sequence[Seen], least: float, runs: int, seed: int) -> Searched:
     """Optuna's TPE over sparsity and bits until it has asked for ``runs`` different budgets."""
-    of = {(each.budget.sparsity, each.budget.bits): each for each in table}
-    shares, widths = (sorted({key[place] for key in of}) for place in range(2))
+    by_value = {(each.budget.asks["sparsity"], each.budget.asks["bits"]): each for each in table}
+    shares, widths = (sorted({key[place] for key in by_value}) for place in range(2))
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     tried: set[tuple[float, float]] = set()
     while len(tried) < runs:
         trial = study.ask()
         key = trial.suggest_categorical("sparsity", shares), trial.suggest_categorical("bits", widths)
-        trial.set_constraint("accuracy", least - of[key].accuracy)
-        study.tell(trial, of[key].bytes)
+        trial.set_constraint("accuracy", least - by_value[key].accuracy)
+        study.tell(trial, by_value[key].bytes)
         tried.add(key)
-    good = [of[key].bytes for key in tried if of[key].accuracy >= least]
+    good = [by_value[key].bytes for key in tried if by_value[key].accuracy >= least]
     return Searched(runs, min(good, default=None))
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from compression.budget import Budget
-from compression.pack.header import PREFIX
+from compression.pack.header import PREFIX, WORDS
 from tests.fuzz.mutate import byte_mutant, text_mutant
 from tests.fuzz.samples import BUDGET, EXPLANATION
 from tests.fuzz.target import Target
@@ -33,7 +33,7 @@ def network() -> nn.Module:
 
 @cache
 def packed_files() -> tuple[bytes, ...]:
-    """Files of each version, with each coding, aliases, empty and half tensors."""
+    """Files of each kind of encoding, with each coding, aliases, empty and half tensors."""
     from compression.pack.container import to_bytes
     from compression.quant.integers import IntegerWeight
 
@@ -45,7 +45,8 @@ def packed_files() -> tuple[bytes, ...]:
     shared = torch.randn(3, 4)
     others = {"bias": torch.randn(3), "half": shared.half(), "n": torch.tensor(3), "none": torch.zeros(0, 4)}
     files = []
-    for step, offset in ((0.5, None), (torch.tensor([[0.25]]), None), (0.5, 0.125)):
+    channels = torch.tensor([[0.25]])
+    for step, offset in ((0.5, None), (channels, None), (0.5, 0.125), (channels, 0.125)):
         weights = {}
         for name, values in codes.items():
             first = torch.arange(1, values.shape[0] + 1).float().reshape(-1, *[1] * (values.ndim - 1)) / 8
@@ -56,15 +57,21 @@ def packed_files() -> tuple[bytes, ...]:
     return tuple(files)
 
 
+@cache
+def old_files() -> tuple[bytes, ...]:
+    """Files of versions 1 to 3, as the releases that wrote them did."""
+    return tuple(path.read_bytes() for path in sorted((Path(__file__).parents[1] / "packed").glob("*.packed")))
+
+
 def _packed_mutant(random: Random) -> bytes:
     """Mostly with a right checksum, so that what stands behind it is read."""
-    data = random.choice(packed_files())
+    data = random.choice(packed_files() + old_files())
     _, version, length, _ = PREFIX.unpack_from(data)
     body = data[PREFIX.size :]
     header, rest = body[:length], body[length:]
     kind = random.randrange(10)
     if kind < 5:
-        text = text_mutant(random, json.loads(zlib.decompress(header)))
+        text = text_mutant(random, json.loads(zlib.decompressobj(zdict=WORDS).decompress(header)))
         header = zlib.compress(text, 1)
         if random.random() < 0.1:
             header = zlib.compress(text + b" " * (1 << 24), 9)
@@ -287,11 +294,17 @@ def bundle(data: bytes, folder: Path) -> None:
 
 
 def address_mutant(random: Random) -> bytes:
-    """A word of changed JSON, or a changed word."""
+    """A word of changed JSON, of today or of old, or a changed word."""
     chosen = BUDGET[0]
     extras = {"optimizer": "adam", "lr": 0.1, "weight_decay": 0.0}
     parts = {name: chosen[name] for name in ("method", "groups", "layers", "options")}
-    raw = zlib.compress(text_mutant(random, {**parts, "extras": extras}), 1)
+    now = {
+        "version": 2,
+        "asks": {"sparsity": 0.5, "weight_bits": [4, 8], "activation_bits": [8, 8]},
+        "epochs": 2,
+        **extras,
+    }
+    raw = zlib.compress(text_mutant(random, {**parts, **random.choice(({"extras": extras}, now))}), 1)
     if random.random() < 0.02:
         raw = zlib.compress(b'{"method":"' + b"x" * 20_000_000, 9)
     raw = byte_mutant(random, raw) if random.random() < 0.1 else raw

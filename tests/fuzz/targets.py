@@ -13,6 +13,7 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.jobs.sidejob import SideJob
 from compression.methods import all_methods, get
 from compression.methods.opq import Allocation
 from compression.reading import json_object
@@ -22,7 +23,6 @@ from compression.runs.folder import RunFolder
 from compression.runs.process import Handle
 from compression.runs.resultfile import written
 from compression.runs.results import result
-from compression.runs.sidejob import SideJob
 from tests.fuzz.binary import BINARY, address_mutant
 from tests.fuzz.mutate import text_mutant
 from tests.fuzz.samples import (
@@ -66,7 +66,7 @@ def _lines(events: list[dict[str, Any]]) -> bytes:
 def _check_budget(budget: Budget) -> None:
     assert Budget.from_dict(budget.to_dict()) == budget
     if budget.method in all_methods():
-        get(budget.method).check(budget)
+        get(budget.method).check_budget(budget)
 
 
 def budget(data: bytes, folder: Path) -> None:
@@ -84,13 +84,11 @@ def uploaded(data: bytes, folder: Path) -> None:
 
 
 def address(data: bytes, folder: Path) -> None:
-    """The word in an address that carries bounds and options."""
+    """The word in an address that carries the draft of the Budget page."""
     from app.budget import permalink
 
-    parts = permalink.unpack(data.decode("latin-1"))
-    method = parts.pop("method")
-    word = permalink.pack(method, parts)
-    assert not word or permalink.unpack(word) == {"method": method, **parts}
+    word = permalink.pack(permalink.unpack(data.decode("latin-1")))
+    assert permalink.pack(permalink.unpack(word)) == word
 
 
 def spec(data: bytes, folder: Path) -> None:
@@ -117,6 +115,7 @@ def events(data: bytes, folder: Path) -> None:
 
 def _listed(run: RunFolder) -> None:
     """The run's rows in an index, and its story as a page tells it."""
+    from app import names
     from app.runs import view_model
     from compression.runs import index
     from compression.runs.events import last_attempts
@@ -129,10 +128,10 @@ def _listed(run: RunFolder) -> None:
         row = index.info(db.execute("SELECT * FROM runs").fetchone())
         assert json.loads(json.dumps(row.budget)) == {**Budget().to_dict(), **run.spec()["budget"]}
     time.localtime(row.created)
-    page = view_model.tell(run.id, run.state_of(told), row.budget, last_attempts(told), seconds(told))
+    page = view_model.run_view(run.id, run.state_of(told), row.budget, last_attempts(told), seconds(told))
     assert 0 <= page.progress <= 1
-    page.left()
-    view_model.describe(row.budget)
+    page.remaining()
+    names.describe(row.budget)
     assert run.state == run.state_of(told)
 
 
@@ -150,9 +149,9 @@ def _database() -> Any:
 
 def run_result(data: bytes, folder: Path) -> None:
     """A result as the command line and the page Compare show it."""
-    from app.figures.confusion import confusion_info
-    from app.figures.ledger import ledger_info
     from compression.cli.summary import summary
+    from compression.plots.confusion import confusion_info
+    from compression.plots.ledger import ledger_info
 
     run = _placed(folder, **{"result.json": data})
     told = written(run.result_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compression.graph.reasons import Code
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, collapse, combine
 
@@ -12,14 +13,14 @@ def attention(step: Step) -> Value:
     """Fused attention on [batch, heads, length, width]: a head is a unit."""
     heads = []
     for value in step.args[:3]:
-        kept = []
+        factors = []
         for factor in value.factors:
             if 1 in factor.dims:
-                kept.append(collapse(factor, (1,), step.atoms, step.where, "one attention head"))
+                factors.append(collapse(factor, (1,), step.provenance, step.where, Code.one_head))
             else:
-                step.atoms.freeze(factor.atoms, step.where, "width of an attention head")
-        heads.append(Value(value.shape[:2] + (1, 1), tuple(kept), value.origin, value.sources))
+                step.provenance.freeze(factor.atoms, step.where, Code.head_width)
+        heads.append(Value(value.shape[:2] + (1, 1), tuple(factors), value.origin, value.sources))
     shape = step.shape[:2] + (1, 1)
-    met = combine(heads, shape, step.atoms, step.where, "queries, keys and values of one head")
+    merged = combine(heads, shape, step.provenance, step.where, Code.same_head)
     zero = any(f.zero for f in heads[2].factors)
-    return step.output(*(Factor(f.atoms, zero) for f in met))
+    return step.output(*(Factor(f.atoms, zero) for f in merged))

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from compression.graph.provenance import Array
-from compression.graph.rules.reduction import NOT_ZEROED
+from compression.graph.reasons import Code
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, collapse, combine
-
-SAME_PLACE = "the same place in every group of a grouped convolution"
-NOT_ZERO = "a zeroed unit is not zero any more where it is read"
 
 
 @rule("aten.convolution", "aten.cudnn_convolution", "aten.mkldnn_convolution", "aten._convolution")
@@ -20,7 +17,7 @@ def convolution(step: Step) -> Value:
     transposed, groups = bool(step.args[6]), int(step.args[8])
     if weight.origin is None:
         for value in (data, weight):
-            step.atoms.freeze(value.all_atoms(), step.where, "convolved with computed weights")
+            step.provenance.freeze(value.all_atoms(), step.where, Code.computed_weight)
         return step.output()
     channels = data.shape[1]
     incoming = _only_along(step, data, 1)
@@ -32,7 +29,7 @@ def convolution(step: Step) -> Value:
         outgoing = _grouped(step, incoming, weight, groups, transposed, channels)
     shifts = _flat(step, bias, 0) if bias is not None else None
     if shifts is not None and outgoing is not None:
-        step.atoms.tie(shifts, outgoing, step.where, "bias of the same layer")
+        step.provenance.tie(shifts, outgoing, step.where, Code.bias_of_layer)
     if outgoing is None:
         return step.output()
     shape = [1] * len(step.shape)
@@ -49,7 +46,7 @@ def _flat(step: Step, value: Value, dim: int) -> Array | None:
         if factor.dims == (dim,) and not owners:
             owners.append(factor)
         else:
-            step.atoms.freeze(factor.atoms, step.where, "a weight whose axes are tangled")
+            step.provenance.freeze(factor.atoms, step.where, Code.tangled_weight)
     return owners[0].atoms.ravel() if owners else None
 
 
@@ -60,65 +57,65 @@ def _zero_along(value: Value, dim: int) -> bool:
 
 def _only_along(step: Step, value: Value, dim: int) -> Factor | None:
     """The factor of the channel axis; owners along any other axis of a convolution's input are pinned."""
-    found = None
+    result = None
     for factor in value.factors:
         if dim in factor.dims:
-            found = collapse(factor, (dim,), step.atoms, step.where, "read together by a convolution")
+            result = collapse(factor, (dim,), step.provenance, step.where, Code.read_together)
         else:
-            step.atoms.freeze(factor.atoms, step.where, "slid over by a convolution")
-    return found
+            step.provenance.freeze(factor.atoms, step.where, Code.convolved_along)
+    return result
 
 
 def _read(step: Step, incoming: Factor | None, columns: Array | None, size: int) -> None:
-    """The contracted axis: columns of the weight go with the units they read."""
+    """Tie the columns of the weight, along the contracted axis, to the units that they read."""
     if columns is not None:
-        step.atoms.consumers.append(columns)
+        step.provenance.consumers.append(columns)
     if incoming is None:
         if columns is not None:
-            step.atoms.freeze(columns, step.where, "reads an axis that cannot be cut")
+            step.provenance.freeze(columns, step.where, Code.reads_fixed_axis)
         return
     owners = incoming.atoms.ravel()
     if columns is None:
-        step.atoms.freeze(owners, step.where, "read by a layer that has no columns to cut")
+        step.provenance.freeze(owners, step.where, Code.no_columns)
         return
-    step.atoms.tie(owners, columns, step.where, "read by the next layer")
+    step.provenance.tie(owners, columns, step.where, Code.read_by_next_layer)
     if not incoming.zero:
-        step.atoms.blur(owners, step.where, NOT_ZERO)
+        step.provenance.blur(owners, step.where, Code.not_zero_where_read)
 
 
 def _grouped(
     step: Step, incoming: Factor | None, weight: Value, groups: int, transposed: bool, channels: int
 ) -> Array | None:
-    """Depthwise channels live and die with their input; otherwise the same place in every group goes together."""
+    """Tie depthwise channels to their input channels; of other groups tie the same places in every group."""
     first, second = _flat(step, weight, 0), _flat(step, weight, 1)
     if groups == channels:  # depthwise: weight [C*m, 1, ...]; transposed: [C, m, ...]
         rows = first
         if rows is None:
             return None
         if transposed and second is not None:
-            step.atoms.freeze(rows, step.where, "transposed depthwise convolution with a multiplier")
+            step.provenance.freeze(rows, step.where, Code.transposed_multiplier)
             return None
         if incoming is None:
-            step.atoms.freeze(rows, step.where, "depthwise over an axis that cannot be cut")
+            step.provenance.freeze(rows, step.where, Code.depthwise_fixed_axis)
         else:
-            step.atoms.tie(np.repeat(incoming.atoms, rows.size // channels), rows, step.where, "depthwise convolution")
+            step.provenance.tie(np.repeat(incoming.atoms, rows.size // channels), rows, step.where, Code.depthwise)
         return rows
     inner, outer = (first, second) if transposed else (second, first)
     if transposed or inner is None or outer is None:
         for atoms in (first, second, incoming.atoms if incoming else None):
             if atoms is not None:
-                step.atoms.freeze(atoms, step.where, "grouped convolution of this shape")
+                step.provenance.freeze(atoms, step.where, Code.grouped_shape)
         return None if transposed else outer
-    step.atoms.consumers.append(inner)
+    step.provenance.consumers.append(inner)
     blocks = outer.reshape(groups, -1)
-    step.atoms.tie(blocks, blocks[:1], step.where, SAME_PLACE)
+    step.provenance.tie(blocks, blocks[:1], step.where, Code.grouped_convolution)
     if incoming is None:
-        step.atoms.freeze(inner, step.where, "reads an axis that cannot be cut")
+        step.provenance.freeze(inner, step.where, Code.reads_fixed_axis)
     else:
         owners: Array = incoming.atoms.reshape(groups, -1)
-        step.atoms.tie(owners, inner.reshape(1, -1), step.where, SAME_PLACE)
+        step.provenance.tie(owners, inner.reshape(1, -1), step.where, Code.grouped_convolution)
         if not incoming.zero:
-            step.atoms.blur(owners, step.where, NOT_ZERO)
+            step.provenance.blur(owners, step.where, Code.not_zero_where_read)
     return outer
 
 
@@ -173,7 +170,7 @@ def _product(step: Step, left: Value, right: Value, bias: Value | None) -> Value
     out = step.output(*factors)
     if bias is None or not bias.shape:
         return out
-    ties = combine([out, bias], step.shape, step.atoms, step.where, "bias of the same layer")
+    ties = combine([out, bias], step.shape, step.provenance, step.where, Code.bias_of_layer)
     return step.output(*ties)
 
 
@@ -181,7 +178,7 @@ def _by_head(step: Step, factor: Factor, batch: tuple[int, ...]) -> Factor:
     """An owner that changes along a batch axis makes the whole slice one unit: a head."""
     if not set(factor.dims) & set(batch):
         return factor
-    return collapse(factor, batch, step.atoms, step.where, "one attention head")
+    return collapse(factor, batch, step.provenance, step.where, Code.one_head)
 
 
 def _heads(step: Step, operands: list[tuple[Value, list[Factor]]], batch: tuple[int, ...]) -> list[Factor]:
@@ -194,39 +191,40 @@ def _heads(step: Step, operands: list[tuple[Value, list[Factor]]], batch: tuple[
         shape = value.shape[: len(batch)] + (1, 1)
         sides.append(Value(shape, heads, value.origin, value.sources, value.constant))
     shape = step.shape[: len(batch)] + (1, 1)
-    met = combine(sides, shape, step.atoms, step.where, "queries, keys and values of one head")
-    zero = [any(f.zero and set(f.dims) & set(m.dims) for s in sides for f in s.factors) for m in met]
-    return [Factor(m.atoms, z) for m, z in zip(met, zero, strict=True)]
+    merged = combine(sides, shape, step.provenance, step.where, Code.same_head)
+    zero = [any(f.zero and set(f.dims) & set(m.dims) for s in sides for f in s.factors) for m in merged]
+    return [Factor(m.atoms, z) for m, z in zip(merged, zero, strict=True)]
 
 
 def _contract(step: Step, left: tuple[Value, list[Factor], int], right: tuple[Value, list[Factor], int]) -> None:
     """Tie what is multiplied and summed away."""
-    found: list[Factor | None] = []
+    sides: list[Factor | None] = []
     for _value, factors, inner in (left, right):
-        met = [f for f in factors if inner in f.dims]
-        for factor in met[1:]:
-            step.atoms.freeze(factor.atoms, step.where, "several owners along a contracted axis")
-        found.append(collapse(met[0], (inner,), step.atoms, step.where, "contracted together") if met else None)
-    for side, (value, _, _) in zip(found, (left, right), strict=True):
+        owners = [f for f in factors if inner in f.dims]
+        for factor in owners[1:]:
+            step.provenance.freeze(factor.atoms, step.where, Code.contracted_owners)
+        together = Code.contracted_together
+        sides.append(collapse(owners[0], (inner,), step.provenance, step.where, together) if owners else None)
+    for side, (value, _, _) in zip(sides, (left, right), strict=True):
         if side is not None and value.weight_like:
-            step.atoms.consumers.append(side.atoms.ravel())
-    first, second = found
+            step.provenance.consumers.append(side.atoms.ravel())
+    first, second = sides
     if first is None and second is None:
         return
     if first is None or second is None:
         only = first if first is not None else second
         assert only is not None
-        step.atoms.freeze(only.atoms, step.where, "multiplied with an axis that cannot be cut")
+        step.provenance.freeze(only.atoms, step.where, Code.multiplied_with_fixed_axis)
         return
-    step.atoms.tie(first.atoms.ravel(), second.atoms.ravel(), step.where, "read by the next layer")
+    step.provenance.tie(first.atoms.ravel(), second.atoms.ravel(), step.where, Code.read_by_next_layer)
     if left[0].weight_like and right[0].weight_like:
-        step.atoms.require((first.atoms.ravel(), second.atoms.ravel()), True, step.where, NOT_ZEROED)
-    data = [f.zero for f, (v, _, _) in zip(found, (left, right), strict=True) if f is not None and not v.weight_like]
+        step.provenance.require((first.atoms.ravel(), second.atoms.ravel()), True, step.where, Code.summed_not_zeroed)
+    data = [f.zero for f, (v, _, _) in zip(sides, (left, right), strict=True) if f is not None and not v.weight_like]
     if data and not any(data):
-        step.atoms.blur(first.atoms, step.where, NOT_ZERO)
+        step.provenance.blur(first.atoms, step.where, Code.not_zero_where_read)
 
 
-def _placed(factor: Factor, ndim: int, kept: range) -> Factor:
-    """A left operand's free owners in the product's dimensions: its last axis is gone, the right one's stands there."""
-    shape = [factor.atoms.shape[d] for d in kept] + [1] * (len(kept) < ndim)
+def _placed(factor: Factor, ndim: int, dims: range) -> Factor:
+    """A left operand's free owners in the product's dimensions: the right operand replaces the last axis."""
+    shape = [factor.atoms.shape[d] for d in dims] + [1] * (len(dims) < ndim)
     return Factor(factor.atoms.take(0, axis=factor.atoms.ndim - 1).reshape(shape[-ndim:]), factor.zero)

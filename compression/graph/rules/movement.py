@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from compression.graph.provenance import Array
+from compression.graph.reasons import Code
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, expand_dims, shrink
 
@@ -28,7 +29,7 @@ def view(step: Step) -> Value:
     source: Value = step.args[0]
     blocks = reshape_blocks(source.shape, step.shape)
     if blocks is None:
-        step.atoms.freeze(source.all_atoms(), step.where, "reshaped to an empty tensor")
+        step.provenance.freeze(source.all_atoms(), step.where, Code.reshaped_to_empty)
         return step.output()
     factors = [Factor(_reshape(step, f.atoms, source.shape, blocks), f.zero) for f in source.factors]
     return step.output(*factors)
@@ -75,7 +76,7 @@ def _note_box(step: Step, atoms: Array, left: tuple[int, ...], box: tuple[int, .
     for d in range(atoms.ndim):
         if d not in left and inside.shape[d] > 1:
             inside = inside.take([0], axis=d)
-    step.atoms.rectangles.append(np.ascontiguousarray(expand_dims(inside, old, left)).reshape(box))
+    step.provenance.rectangles.append(np.ascontiguousarray(expand_dims(inside, old, left)).reshape(box))
 
 
 @rule("aten.permute")
@@ -117,23 +118,23 @@ def reorder(step: Step) -> Value:
         return _moved(step, lambda a: np.flip(a, step.arg(1, "dims")))
     dims = step.arg(2, "dims") or ((0,) if len(step.shape) == 1 else ())
     if not dims:
-        step.atoms.freeze(step.args[0].all_atoms(), step.where, "rolled through all axes as one")
+        step.provenance.freeze(step.args[0].all_atoms(), step.where, Code.rolled_flat)
         return step.output()
     return _moved(step, lambda a: np.roll(a, tuple(step.arg(1, "shifts")), tuple(dims)))
 
 
 @rule("aten.pixel_shuffle")
 def pixel_shuffle(step: Step) -> Value:
-    """Blocks of r*r channels become space; a block goes together."""
+    """Blocks of r*r channels become space; the channels of a block are tied."""
     source: Value = step.args[0]
     r = step.args[1]
     factors = []
     for factor in source.factors:
         if factor.dims != (len(source.shape) - 3,):
-            step.atoms.freeze(factor.atoms, step.where, "pixel shuffle over an owned spatial axis")
+            step.provenance.freeze(factor.atoms, step.where, Code.spatial_shuffle)
             continue
         blocks = factor.atoms.reshape(-1, r * r)
-        step.atoms.tie(blocks, blocks[:, :1], step.where, "one pixel-shuffle block")
+        step.provenance.tie(blocks, blocks[:, :1], step.where, Code.pixel_shuffle_block)
         shape = [1] * len(source.shape)
         shape[-3] = len(blocks)
         factors.append(Factor(blocks[:, 0].reshape(shape), factor.zero))
@@ -145,22 +146,22 @@ def pixel_unshuffle(step: Step) -> Value:
     """Space becomes blocks of r*r channels, owned by the channel they come from."""
     source: Value = step.args[0]
     channel, r = len(source.shape) - 3, step.args[1]
-    kept = [step.keep(f, range(channel + 1, len(source.shape)), "an owned spatial axis") for f in source.factors]
+    factors = [step.keep(f, range(channel + 1, len(source.shape)), Code.spatial_unshuffle) for f in source.factors]
     return step.output(
-        *(Factor(f.atoms.repeat(r * r, channel) if channel in f.dims else f.atoms, f.zero) for f in kept if f)
+        *(Factor(f.atoms.repeat(r * r, channel) if channel in f.dims else f.atoms, f.zero) for f in factors if f)
     )
 
 
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle")
 def channel_shuffle(step: Step) -> Value:
-    """The channels of g groups interleaved: the same place in every group goes together."""
+    """The channels of g groups interleaved: the same places in every group are tied."""
     source: Value = step.args[0]
     factors = []
     for factor in source.factors:
         atoms = factor.atoms
         if atoms.shape[1] > 1:
             groups = np.moveaxis(atoms, 1, 0).reshape(step.args[1], atoms.shape[1] // step.args[1], -1)
-            step.atoms.tie(groups, groups[:1], step.where, "interleaved with the other groups")
+            step.provenance.tie(groups, groups[:1], step.where, Code.channel_shuffle)
             order = np.arange(atoms.shape[1]).reshape(step.args[1], -1).T.ravel()
             atoms = atoms.take(order, axis=1)
         factors.append(Factor(atoms, factor.zero))
@@ -172,8 +173,8 @@ def windows(step: Step) -> Value:
     """Windows along one axis: owners there are pinned, the others stay."""
     source: Value = step.args[0]
     dim = axis_of(step.args[1], len(source.shape))
-    kept = [step.keep(factor, [dim], "read in overlapping windows") for factor in source.factors]
-    return step.output(*(Factor(f.atoms[..., None], f.zero) for f in kept if f is not None))
+    factors = [step.keep(factor, [dim], Code.overlapping_windows) for factor in source.factors]
+    return step.output(*(Factor(f.atoms[..., None], f.zero) for f in factors if f is not None))
 
 
 @rule("aten.im2col")
@@ -181,8 +182,8 @@ def patches(step: Step) -> Value:
     """Patches of an image, [N, C, H, W] to [N, C x patch, places]: each channel owns its stretch."""
     source: Value = step.args[0]
     size = step.shape[1] // source.shape[1]
-    kept = [step.keep(factor, [2, 3], "read in overlapping windows") for factor in source.factors]
-    return step.output(*(Factor(_patch(f.atoms, size), f.zero) for f in kept if f is not None))
+    factors = [step.keep(factor, [2, 3], Code.overlapping_windows) for factor in source.factors]
+    return step.output(*(Factor(_patch(f.atoms, size), f.zero) for f in factors if f is not None))
 
 
 def _patch(atoms: Array, size: int) -> Array:
@@ -191,16 +192,16 @@ def _patch(atoms: Array, size: int) -> Array:
 
 @rule("aten.col2im")
 def from_patches(step: Step) -> Value:
-    """The way back, [N, C x patch, places] to [N, C, H, W]: what one channel is made of goes together."""
+    """The inverse, [N, C x patch, places] to [N, C, H, W]: the rows that form one channel are tied."""
     source: Value = step.args[0]
     channels = step.shape[1]
     factors = []
     for factor in source.factors:
-        kept = step.keep(factor, [2], "read in overlapping windows")
-        if kept is not None and kept.atoms.shape[1] > 1:
-            rows = kept.atoms.reshape(len(kept.atoms), channels, -1)
-            step.atoms.tie(rows, rows[..., :1], step.where, "added up to one channel")
-            factors.append(Factor(rows[..., :1, None], kept.zero))
-        elif kept is not None:
-            factors.append(Factor(kept.atoms[..., None], kept.zero))
+        outside = step.keep(factor, [2], Code.overlapping_windows)
+        if outside is not None and outside.atoms.shape[1] > 1:
+            rows = outside.atoms.reshape(len(outside.atoms), channels, -1)
+            step.provenance.tie(rows, rows[..., :1], step.where, Code.added_up_to_channel)
+            factors.append(Factor(rows[..., :1, None], outside.zero))
+        elif outside is not None:
+            factors.append(Factor(outside.atoms[..., None], outside.zero))
     return step.output(*factors)

@@ -1,6 +1,6 @@
 """Normalisation: per channel it is harmless, over channels it averages units together.
 
-What averages over units freezes them; ``trace(…, inexact=True)`` lets them go, and says that the others notice.
+An average over units freezes them; ``trace(…, inexact=True)`` allows removing them and marks their groups inexact.
 """
 
 from __future__ import annotations
@@ -8,23 +8,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compression.graph.provenance import Array
+from compression.graph.reasons import Code, Reason
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value
 
-TOGETHER = "normalised together with its layer"
-
 
 def _parameters(step: Step, values: list[Value | None], owners: Factor | None) -> None:
-    """Scale, shift and running statistics go with the channels they belong to."""
+    """Tie scale, shift and running statistics to the channels they belong to."""
     for value in values:
         if value is None:
             continue
         for factor in value.factors:
-            step.atoms.norms.append(factor.atoms.ravel())
+            step.provenance.norms.append(factor.atoms.ravel())
             if owners is None:
-                step.atoms.freeze(factor.atoms, step.where, "normalises an axis that cannot be cut")
+                step.provenance.freeze(factor.atoms, step.where, Code.normalises_fixed_axis)
             else:
-                step.atoms.tie(owners.atoms.ravel(), factor.atoms.ravel(), step.where, TOGETHER)
+                step.provenance.tie(owners.atoms.ravel(), factor.atoms.ravel(), step.where, Code.normalised_with_layer)
 
 
 @rule("aten.native_batch_norm", "aten._native_batch_norm_legit_no_training", "aten._native_batch_norm_legit",
@@ -32,27 +31,27 @@ def _parameters(step: Step, values: list[Value | None], owners: Factor | None) -
 def batch_norm(step: Step) -> Value:
     """Per channel: with scale and shift zeroed a channel is 0 whatever its statistics."""
     data, weight, bias = step.args[:3]
-    own = _uses_own_statistics(step)
-    mean, var = (None, None) if own else step.args[3:5]
+    own_statistics = _uses_own_statistics(step)
+    mean, var = (None, None) if own_statistics else step.args[3:5]
     owners = next((f for f in data.along(1)), None)
     if owners is not None and owners.dims != (1,):
-        owners = step.keep(owners, [d for d in owners.dims if d != 1], TOGETHER)
+        owners = step.keep(owners, [d for d in owners.dims if d != 1], Code.normalised_with_layer)
     _parameters(step, [weight, bias, mean, var], owners)
     affine = _zeroed(weight) and (bias is None or _zeroed(bias))
-    kept = []
+    factors = []
     for factor in data.factors:
         if 1 in factor.dims:
-            stays = affine or (own and weight is None and bias is None and factor.zero)
-            kept.append(replace(owners if owners is not None else factor, zero=stays))
-        elif own:
-            step.atoms.freeze(factor.atoms, step.where, "a norm averages over these units")
+            zero = affine or (own_statistics and weight is None and bias is None and factor.zero)
+            factors.append(replace(owners if owners is not None else factor, zero=zero))
+        elif own_statistics:
+            step.provenance.freeze(factor.atoms, step.where, Reason(Code.norm_averages, {"norm": "a norm"}))
         else:
-            kept.append(replace(factor, zero=False))
+            factors.append(replace(factor, zero=False))
     if owners is None and weight is not None and weight.factors:
         shape = [1] * len(step.shape)
         shape[1] = -1
-        kept.append(Factor(weight.factors[0].atoms.reshape(shape)))
-    return step.output(*kept)
+        factors.append(Factor(weight.factors[0].atoms.reshape(shape)))
+    return step.output(*factors)
 
 
 def _uses_own_statistics(step: Step) -> bool:
@@ -79,23 +78,23 @@ def layer_norm(step: Step) -> Value:
     inside = range(first, len(data.shape))
     boxes = [f for f in data.factors if set(f.dims) & set(inside) and set(f.dims) - set(inside)]
     owners = [f for f in data.factors if set(f.dims) & set(inside) and f not in boxes]
-    heads = [step.keep(f, inside, f"{_module(step)} runs over the width of a head") for f in boxes]
+    heads = [step.keep(f, inside, Reason(Code.norm_along_heads, {"norm": _module(step)})) for f in boxes]
     for factor in owners:
-        step.atoms.average(factor.atoms, step.where, f"{_module(step)} averages over these units")
+        step.provenance.average(factor.atoms, step.where, Reason(Code.norm_averages, {"norm": _module(step)}))
     for value in (weight, bias):
         for factor in value.factors if value is not None else ():
-            step.atoms.norms.append(factor.atoms.ravel())
+            step.provenance.norms.append(factor.atoms.ravel())
             lifted = factor.atoms.reshape((1,) * first + factor.atoms.shape)
-            met = next((o for o in owners if set(o.dims) == {d for d, n in enumerate(lifted.shape) if n > 1}), None)
-            if met is None:
-                step.atoms.freeze(factor.atoms, step.where, "normalises an axis that cannot be cut")
+            owner = next((o for o in owners if set(o.dims) == {d for d, n in enumerate(lifted.shape) if n > 1}), None)
+            if owner is None:
+                step.provenance.freeze(factor.atoms, step.where, Code.normalises_fixed_axis)
             else:
-                step.atoms.tie(met.atoms, lifted, step.where, TOGETHER)
+                step.provenance.tie(owner.atoms, lifted, step.where, Code.normalised_with_layer)
     affine = _zeroed(weight) and (bias is None or _zeroed(bias))
-    kept = [replace(f, zero=affine) for f in owners]
-    kept += [replace(f, zero=f.zero and bias is None) for f in heads if f is not None]
-    kept += [replace(f, zero=f.zero and bias is None) for f in data.factors if not set(f.dims) & set(inside)]
-    return step.output(*kept)
+    factors = [replace(f, zero=affine) for f in owners]
+    factors += [replace(f, zero=f.zero and bias is None) for f in heads if f is not None]
+    factors += [replace(f, zero=f.zero and bias is None) for f in data.factors if not set(f.dims) & set(inside)]
+    return step.output(*factors)
 
 
 def _module(step: Step) -> str:
@@ -104,7 +103,7 @@ def _module(step: Step) -> str:
 
 @rule("aten.native_group_norm", "aten.group_norm")
 def group_norm(step: Step) -> Value:
-    """One group per channel is per channel (instance norm); a wider group goes as a whole, which no other notices."""
+    """One group per channel is an instance norm; a wider group is removed as a whole, which changes no other group."""
     data = step.args[0]
     native = step.op == "aten.native_group_norm"
     weight, bias = (step.args[1], step.args[2]) if native else (step.arg(2, "weight"), step.arg(3, "bias"))
@@ -112,27 +111,30 @@ def group_norm(step: Step) -> Value:
     channels = data.shape[1]
     owners = next((f for f in data.along(1)), None)
     if owners is not None and owners.dims != (1,):
-        owners = step.keep(owners, [d for d in owners.dims if d != 1], TOGETHER)
+        owners = step.keep(owners, [d for d in owners.dims if d != 1], Code.normalised_with_layer)
     _parameters(step, [weight, bias], owners)
     whole = groups == channels or owners is None or _whole_groups(step, owners.atoms.reshape(groups, -1))
     affine = _zeroed(weight) and (bias is None or _zeroed(bias))
     plain = weight is None and bias is None
-    kept = []
+    factors = []
     for factor in data.factors:
         if 1 in factor.dims:
-            kept.append(replace(owners or factor, zero=affine or (plain and factor.zero and whole)))
+            factors.append(replace(owners or factor, zero=affine or (plain and factor.zero and whole)))
         else:
-            step.atoms.freeze(factor.atoms, step.where, "a group norm averages over these units")
-    return step.output(*kept)
+            step.provenance.freeze(factor.atoms, step.where, Reason(Code.norm_averages, {"norm": "a group norm"}))
+    return step.output(*factors)
 
 
 def _whole_groups(step: Step, channels: Array) -> bool:
-    """Tie the channels [groups, channels of each] of a group norm; whether what goes then are whole groups of it."""
-    if len(channels) > 1 and not step.atoms.inexact:
-        step.atoms.tie(channels, channels[:, :1], step.where, "averaged over together, in one group of a group norm")
+    """Tie channels [groups, channels per group] so that whole normalisation groups are removed; True if possible.
+
+    With ``inexact``, or with a single group, the same places in every group are tied instead.
+    """
+    if len(channels) > 1 and not step.provenance.inexact:
+        step.provenance.tie(channels, channels[:, :1], step.where, Code.one_norm_group)
         return True
-    step.atoms.tie(channels, channels[:1], step.where, "the same place in every group of a group norm")
-    step.atoms.average(channels, step.where, "a group norm averages over these units")
+    step.provenance.tie(channels, channels[:1], step.where, Code.every_norm_group)
+    step.provenance.average(channels, step.where, Reason(Code.norm_averages, {"norm": "a group norm"}))
     return False
 
 
@@ -141,9 +143,9 @@ def softmax(step: Step) -> Value:
     """Along an owned axis it mixes units; along another it only loses their zeros."""
     data: Value = step.args[0]
     dim = step.args[1] % len(data.shape)
-    name = "a running sum" if "cum" in step.op else "a softmax"
-    kept = [step.keep(factor, [dim], f"{name} runs over these units") for factor in data.factors]
-    out = step.output(*(factor for factor in kept if factor is not None))
+    why = Code.running_sum if "cum" in step.op else Code.softmax
+    factors = [step.keep(factor, [dim], why) for factor in data.factors]
+    out = step.output(*(factor for factor in factors if factor is not None))
     return out if "cum" in step.op else out.nonzero()
 
 
@@ -151,7 +153,7 @@ def softmax(step: Step) -> Value:
 def ranking(step: Step) -> tuple[Value, ...]:
     """Ranking over an owned axis depends on every unit."""
     for value in step.operands:
-        step.atoms.freeze(value.all_atoms(), step.where, f"{step.op.split('.')[1]} over these units")
+        step.provenance.freeze(value.all_atoms(), step.where, Reason(Code.reduced, {"name": step.name}))
     return tuple(step.output(index=i) for i in range(len(step.shapes)))
 
 
@@ -159,5 +161,5 @@ def ranking(step: Step) -> tuple[Value, ...]:
 def weight_norm(step: Step) -> Value:
     """Divides by the length of what would be zeroed: every unit it touches freezes."""
     for value in step.operands:
-        step.atoms.freeze(value.all_atoms(), step.where, "a weight norm divides by the length of these weights")
+        step.provenance.freeze(value.all_atoms(), step.where, Code.weight_norm)
     return step.output(*step.args[0].factors).nonzero()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from compression.graph.reasons import Code
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, combine
 
@@ -27,17 +28,17 @@ def pointwise(step: Step) -> Value:
     if len(values) == 1:
         factors: list[Factor] = list(values[0].factors)
     else:
-        factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
-    name = step.op.split(".")[1].rstrip("_")
+        factors = combine(values, step.shape, step.provenance, step.where, Code.combined_elementwise)
+    name = step.name.rstrip("_")
     if name in ("remainder", "fmod", "floor_divide"):
         _divided(step)
     powers = (
         name in LOGARITHMS and values[0].weight_like
     )  # exp(t log |w|), as quantizers write |w| ** t, is zero at zero
     if name in SINGULAR and not powers:
-        _singular(step, values[0], "not a number where a unit is zeroed")
+        _singular(step, values[0], Code.not_a_number)
     if "prelu" in name or name == "fake_quantize":  # slope, step and bound may be one number for all, or one a channel
-        factors = [_zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]
+        factors = [zero_of_any(factor, [step.args[0]], len(step.shape)) for factor in factors]
     out = step.output(*factors)
     return out if name in KEEP_ZERO and _through_zero(name, step) else out.nonzero()
 
@@ -68,14 +69,14 @@ def filled(step: Step) -> Value:
 
 
 @rule("aten.new_zeros", "aten.new_ones", "aten.new_empty", "aten.new_full", "aten.new_empty_strided")
-def made(step: Step) -> Value:
-    """A tensor made by ``forward`` with the type of another one, but a size of its own."""
+def new_tensor(step: Step) -> Value:
+    """A tensor created in ``forward`` with the type of another one and an independent size."""
     return Value(step.shape, constant=True)
 
 
 @rule("aten.is_same_size", "aten.sym_size", "aten._assert_tensor_metadata", "aten._assert_async")
-def asked(step: Step) -> Value:
-    """Questions about a tensor, answered before anything is computed."""
+def metadata(step: Step) -> Value:
+    """Queries of a tensor's size or type, and assertions about it."""
     return Value(step.shape, constant=True)
 
 
@@ -83,8 +84,8 @@ def asked(step: Step) -> Value:
 def add(step: Step) -> Value:
     """A sum ties its operands: the residual add."""
     values = [v for v in step.operands if v.shape]
-    why = "residual add" if sum(bool(v.sources) for v in values) > 1 else "added together"
-    factors = combine(values, step.shape, step.atoms, step.where, why)
+    why = Code.residual_add if sum(bool(v.sources) for v in values) > 1 else Code.added_together
+    factors = combine(values, step.shape, step.provenance, step.where, why)
     scalars = [a for a in step.args if isinstance(a, (int, float)) and a != 0]
     shifted = bool(scalars) or any(not v.shape for v in step.operands)
     out = step.output(*factors)
@@ -95,40 +96,40 @@ def add(step: Step) -> Value:
 def scale(step: Step) -> Value:
     """A product is zero where one factor is; a quotient or power where its base is."""
     values = [v for v in step.operands if v.shape]
-    factors = combine(values, step.shape, step.atoms, step.where, "elementwise product")
-    name = step.op.split(".")[1].rstrip("_")
+    factors = combine(values, step.shape, step.provenance, step.where, Code.elementwise_product)
+    name = step.name.rstrip("_")
     if name == "mul":
-        kept = [_zero_of_any(factor, values, len(step.shape)) for factor in factors]
+        scaled = [zero_of_any(factor, values, len(step.shape)) for factor in factors]
     else:
         base = values[:1] if isinstance(step.args[0], Value) else []
         if name == "div":
             _divided(step)
-        kept = [_zero_of_any(factor, base, len(step.shape)) for factor in factors]
+        scaled = [zero_of_any(factor, base, len(step.shape)) for factor in factors]
         exponent = step.arg(1, "exponent") if name == "pow" else None
         if isinstance(exponent, (int, float)) and exponent < 0:
-            _singular(step, step.args[0], "not a number where a unit is zeroed")
+            _singular(step, step.args[0], Code.not_a_number)
         if not _zero_stays(name, step):
-            kept = [replace(factor, zero=False) for factor in kept]
-    return step.output(*kept)
+            scaled = [replace(factor, zero=False) for factor in scaled]
+    return step.output(*scaled)
 
 
 def _divided(step: Step) -> None:
-    """What is divided by something zeroed with its unit is no number there; a quantizer's step never is zero."""
-    by = step.args[1]
-    if isinstance(by, Value) and by.origin not in step.atoms.own:
-        _singular(step, by, "divided by a parameter that is zeroed with its unit")
+    """A divisor that is zeroed with its unit gives no number there; a quantizer's step is never zero."""
+    divisor = step.args[1]
+    if isinstance(divisor, Value) and divisor.origin not in step.provenance.quantizer_parameters:
+        _singular(step, divisor, Code.divided_by_zeroed)
 
 
-def _singular(step: Step, value: Value, why: str) -> None:
+def _singular(step: Step, value: Value, why: Code) -> None:
     """An operation that is no number at zero, on a value whose zeroed units are zero."""
     for factor in value.factors:
         if factor.zero and value.weight_like:
-            step.atoms.require((factor.atoms,), False, step.where, why)
+            step.provenance.require((factor.atoms,), False, step.where, why)
         elif factor.zero:
-            step.atoms.freeze(factor.atoms, step.where, "not a number where a unit is zeroed")
+            step.provenance.freeze(factor.atoms, step.where, Code.not_a_number)
 
 
-def _zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:
+def zero_of_any(factor: Factor, values: list[Value], ndim: int) -> Factor:
     zero = any(
         f.zero and {d + ndim - len(v.shape) for d in f.dims} & set(factor.dims) for v in values for f in v.factors
     )
@@ -150,7 +151,7 @@ def _zero_stays(name: str, step: Step) -> bool:
 def choose(step: Step) -> Value:
     """Takes from one operand or another; zero only where both are."""
     values = [v for v in step.operands if v.shape]
-    factors = combine(values, step.shape, step.atoms, step.where, "combined elementwise")
+    factors = combine(values, step.shape, step.provenance, step.where, Code.combined_elementwise)
     if "masked_fill" in step.op:
         fill = step.arg(2, "value")
         branches = [step.args[0], 0 if isinstance(fill, (int, float)) and fill == 0 else None]
@@ -162,7 +163,7 @@ def choose(step: Step) -> Value:
 def _zero_in(factor: Factor, branch: Value | float | None, ndim: int) -> bool:
     """Whether one of the two choices is zero in the factor's zeroed units."""
     if isinstance(branch, Value):
-        return _zero_of_any(factor, [branch], ndim).zero
+        return zero_of_any(factor, [branch], ndim).zero
     return branch == 0
 
 
@@ -171,6 +172,6 @@ def copy(step: Step) -> Value:
     """Writing into another tensor: the target's owners meet the source's; what is written into constants is pinned."""
     target, source = step.args[0], step.args[1]
     if target.factors or not source.factors:
-        return step.output(*combine([target, source], step.shape, step.atoms, step.where, "written in place"))
-    step.atoms.freeze(source.all_atoms(), step.where, "written into a tensor of fixed size")
+        return step.output(*combine([target, source], step.shape, step.provenance, step.where, Code.written_in_place))
+    step.provenance.freeze(source.all_atoms(), step.where, Code.written_into_fixed)
     return step.output()

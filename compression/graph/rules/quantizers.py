@@ -1,14 +1,13 @@
-"""PyTorch's own fake quantizers: zero stays zero; one step a channel goes with its channel."""
+"""PyTorch's fake quantizers: zero stays zero; a step per channel is tied to its channel."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from compression.graph.rules.pointwise import _zero_of_any
+from compression.graph.reasons import Code
+from compression.graph.rules.pointwise import zero_of_any
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value, combine
-
-MEASURED = "a quantizer measures the range of these weights at every pass (its observer is on)"
 
 
 @rule("aten.fake_quantize_per_tensor_affine", "aten.fake_quantize_per_tensor_affine_cachemask",
@@ -28,7 +27,7 @@ def observed(step: Step) -> tuple[Value, ...]:
     """The same with an observer, as ``prepare_qat`` puts in: while it is on, columns of a weight decide its range."""
     data: Value = step.args[0]
     if data.weight_like and _is_on(step):
-        step.atoms.freeze(data.all_atoms(), step.where, MEASURED)
+        step.provenance.freeze(data.all_atoms(), step.where, Code.observer_on)
     per_row = bool(step.arg(11, "per_row_fake_quant", False))
     return _quantized(step, list(step.args[3:7]), step.args[10] if per_row else None, data)
 
@@ -45,8 +44,8 @@ def _quantized(step: Step, parameters: list[Value], axis: int | None, data: Valu
         axis %= len(data.shape)
         shape = tuple(size if d == axis else 1 for d, size in enumerate(data.shape))
         steps = [_along(value, axis, shape) for value in parameters if value.shape == shape[axis : axis + 1]]
-        factors = combine([data, *steps], data.shape, step.atoms, step.where, "quantized per channel")
-        factors = [_zero_of_any(factor, [data], len(data.shape)) for factor in factors]
+        factors = combine([data, *steps], data.shape, step.provenance, step.where, Code.quantized_per_channel)
+        factors = [zero_of_any(factor, [data], len(data.shape)) for factor in factors]
     return tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
 
 

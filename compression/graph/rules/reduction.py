@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from compression.graph.provenance import Array
+from compression.graph.reasons import Code, Reason
 from compression.graph.rules.registry import Step, rule
 from compression.graph.values import Factor, Value
 
-NOT_ZEROED = "summed over weights that are not zeroed with their unit"
 AVERAGES = ("mean", "var", "std", "var_mean")
 
 
@@ -15,47 +15,48 @@ AVERAGES = ("mean", "var", "std", "var_mean")
 def reduce(step: Step) -> Value | tuple[Value, ...]:
     """Reducing over space keeps owners; reducing over an owned axis reads every unit.
 
-    A sum or a length hears nothing of zeros, a mean or a variance counts them, the rest cannot do without.
+    Zeros do not change a sum or a vector norm; a mean or a variance counts them; all others need every unit.
     """
     data: Value = step.args[0]
     ndim = len(data.shape)
     over = step.arg(2 if step.op == "aten.linalg_vector_norm" else 1, "dim")
     dims = range(ndim) if not over else [d % ndim for d in ([over] if isinstance(over, int) else over)]
-    name = step.op.split(".")[1]
+    name = step.name
     factors = []
     for factor in data.factors:
         if not set(factor.dims) & set(dims):
             factors.append(Factor(_reduced(factor.atoms, dims, len(step.shape)), factor.zero))
             continue
-        why = _words(name)
+        why = reduced_by(name)
         if set(factor.dims) - set(dims):
-            kept = step.keep(factor, dims, why)
-            assert kept is not None
-            factors.append(Factor(_reduced(kept.atoms, dims, len(step.shape)), factor.zero))
+            rest = step.keep(factor, dims, why)
+            assert rest is not None
+            factors.append(Factor(_reduced(rest.atoms, dims, len(step.shape)), factor.zero))
             continue
         if name in AVERAGES:
-            step.atoms.average(factor.atoms, step.where, why)
-        elif not _hears_no_zeros(step):
-            step.atoms.freeze(factor.atoms, step.where, why)
+            step.provenance.average(factor.atoms, step.where, why)
+        elif not _ignores_zeros(step):
+            step.provenance.freeze(factor.atoms, step.where, why)
         elif not factor.zero:
-            step.atoms.blur(factor.atoms, step.where, why)
+            step.provenance.blur(factor.atoms, step.where, why)
         elif data.weight_like:
-            step.atoms.require((factor.atoms,), True, step.where, NOT_ZEROED)
+            step.provenance.require((factor.atoms,), True, step.where, Code.summed_not_zeroed)
     if name == "logsumexp":
         factors = [Factor(factor.atoms, False) for factor in factors]
     values = tuple(step.output(*factors, index=i) for i in range(len(step.shapes)))
     return values if len(values) > 1 else values[0]
 
 
-def _hears_no_zeros(step: Step) -> bool:
+def _ignores_zeros(step: Step) -> bool:
     """Whether zeros among what is reduced make no difference."""
     if step.op == "aten.linalg_vector_norm":
         return bool(step.arg(1, "ord", 2) > 0)
     return step.op == "aten.sum"
 
 
-def _words(name: str) -> str:
-    return "averages over these units" if name in AVERAGES else f"{name} over these units"
+def reduced_by(name: str) -> Reason:
+    """The reason of an operation that reads all units at once, by its name."""
+    return Reason(Code.mean) if name in AVERAGES else Reason(Code.reduced, {"name": name})
 
 
 def _reduced(atoms: Array, dims: object, ndim: int) -> Array:
@@ -70,11 +71,11 @@ def extreme(step: Step) -> Value | tuple[Value, ...]:
     """The largest along one axis (with its index), or of all."""
     data: Value = step.args[0]
     if len(step.shapes) == 1:
-        step.atoms.freeze(data.all_atoms(), step.where, f"{step.op.split('.')[1]} over these units")
+        step.provenance.freeze(data.all_atoms(), step.where, reduced_by(step.name))
         return step.output()
     dim = step.arg(1, "dim") % len(data.shape)
-    kept = [step.keep(factor, [dim], f"{step.op.split('.')[1]} over these units") for factor in data.factors]
-    factors = [Factor(_reduced(f.atoms, [dim], len(step.shape)), f.zero) for f in kept if f is not None]
+    rest = [step.keep(factor, [dim], reduced_by(step.name)) for factor in data.factors]
+    factors = [Factor(_reduced(f.atoms, [dim], len(step.shape)), f.zero) for f in rest if f is not None]
     return step.output(*factors), step.output(*factors, index=1).nonzero()
 
 
@@ -91,8 +92,8 @@ def spatial(step: Step) -> Value:
     """Works on the trailing axes of [N, C, …] or [C, …]: owners of channels stay, owners along space are pinned."""
     data: Value = step.args[0]
     space = range(len(data.shape) - next(int(c) for c in step.op if c in "123"), len(data.shape))
-    kept = [step.keep(factor, space, "pooled over an owned spatial axis") for factor in data.factors]
-    factors = [factor for factor in kept if factor is not None]
+    outside = [step.keep(factor, space, Code.spatial_pool) for factor in data.factors]
+    factors = [factor for factor in outside if factor is not None]
     for other in step.operands[1:]:
-        step.atoms.freeze(other.all_atoms(), step.where, f"op {step.op} reads it as positions")
+        step.provenance.freeze(other.all_atoms(), step.where, Reason(Code.used_as_positions, {"name": step.op}))
     return step.output(*factors)

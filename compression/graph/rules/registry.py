@@ -9,15 +9,17 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from compression.graph.provenance import Atoms
+from compression.graph.provenance import Provenance
+from compression.graph.reasons import Code, Reason, Why
 from compression.graph.recording import Call
 from compression.graph.values import Factor, Value, collapse
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation being replayed: its arguments with tensors as :class:`Value`, its output shapes, and the
-    bookkeeping.
+    """One operation being replayed: its arguments with tensors as :class:`Value`, and its output shapes.
+
+    ``where``: the id of its node; ``provenance``: collects what it ties and freezes.
     """
 
     op: str
@@ -25,7 +27,7 @@ class Step:
     kwargs: dict[str, Any]
     shapes: tuple[tuple[int, ...], ...]
     where: str
-    atoms: Atoms
+    provenance: Provenance
     call: Call
     operands: list[Value] = field(init=False, repr=False)  # all tensor arguments in order, lists flattened
     _descent: tuple[str | None, frozenset[str], bool] = field(init=False, repr=False)
@@ -33,6 +35,16 @@ class Step:
     def __post_init__(self) -> None:
         object.__setattr__(self, "operands", _values((*self.args, *self.kwargs.values())))
         object.__setattr__(self, "_descent", _descent(self.operands))
+
+    @property
+    def atoms(self) -> Provenance:
+        """The name of ``provenance`` for rules written for earlier versions."""
+        return self.provenance
+
+    @property
+    def name(self) -> str:
+        """The operation without its namespace: ``aten.add_`` → ``add_``."""
+        return self.op.split(".")[1]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -43,27 +55,27 @@ class Step:
         """A positional-or-keyword argument."""
         return self.args[index] if len(self.args) > index else self.kwargs.get(name, default)
 
-    def keep(self, factor: Factor, dims: Iterable[int], why: str) -> Factor | None:
-        """The factor without an owner along ``dims``, which this operation reads as a whole.
+    def keep(self, factor: Factor, dims: Iterable[int], why: Why) -> Factor | None:
+        """The factor without owners along ``dims``, which this operation reads as a whole.
 
-        What is left of a box (heads x width) are its other sides; an owner along ``dims`` alone freezes.
+        The other sides of a box (heads x width) remain owners; units that change along ``dims`` alone are frozen.
         """
-        given_up = set(dims)
-        if not set(factor.dims) & given_up:
+        read_axes = set(dims)
+        if not set(factor.dims) & read_axes:
             return factor
-        rest = tuple(d for d in factor.dims if d not in given_up)
+        rest = tuple(d for d in factor.dims if d not in read_axes)
         if rest:
-            return collapse(factor, rest, self.atoms, self.where, why)
-        self.atoms.freeze(factor.atoms, self.where, why)
+            return collapse(factor, rest, self.provenance, self.where, why)
+        self.provenance.freeze(factor.atoms, self.where, why)
         return None
 
     def output(self, *factors: Any, index: int = 0, zero: bool | None = None) -> Value:
         """A result with these factors, coming from all operands."""
-        kept = tuple(f for f in factors if f.dims)
+        owning = tuple(f for f in factors if f.dims)
         if zero is not None:
-            kept = tuple(replace(f, zero=zero) for f in kept)
+            owning = tuple(replace(f, zero=zero) for f in owning)
         origin, sources, constant = self._descent
-        return Value(self.shapes[index], kept, origin, sources, constant)
+        return Value(self.shapes[index], owning, origin, sources, constant)
 
 
 def _descent(operands: list[Value]) -> tuple[str | None, frozenset[str], bool]:
@@ -78,13 +90,13 @@ def _descent(operands: list[Value]) -> tuple[str | None, frozenset[str], bool]:
 
 
 def _values(arguments: Iterable[Any]) -> list[Value]:
-    found: list[Value] = []
+    values: list[Value] = []
     for argument in arguments:
         if isinstance(argument, Value):
-            found.append(argument)
+            values.append(argument)
         elif isinstance(argument, (tuple, list)):
-            found += _values(argument)
-    return found
+            values += _values(argument)
+    return values
 
 
 Rule = Callable[[Step], "Value | tuple[Value, ...]"]
@@ -101,12 +113,13 @@ def rule(*ops: str) -> Callable[[Rule], Rule]:
 
         @register_rule("mylib.swish_bias")
         def swish_bias(step):
-            data, shift = step.args[0], step.args[1]  # tensors come as Value, everything else as it was given
-            return step.output(*combine([data, shift], step.shape, step.atoms, step.where, "shifted together"))
+            data, shift = step.args[0], step.args[1]  # tensors come as Value, everything else unchanged
+            return step.output(*combine([data, shift], step.shape, step.provenance, step.where, "shifted together"))
 
     ``step.output(*data.factors)`` alone is the rule of an elementwise operation with f(0) = 0 on one tensor
-    (``.nonzero()`` on the result where f(0) is another number); ``step.keep(factor, dims, why)`` gives up owners along
-    axes that are read as a whole; ``step.atoms.freeze(value.all_atoms(), step.where, why)`` freezes, with the reason.
+    (``.nonzero()`` on the result where f(0) is another number); ``step.keep(factor, dims, why)`` drops owners along
+    axes that are read as a whole; ``step.provenance.freeze(value.all_atoms(), step.where, why)`` freezes. A reason is
+    a text, or a :class:`~compression.graph.Code` of the library.
     """
 
     def register(function: Rule) -> Rule:
@@ -124,9 +137,7 @@ def _load() -> None:
 
 
 def find(call: Call) -> Rule | None:
-    """The rule for a call: by name, by name without the in-place underscore, or the pointwise one by PyTorch's own
-    tag.
-    """
+    """The rule for a call: by name, by name without the in-place underscore, or the pointwise one by PyTorch's tag."""
     _load()
     name = call.op
     if name in _RULES:
@@ -137,34 +148,35 @@ def find(call: Call) -> Rule | None:
 
 
 def apply(step: Step) -> tuple[Value, ...]:
-    """Replay one operation. One that nobody knows freezes what reaches it, with its name as the reason."""
-    found = find(step.call)
+    """Replay one operation; an operation without a rule freezes the units that reach it."""
+    handler = find(step.call)
     owned = any(value.factors for value in step.operands)
     if step.call.random:
         for value in step.operands:
-            step.atoms.freeze(value.all_atoms(), step.where, "random numbers are drawn along these units")
-    if found is None or not owned or step.call.random:
-        if found is None and owned and not step.call.random:
+            step.provenance.freeze(value.all_atoms(), step.where, Code.random_numbers)
+    if handler is None or not owned or step.call.random:
+        if handler is None and owned and not step.call.random:
             for value in step.operands:
-                step.atoms.freeze(value.all_atoms(), step.where, f"op {step.op} is not understood")
+                step.provenance.freeze(value.all_atoms(), step.where, Reason(Code.unknown_operation, {"name": step.op}))
         return tuple(step.output(index=i) for i in range(len(step.shapes)))
-    marks = len(step.atoms.consumers), len(step.atoms.norms)
-    result = found(step)
+    marks = len(step.provenance.consumers), len(step.provenance.norms)
+    result = handler(step)
     _mark_producers(step, *marks)
     values = result if isinstance(result, tuple) else (result,)
     return values + tuple(step.output(index=i) for i in range(len(values), len(step.shapes)))
 
 
 def _mark_producers(step: Step, consumers: int, norms: int) -> None:
-    """What data meets of a parameter, and does not read or normalise with, produces units.
+    """Mark the parameters that data meets without reading them as columns or normalising with them.
 
-    A parameter with two uses (an embedding that is also the output layer) stays a producer: it is zeroed with its unit.
+    A parameter with two uses (an embedding that is also the output layer) is a producer: it is zeroed with its unit.
     """
     operands = step.operands
     if not any(value.sources for value in operands):
         return
-    read = {int(atoms[0]) for atoms in (*step.atoms.consumers[consumers:], *step.atoms.norms[norms:]) if atoms.size}
+    marked = (*step.provenance.consumers[consumers:], *step.provenance.norms[norms:])
+    read = {int(atoms[0]) for atoms in marked if atoms.size}
     for value in operands:
         for factor in value.factors if value.weight_like else ():
             if int(factor.atoms.flat[0]) not in read:
-                step.atoms.producers.append(factor.atoms.ravel())
+                step.provenance.producers.append(factor.atoms.ravel())

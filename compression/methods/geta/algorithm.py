@@ -56,7 +56,7 @@ class JointTraining(Algorithm):
 
     def restore(self) -> None:
         """Recompute the steps of all quantizers from their whole bit-widths."""
-        self.optimizer.bounds.hold()
+        self.optimizer.bounds.freeze_bits()
 
     def _take_scores(self) -> torch.Tensor:
         assert self.scores is not None

@@ -1,4 +1,8 @@
-"""All quantizers of a model as vectors: their trial step, projecting d into its bounds, whole bits at the end."""
+"""All quantizers of a model as vectors: their update, the projection of d onto the bit bounds, whole bits at the end.
+
+The projection is GETA's partially projected gradient (arXiv 2502.16638, section 4.2): of the scalars d, q_m and t only
+the step d is projected. Equation numbers (eq. G…) are those of ``docs/derivations/geta-joint-step.md``.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,12 @@ from compression.quant.quantizer import Quantizer, bit_width
 BitRange = tuple[float, float]
 
 LARGEST_CHANGE = 0.1
-"""One update changes a quantizer's scalar by at most this share of it, so that d, q_m and t stay positive and calm."""
+"""Largest relative change of a quantizer's scalar in one update, so that d, q_m and t stay positive."""
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One quantizer and where it sits: ``kind`` is ``weight`` or ``activation``; ``bits`` its final range."""
+    """One quantizer of a layer: ``kind`` is ``weight`` or ``activation``; ``bits`` is its final bit range."""
 
     layer: str
     kind: str
@@ -40,10 +44,10 @@ def sites(
     activation_bits: BitRange,
     layer_bits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Site, ...]:
-    """Every learnable quantizer of the model with its final bit range; ``layer_bits`` as ``layers`` in a budget.
+    """Return every learnable quantizer of the model with its final bit range; ``layer_bits`` as ``layers`` in a budget.
 
     Raises:
-        CompressionError: an impossible range, an unknown layer, or a range for a quantizer that is not there.
+        CompressionError: an impossible range, an unknown layer, or a range for a quantizer that does not exist.
     """
     present = {
         ("weight", name): quantizer
@@ -52,55 +56,55 @@ def sites(
     }
     present |= {("activation", name): quantizer for name, quantizer in activation_quantizers(model).items()}
     ranges = {"weight": weight_bits, "activation": activation_bits}
-    own = {key: ranges[key[0]] for key in present}
+    final = {key: ranges[key[0]] for key in present}
     for layer, bounds in (layer_bits or {}).items():
         for kind in ranges:
             if bounds.get(f"{kind}_bits") is None:
                 continue
-            if (kind, layer) not in own:
-                names = [name for which, name in own if which == kind]
+            if (kind, layer) not in final:
+                names = [name for which, name in final if which == kind]
                 raise CompressionError(
                     f"layers.{layer}.{kind}_bits: no {kind} quantizer there, but on: {', '.join(names) or 'no layer'}"
                 )
-            own[kind, layer] = tuple(bounds[f"{kind}_bits"])
-    for (kind, layer), value in own.items():
+            final[kind, layer] = tuple(bounds[f"{kind}_bits"])
+    for (kind, layer), value in final.items():
         check_bits(value, f"{kind} bits of {layer}")
-    return tuple(Site(layer, kind, quantizer, own[kind, layer]) for (kind, layer), quantizer in present.items())
+    return tuple(Site(layer, kind, quantizer, final[kind, layer]) for (kind, layer), quantizer in present.items())
 
 
 class BitBounds:
-    """Keeps every quantizer within its bit bounds by projecting only its step d (partially projected gradient).
+    """Holds every quantizer to its bit bounds b_l..b_u by projecting only its step d (section 4.2, eq. G3).
 
-    ``start_bits`` is the upper bound from which each site's bound falls to its own final one. fp64 vectors, one entry
-    a site. Of a quantizer with a bound for each channel, d is the step in units of these bounds, and 1 stands for
-    ``q_m ** t``: what keeps this one number within its limits keeps every channel's step within its own.
+    ``start_bits`` is the b_u at which each site starts; it falls to the site's final bound. All vectors are fp64, one
+    entry a site. For a quantizer with one clipping bound a channel, d is the step in units of these bounds and 1 takes
+    the place of ``q_m ** t``: bounds on this one number bound the step of every channel.
     """
 
-    def __init__(self, found: Sequence[Site], start_bits: float) -> None:
-        for site in found:
+    def __init__(self, sites: Sequence[Site], start_bits: float) -> None:
+        for site in sites:
             if site.bits[1] > start_bits:
                 raise CompressionError(
                     f"{site.kind} bits of {site.layer}: {site.bits[1]:g} is above start_bits {start_bits:g}"
                 )
-        self.sites = tuple(found)
+        self.sites = tuple(sites)
         self.start_bits = float(start_bits)
-        self.low = torch.tensor([float(site.bits[0]) for site in found], dtype=torch.float64)
-        self.high = torch.tensor([float(site.bits[1]) for site in found], dtype=torch.float64)
+        self.low = torch.tensor([float(site.bits[0]) for site in sites], dtype=torch.float64)
+        self.high = torch.tensor([float(site.bits[1]) for site in sites], dtype=torch.float64)
         self.whole_bits: torch.Tensor | None = None
-        self._steps = [site.quantizer.step_size for site in found]
-        self._clips = [site.quantizer.clip for site in found]
-        self._exponents = [site.quantizer.exponent for site in found]
+        self._steps = [site.quantizer.step_size for site in sites]
+        self._clips = [site.quantizer.clip for site in sites]
+        self._exponents = [site.quantizer.exponent for site in sites]
         one = torch.ones(())
-        self._bounds = [one if site.quantizer.per_channel else site.quantizer.clip for site in found]
+        self._bounds = [one if site.quantizer.per_channel else site.quantizer.clip for site in sites]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """Steps, bounds and exponents of every site, in this order; each once where layers share a quantizer."""
+        """Steps, clipping bounds and exponents of all sites, in this order; those of a shared quantizer once."""
         exponents = [exponent for exponent in self._exponents if exponent is not None]
         return list(dict.fromkeys([*self._steps, *self._clips, *exponents]))
 
     def upper(self, progress: float) -> torch.Tensor:
-        """The upper bit bounds after a share ``progress`` (0..1) of the reductions."""
+        """The upper bit bounds b_u after the share ``progress`` (0..1) of the reductions (eq. G4)."""
         return self.start_bits - (self.start_bits - self.high) * progress
 
     def steps(self) -> torch.Tensor:
@@ -108,7 +112,7 @@ class BitBounds:
         return _stacked(self._steps)
 
     def tops(self) -> torch.Tensor:
-        """``q_m ** t`` of every site, or the 1 that stands for it."""
+        """``q_m ** t`` of every site; 1 for a site with one clipping bound a channel."""
         clips = _stacked(self._bounds).clamp(min=SMALLEST)
         if all(exponent is None for exponent in self._exponents):
             return clips
@@ -121,25 +125,25 @@ class BitBounds:
                 torch._foreach_copy_([*self._steps], list(steps.to(torch.float32).unbind()))
 
     def range(self, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(smallest, largest) d that the present bounds allow."""
+        """(smallest, largest) d that the present bounds allow: eq. G2 solved for d at b_u and at b_l."""
         tops = self.tops()
         return tops / (2 ** (self.upper(progress) - 1) - 1), tops / (2 ** (self.low - 1) - 1)
 
     def preferred(self, rule: str, progress: float) -> torch.Tensor:
-        """The d that each site would take by one of :data:`.joint.STEP_RULES` after a share of the joint stage."""
+        """The d of each site by one of :data:`.joint.STEP_RULES`, at the share ``progress`` of the joint stage."""
         if rule == LEARNED:
             return self.steps()
         bits = self.low if rule == LARGEST else self.high - (self.high - self.low) * progress
         return self.tops() / (2 ** (bits - 1) - 1)
 
     def project(self, progress: float) -> None:
-        """Clamp every d into the present bounds; q_m and t stay free."""
+        """Clamp every d into the present bounds; q_m and t are not changed (section 4.2, eq. G3)."""
         if self._steps:
             lowest, highest = self.range(progress)
             self.write(torch.minimum(torch.maximum(self.steps(), lowest), highest))
 
-    def settle(self) -> None:
-        """Choose the whole bit-width nearest to the present one, inside each site's range."""
+    def round_bits(self) -> None:
+        """Choose b*, the whole bit-width nearest to the present one inside each site's range (eq. G12)."""
         if not self._steps:
             return
         present = bit_width(self.steps(), self.tops())
@@ -147,14 +151,14 @@ class BitBounds:
         highest = torch.tensor([math.floor(site.bits[1]) for site in self.sites], dtype=torch.float64)
         self.whole_bits = torch.minimum(torch.maximum(present.round(), lowest), highest)
 
-    def hold(self) -> None:
-        """Recompute every d from the settled bit-width and the present q_m and t."""
+    def freeze_bits(self) -> None:
+        """Recompute every d from b* and the present q_m and t, so that the bit-width stays b* (eq. G12)."""
         if self.whole_bits is not None:
             self.write(self.tops() / (2 ** (self.whole_bits - 1) - 1))
 
 
-def calm_step(scalars: Sequence[nn.Parameter], directions: Sequence[torch.Tensor], lr: float) -> None:
-    """``p <- p - lr h`` on scalars and channels' bounds, each change limited to :data:`LARGEST_CHANGE` of the value."""
+def clipped_step(scalars: Sequence[nn.Parameter], directions: Sequence[torch.Tensor], lr: float) -> None:
+    """``p <- p - lr h`` on quantizers' scalars, each change clipped to :data:`LARGEST_CHANGE` times its value."""
     with torch.no_grad():
         values = torch.cat([scalar.reshape(-1) for scalar in scalars])
         limit = values.abs() * LARGEST_CHANGE

@@ -1,4 +1,4 @@
-"""Where weights are clipped: the bound q_m with the least squared error, rather than the largest magnitude."""
+"""Clipping bounds of weights: the q_m with the least squared error, in place of the largest magnitude."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from compression.quant.integers import WEIGHT, quantizer_of
 from compression.quant.kernels import SMALLEST
 from compression.quant.quantizer import Quantizer, levels
 
-SAMPLE = 1 << 16  # values of a tensor that are looked at
-CHANNEL_SAMPLE = 1 << 10  # values of a channel that are looked at
-TRIED = 100  # bounds tried, at equal distances up to the largest magnitude
+SAMPLE = 1 << 16  # values of a tensor that are evaluated
+CHANNEL_SAMPLE = 1 << 10  # values of a channel that are evaluated
+CANDIDATES = 100  # bounds evaluated, at equal distances up to the largest magnitude
 
 
 def best_clip(weight: torch.Tensor, bits: float) -> float:
-    """The clipping bound at which rounding ``weight`` uniformly to ``bits`` bits has the least squared error.
+    """Return the clipping bound at which rounding ``weight`` uniformly to ``bits`` bits has the least squared error.
 
-    Few bits gain much: a coarse grid up to a lone large value serves all the others badly. 0 for an all-zero tensor.
+    The gain is largest at few bits, where a grid up to one large value is coarse for all the others. 0 for an all-zero
+    tensor.
     """
     flat = weight.detach().float().flatten()
     flat = flat[flat != 0]
@@ -28,7 +29,7 @@ def best_clip(weight: torch.Tensor, bits: float) -> float:
     if not len(values):
         return 0.0
     errors = []
-    bounds = values.abs().max() * torch.arange(1, TRIED + 1) / TRIED
+    bounds = values.abs().max() * torch.arange(1, CANDIDATES + 1) / CANDIDATES
     for bound in bounds:
         step = bound / levels(bits)
         errors.append((values.clamp(-bound, bound).div(step).round_().mul_(step).sub_(values)).square_().sum())
@@ -42,8 +43,8 @@ def best_channel_clips(weight: torch.Tensor, bits: float, like: torch.Tensor) ->
     values = rows[:, :: max(1, rows.shape[1] // CHANNEL_SAMPLE)]
     largest = rows.abs().amax(1, keepdim=True)
     best, least = torch.zeros_like(largest), torch.full_like(largest, float("inf"))
-    for tried in range(1, TRIED + 1):
-        bound = (largest * tried / TRIED).clamp(min=SMALLEST)
+    for candidate in range(1, CANDIDATES + 1):
+        bound = (largest * candidate / CANDIDATES).clamp(min=SMALLEST)
         step = bound / levels(bits)
         error = (values.clamp(-bound, bound).div(step).round_().mul_(step).sub_(values)).square_().sum(1, keepdim=True)
         better = error < least
@@ -53,9 +54,10 @@ def best_channel_clips(weight: torch.Tensor, bits: float, like: torch.Tensor) ->
 
 @torch.no_grad()
 def fit_clips(model: nn.Module, bits_of: Callable[[str, Quantizer], float]) -> None:
-    """Give every learnable weight quantizer its best bounds for ``bits_of(layer, quantizer)``; bit-widths stay.
+    """Set the best clipping bounds of every learnable weight quantizer for ``bits_of(layer, quantizer)`` bits.
 
-    Quantizers with an exponent are left alone: their values are no uniform grid. Shared ones are fitted once.
+    The bit-widths do not change. Quantizers with an exponent are skipped: their values are not a uniform grid. A shared
+    quantizer is fitted once.
     """
     fitted: set[Quantizer] = set()
     for name, module in model.named_modules():
@@ -63,20 +65,20 @@ def fit_clips(model: nn.Module, bits_of: Callable[[str, Quantizer], float]) -> N
         if not isinstance(quantizer, Quantizer) or quantizer.exponent is not None or quantizer in fitted:
             continue
         fitted.add(quantizer)
-        held = quantizer.bits()
+        present_bits = quantizer.bits()
         weight, bits = _latent(module), bits_of(name, quantizer)
         if quantizer.per_channel:
             bounds = best_channel_clips(weight, bits, quantizer.clip)
         else:
             bounds = torch.tensor(best_clip(weight, bits), device=quantizer.clip.device)
         quantizer.clip.copy_(torch.where(bounds > 0, bounds, quantizer.clip))
-        quantizer.set_bits(held)
+        quantizer.set_bits(present_bits)
 
 
 def _latent(module: nn.Module) -> torch.Tensor:
-    """The weight before rounding."""
+    """The weight before quantization."""
     parametrizations = module.parametrizations
     assert isinstance(parametrizations, nn.ModuleDict) and parametrize.is_parametrized(module, WEIGHT)
-    found = parametrizations[WEIGHT].original
-    assert isinstance(found, torch.Tensor)
-    return found
+    original = parametrizations[WEIGHT].original
+    assert isinstance(original, torch.Tensor)
+    return original

@@ -1,4 +1,4 @@
-"""The update direction h of each optimizer variant, equal to what torch's own SGD, Adam and AdamW would step along."""
+"""The update direction h of each optimizer variant: the one along which torch's SGD, Adam and AdamW step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BUFFERS: Mapping[str, tuple[str, ...]] = {
     "adam": ("exp_avg", "exp_avg_sq"),
     "adamw": ("exp_avg", "exp_avg_sq"),
 }
-"""Per variant, the state tensors of a parameter, shaped like it."""
+"""Variant → names of the state tensors of a parameter, which have its shape."""
 
 Tensors = list[torch.Tensor]
 
@@ -26,10 +26,10 @@ def directions(
     states: list[dict[str, Any]],
     step: int,
 ) -> Tensors:
-    """h per parameter such that ``p <- p - lr h`` is the variant's update (AdamW's decoupled decay apart).
+    """Return h of each parameter: ``p <- p - lr h`` is the variant's update (without AdamW's decoupled decay).
 
     ``settings`` holds ``momentum``, ``betas``, ``eps`` and ``weight_decay``; ``states`` is created and updated in
-    place; ``step`` counts from 1. The returned tensors may be the state itself: do not change them.
+    place; ``step`` counts from 1. The returned tensors may be the state itself: callers must not change them.
     """
     if variant != "adamw" and settings["weight_decay"]:
         gradients = list(torch._foreach_add(gradients, parameters, alpha=settings["weight_decay"]))
@@ -41,13 +41,13 @@ def directions(
 def _sgd(momentum: float, gradients: Tensors, states: list[dict[str, Any]]) -> Tensors:
     if not momentum:
         return gradients
-    known = [
+    existing = [
         (state["momentum_buffer"], g) for state, g in zip(states, gradients, strict=True) if "momentum_buffer" in state
     ]
-    if known:
-        buffers = [buffer for buffer, _ in known]
+    if existing:
+        buffers = [buffer for buffer, _ in existing]
         torch._foreach_mul_(buffers, momentum)
-        torch._foreach_add_(buffers, [gradient for _, gradient in known])
+        torch._foreach_add_(buffers, [gradient for _, gradient in existing])
     for state, gradient in zip(states, gradients, strict=True):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = gradient.detach().clone()

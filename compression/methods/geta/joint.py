@@ -1,10 +1,10 @@
-"""The joint step: how fast redundant units are forgotten, and which steps of the quantizers keep that a descent.
+"""The joint step's two rules (GETA, arXiv 2502.16638, section 4.3): the forget rate gamma, and d of each quantizer.
 
-On the redundant units the update is ``s = -alpha h - gamma (c + d r)`` with h the update direction, c the clipped
-values and r the rounding residue in units of the step d, so that ``c + d r`` is the quantized value. The rules below
-choose ``gamma`` and, per layer, ``d`` such that ``<h, s> <= -eta (1 - zeta) alpha |h|^2`` (paper section 4.3; proof
-in a few lines: the term in c costs at most ``(1 - eta) alpha |h|^2`` and the layers' terms in r together at most
-``zeta eta alpha |h|^2``).
+On the redundant units the update is ``s = -alpha h - gamma (c + d r)`` (eq. G7), with h the update direction, c the
+clipped values and r the rounding residue in units of d, so that ``c + d r`` is the quantized value (eq. G6). The rules
+choose gamma and, for each layer, d such that ``<h, s> <= -eta (1 - zeta) alpha |h|^2`` (eq. G8): the term in c costs at
+most ``(1 - eta) alpha |h|^2``, the layers' terms in r together at most ``zeta eta alpha |h|^2``. Equation numbers are
+those of ``docs/derivations/geta-joint-step.md``, which has the proof.
 """
 
 from __future__ import annotations
@@ -15,33 +15,39 @@ from dataclasses import dataclass
 from compression.errors import CompressionError
 
 ETA, ZETA = 0.999, 0.9
+"""The paper's constants eta and zeta, both in (0, 1)."""
 LARGEST, GRADUAL, LEARNED = "largest", "gradual", "learned"
 STEP_RULES = (LARGEST, GRADUAL, LEARNED)
-"""Which step d a layer takes where the inequality leaves the choice, which it mostly does (every smaller d descends as
-well): the largest of its range, as published; one that grows evenly, in bits, to the largest over the joint stage; or
-the one it has learned."""
-_NOTHING = 1e-8
+"""Which d a layer takes where eq. G8 holds for several: the largest of its range, as published; one that grows evenly,
+in bits, to the largest over the joint stage; or the learned one. Every smaller d satisfies eq. G8 too."""
+_NEGLIGIBLE = 1e-8
 
 
 def forget_rate(c_dot_h: float, c_norm: float, h_squared: float, alpha: float, shrinks_left: int) -> float:
-    """``gamma``: how much of the redundant values to take away in this step, 0..1.
+    """Return gamma, the share of the redundant values to subtract in this step, 0..1 (section 4.3, eq. G9).
 
-    Uniform forgetting ``1 / shrinks_left`` (all is gone after the last one) unless it would climb; then the rate that
-    the inequality allows. Zero when the values are gone already, judged by their norm.
+    Args:
+        c_dot_h, c_norm: <c, h> and |c| over the group's redundant units.
+        h_squared: |h|^2 over the same units.
+        alpha: learning rate of the weights.
+        shrinks_left: remaining shrinking steps of the pruning period, this one included.
     """
-    if c_norm < _NOTHING:
+    # |c| = 0: nothing is left to subtract.
+    if c_norm < _NEGLIGIBLE:
         return 0.0
+    # <c, h> >= 0: subtracting c descends; 1 / (remaining steps) reaches zero with the last one.
     uniform = 1.0 / shrinks_left
     if c_dot_h >= 0:
         return uniform
+    # <c, h> < 0: at most the gamma with -gamma <c, h> = (1 - eta) alpha |h|^2.
     return min(uniform, (1 - ETA) * alpha * h_squared / -c_dot_h)
 
 
 def check_rule(name: object) -> None:
-    """Refuse an unknown rule.
+    """Check the name of a step rule.
 
     Raises:
-        CompressionError: naming it and the known ones.
+        CompressionError: it is none of :data:`STEP_RULES`.
     """
     if name not in STEP_RULES:
         raise CompressionError(f"joint_steps must be one of {', '.join(STEP_RULES)}, not {name!r}")
@@ -49,9 +55,9 @@ def check_rule(name: object) -> None:
 
 @dataclass(frozen=True)
 class LayerTerm:
-    """What one quantized layer brings: ``r_dot_h`` over its redundant slices, and the bounds of its step.
+    """One quantized layer in eq. G8: ``r_dot_h`` is <r, h> over its redundant slices, ``lowest..highest`` bound its d.
 
-    ``preferred``: the step to take where the inequality leaves the choice (``None``: the largest, as published).
+    ``preferred``: the d to take where eq. G8 allows it (``None``: the largest, as published).
     """
 
     r_dot_h: float
@@ -60,50 +66,53 @@ class LayerTerm:
     preferred: float | None = None
 
     @property
-    def wanted(self) -> float:
-        """The preferred step, inside the bounds."""
+    def target(self) -> float:
+        """The preferred d, inside the bounds."""
         return self.highest if self.preferred is None else min(max(self.preferred, self.lowest), self.highest)
 
 
 def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alpha: float) -> tuple[float, list[float]]:
-    """``(gamma, [d per layer])``: the wanted steps, or the largest below them for which the inequality holds.
+    """Return ``(gamma, [d of each layer])`` for which eq. G8 holds (section 4.3, eq. G10 and G11).
 
-    Layers whose residue climbs share the allowance equally. Where even the smallest step climbs too much, ``gamma``
-    is lowered until it does not (in closed form, rather than by repeated shrinking); lowering it never breaks the
-    inequality.
+    Each layer takes its target d, or the largest d below it that satisfies the inequality. ``gamma`` is lowered, in
+    closed form, where even the lowest d of a layer does not satisfy it; lowering gamma never violates eq. G8.
     """
+    # Only layers with <r, h> < 0 cost descent.
     climbing = [term for term in layers if gamma > 0 and term.r_dot_h < 0]
     if not climbing:
-        return gamma, [term.wanted for term in layers]
+        return gamma, [term.target for term in layers]
+    # They share the allowance zeta eta alpha |h|^2 equally.
     share = ZETA * ETA * alpha * h_squared / len(climbing)
+    # eq. G11: gamma d_min |<r, h>| <= share, for every layer.
     gamma = min(gamma, *(share / (term.lowest * -term.r_dot_h) for term in climbing))
     if gamma <= 0:
-        return 0.0, [term.wanted for term in layers]
+        return 0.0, [term.target for term in layers]
+    # eq. G10: the largest d with gamma d |<r, h>| <= share, between the lowest d and the target.
     chosen = [
-        term.wanted if term.r_dot_h >= 0 else min(max(share / (gamma * -term.r_dot_h), term.lowest), term.wanted)
+        term.target if term.r_dot_h >= 0 else min(max(share / (gamma * -term.r_dot_h), term.lowest), term.target)
         for term in layers
     ]
     return gamma, chosen
 
 
 def descent(gamma: float, c_dot_h: float, residue_costs: float, h_squared: float, alpha: float) -> float:
-    """``<h, s> = -alpha |h|^2 - gamma (<c, h> + sum of d <r, h>)``; ``residue_costs`` is that sum over the layers."""
+    """``<h, s> = -alpha |h|^2 - gamma (<c, h> + sum of d <r, h>)`` (eq. G8); ``residue_costs``: that sum."""
     return -alpha * h_squared - gamma * (c_dot_h + residue_costs)
 
 
 def allowed_descent(h_squared: float, alpha: float) -> float:
-    """The bound ``-eta (1 - zeta) alpha |h|^2`` that :func:`descent` must not exceed."""
+    """The bound ``-eta (1 - zeta) alpha |h|^2`` of :func:`descent` (eq. G8)."""
     return -ETA * (1 - ZETA) * alpha * h_squared
 
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """What was chosen for one quantized layer: its new step ``d`` within ``lowest`` … ``highest``.
+    """The new d (``step``) of one quantized layer, within ``lowest..highest``.
 
-    Where each channel has a bound of its own, all three are in units of these bounds, and r is scaled by them.
+    Where each channel has a separate clipping bound, all three are in units of these bounds, and r is scaled by them.
 
-    ``r_dot_h`` is <r, h> over its redundant slices; ``cosine`` that product over the norms of these r and of the
-    group's whole h. Where it is 0 or more any step descends and the largest is taken.
+    ``r_dot_h`` is <r, h> over its redundant slices; ``cosine`` divides it by |r| of these slices and |h| of the group.
+    Where it is 0 or more, every d descends.
     """
 
     step: float
@@ -115,10 +124,10 @@ class LayerChoice:
 
 @dataclass(frozen=True)
 class JointDecision:
-    """One joint step of one group, for events and for whoever wants to replay the descent argument.
+    """One joint step of one group: every number of the descent argument, for events and for checks.
 
-    ``uniform`` is the rate before the inequality had its say; ``cosine`` that of c and h; ``descent`` the value of
-    ``<h, s> = -alpha |h|^2 - gamma (<c, h> + sum of d <r, h>)``; ``allowed`` the bound ``-eta (1 - zeta) alpha |h|^2``.
+    ``uniform`` is the forget rate without eq. G8; ``cosine`` that of c and h; ``descent`` the value of <h, s>;
+    ``allowed`` its bound.
     """
 
     group: str

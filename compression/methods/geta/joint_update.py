@@ -1,4 +1,7 @@
-"""Applying the joint step to the redundant units of all groups: measure, decide, take away."""
+"""The joint step on the redundant units of all groups: products, gamma and d, subtraction (GETA, section 4.3).
+
+Equation numbers (eq. G…) are those of ``docs/derivations/geta-joint-step.md``; the two rules are in :mod:`.joint`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from compression.quant.quantizer import Quantizer
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The redundant positions of one slice; ``site``: which of the bit bounds' quantizers is on it, if any."""
+    """The redundant positions of one slice; ``site`` is the index of its quantizer among the bit bounds' sites."""
 
     piece: Slice
     indices: torch.Tensor
@@ -33,29 +36,29 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Leaving:
-    """What is to be forgotten of one group during one pruning period: ``count`` units, as parts of parameters."""
+class RedundantSlices:
+    """The ``count`` redundant units of one group in one pruning period, as parts of parameters."""
 
     group: str
     count: int
     parts: tuple[Part, ...]
 
 
-def leaving(units: Units, redundant: Sequence[int], bounds: BitBounds) -> list[Leaving]:
-    """The redundant units (global numbers) as positions in parameters, worked out once a period."""
+def redundant_slices(units: Units, redundant: Sequence[int], bounds: BitBounds) -> list[RedundantSlices]:
+    """Return the redundant units (global numbers) as positions in parameters; computed once a period."""
     site_of = {site.quantizer: index for index, site in enumerate(bounds.sites) if site.kind == "weight"}
-    found = []
+    groups = []
     for index, local in units.split(redundant).items():
         parts = []
         for piece in units[index].slices:
             site = None if piece.quantizer is None else site_of[piece.quantizer]
             parts.append(Part(piece, piece.indices(local.to(piece.positions.device)), site))
-        found.append(Leaving(units[index].id, len(local), tuple(parts)))
-    return found
+        groups.append(RedundantSlices(units[index].id, len(local), tuple(parts)))
+    return groups
 
 
-def forget(
-    groups: Sequence[Leaving],
+def apply_joint_step(
+    groups: Sequence[RedundantSlices],
     directions: Mapping[nn.Parameter, torch.Tensor],
     bounds: BitBounds,
     steps: Sequence[float],
@@ -63,47 +66,60 @@ def forget(
     shrinks_left: int,
     preferred: Sequence[float],
 ) -> list[JointDecision]:
-    """Take ``gamma (c + d r)`` away from the redundant units and set d of the layers they belong to.
+    """Subtract ``gamma (c + d r)`` from the redundant units and set d of their layers (section 4.3, eq. G7 to G11).
 
-    ``steps``: d of every site as it was before this update, for which the residues r hold; ``preferred``: the d to take
-    where the inequality leaves the choice. The step along h itself,
-    which all units take, is the caller's. A layer with units in several groups gets the smallest d that one of them
-    asks for (a smaller d keeps the inequality).
+    The caller takes the other part of eq. G7, the step along h.
+
+    Args:
+        groups: the redundant units of this pruning period.
+        directions: h of every parameter that has a gradient.
+        bounds: the quantizers; their d is written.
+        steps: d of every site before this update, to which the residues r belong.
+        alpha: learning rate of the weights.
+        shrinks_left: remaining shrinking steps of the period, this one included.
+        preferred: d of every site to take where eq. G8 allows it.
     """
+    # Bounds of d at the final b_u and b_l (eq. G3).
     lowest, highest = (bound.tolist() for bound in bounds.range(1.0))
-    measured = [_Measured(group, directions, steps) for group in groups]
+    # c, r and their products with h, of all groups, read from the device at once (eq. G6).
+    measured = [_Products(group, directions, steps) for group in groups]
     flat = torch.cat([each.sums for each in measured]).tolist()
     chosen: dict[int, float] = {}
     rates: list[float] = []
     for each in measured:
-        flat = each.take_sums(flat)
+        flat = each.read_sums(flat)
+        # gamma by eq. G9; then d of each layer, and gamma again, by eq. G10 and G11.
         rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, shrinks_left)
         terms = [
             LayerTerm(r, lowest[s], highest[s], preferred[s]) for s, r in zip(each.sites, each.r_dot_h, strict=True)
         ]
-        rate, wanted = step_sizes(rate, terms, each.h_squared, alpha)
-        for site, d in zip(each.sites, wanted, strict=True):
+        rate, layer_steps = step_sizes(rate, terms, each.h_squared, alpha)
+        # A layer with units in several groups takes the smallest of their d, which keeps eq. G8 for each of them.
+        for site, d in zip(each.sites, layer_steps, strict=True):
             chosen[site] = min(d, chosen.get(site, d))
         rates.append(rate)
     final = bounds.steps()
     for site, d in chosen.items():
         final[site] = d
     bounds.write(final)
+    # x <- x - gamma (c + d r) with the new d.
     for each, rate in zip(measured, rates, strict=True):
-        each.take_away(rate, chosen)
+        each.subtract(rate, chosen)
     return [
         each.decision(rate, chosen, lowest, highest, alpha, 1 / shrinks_left)
         for each, rate in zip(measured, rates, strict=True)
     ]
 
 
-class _Measured:
-    """The redundant values of one group, flat, with c and r of :mod:`.joint`, and their products.
+class _Products:
+    """The redundant values x of one group, flat, with c and r of eq. G6 and their products with h.
 
     ``sums``: <c,h>, <c,c>, <h,h>, then <r,h> and <r,r> of each quantized slice, in the order of ``sites``.
     """
 
-    def __init__(self, group: Leaving, directions: Mapping[nn.Parameter, torch.Tensor], steps: Sequence[float]) -> None:
+    def __init__(
+        self, group: RedundantSlices, directions: Mapping[nn.Parameter, torch.Tensor], steps: Sequence[float]
+    ) -> None:
         self.group = group
         self.sites = [part.site for part in group.parts if part.site is not None]
         selected = [part.piece.parameter.index_select(part.piece.dim, part.indices) for part in group.parts]
@@ -127,20 +143,20 @@ class _Measured:
         totals = [torch.dot(c_all, h_all), torch.dot(c_all, c_all), torch.dot(h_all, h_all)]
         self.sums = torch.stack(totals + products)
 
-    def take_sums(self, values: list[float]) -> list[float]:
-        """Read this group's products off the front of ``values``; the rest belongs to others."""
-        own, rest = values[: len(self.sums)], values[len(self.sums) :]
-        self.c_dot_h, self.c_squared, self.h_squared = own[:3]
-        self.r_dot_h, self.r_squared = own[3::2], own[4::2]
-        return rest
+    def read_sums(self, values: list[float]) -> list[float]:
+        """Store this group's products, the first of ``values``; returns the others."""
+        count = len(self.sums)
+        self.c_dot_h, self.c_squared, self.h_squared = values[:3]
+        self.r_dot_h, self.r_squared = values[3:count:2], values[4:count:2]
+        return values[count:]
 
-    def take_away(self, rate: float, chosen: Mapping[int, float]) -> None:
+    def subtract(self, rate: float, chosen: Mapping[int, float]) -> None:
         for part, shape, x, c, r in zip(self.group.parts, self.shapes, self.x, self.c, self.r, strict=True):
-            left = torch.sub(x, c, alpha=rate)
+            remaining = torch.sub(x, c, alpha=rate)
             if r is not None and part.site is not None:
-                left.sub_(r, alpha=rate * chosen[part.site])
+                remaining.sub_(r, alpha=rate * chosen[part.site])
             parameter = part.piece.parameter
-            parameter.index_copy_(part.piece.dim, part.indices, left.view(shape).to(parameter.dtype))
+            parameter.index_copy_(part.piece.dim, part.indices, remaining.view(shape).to(parameter.dtype))
 
     def decision(
         self,
@@ -176,11 +192,11 @@ class _Measured:
 def clipped_and_residue(
     x: torch.Tensor, quantizer: Quantizer, step: float, clip: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``c = sgn(x) v(x)`` and ``r = round(c / d) - c / d``, so that ``c + d r`` is the quantized value.
+    """Return ``c = sgn(x) v(x)`` and ``r = round(c / d) - c / d``, so that ``c + d r`` is the quantized value (eq. G6).
 
-    ``clip`` is the bound of all of ``x``, or of each of its elements. In the second case ``step`` is d in units of
-    ``q_m ** t``, and the residue of each element is scaled by its own: ``c + d r`` is the quantized value again, with
-    one d for the layer, so that the joint step's inequality holds as it stands.
+    ``clip`` is one bound for all of ``x``, or one for each element. In the second case ``step`` is d in units of
+    ``q_m ** t`` and the residue of each element is multiplied by its ``q_m ** t``: ``c + d r`` is again the quantized
+    value with one d for the layer, and eq. G8 holds without a change.
     """
     exponent = None if quantizer.exponent is None else quantizer.exponent.detach()
     c = torch.clamp(x, -clip, clip)
@@ -195,7 +211,7 @@ def clipped_and_residue(
 
 
 def _bounds(part: Part) -> torch.Tensor:
-    """The clipping bound of a part: shape [], or of each of its elements, flat."""
+    """The clipping bound of a part: shape [], or one for each of its elements, flat."""
     assert part.piece.quantizer is not None
     clip = part.piece.quantizer.clip.detach()
     if clip.dim() == 0:

@@ -10,6 +10,7 @@ from torch import nn
 from compression.asks import ActivationBits, BitRange, QuantizerRate, Sparsity
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.forecast import Forecast, Subject, even_pruning_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.methods.geta.algorithm import JointTraining
 from compression.methods.geta.clipping import fit_clips
@@ -69,6 +70,17 @@ class Geta(Method):
         super().check(setup)
         asks = setup.budget.asks
         check_reachable(setup, SPARSITY.value(asks), SCHEDULE.value(asks))
+
+    def forecast(self, subject: Subject, budget: Budget) -> Forecast:
+        """K units spread evenly, bits between the bounds: which units and bits, only the run decides.
+
+        Raises:
+            CompressionError: bounds that cannot be met.
+        """
+        return even_pruning_forecast(
+            subject, budget, SPARSITY.value(budget.asks), WEIGHT_BITS, ACTIVATION_BITS,
+            channel_steps=options_of(budget).weights == CHANNEL,
+        )  # fmt: skip
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Train ``setup.model`` in place within ``setup.budget``.

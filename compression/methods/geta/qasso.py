@@ -1,4 +1,7 @@
-"""QASSO: joint structured pruning and quantization as an ordinary optimizer (GETA, arXiv 2502.16638, section 4)."""
+"""QASSO: joint structured pruning and quantization as an ordinary optimizer (GETA, arXiv 2502.16638, section 4).
+
+Sections are the paper's; equation numbers (eq. G…) are those of ``docs/derivations/geta-joint-step.md``.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from torch import nn
 from compression.bounds import check_share
 from compression.errors import CompressionError
 from compression.graph.types import Graph
-from compression.methods.geta.bounds import BitBounds, BitRange, calm_step, sites
+from compression.methods.geta.bounds import BitBounds, BitRange, clipped_step, sites
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
 from compression.methods.geta.joint import LARGEST, JointDecision, check_rule
-from compression.methods.geta.joint_update import Leaving, forget, leaving
+from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
 from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, UnitLimits, averaged, choose_units, explain, target_units
@@ -28,22 +31,25 @@ _WEIGHTS, _SCALARS = 0, 1
 class QASSO(torch.optim.Optimizer):
     """Removes exactly ⌊sparsity · N⌋ units and brings every bit-width to a whole number in its range, while training.
 
-    Drops into any training loop: ``zero_grad``, ``backward``, ``step``, with any learning-rate scheduler. Parameter
-    group 0 holds the network's parameters, group 1 the quantizers' scalars (never decayed). Quantizers must have been
-    attached (:func:`compression.quantize`); without any it only prunes. After each step ``choice`` says which units
-    were chosen in it and why, ``decisions`` how the chosen ones were forgotten (empty outside the joint stage).
+    Used in any training loop: ``zero_grad``, ``backward``, ``step``, with any learning-rate scheduler. Parameter group
+    0 holds the network's parameters, group 1 the quantizers' scalars (no weight decay). :func:`compression.quantize`
+    attaches the quantizers beforehand; without quantizers it only prunes. After each step ``choice`` holds the units
+    chosen in it, with their scores, and ``decisions`` the joint steps (empty outside the joint stage).
 
     Args:
-        graph: the trace of ``model``. sparsity: share of the graph's prunable units to remove, in [0, 1). bits: range
-        of the weights' bit-widths at the end; ``activation_bits`` that of the activations' (``bits`` if absent).
-        schedule: the stages as fractions of ``total_steps``, the number of times :meth:`step` will be called.
-        variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay). lr_quant:
-        learning rate of the scalars. group_bounds: group id → range of its own sparsity. ``layer_bits``: layer →
-        ``{"weight_bits": range, …}``. criteria: saliency criterion → weight, by default the paper's five with 0.2
-        each. joint_steps: one of :data:`.joint.STEP_RULES`, by default as published.
+        graph: the trace of ``model``.
+        sparsity: share of the graph's N prunable units to remove, in [0, 1).
+        bits, activation_bits: final ranges of the bit-widths of weights and of activations (``bits`` if absent).
+        schedule: the stages as fractions of ``total_steps``, the number of calls of :meth:`step`.
+        variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay).
+        lr_quant: learning rate of the quantizers' scalars.
+        group_bounds: group id → range of this group's sparsity.
+        layer_bits: layer → ``{"weight_bits": range, "activation_bits": range}``.
+        criteria: saliency criterion → weight; by default the paper's five with 0.2 each (section 4.3).
+        joint_steps: one of :data:`.joint.STEP_RULES`; by default as published.
 
     Raises:
-        CompressionError: what is asked for cannot be reached, in one line.
+        CompressionError: the sparsity, bits or schedule cannot be reached with this model.
     """
 
     def __init__(
@@ -87,10 +93,10 @@ class QASSO(torch.optim.Optimizer):
         self.redundant: list[int] = []
         self.decisions: list[JointDecision] = []
         self.choice: Choice | None = None
-        self._leaving: list[Leaving] | None = None
-        self._gone: list[tuple[nn.Parameter, int, torch.Tensor]] = []
-        own = set(self.bounds.parameters)
-        trained = [p for p in model.parameters() if p.requires_grad and p not in own]
+        self._redundant_slices: list[RedundantSlices] | None = None
+        self._removed_slices: list[tuple[nn.Parameter, int, torch.Tensor]] = []
+        scalars = set(self.bounds.parameters)
+        trained = [p for p in model.parameters() if p.requires_grad and p not in scalars]
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         groups: list[dict[str, Any]] = [
             {"params": trained},
@@ -100,7 +106,7 @@ class QASSO(torch.optim.Optimizer):
 
     @property
     def stage(self) -> str:
-        """The stage of the last step taken (of the first step before any)."""
+        """The stage of the last step; before any step, the stage of the first one."""
         return self.stages.stage(max(1, self.steps_done))
 
     @property
@@ -114,30 +120,39 @@ class QASSO(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update in the stage that its number asks for; returns the closure's loss, if any."""
+        """One update in the stage that its number belongs to; returns the closure's loss, if any."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         self.steps_done += 1
         self.decisions, self.choice = [], None
+        # Committed units have no gradient: their values and buffers, which are zero, stay zero.
         self._clear_gradients()
+        # h of x and of (d, q_m, t): the direction along which torch's own optimizer of this variant would step.
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
         self._decay(weights)
+        # The residues r of the joint step belong to the d before this update (eq. G6).
         before = self.bounds.steps()
+        # (d, q_m, t) <- (d, q_m, t) - lr_quant h, in every stage.
         if scalars:
-            calm_step(list(scalars), list(scalars.values()), self.param_groups[_SCALARS]["lr"])
+            clipped_step(list(scalars), list(scalars.values()), self.param_groups[_SCALARS]["lr"])
         stage = self.stages.stage(self.steps_done)
+        # Partially projected step: d <- clip(d) at b_l and at b_u, which falls B times (section 4.2, eq. G3 and G4).
         if stage in (PROJECTION, JOINT):
             self.bounds.project(self.stages.reductions(self.steps_done) / self.stages.projection_periods)
+        # Redundant units: x <- x - gamma (c + d r), gamma and d such that it descends (section 4.3, eq. G7 to G11).
         if stage == JOINT and self.target:
             self._joint(weights, before)
+        # All units: x <- x - alpha h; with the line before, s of eq. G7 on the redundant ones.
         if weights:
             torch._foreach_add_(list(weights), list(weights.values()), alpha=-self.param_groups[_WEIGHTS]["lr"])
+        # After the last shrinking step of a period its redundant units are set to zero for good.
         if stage == JOINT and self.target:
             self._commit_when_shrunk()
+        # Cool-down: b* = round(b) once, then d = q_m^t / (2^(b* - 1) - 1) after every step (section 4, eq. G12).
         if stage == COOL_DOWN:
-            self._hold_whole_bits()
+            self._freeze_bits()
         return loss
 
     def _directions(self, index: int) -> Directions:
@@ -157,79 +172,86 @@ class QASSO(torch.optim.Optimizer):
 
     def _joint(self, weights: Directions, before: torch.Tensor) -> None:
         period = self.stages.period(self.steps_done)
+        # First step of a period: choose the units that become redundant in it (section 4.3, eq. G5).
         if period.position == 1:
             self._choose(period.index, weights)
+        # Every step but the last of a period shrinks them; the last is a partially projected step only.
         if self.redundant and period.shrinks_left:
-            if self._leaving is None:
-                self._leaving = leaving(self.units, self.redundant, self.bounds)
+            if self._redundant_slices is None:
+                self._redundant_slices = redundant_slices(self.units, self.redundant, self.bounds)
             alpha = self.param_groups[_WEIGHTS]["lr"]
-            liked = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done)).tolist()
-            left = period.shrinks_left
-            self.decisions = forget(self._leaving, weights, self.bounds, before.tolist(), alpha, left, liked)
+            preferred = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done)).tolist()
+            self.decisions = apply_joint_step(
+                self._redundant_slices, weights, self.bounds, before.tolist(), alpha, period.shrinks_left, preferred
+            )
 
     def _choose(self, period: int, weights: Directions) -> None:
-        due = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())
+        """Choose the units of this period, so that ⌊K (j + 1) / P⌋ of K are chosen after period j of P."""
+        number = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())
         self.redundant = []
-        if due > 0:
+        if number > 0:
             if self.scorer is not None:
                 values = self.scorer()
             else:
                 values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
             values = averaged(values).cpu()
-            self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, due)
+            self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, number)
             self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:
         if self.redundant and self.stages.period(self.steps_done).shrinks_left <= 1:
             self.removed[self.redundant] = True
-            self.redundant, self._leaving = [], None
-            self._find_gone()
-            for parameter, dim, indices in self._gone:
+            self.redundant, self._redundant_slices = [], None
+            self._locate_removed()
+            for parameter, dim, indices in self._removed_slices:
                 buffers = (self.state[parameter].get(name) for name in BUFFERS[self.variant])
                 for tensor in (parameter, *(buffer for buffer in buffers if buffer is not None)):
                     tensor.index_fill_(dim, indices, 0.0)
 
-    def _hold_whole_bits(self) -> None:
+    def _freeze_bits(self) -> None:
         if self.bounds.whole_bits is None:
-            self.bounds.settle()
-        self.bounds.hold()
+            self.bounds.round_bits()
+        self.bounds.freeze_bits()
 
-    def _find_gone(self) -> None:
-        """Where the committed units lie in their parameters."""
+    def _locate_removed(self) -> None:
+        """Store the positions of the committed units in their parameters."""
         chosen = torch.nonzero(self.removed).flatten().tolist()
-        self._gone = [
+        self._removed_slices = [
             (piece.parameter, piece.dim, piece.indices(units.to(piece.positions.device)))
             for index, units in self.units.split(chosen).items()
             for piece in self.units[index].slices
         ]
 
     def _clear_gradients(self) -> None:
-        """Clear the gradients of committed units: with their values and buffers zero, zero they stay."""
-        for parameter, dim, indices in self._gone:
+        for parameter, dim, indices in self._removed_slices:
             if parameter.grad is not None:
                 parameter.grad.index_fill_(dim, indices, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The optimizer's state with the stage state under ``"qasso"``."""
+        """The optimizer's state, with that of the stages under ``"qasso"``."""
         whole = self.bounds.whole_bits
-        own = {
+        stages = {
             "steps_done": self.steps_done,
             "removed": self.removed.clone(),
             "redundant": list(self.redundant),
             "whole_bits": None if whole is None else whole.clone(),
         }
-        return {**super().state_dict(), "qasso": own}
+        return {**super().state_dict(), "qasso": stages}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` gave; the model's own state is loaded apart from it."""
-        own = state_dict["qasso"]
+        """Restore the state that :meth:`state_dict` returned; the model's state is loaded separately.
+
+        Raises:
+            CompressionError: the state belongs to a model with another number of units.
+        """
+        stages = state_dict["qasso"]
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "qasso"})
-        if own["removed"].shape != self.removed.shape:
+        if stages["removed"].shape != self.removed.shape:
             raise CompressionError(
-                f"the saved state is of {len(own['removed'])} units, this model has {len(self.removed)}: "
+                f"the saved state is of {len(stages['removed'])} units, this model has {len(self.removed)}: "
                 "load it with the model it was saved with"
             )
-        self.steps_done, self.redundant = int(own["steps_done"]), list(own["redundant"])
-        self.removed, self._leaving = own["removed"].clone(), None
-        self.bounds.whole_bits = None if own["whole_bits"] is None else own["whole_bits"].clone()
-        self._find_gone()
+        self.steps_done, self.redundant = int(stages["steps_done"]), list(stages["redundant"])
+        self.removed, self._redundant_slices = stages["removed"].clone(), None
+        self.bounds.whole_bits = None if stages["whole_bits"] is None else stages["whole_bits"].clone()
+        self._locate_removed()

@@ -45,7 +45,7 @@ class Schedule:
             )
         for name in ("projection_periods", "pruning_periods"):
             value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= MOST_PERIODS:
+            if type(value) is not int or not 1 <= value <= MOST_PERIODS:
                 raise CompressionError(f"schedule.{name} must be a whole number in 1..{MOST_PERIODS:,}, not {value!r}")
 
 

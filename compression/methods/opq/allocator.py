@@ -1,6 +1,7 @@
-"""Allocating: how sparsity and bits are spent over the layers, from the trained weights alone.
+"""OPQ's allocation of sparsity and bits to layers, from the trained weights alone (arXiv 2205.11141, section 3).
 
-Prepare a model's tables once; every further budget is then answered from them, fast enough to follow a slider.
+:class:`LayerTables` are prepared once for a model; every budget is then answered from them, fast enough for a slider.
+Equation numbers (eq. O…) are those of ``docs/derivations/opq.md``.
 """
 
 from __future__ import annotations
@@ -39,23 +40,24 @@ def allocate(
     zeros: str = "exact",
     tables: str = "exact",
 ) -> Allocation:
-    """Decide which share of each layer is pruned, and each layer's bit-width and step.
+    """Return the pruned share, the bit-width and the step of every layer.
 
     Args:
         model: any module (its convolution and linear weights), layer weights by name, or tables prepared before.
-        sparsity: share of these weights to prune; round(sparsity * N) of them, exactly.
+        sparsity: share of these N weights to prune: exactly round(sparsity * N).
         bits: average value bits per surviving weight, never exceeded.
-        layers: per layer any of ``sparsity`` (kept to) and ``weight_bits`` (a range, kept to).
+        layers: for a layer, a fixed ``sparsity`` and a range ``weight_bits``.
         prune_mode: ``laplace``, ``empirical`` (the exact optimum) or ``uniform``.
-        scope: ``network`` spends the bits over all layers, ``layer`` holds each layer to them.
+        scope: ``network``: ``bits`` is the average over all layers; ``layer``: the bound of each layer.
         grid: ``plain``, the levels k·Δ, or ``survivor``, the levels t + (k - 1/2)Δ beyond the layer's threshold t.
-        codebook: ``layer``, one step for all channels, or ``channel``, each channel's scale times one set of levels (an
-            addition, not part of OPQ).
+        codebook: ``layer``, one step for all channels, or ``channel``, one set of levels times a scale for each channel
+            (not part of OPQ).
         omega: weight of each layer's error: ``equal``, ``scale`` (1/τ²), ``energy`` (1/Σw²) or a number by layer name.
-        skip: layers left alone; they do not count in N.
-        zeros: ``exact`` keeps survivors at ±Δ or more, so that as many codes are 0 as were pruned; ``rounded`` lets
-            small survivors round to 0.
-        tables: ``exact`` searches the steps and proves the bits; ``laplace`` takes both from the model, faster.
+        skip: layers that are not compressed; they do not count in N.
+        zeros: ``exact`` keeps survivors at ±Δ or more, so that the codes that are 0 are the pruned weights; ``rounded``
+            lets small survivors round to 0.
+        tables: ``exact`` searches the steps and proves the bits; ``laplace`` takes both from the Laplace model, which
+            is faster.
 
     Raises:
         CompressionError: NaN or infinite weights, unknown layers or options, impossible bounds.
@@ -83,38 +85,41 @@ def allocate_from(
     zeros: str = "exact",
     tables: str = "exact",
 ) -> Allocation:
-    """:func:`allocate` on tables prepared once (for channels, where ``codebook`` asks): what a slider calls."""
-    options = check_settings(
+    """:func:`allocate` on tables prepared once (with channels for ``codebook="channel"``): what a slider calls."""
+    chosen = check_settings(
         sparsity, bits,
         prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
     )  # fmt: skip
     bounds = known_layers(layers or {}, prepared)
     weights = omega_values(omega, prepared)
+    # k_i, how many weights each layer loses: one threshold on √ω_i |w| (section 3.2, eq. O1 to O5).
     counts, notes = requested_counts(prepared, sparsity, bounds, prune_mode, weights)
+    # Options of each layer: bit-width → best step Δ, squared error, value bits (section 3.3, eq. O8 to O11).
     choices = [bit_choices(bounds.get(t.name, {}), t.name, bits) for t in prepared.layers]
-    found = parts(
+    options = parts(
         prepared.layers, counts.tolist(), choices,
         grid=grid, codebook=codebook, zeros=zeros, modelled=tables == "laplace",
     )  # fmt: skip
+    # min Σ ω_i e_i(b_i) subject to Σ c_i(b_i) ≤ bits · (number of survivors) (eq. O12).
     problem = Problem(
-        [part.costs for part in found],
-        [weight * part.errors for weight, part in zip(weights, found, strict=True)],
-        math.floor(bits * sum(part.survivors.count for part in found) + 1e-6),
+        [part.costs for part in options],
+        [weight * part.errors for weight, part in zip(weights, options, strict=True)],
+        math.floor(bits * sum(part.survivors.count for part in options) + 1e-6),
     )
     picks, gap, proven = _spend(problem, choices, bits, scope, exact=tables == "exact")
     return Allocation(
         sparsity=sparsity,
         bits=bits,
-        layers=tuple(part.plan(pick) for part, pick in zip(found, picks, strict=True)),
+        layers=tuple(part.plan(pick) for part, pick in zip(options, picks, strict=True)),
         pruned=int(counts.sum()),
         numel=prepared.size,
         value_bits=problem.evaluate(picks)[1],
         budget_bits=problem.budget,
         exact=proven and tables == "exact",
         gap=gap,
-        zeros=options.zeros,
-        grid=options.grid,
-        codebook=options.codebook,
+        zeros=chosen.zeros,
+        grid=chosen.grid,
+        codebook=chosen.codebook,
         notes=notes,
     )
 
@@ -122,7 +127,7 @@ def allocate_from(
 def _spend(
     problem: Problem, choices: list[tuple[int, ...]], bits: float, scope: str, exact: bool
 ) -> tuple[tuple[int, ...], float, bool]:
-    """The chosen option of each layer, the relative gap to the proven bound, and whether the optimum is proven."""
+    """Return the chosen option of each layer, the relative gap to the lower bound, and whether it is the optimum."""
     if scope == "network":
         choice = choose(problem, exact)
         return choice.picks, (choice.error - choice.bound) / max(choice.bound, 1e-300), choice.exact

@@ -11,7 +11,7 @@ from torch import nn
 from compression.asks import WEIGHTS, AverageBits, Sparsity
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.forecast import Subject
+from compression.forecast import Forecast, Subject, allocation_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
 from compression.methods.opq.allocator import allocate, allocate_from
 from compression.methods.opq.options import OpqOptions, check_names
@@ -21,7 +21,7 @@ from compression.quant.tables import check_numbers, layer_weights
 from compression.training.allocated import STAGES, begin, train_allocated
 from compression.training.options import TrainingOptions
 
-SPARSITY, BITS = Sparsity(of=WEIGHTS), AverageBits()
+SPARSITY, BITS = Sparsity(target=WEIGHTS), AverageBits()
 
 
 class Opq(Method):
@@ -77,6 +77,16 @@ class Opq(Method):
         chosen = arguments(budget)
         tables = subject.tables(chosen.pop("skip", ()), chosen.get("codebook") == "channel")
         return allocate_from(tables, SPARSITY.value(budget.asks), BITS.value(budget.asks), budget.layers, **chosen)
+
+    def forecast(self, subject: Subject, budget: Budget) -> Forecast:
+        """The allocation, and whether it is the best for these weights or how far from it the answer may be."""
+        allocation = self.allocation(subject, budget)
+        sure = (
+            "Exact: each step is the best for its layer's weights, and no other bits within the budget err less."
+            if allocation.exact
+            else f"Quick: steps by the Laplace model; other bits could err at most {100 * allocation.gap:.2g} % less."
+        )
+        return allocation_forecast(subject, budget, allocation, notes=(sure,))
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Put masks and fixed quantizers of the allocation on ``model``, in place; any optimizer fine-tunes then."""

@@ -1,0 +1,115 @@
+"""The controls of the Budget page: each is given its value by the draft and writes it there when a person moves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from app import widgets
+from app.budget import draft
+from app.terms import tip
+from compression.asks import Ask, Control
+from compression.errors import CompressionError
+
+_SHAPES, _PROBLEM = "shapes_of_controls", "control_problem"
+
+
+def seed(key: str, value: Any, shape: tuple[Any, ...] = ()) -> None:
+    """Give the control of this key its value before it is drawn; ``shape``: its limits and step.
+
+    Only where the control has another one: what is set is sent to the browser, where a slider would jump back that is
+    on the move. A control of another shape is a new one to the browser.
+    """
+    shapes = st.session_state.setdefault(_SHAPES, {})
+    if key not in st.session_state or shapes.get(key) != shape or repr(st.session_state[key]) != repr(value):
+        st.session_state[key] = value
+    shapes[key] = shape
+
+
+def moved(write: Callable[[Any], None], key: str) -> None:
+    """Write the value of the control that a person moved; what cannot be is refused, and the control goes back."""
+    try:
+        write(st.session_state[key])
+    except CompressionError as error:
+        st.session_state[_PROBLEM] = error
+
+
+def problem() -> None:
+    """The line that says why the last move was refused."""
+    if refused := st.session_state.pop(_PROBLEM, None):
+        widgets.problem(refused)
+
+
+def key_of(ask: Ask) -> str:
+    """The key of the control of an ask."""
+    return f"ask {ask.field}"
+
+
+def draw(ask: Ask, asks: Mapping[str, Any], limits: tuple[float, float] | None = None, form: str | None = None) -> None:
+    """The control of an ask: a slider with one handle or two, behind a switch where it is optional.
+
+    ``limits`` narrows it, and disables it where both ends are the same; ``form`` is Streamlit's word for a format.
+    """
+    control = ask.control()
+    if control is None:
+        return
+    value = draft.shown(ask, asks)
+    explained = tip(f"{ask.help[:1].upper()}{ask.help[1:]}.")
+    if control.optional and not _switch(ask, control, value is not None, explained):
+        return
+    low, high = limits or (control.low, control.high)
+    end = float if any(isinstance(number, float) for number in (low, high, control.step)) else int
+    shape = (end(low), end(high) if high > low else end(low + control.step), end(control.step))
+    seed(key_of(ask), tuple(map(end, value)) if control.kind == "range" else end(value), shape)
+    st.slider(
+        control.label,
+        *shape[:2],
+        step=shape[2],
+        format=form or control.format,
+        key=key_of(ask),
+        on_change=moved,
+        args=(lambda value: put(ask, value), key_of(ask)),
+        help=explained,
+        disabled=high <= low,
+    )
+
+
+def put(ask: Ask, value: Any) -> None:
+    """Set an ask of the draft as its control gives it.
+
+    Raises:
+        CompressionError: a value that the ask cannot have.
+    """
+    draft.put_asks({ask.field: ask.accept(round(value, 6) if isinstance(value, float) else value)})
+
+
+def _switch(ask: Ask, control: Control, on: bool, explained: str | None) -> bool:
+    key = f"{key_of(ask)} on"
+    seed(key, on)
+    label = ask.help.partition(":")[0]
+    return st.toggle(
+        f"{label[:1].upper()}{label[1:]}",
+        key=key,
+        help=explained,
+        on_change=moved,
+        args=(lambda switched: put(ask, control.default if switched else None), key),
+    )
+
+
+def number(label: str, key: str, value: float, low: float, high: float, explained: str) -> None:
+    """A field for a number of the draft, whole where its limits are; ``key`` is the field of the budget."""
+    whole = isinstance(low, int)
+    seed(key, int(value) if whole else float(value))
+    st.number_input(
+        label,
+        low,
+        high,
+        step=1 if whole else 1.0,
+        format=None if whole else "%g",
+        key=key,
+        on_change=moved,
+        args=(lambda value: draft.change(**{key: int(value) if value == int(value) else value}), key),
+        help=tip(explained),
+    )

@@ -1,0 +1,55 @@
+"""``models`` and ``methods``: what can be compressed, and how; what each method asks for, and its options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from compression import methods as registry
+from compression import zoo
+from compression.cli.options import Json
+from compression.cli.output import answer, columns
+from compression.zoo import weights
+
+One = Annotated[str, Parameter(help="show the options of this one")]
+MODELS = {
+    "model": "{name}", "input": "{input:shape}", "classes": "{classes}", "parameters": "{params:,}",
+    "MACs": "{macs:,}", "data": "{data:list}", "trained on": "{trained:list}",
+}  # fmt: skip
+METHODS = {"method": "{name}", "": "{label}", "family": "{family}", "asks": "{asks}"}
+OPTIONS = {"option": "{name}", "default": "{default}", "values": "{values}", "": "{help}"}
+
+
+def models(*, json: Json = None) -> None:
+    """List the zoo."""
+    listed = []
+    for name in zoo.names():
+        spec = zoo.spec(name)
+        trained = [data for data in spec.data if weights.find(name, data, spec.input, spec.classes)]
+        about = {"name": name, "title": spec.title, "summary": spec.summary, "family": spec.family}
+        sizes = {"input": list(spec.input), "classes": spec.classes, "params": spec.params, "macs": spec.macs}
+        listed.append({**about, **sizes, "data": list(spec.data), "trained": trained})
+    answer(listed, columns(MODELS, listed), json)
+
+
+def methods(
+    method: Annotated[str, Parameter(help="show the options of this one")] = "", /, *, json: Json = None
+) -> None:
+    """List the methods, or one method's options."""
+    if method:
+        value: Any = registry.get(method).to_dict()
+        rows = [{"name": name, **option, "values": _values(option)} for name, option in value["options"].items()]
+        text = f"{value['label']}: {value['sentence']}\n\n{columns(OPTIONS, rows)}"
+    else:
+        value = [each.to_dict() for each in registry.all_methods().values()]
+        asks = [" ".join(ask["option"] or ask["field"] for ask in each["asks"]) for each in value]
+        text = columns(METHODS, [{**each, "asks": words} for each, words in zip(value, asks, strict=True)])
+    answer(value, text, json)
+
+
+def _values(option: dict[str, Any]) -> str:
+    values = ", ".join(map(str, option.get("choices", ())))
+    if not values and "low" in option:
+        values = f"{option['low']:g} to {option.get('high', float('inf')):g}"
+    return values

@@ -1,0 +1,93 @@
+"""``forecast`` and ``allocate``: what a budget comes to, layer by layer, before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from compression import methods
+from compression.budget import Budget
+from compression.cli import options as opt
+from compression.cli.budget import ask_texts, ask_value, budget, with_asks
+from compression.cli.output import answer, columns, percent, size
+from compression.cli.pick import pick
+from compression.jobs.curve import allocating
+
+FORECAST = {
+    "layer": "{name}", "dense": "{dense_bytes:size}", "least": "{low_bytes:size}", "most": "{high_bytes:size}",
+    "bits": "{bits:range}", "weights at zero": "{zeros:,}",
+}  # fmt: skip
+ALLOCATION = {
+    "layer": "{name}", "weights": "{numel:,}", "pruned": "{pruned:,}", "sparsity": "{sparsity:.1%}", "bits": "{bits}",
+    "step": "{step:.6f}", "error": "{error:.6f}", "offset": "{offset:.6f}", "scales": "{scales:count}",
+}  # fmt: skip
+Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
+
+
+@opt.budget_options
+def forecast(*, json: opt.Json = None, **options: opt.More) -> None:
+    """Ask the budget's method, and show what it answers layer by layer."""
+    method, requested = methods.of_budget(budget(options))
+    method.check_budget(requested)
+
+    from compression.forecast import Subject
+
+    picked = pick(requested.model, requested.data, requested.input, requested.classes, requested.weights)
+    value = method.forecast(Subject(picked.model, picked.graph), requested).to_dict()
+    value = {"model": requested.model, "method": method.info.name, "weights": picked.weights, **value}
+    answer(value, describe_forecast(value), json)
+
+
+@opt.takes({**opt.SHAPE, **opt.ask_rows("--sparsity", "--bits")}, others=True)
+def allocate(
+    model: opt.Model, /, *, method: Allocating = "", config: opt.Config = None, option: opt.Option = (),
+    data: opt.TrainedOn = None, json: opt.Json = None, **options: opt.More,
+) -> None:  # fmt: skip
+    """Allocate and show the table."""
+    base = Budget.load(config) if config else Budget()
+    own = base.options if methods.get(base.method).allocates else {}  # another method's options mean nothing here
+    own = {**own, **opt.assignments(option, "--option", opt.json_or_text)}
+    base = base.replace(method=allocating(method or base.method), options=own)
+    texts = ask_texts(options, opt.SHAPE)
+    requested = with_asks(base, {name: ask_value(name, text) for name, text in texts.items()})
+    chosen = methods.get(requested.method)
+    chosen.check_budget(requested)
+
+    from compression.forecast import Subject
+
+    shape: dict[str, Any] = {name: value for name, value in options.items() if name in opt.SHAPE}
+    picked = pick(model, data, **shape)
+    value = chosen.allocation(Subject(picked.model, picked.graph), requested).to_dict(model, picked.weights)
+    answer(value, describe_allocation(value), json)
+
+
+def describe_forecast(value: dict[str, Any]) -> str:
+    """One line on the whole, the notes, and a row for each layer."""
+    if value["certainty"] == "unknown":
+        return "\n".join(value["notes"])
+    low, high = value["bytes"]
+    dense, least, most = value["dense"], value["low"], value["high"]
+    parts = [
+        f"{value['model']} with {value['method']} ({value['certainty']}; weights: {value['weights']})",
+        size(low) if low == high else f"{size(low)} to {size(high)}",
+        f"{percent(least['macs'] / dense['macs'])} of the MACs",
+        f"{percent(least['rel_bops'])} to {percent(most['rel_bops'])} of the BOPs",
+    ]
+    error = [] if value["error"] is None else [f"squared error of the weights: {percent(value['error'])}"]
+    return "\n".join(["; ".join([*parts, *error]), *value["notes"], "", columns(FORECAST, value["layers"])])
+
+
+def describe_allocation(value: dict[str, Any]) -> str:
+    """The layers in a table, with a column for what else some of them store, and what they add up to."""
+    unused = {name for name in ("offset", "scales") if all(layer[name] is None for layer in value["layers"])}
+    shown = {name: cell for name, cell in ALLOCATION.items() if name not in unused}
+    rows = [{**layer, "sparsity": layer["pruned"] / layer["numel"]} for layer in value["layers"]]
+    remaining = value["numel"] - value["pruned"]
+    parts = [
+        f"{value['model']}: {value['pruned']:,} of {value['numel']:,} weights pruned",
+        f"{value['value_bits'] / max(1, remaining):.3f} bits for each that stays (requested: {value['bits']:g})",
+        "optimal" if value["exact"] else "approximate",
+        f"weights: {value['weights']}",
+    ]
+    return "\n".join(["; ".join(parts), *value.get("notes", ()), "", columns(shown, rows)])

@@ -1,0 +1,64 @@
+"""The study of sensitivity: validation accuracy with one layer or group at a time quantized or pruned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from compression.budget import Budget
+from compression.jobs import studies
+from compression.runs.folder import RunFolder
+from compression.runs.reporter import RunReporter
+
+KIND = "sensitivity"
+IMAGES = 500  # of the validation split, for every trial
+
+
+def request(structured: bool, images: int = IMAGES) -> dict[str, Any]:
+    """The study's parameters: units of groups (``structured``) or weights of layers, images, the grid."""
+    from compression.explain.layer_sensitivity import BITS, SHARES
+
+    return {"structured": structured, "images": images, "bits": list(BITS), "shares": list(SHARES)}
+
+
+def key(budget: Budget, structured: bool, images: int = IMAGES) -> str:
+    """The digest of everything the scan depends on: see :func:`compression.jobs.studies.key`."""
+    return studies.key(KIND, budget, **request(structured, images))
+
+
+def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, images: int, **grid: Any) -> dict[str, Any]:
+    """Measure every trial; the result's ``rows`` hold one each: what was done, ``accuracy``, ``loss``, ``gone``.
+
+    Raises:
+        Cancelled: the job was asked to stop.
+    """
+    from compression import zoo
+    from compression.explain.layer_sensitivity import Bench, trials
+    from compression.graph import trace
+    from compression.runs.prepare import load
+    from compression.training.dense import evaluate
+
+    subject = load(folder.budget(), folder.spec().get("subject"))
+    graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
+    planned = trials(subject.model, graph, structured)
+    events.plan(len(planned), unit="trials")
+    dense = evaluate(subject.model, subject.data, "validation", limit=images)
+    bench, rows = Bench(subject.model, graph), []
+    for number, trial in enumerate(planned, start=1):
+        events.check()
+        with bench.during(trial) as removed:
+            result = evaluate(subject.model, subject.data, "validation", limit=images)
+        measured = {"accuracy": result.accuracy, "loss": result.loss, "gone": removed}
+        rows.append({"kind": trial.kind, "name": trial.name, "value": trial.value, "size": trial.size, **measured})
+        events.step(number, 0.0, accuracy=result.accuracy, loss=result.loss)
+    used = min(images, len(subject.data.validation))
+    return {"structured": structured, "dense": dense.accuracy, "images": used, "rows": rows}
+
+
+def measure(budget: Budget, root: str | Path, structured: bool, images: int = IMAGES) -> str:
+    """Start (or queue) the scan of the model, weights and data of ``budget``; returns its id.
+
+    Raises:
+        CompressionError: the budget is refused, as for a run.
+    """
+    return studies.begin(KIND, budget, root, **request(structured, images))

@@ -1,0 +1,92 @@
+"""Any method in one call, in this process: ``done = cx.compress(model, data, method="ptq", bits=4)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from compression import data as data_sets
+from compression import methods
+from compression.budget import Budget
+from compression.data import Batches, DataSet
+from compression.encodings import cut_weights
+from compression.graph import deep_copy, prove, slim_report, trace
+from compression.methods import Reporter, Setup
+from compression.pack import pack
+from compression.quant import QuantizedWeight, fold, integer_weights
+from compression.training.trainable import check_compressible, check_prunable, check_trainable
+
+if TYPE_CHECKING:
+    from compression.counting.ledger import Ledger
+
+NAME = "the model"
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedNetwork:
+    """What :func:`compress` returns.
+
+    ``model``: the small network, plain and in evaluation mode, every weight at a value that the packed file holds;
+    ``masked``: the same before it was cut, with its quantizers; ``removed``: group id → units that were removed;
+    ``facts``: what the method keeps of its run; ``budget``: what was asked, every ask written out.
+    """
+
+    model: nn.Module
+    masked: nn.Module
+    removed: Mapping[str, list[int]]
+    facts: Mapping[str, Any]
+    budget: Budget
+    weights: Mapping[str, QuantizedWeight]
+
+    def save(self, path: str | Path) -> Ledger:
+        """Write the packed file (:func:`compression.pack.unpack` reads it); returns its bytes, broken down."""
+        return pack(self.model, path, dict(self.weights))
+
+
+def compress(
+    model: nn.Module,
+    data: DataSet | str,
+    *,
+    method: str = "",
+    options: Mapping[str, Any] | None = None,
+    report: Reporter | None = None,
+    **budget: Any,
+) -> CompressedNetwork:
+    """Compress a trained network with any method, and cut what was removed.
+
+    Args:
+        model: takes what ``data`` gives (fp32 [B, C, H, W], normalised) and answers logits; it is not changed.
+        data: a data set, or the name of one. Its training split is trained on, its validation split measured.
+        method: see ``python -m compression methods``; empty: the first of them.
+        options: those of the method.
+        report: is told of stages, steps and points; by default nobody is.
+        budget: what the method asks (``sparsity=0.5``, ``bits=4``, …) and the fields that all share (``epochs``,
+            ``lr``, ``seed``, …), see :class:`compression.budget.Budget`.
+
+    Raises:
+        CompressionError: unknown method or field, an impossible value, or a network that cannot be compressed so.
+        RunFailed: training diverged.
+    """
+    dataset = data_sets.load(data) if isinstance(data, str) else data
+    chosen, requested = methods.of_budget(Budget(method=method, options=dict(options or {}), **budget))
+    example, _ = Batches(dataset, "train", 2, augment=False).batch(0, 0)
+    graph = trace(model, example)
+    setup = Setup(deep_copy(model).eval(), graph, dataset, requested)
+    check_compressible(model, graph, NAME)
+    if chosen.info.trains:
+        check_trainable(model, dataset, NAME, requested.batch_size)
+    if chosen.removes_units:
+        check_prunable(model, graph, NAME)
+        prove(model, graph)
+    chosen.check(setup)
+    torch.manual_seed(requested.seed)
+    result = chosen.run(setup, report or Reporter())
+    masked = result.model.eval()
+    small, cut = slim_report(fold(masked), graph)
+    weights = cut_weights(integer_weights(masked), graph, cut.units)
+    return CompressedNetwork(small.eval(), masked, cut.units, result.facts, requested, weights)

@@ -1,0 +1,51 @@
+"""The slim model back from its dense form, the units removed and the weights of the packed file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from compression.errors import CompressionError
+from compression.graph import Graph, parameter_map, slim_report, zero_units, zeroed_units
+from compression.quant import attach_input_quantizers, fold
+from compression.quant.attach import INPUT_QUANTIZER
+
+Units = Mapping[str, Sequence[int]]
+"""Group id → the units that were removed."""
+SMALL_NOISE = 0.01
+
+
+def restore_slim(dense: nn.Module, graph: Graph, units: Units, state: Mapping[str, torch.Tensor]) -> nn.Module:
+    """The slim model with the weights of ``state``: plain modules, or a graph of plain operations as the run made it.
+
+    Raises:
+        CompressionError: the state is that of another model.
+    """
+    masked = fold(dense).eval()  # its own parametrizations are plain values in the state
+    mark = f".{INPUT_QUANTIZER}.step_size"
+    quantized = [name.removesuffix(mark) for name in state if name.endswith(mark)]
+    if quantized:
+        attach_input_quantizers(masked, quantized)
+    zero_units(masked, graph, units)
+    _protect_zero_units(masked, graph, units)
+    slim, _ = slim_report(masked, graph)
+    try:
+        slim.load_state_dict(dict(state))
+    except RuntimeError as error:
+        line = str(error).strip().splitlines()[-1].strip()
+        raise CompressionError(f"the packed weights are those of another model: {line}") from error
+    return slim.eval()
+
+
+@torch.no_grad()
+def _protect_zero_units(masked: nn.Module, graph: Graph, units: Units) -> None:
+    """A unit that happens to be zero in the dense model, and was not removed, must not be cut now."""
+    tensors = parameter_map(masked)
+    for name, zero in zeroed_units(masked, graph).items():
+        alive = sorted(set(zero) - set(units.get(name, ())))
+        for member in graph.group(name).zeroed_members if alive else ():
+            tensor = tensors[member.name]
+            where = member.positions[alive].flatten().to(tensor.device)
+            tensor.index_fill_(member.dim, where, SMALL_NOISE)

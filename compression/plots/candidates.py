@@ -1,0 +1,177 @@
+"""Which compressed model to take: finished runs by cost and accuracy, who is beaten by whom, and a sentence on each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from compression.front import Place, beaten_by, front
+from compression.plots import theme, words
+from compression.plots.axes import LATENCY, Axis, PointDict, against_dense, drawable
+
+COLLAPSED = 0.3  # an accuracy this far below the best finished run is drawn at the bottom edge
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One run: its start (``baseline``) and its present point; ``live``: still going, measured on validation."""
+
+    run: str
+    label: str
+    method: str
+    baseline: PointDict | None
+    point: PointDict
+    live: bool = False
+
+    @property
+    def title(self) -> str:
+        """The method and its budget."""
+        return f"{theme.style(self.method).label}, {self.label}"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One marker: ``lost`` is the accuracy given up; ``beaten`` are the runs as cheap and as accurate, best first."""
+
+    run: str
+    method: str
+    title: str
+    cost: float
+    accuracy: float
+    split: str
+    sentence: str
+    lost: float | None = None
+    live: bool = False
+    beaten: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CandidatesInfo:
+    """``finished``, ``live``, ``dense`` marks on one axis; ``front``: those that no other beats, the cheapest first."""
+
+    axis: Axis
+    finished: tuple[Mark, ...]
+    live: tuple[Mark, ...]
+    dense: tuple[Mark, ...]
+    front: tuple[Mark, ...]
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Every run that can be picked."""
+        return (*self.finished, *self.live)
+
+    @property
+    def floor(self) -> float:
+        """The lowest accuracy drawn in its place; what lies below is drawn at the bottom edge."""
+        best = max((mark.accuracy for mark in self.finished), default=0.0)
+        lowest = min((mark.accuracy for mark in (*self.finished, *self.dense)), default=0.0)
+        return max(lowest, best - COLLAPSED)
+
+    @property
+    def hidden(self) -> int:
+        """How many marks lie below what is drawn in its place."""
+        return sum(mark.accuracy < self.floor for mark in self.finished)
+
+    @property
+    def sentence(self) -> str:
+        """What the chart shows, for people who do not see it."""
+        text = f"Accuracy against {self.axis.title}, {words.plural(len(self.finished), 'finished run')}."
+        ends = " ".join(mark.sentence for mark in self.front)
+        return f"{text} On the front, from cheap to expensive: {ends}" if ends else text
+
+    def mark(self, run: str) -> Mark | None:
+        """The mark of a run, if it is shown."""
+        return next((mark for mark in self.marks if mark.run == run), None)
+
+    def cheapest(self, loss: float) -> Mark | None:
+        """The cheapest finished run that gives up at most ``loss`` of its dense model's accuracy; the better of two."""
+        enough = [mark for mark in self.finished if mark.lost is not None and mark.lost <= loss + 1e-9]
+        return min(enough, key=lambda mark: (mark.cost, -mark.accuracy), default=None)
+
+    @property
+    def best(self) -> Mark | None:
+        """The most accurate finished run, the cheaper of two."""
+        return max(self.finished, key=lambda mark: (mark.accuracy, -mark.cost), default=None)
+
+
+def candidates_info(candidates: Sequence[Candidate], axis: Axis) -> CandidatesInfo:
+    """Place the candidates on an axis; those with nothing to draw on it are omitted."""
+    usable = [c for c in candidates if drawable(c.point, axis)]
+    ended = [c for c in usable if not c.live]
+    places: list[Place] = [(c.point[axis.field], c.point["accuracy"]) for c in ended]
+    finished = tuple(
+        _mark(c, axis, tuple(ended[other].run for other in beaten_by(places, i))) for i, c in enumerate(ended)
+    )
+    live = tuple(_mark(c, axis) for c in usable if c.live)
+    return CandidatesInfo(axis, finished, live, tuple(_stars(usable, axis)), tuple(finished[i] for i in front(places)))
+
+
+def verdict(info: CandidatesInfo, candidate: Candidate) -> str:
+    """One sentence on a run: what it saves and costs, and whether another one beats it."""
+    mark = info.mark(candidate.run)
+    if candidate.live:
+        so_far = mark.sentence if mark else f"{candidate.title} is still going."
+        return f"{so_far} What it ends with is measured on test images and counted from its file."
+    gain = against_dense(candidate.baseline, candidate.point, info.axis)
+    if mark is None:
+        return f"{gain}."
+    if len(info.finished) == 1:
+        return f"{gain}; there is no other finished run yet to compare it with."
+    first = info.mark(mark.beaten[0]) if mark.beaten else None
+    if first is None:
+        return f"{gain}; {info.axis.unbeaten}."
+    cost, accuracy = info.axis.show(first.cost), words.share(first.accuracy)
+    better = f"{first.title}: {cost}, {accuracy}"
+    if len(mark.beaten) == 1:
+        return f"{gain}; but another run costs no more and is at least as accurate ({better})."
+    return f"{gain}; but {len(mark.beaten)} other runs cost no more and are at least as accurate (the best: {better})."
+
+
+def rows(info: CandidatesInfo, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """The chart as a table, from cheap to expensive: finished runs, those still going, then the dense model."""
+    by_run = {c.run: c for c in candidates}
+    runs = [
+        {"method": theme.style(mark.method).label, "request": by_run[mark.run].label}
+        | _numbers(by_run[mark.run].point)
+        | {"on the front": "still going" if mark.live else "no" if mark.beaten else "yes", "run": mark.run}
+        for mark in (*sorted(info.finished, key=lambda mark: mark.cost), *info.live)
+    ]
+    stars = [by_run[star.run].baseline or {} for star in info.dense]
+    dense = {"method": theme.style(theme.DENSE).label, "request": ""}
+    return runs + [dense | _numbers(point) | {"on the front": "", "run": ""} for point in stars]
+
+
+def _numbers(point: PointDict) -> dict[str, Any]:
+    return {
+        "accuracy %": round(100 * point["accuracy"], 2),
+        "bytes": round(point["bytes"]),
+        "BOPs %": round(100 * point["rel_bops"], 3),
+        "MACs": round(point["macs"]),
+        "nominal bytes": round(point["nominal_bytes"]),
+        "split": point["split"],
+        **({"latency, ms": round(point[LATENCY], 4)} if LATENCY in point else {}),
+    }
+
+
+def _mark(c: Candidate, axis: Axis, beaten: tuple[str, ...] = ()) -> Mark:
+    cost, accuracy, split = c.point[axis.field], c.point["accuracy"], str(c.point["split"])
+    measured = f"{words.share(accuracy)} {split} accuracy"
+    if c.live:  # on other data than the dense model
+        estimated = " (estimated)" if c.point.get("bytes_kind") == "estimated" and axis.field == "bytes" else ""
+        sentence = f"{c.title}, still going, so far: {axis.show(cost)}{estimated}, {measured}."
+        return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, live=True)
+    lost = c.baseline["accuracy"] - accuracy if c.baseline and drawable(c.baseline, axis) else None
+    sentence = f"{c.title}: {axis.show(cost)}, {measured}. {against_dense(c.baseline, c.point, axis)}."
+    return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, lost, beaten=beaten)
+
+
+def _stars(candidates: Sequence[Candidate], axis: Axis) -> list[Mark]:
+    """The dense models that the runs started from, each place once."""
+    stars: dict[tuple[float, float], Mark] = {}
+    for c in candidates:
+        if c.baseline is not None and drawable(c.baseline, axis):
+            cost, accuracy, split = c.baseline[axis.field], c.baseline["accuracy"], str(c.baseline["split"])
+            sentence = f"The dense model: {axis.show(cost)}, {words.share(accuracy)} {split} accuracy."
+            stars.setdefault((cost, round(accuracy, 4)), Mark(c.run, theme.DENSE, "", cost, accuracy, split, sentence))
+    return list(stars.values())

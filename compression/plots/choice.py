@@ -1,0 +1,73 @@
+"""Drawing the front to choose from: accuracy over a logarithmic cost, beaten runs faint, picked ones ringed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from compression.plots import base, theme
+from compression.plots.base import go
+from compression.plots.candidates import CandidatesInfo, Mark
+
+PICKED, OTHER = "picked", "the second one"
+_FAINT = 0.45
+
+
+def choice_figure(info: CandidatesInfo, picked: str = "", other: str = "", height: int = 520) -> go.Figure:
+    """Draw the finished candidates; a click on a run gives its id in ``customdata``. Rings lie under the markers.
+
+    Runs still going are measured on other data, their sizes estimated: they are listed below the chart.
+    """
+    fig = base.figure(height, uirevision=f"choice {info.axis.field}", hovermode="closest", clickmode="event+select")
+    fig.update_layout(legend=base.TWO_COLUMNS)
+    line = {"color": theme.MUTED, "width": 2, "shape": "hv"}
+    front = _columns(info, info.front) | {"customdata": None, "hovertext": None, "hoverinfo": "skip"}
+    fig.add_trace(go.Scatter(**front, mode="lines", name="front", showlegend=len(info.front) > 1, line=line))
+    for run, name, shape in ((picked, PICKED, "square"), (other, OTHER, "circle")):
+        mark = info.mark(run)
+        fig.add_trace(_ring(info, None if mark is None or mark.live else mark, name, shape))
+    for method in dict.fromkeys(mark.method for mark in info.finished):
+        fig.add_trace(_finished(info, method))
+    look = theme.style(theme.DENSE)
+    stars = _columns(info, info.dense) | {"customdata": [[""] for _ in info.dense]}
+    marker = {"color": look.color, "symbol": look.symbol, "size": 17}
+    fig.add_trace(go.Scatter(**stars, mode="markers", name=look.label, marker=marker, **base.STEADY))
+    _axes(fig, info)
+    return fig
+
+
+def _ring(info: CandidatesInfo, mark: Mark | None, name: str, shape: str) -> go.Scatter:
+    place = _columns(info, [mark] if mark else []) | {"hoverinfo": "skip"}
+    marker = {"color": theme.MUTED, "symbol": f"{shape}-open", "size": 24, "line": {"width": 2}}
+    return go.Scatter(**place, mode="markers", name=name, showlegend=mark is not None, marker=marker, **base.STEADY)
+
+
+def _finished(info: CandidatesInfo, method: str) -> go.Scatter:
+    look = theme.style(method)
+    marks = sorted((m for m in info.finished if m.method == method), key=lambda mark: bool(mark.beaten))
+    marker = {
+        "color": [theme.rgba(look.color, _FAINT if mark.beaten else 1) for mark in marks],
+        "symbol": [look.symbol if mark.accuracy >= info.floor else "triangle-down-open" for mark in marks],
+        "size": 13,
+    }
+    return go.Scatter(**_columns(info, marks), mode="markers", name=look.label, marker=marker, **base.STEADY)
+
+
+def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:
+    return {
+        "x": [mark.cost for mark in marks],
+        "y": [100 * max(mark.accuracy, info.floor) for mark in marks],
+        "customdata": [[mark.run] for mark in marks],
+        "hovertext": [mark.sentence for mark in marks],
+        "hoverinfo": "text",
+    }
+
+
+def _axes(fig: go.Figure, info: CandidatesInfo) -> None:
+    drawn = [*info.finished, *info.dense]
+    base.log_axis(fig, [mark.cost for mark in drawn], info.axis.title, info.axis.show, 0.06)
+    fig.update_yaxes(title="accuracy", ticksuffix=" %")
+    if drawn:
+        top = max(mark.accuracy for mark in drawn)
+        space = max(0.08 * (top - info.floor), 0.002)
+        fig.update_yaxes(range=[100 * (info.floor - space), 100 * (top + space)])

@@ -1,0 +1,1 @@
+"""The mathematics that only lessons use, each module with its source."""

@@ -1,0 +1,84 @@
+"""The pages in docs/: the modules, functions, paths and tests they name exist, as do the equations the code cites."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAP, DERIVATIONS = ROOT / "docs" / "ARCHITECTURE.md", ROOT / "docs" / "derivations"
+PAGES = (MAP, DERIVATIONS / "geta-joint-step.md", DERIVATIONS / "opq.md")
+FILE_KINDS = ("json", "jsonl", "md", "packed", "txt")
+PENDING = {
+    *("compression/asks.py", "compression/forecast.py", "forecast.Forecast", "compression/plots"),
+    *("compression/jobs", "compression/jobs/worker.py", "runs.folder.RunFolder.add_state"),
+    *("compression/encodings", "counting.entropy.entropy_bits", "counting.entropy.entropy_bytes"),
+    *("counting.ledger.Ledger", "counting.sizes.sizes"),
+    *("lessons/maths", "lessons/maths/codebook.py", "lessons/maths/estimates.py"),
+}
+"""Names on the pages that may still be missing."""
+
+
+def names(page: Path) -> list[str]:
+    """What stands in backticks and is a path, a test or a dotted name, each once and in order."""
+    quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+    dotted = re.compile(r"[a-z_]\w*(\.\w+)+")
+    found = [text for text in quoted if ("/" in text and " " not in text) or dotted.fullmatch(text)]
+    return list(dict.fromkeys(text for text in found if "/" in text or text.rpartition(".")[2] not in FILE_KINDS))
+
+
+def exists(name: str) -> bool:
+    """Whether a path (``a/b.py``), a test (``tests/x.py::test_y``) or a name below ``compression`` exists."""
+    if "/" in name or name in ("pages", "app"):
+        path, _, test = name.partition("::")
+        return (ROOT / path).exists() and (not test or f"def {test}(" in (ROOT / path).read_text())
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(["compression", *parts[:length]]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(value, part):
+                return False
+            value = getattr(value, part)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_names_exists(page: Path) -> None:
+    named = names(page)
+    assert len(named) > 30
+    assert [name for name in named if not exists(name) and name not in PENDING] == []
+
+
+def test_a_name_that_does_not_exist_is_noticed() -> None:
+    assert exists("counting.cost.cost") and exists("runs.store.Store.add") and exists("compression/quant")
+    assert exists("tests/test_api_map.py::test_what_a_page_names_exists")
+    wrong = ("counting.cost.costs", "runs.store.Store.nothing", "nowhere.at_all", "compression/nowhere.py")
+    assert not any(map(exists, (*wrong, "tests/test_api_map.py::test_that_is_missing")))
+
+
+def test_every_cited_equation_is_on_its_page_and_the_other_way_round() -> None:
+    tags = [re.findall(r"\\tag\{([GO]\d+)\}", page.read_text()) for page in PAGES[1:]]
+    assert tags == [[f"G{n}" for n in range(1, 13)], [f"O{n}" for n in range(1, 18)]]
+    cited: set[str] = set()
+    for path in (ROOT / "compression").rglob("*.py"):
+        for citation in re.findall(r"eq\. ((?:[GO]\d+(?:, | and | to )?)+)", path.read_text()):
+            cited |= set(re.findall(r"[GO]\d+", citation))
+    assert cited <= {tag for page in tags for tag in page}
+    assert cited >= {"G3", "G4", "G5", "G6", "G7", "G8", "G9", "G10", "G11", "G12", "O1", "O12", "O13", "O14", "O15"}
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "assets" / "gallery" / "README.md"]
+    assert len(pages) >= 7
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if "://" not in target:
+                assert os.path.exists(page.parent / target), f"{page.relative_to(ROOT)}: {target}"

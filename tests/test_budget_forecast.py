@@ -1,0 +1,115 @@
+"""What the Budget page says that a budget comes to: against finished runs of the gallery, and counted by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from opened import Open, errors
+from safetensors.numpy import load_file
+
+from app import nav
+from app.budget import live_forecast, permalink
+from app.model import catalog
+from compression import methods
+from compression.budget import Budget
+from compression.forecast import Forecast
+from compression.graph import Graph
+from compression.methods.ptq import Ptq
+
+RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RUNS = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k"
+FLOATS = 4  # bytes of what is not quantized
+
+
+def weights() -> Path:
+    path = catalog.weights_file(RESNET8)
+    assert path is not None
+    return path
+
+
+@cache
+def run(name: str) -> tuple[Budget, dict[str, Any], Forecast, Graph]:
+    """The budget of a gallery run, its last point, the forecast of that budget, and the network."""
+    budget = Budget.from_dict(json.loads((RUNS / name / "spec.json").read_text())["budget"])
+    final = json.loads((RUNS / name / "result.json").read_text())["final"]
+    return budget, final, live_forecast.forecast(RESNET8, weights(), budget), catalog.traced(RESNET8).graph
+
+
+@pytest.mark.parametrize("name", ["magnitude", "ptq", *(f"opq-0{number}" for number in range(1, 6))])
+def test_what_follows_from_the_weights_is_what_the_run_then_gave(name: str) -> None:
+    budget, final, forecast, _ = run(name)
+    assert forecast.certainty == "exact"
+    assert forecast.low == forecast.high
+    assert forecast.low is not None
+    assert forecast.low.nominal_bytes == final["nominal_bytes"]
+    assert (forecast.low.macs, forecast.low.rel_bops) == (final["macs"], pytest.approx(final["rel_bops"]))
+    assert {layer.name: layer.bits[0] for layer in forecast.layers} == {
+        layer: bits["weight"] for layer, bits in final["bits"].items()
+    }
+    if "sparsity" in methods.get(budget.method).values(budget):  # rounding alone makes zeros that nobody asked for
+        count = sum(math.prod(layer.shape) for layer in forecast.layers)
+        assert sum(layer.zeros for layer in forecast.layers) == round(final["weight_sparsity"] * count)
+
+
+@pytest.mark.parametrize("name", ["geta", "geta-gentle", "geta-activations", "sequential"])
+def test_what_training_decides_lies_within_the_forecast(name: str) -> None:
+    _, final, forecast, graph = run(name)
+    assert forecast.certainty == "even"
+    assert forecast.units == round(final["unit_sparsity"] * graph.prunable_units)
+    for layer in forecast.layers:
+        low, high = layer.bits
+        assert low <= final["bits"][layer.name]["weight"] <= high
+    assert forecast.low is not None
+    assert forecast.high is not None
+    assert forecast.bytes == (forecast.low.nominal_bytes, forecast.high.nominal_bytes)
+
+
+def test_size_and_error_are_counted_by_hand_on_the_weights_file() -> None:
+    """Magnitude's: the smallest weights of the file at zero, positions by their entropy, and its own step's error."""
+    budget, _, forecast, graph = run("magnitude")
+    tensors = {name: tensor for name, tensor in load_file(weights()).items() if tensor.ndim > 1}
+    size = sum(tensor.size for tensor in tensors.values())
+    flat = np.sort(np.concatenate([np.abs(tensor).ravel() for tensor in tensors.values()]))
+    threshold = flat[round(budget.asks["sparsity"] * size)]
+    total, error, energy = FLOATS * (graph.params - size + len(tensors)), 0.0, 0.0
+    for layer in forecast.layers:
+        weight = tensors[f"{layer.name}.weight"].astype(np.float64)
+        zeros = int((np.abs(weight) < threshold).sum())
+        assert layer.zeros == zeros
+        share = zeros / weight.size
+        entropy = -sum(p * math.log2(p) for p in (share, 1 - share) if p)
+        total += ((weight.size - zeros) * budget.asks["bits"] + weight.size * entropy) / 8
+        assert layer.allocation is not None
+        codes = np.clip(np.round(weight / layer.allocation.step), -7, 7)
+        kept = np.abs(weight) >= threshold
+        codes = np.where(kept & (codes == 0), np.sign(weight), codes) * kept
+        error += float(((weight - codes * layer.allocation.step) ** 2).sum())
+        energy += float((weight**2).sum())
+    assert forecast.bytes == (pytest.approx(total), pytest.approx(total))
+    assert forecast.error == pytest.approx(error / energy, rel=1e-4)
+
+
+def test_a_method_without_a_forecast_is_answered_with_no_numbers(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ptq, "forecast", lambda self, subject, budget: Forecast.unknown("Known after its run."))
+    for part in ("Plan", "Layers", "Sensitivity", "Saliency", "A and B", "Save and load", "Before training"):
+        app = open_page("budget", budget=permalink.pack(Budget(method="ptq")), part=part)
+        assert errors(app) == []
+        assert [metric.label for metric in app.metric] == []
+        assert [caption.value for caption in app.caption].count("Known after its run.") == 1
+        assert not app.button(key="start").disabled
+    app = open_page("budget", budget=permalink.pack(Budget(method="ptq")), part="A and B")
+    app.button(key="keep_a").click().run()
+    app.button_group(key="method").set_value("magnitude").run()
+    table = app.table[0].value.set_index("")
+    size = next(metric.value for metric in app.metric if metric.label == "Size")
+    assert table.loc["size"].tolist() == ["–", size, ""]
+    overlay = open_page("groups", budget=permalink.pack(Budget(method="ptq")))
+    assert errors(overlay) == []

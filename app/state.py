@@ -19,8 +19,8 @@ def sync() -> None:
     others = ("group", "weights") if model and model != get("model") else ()  # those of the model before
     for name, default in DEFAULTS.items():
         named = st.query_params.get(name)
-        kept = default if name in others else st.session_state.get(_key(name), default)
-        _set(name, kept if named is None else named[:_LONGEST] or default)
+        stored = default if name in others else st.session_state.get(_key(name), default)
+        _set(name, stored if named is None else named[:_LONGEST] or default)
 
 
 def get(name: str) -> str:

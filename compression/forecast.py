@@ -200,14 +200,10 @@ def even_pruning_forecast(
     layers = []
     for layer in graph.layers:
         least, most = (bits if bits is not None else 32.0 for bits in weights[layer.name])
-        kept = math.prod(shapes[layer.weight])
+        remaining = math.prod(shapes[layer.weight])
         dense = FLOAT_BYTES * math.prod(layer.shape)
-        layers.append(
-            LayerForecast(
-                layer.name, dense, kept * least / 8, kept * most / 8, tuple(layer.shape), shapes[layer.weight],
-                (least, most),
-            )
-        )  # fmt: skip
+        sizes = (dense, remaining * least / 8, remaining * most / 8)
+        layers.append(LayerForecast(layer.name, *sizes, tuple(layer.shape), shapes[layer.weight], (least, most)))
     return Forecast(
         certainty="even",
         dense=cost(graph),
@@ -227,7 +223,7 @@ def spread_units(graph: Graph, sparsity: float, groups: Mapping[str, Mapping[str
     """
     from compression.pruning.choose import UnitLimits, target_units, unit_bounds
 
-    limits = UnitLimits.of(graph.prunable, unit_bounds(groups))
+    limits = UnitLimits.from_groups(graph.prunable, unit_bounds(groups))
     target = target_units(sparsity, graph.prunable_units)
     limits.check(target)
     counts, sizes = list(limits.lowest), [group.units for group in graph.prunable]

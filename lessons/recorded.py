@@ -60,7 +60,7 @@ class Recorded:
     def stages(self) -> Stages:
         """The stages in steps, as the budget plans them."""
         schedule = SCHEDULE.value(self.budget.asks)
-        return Stages.of(fitting(schedule, self.total_steps), self.total_steps)
+        return Stages.from_schedule(fitting(schedule, self.total_steps), self.total_steps)
 
 
 @lru_cache(maxsize=1)

@@ -296,7 +296,7 @@ def test_steps_follow_their_clipping_bounds() -> None:
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_a_run_of_any_length_has_its_stages(total: int, share: float) -> None:
-    plan = Plan.of(total, share, 4)
+    plan = Plan.from_shares(total, share, 4)
     starts = list(plan.starts().values())
     assert 0 <= plan.pruned <= plan.tuned < plan.total == total
     assert starts == sorted(set(starts))

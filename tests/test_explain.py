@@ -342,12 +342,12 @@ def test_a_job_finds_what_a_direct_computation_finds(folder: RunFolder) -> None:
     answers = explain.scan(direct, 1000)
     assert list(kept.images) == answers.order[: explain_run.SHOWN]
     wanted = list(kept.images[:3])
-    maps = kept.of("occlusion", wanted)
+    maps = kept.maps_of("occlusion", wanted)
     assert maps is not None
     targets = torch.tensor([answers.before[i] for i in wanted])
     small = explain.attribute(direct.small, direct.images(wanted), targets, "occlusion")
     np.testing.assert_allclose(maps[1], small, atol=1e-5)
-    assert kept.of("occlusion", [99_999]) is None
+    assert kept.maps_of("occlusion", [99_999]) is None
     assert folder.state == "done"
 
 

@@ -73,9 +73,9 @@ def test_figures_are_those_of_the_result_file(root: Path) -> None:
 
 
 def test_a_sweep_has_its_runs_from_large_to_small(root: Path) -> None:
-    result = gallery.read(root)
-    sweep = result.find("gallery.resnet8-mnist5k.opq")
-    parts = result.parts(sweep.info.id)
+    found = gallery.read(root)
+    sweep = found.find("gallery.resnet8-mnist5k.opq")
+    parts = found.parts(sweep.info.id)
     assert sweep.info.runs == len(parts) == 5
     sparsities = [Budget.from_dict(part.info.budget).asks["sparsity"] for part in parts]
     assert sparsities == sorted(sparsities)

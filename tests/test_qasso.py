@@ -169,7 +169,7 @@ def test_decay_reaches_weights_in_every_stage_and_scalars_never(variant: str) ->
 
 def test_stages_cover_the_run_and_periods_cover_the_joint_stage() -> None:
     for total in (30, 41, 224, 1000):
-        stages = Stages.of(Schedule(0.1, 0.3, 3, 0.37, 5), total)
+        stages = Stages.from_schedule(Schedule(0.1, 0.3, 3, 0.37, 5), total)
         names = [stages.stage(step) for step in range(1, total + 1)]
         assert [name for name, _ in itertools.groupby(names)] == ["warm-up", "projection", "joint", "cool-down"]
         assert {name: names.index(name) + 1 for name in names} == stages.starts()

@@ -423,7 +423,7 @@ def test_a_process_that_a_file_names_without_right_gets_no_signal(
     folder = RunFolder.create(root, {**new_spec(Budget(), Store(root, slots=0)), "id": "run"})
     with EventWriter(folder.events_path) as events:
         events.state("running")
-    Handle.of(stranger.pid).save(folder.process_path)
+    Handle.from_pid(stranger.pid).save(folder.process_path)
     with pytest.raises(CompressionError, match=f"process {stranger.pid} is no worker"):
         runs.cancel("run", root, grace=0.1)
     assert stranger.is_running()

@@ -189,7 +189,7 @@ def test_check_raises_once_the_cancel_file_is_there(tmp_path: Path) -> None:
 
 def test_a_process_is_known_by_its_id_and_start_time() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    handle = Handle.of(child.pid)
+    handle = Handle.from_pid(child.pid)
     assert handle.alive()
     assert not Handle(handle.host, handle.pid, handle.start - 100).alive()  # the number was another's before
     child.kill()

@@ -35,7 +35,7 @@ BY_ERROR = ("error", "Accuracy without training over the predicted error of the 
 def section(subject: catalog.Subject, budget: Budget, forecast: Forecast, path: Path | None) -> None:
     """Both charts when they have been measured, else the way there."""
     st.subheader("Accuracy before any training", anchor=False)
-    method, question = methods.get(budget.method), study.asked(budget)
+    method, question = methods.get(budget.method), study.request(budget)
     if method.ask("--sparsity") is None:  # the same at every sparsity
         question["grid"] = [pair for pair in question["grid"] if pair[0] == 0]
     explained = EXPLAINED.format(method=plain.text(method.info.label), count=len(question["grid"]))

@@ -124,7 +124,7 @@ def straight_through(run_key: Key) -> bool:
 def maps(run_key: Key, method: str, images: tuple[int, ...], macs: float) -> tuple[Maps, Maps] | None:
     """The maps of both models for these test images: from the job's file, or computed now where that is quick."""
     stored = shown(run_key)
-    result = stored.of(method, list(images)) if stored is not None else None
+    result = stored.maps_of(method, list(images)) if stored is not None else None
     if result is None and not METHODS[method].heavy:
         return _light(run_key, method, images, macs)
     return result
@@ -137,7 +137,7 @@ def _light(run_key: Key, method: str, images: tuple[int, ...], macs: float) -> t
     from compression.explain.comparison import Explainers
 
     both, answers = models(run_key), scan(run_key, macs)
-    explainers, batch = Explainers.of(both), both.images(list(images))
+    explainers, batch = Explainers.from_pair(both), both.images(list(images))
     targets = torch.tensor([answers.before[image] for image in images])
     dense, small = (each.attribute(method, batch, targets).numpy() for each in (explainers.dense, explainers.small))
     return dense, small

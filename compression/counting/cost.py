@@ -47,22 +47,22 @@ def cost(
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     macs = bops = saved = 0.0
     for layer in graph.layers:
-        left = layer.macs * sizes[layer.weight] / math.prod(layer.shape)
+        remaining = layer.macs * sizes[layer.weight] / math.prod(layer.shape)
         weight, activation = bits.get(layer.name, (None, None))
-        macs += left
-        bops += left * _whole(weight) * _whole(activation)
+        macs += remaining
+        bops += remaining * _whole(weight) * _whole(activation)
         if weight is not None:
             scales = shapes[layer.weight][steps[layer.name]] if layer.name in steps else 1
             saved += sizes[layer.weight] * (FULL_BITS - weight) / 8 - 4 * scales
     params = sum(sizes.values())
-    gone = sum(_count(units) for name, units in removed.items() if graph.group(name).prunable)
+    units_removed = sum(_count(units) for name, units in removed.items() if graph.group(name).prunable)
     return Cost(
         params=params,
         macs=macs,
         bops=bops,
         rel_bops=bops / (graph.macs * FULL_BITS**2) if graph.macs else 0.0,
         nominal_bytes=4 * params - saved,
-        unit_sparsity=gone / graph.prunable_units if graph.prunable_units else 0.0,
+        unit_sparsity=units_removed / graph.prunable_units if graph.prunable_units else 0.0,
     )
 
 

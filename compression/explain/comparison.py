@@ -66,7 +66,7 @@ class Explainers:
     random: Explainer
 
     @classmethod
-    def of(cls, models: Pair) -> Explainers:
+    def from_pair(cls, models: Pair) -> Explainers:
         """Copies of the three models."""
         dense = Explainer(models.dense, models.input)
         small, random = (Explainer(model, models.input, dense.layer.name) for model in (models.small, models.random))
@@ -105,7 +105,7 @@ def compare(
         CompressionError: too few images.
     """
     chosen = sample(len(models.data.split(SPLIT)), images, seed)
-    explainers, batch = Explainers.of(models), models.images(chosen)
+    explainers, batch = Explainers.from_pair(models), models.images(chosen)
     with torch.no_grad():
         targets, now = models.dense(batch).argmax(1), models.small(batch).argmax(1)
     refused = {name: reason for name in methods if (reason := explainers.refusal(name))}

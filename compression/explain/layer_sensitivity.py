@@ -157,18 +157,18 @@ def as_budget(
     Other bounds of the budget are preserved. The global sparsity and average bits become what these bounds allow.
     """
     layers: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in budget.layers.items()}
-    asked = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)
-    if widths and isinstance(asked, BitsAsk):
+    bits_ask = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)
+    if widths and isinstance(bits_ask, BitsAsk):
         for name, least in fewest_bits(scan["rows"], scan["dense"], points).items():
-            bound = asked.suggested_bound(least, asked.value(budget.asks))
+            bound = bits_ask.suggested_bound(least, bits_ask.value(budget.asks))
             layers.setdefault(name, {})["weight_bits"] = bound
     bounded = budget.replace(layers=layers, method=method.info.name)
     sparsity = method.ask("--sparsity")
     if shares and sparsity is not None:
         bounded = _with_shares(scan, points, bounded, sparsity.value(budget.asks))
-    if not isinstance(asked, AverageBits):
+    if not isinstance(bits_ask, AverageBits):
         return bounded
-    return bounded.replace(bits=max(asked.value(budget.asks), _least_average(scan, bounded.layers)))
+    return bounded.replace(bits=max(bits_ask.value(budget.asks), _least_average(scan, bounded.layers)))
 
 
 def _with_shares(scan: Mapping[str, Any], points: float, budget: Budget, sparsity: float) -> Budget:

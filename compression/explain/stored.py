@@ -35,7 +35,7 @@ class Shown:
     images: tuple[int, ...]
     maps: Mapping[tuple[str, str], Maps]
 
-    def of(self, method: str, images: list[int]) -> tuple[Maps, Maps] | None:
+    def maps_of(self, method: str, images: list[int]) -> tuple[Maps, Maps] | None:
         """The maps of both models for these images, where all of them are stored."""
         if (method, DENSE) not in self.maps or not set(images) <= set(self.images):
             return None

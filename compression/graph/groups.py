@@ -189,7 +189,7 @@ def _ties(provenance: Provenance, family_of: Array, count: int) -> list[dict[Tie
     """For every family what ties its units, in forward order, each reason once."""
     by_family: list[dict[Tie, None]] = [{} for _ in range(count)]
     named = [tie for tie in provenance.ties if tie[2]]
-    for number, family in _meetings(family_of, [left for left, _, _, _ in named]):
+    for number, family in _meetings(family_of, [first for first, _, _, _ in named]):
         by_family[family][Tie(named[number][2], named[number][3])] = None
     return by_family
 

@@ -26,7 +26,7 @@ def grid() -> list[tuple[float, float]]:
     return [(sparsity, bits) for bits in BITS for sparsity in SPARSITIES]
 
 
-def asked(budget: Budget) -> dict[str, Any]:
+def request(budget: Budget) -> dict[str, Any]:
     """What of a budget counts (its method where that allocates, the bounds on weights, the options), and the grid."""
     method = methods.get(budget.method)
     plain = budget.to_dict() if method.allocates else {"layers": {}, "options": {}}
@@ -56,7 +56,7 @@ def key(budget: Budget) -> str:
     Raises:
         CompressionError: there are no trained weights.
     """
-    return studies.key(KIND, budget, **asked(budget))
+    return studies.key(KIND, budget, **request(budget))
 
 
 def measure(budget: Budget, root: str | Path) -> str:
@@ -65,7 +65,7 @@ def measure(budget: Budget, root: str | Path) -> str:
     Raises:
         CompressionError: what in the budget cannot be, as for a run.
     """
-    return studies.begin(KIND, budget, root, **asked(budget))
+    return studies.begin(KIND, budget, root, **request(budget))
 
 
 def carry_out(
@@ -97,10 +97,10 @@ def carry_out(
     dense = dense_accuracy(subject.model, subject.data, "validation", images)
     rows = []
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
-    found = measure_untrained(
+    measured = measure_untrained(
         subject.model, graph, subject.data, budget, grid, limit=images, statistics=statistics, check=events.check
     )
-    for number, row in enumerate(found, start=1):
+    for number, row in enumerate(measured, start=1):
         rows.append(dataclasses.asdict(row))
         events.step(number, 0.0, accuracy=row.accuracy, loss=row.loss)
     return {"dense": dense, "rows": rows, "images": min(images, len(subject.data.validation))}

@@ -93,7 +93,7 @@ def _maps(models: Pair, macs: float, methods: Sequence[str], report: Report) -> 
     report("images whose class changed", SCORES)
     answers = scan(models, affordable(macs))
     chosen = answers.order[:SHOWN]
-    explainers, images = Explainers.of(models), models.images(chosen)
+    explainers, images = Explainers.from_pair(models), models.images(chosen)
     targets = torch.tensor([answers.before[i] for i in chosen])
     maps = {}
     for done, method in enumerate(methods):

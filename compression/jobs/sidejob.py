@@ -85,7 +85,7 @@ class SideJob:
                     env=environment(threads), start_new_session=True,
                 )  # fmt: skip
             touch(self._heartbeat)
-            self._write(Handle.of(process.pid), Job(RUNNING, text="starting"))
+            self._write(Handle.from_pid(process.pid), Job(RUNNING, text="starting"))
         except OSError as error:
             raise CompressionError(f"the {self.name} cannot be started: {error.strerror or error}") from error
 

@@ -59,7 +59,7 @@ class Plan:
     rounds: int
 
     @classmethod
-    def of(cls, total: int, quantization: float, rounds: int) -> Plan:
+    def from_shares(cls, total: int, quantization: float, rounds: int) -> Plan:
         """The last share goes to quantization (at least one step), half of what is before it to pruning."""
         tuned = total - max(1, round(quantization * total))
         pruned = (tuned + 1) // 2
@@ -122,7 +122,7 @@ class Sequential(Method):
         activations = ACTIVATION_BITS.value(budget.asks) is not None
         activation_bits = ACTIVATION_BITS.widths(budget.asks, budget.layers, layers) if activations else None
         trainer = Trainer(setup, report, options)
-        plan = Plan.of(trainer.total, options.quantization, options.rounds)
+        plan = Plan.from_shares(trainer.total, options.quantization, options.rounds)
         bounds = unit_bounds(budget.groups)
         removal = Removal(
             model, setup.graph, SPARSITY.value(budget.asks), bounds, options.norm, options, trainer.passes

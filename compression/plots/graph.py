@@ -51,10 +51,10 @@ def graph_figure(info: GraphInfo, legend: bool = True, overlay: Overlay | None =
     return fig
 
 
-def _room(nodes: Sequence[NodeMark], left: float) -> float:
+def _room(nodes: Sequence[NodeMark], start: float) -> float:
     """The right end of the columns at which no label is cut off on a phone."""
     shares = [min(0.7, (GAP + LETTER * len(n.label)) / NARROWEST) for n in nodes]
-    return max((n.x - share * left) / (1 - share) for n, share in zip(nodes, shares, strict=True))
+    return max((n.x - share * start) / (1 - share) for n, share in zip(nodes, shares, strict=True))
 
 
 def legend_html(info: GraphInfo) -> str:

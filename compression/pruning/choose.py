@@ -42,7 +42,9 @@ class UnitLimits:
     bounded: bool = False
 
     @classmethod
-    def of(cls, groups: Sequence[Group], bounds: Mapping[str, tuple[float, float]] | None = None) -> UnitLimits:
+    def from_groups(
+        cls, groups: Sequence[Group], bounds: Mapping[str, tuple[float, float]] | None = None
+    ) -> UnitLimits:
         """Limits of prunable ``groups``; ``bounds`` maps a group id to the range of its sparsity.
 
         Raises:

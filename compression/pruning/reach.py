@@ -41,7 +41,7 @@ def reach(graph: Graph, groups: Mapping[str, Any], layers: Mapping[str, Any], st
 
 def _of_units(graph: Graph, groups: Mapping[str, Any]) -> Reach:
     bounds = {name: tuple(entry["sparsity"]) for name, entry in groups.items() if "sparsity" in entry}
-    limits = UnitLimits.of(graph.prunable, bounds)
+    limits = UnitLimits.from_groups(graph.prunable, bounds)
     units = limits.units or 1
     return Reach(sum(limits.lowest) / units, sum(limits.highest) / units, bool(bounds))
 

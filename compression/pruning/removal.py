@@ -44,7 +44,7 @@ class Removal:
         self._model, self._graph, self._norm, self._passes = model, graph, norm, passes
         self.units = Units(model, graph)
         self._scores = UnitScores(self.units, graph, options)
-        self._limits = UnitLimits.of(self.units.sources, bounds)
+        self._limits = UnitLimits.from_groups(self.units.sources, bounds)
         self.target = target_units(sparsity, self.units.total)
         self._limits.check(self.target)
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)

@@ -49,8 +49,8 @@ def find_smallest(
     """
     if not 0 < min_accuracy < 1:
         raise CompressionError(f"the accuracy to keep must be between 0 and 1, such as 0.97, not {min_accuracy:g}")
-    found = combinations(absolute(budget), sparsity or SPARSITIES, bits, more)
-    budgets = sorted(found, key=expected_size, reverse=True)
+    candidates = combinations(absolute(budget), sparsity or SPARSITIES, bits, more)
+    budgets = sorted(candidates, key=expected_size, reverse=True)
     identity = check(*budgets)
     store = store or Store(root)
     spec, planned = specs(budget, budgets, store, identity)
@@ -66,8 +66,8 @@ def carry_out_find(
     Raises:
         Cancelled, Paused: the sweep was asked to. RunFailed: a run failed, so that nothing can be said.
     """
-    asked = folder.spec()["find"]
-    planned, least = asked["planned"], float(asked["min_accuracy"])
+    search = folder.spec()["find"]
+    planned, least = search["planned"], float(search["min_accuracy"])
     events.plan((len(planned)).bit_length(), unit="runs")
     tried = itertools.count(1)
 
@@ -80,8 +80,8 @@ def carry_out_find(
         return accuracy >= least
 
     last = bisect(len(planned), good_enough)
-    told = of_sweep(folder, DONE, folder.events())
-    return {**told, "min_accuracy": least, "found": None if last is None else planned[last]["id"]}
+    outcome = of_sweep(folder, DONE, folder.events())
+    return {**outcome, "min_accuracy": least, "found": None if last is None else planned[last]["id"]}
 
 
 def bisect(count: int, good_enough: Callable[[int], bool]) -> int | None:
@@ -107,8 +107,8 @@ def _accuracy(child: RunFolder, folder: RunFolder, work: Work, stopped: Callable
     if state != DONE:
         state = carry_out(child, work)
     stop_with(folder, state, stopped)
-    told = result(child)
-    seen = [point["accuracy"] for point in told["points"] if point["split"] == "validation"]
+    outcome = result(child)
+    seen = [point["accuracy"] for point in outcome["points"] if point["split"] == "validation"]
     if state != DONE or not seen:
-        raise RunFailed(f"the search stops: run {child.id} {state}: {told.get('error') or 'it measured nothing'}")
+        raise RunFailed(f"the search stops: run {child.id} {state}: {outcome.get('error') or 'it measured nothing'}")
     return float(seen[-1])

@@ -59,7 +59,7 @@ class LocalLauncher:
                 start_new_session=True,
             )
         self._started.append(process)
-        handle = Handle.of(process.pid)
+        handle = Handle.from_pid(process.pid)
         touch(folder.heartbeat_path)
         handle.save(folder.process_path)
         return handle

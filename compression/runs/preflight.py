@@ -71,8 +71,8 @@ def check_subject(budget: Budget) -> tuple[Subject, Graph]:
     return subject, graph
 
 
-def _named(asked: Mapping[str, object], known: list[str], field: str, what: str) -> None:
-    for name in asked:
+def _named(bounds: Mapping[str, object], known: list[str], field: str, what: str) -> None:
+    for name in bounds:
         if name not in known:
             raise CompressionError(f"{field}: the model has no {name!r}; {what}: {', '.join(known)}")
 

@@ -44,7 +44,7 @@ class Handle:
     after_boot: Number | None = None
 
     @classmethod
-    def of(cls, pid: int) -> Handle:
+    def from_pid(cls, pid: int) -> Handle:
         """The handle of a live process of this machine.
 
         Raises:
@@ -56,7 +56,7 @@ class Handle:
     @classmethod
     def current(cls) -> Handle:
         """The handle of this very process."""
-        me, job = cls.of(os.getpid()), os.environ.get(JOB)
+        me, job = cls.from_pid(os.getpid()), os.environ.get(JOB)
         return dataclasses.replace(me, launcher="ray", job=job) if job else me
 
     @classmethod
@@ -118,7 +118,7 @@ class Handle:
             return None
         try:
             process = psutil.Process(self.pid)
-            same = self._started_with(Handle.of(self.pid))
+            same = self._started_with(Handle.from_pid(self.pid))
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None

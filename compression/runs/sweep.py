@@ -89,13 +89,13 @@ def combinations(
 
 def widest_first(budgets: Sequence[Budget]) -> list[Budget]:
     """The order that shows the shape of the front early: the largest and the smallest, then always the widest gap."""
-    left = sorted(budgets, key=expected_size, reverse=True)
-    order = [0, len(left) - 1][: len(left)]
-    while len(order) < len(left):
+    by_size = sorted(budgets, key=expected_size, reverse=True)
+    order = [0, len(by_size) - 1][: len(by_size)]
+    while len(order) < len(by_size):
         known = sorted(order)
         low, high = max(pairwise(known), key=lambda pair: pair[1] - pair[0])
         order.append((low + high) // 2)
-    return [left[index] for index in order]
+    return [by_size[index] for index in order]
 
 
 def expected_size(budget: Budget) -> float:

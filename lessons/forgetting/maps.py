@@ -30,7 +30,7 @@ def computed() -> dict[str, NDArray[Any]]:
     scanned = scan(both, SCANNED)
     alike = [image for image in range(SCANNED) if image not in scanned.changed]
     images = [*scanned.changed[:OF_EACH], *alike[:OF_EACH]]
-    targets, explainers = torch.tensor([scanned.before[image] for image in images]), Explainers.of(both)
+    targets, explainers = torch.tensor([scanned.before[image] for image in images]), Explainers.from_pair(both)
     arrays: dict[str, NDArray[Any]] = {
         "images": np.array(images),
         "pixels": both.data.split("test").images[images].numpy(),

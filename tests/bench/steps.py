@@ -140,7 +140,7 @@ def ratio(side: Side, plain: Side) -> float:
 
 def stage_of(steps: int) -> list[str]:
     """The stage of each turn."""
-    stages = Stages.of(SCHEDULE, steps)
+    stages = Stages.from_schedule(SCHEDULE, steps)
     return [stages.stage(index + 1) for index in range(steps)]
 
 

@@ -70,13 +70,13 @@ def _reshape(
     return shrink(moved) if split else moved
 
 
-def _note_box(step: Step, atoms: Array, left: tuple[int, ...], box: tuple[int, ...], old: tuple[int, ...]) -> None:
+def _note_box(step: Step, atoms: Array, dims: tuple[int, ...], box: tuple[int, ...], old: tuple[int, ...]) -> None:
     """A split axis: remember its new box (of a factor that changes along these axes alone, else of its first slice)."""
     inside = atoms
     for d in range(atoms.ndim):
-        if d not in left and inside.shape[d] > 1:
+        if d not in dims and inside.shape[d] > 1:
             inside = inside.take([0], axis=d)
-    step.provenance.rectangles.append(np.ascontiguousarray(expand_dims(inside, old, left)).reshape(box))
+    step.provenance.rectangles.append(np.ascontiguousarray(expand_dims(inside, old, dims)).reshape(box))
 
 
 @rule("aten.permute")

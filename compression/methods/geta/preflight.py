@@ -19,10 +19,10 @@ def check_reachable(setup: Setup, sparsity: float, schedule: Schedule) -> None:
     """
     budget, graph = setup.budget, setup.graph
     target = target_units(sparsity, graph.prunable_units)
-    UnitLimits.of(graph.prunable, unit_bounds(budget.groups)).check(target)
+    UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups)).check(target)
     _check_bits(budget, list(quantizable_layers(setup.model)), schedule.start_bits)
     total = total_steps(setup.data, budget.batch_size, budget.epochs)
-    Stages.of(fitting(schedule, total), total, prunes=target > 0)
+    Stages.from_schedule(fitting(schedule, total), total, prunes=target > 0)
 
 
 def _check_bits(budget: Budget, layers: list[str], start_bits: float) -> None:

@@ -83,11 +83,11 @@ class QASSO(torch.optim.Optimizer):
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
-        self.limits = UnitLimits.of(self.units.sources, group_bounds)
+        self.limits = UnitLimits.from_groups(self.units.sources, group_bounds)
         self.target = target_units(sparsity, self.units.total)
         self.limits.check(self.target)
         self.bounds = BitBounds(sites(model, bits, activation_bits, layer_bits), schedule.start_bits)
-        self.stages = Stages.of(schedule, total_steps, prunes=self.target > 0)
+        self.stages = Stages.from_schedule(schedule, total_steps, prunes=self.target > 0)
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self.redundant: list[int] = []

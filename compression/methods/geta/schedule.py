@@ -130,7 +130,7 @@ class Stages:
     pruning_periods: int
 
     @classmethod
-    def of(cls, schedule: Schedule, total_steps: int, prunes: bool = True) -> Stages:
+    def from_schedule(cls, schedule: Schedule, total_steps: int, prunes: bool = True) -> Stages:
         """Turn fractions into steps; the cool-down, which makes the bit-widths whole, gets at least one.
 
         Raises:

@@ -132,7 +132,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
 def test_the_page_offers_the_options_and_answers_with_them(start: AppTest) -> None:
     page = start.switch_page("../pages/budget.py").run()
     assert not page.exception, page.exception
-    shown = {field.key for field in page.selectbox}
+    shown = {field.key for field in (*page.selectbox, *page.number_input)}
     assert {f"option opq {option.name}" for option in OpqOptions.table()} - shown == {"option opq skip"}
 
     def weights_error() -> str:

@@ -27,7 +27,8 @@ SaliencyBatches = Annotated[
     Field(
         ge=1,
         le=MOST_BATCHES,
-        description="Over how many training batches saliency is averaged; criteria of magnitude alone need none.",
+        description="Over how many training batches saliency is averaged, where its criteria look at gradients; 1 is "
+        "the last one alone.",
     ),
 ]
 Cost = Annotated[

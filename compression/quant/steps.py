@@ -140,7 +140,7 @@ def _stored(steps: Floats, start: float) -> Floats:
 
 
 def _searched(survivors: Survivors, bits: int) -> Floats:
-    """Candidates for the candidates step: the minimum on nested grids, and least-squares refits.
+    """Candidates for the best step: the minimum on nested grids, and least-squares refits.
 
     A refit is A/B for the levels that a step assigns: never worse than that step. With few survivors the error is too
     rough in the step to follow, so that every point of a dense grid is refitted instead, which reaches to steps that
@@ -160,6 +160,5 @@ def _searched(survivors: Survivors, bits: int) -> Floats:
             rounds=2,
         )
     a, b = survivors.sums(candidates, levels)
-    return np.concatenate(
-        [candidates, np.divide(a, b, out=candidates.copy(), where=b > 0)]
-    )  # b = 0: every weight rounds to 0
+    refits = np.divide(a, b, out=candidates.copy(), where=b > 0)  # b = 0: every weight rounds to 0
+    return np.concatenate([candidates, refits])

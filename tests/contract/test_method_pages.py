@@ -83,7 +83,9 @@ def test_it_can_be_compared(name: str, page: Open, root: Path) -> None:
     folder, _ = finished(root, name)
     app = page("compare", run=folder.id)
     assert errors(app) == []
-    assert any(methods.get(name).info.label in str(frame.value.to_dict()) for frame in app.dataframe)
+    method, shown = methods.get(name), told(app)
+    assert method.info.label in shown
+    assert all(ask.words(ask.value(folder.budget().asks)) in shown for ask in method.asks)
 
 
 def test_it_can_be_taken_home(name: str, page: Open, root: Path) -> None:

@@ -280,7 +280,7 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
     assert errors(app) == []
     assert any("3 bits" in element.value for element in app.markdown)
     said = "\n".join(element.value for element in app.text)
-    assert "every layer gets 3 bits (bits)" in said
+    assert methods.get("ptq").describe(RunFolder(folder).budget()) in said
     assert "not used" not in said
 
 

@@ -84,12 +84,10 @@ def test_a_file_out_of_the_bundle_is_dropped_on_the_budget_page(
     assert not app.exception
     assert [str(element.value) for element in app.error] == []
     assert any("names the weights own.safetensors" in str(element.value) for element in app.info)
-    asked = folder.budget()
-    now = app.session_state
-    assert (now["sparsity"], now["bits"], now["seed"], now["epochs"]) == (0.35, (5, 7), 3, 0.3)
-    assert now["bounds"]["layers"] == asked.to_dict()["layers"]
-    assert now["options"]["geta"] == {"distill": 0.5}
-    assert now["extras"] == {"lr": 0.02, "precision": "fp32"}
+    stored, draft = folder.budget(), app.session_state["draft"]
+    fields = ("method", "asks", "layers", "options", "seed", "epochs", "lr", "precision")
+    assert [getattr(draft, field) for field in fields] == [getattr(stored, field) for field in fields]
+    assert (draft.asks["sparsity"], draft.seed, draft.epochs, draft.lr) == (0.35, 3, 0.3, 0.02)
     assert not app.button(key="start").disabled
 
 

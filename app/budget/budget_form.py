@@ -14,7 +14,7 @@ from compression.asks import Sparsity
 
 
 def draw(network: networks.Network) -> None:
-    """Everything that the draft's method can be told, for this network."""
+    """Every control of the draft's method, for this network."""
     controls.seed("method", draft.get().method)
     st.pills(
         "Method",

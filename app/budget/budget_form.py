@@ -15,10 +15,10 @@ from compression.asks import Sparsity
 
 def draw(network: networks.Network) -> None:
     """Every control of the draft's method, for this network."""
-    controls.seed("method", draft.get().method)
     st.pills(
         "Method",
         methods.names(),
+        default=controls.seed("method", draft.get().method),
         key="method",
         required=True,
         on_change=controls.moved,

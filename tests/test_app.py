@@ -303,18 +303,23 @@ def test_the_smallest_good_enough_is_searched_for_and_opened(open_page: Open, tm
     assert app.query_params["run"] in (told["found"], [told["found"]])
 
 
-def test_accuracy_without_training_is_measured_in_the_background(open_page: Open, tmp_path: Path) -> None:
-    app = open_page("budget", method="opq", part="Before training")
+@pytest.mark.parametrize(("method", "budgets", "charts"), [("opq", 35, 2), ("ptq", 5, 1)])
+def test_accuracy_without_training_is_measured_in_the_background(
+    open_page: Open, tmp_path: Path, method: str, budgets: int, charts: int
+) -> None:
+    """Of every method that allocates; one that removes nothing has no chart over the sparsity."""
+    app = open_page("budget", method=method, part="Before training")
     before = len(app.get("plotly_chart"))
     app.button(key="begin curve").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("curve-*/")
     assert "begin curve" not in [button.key for button in app.button], "one at a time"
     told = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
-    app = open_page("budget", method="opq", part="Before training")
-    assert len(app.get("plotly_chart")) == before + 2
+    assert (len(told["rows"]), len({row["error"] for row in told["rows"]})) == (budgets, budgets)
+    app = open_page("budget", method=method, part="Before training")
+    assert len(app.get("plotly_chart")) == before + charts
     assert any(f"{told['images']} images" in element.value for element in app.caption)
-    app = open_page("budget", method="opq", part="Before training", data="none")
+    app = open_page("budget", method=method, part="Before training", data="none")
     assert any("there are none for this choice" in element.value for element in app.caption)
 
 

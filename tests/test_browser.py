@@ -276,3 +276,21 @@ def test_table_and_sliders_bound_the_same_layer(page: Page, address: str) -> Non
     _edit(page, "3", REFUSED)
     _edit(page, "", STANDS, ["4", "8"])
     assert "budget=e" not in page.url
+
+
+def test_a_field_that_was_folded_away_keeps_its_value(page: Page, address: str) -> None:
+    """The browser draws it first when the fold is opened, long after the server has sent its value."""
+    page.goto(f"{address}/budget?seed=7&epochs=2.5")
+    settled(page, "budget")
+    page.get_by_test_id("stButtonGroup").first.get_by_text("OPQ").click()
+    page.get_by_role("button", name="Start OPQ run").wait_for()
+    settled(page, "budget")
+    page.get_by_text("Training", exact=True).first.click()
+    for name, value in (("Epochs", "2.5"), ("Seed", "7")):
+        assert page.get_by_role("spinbutton", name=name).input_value() == value
+    moved = page.url
+    page.get_by_role("slider").first.press("ArrowRight")
+    page.wait_for_url(lambda url: url != moved)
+    settled(page, "budget")
+    for name, value in (("Epochs", "2.5"), ("Seed", "7")):
+        assert page.get_by_role("spinbutton", name=name).input_value() == value

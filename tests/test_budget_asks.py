@@ -151,9 +151,12 @@ def test_every_part_of_the_page_opens_for_a_new_method(open_page: Open, factors:
         assert [caption.value for caption in app.caption].count("Factors are known after the run.") == 1
 
 
-def test_values_of_another_method_come_back_with_it(open_page: Open, factors: Factors) -> None:
+def test_values_and_options_of_another_method_come_back_with_it(open_page: Open, factors: Factors) -> None:
     app = open_page("budget")
     app.slider(key="ask sparsity").set_value(0.31).run()
-    for name in ("factors", "geta"):
-        app.button_group(key="method").set_value(name).run()
-    assert app.slider(key="ask sparsity").value == 0.31
+    app.selectbox(key="option geta preset").select("paper").run()
+    app.button_group(key="method").set_value("factors").run()
+    assert app.session_state["draft"].options == {}, "no other method has this option"
+    app.button_group(key="method").set_value("geta").run()
+    assert (app.slider(key="ask sparsity").value, app.selectbox(key="option geta preset").value) == (0.31, "paper")
+    assert errors(app) == []

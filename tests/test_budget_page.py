@@ -338,7 +338,7 @@ def bad_words() -> list[str]:
         {"version": 3},
         {"epochs": 5000},
     ]
-    old = [{"extras": {"weights": "/etc/passwd"}}, {"extras": {"nope": 1}}, {"options": {"nope": 1}}, {"asks": {}}]
+    old = [{"extras": {"weights": "/etc/passwd"}}, {"extras": {"nope": 1}}, {"options": {"nope": 1}}, {"extras": 3}]
     words = [{"version": 2, **fields} for fields in wrong] + [{"method": "geta", **fields} for fields in old]
     return [good[:-6], "x", "%%%", bomb, *map(packed, words)]
 

@@ -98,12 +98,13 @@ def _row(row: Row) -> None:
 def _slider(field: Field, named: bool = False) -> None:
     """The slider of a bound; ``named``: its label is visible, which tells it from the one above it."""
     control, title = field.control, field.control.label.capitalize()
-    controls.seed(field.key, field.shown, (control.low, control.high, control.step))
+    limits = (control.low, control.high, control.step)
     st.slider(
         title if named else f"{title} of {'group ' if field.kind == bounds.GROUPS else ''}{field.name}",
         control.low,
         control.high,
-        step=control.step,
+        controls.seed(field.key, field.shown, limits),
+        control.step,
         format=None if field.whole else "percent",
         key=field.key,
         on_change=controls.moved,

@@ -14,11 +14,11 @@ from compression.asks import Sparsity
 
 
 def draw(network: networks.Network) -> None:
-    """Everything that the draft's method can be told, for this network."""
-    controls.seed("method", draft.get().method)
+    """Every control of the draft's method, for this network."""
     st.pills(
         "Method",
         methods.names(),
+        default=controls.seed("method", draft.get().method),
         key="method",
         required=True,
         on_change=controls.moved,

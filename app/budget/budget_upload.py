@@ -1,4 +1,4 @@
-"""A budget file that a visitor brings: read with care, and made the draft of the Budget page."""
+"""A budget file that a visitor brings: checked, then the draft of the Budget page."""
 
 from __future__ import annotations
 

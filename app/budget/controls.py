@@ -16,16 +16,18 @@ from compression.errors import CompressionError
 _SHAPES, _PROBLEM = "shapes_of_controls", "control_problem"
 
 
-def seed(key: str, value: Any, shape: tuple[Any, ...] = ()) -> None:
-    """Give the control of this key its value before it is drawn; ``shape``: its limits and step.
+def seed(key: str, value: Any, shape: tuple[Any, ...] = ()) -> Any:
+    """Give the control of this key its value before it is drawn; ``shape``: its limits and step. Returns the value.
 
     Only where the control has another one: what is set is sent to the browser, where a slider would jump back that is
-    on the move. A control of another shape is a new one to the browser.
+    on the move. A control of another shape is a new one to the browser. The value is to be the control's default, too:
+    the browser begins with that where a control was folded away when its value was sent.
     """
     shapes = st.session_state.setdefault(_SHAPES, {})
     if key not in st.session_state or shapes.get(key) != shape or repr(st.session_state[key]) != repr(value):
         st.session_state[key] = value
     shapes[key] = shape
+    return value
 
 
 def moved(write: Callable[[Any], None], key: str) -> None:
@@ -62,11 +64,12 @@ def draw(ask: Ask, asks: Mapping[str, Any], limits: tuple[float, float] | None =
     low, high = limits or (control.low, control.high)
     end = float if any(isinstance(number, float) for number in (low, high, control.step)) else int
     shape = (end(low), end(high) if high > low else end(low + control.step), end(control.step))
-    seed(key_of(ask), tuple(map(end, value)) if control.kind == "range" else end(value), shape)
+    now = seed(key_of(ask), tuple(map(end, value)) if control.kind == "range" else end(value), shape)
     st.slider(
         control.label,
         *shape[:2],
-        step=shape[2],
+        now,
+        shape[2],
         format=form or control.format,
         key=key_of(ask),
         on_change=moved,
@@ -87,10 +90,10 @@ def put(ask: Ask, value: Any) -> None:
 
 def _switch(ask: Ask, control: Control, on: bool, explained: str | None) -> bool:
     key = f"{key_of(ask)} on"
-    seed(key, on)
     label = ask.help.partition(":")[0]
     return st.toggle(
         f"{label[:1].upper()}{label[1:]}",
+        seed(key, on),
         key=key,
         help=explained,
         on_change=moved,
@@ -101,12 +104,12 @@ def _switch(ask: Ask, control: Control, on: bool, explained: str | None) -> bool
 def number(label: str, key: str, value: float, low: float, high: float, explained: str) -> None:
     """A field for a number of the draft, whole where its limits are; ``key`` is the field of the budget."""
     whole = isinstance(low, int)
-    seed(key, int(value) if whole else float(value))
     st.number_input(
         label,
         low,
         high,
-        step=1 if whole else 1.0,
+        seed(key, int(value) if whole else float(value)),
+        1 if whole else 1.0,
         format=None if whole else "%g",
         key=key,
         on_change=moved,

@@ -6,11 +6,7 @@ They had a parameter for each control (``method``, ``sparsity``, ``bits`` …) a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NotRequired
-
-from pydantic import ConfigDict, TypeAdapter
-from typing_extensions import TypedDict
+from typing import Any
 
 from app import plain
 from app.budget import draft
@@ -18,70 +14,34 @@ from compression import methods
 from compression.asks import ACTIVATION_BITS_OPTION, BITS_OPTION, HIGHEST_SPARSITY
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.budget import Budget
-from compression.reading import Text, typed
+from compression.errors import CompressionError
 
-_FLAGS = {"true": True, "1": True, "false": False, "0": False}
-
-
-@dataclass(frozen=True)
-class _Field:
-    """A control of old: its default, and its limits where it was a number or (``ends`` is 2) a range."""
-
-    default: Any
-    low: float = LOWEST_BITS
-    high: float = HIGHEST_BITS
-    ends: int = 1
-
-    def read(self, texts: Sequence[str]) -> Any:
-        """The value, ``None`` where the texts cannot mean one."""
-        if isinstance(self.default, bool):
-            return _FLAGS.get(texts[0].lower()) if len(texts) == 1 else None
-        numbers = [_number(text) for text in texts]
-        if len(numbers) != self.ends or any(n is None or not self.low <= n <= self.high for n in numbers):
-            return None
-        values = [float(number) for number in numbers if number is not None]
-        whole = not isinstance(self.default, float)
-        if values != sorted(values) or (whole and any(value != int(value) for value in values)):
-            return None
-        typed_values = [int(value) if whole else value for value in values]
-        return typed_values[0] if self.ends == 1 else tuple(typed_values)
-
-
-FIELDS: Mapping[str, _Field] = {
-    "sparsity": _Field(0.5, 0.0, HIGHEST_SPARSITY),
-    "bits": _Field((4, 8), ends=2),
-    "average_bits": _Field(4.0),
-    "equal_bits": _Field(4),
-    "activations": _Field(False),
-    "activation_bits": _Field((8, 8), ends=2),
-    "equal_activation_bits": _Field(8),
-    "epochs": _Field(4.0, draft.FEWEST_EPOCHS, draft.MOST_EPOCHS),
-    "seed": _Field(0, -draft.LARGEST_SEED, draft.LARGEST_SEED),
+_BITS = (LOWEST_BITS, HIGHEST_BITS)
+_FIELDS: Mapping[str, tuple[Any, float, float]] = {
+    "sparsity": (0.5, 0.0, HIGHEST_SPARSITY),
+    "bits": ((4, 8), *_BITS),
+    "average_bits": (4.0, *_BITS),
+    "equal_bits": (4, *_BITS),
+    "activations": (False, 0, 1),
+    "activation_bits": ((8, 8), *_BITS),
+    "equal_activation_bits": (8, *_BITS),
+    "epochs": (4.0, draft.FEWEST_EPOCHS, draft.MOST_EPOCHS),
+    "seed": (0, -draft.LARGEST_SEED, draft.LARGEST_SEED),
 }
-NAMES = ("method", *FIELDS)
-
-
-class _Word(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
-
-    method: Text
-    groups: NotRequired[dict[str, Any]]
-    layers: NotRequired[dict[str, Any]]
-    options: NotRequired[dict[str, Any]]
-    extras: NotRequired[dict[str, Any]]
-
-
-_WORD = TypeAdapter(_Word)
+"""Control → its default, whose type is that of its values, and its limits."""
+NAMES = ("method", *_FIELDS)
 
 
 def word_fields(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a budget that an old word carried.
 
     Raises:
-        CompressionError: it is none.
+        CompressionError: its extras are no object.
     """
-    word = typed(_WORD, raw, "the budget in the address")
-    return {"version": 2, **word.get("extras", {}), **{name: value for name, value in word.items() if name != "extras"}}
+    extras = raw.get("extras", {})
+    if not isinstance(extras, Mapping):
+        raise CompressionError("the budget in the address: extras must be an object; the link may have been cut")
+    return {"version": 2, **extras, **{name: value for name, value in raw.items() if name != "extras"}}
 
 
 def unbounded(now: Budget) -> Budget:
@@ -96,9 +56,9 @@ def take(given: Mapping[str, Sequence[str]]) -> list[str]:
     lines: list[str] = []
     values: dict[str, Any] = {}
     for name, texts in given.items():
-        values[name] = _method(texts) if name == "method" else FIELDS[name].read(texts)
+        values[name] = _method(texts) if name == "method" else _read(texts, *_FIELDS[name])
         if values[name] is None:
-            values[name] = methods.default() if name == "method" else FIELDS[name].default
+            values[name] = methods.default() if name == "method" else _FIELDS[name][0]
             lines.append(_fallback(name, texts, values[name]))
     draft.choose_method(values.get("method", draft.get().method))
     draft.put(_with(draft.get(), values))
@@ -109,6 +69,23 @@ def _method(texts: Sequence[str]) -> str | None:
     """A method by its name or its label."""
     names = {label: name for name, each in methods.all_methods().items() for label in (name, each.info.label)}
     return names.get(texts[0]) if len(texts) == 1 else None
+
+
+def _read(texts: Sequence[str], default: Any, low: float, high: float) -> Any:
+    """The value of a control; ``None`` where the texts cannot mean one."""
+    if isinstance(default, bool):
+        return {"true": True, "1": True, "false": False, "0": False}.get(texts[0].lower()) if len(texts) == 1 else None
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        return None
+    ends, whole = (2 if isinstance(default, tuple) else 1), not isinstance(default, float)
+    if len(numbers) != ends or numbers != sorted(numbers) or not all(low <= number <= high for number in numbers):
+        return None
+    if whole and not all(map(float.is_integer, numbers)):
+        return None
+    values = [int(number) if whole else number for number in numbers]
+    return values[0] if ends == 1 else tuple(values)
 
 
 def _with(budget: Budget, values: Mapping[str, Any]) -> Budget:
@@ -130,8 +107,8 @@ def _with(budget: Budget, values: Mapping[str, Any]) -> Budget:
             asks[ask.field] = values[name]
         if control.optional and not switched_on:
             asks.pop(ask.field, None)
-        elif control.optional:
-            asks.setdefault(ask.field, control.default)
+        elif control.optional and asks.get(ask.field) is None:
+            asks[ask.field] = control.default
     training = {name: values[name] for name in ("epochs", "seed") if name in values}
     return budget.replace(asks=asks, **training)
 
@@ -142,11 +119,3 @@ def _fallback(name: str, texts: Sequence[str], value: Any) -> str:
     if isinstance(value, tuple):
         used = " to ".join(map(str, value))
     return f"The address says {name} = {shown}, which cannot be: {used.removesuffix('.0')} is used."
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None

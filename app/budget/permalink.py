@@ -37,7 +37,7 @@ def pack(budget: Budget) -> str:
 
 
 def unpack(word: str) -> Budget:
-    """The budget that :func:`pack` made this word of; old words are brought to the form of today.
+    """The budget of a word from :func:`pack`, or of a word that an earlier version wrote.
 
     Raises:
         CompressionError: it is damaged, too long, names a place, or asks for what cannot be.

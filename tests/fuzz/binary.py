@@ -298,12 +298,8 @@ def address_mutant(random: Random) -> bytes:
     chosen = BUDGET[0]
     extras = {"optimizer": "adam", "lr": 0.1, "weight_decay": 0.0}
     parts = {name: chosen[name] for name in ("method", "groups", "layers", "options")}
-    now = {
-        "version": 2,
-        "asks": {"sparsity": 0.5, "weight_bits": [4, 8], "activation_bits": [8, 8]},
-        "epochs": 2,
-        **extras,
-    }
+    asks = {"sparsity": 0.5, "weight_bits": [4, 8], "activation_bits": [8, 8]}
+    now = {"version": 2, "asks": asks, "epochs": 2, **extras}
     raw = zlib.compress(text_mutant(random, {**parts, **random.choice(({"extras": extras}, now))}), 1)
     if random.random() < 0.02:
         raw = zlib.compress(b'{"method":"' + b"x" * 20_000_000, 9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import nav
+from app.budget import permalink
 from compression import methods
 from compression.budget import Budget
 
@@ -28,43 +28,43 @@ def page(start: AppTest) -> AppTest:
     return start
 
 
-def kept(app: AppTest) -> dict[str, object]:
-    chosen = app.session_state["options"] if "options" in app.session_state else {}  # noqa: SIM401
-    return dict(chosen.get("geta", {}))
+def options(app: AppTest) -> dict[str, object]:
+    """The options that the draft holds."""
+    return dict(app.session_state["draft"].options) if "draft" in app.session_state else {}
 
 
 def test_every_option_has_a_field_that_leaves_it_to_the_method(page: AppTest) -> None:
     shown = {field.key for kind in ("selectbox", "number_input") for field in page.get(kind)}
-    for option in methods.get("geta").options:
-        assert (f"option geta {option.name}" in shown) == (option.name != "criteria")
+    table = {option.name: option for option in methods.get("geta").Config.table()}
+    for name in table:
+        assert (f"option geta {name}" in shown) == (name != "criteria")
     assert page.selectbox(key="option geta preset").value is None
-    told = page.number_input(key="option geta distill").help
-    assert told.startswith(methods.get("geta").options[1].help) and told.startswith("How much of the loss")
-    assert kept(page) == {}
+    assert page.number_input(key="option geta distill").help.startswith(table["distill"].help)
+    assert options(page) == {}
 
 
 def test_what_is_set_goes_into_the_budget_and_can_be_taken_back(page: AppTest) -> None:
     page.selectbox(key="option geta preset").select("paper").run()
     page.number_input(key="option geta saliency_batches").set_value(20).run()
-    assert kept(page) == {"preset": "paper", "saliency_batches": 20}
-    methods.get("geta").check(Budget(options=kept(page)))
+    assert options(page) == {"preset": "paper", "saliency_batches": 20}
+    methods.get("geta").check_budget(Budget(options=options(page)))
     page.number_input(key="option geta saliency_batches").set_value(None).run()
-    assert kept(page) == {"preset": "paper"}
+    assert options(page) == {"preset": "paper"}
     assert not page.exception
 
 
 def test_another_method_does_not_get_them(page: AppTest) -> None:
     page.number_input(key="option geta distill").set_value(0.5).run()
-    page.session_state["method"] = "opq"
-    page.run()
+    page.pills(key="method").set_value("ptq").run()
     assert not page.exception
     assert not page.error
+    assert options(page) == {}
     assert not [field for field in page.number_input if str(field.key).startswith("option geta distill")]
 
 
 def test_a_loaded_budget_fills_the_fields(start: AppTest) -> None:
-    loaded = json.loads(json.dumps(Budget(options={"preset": "paper", "temperature": 2}).to_dict()))
-    start.session_state["options"] = {"geta": loaded["options"]}
+    loaded = Budget(options={"preset": "paper", "temperature": 2})
+    start.query_params["budget"] = permalink.pack(loaded)
     page = start.switch_page("../pages/budget.py").run()
     assert page.selectbox(key="option geta preset").value == "paper"
     assert page.number_input(key="option geta temperature").value == 2

@@ -32,18 +32,18 @@ def _field(method: str, option: Option, value: Any, empty: str) -> None:
     key, whole = f"option {method} {option.name}", isinstance(option.default, int)
     if isinstance(value, Mapping):
         value, empty = None, "as in the loaded budget"
-    now = controls.seed(key, float(value) if isinstance(value, int) and not whole else value)
+    number = isinstance(value, int) and not isinstance(value, bool) and not option.choices
+    controls.seed(key, float(value) if number and not whole else value)
     common: dict[str, Any] = {
         "key": key, "help": tip(option.help), "placeholder": empty,
         "on_change": controls.moved, "args": (lambda value: _put(option.name, value), key),
     }  # fmt: skip
     label = option.name.replace("_", " ").capitalize()
     if option.choices:
-        index = option.choices.index(now) if now in option.choices else None
-        st.selectbox(label, option.choices, index, format_func=_word, **common)
+        st.selectbox(label, option.choices, None, format_func=_word, **common)  # None: it can be emptied again
         return
     limits = {"min_value": _bound(option.low, whole), "max_value": _bound(option.high, whole)}
-    st.number_input(label, value=now, step=1 if whole else 0.05, **limits, **common)
+    st.number_input(label, value=None, step=1 if whole else 0.05, **limits, **common)
 
 
 def _put(name: str, value: Any) -> None:

@@ -1,5 +1,6 @@
 # make app     set up what is missing and open the app      (PORT=8600 ARGS="--model path/file.py:function --data-root DIR")
-# make test    set up what is missing and run every check and test  (TESTS="tests/test_opq.py -x" WORKERS=0)
+# make test    set up what is missing, check the code and run the tests of every part  (TESTS="tests/test_opq.py -x" WORKERS=0)
+# make test-all  the same with every test: kills, clusters, hostile files, all architectures
 # make bench   the benchmark, beside what it is compared to; writes BENCHMARKS.md  (ARGS="--only 'resnet*' --no-equality")
 #
 # Everything lives in .venv. PYTHON names the interpreter that makes it (3.11 to 3.14).
@@ -14,7 +15,7 @@ BIN := .venv/bin
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help app test bench port-free
+.PHONY: help app test test-all bench port-free
 .NOTPARALLEL:
 
 # Binds the port for a moment; says "used" when somebody has it, "wrong" when it is no port number.
@@ -29,12 +30,13 @@ app: port-free .venv/.ready
 	@exec $(BIN)/python -m streamlit run app/main.py --server.port $(PORT) -- $(ARGS)
 
 # PYTHONPATH: since 3.14 the standard library has a package compression, too.
-test: .venv/.ready-dev
+test: SELECTED = $(if $(filter tests,$(TESTS)),-m "not extended")
+test test-all: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy compression app pages lessons
 	PYTHONPATH=. $(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(SELECTED) $(TESTS)
 
 bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.graphs --write BENCHMARKS.md $(ARGS)

@@ -208,6 +208,23 @@ def _check_bounds(bounds: Bounds, field: str, checks: Mapping[str, Callable[[Any
             checks[name](value, f"{field}.{cut(subject)}.{name}")
 
 
+_Pair = tuple[Number, Number]
+
+
+class _StandardAsks(TypedDict, total=False):
+    """The types of :data:`compression.asks.STANDARD`, whichever method reads them."""
+
+    sparsity: Number
+    weight_bits: Number | _Pair
+    activation_bits: Number | _Pair | None
+    bits: Number | _Pair
+    schedule: Mapping[str, Any]
+    lr_quant: Number | None
+
+
+_ASK_KINDS = TypeAdapter(_StandardAsks)
+
+
 @functools.cache
 def _kinds() -> TypeAdapter[Any]:
     hints = get_type_hints(Budget, include_extras=True)
@@ -222,3 +239,5 @@ def check_kinds(raw: Mapping[str, Any], what: str) -> None:
         CompressionError: naming the field.
     """
     typed(_kinds(), {name: value for name, value in raw.items() if name not in STANDARD}, what)
+    for asks in (raw, raw.get("asks", {})):
+        typed(_ASK_KINDS, {name: value for name, value in asks.items() if name in STANDARD}, what)

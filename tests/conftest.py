@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 NEEDS_DATA = "needs real data"
 SKIPPED: dict[str, str] = {}
+EXTENDED = {
+    "test_architectures.py", "test_bundle_own_code.py", "test_bundle_safety.py", "test_cli_errors.py",
+    "test_damaged_runs.py", "test_export.py", "test_export_again.py", "test_export_families.py",
+    "test_export_models.py", "test_export_rounding.py", "test_fuzz.py", "test_lease.py", "test_learn_numbers.py",
+    "test_notebook.py", "test_opq_survivor.py", "test_plain.py", "test_ray.py", "test_resume.py", "test_sessions.py",
+    "test_text.py",
+}  # fmt: skip
+"""Files of which only ``make test-all`` runs the tests: kills, clusters, hostile files, many architectures, exports."""
 
 
 @pytest.fixture(scope="session")
@@ -112,3 +120,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("REQUIRE_ALL=1: these must not be skipped", red=True, bold=True)
         for name, reason in SKIPPED.items():
             terminalreporter.write_line(f"{name}: {reason}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what only the whole suite runs."""
+    for item in items:
+        if item.path.name in EXTENDED:
+            item.add_marker(pytest.mark.extended)

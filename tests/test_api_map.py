@@ -13,14 +13,6 @@ ROOT = Path(__file__).resolve().parents[1]
 MAP, DERIVATIONS = ROOT / "docs" / "ARCHITECTURE.md", ROOT / "docs" / "derivations"
 PAGES = (MAP, DERIVATIONS / "geta-joint-step.md", DERIVATIONS / "opq.md")
 FILE_KINDS = ("json", "jsonl", "md", "packed", "txt")
-PENDING = {
-    *("compression/asks.py", "compression/forecast.py", "forecast.Forecast", "compression/plots"),
-    *("compression/jobs", "compression/jobs/worker.py", "runs.folder.RunFolder.add_state"),
-    *("compression/encodings", "counting.entropy.entropy_bits", "counting.entropy.entropy_bytes"),
-    *("counting.ledger.Ledger", "counting.sizes.sizes"),
-    *("lessons/maths", "lessons/maths/codebook.py", "lessons/maths/estimates.py"),
-}
-"""Names on the pages that may still be missing."""
 
 
 def names(page: Path) -> list[str]:
@@ -54,7 +46,7 @@ def exists(name: str) -> bool:
 def test_what_a_page_names_exists(page: Path) -> None:
     named = names(page)
     assert len(named) > 30
-    assert [name for name in named if not exists(name) and name not in PENDING] == []
+    assert [name for name in named if not exists(name)] == []
 
 
 def test_a_name_that_does_not_exist_is_noticed() -> None:

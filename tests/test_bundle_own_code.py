@@ -189,7 +189,7 @@ def test_its_budget_goes_back_to_an_app_that_was_started_with_the_code(
     app = started(place, tmp_path, monkeypatch, content, f"{other}:make", root=other.parent)
     assert app.query_params["model"] == f"{other}:make"
     assert app.query_params["data"] == str(other.parent / "shapes")
-    assert app.session_state["sparsity"] == 0.4
+    assert app.session_state["draft"].asks["sparsity"] == 0.4
     app = started(place, tmp_path, monkeypatch, content)
     (line,) = [str(element.value) for element in app.error]
     assert "net.py:make" in line

@@ -182,7 +182,7 @@ def test_the_option_decides_and_is_checked() -> None:
     for options in ({}, {"weights": "tensor"}, {"weights": "channel"}):
         work = task(BUDGET.replace(epochs=0.6, options=options, activation_bits=(6, 8)))
         done = GETA.run(work, story := Story())
-        told = [line for line in story.messages if "a range and a step of their own" in line]
+        told = [line for line in story.messages if "separate ranges and steps" in line]
         assert len(told) == (options.get("weights") == "channel")
         shapes[options.get("weights", "")] = [q.clip.dim() for q in weight_quantizers(done.model).values()]  # type: ignore[attr-defined]
         assert done.facts["removed"] == work.graph.prunable_units // 2
@@ -190,7 +190,7 @@ def test_the_option_decides_and_is_checked() -> None:
     assert shapes[""] == shapes["tensor"] == [0] * 10
     assert shapes["channel"] == [4] * 9 + [2]
     with pytest.raises(CompressionError, match="weights must be one of tensor, channel"):
-        GETA.check(BUDGET.replace(options={"weights": "row"}))
+        GETA.check_budget(BUDGET.replace(options={"weights": "row"}))
     model = cx.apply(cx.zoo.build("resnet8"), BUDGET.replace(options={"weights": "channel"}))
     assert all(isinstance(q, Quantizer) and q.per_channel for q in weight_quantizers(model).values())
 

@@ -140,7 +140,7 @@ def test_the_job_rounds_and_the_page_says_so(folders: dict[str, RunFolder], monk
     assert not app.exception
     assert [str(element.value) for element in app.error] == []
     assert app.checkbox(key=f"multiple-{folder.id}").value is True
-    assert any(findings.stored(now.told["onnx"])[-1] in element.value for element in app.markdown)
+    assert any(findings.stored(now.result["onnx"])[-1] in element.value for element in app.markdown)
 
 
 def test_a_network_that_answers_otherwise_is_refused(

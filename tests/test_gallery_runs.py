@@ -178,6 +178,6 @@ def test_layers_from_removed_units_are_those_of_the_packed_file() -> None:
     """Where the model is there, both ways of telling the shapes agree."""
     done = json.loads((WHOLE / "geta" / "result.json").read_text())
     packed = finals.layers(GETA, done)
-    budget = RunFolder(WHOLE / "geta").spec()["budget"]
+    budget = RunFolder(WHOLE / "geta").budget()
     recorded = finals._recorded(budget, done["units"], done["final"]["bits"])
     assert [(c.layer, c.after, c.weight_bits) for c in recorded] == [(c.layer, c.after, c.weight_bits) for c in packed]

@@ -19,6 +19,7 @@ from compression.errors import CompressionError
 from compression.explain import pair
 from compression.graph.slim import slim, zero_units
 from compression.methods.geta.joint import ETA, ZETA
+from compression.methods.geta.method import SCHEDULE, WEIGHT_BITS
 from compression.methods.opq.bits import Problem, choose, greedy, upgrades
 from compression.pack.streams import decode, encode
 from compression.quant import laplace
@@ -183,7 +184,7 @@ def test_the_recorded_descent_is_what_its_own_numbers_give() -> None:
 
 def test_the_recorded_bits_stay_under_the_bound_of_their_stage() -> None:
     run = recorded.run(stages_lesson.RUN)
-    start, high = run.budget.schedule.start_bits, run.budget.weight_bits[1]
+    start, high = SCHEDULE.value(run.budget.asks).start_bits, WEIGHT_BITS.value(run.budget.asks)[1]
     bounds = [run.stages.upper_bits(step, start, high) for step in range(1, run.stages.total + 1)]
     assert bounds[0] == math.inf
     assert bounds[-1] == high

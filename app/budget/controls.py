@@ -58,7 +58,7 @@ def draw(ask: Ask, asks: Mapping[str, Any], limits: tuple[float, float] | None =
     if control is None:
         return
     value = draft.shown(ask, asks)
-    explained = tip(f"{ask.help[:1].upper()}{ask.help[1:]}.")
+    explained = f"{ask.help[:1].upper()}{ask.help[1:]}."
     if control.optional and not _switch(ask, control, value is not None, explained):
         return
     low, high = limits or (control.low, control.high)
@@ -74,7 +74,7 @@ def draw(ask: Ask, asks: Mapping[str, Any], limits: tuple[float, float] | None =
         key=key_of(ask),
         on_change=moved,
         args=(lambda value: put(ask, value), key_of(ask)),
-        help=explained,
+        help=tip(explained),
         disabled=high <= low,
     )
 
@@ -88,14 +88,14 @@ def put(ask: Ask, value: Any) -> None:
     draft.put_asks({ask.field: ask.accept(round(value, 6) if isinstance(value, float) else value)})
 
 
-def _switch(ask: Ask, control: Control, on: bool, explained: str | None) -> bool:
+def _switch(ask: Ask, control: Control, on: bool, explained: str) -> bool:
     key = f"{key_of(ask)} on"
     label = ask.help.partition(":")[0]
     return st.toggle(
         f"{label[:1].upper()}{label[1:]}",
         seed(key, on),
         key=key,
-        help=explained,
+        help=tip(explained),
         on_change=moved,
         args=(lambda switched: put(ask, control.default if switched else None), key),
     )

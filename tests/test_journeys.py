@@ -137,9 +137,9 @@ def test_a_practitioner_brings_weights_and_a_budget(page: Page, address: str, fo
     page.get_by_text("What came of it").wait_for(timeout=RUN_SECONDS * 1000)
     settled(page, "runs")
     spec = json.loads(next((folder / "runs").glob("opq-*/spec.json")).read_text())
-    asked = spec.get("budget", spec)
-    assert (asked["sparsity"], asked["bits"], asked["seed"]) == (0.62, 3.0, 7)
-    assert Path(asked["weights"]).read_bytes() == weights.read_bytes()
+    requested = spec["budget"]
+    assert (requested["asks"]["sparsity"], requested["asks"]["bits"], requested["seed"]) == (0.62, 3.0, 7)
+    assert Path(requested["weights"]).read_bytes() == weights.read_bytes()
 
     figures = four_figures(page)
     page.get_by_role("link", name="Compare with other runs").click()

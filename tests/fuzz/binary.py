@@ -226,7 +226,7 @@ def maps(data: bytes, folder: Path) -> None:
     (run.path / "explain" / "maps.safetensors").write_bytes(data)
     shown = stored.shown(run)
     assert shown is not None
-    pair = shown.of("saliency", list(shown.images)[:1])
+    pair = shown.maps_of("saliency", list(shown.images)[:1])
     assert pair is None or pair[0].ndim == pair[1].ndim == 3
 
 

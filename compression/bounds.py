@@ -22,6 +22,14 @@ def check_share(value: Any, what: str) -> None:
         raise CompressionError(f"{what} must be in [0, 1), not {short(value)}")
 
 
+def check_unit_bounds(value: Any, what: str) -> None:
+    """Refuse what is no pair [lo, hi] of shares."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(map(is_number, value)):
+        raise CompressionError(f"{what} must be a pair [lo, hi], not {short(value)}")
+    if not 0 <= value[0] <= value[1] <= 1:
+        raise CompressionError(f"{what} must satisfy 0 <= lo <= hi <= 1, not {value!r}")
+
+
 def check_bits(value: Any, what: str) -> None:
     """Refuse a bit range that is reversed or exceeds 2..16."""
     if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(is_number(v) for v in value):
@@ -33,6 +41,12 @@ def check_bits(value: Any, what: str) -> None:
         raise CompressionError(f"{what}: the lower bound {low:g} is above the upper bound {high:g}")
     if math.ceil(low) > math.floor(high):
         raise CompressionError(f"{what}: no whole bit-width lies in {low:g}:{high:g}")
+
+
+def check_number(value: Any, what: str) -> None:
+    """Refuse what is no finite number."""
+    if not is_number(value):
+        raise CompressionError(f"{what} must be a finite number, not {short(value)}")
 
 
 def check_positive(value: float, what: str, most: float) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
-from compression.asks import Ask, check_number
-from compression.bounds import HIGHEST_BITS, MOST_PERIODS, check_share
+from compression.asks import Ask
+from compression.bounds import HIGHEST_BITS, MOST_PERIODS, check_number, check_share
 from compression.errors import CompressionError
 from compression.reading import Number, Whole, typed
 

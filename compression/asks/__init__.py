@@ -1,0 +1,30 @@
+"""What a method may ask of a budget. An ask is one object with all its faces: the field of the file, the control of a
+form, the option of the command line, the check, the words, and the conversion from what another method asks.
+
+A budget holds values by field name (:attr:`compression.budget.Budget.asks`); a method lists the asks it reads. A value
+of another method's field stays in the budget and is not used, so that one budget can be put to several methods.
+"""
+
+from __future__ import annotations
+
+from compression.asks.base import Ask, Bounds, Control, Pair
+from compression.asks.bits import (
+    ACTIVATION_BITS,
+    ACTIVATION_BITS_OPTION,
+    BITS_OPTION,
+    WEIGHT_BITS,
+    ActivationBits,
+    AverageBits,
+    BitRange,
+    BitsAsk,
+    EqualActivationBits,
+    EqualBits,
+)
+from compression.asks.sparsity import HIGHEST_SPARSITY, UNITS, WEIGHTS, Sparsity
+from compression.asks.standard import GROUP_BOUNDS, LAYER_BOUNDS, STANDARD, QuantizerRate
+
+__all__ = [
+    "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "BITS_OPTION", "GROUP_BOUNDS", "HIGHEST_SPARSITY", "LAYER_BOUNDS",
+    "STANDARD", "UNITS", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask", "AverageBits", "BitRange", "BitsAsk",
+    "Bounds", "Control", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
+]  # fmt: skip

@@ -1,0 +1,233 @@
+"""The asks for bit-widths of weights and activations: a range, an average, or one whole number for all layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from compression.asks.base import Ask, Bounds, Control, Pair
+from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits, check_number
+from compression.errors import CompressionError
+from compression.reading import is_number, short
+
+WEIGHT_BITS, ACTIVATION_BITS = "weight_bits", "activation_bits"  # also fields of the bounds of a layer
+BITS_OPTION, ACTIVATION_BITS_OPTION = "--bits", "--activation-bits"
+WIDEST = 8  # upper end of the default bit range
+
+
+@dataclass(frozen=True)
+class BitsAsk(Ask):
+    """What the asks for bit-widths share: a range and a number stand for each other."""
+
+    def limits(self, value: Any) -> Pair | None:
+        """The least and the most bits that a layer without bounds may get; ``None``: 32-bit floating point."""
+        return None if value is None else (float(value), float(value))
+
+    def layer_limits(self, asks: Mapping[str, Any], layers: Bounds, layer: str) -> Pair | None:
+        """The whole bit-widths that ``layer`` may get, its own bounds first; ``None``: 32-bit floating point."""
+        limits = self.limits(self.value(asks))
+        if limits is None:
+            return None
+        own: Pair | None = layers.get(layer, {}).get(self.layer_bound)
+        low, high = own if own is not None else limits
+        return float(math.ceil(low)), float(math.floor(high))
+
+    def suggested_bound(self, fewest: int, value: Any) -> list[int]:
+        """The bounds of a layer that needs at least ``fewest`` bits, where the budget asks for ``value``."""
+        return [fewest, fewest]
+
+    def bound_control(self, value: Any) -> Control | None:
+        label, limits = self.layer_bound.replace("_", " ").removeprefix("weight "), self.limits(value)
+        return None if limits is None else Control("range", label, LOWEST_BITS, HIGHEST_BITS, 1, limits)
+
+    def size_share(self, value: Any) -> float:
+        low, high = self.limits(value) or (32.0, 32.0)
+        return (low + high) / 2 / 32 if self.option == BITS_OPTION else 1.0
+
+    def _kind(self) -> str:
+        return "a weight" if self.layer_bound == WEIGHT_BITS else "an activation"
+
+
+@dataclass(frozen=True)
+class BitRange(BitsAsk):
+    """Bounds (low, high) of bit-widths that the method chooses layer by layer; the ends are within 2..16."""
+
+    field: str = WEIGHT_BITS
+    default: Pair = (4, WIDEST)
+    help: str = "bounds of the weights' bit-widths at the end, LO:HI; one number is both ends"
+    option: str = BITS_OPTION
+    layer_bound: str = WEIGHT_BITS
+
+    def accept(self, value: Any) -> Pair:
+        pair = (value, value) if is_number(value) else value
+        check_bits(pair, self.field)
+        low, high = pair
+        return low, high
+
+    def convert(self, asks: Mapping[str, Any]) -> Pair | None:
+        """An average, by the whole numbers beside it."""
+        if self.field != WEIGHT_BITS or asks.get("bits") is None:
+            return None
+        bits = number_of_bits(asks["bits"], "bits")
+        return math.floor(bits), math.ceil(bits)
+
+    def limits(self, value: Any) -> Pair | None:
+        return None if value is None else (value[0], value[1])
+
+    def suggested_bound(self, fewest: int, value: Any) -> list[int]:
+        return [fewest, max(fewest, math.floor(value[1]))]
+
+    def control(self) -> Control:
+        return Control("range", "Bits of the weights, from … to", LOWEST_BITS, HIGHEST_BITS, 1, self.default)
+
+    def words(self, value: Any) -> str:
+        if value is None:
+            return ""
+        low, high = value
+        return f"{low:g} bits {self._kind()}" if low == high else f"{low:g} to {high:g} bits {self._kind()}"
+
+
+@dataclass(frozen=True)
+class AverageBits(BitsAsk):
+    """The average number of value bits for each weight that is not zero; the method decides which layer gets more."""
+
+    field: str = "bits"
+    default: float = 4.0
+    help: str = "average bits of a weight that is not zero"
+    option: str = BITS_OPTION
+    layer_bound: str = WEIGHT_BITS
+
+    def accept(self, value: Any) -> float:
+        if isinstance(value, (tuple, list)):
+            raise CompressionError(
+                f"{self.field} must be one average number, such as 4, not {':'.join(map(str, value))[:40]}"
+            )
+        return number_of_bits(value, self.field)
+
+    def convert(self, asks: Mapping[str, Any]) -> float | None:
+        """The middle of a range; a whole bit-width as it is."""
+        value = asks.get(WEIGHT_BITS)
+        if value is None:
+            return None
+        low, high = (value, value) if is_number(value) else value
+        return (low + high) / 2
+
+    def suggested_bound(self, fewest: int, value: Any) -> list[int]:
+        return [fewest, HIGHEST_BITS]
+
+    def bound_control(self, value: Any) -> Control:
+        return Control("range", "bits", LOWEST_BITS, HIGHEST_BITS, 1, (LOWEST_BITS, HIGHEST_BITS))
+
+    def control(self) -> Control:
+        return Control(
+            "slider", "Average bits per surviving weight", LOWEST_BITS, HIGHEST_BITS, 0.25, self.default, "%.2f"
+        )
+
+    def words(self, value: Any) -> str:
+        return f"{value:g} bits a weight on average"
+
+
+@dataclass(frozen=True)
+class EqualBits(BitsAsk):
+    """One whole bit-width for all layers: of a range the upper end, of a number the whole one below it.
+
+    With ``field`` ``weight_bits`` it is measured beside methods that choose within a range, with ``bits`` beside those
+    that spend an average.
+    """
+
+    field: str = "bits"
+    default: int = 4
+    help: str = "the whole bit-width of every layer"
+    option: str = BITS_OPTION
+    layer_bound: str = WEIGHT_BITS
+
+    def accept(self, value: Any) -> int:
+        if is_number(value):
+            return math.floor(number_of_bits(value, self.field))
+        check_bits(value, self.field)
+        return math.floor(value[1])
+
+    def convert(self, asks: Mapping[str, Any]) -> int | None:
+        value = asks.get(WEIGHT_BITS if self.field == "bits" else "bits") if self.layer_bound == WEIGHT_BITS else None
+        return None if value is None else self.accept(value)
+
+    def widths(self, asks: Mapping[str, Any], layers: Bounds, names: Collection[str]) -> dict[str, int]:
+        """Layer → its bit-width, brought into the layer's own bounds where it has some.
+
+        Raises:
+            CompressionError: bounds of a layer that is not among ``names``.
+        """
+        for name in layers:
+            if name not in names:
+                raise CompressionError(f"layers: no layer {name!r} takes part; layers: {', '.join(names)}")
+        bits = self.value(asks)
+        bounds: dict[str, Pair] = {name: layers.get(name, {}).get(self.layer_bound) or (bits, bits) for name in names}
+        return {name: min(max(bits, math.ceil(low)), math.floor(high)) for name, (low, high) in bounds.items()}
+
+    def layer_limits(self, asks: Mapping[str, Any], layers: Bounds, layer: str) -> Pair | None:
+        if self.value(asks) is None:
+            return None
+        bits = self.widths(asks, layers, {layer, *layers})[layer]
+        return float(bits), float(bits)
+
+    def bound_control(self, value: Any) -> Control | None:
+        whole = super().bound_control(value)
+        return None if whole is None else replace(whole, kind="slider", default=value)
+
+    def control(self) -> Control:
+        return Control("slider", "Bits of every layer's weights", LOWEST_BITS, HIGHEST_BITS, 1, self.default)
+
+    def words(self, value: Any) -> str:
+        return f"{value} bits for the weights of every layer"
+
+
+@dataclass(frozen=True)
+class _OfActivations(BitsAsk):
+    """What both asks for the bit-widths of what flows into the layers share; ``None`` leaves it in floating point."""
+
+    field: str = ACTIVATION_BITS
+    default: Any = None
+    help: str = "quantize activations too"
+    option: str = ACTIVATION_BITS_OPTION
+    layer_bound: str = ACTIVATION_BITS
+
+    def accept(self, value: Any) -> Any:
+        return None if value is None else super().accept(value)
+
+
+@dataclass(frozen=True)
+class ActivationBits(_OfActivations, BitRange):
+    """Bounds (low, high) of the bit-widths of what flows into the layers, or ``None``."""
+
+    help: str = "quantize activations too: bounds of their bit-widths, LO:HI"
+
+    def control(self) -> Control:
+        label = "Bits of the activations, from … to"
+        return Control("range", label, LOWEST_BITS, HIGHEST_BITS, 1, (WIDEST, WIDEST), optional=True)
+
+
+@dataclass(frozen=True)
+class EqualActivationBits(_OfActivations, EqualBits):
+    """One whole bit-width for what flows into every layer, or ``None``."""
+
+    help: str = "quantize activations too: the bit-width of what flows into every layer"
+
+    def control(self) -> Control:
+        return Control("slider", "Bits of all activations", LOWEST_BITS, HIGHEST_BITS, 1, WIDEST, optional=True)
+
+    def words(self, value: Any) -> str:
+        return "" if value is None else f"{value} bits an activation"
+
+
+def number_of_bits(value: Any, what: str) -> float:
+    """A bit-width or an average of bit-widths.
+
+    Raises:
+        CompressionError: no finite number in 2..16.
+    """
+    check_number(value, what)
+    if not LOWEST_BITS <= value <= HIGHEST_BITS:
+        raise CompressionError(f"{what} must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {short(value)}")
+    return float(value)

@@ -1,0 +1,60 @@
+"""Fields that every budget file may hold, whichever method reads them: those of version 1, and bounds; their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compression.asks.base import Ask
+from compression.asks.bits import ACTIVATION_BITS, WEIGHT_BITS, number_of_bits
+from compression.asks.sparsity import Sparsity
+from compression.bounds import HIGHEST_RATE, check_bits, check_number, check_positive, check_share, check_unit_bounds
+from compression.errors import CompressionError
+from compression.reading import is_number, short
+
+
+@dataclass(frozen=True)
+class QuantizerRate(Ask):
+    """The learning rate of the quantizers' own parameters; ``None`` leaves it to the method."""
+
+    field: str = "lr_quant"
+    default: float | None = None
+    help: str = "learning rate of the quantizers' own parameters"
+    option: str = "--lr-quant"
+
+    def accept(self, value: Any) -> float | None:
+        if value is not None:
+            check_number(value, self.field)
+            check_positive(value, self.field, HIGHEST_RATE)
+        return value
+
+
+def _check_schedule(value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise CompressionError(f"schedule must be an object of names and values, not {short(value)}")
+
+
+def _check_bits_of(field: str) -> Any:
+    def check(value: Any) -> None:
+        if is_number(value):
+            number_of_bits(value, field)
+        elif value is not None or field != ACTIVATION_BITS:
+            check_bits(value, field)
+
+    return check
+
+
+STANDARD = {
+    "sparsity": Sparsity().accept,
+    WEIGHT_BITS: _check_bits_of(WEIGHT_BITS),
+    ACTIVATION_BITS: _check_bits_of(ACTIVATION_BITS),
+    "bits": _check_bits_of("bits"),
+    "schedule": _check_schedule,
+    "lr_quant": QuantizerRate().accept,
+}
+"""Field → its check. Files of version 1 have these beside the other fields, and Python may write a budget so."""
+
+GROUP_BOUNDS = {"sparsity": check_unit_bounds}
+LAYER_BOUNDS = {WEIGHT_BITS: check_bits, ACTIVATION_BITS: check_bits, "sparsity": check_share}
+"""Field of the bounds of a single group or layer → its check, whichever method reads them."""

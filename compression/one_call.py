@@ -1,4 +1,4 @@
-"""Any method in one call, in this process: ``done = cx.compress(model, data, method="ptq", bits=4)``."""
+"""Any method in one call, in this process: ``done = cx.compress(model, data, method=…, bits=4)``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from compression.graph import deep_copy, prove, slim_report, trace
 from compression.methods import Reporter, Setup
 from compression.pack import pack
 from compression.quant import QuantizedWeight, fold, integer_weights
-from compression.training.trainable import check_compressible, check_prunable, check_trainable
+from compression.runs.preflight import check_setup
+from compression.training.trainable import check_compressible
 
 if TYPE_CHECKING:
     from compression.counting.ledger import Ledger
@@ -73,17 +74,16 @@ def compress(
         RunFailed: training diverged.
     """
     dataset = data_sets.load(data) if isinstance(data, str) else data
-    chosen, requested = methods.of_budget(Budget(method=method, options=dict(options or {}), **budget))
+    fields = {ask.field for ask in methods.get(method).asks}
+    asks = {name: budget.pop(name) for name in fields & budget.keys()}
+    chosen, requested = methods.of_budget(Budget(method=method, asks=asks, options=dict(options or {}), **budget))
     example, _ = Batches(dataset, "train", 2, augment=False).batch(0, 0)
     graph = trace(model, example)
     setup = Setup(deep_copy(model).eval(), graph, dataset, requested)
     check_compressible(model, graph, NAME)
-    if chosen.info.trains:
-        check_trainable(model, dataset, NAME, requested.batch_size)
+    check_setup(setup, NAME)
     if chosen.removes_units:
-        check_prunable(model, graph, NAME)
         prove(model, graph)
-    chosen.check(setup)
     torch.manual_seed(requested.seed)
     result = chosen.run(setup, report or Reporter())
     masked = result.model.eval()

@@ -12,6 +12,7 @@ from pydantic import Field
 from streamlit.testing.v1 import AppTest
 from torch import nn
 
+import compression as cx
 from app.model import catalog
 from compression import methods
 from compression.asks import Ask, Control
@@ -20,6 +21,7 @@ from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
 from compression.options import Options, Real
+from tests.contract.runs import DATA, network
 
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
 
@@ -160,3 +162,11 @@ def test_values_and_options_of_another_method_come_back_with_it(open_page: Open,
     app.button_group(key="method").set_value("geta").run()
     assert (app.slider(key="ask sparsity").value, app.selectbox(key="option geta preset").value) == (0.31, "paper")
     assert errors(app) == []
+
+
+def test_asks_of_a_new_method_reach_it_in_one_call(factors: Factors) -> None:
+    done = cx.compress(network(), DATA, method="factors", rank=3, epochs=0.1, options={"shrink": 0.25})
+    (ran,) = factors.ran
+    assert (ran["rank"], ran["shrink"], done.budget.epochs) == (3, 0.25, 0.1)
+    with pytest.raises(CompressionError, match="unknown field 'ranks'"):
+        cx.compress(network(), DATA, method="factors", ranks=3)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from compression import methods
+from app.budget import budget_upload
+from compression import methods, zoo
 from compression.budget import VERSION, Budget
 from compression.errors import CompressionError
+from compression.export import apply
 from compression.methods.geta.schedule import Schedule
+from compression.runs.preflight import check
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 OLD = ["sparsity", "weight_bits", "activation_bits", "bits", "schedule", "lr_quant"]
@@ -123,3 +128,28 @@ def test_what_no_version_has_is_refused() -> None:
     ):
         with pytest.raises(CompressionError, match=message):
             Budget.from_dict(raw)
+
+
+USES = [methods.of_budget, check, budget_upload.check_shown, partial(apply, zoo.build("resnet8"))]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_misspelt_ask_is_refused_where_a_budget_is_used(use: Callable[[Budget], object]) -> None:
+    misspelt = Budget.from_dict({"version": 2, "method": "opq", "asks": {"sparsty": 0.9}})
+    with pytest.raises(CompressionError, match=r"asks: no method asks for 'sparsty'; known: sparsity, .*schedule"):
+        use(misspelt)
+
+
+def test_what_another_method_asks_for_is_no_mistake() -> None:
+    _, complete = methods.of_budget(Budget(method="opq", asks={"weight_bits": (3, 5)}))
+    assert complete.asks == {"weight_bits": (3, 5), "sparsity": 0.5, "bits": 4.0}
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_an_option_that_nothing_has_is_refused(method: str) -> None:
+    budget = Budget(method=method)
+    with pytest.raises(CompressionError, match=rf"no option --rank; .*{method} has: .*--bits"):
+        methods.with_values(budget, {"--rank": 8})
+    with pytest.raises(CompressionError, match=r"sparsity must be in \[0, 1\)"):
+        methods.with_values(budget, {"--sparsity": 1.5})  # also where it is not read
+    assert methods.with_values(budget, {"--sparsity": 0.25}).asks == {"sparsity": 0.25}

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from compression import methods, runs
-from compression.asks import WEIGHTS, Ask, Sparsity
+from compression.asks import OPTIONS, WEIGHTS, Ask, Sparsity
 from compression.budget import Budget
 from compression.cli import COMMANDS, main, parser
 from compression.cli.budget import ask_value
-from compression.cli.options import STANDARD, sizes
+from compression.cli.options import sizes
 from compression.cli.output import size, table
 from compression.cli.progress import _Seen, describe
 from compression.errors import CompressionError
@@ -95,7 +95,7 @@ def test_every_field_of_a_budget_is_an_option_and_help_says_what_it_is(capsys: p
         assert all(parameter.help or parameter.choices for parameter in words.values())
         assert main([name, "--help"]) == 0
         shown = capsys.readouterr().out
-        assert all(option in shown for option in (*options, *STANDARD))
+        assert all(option in shown for option in (*options, *OPTIONS))
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in COMMANDS)
@@ -137,6 +137,9 @@ class Factors(methods.Method):
 
     def __init__(self) -> None:
         self.budgets: list[Budget] = []
+
+    def run(self, setup: methods.Setup, report: methods.Reporter) -> methods.Compressed:
+        raise AssertionError("commands start a worker, and here none is")
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         self.budgets.append(budget)

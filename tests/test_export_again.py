@@ -178,8 +178,9 @@ def test_the_second_part_of_the_snippet_is_there_where_it_runs(
     if "dense" in space:
         assert len(weight_quantizers(space["dense"])) == 10
     else:
-        with pytest.raises(cx.CompressionError, match="runs as a whole only"):
-            cx.apply(zoo.build("resnet8"), budget)
+        spaced = budget.replace(data="my digits")
+        with pytest.raises(cx.CompressionError, match=r"runs as a whole only.*--data 'my digits'"):
+            cx.apply(zoo.build("resnet8"), spaced)
 
 
 def text(budget: cx.Budget) -> bytes:

@@ -57,6 +57,8 @@ def test_a_listener_hears_of_it() -> None:
         ({"method": "ptq", "bits": 40}, "bits must lie in"),
         ({"method": "ptq", "ranks": 4}, "unknown field 'ranks'"),
         ({"method": "geta", "epochs": 0.01}, "train longer"),
+        ({"method": "ptq", "layers": {"fc9": {"weight_bits": (4, 4)}}}, "layers: the model has no 'fc9'; layers: conv"),
+        ({"method": "geta", "groups": {"fc9": {"sparsity": (0, 0.5)}}}, "groups: the model has no 'fc9'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(fields: dict[str, Any], message: str) -> None:

@@ -53,8 +53,7 @@ def check_shown(budget: Budget) -> Budget:
     Raises:
         CompressionError: what its method cannot have, or a value beyond the end of its control.
     """
-    method = methods.get(budget.method)
-    method.check_budget(budget)
+    method, _ = methods.of_budget(budget)
     for ask in method.asks:
         control, value = ask.control(), ask.value(budget.asks)
         if control is None or value is None:

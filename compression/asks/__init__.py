@@ -21,10 +21,10 @@ from compression.asks.bits import (
     EqualBits,
 )
 from compression.asks.sparsity import HIGHEST_SPARSITY, UNITS, WEIGHTS, Sparsity
-from compression.asks.standard import GROUP_BOUNDS, LAYER_BOUNDS, STANDARD, QuantizerRate
+from compression.asks.standard import GROUP_BOUNDS, LAYER_BOUNDS, OPTIONS, STANDARD, QuantizerRate
 
 __all__ = [
     "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "BITS_OPTION", "GROUP_BOUNDS", "HIGHEST_SPARSITY", "LAYER_BOUNDS",
-    "STANDARD", "UNITS", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask", "AverageBits", "BitRange", "BitsAsk",
-    "Bounds", "Control", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
+    "OPTIONS", "STANDARD", "UNITS", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask", "AverageBits", "BitRange",
+    "BitsAsk", "Bounds", "Control", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.asks.base import Ask
-from compression.asks.bits import ACTIVATION_BITS, WEIGHT_BITS, number_of_bits
+from compression.asks.bits import ACTIVATION_BITS, WEIGHT_BITS, ActivationBits, BitRange, number_of_bits
 from compression.asks.sparsity import Sparsity
 from compression.bounds import HIGHEST_RATE, check_bits, check_number, check_positive, check_share, check_unit_bounds
 from compression.errors import CompressionError
@@ -58,3 +58,8 @@ STANDARD = {
 GROUP_BOUNDS = {"sparsity": check_unit_bounds}
 LAYER_BOUNDS = {WEIGHT_BITS: check_bits, ACTIVATION_BITS: check_bits, "sparsity": check_share}
 """Field of the bounds of a single group or layer → its check, whichever method reads them."""
+
+OPTIONS: Mapping[str, Ask] = {
+    ask.option: ask for ask in (Sparsity(), BitRange(field="bits"), ActivationBits(), QuantizerRate())
+}
+"""Option of the command line → the ask that stores its value in a budget whose method has no ask of that option."""

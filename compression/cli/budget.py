@@ -7,9 +7,9 @@ from typing import Any
 
 from compression import data as data_sets
 from compression import methods, zoo
-from compression.asks import BitRange
+from compression.asks import OPTIONS, BitRange
 from compression.budget import Budget
-from compression.cli.options import BUDGET, STANDARD, assignments, json_or_text, number, numbers_or_text
+from compression.cli.options import BUDGET, assignments, json_or_text, number, numbers_or_text
 from compression.errors import CompressionError
 from compression.preprocess import merged
 from compression.reading import expanded
@@ -46,7 +46,7 @@ def budget(options: Mapping[str, Any]) -> Budget:
         CompressionError: as :func:`common`, or an ask that the method does not have, or a value that it cannot have.
     """
     values = {option: ask_value(option, text) for option, text in ask_texts(options).items()}
-    return with_asks(common(options), values)
+    return methods.with_values(common(options), values)
 
 
 def budget_and_axes(options: Mapping[str, Any]) -> tuple[Budget, dict[str, list[Any]]]:
@@ -57,9 +57,10 @@ def budget_and_axes(options: Mapping[str, Any]) -> tuple[Budget, dict[str, list[
     """
     values = {name: [ask_value(name, part) for part in text.split(",")] for name, text in ask_texts(options).items()}
     axes = {name: each for name, each in values.items() if len(each) > 1 or name in ("--sparsity", "--bits")}
-    requested = with_asks(common(options), {name: each[0] for name, each in values.items() if name not in axes})
+    single = {name: each[0] for name, each in values.items() if name not in axes}
+    requested = methods.with_values(common(options), single)
     for name in axes:
-        _check_ask(methods.get(requested.method), name)
+        methods.get(requested.method).check_option(name)
     return requested, axes
 
 
@@ -78,30 +79,10 @@ def ask_value(option: str, text: str) -> Any:
         low, colon, high = text.partition(":")
         return (number(low), number(high)) if colon else number(low)
     except ValueError:
-        if option not in STANDARD:
+        if option not in OPTIONS:
             return text
-        kind = "one number or LO:HI such as 4 or 4:8" if isinstance(STANDARD[option], BitRange) else "a number"
+        kind = "one number or LO:HI such as 4 or 4:8" if isinstance(OPTIONS[option], BitRange) else "a number"
         raise CompressionError(f"{option} must be {kind}, not {text!r}") from None
-
-
-def with_asks(budget: Budget, values: Mapping[str, Any]) -> Budget:
-    """The budget with these values (option → value) of what its method asks; a standard ask is stored in any case.
-
-    Raises:
-        CompressionError: an ask that the method does not have, or a value that it cannot have.
-    """
-    method = methods.get(budget.method)
-    for option, value in values.items():
-        _check_ask(method, option)
-        unread = method.ask(option) is None
-        budget = method.put(budget, option, STANDARD[option].accept(value) if unread else value)
-    return budget
-
-
-def _check_ask(method: methods.Method, option: str) -> None:
-    if method.ask(option) is None and option not in STANDARD:
-        known = ", ".join(ask.option for ask in method.asks if ask.option)
-        raise CompressionError(f"no option {option}; besides those that --help lists, {method.info.name} has: {known}")
 
 
 def _check_places(config: str, base: Budget, changes: Mapping[str, Any]) -> None:

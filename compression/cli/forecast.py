@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from compression import methods
 from compression.budget import Budget
 from compression.cli import options as opt
-from compression.cli.budget import ask_texts, ask_value, budget, with_asks
+from compression.cli.budget import ask_texts, ask_value, budget
 from compression.cli.output import answer, columns, percent, size
 from compression.cli.pick import pick
 from compression.jobs.curve import allocating
@@ -29,7 +29,6 @@ Allocating = Annotated[str, Parameter(help="one that allocates (default: the fir
 def forecast(*, json: opt.Json = None, **options: opt.More) -> None:
     """Ask the budget's method, and show what it answers layer by layer."""
     method, requested = methods.of_budget(budget(options))
-    method.check_budget(requested)
 
     from compression.forecast import Subject
 
@@ -50,7 +49,7 @@ def allocate(
     own = {**own, **opt.assignments(option, "--option", opt.json_or_text)}
     base = base.replace(method=allocating(method or base.method), options=own)
     texts = ask_texts(options, opt.SHAPE)
-    requested = with_asks(base, {name: ask_value(name, text) for name, text in texts.items()})
+    requested = methods.with_values(base, {name: ask_value(name, text) for name, text in texts.items()})
     chosen = methods.get(requested.method)
     chosen.check_budget(requested)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args
 from cyclopts import Parameter
 
 from compression import data as data_sets
-from compression.asks import ActivationBits, Ask, BitRange, QuantizerRate, Sparsity
+from compression.asks import OPTIONS, BitRange
 from compression.budget import LR_SCHEDULES, OPTIMIZERS, PRECISIONS
 from compression.errors import CompressionError
 from compression.reading import NotJson, json_value
@@ -178,9 +178,6 @@ BUDGET: Mapping[str, Any] = {
 }  # fmt: skip
 """Fields of a budget that are the same for every method."""
 
-STANDARD: Mapping[str, Ask] = {ask.option: ask for ask in (Sparsity(), BitRange(), ActivationBits(), QuantizerRate())}
-"""Options of asks that ``--help`` lists; a method may bring others (:mod:`compression.asks`)."""
-
 More = Annotated[str, Parameter(metavar="VALUE", help="what else the method asks for: see `methods METHOD`")]
 
 
@@ -189,7 +186,7 @@ def ask_rows(*options: str) -> dict[str, Any]:
     return {
         option.strip("-").replace("-", "_"): Annotated[
             str,
-            Parameter(metavar="LO:HI" if isinstance(STANDARD[option], BitRange) else "S", help=STANDARD[option].help),
+            Parameter(metavar="LO:HI" if isinstance(OPTIONS[option], BitRange) else "S", help=OPTIONS[option].help),
         ]
         for option in options
     }
@@ -215,5 +212,5 @@ def takes(rows: Mapping[str, Any], *, others: bool = False) -> Callable[[Command
     return with_rows
 
 
-budget_options = takes({**BUDGET, **ask_rows(*STANDARD)}, others=True)
+budget_options = takes({**BUDGET, **ask_rows(*OPTIONS)}, others=True)
 """The decorator of commands that take a whole budget."""

@@ -36,8 +36,8 @@ def apply(
     Raises:
         CompressionError: impossible budget, a model that already has quantizers, missing calibration batches.
     """
-    requested = _budget(budget)
-    return methods.get(requested.method).prepare(model, requested, calibration)
+    method, requested = methods.of_budget(_budget(budget))
+    return method.prepare(model, requested, calibration)
 
 
 def _budget(given: Budget | Mapping[str, Any] | str | Path) -> Budget:

@@ -54,7 +54,7 @@ def text(
     return _template().render(
         about=about,
         method=method.info,
-        asked=method.describe(Budget.from_dict(budget)),
+        request=method.describe(Budget.from_dict(budget)),
         caveats=method.caveats(result),
         data=data,
         inputs=_inputs(about, data.many),

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from typing import Any
 
+from compression.asks import STANDARD
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
+from compression.reading import short
 
 __all__ = [
     "Compressed", "Info", "Method", "Reporter", "Setup", "Stage", "all_methods", "default", "get", "names", "of_budget",
+    "with_values",
 ]  # fmt: skip
 
 ENTRY_POINTS = "compression_explorer.methods"
@@ -70,7 +75,24 @@ def of_budget(budget: Budget) -> tuple[Method, Budget]:
     """The method of a budget, and the budget with every ask of the method written out.
 
     Raises:
-        CompressionError: there is no such method, or a value it cannot have.
+        CompressionError: there is no such method, a value or option it cannot have, or an ask that no method has.
     """
     method = get(budget.method)
+    known = dict.fromkeys([*STANDARD, *(ask.field for each in all_methods().values() for ask in each.asks)])
+    for field in budget.asks:
+        if field not in known:
+            raise CompressionError(f"asks: no method asks for {short(field)}; known: {', '.join(known)}")
+    method.check_budget(budget)
     return method, method.complete(budget)
+
+
+def with_values(budget: Budget, options: Mapping[str, Any]) -> Budget:
+    """The budget with values of command-line options such as ``--bits``, as its method reads them.
+
+    Raises:
+        CompressionError: an unknown method, or a value that it cannot have.
+    """
+    method = get(budget.method)
+    for option, value in options.items():
+        budget = method.put(budget, option, value)
+    return budget

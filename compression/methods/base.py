@@ -8,12 +8,14 @@ a plain method short: ``info``, ``asks`` and ``run`` are enough.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from compression.asks import UNITS, Ask, BitsAsk, Sparsity
+from compression.asks import OPTIONS, UNITS, Ask, BitsAsk, Sparsity
 from compression.budget import Budget
+from compression.commands import line
 from compression.errors import CompressionError
 from compression.forecast import Forecast, allocation_forecast
 from compression.options import Options
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
     from compression.quant.allocation import Allocation
 
 __all__ = ["Compressed", "Info", "Method", "Reporter", "Setup", "Stage"]
-
-UNREAD = {"--sparsity": "sparsity", "--bits": "bits", "--activation-bits": "activation_bits", "--lr-quant": "lr_quant"}
-"""Option → the field that holds it in a budget of a method that does not ask for it."""
 
 Family = Literal["structured", "unstructured", "quantization", "codebook", "low-rank"]
 
@@ -59,7 +58,7 @@ def _word(value: str | int | float) -> str:
     return cut(value) if isinstance(value, str) else short(value)
 
 
-class Method:
+class Method(ABC):
     """One compression method."""
 
     info: ClassVar[Info]
@@ -99,11 +98,24 @@ class Method:
         """The budget with the value of a command-line option such as ``--bits``, read or not.
 
         Raises:
-            CompressionError: a value that the ask cannot have.
+            CompressionError: an option that neither this method nor any other standard ask has, or a value that the
+                ask cannot have.
         """
-        ask = self.ask(option)
-        field, value = (UNREAD[option], value) if ask is None else (ask.field, ask.accept(value))
-        return budget.replace(asks={**budget.asks, field: value})
+        self.check_option(option)
+        ask = self.ask(option) or OPTIONS[option]
+        return budget.replace(asks={**budget.asks, ask.field: ask.accept(value)})
+
+    def check_option(self, option: str) -> None:
+        """Refuse an option of the command line that neither this method nor any standard ask has.
+
+        Raises:
+            CompressionError: naming the options that this method has.
+        """
+        if self.ask(option) is None and option not in OPTIONS:
+            known = ", ".join(ask.option for ask in self.asks if ask.option)
+            raise CompressionError(
+                f"no option {option}; besides those that --help lists, {self.info.name} has: {known}"
+            )
 
     def complete(self, budget: Budget) -> Budget:
         """The same budget with the method's name and the value of every ask written out; what it does not read stays.
@@ -185,13 +197,13 @@ class Method:
 
     # The run, and one's own loop
 
+    @abstractmethod
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Compress ``setup.model`` (in place) within ``setup.budget``.
 
         Raises:
             CompressionError: the budget cannot be met. RunFailed: training diverged.
         """
-        raise NotImplementedError
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Make ``model`` (in place) ready for the caller's own training loop, as a run would begin.
@@ -201,7 +213,7 @@ class Method:
         """
         raise CompressionError(
             f"{self.info.label} runs as a whole only, not in a loop of your own; run it",
-            f"python -m compression run --method {self.info.name} --model {budget.model} --data {budget.data}",
+            line("run", options={"method": self.info.name, "model": budget.model, "data": budget.data}),
         )
 
     # Words

@@ -1,5 +1,6 @@
 """Runs: folders written by worker processes, an index over them, and verbs: start, sweep, wait, pause, resume, …"""
 
+from compression.methods import with_values
 from compression.runs.bisect import find_smallest
 from compression.runs.cluster import RayLauncher
 from compression.runs.control import cancel, delete, outdated, pause, resume
@@ -10,7 +11,7 @@ from compression.runs.launcher import Launcher, LocalLauncher
 from compression.runs.results import result
 from compression.runs.store import RunInfo, Store
 from compression.runs.submit import start, wait
-from compression.runs.sweep import combinations, sweep, with_values
+from compression.runs.sweep import combinations, sweep
 
 __all__ = [
     "EventWriter",

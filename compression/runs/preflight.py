@@ -29,22 +29,31 @@ def check(budget: Budget, *others: Budget) -> dict[str, Any]:
     """
     zoo.spec(budget.model)
     folder_of(budget.data)
-    for each in (budget, *others):
-        methods.get(each.method).check_budget(each)
+    budgets = [methods.of_budget(each)[1] for each in (budget, *others)]
+    subject, graph = check_subject(budget)
+    for each in budgets:
+        check_setup(methods.Setup(subject.model, graph, subject.data, each), each.model)
+    return subject.identity
 
+
+def check_setup(setup: methods.Setup, name: str) -> None:
+    """Refuse what the method of a budget cannot do with this network and these data; the network is called ``name``.
+
+    Raises:
+        CompressionError: an unknown group or layer, a parameter that is not trained, a training step that fails, or
+            what the method cannot reach.
+    """
     from compression.training.trainable import check_prunable, check_trainable
 
-    subject, graph = check_subject(budget)
-    for each in (budget, *others):
-        _named(each.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
-        _named(each.layers, [layer.name for layer in graph.layers], "layers", "layers")
-        method = methods.get(each.method)
-        if method.removes_units:
-            check_prunable(subject.model, graph, each.model)
-        if method.info.trains:
-            check_trainable(subject.model, subject.data, each.model, each.batch_size)
-        method.check(methods.Setup(subject.model, graph, subject.data, each))
-    return subject.identity
+    model, graph, budget = setup.model, setup.graph, setup.budget
+    method = methods.get(budget.method)
+    _named(budget.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
+    _named(budget.layers, [layer.name for layer in graph.layers], "layers", "layers")
+    if method.removes_units:
+        check_prunable(model, graph, name)
+    if method.info.trains:
+        check_trainable(model, setup.data, name, budget.batch_size)
+    method.check(setup)
 
 
 def check_subject(budget: Budget) -> tuple[Subject, Graph]:

@@ -81,7 +81,7 @@ def combinations(
     method = methods.get(budget.method)
     axes = {"--sparsity": sparsity, "--bits": bits, **(more or {})}
     axes = {option: values for option, values in axes.items() if values}
-    budgets = [with_values(budget, dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
+    budgets = [methods.with_values(budget, dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
     if len({repr(method.values(each)) for each in budgets}) < len(budgets):
         raise CompressionError("sweep: a value is asked for twice; give each value of an option once")
     return budgets
@@ -102,18 +102,6 @@ def expected_size(budget: Budget) -> float:
     """Size of the weights over the dense ones', as far as the budget alone says: good for putting it in order."""
     method = methods.get(budget.method)
     return math.prod(ask.size_share(ask.value(budget.asks)) for ask in method.asks)
-
-
-def with_values(budget: Budget, options: Mapping[str, Any]) -> Budget:
-    """The budget with values of command-line options such as ``--bits``, as its method reads them.
-
-    Raises:
-        CompressionError: an unknown method, or a value that it cannot have.
-    """
-    method = methods.get(budget.method)
-    for option, value in options.items():
-        budget = method.put(budget, option, value)
-    return budget
 
 
 def stop_with(folder: RunFolder, state: str, stopped: Callable[[], bool]) -> None:

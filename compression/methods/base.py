@@ -123,9 +123,10 @@ class Method:
             CompressionError: a value that an ask cannot have.
         """
         asks = {ask.field: ask.value(budget.asks) for ask in source.asks if ask.control() is not None}
-        known = {option.name: option for option in source.Config.table()}
-        shared = {o.name for o in self.Config.table() if o.name in known and replace(known[o.name], default=o.default) == o}
-        options = {name: value for name, value in budget.options.items() if name in shared}
+        theirs, own = ({o.name: replace(o, default=None) for o in each.Config.table()} for each in (source, self))
+        options = {
+            name: value for name, value in budget.options.items() if name in own and own[name] == theirs.get(name)
+        }
         changes: dict[str, Any] = {} if source is self else {"options": options, "lr": None}
         converted = {ask.field: ask.value(asks) for ask in self.asks if ask.control() is not None}
         return budget.replace(method=self.info.name, asks=converted, **changes)

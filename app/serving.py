@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import importlib
+import importlib.util
 import ipaddress
 import re
 import threading
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})
-PRELOADED = ("compression.graph", "compression.training.dense", "compression.quant.tables")
+PRELOADED = ("compression.graph", "torchvision", "compression.training.dense", "compression.quant.tables", "timm")
 IDLE_SECONDS, DELIVERY_SECONDS = 10.0, 1.0
 first_page = threading.Event()
 """Set when the server has drawn a page."""
@@ -166,7 +166,7 @@ async def started(app: Any) -> AsyncIterator[None]:
 
 
 def _preload() -> None:
-    """Import torch and the modules on it that most pages need, once the first page is in the browser.
+    """Import torch and what most pages need of those that are installed, once the first page is in the browser.
 
     Start needs none of them, and a thread that imports while it is drawn and sent delays it; without visitors they are
     imported all the same, so that the first one can open any page.
@@ -174,4 +174,5 @@ def _preload() -> None:
     first_page.wait(timeout=IDLE_SECONDS)
     time.sleep(DELIVERY_SECONDS)
     for module in PRELOADED:
-        importlib.import_module(module)
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)

@@ -10,7 +10,7 @@ from typing import Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.methods.geta.method import SCHEDULE
+from compression.methods.geta.options import SCHEDULE
 from compression.methods.geta.schedule import Stages, fitting
 from compression.reading import read_object
 from compression.runs.events import Event, last_attempts, read_events

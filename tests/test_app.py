@@ -28,7 +28,6 @@ from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from tests.waiting import PATIENCE
 
-SECONDS = 60
 RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
 
 
@@ -52,19 +51,46 @@ def test_finished_runs_are_shown(open_page: Open, tmp_path: Path, name: str) -> 
         assert "97.0 %" in [metric.value for metric in app.metric]
 
 
-def test_the_server_imports_the_methods_while_it_starts() -> None:
+def _fresh(code: str) -> str:
+    """What ``code`` prints in another interpreter, run beside the app."""
+    environment = {**os.environ, "STREAMLIT_SERVER_HEADLESS": "true", "PYTHONPATH": str(nav.ROOT)}
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, cwd=nav.ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def test_start_needs_no_torch(tmp_path: Path) -> None:
+    """The whole page with a run of one's own and the gallery: texts, picture, cards and recent runs."""
+    finished(tmp_path)
+    code = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        f"sys.argv = ['app/main.py', '--runs', {str(tmp_path)!r}]\n"
+        f"app = AppTest.from_file({str(nav.ROOT / 'app' / 'main.py')!r}, default_timeout={PATIENCE}).run()\n"
+        "assert not app.exception and not app.error\n"
+        "print(app.title[0].value, app.button(key='try').label, len(app.subheader), len(app.get('plotly_chart')),\n"
+        "      *(name for name in ('torch', 'scipy') if name in sys.modules), sep='|')\n"
+    )
+    assert _fresh(code).strip() == f"{nav.PAGES['start'].question}|Try it now|2|1"
+
+
+def test_the_server_imports_torch_after_the_first_page() -> None:
     code = (
         "import asyncio, sys, threading\n"
         "from app import serving\n"
-        "assert 'torch' not in sys.modules\n"
+        "serving.IDLE_SECONDS, serving.DELIVERY_SECONDS = 600, 0\n"
         "async def start():\n"
         "    async with serving.started(None):\n"
-        "        for thread in threading.enumerate()[1:]: thread.join()\n"
+        "        (thread,) = threading.enumerate()[1:]\n"
+        "        thread.join(0.5)\n"
+        "        print(thread.is_alive(), 'torch' in sys.modules)\n"
+        "        serving.first_page.set()\n"
+        "        thread.join()\n"
+        "        print('torch' in sys.modules)\n"
         "asyncio.run(start())\n"
-        "assert 'torch' in sys.modules\n"
     )
-    environment = {**os.environ, "STREAMLIT_SERVER_HEADLESS": "true"}
-    subprocess.run([sys.executable, "-c", code], cwd=nav.ROOT, env=environment, check=True, timeout=SECONDS)
+    assert _fresh(code).split() == ["True", "False", "True"]
 
 
 @pytest.mark.parametrize(

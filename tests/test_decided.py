@@ -194,7 +194,7 @@ def test_a_run_that_diverges_says_so(method: str, rates: dict[str, float]) -> No
 
 
 def test_ranges_that_diverge_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compression.methods.geta.method.LR_QUANT", 1e200)
+    monkeypatch.setattr("compression.methods.geta.run.LR_QUANT", 1e200)
     budget = Budget(method="geta", epochs=1, batch_size=32, precision="fp32", activation_bits=(4, 8), lr=0.1)
     work = Setup(unnormed(), trace(unnormed(), torch.zeros(1, 1, 12, 12)), DATA, budget)
     with pytest.raises(RunFailed, match="training diverged"):

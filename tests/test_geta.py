@@ -17,7 +17,7 @@ from compression.errors import Cancelled, CompressionError, RunFailed
 from compression.graph import slim_report, trace, zeroed_units
 from compression.methods.base import Reporter, Setup
 from compression.methods.geta import GETA
-from compression.methods.geta.method import optimizer_for
+from compression.methods.geta.run import optimizer_for
 from compression.methods.geta.schedule import Schedule
 from compression.points import Point
 from compression.quant import activation_quantizers, weight_quantizers
@@ -229,7 +229,10 @@ def test_what_is_let_through_is_what_the_optimizer_accepts(
     schedule = Schedule(joint=joint, pruning_periods=3)
     budget = BUDGET.replace(sparsity=sparsity, epochs=epochs, groups={"conv1": {"sparsity": bound}}, schedule=schedule)
     work, answers = task(budget), []
-    for ask in (lambda: GETA.check(work), lambda: optimizer_for(work, total_steps(DATA, 32, epochs))):
+    for ask in (
+        lambda: GETA.check(work),
+        lambda: optimizer_for(work, GETA.options(budget), total_steps(DATA, 32, epochs)),
+    ):
         try:
             ask()
             answers.append("yes")

@@ -16,7 +16,7 @@ OWN = "compression.methods"
 
 HOMONYMS = {
     ("compression/explain/units.py", "magnitude"): "a saliency criterion",
-    ("compression/pruning/saliency.py", "magnitude"): "a saliency criterion",
+    ("compression/pruning/criteria.py", "magnitude"): "a saliency criterion",
     ("compression/plots/saliency.py", "magnitude"): "a saliency criterion",
     ("app/groups/saliencyoverlay.py", "magnitude"): "a saliency criterion",
 }

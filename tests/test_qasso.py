@@ -20,6 +20,7 @@ from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, st
 from compression.methods.geta.schedule import Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import UnitLimits, choose_units, target_units
+from compression.pruning.criteria import CRITERIA
 from compression.pruning.units import Units
 from compression.quant import activation_quantizers, quantize, weight_quantizers
 
@@ -336,7 +337,7 @@ def test_saliency_equals_naive_loops() -> None:
     tensors = parameter_map(model)
     torch.manual_seed(5)
     h = {parameter: torch.randn_like(parameter) for parameter in model.parameters()}
-    columns: dict[str, list[float]] = {name: [] for name in saliency.CRITERIA}
+    columns: dict[str, list[float]] = {name: [] for name in CRITERIA}
     for group in graph().groups[:3]:
         for unit in range(group.units):
             xs, hs = [], []

@@ -26,8 +26,8 @@ from compression.graph import slim, trace, zero_units, zeroed_units
 from compression.methods.base import Reporter, Setup
 from compression.methods.geta.algorithm import JointTraining
 from compression.methods.geta.clipping import best_clip, fit_clips
-from compression.methods.geta.method import attach, optimizer_for
 from compression.methods.geta.options import PAPER, GetaOptions
+from compression.methods.geta.run import attach, optimizer_for
 from compression.methods.geta.schedule import Schedule
 from compression.points import Point
 from compression.pruning.saliency import AveragedSaliency
@@ -268,7 +268,7 @@ def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
     chosen = GetaOptions.read(work.budget.options, "geta")
     trainer = Trainer(work, Quiet(), chosen)
     attach(work, chosen, Quiet())
-    optimizer = optimizer_for(work, 20)
+    optimizer = optimizer_for(work, chosen, 20)
     training = JointTraining(work, optimizer, chosen)
     assert training.observed == {5, 6, 7, 10, 11, 12}  # choices at steps 7 and 12: the joint stage is steps 7 to 16
     trainer.train(training.section, training)

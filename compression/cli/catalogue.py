@@ -10,7 +10,6 @@ from compression import methods as registry
 from compression import zoo
 from compression.cli.options import Json
 from compression.cli.output import answer, columns
-from compression.zoo import weights
 
 One = Annotated[str, Parameter(help="show the options of this one")]
 MODELS = {
@@ -23,6 +22,8 @@ OPTIONS = {"option": "{name}", "default": "{default}", "values": "{values}", "":
 
 def models(*, json: Json = None) -> None:
     """List the zoo."""
+    from compression.zoo import weights
+
     listed = []
     for name in zoo.names():
         spec = zoo.spec(name)

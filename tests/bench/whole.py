@@ -25,8 +25,8 @@ from compression.budget import Budget
 from compression.data.types import DataSet, Split
 from compression.methods.base import Setup
 from compression.methods.geta.algorithm import JointTraining
-from compression.methods.geta.method import attach, optimizer_for
 from compression.methods.geta.options import GetaOptions
+from compression.methods.geta.run import attach, optimizer_for
 from compression.methods.geta.schedule import Schedule
 from compression.quant import kernels
 from compression.training.loop import Step
@@ -139,7 +139,7 @@ def plain(model: nn.Module, data: DataSet, budget: Budget) -> tuple[Take, str]:
 
 
 def geta(model: nn.Module, data: DataSet, budget: Budget) -> tuple[Take, str]:
-    """A run just before its first step, made as :mod:`compression.methods.geta.method` makes it."""
+    """A run just before its first step, made as :mod:`compression.methods.geta.run` makes it."""
     shape = zoo.spec(budget.model).input
     graph = cx.trace(model, torch.zeros(1, *shape))
     task, chosen = Setup(model, graph, data, budget), GetaOptions.read(budget.options, "geta")
@@ -147,7 +147,7 @@ def geta(model: nn.Module, data: DataSet, budget: Budget) -> tuple[Take, str]:
     attach(task, chosen, Reporter())
     trainer.recipe.prepare_model(model)
     kernels.compile_kernels()
-    algorithm = JointTraining(task, optimizer_for(task, trainer.total), chosen)
+    algorithm = JointTraining(task, optimizer_for(task, chosen, trainer.total), chosen)
     return trainer.steps_of(algorithm.section, algorithm).take, trainer.recipe.why
 
 

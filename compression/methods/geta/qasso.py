@@ -21,6 +21,7 @@ from compression.methods.geta.joint_update import RedundantSlices, apply_joint_s
 from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, UnitLimits, averaged, choose_units, explain, target_units
+from compression.pruning.criteria import check_criteria
 from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
@@ -78,7 +79,7 @@ class QASSO(torch.optim.Optimizer):
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
         check_rule(joint_steps)
         check_share(sparsity, "sparsity")
-        saliency.check_criteria(criteria or {})
+        check_criteria(criteria or {})
         schedule, activation_bits = schedule or Schedule(), activation_bits or bits
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency

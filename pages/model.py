@@ -50,7 +50,7 @@ def _data_changed(picked: str) -> None:
     state.put("data", picked)
 
 
-def summary(subject: catalog.Subject, network: networks.Network, path: Path | None) -> None:
+def summary(subject: catalog.ChosenModel, network: networks.Network, path: Path | None) -> None:
     """The network in a few figures, its accuracy among them when trained weights are at hand."""
     graph, kind = network.graph, subject.kind
     widgets.metrics(
@@ -62,7 +62,9 @@ def summary(subject: catalog.Subject, network: networks.Network, path: Path | No
     )
 
 
-def accuracy(subject: catalog.Subject, network: networks.Network, path: Path | None) -> list[tuple[str, str, str, str]]:
+def accuracy(
+    subject: catalog.ChosenModel, network: networks.Network, path: Path | None
+) -> list[tuple[str, str, str, str]]:
     """How good the dense weights are on test images; heavy networks wait for a click."""
     if path is None:
         return []
@@ -91,7 +93,7 @@ def warn(chance: bool) -> None:
         st.warning(words.CHANCE, icon=":material/casino:")
 
 
-def missing(subject: catalog.Subject, path: Path | None) -> None:
+def missing(subject: catalog.ChosenModel, path: Path | None) -> None:
     """What this model lacks for a run, and how to get it."""
     if not subject.has_data:
         st.info("No data chosen: pick a data set above to measure and compress this model.", icon=":material/info:")
@@ -105,7 +107,7 @@ def missing(subject: catalog.Subject, path: Path | None) -> None:
         st.code(catalog.train_line(subject), language="bash", wrap_lines=True)
 
 
-def where(subject: catalog.Subject, network: networks.Network) -> None:
+def where(subject: catalog.ChosenModel, network: networks.Network) -> None:
     """The treemap and the layer table."""
     st.subheader("Where parameters and work sit", anchor=False)
     area = st.segmented_control(

@@ -21,7 +21,7 @@ from compression.forecast import Forecast, Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
 from compression.options import Options, Real
 
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 
 
 @dataclass(frozen=True)

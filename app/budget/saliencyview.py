@@ -27,7 +27,9 @@ READ = {
 }
 
 
-def section(subject: catalog.Subject, path: Path | None, draw: Callable[[dict[str, Any]], None] | None = None) -> None:
+def section(
+    subject: catalog.ChosenModel, path: Path | None, draw: Callable[[dict[str, Any]], None] | None = None
+) -> None:
     """The criteria beside each other for this model; conductance follows paths between images, so it needs some.
 
     ``draw`` shows the study's result instead of the charts of the Budget page.

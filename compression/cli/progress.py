@@ -14,7 +14,7 @@ REDRAW_SECONDS = 0.2
 BAR = 24
 
 
-class Line:
+class StatusLine:
     """A line that is written again and again; only a terminal shows it."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -35,11 +35,11 @@ class Line:
             self.show("")
 
 
-class Progress:
+class RunProgress:
     """Call it with the run's folder now and then; it reads only what is new and redraws five times a second."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._shown = Line(stream)
+        self._shown = StatusLine(stream)
         self._seen: dict[str, _Seen] = {}
         self._drawn = 0.0
 

@@ -12,7 +12,7 @@ from compression import runs as library
 from compression.cli.budget import budget, budget_and_axes
 from compression.cli.options import Detach, Json, More, Priority, Runs, budget_options
 from compression.cli.output import answer
-from compression.cli.progress import Progress
+from compression.cli.progress import RunProgress
 from compression.cli.summary import summary
 from compression.errors import CompressionError
 from compression.runs.folder import DONE, PAUSED
@@ -75,7 +75,7 @@ def ended(status: str) -> str:
 
 
 def _wait(run: str, root: str) -> dict[str, Any]:
-    progress = Progress()
+    progress = RunProgress()
     try:
         return library.wait(run, root, watch=progress)
     except KeyboardInterrupt:

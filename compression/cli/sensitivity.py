@@ -12,7 +12,7 @@ from compression import runs as library
 from compression.budget import Budget
 from compression.cli import options
 from compression.cli.output import answer, percent, table
-from compression.cli.progress import Progress
+from compression.cli.progress import RunProgress
 from compression.errors import CompressionError, RunFailed
 from compression.jobs import sensitivity as study
 from compression.jobs import studies
@@ -49,7 +49,7 @@ def _scan(budget: Budget, structured: bool, images: int, runs: str) -> dict[str,
     earlier = studies.find(study.key(budget, structured, images), runs)
     usable = earlier is not None and earlier.state in (DONE, RUNNING, QUEUED)
     job = earlier.id if earlier and usable else study.measure(budget, runs, structured, images)
-    root, progress = studies.studies(runs).root, Progress()
+    root, progress = studies.studies(runs).root, RunProgress()
     try:
         result = library.wait(job, root, watch=progress)
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from compression import zoo
 from compression.budget import OPTIMIZERS, Budget
 from compression.cli import options
 from compression.cli.output import answer, percent, shape
-from compression.cli.progress import Line, bar
+from compression.cli.progress import StatusLine, bar
 from compression.errors import CompressionError
 from compression.preprocess import words
 from compression.runs.launcher import SPINS
@@ -72,7 +72,7 @@ def _train(
         spec.pretrained(network)
     training = {"lr": spec.lr, **training} if spec.lr is not None else training
     check_trainable(network, dataset, model, training.get("batch_size", BATCH_SIZE))
-    line = Line()
+    line = StatusLine()
 
     def show(step: int, total: int, loss: float) -> None:
         if step % 10 == 0 or step == total:

@@ -136,7 +136,7 @@ def _caption(step: int) -> str:
         count = sum(len(members) for members in chosen.values())
         caption = f"**Joint stage**, step {step:,}, pruning period {period.index + 1} of {stages.pruning_periods}: "
         caption += f"saliency chose **{count} channels** in {len(chosen)} groups; "
-        remaining = period.shrinks_left
+        remaining = period.steps_to_shrink
         return caption + (
             f"{remaining} shrinking steps are left." if remaining else "they are zero now: the period ends."
         )

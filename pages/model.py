@@ -110,22 +110,13 @@ def missing(subject: catalog.ChosenModel, path: Path | None) -> None:
 def where(subject: catalog.ChosenModel, network: networks.Network) -> None:
     """The treemap and the layer table."""
     st.subheader("Where parameters and work sit", anchor=False)
-    area = st.segmented_control(
-        "Area shows",
-        ["params", "macs"],
-        default="params",
-        required=True,
-        key="area",
-        bind="query-params",
-        format_func=lambda v: figures.QUANTITIES[v],
-    )
+    quantity = figures.QUANTITIES.__getitem__
+    area = widgets.switch("Area shows", figures.QUANTITIES, "params", "area", format_func=quantity)
     info = figures.tree_info(network.modules, names.model_label(subject.model))
     other = "macs" if area == "params" else "params"
-    st.caption(
-        f"Area: {figures.QUANTITIES[str(area)]}. Colour: {figures.QUANTITIES[other]}. Click a block to enter it."
-    )
-    alt = f"Treemap of {subject.model}: {figures.QUANTITIES[str(area)]} per module. The table below holds the same."
-    widgets.chart(figures.tree_figure(info, str(area)), "treemap", info.rows, alt)
+    st.caption(f"Area: {quantity(area)}. Colour: {quantity(other)}. Click a block to enter it.")
+    alt = f"Treemap of {subject.model}: {quantity(area)} per module. The table below holds the same."
+    widgets.chart(figures.tree_figure(info, area), "treemap", info.rows, alt)
     st.subheader("Layers", anchor=False)
     rows = networks.layer_rows(network)
     widgets.table(rows, "layers")

@@ -58,26 +58,11 @@ def draw(pair: finals.Pair, shipped: Sequence[RunInfo] = (), own: bool = True) -
 def controls() -> tuple[Axis, float]:
     """What counts as cost, and how much accuracy may be lost."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        axis = st.segmented_control(
-            "Cost",
-            list(AXES),
-            default="bytes",
-            required=True,
-            key="cost",
-            bind="query-params",
-            format_func=lambda name: AXES[name].label,
-            help=tip("\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items())),
-        )
-        loss = st.segmented_control(
-            "Accuracy that may go, in points",
-            list(LOSSES),
-            default="1",
-            required=True,
-            key="loss",
-            bind="query-params",
-            help=tip("Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point."),
-        )
-    return AXES[axis or "bytes"], LOSSES[loss or "1"]
+        costs = tip("\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items()))
+        axis = widgets.switch("Cost", AXES, "bytes", "cost", format_func=lambda name: AXES[name].label, help=costs)
+        points = tip("Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point.")
+        loss = widgets.switch("Accuracy that may go, in points", LOSSES, "1", "loss", help=points)
+    return AXES[axis], LOSSES[loss]
 
 
 def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:

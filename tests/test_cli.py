@@ -90,7 +90,7 @@ def test_every_field_of_a_budget_is_an_option_and_help_says_what_it_is(capsys: p
     options = {f"--{name.replace('_', '-')}" for name in fields}
     for name in ("run", "sweep", "forecast", "untrained"):
         arguments = parser()[name].assemble_argument_collection()
-        words = {option: argument.parameter for argument in arguments for option in argument.names}
+        words = {name: each.parameter for each in arguments for name in each.names if name.startswith("--")}
         assert options <= words.keys()
         assert all(parameter.help or parameter.choices for parameter in words.values())
         assert main([name, "--help"]) == 0

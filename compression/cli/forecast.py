@@ -25,10 +25,9 @@ ALLOCATION = {
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
 
-@opt.budget_options
-def forecast(*, json: opt.Json = None, **options: opt.More) -> None:
+def forecast(*, _budget: opt.Typed = opt.NOTHING, json: opt.Json = None, **more: opt.More) -> None:
     """Ask the budget's method, and show what it answers layer by layer."""
-    method, requested = methods.of_budget(budget(options))
+    method, requested = methods.of_budget(budget({**_budget, **more}))
     method.check_budget(requested)
 
     from compression.forecast import Subject
@@ -39,25 +38,25 @@ def forecast(*, json: opt.Json = None, **options: opt.More) -> None:
     answer(value, describe_forecast(value), json)
 
 
-@opt.takes({**opt.SHAPE, **opt.ask_rows("--sparsity", "--bits")}, others=True)
 def allocate(
-    model: opt.Model, /, *, method: Allocating = "", config: opt.Config = None, option: opt.Option = (),
-    data: opt.TrainedOn = None, json: opt.Json = None, **options: opt.More,
+    model: opt.Model, /, *, input: opt.Input = None, classes: opt.Classes = None, weights: opt.Weights = None,
+    _amounts: Annotated[opt.Amounts, Parameter(name="*")] = opt.NOTHING, method: Allocating = "",
+    config: opt.Config = None, option: opt.Option = (), data: opt.TrainedOn = None, json: opt.Json = None,
+    **more: opt.More,
 ) -> None:  # fmt: skip
     """Allocate and show the table."""
     base = Budget.load(config) if config else Budget()
     own = base.options if methods.get(base.method).allocates else {}  # another method's options mean nothing here
     own = {**own, **opt.assignments(option, "--option", opt.json_or_text)}
     base = base.replace(method=allocating(method or base.method), options=own)
-    texts = ask_texts(options, opt.SHAPE)
+    texts = ask_texts({**_amounts, **more}, ())
     requested = with_asks(base, {name: ask_value(name, text) for name, text in texts.items()})
     chosen = methods.get(requested.method)
     chosen.check_budget(requested)
 
     from compression.forecast import Subject
 
-    shape: dict[str, Any] = {name: value for name, value in options.items() if name in opt.SHAPE}
-    picked = pick(model, data, **shape)
+    picked = pick(model, data, input, classes, weights)
     value = chosen.allocation(Subject(picked.model, picked.graph), requested).to_dict(model, picked.weights)
     answer(value, describe_allocation(value), json)
 

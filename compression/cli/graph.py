@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 from cyclopts import Parameter
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 Inexact = Annotated[bool, Parameter(help="also allow units that a norm or a mean averages over: the others change")]
 
 
-@options.takes(options.SHAPE)
 def graph(
     model: options.Model, /, *, data: options.TrainedOn = None, dot: options.Dot = None, inexact: Inexact = False,
-    json: options.Json = None, **shape: Any,
+    json: options.Json = None, **shape: Unpack[options.Shape],
 ) -> None:  # fmt: skip
     """Trace the model and show its groups."""
     if json == dot == "-":

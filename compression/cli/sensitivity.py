@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from cyclopts import Parameter
 
@@ -24,17 +24,17 @@ Images = Annotated[int, options.COUNT, Parameter(metavar="N", help="of the valid
 Within = Annotated[float, Parameter(metavar="POINTS", help="bounds that lose at most this")]
 
 
-@options.takes({**options.SHAPE, "preprocess": options.Preprocess})
 def sensitivity(
-    *, model: options.Model, data: options.Data, method: Method = "", images: Images = study.IMAGES,
-    within: Within = 1.0, runs: options.Runs = "runs", json: options.Json = None, **shape: Any,
+    *, model: options.Model, data: options.Data, method: Method = "", preprocess: options.Preprocess = (),
+    images: Images = study.IMAGES, within: Within = 1.0, runs: options.Runs = "runs", json: options.Json = None,
+    **shape: Unpack[options.Shape],
 ) -> None:  # fmt: skip
     """Measure (or read what was measured before), and show the table with the bounds that follow."""
     if not 1 <= images <= LARGEST_INTEGER or not 0 <= within <= 100:
         raise CompressionError("--images must be 1 or more (63 bits at most), and --within between 0 and 100 points")
     chosen = methods.get(method)
-    preprocess = options.assignments(shape.pop("preprocess", ()), "--preprocess", options.numbers_or_text) or None
-    budget = Budget(method=chosen.info.name, model=model, data=data, sparsity=0.9, preprocess=preprocess, **shape)
+    constants = options.assignments(preprocess, "--preprocess", options.numbers_or_text) or None
+    budget = Budget(method=chosen.info.name, model=model, data=data, sparsity=0.9, preprocess=constants, **shape)
     scan = _scan(budget, chosen.removes_units, images, runs)
 
     from compression.explain.layer_sensitivity import as_budget

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 from cyclopts import Parameter
 
 from compression.cli import options
-from compression.cli.output import answer, shape, table
+from compression.cli.output import answer, shape, table, write
 from compression.cli.pick import pick
 from compression.errors import CompressionError
 
@@ -26,7 +26,7 @@ def graph(
         raise CompressionError("--json and --dot cannot both go to standard output; give one of them a file")
     picked = pick(model, data, **shape, inexact=inexact)
     if dot is not None:
-        _write(graphviz(picked.graph, model), dot)
+        write(graphviz(picked.graph, model), dot, "--dot")
     text = "" if dot == "-" else describe(picked.graph, model, picked.weights)
     if dot != "-" or json is not None:
         answer({"model": model, "weights": picked.weights, **picked.graph.to_dict()}, text, json)
@@ -73,14 +73,3 @@ def graphviz(graph: Graph, name: str) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
-
-
-def _write(text: str, target: str) -> None:
-    if target == "-":
-        print(text)
-        return
-    try:
-        with open(target, "w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-    except OSError as error:
-        raise CompressionError(f"--dot {target}: {error.strerror or error}") from error

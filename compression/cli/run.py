@@ -12,7 +12,7 @@ from compression import runs as library
 from compression.cli.budget import budget, budget_and_axes
 from compression.cli.options import NOTHING, Detach, Json, More, Priority, Runs, Typed
 from compression.cli.output import answer
-from compression.cli.progress import RunProgress
+from compression.cli.progress import waited
 from compression.cli.summary import summary
 from compression.errors import CompressionError
 from compression.runs.folder import DONE, PAUSED
@@ -56,7 +56,7 @@ def follow(run: str, runs: str, json: str | None, detach: bool) -> int:
     if detach:
         answer({"run": run, "status": library.RunFolder.open(runs, run).state}, run, json)
         return 0
-    result = _wait(run, runs)
+    result = waited(run, runs)
     answer(result, summary(result), json)
     if result["status"] == DONE:
         return 0
@@ -71,16 +71,3 @@ def follow(run: str, runs: str, json: str | None, detach: bool) -> int:
 def ended(status: str) -> str:
     """The status as a verb of a sentence."""
     return {"cancelled": "was cancelled", "lost": "was lost (its process ended)"}.get(status, status)
-
-
-def _wait(run: str, root: str) -> dict[str, Any]:
-    progress = RunProgress()
-    try:
-        return library.wait(run, root, watch=progress)
-    except KeyboardInterrupt:
-        progress.close()
-        print(f"cancelling {run} …", file=sys.stderr)
-        library.cancel(run, root)
-        return library.result(library.RunFolder.open(root, run))
-    finally:
-        progress.close()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any, Unpack
 
 from cyclopts import Parameter
 
 from compression import methods
-from compression import runs as library
 from compression.budget import Budget
 from compression.cli import options
 from compression.cli.output import answer, percent, table
-from compression.cli.progress import RunProgress
+from compression.cli.progress import waited
 from compression.errors import CompressionError, RunFailed
 from compression.jobs import sensitivity as study
 from compression.jobs import studies
@@ -49,15 +47,8 @@ def _scan(budget: Budget, structured: bool, images: int, runs: str) -> dict[str,
     earlier = studies.find(study.key(budget, structured, images), runs)
     usable = earlier is not None and earlier.state in (DONE, RUNNING, QUEUED)
     job = earlier.id if earlier and usable else study.measure(budget, runs, structured, images)
-    root, progress = studies.studies(runs).root, RunProgress()
-    try:
-        result = library.wait(job, root, watch=progress)
-    except KeyboardInterrupt:
-        print(f"cancelling {job} …", file=sys.stderr)
-        library.cancel(job, root)
-        raise
-    finally:
-        progress.close()
+    root = str(studies.studies(runs).root)
+    result = waited(job, root)
     if result["status"] != DONE:
         log = RunFolder.open(root, job).log_path
         raise RunFailed(f"the scan {job} ended early ({result['status']}): {result.get('error') or f'see {log}'}")

@@ -13,7 +13,7 @@ from compression import zoo
 from compression.budget import OPTIMIZERS, Budget
 from compression.cli import options
 from compression.cli.output import answer, percent, shape
-from compression.cli.progress import StatusLine, bar
+from compression.cli.progress import progress_bar
 from compression.errors import CompressionError
 from compression.preprocess import words
 from compression.runs.launcher import SPINS
@@ -77,14 +77,12 @@ def _train(
         spec.pretrained(network)
     training = {"lr": spec.lr, **training} if spec.lr is not None else training
     check_trainable(network, dataset, model, training.get("batch_size", BATCH_SIZE))
-    line = StatusLine()
+    with progress_bar() as show:
 
-    def show(step: int, total: int, loss: float) -> None:
-        if step % 10 == 0 or step == total:
-            line.show(f"{bar(step / total)}  step {step} of {total}  loss {loss:.3f}")
+        def on_step(step: int, total: int, loss: float) -> None:
+            show(f"step {step} of {total}  loss {loss:.3f}", step / total)
 
-    result = train_dense(network, dataset, budget.epochs, budget.seed, on_step=show, **training)
-    line.close()
+        result = train_dense(network, dataset, budget.epochs, budget.seed, on_step=on_step, **training)
     about = provenance(
         result, model=model_name(model), data=data_name(budget.data), label=dataset.label, input=input,
         classes=classes, epochs=budget.epochs, seed=budget.seed, options=typed,

@@ -110,7 +110,7 @@ def events(data: bytes, folder: Path) -> None:
     summary(result(run))
     run.attempts()
     run.points()
-    assert RunProgress()._line(run)
+    assert RunProgress().line(run)
 
 
 def _listed(run: RunFolder) -> None:

@@ -58,10 +58,10 @@ def draw(pair: finals.Pair, shipped: Sequence[RunInfo] = (), own: bool = True) -
 def controls() -> tuple[Axis, float]:
     """What counts as cost, and how much accuracy may be lost."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        costs = tip("\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items()))
-        axis = widgets.switch("Cost", AXES, "bytes", "cost", format_func=lambda name: AXES[name].label, help=costs)
-        points = tip("Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point.")
-        loss = widgets.switch("Accuracy that may go, in points", LOSSES, "1", "loss", help=points)
+        costs = "\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items())
+        axis = widgets.switch("Cost", AXES, "bytes", "cost", format_func=lambda name: AXES[name].label, help=tip(costs))
+        points = "Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point."
+        loss = widgets.switch("Accuracy that may go, in points", LOSSES, "1", "loss", help=tip(points))
     return AXES[axis], LOSSES[loss]
 
 

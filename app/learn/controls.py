@@ -29,13 +29,9 @@ def controls(entry: Entry, lesson: Lesson) -> dict[str, Any]:
         field = fields[len(values)]
         problems += _seed(field, prefix + field.key)
         with st.container(key=f"{'half' if field.half else 'whole'}_{prefix}{field.key}"):
-            values[field.key] = _widget(field, prefix + field.key)
+            value = values[field.key] = _widget(field, prefix + field.key)
+        state.address(field.key, "" if value == field.default else write(value))
     problems += _unknown(values, prefix)
-    for field in fields:
-        if (value := values[field.key]) == start(field):
-            st.query_params.pop(field.key, None)
-        elif st.query_params.get(field.key) != write(value):
-            st.query_params[field.key] = write(value)
     if problems:
         st.info(plain.text(" ".join(problems)), icon=":material/link:")
     return values
@@ -47,11 +43,6 @@ def forget(known: Collection[str] = ()) -> list[str]:
     for name in unknown:
         del st.query_params[name]
     return unknown
-
-
-def start(field: Field) -> Any:
-    """The value a field begins with."""
-    return list(field.default) if isinstance(field.default, tuple) else field.default
 
 
 def write(value: Any) -> str:
@@ -70,7 +61,7 @@ def parse(field: Field, raw: str) -> Any:
             return None
         value = type(field.step)(number) if field.low <= number <= field.high else None
         return value if value == number else None
-    if not isinstance(field.default, tuple):
+    if not isinstance(field.default, list):
         return raw if raw in field.options else None
     named = {*raw.split(",")} - {"", "none"}
     return [name for name in field.options if name in named] if named <= {*field.options} else None
@@ -81,13 +72,13 @@ def _seed(field: Field, key: str) -> list[str]:
     new = key not in st.session_state
     if not new and parse(field, write(st.session_state[key])) is not None:
         return []
-    raw = st.query_params.get(field.key)
-    value = parse(field, raw[:1000]) if new and raw is not None else None
-    st.session_state[key] = start(field) if value is None else value
+    raw = st.query_params.get(field.key, "")
+    value = parse(field, raw[:1000]) if new and raw else None
+    st.session_state[key] = field.default if value is None else value
     if value is not None or not raw:
         return []
     allowed = f"{field.low:g} to {field.high:g}" if isinstance(field, Slider) else ", ".join(field.options)
-    if isinstance(field.default, tuple):
+    if isinstance(field.default, list):
         allowed = f"any of {allowed}, with commas between"
     return [f"The address asks for {field.key} “{cut(raw)}”; there is {allowed}. The lesson begins as usual."]
 
@@ -97,7 +88,7 @@ def _widget(field: Field, key: str) -> Any:
     if isinstance(field, Slider):
         return st.slider(field.label, field.low, field.high, step=field.step, format=field.format, **common)
     common |= {"options": list(field.options), "format_func": field.options.__getitem__}
-    if isinstance(field.default, tuple):
+    if isinstance(field.default, list):
         return st.pills(field.label, selection_mode="multi", wrap=True, **common)
     if field.pills:
         return st.pills(field.label, required=True, wrap=True, **common)

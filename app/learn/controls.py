@@ -1,4 +1,4 @@
-"""The controls of a lesson: drawn one after the other, begun where the address says, and kept in the address.
+"""The controls of a lesson: drawn one after the other, begun where the address says, and stored in the address.
 
 ``?lesson=2&bits=3&layer=conv1``; several options with commas between, ``none`` for none of them.
 """

@@ -130,7 +130,7 @@ def named() -> Entry:
 
 
 def view() -> str:
-    """Lessons, glossary or notes for teachers: kept in the address."""
+    """Lessons, glossary or notes for teachers: stored in the address."""
     raw = st.query_params.get("view", LESSONS)
     if raw not in VIEWS:
         st.info(f"There is no view “{plain.text(cut(raw))}” here: these are the lessons.", icon=":material/link:")

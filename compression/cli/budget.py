@@ -66,7 +66,7 @@ def budget_and_axes(options: Mapping[str, Any]) -> tuple[Budget, dict[str, list[
 
 
 def ask_texts(options: Mapping[str, Any], fields: Collection[str] = FIELDS) -> dict[str, str]:
-    """Option → text of everything that is not among the command's ``fields``: what is asked of the method."""
+    """Option → text of everything that is not among the command's ``fields``: the asks of the method."""
     return {f"--{name.replace('_', '-')}": text for name, text in options.items() if name not in fields}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from json import dumps
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 from cyclopts import Parameter
@@ -61,15 +63,11 @@ def _why(group: Group) -> str:
 
 def graphviz(graph: Graph, name: str) -> str:
     """The graph in Graphviz's language: one box a node, with its shape and the groups that flow through it."""
-    lines = [f"digraph {_quoted(name)} {{", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif"];']
+    quoted = partial(dumps, ensure_ascii=False)  # texts are quoted there as in JSON
+    lines = [f"digraph {quoted(name)} {{", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif"];']
     for node in graph.nodes:
         groups = ", ".join(graph.group_of_node(node.id))
         label = "\n".join(part for part in (node.id, f"{node.kind} {shape(node.shape)}", groups) if part)
-        lines.append(f"  {_quoted(node.id)} [label={_quoted(label)}];")
-    lines += [f"  {_quoted(source)} -> {_quoted(target)};" for source, target in graph.edges]
+        lines.append(f"  {quoted(node.id)} [label={quoted(label)}];")
+    lines += [f"  {quoted(source)} -> {quoted(target)};" for source, target in graph.edges]
     return "\n".join([*lines, "}"])
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'

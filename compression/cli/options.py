@@ -184,7 +184,7 @@ class Training(TypedDict, total=False):
 
 
 class Amounts(TypedDict, total=False):
-    """What methods that allocate are asked for."""
+    """The asks of methods that allocate."""
 
     sparsity: Annotated[str, _asks("--sparsity")]
     bits: Annotated[str, _asks("--bits")]

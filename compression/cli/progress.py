@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -65,15 +66,15 @@ class RunProgress:
         return seen
 
 
+@dataclass
 class _Seen:
-    """What the events of one run say so far."""
+    """What the events of one run say so far; ``offset``: where the next one is in the file."""
 
-    def __init__(self) -> None:
-        self.offset = 0
-        self.total: int | None = None
-        self.phase = ""
-        self.step = 0
-        self.accuracy: float | None = None
+    offset: int = 0
+    total: int | None = None
+    phase: str = ""
+    step: int = 0
+    accuracy: float | None = None
 
     def take(self, event: dict[str, Any]) -> None:
         """Remember what matters of one event."""

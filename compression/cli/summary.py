@@ -24,10 +24,10 @@ def summary(result: dict[str, Any]) -> str:
     rows = [{"name": name, **point} for name, point in points.items() if point]
     if rows:
         lines += ["", columns(POINTS, rows)]
-    return "\n".join(lines + (_of_sweep(result) if "runs" in result else _of_run(result)))
+    return "\n".join(lines + (_sweep_lines(result) if "runs" in result else _run_lines(result)))
 
 
-def _of_run(result: dict[str, Any]) -> list[str]:
+def _run_lines(result: dict[str, Any]) -> list[str]:
     lines = ["", _bits(result["final"]["bits"])] if result["final"] else []
     if result.get("preprocess"):
         lines.append(f"started from {result['weights']}; images: {words(result['preprocess'])}")
@@ -39,7 +39,7 @@ def _of_run(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _of_sweep(result: dict[str, Any]) -> list[str]:
+def _sweep_lines(result: dict[str, Any]) -> list[str]:
     lines = [f"{run['run']}: {run['status']}" for run in result["runs"] if not run["final"]]
     if "found" in result:
         what = f"with {percent(result['min_accuracy'])} or more on validation"

@@ -31,7 +31,9 @@ def controls(entry: Entry, lesson: Lesson) -> dict[str, Any]:
         with st.container(key=f"{'half' if field.half else 'whole'}_{prefix}{field.key}"):
             value = values[field.key] = _widget(field, prefix + field.key)
         state.address(field.key, "" if value == field.default else write(value))
-    problems += _unknown(values, prefix)
+    # A name of a control that is no longer drawn is removed without a word
+    if foreign := [name for name in forget(values) if f"{prefix}{name}" not in st.session_state]:
+        problems.append(f"This lesson has no “{cut(foreign[0])}”, which the address names: it is left out.")
     if problems:
         st.info(plain.text(" ".join(problems)), icon=":material/link:")
     return values
@@ -93,10 +95,3 @@ def _widget(field: Field, key: str) -> Any:
     if field.pills:
         return st.pills(field.label, required=True, wrap=True, **common)
     return st.selectbox(field.label, **common)
-
-
-def _unknown(known: Collection[str], prefix: str) -> list[str]:
-    """Take out of the address what no control reads; the refusal, none for controls that are no longer drawn."""
-    unknown = forget(known)
-    foreign = [name for name in unknown if f"{prefix}{name}" not in st.session_state]
-    return [f"This lesson has no “{cut(foreign[0])}”, which the address names: it is left out."] if foreign else []

@@ -29,12 +29,9 @@ def forecast(*, _budget: opt.Typed = opt.NOTHING, json: opt.Json = None, **more:
     """Ask the budget's method, and show what it answers layer by layer."""
     method, requested = methods.of_budget(budget({**_budget, **more}))
     method.check_budget(requested)
-
-    from compression.forecast import Subject
-
-    picked = pick(requested.model, requested.data, requested.input, requested.classes, requested.weights)
-    value = method.forecast(Subject(picked.model, picked.graph), requested).to_dict()
-    value = {"model": requested.model, "method": method.info.name, "weights": picked.weights, **value}
+    subject, origin = pick(requested.model, requested.data, requested.input, requested.classes, requested.weights)
+    value = method.forecast(subject, requested).to_dict()
+    value = {"model": requested.model, "method": method.info.name, "weights": origin, **value}
     answer(value, describe_forecast(value), json)
 
 
@@ -53,11 +50,8 @@ def allocate(
     requested = with_asks(base, {name: ask_value(name, text) for name, text in texts.items()})
     chosen = methods.get(requested.method)
     chosen.check_budget(requested)
-
-    from compression.forecast import Subject
-
-    picked = pick(model, data, input, classes, weights)
-    value = chosen.allocation(Subject(picked.model, picked.graph), requested).to_dict(model, picked.weights)
+    subject, origin = pick(model, data, input, classes, weights)
+    value = chosen.allocation(subject, requested).to_dict(model, origin)
     answer(value, describe_allocation(value), json)
 
 

@@ -26,12 +26,12 @@ def graph(
     """Trace the model and show its groups."""
     if json == dot == "-":
         raise CompressionError("--json and --dot cannot both go to standard output; give one of them a file")
-    picked = pick(model, data, **shape, inexact=inexact)
+    subject, origin = pick(model, data, **shape, inexact=inexact)
     if dot is not None:
-        write(graphviz(picked.graph, model), dot, "--dot")
-    text = "" if dot == "-" else describe(picked.graph, model, picked.weights)
+        write(graphviz(subject.graph, model), dot, "--dot")
+    text = "" if dot == "-" else describe(subject.graph, model, origin)
     if dot != "-" or json is not None:
-        answer({"model": model, "weights": picked.weights, **picked.graph.to_dict()}, text, json)
+        answer({"model": model, "weights": origin, **subject.graph.to_dict()}, text, json)
 
 
 def describe(graph: Graph, model: str, weights: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,13 +38,9 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def priority(text: str) -> int:
     """A whole number of a size that the list of runs can sort by."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = HIGHEST_PRIORITY + 1
-    if abs(value) > HIGHEST_PRIORITY:
+    if not re.fullmatch(r"[+-]?\d{1,7}", text) or abs(int(text)) > HIGHEST_PRIORITY:
         raise ValueError(f"It must be a whole number of at most {HIGHEST_PRIORITY:,}")
-    return value
+    return int(text)
 
 
 def assignments(words: tuple[str, ...], option: str, read: Callable[[str], Any]) -> dict[str, Any]:

@@ -371,7 +371,7 @@ def test_a_terminal_shows_a_bar_that_is_removed_and_a_pipe_nothing() -> None:
             show("step 1 of 2 [x]", 0.5)
     """
     words = [sys.executable, "-c", textwrap.dedent(code)]
-    piped = subprocess.run(words, env=environment(), capture_output=True, text=True)
+    piped = subprocess.run(words, env={**environment(), "FORCE_COLOR": "1"}, capture_output=True, text=True)
     assert (piped.returncode, piped.stdout, piped.stderr) == (0, "", "")
     master, slave = pty.openpty()
     assert subprocess.run(words, env={**environment(), "TERM": "xterm"}, stdout=slave, stderr=slave).returncode == 0

@@ -29,8 +29,8 @@ class Show(Protocol):
 def progress_bar() -> Iterator[Show]:
     """A bar with its share, a text and the time that remains; gives what changes it, and removes it at the end."""
     columns = (BarColumn(BAR), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn(True))
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    hidden = not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
         task = bar.add_task("", total=None)
 
         def show(text: str, share: float | None = None) -> None:

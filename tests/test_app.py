@@ -28,7 +28,7 @@ from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from tests.waiting import PATIENCE
 
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 
 
 @pytest.mark.parametrize("name", nav.PAGES)
@@ -501,4 +501,4 @@ def test_the_server_tells_its_times_where_asked(
 
 
 def test_arguments_of_other_programs_are_not_ours() -> None:
-    assert options.read(["pytest", "--bogus"]) == options.Options()
+    assert options.read(["pytest", "--bogus"]) == options.ServerOptions()

@@ -23,7 +23,7 @@ from compression.methods.base import Compressed, Info, Method, Reporter, Setup
 from compression.options import Options, Real
 from tests.contract.runs import DATA, network
 
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from compression.forecast import Forecast
 from compression.graph import Graph
 from compression.methods.ptq import Ptq
 
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 RUNS = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k"
 FLOATS = 4  # bytes of what is not quantized
 

@@ -35,7 +35,7 @@ from compression.errors import CompressionError
 from compression.pruning.reach import reach
 
 SECONDS = 60
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_bounds_of_other_methods(open_page: Open, method: str, moved: Any, kept:
     assert errors(app) == []
 
 
-def rows_of(budget: Budget) -> list[bounds.Row]:
+def rows_of(budget: Budget) -> list[bounds.BoundRow]:
     return bounds.rows(catalog.traced(RESNET8), budget, live_forecast.forecast(RESNET8, None, budget))
 
 
@@ -139,7 +139,7 @@ def drafted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
     return lambda: draft.get().to_dict()
 
 
-def edit(rows: list[bounds.Row], number: int, **cells: Any) -> None:
+def edit(rows: list[bounds.BoundRow], number: int, **cells: Any) -> None:
     edits = {name.replace("_", " "): content for name, content in cells.items()}
     for field, bound in boundtable.changes(rows, {number: edits}):
         bounds.put(field, bound)
@@ -178,9 +178,9 @@ def test_cells_of_single_weights_are_shares(drafted: Callable[[], dict[str, Any]
 
 
 def test_layers_are_found_by_module_and_by_letters() -> None:
-    of = catalog.Subject("resnet56", "cifar10", (3, 32, 32), 10)
+    of = catalog.ChosenModel("resnet56", "cifar10", (3, 32, 32), 10)
     rows = bounds.rows(catalog.traced(of), Budget(model="resnet56", data="cifar10"), None)
-    many = [*rows, *(bounds.Row(f"more.{i}", "", "", ()) for i in range(10))]
+    many = [*rows, *(bounds.BoundRow(f"more.{i}", "", "", ()) for i in range(10))]
     assert boundrows.matching(rows, "", []) == list(rows) if len(rows) <= 60 else True
     assert boundrows.matching(many, "", ["linear"]) == [row for row in many if row.name == "linear"]
     names = [row.name for row in boundrows.matching(many, "layer2", [])]

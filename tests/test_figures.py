@@ -189,7 +189,7 @@ def test_stages_and_time_left() -> None:
         {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
     ]
     view = view_model.run_view("r", "running", {"method": "geta"}, events)
-    assert view.stages == (base.Stage("warm-up", 1, 20, "geta"), base.Stage("joint", 20, 100, "geta"))
+    assert view.stages == (base.RunStage("warm-up", 1, 20, "geta"), base.RunStage("joint", 20, 100, "geta"))
     assert view.progress == pytest.approx(0.51)
     assert view.remaining(now=50.0) == pytest.approx(49.0)
     assert view.remaining(now=60.0) == pytest.approx(39.0)
@@ -197,7 +197,7 @@ def test_stages_and_time_left() -> None:
 
 
 def test_curves_show_finite_values_and_every_stage() -> None:
-    stages = (base.Stage("warm-up", 0, 20), base.Stage("joint", 20, 40))
+    stages = (base.RunStage("warm-up", 0, 20), base.RunStage("joint", 20, 40))
     points = [point(10, 0.9, 1), {**point(20, 0.8, 1), "loss": None}]
     steps = [{"step": 1, "loss": 2.0, "accuracy": 0.1}]
     info = run.loss_info(points, steps, stages)
@@ -478,7 +478,7 @@ def test_a_run_that_stopped_is_shaded_up_to_there(state: str, end: float) -> Non
         {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
     ]
     view = view_model.run_view("r", state, {"method": "geta"}, events)
-    assert view.stages == (base.Stage("joint", 20, end, "geta"),)
+    assert view.stages == (base.RunStage("joint", 20, end, "geta"),)
 
 
 def test_curves_of_a_method_that_goes_through_layers_count_layers() -> None:

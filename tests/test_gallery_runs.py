@@ -164,7 +164,7 @@ def test_layers_of_a_run_without_its_model_agree_with_its_macs() -> None:
     for run in ("gallery.resnet20-cifar10jpeg.w4-s39", "gallery.vgg7_small-cifar10jpeg.w4a4-s50"):
         done = json.loads((app_gallery.find(run).path / "result.json").read_text())
         macs, params = 0.0, 0
-        graph = catalog.traced(catalog.Subject(done["model"], "cifar10", (3, 32, 32), 10)).graph
+        graph = catalog.traced(catalog.ChosenModel(done["model"], "cifar10", (3, 32, 32), 10)).graph
         dense = {layer.name: layer for layer in graph.layers}
         for change in finals.layers(run, done):
             assert change.before is not None

@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from app import nav, terms, theme, words
 from app.gallery import gallery
 from app.learn import lesson_page
-from app.learn.controls import Field, parse, start, write
+from app.learn.controls import Field, parse, write
 from app.learn.exercises import check, read_number
 from compression.errors import CompressionError
 from lessons import contents
@@ -64,14 +64,14 @@ def chosen(lesson: Lesson, **changed: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     while len(values) < len(fields := lesson.fields(values)):
         field = fields[len(values)]
-        values[field.key] = changed.get(field.key, start(field))
+        values[field.key] = changed.get(field.key, field.default)
     return values
 
 
 def ends(field: Field) -> list[Any]:
     if isinstance(field, Slider):
         return [field.low, field.high]
-    return [[], list(field.options)] if isinstance(field.default, tuple) else list(field.options)
+    return [[], list(field.options)] if isinstance(field.default, list) else list(field.options)
 
 
 def typed(answer: Number | Pick, right: bool) -> str:

@@ -25,7 +25,7 @@ from compression.methods.opq.options import OpqOptions
 from compression.runs.preflight import check
 from compression.training.options import TrainingOptions
 
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bits=3.5)
 
 

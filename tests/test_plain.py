@@ -192,6 +192,6 @@ def test_a_data_folder_without_weights_is_named_as_it_is_called(tmp_path: Path) 
     from app.budget import start_run
     from app.model import catalog
 
-    of = catalog.Subject("/x/![a](b).py:<img>", "/y/[l](z)", (3, 8, 8), 2)
+    of = catalog.ChosenModel("/x/![a](b).py:<img>", "/y/[l](z)", (3, 8, 8), 2)
     reason = start_run.obstacle(of, None)
     assert r"!\[a](b).py: \<img> on \[l](z)" in reason

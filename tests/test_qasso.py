@@ -181,7 +181,7 @@ def test_stages_cover_the_run_and_periods_cover_the_joint_stage() -> None:
             expected.append(index)
             assert [period.position for period in members] == list(range(1, len(members) + 1))
             assert {period.length for period in members} == {len(members)}
-            assert members[-1].shrinks_left == 0
+            assert members[-1].steps_to_shrink == 0
         assert expected == list(range(5))
 
 

@@ -117,7 +117,7 @@ def _only(bounds: Bounds, fields: set[str]) -> Bounds:
     return {name: entry for name, entry in read.items() if entry}
 
 
-def budget(subject: catalog.Subject) -> Budget:
+def budget(subject: catalog.ChosenModel) -> Budget:
     """The draft as the budget of a run of this model and data.
 
     Raises:

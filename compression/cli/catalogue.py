@@ -16,6 +16,7 @@ MODELS = {
     "model": "{name}", "input": "{input:shape}", "classes": "{classes}", "parameters": "{params:,}",
     "MACs": "{macs:,}", "data": "{data:list}", "trained on": "{trained:list}",
 }  # fmt: skip
+FIELDS = ("name", "title", "summary", "family", "input", "classes", "params", "macs", "data")
 METHODS = {"method": "{name}", "": "{label}", "family": "{family}", "asks": "{asks}"}
 OPTIONS = {"option": "{name}", "default": "{default}", "values": "{values}", "": "{help}"}
 
@@ -28,15 +29,11 @@ def models(*, json: Json = None) -> None:
     for name in zoo.names():
         spec = zoo.spec(name)
         trained = [data for data in spec.data if weights.find(name, data, spec.input, spec.classes)]
-        about = {"name": name, "title": spec.title, "summary": spec.summary, "family": spec.family}
-        sizes = {"input": list(spec.input), "classes": spec.classes, "params": spec.params, "macs": spec.macs}
-        listed.append({**about, **sizes, "data": list(spec.data), "trained": trained})
+        listed.append({**{field: getattr(spec, field) for field in FIELDS}, "trained": trained})
     answer(listed, columns(MODELS, listed), json)
 
 
-def methods(
-    method: Annotated[str, Parameter(help="show the options of this one")] = "", /, *, json: Json = None
-) -> None:
+def methods(method: One = "", /, *, json: Json = None) -> None:
     """List the methods, or one method's options."""
     if method:
         value: Any = registry.get(method).to_dict()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +37,7 @@ from compression.training.setup import Reporter
 from tests.contract import hello
 from tests.contract.runs import budget, finished, network, setup
 
-NAMES = (*methods.names(), "hello")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _with_hello(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with hello.registered(tmp_path_factory.mktemp("methods")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module", params=NAMES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("with_hello")
 
 
 # What it says of itself -----------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def spec(data: bytes, folder: Path) -> None:
 
 def events(data: bytes, folder: Path) -> None:
     """A run's story: what the list, the pages and the command line make of it."""
-    from compression.cli.progress import Progress
+    from compression.cli.progress import RunProgress
     from compression.cli.summary import summary
 
     run = _placed(folder, **{"events.jsonl": data, "result.json": None})
@@ -110,7 +110,7 @@ def events(data: bytes, folder: Path) -> None:
     summary(result(run))
     run.attempts()
     run.points()
-    assert Progress()._line(run)
+    assert RunProgress().line(run)
 
 
 def _listed(run: RunFolder) -> None:

@@ -63,7 +63,7 @@ def apply_joint_step(
     bounds: BitBounds,
     steps: Sequence[float],
     alpha: float,
-    shrinks_left: int,
+    steps_to_shrink: int,
     preferred: Sequence[float],
 ) -> list[JointDecision]:
     """Subtract ``gamma (c + d r)`` from the redundant units and set d of their layers (section 4.3, eq. G7 to G11).
@@ -76,7 +76,7 @@ def apply_joint_step(
         bounds: the quantizers; their d is written.
         steps: d of every site before this update, to which the residues r belong.
         alpha: learning rate of the weights.
-        shrinks_left: remaining shrinking steps of the period, this one included.
+        steps_to_shrink: remaining shrinking steps of the period, this one included.
         preferred: d of every site to take where eq. G8 allows it.
     """
     # Bounds of d at the final b_u and b_l (eq. G3).
@@ -89,7 +89,7 @@ def apply_joint_step(
     for each in measured:
         flat = each.read_sums(flat)
         # gamma by eq. G9; then d of each layer, and gamma again, by eq. G10 and G11.
-        rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, shrinks_left)
+        rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, steps_to_shrink)
         terms = [
             LayerTerm(r, lowest[s], highest[s], preferred[s]) for s, r in zip(each.sites, each.r_dot_h, strict=True)
         ]
@@ -106,7 +106,7 @@ def apply_joint_step(
     for each, rate in zip(measured, rates, strict=True):
         each.subtract(rate, chosen)
     return [
-        each.decision(rate, chosen, lowest, highest, alpha, 1 / shrinks_left)
+        each.decision(rate, chosen, lowest, highest, alpha, 1 / steps_to_shrink)
         for each, rate in zip(measured, rates, strict=True)
     ]
 

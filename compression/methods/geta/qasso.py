@@ -177,13 +177,13 @@ class QASSO(torch.optim.Optimizer):
         if period.position == 1:
             self._choose(period.index, weights)
         # Every step but the last of a period shrinks them; the last is a partially projected step only.
-        if self.redundant and period.shrinks_left:
+        if self.redundant and period.steps_to_shrink:
             if self._redundant_slices is None:
                 self._redundant_slices = redundant_slices(self.units, self.redundant, self.bounds)
             alpha = self.param_groups[_WEIGHTS]["lr"]
             preferred = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done)).tolist()
             self.decisions = apply_joint_step(
-                self._redundant_slices, weights, self.bounds, before.tolist(), alpha, period.shrinks_left, preferred
+                self._redundant_slices, weights, self.bounds, before.tolist(), alpha, period.steps_to_shrink, preferred
             )
 
     def _choose(self, period: int, weights: Directions) -> None:
@@ -200,7 +200,7 @@ class QASSO(torch.optim.Optimizer):
             self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:
-        if self.redundant and self.stages.period(self.steps_done).shrinks_left <= 1:
+        if self.redundant and self.stages.period(self.steps_done).steps_to_shrink <= 1:
             self.removed[self.redundant] = True
             self.redundant, self._redundant_slices = [], None
             self._locate_removed()

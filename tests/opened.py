@@ -38,7 +38,7 @@ def errors(app: AppTest) -> list[str]:
     return [str(element.value) for element in app.error]
 
 
-def told(app: AppTest) -> str:
+def page_text(app: AppTest) -> str:
     """All running text of the page."""
     return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
 

@@ -87,8 +87,8 @@ def test_size_and_error_are_counted_by_hand_on_the_weights_file() -> None:
         total += ((weight.size - zeros) * budget.asks["bits"] + weight.size * entropy) / 8
         assert layer.allocation is not None
         codes = np.clip(np.round(weight / layer.allocation.step), -7, 7)
-        kept = np.abs(weight) >= threshold
-        codes = np.where(kept & (codes == 0), np.sign(weight), codes) * kept
+        alive = np.abs(weight) >= threshold
+        codes = np.where(alive & (codes == 0), np.sign(weight), codes) * alive
         error += float(((weight - codes * layer.allocation.step) ** 2).sum())
         energy += float((weight**2).sum())
     assert forecast.bytes == (pytest.approx(total), pytest.approx(total))

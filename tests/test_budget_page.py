@@ -113,11 +113,11 @@ def test_tied_layers_share_one_slider_and_show_one_bound(open_page: Open) -> Non
     assert cells(app, "layer1.0.conv2")["sparsity, % from"] == cells(app, "conv1")["sparsity, % from"] == 25
 
 
-@pytest.mark.parametrize(("method", "moved", "kept"), [("opq", (3, 4), [3, 4]), ("ptq", 3, [3, 3])])
-def test_bounds_of_other_methods(open_page: Open, method: str, moved: Any, kept: list[int]) -> None:
+@pytest.mark.parametrize(("method", "moved", "expected"), [("opq", (3, 4), [3, 4]), ("ptq", 3, [3, 3])])
+def test_bounds_of_other_methods(open_page: Open, method: str, moved: Any, expected: list[int]) -> None:
     app = open_page(part="Layers", method=method)
     bits_slider(app, "linear").set_value(moved).run()
-    assert app.session_state["draft"].layers["linear"] == {"weight_bits": kept}
+    assert app.session_state["draft"].layers["linear"] == {"weight_bits": expected}
     share = "bound layers linear sparsity"
     assert (share in [s.key for s in app.slider]) == (method == "opq")
     if method == "opq":
@@ -178,8 +178,8 @@ def test_cells_of_single_weights_are_shares(drafted: Callable[[], dict[str, Any]
 
 
 def test_layers_are_found_by_module_and_by_letters() -> None:
-    of = catalog.Subject("resnet56", "cifar10", (3, 32, 32), 10)
-    rows = bounds.rows(catalog.traced(of), Budget(model="resnet56", data="cifar10"), None)
+    subject = catalog.Subject("resnet56", "cifar10", (3, 32, 32), 10)
+    rows = bounds.rows(catalog.traced(subject), Budget(model="resnet56", data="cifar10"), None)
     many = [*rows, *(bounds.Row(f"more.{i}", "", "", ()) for i in range(10))]
     assert boundrows.matching(rows, "", []) == list(rows) if len(rows) <= 60 else True
     assert boundrows.matching(many, "", ["linear"]) == [row for row in many if row.name == "linear"]
@@ -216,7 +216,7 @@ def test_a_slider_of_resnet20_is_answered(open_page: Open, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "key", "value", "said"),
+    ("query", "key", "value", "message"),
     [
         ({"bits": ["8", "4"]}, "ask weight_bits", (4, 8), "bits = 8, 4"),
         ({"bits": ["x", "4"]}, "ask weight_bits", (4, 8), "bits = x, 4"),
@@ -229,14 +229,14 @@ def test_a_slider_of_resnet20_is_answered(open_page: Open, method: str) -> None:
     ],
 )
 def test_what_an_address_cannot_mean_falls_back_and_is_told(
-    open_page: Open, query: dict[str, Any], key: str, value: Any, said: str
+    open_page: Open, query: dict[str, Any], key: str, value: Any, message: str
 ) -> None:
     app = open_page(**query)
     assert errors(app) == []
     assert app.session_state[key] == value
     warnings = [str(element.value) for element in app.warning]
-    assert len(warnings) == bool(said)
-    assert all(said in line and "\n" not in line for line in warnings)
+    assert len(warnings) == bool(message)
+    assert all(message in line and "\n" not in line for line in warnings)
     assert not app.button(key="start").disabled
 
 
@@ -373,17 +373,17 @@ def test_another_run_is_set_up_with_the_budget_of_this_one(
     assert errors(app) == []
     assert [element.value for element in app.warning] == []
     app.button(key="start")
-    asked: list[Budget] = []
+    requested: list[Budget] = []
 
-    def started(wanted: Budget) -> str:
-        asked.append(wanted)
+    def started(request: Budget) -> str:
+        requested.append(request)
         raise CompressionError("only looked at")
 
     monkeypatch.setattr("app.runs.runlog.start", started)
     app.button(key="start").click().run()
     method = methods.get(budget.method)
-    assert [method.complete(each) for each in asked] == [method.complete(draft.requested(budget))]
-    assert method.values(asked[0]) == method.values(budget)
+    assert [method.complete(each) for each in requested] == [method.complete(draft.requested(budget))]
+    assert method.values(requested[0]) == method.values(budget)
 
 
 def test_the_links_beside_a_run_carry_its_budget(open_page: Open, tmp_path: Path) -> None:
@@ -463,12 +463,12 @@ class Scanned:
         units = [("units", group.id, s, group.units, 0.2) for group in graph.prunable for s in (0.3, 0.5, 0.7, 0.9)]
         names = ("kind", "name", "value", "size", "accuracy")
         rows = [dict(zip(names, row, strict=True)) for row in (*bits, *units)]
-        self.told = {"structured": True, "dense": dense, "images": 100, "rows": rows}
+        self.table = {"structured": True, "dense": dense, "images": 100, "rows": rows}
 
 
 def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = Scanned()
-    monkeypatch.setattr("app.budget.studyview.show", lambda *given: given[-1](scan.told))
+    monkeypatch.setattr("app.budget.studyview.show", lambda *given: given[-1](scan.table))
     app = open_page(part="Sensitivity")
     before = figures(app)
     assert (app.checkbox(key="use_bits").value, app.checkbox(key="use_channels").value) == (True, False)
@@ -482,7 +482,7 @@ def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: 
     assert app.session_state["draft"].groups == {}
     assert app.slider(key="ask sparsity").value == 0.5
     assert any("no group may lose channels at this limit" in element.value for element in app.markdown)
-    for row in scan.told["rows"]:
+    for row in scan.table["rows"]:
         row["accuracy"] = 0.9 if row["value"] == 0.3 else row["accuracy"]
     app.button(key="use_scan").click().run()
     assert set(app.session_state["draft"].groups) == set(scan.groups)

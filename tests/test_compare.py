@@ -128,8 +128,8 @@ def test_a_live_run_is_shown_but_beats_nobody() -> None:
 
 def test_the_cheapest_run_within_a_loss() -> None:
     info = info_of(SMALL, GOOD, BEATEN)
-    found = {loss: mark.run if (mark := info.cheapest(loss)) else None for loss in (0.005, 0.01, 0.03, 0.08)}
-    assert found == {0.005: None, 0.01: "g", 0.03: "g", 0.08: "s"}
+    cheapest = {loss: mark.run if (mark := info.cheapest(loss)) else None for loss in (0.005, 0.01, 0.03, 0.08)}
+    assert cheapest == {0.005: None, 0.01: "g", 0.03: "g", 0.08: "s"}
     assert info.best == info.mark("g")
     other_dense = dataclasses.replace(SMALL, baseline=point(0.905, 80_000))
     assert info_of(other_dense, GOOD).cheapest(0.01) == info_of(other_dense, GOOD).mark("s"), "against its own"
@@ -189,8 +189,8 @@ def test_what_is_confused_more_often() -> None:
         "The worst new confusion: “cat” is taken for “dog” in 4 of 10 images, by the dense model in 1.",
         "The class that lost most: “cat” is recognized in 6 of 10 images, by the dense model in 9.",
     )
-    told = [(row["class"], row["answered"], row["change"], row["this is"]) for row in info.rows]
-    assert told == [
+    rows = [(row["class"], row["answered"], row["change"], row["this is"]) for row in info.rows]
+    assert rows == [
         ("cat", "cat", -3, "worse"),
         ("cat", "dog", 3, "worse"),
         ("owl", "cat", 1, "worse"),
@@ -258,23 +258,23 @@ def test_contents_of_a_packed_file_add_up_to_its_ledger(tmp_path: Path) -> None:
     attach(model, plan)
     path = tmp_path / "weights.packed"
     pack(model, path)
-    found, told, state = contents(path), read_ledger(path), fold(model).state_dict()
-    assert list(found) == list(state)
-    coded = [stored for stored in found.values() if stored.bits is not None]
+    entries, counted, state = contents(path), read_ledger(path), fold(model).state_dict()
+    assert list(entries) == list(state)
+    coded = [stored for stored in entries.values() if stored.bits is not None]
     assert {stored.name: stored.bits for stored in coded} == {f"{p.name}.weight": p.bits for p in plan.layers}
-    assert sum(stored.bytes for stored in coded) == told.values + told.positions
-    assert sum(stored.bytes for stored in found.values() if stored.bits is None) == told.leftovers
+    assert sum(stored.bytes for stored in coded) == counted.values + counted.positions
+    assert sum(stored.bytes for stored in entries.values() if stored.bits is None) == counted.leftovers
     for name, tensor in state.items():
-        assert found[name].shape == tuple(tensor.shape)
-        assert found[name].alive == int((tensor != 0).sum())
+        assert entries[name].shape == tuple(tensor.shape)
+        assert entries[name].alive == int((tensor != 0).sum())
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CompressionError):
         contents(path)
 
 
 def test_parts_of_a_ledger() -> None:
-    told = {"values": 60, "positions": 0, "scales": 10, "leftovers": 20, "container": 10, "total": 100}
-    info = ledger.ledger_info({"strange": 5, **told}, "geta")
+    counts = {"values": 60, "positions": 0, "scales": 10, "leftovers": 20, "container": 10, "total": 100}
+    info = ledger.ledger_info({"strange": 5, **counts}, "geta")
     assert [name for name, _ in info.parts] == [*ledger.PARTS, "strange"]
     assert info.sentence == "60 % of 100 B are values, the codes of the weights."
     assert ledger.ledger_figure(info).data[0].text[0] == "60 B, 60 %"
@@ -299,14 +299,14 @@ def test_the_same_budget_for_another_method() -> None:
 
 def test_two_runs_side_by_side() -> None:
     budgets = (Budget(epochs=2), Budget(method="opq", sparsity=0.7, epochs=4))
-    found = {row[""]: row for row in sidebyside.rows(SMALL, GOOD, budgets, ("one", "two"))}
-    assert (found["method"]["one"], found["method"]["two"]) == ("GETA", "OPQ")
-    assert found["test accuracy"]["difference"] == "+7.00 points"
-    assert found["packed size"] == {"": "packed size", "one": "4.00 kB", "two": "8.00 kB", "difference": "+4.00 kB"}
-    assert found["MACs"]["difference"] == "same"
-    assert (found["epochs of the budget"]["one"], found["epochs of the budget"]["two"]) == ("2", "4")
-    assert "seed" not in found, "what is equal is not listed"
-    assert found["bits of the weights"]["one"] == "4–6 bits"
+    table = {row[""]: row for row in sidebyside.rows(SMALL, GOOD, budgets, ("one", "two"))}
+    assert (table["method"]["one"], table["method"]["two"]) == ("GETA", "OPQ")
+    assert table["test accuracy"]["difference"] == "+7.00 points"
+    assert table["packed size"] == {"": "packed size", "one": "4.00 kB", "two": "8.00 kB", "difference": "+4.00 kB"}
+    assert table["MACs"]["difference"] == "same"
+    assert (table["epochs of the budget"]["one"], table["epochs of the budget"]["two"]) == ("2", "4")
+    assert "seed" not in table, "what is equal is not listed"
+    assert table["bits of the weights"]["one"] == "4–6 bits"
     swapped = sidebyside.rows(GOOD, SMALL, budgets[::-1], ("one", "two"))
     assert {row[""]: row for row in swapped}["packed size"]["difference"] == "−4.00 kB"
 
@@ -320,6 +320,6 @@ def test_what_is_still_going_is_not_drawn_beside_what_ended() -> None:
     assert set(drawn) == {"s", "g"}
     assert "dense" not in verdict(info, live)
     assert info.mark("l").lost is None  # type: ignore[union-attr]
-    told = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, (Budget(), Budget()), ("a", "b"))}
-    assert told["test or validation accuracy"] == ""
-    assert told["MACs"] == "same"
+    differences = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, (Budget(), Budget()), ("a", "b"))}
+    assert differences["test or validation accuracy"] == ""
+    assert differences["MACs"] == "same"

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from opened import Open, errors, opener, told
+from opened import Open, errors, opener, page_text
 from streamlit.testing.v1 import AppTest
 from written import DENSE, begun, finished, point
 
@@ -42,7 +42,7 @@ def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypa
     monkeypatch.setattr("app.gallery.gallery.ROOT", tmp_path / "none")
     app = open_page()
     assert app.title[0].value == nav.PAGES["compare"].question
-    assert "No runs yet" in told(app)
+    assert "No runs yet" in page_text(app)
     assert len(app.get("page_link")) == 1
     assert errors(app) == []
 
@@ -51,8 +51,8 @@ def test_one_run_says_that_it_is_alone(open_page: Open, root: Path) -> None:
     finished(root, 0.97, 8_000)
     app = open_page()
     assert errors(app) == []
-    assert "there is no other finished run yet" in told(app)
-    assert "The smallest run that loses at most 1 point: **GETA" in told(app)
+    assert "there is no other finished run yet" in page_text(app)
+    assert "The smallest run that loses at most 1 point: **GETA" in page_text(app)
     with pytest.raises(KeyError):
         app.selectbox(key="pick_other")
 
@@ -61,13 +61,13 @@ def test_a_picked_run_is_explained_from_its_files(open_page: Open, root: Path) -
     small, good = finished(root, 0.90, 4_000, Budget(sparsity=0.8)), finished(root, 0.97, 8_000)
     app = open_page(run=small)
     assert errors(app) == []
-    assert "20.0× smaller and 8.0 points less accurate" in told(app)
-    assert "“cat” is taken for “dog” in 3 of 10 images" in told(app)
-    assert "Counted on 20 test images" in told(app)
+    assert "20.0× smaller and 8.0 points less accurate" in page_text(app)
+    assert "“cat” is taken for “dog” in 3 of 10 images" in page_text(app)
+    assert "Counted on 20 test images" in page_text(app)
     assert len(app.get("plotly_chart")) == 4
     app.selectbox(key="pick_run").set_value(good).run()
     assert app.query_params["run"] in (good, [good])
-    assert "10.0× smaller and 1.0 points less accurate" in told(app)
+    assert "10.0× smaller and 1.0 points less accurate" in page_text(app)
     app.selectbox(key="pick_other").set_value(small).run()
     assert app.query_params["other"] in (small, [small])
     assert app.subheader[0].value == "Side by side"
@@ -82,7 +82,7 @@ def test_without_a_pick_the_page_follows_the_accuracy_that_may_go(open_page: Ope
         followed = open_page(loss=key)
         assert followed.selectbox(key="pick_run").value == expected
         assert "run" not in followed.query_params, "what is only followed is not written into the address"
-    assert "No finished run stays within 0.5 points" in told(open_page(loss="0.5"))
+    assert "No finished run stays within 0.5 points" in page_text(open_page(loss="0.5"))
 
 
 @pytest.mark.parametrize("address", ["nosuch", "../../etc", "x" * 400])
@@ -114,7 +114,7 @@ def test_what_has_no_final_point_is_listed_with_its_reason(open_page: Open, root
     begun(root, Budget(sparsity=0.9), DENSE, state="failed", error="the loss became infinite")
     app = open_page()
     assert any(e.label == "Not shown: 1 run without a final point" for e in app.expander)
-    assert "the loss became infinite" in told(app)
+    assert "the loss became infinite" in page_text(app)
     assert len(options(app, "pick_run")) == 1
     assert errors(app) == []
 
@@ -130,13 +130,13 @@ def test_a_sweep_is_its_runs(open_page: Open, root: Path) -> None:
     app = open_page(run=sweep.id)
     assert errors(app) == []
     assert app.selectbox(key="pick_run").value == run
-    assert "is not on this chart: it is a sweep" in told(app)
+    assert "is not on this chart: it is a sweep" in page_text(app)
 
 
 def test_only_failed_runs(open_page: Open, root: Path) -> None:
     begun(root, Budget(), DENSE, state="failed", error="no")
     app = open_page()
-    assert "nothing to compare yet" in told(app)
+    assert "nothing to compare yet" in page_text(app)
     assert errors(app) == []
 
 
@@ -162,8 +162,8 @@ def exported(root: Path, run: str, *milliseconds: float) -> None:
     """What an export leaves that measured these times, the dense model's first."""
     folder = RunFolder.open(root, run)
     variants = [{"name": str(i), "median": time} for i, time in enumerate(milliseconds)]
-    told = {"latency": {"variants": variants}}
-    assert SideJob("export", folder, folder.bundle / "export.json").carry_out(lambda say: told) == 0
+    result = {"latency": {"variants": variants}}
+    assert SideJob("export", folder, folder.bundle / "export.json").carry_out(lambda say: result) == 0
     export_run.bundle_path(folder).write_bytes(b"zip")
 
 
@@ -171,15 +171,15 @@ def test_latency_is_a_cost_where_exports_have_measured_it(open_page: Open, root:
     slow, quick, untimed = (finished(root, accuracy, 4_000) for accuracy in (0.97, 0.95, 0.9))
     app = open_page(cost="Latency")
     assert errors(app) == []
-    assert "No run has a measured latency yet" in told(app)
-    assert "3 runs without a measured latency" in told(app)
+    assert "No run has a measured latency yet" in page_text(app)
+    assert "3 runs without a measured latency" in page_text(app)
     assert not app.get("plotly_chart"), "an empty chart says nothing"
     exported(root, slow, 4.0, 3.0, 2.0)
     exported(root, quick, 4.0, 0.5, 8.0)
     app = open_page(cost="Latency", run=quick, other=slow)
     assert errors(app) == []
-    assert "8.0× faster and 3.0 points less accurate" in told(app)
-    assert "1 run without a measured latency" in told(app)
+    assert "8.0× faster and 3.0 points less accurate" in page_text(app)
+    assert "1 run without a measured latency" in page_text(app)
     assert untimed not in options(app, "pick_run")
     side = next(table.value for table in app.table if "difference" in table.value.columns)
     assert side[side[""] == "latency"].iloc[0, 1:].tolist() == ["0.5 ms", "2 ms", "+1.5 ms"]

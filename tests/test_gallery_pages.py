@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from opened import Open, errors, links, told
+from opened import Open, errors, links, page_text
 from test_gallery_runs import fingerprint
 from written import finished
 
@@ -59,19 +59,19 @@ def test_start_offers_the_gallery_and_the_try_button(open_page: Open, root: Path
     )
     final = gallery.find(GETA).final
     assert final is not None
-    assert f"**{100 * final['accuracy']:.1f} % right" in told(app)
+    assert f"**{100 * final['accuracy']:.1f} % right" in page_text(app)
     assert len(app.get("plotly_chart")) == 1
     assert "CIFAR-10 (JPEG-75): " in "\n".join(fold.label for fold in app.expander)
-    assert "each point is one finished run" in told(app)
+    assert "each point is one finished run" in page_text(app)
     finished(root, 0.9, 4_000)
     app = open_page("start")
     assert len(app.get("plotly_chart")) == 1
-    assert "Your runs: resnet8 on mnist5k" in told(app)
+    assert "Your runs: resnet8 on mnist5k" in page_text(app)
 
 
 def test_runs_lists_the_gallery_beside_ones_own(open_page: Open, root: Path) -> None:
     app = open_page("runs")
-    assert "No runs yet" in told(app)
+    assert "No runs yet" in page_text(app)
     listed = app.dataframe[-1].value
     assert GETA in list(listed["run"])
     assert set(listed["data"]) == {exhibit.data for exhibit in gallery.exhibits()}
@@ -85,8 +85,8 @@ def test_a_run_of_the_gallery_is_labelled_and_cannot_be_touched(open_page: Open)
     app = open_page("runs", run=GETA)
     keys = {button.key for button in app.button}
     assert not keys & {"delete", "cancel", "pause", "resume"}
-    assert "gallery" in told(app)
-    assert "it stays as it is" in told(app)
+    assert "gallery" in page_text(app)
+    assert "it stays as it is" in page_text(app)
     assert any(fold.label == "Where it comes from" for fold in app.expander)
     assert "python -m compression run --config" in app.code[0].value
 
@@ -115,15 +115,15 @@ def test_the_same_run_is_set_up_on_the_budget_page(open_page: Open) -> None:
 def test_compare_shows_the_gallery_where_it_is_wanted(open_page: Open, root: Path) -> None:
     app = open_page("compare")
     assert app.toggle(key="gallery_shown").value, "nothing else is there"
-    kept = [e for e in gallery.read().collections[0].exhibits if not e.info.runs]
-    assert len(app.selectbox(key="pick_run").options) == len(kept)
+    single = [e for e in gallery.read().collections[0].exhibits if not e.info.runs]
+    assert len(app.selectbox(key="pick_run").options) == len(single)
     run = finished(root, 0.9, 1_000)
     app = open_page("compare")
     assert not app.toggle(key="gallery_shown").value
     assert len(app.selectbox(key="pick_run").options) == 1
     app.toggle(key="gallery_shown").set_value(True).run()
     assert not app.exception
-    assert len(app.selectbox(key="pick_run").options) == len(kept) + 1
+    assert len(app.selectbox(key="pick_run").options) == len(single) + 1
     app = open_page("compare", run=run, other=OTHER)
     assert app.toggle(key="gallery_shown").value, "what the address names is shown"
     assert app.subheader[0].value == "Side by side"
@@ -153,10 +153,10 @@ def test_runs_on_other_images_are_not_compared(
     app = open_page("compare", run=own)
     app.toggle(key="gallery_shown").set_value(True).run()
     assert list(app.selectbox(key="pick_run").options) == [f"GETA, {names.request(Budget(method='geta').to_dict())}"]
-    assert "other images than yours" in told(app)
+    assert "other images than yours" in page_text(app)
     app = open_page("compare", run=CIFAR)
     assert own not in list(app.selectbox(key="pick_run").options)
-    assert "only those of the gallery are shown" in told(app)
+    assert "only those of the gallery are shown" in page_text(app)
 
 
 def test_figures_of_a_run_without_its_model_are_all_there(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,19 +164,21 @@ def test_figures_of_a_run_without_its_model_are_all_there(open_page: Open, monke
     app = open_page("runs", run=CIFAR)
     assert errors(app) == []
     assert len(app.get("plotly_chart")) == 5
-    assert "CIFAR-10 (JPEG-75)" in told(app)
+    assert "CIFAR-10 (JPEG-75)" in page_text(app)
     app = open_page("compare", run=CIFAR)
     assert errors(app) == []
     assert len(app.get("plotly_chart")) == 4, "front, layers, ledger, confusion"
-    assert "sizes in its file are not" in told(app)
+    assert "sizes in its file are not" in page_text(app)
 
 
-@pytest.mark.parametrize(("name", "said"), [("explain", "nothing to ask"), ("export", "nothing to put in a bundle")])
-def test_what_needs_the_model_says_what_is_missing_and_what_to_do(open_page: Open, name: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "expected"), [("explain", "nothing to ask"), ("export", "nothing to put in a bundle")]
+)
+def test_what_needs_the_model_says_what_is_missing_and_what_to_do(open_page: Open, name: str, expected: str) -> None:
     app = open_page(name, run=CIFAR)
     assert errors(app) == []
     assert len(app.info) == 1
-    assert said in app.info[0].value
+    assert expected in app.info[0].value
     assert "\n" not in app.info[0].value
     assert app.button(key="repeat").label == "Set up the same run"
     assert "make" not in [button.key for button in app.button]
@@ -206,10 +208,10 @@ def gallery_copy(root: Path, run: str) -> export_job.RunFolder:
     ("name", "run"), [("runs", "gallery.nosuch.run"), ("runs", "gallery.../etc"), ("compare", "gallery.")]
 )
 def test_an_unknown_run_of_the_gallery_gets_one_line(open_page: Open, name: str, run: str) -> None:
-    found = errors(open_page(name, run=run))
-    assert len(found) == 1
-    assert "no run" in found[0]
-    assert "\n" not in found[0]
+    lines = errors(open_page(name, run=run))
+    assert len(lines) == 1
+    assert "no run" in lines[0]
+    assert "\n" not in lines[0]
 
 
 @pytest.fixture
@@ -259,7 +261,7 @@ def test_the_tour_goes_from_start_to_export_and_back(open_page: Open) -> None:
         assert not app.exception
         assert errors(app) == []
         assert app.title[0].value == nav.PAGES[stop.page].question
-        assert f"**Tour, {number} of {len(tour.STOPS)}: {nav.PAGES[stop.page].title}.**" in told(app)
+        assert f"**Tour, {number} of {len(tour.STOPS)}: {nav.PAGES[stop.page].title}.**" in page_text(app)
         assert app.session_state["at_run"] == GETA
         assert app.query_params["tour"] in (str(number), [str(number)])
         if number < len(tour.STOPS):
@@ -269,13 +271,13 @@ def test_the_tour_goes_from_start_to_export_and_back(open_page: Open) -> None:
     assert app.title[0].value == nav.PAGES["explain"].question
     app.button(key="tour_end").click().run()
     assert app.session_state["at_tour"] == ""
-    assert "Tour," not in told(app)
+    assert "Tour," not in page_text(app)
 
 
 def test_the_tour_blocks_nothing_and_finds_back(open_page: Open) -> None:
     app = open_page("learn", tour="4")
-    assert "You left the tour at stop 4 of 7, Runs." in told(app)
+    assert "You left the tour at stop 4 of 7, Runs." in page_text(app)
     app.button(key="tour_return").click().run()
     assert app.title[0].value == nav.PAGES["runs"].question
     for wrong in ("0", "8", "x", "²", "-1"):
-        assert "tour" not in told(open_page("learn", tour=wrong)).lower()
+        assert "tour" not in page_text(open_page("learn", tour=wrong)).lower()

@@ -73,9 +73,9 @@ def test_figures_are_those_of_the_result_file(root: Path) -> None:
 
 
 def test_a_sweep_has_its_runs_from_large_to_small(root: Path) -> None:
-    found = gallery.read(root)
-    sweep = found.find("gallery.resnet8-mnist5k.opq")
-    parts = found.parts(sweep.info.id)
+    contents = gallery.read(root)
+    sweep = contents.find("gallery.resnet8-mnist5k.opq")
+    parts = contents.parts(sweep.info.id)
     assert sweep.info.runs == len(parts) == 5
     sparsities = [Budget.from_dict(part.info.budget).asks["sparsity"] for part in parts]
     assert sparsities == sorted(sparsities)

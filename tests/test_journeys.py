@@ -183,7 +183,7 @@ def test_every_page_fits_a_phone(browser: Browser, address: str) -> None:
             settled(phone, name)
             phone.get_by_test_id("stSidebar").wait_for(state="hidden")
             cut[name] = phone.evaluate(CUT)
-        assert {name: found for name, found in cut.items() if found} == {}
+        assert {name: names for name, names in cut.items() if names} == {}
 
 
 def test_the_console_is_listened_to(browser: Browser, address: str) -> None:

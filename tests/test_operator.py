@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opened import Open, errors, told
+from opened import Open, errors, page_text
 from PIL import Image
 from written import finished
 
@@ -52,15 +52,15 @@ def test_own_code_and_images_are_trained_measured_and_compressed_once_they_are_n
     assert "Test accuracy" in [metric.label for metric in app.metric]
     app.session_state["examples_fold"] = True
     app.run()
-    assert "The first 12 of the training split" in told(app)
+    assert "The first 12 of the training split" in page_text(app)
     budget = open_page("budget", *named, model=model, data=str(pets))
     assert errors(budget) == []
     assert not budget.button(key="start").disabled
     for name in ("model", "budget", "groups"):
-        (said,) = errors(open_page(name, model=model, data=str(pets)))
-        assert "not offered here" in said
-    (said,) = errors(open_page("model", *named[:2], model=model, data=str(pets)))
-    assert "not offered here" in said
+        (error,) = errors(open_page(name, model=model, data=str(pets)))
+        assert "not offered here" in error
+    (error,) = errors(open_page("model", *named[:2], model=model, data=str(pets)))
+    assert "not offered here" in error
 
 
 @pytest.mark.parametrize("field", ["model", "data"])
@@ -113,11 +113,11 @@ def test_a_network_that_comes_with_its_weights_is_measured_and_compressed_withou
     given = ("--model", named, "--data-root", str(pets.parent))
     app = open_page("model", *given, model=named, data=str(pets))
     assert errors(app) == []
-    assert "A run starts from the weights that own() returns." in told(app)
+    assert "A run starts from the weights that own() returns." in page_text(app)
     assert {metric.label: metric.value for metric in app.metric}["Test accuracy"] == "50.0 %", "always a cat"
     copies = list((tmp_path / "runs" / "uploads").glob("returned-*.safetensors"))
     assert [weights.read_provenance(copy)["origin"] for copy in copies] == ["returned by own"]
     budget = open_page("budget", *given, model=named, data=str(pets), method="Round to nearest")
     assert errors(budget) == []
-    assert "Starts from the weights that own() returns." in told(budget)
+    assert "Starts from the weights that own() returns." in page_text(budget)
     assert not budget.button(key="start").disabled

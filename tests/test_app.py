@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened import Open, errors
+from opened import Open, errors, folds
 from streamlit.testing.v1 import AppTest
 from written import finished
 
 from app import nav, options, timing, words
 from app.budget import budget_upload, draft, forecast_panel, live_forecast
+from app.groups import dependency_text
 from app.model import catalog
 from compression import methods, runs
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import spread_units
+from compression.graph import Code, Reason
 from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from tests.waiting import PATIENCE
@@ -92,10 +94,12 @@ def test_a_group_is_told_with_its_ties(open_page: Open) -> None:
     assert app.selectbox(key="pick_group").value == "conv1"
     assert any("317 parameters" in element.value for element in app.markdown)
     text = "\n".join(element.value for element in app.markdown)
-    assert "`layer1.0:add` adds the output of `layer1.0.conv2` to that of `conv1`: channel i of one is" in text
+    add = Reason(Code.residual_add)
+    assert f"- {dependency_text.tie(add, 'layer1.0:add', ['layer1.0.conv2', 'conv1'])}" in text.split("\n")
     app.selectbox(key="pick_group").set_value("linear").run()
-    assert any("adjacent to the output" in element.value for element in app.markdown)
-    assert any("what the network answers with in `linear`" in element.value for element in app.markdown)
+    output = Reason(Code.next_to_output)
+    assert any(element.value.endswith(f": {output}.") for element in app.markdown)
+    assert dependency_text.frozen(output, "linear") in [element.value for element in app.markdown]
     assert not app.exception
 
 
@@ -121,7 +125,8 @@ def test_values_read_and_units_behind_a_norm_are_told(open_page: Open, tmp_path:
     file.write_text(LOOKING)
     app = open_page("groups", "--model", f"{file}:make", model=f"{file}:make", group="conv")
     assert any("looking.py:11 (return self.head(x if" in element.value for element in app.info)
-    assert any("norm in `norm` averages over all of them" in element.value for element in app.markdown)
+    averages = Reason(Code.norm_averages, {"norm": "a group norm"})
+    assert dependency_text.frozen(averages, "norm") in [element.value for element in app.markdown]
     assert any("inexact=True" in element.value for element in app.caption)
     app.selectbox(key="pick_group").set_value("head").run()
     assert not any("inexact=True" in element.value for element in app.caption)
@@ -138,7 +143,7 @@ def test_detail_search_and_opened_modules(open_page: Open) -> None:
     assert app.session_state["graph_view"] == "Search"
     assert any("boxes hold “attention”" in element.value for element in app.caption)
     app.text_input(key="graph_search").set_value("nosuch").run()
-    assert any("No box holds" in element.value for element in app.info)
+    assert [("“nosuch”" in element.value, element.icon) for element in app.info] == [(True, ":material/search_off:")]
     app.text_input(key="graph_search").set_value("").run()
     assert app.session_state["graph_view"] == "Whole graph"
     assert not app.exception
@@ -147,14 +152,15 @@ def test_detail_search_and_opened_modules(open_page: Open) -> None:
 def test_quantizers_are_drawn_merged_and_as_traced(open_page: Open) -> None:
     app = open_page("groups", group="layer2.0.conv1")
     assert app.get("button_group")[0].disabled, "a float network has nothing to merge"
-    assert [folded.label for folded in app.expander] == ["Boxes as a table", "Ties as a table"]
+    assert folds(app) == ["graph_fold", "ties_fold"] and len(app.expander) == 2
     detail = app.selectbox(key="detail")
     float_boxes, every = (int(option.rpartition(" ")[2]) for option in detail.options[-2:])
     app.selectbox(key="quantizers").set_value("plain").run()
     merged = app.selectbox(key="detail").options
     assert merged[-1] == f"Operations · {every + 10}", "one node for the input of each of ten layers"
     assert merged[-2] == f"Layers · {float_boxes + 10}"
-    assert "One layer, before and after: layer2.0.conv1" in [folded.label for folded in app.expander]
+    assert {"close_as_traced_fold", "close_merged_fold"} <= set(folds(app))
+    assert any(folded.label.endswith(": layer2.0.conv1") for folded in app.expander)
     app.session_state["close_merged_fold"] = True
     app.run()
     tables = [frame.value for frame in app.dataframe if "leads to" in frame.value.columns]
@@ -310,6 +316,7 @@ def test_accuracy_without_training_is_measured_in_the_background(
     """Of every method that allocates; one that removes nothing has no chart over the sparsity."""
     app = open_page("budget", method=method, part="Before training")
     before = len(app.get("plotly_chart"))
+    explained = {caption.value for caption in app.caption}
     app.button(key="begin curve").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("curve-*/")
@@ -320,7 +327,8 @@ def test_accuracy_without_training_is_measured_in_the_background(
     assert len(app.get("plotly_chart")) == before + charts
     assert any(f"{result['images']} images" in element.value for element in app.caption)
     app = open_page("budget", method=method, part="Before training", data="none")
-    assert any("there are none for this choice" in element.value for element in app.caption)
+    assert "begin curve" not in [button.key for button in app.button]
+    assert any(each.value.startswith(f"{text} ") for each in app.caption for text in explained), "and why it is not"
 
 
 def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:
@@ -440,7 +448,10 @@ def test_quantizers_of_an_own_model_are_merged(open_page: Open, tmp_path: Path) 
     assert not app.get("button_group")[0].disabled
     assert any(element.value.startswith("2 quantizers.") for element in app.caption)
     members = app.dataframe[1].value if "role" in app.dataframe[1].value else app.dataframe[0].value
-    assert dict(zip(members["parameter"], members["role"], strict=True))["0.s"] == "quantizes the unit"
+    roles = dict(zip(members["parameter"], members["role"], strict=True))
+    group = catalog.traced(catalog.subject(model, "none")).graph.group("0")
+    quantizers = {member.name for member in group.members if member.role == "quantizer"}
+    assert quantizers == {name for name, role in roles.items() if role == roles["0.s"]} == {"0.s"}
     assert any("`0.weight` quantizes" in element.value for element in app.markdown)
     every = int(app.selectbox(key="detail").options[-1].rpartition(" ")[2])
     app.button_group(key="quantizers_drawn").set_value("as traced").run()

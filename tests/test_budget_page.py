@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from opened import Open, errors, opener
+from opened import Open, errors, numbers, opener
 from streamlit.testing.v1 import AppTest
 from written import finished
 
@@ -50,6 +51,13 @@ def figures(app: AppTest) -> dict[str, str]:
 
 def bits_slider(app: AppTest, layer: str) -> Any:
     return app.slider(key=f"bound layers {layer} weight_bits")
+
+
+def used(app: AppTest) -> str:
+    """The line on what became of the scan."""
+    line = app.session_state["scan_used"]["summary"]
+    assert line in [element.value for element in app.markdown]
+    return str(line)
 
 
 def cells(app: AppTest, layer: str) -> dict[str, Any]:
@@ -108,7 +116,10 @@ def test_tied_layers_share_one_slider_and_show_one_bound(open_page: Open) -> Non
     app = open_page(part="Layers")
     shares = [s.key for s in app.slider if s.key.endswith(" sparsity")]
     assert len(shares) == len(set(shares)) < 10
-    assert any("same channels as conv1" in element.value for element in app.caption)
+    tied = {group.id: group.members for group in catalog.traced(RESNET8).graph.prunable}
+    others = {first: sum(m.role == "producer" for m in members) - 1 for first, members in tied.items()}
+    named = Counter(name for caption in app.caption if (name := caption.value.split()[-1]) in tied)
+    assert named == +Counter(others), "each layer that has no slider names the one that has it"
     app.slider(key="bound groups conv1 sparsity").set_value((0.25, 0.5)).run()
     assert cells(app, "layer1.0.conv2")["sparsity, % from"] == cells(app, "conv1")["sparsity, % from"] == 25
 
@@ -193,12 +204,13 @@ def test_layers_are_found_by_module_and_by_letters() -> None:
 def test_more_than_sixty_layers_are_searched(open_page: Open) -> None:
     app = open_page(part="Layers", model="torchvision:densenet121", data="none")
     assert [s.key for s in app.slider if s.key.startswith("bound ")] == []
-    assert any("Search for layers" in element.value for element in app.caption)
+    before = {caption.value for caption in app.caption}
     assert len(app.data_editor[0].value) > 60, "the table has them all"
     app.text_input(key="bound_search").set_value("features.denseblock1").run()
     names = {s.key.split()[2] for s in app.slider if s.key.startswith("bound layers ")}
     assert names
     assert all(name.startswith("features.denseblock1.") for name in names)
+    assert len(before - {caption.value for caption in app.caption}) == 1, "the line that asked for a search"
     app.multiselect(key="bound_pick").set_value(["classifier"]).run()
     assert bits_slider(app, "classifier").value == (4, 8)
     assert errors(app) == []
@@ -476,18 +488,22 @@ def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: 
     assert app.session_state["draft"].groups == {}
     assert app.session_state["draft"].layers == {name: {"weight_bits": [4, 8]} for name in scan.layers}
     assert app.slider(key="ask sparsity").value == 0.5
-    assert any(element.value.startswith("10 layers bounded in bits") for element in app.markdown)
+    bounded = used(app)
+    assert numbers(bounded) == [10], "layers"
     app.checkbox(key="use_channels").set_value(True).run()
     app.button(key="use_scan").click().run()
     assert app.session_state["draft"].groups == {}
     assert app.slider(key="ask sparsity").value == 0.5
-    assert any("no group may lose channels at this limit" in element.value for element in app.markdown)
+    parts = used(app).split("; ")
+    assert parts[0] == bounded.removesuffix(".")
+    assert len(parts) == 2 and numbers(parts[1]) == [], "a word on the groups, of which none is bounded"
     for row in scan.table["rows"]:
         row["accuracy"] = 0.9 if row["value"] == 0.3 else row["accuracy"]
     app.button(key="use_scan").click().run()
     assert set(app.session_state["draft"].groups) == set(scan.groups)
     assert app.slider(key="ask sparsity").value < 0.5
-    assert any("moved from 50 % of the units removed to" in element.value for element in app.markdown)
+    ask, share = methods.get("geta").ask("--sparsity"), app.session_state["draft"].asks["sparsity"]
+    assert used(app).endswith(f" {ask.words(0.5)} to {ask.words(share)}.")
     app.button(key="undo_scan").click().run()
     assert app.session_state["draft"].groups == {}
     assert app.slider(key="ask sparsity").value == 0.5

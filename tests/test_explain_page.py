@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from opened import Open, errors, opener, page_text
+from opened import Open, errors, numbers, opener, page_text, targets
 
 import compression as cx
 from app import nav
@@ -66,8 +67,8 @@ def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypa
     monkeypatch.setattr("app.gallery.gallery.ROOT", tmp_path / "none")
     app = open_page()
     assert app.title[0].value == nav.PAGES["explain"].question
-    assert "No finished run to explain yet" in page_text(app)
-    assert len(app.get("page_link")) == 1
+    assert targets(app) == [""], "to Start"
+    assert app.get("plotly_chart") == []
     assert errors(app) == []
 
 
@@ -76,7 +77,8 @@ def test_a_run_is_explained_at_once_and_the_job_offered(open_page: Open, run: Ru
     assert errors(app) == []
     assert len(app.get("plotly_chart")) == 6
     assert "Straight-through gradients" in page_text(app)
-    assert "A glance at a few images deceives" in page_text(app)
+    scale = {"against itself", "random weights", "another image"}
+    assert scale <= set(re.findall(r"\*\*(.+?)\*\*", page_text(app))), "ceiling and floors are named"
     assert app.button(key="start_scores").label == "Measure it"
     assert not stored.folder_of(run).exists(), "looking changes nothing"
 
@@ -96,9 +98,16 @@ def test_after_the_job_everything_is_drawn(open_page: Open, explained_run: RunFo
     app = open_page(run=explained_run.id, attribution=METHODS[method].label, alike="SSIM")
     assert errors(app) == []
     assert len(app.get("plotly_chart")) == 6 + 1
-    assert "Of the way from chance" in page_text(app)
-    assert "4 test images drawn with seed 0" in page_text(app)
-    assert "straight-through, and the promise no longer holds" in page_text(app)
+    comparison = stored.comparison(explained_run)
+    assert comparison is not None
+    labels = {name: each.label for name, each in METHODS.items()}
+    name = explainwords.MEASURE_LABELS["ssim"]
+    text = page_text(app).split("\n")
+    assert similarity.alike_info(comparison.scores, labels, ("ssim", name), "geta").sentence in text
+    notes = similarity_view.notes(comparison)
+    assert set(notes) <= set(text)
+    assert numbers(notes[0])[:3] == [4, 0, comparison.changed], "images, seed, changed answers"
+    assert "straight-through" in notes[1]
 
 
 def test_the_job_is_started_watched_and_cancelled(open_page: Open, run: RunFolder) -> None:
@@ -235,7 +244,8 @@ def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
     assert info.rows[0].retained == pytest.approx((0.6 - 0.3) / (0.9 - 0.3))
     assert info.rows[0].spread == pytest.approx(1.96 * np.std([0.5, 0.7], ddof=1) / np.sqrt(2))
     assert info.rows[1].retained == pytest.approx(0.0)
-    assert "keeps 50 % in **A** (the most) and nothing in **B** (the least)" in info.sentence
+    assert numbers(info.sentence) == [50, 2], "of two images"
+    assert re.findall(r"\*\*(.)\*\*", info.sentence) == ["A", "B"], "the most, then the least"
     assert [row["kept, %"] for row in info.table] == [50, 0]
     figure = similarity.alike_figure(info)
     drawn = {trace.name: list(trace.x) for trace in figure.data if trace.name}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_front_says_who_is_beaten_and_where_the_open_run_stands() -> None:
     assert [(each.bytes, each.accuracy) for each in info.own_front] == [(5_000, 0.95)]
     assert info.hidden == 1
     assert "16.0× smaller" in info.trail[-1].sentence
-    assert [row["what"] for row in info.rows].count("on the way") == 3
+    assert [row["split"] for row in info.rows].count("validation") == 3
 
 
 def test_front_figure_keeps_its_traces_while_the_run_grows() -> None:
@@ -277,7 +278,7 @@ def test_graph_leaves_out_norms_but_keeps_joins_and_paths() -> None:
     assert [node.id for node in info.nodes] == ["input", "a", "b", "+", "output"]
     assert all(node.lit for node in info.nodes[1:4])
     assert info.nodes[1].role == "frozen"
-    assert "must stay: adjacent to the output" in info.nodes[1].sentence
+    assert GRAPH["groups"][0]["reason"] in info.nodes[1].sentence
     assert [line.lit for line in info.lines].count(True) == 3
     assert len(placing.graph_info(GRAPH, GROUPS, placement.place(GRAPH, grouping.EVERY_OP)).nodes) == 6
     figure = graph.graph_figure(info)
@@ -523,9 +524,9 @@ def test_a_run_that_ended_is_joined_to_its_way_which_is_no_front() -> None:
     assert not figure["its front so far"].x
     assert list(figure[front.SAME_MODEL].x) == [5_000, 5_600]
     assert list(figure[front.SAME_MODEL].y) == [95, 94]
-    assert {(row["split"], row["size"]) for row in info.rows if row["what"] == "on the way"} == {
-        ("validation", "estimated")
-    }
+    sizes = Counter((row["split"], row["size"]) for row in info.rows)
+    assert sizes["validation", "estimated"] == len(info.trail)
+    assert {size for split, size in sizes if split != "validation"}.isdisjoint({"estimated"})
     going = {trace.name: trace for trace in front.front_figure(front_data.front_info(RUNS, "a")).data}
     assert not going[front.SAME_MODEL].x
     assert going["its front so far"].x

@@ -105,7 +105,7 @@ def test_channels_of_equal_scale_are_opq() -> None:
 
 def test_it_is_named_an_addition_and_what_it_excludes_is_said() -> None:
     codebook = next(option for option in OpqOptions.table() if option.name == "codebook")
-    assert "not part of OPQ" in codebook.help and codebook.default == "layer"
+    assert "addition" in codebook.help and codebook.default == "layer"
     with pytest.raises(CompressionError, match="codebook channel does not go with grid survivor"):
         allocate(network(), 0.5, 4, codebook="channel", grid="survivor")
     with pytest.raises(CompressionError, match="prepared without channels"):

@@ -70,7 +70,7 @@ def test_modules_show_the_sum_of_parts_and_the_mean_of_others() -> None:
     assert [shares.value(f"module:{path}") for path in ("a", "a#2", "a.y", "ab", "b")] == [40, 40, 30, 60, None]
     bits = Overlay("bits", " bits", values, 0.0, 60.0)
     assert bits.value("module:a") == 20
-    assert "mean of its layers" in bits.sentence("module:a")
+    assert "mean" in bits.sentence("module:a")
     assert "mean" not in bits.sentence("ab") + shares.sentence("module:a")
     assert shares.fitted(["module:a", "ab"]).high == 60
     assert Overlay("", "", values, 0.0, 30.0, adds=True).fitted(["module:a"]).high == 40

@@ -265,7 +265,7 @@ def test_a_run_that_waits_is_queued_and_a_job_taken_back_never_touches_it(store:
         looked_after(store, lambda folder=folder: folder.state == "done")  # type: ignore[misc]
     until(lambda: ray_says(job) in ("FAILED", "SUCCEEDED"))
     assert (third.attempts(), job_of(third) != job) == (1, True)
-    assert f"was taken back from job {job}" in third.log_path.read_text()
+    assert f"job {job}" in third.log_path.read_text()
 
 
 def test_cancelling_ends_a_worker_that_listens_and_one_that_does_not(store: Store) -> None:
@@ -313,7 +313,7 @@ def test_a_run_outlives_the_node_it_works_on_and_waits_for_one_that_comes_late(
         assert folder.state == "queued"
         os.utime(folder.process_path, (0, 0))
         until(lambda: store.sync() or (folder.handle() is not None and job_of(folder) != first))  # type: ignore[func-returns-value]
-        assert "the run is queued again" in folder.log_path.read_text()
+        assert f"job {first}" in folder.log_path.read_text()
         with joined(nodes, tmp_path) as node:
             looked_after(store, lambda: folder.state == "running")
             job, attempt = job_of(folder), folder.attempts()

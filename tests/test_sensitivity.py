@@ -180,6 +180,7 @@ def test_the_map_frames_what_the_rule_takes() -> None:
 
 def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Path) -> None:  # noqa: F811
     app = open_page(part="Sensitivity", method="OPQ")
+    explained = {caption.value for caption in app.caption}
     app.button(key="begin sensitivity").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("sensitivity-*/")
@@ -200,7 +201,8 @@ def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Pa
     zeros = sum(share * sizes[name] for name, share in shares.items())
     assert app.slider(key="ask sparsity").value == pytest.approx(zeros / sum(sizes.values()), abs=1e-3)
     app = open_page(part="Sensitivity", data="none")
-    assert any("there are none for this choice" in element.value for element in app.caption)
+    assert "use_scan" not in [button.key for button in app.button]
+    assert any(each.value.startswith(f"{text} ") for each in app.caption for text in explained), "why there is none"
 
 
 def test_the_command_shows_what_was_measured(scanned: dict[str, Any], root: Path) -> None:

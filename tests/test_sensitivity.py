@@ -200,7 +200,7 @@ def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Pa
     sizes = {row["name"]: row["size"] for row in result["rows"]}
     zeros = sum(share * sizes[name] for name, share in shares.items())
     assert app.slider(key="ask sparsity").value == pytest.approx(zeros / sum(sizes.values()), abs=1e-3)
-    app = open_page(part="Sensitivity", data="none")
+    app = open_page(part="Sensitivity", method="OPQ", data="none")
     assert "use_scan" not in [button.key for button in app.button]
     assert any(each.value.startswith(f"{text} ") for each in app.caption for text in explained), "why there is none"
 

@@ -89,7 +89,7 @@ def test_a_wrong_address_gets_one_line(
     assert "\n" not in lines[0]
 
 
-def test_a_group_is_told_with_its_ties(open_page: Open) -> None:
+def test_a_group_is_reported_with_its_ties(open_page: Open) -> None:
     app = open_page("groups", group="conv1")
     assert app.selectbox(key="pick_group").value == "conv1"
     assert any("317 parameters" in element.value for element in app.markdown)
@@ -120,7 +120,7 @@ def make():
 """
 
 
-def test_values_read_and_units_behind_a_norm_are_told(open_page: Open, tmp_path: Path) -> None:
+def test_values_read_and_units_behind_a_norm_are_reported(open_page: Open, tmp_path: Path) -> None:
     file = tmp_path / "looking.py"
     file.write_text(LOOKING)
     app = open_page("groups", "--model", f"{file}:make", model=f"{file}:make", group="conv")
@@ -452,6 +452,7 @@ def test_quantizers_of_an_own_model_are_merged(open_page: Open, tmp_path: Path) 
     group = catalog.traced(catalog.subject(model, "none")).graph.group("0")
     quantizers = {member.name for member in group.members if member.role == "quantizer"}
     assert quantizers == {name for name, role in roles.items() if role == roles["0.s"]} == {"0.s"}
+    assert roles["0.s"].startswith("quantizes ")
     assert any("`0.weight` quantizes" in element.value for element in app.markdown)
     every = int(app.selectbox(key="detail").options[-1].rpartition(" ")[2])
     app.button_group(key="quantizers_drawn").set_value("as traced").run()
@@ -469,7 +470,7 @@ def test_wrong_app_arguments_are_refused(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "lines"), [([], 0), (["--log-times"], 1)])
-def test_the_server_tells_its_times_where_asked(
+def test_the_server_reports_its_times_where_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], lines: int
 ) -> None:
     monkeypatch.setattr("sys.argv", ["app/main.py", *arguments])

@@ -240,7 +240,7 @@ def test_a_slider_of_resnet20_is_answered(open_page: Open, method: str) -> None:
         ({"method": "OPQ", "average_bits": "99"}, "ask bits", 4.0, "average_bits = 99"),
     ],
 )
-def test_what_an_address_cannot_mean_falls_back_and_is_told(
+def test_what_an_address_cannot_mean_falls_back_and_is_reported(
     open_page: Open, query: dict[str, Any], key: str, value: Any, message: str
 ) -> None:
     app = open_page(**query)

@@ -225,7 +225,7 @@ def test_a_run_keeps_its_promises_and_its_file_is_the_model(finished: RunFolder)
         assert torch.equal(source.model.get_submodule(name).weight.detach(), state[f"{name}.weight"])  # type: ignore[arg-type,union-attr,operator]
 
 
-def test_config_tells_each_channels_step(finished: RunFolder) -> None:
+def test_config_reports_each_channels_step(finished: RunFolder) -> None:
     source = read(finished)
     about, state = config(source), source.model.state_dict()
     for name, layer in about["layers"].items():

@@ -177,7 +177,7 @@ def test_only_failed_runs(open_page: Open, root: Path) -> None:
     assert errors(app) == []
 
 
-def test_a_damaged_bundle_is_told_in_one_line(open_page: Open, root: Path) -> None:
+def test_a_damaged_bundle_is_reported_in_one_line(open_page: Open, root: Path) -> None:
     run = finished(root, 0.97, 8_000)
     path = root / run / "bundle" / "weights.packed"
     path.write_bytes(path.read_bytes()[:-1])

@@ -87,7 +87,7 @@ def test_bounds_and_options_are_followed_and_asked_for_anew(measured: tuple[Path
     assert other.error < 0.7 * row.error, "with no zero asked for, two levels are worse than three"
 
 
-def test_the_command_tells_what_the_job_does(capsys: pytest.CaptureFixture[str], measured: tuple[Path, str]) -> None:
+def test_the_command_reports_what_the_job_does(capsys: pytest.CaptureFixture[str], measured: tuple[Path, str]) -> None:
     from compression.cli import main
 
     command = [

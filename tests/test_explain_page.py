@@ -158,7 +158,7 @@ def test_code_nobody_named_is_not_run(open_page: Open, run: RunFolder, tmp_path:
     assert not mark.exists()
 
 
-def test_damaged_files_are_told_in_one_line(open_page: Open, explained_run: RunFolder) -> None:
+def test_damaged_files_are_reported_in_one_line(open_page: Open, explained_run: RunFolder) -> None:
     (stored.folder_of(explained_run) / "maps.safetensors").write_bytes(b"no")
     app = open_page(run=explained_run.id)
     assert len(errors(app)) == 1
@@ -169,7 +169,7 @@ def test_damaged_files_are_told_in_one_line(open_page: Open, explained_run: RunF
     assert len(errors(open_page(run=explained_run.id))) == 1
 
 
-def test_a_wrong_run_in_the_address_is_told_and_none_is_picked(open_page: Open, run: RunFolder) -> None:
+def test_a_wrong_run_in_the_address_is_reported_and_none_is_picked(open_page: Open, run: RunFolder) -> None:
     app = open_page(run="../../etc")
     assert errors(app) == ["no run '../../etc'"]
     assert app.selectbox(key="explain_run").value == ""

@@ -1,4 +1,4 @@
-"""What stops an export is told in one line, and nothing half-written stays behind."""
+"""What stops an export is reported in one line, and nothing half-written stays behind."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_weights_of_another_model_are_refused(
     assert "another model" in refusal(run, tmp_path / "b.zip", capsys)
 
 
-def test_a_full_disk_is_told(
+def test_a_full_disk_is_reported(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(**place: Any) -> tuple[int, str]:

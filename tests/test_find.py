@@ -116,11 +116,11 @@ def test_impossible_accuracies_are_refused(tmp_path: Path, least: float) -> None
         runs.find_smallest(Budget(model="resnet8", data="mnist5k"), least, root=tmp_path)
 
 
-def test_the_command_line_finds_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_finds_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = "sweep --model resnet8 --data mnist5k --method ptq --bits 2,3,4,5,6,8 --find smallest --sparsity 0"
-    where = ["--runs", str(tmp_path), "--json", str(tmp_path / "told.json")]
+    where = ["--runs", str(tmp_path), "--json", str(tmp_path / "result.json")]
     assert main([*words.split(), "--min-accuracy", "0.95", *where]) == 0
-    result = json.loads((tmp_path / "told.json").read_text())
+    result = json.loads((tmp_path / "result.json").read_text())
     assert result["found"]
     tried = {RunFolder(tmp_path / run["run"]).budget().asks["bits"]: run for run in result["runs"]}
     assert 2 <= len(tried) <= 3

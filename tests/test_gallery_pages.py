@@ -243,7 +243,7 @@ def test_a_damaged_gallery_loses_only_what_is_damaged(open_page: Open, damaged: 
     assert errors(open_page(name)) == []
 
 
-def test_a_damaged_gallery_is_told_on_runs(open_page: Open, damaged: Path) -> None:
+def test_a_damaged_gallery_is_reported_on_runs(open_page: Open, damaged: Path) -> None:
     app = open_page("runs", run=GETA)
     (problem,) = gallery.read().problems
     assert "ptq" in problem
@@ -252,7 +252,7 @@ def test_a_damaged_gallery_is_told_on_runs(open_page: Open, damaged: Path) -> No
     assert [metric.value for metric in app.metric]
 
 
-def test_a_damaged_packed_file_is_told_in_one_line(open_page: Open, damaged: Path) -> None:
+def test_a_damaged_packed_file_is_reported_in_one_line(open_page: Open, damaged: Path) -> None:
     path = damaged / "resnet8-mnist5k" / "geta" / "bundle" / "weights.packed"
     path.write_bytes(path.read_bytes()[:-1])
     for name in ("compare", "explain"):

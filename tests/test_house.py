@@ -194,7 +194,7 @@ def test_every_import_is_a_declared_requirement(folders: tuple[str, ...], files:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_a_port_in_use_is_told_in_one_line() -> None:
+def test_a_port_in_use_is_reported_in_one_line() -> None:
     import socket
 
     with socket.socket() as taken:

@@ -1,4 +1,4 @@
-"""Units behind a norm, allowed on request: labelled, cut soundly, and how much the output changes is told."""
+"""Units behind a norm, allowed on request: labelled, cut soundly, and how much the output changes is returned."""
 
 import pytest
 import torch

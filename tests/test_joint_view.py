@@ -18,7 +18,7 @@ EVENTS = [json.loads(line) for line in (RECORDED / "events.jsonl").read_text(enc
 GROUP = "layer1.2.conv1"
 
 
-def test_rows_and_charts_hold_what_the_run_told() -> None:
+def test_rows_and_charts_hold_what_the_run_reported() -> None:
     info = figures.joint_info(EVENTS)
     events = [event for event in EVENTS if GROUP in event.get("joint", {})]
     assert len(events) > 5

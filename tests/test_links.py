@@ -89,7 +89,7 @@ def test_a_run_that_is_several_or_not_finished_is_not_replaced(open_page: Open, 
         assert app.selectbox(key=f"{page}_run").value == ""
 
 
-def test_an_unknown_second_run_group_or_weights_are_told(open_page: Open, tmp_path: Path) -> None:
+def test_an_unknown_second_run_group_or_weights_are_reported(open_page: Open, tmp_path: Path) -> None:
     finished(tmp_path / "runs")
     assert errors(open_page("compare", other="zzz")) == ["no run 'zzz'"]
     for page in ("groups", "budget"):

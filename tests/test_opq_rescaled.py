@@ -80,7 +80,7 @@ def test_the_error_is_the_direct_sum_for_every_step(name: str, lowest: int) -> N
 
 @pytest.mark.parametrize("tables", ["exact", "laplace"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.6, 0.97])
-def test_the_error_told_is_that_of_the_model(sparsity: float, tables: str) -> None:
+def test_the_reported_error_is_that_of_the_model(sparsity: float, tables: str) -> None:
     dense = network()
     allocation = allocate(dense, sparsity, 4, codebook="channel", tables=tables)
     model = attach(copy.deepcopy(dense), allocation)

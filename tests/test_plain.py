@@ -95,7 +95,7 @@ def test_no_page_reads_markup_out_of_its_address(open_page: Open, name: str) -> 
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_the_error_line_tells_the_value(open_page: Open, value: str) -> None:
+def test_the_error_line_reports_the_value(open_page: Open, value: str) -> None:
     app = open_page("model", model=value)
     assert read_as_markup(app) == []
     (line,) = app.error

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(
 )
 REAL = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.5, bits=4, epochs=0.5, seed=0, precision="fp32")
 
-# A worker whose work is told by the options of the budget; it waits until the file ``go`` beside the runs is there.
+# A worker whose work is set by the options of the budget; it waits until the file ``go`` beside the runs is there.
 WORKER = """
     import sys, time
     from compression.runs.folder import RunFolder
@@ -401,7 +401,7 @@ def test_a_cluster_without_a_token_is_refused_unless_it_is_meant(
         store = Store(tmp_path, slots=1, launcher=RayLauncher())
         with pytest.raises(CompressionError, match=f"{where} wants no token.*RAY_AUTH_MODE=token.*{TOKENLESS}=1"):
             add(store)
-        assert set(requests) == {"/api/version None"}, "nothing else was asked or told"
+        assert set(requests) == {"/api/version None"}, "nothing else was requested or sent"
         assert not list(tmp_path.glob("*/spec.json"))
         with pytest.raises(CompressionError, match="wants no token"):
             check_token(where)

@@ -323,7 +323,7 @@ def test_the_runs_page_shows_the_good_ones_and_names_the_others(root: Path, open
     assert "good" in "".join(frame.value.to_string() for frame in app.dataframe)
 
 
-def test_names_that_no_run_has_are_told_in_letters_that_every_terminal_has(root: Path) -> None:
+def test_names_that_no_run_has_are_reported_in_letters_that_every_terminal_has(root: Path) -> None:
     good = named(root, "good")
     for name in (b"bad\xff", b"with space", "größe".encode(), b"line\nbreak"):
         os.rename(finished(root).path, os.fsencode(root) + b"/" + name)

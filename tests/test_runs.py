@@ -1,4 +1,4 @@
-"""Runs told by their folders: events, states of real processes, the queue, cancelling, killing, sweeps, full disks."""
+"""Runs by their folders: events, states of real processes, the queue, cancelling, killing, sweeps, full disks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ POINT = Point(
     bits={"conv1": {"weight": 4.0, "activation": None}},
 )  # fmt: skip
 
-# A worker whose work is told by the options of the budget, so that queue and signals are tried without any training.
+# A worker whose work is set by the options of the budget, so that queue and signals are tried without any training.
 WORKER = """
     import signal, sys, time
     from compression.errors import CompressionError
@@ -130,7 +130,7 @@ def test_step_events_are_thinned_to_one_a_second_or_every_fifty(tmp_path: Path) 
             events.step(step, 0.0, loss=float(step))
         events.state("done")
     steps = [event for event in read_events(tmp_path / "fast")[0] if event["kind"] == "step"]
-    assert [event["step"] for event in steps] == [0, 50, 100, 119]  # the last one is told when the run ends
+    assert [event["step"] for event in steps] == [0, 50, 100, 119]  # the last one is written when the run ends
     assert all(event["loss"] == event["step"] for event in steps)
     with EventWriter(tmp_path / "slow", clock=lambda: now[0]) as events:
         for step in range(10):

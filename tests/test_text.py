@@ -102,7 +102,7 @@ def test_ids_reach_the_model_as_they_are(here: Path) -> None:
     ("text", "message"),
     [("a film\t1\nno label\n", "line 2"), ("a film\t2\n", "line 1"), ("\n", "holds no sentences"), (None, "not there")],
 )
-def test_broken_files_are_told_of(text: str | None, message: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_broken_files_are_reported_of(text: str | None, message: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("COMPRESSION_DATA", str(tmp_path))
     (tmp_path / "sst2").mkdir()
     for name in SIZES if text is not None else ():

@@ -84,7 +84,7 @@ def _serve(sender: Connection, work: Callable[..., Iterator[Any]], args: tuple[A
             for item in work(*args):
                 sender.send(("item", item))
             sender.send(("end", None))
-        except Exception as error:  # whatever went wrong is told to the parent
+        except Exception as error:  # whatever went wrong is sent to the parent
             sender.send(("error", one_line(error)))
 
 

@@ -102,7 +102,7 @@ def compare(name: str, preset: str, turns: int) -> tuple[list[float], list[float
 
 
 def carry_out(side: Side, orders: Connection, budget: Budget, turns: int, threads: int) -> None:
-    """One side in its process: a step whenever it is told to, answered by the milliseconds it took."""
+    """One side in its process: one step for each order, answered by the milliseconds it took."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     shape = zoo.spec(budget.model).input

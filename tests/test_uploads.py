@@ -241,11 +241,11 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
             widgets.problem(error)
 
     for weights, expected in ((str(weightfiles.path(token)), token), (None, "")):
-        app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"asked": Budget(weights=weights).to_dict()})
+        app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"fields": Budget(weights=weights).to_dict()})
         app.query_params["weights"] = "feedfeedfeedfeed"
         app.run()
         assert not app.error
         assert app.session_state["query"]["weights"] == expected
     elsewhere = Budget(weights="/tmp/other.safetensors").to_dict()
-    app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"asked": elsewhere}).run()
+    app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"fields": elsewhere}).run()
     assert "names a weights file" in app.error[0].value

@@ -127,7 +127,7 @@ def test_the_step_of_least_error_beats_every_other(bits: int = 3) -> None:
         assert error < 0.9 * ((weight - largest * np.clip(np.rint(weight / largest), -levels, levels)) ** 2).sum()
 
 
-def test_rounding_trains_nothing_and_tells_what_it_does_not_use() -> None:
+def test_rounding_trains_nothing_and_reports_what_it_does_not_use() -> None:
     work, story = task("ptq", bits=4.5, groups={"conv1": {"sparsity": [0.1, 0.2]}}), Story()
     before = weights_of(work.model)
     done = PTQ.run(work, story)
@@ -193,7 +193,7 @@ def test_within_each_layer_all_lose_one_share() -> None:
         assert np.abs(dense[name][zeros]).max() <= np.abs(dense[name][~zeros]).min()
 
 
-def test_magnitude_tells_its_stages_and_learns() -> None:
+def test_magnitude_reports_its_stages_and_learns() -> None:
     work, story = task("magnitude", lr=0.1, groups={"conv1": {"sparsity": [0, 0.2]}}), Story()
     MAGNITUDE.run(work, story)
     assert [name for name, _ in story.phases] == ["allocation", "statistics", "fine-tuning"]

@@ -282,7 +282,7 @@ def test_a_changed_budget_is_noticed(folder: RunFolder) -> None:
     assert outcome(folder)[0] == "done"
 
 
-def test_an_edited_result_is_not_told(folder: RunFolder) -> None:
+def test_an_edited_result_is_not_reported(folder: RunFolder) -> None:
     assert outcome(folder)[0] == "done"
     stored = result(folder)
     assert (stored["status"], stored["attempts"]) == ("done", 2)

@@ -227,7 +227,7 @@ def test_dense_training_never_ends_with_weights_that_are_not_finite() -> None:
         train_dense(model, DATA, 0.5, on_step=harm, precision="fp32", batch_size=64)
 
 
-def test_a_method_that_fails_on_a_broken_model_is_told_as_divergence(tmp_path: Path) -> None:
+def test_a_method_that_fails_on_a_broken_model_is_reported_as_divergence(tmp_path: Path) -> None:
     from compression import runs
     from compression.runs.execute import execute
     from compression.runs.folder import RunFolder

@@ -1,4 +1,4 @@
-"""GETA as a method: what a budget asks for is what comes out, and its story is told on the way."""
+"""GETA as a method: what a budget asks for is what comes out, and its stages are reported on the way."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_the_story_has_four_stages_every_step_and_twenty_points() -> None:
     assert story.points[-1].accuracy > 0.5
 
 
-def test_the_descent_argument_can_be_replayed_from_what_is_told(tmp_path: Path) -> None:
+def test_the_descent_argument_can_be_replayed_from_what_is_reported(tmp_path: Path) -> None:
     work, story = task(BUDGET.replace(groups={"conv1": {"sparsity": [0, 0.2]}})), Story()
     done = GETA.run(work, story)
     starts = dict(story.phases)
@@ -153,7 +153,7 @@ def test_the_descent_argument_can_be_replayed_from_what_is_told(tmp_path: Path) 
     assert size / len(read) < 4000, "one short line a step"
 
 
-def test_units_spared_by_a_bound_are_told() -> None:
+def test_units_spared_by_a_bound_are_reported() -> None:
     """With one group closed to pruning, its units that score lowest are named as spared."""
     work, story = task(BUDGET.replace(groups={"conv1": {"sparsity": [0, 0]}})), Story()
     GETA.run(work, story)

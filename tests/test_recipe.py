@@ -188,12 +188,12 @@ def test_the_fitted_bound_is_the_least_squares_one(bits: int) -> None:
         return float(((weight.clamp(-bound, bound) / step).round() * step - weight).square().sum())
 
     largest = float(weight.abs().max())
-    found = best_clip(weight, bits)
-    around = (max(0.01 * largest, found - 0.1 * largest), min(largest, found + 0.1 * largest))
-    assert error(found) <= 1.03 * minimize_scalar(error, bounds=around, method="bounded").fun
-    assert error(found) <= min(error(largest * share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)) + 1e-3
+    clip = best_clip(weight, bits)
+    around = (max(0.01 * largest, clip - 0.1 * largest), min(largest, clip + 0.1 * largest))
+    assert error(clip) <= 1.03 * minimize_scalar(error, bounds=around, method="bounded").fun
+    assert error(clip) <= min(error(largest * share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)) + 1e-3
     if bits == 3:
-        assert error(found) < 0.5 * error(largest)
+        assert error(clip) < 0.5 * error(largest)
 
 
 def test_fitting_leaves_bits_zeros_and_exponents_alone() -> None:
@@ -226,7 +226,7 @@ def test_presets_are_where_options_start_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"distil": 1}, "unknown option 'distil'.*distill"),
         ({"distill": 1.5}, r"distill must be a number in 0..1"),
@@ -238,8 +238,8 @@ def test_presets_are_where_options_start_from() -> None:
         ({"temperature": True}, "temperature"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_before_a_run(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(CompressionError, match=told):
+def test_options_that_make_no_sense_are_refused_before_a_run(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompressionError, match=message):
         methods.get("geta").check_budget(Budget(options=options))
 
 
@@ -314,11 +314,11 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         # a fixed threshold: glibc otherwise learns one of its own, sometimes as good and sometimes not
         fixed = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 17)}
         command = [sys.executable, "-c", code, word]
-        told = subprocess.run(command, cwd=ROOT, env=fixed, capture_output=True, text=True, check=True)
-        kept, faults = told.stdout.split()
-        return kept, int(faults)
+        process = subprocess.run(command, cwd=ROOT, env=fixed, capture_output=True, text=True, check=True)
+        applied, faults = process.stdout.split()
+        return applied, int(faults)
 
-    kept, faults = run("keep")
-    if kept != "True":
+    applied, faults = run("keep")
+    if applied != "True":
         pytest.skip("this C library has no such setting")
     assert faults < 0.2 * run("plain")[1]

@@ -161,7 +161,7 @@ def test_impossible_epochs(few: DataSet, epochs: float) -> None:
         train_dense(zoo.build("resnet8"), few, epochs)
 
 
-def test_divergence_is_told(few: DataSet) -> None:
+def test_divergence_is_reported(few: DataSet) -> None:
     with pytest.raises(RunFailed, match="smaller learning rate"):
         train_dense(zoo.build("vgg7", (1, 28, 28)), few, 5, lr=1e12, batch_size=8)
 
@@ -191,7 +191,7 @@ def test_networks_without_batch_norm_are_trained_by_adamw(name: str, kind: str) 
 
 
 @pytest.mark.parametrize("name", ["weight", "running_mean", "running_var"])
-def test_a_norm_that_overflowed_is_told_as_divergence(name: str) -> None:
+def test_a_norm_that_overflowed_is_reported_as_divergence(name: str) -> None:
     norm = torch.nn.BatchNorm2d(2)
     loop.check_finite(norm)
     getattr(norm, name).data[1] = float("inf")

@@ -163,9 +163,9 @@ def _check_exact(forecast: Forecast, final: dict[str, Any]) -> None:
 def _trained() -> tuple[torch.nn.Module, Any]:
     from compression.zoo.origin import weighted
 
-    found = weighted("resnet8", (1, 28, 28), 10, None, ("mnist5k",))
-    assert found is not None
-    return found.model, trace(found.model, cx.zoo.example("resnet8"))
+    trained = weighted("resnet8", (1, 28, 28), 10, None, ("mnist5k",))
+    assert trained is not None
+    return trained.model, trace(trained.model, cx.zoo.example("resnet8"))
 
 
 class Stopping(RunReporter):
@@ -262,17 +262,17 @@ def test_onnx_agrees_with_torch(name: str, root: Path, bundle: dict[str, bytes],
 def test_the_card_says_what_was_done_and_nothing_else(name: str, root: Path, bundle: dict[str, bytes]) -> None:
     method, (folder, result) = methods.get(name), finished(root, name)
     card = bundle["MODEL_CARD.md"].decode()
-    asked = method.describe(folder.budget())
-    assert f"Asked for: {asked}." in card
+    described = method.describe(folder.budget())
+    assert f"Asked for: {described}." in card
     assert f"compressed with {method.info.label}" in card
     assert all(f"- {caveat}" in card for caveat in method.caveats(result))
-    assert ("units removed" in asked) == (result["final"]["unit_sparsity"] > 0)
+    assert ("units removed" in described) == (result["final"]["unit_sparsity"] > 0)
     zeroes = any(isinstance(ask, Sparsity) and not method.removes_units for ask in method.asks)
-    assert ("weights at zero" in asked) == zeroes == any("unstructured" in each for each in method.caveats(result))
-    assert ("nothing is trained" in asked) == (not method.info.trains)
+    assert ("weights at zero" in described) == zeroes == any("unstructured" in each for each in method.caveats(result))
+    assert ("nothing is trained" in described) == (not method.info.trains)
     for ask in method.asks:
         words = ask.words(ask.value(folder.budget().asks))
-        assert words in asked
+        assert words in described
 
 
 def test_its_budget_in_the_bundle_makes_the_run_again(name: str, root: Path, bundle: dict[str, bytes]) -> None:

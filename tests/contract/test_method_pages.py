@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opened import Open, errors, opener, told
+from opened import Open, errors, opener, page_text
 from streamlit.testing.v1 import AppTest
 
 from compression import methods
@@ -54,7 +54,7 @@ def test_its_run_shows_what_was_asked_and_its_stages(name: str, page: Open, root
     listed = next(frame.value for frame in app.dataframe if "run" in frame.value.columns)
     (row,) = (row for row in listed.to_dict("records") if row["run"] == folder.id)
     assert row["method"] == method.info.label
-    shown = told(app)
+    shown = page_text(app)
     for ask in method.asks:
         words = ask.words(ask.value(folder.budget().asks))
         assert words in str(row["request"])
@@ -65,7 +65,7 @@ def test_it_can_be_compared(name: str, page: Open, root: Path) -> None:
     folder, _ = finished(root, name)
     app = page("compare", run=folder.id)
     assert errors(app) == []
-    method, shown = methods.get(name), told(app)
+    method, shown = methods.get(name), page_text(app)
     assert method.info.label in shown
     assert all(ask.words(ask.value(folder.budget().asks)) in shown for ask in method.asks)
 

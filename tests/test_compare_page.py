@@ -54,14 +54,14 @@ def beside(app: AppTest, figure: str) -> list[str]:
 
 def candidate(root: Path, run: str) -> Candidate:
     """A finished run as the chart has it."""
-    chosen = finals.field(Store(root).list(), ("resnet8", "mnist5k")).candidate(run)
+    chosen = finals.compared(Store(root).list(), ("resnet8", "mnist5k")).candidate(run)
     assert chosen is not None
     return chosen
 
 
 def sentence_on(root: Path, run: str) -> str:
     """The library's sentence on a run, among all that are finished."""
-    candidates = finals.field(Store(root).list(), ("resnet8", "mnist5k")).candidates
+    candidates = finals.compared(Store(root).list(), ("resnet8", "mnist5k")).candidates
     return verdict(candidates_info(candidates, AXES["bytes"]), candidate(root, run))
 
 

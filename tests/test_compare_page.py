@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from opened import Open, errors, numbers, opener, page_text, targets
 from streamlit.testing.v1 import AppTest
 from written import DENSE, begun, finished, point
 
-from app import nav
+from app import names, nav
 from app.compare import finals
 from compression.budget import Budget
 from compression.jobs import export_run
@@ -53,16 +54,16 @@ def beside(app: AppTest, figure: str) -> list[str]:
 
 
 def candidate(root: Path, run: str) -> Candidate:
-    """A finished run as the chart has it."""
-    chosen = finals.compared(Store(root).list(), ("resnet8", "mnist5k")).candidate(run)
-    assert chosen is not None
-    return chosen
+    """A finished run, read from its own files."""
+    folder = RunFolder.open(root, run)
+    budget, done = folder.budget(), json.loads(folder.result_path.read_text())
+    return Candidate(run, names.request(budget.to_dict()), budget.method, done["baseline"], done["final"])
 
 
 def sentence_on(root: Path, run: str) -> str:
     """The library's sentence on a run, among all that are finished."""
-    candidates = finals.compared(Store(root).list(), ("resnet8", "mnist5k")).candidates
-    return verdict(candidates_info(candidates, AXES["bytes"]), candidate(root, run))
+    candidates = {path.parent.name: candidate(root, path.parent.name) for path in root.glob("*/result.json")}
+    return verdict(candidates_info(list(candidates.values()), AXES["bytes"]), candidates[run])
 
 
 def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

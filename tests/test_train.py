@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,6 +155,30 @@ def test_recipes() -> None:
     assert requested.prepare(x.expand(4, 3, 28, 28)).is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(CompressionError, match="precision must be one of"):
         choose_recipe(model, x, "fp8")
+
+
+ROOT = Path(__file__).resolve().parents[1]
+ODD = """
+import torch
+from compression import zoo
+from compression.training.recipe import choose_recipe
+torch.set_num_threads(2)
+layouts = {count: choose_recipe(zoo.build("resnet8"), torch.randn(count, 1, 28, 28)).channels_last for count in (3, 4)}
+assert layouts == {3: False, 4: True}, layouts
+torch.set_num_threads(1)
+assert choose_recipe(zoo.build("resnet8"), torch.randn(3, 1, 28, 28)).channels_last
+torch.set_num_threads(2)
+x = torch.randn(3, 1, 28, 28)
+recipe = choose_recipe(zoo.build("resnet8"), x)
+model = recipe.prepare_model(zoo.build("resnet8"))
+for _ in range(60):
+    model(recipe.prepare(x)).sum().backward()
+"""
+
+
+def test_steps_of_an_odd_number_of_images_leave_the_process_alive() -> None:
+    """In channels_last oneDNN writes past its memory there, on processors with AVX-512."""
+    subprocess.run([sys.executable, "-c", ODD], cwd=ROOT, check=True, timeout=300)
 
 
 @pytest.mark.parametrize("epochs", [0, -1, math.nan])

@@ -334,6 +334,18 @@ def test_a_copied_link_opens_the_same_bounds_and_options(open_page: Open) -> Non
     assert before < len(word_of(rerun)) < len(word_of(app)), "the option stays"
 
 
+def test_options_that_both_methods_have_stay_when_another_is_chosen(open_page: Open) -> None:
+    given = {"distill": 0.5, "clip": "max"}
+    app = open_page(budget=permalink.pack(Budget(method="geta", options=given)))
+    app.button_group(key="method").set_value("sequential").run()
+    assert app.session_state["draft"].options == {"distill": 0.5}
+    app.button_group(key="method").set_value("ptq").run()
+    assert app.session_state["draft"].options == {}, "its clip is another thing"
+    app.button_group(key="method").set_value("geta").run()
+    assert app.session_state["draft"].options == given
+    assert errors(app) == []
+
+
 def bad_words() -> list[str]:
     good = permalink.pack(Budget(layers={"conv1": {"weight_bits": [3, 5]}}))
     bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 10**8)).decode()

@@ -22,7 +22,6 @@ def opener(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     def opened(name: str, *arguments: str, **query: Any) -> AppTest:
         monkeypatch.setattr(sys, "argv", ["app/main.py", "--runs", str(runs), *arguments])
-        monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # the page takes its place: put it back
         app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
         if name != "start":
             app.switch_page(f"../pages/{name}.py")

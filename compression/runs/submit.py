@@ -39,8 +39,8 @@ def start(budget: Budget, root: str | Path = "runs", *, priority: int = 0, store
 
 
 def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dict[str, Any]:
-    """The content of ``spec.json`` for a new run: the budget, when, by which versions, on how many threads."""
-    _, budget = methods.of_budget(budget)
+    """The content of ``spec.json`` for a new run of a checked budget: when, by which versions, on how many threads."""
+    budget = methods.get(budget.method).complete(budget)
     return {
         "id": new_id(budget, store.root, prefix),
         "created": round(time.time(), 6),

@@ -26,6 +26,7 @@ BitRange = tuple[float, float]
 
 LARGEST_CHANGE = 0.1
 """Largest relative change of a quantizer's scalar in one update, so that d, q_m and t stay positive."""
+_EQUAL = 1e-6  # relative: d is stored in fp32, its bounds are computed in fp64
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,8 @@ class BitBounds:
         self._steps = [site.quantizer.step_size for site in sites]
         self._clips = [site.quantizer.clip for site in sites]
         self._exponents = [site.quantizer.exponent for site in sites]
+        first = {site.quantizer: index for index, site in reversed([*enumerate(sites)])}
+        self._tieable = sorted(index for quantizer, index in first.items() if not quantizer.per_channel)
         one = torch.ones(())
         self._bounds = [one if site.quantizer.per_channel else site.quantizer.clip for site in sites]
 
@@ -142,6 +145,32 @@ class BitBounds:
             lowest, highest = self.range(progress)
             self.write(torch.minimum(torch.maximum(self.steps(), lowest), highest))
 
+    @torch.no_grad()
+    def tie(self, progress: float) -> None:
+        """Add to the gradients of q_m and t what comes through a d that is not free, d = kappa q_m^t (eq. G13).
+
+        d is not free once bit-widths are whole, nor where a bound of ``progress`` (see :meth:`project`) holds it and
+        its gradient pushes it outwards. ``dL/dq_m += t d / q_m dL/dd`` and ``dL/dt += d ln(q_m) dL/dd``; with t = 1
+        this is LSQ's gradient of the range. Steps of channels are functions of q_m already.
+        """
+        if not self._tieable or any(self._steps[i].grad is None or self._clips[i].grad is None for i in self._tieable):
+            return
+        select = torch.tensor(self._tieable)
+        d, slope = self.steps()[select], _stacked([_gradient(self._steps[i]) for i in self._tieable])
+        lowest, highest = (bound[select] for bound in self.range(progress))
+        held = torch.where(slope > 0, d <= lowest * (1 + _EQUAL), d >= highest * (1 - _EQUAL))
+        if self.whole_bits is not None:
+            held = torch.ones_like(held)
+        through = torch.where(held, slope * d, 0.0)
+        clips = [self._clips[i] for i in self._tieable]
+        exponents = [self._exponents[i] for i in self._tieable]
+        powers = torch.tensor([1.0 if t is None else float(t) for t in exponents], dtype=torch.float64)
+        _add([_gradient(clip) for clip in clips], through * powers / _stacked(clips).clamp(min=SMALLEST))
+        learned = [(index, t) for index, t in enumerate(exponents) if t is not None and t.grad is not None]
+        if learned:
+            logarithms = (through * _stacked(clips).clamp(min=SMALLEST).log())[[index for index, _ in learned]]
+            _add([_gradient(t) for _, t in learned], logarithms)
+
     def round_bits(self) -> None:
         """Choose b*, the whole bit-width nearest to the present one inside each site's range (eq. G12)."""
         if not self._steps:
@@ -166,6 +195,15 @@ def clipped_step(scalars: Sequence[nn.Parameter], directions: Sequence[torch.Ten
         new = (values - change).clamp(min=SMALLEST).split([scalar.numel() for scalar in scalars])
         shaped = [part.view(scalar.shape) for part, scalar in zip(new, scalars, strict=True)]
         torch._foreach_copy_([*scalars], shaped)
+
+
+def _gradient(scalar: torch.Tensor) -> torch.Tensor:
+    assert scalar.grad is not None
+    return scalar.grad
+
+
+def _add(gradients: list[torch.Tensor], values: torch.Tensor) -> None:
+    torch._foreach_add_(gradients, [value.to(g) for value, g in zip(values.unbind(), gradients, strict=True)])
 
 
 def _stacked(scalars: Sequence[torch.Tensor]) -> torch.Tensor:

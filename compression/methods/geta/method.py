@@ -150,6 +150,8 @@ def optimizer_for(setup: Setup, total: int) -> QASSO:
         layer_bits=budget.layers,
         criteria=chosen.criteria,
         joint_steps=chosen.joint_steps,
+        forgetting=chosen.forgetting,
+        tied_ranges=chosen.tied_ranges,
     )
 
 
@@ -158,7 +160,8 @@ def attach(setup: Setup, chosen: GetaOptions, report: Reporter) -> None:
     budget = setup.budget
     start_bits = SCHEDULE.value(budget.asks).start_bits
     batches = None if ACTIVATION_BITS.value(budget.asks) is None else calibration_batches(setup, report)
-    quantize(setup.model, start_bits, batches, per_channel=chosen.weights == CHANNEL)
+    per_channel = chosen.weights == CHANNEL
+    quantize(setup.model, start_bits, batches, per_channel=per_channel, gradient_scale=chosen.gradient_scale)
     if chosen.clip == "fitted":
         fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer))
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from compression.pruning.saliency import DEFAULT_WEIGHTS
 from compression.pruning.scores import UnitOptions
+from compression.reading import Flag
 from compression.training.options import Distill, Recalibrate, TrainingOptions, Warmup
 
 TENSOR, CHANNEL = "tensor", "channel"
@@ -37,6 +38,19 @@ class GetaOptions(UnitOptions, TrainingOptions):
         "largest",
         description="Which step a layer takes in the joint stage where any descends: the largest (fewest bits), as "
         "published, one that grows gradually, or the learned one.",
+    )
+    forgetting: Literal["published", "half", "uniform"] = Field(
+        "published",
+        description="How fast redundant channels are forgotten: as published only as far as the step descends almost "
+        "fully, half as fast a descent, or evenly over the period.",
+    )
+    tied_ranges: Flag = Field(
+        False,
+        description="Where a bit bound holds a quantizer's step, its range learns from the gradient of the step too.",
+    )
+    gradient_scale: Flag = Field(
+        False,
+        description="Scale the gradients of steps and ranges by the number of values they stand for (LSQ).",
     )
     clip: Literal["max", "fitted"] = Field(
         "fitted",

@@ -16,7 +16,7 @@ from compression.errors import CompressionError
 from compression.graph.types import Graph
 from compression.methods.geta.bounds import BitBounds, BitRange, clipped_step, sites
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
-from compression.methods.geta.joint import LARGEST, JointDecision, check_rule
+from compression.methods.geta.joint import FORGETTING, LARGEST, PUBLISHED, JointDecision, check_rules
 from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
 from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Schedule, Stages
 from compression.pruning import saliency
@@ -47,6 +47,9 @@ class QASSO(torch.optim.Optimizer):
         layer_bits: layer → ``{"weight_bits": range, "activation_bits": range}``.
         criteria: saliency criterion → weight; by default the paper's five with 0.2 each (section 4.3).
         joint_steps: one of :data:`.joint.STEP_RULES`; by default as published.
+        forgetting: one of :data:`.joint.FORGETTING`; by default as published.
+        tied_ranges: where a bound on the bits sets d = kappa q_m^t, q_m and t also get the gradient of d (see
+            :meth:`.bounds.BitBounds.tie`); as published, they do not.
 
     Raises:
         CompressionError: the sparsity, bits or schedule cannot be reached with this model.
@@ -73,14 +76,17 @@ class QASSO(torch.optim.Optimizer):
         layer_bits: Mapping[str, Mapping[str, Any]] | None = None,
         criteria: Mapping[str, float] | None = None,
         joint_steps: str = LARGEST,
+        forgetting: str = PUBLISHED,
+        tied_ranges: bool = False,
     ) -> None:
         if variant not in VARIANTS:
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
-        check_rule(joint_steps)
+        check_rules(joint_steps, forgetting)
         check_share(sparsity, "sparsity")
         saliency.check_criteria(criteria or {})
         schedule, activation_bits = schedule or Schedule(), activation_bits or bits
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
+        self.eta, self.tied_ranges = FORGETTING[forgetting], tied_ranges
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
         self.limits = UnitLimits.from_groups(self.units.sources, group_bounds)
@@ -129,6 +135,9 @@ class QASSO(torch.optim.Optimizer):
         self.decisions, self.choice = [], None
         # Committed units have no gradient: their values and buffers, which are zero, stay zero.
         self._clear_gradients()
+        # A d that a bound sets follows q_m and t: they get its gradient, too (the published step leaves it out).
+        if self.tied_ranges:
+            self.bounds.tie(self._progress(self.steps_done - 1))
         # h of x and of (d, q_m, t): the direction along which torch's own optimizer of this variant would step.
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
         self._decay(weights)
@@ -140,7 +149,7 @@ class QASSO(torch.optim.Optimizer):
         stage = self.stages.stage(self.steps_done)
         # Partially projected step: d <- clip(d) at b_l and at b_u, which falls B times (section 4.2, eq. G3 and G4).
         if stage in (PROJECTION, JOINT):
-            self.bounds.project(self.stages.reductions(self.steps_done) / self.stages.projection_periods)
+            self.bounds.project(self._progress(self.steps_done))
         # Redundant units: x <- x - gamma (c + d r), gamma and d such that it descends (section 4.3, eq. G7 to G11).
         if stage == JOINT and self.target:
             self._joint(weights, before)
@@ -154,6 +163,10 @@ class QASSO(torch.optim.Optimizer):
         if stage == COOL_DOWN:
             self._freeze_bits()
         return loss
+
+    def _progress(self, step: int) -> float:
+        """The share of the reductions of the upper bit bound that have happened by ``step``."""
+        return self.stages.reductions(step) / self.stages.projection_periods
 
     def _directions(self, index: int) -> Directions:
         settings = self.param_groups[index]
@@ -182,7 +195,14 @@ class QASSO(torch.optim.Optimizer):
             alpha = self.param_groups[_WEIGHTS]["lr"]
             preferred = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done)).tolist()
             self.decisions = apply_joint_step(
-                self._redundant_slices, weights, self.bounds, before.tolist(), alpha, period.shrinks_left, preferred
+                self._redundant_slices,
+                weights,
+                self.bounds,
+                before.tolist(),
+                alpha,
+                period.shrinks_left,
+                preferred,
+                self.eta,
             )
 
     def _choose(self, period: int, weights: Directions) -> None:

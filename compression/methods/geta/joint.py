@@ -19,7 +19,7 @@ ETA, ZETA = 0.999, 0.9
 PUBLISHED, HALF, UNIFORM = "published", "half", "uniform"
 FORGETTING: Mapping[str, float | None] = {PUBLISHED: ETA, HALF: 0.5, UNIFORM: None}
 """How fast redundant units are forgotten → eta of eq. G8; ``None``: evenly, whatever <h, s> is. The published one
-leaves the term in c a thousandth of the descent: a unit that is still useful is hardly forgotten before it is zeroed."""
+leaves the term in c a thousandth of the descent: a unit that is still useful is hardly forgotten before it is cut."""
 LARGEST, GRADUAL, LEARNED = "largest", "gradual", "learned"
 STEP_RULES = (LARGEST, GRADUAL, LEARNED)
 """Which d a layer takes where eq. G8 holds for several: the largest of its range, as published; one that grows evenly,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -14,7 +15,7 @@ from compression.methods import Reporter
 from compression.methods.geta.bounds import BitBounds, Site
 from compression.methods.geta.joint import FORGETTING, ZETA, LayerTerm, forget_rate, step_sizes
 from compression.methods.geta.method import attach, options_of
-from compression.quant import weight_quantizers
+from compression.quant import activation_quantizers, weight_quantizers
 from compression.quant.quantizer import Quantizer, levels
 from tests.contract.runs import budget, setup
 
@@ -64,7 +65,7 @@ def _largest_cut(forgetting: str) -> float:
         if int(optimizer.removed.sum()) > before and chosen:
             changes = [(weights[name] - p.detach()).abs().max() for name, p in model.named_parameters() if p.dim() > 1]
             largest = max(largest, float(max(changes)))
-    assert optimizer.stages.joint_end < TOTAL and int(optimizer.removed.sum()) == optimizer.target
+    assert optimizer.stages.ends["joint"] < TOTAL and int(optimizer.removed.sum()) == optimizer.target
     return largest
 
 
@@ -151,3 +152,40 @@ def test_an_unknown_rule_is_refused() -> None:
     model: nn.Module = build()
     with pytest.raises(CompressionError, match="forgetting must be one of published, half, uniform, not 'slow'"):
         optimizer_of(model, forgetting="slow")
+
+
+@pytest.mark.parametrize(
+    ("order", "stages"),
+    [
+        ("bits_first", ["warm-up", "projection", "joint", "cool-down"]),
+        ("bits_late", ["warm-up", "joint", "cool-down"]),
+        ("prune_first", ["warm-up", "joint", "projection", "cool-down"]),
+        ("activations_first", ["warm-up", "projection", "joint", "cool-down"]),
+    ],
+)
+def test_when_bits_fall(order: str, stages: list[str]) -> None:
+    """The bits of every quantizer after every step, beside the units that are removed by then."""
+    model = build(activations=True)
+    optimizer = optimizer_of(model, order=order, bits=(4, 4), activation_bits=(6, 6), lr_quant=1e-6)
+    weights, activations = weight_quantizers(model), activation_quantizers(model)
+    names, bits, units = [], [], []
+    for index in range(TOTAL):
+        gradients(model, index)
+        optimizer.step()
+        names.append(optimizer.stage)
+        bits.append([{round(q.bits(), 1) for q in each.values()} for each in (weights, activations)])
+        units.append(int(optimizer.removed.sum()))
+    assert [name for name, _ in itertools.groupby(names)] == stages
+    assert bits[-1] == [{4}, {6}]
+    assert units[-1] == optimizer.target == 9
+    first, last = next(step for step in range(TOTAL) if units[step]), units.index(optimizer.target)
+    if order == "bits_first":
+        assert bits[first - 1] == [{4}, {6}]
+    elif order == "prune_first":
+        assert bits[last] == [{16}, {16}]
+    else:
+        fallen = [min(widths) for widths, _ in bits]
+        assert fallen == sorted(fallen, reverse=True)
+        assert fallen[first - 1] > 4 == fallen[last]
+        joint = names.index("joint")
+        assert bits[joint][1] == ({6} if order == "activations_first" else {13.5})

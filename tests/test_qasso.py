@@ -173,7 +173,7 @@ def test_stages_cover_the_run_and_periods_cover_the_joint_stage() -> None:
         names = [stages.stage(step) for step in range(1, total + 1)]
         assert [name for name, _ in itertools.groupby(names)] == ["warm-up", "projection", "joint", "cool-down"]
         assert {name: names.index(name) + 1 for name in names} == stages.starts()
-        periods = [stages.period(step) for step in range(stages.projection_end + 1, stages.joint_end + 1)]
+        periods = [stages.period(step) for step in range(stages.ends["projection"] + 1, stages.ends["joint"] + 1)]
         expected = []
         for index, same in itertools.groupby(periods, key=lambda period: period.index):
             members = list(same)

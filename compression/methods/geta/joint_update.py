@@ -66,6 +66,7 @@ def apply_joint_step(
     shrinks_left: int,
     preferred: Sequence[float],
     eta: float | None,
+    progress: torch.Tensor,
 ) -> list[JointDecision]:
     """Subtract ``gamma (c + d r)`` from the redundant units and set d of their layers (section 4.3, eq. G7 to G11).
 
@@ -80,9 +81,10 @@ def apply_joint_step(
         shrinks_left: remaining shrinking steps of the period, this one included.
         preferred: d of every site to take where eq. G8 allows it.
         eta: one of :data:`.joint.FORGETTING`.
+        progress: of every site, the share of the reductions of its bit bounds that have happened.
     """
-    # Bounds of d at the final b_u and b_l (eq. G3).
-    lowest, highest = (bound.tolist() for bound in bounds.range(1.0))
+    # Bounds of d at the present b_u and b_l, which as published are the final ones by now (eq. G3).
+    lowest, highest = (bound.tolist() for bound in bounds.range(progress))
     # c, r and their products with h, of all groups, read from the device at once (eq. G6).
     measured = [_Products(group, directions, steps) for group in groups]
     flat = torch.cat([each.sums for each in measured]).tolist()

@@ -69,7 +69,7 @@ class Geta(Method):
         """
         super().check(setup)
         asks = setup.budget.asks
-        check_reachable(setup, SPARSITY.value(asks), SCHEDULE.value(asks))
+        check_reachable(setup, SPARSITY.value(asks), SCHEDULE.value(asks), options_of(setup.budget).order)
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """K units spread evenly, bits between the bounds: which units and bits, only the run decides.
@@ -140,7 +140,7 @@ def optimizer_for(setup: Setup, total: int) -> QASSO:
         sparsity=SPARSITY.value(asks),
         bits=WEIGHT_BITS.value(asks),
         activation_bits=ACTIVATION_BITS.value(asks),
-        schedule=fitting(SCHEDULE.value(asks), total),
+        schedule=fitting(SCHEDULE.value(asks), total, chosen.order),
         total_steps=total,
         variant=budget.optimizer,
         lr=base_rate(budget, COMPRESSING),
@@ -152,6 +152,7 @@ def optimizer_for(setup: Setup, total: int) -> QASSO:
         joint_steps=chosen.joint_steps,
         forgetting=chosen.forgetting,
         tied_ranges=chosen.tied_ranges,
+        order=chosen.order,
     )
 
 

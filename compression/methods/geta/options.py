@@ -39,6 +39,11 @@ class GetaOptions(UnitOptions, TrainingOptions):
         description="Which step a layer takes in the joint stage where any descends: the largest (fewest bits), as "
         "published, one that grows gradually, or the learned one.",
     )
+    order: Literal["bits_first", "bits_late", "prune_first", "activations_first"] = Field(
+        "bits_first",
+        description="When bit-widths fall: before channels are removed, as published, while they are, after that, or "
+        "those of activations before and those of weights while.",
+    )
     forgetting: Literal["published", "half", "uniform"] = Field(
         "published",
         description="How fast redundant channels are forgotten: as published only as far as the step descends almost "

@@ -11,7 +11,7 @@ from compression.training.loop import total_steps
 from compression.training.setup import Setup
 
 
-def check_reachable(setup: Setup, sparsity: float, schedule: Schedule) -> None:
+def check_reachable(setup: Setup, sparsity: float, schedule: Schedule, order: str) -> None:
     """Refuse a budget that this model, this data set or this length of run cannot give; ``setup`` does not change.
 
     Raises:
@@ -22,7 +22,7 @@ def check_reachable(setup: Setup, sparsity: float, schedule: Schedule) -> None:
     UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups)).check(target)
     _check_bits(budget, list(quantizable_layers(setup.model)), schedule.start_bits)
     total = total_steps(setup.data, budget.batch_size, budget.epochs)
-    Stages.from_schedule(fitting(schedule, total), total, prunes=target > 0)
+    Stages.from_schedule(fitting(schedule, total, order), total, prunes=target > 0, order=order)
 
 
 def _check_bits(budget: Budget, layers: list[str], start_bits: float) -> None:

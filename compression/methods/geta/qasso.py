@@ -18,7 +18,7 @@ from compression.methods.geta.bounds import BitBounds, BitRange, clipped_step, s
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
 from compression.methods.geta.joint import FORGETTING, LARGEST, PUBLISHED, JointDecision, check_rules
 from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
-from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Schedule, Stages
+from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJECTION, WARM_UP, Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, UnitLimits, averaged, choose_units, explain, target_units
 from compression.pruning.units import Units
@@ -50,6 +50,7 @@ class QASSO(torch.optim.Optimizer):
         forgetting: one of :data:`.joint.FORGETTING`; by default as published.
         tied_ranges: where a bound on the bits sets d = kappa q_m^t, q_m and t also get the gradient of d (see
             :meth:`.bounds.BitBounds.tie`); as published, they do not.
+        order: one of :data:`.schedule.ORDERS`; by default as published.
 
     Raises:
         CompressionError: the sparsity, bits or schedule cannot be reached with this model.
@@ -78,6 +79,7 @@ class QASSO(torch.optim.Optimizer):
         joint_steps: str = LARGEST,
         forgetting: str = PUBLISHED,
         tied_ranges: bool = False,
+        order: str = BITS_FIRST,
     ) -> None:
         if variant not in VARIANTS:
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
@@ -92,8 +94,9 @@ class QASSO(torch.optim.Optimizer):
         self.limits = UnitLimits.from_groups(self.units.sources, group_bounds)
         self.target = target_units(sparsity, self.units.total)
         self.limits.check(self.target)
-        self.bounds = BitBounds(sites(model, bits, activation_bits, layer_bits), schedule.start_bits)
-        self.stages = Stages.from_schedule(schedule, total_steps, prunes=self.target > 0)
+        quantizers = sites(model, bits, activation_bits, layer_bits)
+        self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
+        self.stages = Stages.from_schedule(schedule, total_steps, prunes=self.target > 0, order=order)
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self.redundant: list[int] = []
@@ -136,7 +139,7 @@ class QASSO(torch.optim.Optimizer):
         # Committed units have no gradient: their values and buffers, which are zero, stay zero.
         self._clear_gradients()
         # A d that a bound sets follows q_m and t: they get its gradient, too (the published step leaves it out).
-        if self.tied_ranges:
+        if self.tied_ranges and self.stages.stage(self.steps_done - 1) != WARM_UP:
             self.bounds.tie(self._progress(self.steps_done - 1))
         # h of x and of (d, q_m, t): the direction along which torch's own optimizer of this variant would step.
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
@@ -164,9 +167,11 @@ class QASSO(torch.optim.Optimizer):
             self._freeze_bits()
         return loss
 
-    def _progress(self, step: int) -> float:
-        """The share of the reductions of the upper bit bound that have happened by ``step``."""
-        return self.stages.reductions(step) / self.stages.projection_periods
+    def _progress(self, step: int) -> torch.Tensor:
+        """Of every site, the share of the reductions of the upper bit bound that have happened by ``step``."""
+        done = {kind: self.stages.reductions(step, kind) for kind in ("weight", "activation")}
+        counts = torch.tensor([done[site.kind] for site in self.bounds.sites], dtype=torch.float64)
+        return counts / self.stages.projection_periods
 
     def _directions(self, index: int) -> Directions:
         settings = self.param_groups[index]
@@ -203,6 +208,7 @@ class QASSO(torch.optim.Optimizer):
                 period.shrinks_left,
                 preferred,
                 self.eta,
+                self._progress(self.steps_done),
             )
 
     def _choose(self, period: int, weights: Directions) -> None:

@@ -111,9 +111,9 @@ def descent(gamma: float, c_dot_h: float, residue_costs: float, h_squared: float
     return -alpha * h_squared - gamma * (c_dot_h + residue_costs)
 
 
-def allowed_descent(h_squared: float, alpha: float, eta: float | None) -> float | None:
-    """The bound ``-eta (1 - zeta) alpha |h|^2`` of :func:`descent` (eq. G8); ``None`` where there is none."""
-    return None if eta is None else -eta * (1 - ZETA) * alpha * h_squared
+def allowed_descent(h_squared: float, alpha: float, eta: float = ETA) -> float:
+    """The bound ``-eta (1 - zeta) alpha |h|^2`` of :func:`descent` (eq. G8)."""
+    return -eta * (1 - ZETA) * alpha * h_squared
 
 
 @dataclass(frozen=True)

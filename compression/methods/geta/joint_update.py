@@ -191,7 +191,7 @@ class _Products:
             layers=layers,
             descent=descent(rate, self.c_dot_h, costs, self.h_squared, alpha),
             eta=eta,
-            allowed=allowed_descent(self.h_squared, alpha, eta),
+            allowed=None if eta is None else allowed_descent(self.h_squared, alpha, eta),
         )
 
 

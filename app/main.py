@@ -31,6 +31,7 @@ def main() -> None:
             chosen.run()
     except CompressionError as error:
         widgets.problem(error)
+    serving.first_page.set()
 
 
 if __name__ == "__main__":

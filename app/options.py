@@ -18,7 +18,7 @@ _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
 
 
 @dataclass(frozen=True)
-class Options:
+class ServerOptions:
     """``models``: ``/path/file.py:function`` each, as runs name them too; ``data_root``: a folder of data sets.
 
     ``runs``: the folder of run folders; ``log_times``: the server's log tells how long each answer took; ``hosts``:
@@ -37,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
         raise CompressionError(f"app arguments: {message}")
 
 
-def read(argv: Sequence[str] | None = None) -> Options:
+def read(argv: Sequence[str] | None = None) -> ServerOptions:
     """Parse what follows ``--`` in ``streamlit run app/main.py -- …``; nothing when the app is not run by Streamlit.
 
     Raises:
@@ -45,7 +45,7 @@ def read(argv: Sequence[str] | None = None) -> Options:
     """
     given = list(sys.argv if argv is None else argv)
     if not given or Path(given[0]).name != "main.py":
-        return Options()
+        return ServerOptions()
     parser = _Parser(prog="app", add_help=False, allow_abbrev=False)
     parser.add_argument("--model", action="append", default=[], metavar="FILE.py:FUNCTION")
     parser.add_argument("--data-root", metavar="DIR")
@@ -65,10 +65,10 @@ def read(argv: Sequence[str] | None = None) -> Options:
         if not _HOST.fullmatch(host):
             raise CompressionError(f"--host {host}: give a name or an address alone, without https://, port or path")
     models = tuple(map(_absolute, parsed.model))
-    return Options(models, parsed.data_root, parsed.runs, parsed.log_times, tuple(parsed.host))
+    return ServerOptions(models, parsed.data_root, parsed.runs, parsed.log_times, tuple(parsed.host))
 
 
-def at_start() -> Options:
+def at_start() -> ServerOptions:
     """The options as the server starts: what is wrong with them ends it with one line, before anybody sees a page."""
     try:
         return read()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import importlib.util
 import ipaddress
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,13 +27,15 @@ from starlette.responses import PlainTextResponse
 from streamlit import cli_util, config
 from streamlit.web.server import server_util
 
-from compression import methods
-
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 EVERY_INTERFACE = frozenset({"", "0.0.0.0", "::"})
+PRELOADED = ("compression.graph", "torchvision", "compression.training.dense", "compression.quant.tables", "timm")
+IDLE_SECONDS, DELIVERY_SECONDS = 10.0, 1.0
+first_page = threading.Event()
+"""Set when the server has drawn a page."""
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
 
@@ -152,13 +156,23 @@ def _refused(status: int, line: str) -> PlainTextResponse:
 
 @asynccontextmanager
 async def started(app: Any) -> AsyncIterator[None]:
-    """Open the app in the browser once the server is up, as ``streamlit run`` does for plain scripts.
-
-    Meanwhile a thread imports the methods, and torch with them, so that the first page need not wait for all of it.
-    """
-    threading.Thread(target=methods.all_methods, daemon=True).start()
+    """Open the app in the browser once the server is up, as ``streamlit run`` does for plain scripts."""
+    threading.Thread(target=_preload, daemon=True).start()
     if not config.get_option("server.headless"):
         named = "browser.serverAddress" if config.is_manually_set("browser.serverAddress") else "server.address"
         address = server_util.get_display_address(config.get_option(named) or "localhost")
         asyncio.get_running_loop().call_soon(cli_util.open_browser, server_util.get_url(address))
     yield
+
+
+def _preload() -> None:
+    """Import torch and what most pages need of those that are installed, once the first page is in the browser.
+
+    Start needs none of them, and a thread that imports while it is drawn and sent delays it; without visitors they are
+    imported all the same, so that the first one can open any page.
+    """
+    first_page.wait(timeout=IDLE_SECONDS)
+    time.sleep(DELIVERY_SECONDS)
+    for module in PRELOADED:
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)

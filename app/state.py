@@ -38,6 +38,11 @@ def put(name: str, value: str) -> None:
 
 def _set(name: str, value: str) -> None:
     st.session_state[_key(name)] = value
+    address(name, value)
+
+
+def address(name: str, value: str) -> None:
+    """Write a value into the address; an empty one removes it."""
     if value and st.query_params.get(name) != value:
         st.query_params[name] = value
     elif not value and name in st.query_params:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +186,12 @@ def choice(
         on_change=lambda: choose(st.session_state[key]),
         **options,
     )
+
+
+def switch(label: str, values: Iterable[str], default: str, key: str, **options: Any) -> str:
+    """One of a few values beside each other; the address holds it as ``key``."""
+    common: dict[str, Any] = {"default": default, "required": True, "key": key, "bind": "query-params"}
+    return st.segmented_control(label, list(values), **common, **options) or default
 
 
 def empty(text: str, page: str, label: str, **query: str) -> None:

@@ -1,17 +1,19 @@
 """Explore and run the compression of neural networks: dependency groups, GETA, OPQ, and what they cost.
 
 Importing this package imports neither torch nor any user interface: a public name is imported when it is first used.
-Type checkers and editors read the imports under ``TYPE_CHECKING``; at run time :func:`__getattr__` does the same.
+Type checkers and editors read the imports under ``TYPE_CHECKING``.
 
 The folder shares its name with a package of the standard library since Python 3.14 (``gzip``, ``bz2`` and ``lzma``
 import ``compression._common``); extending ``__path__`` keeps both reachable under the one name.
 """
 
-import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
 __path__ = pkgutil.extend_path(__path__, __name__)
+
+from compression.lazy import on_first_use
+
 __version__ = "0.1.0"
 
 _MODULES = {
@@ -56,19 +58,7 @@ if TYPE_CHECKING:
     from compression.one_call import compress
     from compression.quant.attach import quantize
 else:
-
-    def __getattr__(name: str) -> object:
-        """Import a public name when it is first used, so that ``import compression`` stays instant."""
-        if name in _OBJECTS:
-            return getattr(importlib.import_module(_OBJECTS[name]), name)
-        if name in _MODULES:
-            return importlib.import_module(_MODULES[name])
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-    def __dir__() -> list[str]:
-        """Every public name, imported or not, beside what the module holds."""
-        return sorted({*globals(), *__all__})
-
+    __getattr__, __dir__ = on_first_use(__name__, _OBJECTS, _MODULES)
 
 __all__ = [
     "QASSO",

@@ -28,12 +28,12 @@ class Slider:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of ``options`` (value → label), or a list of them where ``default`` is a tuple; as ``pills`` or as a list."""
+    """One of ``options`` (value → label), or several where ``default`` is a list; as ``pills`` or as a list."""
 
     key: str
     label: str
     options: Mapping[str, str]
-    default: str | tuple[str, ...]
+    default: str | list[str]
     help: str = ""
     half: bool = False
     pills: bool = False

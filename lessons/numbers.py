@@ -13,8 +13,3 @@ def tex(value: float, digits: int = 3) -> str:
     if -4 <= power < 7:
         return f"{value:,.{max(0, digits - 1 - power)}f}".replace(",", r"\,")
     return rf"{value / 10**power:.{digits - 1}f}\times 10^{{{power}}}"
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """``0.123`` → ``12.3 %``."""
-    return f"{100 * share:.{digits}f} %".replace("-", "−")

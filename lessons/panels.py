@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import plotly.graph_objects as go
@@ -38,24 +37,23 @@ class Panel:
 
 def stacked(panels: Sequence[Panel], height: int, **layout: Any) -> go.Figure:
     """The panels from top to bottom with the app's margins; colours of text and grid come from the page's theme."""
-    whole = {name: value for name, value in _plain(height).items() if name not in ("xaxis", "yaxis")}
-    whole["margin"] = {"l": 8, "r": 8, "t": TOP, "b": 8}
-    data: list[dict[str, Any]] = []
+    traces: list[dict[str, Any]] = []
     drawn: dict[str, list[dict[str, Any]]] = {"shapes": [], "annotations": []}
+    axes: dict[str, Any] = {}
     for number, (panel, domain) in enumerate(zip(panels, _domains(panels, height), strict=True), 1):
         suffix = str(number) if number > 1 else ""  # Plotly's first axes have no number
         x, y, second = f"x{suffix}", f"y{suffix}", f"y{number + 10}"
-        whole[f"xaxis{suffix}"] = {**_AXIS, "anchor": y, **panel.x}
-        whole[f"yaxis{suffix}"] = {**_AXIS, "anchor": x, "domain": domain, **panel.y}
+        axes[f"xaxis{suffix}"] = {**_AXIS, "anchor": y, **panel.x}
+        axes[f"yaxis{suffix}"] = {**_AXIS, "anchor": x, "domain": domain, **panel.y}
         if panel.right is not None:
             beside = {"overlaying": y, "side": "right", "anchor": x, "showgrid": False}
-            whole[f"yaxis{number + 10}"] = {**_AXIS, **beside, **panel.right}
-        for trace in panel.traces:
-            plain = {key: value for key, value in trace.items() if key != "right"}
-            data.append({**plain, "xaxis": x, "yaxis": second if trace.get("right") else y})
+            axes[f"yaxis{number + 10}"] = {**_AXIS, **beside, **panel.right}
+        for trace in map(dict, panel.traces):
+            traces.append({"xaxis": x, "yaxis": second if trace.pop("right", False) else y, **trace})
         drawn["shapes"] += [_placed(shape, x, y) for shape in panel.shapes]
         drawn["annotations"] += [_placed(note, x, y) for note in panel.notes]
-    return go.Figure({"data": data, "layout": {**whole, **drawn, **layout}})
+    figure = base.figure(height, margin={**base.MARGIN, "t": TOP}, **axes, **drawn, **layout)
+    return figure.add_traces(traces)
 
 
 def _domains(panels: Sequence[Panel], height: int) -> list[list[float]]:
@@ -71,19 +69,9 @@ def _domains(panels: Sequence[Panel], height: int) -> list[list[float]]:
     return domains
 
 
-@lru_cache(maxsize=32)
-def _plain(height: int) -> dict[str, Any]:
-    """The layout every figure of the app begins with."""
-    return dict(base.figure(height).to_dict()["layout"])
-
-
 def _placed(item: Plain, x: str, y: str) -> dict[str, Any]:
-    """A shape or note on the axes of its panel."""
-    placed = {"xref": x, "yref": y, **item}
-    for name, axis in (("xref", x), ("yref", y)):
-        if placed[name] == "domain":
-            placed[name] = f"{axis} domain"
-    return placed
+    """A shape or note on the axes of its panel; along those that it names (as ``domain``) by their length."""
+    return {**item, **{ref: f"{axis} domain" if ref in item else axis for ref, axis in (("xref", x), ("yref", y))}}
 
 
 def layer_axis(names: Sequence[str]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from compression.budget import Budget
-from compression.errors import CompressionError
-from compression.methods.geta.method import SCHEDULE
+from compression.methods.geta.options import SCHEDULE
 from compression.methods.geta.schedule import Stages, fitting
 from compression.reading import read_object
-from compression.runs.events import Event, last_attempts, read_events
+from compression.runs.events import Event, last_attempts
+from compression.runs.folder import RunFolder
 
 GALLERY = Path(__file__).resolve().parents[1] / "assets" / "gallery"
 COLLECTION = "resnet20-cifar10jpeg"
@@ -24,8 +24,7 @@ UNTIMED = ("baseline", "final")  # phases of points that were measured before an
 class Recorded:
     """One run: its events, its budget and its result."""
 
-    name: str
-    events: tuple[Event, ...]
+    events: list[Event]
     budget: Budget
     result: Mapping[str, Any]
 
@@ -76,8 +75,6 @@ def result(name: str) -> Mapping[str, Any]:
     Raises:
         CompressionError: there is none of this name.
     """
-    if name not in names():
-        raise CompressionError(f"the gallery has no run {name!r}")
     return read_object(GALLERY / COLLECTION / name / "result.json", f"the result of {name}")
 
 
@@ -88,7 +85,5 @@ def run(name: str) -> Recorded:
     Raises:
         CompressionError: there is none of this name.
     """
-    final, folder = result(name), GALLERY / COLLECTION / name
-    events = last_attempts(read_events(folder / "events.jsonl")[0])
-    spec = read_object(folder / "spec.json", f"the spec of {name}")
-    return Recorded(name, tuple(events), Budget.from_dict(spec["budget"]), final)
+    folder = RunFolder.open(GALLERY / COLLECTION, name)
+    return Recorded(last_attempts(folder.events()), folder.budget(), result(name))

@@ -36,7 +36,7 @@ from compression.plots import plan as figures
 class Present:
     """The budget that the form shows, and its forecast (none when it cannot be met)."""
 
-    subject: catalog.Subject
+    subject: catalog.ChosenModel
     network: networks.Network
     path: Path | None
     budget: Budget
@@ -122,7 +122,7 @@ def parts(now: Present) -> None:
 
 @st.fragment
 @timing.logged("budget answer")
-def compose(subject: catalog.Subject, network: networks.Network) -> None:
+def compose(subject: catalog.ChosenModel, network: networks.Network) -> None:
     """Form and forecast together, so that moving a slider reruns only this."""
     if (state.get("model"), state.get("data")) != (subject.model, subject.data):
         st.rerun()  # a loaded budget is about another model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app import setup, widgets
 from app.explain import explained, explainview, similarity_view
 from app.gallery import gallery, galleryview
-from app.runs import bundles, runlog
+from app.runs import bundles
 from compression.errors import CompressionError
 
 
@@ -16,17 +16,10 @@ def page() -> None:
         "The same test images before the original and the compressed model: which pixels speak for the answer? Equal "
         "accuracy can hide that a model now looks elsewhere.",
     )
-    runs = bundles.finished(runlog.listed())
-    if not runs:
-        widgets.empty("No finished run to explain yet. A first one takes seconds.", "start", "Start a first run")
+    chosen = bundles.choose("explain_run", "No finished run to explain yet. A first one takes seconds.")
+    if chosen is None:
         return
-    run = bundles.choose(runs, "explain_run")
-    if not run:
-        return
-    result = runlog.outcome(run)
-    if result is None:
-        widgets.problem(CompressionError(f"run {run} has no result that can be read"))
-        return
+    run, result = chosen
     if reason := explained.unsuited(run):
         explainview.no_maps(run, reason)
         return

@@ -62,17 +62,10 @@ def page() -> None:
     widgets.headline(
         "export", "A bundle that is really smaller, runs without this program, and states what was measured."
     )
-    runs = bundles.finished(runlog.listed())
-    if not runs:
-        widgets.empty("No finished run to take home yet. Start one with a click.", "start", "Start a first run")
+    chosen = bundles.choose("export_run", "No finished run to take home yet. Start one with a click.")
+    if chosen is None:
         return
-    run = bundles.choose(runs, "export_run")
-    if not run:
-        return
-    result = runlog.outcome(run)
-    if result is None:
-        widgets.problem(CompressionError(f"run {run} has no result that can be read"))
-        return
+    run, result = chosen
     figures(result)
     left, right = st.columns(2, gap="large")
     with left:

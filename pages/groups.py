@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_OF_A_KIND = 3  # ties shown before the rest is folded away
 
 
-def details(subject: catalog.Subject, network: networks.Network) -> None:
+def details(subject: catalog.ChosenModel, network: networks.Network) -> None:
     """The selected group: its members and why they are tied."""
     ids = [group.id for group in network.graph.groups]
     current = state.get("group") if state.get("group") in ids else ""
@@ -42,7 +42,7 @@ def details(subject: catalog.Subject, network: networks.Network) -> None:
     nav.link("budget", "Bound this group's sparsity", group=current)
 
 
-def _status(subject: catalog.Subject, group: Group) -> None:
+def _status(subject: catalog.ChosenModel, group: Group) -> None:
     """Whether units of a group can be removed, and the reason if not."""
     units = words.plural(group.units, "unit")
     if group.prunable:
@@ -59,7 +59,7 @@ def _status(subject: catalog.Subject, group: Group) -> None:
         )
 
 
-def _why_tied(subject: catalog.Subject, group: Group) -> None:
+def _why_tied(subject: catalog.ChosenModel, group: Group) -> None:
     """Every tie in a sentence, those between layers first; all of them as a table."""
     st.markdown("**Why they are tied**")
     operands = drawing.operands(quantized.View(subject))

@@ -50,7 +50,7 @@ def _data_changed(picked: str) -> None:
     state.put("data", picked)
 
 
-def summary(subject: catalog.Subject, network: networks.Network, path: Path | None) -> None:
+def summary(subject: catalog.ChosenModel, network: networks.Network, path: Path | None) -> None:
     """The network in a few figures, its accuracy among them when trained weights are at hand."""
     graph, kind = network.graph, subject.kind
     widgets.metrics(
@@ -62,7 +62,9 @@ def summary(subject: catalog.Subject, network: networks.Network, path: Path | No
     )
 
 
-def accuracy(subject: catalog.Subject, network: networks.Network, path: Path | None) -> list[tuple[str, str, str, str]]:
+def accuracy(
+    subject: catalog.ChosenModel, network: networks.Network, path: Path | None
+) -> list[tuple[str, str, str, str]]:
     """How good the dense weights are on test images; heavy networks wait for a click."""
     if path is None:
         return []
@@ -91,7 +93,7 @@ def warn(chance: bool) -> None:
         st.warning(words.CHANCE, icon=":material/casino:")
 
 
-def missing(subject: catalog.Subject, path: Path | None) -> None:
+def missing(subject: catalog.ChosenModel, path: Path | None) -> None:
     """What this model lacks for a run, and how to get it."""
     if not subject.has_data:
         st.info("No data chosen: pick a data set above to measure and compress this model.", icon=":material/info:")
@@ -105,25 +107,16 @@ def missing(subject: catalog.Subject, path: Path | None) -> None:
         st.code(catalog.train_line(subject), language="bash", wrap_lines=True)
 
 
-def where(subject: catalog.Subject, network: networks.Network) -> None:
+def where(subject: catalog.ChosenModel, network: networks.Network) -> None:
     """The treemap and the layer table."""
     st.subheader("Where parameters and work sit", anchor=False)
-    area = st.segmented_control(
-        "Area shows",
-        ["params", "macs"],
-        default="params",
-        required=True,
-        key="area",
-        bind="query-params",
-        format_func=lambda v: figures.QUANTITIES[v],
-    )
+    quantity = figures.QUANTITIES.__getitem__
+    area = widgets.switch("Area shows", figures.QUANTITIES, "params", "area", format_func=quantity)
     info = figures.tree_info(network.modules, names.model_label(subject.model))
     other = "macs" if area == "params" else "params"
-    st.caption(
-        f"Area: {figures.QUANTITIES[str(area)]}. Colour: {figures.QUANTITIES[other]}. Click a block to enter it."
-    )
-    alt = f"Treemap of {subject.model}: {figures.QUANTITIES[str(area)]} per module. The table below holds the same."
-    widgets.chart(figures.tree_figure(info, str(area)), "treemap", info.rows, alt)
+    st.caption(f"Area: {quantity(area)}. Colour: {quantity(other)}. Click a block to enter it.")
+    alt = f"Treemap of {subject.model}: {quantity(area)} per module. The table below holds the same."
+    widgets.chart(figures.tree_figure(info, area), "treemap", info.rows, alt)
     st.subheader("Layers", anchor=False)
     rows = networks.layer_rows(network)
     widgets.table(rows, "layers")

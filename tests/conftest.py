@@ -72,12 +72,12 @@ def browser() -> Iterator[Browser]:
     pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (requirements-dev.txt)")
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(chromium())
+            started = stack.enter_context(chromium())
         except FileNotFoundError as problem:
             if os.environ.get("REQUIRE_ALL") == "1":
                 pytest.fail(str(problem))
             pytest.skip(str(problem))
-        yield found
+        yield started
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def page(browser: Browser) -> Iterator[Page]:
     """A fresh tab at desk width; an error of JavaScript or in the console fails the test."""
     from tests.served import tab
 
-    with tab(browser) as found:
-        yield found
+    with tab(browser) as fresh:
+        yield fresh
 
 
 def _remember(report: pytest.TestReport | pytest.CollectReport) -> None:

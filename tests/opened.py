@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,9 +39,24 @@ def errors(app: AppTest) -> list[str]:
     return [str(element.value) for element in app.error]
 
 
-def told(app: AppTest) -> str:
+def page_text(app: AppTest) -> str:
     """All running text of the page."""
     return "\n".join(str(element.value) for element in (*app.markdown, *app.caption, *app.info))
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers that stand in a text, in order."""
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+
+
+def folds(app: AppTest) -> list[str]:
+    """The keys of the folded parts, of those that have one."""
+    return [element.proto.id.split("-", 2)[2] for element in app.expander if element.proto.id]
+
+
+def targets(app: AppTest) -> list[str]:
+    """The names of the pages that links lead to; Start's is empty."""
+    return [element.proto.page for element in app.get("page_link")]
 
 
 def links(app: AppTest) -> list[str]:

@@ -31,13 +31,13 @@ def main(argv: list[str] | None = None) -> int:
     """Take the pictures named, or all."""
     parser = argparse.ArgumentParser(prog="tests.screenshots", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", default="", help=f"of {', '.join(VIEWS)}, separated by commas")
-    wanted = [name for name in parser.parse_args(argv).only.split(",") if name] or list(VIEWS)
+    selected = [name for name in parser.parse_args(argv).only.split(",") if name] or list(VIEWS)
     with (
         tempfile.TemporaryDirectory() as folder,
         chromium() as browser,
         served(Path(folder) / "runs", Path(folder) / "log.txt") as app,
     ):
-        for name in wanted:
+        for name in selected:
             take(browser, app.address, name)
     return 0
 

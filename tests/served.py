@@ -68,7 +68,7 @@ def chromium() -> Iterator[Browser]:
 
     named = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
     with sync_playwright() as playwright:
-        path = next((found for found in named if found), playwright.chromium.executable_path)
+        path = next((candidate for candidate in named if candidate), playwright.chromium.executable_path)
         if not Path(path).exists():
             raise FileNotFoundError("no Chromium: install the system's package, or run `playwright install chromium`")
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -80,12 +80,12 @@ def overheard(page: Page) -> list[str]:
     """What goes wrong in a tab from now on, growing as it happens: JavaScript errors, errors in the console."""
     broken: list[str] = []
 
-    def said(message: ConsoleMessage) -> None:
+    def listen(message: ConsoleMessage) -> None:
         source = str(message.location.get("url", ""))
         if message.type == "error" and not LOOKS_FOR_ITS_SERVER.fullmatch(urlsplit(source).path):
             broken.append(f"{message.text} ({source})")
 
-    page.on("console", said)
+    page.on("console", listen)
     page.on("pageerror", lambda error: broken.append(str(error)))
     return broken
 
@@ -107,7 +107,7 @@ def settled(page: Page, name: str) -> None:
     page.get_by_role("heading", name=nav.PAGES[name].question).wait_for()
     page.wait_for_function("document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'")
     for wrong in ("stException", "stAlertContentError"):
-        assert not (said := page.get_by_test_id(wrong).all_inner_texts()), f"{name}: {said}"
+        assert not (texts := page.get_by_test_id(wrong).all_inner_texts()), f"{name}: {texts}"
 
 
 def follow(page: Page, name: str) -> None:

@@ -19,8 +19,8 @@ def names(page: Path) -> list[str]:
     """What stands in backticks and is a path, a test or a dotted name, each once and in order."""
     quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
     dotted = re.compile(r"[a-z_]\w*(\.\w+)+")
-    found = [text for text in quoted if ("/" in text and " " not in text) or dotted.fullmatch(text)]
-    return list(dict.fromkeys(text for text in found if "/" in text or text.rpartition(".")[2] not in FILE_KINDS))
+    candidates = [text for text in quoted if ("/" in text and " " not in text) or dotted.fullmatch(text)]
+    return list(dict.fromkeys(text for text in candidates if "/" in text or text.rpartition(".")[2] not in FILE_KINDS))
 
 
 def exists(name: str) -> bool:

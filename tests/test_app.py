@@ -13,23 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opened import Open, errors
+from opened import Open, errors, folds
 from streamlit.testing.v1 import AppTest
 from written import finished
 
 from app import nav, options, timing, words
 from app.budget import budget_upload, draft, forecast_panel, live_forecast
+from app.groups import dependency_text
 from app.model import catalog
 from compression import methods, runs
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import spread_units
+from compression.graph import Code, Reason
 from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from tests.waiting import PATIENCE
 
-SECONDS = 60
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 
 
 @pytest.mark.parametrize("name", nav.PAGES)
@@ -52,23 +53,50 @@ def test_finished_runs_are_shown(open_page: Open, tmp_path: Path, name: str) -> 
         assert "97.0 %" in [metric.value for metric in app.metric]
 
 
-def test_the_server_imports_the_methods_while_it_starts() -> None:
+def _fresh(code: str) -> str:
+    """What ``code`` prints in another interpreter, run beside the app."""
+    environment = {**os.environ, "STREAMLIT_SERVER_HEADLESS": "true", "PYTHONPATH": str(nav.ROOT)}
+    command = [sys.executable, "-c", code]
+    answer = subprocess.run(command, cwd=nav.ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def test_start_needs_no_torch(tmp_path: Path) -> None:
+    """The whole page with a run of one's own and the gallery: texts, picture, cards and recent runs."""
+    finished(tmp_path)
+    code = (
+        "import sys\n"
+        "from streamlit.testing.v1 import AppTest\n"
+        f"sys.argv = ['app/main.py', '--runs', {str(tmp_path)!r}]\n"
+        f"app = AppTest.from_file({str(nav.ROOT / 'app' / 'main.py')!r}, default_timeout={PATIENCE}).run()\n"
+        "assert not app.exception and not app.error\n"
+        "print(app.title[0].value, app.button(key='try').label, len(app.subheader), len(app.get('plotly_chart')),\n"
+        "      *(name for name in ('torch', 'scipy') if name in sys.modules), sep='|')\n"
+    )
+    assert _fresh(code).strip() == f"{nav.PAGES['start'].question}|Try it now|2|1"
+
+
+def test_the_server_imports_torch_after_the_first_page() -> None:
     code = (
         "import asyncio, sys, threading\n"
         "from app import serving\n"
-        "assert 'torch' not in sys.modules\n"
+        "serving.IDLE_SECONDS, serving.DELIVERY_SECONDS = 600, 0\n"
         "async def start():\n"
         "    async with serving.started(None):\n"
-        "        for thread in threading.enumerate()[1:]: thread.join()\n"
+        "        (thread,) = threading.enumerate()[1:]\n"
+        "        thread.join(0.5)\n"
+        "        print(thread.is_alive(), 'torch' in sys.modules)\n"
+        "        serving.first_page.set()\n"
+        "        thread.join()\n"
+        "        print('torch' in sys.modules)\n"
         "asyncio.run(start())\n"
-        "assert 'torch' in sys.modules\n"
     )
-    environment = {**os.environ, "STREAMLIT_SERVER_HEADLESS": "true"}
-    subprocess.run([sys.executable, "-c", code], cwd=nav.ROOT, env=environment, check=True, timeout=SECONDS)
+    assert _fresh(code).split() == ["True", "False", "True"]
 
 
 @pytest.mark.parametrize(
-    ("name", "query", "said"),
+    ("name", "query", "message"),
     [
         ("groups", {"model": "nosuch"}, "not offered here"),
         ("groups", {"model": "/etc/passwd.py:main"}, "not offered here"),
@@ -78,24 +106,26 @@ def test_the_server_imports_the_methods_while_it_starts() -> None:
     ],
 )
 def test_a_wrong_address_gets_one_line(
-    open_page: Open, tmp_path: Path, name: str, query: dict[str, str], said: str
+    open_page: Open, tmp_path: Path, name: str, query: dict[str, str], message: str
 ) -> None:
     finished(tmp_path / "runs")
-    found = errors(open_page(name, **query))
-    assert len(found) == 1
-    assert said in found[0]
-    assert "\n" not in found[0]
+    lines = errors(open_page(name, **query))
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "\n" not in lines[0]
 
 
-def test_a_group_is_told_with_its_ties(open_page: Open) -> None:
+def test_a_group_is_reported_with_its_ties(open_page: Open) -> None:
     app = open_page("groups", group="conv1")
     assert app.selectbox(key="pick_group").value == "conv1"
     assert any("317 parameters" in element.value for element in app.markdown)
-    told = "\n".join(element.value for element in app.markdown)
-    assert "`layer1.0:add` adds the output of `layer1.0.conv2` to that of `conv1`: channel i of one is" in told
+    text = "\n".join(element.value for element in app.markdown)
+    add = Reason(Code.residual_add)
+    assert f"- {dependency_text.tie(add, 'layer1.0:add', ['layer1.0.conv2', 'conv1'])}" in text.split("\n")
     app.selectbox(key="pick_group").set_value("linear").run()
-    assert any("adjacent to the output" in element.value for element in app.markdown)
-    assert any("what the network answers with in `linear`" in element.value for element in app.markdown)
+    output = Reason(Code.next_to_output)
+    assert any(element.value.endswith(f": {output}.") for element in app.markdown)
+    assert dependency_text.frozen(output, "linear") in [element.value for element in app.markdown]
     assert not app.exception
 
 
@@ -116,12 +146,13 @@ def make():
 """
 
 
-def test_values_read_and_units_behind_a_norm_are_told(open_page: Open, tmp_path: Path) -> None:
+def test_values_read_and_units_behind_a_norm_are_reported(open_page: Open, tmp_path: Path) -> None:
     file = tmp_path / "looking.py"
     file.write_text(LOOKING)
     app = open_page("groups", "--model", f"{file}:make", model=f"{file}:make", group="conv")
     assert any("looking.py:11 (return self.head(x if" in element.value for element in app.info)
-    assert any("norm in `norm` averages over all of them" in element.value for element in app.markdown)
+    averages = Reason(Code.norm_averages, {"norm": "a group norm"})
+    assert dependency_text.frozen(averages, "norm") in [element.value for element in app.markdown]
     assert any("inexact=True" in element.value for element in app.caption)
     app.selectbox(key="pick_group").set_value("head").run()
     assert not any("inexact=True" in element.value for element in app.caption)
@@ -138,7 +169,7 @@ def test_detail_search_and_opened_modules(open_page: Open) -> None:
     assert app.session_state["graph_view"] == "Search"
     assert any("boxes hold “attention”" in element.value for element in app.caption)
     app.text_input(key="graph_search").set_value("nosuch").run()
-    assert any("No box holds" in element.value for element in app.info)
+    assert [("“nosuch”" in element.value, element.icon) for element in app.info] == [(True, ":material/search_off:")]
     app.text_input(key="graph_search").set_value("").run()
     assert app.session_state["graph_view"] == "Whole graph"
     assert not app.exception
@@ -147,20 +178,21 @@ def test_detail_search_and_opened_modules(open_page: Open) -> None:
 def test_quantizers_are_drawn_merged_and_as_traced(open_page: Open) -> None:
     app = open_page("groups", group="layer2.0.conv1")
     assert app.get("button_group")[0].disabled, "a float network has nothing to merge"
-    assert [folded.label for folded in app.expander] == ["Boxes as a table", "Ties as a table"]
+    assert folds(app) == ["graph_fold", "ties_fold"] and len(app.expander) == 2
     detail = app.selectbox(key="detail")
     float_boxes, every = (int(option.rpartition(" ")[2]) for option in detail.options[-2:])
     app.selectbox(key="quantizers").set_value("plain").run()
     merged = app.selectbox(key="detail").options
     assert merged[-1] == f"Operations · {every + 10}", "one node for the input of each of ten layers"
     assert merged[-2] == f"Layers · {float_boxes + 10}"
-    assert "One layer, before and after: layer2.0.conv1" in [folded.label for folded in app.expander]
+    assert {"close_as_traced_fold", "close_merged_fold"} <= set(folds(app))
+    assert any(folded.label.endswith(": layer2.0.conv1") for folded in app.expander)
     app.session_state["close_merged_fold"] = True
     app.run()
     tables = [frame.value for frame in app.dataframe if "leads to" in frame.value.columns]
     assert [len(table) for table in tables] == [3], "as many boxes as are drawn"
-    told = [element.value for element in app.markdown]
-    assert "**Merged**: 3 nodes" in told
+    texts = [element.value for element in app.markdown]
+    assert "**Merged**: 3 nodes" in texts
     assert any("quantization-aware dependency graph" in element.value for element in app.caption)
     app.button_group(key="quantizers_drawn").set_value("as traced").run()
     assert int(app.selectbox(key="detail").options[-1].rpartition(" ")[2]) > 10 * every / 2
@@ -228,14 +260,14 @@ def chosen(app: AppTest, method: str) -> AppTest:
 def test_every_method_shows_only_what_it_follows(open_page: Open) -> None:
     app = open_page("budget")
     assert list(app.pills(key="method").options)[:2] == ["GETA", "OPQ"]
-    wanted = {
+    expected = {
         "geta": {"ask sparsity", "ask weight_bits"},
         "opq": {"ask sparsity", "ask bits"},
         "sequential": {"ask sparsity", "ask weight_bits"},
         "magnitude": {"ask sparsity", "ask bits"},
         "ptq": {"ask bits"},
     }
-    for method, sliders in wanted.items():
+    for method, sliders in expected.items():
         chosen(app, method)
         assert errors(app) == []
         assert {s.key for s in app.slider if not s.key.startswith("bound ")} == sliders
@@ -270,18 +302,18 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
     assert not app.exception
     (folder,) = (tmp_path / "runs").glob("ptq-*/")
     result = runs.wait(folder.name, tmp_path / "runs", timeout=PATIENCE)
-    asked = RunFolder.open(tmp_path / "runs", folder.name).budget()
-    assert (asked.method, asked.asks["bits"], "sparsity" in asked.asks) == ("ptq", 3, False)
-    assert asked.options == {"clip": "max"}
+    requested = RunFolder.open(tmp_path / "runs", folder.name).budget()
+    assert (requested.method, requested.asks["bits"], "sparsity" in requested.asks) == ("ptq", 3, False)
+    assert requested.options == {"clip": "max"}
     assert result["status"] == "done"
     assert words.size(result["final"]["nominal_bytes"]) == planned["Size"]
     assert planned["BOPs"] == f"{100 * result['final']['rel_bops']:.3g} %"
     app = open_page("runs", run=folder.name)
     assert errors(app) == []
     assert any("3 bits" in element.value for element in app.markdown)
-    said = "\n".join(element.value for element in app.text)
-    assert methods.get("ptq").describe(RunFolder(folder).budget()) in said
-    assert "not used" not in said
+    text = "\n".join(element.value for element in app.text)
+    assert methods.get("ptq").describe(RunFolder(folder).budget()) in text
+    assert "not used" not in text
 
 
 def test_the_smallest_good_enough_is_searched_for_and_opened(open_page: Open, tmp_path: Path) -> None:
@@ -292,15 +324,15 @@ def test_the_smallest_good_enough_is_searched_for_and_opened(open_page: Open, tm
     app.button(key="start_sweep").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs").glob("sweep-*/")
-    told = runs.wait(folder.name, tmp_path / "runs", timeout=PATIENCE)
-    assert told["min_accuracy"] == 0.5
-    tried = {run["run"]: run["final"]["accuracy"] for run in told["runs"]}
+    result = runs.wait(folder.name, tmp_path / "runs", timeout=PATIENCE)
+    assert result["min_accuracy"] == 0.5
+    tried = {run["run"]: run["final"]["accuracy"] for run in result["runs"]}
     assert 0 < len(tried) < 3
-    assert tried[told["found"]] > 0.5
+    assert tried[result["found"]] > 0.5
     app = open_page("runs", run=folder.name)
     app.button(key="found").click().run()
     assert errors(app) == []
-    assert app.query_params["run"] in (told["found"], [told["found"]])
+    assert app.query_params["run"] in (result["found"], [result["found"]])
 
 
 @pytest.mark.parametrize(("method", "budgets", "charts"), [("opq", 35, 2), ("ptq", 5, 1)])
@@ -310,17 +342,19 @@ def test_accuracy_without_training_is_measured_in_the_background(
     """Of every method that allocates; one that removes nothing has no chart over the sparsity."""
     app = open_page("budget", method=method, part="Before training")
     before = len(app.get("plotly_chart"))
+    explained = {caption.value for caption in app.caption}
     app.button(key="begin curve").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("curve-*/")
     assert "begin curve" not in [button.key for button in app.button], "one at a time"
-    told = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
-    assert (len(told["rows"]), len({row["error"] for row in told["rows"]})) == (budgets, budgets)
+    result = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
+    assert (len(result["rows"]), len({row["error"] for row in result["rows"]})) == (budgets, budgets)
     app = open_page("budget", method=method, part="Before training")
     assert len(app.get("plotly_chart")) == before + charts
-    assert any(f"{told['images']} images" in element.value for element in app.caption)
+    assert any(f"{result['images']} images" in element.value for element in app.caption)
     app = open_page("budget", method=method, part="Before training", data="none")
-    assert any("there are none for this choice" in element.value for element in app.caption)
+    assert "begin curve" not in [button.key for button in app.button]
+    assert any(each.value.startswith(f"{text} ") for each in app.caption for text in explained), "and why it is not"
 
 
 def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:
@@ -342,28 +376,28 @@ def test_a_loaded_budget_sets_the_sliders_of_its_method() -> None:
 def test_plans_of_baselines_are_counted_by_hand(changes: dict[str, Any], bops: float) -> None:
     graph = catalog.traced(RESNET8).graph
     budget = Budget(**changes)
-    found = forecast(budget)
-    assert found.low.rel_bops == found.high.rel_bops == pytest.approx(bops)
+    planned = forecast(budget)
+    assert planned.low.rel_bops == planned.high.rel_bops == pytest.approx(bops)
     sizes = [math.prod(layer.shape) for layer in graph.layers]
     bits = round(bops * 32) if budget.asks.get("activation_bits") is None else 4
     if budget.method == "magnitude":
         zeros = round(0.5 * sum(sizes))
-        assert sum(row["at zero"] for row in forecast_panel.rows(found)) == zeros
-        assert {row["bits"] for row in forecast_panel.rows(found)} == {6}
+        assert sum(row["at zero"] for row in forecast_panel.rows(planned)) == zeros
+        assert {row["bits"] for row in forecast_panel.rows(planned)} == {6}
         least = (sum(sizes) - zeros) * bits / 8 + 4 * (graph.params - sum(sizes) + len(sizes))
-        assert least < found.bytes[0] < least + sum(sizes) / 8, "positions cost at most one bit a weight"
+        assert least < planned.bytes[0] < least + sum(sizes) / 8, "positions cost at most one bit a weight"
     else:
         expected = sum(sizes) * bits / 8 + 4 * (graph.params - sum(sizes) + len(sizes))
-        assert found.bytes == (pytest.approx(expected), pytest.approx(expected))
+        assert planned.bytes == (pytest.approx(expected), pytest.approx(expected))
 
 
 def test_a_plan_of_prune_then_quantize_has_exactly_k_units_and_its_bounds() -> None:
     layers = {"conv1": {"weight_bits": [2, 3]}}
-    found = forecast(Budget(method="sequential", sparsity=0.3, layers=layers))
-    assert found.units == math.floor(0.3 * 112)
-    first = next(row for row in forecast_panel.rows(found) if row["layer"] == "conv1")
-    kept = 8 - found.removed["conv1"]
-    assert first["least bytes"] == first["most bytes"] == round(9 * kept * 3 / 8)
+    planned = forecast(Budget(method="sequential", sparsity=0.3, layers=layers))
+    assert planned.units == math.floor(0.3 * 112)
+    first = next(row for row in forecast_panel.rows(planned) if row["layer"] == "conv1")
+    remaining = 8 - planned.removed["conv1"]
+    assert first["least bytes"] == first["most bytes"] == round(9 * remaining * 3 / 8)
 
 
 BAD_FILES = [
@@ -440,7 +474,11 @@ def test_quantizers_of_an_own_model_are_merged(open_page: Open, tmp_path: Path) 
     assert not app.get("button_group")[0].disabled
     assert any(element.value.startswith("2 quantizers.") for element in app.caption)
     members = app.dataframe[1].value if "role" in app.dataframe[1].value else app.dataframe[0].value
-    assert dict(zip(members["parameter"], members["role"], strict=True))["0.s"] == "quantizes the unit"
+    roles = dict(zip(members["parameter"], members["role"], strict=True))
+    group = catalog.traced(catalog.subject(model, "none")).graph.group("0")
+    quantizers = {member.name for member in group.members if member.role == "quantizer"}
+    assert quantizers == {name for name, role in roles.items() if role == roles["0.s"]} == {"0.s"}
+    assert roles["0.s"].startswith("quantizes ")
     assert any("`0.weight` quantizes" in element.value for element in app.markdown)
     every = int(app.selectbox(key="detail").options[-1].rpartition(" ")[2])
     app.button_group(key="quantizers_drawn").set_value("as traced").run()
@@ -458,7 +496,7 @@ def test_wrong_app_arguments_are_refused(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "lines"), [([], 0), (["--log-times"], 1)])
-def test_the_server_tells_its_times_where_asked(
+def test_the_server_reports_its_times_where_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], lines: int
 ) -> None:
     monkeypatch.setattr("sys.argv", ["app/main.py", *arguments])
@@ -469,10 +507,10 @@ def test_the_server_tells_its_times_where_asked(
         return 3
 
     assert slow_sum() == 3
-    found = re.findall(r"the sum: (\d+) ms", capsys.readouterr().err)
-    assert len(found) == lines
-    assert all(20 <= int(each) < 2000 for each in found)
+    times = re.findall(r"the sum: (\d+) ms", capsys.readouterr().err)
+    assert len(times) == lines
+    assert all(20 <= int(each) < 2000 for each in times)
 
 
 def test_arguments_of_other_programs_are_not_ours() -> None:
-    assert options.read(["pytest", "--bogus"]) == options.Options()
+    assert options.read(["pytest", "--bogus"]) == options.ServerOptions()

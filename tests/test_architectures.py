@@ -177,8 +177,8 @@ def test_specs_of_the_optional_packages() -> None:
 def test_a_missing_package_is_named(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from compression.zoo import extra
 
-    def missing(wanted: str, *rest: Any) -> Any:
-        raise ImportError(wanted)
+    def missing(package: str, *rest: Any) -> Any:
+        raise ImportError(package)
 
     monkeypatch.setattr(extra.importlib, "import_module", missing)
     extra.timm_spec.cache_clear()

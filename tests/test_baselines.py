@@ -16,18 +16,18 @@ from compression import methods, runs
 from compression.asks import EqualBits
 from compression.budget import Budget
 from compression.errors import Cancelled, CompressionError
+from compression.forecast import Subject
 from compression.graph import slim_report, trace, zeroed_units
-from compression.methods import ptq
 from compression.methods.base import Reporter, Setup
 from compression.methods.magnitude import MAGNITUDE
 from compression.methods.ptq import PTQ
-from compression.methods.sequential import SEQUENTIAL, Plan
+from compression.methods.sequential import SEQUENTIAL
+from compression.methods.sequential.options import Plan
 from compression.points import Point
 from compression.pruning.removal import Removal
 from compression.quant import activation_quantizers, integer_weights, quantize, weight_quantizers
 from compression.quant.fixed_bits import FixedBits
 from compression.quant.op import fake_quantize
-from compression.quant.tables import LayerTables
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
@@ -127,7 +127,7 @@ def test_the_step_of_least_error_beats_every_other(bits: int = 3) -> None:
         assert error < 0.9 * ((weight - largest * np.clip(np.rint(weight / largest), -levels, levels)) ** 2).sum()
 
 
-def test_rounding_trains_nothing_and_tells_what_it_does_not_use() -> None:
+def test_rounding_trains_nothing_and_reports_what_it_does_not_use() -> None:
     work, story = task("ptq", bits=4.5, groups={"conv1": {"sparsity": [0.1, 0.2]}}), Story()
     before = weights_of(work.model)
     done = PTQ.run(work, story)
@@ -193,7 +193,7 @@ def test_within_each_layer_all_lose_one_share() -> None:
         assert np.abs(dense[name][zeros]).max() <= np.abs(dense[name][~zeros]).min()
 
 
-def test_magnitude_tells_its_stages_and_learns() -> None:
+def test_magnitude_reports_its_stages_and_learns() -> None:
     work, story = task("magnitude", lr=0.1, groups={"conv1": {"sparsity": [0, 0.2]}}), Story()
     MAGNITUDE.run(work, story)
     assert [name for name, _ in story.phases] == ["allocation", "statistics", "fine-tuning"]
@@ -411,8 +411,8 @@ def test_the_whole_chain_ends_in_a_packed_file(method: str, tmp_path: Any) -> No
         assert zeros == round(0.5 * dense)
 
 
-def test_the_closed_form_of_rounding_needs_no_model() -> None:
-    model = task("ptq").model
-    plan = ptq.plan(LayerTables.prepare(model), Budget(method="ptq", bits=6))
+def test_the_closed_form_of_rounding_needs_no_run() -> None:
+    work = task("ptq")
+    plan = PTQ.allocation(Subject(work.model, work.graph), Budget(method="ptq", bits=6))
     assert {layer.bits for layer in plan.layers} == {6}
-    assert plan.value_bits == 6 * sum(w.size for w in weights_of(model).values())
+    assert plan.value_bits == 6 * sum(w.size for w in weights_of(work.model).values())

@@ -22,7 +22,7 @@ def entry(model: str, ledger: float, same: float, seconds: float) -> exported.Ex
     return exported.Exported(model, 0.5, (0.9, 0.8), variants, ledger, 512, (same, 0.99), (100, 10), seconds, 0.5)
 
 
-def test_the_section_tells_what_was_reached() -> None:
+def test_the_section_reports_what_was_reached() -> None:
     results = [entry("resnet20", 1.013, 0.998, 4.0), entry("resnet50", 1.0, 0.1, 21.0)]
     again = [exported.from_dict(json.loads(json.dumps(dataclasses.asdict(one)))) for one in results]
     assert again == results

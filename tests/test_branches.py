@@ -187,13 +187,13 @@ def _learnable(model: nn.Module) -> nn.Module:
 
     def make(weight: torch.Tensor | None) -> nn.Module:
         if weight is None:
-            made = _LearnableFakeQuantize(MovingAverageMinMaxObserver, 0, 255, scale=0.05, zero_point=0.0)
+            fake = _LearnableFakeQuantize(MovingAverageMinMaxObserver, 0, 255, scale=0.05, zero_point=0.0)
         else:
             observer = MovingAveragePerChannelMinMaxObserver
-            kept = {"dtype": torch.qint8, "qscheme": torch.per_channel_symmetric}
-            made = _LearnableFakeQuantize(observer, -128, 127, 0.05, 0.0, len(weight), **kept)
-        made.enable_param_learning()
-        return made
+            options = {"dtype": torch.qint8, "qscheme": torch.per_channel_symmetric}
+            fake = _LearnableFakeQuantize(observer, -128, 127, 0.05, 0.0, len(weight), **options)
+        fake.enable_param_learning()
+        return fake
 
     return _per_layer(make)(model)
 
@@ -247,13 +247,13 @@ def described(graph: Graph) -> list[tuple[Any, ...]]:
 
 def without_quantizers(graph: Graph) -> tuple[list[tuple[str, str, str | None]], set[tuple[str, str]]]:
     """The graph with the nodes of its branches taken out and their neighbours joined."""
-    gone = {node for branch in graph.branches for node in branch.nodes}
+    removed = {node for branch in graph.branches for node in branch.nodes}
     before = {node.id: [a for a, b in graph.edges if b == node.id] for node in graph.nodes}
 
     def sources(node: str) -> set[str]:
-        return {s for a in before[node] for s in (sources(a) if a in gone else {a})}
+        return {s for a in before[node] for s in (sources(a) if a in removed else {a})}
 
-    nodes = [(node.id, node.kind, node.layer) for node in graph.nodes if node.id not in gone]
+    nodes = [(node.id, node.kind, node.layer) for node in graph.nodes if node.id not in removed]
     return nodes, {(source, node) for node, *_ in nodes for source in sources(node)}
 
 
@@ -360,8 +360,8 @@ def q(x: torch.Tensor, step: Any = 0.1) -> torch.Tensor:
 
 
 def _by_position(self: Any, x: torch.Tensor) -> torch.Tensor:
-    found = torch.round(torch.sigmoid(x.mean((1, 2, 3))) * 15 / 15 * 15).long()
-    return x * self.table[found][:, :, None, None]
+    index = torch.round(torch.sigmoid(x.mean((1, 2, 3))) * 15 / 15 * 15).long()
+    return x * self.table[index][:, :, None, None]
 
 
 def _relative(self: Any, x: torch.Tensor) -> torch.Tensor:
@@ -435,7 +435,7 @@ def test_a_batch_norm_folded_into_the_weight_is_refused_by_name() -> None:
     model(IMAGE)
     graph = trace(model.eval().apply(ao.disable_observer), IMAGE)
     assert graph.groups[0].cause == Reason(Code.divided_by_zeroed)
-    gone = copy.deepcopy(shake(model))
-    gone[0].activation_post_process = nn.Identity()  # which would round what is no number to some number
-    gone[0].weight.data[0], gone[0].bn.weight.data[0], gone[0].bn.bias.data[0] = 0, 0, 0
-    assert bool(gone[0](IMAGE).isnan().any()), "what the reason says: a zeroed unit gives no number"
+    zeroed = copy.deepcopy(shake(model))
+    zeroed[0].activation_post_process = nn.Identity()  # which would round what is no number to some number
+    zeroed[0].weight.data[0], zeroed[0].bn.weight.data[0], zeroed[0].bn.bias.data[0] = 0, 0, 0
+    assert bool(zeroed[0](IMAGE).isnan().any()), "what the reason says: a zeroed unit gives no number"

@@ -192,9 +192,9 @@ def test_a_click_on_a_point_picks_its_run(page: Page, address: str, folder: Path
     settled(page, "compare")
     _click_marker(page, small)
     page.wait_for_url(f"**run={small}*")
-    told = page.get_by_test_id("stMarkdown")
-    told.get_by_text("40.0× smaller and 8.0 points less accurate").wait_for()
-    told.get_by_text("“cat” is taken for “dog” in 3 of 10 images").wait_for()
+    text = page.get_by_test_id("stMarkdown")
+    text.get_by_text("40.0× smaller and 8.0 points less accurate").wait_for()
+    text.get_by_text("“cat” is taken for “dog” in 3 of 10 images").wait_for()
 
     page.get_by_text("the one beside it", exact=True).click()
     settled(page, "compare")

@@ -189,7 +189,7 @@ def test_a_budget_is_what_the_form_shows(open_page: Open, monkeypatch: pytest.Mo
         ("epochs", "", "4"),
     ],
 )
-def test_what_an_address_cannot_mean_is_told_and_is_not_rounded(
+def test_what_an_address_cannot_mean_is_reported_and_is_not_rounded(
     open_page: Open, name: str, text: str | list[str], word: str
 ) -> None:
     for method in ("ptq", "geta") if name != "method" else (None,):

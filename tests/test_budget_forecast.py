@@ -22,7 +22,7 @@ from compression.forecast import Forecast
 from compression.graph import Graph
 from compression.methods.ptq import Ptq
 
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 RUNS = nav.ROOT / "assets" / "gallery" / "resnet8-mnist5k"
 FLOATS = 4  # bytes of what is not quantized
 
@@ -87,8 +87,8 @@ def test_size_and_error_are_counted_by_hand_on_the_weights_file() -> None:
         total += ((weight.size - zeros) * budget.asks["bits"] + weight.size * entropy) / 8
         assert layer.allocation is not None
         codes = np.clip(np.round(weight / layer.allocation.step), -7, 7)
-        kept = np.abs(weight) >= threshold
-        codes = np.where(kept & (codes == 0), np.sign(weight), codes) * kept
+        alive = np.abs(weight) >= threshold
+        codes = np.where(alive & (codes == 0), np.sign(weight), codes) * alive
         error += float(((weight - codes * layer.allocation.step) ** 2).sum())
         energy += float((weight**2).sum())
     assert forecast.bytes == (pytest.approx(total), pytest.approx(total))
@@ -98,12 +98,13 @@ def test_size_and_error_are_counted_by_hand_on_the_weights_file() -> None:
 def test_a_method_without_a_forecast_is_answered_with_no_numbers(
     open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ptq, "forecast", lambda self, subject, budget: Forecast.unknown("Known after its run."))
+    unknown = Forecast.unknown("Known after its run.")
+    monkeypatch.setattr(Ptq, "forecast", lambda self, subject, budget: unknown)
     for part in ("Plan", "Layers", "Sensitivity", "Saliency", "A and B", "Save and load", "Before training"):
         app = open_page("budget", budget=permalink.pack(Budget(method="ptq")), part=part)
         assert errors(app) == []
         assert [metric.label for metric in app.metric] == []
-        assert [caption.value for caption in app.caption].count("Known after its run.") == 1
+        assert [caption.value for caption in app.caption].count(*unknown.notes) == 1
         assert not app.button(key="start").disabled
     app = open_page("budget", budget=permalink.pack(Budget(method="ptq")), part="A and B")
     app.button(key="keep_a").click().run()

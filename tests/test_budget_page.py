@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from opened import Open, errors, opener
+from opened import Open, errors, numbers, opener
 from streamlit.testing.v1 import AppTest
 from written import finished
 
@@ -35,7 +36,7 @@ from compression.errors import CompressionError
 from compression.pruning.reach import reach
 
 SECONDS = 60
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 
 
 @pytest.fixture
@@ -50,6 +51,13 @@ def figures(app: AppTest) -> dict[str, str]:
 
 def bits_slider(app: AppTest, layer: str) -> Any:
     return app.slider(key=f"bound layers {layer} weight_bits")
+
+
+def used(app: AppTest) -> str:
+    """The line on what became of the scan."""
+    line = app.session_state["scan_used"]["summary"]
+    assert line in [element.value for element in app.markdown]
+    return str(line)
 
 
 def cells(app: AppTest, layer: str) -> dict[str, Any]:
@@ -108,16 +116,19 @@ def test_tied_layers_share_one_slider_and_show_one_bound(open_page: Open) -> Non
     app = open_page(part="Layers")
     shares = [s.key for s in app.slider if s.key.endswith(" sparsity")]
     assert len(shares) == len(set(shares)) < 10
-    assert any("same channels as conv1" in element.value for element in app.caption)
+    tied = {group.id: group.members for group in catalog.traced(RESNET8).graph.prunable}
+    others = {first: sum(m.role == "producer" for m in members) - 1 for first, members in tied.items()}
+    named = Counter(name for caption in app.caption if (name := caption.value.split()[-1]) in tied)
+    assert named == +Counter(others), "each layer that has no slider names the one that has it"
     app.slider(key="bound groups conv1 sparsity").set_value((0.25, 0.5)).run()
     assert cells(app, "layer1.0.conv2")["sparsity, % from"] == cells(app, "conv1")["sparsity, % from"] == 25
 
 
-@pytest.mark.parametrize(("method", "moved", "kept"), [("opq", (3, 4), [3, 4]), ("ptq", 3, [3, 3])])
-def test_bounds_of_other_methods(open_page: Open, method: str, moved: Any, kept: list[int]) -> None:
+@pytest.mark.parametrize(("method", "moved", "expected"), [("opq", (3, 4), [3, 4]), ("ptq", 3, [3, 3])])
+def test_bounds_of_other_methods(open_page: Open, method: str, moved: Any, expected: list[int]) -> None:
     app = open_page(part="Layers", method=method)
     bits_slider(app, "linear").set_value(moved).run()
-    assert app.session_state["draft"].layers["linear"] == {"weight_bits": kept}
+    assert app.session_state["draft"].layers["linear"] == {"weight_bits": expected}
     share = "bound layers linear sparsity"
     assert (share in [s.key for s in app.slider]) == (method == "opq")
     if method == "opq":
@@ -126,7 +137,7 @@ def test_bounds_of_other_methods(open_page: Open, method: str, moved: Any, kept:
     assert errors(app) == []
 
 
-def rows_of(budget: Budget) -> list[bounds.Row]:
+def rows_of(budget: Budget) -> list[bounds.BoundRow]:
     return bounds.rows(catalog.traced(RESNET8), budget, live_forecast.forecast(RESNET8, None, budget))
 
 
@@ -139,7 +150,7 @@ def drafted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, Any]]:
     return lambda: draft.get().to_dict()
 
 
-def edit(rows: list[bounds.Row], number: int, **cells: Any) -> None:
+def edit(rows: list[bounds.BoundRow], number: int, **cells: Any) -> None:
     edits = {name.replace("_", " "): content for name, content in cells.items()}
     for field, bound in boundtable.changes(rows, {number: edits}):
         bounds.put(field, bound)
@@ -178,9 +189,9 @@ def test_cells_of_single_weights_are_shares(drafted: Callable[[], dict[str, Any]
 
 
 def test_layers_are_found_by_module_and_by_letters() -> None:
-    of = catalog.Subject("resnet56", "cifar10", (3, 32, 32), 10)
-    rows = bounds.rows(catalog.traced(of), Budget(model="resnet56", data="cifar10"), None)
-    many = [*rows, *(bounds.Row(f"more.{i}", "", "", ()) for i in range(10))]
+    subject = catalog.ChosenModel("resnet56", "cifar10", (3, 32, 32), 10)
+    rows = bounds.rows(catalog.traced(subject), Budget(model="resnet56", data="cifar10"), None)
+    many = [*rows, *(bounds.BoundRow(f"more.{i}", "", "", ()) for i in range(10))]
     assert boundrows.matching(rows, "", []) == list(rows) if len(rows) <= 60 else True
     assert boundrows.matching(many, "", ["linear"]) == [row for row in many if row.name == "linear"]
     names = [row.name for row in boundrows.matching(many, "layer2", [])]
@@ -193,12 +204,13 @@ def test_layers_are_found_by_module_and_by_letters() -> None:
 def test_more_than_sixty_layers_are_searched(open_page: Open) -> None:
     app = open_page(part="Layers", model="torchvision:densenet121", data="none")
     assert [s.key for s in app.slider if s.key.startswith("bound ")] == []
-    assert any("Search for layers" in element.value for element in app.caption)
+    before = {caption.value for caption in app.caption}
     assert len(app.data_editor[0].value) > 60, "the table has them all"
     app.text_input(key="bound_search").set_value("features.denseblock1").run()
     names = {s.key.split()[2] for s in app.slider if s.key.startswith("bound layers ")}
     assert names
     assert all(name.startswith("features.denseblock1.") for name in names)
+    assert len(before - {caption.value for caption in app.caption}) == 1, "the line that asked for a search"
     app.multiselect(key="bound_pick").set_value(["classifier"]).run()
     assert bits_slider(app, "classifier").value == (4, 8)
     assert errors(app) == []
@@ -216,7 +228,7 @@ def test_a_slider_of_resnet20_is_answered(open_page: Open, method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "key", "value", "said"),
+    ("query", "key", "value", "message"),
     [
         ({"bits": ["8", "4"]}, "ask weight_bits", (4, 8), "bits = 8, 4"),
         ({"bits": ["x", "4"]}, "ask weight_bits", (4, 8), "bits = x, 4"),
@@ -228,15 +240,15 @@ def test_a_slider_of_resnet20_is_answered(open_page: Open, method: str) -> None:
         ({"method": "OPQ", "average_bits": "99"}, "ask bits", 4.0, "average_bits = 99"),
     ],
 )
-def test_what_an_address_cannot_mean_falls_back_and_is_told(
-    open_page: Open, query: dict[str, Any], key: str, value: Any, said: str
+def test_what_an_address_cannot_mean_falls_back_and_is_reported(
+    open_page: Open, query: dict[str, Any], key: str, value: Any, message: str
 ) -> None:
     app = open_page(**query)
     assert errors(app) == []
     assert app.session_state[key] == value
     warnings = [str(element.value) for element in app.warning]
-    assert len(warnings) == bool(said)
-    assert all(said in line and "\n" not in line for line in warnings)
+    assert len(warnings) == bool(message)
+    assert all(message in line and "\n" not in line for line in warnings)
     assert not app.button(key="start").disabled
 
 
@@ -322,6 +334,18 @@ def test_a_copied_link_opens_the_same_bounds_and_options(open_page: Open) -> Non
     assert before < len(word_of(rerun)) < len(word_of(app)), "the option stays"
 
 
+def test_options_that_both_methods_have_stay_when_another_is_chosen(open_page: Open) -> None:
+    given = {"distill": 0.5, "clip": "max"}
+    app = open_page(budget=permalink.pack(Budget(method="geta", options=given)))
+    app.button_group(key="method").set_value("sequential").run()
+    assert app.session_state["draft"].options == {"distill": 0.5}
+    app.button_group(key="method").set_value("ptq").run()
+    assert app.session_state["draft"].options == {}, "its clip is another thing"
+    app.button_group(key="method").set_value("geta").run()
+    assert app.session_state["draft"].options == given
+    assert errors(app) == []
+
+
 def bad_words() -> list[str]:
     good = permalink.pack(Budget(layers={"conv1": {"weight_bits": [3, 5]}}))
     bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 10**8)).decode()
@@ -373,17 +397,17 @@ def test_another_run_is_set_up_with_the_budget_of_this_one(
     assert errors(app) == []
     assert [element.value for element in app.warning] == []
     app.button(key="start")
-    asked: list[Budget] = []
+    requested: list[Budget] = []
 
-    def started(wanted: Budget) -> str:
-        asked.append(wanted)
+    def started(request: Budget) -> str:
+        requested.append(request)
         raise CompressionError("only looked at")
 
     monkeypatch.setattr("app.runs.runlog.start", started)
     app.button(key="start").click().run()
     method = methods.get(budget.method)
-    assert [method.complete(each) for each in asked] == [method.complete(draft.requested(budget))]
-    assert method.values(asked[0]) == method.values(budget)
+    assert [method.complete(each) for each in requested] == [method.complete(draft.requested(budget))]
+    assert method.values(requested[0]) == method.values(budget)
 
 
 def test_the_links_beside_a_run_carry_its_budget(open_page: Open, tmp_path: Path) -> None:
@@ -463,12 +487,12 @@ class Scanned:
         units = [("units", group.id, s, group.units, 0.2) for group in graph.prunable for s in (0.3, 0.5, 0.7, 0.9)]
         names = ("kind", "name", "value", "size", "accuracy")
         rows = [dict(zip(names, row, strict=True)) for row in (*bits, *units)]
-        self.told = {"structured": True, "dense": dense, "images": 100, "rows": rows}
+        self.table = {"structured": True, "dense": dense, "images": 100, "rows": rows}
 
 
 def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = Scanned()
-    monkeypatch.setattr("app.budget.studyview.show", lambda *given: given[-1](scan.told))
+    monkeypatch.setattr("app.budget.studyview.show", lambda *given: given[-1](scan.table))
     app = open_page(part="Sensitivity")
     before = figures(app)
     assert (app.checkbox(key="use_bits").value, app.checkbox(key="use_channels").value) == (True, False)
@@ -476,18 +500,24 @@ def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: 
     assert app.session_state["draft"].groups == {}
     assert app.session_state["draft"].layers == {name: {"weight_bits": [4, 8]} for name in scan.layers}
     assert app.slider(key="ask sparsity").value == 0.5
-    assert any(element.value.startswith("10 layers bounded in bits") for element in app.markdown)
+    bounded = used(app)
+    assert numbers(bounded) == [10], "layers"
     app.checkbox(key="use_channels").set_value(True).run()
     app.button(key="use_scan").click().run()
     assert app.session_state["draft"].groups == {}
     assert app.slider(key="ask sparsity").value == 0.5
-    assert any("no group may lose channels at this limit" in element.value for element in app.markdown)
-    for row in scan.told["rows"]:
+    parts = used(app).split("; ")
+    assert parts[0] == bounded.removesuffix(".")
+    assert len(parts) == 2 and numbers(parts[1]) == [], "a word on the groups, of which none is bounded"
+    for row in scan.table["rows"]:
         row["accuracy"] = 0.9 if row["value"] == 0.3 else row["accuracy"]
     app.button(key="use_scan").click().run()
     assert set(app.session_state["draft"].groups) == set(scan.groups)
     assert app.slider(key="ask sparsity").value < 0.5
-    assert any("moved from 50 % of the units removed to" in element.value for element in app.markdown)
+    ask, groups = methods.get("geta").ask("--sparsity"), catalog.traced(RESNET8).graph.prunable
+    share = sum(math.floor(0.3 * group.units) for group in groups) / sum(group.units for group in groups)
+    assert f" {ask.words(0.5)} to " in used(app)
+    assert numbers(used(app)) == [10, len(groups), 50, pytest.approx(100 * share, abs=0.02)]
     app.button(key="undo_scan").click().run()
     assert app.session_state["draft"].groups == {}
     assert app.slider(key="ask sparsity").value == 0.5

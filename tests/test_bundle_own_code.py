@@ -210,15 +210,15 @@ def test_its_budget_is_carried_out_where_the_command_line_names_the_code(
         (named, "--data NAME or FOLDER"),
     ):
         assert main([*line, *options]) == 2
-        (told,) = capsys.readouterr().err.splitlines()
-        assert words in told
+        (error,) = capsys.readouterr().err.splitlines()
+        assert words in error
     started: list[cx.Budget] = []
     monkeypatch.setattr(runs, "start", lambda budget, *root, **more: started.append(budget) or "run")
     monkeypatch.setattr(RunFolder, "open", lambda root, run: SimpleNamespace(state="queued"))
     assert main([*line, *named, "--data", str(place / "shapes"), "--detach"]) == 0
-    asked = RunFolder(place / "runs" / "mine").budget()
-    assert started == [asked]
-    check(asked)
+    requested = RunFolder(place / "runs" / "mine").budget()
+    assert started == [requested]
+    check(requested)
 
 
 @pytest.mark.parametrize(

@@ -52,16 +52,16 @@ def sealed(files: Files, path: Path, version: int = 2, **changes: Callable[[dict
         value = document(files, f"{name}.json")
         changes.get(name, lambda value: None)(value)
         changed[f"{name}.json"] = json.dumps(value).encode()
-    told = document(files, CHECKSUMS)
-    told["version"] = version
-    changes.get("network", lambda value: None)(told["network"])
+    checksums = document(files, CHECKSUMS)
+    checksums["version"] = version
+    changes.get("network", lambda value: None)(checksums["network"])
     del changed[CHECKSUMS]
-    told["files"] = {
+    checksums["files"] = {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in changed.items()
     }
     if version == 1:
-        del told["network"]
-    write(path, {**changed, CHECKSUMS: json.dumps(told).encode()})
+        del checksums["network"]
+    write(path, {**changed, CHECKSUMS: json.dumps(checksums).encode()})
     return path
 
 
@@ -69,9 +69,9 @@ def everywhere(**values: Any) -> dict[str, Callable[[dict[str, Any]], object]]:
     """The same facts in budget, config and manifest; ``outputs`` is called ``classes`` in a budget."""
     budget = {("classes" if name == "outputs" else name): value for name, value in values.items()}
     return {
-        "budget": lambda told: told.update(budget),
-        "config": lambda told: told.update(values),
-        "network": lambda told: told.update(values),
+        "budget": lambda facts: facts.update(budget),
+        "config": lambda facts: facts.update(values),
+        "network": lambda facts: facts.update(values),
     }
 
 
@@ -115,12 +115,12 @@ def hostile_program(marker: Path) -> bytes:
     source, target = io.BytesIO(), io.BytesIO()
     torch.export.save(program, source)
     code = f"__import__('pathlib').Path({str(marker)!r}).touch()"
-    with zipfile.ZipFile(source) as given, zipfile.ZipFile(target, "w") as made:
+    with zipfile.ZipFile(source) as given, zipfile.ZipFile(target, "w") as archive:
         for info in given.infolist():
             data = given.read(info)
             if info.filename.endswith("models/model.json"):
                 data = rewritten(json.loads(data), code)
-            made.writestr(info.filename, data)
+            archive.writestr(info.filename, data)
     return target.getvalue()
 
 
@@ -217,7 +217,7 @@ def test_facts_in_one_file_only_are_refused(files: Files, tmp_path: Path, place:
     for values in ({"model": "vgg7"}, {"input": [1, 32, 32]}, {"outputs": 7, "classes": 7}):
         known = {"budget": {"outputs"}, "config": {"classes"}, "network": {"classes"}}[place]
         changed = {name: value for name, value in values.items() if name not in known}
-        error = refused(sealed(files, tmp_path / "b.zip", **{place: lambda told, new=changed: told.update(new)}))
+        error = refused(sealed(files, tmp_path / "b.zip", **{place: lambda facts, new=changed: facts.update(new)}))
         assert "do not agree" in error
 
 
@@ -342,10 +342,10 @@ def test_json_that_is_none_of_a_bundle_is_refused(files: Files, tmp_path: Path, 
     ):
         changed = {**files, name: text.encode("latin-1")}
         if name != CHECKSUMS:
-            told = document(files, CHECKSUMS)
+            checksums = document(files, CHECKSUMS)
             data = changed[name]
-            told["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            changed[CHECKSUMS] = json.dumps(told).encode()
+            checksums["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            changed[CHECKSUMS] = json.dumps(checksums).encode()
         write(tmp_path / "b.zip", changed)
         refused(tmp_path / "b.zip")
 
@@ -409,10 +409,10 @@ def test_a_network_that_answers_no_logits_of_the_bundle_is_refused(
 def test_wrappers_of_a_network_are_taken_off_and_what_is_no_network_is_refused(files: Files, tmp_path: Path) -> None:
     path = sealed(files, tmp_path / "b.zip")
     network = cx.zoo.build("resnet8")
-    wanted = cx.load(path).state_dict()
+    expected = cx.load(path).state_dict()
     for wrapped in (torch.nn.DataParallel(network), torch.compile(network)):
         assert all(
-            torch.equal(wanted[name], value) for name, value in cx.load(path, model=wrapped).state_dict().items()
+            torch.equal(expected[name], value) for name, value in cx.load(path, model=wrapped).state_dict().items()
         )
     for wrong in ("resnet8", 5, network.to("meta")):
         with pytest.raises(CompressionError, match=r"model must be|meta device"):

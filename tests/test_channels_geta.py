@@ -117,11 +117,11 @@ def test_bits_are_one_whole_number_a_layer_while_its_bounds_differ() -> None:
         optimizer.step()
         if optimizer.stage == "joint":
             assert all(3 - 1e-4 <= q.bits() <= 7 + 1e-4 for q in weight_quantizers(model).values())
-    found = weight_quantizers(model)
-    assert found["out"].bits() == 3
-    assert all(q.bits() in (4, 5, 6, 7) for name, q in found.items() if name != "out")
+    quantizers = weight_quantizers(model)
+    assert quantizers["out"].bits() == 3
+    assert all(q.bits() in (4, 5, 6, 7) for name, q in quantizers.items() if name != "out")
     assert all(q.bits() in (6, 7, 8) for q in activation_quantizers(model).values())
-    for name, quantizer in found.items():
+    for name, quantizer in quantizers.items():
         assert isinstance(quantizer, Quantizer)
         moved = quantizer.clip.detach() / first[name]
         assert moved.max() > moved.min(), "each channel learns its own bound"
@@ -182,8 +182,8 @@ def test_the_option_decides_and_is_checked() -> None:
     for options in ({}, {"weights": "tensor"}, {"weights": "channel"}):
         work = task(BUDGET.replace(epochs=0.6, options=options, activation_bits=(6, 8)))
         done = GETA.run(work, story := Story())
-        told = [line for line in story.messages if "separate ranges and steps" in line]
-        assert len(told) == (options.get("weights") == "channel")
+        messages = [line for line in story.messages if "separate ranges and steps" in line]
+        assert len(messages) == (options.get("weights") == "channel")
         shapes[options.get("weights", "")] = [q.clip.dim() for q in weight_quantizers(done.model).values()]  # type: ignore[attr-defined]
         assert done.facts["removed"] == work.graph.prunable_units // 2
         assert all(q.bits() in (4, 5, 6, 7, 8) for q in weight_quantizers(done.model).values())
@@ -209,14 +209,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_a_run_keeps_its_promises_and_its_file_is_the_model(finished: RunFolder) -> None:
-    told = json.loads(finished.result_path.read_text())
-    assert sum(told["removed"].values()) == 56 == sum(map(len, told["units"].values()))
-    assert {width["weight"] for width in told["final"]["bits"].values()} <= {4.0, 5.0, 6.0}
-    assert told["equality"] <= 1e-4
+    result = json.loads(finished.result_path.read_text())
+    assert sum(result["removed"].values()) == 56 == sum(map(len, result["units"].values()))
+    assert {width["weight"] for width in result["final"]["bits"].values()} <= {4.0, 5.0, 6.0}
+    assert result["equality"] <= 1e-4
     source = read(finished)
     channels = sum(weight.codes.shape[0] for weight in source.integers.values())
-    assert told["ledger"]["scales"] == 4 * channels
-    assert len(source.packed) == told["ledger"]["total"] == told["final"]["bytes"]
+    assert result["ledger"]["scales"] == 4 * channels
+    assert len(source.packed) == result["ledger"]["total"] == result["final"]["bytes"]
     state = unpack(finished.bundle / "weights.packed")
     for name, weight in source.integers.items():
         levels = 2 ** (weight.bits - 1) - 1
@@ -225,7 +225,7 @@ def test_a_run_keeps_its_promises_and_its_file_is_the_model(finished: RunFolder)
         assert torch.equal(source.model.get_submodule(name).weight.detach(), state[f"{name}.weight"])  # type: ignore[arg-type,union-attr,operator]
 
 
-def test_config_tells_each_channels_step(finished: RunFolder) -> None:
+def test_config_reports_each_channels_step(finished: RunFolder) -> None:
     source = read(finished)
     about, state = config(source), source.model.state_dict()
     for name, layer in about["layers"].items():

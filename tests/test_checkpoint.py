@@ -22,7 +22,7 @@ from compression.export import source
 from compression.runs import checkpoint
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
-from compression.runs.prepare import Subject, subject_digest
+from compression.runs.prepare import TrainedModel, subject_digest
 from compression.runs.reporter import RunReporter
 from compression.runs.results import result
 from compression.training.recipe import Recipe
@@ -282,7 +282,7 @@ def test_a_changed_budget_is_noticed(folder: RunFolder) -> None:
     assert outcome(folder)[0] == "done"
 
 
-def test_an_edited_result_is_not_told(folder: RunFolder) -> None:
+def test_an_edited_result_is_not_reported(folder: RunFolder) -> None:
     assert outcome(folder)[0] == "done"
     stored = result(folder)
     assert (stored["status"], stored["attempts"]) == ("done", 2)
@@ -401,7 +401,7 @@ def test_the_digest_of_what_a_run_begins_with_changes_with_each_part_of_it(tmp_p
     code.write_text("1")
     name = f"{code}:net"
     model, data = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)), striped("shift")
-    subject = Subject(model, data, (1, 12, 12), 4, tmp_path / "weights")
+    subject = TrainedModel(model, data, (1, 12, 12), 4, tmp_path / "weights")
     digests = [subject_digest(subject, name), subject_digest(subject, "resnet8")]
     assert subject_digest(subject, name) == digests[0]
     with torch.no_grad():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from compression.cli import COMMANDS, main, parser
 from compression.cli.budget import ask_value
 from compression.cli.options import sizes
 from compression.cli.output import size, table
-from compression.cli.progress import _Seen, describe
+from compression.cli.progress import RunProgress
 from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject
 from compression.graph import Code
+from compression.points import Point
 from tests.waiting import until
 
 SUBJECT = ("--model", "resnet8", "--data", "mnist5k")
@@ -77,8 +80,6 @@ def test_help_and_bad_arguments_do_not_import_torch() -> None:
                 main(arguments)
         assert "torch" not in sys.modules and "numpy" not in sys.modules
     """
-    import textwrap
-
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], env=environment(), capture_output=True, text=True
     )
@@ -90,7 +91,7 @@ def test_every_field_of_a_budget_is_an_option_and_help_says_what_it_is(capsys: p
     options = {f"--{name.replace('_', '-')}" for name in fields}
     for name in ("run", "sweep", "forecast", "untrained"):
         arguments = parser()[name].assemble_argument_collection()
-        words = {option: argument.parameter for argument in arguments for option in argument.names}
+        words = {name: each.parameter for each in arguments for name in each.names if name.startswith("--")}
         assert options <= words.keys()
         assert all(parameter.help or parameter.choices for parameter in words.values())
         assert main([name, "--help"]) == 0
@@ -349,17 +350,39 @@ def test_ctrl_c_cancels_the_run_and_a_detached_sweep_waits_for_the_slot(
     assert len(states) == 6
 
 
-def test_the_progress_line_tells_stage_share_and_time_left() -> None:
-    seen = _Seen()
-    assert describe("running", seen) == "preparing"
-    about: dict[str, Any] = {"step": 0, "epoch": 0.0}
-    seen.take({"kind": "plan", "total_steps": 200, **about})
-    seen.take({"kind": "phase", "phase": "joint", **about})
-    seen.take({"kind": "point", "accuracy": 0.97, **about})
-    for step, t in ((50, 10.0), (100, 20.0)):
-        seen.take({"kind": "step", "step": step, "t": t, "epoch": 0.0})
-    line = describe("running", seen)
-    assert line == f"[{'#' * 12}{'-' * 12}]  50%  joint  step 100 of 200  accuracy 97.0%  0:20 left"
+def event(kind: str, **fields: Any) -> str:
+    return json.dumps({"v": 1, "t": 0.0, "attempt": 1, "kind": kind, "step": 0, "epoch": 0.0, **fields}) + "\n"
+
+
+def test_the_progress_of_a_run_is_its_share_and_where_it_is(tmp_path: Path) -> None:
+    folder = runs.RunFolder.create(tmp_path, {"id": "one", "budget": Budget().to_dict(), "created": 0.0})
+    progress = RunProgress()
+    assert progress.line(folder) == ("queued", None)
+    folder.events_path.write_text(event("plan", total_steps=200) + event("phase", phase="joint"))
+    assert progress.line(folder) == ("joint  step 0 of 200", 0.0)
+    with folder.events_path.open("a") as stream:
+        point = Point(60, 1.0, "joint", "validation", 0.97, 0.1, 1e3, "packed", 1e3, 1e6, 1e7, 0.05, 0.5, 0.6, {})
+        stream.write(event("step", step=50, loss=0.2) + event("point", **point.to_dict()))
+        stream.write(event("step", step=100, loss=0.1))
+    assert progress.line(folder) == ("joint  step 100 of 200  accuracy 97.0%", 0.5)
+
+
+def test_a_terminal_shows_a_bar_that_is_removed_and_a_pipe_nothing() -> None:
+    code = """
+        from compression.cli.progress import progress_bar
+        with progress_bar() as show:
+            show("step 1 of 2 [x]", 0.5)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(code)]
+    piped = subprocess.run(words, env={**environment(), "FORCE_COLOR": "1"}, capture_output=True, text=True)
+    assert (piped.returncode, piped.stdout, piped.stderr) == (0, "", "")
+    master, slave = pty.openpty()
+    assert subprocess.run(words, env={**environment(), "TERM": "xterm"}, stdout=slave, stderr=slave).returncode == 0
+    os.close(slave)
+    drawn = os.read(master, 10_000).decode()
+    assert "50%" in drawn
+    assert "step 1 of 2 [x]" in drawn
+    assert drawn.endswith(("\x1b[2K", "\x1b[2K\r"))  # the line is cleared
 
 
 def test_json_to_a_device_writes_to_it_and_leaves_it_a_device(

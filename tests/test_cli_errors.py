@@ -58,6 +58,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2
         (["run", "--model", "resnet8"], ["--data"]),
         ([*RUN, "--colour", "red"], ["--colour"]),
         ([*RUN, "--option.preset", "paper"], ["--option.preset"]),
+        ([*RUN, "--_budget", "3"], ["--_budget"]),
         ([*RUN, "--seed", "1.5"], ["--seed"]),
         ([*RUN, "--json", "--detach"], ["--json", "--detach"]),
         (["graph", "resnet8", "--rank", "3"], ["--rank"]),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from opened import numbers
 from torch import nn
 
 from app.budget import permalink, rerun
@@ -90,28 +92,33 @@ def test_marks_know_who_beats_them_on_each_axis() -> None:
 
 def test_the_sentence_on_a_run() -> None:
     info = info_of(SMALL, GOOD, BEATEN)
-    assert verdict(info, GOOD) == (
-        "10.0× smaller and 1.0 points less accurate than the dense model; no other run is both smaller and better."
-    )
-    assert verdict(info, BEATEN) == (
-        "8.0× smaller and 3.0 points less accurate than the dense model; but another run costs no more and is at least "
-        "as accurate (OPQ, G: 8.00 kB, 97.0 %)."
-    )
+    good, beaten = verdict(info, GOOD), verdict(info, BEATEN)
+    assert good.startswith(f"10.0× {BYTES.less} ") and good.endswith(f"; {BYTES.unbeaten}.")
+    assert numbers(good) == [10.0, 1.0]
+    assert beaten.startswith(f"8.0× {BYTES.less} ") and beaten.endswith("(OPQ, G: 8.00 kB, 97.0 %).")
+    assert numbers(beaten) == [8.0, 3.0, 8.0, 97.0]
+    assert BYTES.unbeaten not in beaten
     by_macs = info_of(SMALL, GOOD, BEATEN, axis="macs")
-    assert "4.0× fewer MACs" in verdict(by_macs, SMALL)
-    assert "2 other runs cost no more and are at least as accurate (the best: OPQ, G: 1.00 M, 97.0 %)" in verdict(
-        by_macs, SMALL
-    )
-    alone = info_of(SMALL)
-    assert verdict(alone, SMALL).endswith("there is no other finished run yet to compare it with.")
+    small = verdict(by_macs, SMALL)
+    assert small.startswith(f"4.0× {MACS.less} ") and small.endswith(" OPQ, G: 1.00 M, 97.0 %).")
+    assert numbers(small) == [4.0, 8.0, 2, 1.0, 97.0], "it is beaten by 2 runs"
+    alone = verdict(info_of(SMALL), SMALL)
+    assert numbers(alone) == [20.0, 8.0]
+    assert BYTES.unbeaten not in alone, "nothing can be said of other runs"
+    assert "other" in alone.partition(";")[2]
 
 
 def test_sentences_of_equal_and_worse_figures() -> None:
     same = candidate("same", 0.98, 100_000, macs=4e6)
-    assert verdict(info_of(same, axis="macs"), same).startswith("As many MACs and as accurate as the dense model;")
-    assert verdict(info_of(same), same).startswith("1.2× larger and as accurate")
+    as_many = verdict(info_of(same, axis="macs"), same)
+    assert as_many.startswith(f"{MACS.same} ")
+    assert numbers(as_many) == []
+    larger = verdict(info_of(same), same)
+    assert larger.startswith(f"1.2× {BYTES.more} ")
+    assert numbers(larger) == [1.2]
     better = candidate("better", 0.985, 8_000)
-    assert "and 0.5 points more accurate than the dense model" in verdict(info_of(better), better)
+    assert "0.5 points more " in verdict(info_of(better), better)
+    assert "1.0 points less " in verdict(info_of(GOOD), GOOD)
 
 
 def test_a_live_run_is_shown_but_beats_nobody() -> None:
@@ -128,8 +135,8 @@ def test_a_live_run_is_shown_but_beats_nobody() -> None:
 
 def test_the_cheapest_run_within_a_loss() -> None:
     info = info_of(SMALL, GOOD, BEATEN)
-    found = {loss: mark.run if (mark := info.cheapest(loss)) else None for loss in (0.005, 0.01, 0.03, 0.08)}
-    assert found == {0.005: None, 0.01: "g", 0.03: "g", 0.08: "s"}
+    cheapest = {loss: mark.run if (mark := info.cheapest(loss)) else None for loss in (0.005, 0.01, 0.03, 0.08)}
+    assert cheapest == {0.005: None, 0.01: "g", 0.03: "g", 0.08: "s"}
     assert info.best == info.mark("g")
     other_dense = dataclasses.replace(SMALL, baseline=point(0.905, 80_000))
     assert info_of(other_dense, GOOD).cheapest(0.01) == info_of(other_dense, GOOD).mark("s"), "against its own"
@@ -185,12 +192,10 @@ AFTER = [[6, 4, 0], [0, 10, 0], [1, 1, 18]]
 
 def test_what_is_confused_more_often() -> None:
     info = confusion.confusion_info(BEFORE, AFTER, ["cat", "dog", "owl"])
-    assert info.sentences == (
-        "The worst new confusion: “cat” is taken for “dog” in 4 of 10 images, by the dense model in 1.",
-        "The class that lost most: “cat” is recognized in 6 of 10 images, by the dense model in 9.",
-    )
-    told = [(row["class"], row["answered"], row["change"], row["this is"]) for row in info.rows]
-    assert told == [
+    assert [re.findall("“(.+?)”", sentence) for sentence in info.sentences] == [["cat", "dog"], ["cat"]]
+    assert [numbers(sentence) for sentence in info.sentences] == [[4, 10, 1], [6, 10, 9]]
+    rows = [(row["class"], row["answered"], row["change"], row["this is"]) for row in info.rows]
+    assert rows == [
         ("cat", "cat", -3, "worse"),
         ("cat", "dog", 3, "worse"),
         ("owl", "cat", 1, "worse"),
@@ -204,7 +209,8 @@ def test_what_is_confused_more_often() -> None:
 
 def test_nothing_confused_more_often() -> None:
     info = confusion.confusion_info(AFTER, AFTER, [])
-    assert info.sentences == ("No class is mistaken for another more often than by the dense model.",)
+    (sentence,) = info.sentences
+    assert (re.findall("“(.+?)”", sentence), numbers(sentence)) == ([], []), "no class is named"
     assert info.rows == []
     assert info.classes == ("0", "1", "2")
     with pytest.raises(ValueError):
@@ -227,7 +233,8 @@ def test_layers_before_and_after() -> None:
     up = layers.LayerChange("up", (4, 8, 2, 2), (4, 6, 2, 2), 96, None, None, 384, axis=1)
     info = layers.LayersInfo((conv, up), "geta")
     assert conv.dense_bytes == 8 * 4 * 9 * 4
-    assert info.sentence == "Most bytes are in up: 384 B, 86 % of all weights."
+    assert " up: 384 B, 86 % " in info.sentence
+    assert "conv" not in info.sentence
     drawn = {name: layers.layers_figure(info, measure).data for name, measure in layers.MEASURES.items()}
     assert [trace.x for trace in drawn["bytes"][:2]] == [(1152, 512), (60, 384)]
     assert [trace.x for trace in drawn["channels"][:2]] == [(8, 8), (6, 6)]
@@ -258,25 +265,25 @@ def test_contents_of_a_packed_file_add_up_to_its_ledger(tmp_path: Path) -> None:
     attach(model, plan)
     path = tmp_path / "weights.packed"
     pack(model, path)
-    found, told, state = contents(path), read_ledger(path), fold(model).state_dict()
-    assert list(found) == list(state)
-    coded = [stored for stored in found.values() if stored.bits is not None]
+    entries, counted, state = contents(path), read_ledger(path), fold(model).state_dict()
+    assert list(entries) == list(state)
+    coded = [stored for stored in entries.values() if stored.bits is not None]
     assert {stored.name: stored.bits for stored in coded} == {f"{p.name}.weight": p.bits for p in plan.layers}
-    assert sum(stored.bytes for stored in coded) == told.values + told.positions
-    assert sum(stored.bytes for stored in found.values() if stored.bits is None) == told.leftovers
+    assert sum(stored.bytes for stored in coded) == counted.values + counted.positions
+    assert sum(stored.bytes for stored in entries.values() if stored.bits is None) == counted.leftovers
     for name, tensor in state.items():
-        assert found[name].shape == tuple(tensor.shape)
-        assert found[name].alive == int((tensor != 0).sum())
+        assert entries[name].shape == tuple(tensor.shape)
+        assert entries[name].alive == int((tensor != 0).sum())
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CompressionError):
         contents(path)
 
 
 def test_parts_of_a_ledger() -> None:
-    told = {"values": 60, "positions": 0, "scales": 10, "leftovers": 20, "container": 10, "total": 100}
-    info = ledger.ledger_info({"strange": 5, **told}, "geta")
+    counts = {"values": 60, "positions": 0, "scales": 10, "leftovers": 20, "container": 10, "total": 100}
+    info = ledger.ledger_info({"strange": 5, **counts}, "geta")
     assert [name for name, _ in info.parts] == [*ledger.PARTS, "strange"]
-    assert info.sentence == "60 % of 100 B are values, the codes of the weights."
+    assert info.sentence.startswith("60 % of 100 B ") and info.sentence.endswith(f" values, {ledger.PARTS['values']}.")
     assert ledger.ledger_figure(info).data[0].text[0] == "60 B, 60 %"
 
 
@@ -299,14 +306,14 @@ def test_the_same_budget_for_another_method() -> None:
 
 def test_two_runs_side_by_side() -> None:
     budgets = (Budget(epochs=2), Budget(method="opq", sparsity=0.7, epochs=4))
-    found = {row[""]: row for row in sidebyside.rows(SMALL, GOOD, budgets, ("one", "two"))}
-    assert (found["method"]["one"], found["method"]["two"]) == ("GETA", "OPQ")
-    assert found["test accuracy"]["difference"] == "+7.00 points"
-    assert found["packed size"] == {"": "packed size", "one": "4.00 kB", "two": "8.00 kB", "difference": "+4.00 kB"}
-    assert found["MACs"]["difference"] == "same"
-    assert (found["epochs of the budget"]["one"], found["epochs of the budget"]["two"]) == ("2", "4")
-    assert "seed" not in found, "what is equal is not listed"
-    assert found["bits of the weights"]["one"] == "4–6 bits"
+    table = {row[""]: row for row in sidebyside.rows(SMALL, GOOD, budgets, ("one", "two"))}
+    assert (table["method"]["one"], table["method"]["two"]) == ("GETA", "OPQ")
+    assert table["test accuracy"]["difference"] == "+7.00 points"
+    assert table["packed size"] == {"": "packed size", "one": "4.00 kB", "two": "8.00 kB", "difference": "+4.00 kB"}
+    assert table["MACs"]["difference"] == "same"
+    assert (table["epochs of the budget"]["one"], table["epochs of the budget"]["two"]) == ("2", "4")
+    assert "seed" not in table, "what is equal is not listed"
+    assert table["bits of the weights"]["one"] == "4–6 bits"
     swapped = sidebyside.rows(GOOD, SMALL, budgets[::-1], ("one", "two"))
     assert {row[""]: row for row in swapped}["packed size"]["difference"] == "−4.00 kB"
 
@@ -320,6 +327,6 @@ def test_what_is_still_going_is_not_drawn_beside_what_ended() -> None:
     assert set(drawn) == {"s", "g"}
     assert "dense" not in verdict(info, live)
     assert info.mark("l").lost is None  # type: ignore[union-attr]
-    told = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, (Budget(), Budget()), ("a", "b"))}
-    assert told["test or validation accuracy"] == ""
-    assert told["MACs"] == "same"
+    differences = {row[""]: row["difference"] for row in sidebyside.rows(GOOD, live, (Budget(), Budget()), ("a", "b"))}
+    assert differences["test or validation accuracy"] == ""
+    assert differences["MACs"] == "same"

@@ -43,17 +43,17 @@ class Odd(nn.Module):
 
 def test_a_copy_has_the_structure_of_a_deep_copy() -> None:
     model = Odd()
-    for made in (meta_copy(model), copy.deepcopy(model)):
-        assert isinstance(made, Odd) and made.again is made.stem and made.itself[0] is made
-        assert made.other is made.cache and made.cache is not model.cache
-        assert made.settings["deep"][0]["weight"] is made.stem.weight and made.settings.version == 3
-        assert made.settings["names"] == {"a"} and made.settings["names"] is not model.settings["names"]
-        assert made.call.__self__ is made and made.hidden[0] is not model.hidden[0]
-        (hook,) = made.stem._forward_hooks.values()
-        assert hook.__self__ is made
-        assert torch.equal(made.table, model.table) and torch.equal(made.plain, model.plain)
-        assert vars(made).keys() == vars(model).keys() and vars(made.stem).keys() == vars(model.stem).keys()
-        assert made.state_dict().keys() == model.state_dict().keys()
+    for duplicate in (meta_copy(model), copy.deepcopy(model)):
+        assert isinstance(duplicate, Odd) and duplicate.again is duplicate.stem and duplicate.itself[0] is duplicate
+        assert duplicate.other is duplicate.cache and duplicate.cache is not model.cache
+        assert duplicate.settings["deep"][0]["weight"] is duplicate.stem.weight and duplicate.settings.version == 3
+        assert duplicate.settings["names"] == {"a"} and duplicate.settings["names"] is not model.settings["names"]
+        assert duplicate.call.__self__ is duplicate and duplicate.hidden[0] is not model.hidden[0]
+        (hook,) = duplicate.stem._forward_hooks.values()
+        assert hook.__self__ is duplicate
+        assert torch.equal(duplicate.table, model.table) and torch.equal(duplicate.plain, model.plain)
+        assert vars(duplicate).keys() == vars(model).keys() and vars(duplicate.stem).keys() == vars(model.stem).keys()
+        assert duplicate.state_dict().keys() == model.state_dict().keys()
     assert meta_copy(model).stem.weight.is_meta
 
 
@@ -67,10 +67,10 @@ def test_a_run_of_the_copy_leaves_the_model_alone() -> None:
 def test_a_module_with_its_own_way_of_copying_is_copied_that_way() -> None:
     class Counted(nn.Conv2d):
         def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-            made = Counted(3, 8, 1)
-            made.weight = copy.deepcopy(self.weight, memo)
-            made.copied = True  # type: ignore[assignment]
-            return made
+            duplicate = Counted(3, 8, 1)
+            duplicate.weight = copy.deepcopy(self.weight, memo)
+            duplicate.copied = True  # type: ignore[assignment]
+            return duplicate
 
-    made: Any = meta_copy(nn.Sequential(Counted(3, 8, 1)))
-    assert made[0].copied and made[0].weight.is_meta
+    duplicate: Any = meta_copy(nn.Sequential(Counted(3, 8, 1)))
+    assert duplicate[0].copied and duplicate[0].weight.is_meta

@@ -49,12 +49,12 @@ def test_cost_of_removed_units_is_the_slim_models(name: str) -> None:
 def test_bits_by_hand() -> None:
     model = nn.Sequential(nn.Linear(10, 6), nn.ReLU(), nn.Linear(6, 2))
     graph = trace(model, torch.zeros(1, 10))
-    found = cost(graph, {"0": [1, 2]}, {"0": (4, None), "2": (8, 6)})
-    assert found.params == 4 * 10 + 4 + 2 * 4 + 2
-    assert found.macs == 40 + 8
-    assert found.bops == 40 * 4 * 32 + 8 * 8 * 6
-    assert found.rel_bops == found.bops / ((60 + 12) * 1024)
-    assert found.nominal_bytes == 40 * 4 / 8 + 8 * 8 / 8 + 4 * (4 + 2) + 4 * 2
+    result = cost(graph, {"0": [1, 2]}, {"0": (4, None), "2": (8, 6)})
+    assert result.params == 4 * 10 + 4 + 2 * 4 + 2
+    assert result.macs == 40 + 8
+    assert result.bops == 40 * 4 * 32 + 8 * 8 * 6
+    assert result.rel_bops == result.bops / ((60 + 12) * 1024)
+    assert result.nominal_bytes == 40 * 4 / 8 + 8 * 8 / 8 + 4 * (4 + 2) + 4 * 2
 
 
 def test_entropy_against_scipy() -> None:
@@ -74,10 +74,10 @@ def test_entropy_of_codes_that_lie_far_apart(factor: int) -> None:
 def test_sizes_of_a_dense_model() -> None:
     model = zoo.build("resnet8", seed=0)
     graph = trace(model, torch.zeros(1, 1, 28, 28))
-    found = sizes(model, graph)
+    result = sizes(model, graph)
     floats = sum(t.numel() for t in model.state_dict().values() if t.is_floating_point())
-    assert found["bytes"] == 4 * floats and found["rel_bops"] == 1 and found["bits"] == {}
-    assert found["weight_sparsity"] == 0 and found["unit_sparsity"] == 0
+    assert result["bytes"] == 4 * floats and result["rel_bops"] == 1 and result["bits"] == {}
+    assert result["weight_sparsity"] == 0 and result["unit_sparsity"] == 0
 
 
 def test_sizes_count_removed_rows_and_columns_as_zero_weights() -> None:
@@ -85,12 +85,12 @@ def test_sizes_count_removed_rows_and_columns_as_zero_weights() -> None:
     graph = trace(model, torch.zeros(1, 1, 28, 28))
     units = {group.id: [0] for group in graph.prunable}
     zero_units(model, graph, units)
-    found = sizes(model, graph)
+    result = sizes(model, graph)
     small = slim(model, graph)
-    left = sum(module.weight.numel() for module in small.modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
+    remaining = sum(module.weight.numel() for module in small.modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
     all_weights = sum(math.prod(layer.shape) for layer in graph.layers)
-    assert found["weight_sparsity"] == pytest.approx(1 - left / all_weights)
-    assert found["bytes"] == 4 * sum(t.numel() for t in small.state_dict().values() if t.is_floating_point())
+    assert result["weight_sparsity"] == pytest.approx(1 - remaining / all_weights)
+    assert result["bytes"] == 4 * sum(t.numel() for t in small.state_dict().values() if t.is_floating_point())
 
 
 @pytest.mark.parametrize(

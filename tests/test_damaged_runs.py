@@ -74,7 +74,7 @@ SPECS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_an_edited_spec_is_told_in_one_line_and_hurts_no_other_run(
+def test_an_edited_spec_is_reported_in_one_line_and_hurts_no_other_run(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     edited, whole = finished(tmp_path), finished(tmp_path)

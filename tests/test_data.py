@@ -165,7 +165,7 @@ def test_bad_folders_are_named(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_does_not_fit_is_told_the_option(digits: data.DataSet) -> None:
+def test_a_model_that_does_not_fit_is_reported_the_option(digits: data.DataSet) -> None:
     data.fit_check(digits, (1, 28, 28), 10)
     with pytest.raises(CompressionError, match="use --input 1x28x28"):
         data.fit_check(digits, (3, 32, 32), 10)

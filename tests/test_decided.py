@@ -194,7 +194,7 @@ def test_a_run_that_diverges_says_so(method: str, rates: dict[str, float]) -> No
 
 
 def test_ranges_that_diverge_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compression.methods.geta.method.LR_QUANT", 1e200)
+    monkeypatch.setattr("compression.methods.geta.run.LR_QUANT", 1e200)
     budget = Budget(method="geta", epochs=1, batch_size=32, precision="fp32", activation_bits=(4, 8), lr=0.1)
     work = Setup(unnormed(), trace(unnormed(), torch.zeros(1, 1, 12, 12)), DATA, budget)
     with pytest.raises(RunFailed, match="training diverged"):
@@ -227,7 +227,7 @@ def test_dense_training_never_ends_with_weights_that_are_not_finite() -> None:
         train_dense(model, DATA, 0.5, on_step=harm, precision="fp32", batch_size=64)
 
 
-def test_a_method_that_fails_on_a_broken_model_is_told_as_divergence(tmp_path: Path) -> None:
+def test_a_method_that_fails_on_a_broken_model_is_reported_as_divergence(tmp_path: Path) -> None:
     from compression import runs
     from compression.runs.execute import execute
     from compression.runs.folder import RunFolder

@@ -110,8 +110,8 @@ def test_occlusion_is_the_loop_over_windows(side: int, window: int) -> None:
                 drop = whole - net(covered)[torch.arange(3), targets].numpy()
                 total[:, top : top + window, left : left + window] += drop[:, None, None]
                 count[top : top + window, left : left + window] += 1
-    found = explain.attribute(net, x, targets, "occlusion")
-    np.testing.assert_allclose(found, total / count, atol=1e-10)
+    maps = explain.attribute(net, x, targets, "occlusion")
+    np.testing.assert_allclose(maps, total / count, atol=1e-10)
     assert passes("occlusion", (2, side, side)) == 1 + len(starts) ** 2
 
 
@@ -124,10 +124,10 @@ def test_grad_cam_is_the_class_activation_map() -> None:
         maps = net.conv2(torch.relu(net.conv1(x)))
         coarse = torch.einsum("bk,bkij->bij", net.linear.weight[targets], maps) / 36
         expected = F.interpolate(coarse[:, None], (12, 12), mode="bilinear")[:, 0]
-    found = Explainer(net, (1, 12, 12))
-    assert found.layer.name == "conv2"
-    assert found.layer.size == (6, 6)
-    np.testing.assert_allclose(found.attribute("grad_cam", x, targets), expected, atol=1e-12)
+    explainer = Explainer(net, (1, 12, 12))
+    assert explainer.layer.name == "conv2"
+    assert explainer.layer.size == (6, 6)
+    np.testing.assert_allclose(explainer.attribute("grad_cam", x, targets), expected, atol=1e-12)
     assert float(expected.min()) < 0, "what speaks against the class is kept"
 
 
@@ -158,8 +158,8 @@ def test_a_gradient_passes_a_quantizer_straight_through_and_stops_at_its_bound()
     assert explainer.straight_through
     weight = net[1].weight.detach()[1].abs()
     inside = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 1.0])
-    found = explainer.attribute("saliency", x, torch.tensor([1]))
-    np.testing.assert_allclose(found.flatten(), weight * inside, atol=1e-6)
+    gradient = explainer.attribute("saliency", x, torch.tensor([1]))
+    np.testing.assert_allclose(gradient.flatten(), weight * inside, atol=1e-6)
     assert not Explainer(Mapped(), (1, 12, 12)).straight_through
 
 
@@ -174,8 +174,8 @@ def test_a_gradient_passes_a_quantizer_straight_through_and_stops_at_its_bound()
     ],
 )
 def test_grad_cam_looks_at_the_last_map_with_places(name: str, input: tuple[int, ...], layer: str, size: int) -> None:
-    found = explain.cam_layer(zoo.build(name, input, 10).eval(), input)
-    assert (found.name, found.size) == (layer, (size, size))
+    last = explain.cam_layer(zoo.build(name, input, 10).eval(), input)
+    assert (last.name, last.size) == (layer, (size, size))
 
 
 def test_grad_cam_says_why_a_transformer_has_no_map() -> None:
@@ -211,8 +211,8 @@ def test_maps_that_are_the_same_score_one_whatever_their_scale(signed: bool) -> 
 
 def test_maps_without_anything_in_common_score_as_chance_does() -> None:
     one, rng = smooth(0), np.random.default_rng(1)
-    found = [explain.similarity(one, rng.permutation(one.ravel()).reshape(32, 32), True) for _ in range(50)]
-    means = {name: np.mean([scores[name] for scores in found]) for name in found[0]}
+    samples = [explain.similarity(one, rng.permutation(one.ravel()).reshape(32, 32), True) for _ in range(50)]
+    means = {name: np.mean([scores[name] for scores in samples]) for name in samples[0]}
     assert abs(means["spearman"]) < 0.02
     assert abs(means["ssim"]) < 0.1
     assert means["overlap"] == pytest.approx(1 / 19, abs=0.01)
@@ -259,20 +259,20 @@ QUICK = ("saliency", "grad_cam")
 
 
 def test_a_comparison_lies_between_its_floors_and_its_ceiling(pair: Pair) -> None:
-    found = compare(pair, 32, 0, QUICK)
-    assert len(found.images) == len(set(found.images)) == 32
-    assert found.layer == "layer3"
-    for by_measure in found.scores.values():
-        for measure, told in by_measure.items():
-            mean = {key: float(np.mean(told[key])) for key in AGAINST}
+    comparison = compare(pair, 32, 0, QUICK)
+    assert len(comparison.images) == len(set(comparison.images)) == 32
+    assert comparison.layer == "layer3"
+    for by_measure in comparison.scores.values():
+        for measure, scores in by_measure.items():
+            mean = {key: float(np.mean(scores[key])) for key in AGAINST}
             assert max(mean["random"], mean["shuffled"]) < mean["compressed"] < mean["ceiling"] < 1, (measure, mean)
 
 
 def test_a_comparison_of_a_model_with_itself_and_with_the_random_one(pair: Pair) -> None:
     same = compare(Pair(pair.dense, pair.dense, pair.random, pair.data, pair.input), 8, 0, QUICK)
     assert same.changed == 0
-    for told in same.scores["saliency"].values():
-        np.testing.assert_allclose(told["compressed"], 1.0, atol=1e-9)
+    for scores in same.scores["saliency"].values():
+        np.testing.assert_allclose(scores["compressed"], 1.0, atol=1e-9)
     lost = compare(Pair(pair.dense, pair.random, pair.random, pair.data, pair.input), 8, 0, QUICK)
     assert lost.changed > 4
     assert lost.scores["saliency"]["ssim"]["compressed"] == lost.scores["saliency"]["ssim"]["random"]
@@ -301,13 +301,13 @@ def test_the_same_computation_in_fp64_gives_the_same_map(pair: Pair) -> None:
 
 
 def test_images_whose_class_changed_come_first(pair: Pair) -> None:
-    found = explain.scan(pair, 300)
+    scanned = explain.scan(pair, 300)
     with torch.no_grad():
         before, after = (model(pair.images(list(range(300)))).argmax(1) for model in (pair.dense, pair.small))
     expected = torch.nonzero(before != after).flatten().tolist()
     assert expected, "the noise changes some answers"
-    assert found.changed == found.order[: len(expected)] == expected
-    assert sorted(found.order) == list(range(300))
+    assert scanned.changed == scanned.order[: len(expected)] == expected
+    assert sorted(scanned.order) == list(range(300))
     assert Scan((0, 1), (0, 1), (0, 1)).order == [0, 1]
     assert (affordable(1), affordable(600e6), affordable(4e9)) == (1000, 66, 32)
 
@@ -316,11 +316,11 @@ def test_images_whose_class_changed_come_first(pair: Pair) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run with quantized activations."""
     root = tmp_path_factory.mktemp("runs")
-    asked = {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "activation_bits": [6, 8]}
-    budget = {**cx.Budget(epochs=0.3, precision="fp32").to_dict(), **asked}
-    made = RunFolder.create(root, {"id": "both", "budget": budget, "created": 0.0})
-    assert carry_out(made, execute) == "done", made.log_path.read_text()
-    return made
+    fields = {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "activation_bits": [6, 8]}
+    budget = {**cx.Budget(epochs=0.3, precision="fp32").to_dict(), **fields}
+    run = RunFolder.create(root, {"id": "both", "budget": budget, "created": 0.0})
+    assert carry_out(run, execute) == "done", run.log_path.read_text()
+    return run
 
 
 def test_a_job_finds_what_a_direct_computation_finds(folder: RunFolder) -> None:
@@ -329,25 +329,26 @@ def test_a_job_finds_what_a_direct_computation_finds(folder: RunFolder) -> None:
     explain_run.start(folder, images=4, seed=5)
     explain_run.start(folder, images=4, seed=5)  # goes on already: nothing happens
     assert ended(lambda: explain_run.status(folder), explain_run.DONE).result == {"images": 4, "seed": 5}
-    found, kept = stored.comparison(folder), stored.shown(folder)
+    comparison, shown = stored.comparison(folder), stored.shown(folder)
     direct = explain.pair(folder, 5)
     torch.set_num_threads(1)
     expected = compare(direct, 4, 5)
-    assert found is not None and kept is not None
-    assert (found.images, found.changed, found.straight_through) == (expected.images, expected.changed, True)
+    assert comparison is not None and shown is not None
+    assert (comparison.images, comparison.changed) == (expected.images, expected.changed)
+    assert comparison.straight_through is True
     for method, by_measure in expected.scores.items():
-        for measure, told in by_measure.items():
+        for measure, scores in by_measure.items():
             for key in AGAINST:
-                np.testing.assert_allclose(found.scores[method][measure][key], told[key], atol=1e-6)
+                np.testing.assert_allclose(comparison.scores[method][measure][key], scores[key], atol=1e-6)
     answers = explain.scan(direct, 1000)
-    assert list(kept.images) == answers.order[: explain_run.SHOWN]
-    wanted = list(kept.images[:3])
-    maps = kept.maps_of("occlusion", wanted)
+    assert list(shown.images) == answers.order[: explain_run.SHOWN]
+    chosen = list(shown.images[:3])
+    maps = shown.maps_of("occlusion", chosen)
     assert maps is not None
-    targets = torch.tensor([answers.before[i] for i in wanted])
-    small = explain.attribute(direct.small, direct.images(wanted), targets, "occlusion")
+    targets = torch.tensor([answers.before[i] for i in chosen])
+    small = explain.attribute(direct.small, direct.images(chosen), targets, "occlusion")
     np.testing.assert_allclose(maps[1], small, atol=1e-5)
-    assert kept.maps_of("occlusion", [99_999]) is None
+    assert shown.maps_of("occlusion", [99_999]) is None
     assert folder.state == "done"
 
 
@@ -390,5 +391,7 @@ def test_listing_the_methods_imports_no_torch() -> None:
 
     code = "import sys\nfrom compression.explain import METHODS\nfrom compression.jobs import explain_run\n"
     code += "print(len(METHODS), 'torch' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=zoo.__path__[0] + "/../..")
-    assert told.stdout.split() == ["5", "False"]
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=zoo.__path__[0] + "/../.."
+    )
+    assert process.stdout.split() == ["5", "False"]

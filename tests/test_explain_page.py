@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from opened import Open, errors, opener, told
+from opened import Open, errors, numbers, opener, page_text, targets
 
 import compression as cx
 from app import nav
@@ -31,12 +32,12 @@ SECONDS = 60
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run whose activations are quantized, with its explanations."""
     root = tmp_path_factory.mktemp("finished")
-    asked = {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "activation_bits": [6, 8]}
-    budget = {**cx.Budget(epochs=0.3, precision="fp32").to_dict(), **asked}
-    made = RunFolder.create(root, {"id": "both", "budget": budget, "created": 0.0})
-    assert carry_out(made, execute) == "done", made.log_path.read_text()
-    assert explain_run.main([str(made.path), "--images", "4"]) == 0
-    return made
+    fields = {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "activation_bits": [6, 8]}
+    budget = {**cx.Budget(epochs=0.3, precision="fp32").to_dict(), **fields}
+    run = RunFolder.create(root, {"id": "both", "budget": budget, "created": 0.0})
+    assert carry_out(run, execute) == "done", run.log_path.read_text()
+    assert explain_run.main([str(run.path), "--images", "4"]) == 0
+    return run
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ def test_no_runs_offers_the_next_click(open_page: Open, tmp_path: Path, monkeypa
     monkeypatch.setattr("app.gallery.gallery.ROOT", tmp_path / "none")
     app = open_page()
     assert app.title[0].value == nav.PAGES["explain"].question
-    assert "No finished run to explain yet" in told(app)
-    assert len(app.get("page_link")) == 1
+    assert targets(app) == [""], "to Start"
+    assert app.get("plotly_chart") == []
     assert errors(app) == []
 
 
@@ -75,8 +76,9 @@ def test_a_run_is_explained_at_once_and_the_job_offered(open_page: Open, run: Ru
     app = open_page(run=run.id)
     assert errors(app) == []
     assert len(app.get("plotly_chart")) == 6
-    assert "Straight-through gradients" in told(app)
-    assert "A glance at a few images deceives" in told(app)
+    assert "Straight-through gradients" in page_text(app)
+    scale = {"against itself", "random weights", "another image"}
+    assert scale <= set(re.findall(r"\*\*(.+?)\*\*", page_text(app))), "ceiling and floors are named"
     assert app.button(key="start_scores").label == "Measure it"
     assert not stored.folder_of(run).exists(), "looking changes nothing"
 
@@ -85,10 +87,10 @@ def test_a_run_is_explained_at_once_and_the_job_offered(open_page: Open, run: Ru
 def test_every_method_is_drawn_or_offered(open_page: Open, run: RunFolder, method: str) -> None:
     app = open_page(run=run.id, attribution=METHODS[method].label, tiles="12")
     assert errors(app) == []
-    assert explainwords.METHODS[method].short in told(app)
+    assert explainwords.METHODS[method].short in page_text(app)
     assert len(app.get("plotly_chart")) == (0 if METHODS[method].heavy else 12)
     assert bool([button for button in app.button if button.key == "start_maps"]) == METHODS[method].heavy
-    assert ("Straight-through" in told(app)) == METHODS[method].gradient
+    assert ("Straight-through" in page_text(app)) == METHODS[method].gradient
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -96,9 +98,16 @@ def test_after_the_job_everything_is_drawn(open_page: Open, explained_run: RunFo
     app = open_page(run=explained_run.id, attribution=METHODS[method].label, alike="SSIM")
     assert errors(app) == []
     assert len(app.get("plotly_chart")) == 6 + 1
-    assert "Of the way from chance" in told(app)
-    assert "4 test images drawn with seed 0" in told(app)
-    assert "straight-through, and the promise no longer holds" in told(app)
+    comparison = stored.comparison(explained_run)
+    assert comparison is not None
+    labels = {name: each.label for name, each in METHODS.items()}
+    name = explainwords.MEASURE_LABELS["ssim"]
+    text = page_text(app).split("\n")
+    assert similarity.alike_info(comparison.scores, labels, ("ssim", name), "geta").sentence in text
+    notes = similarity_view.notes(comparison)
+    assert set(notes) <= set(text)
+    assert numbers(notes[0])[:3] == [4, 0, comparison.changed], "images, seed, changed answers"
+    assert "straight-through" in notes[1]
 
 
 def test_the_job_is_started_watched_and_cancelled(open_page: Open, run: RunFolder) -> None:
@@ -110,7 +119,7 @@ def test_the_job_is_started_watched_and_cancelled(open_page: Open, run: RunFolde
     app.button(key="cancel_explain").click().run()
     assert not app.exception
     assert explain_run.status(run).state == explain_run.CANCELLED
-    assert "was cancelled" in told(open_page(run=run.id))
+    assert "was cancelled" in page_text(open_page(run=run.id))
 
 
 def test_a_job_that_failed_says_why_and_can_be_started_again(open_page: Open, run: RunFolder) -> None:
@@ -149,7 +158,7 @@ def test_code_nobody_named_is_not_run(open_page: Open, run: RunFolder, tmp_path:
     assert not mark.exists()
 
 
-def test_damaged_files_are_told_in_one_line(open_page: Open, explained_run: RunFolder) -> None:
+def test_damaged_files_are_reported_in_one_line(open_page: Open, explained_run: RunFolder) -> None:
     (stored.folder_of(explained_run) / "maps.safetensors").write_bytes(b"no")
     app = open_page(run=explained_run.id)
     assert len(errors(app)) == 1
@@ -160,7 +169,7 @@ def test_damaged_files_are_told_in_one_line(open_page: Open, explained_run: RunF
     assert len(errors(open_page(run=explained_run.id))) == 1
 
 
-def test_a_wrong_run_in_the_address_is_told_and_none_is_picked(open_page: Open, run: RunFolder) -> None:
+def test_a_wrong_run_in_the_address_is_reported_and_none_is_picked(open_page: Open, run: RunFolder) -> None:
     app = open_page(run="../../etc")
     assert errors(app) == ["no run '../../etc'"]
     assert app.selectbox(key="explain_run").value == ""
@@ -215,7 +224,7 @@ def test_large_maps_are_averaged_before_they_are_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "expected"),
     [
         (("7", "7", "7"), "both say **7** (right)"),
         (("1", "7", "7"), "both say **7** (it is 1)"),
@@ -224,8 +233,8 @@ def test_large_maps_are_averaged_before_they_are_drawn() -> None:
         (("3", "7", "1"), "**7** became **1** (both wrong, it is 3)"),
     ],
 )
-def test_a_tile_says_who_is_right(names: tuple[str, str, str], said: str) -> None:
-    assert said in explainview.title(tile(np.eye(8), np.eye(8), names=names))
+def test_a_tile_says_who_is_right(names: tuple[str, str, str], expected: str) -> None:
+    assert expected in explainview.title(tile(np.eye(8), np.eye(8), names=names))
 
 
 def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
@@ -235,7 +244,8 @@ def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
     assert info.rows[0].retained == pytest.approx((0.6 - 0.3) / (0.9 - 0.3))
     assert info.rows[0].spread == pytest.approx(1.96 * np.std([0.5, 0.7], ddof=1) / np.sqrt(2))
     assert info.rows[1].retained == pytest.approx(0.0)
-    assert "keeps 50 % in **A** (the most) and nothing in **B** (the least)" in info.sentence
+    assert numbers(info.sentence) == [50, 2], "of two images"
+    assert re.findall(r"\*\*(.)\*\*", info.sentence) == ["A", "B"], "the most, then the least"
     assert [row["kept, %"] for row in info.table] == [50, 0]
     figure = similarity.alike_figure(info)
     drawn = {trace.name: list(trace.x) for trace in figure.data if trace.name}
@@ -244,13 +254,13 @@ def test_what_is_kept_lies_between_the_higher_floor_and_the_ceiling() -> None:
 
 
 def test_scores_become_rows_and_every_term_is_explained(finished: RunFolder) -> None:
-    found = stored.comparison(finished)
-    assert found is not None
-    rows = similarity_view.score_rows(found)
+    comparison = stored.comparison(finished)
+    assert comparison is not None
+    rows = similarity_view.score_rows(comparison)
     assert len(rows) == len(METHODS) * len(MEASURES) * 4
     assert set(explainwords.METHODS) == set(METHODS)
     assert set(explainwords.MEASURES) == set(explainwords.MEASURE_LABELS) == set(MEASURES)
-    assert rows[0]["compressed"] == pytest.approx(found.scores["saliency"]["spearman"]["compressed"][0], abs=1e-4)
+    assert rows[0]["compressed"] == pytest.approx(comparison.scores["saliency"]["spearman"]["compressed"][0], abs=1e-4)
 
 
 def test_the_maps_leave_as_arrays() -> None:

@@ -255,7 +255,7 @@ def test_a_grid_is_found_through_transposition_and_folding_and_nothing_else() ->
     assert [width_of(levels) for levels in (0, 7, 8, 127, 128, 32767)] == [4, 4, 8, 8, 16, 16]
 
 
-def test_config_tells_what_was_kept(folders: dict[str, RunFolder], bundles: dict[str, Path]) -> None:
+def test_config_reports_what_was_kept(folders: dict[str, RunFolder], bundles: dict[str, Path]) -> None:
     files = members(bundles["both"])
     about, state = json.loads(files["config.json"]), load(files["model.safetensors"])
     dense = read(folders["both"]).dense.state_dict()
@@ -274,7 +274,7 @@ def test_config_tells_what_was_kept(folders: dict[str, RunFolder], bundles: dict
     assert cx.Budget.from_dict(json.loads(files["budget.json"])) == folders["both"].budget()
 
 
-def test_card_tells_classes_bytes_and_times(folders: dict[str, RunFolder], bundles: dict[str, Path]) -> None:
+def test_card_reports_classes_bytes_and_times(folders: dict[str, RunFolder], bundles: dict[str, Path]) -> None:
     stored = json.loads(folders["geta"].result_path.read_text())
     card = members(bundles["geta"])["MODEL_CARD.md"].decode()
     shares = [row[i] / sum(row) for i, row in enumerate(stored["confusion"]["final"])]
@@ -406,7 +406,7 @@ def test_a_budget_goes_on_ones_own_model(bundles: dict[str, Path]) -> None:
         apply(zoo.build("resnet8"), {"sparseness": 1})
 
 
-def test_an_export_in_a_process_of_its_own_is_told(folders: dict[str, RunFolder]) -> None:
+def test_an_export_in_a_process_of_its_own_is_reported(folders: dict[str, RunFolder]) -> None:
     folder = folders["opq"]
     assert export_run.status(folder).state == export_run.NONE
     export_run.start(folder)

@@ -83,7 +83,7 @@ def test_a_file_out_of_the_bundle_is_dropped_on_the_budget_page(
     app.file_uploader(key="upload").set_value((name, content, "application/json")).run()
     assert not app.exception
     assert [str(element.value) for element in app.error] == []
-    assert any("names the weights own.safetensors" in str(element.value) for element in app.info)
+    assert any("own.safetensors" in str(element.value) for element in app.info)
     stored, draft = folder.budget(), app.session_state["draft"]
     fields = ("method", "asks", "layers", "options", "seed", "epochs", "lr", "precision")
     assert [getattr(draft, field) for field in fields] == [getattr(stored, field) for field in fields]
@@ -116,11 +116,11 @@ def test_the_snippet_of_the_page_runs_in_a_folder_of_its_own(bundle: Path, tmp_p
     shutil.copy(bundle, tmp_path / "mine.zip")
     code = bundles.code("mine.zip", cx.Budget.from_dict(json.loads(member(bundle, "budget.json"))))
     (tmp_path / "snippet.py").write_text(code + "print(type(model).__name__, type(dense).__name__)\n")
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "snippet.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(nav.ROOT)},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert (told.returncode, told.stdout) == (0, "ResNet ResNet\n"), told.stderr
+    assert (process.returncode, process.stdout) == (0, "ResNet ResNet\n"), process.stderr
 
 
 def test_an_export_needs_the_data_but_not_the_dense_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,11 +141,11 @@ def test_an_export_needs_the_data_but_not_the_dense_weights(tmp_path: Path, caps
     out.unlink()
     shutil.rmtree(data)
     # in a process of its own, which has not read the folder before
-    told = subprocess.run([sys.executable, "-m", "compression", *line], cwd=nav.ROOT, capture_output=True, text=True)
-    assert told.returncode == 2
-    assert len(told.stderr.splitlines()) == 1
-    assert "the data of run run are not there" in told.stderr
-    assert str(run.bundle) in told.stderr
+    process = subprocess.run([sys.executable, "-m", "compression", *line], cwd=nav.ROOT, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert len(process.stderr.splitlines()) == 1
+    assert "the data of run run are not there" in process.stderr
+    assert str(run.bundle) in process.stderr
     assert not out.exists()
     assert {"weights.packed", "model.safetensors"} <= {path.name for path in run.bundle.iterdir()}
 
@@ -168,7 +168,7 @@ def test_the_second_part_of_the_snippet_is_there_where_it_runs(
         for each in old.namelist():
             new.writestr(each, old.read(each))
     read = {"budget.json": text(budget)}
-    monkeypatch.setattr(sys.modules["compression.export.apply"], "read_files", lambda path, wanted: read)
+    monkeypatch.setattr(sys.modules["compression.export.apply"], "read_files", lambda path, names: read)
     code = bundles.code(name, budget)
     space: dict[str, Any] = {}
     exec(compile(code, "snippet", "exec"), space)

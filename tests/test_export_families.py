@@ -74,39 +74,39 @@ def network(family: str) -> nn.Module:
 def masked(family: str, kind: str, dense: nn.Module) -> nn.Module:
     """A third of the units at zero, 6-bit weights and 8-bit activations; or OPQ's zeros and widths."""
     if kind == "opq":
-        made = network(family)
-        attach(made, allocate(made, 0.5, 3))
-        return made
-    made = quantize(network(family), 6, [images(32)], 8)
+        compressed = network(family)
+        attach(compressed, allocate(compressed, 0.5, 3))
+        return compressed
+    compressed = quantize(network(family), 6, [images(32)], 8)
     graph = trace(dense, images(1))
-    zero_units(made, graph, {group.id: range(0, group.units, 3) for group in graph.prunable if group.units > 3})
-    return made
+    zero_units(compressed, graph, {group.id: range(0, group.units, 3) for group in graph.prunable if group.units > 3})
+    return compressed
 
 
 @pytest.mark.parametrize("kind", ["both", "opq"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_exported(family: str, kind: str, tmp_path: Path) -> None:
     dense, x = network(family), images(16)
-    graph, made = trace(dense, x[:1]), masked(family, kind, network(family))
-    slim, cut = slim_report(fold(made.eval()), graph)
+    graph, compressed = trace(dense, x[:1]), masked(family, kind, network(family))
+    slim, cut = slim_report(fold(compressed.eval()), graph)
     assert bool(cut.units) == (kind != "opq")
-    pack(slim, tmp_path / "p", cut_weights(integer_weights(made), graph, cut.units))
+    pack(slim, tmp_path / "p", cut_weights(integer_weights(compressed), graph, cut.units))
     state, known = unpack(tmp_path / "p"), stored(tmp_path / "p")
     model = restore_slim(dense, graph, cut.units, state)
     with torch.no_grad():
-        wanted = slim.eval()(x).numpy()
-        assert np.array_equal(model(x).numpy(), wanted)
+        expected = slim.eval()(x).numpy()
+        assert np.array_equal(model(x).numpy(), expected)
 
     traced = program.traced(model, SIZE)
     loaded = torch.export.load(io.BytesIO(program.saved(program.plain(traced)))).module()
     with torch.no_grad():
-        assert np.allclose(loaded(x).numpy(), wanted, atol=1e-5 * np.abs(wanted).max())
+        assert np.allclose(loaded(x).numpy(), expected, atol=1e-5 * np.abs(expected).max())
 
     raw = floats(traced, activations(model))
     file = integers(raw, known)
     assert {placed.layer for placed in file.weights} == set(known)
     assert "fp32" not in {placed.type for placed in file.weights}
     eight, _ = calibrated(integers(raw, known, arithmetic=True), [images(32)])
-    spread = np.abs(wanted - wanted.mean(0)).mean()  # what tells one image from another
+    spread = np.abs(expected - expected.mean(0)).mean()  # what tells one image from another
     for data, most in ((file.data, 0.1 if kind == "both" else 1e-4), (eight.data, 0.5)):
-        assert np.abs(answers(data, x) - wanted).mean() < most * spread
+        assert np.abs(answers(data, x) - expected).mean() < most * spread

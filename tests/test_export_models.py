@@ -56,8 +56,8 @@ def test_program_and_onnx_answer_as_the_slim_model(case: str, tmp_path: Path) ->
     state, known = unpack(tmp_path / "p"), stored(tmp_path / "p")
     model = restore_slim(dense, graph, cut.units, state)
     with torch.no_grad():
-        wanted = slim.eval()(x)
-        assert torch.equal(model(x), wanted)
+        expected = slim.eval()(x)
+        assert torch.equal(model(x), expected)
     assert cut.rebuilt == rebuilt
 
     traced = program.traced(model, (3, 32, 32))
@@ -65,27 +65,27 @@ def test_program_and_onnx_answer_as_the_slim_model(case: str, tmp_path: Path) ->
     assert not any("compression" in str(node.target) for node in loaded.graph.nodes)
     for count in (1, 5, 8):
         with torch.no_grad():
-            assert torch.allclose(loaded(x[:count]), wanted[:count], atol=1e-5)
+            assert torch.allclose(loaded(x[:count]), expected[:count], atol=1e-5)
 
     raw = floats(traced, activations(model))
-    made = integers(raw, known)
+    narrow = integers(raw, known)
     eight, _ = calibrated(integers(raw, known, arithmetic=True), [x])
-    assert {placed.type for placed in made.weights} <= {"int4", "int8"}
-    assert len(made.weights) == len(known)
-    assert len(made.data) < 0.55 * len(raw.data)
-    for file, most in ((made, 0.03), (eight, 0.25)):
-        found = answers(file.data, x)
-        assert np.abs(found - wanted.numpy()).mean() < most * float(wanted.abs().mean())
+    assert {placed.type for placed in narrow.weights} <= {"int4", "int8"}
+    assert len(narrow.weights) == len(known)
+    assert len(narrow.data) < 0.55 * len(raw.data)
+    for file, most in ((narrow, 0.03), (eight, 0.25)):
+        output = answers(file.data, x)
+        assert np.abs(output - expected.numpy()).mean() < most * float(expected.abs().mean())
     if not inputs:
-        assert np.abs(answers(made.data, x) - wanted.numpy()).max() < 1e-4
+        assert np.abs(answers(narrow.data, x) - expected.numpy()).max() < 1e-4
 
 
 def answers(data: bytes, x: torch.Tensor) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     runner = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    found: np.ndarray = runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0]
-    return found
+    output: np.ndarray = runner.run(None, {runner.get_inputs()[0].name: x.numpy()})[0]
+    return output
 
 
 def test_ranges_are_those_of_the_images() -> None:
@@ -101,11 +101,12 @@ def test_ranges_are_those_of_the_images() -> None:
     graph = helper.make_graph(nodes, "g", [x], [y], given)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     images = [torch.tensor([[-1.0, 3.0]]), torch.tensor([[0.5, 1.0]])]
-    made, added = calibrated(OnnxModel(model.SerializeToString()), images)
+    quantized, added = calibrated(OnnxModel(model.SerializeToString()), images)
     assert added == 2  # the input, and behind the activation function; logits stay in floats
-    held = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(made.data).graph.initializer}
+    held = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(quantized.data).graph.initializer}
     assert held["x.scale"] == pytest.approx(4 / 255)
     assert held["x.zero"] == round(255 / 4)
     assert (held["relu.scale"], held["relu.zero"]) == (pytest.approx(6 / 255), 0)
-    assert [node.op_type for node in ir.from_proto(onnx.load_from_string(made.data)).graph].count("QuantizeLinear") == 2
-    assert np.allclose(answers(made.data, images[0]), [[0, 12]], atol=0.05)
+    types = [node.op_type for node in ir.from_proto(onnx.load_from_string(quantized.data)).graph]
+    assert types.count("QuantizeLinear") == 2
+    assert np.allclose(answers(quantized.data, images[0]), [[0, 12]], atol=0.05)

@@ -1,4 +1,4 @@
-"""What stops an export is told in one line, and nothing half-written stays behind."""
+"""What stops an export is reported in one line, and nothing half-written stays behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "runs" / "geta")
 
 
-def told(run: RunFolder, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def refusal(run: RunFolder, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The one line that an export which fails says; the folder it would write to holds what it held."""
     before = sorted(out.parent.iterdir())
     assert main(["export", run.id, "--runs", str(run.path.parent), "--out", str(out), "--no-onnx"]) == 2
@@ -41,9 +41,9 @@ def test_damaged_weights_are_named(run: RunFolder, tmp_path: Path, capsys: pytes
     whole = packed.read_bytes()
     for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[: len(whole) // 2], b""):
         packed.write_bytes(damaged)
-        assert "weights.packed" in told(run, tmp_path / "b.zip", capsys)
+        assert "weights.packed" in refusal(run, tmp_path / "b.zip", capsys)
     packed.unlink()
-    assert "weights.packed" in told(run, tmp_path / "b.zip", capsys)
+    assert "weights.packed" in refusal(run, tmp_path / "b.zip", capsys)
 
 
 def test_weights_of_another_model_are_refused(
@@ -51,17 +51,17 @@ def test_weights_of_another_model_are_refused(
 ) -> None:
     other = gallery.ROOT / "resnet8-mnist5k" / "opq-01" / "bundle" / "weights.packed"
     shutil.copy(other, run.bundle / "weights.packed")
-    assert "another model" in told(run, tmp_path / "b.zip", capsys)
+    assert "another model" in refusal(run, tmp_path / "b.zip", capsys)
 
 
-def test_a_full_disk_is_told(
+def test_a_full_disk_is_reported(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(**place: Any) -> tuple[int, str]:
         return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "temporary")
 
     monkeypatch.setattr(bundle.tempfile, "mkstemp", full)
-    error = told(run, tmp_path / "b.zip", capsys)
+    error = refusal(run, tmp_path / "b.zip", capsys)
     assert "no space left" in error
     assert "free some" in error
 

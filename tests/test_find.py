@@ -63,9 +63,9 @@ def test_the_smallest_good_one_is_found_in_few_runs(count: int, good: int) -> No
         tried: list[float] = []
         assert carried_out(folder, work_with(accuracies, tried)) == "done"
         result = runs.result(folder)
-        wanted = None if good == 0 else shares[min(good, count) - 1]
-        found = result["found"] and RunFolder(Path(root) / result["found"]).budget().asks["sparsity"]
-        assert found == wanted
+        expected = None if good == 0 else shares[min(good, count) - 1]
+        smallest = result["found"] and RunFolder(Path(root) / result["found"]).budget().asks["sparsity"]
+        assert smallest == expected
         assert len(tried) <= count.bit_length()
         assert len(set(tried)) == len(tried) == len(result["runs"]) == len(folder.children())
 
@@ -116,15 +116,15 @@ def test_impossible_accuracies_are_refused(tmp_path: Path, least: float) -> None
         runs.find_smallest(Budget(model="resnet8", data="mnist5k"), least, root=tmp_path)
 
 
-def test_the_command_line_finds_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_finds_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = "sweep --model resnet8 --data mnist5k --method ptq --bits 2,3,4,5,6,8 --find smallest --sparsity 0"
-    where = ["--runs", str(tmp_path), "--json", str(tmp_path / "told.json")]
+    where = ["--runs", str(tmp_path), "--json", str(tmp_path / "result.json")]
     assert main([*words.split(), "--min-accuracy", "0.95", *where]) == 0
-    told = json.loads((tmp_path / "told.json").read_text())
-    assert told["found"]
-    tried = {RunFolder(tmp_path / run["run"]).budget().asks["bits"]: run for run in told["runs"]}
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["found"]
+    tried = {RunFolder(tmp_path / run["run"]).budget().asks["bits"]: run for run in result["runs"]}
     assert 2 <= len(tried) <= 3
-    best = RunFolder(tmp_path / told["found"]).budget().asks["bits"]
+    best = RunFolder(tmp_path / result["found"]).budget().asks["bits"]
 
     def validated(run: dict[str, Any]) -> float:
         return float([p for p in run["points"] if p["split"] == "validation"][-1]["accuracy"])

@@ -73,9 +73,9 @@ def test_figures_are_those_of_the_result_file(root: Path) -> None:
 
 
 def test_a_sweep_has_its_runs_from_large_to_small(root: Path) -> None:
-    found = gallery.read(root)
-    sweep = found.find("gallery.resnet8-mnist5k.opq")
-    parts = found.parts(sweep.info.id)
+    contents = gallery.read(root)
+    sweep = contents.find("gallery.resnet8-mnist5k.opq")
+    parts = contents.parts(sweep.info.id)
     assert sweep.info.runs == len(parts) == 5
     sparsities = [Budget.from_dict(part.info.budget).asks["sparsity"] for part in parts]
     assert sparsities == sorted(sparsities)
@@ -153,18 +153,18 @@ def test_another_run_under_the_same_name_is_copied_anew(root: Path, tmp_path: Pa
     assert json.loads(again.result_path.read_text())["seconds"] == 1
 
 
-def test_a_runs_folder_that_cannot_be_written_is_told(root: Path, tmp_path: Path) -> None:
+def test_a_runs_folder_that_cannot_be_written_is_reported(root: Path, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(CompressionError, match="cannot be written"):
         gallery.workplace(gallery.read(root).find(GETA), tmp_path / "runs")
 
 
 def test_layers_of_a_run_without_its_model_agree_with_its_macs() -> None:
-    """Shapes after, told from the removed units alone, against the MACs that the run itself measured."""
+    """Shapes after, computed from the removed units alone, against the MACs that the run itself measured."""
     for run in ("gallery.resnet20-cifar10jpeg.w4-s39", "gallery.vgg7_small-cifar10jpeg.w4a4-s50"):
         done = json.loads((app_gallery.find(run).path / "result.json").read_text())
         macs, params = 0.0, 0
-        graph = catalog.traced(catalog.Subject(done["model"], "cifar10", (3, 32, 32), 10)).graph
+        graph = catalog.traced(catalog.ChosenModel(done["model"], "cifar10", (3, 32, 32), 10)).graph
         dense = {layer.name: layer for layer in graph.layers}
         for change in finals.layers(run, done):
             assert change.before is not None

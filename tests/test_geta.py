@@ -1,4 +1,4 @@
-"""GETA as a method: what a budget asks for is what comes out, and its story is told on the way."""
+"""GETA as a method: what a budget asks for is what comes out, and its stages are reported on the way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compression.errors import Cancelled, CompressionError, RunFailed
 from compression.graph import slim_report, trace, zeroed_units
 from compression.methods.base import Reporter, Setup
 from compression.methods.geta import GETA
-from compression.methods.geta.method import optimizer_for
+from compression.methods.geta.run import optimizer_for
 from compression.methods.geta.schedule import Schedule
 from compression.points import Point
 from compression.quant import activation_quantizers, weight_quantizers
@@ -116,7 +116,7 @@ def test_the_story_has_four_stages_every_step_and_twenty_points() -> None:
     assert story.points[-1].accuracy > 0.5
 
 
-def test_the_descent_argument_can_be_replayed_from_what_is_told(tmp_path: Path) -> None:
+def test_the_descent_argument_can_be_replayed_from_what_is_reported(tmp_path: Path) -> None:
     work, story = task(BUDGET.replace(groups={"conv1": {"sparsity": [0, 0.2]}})), Story()
     done = GETA.run(work, story)
     starts = dict(story.phases)
@@ -153,7 +153,7 @@ def test_the_descent_argument_can_be_replayed_from_what_is_told(tmp_path: Path) 
     assert size / len(read) < 4000, "one short line a step"
 
 
-def test_units_spared_by_a_bound_are_told() -> None:
+def test_units_spared_by_a_bound_are_reported() -> None:
     """With one group closed to pruning, its units that score lowest are named as spared."""
     work, story = task(BUDGET.replace(groups={"conv1": {"sparsity": [0, 0]}})), Story()
     GETA.run(work, story)
@@ -229,7 +229,10 @@ def test_what_is_let_through_is_what_the_optimizer_accepts(
     schedule = Schedule(joint=joint, pruning_periods=3)
     budget = BUDGET.replace(sparsity=sparsity, epochs=epochs, groups={"conv1": {"sparsity": bound}}, schedule=schedule)
     work, answers = task(budget), []
-    for ask in (lambda: GETA.check(work), lambda: optimizer_for(work, total_steps(DATA, 32, epochs))):
+    for ask in (
+        lambda: GETA.check(work),
+        lambda: optimizer_for(work, GETA.options(budget), total_steps(DATA, 32, epochs)),
+    ):
         try:
             ask()
             answers.append("yes")

@@ -14,7 +14,8 @@ from compression.errors import CompressionError
 from compression.methods import Reporter
 from compression.methods.geta.bounds import BitBounds, Site
 from compression.methods.geta.joint import FORGETTING, ZETA, LayerTerm, forget_rate, step_sizes
-from compression.methods.geta.method import attach, options_of
+from compression.methods.geta.options import GetaOptions
+from compression.methods.geta.run import attach
 from compression.quant import activation_quantizers, weight_quantizers
 from compression.quant.quantizer import Quantizer, levels
 from tests.contract.runs import budget, setup
@@ -143,7 +144,7 @@ def test_the_scale_of_gradients_is_put_on_all_quantizers() -> None:
     for scaled in (False, True):
         requested = budget("geta", options={"gradient_scale": scaled})
         task = setup(requested)
-        attach(task, options_of(requested), Reporter())
+        attach(task, GetaOptions.read(requested.options, "geta"), Reporter())
         quantizers = [module for module in task.model.modules() if isinstance(module, Quantizer)]
         assert len(quantizers) > 10 and all(quantizer.gradient_scale is scaled for quantizer in quantizers)
 

@@ -213,8 +213,8 @@ def test_heads_are_units() -> None:
 def test_members_and_reasons() -> None:
     graph = trace(Residual(), IMAGE)
     trunk = graph.group("stem")
-    found = {(m.name, m.dim, m.role) for m in trunk.members if not m.buffer}
-    assert found == {
+    members = {(m.name, m.dim, m.role) for m in trunk.members if not m.buffer}
+    assert members == {
         ("stem.weight", 0, "producer"), ("stem.bias", 0, "producer"), ("outer.weight", 0, "producer"),
         ("outer.bias", 0, "producer"), ("norm.weight", 0, "norm"), ("norm.bias", 0, "norm"),
         ("inner.weight", 1, "consumer"), ("head.weight", 1, "consumer"),
@@ -441,8 +441,8 @@ def test_channels_can_stay_at_a_multiple() -> None:
     zero_units(model, graph, {group.id: list(range(group.units // 3)) for group in graph.prunable})
     small, report = slim_report(model, graph, multiple=8)
     assert report.equality <= 1e-5
-    left = {group.id: group.units - report.removed.get(group.id, 0) for group in graph.prunable}
-    assert set(left.values()) == {16, 24, 48}  # of 11, 22 and 43 that are not zero
+    remaining = {group.id: group.units - report.removed.get(group.id, 0) for group in graph.prunable}
+    assert set(remaining.values()) == {16, 24, 48}  # of 11, 22 and 43 that are not zero
     assert small.layer3[0].conv1.out_channels == 48
     with pytest.raises(CompressionError, match="multiple must be at least 1"):
         slim(model, graph, multiple=0)

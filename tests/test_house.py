@@ -51,8 +51,8 @@ def test_lists_of_models_and_data_are_light() -> None:
 def test_the_library_never_imports_the_app() -> None:
     for path in (ROOT / "compression").rglob("*.py"):
         allowed = {"plotly"} if path.parent.name == "plots" else set()
-        found = _imported(path) & {"streamlit", "plotly", "app", "pages", "lessons"} - allowed
-        assert not found, f"{path.relative_to(ROOT)} imports {found}"
+        imported = _imported(path) & {"streamlit", "plotly", "app", "pages", "lessons"} - allowed
+        assert not imported, f"{path.relative_to(ROOT)} imports {imported}"
 
 
 def test_lessons_import_the_library_only() -> None:
@@ -84,7 +84,7 @@ def _project_beside_a_standard_library(folder: Path, extended: bool) -> tuple[Pa
 
 def _copy(project: Path, extended: bool) -> Path:
     (project / "compression").mkdir(parents=True)
-    for name in ("__init__.py", "errors.py"):
+    for name in ("__init__.py", "errors.py", "lazy.py"):
         text = (ROOT / "compression" / name).read_text(encoding="utf-8")
         if not extended:
             assert "pkgutil.extend_path" in text or name != "__init__.py"
@@ -98,10 +98,10 @@ def test_simulated_standard_package_of_the_same_name(tmp_path: Path, extended: b
     """The way ``gzip`` of 3.14 imports its helpers works beside ours, and would not without the extended path."""
     project, standard = _project_beside_a_standard_library(tmp_path, extended)
     code = f"import packer; assert packer.SIZE == 1\n{IMPORTS.format(root=str(project))}"
-    told = _python(code, project, project, standard)
-    assert (told.returncode == 0) == extended, told.stderr
+    process = _python(code, project, project, standard)
+    assert (process.returncode == 0) == extended, process.stderr
     if not extended:
-        assert "No module named 'compression._common'" in told.stderr
+        assert "No module named 'compression._common'" in process.stderr
 
 
 @pytest.fixture(scope="session")
@@ -114,9 +114,9 @@ def pyodide() -> Path:
     if not (home / "pyodide.asm.wasm").is_file():
         CACHE.mkdir(parents=True, exist_ok=True)
         command = ["npm", "install", "--prefix", str(CACHE), "--no-audit", "--no-fund", f"pyodide@{PYODIDE}"]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=240)
-        if told.returncode != 0:
-            reason = (told.stderr.strip().splitlines() or ["no reason given"])[-1]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        if process.returncode != 0:
+            reason = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
             pytest.skip(f"the npm package pyodide could not be installed ({reason}); the simulated 3.14 was tried")
     return home
 
@@ -151,21 +151,21 @@ def test_real_python_3_14(pyodide: Path, tmp_path: Path, extended: bool) -> None
     runner.write_text(RUNNER)
     code = FRESH.format(code=IMPORTS.format(root="/project"))
     command = ["node", str(runner), str(pyodide / "pyodide.mjs"), str(project), code]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert told.returncode == 0, told.stderr[-2000:]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr[-2000:]
     expected = "(3, 14) 2" if extended else "No module named 'compression._common'"
-    assert expected in told.stdout.strip().splitlines()[-1], told.stdout
+    assert expected in process.stdout.strip().splitlines()[-1], process.stdout
 
 
 def _imported(path: Path) -> set[str]:
     """Top-level names of everything a file imports."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name.partition(".")[0] for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module.partition(".")[0])
-    return found
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def _required(name: str) -> set[str]:
@@ -194,21 +194,21 @@ def test_every_import_is_a_declared_requirement(folders: tuple[str, ...], files:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_a_port_in_use_is_told_in_one_line() -> None:
+def test_a_port_in_use_is_reported_in_one_line() -> None:
     import socket
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        told = subprocess.run(
+        process = subprocess.run(
             ["make", "--no-print-directory", "app", f"PORT={port}"],
             cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=60,
         )
-    assert told.returncode != 0
-    assert len(told.stderr.strip().splitlines()) == 1
-    assert f"port {port} is already in use" in told.stderr
-    assert told.stdout.strip() == ""
+    assert process.returncode != 0
+    assert len(process.stderr.strip().splitlines()) == 1
+    assert f"port {port} is already in use" in process.stderr
+    assert process.stdout.strip() == ""

@@ -1,4 +1,4 @@
-"""Units behind a norm, allowed on request: labelled, cut soundly, and how much the output changes is told."""
+"""Units behind a norm, allowed on request: labelled, cut soundly, and how much the output changes is returned."""
 
 import pytest
 import torch
@@ -26,13 +26,14 @@ class Normed(nn.Module):
         return self.head(F.gelu(x + self.inner(self.norm(x))))
 
 
-def narrowed(model: Normed, kept: list[int]) -> Normed:
+def narrowed(model: Normed, remaining: list[int]) -> Normed:
     """The same network made with fewer units by hand."""
-    small = Normed(len(kept)).double()
+    small = Normed(len(remaining)).double()
     whole = model.state_dict()
-    rows = {name: tensor[kept] for name, tensor in whole.items() if name.split(".")[0] in ("stem", "norm", "inner")}
-    rows["inner.weight"] = whole["inner.weight"][kept][:, kept]
-    small.load_state_dict({**whole, **rows, "head.weight": whole["head.weight"][:, kept]})
+    cut = ("stem", "norm", "inner")
+    rows = {name: tensor[remaining] for name, tensor in whole.items() if name.split(".")[0] in cut}
+    rows["inner.weight"] = whole["inner.weight"][remaining][:, remaining]
+    small.load_state_dict({**whole, **rows, "head.weight": whole["head.weight"][:, remaining]})
     return small
 
 
@@ -75,9 +76,9 @@ def test_places_of_a_group_norm(groups: int, units: int) -> None:
     assert (groups > 1) == (Reason(Code.every_norm_group) in [tie.cause for tie in group.ties])
     zero_units(model, graph, {"conv": [0, 2]})
     small, report = slim_report(model, graph, image)
-    kept = [c for c in range(12) if c % units not in (0, 2)]
-    x = F.group_norm(model.conv(image)[:, kept], groups, model.norm.weight[kept], model.norm.bias[kept])
-    expected = F.conv2d(F.relu(x), model.head.weight[:, kept], model.head.bias)
+    remaining = [c for c in range(12) if c % units not in (0, 2)]
+    x = F.group_norm(model.conv(image)[:, remaining], groups, model.norm.weight[remaining], model.norm.bias[remaining])
+    expected = F.conv2d(F.relu(x), model.head.weight[:, remaining], model.head.bias)
     torch.testing.assert_close(small(image), expected, rtol=0, atol=1e-12)
     assert small.norm.num_groups == groups and report.change > 1e-3
 
@@ -102,14 +103,14 @@ def test_a_trunk_with_sizes_in_forward_is_replayed() -> None:
     zero_units(model, graph, {"embed": [0, 5, 6]})
     small, report = slim_report(model, graph, x)
     assert report.rebuilt and report.equality <= 1e-12
-    kept = [1, 2, 3, 4, 7]
-    start = model.embed(x)[..., kept]
-    normed = F.layer_norm(start, (5,), model.norm.weight[kept], model.norm.bias[kept])
-    parts = F.linear(normed, model.attend.in_proj_weight[:, kept], model.attend.in_proj_bias)
+    remaining = [1, 2, 3, 4, 7]
+    start = model.embed(x)[..., remaining]
+    normed = F.layer_norm(start, (5,), model.norm.weight[remaining], model.norm.bias[remaining])
+    parts = F.linear(normed, model.attend.in_proj_weight[:, remaining], model.attend.in_proj_bias)
     q, k, v = (part.unflatten(-1, (2, 4)).permute(1, 2, 0, 3) for part in parts.chunk(3, -1))
     mixed = F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).flatten(2)
-    out = F.linear(mixed, model.attend.out_proj.weight[kept], model.attend.out_proj.bias[kept])
-    expected = F.linear(start + out, model.head.weight[:, kept], model.head.bias)
+    out = F.linear(mixed, model.attend.out_proj.weight[remaining], model.attend.out_proj.bias[remaining])
+    expected = F.linear(start + out, model.head.weight[:, remaining], model.head.bias)
     torch.testing.assert_close(small(x), expected, rtol=0, atol=1e-10)
 
 

@@ -55,9 +55,9 @@ class Crowd:
 
 @pytest.fixture
 def crowd(tmp_path: Path) -> Iterator[Crowd]:
-    made = Crowd(tmp_path)
-    yield made
-    for job in made.jobs:  # nothing stays behind a test that failed
+    instance = Crowd(tmp_path)
+    yield instance
+    for job in instance.jobs:  # nothing stays behind a test that failed
         job.stop(grace=0.0)
 
 

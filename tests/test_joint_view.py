@@ -18,14 +18,14 @@ EVENTS = [json.loads(line) for line in (RECORDED / "events.jsonl").read_text(enc
 GROUP = "layer1.2.conv1"
 
 
-def test_rows_and_charts_hold_what_the_run_told() -> None:
+def test_rows_and_charts_hold_what_the_run_reported() -> None:
     info = figures.joint_info(EVENTS)
-    told = [event for event in EVENTS if GROUP in event.get("joint", {})]
-    assert len(told) > 5
+    events = [event for event in EVENTS if GROUP in event.get("joint", {})]
+    assert len(events) > 5
     rows = info.rows(GROUP)
-    assert [row["step"] for row in rows] == [event["step"] for event in told]
-    assert [row["γ"] for row in rows] == [event["joint"][GROUP]["rate"] for event in told]
-    d, low, high = told[0]["joint"][GROUP]["layers"][GROUP][:3]
+    assert [row["step"] for row in rows] == [event["step"] for event in events]
+    assert [row["γ"] for row in rows] == [event["joint"][GROUP]["rate"] for event in events]
+    d, low, high = events[0]["joint"][GROUP]["layers"][GROUP][:3]
     assert (rows[0][f"d of {GROUP}"], rows[0][f"least d of {GROUP}"], rows[0][f"most d of {GROUP}"]) == (d, low, high)
     drawn = next(trace for trace in figures.rate_figure(info, GROUP).data if trace.name == GROUP)
     assert list(drawn.x) == [row["step"] for row in rows]

@@ -37,23 +37,23 @@ SIDES_32 = {"alexnet", "inception_v3", "maxvit_t", "vit_h_14"}  # which are not 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_has_the_parameters_that_torchvision_says(name: str) -> None:
-    told = models.get_model_weights(name).DEFAULT.meta["num_params"]
+    published = models.get_model_weights(name).DEFAULT.meta["num_params"]
     extra = {"googlenet": 6_379_984, "inception_v3": 0}.get(name, 0)  # two further heads that its weights leave out
     before = torch.random.get_rng_state()
     empty = zoo.build(f"torchvision:{name}", empty=True)
-    assert sum(parameter.numel() for parameter in empty.parameters()) == told + extra
+    assert sum(parameter.numel() for parameter in empty.parameters()) == published + extra
     assert all(parameter.is_meta and parameter.requires_grad for parameter in empty.parameters())
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("name", ["regnet_y_400mf", "regnet_x_32gf", "vit_h_14", "alexnet", "maxvit_t", "vit_b_32"])
 def test_images_of_another_size_are_opened_or_refused_in_one_line(name: str) -> None:
-    of = catalog.subject(f"torchvision:{name}", "cifar10")
+    subject = catalog.subject(f"torchvision:{name}", "cifar10")
     if name not in SIDES_32:
-        assert tracing.graph(of).input == (3, 32, 32)
+        assert tracing.graph(subject).input == (3, 32, 32)
         return
     with pytest.raises(CompressionError, match="32") as refused:
-        tracing.graph(of)
+        tracing.graph(subject)
     assert "\n" not in str(refused.value)
 
 
@@ -65,28 +65,28 @@ def test_only_this_thread_makes_empty_models_and_shared_parameters_stay_one() ->
             self.width = int(weight.sum())
             self.one, self.two = weight, weight
 
-    made: list[nn.Module] = []
+    layers: list[nn.Module] = []
     with empty_parameters():
         shared = Shared()
-        other = Thread(target=lambda: made.append(nn.Linear(2, 2)))
+        other = Thread(target=lambda: layers.append(nn.Linear(2, 2)))
         other.start()
         other.join()
     assert shared.width == 3
     assert shared.one is shared.two
     assert shared.one.is_meta
     assert not shared.one.requires_grad
-    assert not made[0].weight.is_meta
+    assert not layers[0].weight.is_meta
     assert not nn.Linear(2, 2).weight.is_meta
 
 
 def test_a_large_model_shows_its_groups_and_no_page_makes_its_weights(
     open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[bool] = []
+    flags: list[bool] = []
     build = zoo.build
 
     def watched(name: str, *rest: object, empty: bool = False, **more: object) -> torch.nn.Module:
-        made.append(empty)
+        flags.append(empty)
         return build(name, *rest, empty=empty, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(zoo, "build", watched)
@@ -98,9 +98,9 @@ def test_a_large_model_shows_its_groups_and_no_page_makes_its_weights(
         assert errors(app) == []
     app = open_page("groups", **query)
     app.selectbox(key="quantizers").set_value("own").run()
-    (said,) = errors(app)
-    assert "too large to answer live; measured in a job" in said
-    (said,) = errors(open_page("budget", method="OPQ", **query))
-    assert "too large to answer live; measured in a job" in said
-    assert made
-    assert all(made)
+    (error,) = errors(app)
+    assert "too large to answer live; measured in a job" in error
+    (error,) = errors(open_page("budget", method="OPQ", **query))
+    assert "too large to answer live; measured in a job" in error
+    assert flags
+    assert all(flags)

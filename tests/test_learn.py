@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from app import nav, terms, theme, words
 from app.gallery import gallery
 from app.learn import lesson_page
-from app.learn.controls import Field, parse, start, write
+from app.learn.controls import Field, parse, write
 from app.learn.exercises import check, read_number
 from compression.errors import CompressionError
 from lessons import contents
@@ -64,14 +64,14 @@ def chosen(lesson: Lesson, **changed: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     while len(values) < len(fields := lesson.fields(values)):
         field = fields[len(values)]
-        values[field.key] = changed.get(field.key, start(field))
+        values[field.key] = changed.get(field.key, field.default)
     return values
 
 
 def ends(field: Field) -> list[Any]:
     if isinstance(field, Slider):
         return [field.low, field.high]
-    return [[], list(field.options)] if isinstance(field.default, tuple) else list(field.options)
+    return [[], list(field.options)] if isinstance(field.default, list) else list(field.options)
 
 
 def typed(answer: Number | Pick, right: bool) -> str:
@@ -196,9 +196,8 @@ def test_a_control_that_goes_takes_its_value_out_of_the_address(learn: Open) -> 
     assert "zeros" not in app.query_params
     assert app.query_params["count"] in ("time", ["time"])
     assert messages(app) == []
-    assert messages(learn(lesson="9", count="time", zeros="50")) == [
-        "This lesson has no “zeros”, which the address names: it is left out."
-    ]
+    (line,) = messages(learn(lesson="9", count="time", zeros="50"))
+    assert "“zeros”" in line and "“count”" not in line
 
 
 def test_the_next_lesson_takes_nothing_of_the_last_one_along(learn: Open) -> None:
@@ -248,7 +247,8 @@ def test_the_glossary_has_every_word_of_the_pages(learn: Open) -> None:
     app.text_input(key="term_search").set_value("pareto").run()
     assert [line for line in heads(app) if line.startswith("##### ")] == ["##### Front"]
     app.text_input(key="term_search").set_value("zzz").run()
-    assert "No term holds" in messages(app)[0]
+    assert [("“zzz”" in each.value, each.icon) for each in app.info] == [(True, ":material/search_off:")]
+    assert not [line for line in heads(app) if line.startswith("##### ")]
 
 
 def test_every_help_text_leads_to_the_glossary() -> None:
@@ -271,10 +271,11 @@ def _tipped(value: ast.expr) -> bool:
 
 
 def test_a_tip_links_every_term_once_and_leaves_the_text_alone() -> None:
-    tip = terms.tip("Clipping bounds of a unit’s BOPs; MACs, bops and `graph` code, [run](x).")
+    given = "Clipping bounds of a unit’s BOPs; MACs, bops and `graph` code, [run](x)."
+    tip = terms.tip(given)
     assert tip is not None
     text, _, links = tip.partition("\n\nGlossary: ")
-    assert text.startswith("Clipping bounds of a unit’s BOPs")
+    assert text == given
     names = re.findall(r"\[([^]]+)\]\(learn\?view=glossary&term=([a-z0-9-]+)\)", links)
     assert names == [("Clipping bound", "clipping-bound"), ("Unit", "unit"), ("BOPs", "bops"), ("MACs", "macs")]
     known = {term.anchor for term in terms.everything()}
@@ -301,7 +302,7 @@ def test_the_notes_for_teachers_plan_ninety_minutes(learn: Open) -> None:
     assert (spans[0][0], spans[-1][1]) == (0, 90)
     assert all(before[1] == after[0] for before, after in pairwise(spans))
     app = learn(view="teachers")
-    assert any("one class of 90 minutes" in element.value for element in app.markdown)
+    assert contents.page("teachers").strip() in [element.value for element in app.markdown]
 
 
 def test_the_picture_for_slides_stands_alone() -> None:

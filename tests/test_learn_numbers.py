@@ -19,7 +19,7 @@ from compression.errors import CompressionError
 from compression.explain import pair
 from compression.graph.slim import slim, zero_units
 from compression.methods.geta.joint import ETA, ZETA
-from compression.methods.geta.method import SCHEDULE, WEIGHT_BITS
+from compression.methods.geta.options import SCHEDULE, WEIGHT_BITS
 from compression.methods.opq.bits import Problem, choose, greedy, upgrades
 from compression.pack.streams import decode, encode
 from compression.quant import laplace

@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def work(folder: RunFolder, events: RunReporter, at: int, hook: Callable[[], None]) -> dict[str, Any]:
-    """Real training, during which ``hook`` is called when step ``at`` has been told."""
+    """Real training, during which ``hook`` is called when step ``at`` has been reported."""
     report_step = events.step
 
     def step(step: int, epoch: float, **values: float) -> None:

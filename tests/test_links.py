@@ -82,14 +82,14 @@ def test_an_unknown_run_gets_the_same_line_everywhere_and_no_other_is_shown(
 def test_a_run_that_is_several_or_not_finished_is_not_replaced(open_page: Open, tmp_path: Path, page: str) -> None:
     finished(tmp_path / "runs")
     failed = begun(tmp_path / "runs", Budget(seed=1), DENSE, state="failed", error="no").id
-    for run, said in ((failed, "is not finished (failed)"), ("gallery.resnet8-mnist5k.opq", "is a sweep")):
+    for run, reason in ((failed, "is not finished (failed)"), ("gallery.resnet8-mnist5k.opq", "is a sweep")):
         app = open_page(page, run=run)
         assert len(errors(app)) == 1
-        assert said in errors(app)[0]
+        assert reason in errors(app)[0]
         assert app.selectbox(key=f"{page}_run").value == ""
 
 
-def test_an_unknown_second_run_group_or_weights_are_told(open_page: Open, tmp_path: Path) -> None:
+def test_an_unknown_second_run_group_or_weights_are_reported(open_page: Open, tmp_path: Path) -> None:
     finished(tmp_path / "runs")
     assert errors(open_page("compare", other="zzz")) == ["no run 'zzz'"]
     for page in ("groups", "budget"):

@@ -61,12 +61,12 @@ def threads(*functions: object) -> Iterator[None]:
 
 
 def test_visitors_who_ask_for_the_same_make_it_once_and_different_ones_wait_for_each_other() -> None:
-    memory, made, together, most = live.Memory(100), [], [0], [0]
+    memory, computed, together, most = live.Memory(100), [], [0], [0]
 
     def make(name: str) -> str:
         together[0] += 1
         most[0] = max(most[0], together[0])
-        made.append(name)
+        computed.append(name)
         time.sleep(0.02)
         together[0] -= 1
         return name
@@ -74,7 +74,7 @@ def test_visitors_who_ask_for_the_same_make_it_once_and_different_ones_wait_for_
     asking = [lambda name=name: memory.hold(name, name, 30, lambda: make(name)) for name in "abcabcabc"]
     with threads(*asking):
         pass
-    assert (sorted(made), most) == (["a", "b", "c"], [1])
+    assert (sorted(computed), most) == (["a", "b", "c"], [1])
 
 
 def test_nobody_waits_for_ever() -> None:
@@ -115,8 +115,8 @@ def test_tables_of_many_visitors_share_the_room(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(live.memory(), "limit", int(1.5 * need))
     live.memory().clear()
     budget = Budget(method="opq", sparsity=0.5, bits=4.0)
-    for of in subjects:
-        assert forecast(of, None, budget).error is not None
+    for subject in subjects:
+        assert forecast(subject, None, budget).error is not None
         assert live.memory().bytes <= 1.5 * need
     tables = sum(layer.magnitudes.nbytes + layer.first.nbytes + layer.second.nbytes for layer in _only().layers)
     assert tables + 4 * sum(p.numel() for p in zoo.build("torchvision:resnet18", empty=True).parameters()) <= need

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opened import Open, errors, links, told
+from opened import Open, errors, links, page_text
 
 from app import names, options, words
 from app.model import catalog, opening
 from compression.cli import main
 from compression.errors import CompressionError
+from compression.zoo import extra
 
 CODE = (
     "from torch import nn\n"
@@ -28,14 +29,14 @@ def own(folder: Path, name: str = "mine.py") -> Path:
 
 @pytest.mark.parametrize("name", ["model", "groups", "budget"])
 def test_data_that_do_not_fit_are_one_line_without_options_and_two_ways_out(open_page: Open, name: str) -> None:
-    asked = {"model": "torchvision:resnet18", "data": "mnist5k"}
-    app = open_page(name, **asked)
+    query = {"model": "torchvision:resnet18", "data": "mnist5k"}
+    app = open_page(name, **query)
     assert errors(app) == ["torchvision:resnet18 takes RGB images (3 channels), not 1"]
     app.button(key="open torchvision:resnet18 none").click().run()
     assert errors(app) == []
     assert app.query_params["data"] in ("none", ["none"])
     assert [metric.value for metric in app.metric]
-    other = open_page(name, **asked)
+    other = open_page(name, **query)
     other.button(key="open resnet8 mnist5k").click().run()
     assert errors(other) == []
 
@@ -55,15 +56,15 @@ def test_a_model_of_a_package_that_is_here_is_listed_and_opened(open_page: Open)
     assert [name for name in listed if name.startswith("timm: ")] == [f"timm: {name}" for name in timm.list_models()]
     assert errors(app) == []
     model = timm.create_model("resnet18", num_classes=10, in_chans=1)
-    found = catalog.traced(catalog.subject("timm:resnet18", "mnist5k")).graph
-    assert found.params == sum(parameter.numel() for parameter in model.parameters())
+    graph = catalog.traced(catalog.subject("timm:resnet18", "mnist5k")).graph
+    assert graph.params == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_a_transformer_says_what_it_takes(open_page: Open) -> None:
     pytest.importorskip("transformers")
     app = open_page("model", model="hf:bert", data="none")
     assert errors(app) == []
-    assert "Hugging Face: BERT, small" in app.selectbox(key="pick_model").options
+    assert extra.titles()["hf:bert"] in app.selectbox(key="pick_model").options
     assert "MACs per sentence" in [metric.label for metric in app.metric]
     text = open_page("model", model="hf:bert", data="mnist5k")
     assert len(errors(text)) == 1
@@ -90,9 +91,9 @@ def test_an_own_model_has_its_short_name_everywhere_and_its_path_in_a_tooltip(op
     for name in ("model", "groups", "budget"):
         app = open_page(name, "--model", model, model=model)
         assert errors(app) == []
-        assert str(file) not in told(app) + " ".join(links(app))
+        assert str(file) not in page_text(app) + " ".join(links(app))
         assert model in " ".join(e.proto.help for e in (*app.get("page_link"), *app.selectbox) if e.proto.help)
-    assert names.describe({"model": model, "data": "mnist5k"}).startswith("mine.py: net on mnist5k")
+    assert names.describe({"model": model, "data": "mnist5k"}).partition(" on ")[0] == "mine.py: net"
 
 
 def test_a_relative_path_is_the_same_model_as_the_one_its_runs_name(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from opened import Open, errors, told
+from opened import Open, errors, page_text
 from PIL import Image
 from written import finished
 
+from app.model import catalog
 from app.runs import permissions, runlog
 from compression.budget import Budget
 from compression.cli import main
@@ -52,15 +53,17 @@ def test_own_code_and_images_are_trained_measured_and_compressed_once_they_are_n
     assert "Test accuracy" in [metric.label for metric in app.metric]
     app.session_state["examples_fold"] = True
     app.run()
-    assert "The first 12 of the training split" in told(app)
+    drawn = [image.caption for element in app.get("image") for image in element.proto.imgs]
+    assert len(drawn) == 12
+    assert set(drawn) <= {"cat", "dog"}
     budget = open_page("budget", *named, model=model, data=str(pets))
     assert errors(budget) == []
     assert not budget.button(key="start").disabled
     for name in ("model", "budget", "groups"):
-        (said,) = errors(open_page(name, model=model, data=str(pets)))
-        assert "not offered here" in said
-    (said,) = errors(open_page("model", *named[:2], model=model, data=str(pets)))
-    assert "not offered here" in said
+        (error,) = errors(open_page(name, model=model, data=str(pets)))
+        assert "not offered here" in error
+    (error,) = errors(open_page("model", *named[:2], model=model, data=str(pets)))
+    assert "not offered here" in error
 
 
 @pytest.mark.parametrize("field", ["model", "data"])
@@ -113,11 +116,13 @@ def test_a_network_that_comes_with_its_weights_is_measured_and_compressed_withou
     given = ("--model", named, "--data-root", str(pets.parent))
     app = open_page("model", *given, model=named, data=str(pets))
     assert errors(app) == []
-    assert "A run starts from the weights that own() returns." in told(app)
     assert {metric.label: metric.value for metric in app.metric}["Test accuracy"] == "50.0 %", "always a cat"
     copies = list((tmp_path / "runs" / "uploads").glob("returned-*.safetensors"))
-    assert [weights.read_provenance(copy)["origin"] for copy in copies] == ["returned by own"]
+    assert [weights.read_provenance(copy)["origin"].split()[-1] for copy in copies] == ["own"]
+    origin = catalog.origin(catalog.subject(named, str(pets)), *copies)
+    assert "own()" in origin
+    assert f" {origin}." in page_text(app)
     budget = open_page("budget", *given, model=named, data=str(pets), method="Round to nearest")
     assert errors(budget) == []
-    assert "Starts from the weights that own() returns." in told(budget)
+    assert f" {origin}." in page_text(budget)
     assert not budget.button(key="start").disabled

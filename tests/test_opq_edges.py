@@ -53,7 +53,7 @@ KINDS = (
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_told_is_what_the_layer_computes_with(kind: str, grid: str, tmp_path: Path) -> None:
+def test_what_is_reported_is_what_the_layer_computes_with(kind: str, grid: str, tmp_path: Path) -> None:
     for sparsity, bits, tables in itertools.product((0.0, 0.5, 0.98), (2, 16), ("exact", "laplace")):
         dense = nn.Sequential(layer(kind))
         before = dense[0].weight.detach().double()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from opened import opener
 from streamlit.testing.v1 import AppTest
 
 from app import nav
@@ -25,7 +26,7 @@ from compression.methods.opq.options import OpqOptions
 from compression.runs.preflight import check
 from compression.training.options import TrainingOptions
 
-RESNET8 = catalog.Subject("resnet8", "mnist5k", (1, 28, 28), 10)
+RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bits=3.5)
 
 
@@ -132,8 +133,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
 def test_the_page_offers_the_options_and_answers_with_them(start: AppTest) -> None:
     page = start.switch_page("../pages/budget.py").run()
     assert not page.exception, page.exception
-    shown = {field.key for field in (*page.selectbox, *page.number_input)}
-    assert {f"option opq {option.name}" for option in OpqOptions.table()} - shown == {"option opq skip"}
+    keys = [str(field.key).split() for field in (*page.selectbox, *page.number_input)]
+    shown = {key[2] for key in keys if key[:2] == ["option", "opq"]}
+    assert {option.name for option in OpqOptions.table()} - shown == {"skip"}
 
     def weights_error() -> str:
         return next(metric.value for metric in page.metric if metric.label == "Error of the weights")
@@ -146,10 +148,14 @@ def test_the_page_offers_the_options_and_answers_with_them(start: AppTest) -> No
     assert weights_error() == before
 
 
-def test_numbers_by_layer_of_a_loaded_budget_are_kept(start: AppTest) -> None:
+def test_numbers_by_layer_of_a_loaded_budget_are_kept(
+    start: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = json.loads(json.dumps({"omega": {"conv1": 9.0}, "skip": ["fc"]}))
     start.query_params["budget"] = permalink.pack(BUDGET.replace(options=loaded))
     page = start.switch_page("../pages/budget.py").run()
     assert not page.exception, page.exception
     assert page.session_state["draft"].options == loaded
-    assert page.selectbox(key="option opq omega").placeholder == "as in the loaded budget"
+    empty = opener(tmp_path / "runs", monkeypatch)("budget", method="opq")
+    placeholders = [each.selectbox(key="option opq omega").placeholder for each in (page, empty)]
+    assert all(placeholders) and len(set(placeholders)) == 2, "not what the option is without a budget"

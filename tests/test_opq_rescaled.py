@@ -80,7 +80,7 @@ def test_the_error_is_the_direct_sum_for_every_step(name: str, lowest: int) -> N
 
 @pytest.mark.parametrize("tables", ["exact", "laplace"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.6, 0.97])
-def test_the_error_told_is_that_of_the_model(sparsity: float, tables: str) -> None:
+def test_the_reported_error_is_that_of_the_model(sparsity: float, tables: str) -> None:
     dense = network()
     allocation = allocate(dense, sparsity, 4, codebook="channel", tables=tables)
     model = attach(copy.deepcopy(dense), allocation)
@@ -105,7 +105,7 @@ def test_channels_of_equal_scale_are_opq() -> None:
 
 def test_it_is_named_an_addition_and_what_it_excludes_is_said() -> None:
     codebook = next(option for option in OpqOptions.table() if option.name == "codebook")
-    assert "not part of OPQ" in codebook.help and codebook.default == "layer"
+    assert "addition" in codebook.help and codebook.default == "layer"
     with pytest.raises(CompressionError, match="codebook channel does not go with grid survivor"):
         allocate(network(), 0.5, 4, codebook="channel", grid="survivor")
     with pytest.raises(CompressionError, match="prepared without channels"):

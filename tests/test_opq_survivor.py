@@ -109,7 +109,7 @@ def test_the_best_step_is_as_good_as_a_dense_sweep(size: int) -> None:
 
 @pytest.mark.parametrize("tables", ["exact", "laplace"])
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
-def test_the_error_told_is_that_of_the_model(sparsity: float, tables: str) -> None:
+def test_the_reported_error_is_that_of_the_model(sparsity: float, tables: str) -> None:
     dense = network()
     allocation = allocate(dense, sparsity, 3, grid="survivor", tables=tables)
     model = attach(copy.deepcopy(dense), allocation)

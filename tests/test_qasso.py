@@ -20,6 +20,7 @@ from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, st
 from compression.methods.geta.schedule import Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import UnitLimits, choose_units, target_units
+from compression.pruning.criteria import CRITERIA
 from compression.pruning.units import Units
 from compression.quant import activation_quantizers, quantize, weight_quantizers
 
@@ -106,15 +107,15 @@ def train(model: nn.Module, optimizer: QASSO, steps: int = TOTAL) -> None:
 def zero_units(model: nn.Module) -> dict[str, list[int]]:
     """By hand: the units of which every producer and norm slice is exactly zero."""
     tensors = parameter_map(model)
-    found = {}
+    zeros = {}
     for group in graph().groups[:3]:
         members = [m for m in group.members if m.role != "consumer" and not m.buffer]
-        found[group.id] = [
+        zeros[group.id] = [
             unit
             for unit in range(group.units)
             if not any(tensors[m.name].index_select(m.dim, m.positions[unit]).count_nonzero() for m in members)
         ]
-    return {name: units for name, units in found.items() if units}
+    return {name: units for name, units in zeros.items() if units}
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +181,7 @@ def test_stages_cover_the_run_and_periods_cover_the_joint_stage() -> None:
             expected.append(index)
             assert [period.position for period in members] == list(range(1, len(members) + 1))
             assert {period.length for period in members} == {len(members)}
-            assert members[-1].shrinks_left == 0
+            assert members[-1].steps_to_shrink == 0
         assert expected == list(range(5))
 
 
@@ -273,13 +274,13 @@ def test_group_bounds_are_kept_and_impossible_ones_refused() -> None:
     assert sum(removed.values()) == optimizer.target == 9
     assert removed.get("conv1", 0) <= 2
     assert removed["hidden"] in (2, 3)
-    for bounds, sparsity, told in [
+    for bounds, sparsity, message in [
         ({"conv1": (0.0, 0.1)}, 0.5, "only 0 to 8"),
         ({"conv1": (0.9, 1.0)}, 0.2, "no whole number in 0.9..1"),
         ({"nope": (0.0, 0.5)}, 0.2, "no prunable group 'nope'"),
         ({}, 0.95, "17 units are to be removed"),
     ]:
-        with pytest.raises(CompressionError, match=told):
+        with pytest.raises(CompressionError, match=message):
             optimizer_of(build(), group_bounds=bounds, sparsity=sparsity)
 
 
@@ -336,7 +337,7 @@ def test_saliency_equals_naive_loops() -> None:
     tensors = parameter_map(model)
     torch.manual_seed(5)
     h = {parameter: torch.randn_like(parameter) for parameter in model.parameters()}
-    columns: dict[str, list[float]] = {name: [] for name in saliency.CRITERIA}
+    columns: dict[str, list[float]] = {name: [] for name in CRITERIA}
     for group in graph().groups[:3]:
         for unit in range(group.units):
             xs, hs = [], []
@@ -381,11 +382,11 @@ def test_the_joint_rules_descend_on_random_vectors() -> None:
         residues = [part[2].clamp(-0.5, 0.5) for part in layers]
         pieces = h.split(sizes)
         h_squared = float(h @ h)
-        left = 1 + trial % 7
-        gamma = forget_rate(float(c @ h), float(c.norm()), h_squared, alpha, left)
-        assert 0 <= gamma <= 1 / left
-        liked = [None if trial % 2 else float(torch.rand((), generator=generator)) / 5 for _ in sizes]
-        terms = [LayerTerm(float(r @ p), 0.004, 0.14, w) for r, p, w in zip(residues, pieces, liked, strict=True)]
+        remaining = 1 + trial % 7
+        gamma = forget_rate(float(c @ h), float(c.norm()), h_squared, alpha, remaining)
+        assert 0 <= gamma <= 1 / remaining
+        preferred = [None if trial % 2 else float(torch.rand((), generator=generator)) / 5 for _ in sizes]
+        terms = [LayerTerm(float(r @ p), 0.004, 0.14, w) for r, p, w in zip(residues, pieces, preferred, strict=True)]
         gamma, d = step_sizes(gamma, terms, h_squared, alpha)
         assert all(0.004 <= step <= term.target <= 0.14 for step, term in zip(d, terms, strict=True))
         move = torch.cat([step * r for step, r in zip(d, residues, strict=True)])
@@ -394,10 +395,10 @@ def test_the_joint_rules_descend_on_random_vectors() -> None:
 
 
 def test_forgetting_is_complete_when_nothing_climbs_and_stops_at_nothing() -> None:
-    left = 1.0
+    share = 1.0
     for remaining in (4, 3, 2, 1):
-        left *= 1 - forget_rate(0.3, 1.0, 1.0, 0.1, remaining)
-    assert left == 0
+        share *= 1 - forget_rate(0.3, 1.0, 1.0, 0.1, remaining)
+    assert share == 0
     assert forget_rate(1.0, 0.0, 1.0, 0.1, 3) == 0
     values = torch.tensor([1.0, -1.0])
     assert forget_rate(0.0, float(values.norm()), 1.0, 0.1, 3) > 0, "judged by the norm, not by the mean"
@@ -481,16 +482,16 @@ def test_the_rule_for_the_step_decides_where_nothing_climbs(
 def direction_of(
     optimizer: QASSO, variant: str, tensors: Mapping[str, torch.Tensor], _: Mapping[str, Any]
 ) -> dict[str, torch.Tensor]:
-    found = {}
+    directions = {}
     for name, tensor in tensors.items():
         state = optimizer.state.get(tensor, {})
         if "momentum_buffer" in state:
-            found[name] = state["momentum_buffer"]
+            directions[name] = state["momentum_buffer"]
         elif "exp_avg" in state:
             first = state["exp_avg"] / (1 - 0.9**optimizer.steps_done)
             second = state["exp_avg_sq"] / (1 - 0.999**optimizer.steps_done)
-            found[name] = first / (second.sqrt() + 1e-8)
-    return found
+            directions[name] = first / (second.sqrt() + 1e-8)
+    return directions
 
 
 def test_units_that_are_not_redundant_take_the_plain_step_in_the_joint_stage() -> None:

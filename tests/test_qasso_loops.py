@@ -63,13 +63,13 @@ def test_exactly_k_units_and_whole_bits_in_range_or_a_refusal(
     total: int,
 ) -> None:
     model = build(seed, activations)
-    asked = math.floor(sparsity * N + 1e-9)
+    requested = math.floor(sparsity * N + 1e-9)
     least = {name: math.ceil(low * SIZES[name] - 1e-9) for name, (low, _) in group_bounds.items()}
     most = {
         name: min(math.floor(group_bounds.get(name, (0, 1))[1] * size + 1e-9), size - 1) for name, size in SIZES.items()
     }
     possible = all(low <= most[name] for name, low in least.items())
-    possible = possible and sum(least.values()) <= asked <= sum(most.values())
+    possible = possible and sum(least.values()) <= requested <= sum(most.values())
     settings: dict[str, Any] = {"variant": variant, "lr": 0.01, "sparsity": sparsity, "group_bounds": group_bounds}
     settings |= {"schedule": Schedule(0.1, 0.2, 2, 0.4, periods), "total_steps": total, "bits": tuple(bits)}
     if not possible:
@@ -79,7 +79,7 @@ def test_exactly_k_units_and_whole_bits_in_range_or_a_refusal(
     optimizer = optimizer_of(model, **settings)
     train(model, optimizer, total)
     removed = zero_units(model)
-    assert sum(map(len, removed.values())) == asked
+    assert sum(map(len, removed.values())) == requested
     assert removed == optimizer.removed_units
     for name, size in SIZES.items():
         assert least.get(name, 0) <= len(removed.get(name, ())) <= most[name] < size
@@ -156,8 +156,8 @@ def smooth(dtype: torch.dtype = torch.float32, **settings: Any) -> tuple[Smooth,
     model = Smooth().to(dtype)
     traced = cx.trace(model, torch.randn(1, 3, 8, 8, dtype=dtype))
     quantize(model, 16)
-    asked: dict[str, Any] = {"sparsity": 0.5, "schedule": SCHEDULED, "total_steps": TOTAL, "lr": 0.02, **settings}
-    return model, QASSO(model, traced, **asked)
+    arguments: dict[str, Any] = {"sparsity": 0.5, "schedule": SCHEDULED, "total_steps": TOTAL, "lr": 0.02, **settings}
+    return model, QASSO(model, traced, **arguments)
 
 
 def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -300,9 +300,9 @@ def test_heads_of_a_fused_projection_leave_whole() -> None:
     removed = {group.id: len(optimizer.removed_units.get(group.id, ())) for group in heads}
     assert sum(removed.values()) == 5
     small = cx.slim(fold(model.eval()), traced)
-    for index, gone in enumerate(removed.values()):
-        assert small.qkv[index].out_features == 3 * 4 * (4 - gone)
-        assert small.back[index].in_features == 4 * (4 - gone)
+    for index, count in enumerate(removed.values()):
+        assert small.qkv[index].out_features == 3 * 4 * (4 - count)
+        assert small.back[index].in_features == 4 * (4 - count)
     with torch.no_grad():
         torch.testing.assert_close(small(x), model(x), rtol=1e-4, atol=1e-5)
 

@@ -89,14 +89,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str]] = {
 
 def attributes(model: nn.Module) -> list[Any]:
     """Everything that hangs on the modules: classes, attributes, what is in their dictionaries, and the numbers."""
-    told: list[Any] = []
+    values: list[Any] = []
     for name, module in model.named_modules():
-        told += [name, type(module)]
+        values += [name, type(module)]
         for key, value in vars(module).items():
             inside = [(inner, id(item)) for inner, item in value.items()] if isinstance(value, dict) else id(value)
-            told.append((key, id(value), inside))
+            values.append((key, id(value), inside))
     numbers = [tensor for tensor in model.parameters() if not (is_lazy(tensor) or tensor.is_meta or tensor.is_sparse)]
-    return [*told, *(tensor.detach().clone().reshape(-1).view(torch.uint8).tolist() for tensor in numbers)]
+    return [*values, *(tensor.detach().clone().reshape(-1).view(torch.uint8).tolist() for tensor in numbers)]
 
 
 @pytest.mark.parametrize("case", CASES)

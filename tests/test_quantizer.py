@@ -239,15 +239,15 @@ def test_activation_ranges_come_from_the_batches_and_leave_the_model_unchanged()
     first, second = torch.rand(2, 3, 8, 8) * 4 - 3, torch.rand(2, 3, 8, 8)
     batches = [first, (second, torch.zeros(2))]
     quantize(model, 16, calibration=batches, activation_bits=8)
-    found = activation_quantizers(model)
-    assert list(found) == ["conv", "head"]
+    quantizers = activation_quantizers(model)
+    assert list(quantizers) == ["conv", "head"]
     largest = max(float(first.abs().max()), float(second.abs().max()))
-    assert largest <= found["conv"].clip.item() <= 1.1 * largest
-    assert found["conv"].bits() == 8
+    assert largest <= quantizers["conv"].clip.item() <= 1.1 * largest
+    assert quantizers["conv"].bits() == 8
     assert model.training
     assert torch.equal(model.state_dict()["norm.running_mean"], before["norm.running_mean"])
     narrow = activation_quantizers(quantize(Plain(), 16, calibration=batches, calibration_range="percentile"))
-    assert narrow["conv"].clip.item() < found["conv"].clip.item()
+    assert narrow["conv"].clip.item() < quantizers["conv"].clip.item()
 
 
 def test_half_precision_training_reaches_every_scalar() -> None:

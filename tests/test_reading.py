@@ -76,7 +76,7 @@ def test_only_regular_files_are_read(tmp_path):
     assert read_bytes(tmp_path / "large", "budget", most=101) == b" " * 101
 
 
-def test_a_wrong_type_is_told_by_its_field():
+def test_a_wrong_type_is_reported_by_its_field():
     kind = TypeAdapter(dict[str, list[Whole]])
     assert typed(kind, {"a": [1]}, "row") == {"a": [1]}
     for wrong, message in (

@@ -26,8 +26,8 @@ from compression.graph import slim, trace, zero_units, zeroed_units
 from compression.methods.base import Reporter, Setup
 from compression.methods.geta.algorithm import JointTraining
 from compression.methods.geta.clipping import best_clip, fit_clips
-from compression.methods.geta.method import attach, optimizer_for
 from compression.methods.geta.options import PAPER, GetaOptions
+from compression.methods.geta.run import attach, optimizer_for
 from compression.methods.geta.schedule import Schedule
 from compression.points import Point
 from compression.pruning.saliency import AveragedSaliency
@@ -188,12 +188,12 @@ def test_the_fitted_bound_is_the_least_squares_one(bits: int) -> None:
         return float(((weight.clamp(-bound, bound) / step).round() * step - weight).square().sum())
 
     largest = float(weight.abs().max())
-    found = best_clip(weight, bits)
-    around = (max(0.01 * largest, found - 0.1 * largest), min(largest, found + 0.1 * largest))
-    assert error(found) <= 1.03 * minimize_scalar(error, bounds=around, method="bounded").fun
-    assert error(found) <= min(error(largest * share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)) + 1e-3
+    clip = best_clip(weight, bits)
+    around = (max(0.01 * largest, clip - 0.1 * largest), min(largest, clip + 0.1 * largest))
+    assert error(clip) <= 1.03 * minimize_scalar(error, bounds=around, method="bounded").fun
+    assert error(clip) <= min(error(largest * share) for share in (0.2, 0.4, 0.6, 0.8, 1.0)) + 1e-3
     if bits == 3:
-        assert error(found) < 0.5 * error(largest)
+        assert error(clip) < 0.5 * error(largest)
 
 
 def test_fitting_leaves_bits_zeros_and_exponents_alone() -> None:
@@ -226,7 +226,7 @@ def test_presets_are_where_options_start_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"distil": 1}, "unknown option 'distil'.*distill"),
         ({"distill": 1.5}, r"distill must be a number in 0..1"),
@@ -238,8 +238,8 @@ def test_presets_are_where_options_start_from() -> None:
         ({"temperature": True}, "temperature"),
     ],
 )
-def test_options_that_make_no_sense_are_refused_before_a_run(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(CompressionError, match=told):
+def test_options_that_make_no_sense_are_refused_before_a_run(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompressionError, match=message):
         methods.get("geta").check_budget(Budget(options=options))
 
 
@@ -268,7 +268,7 @@ def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
     chosen = GetaOptions.read(work.budget.options, "geta")
     trainer = Trainer(work, Quiet(), chosen)
     attach(work, chosen, Quiet())
-    optimizer = optimizer_for(work, 20)
+    optimizer = optimizer_for(work, chosen, 20)
     training = JointTraining(work, optimizer, chosen)
     assert training.observed == {5, 6, 7, 10, 11, 12}  # choices at steps 7 and 12: the joint stage is steps 7 to 16
     trainer.train(training.section, training)
@@ -314,11 +314,11 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         # a fixed threshold: glibc otherwise learns one of its own, sometimes as good and sometimes not
         fixed = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 17)}
         command = [sys.executable, "-c", code, word]
-        told = subprocess.run(command, cwd=ROOT, env=fixed, capture_output=True, text=True, check=True)
-        kept, faults = told.stdout.split()
-        return kept, int(faults)
+        process = subprocess.run(command, cwd=ROOT, env=fixed, capture_output=True, text=True, check=True)
+        applied, faults = process.stdout.split()
+        return applied, int(faults)
 
-    kept, faults = run("keep")
-    if kept != "True":
+    applied, faults = run("keep")
+    if applied != "True":
         pytest.skip("this C library has no such setting")
     assert faults < 0.2 * run("plain")[1]

@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_last_state_is_what_reading_all_events_tells(tmp_path: Path) -> None:
+def test_last_state_is_what_reading_all_events_reports(tmp_path: Path) -> None:
     path = tmp_path / "events"
     assert last_state(path) is None
     with reporter(tmp_path, lambda: 0.0) as report:

@@ -22,9 +22,9 @@ Open = Callable[..., AppTest]
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Runs do not start by themselves: there is no slot."""
-    made = Store(tmp_path / "runs", slots=0)
-    monkeypatch.setattr("app.runs.runlog.store", lambda: made)
-    return made
+    created = Store(tmp_path / "runs", slots=0)
+    monkeypatch.setattr("app.runs.runlog.store", lambda: created)
+    return created
 
 
 def run_in(store: Store, *states: str) -> RunFolder:
@@ -60,7 +60,7 @@ def test_what_stopped_can_be_resumed(store: Store, state: str) -> None:
 def test_a_waiting_run_is_paused_and_cancelled(store: Store) -> None:
     folder = run_in(store)
     app = page(folder.id)
-    assert "Delete this run" not in labels(app)
+    assert "delete" not in [button.key for button in app.button]
     app.button(key="pause").click().run()
     assert folder.state == "paused"
     app.button(key="resume").click().run()
@@ -69,10 +69,10 @@ def test_a_waiting_run_is_paused_and_cancelled(store: Store) -> None:
 
 
 def test_deleting_takes_the_run_away_and_leaves_the_page_standing(store: Store) -> None:
-    gone, stays = run_in(store, "running", "done"), run_in(store, "running", "failed")
-    app = page(gone.id)
+    deleted, stays = run_in(store, "running", "done"), run_in(store, "running", "failed")
+    app = page(deleted.id)
     app.button(key="delete").click().run()
-    assert not gone.path.exists()
+    assert not deleted.path.exists()
     assert stays.path.exists()
     assert not app.exception
     assert [str(error.value) for error in app.error] == ["it broke"]  # the other run is open now
@@ -88,9 +88,9 @@ def test_old_runs_are_deleted_together(store: Store) -> None:
 
 
 def test_the_delete_question_names_the_run(store: Store) -> None:
-    gone, old = run_in(store, "running", "done"), run_in(store, "running", "failed")
-    app = page(gone.id)
+    deleted, old = run_in(store, "running", "done"), run_in(store, "running", "failed")
+    app = page(deleted.id)
     (question,) = (str(each.value) for each in app.markdown if str(each.value).startswith("Delete "))
-    assert names.title(gone.id, gone.spec()["budget"]) in question
+    assert names.title(deleted.id, deleted.spec()["budget"]) in question
     listed = "\n".join(str(each.value) for each in app.caption)
     assert f"(…{old.id[-4:]})" in listed, "those that stopped long ago, too"

@@ -149,7 +149,7 @@ def test_a_run_is_never_made_over_another(root: Path, outside: Path) -> None:
 def test_a_run_that_is_a_link_is_none_and_spoils_no_deletion(
     root: Path, outside: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gone, stays = named(root, "gone"), named(root, "stays")
+    deleted, stays = named(root, "gone"), named(root, "stays")
     (root / "link").symlink_to(outside)
     (root / ".deleted-link").symlink_to(outside)  # left by an interrupted deletion
     (root / ".deleted-gone").mkdir()
@@ -159,7 +159,7 @@ def test_a_run_that_is_a_link_is_none_and_spoils_no_deletion(
     store = Store(root, slots=0)
     assert {info.id for info in store.list()} == {"gone", "stays"}
     assert ["is a link" in problem for problem in store.problems] == [True]
-    assert main(["delete", gone.id, "--runs", str(root)]) == 0
+    assert main(["delete", deleted.id, "--runs", str(root)]) == 0
     assert sorted(path.name for path in root.iterdir() if path.name != "runs.sqlite") == ["link", stays.id]
 
 
@@ -323,7 +323,7 @@ def test_the_runs_page_shows_the_good_ones_and_names_the_others(root: Path, open
     assert "good" in "".join(frame.value.to_string() for frame in app.dataframe)
 
 
-def test_names_that_no_run_has_are_told_in_letters_that_every_terminal_has(root: Path) -> None:
+def test_names_that_no_run_has_are_reported_in_letters_that_every_terminal_has(root: Path) -> None:
     good = named(root, "good")
     for name in (b"bad\xff", b"with space", "größe".encode(), b"line\nbreak"):
         os.rename(finished(root).path, os.fsencode(root) + b"/" + name)
@@ -387,8 +387,9 @@ def test_a_sweep_is_shown_beside_a_run_of_it_that_is_damaged(
 def test_lines_are_read_from_the_end_as_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "BLOCK_BYTES", 7)
     path = tmp_path / "events.jsonl"
-    told = [SAID % ("state", ',"state":"running"'), SAID % ("log", ',"message":"m"'), 'torn "kind":"state"\n', "\n"]
-    for text in ("", "no end", *("".join(told[:n]) for n in range(5)), "".join(told) + told[0].replace("\n", "")):
+    written = [SAID % ("state", ',"state":"running"'), SAID % ("log", ',"message":"m"'), 'torn "kind":"state"\n', "\n"]
+    unfinished = "".join(written) + written[0].replace("\n", "")
+    for text in ("", "no end", *("".join(written[:n]) for n in range(5)), unfinished):
         path.write_text(text, encoding="utf-8")
         states = [event["state"] for event in read_events(path)[0] if event["kind"] == "state"]
         assert last_state(path) == (states[-1] if states else None)

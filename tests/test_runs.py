@@ -1,4 +1,4 @@
-"""Runs told by their folders: events, states of real processes, the queue, cancelling, killing, sweeps, full disks."""
+"""Runs by their folders: events, states of real processes, the queue, cancelling, killing, sweeps, full disks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ POINT = Point(
     bits={"conv1": {"weight": 4.0, "activation": None}},
 )  # fmt: skip
 
-# A worker whose work is told by the options of the budget, so that queue and signals are tried without any training.
+# A worker whose work is set by the options of the budget, so that queue and signals are tried without any training.
 WORKER = """
     import signal, sys, time
     from compression.errors import CompressionError
@@ -84,9 +84,9 @@ def launcher(tmp_path: Path) -> LocalLauncher:
 
 @pytest.fixture
 def store(tmp_path: Path, launcher: LocalLauncher) -> Iterator[Store]:
-    found = Store(tmp_path / "runs", slots=1, launcher=launcher)
-    yield found
-    for path in found.root.glob("*/process.json"):
+    opened = Store(tmp_path / "runs", slots=1, launcher=launcher)
+    yield opened
+    for path in opened.root.glob("*/process.json"):
         with contextlib.suppress(CompressionError):  # a test wrote a damaged one
             process = Handle.load(path).process()
             if process is not None and process.pid != os.getpid():
@@ -113,14 +113,14 @@ def test_events_are_lines_with_the_promised_fields(tmp_path: Path) -> None:
         events.point(POINT)
         events.group(8, {"conv1": 3})
         events.log("hello")
-    told = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [event["kind"] for event in told] == ["state", "plan", "phase", "step", "point", "group", "log"]
-    assert all(list(event)[:6] == ["v", "t", "attempt", "kind", "step", "epoch"] for event in told)
-    assert all((event["v"], event["t"], event["attempt"]) == (1, 12.346, 2) for event in told)
-    assert told[3]["loss"] is None  # JSON knows no NaN
-    assert told[3]["lr"] == 0.1
-    assert Point.from_dict(told[4]) == POINT
-    assert (told[5]["units"], told[5]["step"]) == ({"conv1": 3}, 8)
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [event["kind"] for event in entries] == ["state", "plan", "phase", "step", "point", "group", "log"]
+    assert all(list(event)[:6] == ["v", "t", "attempt", "kind", "step", "epoch"] for event in entries)
+    assert all((event["v"], event["t"], event["attempt"]) == (1, 12.346, 2) for event in entries)
+    assert entries[3]["loss"] is None  # JSON knows no NaN
+    assert entries[3]["lr"] == 0.1
+    assert Point.from_dict(entries[4]) == POINT
+    assert (entries[5]["units"], entries[5]["step"]) == ({"conv1": 3}, 8)
 
 
 def test_step_events_are_thinned_to_one_a_second_or_every_fifty(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_step_events_are_thinned_to_one_a_second_or_every_fifty(tmp_path: Path) 
             events.step(step, 0.0, loss=float(step))
         events.state("done")
     steps = [event for event in read_events(tmp_path / "fast")[0] if event["kind"] == "step"]
-    assert [event["step"] for event in steps] == [0, 50, 100, 119]  # the last one is told when the run ends
+    assert [event["step"] for event in steps] == [0, 50, 100, 119]  # the last one is written when the run ends
     assert all(event["loss"] == event["step"] for event in steps)
     with EventWriter(tmp_path / "slow", clock=lambda: now[0]) as events:
         for step in range(10):
@@ -162,8 +162,8 @@ def test_readers_keep_the_last_attempt_of_each_step(tmp_path: Path) -> None:
         with EventWriter(path, attempt) as events:
             for step in steps:
                 events.point(Point.from_dict({**POINT.to_dict(), "step": step, "loss": float(attempt)}))
-    kept = [(event["step"], event["loss"]) for event in last_attempts(read_events(path)[0])]
-    assert kept == [(0, 1.0), (50, 2.0), (100, 2.0), (150, 2.0)]
+    last = [(event["step"], event["loss"]) for event in last_attempts(read_events(path)[0])]
+    assert last == [(0, 1.0), (50, 2.0), (100, 2.0), (150, 2.0)]
 
 
 def test_events_of_a_newer_version_are_refused_by_name(tmp_path: Path) -> None:
@@ -440,11 +440,11 @@ def test_folders_that_are_no_readable_run_are_named_and_left_alone(store: Store)
         (store.root / name).mkdir()
         (store.root / name / "spec.json").write_text(text)
     assert [info.id for info in store.list()] == [good.id]
-    told = " ".join(store.problems)
-    assert "edited" in told
-    assert "version 2" in told
-    assert "budget" in told
-    assert "holiday" not in told
+    problems = " ".join(store.problems)
+    assert "edited" in problems
+    assert "version 2" in problems
+    assert "budget" in problems
+    assert "holiday" not in problems
     assert sorted(path.name for path in store.root.iterdir() if path.is_dir()) == sorted(
         ["holiday", "edited", "newer", "empty", good.id]
     )
@@ -567,8 +567,8 @@ def sweep(store: Store, *shares: float, **options: Any) -> tuple[RunFolder, list
 
 
 def test_combinations_are_every_pair_of_values() -> None:
-    found = combinations(Budget(method="opq"), [0.3, 0.5], [3, 4, 6])
-    assert [(each.asks["sparsity"], each.asks["bits"]) for each in found] == [
+    budgets = combinations(Budget(method="opq"), [0.3, 0.5], [3, 4, 6])
+    assert [(each.asks["sparsity"], each.asks["bits"]) for each in budgets] == [
         (s, b) for s in (0.3, 0.5) for b in (3, 4, 6)
     ]
     geta = combinations(Budget(), [0.3], [(4, 8), 6])
@@ -701,8 +701,8 @@ def test_a_run_ends_with_a_smaller_model_that_is_what_its_result_says(store: Sto
     zero_units(dense, graph, {group.id: list(range(0, group.units, 4)) for group in graph.prunable})
     plain = slim(dense, graph)
     plain.load_state_dict(load_file(folder.bundle / "model.safetensors"))
-    told = evaluate(plain, dataset, "test")
-    assert (told.accuracy, told.confusion) == (final["accuracy"], result["confusion"]["final"])
+    measured = evaluate(plain, dataset, "test")
+    assert (measured.accuracy, measured.confusion) == (final["accuracy"], result["confusion"]["final"])
     assert sum(map(sum, result["confusion"]["baseline"])) == len(dataset.test)
     restored = unpack(packed)
     assert all(torch.equal(restored[name], tensor) for name, tensor in plain.state_dict().items())

@@ -33,11 +33,11 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_scores_are_those_of_gradients_by_hand() -> None:
     model, data = small(), batches()
     graph = trace(model, torch.zeros(1, 1, 12, 12))
-    found = unit_scores(model, graph, data)
+    scores = unit_scores(model, graph, data)
     assert model.training
     assert model[1].inplace, "the model itself is left as it is"
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert set(found) == {"0", "2"}
+    assert set(scores) == {"0", "2"}
     expected, taylor = torch.zeros(6), torch.zeros(6)
     for images, labels in data:
         hidden = model[2](model[1](model[0](images))).detach().requires_grad_()
@@ -48,9 +48,9 @@ def test_scores_are_those_of_gradients_by_hand() -> None:
         loss = nn.functional.cross_entropy(model(images), labels)
         (gradient,) = torch.autograd.grad(loss, [model[2].weight])
         taylor += (gradient * model[2].weight.detach()).sum((1, 2, 3)).abs()
-    assert torch.allclose(found["2"]["gradient_activation"], expected / 9, rtol=1e-4)
-    assert torch.allclose(found["2"]["taylor"], taylor / 2, rtol=1e-4)
-    assert torch.allclose(found["2"]["magnitude"], model[2].weight.detach().square().mean((1, 2, 3)).sqrt(), rtol=1e-5)
+    assert torch.allclose(scores["2"]["gradient_activation"], expected / 9, rtol=1e-4)
+    assert torch.allclose(scores["2"]["taylor"], taylor / 2, rtol=1e-4)
+    assert torch.allclose(scores["2"]["magnitude"], model[2].weight.detach().square().mean((1, 2, 3)).sqrt(), rtol=1e-5)
 
 
 def test_conductance_of_a_linear_network_is_the_rise_of_its_logit() -> None:
@@ -58,12 +58,12 @@ def test_conductance_of_a_linear_network_is_the_rise_of_its_logit() -> None:
     model = nn.Sequential(nn.Linear(6, 5, bias=False), nn.Linear(5, 3, bias=False)).eval()
     graph = trace(model, torch.zeros(1, 6))
     images = torch.randn(8, 6)
-    found = unit_scores(model, graph, [(images, torch.zeros(8, dtype=torch.long))])
+    scores = unit_scores(model, graph, [(images, torch.zeros(8, dtype=torch.long))])
     first, second = (layer.weight.detach() for layer in model)
     targets = model(images).argmax(1)
     through = (images @ first.T * second[targets]).abs().mean(0)
-    assert torch.allclose(found["0"]["conductance"], through, rtol=1e-4)
-    assert torch.allclose(found["0"]["gradient_activation"], through, rtol=1e-4)
+    assert torch.allclose(scores["0"]["conductance"], through, rtol=1e-4)
+    assert torch.allclose(scores["0"]["gradient_activation"], through, rtol=1e-4)
 
 
 def test_a_unit_that_nothing_reads_matters_to_magnitude_only() -> None:
@@ -72,10 +72,10 @@ def test_a_unit_that_nothing_reads_matters_to_magnitude_only() -> None:
         model[0].weight[3] *= 50
         model[2].weight[:, 3] = 0
     graph = trace(model, torch.zeros(1, 1, 12, 12))
-    found = unit_scores(model, graph, batches())["0"]
-    assert int(found["magnitude"].argmax()) == 3
-    assert all(float(found[name][3]) == 0 for name in CRITERIA[1:])
-    row = next(row for row in summary({"0": found}, [graph.group("0")]))
+    scores = unit_scores(model, graph, batches())["0"]
+    assert int(scores["magnitude"].argmax()) == 3
+    assert all(float(scores[name][3]) == 0 for name in CRITERIA[1:])
+    row = next(row for row in summary({"0": scores}, [graph.group("0")]))
     assert all(sum(row["share"].values()) == pytest.approx(4) for _ in [0])
     assert row["rank"]["conductance"] < 0.99
 
@@ -85,11 +85,11 @@ def test_the_page_scores_in_the_background_and_finds_it_again(open_page: Open, t
     app.button(key="begin saliency").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("saliency-*/")
-    told = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
-    assert told["status"] == "done", told
-    assert sum(row["units"] for row in told["rows"]) == 112
+    result = runs.wait(folder.name, folder.parent, timeout=PATIENCE)
+    assert result["status"] == "done", result
+    assert sum(row["units"] for row in result["rows"]) == 112
     for name in CRITERIA:
-        assert sum(row["share"][name] for row in told["rows"]) == pytest.approx(1)
+        assert sum(row["share"][name] for row in result["rows"]) == pytest.approx(1)
     app = open_page(part="Saliency")
     assert len(app.get("plotly_chart")) == 1
     assert any(f"{study.IMAGES} validation images" in element.value for element in app.caption)

@@ -35,12 +35,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(root: Path) -> dict[str, Any]:
+def scanned(root: Path) -> dict[str, Any]:
     """The result of a real scan of whole units by a worker process."""
     job = study.measure(Budget(method="opq", sparsity=0.3), root, True, IMAGES)
-    found = runs.wait(job, root / studies.FOLDER, timeout=SECONDS)
-    assert found["status"] == "done", found
-    return found
+    result = runs.wait(job, root / studies.FOLDER, timeout=SECONDS)
+    assert result["status"] == "done", result
+    return result
 
 
 def small() -> nn.Sequential:
@@ -54,22 +54,22 @@ def test_a_trial_changes_one_layer_alone_and_takes_it_back() -> None:
     graph = trace(model, torch.zeros(1, 1, 12, 12))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     bench = Bench(model, graph)
-    with bench.during(Trial("weights", "2", 0.3, 270)) as gone:
+    with bench.during(Trial("weights", "2", 0.3, 270)) as removed:
         weight = model[2].weight.detach()
-        assert gone == 81 == int((weight == 0).sum())
+        assert removed == 81 == int((weight == 0).sum())
         assert weight[weight != 0].abs().min() >= before["2.weight"][weight == 0].abs().max()
         assert torch.equal(weight[weight != 0], before["2.weight"][weight != 0])
-    with bench.during(Trial("bits", "2", 3, 270)) as gone:
+    with bench.during(Trial("bits", "2", 3, 270)) as removed:
         values = model[2].weight.detach().unique()
-        assert gone == 0
+        assert removed == 0
         assert 2 < len(values) <= 7, "2^3 - 1 levels"
         steps = values / values[values > 0].min()
         assert torch.allclose(steps, steps.round(), atol=1e-5)
-    with bench.during(Trial("units", "0", 0.5, 5)) as gone:
+    with bench.during(Trial("units", "0", 0.5, 5)) as removed:
         norms = (before["0.weight"].flatten(1).square().sum(1) + before["0.bias"].square()).sqrt()
         least = norms.argsort()[:2].tolist()
         dead = [i for i in range(5) if not model[0].weight[i].any() and not model[0].bias[i].any()]
-        assert gone == 2
+        assert removed == 2
         assert dead == sorted(least)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -89,32 +89,32 @@ def test_every_layer_and_group_is_tried_once() -> None:
     model = small()
     graph = trace(model, torch.zeros(1, 1, 12, 12))
     for structured, kind, names in ((True, "units", ["0", "2"]), (False, "weights", ["0", "2", "5"])):
-        found = trials(model, graph, structured)
-        assert len(set(found)) == len(found) == 3 * 5 + len(names) * 4
-        assert list(dict.fromkeys(trial.name for trial in found if trial.kind == kind)) == names
+        tried = trials(model, graph, structured)
+        assert len(set(tried)) == len(tried) == 3 * 5 + len(names) * 4
+        assert list(dict.fromkeys(trial.name for trial in tried if trial.kind == kind)) == names
 
 
-def test_the_scan_measures_what_a_hand_made_change_costs(told: dict[str, Any]) -> None:
+def test_the_scan_measures_what_a_hand_made_change_costs(scanned: dict[str, Any]) -> None:
     from compression.runs.prepare import load
 
     subject = load(Budget())
-    assert told["images"] == IMAGES
-    assert told["dense"] == evaluate(subject.model, subject.data, "validation", limit=IMAGES).accuracy
+    assert scanned["images"] == IMAGES
+    assert scanned["dense"] == evaluate(subject.model, subject.data, "validation", limit=IMAGES).accuracy
     weight = subject.model.get_submodule("layer3.0.conv1").weight.detach()
     bias = subject.model.get_submodule("layer3.0.bn1")
     parts = (weight.flatten(1).square().sum(1), bias.weight.detach().square(), bias.bias.detach().square())
     chosen = sum(parts).argsort()[:16]
     with torch.no_grad():
         weight[chosen], bias.weight[chosen], bias.bias[chosen] = 0, 0, 0
-    (row,) = (r for r in told["rows"] if (r["kind"], r["name"], r["value"]) == ("units", "layer3.0.conv1", 0.5))
+    (row,) = (r for r in scanned["rows"] if (r["kind"], r["name"], r["value"]) == ("units", "layer3.0.conv1", 0.5))
     assert row["gone"] == 16
     assert row["accuracy"] == evaluate(subject.model, subject.data, "validation", limit=IMAGES).accuracy
 
 
-def test_a_scan_is_found_again_for_the_same_question_only(told: dict[str, Any], root: Path) -> None:
-    found = studies.find(study.key(Budget(sparsity=0.9), True, IMAGES), root)
-    assert found is not None
-    assert found.id == told["run"]
+def test_a_scan_is_found_again_for_the_same_question_only(scanned: dict[str, Any], root: Path) -> None:
+    folder = studies.find(study.key(Budget(sparsity=0.9), True, IMAGES), root)
+    assert folder is not None
+    assert folder.id == scanned["run"]
     assert studies.find(study.key(Budget(), False, IMAGES), root) is None
     assert studies.find(study.key(Budget(), True, IMAGES + 1), root) is None
     assert Store(root).list() == [], "no run of the list of runs"
@@ -166,8 +166,8 @@ def test_the_rule_becomes_bounds_that_each_method_can_meet() -> None:
 
 
 def test_the_map_frames_what_the_rule_takes() -> None:
-    told = table(BITS, {"g": SHARES["a"]}, "units")
-    info = sensitivity_info(told, ["a", "b"], {"a": "g", "b": "g"}, {"a": 3, "b": 16}, {"g": 0.5})
+    measured = table(BITS, {"g": SHARES["a"]}, "units")
+    info = sensitivity_info(measured, ["a", "b"], {"a": "g", "b": "g"}, {"a": 3, "b": 16}, {"g": 0.5})
     assert info.settings == ("8 bits", "6 bits", "4 bits", "3 bits", "2 bits", "−30 %", "−50 %", "−70 %", "−90 %")
     assert info.lost[0][-2] == info.lost[1][-2] == pytest.approx(10), "tied layers show their group"
     assert set(info.chosen) == {("a", "3 bits"), ("a", "−50 %"), ("b", "−50 %")}
@@ -180,6 +180,7 @@ def test_the_map_frames_what_the_rule_takes() -> None:
 
 def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Path) -> None:  # noqa: F811
     app = open_page(part="Sensitivity", method="OPQ")
+    explained = {caption.value for caption in app.caption}
     app.button(key="begin sensitivity").click().run()
     assert errors(app) == []
     (folder,) = (tmp_path / "runs" / studies.FOLDER).glob("sensitivity-*/")
@@ -199,17 +200,18 @@ def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Pa
     sizes = {row["name"]: row["size"] for row in result["rows"]}
     zeros = sum(share * sizes[name] for name, share in shares.items())
     assert app.slider(key="ask sparsity").value == pytest.approx(zeros / sum(sizes.values()), abs=1e-3)
-    app = open_page(part="Sensitivity", data="none")
-    assert any("there are none for this choice" in element.value for element in app.caption)
+    app = open_page(part="Sensitivity", method="OPQ", data="none")
+    assert "use_scan" not in [button.key for button in app.button]
+    assert any(each.value.startswith(f"{text} ") for each in app.caption for text in explained), "why there is none"
 
 
-def test_the_command_shows_what_was_measured(told: dict[str, Any], root: Path) -> None:
+def test_the_command_shows_what_was_measured(scanned: dict[str, Any], root: Path) -> None:
     line = [sys.executable, "-m", "compression", "sensitivity", "--model", "resnet8", "--data", "mnist5k"]
     line += ["--images", str(IMAGES), "--runs", str(root)]
     answered = subprocess.run([*line, "--within", "3", "--json", "-"], capture_output=True, text=True, timeout=SECONDS)
     value = json.loads(answered.stdout)
-    assert value["rows"] == told["rows"]
-    expected = fewest_bits(told["rows"], told["dense"], 3.0)
+    assert value["rows"] == scanned["rows"]
+    expected = fewest_bits(scanned["rows"], scanned["dense"], 3.0)
     assert {name: entry["weight_bits"][0] for name, entry in value["budget"]["layers"].items()} == expected
     assert Budget.from_dict(value["budget"]).method == "geta"
     assert len(list((root / studies.FOLDER).glob("*/"))) == 1, "nothing was measured twice"

@@ -155,13 +155,13 @@ CASES = {
 OWN = {aten.mul.Scalar: numbers, aten.clamp_min.default: raised}  # operations that take less than their shortcut
 
 
-def told(call: Any, given: Sequence[Any]) -> list[Any]:
+def facts(call: Any, given: Sequence[Any]) -> list[Any]:
     """Everything about the result that a recording could depend on, or the type of the error."""
     try:
-        found = tree_leaves(call())
+        leaves = tree_leaves(call())
     except Exception as error:  # compared, too
         return [type(error)]
-    return [(x.shape, x.stride(), x.dtype, x.device, any(x is other for other in given)) for x in found]
+    return [(x.shape, x.stride(), x.dtype, x.device, any(x is other for other in given)) for x in leaves]
 
 
 @torch.no_grad()
@@ -173,8 +173,8 @@ def test_shortcuts_give_what_torch_gives(func: Any) -> None:
             refused += 1  # torch's own kernel runs
             continue
         taken += 1
-        expected = told(lambda a=args: func(*a), args)
-        assert told(lambda a=args: run(func, a, {}), args) == expected, args
+        expected = facts(lambda a=args: func(*a), args)
+        assert facts(lambda a=args: run(func, a, {}), args) == expected, args
     assert taken and refused
 
 
@@ -182,4 +182,4 @@ def test_shortcuts_give_what_torch_gives(func: Any) -> None:
 def test_keyword_arguments_go_to_torch(func: Any, kwargs: dict[str, Any]) -> None:
     x = empty(2, 3)
     args = (x, x) if func is aten.add.Tensor else (x, [0])
-    assert told(lambda: run(func, args, kwargs), args) == told(lambda: func(*args, **kwargs), args)
+    assert facts(lambda: run(func, args, kwargs), args) == facts(lambda: func(*args, **kwargs), args)

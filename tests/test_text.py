@@ -19,6 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 import compression as cx
 from app import nav
+from app.explain import explained
 from compression import data, zoo
 from compression.cli import main
 from compression.data import Batches
@@ -101,7 +102,7 @@ def test_ids_reach_the_model_as_they_are(here: Path) -> None:
     ("text", "message"),
     [("a film\t1\nno label\n", "line 2"), ("a film\t2\n", "line 1"), ("\n", "holds no sentences"), (None, "not there")],
 )
-def test_broken_files_are_told_of(text: str | None, message: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_broken_files_are_reported_of(text: str | None, message: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("COMPRESSION_DATA", str(tmp_path))
     (tmp_path / "sst2").mkdir()
     for name in SIZES if text is not None else ():
@@ -285,9 +286,8 @@ def test_the_model_page_refuses_data_of_the_other_kind(open_page: Callable[..., 
 
 def test_the_explain_page_says_that_there_are_no_maps(open_page: Callable[..., AppTest], finished: RunFolder) -> None:
     app = open_page("explain", finished.path.parent, run=finished.id)
-    assert [info.value for info in app.info] == [
-        "Maps show which pixels count: there are none in the sentences of sst2."
-    ]
+    assert [info.value for info in app.info] == [explained.unsuited(finished.id)]
+    assert all(word in app.info[0].value for word in (data.TEXT.many, "sst2"))
 
 
 def test_real_sentences(shared_data: Path) -> None:

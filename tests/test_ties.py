@@ -111,7 +111,7 @@ def test_ties_of_real_networks_name_their_places(name: str) -> None:
             assert where is not None and f"`{where}`" in dependency_text.frozen(group.cause, where)
 
 
-def test_the_json_tells_code_and_words() -> None:
+def test_the_json_reports_code_and_words() -> None:
     graph = trace(zoo.build("vit_tiny"), torch.zeros(1, *zoo.spec("vit_tiny").input))
     groups = graph.to_dict()["groups"]
     assert {group["code"] for group in groups} == {None, "norm_averages", "next_to_output"}

@@ -539,11 +539,11 @@ class Quantized(nn.Module):
             import torch.ao.quantization as ao
 
             def per_channel() -> nn.Module:
-                made: nn.Module = ao.FakeQuantize(
+                module: nn.Module = ao.FakeQuantize(
                     ao.MovingAveragePerChannelMinMaxObserver, quant_min=-128, quant_max=127, dtype=torch.qint8,
                     qscheme=torch.per_channel_symmetric, ch_axis=0,
                 )  # fmt: skip
-                return made
+                return module
 
             self.weights = nn.ModuleDict({name: per_channel() for name in ("stem", "inner", "head")})
             self.data = nn.ModuleDict({name: ao.FakeQuantize() for name in ("stem", "inner", "head")})
@@ -555,8 +555,8 @@ class Quantized(nn.Module):
 
     def fake(self, x: torch.Tensor, layer: str, weight: bool) -> torch.Tensor:
         if self.kind == "torch":
-            made: torch.Tensor = (self.weights if weight else self.data)[layer](x)
-            return made
+            rounded: torch.Tensor = (self.weights if weight else self.data)[layer](x)
+            return rounded
         if self.kind == "own":
             step = 0.05
             return x + (torch.clamp(torch.round(x / step), -127, 127) * step - x).detach()

@@ -1,4 +1,4 @@
-"""Tracing as a user meets it: bad input told in one line with its place, values, dead ends, memory."""
+"""Tracing as a user meets it: bad input is reported in one line with its place, values, dead ends, memory."""
 
 import subprocess
 import sys
@@ -66,7 +66,7 @@ class Asserting(nn.Module):
         return x
 
 
-def test_an_assertion_of_the_user_is_told() -> None:
+def test_an_assertion_of_the_user_is_reported() -> None:
     with pytest.raises(CompressionError, match=r"shape 2x6: needs rows of 7, at test_trace.py:\d+ \(assert x.shape"):
         trace(Asserting(), ROWS)
 
@@ -119,7 +119,7 @@ class LooksAtValues(nn.Module):
         return self.head(x)
 
 
-def test_a_look_at_values_is_run_for_real_and_told() -> None:
+def test_a_look_at_values_is_run_for_real_and_reported() -> None:
     graph = trace(LooksAtValues(), ROWS)
     assert [group.id for group in graph.prunable] == ["first"]
     line = line_of("the look at " + "values")

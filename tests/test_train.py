@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,13 +157,37 @@ def test_recipes() -> None:
         choose_recipe(model, x, "fp8")
 
 
+ROOT = Path(__file__).resolve().parents[1]
+ODD = """
+import torch
+from compression import zoo
+from compression.training.recipe import choose_recipe
+torch.set_num_threads(2)
+layouts = {count: choose_recipe(zoo.build("resnet8"), torch.randn(count, 1, 28, 28)).channels_last for count in (3, 4)}
+assert layouts == {3: False, 4: True}, layouts
+torch.set_num_threads(1)
+assert choose_recipe(zoo.build("resnet8"), torch.randn(3, 1, 28, 28)).channels_last
+torch.set_num_threads(2)
+x = torch.randn(3, 1, 28, 28)
+recipe = choose_recipe(zoo.build("resnet8"), x)
+model = recipe.prepare_model(zoo.build("resnet8"))
+for _ in range(60):
+    model(recipe.prepare(x)).sum().backward()
+"""
+
+
+def test_steps_of_an_odd_number_of_images_leave_the_process_alive() -> None:
+    """In channels_last oneDNN writes past its memory there, on processors with AVX-512."""
+    subprocess.run([sys.executable, "-c", ODD], cwd=ROOT, check=True, timeout=300)
+
+
 @pytest.mark.parametrize("epochs", [0, -1, math.nan])
 def test_impossible_epochs(few: DataSet, epochs: float) -> None:
     with pytest.raises(CompressionError, match="epochs must be above 0"):
         train_dense(zoo.build("resnet8"), few, epochs)
 
 
-def test_divergence_is_told(few: DataSet) -> None:
+def test_divergence_is_reported(few: DataSet) -> None:
     with pytest.raises(RunFailed, match="smaller learning rate"):
         train_dense(zoo.build("vgg7", (1, 28, 28)), few, 5, lr=1e12, batch_size=8)
 
@@ -191,7 +217,7 @@ def test_networks_without_batch_norm_are_trained_by_adamw(name: str, kind: str) 
 
 
 @pytest.mark.parametrize("name", ["weight", "running_mean", "running_var"])
-def test_a_norm_that_overflowed_is_told_as_divergence(name: str) -> None:
+def test_a_norm_that_overflowed_is_reported_as_divergence(name: str) -> None:
     norm = torch.nn.BatchNorm2d(2)
     loop.check_finite(norm)
     getattr(norm, name).data[1] = float("inf")

@@ -19,7 +19,7 @@ from compression.data import Batches
 from compression.graph import trace, zeroed_units
 from compression.methods.base import Compressed, Reporter, Setup
 from compression.methods.geta.schedule import Schedule
-from compression.pruning.scores import UnitOptions
+from compression.pruning.unit_options import UnitOptions
 from compression.quant import integer_weights, quantize, quantizer_of, weight_quantizers
 from compression.quant.fixed_steps import FixedQuantizer
 from compression.quant.noise import QuantizationNoise

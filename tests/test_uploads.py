@@ -57,16 +57,16 @@ class Harmful:
 
 def archive() -> bytes:
     """A zip bomb: a kilobyte that would be a megabyte of zeros, as ``..`` beside it."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as file:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("../weights.safetensors", b"\0" * 1_000_000)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def torch_file() -> bytes:
-    made = io.BytesIO()
-    torch.save(STATE, made)
-    return made.getvalue()
+    buffer = io.BytesIO()
+    torch.save(STATE, buffer)
+    return buffer.getvalue()
 
 
 FIRST = next(name for name, tensor in STATE.items() if tensor.dim() == 4)
@@ -110,9 +110,9 @@ BAD: dict[str, bytes] = {
 def test_a_bad_file_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     with pytest.raises(CompressionError) as refused:
         weightfiles.keep(BAD[name], *SIZE)
-    told = str(refused.value)
-    assert "\n" not in told
-    assert str(tmp_path) not in told, "no path of this machine is shown to a visitor"
+    message = str(refused.value)
+    assert "\n" not in message
+    assert str(tmp_path) not in message, "no path of this machine is shown to a visitor"
     assert not list(tmp_path.rglob("*.safetensors"))
     assert list(weightfiles.folder().iterdir()) == []
 
@@ -133,15 +133,15 @@ def test_what_is_no_token_names_no_file(token: str) -> None:
 def test_good_weights_are_what_every_page_and_run_starts_from() -> None:
     token = weightfiles.keep(GOOD, *SIZE)
     assert weightfiles.keep(GOOD, *SIZE) == token, "the same file twice is kept once"
-    of = catalog.subject("resnet8", "mnist5k", token)
-    assert of.weights == token
-    path = catalog.weights_file(of)
+    subject = catalog.subject("resnet8", "mnist5k", token)
+    assert subject.weights == token
+    path = catalog.weights_file(subject)
     assert path is not None
-    model = catalog.loaded(of, str(path))
+    model = catalog.loaded(subject, str(path))
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in STATE.items())
     from compression.budget import Budget
 
-    assert of.place(Budget()).weights == str(path)
+    assert subject.place(Budget()).weights == str(path)
     assert catalog.subject("resnet20", "cifar10", token).weights == "", "they do not fit there"
     assert catalog.subject("resnet8", "mnist5k", "0" * 16).weights == ""
 
@@ -204,10 +204,10 @@ def test_a_link_that_came_before_its_weights_works_once_they_are_here() -> None:
 
 def test_another_run_of_uploaded_weights_starts_from_them_as_long_as_they_are_here() -> None:
     token = weightfiles.keep(GOOD, *SIZE)
-    asked = Budget(sparsity=0.3, weights=str(weightfiles.path(token))).to_dict()
+    fields = Budget(sparsity=0.3, weights=str(weightfiles.path(token))).to_dict()
     app = AppTest.from_file(str(nav.ROOT / "app" / "main.py"), default_timeout=SECONDS)
     app.switch_page("../pages/budget.py")
-    for name, value in rerun.query(asked).items():
+    for name, value in rerun.query(fields).items():
         app.query_params[name] = value
     app.run()
     assert not app.exception
@@ -219,7 +219,7 @@ def test_another_run_of_uploaded_weights_starts_from_them_as_long_as_they_are_he
     path = weightfiles.path(token)
     assert path is not None
     path.rename(path.with_name("elsewhere.safetensors"))
-    assert rerun.query(asked) == {"model": "resnet8", "data": "mnist5k"}
+    assert rerun.query(fields) == {"model": "resnet8", "data": "mnist5k"}
     assert weightfiles.token_of("/etc/passwd") is None
     assert weightfiles.token_of(str(path.with_name("elsewhere.safetensors"))) is None
 
@@ -227,7 +227,7 @@ def test_another_run_of_uploaded_weights_starts_from_them_as_long_as_they_are_he
 def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
     token = weightfiles.keep(GOOD, *SIZE)
 
-    def page(asked):  # type: ignore[no-untyped-def]  # its source is run elsewhere, without this file's imports
+    def page(fields):  # type: ignore[no-untyped-def]  # its source is run elsewhere, without this file's imports
         import streamlit as st
 
         from app import state, widgets
@@ -236,16 +236,16 @@ def test_the_same_budget_by_another_method_keeps_its_uploaded_weights() -> None:
 
         state.sync()
         try:
-            st.session_state["query"] = rerun.address(asked, "opq")
+            st.session_state["query"] = rerun.address(fields, "opq")
         except CompressionError as error:
             widgets.problem(error)
 
-    for weights, kept in ((str(weightfiles.path(token)), token), (None, "")):
-        app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"asked": Budget(weights=weights).to_dict()})
+    for weights, expected in ((str(weightfiles.path(token)), token), (None, "")):
+        app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"fields": Budget(weights=weights).to_dict()})
         app.query_params["weights"] = "feedfeedfeedfeed"
         app.run()
         assert not app.error
-        assert app.session_state["query"]["weights"] == kept
+        assert app.session_state["query"]["weights"] == expected
     elsewhere = Budget(weights="/tmp/other.safetensors").to_dict()
-    app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"asked": elsewhere}).run()
+    app = AppTest.from_function(page, default_timeout=SECONDS, kwargs={"fields": elsewhere}).run()
     assert "names a weights file" in app.error[0].value

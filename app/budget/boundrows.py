@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import plain, state
 from app.budget import bounds, controls, draft
-from app.budget.bounds import Field, Row
+from app.budget.bounds import BoundField, BoundRow
 from app.terms import tip
 
 MOST = 60
@@ -17,7 +17,7 @@ HEIGHT = 430
 WIDTHS = (5, 6, 6, 1)
 
 
-def draw(rows: Sequence[Row]) -> None:
+def draw(rows: Sequence[BoundRow]) -> None:
     """Sliders for every layer, or where there are more than 60 for those picked or searched for."""
     shown = listed(rows)
     if not shown:
@@ -31,7 +31,7 @@ def draw(rows: Sequence[Row]) -> None:
             _row(row)
 
 
-def listed(rows: Sequence[Row]) -> list[Row]:
+def listed(rows: Sequence[BoundRow]) -> list[BoundRow]:
     """The rows to draw, after asking for some where not all of them fit."""
     if len(rows) <= FEW:
         return list(rows)
@@ -47,7 +47,7 @@ def listed(rows: Sequence[Row]) -> list[Row]:
     return matches[:MOST]
 
 
-def matching(rows: Sequence[Row], search: str, picked: Sequence[str]) -> list[Row]:
+def matching(rows: Sequence[BoundRow], search: str, picked: Sequence[str]) -> list[BoundRow]:
     """Layers below a module of this name first, else all that contain the letters; beside them the picked ones.
 
     Without a search: all of up to 60, of more only the picked ones.
@@ -64,7 +64,7 @@ def _search() -> str:
     return str(st.session_state.get("bound_search", "")).strip()
 
 
-def _row(row: Row) -> None:
+def _row(row: BoundRow) -> None:
     name, *sliders, last = st.columns(WIDTHS, vertical_alignment="center", gap="small")
     here = row.group and row.group == state.get("group")
     facts = (
@@ -95,7 +95,7 @@ def _row(row: Row) -> None:
         )
 
 
-def _slider(field: Field, named: bool = False) -> None:
+def _slider(field: BoundField, named: bool = False) -> None:
     """The slider of a bound; ``named``: its label is visible, which tells it from the one above it."""
     control, title = field.control, field.control.label.capitalize()
     limits = (control.low, control.high, control.step)
@@ -115,7 +115,7 @@ def _slider(field: Field, named: bool = False) -> None:
     )
 
 
-def clear(row: Row) -> None:
+def clear(row: BoundRow) -> None:
     """Leave everything of a row to the method."""
     for field in row.fields:
         draft.bound(field.kind, field.name, field.field, None)

@@ -19,7 +19,7 @@ GROUPS, LAYERS = "groups", "layers"  # of a budget
 
 
 @dataclass(frozen=True)
-class Field:
+class BoundField:
     """One bound that can be set: ``field`` of the layer or group ``name`` (``kind`` is ``layers`` or ``groups``).
 
     ``control`` is the slider; its default holds without a bound. ``pair``: the bound is a range, whose ends are equal
@@ -74,7 +74,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoundRow:
     """A layer (or a group that no layer's outputs belong to) with the fields that can be bounded.
 
     ``planned``: its forecast size; ``shared``: the layer whose row has the bound of their common group.
@@ -83,7 +83,7 @@ class Row:
     name: str
     group: str
     planned: str
-    fields: tuple[Field, ...]
+    fields: tuple[BoundField, ...]
     shared: str = ""
 
     @property
@@ -92,7 +92,7 @@ class Row:
         return any(field.bound is not None for field in self.fields)
 
 
-def rows(network: networks.Network, budget: Budget, forecast: Forecast | None) -> list[Row]:
+def rows(network: networks.Network, budget: Budget, forecast: Forecast | None) -> list[BoundRow]:
     """Every layer in the order of the network; a group's bound is in the row of its first layer."""
     asks = methods.get(budget.method).asks
     of_groups = [ask for ask in asks if ask.group_bound]
@@ -107,16 +107,16 @@ def rows(network: networks.Network, budget: Budget, forecast: Forecast | None) -
         shared = first.get(group, "")
         first.setdefault(group, layer.name)
         planned = sizes.get(layer.name, "")
-        result.append(Row(layer.name, network.group_of_layer.get(layer.name, ""), planned, tuple(fields), shared))
+        result.append(BoundRow(layer.name, network.group_of_layer.get(layer.name, ""), planned, tuple(fields), shared))
     rest = [group for group in network.graph.prunable if group.id not in first]
-    return result + [Row(g.id, g.id, "", tuple(_of_group(g, ask) for ask in of_groups)) for g in rest if of_groups]
+    return result + [BoundRow(g.id, g.id, "", tuple(_of_group(g, ask) for ask in of_groups)) for g in rest if of_groups]
 
 
 def _layers(forecast: Forecast | None) -> tuple[Any, ...]:
     return forecast.layers if forecast is not None else ()
 
 
-def _of_group(group: Group, ask: Ask) -> Field:
+def _of_group(group: Group, ask: Ask) -> BoundField:
     """The bound of a group: one channel stays, and the slider moves by whole channels."""
     fixed = "" if group.prunable else f"Its channels must stay: {group.reason}."
     if group.prunable and group.units < 2:
@@ -124,10 +124,10 @@ def _of_group(group: Group, ask: Ask) -> Field:
     most = 1.0 if fixed else (group.units - 1) / group.units
     default = (0.0, 0.0 if fixed else most)
     control = Control("range", "sparsity", 0.0, most, 1 / group.units, default)
-    return Field(GROUPS, group.id, ask.group_bound, control, True, fixed)
+    return BoundField(GROUPS, group.id, ask.group_bound, control, True, fixed)
 
 
-def _of_layer(layer: str, budget: Budget, asks: tuple[Ask, ...], zeros: float | None) -> list[Field]:
+def _of_layer(layer: str, budget: Budget, asks: tuple[Ask, ...], zeros: float | None) -> list[BoundField]:
     """The bounds of a layer; the share of its zeros that the forecast says is what holds without a bound."""
     fields = []
     for ask in asks:
@@ -136,11 +136,11 @@ def _of_layer(layer: str, budget: Budget, asks: tuple[Ask, ...], zeros: float | 
         if control is not None:
             share = zeros if zeros is not None and not isinstance(ask, BitsAsk) else control.default
             control = Control(control.kind, control.label, control.low, control.high, control.step, share)
-            fields.append(Field(LAYERS, layer, ask.layer_bound, control, isinstance(ask, BitsAsk)))
+            fields.append(BoundField(LAYERS, layer, ask.layer_bound, control, isinstance(ask, BitsAsk)))
     return fields
 
 
-def put(field: Field, bound: Any) -> None:
+def put(field: BoundField, bound: Any) -> None:
     """Set a bound, or with ``None`` leave it to the method; impossible values change nothing.
 
     Raises:

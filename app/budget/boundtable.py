@@ -9,7 +9,7 @@ import pandas
 import streamlit as st
 
 from app.budget import bounds
-from app.budget.bounds import GROUPS, Field, Row
+from app.budget.bounds import GROUPS, BoundField, BoundRow
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 
@@ -18,7 +18,7 @@ Table = dict[str, list[Any]]
 Edits = Mapping[int, Mapping[str, Any]]
 
 
-def draw(rows: Sequence[Row]) -> None:
+def draw(rows: Sequence[BoundRow]) -> None:
     """The table; an empty cell is left to the method."""
     shown = table(rows)
     key = _key(shown)
@@ -37,7 +37,7 @@ def draw(rows: Sequence[Row]) -> None:
     )
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[BoundRow]) -> Table:
     """The bounds as columns: percentages for sparsity, two columns for a range; ``None`` where nothing is bounded."""
     shared = {row.group: field for row in rows for field in row.fields if field.kind == GROUPS}
     ends = list(dict.fromkeys(column for row in rows for field in row.fields for column in _columns(field)))
@@ -49,7 +49,7 @@ def table(rows: Sequence[Row]) -> Table:
     return columns
 
 
-def changes(rows: Sequence[Row], edits: Edits) -> list[tuple[Field, Any]]:
+def changes(rows: Sequence[BoundRow], edits: Edits) -> list[tuple[BoundField, Any]]:
     """The bounds that edited cells ask for: row number → column → new content.
 
     An emptied cell removes the whole bound; where one end of a range is given the other is what the method has.
@@ -58,7 +58,7 @@ def changes(rows: Sequence[Row], edits: Edits) -> list[tuple[Field, Any]]:
         CompressionError: a cell that cannot be bounded.
     """
     shared = {row.group: field for row in rows for field in row.fields if field.kind == GROUPS}
-    result: dict[Field, Any] = {}
+    result: dict[BoundField, Any] = {}
     for number, cells in edits.items():
         for column, content in cells.items():
             field = _field(rows[number], column, shared)
@@ -68,7 +68,7 @@ def changes(rows: Sequence[Row], edits: Edits) -> list[tuple[Field, Any]]:
     return list(result.items())
 
 
-def _changed(field: Field, column: str, content: Any, before: Any) -> Any:
+def _changed(field: BoundField, column: str, content: Any, before: Any) -> Any:
     if content is None:
         return None
     value = int(content) if field.whole else round(float(content) / 100, 4)
@@ -80,18 +80,18 @@ def _changed(field: Field, column: str, content: Any, before: Any) -> Any:
     return [low if before is not None else min(value, low), value]
 
 
-def _columns(field: Field) -> tuple[str, ...]:
+def _columns(field: BoundField) -> tuple[str, ...]:
     title = field.control.label if field.whole else f"{field.control.label}, %"
     return (f"{title} from", f"{title} to") if field.ranged else (title,)
 
 
-def _field(row: Row, column: str, shared: Mapping[str, Field]) -> Field | None:
+def _field(row: BoundRow, column: str, shared: Mapping[str, BoundField]) -> BoundField | None:
     own = next((field for field in row.fields if column in _columns(field)), None)
     tied = shared.get(row.group)
     return own or (tied if tied is not None and column in _columns(tied) else None)
 
 
-def _cell(field: Field | None, column: str) -> Any:
+def _cell(field: BoundField | None, column: str) -> Any:
     if field is None or field.bound is None:
         return None
     value = field.bound
@@ -125,7 +125,7 @@ def _differs(shown: Table, row: int, column: str, content: Any) -> bool:
     return row >= len(cells) or cells[row] != content
 
 
-def _edited(key: str, rows: Sequence[Row]) -> None:
+def _edited(key: str, rows: Sequence[BoundRow]) -> None:
     try:
         for field, bound in changes(rows, st.session_state[key]["edited_rows"]):
             bounds.put(field, bound)

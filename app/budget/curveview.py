@@ -32,7 +32,7 @@ BY_SPARSITY = ("sparsity", "Accuracy without training over the sparsity, a line 
 BY_ERROR = ("error", "Accuracy without training over the predicted error of the weights.")
 
 
-def section(subject: catalog.Subject, budget: Budget, forecast: Forecast, path: Path | None) -> None:
+def section(subject: catalog.ChosenModel, budget: Budget, forecast: Forecast, path: Path | None) -> None:
     """Both charts when they have been measured, else the way there."""
     st.subheader("Accuracy before any training", anchor=False)
     method, question = methods.get(budget.method), study.request(budget)

@@ -69,14 +69,17 @@ def method() -> methods.Method:
 
 
 def choose_method(name: str) -> None:
-    """Another method for the same draft. Options of the one before wait until that is chosen again."""
+    """Another method for the same draft, with the options that both have. Those of the one before wait until that is
+    chosen again.
+    """
     draft, source, target = get(), method(), methods.get(name)
     waiting = st.session_state[_OPTIONS] = {**st.session_state.get(_OPTIONS, {}), draft.method: draft.options}
     try:
         target.values(draft)
     except CompressionError:  # a file may write a value in a form that only its own method reads
         draft = draft.replace(asks={**draft.asks, **source.values(draft)})
-    put(draft.replace(method=name, options=waiting.get(name, {})))
+    options = waiting.get(name, target.convert(draft, source).options)
+    put(draft.replace(method=name, options=options))
 
 
 def shown(ask: Ask, asks: Mapping[str, Any]) -> Any:
@@ -117,7 +120,7 @@ def _only(bounds: Bounds, fields: set[str]) -> Bounds:
     return {name: entry for name, entry in read.items() if entry}
 
 
-def budget(subject: catalog.Subject) -> Budget:
+def budget(subject: catalog.ChosenModel) -> Budget:
     """The draft as the budget of a run of this model and data.
 
     Raises:

@@ -27,7 +27,7 @@ def refused(error: CompressionError) -> None:
 
 
 def answer(
-    subject: catalog.Subject, network: networks.Network, budget: Budget, path: Path | None
+    subject: catalog.ChosenModel, network: networks.Network, budget: Budget, path: Path | None
 ) -> tuple[Forecast | None, bool]:
     """Draw the forecast, or the line that says why there is none; returns it, and whether a run can be started."""
     try:

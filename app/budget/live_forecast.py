@@ -24,7 +24,7 @@ BYTES = 7 * live.WEIGHTS  # of a parameter: itself, five times itself in the tab
 class LiveSubject(Subject):
     """A network of the pages: its weights are loaded, and tables of them made, only where a method asks for them."""
 
-    def __init__(self, subject: catalog.Subject, path: Path | None) -> None:
+    def __init__(self, subject: catalog.ChosenModel, path: Path | None) -> None:
         """``path``: the trained weights; without them seeded initial ones are taken."""
         super().__init__(None, catalog.traced(subject).graph)
         self._subject, self._path = subject, str(path) if path else None
@@ -59,7 +59,7 @@ class LiveSubject(Subject):
             return live.memory().hold(key, self._subject.model, self.need, make)
 
 
-def forecast(subject: catalog.Subject, path: Path | None, budget: Budget) -> Forecast:
+def forecast(subject: catalog.ChosenModel, path: Path | None, budget: Budget) -> Forecast:
     """What the budget's method says that it comes to.
 
     Raises:

@@ -27,7 +27,9 @@ READ = {
 }
 
 
-def section(subject: catalog.Subject, path: Path | None, draw: Callable[[dict[str, Any]], None] | None = None) -> None:
+def section(
+    subject: catalog.ChosenModel, path: Path | None, draw: Callable[[dict[str, Any]], None] | None = None
+) -> None:
     """The criteria beside each other for this model; conductance follows paths between images, so it needs some.
 
     ``draw`` shows the study's result instead of the charts of the Budget page.
@@ -46,17 +48,9 @@ def charts(result: dict[str, Any]) -> None:
         st.caption("No channel of this network can be removed, so there is nothing to rank.")
         return
     info = figures.saliency_info(result["rows"], result["criteria"])
-    measure = st.segmented_control(
-        "Show",
-        list(figures.MEASURES),
-        default="rank",
-        required=True,
-        key="saliency_measure",
-        bind="query-params",
-        format_func=lambda name: figures.MEASURES[name].capitalize(),
-        label_visibility="collapsed",
-    )
-    chosen = measure or "rank"
-    alt = f"{figures.MEASURES[chosen].capitalize()} of every group by criterion; the table holds the same."
+    labels = {name: title.capitalize() for name, title in figures.MEASURES.items()}
+    form: dict[str, Any] = {"format_func": labels.__getitem__, "label_visibility": "collapsed"}
+    chosen = widgets.switch("Show", labels, "rank", "saliency_measure", **form)
+    alt = f"{labels[chosen]} of every group by criterion; the table holds the same."
     widgets.chart(figures.saliency_figure(info, chosen), f"saliency_{chosen}", info.rows, alt)
     st.caption(f"{READ[chosen]} {info.sentence if chosen == 'rank' else ''}")

@@ -26,7 +26,7 @@ MOST_POINTS = 50.0
 _LAST, _PROBLEM = "scan_used", "scan_problem"
 
 
-def section(subject: catalog.Subject, network: networks.Network, budget: Budget, path: Path | None) -> None:
+def section(subject: catalog.ChosenModel, network: networks.Network, budget: Budget, path: Path | None) -> None:
     """The scan of this model for the budget's method."""
     method = methods.get(budget.method)
     explained = EXPLAINED.format(what=_what(method))

@@ -23,7 +23,7 @@ USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
 
 
 def buttons(
-    subject: catalog.Subject, network: networks.Network, budget: Budget, path: Path | None, possible: bool
+    subject: catalog.ChosenModel, network: networks.Network, budget: Budget, path: Path | None, possible: bool
 ) -> None:
     """Start a run or a sweep; what cannot be started says why."""
     reason = obstacle(subject, path) or ("" if possible else "This budget cannot be met: see the message above.")
@@ -123,7 +123,7 @@ def submit(begin: Callable[[], str]) -> None:
     nav.go("runs", run=run, model=state.get("model"), data=state.get("data"))
 
 
-def obstacle(subject: catalog.Subject, path: Path | None) -> str:
+def obstacle(subject: catalog.ChosenModel, path: Path | None) -> str:
     """Why no run can be started, or nothing."""
     if not subject.has_data:
         return "A run needs data: choose a data set on the Model page."

@@ -20,7 +20,7 @@ from compression.runs.resultfile import written
 
 
 def show(
-    kind: str, subject: catalog.Subject, path: Path | None, question: dict[str, Any], label: str, explained: str,
+    kind: str, subject: catalog.ChosenModel, path: Path | None, question: dict[str, Any], label: str, explained: str,
     draw: Callable[[dict[str, Any]], None],
 ) -> None:  # fmt: skip
     """Draw the study's result, or the way there: what is needed for it, the button that begins it, or its progress."""
@@ -43,12 +43,12 @@ def show(
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _key(kind: str, subject: catalog.Subject, path: str, changed: float, question: dict[str, Any]) -> str:
+def _key(kind: str, subject: catalog.ChosenModel, path: str, changed: float, question: dict[str, Any]) -> str:
     return studies.key(kind, subject.place(Budget()), **question)
 
 
 def offer(
-    kind: str, subject: catalog.Subject, question: dict[str, Any], label: str, explained: str, state: str
+    kind: str, subject: catalog.ChosenModel, question: dict[str, Any], label: str, explained: str, state: str
 ) -> None:
     """Nothing measured yet, or not to the end: say so, and offer the click."""
     if state != "none":

@@ -117,18 +117,16 @@ def where(picked: Candidate, done: Mapping[str, Any]) -> None:
 
 def layer_bars(info: layers.LayersInfo) -> None:
     """One measure of every layer, dense and compressed."""
-    chosen = st.segmented_control(
+    chosen = widgets.switch(
         "Show",
         info.measures,
-        default=info.measures[0],
-        required=True,
-        key="layer_measure" if info.packed else "layer_measure_recorded",
-        bind="query-params",
+        info.measures[0],
+        "layer_measure" if info.packed else "layer_measure_recorded",
         format_func=lambda name: layers.MEASURES[name].label,
         label_visibility="collapsed",
     )
     st.caption(info.sentence)
-    fig = layers.layers_figure(info, layers.MEASURES[chosen or info.measures[0]])
+    fig = layers.layers_figure(info, layers.MEASURES[chosen])
     widgets.chart(fig, "layer_bars", info.rows, f"{info.sentence} The table holds every layer.")
     if len(info.drawn) < len(info.changes):
         rest = len(info.changes) - len(info.drawn)

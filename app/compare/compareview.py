@@ -26,58 +26,43 @@ def draw(pair: finals.Pair, shipped: Sequence[RunInfo] = (), own: bool = True) -
 
     ``shipped``: the runs of the gallery to draw; ``own``: whether the user's own are drawn too.
     """
-    field = finals.field([*(runlog.listed() if own else []), *shipped], pair)
-    if st.session_state.get("compare_live") and not field.live:
+    compared = finals.compared([*(runlog.listed() if own else []), *shipped], pair)
+    if st.session_state.get("compare_live") and not compared.live:
         st.session_state["compare_live"] = False
         st.rerun()
-    st.session_state["compare_live"] = field.live
-    if not field.candidates:
-        nothing_yet(field, pair)
+    st.session_state["compare_live"] = compared.live
+    if not compared.candidates:
+        nothing_yet(compared, pair)
         return
     axis, loss = controls()
-    info = candidates_info(field.candidates, axis)
+    info = candidates_info(compared.candidates, axis)
     picked, followed = chosen(info, loss)
     other = info.mark(state.get("other")) if state.get("other") != (picked or "") else None
     advice(info, loss, followed)
-    untimed(field, info)
+    untimed(compared, info)
     if not info.marks:
-        unshown(field)
+        unshown(compared)
         return
-    first, second = field.candidate(picked), field.candidate(other.run) if other else None
+    first, second = compared.candidate(picked), compared.candidate(other.run) if other else None
     left, right = st.columns([7, 5], gap="large")
     with left:
-        front(field, info, picked, other.run if other else "")
+        front(compared, info, picked, other.run if other else "")
     if first is not None:
         with right:
             selectors(info, picked, other.run if other else "")
             candidateview.summary(info, first)
         candidateview.details(first, second)
-    unshown(field)
+    unshown(compared)
 
 
 def controls() -> tuple[Axis, float]:
     """What counts as cost, and how much accuracy may be lost."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        axis = st.segmented_control(
-            "Cost",
-            list(AXES),
-            default="bytes",
-            required=True,
-            key="cost",
-            bind="query-params",
-            format_func=lambda name: AXES[name].label,
-            help=tip("\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items())),
-        )
-        loss = st.segmented_control(
-            "Accuracy that may go, in points",
-            list(LOSSES),
-            default="1",
-            required=True,
-            key="loss",
-            bind="query-params",
-            help=tip("Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point."),
-        )
-    return AXES[axis or "bytes"], LOSSES[loss or "1"]
+        costs = "\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items())
+        axis = widgets.switch("Cost", AXES, "bytes", "cost", format_func=lambda name: AXES[name].label, help=tip(costs))
+        points = "Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point."
+        loss = widgets.switch("Accuracy that may go, in points", LOSSES, "1", "loss", help=tip(points))
+    return AXES[axis], LOSSES[loss]
 
 
 def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:
@@ -88,7 +73,7 @@ def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:
     return (advised.run if advised else ""), True
 
 
-def front(field: finals.Field, info: CandidatesInfo, picked: str, other: str) -> None:
+def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, other: str) -> None:
     """The largest chart; a click picks a run."""
     key = f"compare_front {info.axis.field}"
     alt = f"{info.sentence} The table below holds the same."
@@ -99,7 +84,7 @@ def front(field: finals.Field, info: CandidatesInfo, picked: str, other: str) ->
         nav.link("runs", f"Still going: {mark.title}", run=mark.run)
     with st.expander("As a table", type="compact", key="compare_fold", on_change="rerun") as fold:
         if fold.open:
-            table(rows(info, field.candidates), picked)
+            table(rows(info, compared.candidates), picked)
 
 
 def explained(info: CandidatesInfo) -> str:
@@ -154,9 +139,9 @@ def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
         )
 
 
-def untimed(field: finals.Field, info: CandidatesInfo) -> None:
+def untimed(compared: finals.ComparedRuns, info: CandidatesInfo) -> None:
     """Which runs have no latency, where that is the cost, and how they get one."""
-    missing = [c for c in field.candidates if info.axis.field == LATENCY and not info.mark(c.run)]
+    missing = [c for c in compared.candidates if info.axis.field == LATENCY and not info.mark(c.run)]
     if not missing:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -184,9 +169,9 @@ def titled(run: str, titles: dict[str, str]) -> str:
     return f"{titles[run]} ({run[-7:]})" if same else titles[run]
 
 
-def nothing_yet(field: finals.Field, pair: finals.Pair) -> None:
+def nothing_yet(compared: finals.ComparedRuns, pair: finals.Pair) -> None:
     """No point to draw: say why, and offer the next click."""
-    waiting = [info for info in field.unshown if info.state in view_model.ACTIVE]
+    waiting = [info for info in compared.unshown if info.state in view_model.ACTIVE]
     model, data = pair
     where = plain.text(names.subject(model, data))
     if waiting:
@@ -195,15 +180,15 @@ def nothing_yet(field: finals.Field, pair: finals.Pair) -> None:
     else:
         text = f"No run of {where} is finished: there is nothing to compare yet."
         widgets.empty(text, "budget", "Set up a run", model=model, data=data)
-    unshown(field)
+    unshown(compared)
 
 
-def unshown(field: finals.Field) -> None:
+def unshown(compared: finals.ComparedRuns) -> None:
     """What is not on the chart, and why."""
-    if not field.unshown:
+    if not compared.unshown:
         return
-    with st.expander(f"Not shown: {words.plural(len(field.unshown), 'run')} without a final point", type="compact"):
-        for info in field.unshown[:50]:
+    with st.expander(f"Not shown: {words.plural(len(compared.unshown), 'run')} without a final point", type="compact"):
+        for info in compared.unshown[:50]:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 widgets.state_badge(info.state)
                 widgets.method_badge(info.method)

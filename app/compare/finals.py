@@ -27,7 +27,7 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Field:
+class ComparedRuns:
     """The runs of one model and one data set: those that can be drawn, and those that cannot with their state."""
 
     candidates: tuple[Candidate, ...]
@@ -53,7 +53,7 @@ def pairs(infos: Sequence[RunInfo]) -> dict[Pair, int]:
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def field(infos: Sequence[RunInfo], pair: Pair) -> Field:
+def compared(infos: Sequence[RunInfo], pair: Pair) -> ComparedRuns:
     """The runs of one model and data set: finished ones with their final points, live ones with their latest."""
     runs = [info for info in infos if not info.runs and (info.model, info.data) == pair]
     ended = [info.id for info in runs if info.state == "done"]
@@ -68,7 +68,8 @@ def field(infos: Sequence[RunInfo], pair: Pair) -> Field:
     ]
     candidates = [_timed(c) for c in candidates]
     shown = {c.run for c in candidates if c is not None}
-    return Field(tuple(c for c in candidates if c is not None), tuple(info for info in runs if info.id not in shown))
+    unshown = tuple(info for info in runs if info.id not in shown)
+    return ComparedRuns(tuple(c for c in candidates if c is not None), unshown)
 
 
 def _timed(candidate: Candidate | None) -> Candidate | None:
@@ -128,7 +129,7 @@ def _recorded(
     """Layers after a run that left no model: the dense shapes without the rows and columns of the removed units."""
     from compression.graph.cuts import cuts
 
-    graph = catalog.traced(catalog.Subject(budget.model, budget.data, *_size(budget))).graph
+    graph = catalog.traced(catalog.ChosenModel(budget.model, budget.data, *_size(budget))).graph
     cut = {(name, dim): len(at.unique()) for name, places in cuts(graph, removed).items() for dim, at in places}
     changes = []
     for weight, (layer, shape, axis) in _dense_layers(budget).items():
@@ -163,7 +164,7 @@ def _dense_layers(budget: Budget) -> dict[str, tuple[str, tuple[int, ...] | None
     model = _offered(budget.model)
     if model is None:
         return {}
-    graph = catalog.traced(catalog.Subject(model, budget.data, *_size(budget))).graph
+    graph = catalog.traced(catalog.ChosenModel(model, budget.data, *_size(budget))).graph
     axes = {m.name: m.dim for group in graph.groups for m in group.members if m.role == "producer"}
     return {layer.weight: (layer.name, layer.shape, axes.get(layer.weight, 0)) for layer in graph.layers}
 

@@ -86,7 +86,7 @@ def _need(run_key: Key) -> tuple[str, int]:
     from compression.runs.prepare import shape
 
     budget = RunFolder(run_key[0]).budget()
-    subject = catalog.Subject(budget.model, budget.data, *shape(budget))
+    subject = catalog.ChosenModel(budget.model, budget.data, *shape(budget))
     return budget.model, 3 * live.WEIGHTS * catalog.traced(subject).graph.params
 
 

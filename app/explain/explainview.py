@@ -22,23 +22,18 @@ BARE = base.CONFIG | {"displayModeBar": False}
 def controls(run_key: explained.Key) -> tuple[str, int]:
     """Which method, how many images; its explanation a click away."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        method = st.segmented_control(
+        chosen = widgets.switch(
             "Method",
-            list(METHODS),
-            default="saliency",
-            required=True,
-            key="attribution",
-            bind="query-params",
+            METHODS,
+            "saliency",
+            "attribution",
             format_func=lambda name: METHODS[name].label,
             wrap=True,
             help=tip("Five ways to ask which pixels count. They answer different questions, so look at more than one."),
         )
-        count = st.segmented_control(
-            "Images", list(COUNTS), default="6", required=True, key="tiles", bind="query-params"
-        )
-    chosen = method or "saliency"
+        count = widgets.switch("Images", COUNTS, "6", "tiles")
     _explanation(run_key, chosen)
-    return chosen, COUNTS[count or "6"]
+    return chosen, COUNTS[count]
 
 
 def _explanation(run_key: explained.Key, method: str) -> None:

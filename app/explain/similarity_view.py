@@ -83,19 +83,11 @@ def watch(run: str) -> None:
 
 
 def _scores(run: str, comparison: Comparison) -> None:
-    measure = st.segmented_control(
-        "Measure",
-        list(explainwords.MEASURES),
-        default="spearman",
-        required=True,
-        key="alike",
-        bind="query-params",
-        format_func=lambda name: explainwords.MEASURE_LABELS[name],
-    )
-    chosen = measure or "spearman"
+    title = explainwords.MEASURE_LABELS.__getitem__
+    chosen = widgets.switch("Measure", explainwords.MEASURES, "spearman", "alike", format_func=title)
     labels = {name: entry.label for name, entry in METHODS.items()}
     kind = str(runlog.folder(run).budget().method)
-    info = similarity.alike_info(comparison.scores, labels, (chosen, explainwords.MEASURE_LABELS[chosen]), kind)
+    info = similarity.alike_info(comparison.scores, labels, (chosen, title(chosen)), kind)
     st.markdown(info.sentence)
     widgets.chart(similarity.alike_figure(info), f"alike-{chosen}", info.table, info.sentence.replace("**", ""))
     _scale(chosen)

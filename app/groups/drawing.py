@@ -17,14 +17,14 @@ def levels(view: quantized.View) -> dict[grouping.Level, int]:
 
 
 @st.cache_resource(max_entries=64, show_spinner="Drawing the graph…")
-def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> placing.Placed:
+def placed(view: quantized.View, level: grouping.Level, opened: tuple[str, ...]) -> placing.PlacedBoxes:
     """Boxes and places, which depend on nothing that changes while one clicks around in a group."""
     network = quantized.traced(view)
     return placement.place(network.plain, level, opened, _carrying(network))
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def close_up(view: quantized.View, layer: str) -> placing.Placed:
+def close_up(view: quantized.View, layer: str) -> placing.PlacedBoxes:
     """One layer and its quantizers, every operation a box."""
     return placement.place(quantized.around(quantized.traced(view).plain, layer), grouping.EVERY_OP)
 

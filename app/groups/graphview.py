@@ -40,7 +40,11 @@ def picture(view: quantized.View, overlay: figures.Overlay | None = None) -> Non
 
 
 def _chart(
-    info: placing.GraphInfo, overlay: figures.Overlay | None, key: str, subject: catalog.Subject, level: grouping.Level
+    info: placing.GraphInfo,
+    overlay: figures.Overlay | None,
+    key: str,
+    subject: catalog.ChosenModel,
+    level: grouping.Level,
 ) -> None:
     """The legend, and the drawing in a frame that scrolls."""
     st.html(figures.legend_html(info))
@@ -137,7 +141,7 @@ def _search_result(info: placing.GraphInfo, search: str) -> None:
         )
 
 
-def _opened(subject: catalog.Subject, level: grouping.Level) -> tuple[str, ...]:
+def _opened(subject: catalog.ChosenModel, level: grouping.Level) -> tuple[str, ...]:
     """The modules this tab has opened in this drawing."""
     if st.session_state.get("opened_of") != (subject.model, level.key):
         st.session_state["opened_of"] = (subject.model, level.key)
@@ -145,7 +149,9 @@ def _opened(subject: catalog.Subject, level: grouping.Level) -> tuple[str, ...]:
     return tuple(st.session_state.get("opened", ()))
 
 
-def _modules(subject: catalog.Subject, level: grouping.Level, info: placing.GraphInfo, opened: tuple[str, ...]) -> None:
+def _modules(
+    subject: catalog.ChosenModel, level: grouping.Level, info: placing.GraphInfo, opened: tuple[str, ...]
+) -> None:
     """Open and close modules without the mouse."""
     closed = list(dict.fromkeys(spot.path for spot in info.nodes if spot.path))
     if not closed and not opened:
@@ -160,7 +166,7 @@ def _modules(subject: catalog.Subject, level: grouping.Level, info: placing.Grap
     )
 
 
-def _clicked(key: str, subject: catalog.Subject, level: grouping.Level) -> None:
+def _clicked(key: str, subject: catalog.ChosenModel, level: grouping.Level) -> None:
     points = st.session_state[key].selection.points
     ids = [str(i) for i in points[0]["customdata"]] if points else []
     if ids and ids[0].startswith(grouping.MODULE):

@@ -24,16 +24,16 @@ ARC_COLUMNS = 5.0
 
 
 @dataclass(frozen=True)
-class Layout:
+class GraphLayout:
     """``places``: node → (column, row), row 0 at the top. ``paths``: edge → the points of its line."""
 
     places: dict[str, Point]
     paths: dict[Edge, tuple[Point, ...]]
 
-    def moved(self, move: Callable[[Point], Point]) -> Layout:
+    def moved(self, move: Callable[[Point], Point]) -> GraphLayout:
         """The same drawing with every point moved."""
         places = {node: move(point) for node, point in self.places.items()}
-        return Layout(places, {edge: tuple(map(move, path)) for edge, path in self.paths.items()})
+        return GraphLayout(places, {edge: tuple(map(move, path)) for edge, path in self.paths.items()})
 
     @property
     def rows(self) -> int:
@@ -69,7 +69,7 @@ def collapse(nodes: Sequence[str], edges: Sequence[Edge], retained: Collection[s
     return [node for node in nodes if node in retained], links
 
 
-def layered(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
+def layered(nodes: Sequence[str], edges: Sequence[Edge]) -> GraphLayout:
     """Place the nodes of a directed acyclic graph in rows; each of several sources is close to its first reader.
 
     Where so many edges pass by that they would pull the rows apart (every layer reading all before it), the long ones
@@ -81,16 +81,16 @@ def layered(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
     reversed_ = _from_the_top(nodes[::-1], [(end, start) for start, end in edges])
     lowest = max((y for _, y in reversed_.places.values()), default=0.0)
     mirrored = reversed_.moved(lambda point: (point[0], lowest - point[1]))
-    return Layout(mirrored.places, {(b, a): path[::-1] for (a, b), path in mirrored.paths.items()})
+    return GraphLayout(mirrored.places, {(b, a): path[::-1] for (a, b), path in mirrored.paths.items()})
 
 
-def _from_the_top(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
+def _from_the_top(nodes: Sequence[str], edges: Sequence[Edge]) -> GraphLayout:
     """Every node as far up as what leads to it allows."""
     edges, arcs = _long_edges(nodes, edges)
     linked = {node for edge in edges for node in edge}
     alone = [node for node in nodes if node not in linked]
     try:
-        layout = _sugiyama(nodes, edges) if edges else Layout({}, {})
+        layout = _sugiyama(nodes, edges) if edges else GraphLayout({}, {})
     except ImportError:
         layout = _generations(nodes, edges)
     for i, node in enumerate(alone):
@@ -114,7 +114,7 @@ def _long_edges(nodes: Sequence[str], edges: Sequence[Edge]) -> tuple[list[Edge]
     return [edge for edge in edges if edge not in arcs], [edge for edge in edges if edge in arcs]
 
 
-def _with_arcs(layout: Layout, arcs: Sequence[Edge]) -> Layout:
+def _with_arcs(layout: GraphLayout, arcs: Sequence[Edge]) -> GraphLayout:
     """Add the long edges as arcs and move the drawing to column 0: arcs over more rows are wider."""
     if not arcs:
         return layout
@@ -146,7 +146,7 @@ def _graph(nodes: Sequence[str], edges: Sequence[Edge]) -> nx.DiGraph:
     return graph
 
 
-def _sugiyama(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
+def _sugiyama(nodes: Sequence[str], edges: Sequence[Edge]) -> GraphLayout:
     import fast_sugiyama
 
     index = {node: i for i, node in enumerate(nodes)}
@@ -162,7 +162,7 @@ def _sugiyama(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
         places.update({nodes[key]: point for key, point in grid.items() if key < len(nodes)})
         paths.update(_join(links, grid, nodes))
         offset = 1 + max(x for x, _ in grid.values())
-    return Layout(places, paths)
+    return GraphLayout(places, paths)
 
 
 def _round(value: float) -> float:
@@ -194,7 +194,7 @@ def _join(
     return paths
 
 
-def _generations(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
+def _generations(nodes: Sequence[str], edges: Sequence[Edge]) -> GraphLayout:
     import networkx as nx
 
     graph = nx.DiGraph(edges)
@@ -203,4 +203,4 @@ def _generations(nodes: Sequence[str], edges: Sequence[Edge]) -> Layout:
         ordered = sorted(members, key=nodes.index)
         for i, node in enumerate(ordered):
             places[node] = (i - (len(ordered) - 1) / 2, float(row))
-    return Layout(places, {edge: (places[edge[0]], places[edge[1]]) for edge in edges})
+    return GraphLayout(places, {edge: (places[edge[0]], places[edge[1]]) for edge in edges})

@@ -22,7 +22,7 @@ KIND = "kind of node"
 Values = Mapping[str, float]
 
 
-def choose(subject: catalog.Subject, network: networks.Network) -> Overlay | None:
+def choose(subject: catalog.ChosenModel, network: networks.Network) -> Overlay | None:
     """The control, and the overlay it asks for; ``None`` for the colours of the kinds."""
     path = catalog.weights_file(subject) if subject.has_data else None
     saliency = saliencyoverlay.offered(subject, network, path)
@@ -63,7 +63,7 @@ def _of_network(network: networks.Network) -> dict[str, Callable[[], Overlay]]:
 
 
 def _of_budget(
-    subject: catalog.Subject, network: networks.Network, path: Path | None
+    subject: catalog.ChosenModel, network: networks.Network, path: Path | None
 ) -> dict[str, Callable[[], Overlay]]:
     return {
         "sparsity asked on Budget": lambda: _sparsity("sparsity asked", budget_values(subject, network, path)[0]),
@@ -71,7 +71,7 @@ def _of_budget(
     }
 
 
-def budget_values(subject: catalog.Subject, network: networks.Network, path: Path | None) -> tuple[Values, Values]:
+def budget_values(subject: catalog.ChosenModel, network: networks.Network, path: Path | None) -> tuple[Values, Values]:
     """Percent of units or weights that are removed, and the most bits, of every layer as the draft is forecast.
 
     Raises:

@@ -20,7 +20,7 @@ BITS = 8  # of the quantizers shown; the graph does not depend on it
 class View:
     """What is drawn: the model, which quantizers are put on it (``NONE``, ``OWN``, ``PLAIN``), and whether merged."""
 
-    subject: catalog.Subject
+    subject: catalog.ChosenModel
     quantizers: str = NONE
     merged: bool = True
 

@@ -20,7 +20,7 @@ WHY = (
 NOTHING = "Nothing to merge: this network has no quantizers. Attach some with the choice beside this."
 
 
-def choose(subject: catalog.Subject) -> quantized.View:
+def choose(subject: catalog.ChosenModel) -> quantized.View:
     """The controls; what they ask for."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.selectbox(
@@ -53,7 +53,7 @@ def choose(subject: catalog.Subject) -> quantized.View:
     return quantized.View(subject, kind, drawn != TRACED)
 
 
-def before_and_after(subject: catalog.Subject, kind: str) -> None:
+def before_and_after(subject: catalog.ChosenModel, kind: str) -> None:
     """The quantizers of one layer, each operation a node, and merged: side by side."""
     views = [quantized.View(subject, kind, merged) for merged in (False, True)]
     graphs = [quantized.traced(view) for view in views]

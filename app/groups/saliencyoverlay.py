@@ -29,7 +29,7 @@ Make = Callable[[Mapping[str, Any]], tuple[Overlay, str]]  # the study's result 
 
 
 def offered(
-    subject: catalog.Subject, network: networks.Network, path: Path | None
+    subject: catalog.ChosenModel, network: networks.Network, path: Path | None
 ) -> dict[str, Callable[[], Overlay | None]]:
     """Name → function that returns the overlay, ``None`` until its study is finished; empty without images."""
     if not subject.has_data or datasets.kind(subject.data) is not datasets.IMAGE:
@@ -40,7 +40,7 @@ def offered(
     return {name: partial(_shown, subject, network, path, make) for name, make in overlays.items()}
 
 
-def _shown(subject: catalog.Subject, network: networks.Network, path: Path | None, make: Make) -> Overlay | None:
+def _shown(subject: catalog.ChosenModel, network: networks.Network, path: Path | None, make: Make) -> Overlay | None:
     """The overlay with a line on how to read it; without a study its button or progress."""
     results: list[dict[str, Any]] = []
     saliencyview.section(subject, path, results.append)

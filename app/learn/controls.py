@@ -1,4 +1,4 @@
-"""The controls of a lesson: drawn one after the other, begun where the address says, and kept in the address.
+"""The controls of a lesson: drawn one after the other, begun where the address says, and stored in the address.
 
 ``?lesson=2&bits=3&layer=conv1``; several options with commas between, ``none`` for none of them.
 """
@@ -29,13 +29,11 @@ def controls(entry: Entry, lesson: Lesson) -> dict[str, Any]:
         field = fields[len(values)]
         problems += _seed(field, prefix + field.key)
         with st.container(key=f"{'half' if field.half else 'whole'}_{prefix}{field.key}"):
-            values[field.key] = _widget(field, prefix + field.key)
-    problems += _unknown(values, prefix)
-    for field in fields:
-        if (value := values[field.key]) == start(field):
-            st.query_params.pop(field.key, None)
-        elif st.query_params.get(field.key) != write(value):
-            st.query_params[field.key] = write(value)
+            value = values[field.key] = _widget(field, prefix + field.key)
+        state.address(field.key, "" if value == field.default else write(value))
+    # A name of a control that is no longer drawn is removed without a word
+    if foreign := [name for name in forget(values) if f"{prefix}{name}" not in st.session_state]:
+        problems.append(f"This lesson has no “{cut(foreign[0])}”, which the address names: it is left out.")
     if problems:
         st.info(plain.text(" ".join(problems)), icon=":material/link:")
     return values
@@ -47,11 +45,6 @@ def forget(known: Collection[str] = ()) -> list[str]:
     for name in unknown:
         del st.query_params[name]
     return unknown
-
-
-def start(field: Field) -> Any:
-    """The value a field begins with."""
-    return list(field.default) if isinstance(field.default, tuple) else field.default
 
 
 def write(value: Any) -> str:
@@ -70,7 +63,7 @@ def parse(field: Field, raw: str) -> Any:
             return None
         value = type(field.step)(number) if field.low <= number <= field.high else None
         return value if value == number else None
-    if not isinstance(field.default, tuple):
+    if not isinstance(field.default, list):
         return raw if raw in field.options else None
     named = {*raw.split(",")} - {"", "none"}
     return [name for name in field.options if name in named] if named <= {*field.options} else None
@@ -81,13 +74,13 @@ def _seed(field: Field, key: str) -> list[str]:
     new = key not in st.session_state
     if not new and parse(field, write(st.session_state[key])) is not None:
         return []
-    raw = st.query_params.get(field.key)
-    value = parse(field, raw[:1000]) if new and raw is not None else None
-    st.session_state[key] = start(field) if value is None else value
+    raw = st.query_params.get(field.key, "")
+    value = parse(field, raw[:1000]) if new and raw else None
+    st.session_state[key] = field.default if value is None else value
     if value is not None or not raw:
         return []
     allowed = f"{field.low:g} to {field.high:g}" if isinstance(field, Slider) else ", ".join(field.options)
-    if isinstance(field.default, tuple):
+    if isinstance(field.default, list):
         allowed = f"any of {allowed}, with commas between"
     return [f"The address asks for {field.key} “{cut(raw)}”; there is {allowed}. The lesson begins as usual."]
 
@@ -97,15 +90,8 @@ def _widget(field: Field, key: str) -> Any:
     if isinstance(field, Slider):
         return st.slider(field.label, field.low, field.high, step=field.step, format=field.format, **common)
     common |= {"options": list(field.options), "format_func": field.options.__getitem__}
-    if isinstance(field.default, tuple):
+    if isinstance(field.default, list):
         return st.pills(field.label, selection_mode="multi", wrap=True, **common)
     if field.pills:
         return st.pills(field.label, required=True, wrap=True, **common)
     return st.selectbox(field.label, **common)
-
-
-def _unknown(known: Collection[str], prefix: str) -> list[str]:
-    """Take out of the address what no control reads; the refusal, none for controls that are no longer drawn."""
-    unknown = forget(known)
-    foreign = [name for name in unknown if f"{prefix}{name}" not in st.session_state]
-    return [f"This lesson has no “{cut(foreign[0])}”, which the address names: it is left out."] if foreign else []

@@ -10,20 +10,19 @@ import streamlit as st
 
 from app import plain
 from compression.errors import CompressionError
-from lessons.contents import Entry, fill
+from lessons.contents import Entry
 from lessons.lesson import Number, Pick
 
 FEW_OPTIONS = 7  # offered as buttons; more as a list
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,2})?", re.IGNORECASE | re.ASCII)
 
 
-def exercise(entry: Entry, words: Mapping[str, str], answer: Number | Pick, facts: Mapping[str, str]) -> None:
+def exercise(entry: Entry, words: Mapping[str, str], answer: Number | Pick) -> None:
     """The question, the field, and above them the verdict: what lies below the field may be out of sight."""
     key = f"exercise{entry.number}"
-    question, hint, solution = (fill(words[section], facts) for section in ("Exercise", "Hint", "Answer"))
     with st.form(key, border=False):
         verdict = st.container()
-        st.markdown(f"**:material/quiz: Exercise.** {question}")
+        st.markdown(f"**:material/quiz: Exercise.** {words['Exercise']}")
         with st.container(horizontal=True, vertical_alignment="bottom"):
             text = _field(answer, f"{key}_answer") or ""
             pressed = st.form_submit_button("Check", icon=":material/done_all:")
@@ -32,9 +31,9 @@ def exercise(entry: Entry, words: Mapping[str, str], answer: Number | Pick, fact
     with verdict:
         try:
             if check(answer, text):
-                st.success(f"Right. {solution}", icon=":material/check:")
+                st.success(f"Right. {words['Answer']}", icon=":material/check:")
             else:
-                st.warning(f"Not quite. {hint}", icon=":material/lightbulb:")
+                st.warning(f"Not quite. {words['Hint']}", icon=":material/lightbulb:")
         except CompressionError as problem:
             st.info(plain.text(problem), icon=":material/edit:")
 

@@ -25,7 +25,7 @@ VIEWS = {LESSONS: "Lessons", GLOSSARY: "Glossary", TEACHERS: "For teachers"}
 
 def draw(entry: Entry) -> None:
     """A lesson on one screen; moving one of its controls runs only this again. A phone orders its parts anew (CSS)."""
-    lesson, words = entry.load(), contents.text(entry.name)
+    lesson = entry.load()
     with st.container(key="lesson_parts"):
         left, right = st.columns([4, 9], gap="large")
     with left:
@@ -34,18 +34,19 @@ def draw(entry: Entry) -> None:
             values = controls(entry, lesson)
         question = st.container(key="lesson_exercise", border=True)
     view = lesson.show(values)
+    words = {part: fill(text, view.facts) for part, text in contents.text(entry.name).items()}
     with idea:
         st.subheader(f"{entry.number}. {words['Title']}", anchor=False)
-        st.markdown(fill(words["Idea"], view.facts))
+        st.markdown(words["Idea"])
     with question:
-        exercise(entry, words, lesson.answer(), view.facts)
+        exercise(entry, words, lesson.answer())
     with right:
         with st.container(key="lesson_picture", gap="small"):
             alt = f"{words['Title']}. The table below holds the same."
             st.plotly_chart(view.figure, key=f"lesson{entry.number}", config=base.CONFIG, alt=alt)
             st.markdown(view.caption)
         with st.container(key="lesson_formula"):
-            st.markdown(fill(words["Formula"], view.facts))
+            st.markdown(words["Formula"])
         with st.container(key="lesson_onward", gap="small"):
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.markdown(words["In your run"], width="content")
@@ -129,7 +130,7 @@ def named() -> Entry:
 
 
 def view() -> str:
-    """Lessons, glossary or notes for teachers: kept in the address."""
+    """Lessons, glossary or notes for teachers: stored in the address."""
     raw = st.query_params.get("view", LESSONS)
     if raw not in VIEWS:
         st.info(f"There is no view “{plain.text(cut(raw))}” here: these are the lessons.", icon=":material/link:")
@@ -143,7 +144,4 @@ def view() -> str:
 
 def _view_changed() -> None:
     chosen = st.session_state["learn_view"]
-    if chosen == LESSONS:
-        st.query_params.pop("view", None)
-    else:
-        st.query_params["view"] = chosen
+    state.address("view", "" if chosen == LESSONS else chosen)

@@ -31,7 +31,7 @@ MEASURED_IMAGES = 1000
 
 
 @dataclass(frozen=True)
-class Subject:
+class ChosenModel:
     """A model at a size: what graph, budget and run are about. ``data`` is ``none`` at the model's own size.
 
     ``weights`` is the token of uploaded ones (see :mod:`app.model.weightfiles`), empty for those trained here.
@@ -111,7 +111,7 @@ def allow(model: str, data: str) -> None:
         raise CompressionError(f"data set {data!r} is not offered here: choose one on the Model page")
 
 
-def subject(model: str, data: str, weights: str = "") -> Subject:
+def subject(model: str, data: str, weights: str = "") -> ChosenModel:
     """The model at the size of the data: images and classes of the data decide where they are known.
 
     Uploaded ``weights`` that are not here or do not fit are omitted.
@@ -126,18 +126,18 @@ def subject(model: str, data: str, weights: str = "") -> Subject:
 
 
 @st.cache_data(max_entries=64, show_spinner="Reading the model…")
-def _subject(model: str, data: str) -> Subject:
+def _subject(model: str, data: str) -> ChosenModel:
     own = zoo.spec(model)
     if data in datasets.names():
         info = datasets.info(data)
         if len(info.input) != len(own.input):
             kind = datasets.kind(own.data[0]).many if own.data else datasets.IMAGE.many
             raise CompressionError(f"{data} holds {info.kind.many}, and {model} is for {kind}: choose other data")
-        return Subject(model, data, tuple(info.input), info.classes)
+        return ChosenModel(model, data, tuple(info.input), info.classes)
     if data == NO_DATA:
-        return Subject(model, data, tuple(own.input), own.classes)
+        return ChosenModel(model, data, tuple(own.input), own.classes)
     classes = [path for path in Path(data).iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return Subject(model, data, tuple(own.input), len(classes))
+    return ChosenModel(model, data, tuple(own.input), len(classes))
 
 
 def fitting_data(model: str, data: str) -> str:
@@ -149,7 +149,7 @@ def fitting_data(model: str, data: str) -> str:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Tracing the network…")
-def traced(subject: Subject) -> Network:
+def traced(subject: ChosenModel) -> Network:
     """The graph of a model; weights make no difference to it, so that those of large ones are not made.
 
     Raises:
@@ -159,7 +159,7 @@ def traced(subject: Subject) -> Network:
     return Network(tracing.graph(subject))
 
 
-def weights_file(subject: Subject) -> Path | None:
+def weights_file(subject: ChosenModel) -> Path | None:
     """The trained weights that a run would start from."""
     from compression.zoo import weights
 
@@ -170,7 +170,7 @@ def weights_file(subject: Subject) -> Path | None:
     return weightfiles.returned(subject.model, subject.input, subject.classes) if own else stored
 
 
-def origin(subject: Subject, path: Path | None) -> str:
+def origin(subject: ChosenModel, path: Path | None) -> str:
     """Where the weights that a run would start from come from, in words; nothing where there are none."""
     from compression.zoo import weights
 
@@ -195,14 +195,14 @@ def _is_chance(path: str, changed: float) -> bool:
     return weights.read_provenance(path).get("is_chance") is True
 
 
-def train_line(subject: Subject) -> str:
+def train_line(subject: ChosenModel) -> str:
     """The command that trains the dense model."""
     from compression.runs.prepare import train_line as line
 
     return line(subject.place(Budget()))
 
 
-def load_data(subject: Subject) -> DataSet:
+def load_data(subject: ChosenModel) -> DataSet:
     """The data of a subject, preprocessed as the model's own function says.
 
     Raises:
@@ -213,7 +213,7 @@ def load_data(subject: Subject) -> DataSet:
     return load(subject.place(Budget()))
 
 
-def measured(subject: Subject, path: Path) -> tuple[Evaluation, int]:
+def measured(subject: ChosenModel, path: Path) -> tuple[Evaluation, int]:
     """Accuracy of the dense weights on up to 1,000 test images, and how many they were.
 
     Raises:
@@ -223,7 +223,7 @@ def measured(subject: Subject, path: Path) -> tuple[Evaluation, int]:
 
 
 @st.cache_data(max_entries=16, show_spinner="Measuring the accuracy…")
-def _measured(subject: Subject, path: str, changed: float) -> tuple[Evaluation, int]:
+def _measured(subject: ChosenModel, path: str, changed: float) -> tuple[Evaluation, int]:
     from compression.training.dense import evaluate
 
     quiet()
@@ -233,7 +233,7 @@ def _measured(subject: Subject, path: str, changed: float) -> tuple[Evaluation, 
     return evaluation, min(MEASURED_IMAGES, len(dataset.test))
 
 
-def loaded(subject: Subject, path: str | None) -> Any:
+def loaded(subject: ChosenModel, path: str | None) -> Any:
     """A fresh model with these weights, or with seeded initial ones.
 
     Raises:

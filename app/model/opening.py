@@ -17,7 +17,7 @@ from compression.errors import CompressionError
 class Opened:
     """The model and data of the address, and the traced network."""
 
-    subject: catalog.Subject
+    subject: catalog.ChosenModel
     network: networks.Network
 
 

@@ -12,7 +12,7 @@ from compression.errors import CompressionError
 REFUSED = "weights_problem"
 
 
-def section(subject: catalog.Subject) -> None:
+def section(subject: catalog.ChosenModel) -> None:
     """The upload, and what of it is in use; a link whose weights are not here says so."""
     missing(subject)
     with st.expander("Weights of your own", icon=":material/upload_file:", expanded=bool(subject.weights)):
@@ -35,7 +35,7 @@ def section(subject: catalog.Subject) -> None:
             widgets.problem(problem)
 
 
-def missing(subject: catalog.Subject) -> None:
+def missing(subject: catalog.ChosenModel) -> None:
     """One line where the address names weights that are not here, or not this model's; they are forgotten."""
     named = state.get("weights")
     if named and not subject.weights:
@@ -48,7 +48,7 @@ def missing(subject: catalog.Subject) -> None:
         )
 
 
-def _uploaded(subject: catalog.Subject) -> None:
+def _uploaded(subject: catalog.ChosenModel) -> None:
     file = st.session_state.get("weights_upload")
     if file is None:
         return

@@ -26,7 +26,7 @@ class Examples:
     sentences: tuple[str, ...] = ()
 
 
-def examples(subject: catalog.Subject, count: int) -> Examples:
+def examples(subject: catalog.ChosenModel, count: int) -> Examples:
     """The first ``count`` examples of the training split.
 
     Raises:
@@ -45,7 +45,7 @@ def examples(subject: catalog.Subject, count: int) -> Examples:
     return Examples(labels, "before any augmentation", images=tuple(pixels))
 
 
-def draw(subject: catalog.Subject) -> None:
+def draw(subject: catalog.ChosenModel) -> None:
     """A folded row of images, or a table of sentences; loaded when it is opened."""
     many = datasets.kind(subject.data).many
     with st.expander(f"Some of the {many}", type="compact", key="examples_fold", on_change="rerun") as folded:

@@ -11,14 +11,14 @@ from compression.errors import CompressionError
 if TYPE_CHECKING:
     from torch import nn
 
-    from app.model.catalog import Subject
+    from app.model.catalog import ChosenModel
     from compression.graph import Graph
 
 OF_ANY_SIZE = ("torchvision:", "timm:")
 COPIES = 3  # of its weights that working on a model takes at a time
 
 
-def graph(subject: Subject, merge: bool = True) -> Graph:
+def graph(subject: ChosenModel, merge: bool = True) -> Graph:
     """Trace a model without its weights where that will do: they make no difference to the graph.
 
     Raises:

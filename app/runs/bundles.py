@@ -43,11 +43,16 @@ def _shipped(exhibit: gallery.Exhibit) -> str:
     return f"Gallery{only}: {method}, {request} ({exhibit.name})"
 
 
-def choose(runs: Mapping[str, str], key: str) -> str:
-    """The run in the address, the newest where it names none; another can be picked.
+def choose(key: str, nothing: str) -> tuple[str, dict[str, Any]] | None:
+    """The finished run in the address, the newest where it names none, and its result; another can be picked.
 
-    Where the address names a run that is not one of these, one line says why, and none is picked (empty).
+    Where the address names a run that is not one of these, or has no result, one line says why, and none is picked.
+    Where there are none at all, ``nothing`` is shown with the way to a first one.
     """
+    runs = finished(runlog.listed())
+    if not runs:
+        widgets.empty(nothing, "start", "Start a first run")
+        return None
     if not state.get("run"):
         state.put("run", next(iter(runs)))
     run = state.get("run") if state.get("run") in runs else ""
@@ -55,7 +60,10 @@ def choose(runs: Mapping[str, str], key: str) -> str:
         widgets.problem(_unfit(state.get("run")))
     labels = runs if run else {"": "none picked", **runs}
     widgets.choice("Run", labels, run, key, lambda chosen: state.put("run", chosen or state.get("run")))
-    return run
+    result = runlog.outcome(run) if run else None
+    if run and result is None:
+        widgets.problem(CompressionError(f"run {run} has no result that can be read"))
+    return None if result is None else (run, result)
 
 
 def _unfit(run: str) -> CompressionError:

@@ -153,15 +153,7 @@ def bits(now: view_model.RunView) -> None:
     acts = figures.bits_info(now.points, "activation", unit=unit)
     st.markdown("**Bits per layer**")
     if acts.layers:
-        kind = st.segmented_control(
-            "of",
-            ["weight", "activation"],
-            default="weight",
-            required=True,
-            key="bits_kind",
-            bind="query-params",
-            label_visibility="collapsed",
-        )
+        kind = widgets.switch("of", ("weight", "activation"), "weight", "bits_kind", label_visibility="collapsed")
         info = acts if kind == "activation" else info
     if not info.layers:
         st.caption("Bit-widths appear with the first point of the quantized model.")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compression.plots.base import Stage
+from compression.plots.base import RunStage
 
 ACTIVE = ("queued", "running")
 Event = Mapping[str, Any]
@@ -27,7 +27,7 @@ class RunView:
     budget: Mapping[str, Any]
     points: tuple[Event, ...]
     steps: tuple[Event, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[RunStage, ...]
     baseline: Event | None
     final: Event | None
     total_steps: int | None
@@ -111,8 +111,9 @@ def run_view(run: str, state: str, budget: Mapping[str, Any], events: Sequence[E
     )
 
 
-def _stages(events: Sequence[Event], end: int, method: str) -> list[Stage]:
+def _stages(events: Sequence[Event], end: int, method: str) -> list[RunStage]:
     named = [event for event in events if event["kind"] == "phase" and event.get("phase") not in ("baseline", "final")]
     starts = [(str(event["phase"]), float(event["step"])) for event in named]
     ends = [*(start for _, start in starts), float(end)][1:]
-    return [Stage(name, start, stop, method) for (name, start), stop in zip(starts, ends, strict=True) if stop > start]
+    spans = zip(starts, ends, strict=True)
+    return [RunStage(name, start, stop, method) for (name, start), stop in spans if stop > start]

@@ -93,7 +93,7 @@ def _full_names(app: App, words: Sequence[str]) -> list[str]:
 
     def full(word: str) -> str:
         option, equals, value = word.partition("=")
-        if option[:2] == "--" and "." in option:  # the library would read it as a key of a dictionary
+        if option[:2] == "--" and ("." in option or option[2:3] == "_"):  # would reach a parameter, not an option
             raise CompressionError(f"unknown option {option} (see {PROGRAM} {words[0]} --help)")
         matches = [name for name in names if name.startswith(option)] if option[:2] == "--" != option else []
         return f"{matches[0]}{equals}{value}" if len(matches) == 1 else word

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from compression import data as data_sets
 from compression import methods, zoo
 from compression.asks import OPTIONS, BitRange
 from compression.budget import Budget
-from compression.cli.options import BUDGET, assignments, json_or_text, number, numbers_or_text
+from compression.cli.options import BudgetFields, assignments, json_or_text, number, numbers_or_text
 from compression.errors import CompressionError
 from compression.preprocess import merged
 from compression.reading import expanded
 from compression.runs.names import model_name
+
+FIELDS = BudgetFields.__annotations__.keys()
 
 
 def common(options: Mapping[str, Any]) -> Budget:
@@ -27,7 +29,7 @@ def common(options: Mapping[str, Any]) -> Budget:
         if config is None and name not in options:
             raise CompressionError(f"--{name} is needed (or --config with a budget file)")
     base = Budget.load(config) if config else Budget()
-    fields = (BUDGET.keys() & Budget.model_fields.keys()) - {"preprocess"}
+    fields = (FIELDS & Budget.model_fields.keys()) - {"preprocess"}
     changes = {name: value for name, value in options.items() if name in fields}
     if config:
         _check_places(config, base, changes)
@@ -64,9 +66,9 @@ def budget_and_axes(options: Mapping[str, Any]) -> tuple[Budget, dict[str, list[
     return requested, axes
 
 
-def ask_texts(options: Mapping[str, Any], rows: Mapping[str, Any] = BUDGET) -> dict[str, str]:
-    """Option → text of everything that is not among the command's ``rows``: what is asked of the method."""
-    return {f"--{name.replace('_', '-')}": text for name, text in options.items() if name not in rows}
+def ask_texts(options: Mapping[str, Any], fields: Collection[str] = FIELDS) -> dict[str, str]:
+    """Option → text of everything that is not among the command's ``fields``: the asks of the method."""
+    return {f"--{name.replace('_', '-')}": text for name, text in options.items() if name not in fields}
 
 
 def ask_value(option: str, text: str) -> Any:

@@ -10,32 +10,30 @@ from compression import methods as registry
 from compression import zoo
 from compression.cli.options import Json
 from compression.cli.output import answer, columns
-from compression.zoo import weights
 
 One = Annotated[str, Parameter(help="show the options of this one")]
 MODELS = {
     "model": "{name}", "input": "{input:shape}", "classes": "{classes}", "parameters": "{params:,}",
     "MACs": "{macs:,}", "data": "{data:list}", "trained on": "{trained:list}",
 }  # fmt: skip
+FIELDS = ("name", "title", "summary", "family", "input", "classes", "params", "macs", "data")
 METHODS = {"method": "{name}", "": "{label}", "family": "{family}", "asks": "{asks}"}
 OPTIONS = {"option": "{name}", "default": "{default}", "values": "{values}", "": "{help}"}
 
 
 def models(*, json: Json = None) -> None:
     """List the zoo."""
+    from compression.zoo import weights
+
     listed = []
     for name in zoo.names():
         spec = zoo.spec(name)
         trained = [data for data in spec.data if weights.find(name, data, spec.input, spec.classes)]
-        about = {"name": name, "title": spec.title, "summary": spec.summary, "family": spec.family}
-        sizes = {"input": list(spec.input), "classes": spec.classes, "params": spec.params, "macs": spec.macs}
-        listed.append({**about, **sizes, "data": list(spec.data), "trained": trained})
+        listed.append({**{field: getattr(spec, field) for field in FIELDS}, "trained": trained})
     answer(listed, columns(MODELS, listed), json)
 
 
-def methods(
-    method: Annotated[str, Parameter(help="show the options of this one")] = "", /, *, json: Json = None
-) -> None:
+def methods(method: One = "", /, *, json: Json = None) -> None:
     """List the methods, or one method's options."""
     if method:
         value: Any = registry.get(method).to_dict()

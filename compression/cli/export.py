@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from compression.cli.options import COUNT, BundleOut, Json, Run, Runs
 from compression.cli.output import answer, columns, size
-from compression.cli.progress import Line
+from compression.cli.progress import progress_bar
 from compression.runs.folder import RunFolder
 
 NoOnnx = Annotated[bool, Parameter(help="leave the ONNX files out (and the latency with them)")]
@@ -25,12 +25,9 @@ def export(
     """Write the bundle and list what is in it."""
     from compression import export as bundles
 
-    folder, line = RunFolder.open(runs, run), Line()
-    bundle = bundles.export(
-        folder, out, onnx=not no_onnx, latency=not (no_onnx or no_latency), multiple=multiple,
-        say=lambda text, share: line.show(f"{share:4.0%}  {text}"),
-    )  # fmt: skip
-    line.close()
+    folder, latency = RunFolder.open(runs, run), not (no_onnx or no_latency)
+    with progress_bar() as show:
+        bundle = bundles.export(folder, out, onnx=not no_onnx, latency=latency, multiple=multiple, say=show)
     value = bundle.to_dict()
     answer(value, describe(value), json)
 

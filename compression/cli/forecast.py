@@ -25,39 +25,32 @@ ALLOCATION = {
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
 
-@opt.budget_options
-def forecast(*, json: opt.Json = None, **options: opt.More) -> None:
+def forecast(*, _budget: opt.Typed = opt.NOTHING, json: opt.Json = None, **more: opt.More) -> None:
     """Ask the budget's method, and show what it answers layer by layer."""
-    method, requested = methods.of_budget(budget(options))
-
-    from compression.forecast import Subject
-
-    picked = pick(requested.model, requested.data, requested.input, requested.classes, requested.weights)
-    value = method.forecast(Subject(picked.model, picked.graph), requested).to_dict()
-    value = {"model": requested.model, "method": method.info.name, "weights": picked.weights, **value}
+    method, requested = methods.of_budget(budget({**_budget, **more}))
+    subject, origin = pick(requested.model, requested.data, requested.input, requested.classes, requested.weights)
+    value = method.forecast(subject, requested).to_dict()
+    value = {"model": requested.model, "method": method.info.name, "weights": origin, **value}
     answer(value, describe_forecast(value), json)
 
 
-@opt.takes({**opt.SHAPE, **opt.ask_rows("--sparsity", "--bits")}, others=True)
 def allocate(
-    model: opt.Model, /, *, method: Allocating = "", config: opt.Config = None, option: opt.Option = (),
-    data: opt.TrainedOn = None, json: opt.Json = None, **options: opt.More,
+    model: opt.Model, /, *, input: opt.Input = None, classes: opt.Classes = None, weights: opt.Weights = None,
+    _amounts: Annotated[opt.Amounts, Parameter(name="*")] = opt.NOTHING, method: Allocating = "",
+    config: opt.Config = None, option: opt.Option = (), data: opt.TrainedOn = None, json: opt.Json = None,
+    **more: opt.More,
 ) -> None:  # fmt: skip
     """Allocate and show the table."""
     base = Budget.load(config) if config else Budget()
     own = base.options if methods.get(base.method).allocates else {}  # another method's options mean nothing here
     own = {**own, **opt.assignments(option, "--option", opt.json_or_text)}
     base = base.replace(method=allocating(method or base.method), options=own)
-    texts = ask_texts(options, opt.SHAPE)
+    texts = ask_texts({**_amounts, **more}, ())
     requested = methods.with_values(base, {name: ask_value(name, text) for name, text in texts.items()})
     chosen = methods.get(requested.method)
     chosen.check_budget(requested)
-
-    from compression.forecast import Subject
-
-    shape: dict[str, Any] = {name: value for name, value in options.items() if name in opt.SHAPE}
-    picked = pick(model, data, **shape)
-    value = chosen.allocation(Subject(picked.model, picked.graph), requested).to_dict(model, picked.weights)
+    subject, origin = pick(model, data, input, classes, weights)
+    value = chosen.allocation(subject, requested).to_dict(model, origin)
     answer(value, describe_allocation(value), json)
 
 

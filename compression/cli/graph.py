@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from json import dumps
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 from cyclopts import Parameter
 
 from compression.cli import options
-from compression.cli.output import answer, shape, table
+from compression.cli.output import answer, shape, table, write
 from compression.cli.pick import pick
 from compression.errors import CompressionError
 
@@ -17,20 +19,19 @@ if TYPE_CHECKING:
 Inexact = Annotated[bool, Parameter(help="also allow units that a norm or a mean averages over: the others change")]
 
 
-@options.takes(options.SHAPE)
 def graph(
     model: options.Model, /, *, data: options.TrainedOn = None, dot: options.Dot = None, inexact: Inexact = False,
-    json: options.Json = None, **shape: Any,
+    json: options.Json = None, **shape: Unpack[options.Shape],
 ) -> None:  # fmt: skip
     """Trace the model and show its groups."""
     if json == dot == "-":
         raise CompressionError("--json and --dot cannot both go to standard output; give one of them a file")
-    picked = pick(model, data, **shape, inexact=inexact)
+    subject, origin = pick(model, data, **shape, inexact=inexact)
     if dot is not None:
-        _write(graphviz(picked.graph, model), dot)
-    text = "" if dot == "-" else describe(picked.graph, model, picked.weights)
+        write(graphviz(subject.graph, model), dot, "--dot")
+    text = "" if dot == "-" else describe(subject.graph, model, origin)
     if dot != "-" or json is not None:
-        answer({"model": model, "weights": picked.weights, **picked.graph.to_dict()}, text, json)
+        answer({"model": model, "weights": origin, **subject.graph.to_dict()}, text, json)
 
 
 def describe(graph: Graph, model: str, weights: str) -> str:
@@ -62,26 +63,11 @@ def _why(group: Group) -> str:
 
 def graphviz(graph: Graph, name: str) -> str:
     """The graph in Graphviz's language: one box a node, with its shape and the groups that flow through it."""
-    lines = [f"digraph {_quoted(name)} {{", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif"];']
+    quoted = partial(dumps, ensure_ascii=False)  # texts are quoted there as in JSON
+    lines = [f"digraph {quoted(name)} {{", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif"];']
     for node in graph.nodes:
         groups = ", ".join(graph.group_of_node(node.id))
         label = "\n".join(part for part in (node.id, f"{node.kind} {shape(node.shape)}", groups) if part)
-        lines.append(f"  {_quoted(node.id)} [label={_quoted(label)}];")
-    lines += [f"  {_quoted(source)} -> {_quoted(target)};" for source, target in graph.edges]
+        lines.append(f"  {quoted(node.id)} [label={quoted(label)}];")
+    lines += [f"  {quoted(source)} -> {quoted(target)};" for source, target in graph.edges]
     return "\n".join([*lines, "}"])
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
-
-
-def _write(text: str, target: str) -> None:
-    if target == "-":
-        print(text)
-        return
-    try:
-        with open(target, "w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-    except OSError as error:
-        raise CompressionError(f"--dot {target}: {error.strerror or error}") from error

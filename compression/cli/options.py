@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypedDict
 
 from cyclopts import Parameter
 
@@ -17,7 +17,6 @@ from compression.budget import LR_SCHEDULES, OPTIMIZERS, PRECISIONS
 from compression.errors import CompressionError
 from compression.reading import NotJson, json_value
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 HIGHEST_PRIORITY = 1_000_000
 
 
@@ -39,13 +38,9 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def priority(text: str) -> int:
     """A whole number of a size that the list of runs can sort by."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = HIGHEST_PRIORITY + 1
-    if abs(value) > HIGHEST_PRIORITY:
+    if not re.fullmatch(r"[+-]?\d{1,7}", text) or abs(int(text)) > HIGHEST_PRIORITY:
         raise ValueError(f"It must be a whole number of at most {HIGHEST_PRIORITY:,}")
-    return value
+    return int(text)
 
 
 def assignments(words: tuple[str, ...], option: str, read: Callable[[str], Any]) -> dict[str, Any]:
@@ -159,58 +154,64 @@ Option = Annotated[tuple[str, ...], Parameter(metavar="KEY=VALUE", help="an opti
 Epochs = Annotated[float, Parameter(help="passes over the training images, such as 4 or 0.5")]
 Seed = Annotated[int, COUNT, Parameter(help="of batches, augmentation and initial weights")]
 
-SHAPE: Mapping[str, Any] = {"input": Input, "classes": Classes, "weights": Weights}
-"""Which model exactly."""
 
-TRAINING: Mapping[str, Any] = {
-    "batch_size": Annotated[int, COUNT, Parameter(help="images in a step")],
-    "optimizer": Annotated[str, Parameter(choices=OPTIMIZERS)],
-    "lr": Annotated[float, Parameter(help="learning rate of the weights, at the start")],
-    "weight_decay": Annotated[float, Parameter(help="L2 penalty on the weights, such as 1e-4")],
-    "precision": Annotated[str, Parameter(choices=PRECISIONS)],
-}
-"""Fields of a budget on how to train."""
+def _asks(option: str) -> Parameter:
+    metavar = "LO:HI" if isinstance(OPTIONS[option], BitRange) else "S"
+    return Parameter(metavar=metavar, help=OPTIONS[option].help)
 
-BUDGET: Mapping[str, Any] = {
-    "config": Config, "model": Model, "data": Data, "method": Method, **SHAPE, "preprocess": Preprocess,
-    "epochs": Epochs, **TRAINING, "lr_schedule": Annotated[str, Parameter(choices=LR_SCHEDULES)], "seed": Seed,
-    "option": Option,
-}  # fmt: skip
-"""Fields of a budget that are the same for every method."""
+
+class Shape(TypedDict, total=False):
+    """Which model exactly."""
+
+    input: Input
+    classes: Classes
+    weights: Weights
+
+
+class Training(TypedDict, total=False):
+    """How to train, as a budget says it."""
+
+    batch_size: Annotated[int, COUNT, Parameter(help="images in a step")]
+    lr: Annotated[float, Parameter(help="learning rate of the weights, at the start")]
+    weight_decay: Annotated[float, Parameter(help="L2 penalty on the weights, such as 1e-4")]
+    precision: Annotated[str, Parameter(choices=PRECISIONS)]
+
+
+class Amounts(TypedDict, total=False):
+    """The asks of methods that allocate."""
+
+    sparsity: Annotated[str, _asks("--sparsity")]
+    bits: Annotated[str, _asks("--bits")]
+
+
+class _Named(TypedDict, total=False):
+    config: Config
+    model: Model
+    data: Data
+    method: Method
+
+
+class BudgetFields(_Named, Shape, Training, total=False):
+    """Fields of a budget that are the same for every method."""
+
+    preprocess: Preprocess
+    epochs: Epochs
+    optimizer: Annotated[str, Parameter(choices=OPTIMIZERS)]
+    lr_schedule: Annotated[str, Parameter(choices=LR_SCHEDULES)]
+    seed: Seed
+    option: Option
+
+
+class WholeBudget(BudgetFields, Amounts, total=False):
+    """A whole budget with the asks that are known here."""
+
+    activation_bits: Annotated[str, _asks("--activation-bits")]
+    lr_quant: Annotated[str, _asks("--lr-quant")]
+
+
+NOTHING: WholeBudget = {}
+Typed = Annotated[WholeBudget, Parameter(name="*")]
+"""A budget's options where they are typed. A parameter of this type begins with an underscore, as no option does: what
+else a method asks for reaches the command's ``**`` parameter by its name."""
 
 More = Annotated[str, Parameter(metavar="VALUE", help="what else the method asks for: see `methods METHOD`")]
-
-
-def ask_rows(*options: str) -> dict[str, Any]:
-    """The standard asks with these options as rows for :func:`takes`."""
-    return {
-        option.strip("-").replace("-", "_"): Annotated[
-            str,
-            Parameter(metavar="LO:HI" if isinstance(OPTIONS[option], BitRange) else "S", help=OPTIONS[option].help),
-        ]
-        for option in options
-    }
-
-
-def takes(rows: Mapping[str, Any], *, others: bool = False) -> Callable[[Command], Command]:
-    """Adds options to those of a command's signature; where they are typed they reach its ``**`` parameter by name.
-
-    ``rows``: name → annotated type. With ``others`` every other option is accepted too, because a method may bring it.
-    """
-
-    def with_rows(command: Command) -> Command:
-        signature = inspect.signature(command)
-        *own, rest = signature.parameters.values()
-        named = inspect.Parameter.KEYWORD_ONLY
-        kinds = {name: (get_args(kind)[0] | None, *kind.__metadata__) for name, kind in rows.items()}
-        added = [inspect.Parameter(name, named, default=None, annotation=Annotated[k]) for name, k in kinds.items()]
-        first, last = ([p for p in own if (p.kind is named) is keyword] for keyword in (False, True))
-        parameters = [*first, *added, *last, *([rest] if others else [])]
-        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        return command
-
-    return with_rows
-
-
-budget_options = takes({**BUDGET, **ask_rows(*OPTIONS)}, others=True)
-"""The decorator of commands that take a whole budget."""

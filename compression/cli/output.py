@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import re
 import string
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compression.errors import CompressionError
-from compression.runs.files import finite, write_json
+import humanize
 
-UNITS = ("B", "kB", "MB", "GB")
-_NUMBER = re.compile(r"–?|-?[\d,.]+(e-?\d+)?( ?(%|B|kB|MB|GB))?")
+from compression.errors import CompressionError
+from compression.runs.files import finite, write_atomic
+
+_NUMBER = re.compile(r"–?|-?[\d,.]+(e-?\d+)?( ?(%|[kMGT]?B))?")
 
 
 def answer(value: Any, text: str, target: str | None) -> None:
@@ -23,52 +23,44 @@ def answer(value: Any, text: str, target: str | None) -> None:
     Raises:
         CompressionError: the file cannot be written.
     """
-    if target == "-":
-        json.dump(finite(value), sys.stdout, indent=2, allow_nan=False)
-        print()
-        return
     if target is not None:
-        try:
-            _write(Path(target), value)
-        except OSError as error:
-            raise CompressionError(f"--json {target}: {error.strerror or error}") from error
-    print(text)
+        write(json.dumps(finite(value), indent=2, allow_nan=False), target, "--json")
+    if target != "-":
+        print(text)
 
 
-def _write(path: Path, value: Any) -> None:
-    """Into a file atomically; into a device or pipe (such as /dev/stdout) as it is, for it must not be replaced."""
-    if path.exists() and not path.is_file():
-        with path.open("w", encoding="utf-8") as stream:
-            json.dump(finite(value), stream, indent=2, allow_nan=False)
-            stream.write("\n")
-    else:
-        write_json(path, value)
+def write(text: str, target: str, option: str) -> None:
+    """Write to standard output (``-``), into a file atomically, into a device or pipe as it is: it is never replaced.
+
+    Raises:
+        CompressionError: naming the ``option`` whose file cannot be written.
+    """
+    if target == "-":
+        print(text)
+        return
+    path = Path(target)
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(f"{text}\n", encoding="utf-8")
+        else:
+            write_atomic(path, f"{text}\n")
+    except OSError as error:
+        raise CompressionError(f"{option} {target}: {error.strerror or error}") from error
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns under their heads; numbers to the right, words to the left."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(head), *cells]) for i in range(len(head))]
-    right = [bool(cells) and all(_NUMBER.fullmatch(row[i]) for row in cells) for i in range(len(head))]
-    lines = [_line(line, widths, right) for line in [list(head), *cells]]
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    padded = [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(cells, widths, right, strict=True)]
-    return "  ".join(padded).rstrip()
+    columns = []
+    for column in zip(head, *(map(str, row) for row in rows), strict=True):
+        width = max(map(len, column))
+        numeric = len(column) > 1 and all(map(_NUMBER.fullmatch, column[1:]))
+        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in column])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def size(count: float | None) -> str:
     """Bytes in the unit that keeps the number short: 81,904 B is 81.9 kB."""
-    if count is None:
-        return "–"
-    value, unit = float(count), UNITS[0]
-    for unit in UNITS:
-        if value < 1000 or unit == UNITS[-1]:
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+    return "–" if count is None else re.sub("Bytes?$", "B", humanize.naturalsize(round(count)))
 
 
 def percent(share: float | None) -> str:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from compression import zoo
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from compression.graph import Graph
+    from compression.forecast import Subject
 
 RANDOM, PUBLISHED = "random", "published"
-
-
-@dataclass(frozen=True, eq=False)
-class Picked:
-    """``weights`` names the file or function, or is ``published`` for those ``train`` starts from, else ``random``."""
-
-    model: nn.Module
-    graph: Graph
-    weights: str
 
 
 def pick(
@@ -32,13 +20,17 @@ def pick(
     weights: str | None = None,
     *,
     inexact: bool = False,
-) -> Picked:
+) -> tuple[Subject, str]:
     """Build and trace ``name`` with ``weights``; without, those trained on ``data`` (on any it goes with) are taken.
+
+    Says also where the weights are from: their file or function, ``published`` for those that ``train`` starts from, or
+    ``random``.
 
     Raises:
         CompressionError: unknown model or data set, an impossible size, missing or wrong-shaped weights.
     """
     from compression.data import catalogue
+    from compression.forecast import Subject
     from compression.graph import trace
     from compression.zoo.origin import weighted
 
@@ -53,4 +45,4 @@ def pick(
         if spec.pretrained is not None and catalogue.text_installed():
             spec.pretrained(model)
             origin = PUBLISHED
-    return Picked(model, trace(model, zoo.example(name, input=input), inexact=inexact), origin)
+    return Subject(model, trace(model, zoo.example(name, input=input), inexact=inexact)), origin

@@ -1,69 +1,62 @@
-"""One line on the terminal that shows how far the work is; nothing at all in a pipe."""
+"""How far the work is, as a bar on the terminal; nothing at all in a pipe."""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import sys
-import time
-from typing import Any, TextIO
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from compression import runs as library
 from compression.runs import RunFolder, read_events
 from compression.runs.folder import QUEUED, RUNNING
 
-REDRAW_SECONDS = 0.2
 BAR = 24
 
 
-class Line:
-    """A line that is written again and again; only a terminal shows it."""
+class Show(Protocol):
+    """Shows a text behind the ``share`` (0..1) that is done; ``None``: nobody knows it yet."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self.visible = self._stream.isatty()
-        self._dirty = False
-
-    def show(self, text: str) -> None:
-        """Write ``text``, cut to the terminal's width, in place of what was there."""
-        if self.visible:
-            self._stream.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
-            self._stream.flush()
-            self._dirty = bool(text)
-
-    def close(self) -> None:
-        """Leave an empty line behind."""
-        if self._dirty:
-            self.show("")
+    def __call__(self, text: str, share: float | None = None) -> None: ...
 
 
-class Progress:
-    """Call it with the run's folder now and then; it reads only what is new and redraws five times a second."""
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Show]:
+    """A bar with its share, a text and the time that remains; gives what changes it, and removes it at the end."""
+    columns = (BarColumn(BAR), TaskProgressColumn(), TextColumn("{task.description}"), TimeRemainingColumn(True))
+    hidden = not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task("", total=None)
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._shown = Line(stream)
+        def show(text: str, share: float | None = None) -> None:
+            total = None if share is None else 1.0
+            bar.update(task, total=total, completed=share or 0.0, description=escape(text))
+
+        yield show
+
+
+class RunProgress:
+    """What the events of a run, or of the runs of a sweep, say so far; only new ones are read."""
+
+    def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
-        self._drawn = 0.0
 
-    def __call__(self, folder: RunFolder) -> None:
-        """Redraw when it is time to."""
-        now = time.monotonic()
-        if self._shown.visible and now - self._drawn >= REDRAW_SECONDS:
-            self._drawn = now
-            self._shown.show(self._line(folder))
-
-    def close(self) -> None:
-        """Leave an empty line behind."""
-        self._shown.close()
-
-    def _line(self, folder: RunFolder) -> str:
+    def line(self, folder: RunFolder) -> tuple[str, float | None]:
+        """What happens now in words, and the share of the run that is done."""
         children = folder.children()
         if not folder.is_sweep:
-            return describe(folder.state, self._news(folder))
+            return self._news(folder).line(folder.state)
         ended = sum(child.state not in (QUEUED, RUNNING) for child in children)
         running = next((child for child in children if child.state == RUNNING), None)
-        inner = describe(RUNNING, self._news(running)) if running else folder.state
-        if "find" in folder.spec():
-            return f"run {ended + 1}  {inner}"
-        return f"run {min(ended + 1, len(children))} of {len(children)}  {inner}"
+        text, share = self._news(running).line(RUNNING) if running else (folder.state, None)
+        several = "" if "find" in folder.spec() else f" of {len(children)}"
+        number = min(ended + 1, len(children)) if several else ended + 1
+        return f"run {number}{several}  {text}", share
 
     def _news(self, folder: RunFolder) -> _Seen:
         seen = self._seen.setdefault(folder.id, _Seen())
@@ -73,17 +66,15 @@ class Progress:
         return seen
 
 
+@dataclass
 class _Seen:
-    """What the events of one run say so far."""
+    """What the events of one run say so far; ``offset``: where the next one is in the file."""
 
-    def __init__(self) -> None:
-        self.offset = 0
-        self.total: int | None = None
-        self.phase = ""
-        self.step = 0
-        self.accuracy: float | None = None
-        self.first: tuple[int, float] | None = None
-        self.last: tuple[int, float] | None = None
+    offset: int = 0
+    total: int | None = None
+    phase: str = ""
+    step: int = 0
+    accuracy: float | None = None
 
     def take(self, event: dict[str, Any]) -> None:
         """Remember what matters of one event."""
@@ -95,31 +86,28 @@ class _Seen:
             self.accuracy = event["accuracy"]
         elif event["kind"] == "step":
             self.step = event["step"]
-            self.last = (event["step"], event["t"])
-            self.first = self.first or self.last
 
-    def remaining_seconds(self) -> float | None:
-        """From the pace so far."""
-        if self.total is None or self.first is None or self.last is None or self.last[0] <= self.first[0]:
-            return None
-        pace = (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
-        return max(0.0, pace * (self.total - self.last[0]))
-
-
-def bar(share: float) -> str:
-    """Such as ``[######------]  50%``."""
-    return f"[{'#' * round(BAR * share):-<{BAR}}] {share:4.0%}"
+    def line(self, state: str) -> tuple[str, float | None]:
+        """Such as ``joint  step 120 of 240  accuracy 96.0 %``, and the share of the steps."""
+        if self.total is None:
+            return (state if state == QUEUED else "preparing"), None
+        accuracy = "" if self.accuracy is None else f"accuracy {self.accuracy:.1%}"
+        text = "  ".join(part for part in (self.phase, f"step {self.step} of {self.total}", accuracy) if part)
+        return text, min(1.0, self.step / self.total) if self.total else 1.0
 
 
-def describe(state: str, seen: _Seen) -> str:
-    """Such as ``[######------]  50 %  joint  step 120 of 240  accuracy 96.0 %  0:12 left``."""
-    if seen.total is None:
-        return state if state == QUEUED else "preparing"
-    share = min(1.0, seen.step / seen.total) if seen.total else 1.0
-    parts = [bar(share), seen.phase, f"step {seen.step} of {seen.total}"]
-    if seen.accuracy is not None:
-        parts.append(f"accuracy {seen.accuracy:.1%}")
-    remaining = seen.remaining_seconds()
-    if remaining is not None:
-        parts.append(f"{int(remaining) // 60}:{int(remaining) % 60:02d} left")
-    return "  ".join(part for part in parts if part)
+def waited(run: str, root: str) -> dict[str, Any]:
+    """Wait for a run to its end with its progress shown, and return its result; Ctrl-C cancels it.
+
+    Raises:
+        CompressionError: no such run.
+    """
+    progress = RunProgress()
+    try:
+        with progress_bar() as show:
+            watch = (lambda folder: show(*progress.line(folder))) if sys.stderr.isatty() else None
+            return library.wait(run, root, watch=watch)
+    except KeyboardInterrupt:
+        print(f"cancelling {run} …", file=sys.stderr)
+        library.cancel(run, root)
+        return library.result(RunFolder.open(root, run))

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from compression import commands
 from compression import runs as library
 from compression.cli.budget import budget, budget_and_axes
-from compression.cli.options import Detach, Json, More, Priority, Runs, budget_options
+from compression.cli.options import NOTHING, Detach, Json, More, Priority, Runs, Typed
 from compression.cli.output import answer
-from compression.cli.progress import Progress
+from compression.cli.progress import waited
 from compression.cli.summary import summary
 from compression.errors import CompressionError
 from compression.runs.folder import DONE, PAUSED
@@ -26,21 +26,20 @@ Find = Annotated[
 MinAccuracy = Annotated[float | None, Parameter(metavar="A", help="what is good enough, on validation: 0.97")]
 
 
-@budget_options
 def run(
-    *, detach: Detach = False, priority: Priority = 0, runs: Runs = "runs", json: Json = None, **options: More
-) -> int:
+    *, _budget: Typed = NOTHING, detach: Detach = False, priority: Priority = 0, runs: Runs = "runs",
+    json: Json = None, **more: More,
+) -> int:  # fmt: skip
     """Start the run and follow it."""
-    return follow(library.start(budget(options), runs, priority=priority), runs, json, detach)
+    return follow(library.start(budget({**_budget, **more}), runs, priority=priority), runs, json, detach)
 
 
-@budget_options
 def sweep(
-    *, find: Find = None, min_accuracy: MinAccuracy = None, detach: Detach = False, priority: Priority = 0,
-    runs: Runs = "runs", json: Json = None, **options: More,
+    *, _budget: Typed = NOTHING, find: Find = None, min_accuracy: MinAccuracy = None, detach: Detach = False,
+    priority: Priority = 0, runs: Runs = "runs", json: Json = None, **more: More,
 ) -> int:  # fmt: skip
     """Start a run for each combination of values (a comma separates those of an option), or a search among them."""
-    requested, axes = budget_and_axes(options)
+    requested, axes = budget_and_axes({**_budget, **more})
     common: dict[str, Any] = {
         "sparsity": axes.pop("--sparsity", ()), "bits": axes.pop("--bits", ()), "more": axes,
         "root": runs, "priority": priority,
@@ -57,7 +56,7 @@ def follow(run: str, runs: str, json: str | None, detach: bool) -> int:
     if detach:
         answer({"run": run, "status": library.RunFolder.open(runs, run).state}, run, json)
         return 0
-    result = _wait(run, runs)
+    result = waited(run, runs)
     answer(result, summary(result), json)
     if result["status"] == DONE:
         return 0
@@ -72,16 +71,3 @@ def follow(run: str, runs: str, json: str | None, detach: bool) -> int:
 def ended(status: str) -> str:
     """The status as a verb of a sentence."""
     return {"cancelled": "was cancelled", "lost": "was lost (its process ended)"}.get(status, status)
-
-
-def _wait(run: str, root: str) -> dict[str, Any]:
-    progress = Progress()
-    try:
-        return library.wait(run, root, watch=progress)
-    except KeyboardInterrupt:
-        progress.close()
-        print(f"cancelling {run} …", file=sys.stderr)
-        library.cancel(run, root)
-        return library.result(library.RunFolder.open(root, run))
-    finally:
-        progress.close()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from cyclopts import Parameter
 
 from compression import methods
-from compression import runs as library
 from compression.budget import Budget
 from compression.cli import options
 from compression.cli.output import answer, percent, table
-from compression.cli.progress import Progress
+from compression.cli.progress import waited
 from compression.errors import CompressionError, RunFailed
 from compression.jobs import sensitivity as study
 from compression.jobs import studies
@@ -24,17 +22,17 @@ Images = Annotated[int, options.COUNT, Parameter(metavar="N", help="of the valid
 Within = Annotated[float, Parameter(metavar="POINTS", help="bounds that lose at most this")]
 
 
-@options.takes({**options.SHAPE, "preprocess": options.Preprocess})
 def sensitivity(
-    *, model: options.Model, data: options.Data, method: Method = "", images: Images = study.IMAGES,
-    within: Within = 1.0, runs: options.Runs = "runs", json: options.Json = None, **shape: Any,
+    *, model: options.Model, data: options.Data, method: Method = "", preprocess: options.Preprocess = (),
+    images: Images = study.IMAGES, within: Within = 1.0, runs: options.Runs = "runs", json: options.Json = None,
+    **shape: Unpack[options.Shape],
 ) -> None:  # fmt: skip
     """Measure (or read what was measured before), and show the table with the bounds that follow."""
     if not 1 <= images <= LARGEST_INTEGER or not 0 <= within <= 100:
         raise CompressionError("--images must be 1 or more (63 bits at most), and --within between 0 and 100 points")
     chosen = methods.get(method)
-    preprocess = options.assignments(shape.pop("preprocess", ()), "--preprocess", options.numbers_or_text) or None
-    budget = Budget(method=chosen.info.name, model=model, data=data, sparsity=0.9, preprocess=preprocess, **shape)
+    constants = options.assignments(preprocess, "--preprocess", options.numbers_or_text) or None
+    budget = Budget(method=chosen.info.name, model=model, data=data, sparsity=0.9, preprocess=constants, **shape)
     scan = _scan(budget, chosen.removes_units, images, runs)
 
     from compression.explain.layer_sensitivity import as_budget
@@ -49,15 +47,8 @@ def _scan(budget: Budget, structured: bool, images: int, runs: str) -> dict[str,
     earlier = studies.find(study.key(budget, structured, images), runs)
     usable = earlier is not None and earlier.state in (DONE, RUNNING, QUEUED)
     job = earlier.id if earlier and usable else study.measure(budget, runs, structured, images)
-    root, progress = studies.studies(runs).root, Progress()
-    try:
-        result = library.wait(job, root, watch=progress)
-    except KeyboardInterrupt:
-        print(f"cancelling {job} …", file=sys.stderr)
-        library.cancel(job, root)
-        raise
-    finally:
-        progress.close()
+    root = str(studies.studies(runs).root)
+    result = waited(job, root)
     if result["status"] != DONE:
         log = RunFolder.open(root, job).log_path
         raise RunFailed(f"the scan {job} ended early ({result['status']}): {result.get('error') or f'see {log}'}")

@@ -15,17 +15,20 @@ POINTS = {
 
 
 def summary(result: dict[str, Any]) -> str:
-    """The points that count, the ledger, and how long it took."""
-    if "runs" in result:
-        return _of_sweep(result)
+    """How a run or a sweep ended and how long it took, its points in a table, and what else there is to say."""
     lines = [f"{result['run']}: {result['status']}, {result['seconds']:.1f} s"]
     if result.get("error"):
         lines.append(str(result["error"]))
-    points = [{"name": name, **result[name]} for name in ("baseline", "final") if result[name]]
-    if points:
-        lines += ["", columns(POINTS, points)]
-    if result["final"]:
-        lines += ["", _bits(result["final"]["bits"])]
+    ends = {run["run"]: run["final"] for run in result["runs"]} if "runs" in result else {"final": result["final"]}
+    points = {"baseline": result["baseline"], **ends}
+    rows = [{"name": name, **point} for name, point in points.items() if point]
+    if rows:
+        lines += ["", columns(POINTS, rows)]
+    return "\n".join(lines + (_sweep_lines(result) if "runs" in result else _run_lines(result)))
+
+
+def _run_lines(result: dict[str, Any]) -> list[str]:
+    lines = ["", _bits(result["final"]["bits"])] if result["final"] else []
     if result.get("preprocess"):
         lines.append(f"started from {result['weights']}; images: {words(result['preprocess'])}")
     if result["equality"] is not None:
@@ -33,22 +36,15 @@ def summary(result: dict[str, Any]) -> str:
     if result["ledger"]:
         rows = [(name, f"{count:,.0f}") for name, count in result["ledger"].items() if isinstance(count, (int, float))]
         lines += ["", table(("packed file", "bytes"), rows)]
-    return "\n".join(lines)
+    return lines
 
 
-def _of_sweep(result: dict[str, Any]) -> str:
-    lines = [f"{result['run']}: {result['status']}, {result['seconds']:.1f} s"]
-    if result.get("error"):
-        lines.append(str(result["error"]))
-    rows = [{"name": "baseline", **result["baseline"]}] if result["baseline"] else []
-    rows += [{"name": run["run"], **run["final"]} for run in result["runs"] if run["final"]]
-    if rows:
-        lines += ["", columns(POINTS, rows)]
-    lines += [f"{run['run']}: {run['status']}" for run in result["runs"] if not run["final"]]
+def _sweep_lines(result: dict[str, Any]) -> list[str]:
+    lines = [f"{run['run']}: {run['status']}" for run in result["runs"] if not run["final"]]
     if "found" in result:
         what = f"with {percent(result['min_accuracy'])} or more on validation"
         lines += ["", f"the smallest {what}: {result['found']}" if result["found"] else f"none of them is {what}"]
-    return "\n".join(lines)
+    return lines
 
 
 def _bits(widths: dict[str, dict[str, float | None]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from cyclopts import Parameter
 
@@ -13,7 +13,7 @@ from compression import zoo
 from compression.budget import OPTIMIZERS, Budget
 from compression.cli import options
 from compression.cli.output import answer, percent, shape
-from compression.cli.progress import Line, bar
+from compression.cli.progress import progress_bar
 from compression.errors import CompressionError
 from compression.preprocess import words
 from compression.runs.launcher import SPINS
@@ -26,11 +26,16 @@ Optimizer = Annotated[
 ]
 
 
-@options.takes({**options.TRAINING, "optimizer": Optimizer})
+class Training(options.Training, total=False):
+    """How the weights are trained."""
+
+    optimizer: Optimizer
+
+
 def train(
     *, model: options.Model, data: options.Data, epochs: options.Epochs = 10.0, seed: options.Seed = 0,
     out: options.WeightsOut = None, input: options.Input = None, classes: options.Classes = None,
-    preprocess: options.Preprocess = (), json: options.Json = None, **training: Any,
+    preprocess: options.Preprocess = (), json: options.Json = None, **training: Unpack[Training],
 ) -> None:  # fmt: skip
     """Train and save the weights with their provenance."""
     if out is not None and Path(out).suffix != ".safetensors":
@@ -41,7 +46,7 @@ def train(
     )
     zoo.spec(model)
     typed = {
-        **{name: training.get(name) for name in options.TRAINING}, "input": shape(input) if input else None,
+        **{name: training.get(name) for name in Training.__annotations__}, "input": shape(input) if input else None,
         "classes": classes, "preprocess": words(constants) if constants else None,
     }  # fmt: skip
     provenance, path, seconds = _train(absolute(budget), model, training, typed, out)
@@ -53,7 +58,7 @@ def train(
 
 
 def _train(
-    budget: Budget, model: str, training: dict[str, Any], typed: dict[str, Any], out: str | None
+    budget: Budget, model: str, training: Training, typed: dict[str, Any], out: str | None
 ) -> tuple[dict[str, Any], Path, float]:
     """Train the model that was typed so; returns what its file says, the file, and the seconds that it took."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is first imported
@@ -72,14 +77,12 @@ def _train(
         spec.pretrained(network)
     training = {"lr": spec.lr, **training} if spec.lr is not None else training
     check_trainable(network, dataset, model, training.get("batch_size", BATCH_SIZE))
-    line = Line()
+    with progress_bar() as show:
 
-    def show(step: int, total: int, loss: float) -> None:
-        if step % 10 == 0 or step == total:
-            line.show(f"{bar(step / total)}  step {step} of {total}  loss {loss:.3f}")
+        def on_step(step: int, total: int, loss: float) -> None:
+            show(f"step {step} of {total}  loss {loss:.3f}", step / total)
 
-    result = train_dense(network, dataset, budget.epochs, budget.seed, on_step=show, **training)
-    line.close()
+        result = train_dense(network, dataset, budget.epochs, budget.seed, on_step=on_step, **training)
     about = provenance(
         result, model=model_name(model), data=data_name(budget.data), label=dataset.label, input=input,
         classes=classes, epochs=budget.epochs, seed=budget.seed, options=typed,

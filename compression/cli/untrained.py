@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from compression import methods
 from compression.budget import Budget
 from compression.cli.budget import budget_and_axes
-from compression.cli.options import COUNT, Json, More, budget_options
+from compression.cli.options import COUNT, NOTHING, Json, More, Typed
 from compression.cli.output import answer, columns
 from compression.errors import CompressionError
 from compression.jobs.curve import allocating
@@ -27,15 +27,14 @@ Statistics = Annotated[
 ]
 
 
-@budget_options
 def untrained(
-    *, split: Split = SPLITS[0], images: Images = None, statistics: Statistics = False, json: Json = None,
-    **options: More,
+    *, _budget: Typed = NOTHING, split: Split = SPLITS[0], images: Images = None, statistics: Statistics = False,
+    json: Json = None, **more: More,
 ) -> None:  # fmt: skip
     """Measure every combination of --sparsity and --bits (default: the budget's own) and show the table."""
     if images is not None and images < 1:
         raise CompressionError(f"--images must be at least 1, not {images}")
-    requested, axes = budget_and_axes(options)
+    requested, axes = budget_and_axes({**_budget, **more})
     for name in axes.keys() - {"--sparsity", "--bits"}:
         raise CompressionError(f"{name} takes one value here, only --sparsity and --bits several")
     own = requested.options if methods.get(requested.method).allocates else {}  # another method's mean nothing here

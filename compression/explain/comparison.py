@@ -111,7 +111,7 @@ def compare(
     refused = {name: reason for name in methods if (reason := explainers.refusal(name))}
     able = [name for name in methods if name not in refused]
     noise = _noise(models, batch, seed)
-    scores, missing, progress = {}, None, Progress(able, models.input, say)
+    scores, missing, progress = {}, None, ComparisonProgress(able, models.input, say)
     for name in able:
         maps = _all_maps(explainers, name, batch, noise, targets, progress)
         scores[name] = score(maps, METHODS[name].signed)
@@ -129,7 +129,7 @@ def _missing(models: Pair, batch: torch.Tensor, targets: torch.Tensor, maps: Map
     return float(dense.mean()), float(small.mean())
 
 
-class Progress:
+class ComparisonProgress:
     """Reports the progress, each method weighed by its passes through the network."""
 
     def __init__(self, methods: Sequence[str], input: tuple[int, ...], say: Say | None) -> None:
@@ -164,7 +164,7 @@ def _all_maps(
     batch: torch.Tensor,
     noise: torch.Tensor,
     targets: torch.Tensor,
-    progress: Progress,
+    progress: ComparisonProgress,
 ) -> dict[str, Maps]:
     """Maps [N, H, W] of the dense model and of all it is compared with."""
     parts: dict[str, list[Maps]] = {"dense": [], COMPRESSED: [], CEILING: [], RANDOM: []}

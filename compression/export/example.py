@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from compression.data import Batches
 from compression.errors import CompressionError
-from compression.export.manifest import Network
+from compression.export.manifest import NetworkFacts
 from compression.export.source import Source
 
 COUNT = 4
@@ -30,7 +30,7 @@ def example(model: nn.Module, source: Source) -> dict[str, torch.Tensor]:
     return {"input": images, "output": model(images).contiguous()}
 
 
-def read_example(data: bytes, about: Network, path: object) -> Example:
+def read_example(data: bytes, about: NetworkFacts, path: object) -> Example:
     """The stored example, checked for the bundle's input shape and number of classes.
 
     Raises:

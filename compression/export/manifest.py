@@ -47,7 +47,7 @@ class GroupFact:
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkFacts:
     """The facts that determine the network: the same in ``config.json`` and in the manifest.
 
     ``input``: the shape of one example; ``outputs``: classes; ``groups``: group id → its units.
@@ -65,7 +65,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class _Bound(Network):
+class _Bound(NetworkFacts):
     tensors: dict[str, tuple[list[_Count], str]] = field(default_factory=dict)
 
 
@@ -78,7 +78,7 @@ class Manifest:
     network: _Bound | None = None
 
 
-_MANIFEST, _NETWORK = TypeAdapter(Manifest), TypeAdapter(Network)
+_MANIFEST, _NETWORK = TypeAdapter(Manifest), TypeAdapter(NetworkFacts)
 
 
 def manifest(source: Source, about: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def read_manifest(data: bytes, path: object) -> Manifest:
     return read
 
 
-def network(known: Manifest, files: Mapping[str, bytes], path: object) -> tuple[Network, Outline]:
+def network(known: Manifest, files: Mapping[str, bytes], path: object) -> tuple[NetworkFacts, Outline]:
     """The network of the bundle and its tensors, on which all its files agree.
 
     ``files`` are ``budget.json``, ``config.json`` and ``weights.packed``.

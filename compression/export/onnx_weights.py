@@ -50,7 +50,7 @@ class Placed:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class Codes:
     """A float weight as ``codes`` (int32, its shape) times ``scale``: fp32 [], or [n] along ``axis``.
 
     Where codes are expanded, what they are expanded to is scaled; ``turned`` says that it is transposed first.
@@ -112,7 +112,7 @@ def place(
     return tuple((floats | placed).values())
 
 
-def _placed(graph: ir.Graph, value: ir.Value, grid: Grid, form: OnnxForm, weight: QuantizedWeight, why: str) -> Placed:
+def _placed(graph: ir.Graph, value: ir.Value, grid: Codes, form: OnnxForm, weight: QuantizedWeight, why: str) -> Placed:
     """Replace a weight by its codes and the nodes that turn them into floats; ``why`` forbids int2."""
     if form.expand is not None:
         stored, width = _stored(form.codes, narrowest=4)
@@ -150,7 +150,7 @@ def _candidates(value: ir.Value, forms: Mapping[str, OnnxForm]) -> list[str]:
     return sorted((name for name in forms if forms[name].reference.size == size), key=lambda name: name != own)
 
 
-def on_grid(weight: Floats, form: OnnxForm) -> Grid | None:
+def on_grid(weight: Floats, form: OnnxForm) -> Codes | None:
     """``weight`` as what a form's codes stand for times a scale, or one for each channel; ``None`` where it is neither.
 
     For multiples of their codes scales are positive, as in ONNX, and codes take the signs.
@@ -164,7 +164,7 @@ def on_grid(weight: Floats, form: OnnxForm) -> Grid | None:
             if scale is not None:
                 flat = scale.reshape(-1) if axis is not None else scale.reshape(())
                 return (
-                    Grid(reference, flat, axis, turned)
+                    Codes(reference, flat, axis, turned)
                     if form.expand is not None
                     else _positive(reference, scale, axis)
                 )
@@ -185,12 +185,12 @@ def _fit(weight: Floats, reference: Floats | Integers, axis: int | None) -> Floa
     return fitted
 
 
-def _positive(codes: Integers, scale: Floats, axis: int | None) -> Grid:
+def _positive(codes: Integers, scale: Floats, axis: int | None) -> Codes:
     """Codes with the signs of their scales; a scale of 0 becomes a usual one, as runtimes round biases to multiples."""
     signed = codes * np.sign(scale).astype(np.int32)
     usual = np.median(np.abs(scale[scale != 0])) if np.any(scale) else 1.0
     positive = np.where(scale == 0, usual, np.abs(scale)).astype(np.float32)
-    return Grid(signed, positive.reshape(-1) if axis is not None else positive.reshape(()), axis)
+    return Codes(signed, positive.reshape(-1) if axis is not None else positive.reshape(()), axis)
 
 
 def _plausible(weight: Floats, reference: Floats | Integers) -> bool:
@@ -199,12 +199,12 @@ def _plausible(weight: Floats, reference: Floats | Integers) -> bool:
     return bool(np.all((reference[rows] != 0) | (weight[rows] == 0)))
 
 
-def filled(grid: Grid) -> Grid:
+def filled(grid: Codes) -> Codes:
     """The same weight with codes that reach as far into 8 bits as a power of two takes them."""
     times = 1
     while 0 < grid.levels * times * 2 <= MOST_8_BIT:
         times *= 2
-    return Grid(grid.codes * times, (grid.scale / times).astype(np.float32), grid.axis)
+    return Codes(grid.codes * times, (grid.scale / times).astype(np.float32), grid.axis)
 
 
 def width_of(levels: int, narrowest: int = 4) -> int:

@@ -19,7 +19,7 @@ from compression import zoo
 from compression.errors import CompressionError
 from compression.export.archive import MOST_BYTES, Entry, opened
 from compression.export.example import check_answers, read_example
-from compression.export.manifest import CHECKSUMS, MOST_JSON, Manifest, Network, StoredFile, network, read_manifest
+from compression.export.manifest import CHECKSUMS, MOST_JSON, Manifest, NetworkFacts, StoredFile, network, read_manifest
 from compression.export.program import check_safe
 from compression.graph import Graph, trace
 from compression.pack import unpack
@@ -128,7 +128,7 @@ def _checked(entry: Entry, name: str, stored: StoredFile, path: str | Path, keep
     return content
 
 
-def _check_input(about: Network, path: str | Path) -> None:
+def _check_input(about: NetworkFacts, path: str | Path) -> None:
     """Refuse an input out of all proportion to the file, before a network is run on one.
 
     Raises:
@@ -140,7 +140,7 @@ def _check_input(about: Network, path: str | Path) -> None:
         )
 
 
-def _zoo_network(about: Network, tensors: Outline, path: str | Path) -> nn.Module:
+def _zoo_network(about: NetworkFacts, tensors: Outline, path: str | Path) -> nn.Module:
     """The dense network by its name: first without memory for its numbers, and compared with what is packed.
 
     Raises:
@@ -182,7 +182,7 @@ def _check_names(dense: nn.Module, tensors: Outline, path: str | Path) -> None:
             )
 
 
-def _check_groups(graph: Graph, about: Network, path: str | Path) -> None:
+def _check_groups(graph: Graph, about: NetworkFacts, path: str | Path) -> None:
     """Refuse units that were removed of groups which the network has not, or has in another size."""
     sizes = {group.id: group.units for group in graph.prunable}
     for name in about.units:
@@ -193,7 +193,7 @@ def _check_groups(graph: Graph, about: Network, path: str | Path) -> None:
             )
 
 
-def _own_network(model: Given, about: Network) -> nn.Module:
+def _own_network(model: Given, about: NetworkFacts) -> nn.Module:
     from compression.zoo.imported import build_from, unwrapped
 
     if not isinstance(model, nn.Module) and not callable(model):
@@ -206,7 +206,7 @@ def _own_network(model: Given, about: Network) -> nn.Module:
     return fold(given).cpu().eval()  # parametrizations of its own are values in the bundle
 
 
-def _inputs(images: Mapping[str, torch.Tensor] | None, about: Network) -> torch.Tensor:
+def _inputs(images: Mapping[str, torch.Tensor] | None, about: NetworkFacts) -> torch.Tensor:
     """What to trace a caller's network with: one image of the bundle's input, or one sentence of its example."""
     if images is not None and not images["input"].is_floating_point():
         return images["input"][:1]

@@ -18,7 +18,7 @@ class _Entry:
 
 
 @dataclass
-class LayerTable:
+class LayerCollector:
     """Layers in forward order, collected while a recording is replayed; a layer that runs twice counts twice."""
 
     entries: dict[str, _Entry] = field(default_factory=dict)

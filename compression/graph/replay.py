@@ -13,7 +13,7 @@ from compression.errors import CompressionError
 from compression.graph.flow import quantizes
 from compression.graph.inputs import Inputs
 from compression.graph.kinds import KINDS, kind_of
-from compression.graph.layers import LayerTable
+from compression.graph.layers import LayerCollector
 from compression.graph.live import live_calls
 from compression.graph.merging import Merging, prepare
 from compression.graph.provenance import Provenance
@@ -37,7 +37,7 @@ class Replay:
     nodes: list[Node] = field(default_factory=list)
     edges: list[tuple[str, str]] = field(default_factory=list)
     names: Counter[str] = field(default_factory=Counter)
-    layers: LayerTable = field(default_factory=LayerTable)
+    layers: LayerCollector = field(default_factory=LayerCollector)
     merging: Merging = field(default_factory=Merging)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from compression.asks import OPTIONS, UNITS, Ask, BitsAsk, Sparsity
@@ -128,13 +128,18 @@ class Method(ABC):
     def convert(self, budget: Budget, source: Method) -> Budget:
         """A budget of the method ``source`` as one of this method: what both ask for stays, or is converted.
 
-        Bounds of single layers and groups stay; options, learning rates and whatever else ``source`` alone asks do not.
+        Bounds of single layers and groups stay, and options that both have (of one name, meaning and range, whatever
+        their defaults); other options, learning rates and whatever else ``source`` alone asks do not.
 
         Raises:
             CompressionError: a value that an ask cannot have.
         """
         asks = {ask.field: ask.value(budget.asks) for ask in source.asks if ask.control() is not None}
-        changes: dict[str, Any] = {} if source is self else {"options": {}, "lr": None}
+        theirs, own = ({o.name: replace(o, default=None) for o in each.Config.table()} for each in (source, self))
+        options = {
+            name: value for name, value in budget.options.items() if name in own and own[name] == theirs.get(name)
+        }
+        changes: dict[str, Any] = {} if source is self else {"options": options, "lr": None}
         converted = {ask.field: ask.value(asks) for ask in self.asks if ask.control() is not None}
         return budget.replace(method=self.info.name, asks=converted, **changes)
 

@@ -8,24 +8,23 @@ fine-tuned.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import torch
 from pydantic import Field
-from torch import nn
 
 from compression.asks import WEIGHTS, EqualBits, Sparsity
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
-from compression.pruning.weights import requested_counts
-from compression.quant.allocation import Allocation
-from compression.quant.fixed_steps import attach
-from compression.quant.nearest import equal_bits
-from compression.quant.tables import LayerTables
-from compression.training.allocated import STAGES, begin, train_allocated
 from compression.training.options import TrainingOptions
+from compression.training.setup import ALLOCATED_STAGES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from compression.quant.allocation import Allocation
+    from compression.quant.tables import LayerTables
 
 SPARSITY, WEIGHT_BITS = Sparsity(target=WEIGHTS), EqualBits()
 
@@ -49,7 +48,7 @@ class Magnitude(Method):
         sentence="**Magnitude** sets the smallest weights of the network to zero and gives all layers the same bits.",
         family="unstructured",
         slot=3,
-        stages=STAGES,
+        stages=ALLOCATED_STAGES,
     )
     asks = (SPARSITY, WEIGHT_BITS)
     Config = MagnitudeOptions
@@ -60,9 +59,11 @@ class Magnitude(Method):
         Raises:
             CompressionError: bounds that cannot be met.
         """
+        from compression.training.allocated import begin, train_allocated
+
         self.check_budget(setup.budget)
         trainer = begin(setup, report, self.options(setup.budget))
-        allocation = smallest_weights(LayerTables.prepare(setup.model), setup.budget)
+        allocation = self.allocation(Subject(setup.model, setup.graph), setup.budget)
         report.log(f"{allocation.pruned} of {allocation.numel} weights pruned, the smallest ones")
         return train_allocated(trainer, allocation)
 
@@ -72,6 +73,9 @@ class Magnitude(Method):
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Set the smallest weights of ``model`` to zero and fix masks and steps, in place."""
+        from compression.quant.fixed_steps import attach
+        from compression.quant.tables import LayerTables
+
         return attach(model, smallest_weights(LayerTables.prepare(model), budget))
 
 
@@ -83,6 +87,11 @@ def smallest_weights(tables: LayerTables, budget: Budget) -> Allocation:
     Raises:
         CompressionError: an unknown option, or bounds that cannot be met.
     """
+    import numpy as np
+
+    from compression.pruning.weights import requested_counts
+    from compression.quant.nearest import equal_bits
+
     options: MagnitudeOptions = METHOD.options(budget)
     widths = WEIGHT_BITS.widths(budget.asks, budget.layers, [table.name for table in tables.layers])
     mode = "empirical" if options.scope == "network" else "uniform"

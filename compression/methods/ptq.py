@@ -8,7 +8,7 @@ between would cost more than all the rounding.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -18,15 +18,11 @@ from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.options import Options
-from compression.quant import activation_quantizers, quantize
-from compression.quant.allocation import Allocation
-from compression.quant.attach import quantizable_layers
-from compression.quant.calibrate import CalibrationRange
-from compression.quant.nearest import rounding, set_range
-from compression.quant.tables import LayerTables
 from compression.reading import Flag
-from compression.training.measure import CURVE_IMAGES, curve_images, measure
-from compression.training.preparation import calibration_batches, fresh_statistics
+
+if TYPE_CHECKING:
+    from compression.quant.allocation import Allocation
+    from compression.quant.calibrate import CalibrationRange
 
 WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
 
@@ -77,9 +73,12 @@ class Ptq(Method):
         Raises:
             CompressionError: an unknown option, bounds of a layer that is not there, weights that are not finite.
         """
+        from compression.training.measure import CURVE_IMAGES, curve_images, measure
+        from compression.training.preparation import fresh_statistics
+
         model, budget = setup.model, setup.budget
         options: PtqOptions = self.options(budget)
-        planned = plan(LayerTables.prepare(model), budget)
+        planned = self.allocation(Subject(model, setup.graph), budget)
         total = len(planned.layers) + int(options.statistics)
         report.plan(total, unit="layers")
         report.phase("calibration", 0)
@@ -96,23 +95,25 @@ class Ptq(Method):
         return Compressed(model, {"allocation": planned.to_dict(budget.model, budget.weights), **facts})
 
     def allocation(self, subject: Subject, budget: Budget) -> Allocation:
-        """See :func:`plan`."""
-        return plan(subject.tables(), budget)
+        """Each layer's bit-width, step and exact squared error.
 
+        Raises:
+            CompressionError: an unknown option, or bounds of a layer that is not there.
+        """
+        from compression.quant.nearest import rounding
 
-def plan(tables: LayerTables, budget: Budget) -> Allocation:
-    """Each layer's bit-width, step and exact squared error, from the trained weights alone.
-
-    Raises:
-        CompressionError: an unknown option, or bounds of a layer that is not there.
-    """
-    options: PtqOptions = METHOD.options(budget)
-    names = [table.name for table in tables.layers]
-    return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
+        options: PtqOptions = self.options(budget)
+        tables = subject.tables()
+        names = [table.name for table in tables.layers]
+        return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
 
 
 def _attach(setup: Setup, report: Reporter, calibration: CalibrationRange) -> None:
     """Quantizers on all weights, at first with so many bits that nothing changes; on activations if they have bits."""
+    from compression.quant import activation_quantizers, quantize
+    from compression.quant.attach import quantizable_layers
+    from compression.training.preparation import calibration_batches
+
     budget = setup.budget
     if ACTIVATION_BITS.value(budget.asks) is None:
         quantize(setup.model, HIGHEST_BITS)
@@ -125,6 +126,8 @@ def _attach(setup: Setup, report: Reporter, calibration: CalibrationRange) -> No
 
 def _round(setup: Setup, report: Reporter, planned: Allocation) -> None:
     """Lower one layer after the other to its bit-width."""
+    from compression.quant.nearest import set_range
+
     for done, layer in enumerate(planned.layers, start=1):
         report.check()
         set_range(setup.model, layer)

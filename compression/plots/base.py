@@ -59,7 +59,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Stage:
+class RunStage:
     """One stage of a run of ``method``, from its first step to its last."""
 
     name: str
@@ -140,7 +140,7 @@ def log_ends(values: Sequence[float]) -> list[float] | None:
     return [math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.1] if values else None
 
 
-def shade(fig: go.Figure, stages: Sequence[Stage], tint: bool = True) -> None:
+def shade(fig: go.Figure, stages: Sequence[RunStage], tint: bool = True) -> None:
     """Shade the stages behind a chart over steps (or mark where they begin), named above it where there is room."""
     total = max((stage.end for stage in stages), default=0) - min((stage.start for stage in stages), default=0)
     for stage in stages:

@@ -50,7 +50,7 @@ def joint_info(events: Sequence[Mapping[str, Any]]) -> JointInfo:
     )
 
 
-def rate_figure(info: JointInfo, group: str, stages: Sequence[base.Stage] = ()) -> go.Figure:
+def rate_figure(info: JointInfo, group: str, stages: Sequence[base.RunStage] = ()) -> go.Figure:
     """γ of one group over the joint stage (logarithmic) beside the even rate; the other groups faint."""
     fig = base.figure(260, uirevision=f"gamma {group}", hovermode="closest")
     fig.update_layout(margin={"t": 24})
@@ -83,7 +83,7 @@ def rate_figure(info: JointInfo, group: str, stages: Sequence[base.Stage] = ()) 
     return _over_joint(fig, info, stages)
 
 
-def step_figure(info: JointInfo, group: str, stages: Sequence[base.Stage] = ()) -> go.Figure:
+def step_figure(info: JointInfo, group: str, stages: Sequence[base.RunStage] = ()) -> go.Figure:
     """d of the group's layers (solid) within the range its bit-widths allow (shaded)."""
     fig = base.figure(260, uirevision=f"d {group}", hovermode="closest")
     fig.update_layout(margin={"t": 24})
@@ -104,7 +104,7 @@ def step_figure(info: JointInfo, group: str, stages: Sequence[base.Stage] = ()) 
     return _over_joint(fig, info, stages)
 
 
-def _over_joint(fig: go.Figure, info: JointInfo, stages: Sequence[base.Stage]) -> go.Figure:
+def _over_joint(fig: go.Figure, info: JointInfo, stages: Sequence[base.RunStage]) -> go.Figure:
     """All its steps on the axis, with the stage's name above."""
     steps = [step for step, _, _ in info.decisions]
     within = [stage for stage in stages if steps and stage.start <= max(steps) and stage.end >= min(steps)]

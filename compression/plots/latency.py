@@ -13,7 +13,7 @@ ROOM = 1.12  # of the longest time, so that its label is not cut off on a phone
 
 
 @dataclass(frozen=True)
-class Row:
+class LatencyBar:
     """One variant: milliseconds (median and quartiles), and its BOPs relative to the dense model."""
 
     name: str
@@ -27,7 +27,7 @@ class Row:
 class LatencyInfo:
     """The variants, the dense one first; ``sentence`` says the same in words."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[LatencyBar, ...]
     method: str
     sentence: str
 
@@ -51,7 +51,7 @@ def latency_info(variants: Sequence[Mapping[str, Any]], method: str) -> LatencyI
     """From the ``latency.variants`` that an export measured."""
     dense = variants[0]["bops"] if variants else None
     rows = tuple(
-        Row(v["name"], v["median"], v["low"], v["high"], v["bops"] / dense if dense and v["bops"] else None)
+        LatencyBar(v["name"], v["median"], v["low"], v["high"], v["bops"] / dense if dense and v["bops"] else None)
         for v in variants
     )
     times = "; ".join(f"{row.name} {row.median:.3f} ms" for row in rows)

@@ -28,7 +28,7 @@ Edge = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedBoxes:
     """Boxes with their places and lines: slow to compute, and a function of model, detail and opened modules only.
 
     ``rows`` and ``columns`` are the size of the drawing.
@@ -99,7 +99,7 @@ def _name(box: str) -> str:
 def graph_info(
     graph: Mapping[str, Any],
     node_groups: Mapping[str, Sequence[str]],
-    placed: Placed,
+    placed: PlacedBoxes,
     *,
     parameters: Mapping[str, int] | None = None,
     selected: str | None = None,
@@ -137,7 +137,7 @@ def _shortened(marks: Sequence[NodeMark]) -> list[NodeMark]:
     return [replace(m, label=boxes.brief(m.label)) if m.id in close else m for m in marks]
 
 
-def _window(marks: Sequence[NodeMark], placed: Placed) -> Window | None:
+def _window(marks: Sequence[NodeMark], placed: PlacedBoxes) -> Window | None:
     """Around these markers, one row and one column more on every side."""
     if not marks:
         return None

@@ -43,7 +43,7 @@ class CurvesInfo:
     title: str
     suffix: str
     curves: tuple[Curve, ...]
-    stages: tuple[base.Stage, ...]
+    stages: tuple[base.RunStage, ...]
     unit: str = STEP
     log: bool = False
     from_zero: bool = True
@@ -78,13 +78,13 @@ class BitsInfo:
         ]
 
 
-def accuracy_info(points: Events, steps: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
+def accuracy_info(points: Events, steps: Events, stages: Sequence[base.RunStage], unit: str = STEP) -> CurvesInfo:
     """Accuracy on training batches (not smoothed, thinned) and on validation."""
     curves = _trained(points, steps, "accuracy", 100)
     return CurvesInfo("accuracy %", " %", curves, tuple(stages), unit, from_zero=False)
 
 
-def loss_info(points: Events, steps: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
+def loss_info(points: Events, steps: Events, stages: Sequence[base.RunStage], unit: str = STEP) -> CurvesInfo:
     """Cross-entropy on training batches and on validation; it falls by factors, so the axis is logarithmic."""
     return CurvesInfo("loss", "", _trained(points, steps, "loss", 1), tuple(stages), unit, log=True)
 
@@ -96,7 +96,7 @@ def _trained(points: Events, steps: Events, field: str, factor: float) -> tuple[
     return _drawn(train, _curve("validation", validation, field, theme.ACCENT, factor))
 
 
-def sparsity_info(points: Events, stages: Sequence[base.Stage], unit: str = STEP) -> CurvesInfo:
+def sparsity_info(points: Events, stages: Sequence[base.RunStage], unit: str = STEP) -> CurvesInfo:
     """Share of units removed and of weights that are zero."""
     units = _curve("units removed", points, "unit_sparsity", theme.SERIES[0], 100)
     weights = _curve("weights at zero", points, "weight_sparsity", theme.SERIES[1], 100)
@@ -139,7 +139,7 @@ def bits_info(points: Events, kind: str = "weight", layers: Sequence[str] = (), 
     return BitsInfo(tuple(known), tuple(p["step"] for p in chosen), tuple(known.values()), kind, unit)
 
 
-def bits_figure(info: BitsInfo, stages: Sequence[base.Stage] = (), height: int | None = None) -> go.Figure:
+def bits_figure(info: BitsInfo, stages: Sequence[base.RunStage] = (), height: int | None = None) -> go.Figure:
     """A row per layer, a column per point; the same scale, 2 to 16 bits, on every chart."""
     tall = height or min(720, max(200, 90 + 18 * len(info.layers)))
     fig = base.figure(tall, uirevision=f"bits {info.kind}")

@@ -10,11 +10,11 @@ from torch import nn
 from compression.graph import Graph
 from compression.graph.names import parameter_map
 from compression.pruning.choose import UnitLimits, choose_units, target_units
-from compression.pruning.saliency import RMS
-from compression.pruning.scores import UnitOptions, UnitScores
+from compression.pruning.criteria import RMS
+from compression.pruning.scores import UnitScores
+from compression.pruning.unit_options import UnitOptions
 from compression.pruning.units import Units
 
-NORMS = ("none", "group")
 BY_MAGNITUDE = UnitOptions(criteria={RMS: 1.0}, cost="none")
 Passes = Callable[[int], Iterable[None]]
 """Iterates so many times, and leaves the gradients over another batch on the parameters each time."""

@@ -1,45 +1,16 @@
-"""How much a unit matters: criteria on its variables x and their update direction h (GETA, section 4.3)."""
+"""How much each unit matters: sums over its slices, and the weighted criteria on them (GETA, section 4.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from compression.errors import CompressionError
+from compression.pruning.criteria import CRITERIA, DEFAULT_WEIGHTS, UnitSums
 from compression.pruning.units import Units
 
 _EPSILON = 1e-8
-
-
-@dataclass(frozen=True, eq=False)
-class UnitSums:
-    """Per unit, over all its variables, fp32 [N]: <x, x>, <x, h>, <h, h> and the number of variables."""
-
-    xx: torch.Tensor
-    xh: torch.Tensor
-    hh: torch.Tensor
-    variables: torch.Tensor
-
-
-def _cosine(sums: UnitSums) -> torch.Tensor:
-    return sums.xh / (sums.xx.sqrt() * sums.hh.sqrt()).clamp(min=_EPSILON**2) + 1
-
-
-CRITERIA: dict[str, Callable[[UnitSums], torch.Tensor]] = {
-    "magnitude": lambda sums: sums.xx.sqrt(),
-    "avg_magnitude": lambda sums: sums.xx.sqrt() / sums.variables,
-    "rms_magnitude": lambda sums: (sums.xx / sums.variables).sqrt(),
-    "cosine_similarity": _cosine,
-    "taylor_first_order": lambda sums: sums.xh.abs(),
-    "taylor_second_order": lambda sums: 0.5 * sums.xh.square(),
-}
-RMS = "rms_magnitude"
-WITHOUT_GRADIENTS = frozenset({"magnitude", "avg_magnitude", RMS})
-DEFAULT_WEIGHTS: Mapping[str, float] = {name: 0.2 for name in CRITERIA if name != RMS}
-"""The five criteria of GETA, equally weighted."""
 
 
 def unit_sums(units: Units, directions: Mapping[nn.Parameter, torch.Tensor]) -> UnitSums:
@@ -114,17 +85,6 @@ class AveragedSaliency:
         for total in self._totals.values():
             total.zero_()
         return scores
-
-
-def check_criteria(weights: Mapping[str, float]) -> None:
-    """Refuse unknown criteria.
-
-    Raises:
-        CompressionError: naming the criterion and the known ones.
-    """
-    for name in weights:
-        if name not in CRITERIA:
-            raise CompressionError(f"unknown saliency criterion {name!r}; known: {', '.join(CRITERIA)}")
 
 
 def _sum(values: torch.Tensor, dims: list[int]) -> torch.Tensor:

@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, field_validator
 
-from compression.errors import CompressionError
 from compression.graph.types import Graph
-from compression.options import Integer, Options, PositiveNumber, Real
-from compression.pruning.saliency import WITHOUT_GRADIENTS, AveragedSaliency, check_criteria
+from compression.pruning.criteria import WITHOUT_GRADIENTS
+from compression.pruning.saliency import AveragedSaliency
 from compression.pruning.unit_cost import unit_costs
+from compression.pruning.unit_options import UnitOptions
 from compression.pruning.units import Units
-from compression.reading import Text
-
-MOST_BATCHES = 100_000
-
-Criteria = Annotated[
-    Mapping[Text, PositiveNumber],
-    Field(description="What makes a unit matter: saliency criteria and their weights."),
-]
-SaliencyBatches = Annotated[
-    Integer,
-    Field(
-        ge=1,
-        le=MOST_BATCHES,
-        description="Over how many training batches saliency is averaged, where its criteria look at gradients; 1 is "
-        "the last one alone.",
-    ),
-]
-Cost = Annotated[
-    Literal["none", "macs", "parameters"],
-    Field(
-        description="What a unit's saliency is set against: the MACs or parameters that are removed with it, or "
-        "nothing."
-    ),
-]
-CostPower = Annotated[
-    Real,
-    Field(
-        ge=0,
-        le=4,
-        description="How strongly: saliency is divided by cost to this power; 0 ignores cost, 1 is saliency per MAC.",
-    ),
-]
-
-
-class UnitOptions(Options):
-    """What methods that choose units take; the defaults are GETA's."""
-
-    criteria: Criteria = Field(default_factory=lambda: {"taylor_second_order": 1.0})
-    saliency_batches: SaliencyBatches = 100
-    cost: Cost = "macs"
-    cost_power: CostPower = 0.5
-
-    @field_validator("criteria")
-    @classmethod
-    def _check_criteria(cls, criteria: Mapping[str, float]) -> Mapping[str, float]:
-        check_criteria(criteria)
-        if not criteria:
-            raise CompressionError("criteria must name at least one saliency criterion")
-        return criteria
 
 
 class UnitScores:

@@ -22,7 +22,7 @@ from compression.runs import names
 from compression.runs.files import sha256, write_json
 from compression.runs.folder import RunFolder
 from compression.runs.paths import make_folder
-from compression.runs.prepare import Subject, Workbench, file_point
+from compression.runs.prepare import TrainedModel, Workbench, file_point
 from compression.runs.reporter import RunReporter
 from compression.training.dense import evaluate
 from compression.training.loop import check_finite
@@ -79,7 +79,7 @@ def execute(
     }
 
 
-def _beginning(subject: Subject) -> str:
+def _beginning(subject: TrainedModel) -> str:
     """What the run starts from, in one line: which weights, and how images are brought to the network."""
     images = f"; preprocess: {words(subject.data.preprocess)}" if subject.data.preprocess else ""
     return f"weights: {subject.weights} (SHA-256 {subject.identity['digest'][:12]}){images}"

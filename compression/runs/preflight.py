@@ -14,14 +14,14 @@ from compression.reading import expanded
 
 if TYPE_CHECKING:
     from compression.graph import Graph
-    from compression.runs.prepare import Subject
+    from compression.runs.prepare import TrainedModel
 
 
 def check(budget: Budget, *others: Budget) -> dict[str, Any]:
     """Refuse a budget that no run could carry out; names are looked at before anything is loaded.
 
     ``others``: further budgets with the same model and data (those of a sweep), each checked as well. Returns what a
-    spec keeps of the model and data, see :attr:`compression.runs.prepare.Subject.identity`.
+    spec keeps of the model and data, see :attr:`compression.runs.prepare.TrainedModel.identity`.
 
     Raises:
         CompressionError: as :func:`check_subject`, an unknown method, group or layer, or what the method cannot reach
@@ -56,7 +56,7 @@ def check_setup(setup: methods.Setup, name: str) -> None:
     method.check(setup)
 
 
-def check_subject(budget: Budget) -> tuple[Subject, Graph]:
+def check_subject(budget: Budget) -> tuple[TrainedModel, Graph]:
     """The model and data of a budget, and the network's trace, if a run could be made with them by any method.
 
     Raises:

@@ -30,7 +30,7 @@ from compression.zoo.weights import digest, unshared
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class TrainedModel:
     """A trained dense model with the data it is compressed on; ``weights`` says where its parameters came from."""
 
     model: nn.Module
@@ -52,7 +52,7 @@ class Prepared:
     ``digest`` changes with its weights, its data, or the user's file that builds it.
     """
 
-    subject: Subject
+    subject: TrainedModel
     graph: Graph
     baseline: Point
     ledger: dict[str, Any]
@@ -96,7 +96,7 @@ class Workbench:
         return self._prepared
 
 
-def load(budget: Budget, identity: Mapping[str, Any] | None = None) -> Subject:
+def load(budget: Budget, identity: Mapping[str, Any] | None = None) -> TrainedModel:
     """The model and data that a budget names, checked against each other, and against the ``identity`` in a spec.
 
     Raises:
@@ -106,7 +106,7 @@ def load(budget: Budget, identity: Mapping[str, Any] | None = None) -> Subject:
     dataset = load_data(budget)
     input, classes = shape(budget)
     trained = find_weights(budget)
-    subject = Subject(trained.model, dataset, input, classes, trained.name)
+    subject = TrainedModel(trained.model, dataset, input, classes, trained.name)
     check_same(subject, identity)
     return subject
 
@@ -124,7 +124,7 @@ def load_data(budget: Budget) -> DataSet:
     return dataset
 
 
-def check_same(subject: Subject, identity: Mapping[str, Any] | None) -> None:
+def check_same(subject: TrainedModel, identity: Mapping[str, Any] | None) -> None:
     """Refuse a subject that is another than when the run was requested; specs of older versions do not say.
 
     Raises:
@@ -186,7 +186,7 @@ def prepare(budget: Budget) -> Prepared:
     return Prepared(subject, graph, baseline, ledger, evaluation.confusion, subject_digest(subject, budget.model))
 
 
-def subject_digest(subject: Subject, model: str) -> str:
+def subject_digest(subject: TrainedModel, model: str) -> str:
     """The SHA-256 of what a run of ``model`` begins with: its state, the pixels and labels, the user's own file."""
     total, data = hashlib.sha256(digest(subject.model).encode()), subject.data
     total.update(repr((data.mean, data.std, data.augment, data.classes, data.preprocess)).encode())

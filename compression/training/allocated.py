@@ -10,14 +10,8 @@ from compression.training.loop import FINE_TUNING, base_rate, make_optimizer
 from compression.training.measure import curve_images, measure
 from compression.training.options import TrainingOptions
 from compression.training.preparation import fresh_statistics
-from compression.training.setup import Compressed, Reporter, Setup, Stage
+from compression.training.setup import Compressed, Reporter, Setup
 from compression.training.trainer import Section, Trainer
-
-STAGES = (
-    Stage("allocation", "Allocation", 0),
-    Stage("statistics", "Norm statistics", 1),
-    Stage("fine-tuning", "Fine-tuning", 3),
-)
 
 
 def begin(setup: Setup, report: Reporter, options: TrainingOptions) -> Trainer:

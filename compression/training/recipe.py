@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -86,6 +86,9 @@ def choose_recipe(model: nn.Module, example: torch.Tensor, precision: str = "aut
     if precision not in PRECISIONS:
         raise CompressionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     threads = torch.get_num_threads()
+    if _overruns(model, len(example), threads):
+        chosen = Recipe("fp32" if precision == "auto" else precision, False, threads)
+        return replace(chosen, why=f"{chosen.precision}, contiguous: {len(example)} images a step are an odd number")
     if precision != "auto":
         return Recipe(precision, threads=threads, why=f"{precision}: asked for")
     shapes = tuple((name, tuple(parameter.shape)) for name, parameter in model.named_parameters())
@@ -93,6 +96,16 @@ def choose_recipe(model: nn.Module, example: torch.Tensor, precision: str = "aut
     if key not in _CHOSEN:
         _CHOSEN[key] = _choose(model, example.detach(), threads)
     return _CHOSEN[key]
+
+
+def _overruns(model: nn.Module, images: int, threads: int) -> bool:
+    """Whether a step in channels_last would write past its memory.
+
+    oneDNN does on processors with AVX-512 (seen with torch 2.14), with several threads, in the backward pass of a
+    pointwise convolution of stride 2 from fewer than 16 channels at an odd number of images: the process dies.
+    """
+    pointwise = (m for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
+    return threads > 1 and images % 2 == 1 and any(max(m.stride) > 1 and m.in_channels < 16 for m in pointwise)
 
 
 def _choose(model: nn.Module, example: torch.Tensor, threads: int) -> Recipe:

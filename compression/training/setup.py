@@ -25,6 +25,14 @@ class Stage:
     tone: int
 
 
+ALLOCATED_STAGES = (
+    Stage("allocation", "Allocation", 0),
+    Stage("statistics", "Norm statistics", 1),
+    Stage("fine-tuning", "Fine-tuning", 3),
+)
+"""Of methods that allocate on the dense weights and train then (:mod:`compression.training.allocated`)."""
+
+
 @dataclass
 class Setup:
     """What a method works on. The method owns ``model`` (dense, trained, fp32) and may change it in place."""

@@ -40,7 +40,7 @@ def import_early() -> threading.Thread:
 
 def fields(values: Values) -> Sequence[Choice | Slider]:
     """The parts; then a layer of the network they form; then one of its channels."""
-    first = Choice("parts", "Parts between the first convolution and the head", LABELS, ("residual",))
+    first = Choice("parts", "Parts between the first convolution and the head", LABELS, ["residual"])
     if "parts" not in values:
         return (first,)
     layers = network(tuple(values["parts"]))[1].layers

@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from compression.plots.confusion import ConfusionInfo, confusion_figure, confusion_info
 from compression.plots.tiles import tile_figure
+from compression.plots.words import share
 from lessons import recorded
 from lessons.forgetting import recorded_maps
 from lessons.lesson import Choice, Lesson, Link, Pick, Slider, Values, View
-from lessons.numbers import percent
 
 EXERCISE = "short-paper"
 FIRST_CLASS = "cat"
@@ -81,8 +81,8 @@ def _facts(name: str, label: str) -> dict[str, str]:
     first, second = _accuracies(EXERCISE)
     return {
         "label": label,
-        "dense": percent(before, 2),
-        "compressed": percent(after, 2),
+        "dense": share(before, 2),
+        "compressed": share(after, 2),
         "points": f"{100 * (before - after):.2f}",
         "images": f"{table.images:,}",
         "before": f"{right.before:,}",

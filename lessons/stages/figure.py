@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from compression.methods.geta.method import SCHEDULE, WEIGHT_BITS
+from compression.methods.geta.options import SCHEDULE, WEIGHT_BITS
 from compression.plots import theme
 from compression.plots.base import LETTER_SHARE
 from lessons.panels import BROWN, VIOLET, Panel, band, line, marks, stacked, upright

@@ -10,9 +10,10 @@ from compression.budget import Budget
 from compression.methods.geta.joint import ETA, allowed_descent, descent
 from compression.methods.geta.options import CHANNEL, GetaOptions
 from compression.methods.geta.schedule import JOINT, PROJECTION, WARM_UP
+from compression.plots.words import share
 from lessons import recorded
 from lessons.lesson import Choice, Lesson, Link, Number, Slider, Values, View
-from lessons.numbers import percent, tex
+from lessons.numbers import tex
 from lessons.stages import figure, rules
 from lessons.stages.ablations import ALL_RULES, WITHOUT, Ablation, ablations, read
 
@@ -115,8 +116,8 @@ def _without(run: Ablation, every: Ablation) -> str:
     caption = f"**“{run.rule}” off.** {WITHOUT[run.run]} One epoch loses **{run.lost:.2f} points** against "
     caption += f"{every.lost:.2f} with all rules (one seed each: some tenths are noise)"
     if abs(run.removed - every.removed) > SAME_SHARE:
-        caption += f"; {percent(run.removed, 0)} of the channels went instead of {percent(every.removed, 0)}"
-    return caption + f". BOPs: {percent(run.rel_bops, 2)} against {percent(every.rel_bops, 2)}."
+        caption += f"; {share(run.removed, 0)} of the channels went instead of {share(every.removed, 0)}"
+    return caption + f". BOPs: {share(run.rel_bops, 2)} against {share(every.rel_bops, 2)}."
 
 
 def _caption(step: int) -> str:
@@ -136,11 +137,11 @@ def _caption(step: int) -> str:
         count = sum(len(members) for members in chosen.values())
         caption = f"**Joint stage**, step {step:,}, pruning period {period.index + 1} of {stages.pruning_periods}: "
         caption += f"saliency chose **{count} channels** in {len(chosen)} groups; "
-        remaining = period.shrinks_left
+        remaining = period.steps_to_shrink
         return caption + (
             f"{remaining} shrinking steps are left." if remaining else "they are zero now: the period ends."
         )
-    accuracy = percent(run.points[-1]["accuracy"])
+    accuracy = share(run.points[-1]["accuracy"])
     caption = f"**Cool-down**, step {step:,}: the channels are gone and the bits are whole numbers; training heals the "
     return caption + f"rest, up to {accuracy} on validation images."
 

@@ -58,11 +58,11 @@ def _next(receiver: Connection, child: Any, limit: float) -> tuple[str, Any]:
         if _spent(watched) - begun > limit or time.monotonic() > deadline:
             raise TimeoutError(f"> {limit:g} s")
     try:
-        found: tuple[str, Any] = receiver.recv()
+        message: tuple[str, Any] = receiver.recv()
     except EOFError:
         child.join()
         raise ChildFailed(f"the process ended with status {child.exitcode}") from None
-    return found
+    return message
 
 
 def _spent(process: psutil.Process) -> float:
@@ -84,7 +84,7 @@ def _serve(sender: Connection, work: Callable[..., Iterator[Any]], args: tuple[A
             for item in work(*args):
                 sender.send(("item", item))
             sender.send(("end", None))
-        except Exception as error:  # whatever went wrong is told to the parent
+        except Exception as error:  # whatever went wrong is sent to the parent
             sender.send(("error", one_line(error)))
 
 

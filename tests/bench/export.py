@@ -46,27 +46,27 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=float, default=0.5, help="of ResNet-20's run")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="models measured before; new ones are added")
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    if TRAINED in asked.only and not _there():
+    if TRAINED in arguments.only and not _there():
         print(f"without {WEIGHTS} and the images in COMPRESSION_DATA there is no {TRAINED}", file=sys.stderr)
-        asked.only.remove(TRAINED)
-    kept = json.loads(asked.keep.read_text()) if asked.keep and asked.keep.is_file() else {}
-    for model in asked.only:
-        if model not in kept:
+        arguments.only.remove(TRAINED)
+    rows = json.loads(arguments.keep.read_text()) if arguments.keep and arguments.keep.is_file() else {}
+    for model in arguments.only:
+        if model not in rows:
             with tempfile.TemporaryDirectory() as root:
-                kept[model] = dataclasses.asdict(measure(model, Path(root), asked.epochs))
+                rows[model] = dataclasses.asdict(measure(model, Path(root), arguments.epochs))
             print(f"{model}: measured", file=sys.stderr)
-            if asked.keep:
-                asked.keep.write_text(json.dumps(kept))
-    if not asked.only:
+            if arguments.keep:
+                arguments.keep.write_text(json.dumps(rows))
+    if not arguments.only:
         return 2
-    text = section([from_dict(kept[model]) for model in asked.only])
+    text = section([from_dict(rows[model]) for model in arguments.only])
     print(text)
-    if asked.write and len(asked.only) < len(MODELS):
-        print(f"{asked.write} is left as it is: only {' '.join(asked.only)} measured", file=sys.stderr)
-    elif asked.write:
-        write(asked.write, text)
+    if arguments.write and len(arguments.only) < len(MODELS):
+        print(f"{arguments.write} is left as it is: only {' '.join(arguments.only)} measured", file=sys.stderr)
+    elif arguments.write:
+        write(arguments.write, text)
     return 0
 
 
@@ -101,9 +101,9 @@ def measure(model: str, root: Path, epochs: float) -> Exported:
     )
 
 
-def finished(root: Path, asked: Mapping[str, Any]) -> RunFolder:
+def finished(root: Path, fields: Mapping[str, Any]) -> RunFolder:
     """A run of this budget, carried out here."""
-    run = RunFolder.create(root / "runs", {"id": "bench", "budget": dict(asked), "created": 0.0})
+    run = RunFolder.create(root / "runs", {"id": "bench", "budget": dict(fields), "created": 0.0})
     if (state := carry_out(run, execute)) != "done":
         raise SystemExit(f"the run is {state}: {run.log_path.read_text()}")
     return run
@@ -111,16 +111,16 @@ def finished(root: Path, asked: Mapping[str, Any]) -> RunFolder:
 
 def budget(model: str, root: Path, epochs: float) -> dict[str, Any]:
     """Half of the units, 4 to 8 bits."""
-    asked = {"method": "geta", "model": model, "sparsity": 0.5, "weight_bits": [4, 8]}
+    fields = {"method": "geta", "model": model, "sparsity": 0.5, "weight_bits": [4, 8]}
     if model == TRAINED:
         folder = catalogue.data_folder()
         assert folder is not None
-        asked |= {"data": "cifar10", "weights": str(folder / WEIGHTS), "batch_size": 128, "lr": 0.05}
-        asked["epochs"] = epochs
+        fields |= {"data": "cifar10", "weights": str(folder / WEIGHTS), "batch_size": 128, "lr": 0.05}
+        fields["epochs"] = epochs
     else:
-        asked |= {"data": str(digits(root / "digits")), "classes": 10, "epochs": 1, "batch_size": 8, "lr": 1e-3}
-        asked["weights"] = str(random_weights(model, root))
-    return {**cx.Budget(precision="fp32").to_dict(), **asked}
+        fields |= {"data": str(digits(root / "digits")), "classes": 10, "epochs": 1, "batch_size": 8, "lr": 1e-3}
+        fields["weights"] = str(random_weights(model, root))
+    return {**cx.Budget(precision="fp32").to_dict(), **fields}
 
 
 def digits(root: Path) -> Path:
@@ -139,16 +139,16 @@ def digits(root: Path) -> Path:
 def random_weights(model: str, root: Path) -> Path:
     """Seeded weights, the statistics of norms from a batch of the images, so that signals neither die nor explode."""
     spec = zoo.spec(model)
-    made = zoo.build(model, classes=10)
+    network = zoo.build(model, classes=10)
     images = load(str(root / "digits"), input=spec.input).train.images[:16]
-    for module in made.modules():
+    for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
-    made.train()
+    network.train()
     with torch.no_grad():
-        made(images.float() / 255)
+        network(images.float() / 255)
     path = root / "weights.safetensors"
-    save_file({name: tensor.contiguous().clone() for name, tensor in made.state_dict().items()}, path)
+    save_file({name: tensor.contiguous().clone() for name, tensor in network.state_dict().items()}, path)
     return path
 
 
@@ -156,11 +156,11 @@ def timed(source: Source, files: Mapping[str, bytes], first: Sequence[Mapping[st
     """What the export measured, and the same again, to see how much of it is chance."""
     variants = variant_files(source, files)
     again = [latency.measure(variants, source.input, {}) for _ in range(TURNS - 1)]
-    medians = [[told["median"] for told in first], *([told.median for told in turn] for turn in again)]
+    medians = [[variant["median"] for variant in first], *([variant.median for variant in turn] for turn in again)]
     names = ("name", "median", "low", "high", "bops", "bytes", "runs")
     return tuple(
-        Timed(**{name: told[name] for name in names}, ratios=tuple(turn[0] / turn[index] for turn in medians))
-        for index, told in enumerate(first)
+        Timed(**{name: variant[name] for name in names}, ratios=tuple(turn[0] / turn[index] for turn in medians))
+        for index, variant in enumerate(first)
     )
 
 

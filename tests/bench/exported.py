@@ -70,51 +70,51 @@ def from_dict(raw: Mapping[str, Any]) -> Exported:
     return Exported(**{**raw, **pairs, "variants": variants})
 
 
-def section(found: Sequence[Exported]) -> str:
+def section(entries: Sequence[Exported]) -> str:
     """The whole section of BENCHMARKS.md, title included."""
-    runs = min(timed.runs for entry in found for timed in entry.variants)
-    legend = LEGEND.format(runs=runs, turns=TURNS, epochs=found[0].epochs)
+    runs = min(timed.runs for entry in entries for timed in entry.variants)
+    legend = LEGEND.format(runs=runs, turns=TURNS, epochs=entries[0].epochs)
     about = machine(f"ONNX Runtime {onnxruntime.__version__}")
-    about += [f"- flags of the processor: {', '.join(latency.processor().flags)}", *reached(found)]
-    parts = [f"## {TITLE}", "\n".join(about), legend, speeds(found), sizes(found)]
+    about += [f"- flags of the processor: {', '.join(latency.processor().flags)}", *reached(entries)]
+    parts = [f"## {TITLE}", "\n".join(about), legend, speeds(entries), sizes(entries)]
     return "\n\n".join(parts) + "\n"
 
 
-def reached(found: Sequence[Exported]) -> list[str]:
+def reached(entries: Sequence[Exported]) -> list[str]:
     """What was to be reached, line by line."""
     lines = []
-    for entry in found:
+    for entry in entries:
         best = max(entry.variants[1:], key=lambda timed: timed.ratio)
         goal = f", to reach: {FASTER_REACH:g}" if entry.model == TRAINED else ""
         lines.append(f"- {entry.model}: fastest is {best.name}, {best.ratio:.2f} times as fast as dense fp32{goal}")
-    off = max(abs(entry.ledger - 1) for entry in found)
-    slowest = max(found, key=lambda entry: entry.seconds)
+    off = max(abs(entry.ledger - 1) for entry in entries)
+    slowest = max(entries, key=lambda entry: entry.seconds)
     return [
         *lines,
         f"- `weights.packed` within {off:.2%} of the ledger, to reach: {LEDGER_REACH:.0%}",
         *(
             f"- {entry.model}: `model.onnx` gives torch's class to {entry.same[0]:.2%} of {entry.images} test images, "
             f"to reach: {AGREEMENT_REACH:.1%}"
-            for entry in found
+            for entry in entries
             if entry.model == TRAINED
         ),
         f"- an export takes at most {slowest.seconds:.0f} s ({slowest.model}), to reach: {SECONDS_REACH:g}",
     ]
 
 
-def speeds(found: Sequence[Exported]) -> str:
+def speeds(entries: Sequence[Exported]) -> str:
     """A line for each variant of each model."""
     head = "model | variant | ms | middle half, ms | times as fast | lowest to highest | BOPs | bytes"
     rows = [
         f"{entry.model} | {v.name} | {v.median:.3f} | {v.low:.3f} to {v.high:.3f} | {v.ratio:.2f} | "
         f"{min(v.ratios):.2f} to {max(v.ratios):.2f} | {v.bops / entry.variants[0].bops:.2%} | {v.bytes:,}"
-        for entry in found
+        for entry in entries
         for v in entry.variants
     ]
     return _table(head, 2, rows)
 
 
-def sizes(found: Sequence[Exported]) -> str:
+def sizes(entries: Sequence[Exported]) -> str:
     """A line for each model: what the bundle holds, and how true it is."""
     head = (
         "model | units removed | accuracy dense | compressed | fp32 bytes | packed bytes | file / ledger | images | "
@@ -123,7 +123,7 @@ def sizes(found: Sequence[Exported]) -> str:
     rows = [
         f"{e.model} | {e.removed:.0%} | {e.accuracy[0]:.2%} | {e.accuracy[1]:.2%} | {e.packed[0]:,} | "
         f"{e.packed[1]:,} | {e.ledger:.4f} | {e.images} | {e.same[0]:.2%} | {e.same[1]:.2%} | {e.seconds:.0f}"
-        for e in found
+        for e in entries
     ]
     return _table(head, 1, rows)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.keep import keep, kept
+from tests.bench.keep import keep, stored
 from tests.bench.report import section
 from tests.bench.subjects import HERE, THERE, Row, measure, names
 
@@ -24,30 +24,30 @@ PREFACE = "# Benchmarks\n\nEvery section is written by the command that measures
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; 0 when done, whatever was found, 2 when asked for something that is not there."""
-    asked = _arguments(argv)
-    wanted = [name for name in names() if any(fnmatch.fnmatch(name, p) for p in asked.only)]
-    if not wanted:
-        print(f"no torchvision classifier matches {' '.join(asked.only)!r}", file=sys.stderr)
+    arguments = _arguments(argv)
+    selected = [name for name in names() if any(fnmatch.fnmatch(name, p) for p in arguments.only)]
+    if not selected:
+        print(f"no torchvision classifier matches {' '.join(arguments.only)!r}", file=sys.stderr)
         return 2
-    if asked.peer and importlib.util.find_spec("torch_pruning") is None:
+    if arguments.peer and importlib.util.find_spec("torch_pruning") is None:
         print("Torch-Pruning is not installed: pip install -r requirements-bench.txt, or --no-peer", file=sys.stderr)
         return 2
     torch.set_num_threads(1)
-    found, rows = kept(asked.keep), []
-    for number, name in enumerate(wanted, 1):
+    measured, rows = stored(arguments.keep), []
+    for number, name in enumerate(selected, 1):
         start = time.perf_counter()
-        row = found.get(name)
+        row = measured.get(name)
         if row is None:
-            row = measure(name, repetitions=asked.repetitions, peer=asked.peer, check=asked.equality)
-            keep(asked.keep, row)
+            row = measure(name, repetitions=arguments.repetitions, peer=arguments.peer, check=arguments.equality)
+            keep(arguments.keep, row)
         rows.append(row)
-        print(f"[{number}/{len(wanted)}] {_told(row)} ({time.perf_counter() - start:.0f} s)", file=sys.stderr)
-    text = section(rows, repetitions=asked.repetitions)
+        print(f"[{number}/{len(selected)}] {_summary(row)} ({time.perf_counter() - start:.0f} s)", file=sys.stderr)
+    text = section(rows, repetitions=arguments.repetitions)
     print(text)
-    if asked.write and len(rows) < len(names()):
-        print(f"{asked.write} is left as it is: only {len(rows)} of {len(names())} were measured", file=sys.stderr)
-    elif asked.write:
-        write(asked.write, text)
+    if arguments.write and len(rows) < len(names()):
+        print(f"{arguments.write} is left as it is: only {len(rows)} of {len(names())} were measured", file=sys.stderr)
+    elif arguments.write:
+        write(arguments.write, text)
     return 0
 
 
@@ -62,7 +62,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _told(row: Row) -> str:
+def _summary(row: Row) -> str:
     sides = [f"{side} {row.seconds[side]:.3f} s" for side in (HERE, THERE) if side in row.seconds]
     sides += [f"{side}: {error}" for side, error in row.errors.items()]
     equal = row.equality if isinstance(row.equality, str) else f"equality {row.equality.fp32:.1e}"
@@ -74,9 +74,9 @@ def write(path: Path, text: str) -> None:
     old = path.read_text(encoding="utf-8") if path.is_file() else PREFACE
     preface, *sections = old.split("\n## ")
     title = text.removeprefix("## ").partition("\n")[0]
-    kept = [part.rstrip("\n") for part in sections if part.partition("\n")[0] != title]
+    others = [part.rstrip("\n") for part in sections if part.partition("\n")[0] != title]
     first = text.removeprefix("## ").rstrip("\n")
-    path.write_text("\n\n## ".join([preface.rstrip("\n"), first, *kept]) + "\n", encoding="utf-8")
+    path.write_text("\n\n## ".join([preface.rstrip("\n"), first, *others]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

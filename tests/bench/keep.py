@@ -10,7 +10,7 @@ from tests.bench.oracle import Equality
 from tests.bench.subjects import Facts, Row
 
 
-def kept(path: Path | None) -> dict[str, Row]:
+def stored(path: Path | None) -> dict[str, Row]:
     """Rows by name from a file of JSON lines; none without a file."""
     if path is None or not path.is_file():
         return {}

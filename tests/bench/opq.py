@@ -82,15 +82,15 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, print the section, and put it into a file if asked."""
     parser = argparse.ArgumentParser(prog="tests.bench.opq", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     with multiprocessing.get_context("spawn").Pool(1) as alone:  # its memory is nobody else's
         speed = alone.apply(allocation)
     packed = [packing(size, *budget) for size in SIZES for budget in BUDGETS]
     text = section(speed, packed)
     print(text)
-    if asked.write:
-        write(asked.write, text)
+    if arguments.write:
+        write(arguments.write, text)
     return 0
 
 
@@ -120,9 +120,9 @@ def allocation() -> Speed:
     laplace_first, _ = _timed(lambda: allocate_from(tables, 0.7, 4.0, tables="laplace"))
     exact_first, _ = _timed(lambda: allocate_from(tables, 0.7, 4.0))
     chance = np.random.default_rng(0)
-    asked = [(chance.uniform(0.0, 0.95), chance.uniform(2.5, 7.0)) for _ in range(ANSWERS)]
-    drag = [_timed(partial(allocate_from, tables, s, b, tables="laplace")) for s, b in asked]
-    release = [_timed(partial(allocate_from, tables, s, b)) for s, b in asked]
+    requests = [(chance.uniform(0.0, 0.95), chance.uniform(2.5, 7.0)) for _ in range(ANSWERS)]
+    drag = [_timed(partial(allocate_from, tables, s, b, tables="laplace")) for s, b in requests]
+    release = [_timed(partial(allocate_from, tables, s, b)) for s, b in requests]
     dearer = [quick.error / exact.error for (_, quick), (_, exact) in zip(drag, release, strict=True)]
     return Speed(
         size, prepare + laplace_first, prepare + exact_first, _middle_and_tail([t for t, _ in drag]),
@@ -161,8 +161,8 @@ def zstd(codes: np.ndarray, bits: int) -> int | None:
 
 def _timed(work: Callable[[], T]) -> tuple[float, T]:
     begin = time.process_time()
-    made = work()
-    return time.process_time() - begin, made
+    result = work()
+    return time.process_time() - begin, result
 
 
 def _peak() -> int:

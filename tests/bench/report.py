@@ -95,8 +95,8 @@ def _equalities(rows: Sequence[Row]) -> list[str]:
 
 def _listed(label: str, rows: Iterable[Row]) -> str:
     """ "; label N: names", empty without any."""
-    found = [row.name for row in rows]
-    return f"; {label} {len(found)}: {', '.join(found)}" if found else ""
+    names = [row.name for row in rows]
+    return f"; {label} {len(names)}: {', '.join(names)}" if names else ""
 
 
 def _counted(label: str, rows: Sequence[Row], side: str) -> str:
@@ -136,11 +136,11 @@ def _seconds(row: Row, side: str) -> str:
     return f"{row.seconds[side]:.3f}" if side in row.seconds else row.errors.get(side, "")
 
 
-def _equal(found: Equality | str) -> list[str]:
-    if isinstance(found, str):
-        return ["" if found == "not measured" else found, ""]
-    deaf = " (zeroing changes nothing)" if found.effect < 1e-3 and found.removed else ""
-    return [f"{found.fp32:.1e}{deaf}", "" if found.fp64 is None else f"{found.fp64:.1e}"]
+def _equal(equality: Equality | str) -> list[str]:
+    if isinstance(equality, str):
+        return ["" if equality == "not measured" else equality, ""]
+    deaf = " (zeroing changes nothing)" if equality.effect < 1e-3 and equality.removed else ""
+    return [f"{equality.fp32:.1e}{deaf}", "" if equality.fp64 is None else f"{equality.fp64:.1e}"]
 
 
 def _ratio(row: Row) -> float:

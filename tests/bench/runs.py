@@ -55,26 +55,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--each", type=int, default=4, metavar="N", help="kills of one run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        killed = kill(Path(folder) / "kills", asked.kills, asked.each, asked.seed)
+        killed = kill(Path(folder) / "kills", arguments.kills, arguments.each, arguments.seed)
         event = event_cost(Path(folder))
         first, again = listing(Path(folder) / "list")
     text = section(killed, event, first, again)
     print(text)
-    if asked.write:
-        write(asked.write, text)
+    if arguments.write:
+        write(arguments.write, text)
     return 0 if all(run.identical for run in killed) else 1
 
 
 def kill(root: Path, kills: int, each: int, seed: int) -> list[Killed]:
     """Kill workers ``kills`` times, ``each`` times a run, and compare with the run that is left in peace."""
-    chance, found = random.Random(seed), []
+    chance, results = random.Random(seed), []
     whole = RunFolder.open(root, runs.start(BUDGET, root))
     begin = time.monotonic()
     ended(whole)
     longest = SHARE * (time.monotonic() - begin)
-    while sum(len(run.after) for run in found) < kills:
+    while sum(len(run.after) for run in results) < kills:
         folder = RunFolder.open(root, runs.start(BUDGET, root))
         after = []
         for _ in range(each):
@@ -88,9 +88,9 @@ def kill(root: Path, kills: int, each: int, seed: int) -> list[Killed]:
             until(lambda: folder.state == "lost")  # noqa: B023 - called before the next round
             runs.resume(folder.id, root)
         ended(folder)
-        found.append(Killed(tuple(after), folder.attempts(), same(whole, folder)))
-        print(f"killed after {', '.join(map(str, after))} s: identical {found[-1].identical}", file=sys.stderr)
-    return found
+        results.append(Killed(tuple(after), folder.attempts(), same(whole, folder)))
+        print(f"killed after {', '.join(map(str, after))} s: identical {results[-1].identical}", file=sys.stderr)
+    return results
 
 
 def same(one: RunFolder, other: RunFolder) -> bool:
@@ -115,15 +115,15 @@ def until(true: Callable[[], bool]) -> None:
 
 def event_cost(folder: Path) -> float:
     """Microseconds that writing one step event takes."""
-    found = []
+    costs = []
     for turn in range(5):
         with EventWriter(folder / f"events{turn}") as events:
             begin = time.perf_counter()
             for step in range(EVENTS // 5):
                 events.step(step, step / 100, loss=0.123456789, accuracy=0.5, lr=0.01)
                 events._flush_step()  # every one, where a run writes one in fifty
-            found.append((time.perf_counter() - begin) / (EVENTS // 5) * 1e6)
-    return statistics.median(found)
+            costs.append((time.perf_counter() - begin) / (EVENTS // 5) * 1e6)
+    return statistics.median(costs)
 
 
 def listing(root: Path) -> tuple[float, float]:
@@ -141,13 +141,13 @@ def listing(root: Path) -> tuple[float, float]:
 
 
 def _listed(store: Store, times: int) -> float:
-    found = []
+    durations = []
     for _ in range(times):
         begin = time.perf_counter()
         if len(store.list()) != LISTED:
             raise SystemExit("the list is not whole")
-        found.append((time.perf_counter() - begin) * 1e3)
-    return statistics.median(found)
+        durations.append((time.perf_counter() - begin) * 1e3)
+    return statistics.median(durations)
 
 
 def section(killed: list[Killed], event: float, first: float, again: float) -> str:

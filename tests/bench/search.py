@@ -54,12 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     """Search, print the section, and put it into a file if asked."""
     parser = argparse.ArgumentParser(prog="tests.bench.search", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     text = section([seen(RunFolder(path)) for path in RUNS])
     print(text)
-    if asked.write:
-        write(asked.write, text)
+    if arguments.write:
+        write(arguments.write, text)
     return 0
 
 
@@ -113,22 +113,22 @@ def section(table: Sequence[Seen]) -> str:
     rows = ["search | runs | found | too large, mean", "--- | ---: | ---: | ---:"]
     rows.append(_row("bisection", [(ours[least], best[least]) for least in levels]))
     for name, more in (("Optuna, as many runs", 0), ("Optuna, 3 more", 3), ("Optuna, 6 more", 6)):
-        found = [
+        results = [
             (by_optuna(table, least, ours[least].runs + more, seed), best[least])
             for least in levels
             for seed in range(SEEDS)
         ]
-        rows.append(_row(name, found))
+        rows.append(_row(name, results))
     about = machine(f"{len(table)} recorded runs, {len(levels)} accuracies")
     lines = "\n".join(f"| {row} |" for row in rows)
     return "\n\n".join([f"## {TITLE}", "\n".join(about), LEGEND, lines]) + "\n"
 
 
-def _row(name: str, found: Sequence[tuple[Searched, int]]) -> str:
-    runs = statistics.mean(each.runs for each, _ in found)
-    hits = statistics.mean(each.bytes == best for each, best in found)
-    large = [each.bytes / best - 1 for each, best in found if each.bytes is not None]
-    none = sum(each.bytes is None for each, _ in found) / len(found)
+def _row(name: str, results: Sequence[tuple[Searched, int]]) -> str:
+    runs = statistics.mean(each.runs for each, _ in results)
+    hits = statistics.mean(each.bytes == best for each, best in results)
+    large = [each.bytes / best - 1 for each, best in results if each.bytes is not None]
+    none = sum(each.bytes is None for each, _ in results) / len(results)
     nothing = f"; nothing in {none:.0%}" if none else ""
     return f"{name} | {runs:.1f} | {hits:.0%} | {statistics.mean(large):.1%}{nothing}"
 

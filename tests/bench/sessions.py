@@ -63,24 +63,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, metavar="M", help="of live updates (60), of steady views (10)")
     parser.add_argument("--tabs", type=int, metavar="N", help="at once (20), in steady views (8)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the sections into this file")
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     failed = False
-    for part in [asked.only] if asked.only else ["answers", "tabs", "steady", "hour"]:
+    for part in [arguments.only] if arguments.only else ["answers", "tabs", "steady", "hour"]:
         with tempfile.TemporaryDirectory() as name, chromium() as browser:
             if part == "answers":
                 text = answers_section(browser, Path(name))
             elif part == "tabs":
-                text, errors = tabs_section(browser, Path(name), asked.tabs or MANY_TABS)
+                text, errors = tabs_section(browser, Path(name), arguments.tabs or MANY_TABS)
                 failed = failed or bool(errors)
             elif part == "steady":
-                minutes, tabs = asked.minutes or STEADY_MINUTES, asked.tabs or STEADY_TABS
+                minutes, tabs = arguments.minutes or STEADY_MINUTES, arguments.tabs or STEADY_TABS
                 text, errors = steady_section(browser, Path(name), tabs, minutes)
                 failed = failed or bool(errors)
             else:
-                text = hour_section(browser, Path(name), asked.minutes or HOUR_MINUTES)
+                text = hour_section(browser, Path(name), arguments.minutes or HOUR_MINUTES)
         print(text, flush=True)
-        if asked.write:
-            write(asked.write, text)
+        if arguments.write:
+            write(arguments.write, text)
     return int(failed)
 
 
@@ -122,9 +122,9 @@ def tabs_section(browser: Browser, folder: Path, tabs: int) -> tuple[str, list[s
                 "errors, to reach: none"
             )
             errors += met
-    told = [line for path in folder.glob("*.txt") for line in troubles(path)]
-    lines.append(f"- tracebacks and locked databases in the servers' logs: {len(told)}")
-    errors += told
+    problems = [line for path in folder.glob("*.txt") for line in troubles(path)]
+    lines.append(f"- tracebacks and locked databases in the servers' logs: {len(problems)}")
+    errors += problems
     return _section("The app: many tabs", [*lines, *(f"- {error}" for error in errors[:10])], TABS), errors
 
 
@@ -158,10 +158,10 @@ def hour_section(browser: Browser, folder: Path, minutes: float) -> str:
     with served(store, folder / "log.txt") as app, going(store) as run:
         memory = growth(browser, app, run, minutes)
     grown = memory[-1][1] - memory[1][1]
-    told = f"- memory grew by {grown:.0f} MB in {0.9 * minutes:.0f} minutes, to reach: {MEMORY_REACH:g} in 60"
+    summary = f"- memory grew by {grown:.0f} MB in {0.9 * minutes:.0f} minutes, to reach: {MEMORY_REACH:g} in 60"
     table = ["minutes of live updates | server, MB", "---: | ---:"]
     table += [f"{minute:.1f} | {size:.0f}" for minute, size in memory]
-    text = _section("The app: live updates", [*machine(f"{minutes:g} minutes"), told], HOUR)
+    text = _section("The app: live updates", [*machine(f"{minutes:g} minutes"), summary], HOUR)
     return text + "\n" + "\n".join(f"| {line} |" for line in table) + "\n"
 
 

@@ -70,20 +70,20 @@ class Side:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the section, and put it into a file if asked."""
-    asked = _arguments(argv)
+    arguments = _arguments(argv)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    built = sides(asked.model, asked.batch, asked.steps)
-    shape = zoo.spec(asked.model).input
-    for index in range(asked.steps):
-        x = torch.randn(asked.batch, *shape).contiguous(memory_format=torch.channels_last)
-        y = torch.randint(0, zoo.spec(asked.model).classes, (asked.batch,))
+    built = sides(arguments.model, arguments.batch, arguments.steps)
+    shape = zoo.spec(arguments.model).input
+    for index in range(arguments.steps):
+        x = torch.randn(arguments.batch, *shape).contiguous(memory_format=torch.channels_last)
+        y = torch.randint(0, zoo.spec(arguments.model).classes, (arguments.batch,))
         for side in built[index % len(built) :] + built[: index % len(built)]:
             side.step(x, y)
-    text = section(built, asked.model, asked.batch)
+    text = section(built, arguments.model, arguments.batch)
     print(text)
-    if asked.write:
-        write(asked.write, text)
+    if arguments.write:
+        write(arguments.write, text)
     return 0
 
 
@@ -128,8 +128,8 @@ def _summary(built: Sequence[Side]) -> list[str]:
     for side in built[1:]:
         lines.append(f"- {side.name}: {ratio(side, plain):.3f} of the plain step, to reach: {REACH[side.name]:g}")
         times, share = joint_cost(side, plain)
-        told = f"{times:.1f} x plain SGD's, {share:.1%} of the step"
-        lines.append(f"- its optimizer in the joint stage: {told}, to reach: 3 x or 2 %")
+        cost = f"{times:.1f} x plain SGD's, {share:.1%} of the step"
+        lines.append(f"- its optimizer in the joint stage: {cost}, to reach: 3 x or 2 %")
     return lines
 
 

@@ -25,8 +25,8 @@ from compression.budget import Budget
 from compression.data.types import DataSet, Split
 from compression.methods.base import Setup
 from compression.methods.geta.algorithm import JointTraining
-from compression.methods.geta.method import attach, optimizer_for
 from compression.methods.geta.options import GetaOptions
+from compression.methods.geta.run import attach, optimizer_for
 from compression.methods.geta.schedule import Schedule
 from compression.quant import kernels
 from compression.training.loop import Step
@@ -51,16 +51,16 @@ as fast`: the sum of the plain steps over the sum of GETA's."""
 
 def main(argv: list[str] | None = None) -> int:
     """Measure both presets, print the section, and put it into a file if asked."""
-    asked = _arguments(argv)
-    torch.set_num_threads(asked.threads)
-    rows, told = [], ""
+    arguments = _arguments(argv)
+    torch.set_num_threads(arguments.threads)
+    rows, recipe = [], ""
     for preset in ("tuned", "paper"):
-        theirs, ours, told = compare(asked.model, preset, asked.steps)
+        theirs, ours, recipe = compare(arguments.model, preset, arguments.steps)
         rows.append((preset, theirs, ours))
-    text = section(rows, asked.model, told)
+    text = section(rows, arguments.model, recipe)
     print(text)
-    if asked.write:
-        write(asked.write, text)
+    if arguments.write:
+        write(arguments.write, text)
     return 0
 
 
@@ -82,7 +82,7 @@ def compare(name: str, preset: str, turns: int) -> tuple[list[float], list[float
         model=name, data="cifar10", sparsity=0.38, weight_bits=(4, 4), lr=0.05, batch_size=BATCH, epochs=1.0,
         schedule=SCHEDULE, options={"preset": preset},
     )  # fmt: skip
-    context, spent, told = multiprocessing.get_context("spawn"), ([], []), ""
+    context, spent, recipe = multiprocessing.get_context("spawn"), ([], []), ""
     pipes, threads = [context.Pipe() for _ in (0, 1)], torch.get_num_threads()
     sides = [
         context.Process(target=carry_out, args=(each, theirs, budget, turns, threads), daemon=True)
@@ -91,24 +91,24 @@ def compare(name: str, preset: str, turns: int) -> tuple[list[float], list[float
     for side in sides:
         side.start()
     for ours, _ in pipes:
-        told = ours.recv() or told
+        recipe = ours.recv() or recipe
     for _ in range(turns):
         for times, (ours, _) in zip(spent, pipes, strict=True):
             ours.send(True)
             times.append(ours.recv())
     for side in sides:
         side.join()
-    return (*spent, told)
+    return (*spent, recipe)
 
 
 def carry_out(side: Side, orders: Connection, budget: Budget, turns: int, threads: int) -> None:
-    """One side in its process: a step whenever it is told to, answered by the milliseconds it took."""
+    """One side in its process: one step for each order, answered by the milliseconds it took."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     shape = zoo.spec(budget.model).input
     data = noise(shape, turns * BATCH)
-    take, told = side(zoo.build(budget.model), data, budget)
-    orders.send(told)
+    take, recipe = side(zoo.build(budget.model), data, budget)
+    orders.send(recipe)
     for step in training_steps(data, BATCH, budget.epochs, seed=0):
         orders.recv()
         begin = time.process_time()
@@ -139,7 +139,7 @@ def plain(model: nn.Module, data: DataSet, budget: Budget) -> tuple[Take, str]:
 
 
 def geta(model: nn.Module, data: DataSet, budget: Budget) -> tuple[Take, str]:
-    """A run just before its first step, made as :mod:`compression.methods.geta.method` makes it."""
+    """A run just before its first step, made as :mod:`compression.methods.geta.run` makes it."""
     shape = zoo.spec(budget.model).input
     graph = cx.trace(model, torch.zeros(1, *shape))
     task, chosen = Setup(model, graph, data, budget), GetaOptions.read(budget.options, "geta")
@@ -147,7 +147,7 @@ def geta(model: nn.Module, data: DataSet, budget: Budget) -> tuple[Take, str]:
     attach(task, chosen, Reporter())
     trainer.recipe.prepare_model(model)
     kernels.compile_kernels()
-    algorithm = JointTraining(task, optimizer_for(task, trainer.total), chosen)
+    algorithm = JointTraining(task, optimizer_for(task, chosen, trainer.total), chosen)
     return trainer.steps_of(algorithm.section, algorithm).take, trainer.recipe.why
 
 
@@ -155,13 +155,13 @@ def section(rows: Sequence[tuple[str, list[float], list[float]]], model: str, re
     """The whole section of BENCHMARKS.md, title included."""
     turns = len(rows[0][1])
     about = [*machine(f"{model}, batch {BATCH}, {turns} turns"), f"- GETA's recipe: {recipe}"]
-    told = [f"- preset {name}: {sum(a) / sum(b):.2f} times as fast, to reach: {REACH:g}" for name, a, b in rows]
+    ratios = [f"- preset {name}: {sum(a) / sum(b):.2f} times as fast, to reach: {REACH:g}" for name, a, b in rows]
     lines = ["preset | plain step ms | GETA step ms | times as fast", "--- | ---: | ---: | ---:"]
     for name, theirs, ours in rows:
         middle = f"{statistics.median(theirs):.1f} | {statistics.median(ours):.1f}"
         lines.append(f"{name} | {middle} | {sum(theirs) / sum(ours):.2f}")
     table = "\n".join(f"| {line} |" for line in lines)
-    return "\n\n".join([f"## {TITLE}", "\n".join([*about, *told]), LEGEND, table]) + "\n"
+    return "\n\n".join([f"## {TITLE}", "\n".join([*about, *ratios]), LEGEND, table]) + "\n"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,23 +37,7 @@ from compression.training.setup import Reporter
 from tests.contract import hello
 from tests.contract.runs import budget, finished, network, setup
 
-NAMES = (*methods.names(), "hello")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _with_hello(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with hello.registered(tmp_path_factory.mktemp("methods")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module", params=NAMES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+pytestmark = pytest.mark.usefixtures("with_hello")
 
 
 # What it says of itself -----------------------------------------------------------------------------------------------
@@ -179,9 +163,9 @@ def _check_exact(forecast: Forecast, final: dict[str, Any]) -> None:
 def _trained() -> tuple[torch.nn.Module, Any]:
     from compression.zoo.origin import weighted
 
-    found = weighted("resnet8", (1, 28, 28), 10, None, ("mnist5k",))
-    assert found is not None
-    return found.model, trace(found.model, cx.zoo.example("resnet8"))
+    trained = weighted("resnet8", (1, 28, 28), 10, None, ("mnist5k",))
+    assert trained is not None
+    return trained.model, trace(trained.model, cx.zoo.example("resnet8"))
 
 
 class Stopping(RunReporter):
@@ -278,17 +262,17 @@ def test_onnx_agrees_with_torch(name: str, root: Path, bundle: dict[str, bytes],
 def test_the_card_says_what_was_done_and_nothing_else(name: str, root: Path, bundle: dict[str, bytes]) -> None:
     method, (folder, result) = methods.get(name), finished(root, name)
     card = bundle["MODEL_CARD.md"].decode()
-    asked = method.describe(folder.budget())
-    assert f"Asked for: {asked}." in card
+    described = method.describe(folder.budget())
+    assert f"Asked for: {described}." in card
     assert f"compressed with {method.info.label}" in card
     assert all(f"- {caveat}" in card for caveat in method.caveats(result))
-    assert ("units removed" in asked) == (result["final"]["unit_sparsity"] > 0)
+    assert ("units removed" in described) == (result["final"]["unit_sparsity"] > 0)
     zeroes = any(isinstance(ask, Sparsity) and not method.removes_units for ask in method.asks)
-    assert ("weights at zero" in asked) == zeroes == any("unstructured" in each for each in method.caveats(result))
-    assert ("nothing is trained" in asked) == (not method.info.trains)
+    assert ("weights at zero" in described) == zeroes == any("unstructured" in each for each in method.caveats(result))
+    assert ("nothing is trained" in described) == (not method.info.trains)
     for ask in method.asks:
         words = ask.words(ask.value(folder.budget().asks))
-        assert words in asked
+        assert words in described
 
 
 def test_its_budget_in_the_bundle_makes_the_run_again(name: str, root: Path, bundle: dict[str, bytes]) -> None:

@@ -5,40 +5,22 @@ The method of ``docs/adding-a-method.md`` is one of them, though no file of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from opened import Open, errors, opener, told
+from opened import Open, errors, opener, page_text
 from streamlit.testing.v1 import AppTest
 
 from compression import methods
 from compression.asks import Ask
-from tests.contract import hello
 from tests.contract.runs import finished
 
-NAMES = (*methods.names(), "hello")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _with_hello(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with hello.registered(tmp_path_factory.mktemp("methods")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
+pytestmark = pytest.mark.usefixtures("with_hello")
 
 
 @pytest.fixture
 def page(root: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     return opener(root, monkeypatch)
-
-
-@pytest.fixture(scope="module", params=NAMES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 def _sliders(app: AppTest) -> set[str]:
@@ -72,7 +54,7 @@ def test_its_run_shows_what_was_asked_and_its_stages(name: str, page: Open, root
     listed = next(frame.value for frame in app.dataframe if "run" in frame.value.columns)
     (row,) = (row for row in listed.to_dict("records") if row["run"] == folder.id)
     assert row["method"] == method.info.label
-    shown = told(app)
+    shown = page_text(app)
     for ask in method.asks:
         words = ask.words(ask.value(folder.budget().asks))
         assert words in str(row["request"])
@@ -83,7 +65,7 @@ def test_it_can_be_compared(name: str, page: Open, root: Path) -> None:
     folder, _ = finished(root, name)
     app = page("compare", run=folder.id)
     assert errors(app) == []
-    method, shown = methods.get(name), told(app)
+    method, shown = methods.get(name), page_text(app)
     assert method.info.label in shown
     assert all(ask.words(ask.value(folder.budget().asks)) in shown for ask in method.asks)
 
@@ -99,8 +81,8 @@ def test_it_can_be_taken_home(name: str, page: Open, root: Path) -> None:
 
 
 def test_every_method_looks_different_and_keeps_its_look() -> None:
-    looks = {name: theme_of(name) for name in NAMES}
-    assert len(set(looks.values())) == len(NAMES)
+    looks = {name: theme_of(name) for name in methods.names()}
+    assert len(set(looks.values())) == len(looks)
 
 
 def theme_of(name: str) -> tuple[str, str]:

@@ -81,10 +81,10 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=10_000, metavar="N")
     parser.add_argument("--only", choices=targets(), action="append")
     parser.add_argument("--from", type=int, default=0, metavar="N", dest="first", help="number of the first input")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     tallies = []
-    for name in asked.only or targets():
-        tallies.append(_fuzz(name, asked.first, asked.first + asked.inputs))
+    for name in arguments.only or targets():
+        tallies.append(_fuzz(name, arguments.first, arguments.first + arguments.inputs))
         for number, kind, where in tallies[-1].faults[:5]:
             print(f"--- {name} {number}: {kind}\n{where}", file=sys.stderr)
     print("| format | inputs | refused | accepted | slowest, s | most memory, MB | foreign exceptions |")

@@ -140,8 +140,8 @@ def safetensors(data: bytes, folder: Path) -> None:
 
     path = folder / "w.safetensors"
     path.write_bytes(data)
-    said = weights.read_provenance(path)
-    assert isinstance(said.get("input", []) == [1, 4, 4] and said.get("classes", 3) == 3, bool)
+    provenance = weights.read_provenance(path)
+    assert isinstance(provenance.get("input", []) == [1, 4, 4] and provenance.get("classes", 3) == 3, bool)
     _used(weights.load, path)
 
 
@@ -174,8 +174,8 @@ def _zip_mutant(random: Random, data: bytes, compression: int, likely: str) -> b
     """The archive with one entry changed, now and then one left out, twice there, or stored another way."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
-    wanted = [at for at, (name, _) in enumerate(entries) if name.endswith(likely)]
-    at = random.choice(wanted) if random.random() < 0.7 else random.randrange(len(entries))
+    preferred = [at for at, (name, _) in enumerate(entries) if name.endswith(likely)]
+    at = random.choice(preferred) if random.random() < 0.7 else random.randrange(len(entries))
     entries[at] = (entries[at][0], byte_mutant(random, entries[at][1]))
     if random.random() < 0.1:
         entries.append(random.choice(entries))

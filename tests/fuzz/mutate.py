@@ -50,17 +50,17 @@ def _changed(random: Random, value: Any) -> Any:
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
     """Every (object or list, key in it); of long lists the first entries, so that each field is met."""
-    found: list[tuple[Any, Any]] = []
+    places: list[tuple[Any, Any]] = []
     stack = [value]
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
-            found += [(item, key) for key in item]
+            places += [(item, key) for key in item]
             stack += item.values()
         elif isinstance(item, list):
-            found += [(item, place) for place in range(min(len(item), 6))]
+            places += [(item, place) for place in range(min(len(item), 6))]
             stack += item[:6]
-    return found
+    return places
 
 
 def _replace(random: Random, holder: Any, key: Any) -> None:

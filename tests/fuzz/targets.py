@@ -102,7 +102,7 @@ def spec(data: bytes, folder: Path) -> None:
 
 def events(data: bytes, folder: Path) -> None:
     """A run's story: what the list, the pages and the command line make of it."""
-    from compression.cli.progress import Progress
+    from compression.cli.progress import RunProgress
     from compression.cli.summary import summary
 
     run = _placed(folder, **{"events.jsonl": data, "result.json": None})
@@ -110,7 +110,7 @@ def events(data: bytes, folder: Path) -> None:
     summary(result(run))
     run.attempts()
     run.points()
-    assert Progress()._line(run)
+    assert RunProgress().line(run)
 
 
 def _listed(run: RunFolder) -> None:
@@ -123,16 +123,16 @@ def _listed(run: RunFolder) -> None:
 
     with _database() as db:
         index.insert(db, run)
-        told = read_events(run.events_path)[0]
-        index.record(db, run, told)
+        events = read_events(run.events_path)[0]
+        index.record(db, run, events)
         row = index.info(db.execute("SELECT * FROM runs").fetchone())
         assert json.loads(json.dumps(row.budget)) == {**Budget().to_dict(), **run.spec()["budget"]}
     time.localtime(row.created)
-    page = view_model.run_view(run.id, run.state_of(told), row.budget, last_attempts(told), seconds(told))
+    page = view_model.run_view(run.id, run.state_of(events), row.budget, last_attempts(events), seconds(events))
     assert 0 <= page.progress <= 1
     page.remaining()
     names.describe(row.budget)
-    assert run.state == run.state_of(told)
+    assert run.state == run.state_of(events)
 
 
 def _database() -> Any:
@@ -154,14 +154,14 @@ def run_result(data: bytes, folder: Path) -> None:
     from compression.plots.ledger import ledger_info
 
     run = _placed(folder, **{"result.json": data})
-    told = written(run.result_path)
-    if "job" in told:
+    result = written(run.result_path)
+    if "job" in result:
         return
-    summary({"equality": None, "ledger": None, **told})
-    if told.get("ledger"):
-        ledger_info(told["ledger"], "opq")
-    if told.get("confusion"):
-        confusion_info(told["confusion"]["baseline"], told["confusion"]["final"], told.get("classes") or ())
+    summary({"equality": None, "ledger": None, **result})
+    if result.get("ledger"):
+        ledger_info(result["ledger"], "opq")
+    if result.get("confusion"):
+        confusion_info(result["confusion"]["baseline"], result["confusion"]["final"], result.get("classes") or ())
 
 
 def process(data: bytes, folder: Path) -> None:

@@ -40,7 +40,7 @@ def report_decisions(optimizer: QASSO, report: Reporter) -> None:
 def _due(optimizer: QASSO) -> bool:
     period = optimizer.stages.period(optimizer.steps_done)
     apart = -(-period.length // EVENTS_A_PERIOD)
-    return (period.position - 1) % apart == 0 or period.shrinks_left == 1
+    return (period.position - 1) % apart == 0 or period.steps_to_shrink == 1
 
 
 def _joint(decision: JointDecision) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _NEGLIGIBLE = 1e-8
 
 
 def forget_rate(
-    c_dot_h: float, c_norm: float, h_squared: float, alpha: float, shrinks_left: int, eta: float | None = ETA
+    c_dot_h: float, c_norm: float, h_squared: float, alpha: float, steps_to_shrink: int, eta: float | None = ETA
 ) -> float:
     """Return gamma, the share of the redundant values to subtract in this step, 0..1 (section 4.3, eq. G9).
 
@@ -36,14 +36,14 @@ def forget_rate(
         c_dot_h, c_norm: <c, h> and |c| over the group's redundant units.
         h_squared: |h|^2 over the same units.
         alpha: learning rate of the weights.
-        shrinks_left: remaining shrinking steps of the pruning period, this one included.
+        steps_to_shrink: remaining shrinking steps of the pruning period, this one included.
         eta: one of :data:`FORGETTING`.
     """
     # |c| = 0: nothing is left to subtract.
     if c_norm < _NEGLIGIBLE:
         return 0.0
     # <c, h> >= 0: subtracting c descends; 1 / (remaining steps) reaches zero with the last one.
-    uniform = 1.0 / shrinks_left
+    uniform = 1.0 / steps_to_shrink
     if c_dot_h >= 0 or eta is None:
         return uniform
     # <c, h> < 0: at most the gamma with -gamma <c, h> = (1 - eta) alpha |h|^2.

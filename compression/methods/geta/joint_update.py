@@ -63,7 +63,7 @@ def apply_joint_step(
     bounds: BitBounds,
     steps: Sequence[float],
     alpha: float,
-    shrinks_left: int,
+    steps_to_shrink: int,
     preferred: Sequence[float],
     eta: float | None,
     progress: torch.Tensor,
@@ -78,7 +78,7 @@ def apply_joint_step(
         bounds: the quantizers; their d is written.
         steps: d of every site before this update, to which the residues r belong.
         alpha: learning rate of the weights.
-        shrinks_left: remaining shrinking steps of the period, this one included.
+        steps_to_shrink: remaining shrinking steps of the period, this one included.
         preferred: d of every site to take where eq. G8 allows it.
         eta: one of :data:`.joint.FORGETTING`.
         progress: of every site, the share of the reductions of its bit bounds that have happened.
@@ -93,7 +93,7 @@ def apply_joint_step(
     for each in measured:
         flat = each.read_sums(flat)
         # gamma by eq. G9; then d of each layer, and gamma again, by eq. G10 and G11.
-        rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, shrinks_left, eta)
+        rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, steps_to_shrink, eta)
         terms = [
             LayerTerm(r, lowest[s], highest[s], preferred[s]) for s, r in zip(each.sites, each.r_dot_h, strict=True)
         ]
@@ -110,7 +110,7 @@ def apply_joint_step(
     for each, rate in zip(measured, rates, strict=True):
         each.subtract(rate, chosen)
     return [
-        each.decision(rate, chosen, lowest, highest, alpha, 1 / shrinks_left, eta)
+        each.decision(rate, chosen, lowest, highest, alpha, 1 / steps_to_shrink, eta)
         for each, rate in zip(measured, rates, strict=True)
     ]
 

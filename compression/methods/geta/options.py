@@ -1,4 +1,4 @@
-"""GETA's options: two presets, and what each value means. The paper to the letter, or what works best in few epochs."""
+"""What GETA reads of a budget: its asks, and its options with two presets, the paper or what works in few epochs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from compression.pruning.saliency import DEFAULT_WEIGHTS
-from compression.pruning.scores import UnitOptions
+from compression.asks import ActivationBits, BitRange, QuantizerRate, Sparsity
+from compression.methods.geta.schedule import StageSchedule
+from compression.pruning.criteria import DEFAULT_WEIGHTS
+from compression.pruning.unit_options import UnitOptions
 from compression.reading import Flag
 from compression.training.options import Distill, Recalibrate, TrainingOptions, Warmup
 
+SPARSITY, WEIGHT_BITS, ACTIVATION_BITS = Sparsity(), BitRange(), ActivationBits()
+SCHEDULE, RATE = StageSchedule(), QuantizerRate()
 TENSOR, CHANNEL = "tensor", "channel"
 
 PAPER: Mapping[str, Any] = {
+    "order": "bits_first",
+    "forgetting": "published",
+    "tied_ranges": False,
+    "gradient_scale": False,
     "criteria": dict(DEFAULT_WEIGHTS),
     "saliency_batches": 1,
     "cost": "none",

@@ -21,6 +21,7 @@ from compression.methods.geta.joint_update import RedundantSlices, apply_joint_s
 from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJECTION, WARM_UP, Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, UnitLimits, averaged, choose_units, explain, target_units
+from compression.pruning.criteria import check_criteria
 from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
@@ -85,7 +86,7 @@ class QASSO(torch.optim.Optimizer):
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
         check_rules(joint_steps, forgetting)
         check_share(sparsity, "sparsity")
-        saliency.check_criteria(criteria or {})
+        check_criteria(criteria or {})
         schedule, activation_bits = schedule or Schedule(), activation_bits or bits
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.eta, self.tied_ranges = FORGETTING[forgetting], tied_ranges
@@ -194,7 +195,7 @@ class QASSO(torch.optim.Optimizer):
         if period.position == 1:
             self._choose(period.index, weights)
         # Every step but the last of a period shrinks them; the last is a partially projected step only.
-        if self.redundant and period.shrinks_left:
+        if self.redundant and period.steps_to_shrink:
             if self._redundant_slices is None:
                 self._redundant_slices = redundant_slices(self.units, self.redundant, self.bounds)
             alpha = self.param_groups[_WEIGHTS]["lr"]
@@ -205,7 +206,7 @@ class QASSO(torch.optim.Optimizer):
                 self.bounds,
                 before.tolist(),
                 alpha,
-                period.shrinks_left,
+                period.steps_to_shrink,
                 preferred,
                 self.eta,
                 self._progress(self.steps_done),
@@ -225,7 +226,7 @@ class QASSO(torch.optim.Optimizer):
             self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:
-        if self.redundant and self.stages.period(self.steps_done).shrinks_left <= 1:
+        if self.redundant and self.stages.period(self.steps_done).steps_to_shrink <= 1:
             self.removed[self.redundant] = True
             self.redundant, self._redundant_slices = [], None
             self._locate_removed()

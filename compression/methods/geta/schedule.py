@@ -141,7 +141,7 @@ class Period:
     length: int
 
     @property
-    def shrinks_left(self) -> int:
+    def steps_to_shrink(self) -> int:
         """Shrinking steps that remain, this one included; 0 at the ordinary step that ends the period."""
         return self.length - self.position
 

@@ -15,12 +15,31 @@ What there is to choose is in :class:`compression.methods.opq.options.OpqOptions
 grid=survivor``, a budget as ``"options": {"grid": "survivor"}``.
 """
 
-from compression.methods.opq.allocator import allocate, allocate_from
+from typing import TYPE_CHECKING
+
+from compression.lazy import on_first_use
 from compression.methods.opq.method import METHOD, OPQ
-from compression.quant.allocation import Allocation, LayerAllocation
-from compression.quant.fixed_steps import FixedQuantizer, attach
-from compression.quant.tables import LayerTables
-from compression.training.recalibrate import recompute_statistics
+
+if TYPE_CHECKING:
+    from compression.methods.opq.allocator import allocate, allocate_from
+    from compression.quant.allocation import Allocation, LayerAllocation
+    from compression.quant.fixed_steps import FixedQuantizer, attach
+    from compression.quant.tables import LayerTables
+    from compression.training.recalibrate import recompute_statistics
+else:
+    __getattr__, __dir__ = on_first_use(
+        __name__,
+        {
+            "Allocation": "compression.quant.allocation",
+            "FixedQuantizer": "compression.quant.fixed_steps",
+            "LayerAllocation": "compression.quant.allocation",
+            "LayerTables": "compression.quant.tables",
+            "allocate": "compression.methods.opq.allocator",
+            "allocate_from": "compression.methods.opq.allocator",
+            "attach": "compression.quant.fixed_steps",
+            "recompute_statistics": "compression.training.recalibrate",
+        },
+    )
 
 __all__ = [
     "METHOD",

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits
 from compression.errors import CompressionError
 from compression.methods.opq.bits import Problem, choose
-from compression.methods.opq.options import Layers, bit_choices, check_settings, known_layers, omega_values
+from compression.methods.opq.options import check_names, check_settings
 from compression.pruning.weights import requested_counts
 from compression.quant.allocation import Allocation
 from compression.quant.layer_options import parts
 from compression.quant.tables import LayerTables
 
 Floats = NDArray[np.float64]
+Layers = Mapping[str, Mapping[str, Any]]
+USUAL_HIGHEST = 8  # bit-width of a layer, unless the average comes near to it
 
 
 def allocate(
@@ -62,40 +66,20 @@ def allocate(
     Raises:
         CompressionError: NaN or infinite weights, unknown layers or options, impossible bounds.
     """
-    if isinstance(model, LayerTables) and skip:
-        raise CompressionError("skip: these tables are prepared already; name the layers to skip when preparing them")
-    prepared = model if isinstance(model, LayerTables) else LayerTables.prepare(model, skip, codebook == "channel")
-    return allocate_from(
-        prepared, sparsity, bits, layers,
-        prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
-    )  # fmt: skip
-
-
-def allocate_from(
-    prepared: LayerTables,
-    sparsity: float,
-    bits: float,
-    layers: Layers | None = None,
-    *,
-    prune_mode: str = "laplace",
-    scope: str = "network",
-    grid: str = "plain",
-    codebook: str = "layer",
-    omega: str | Mapping[str, float] = "equal",
-    zeros: str = "exact",
-    tables: str = "exact",
-) -> Allocation:
-    """:func:`allocate` on tables prepared once (with channels for ``codebook="channel"``): what a slider calls."""
     chosen = check_settings(
         sparsity, bits,
         prune_mode=prune_mode, scope=scope, grid=grid, codebook=codebook, omega=omega, zeros=zeros, tables=tables,
     )  # fmt: skip
-    bounds = known_layers(layers or {}, prepared)
-    weights = omega_values(omega, prepared)
+    # Sorted magnitudes and their sums, once for a model.
+    if isinstance(model, LayerTables) and skip:
+        raise CompressionError("skip: these tables are prepared already; name the layers to skip when preparing them")
+    prepared = model if isinstance(model, LayerTables) else LayerTables.prepare(model, skip, codebook == "channel")
+    bounds = _known_layers(layers or {}, prepared)
+    weights = _omega_values(omega, prepared)
     # k_i, how many weights each layer loses: one threshold on √ω_i |w| (section 3.2, eq. O1 to O5).
     counts, notes = requested_counts(prepared, sparsity, bounds, prune_mode, weights)
     # Options of each layer: bit-width → best step Δ, squared error, value bits (section 3.3, eq. O8 to O11).
-    choices = [bit_choices(bounds.get(t.name, {}), t.name, bits) for t in prepared.layers]
+    choices = [_bit_choices(bounds.get(t.name, {}), t.name, bits) for t in prepared.layers]
     options = parts(
         prepared.layers, counts.tolist(), choices,
         grid=grid, codebook=codebook, zeros=zeros, modelled=tables == "laplace",
@@ -124,6 +108,9 @@ def allocate_from(
     )
 
 
+allocate_from = allocate  # its name for tables prepared once
+
+
 def _spend(
     problem: Problem, choices: list[tuple[int, ...]], bits: float, scope: str, exact: bool
 ) -> tuple[tuple[int, ...], float, bool]:
@@ -137,3 +124,32 @@ def _spend(
             f"the layers' lowest bit-widths do not fit {bits:g} bits a layer; raise the bits or lower them"
         )
     return picks, 0.0, True
+
+
+def _known_layers(layers: Layers, prepared: LayerTables) -> Layers:
+    """The bounds of single layers, once every layer they name is known to take part."""
+    names = [table.name for table in prepared.layers]
+    for name in layers:
+        if name not in names:
+            raise CompressionError(f"layers: no layer {name!r} takes part; layers: {', '.join(names)}")
+    return layers
+
+
+def _omega_values(omega: str | Mapping[str, float], prepared: LayerTables) -> Floats:
+    """ω, the weight of each layer's error: fp64 [layers]."""
+    if isinstance(omega, Mapping):
+        check_names({"omega": omega}, [table.name for table in prepared.layers])
+        return np.array([float(omega.get(table.name, 1.0)) for table in prepared.layers])
+    if omega == "equal":
+        return np.ones(len(prepared.layers))
+    size = [t.scale**2 if omega == "scale" else float(t.second[-1]) for t in prepared.layers]
+    return np.array([1.0 / s if s > 0 else 1.0 for s in size])
+
+
+def _bit_choices(bound: Mapping[str, Any], name: str, bits: float) -> tuple[int, ...]:
+    """The bit-widths a layer may get: its own bounds, or 2..8, reaching higher when the average asks for it."""
+    if bound.get("weight_bits") is not None:
+        check_bits(bound["weight_bits"], f"layers.{name}.weight_bits")
+        low, high = bound["weight_bits"]
+        return tuple(range(math.ceil(low), math.floor(high) + 1))
+    return tuple(range(LOWEST_BITS, min(HIGHEST_BITS, max(USUAL_HIGHEST, math.ceil(bits) + 2)) + 1))

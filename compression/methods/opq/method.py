@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from compression.asks import WEIGHTS, AverageBits, Sparsity
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject, allocation_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
-from compression.methods.opq.allocator import allocate, allocate_from
-from compression.methods.opq.options import OpqOptions, check_names
-from compression.quant.allocation import Allocation
-from compression.quant.fixed_steps import attach
-from compression.quant.tables import check_numbers, layer_weights
-from compression.training.allocated import STAGES, begin, train_allocated
+from compression.methods.opq.options import BITS, SPARSITY, OpqOptions, check_names
 from compression.training.options import TrainingOptions
+from compression.training.setup import ALLOCATED_STAGES
 
-SPARSITY, BITS = Sparsity(target=WEIGHTS), AverageBits()
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from compression.quant.allocation import Allocation
 
 
 class Opq(Method):
@@ -33,7 +29,7 @@ class Opq(Method):
         sentence="**OPQ** computes zeros and steps from the trained weights alone, then fine-tunes the others.",
         family="unstructured",
         slot=1,
-        stages=STAGES,
+        stages=ALLOCATED_STAGES,
         paper="arXiv 2205.11141",
     )
     asks = (SPARSITY, BITS)
@@ -46,6 +42,8 @@ class Opq(Method):
         Raises:
             CompressionError: naming the option or field, and the layer.
         """
+        from compression.quant.tables import check_numbers, layer_weights
+
         super().check(setup)
         chosen = arguments(setup.budget)
         weights = layer_weights(setup.model)
@@ -62,6 +60,8 @@ class Opq(Method):
         Raises:
             CompressionError: an unknown option, or bounds that cannot be met.
         """
+        from compression.training.allocated import begin, train_allocated
+
         budget = setup.budget
         self.check_budget(budget)
         trainer = begin(setup, report, self.options(budget))
@@ -74,9 +74,11 @@ class Opq(Method):
 
     def allocation(self, subject: Subject, budget: Budget) -> Allocation:
         """Which weights are pruned, and each layer's bits and step: see :func:`compression.methods.opq.allocate`."""
+        from compression.methods.opq.allocator import allocate
+
         chosen = arguments(budget)
         tables = subject.tables(chosen.pop("skip", ()), chosen.get("codebook") == "channel")
-        return allocate_from(tables, SPARSITY.value(budget.asks), BITS.value(budget.asks), budget.layers, **chosen)
+        return allocate(tables, SPARSITY.value(budget.asks), BITS.value(budget.asks), budget.layers, **chosen)
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """The allocation, and whether it is the best for these weights or how far from it the answer may be."""
@@ -90,6 +92,9 @@ class Opq(Method):
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Put masks and fixed quantizers of the allocation on ``model``, in place; any optimizer fine-tunes then."""
+        from compression.methods.opq.allocator import allocate
+        from compression.quant.fixed_steps import attach
+
         sparsity, bits = SPARSITY.value(budget.asks), BITS.value(budget.asks)
         return attach(model, allocate(model, sparsity, bits, budget.layers, **arguments(budget)))
 

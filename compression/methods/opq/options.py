@@ -1,25 +1,20 @@
-"""The options of an allocation: what they may be, and one clear line when they are not."""
+"""What OPQ reads of a budget: its asks and options, what these may be, and one clear line when they are not."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits, check_share
+from compression.asks import WEIGHTS, AverageBits, Sparsity
+from compression.bounds import HIGHEST_BITS, check_bits, check_share
 from compression.errors import CompressionError
 from compression.options import PositiveNumber
-from compression.quant.tables import LayerTables
 from compression.reading import Text
 from compression.training.options import TrainingOptions
 
-Floats = NDArray[np.float64]
-Layers = Mapping[str, Mapping[str, Any]]
-USUAL_HIGHEST = 8  # bit-width of a layer, unless the average comes near to it
+SPARSITY, BITS = Sparsity(target=WEIGHTS), AverageBits()
 
 
 class OpqOptions(TrainingOptions):
@@ -94,32 +89,3 @@ def check_names(chosen: Mapping[str, Any], layers: Collection[str]) -> None:
         for name in named:
             if name not in layers:
                 raise CompressionError(f"opq: {option}: no layer {name!r}; layers: {', '.join(layers)}")
-
-
-def known_layers(layers: Layers, prepared: LayerTables) -> Layers:
-    """The bounds of single layers, once every layer they name is known to take part."""
-    names = [table.name for table in prepared.layers]
-    for name in layers:
-        if name not in names:
-            raise CompressionError(f"layers: no layer {name!r} takes part; layers: {', '.join(names)}")
-    return layers
-
-
-def omega_values(omega: str | Mapping[str, float], prepared: LayerTables) -> Floats:
-    """ω, the weight of each layer's error: fp64 [layers]."""
-    if isinstance(omega, Mapping):
-        check_names({"omega": omega}, [table.name for table in prepared.layers])
-        return np.array([float(omega.get(table.name, 1.0)) for table in prepared.layers])
-    if omega == "equal":
-        return np.ones(len(prepared.layers))
-    size = [t.scale**2 if omega == "scale" else float(t.second[-1]) for t in prepared.layers]
-    return np.array([1.0 / s if s > 0 else 1.0 for s in size])
-
-
-def bit_choices(bound: Mapping[str, Any], name: str, bits: float) -> tuple[int, ...]:
-    """The bit-widths a layer may get: its own bounds, or 2..8, reaching higher when the average asks for it."""
-    if bound.get("weight_bits") is not None:
-        check_bits(bound["weight_bits"], f"layers.{name}.weight_bits")
-        low, high = bound["weight_bits"]
-        return tuple(range(math.ceil(low), math.floor(high) + 1))
-    return tuple(range(LOWEST_BITS, min(HIGHEST_BITS, max(USUAL_HIGHEST, math.ceil(bits) + 2)) + 1))

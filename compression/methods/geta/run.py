@@ -1,0 +1,108 @@
+"""GETA's run: its quantizers are attached, and one training with QASSO removes units and narrows bits."""
+
+from __future__ import annotations
+
+from compression.budget import Budget
+from compression.methods.geta.algorithm import JointTraining
+from compression.methods.geta.clipping import fit_clips
+from compression.methods.geta.options import (
+    ACTIVATION_BITS,
+    CHANNEL,
+    RATE,
+    SCHEDULE,
+    SPARSITY,
+    WEIGHT_BITS,
+    GetaOptions,
+)
+from compression.methods.geta.qasso import QASSO
+from compression.methods.geta.schedule import fitting
+from compression.pruning.choose import unit_bounds
+from compression.quant import quantize
+from compression.training.loop import COMPRESSING, LR_QUANT, base_rate
+from compression.training.preparation import calibration_batches
+from compression.training.setup import Compressed, Reporter, Setup
+from compression.training.trainer import Trainer
+
+
+def run(setup: Setup, report: Reporter, chosen: GetaOptions) -> Compressed:
+    """Train ``setup.model`` in place within ``setup.budget``.
+
+    Raises:
+        CompressionError: the budget cannot be reached. RunFailed: training diverged.
+    """
+    trainer = Trainer(setup, report, chosen)
+    attach(setup, chosen, report)
+    trainer.recipe.prepare_model(setup.model)
+    optimizer = optimizer_for(setup, chosen, trainer.total)
+    stages = optimizer.stages.starts()
+    report.plan(trainer.total, stages=stages, units=optimizer.units.total, removes=optimizer.target)
+    for line in _remarks(setup, optimizer):
+        report.log(line)
+    algorithm = JointTraining(setup, optimizer, chosen)
+    trainer.train(algorithm.section, algorithm)
+    return Compressed(setup.model, {**optimizer.units.facts(optimizer.removed), "stages": stages, **trainer.facts()})
+
+
+def optimizer_for(setup: Setup, chosen: GetaOptions, total: int) -> QASSO:
+    """The optimizer that a budget asks for, over ``total`` steps; the model carries its quantizers already."""
+    budget, asks = setup.budget, setup.budget.asks
+    return QASSO(
+        setup.model,
+        setup.graph,
+        sparsity=SPARSITY.value(asks),
+        bits=WEIGHT_BITS.value(asks),
+        activation_bits=ACTIVATION_BITS.value(asks),
+        schedule=fitting(SCHEDULE.value(asks), total, chosen.order),
+        total_steps=total,
+        variant=budget.optimizer,
+        lr=base_rate(budget, COMPRESSING),
+        lr_quant=RATE.value(asks) or LR_QUANT,
+        weight_decay=budget.weight_decay,
+        group_bounds=unit_bounds(budget.groups),
+        layer_bits=budget.layers,
+        criteria=chosen.criteria,
+        joint_steps=chosen.joint_steps,
+        forgetting=chosen.forgetting,
+        tied_ranges=chosen.tied_ranges,
+        order=chosen.order,
+    )
+
+
+def attach(setup: Setup, chosen: GetaOptions, report: Reporter) -> None:
+    """Put the quantizers on the setup's model, with their ranges as the options ask."""
+    budget = setup.budget
+    start_bits = SCHEDULE.value(budget.asks).start_bits
+    batches = None if ACTIVATION_BITS.value(budget.asks) is None else calibration_batches(setup, report)
+    per_channel = chosen.weights == CHANNEL
+    quantize(setup.model, start_bits, batches, per_channel=per_channel, gradient_scale=chosen.gradient_scale)
+    if chosen.clip == "fitted":
+        fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer))
+
+
+def lowest_bits(budget: Budget, layer: str) -> float:
+    """The lowest bit-width that the weights of ``layer`` may end with."""
+    limits = WEIGHT_BITS.layer_limits(budget.asks, budget.layers, layer)
+    assert limits is not None, "weights are always quantized"
+    return limits[0]
+
+
+def _remarks(setup: Setup, optimizer: QASSO) -> list[str]:
+    """What the user should know about how the budget was read."""
+    remarks = []
+    requested, actual = SCHEDULE.value(setup.budget.asks), optimizer.stages
+    periods = (requested.projection_periods, requested.pruning_periods)
+    if (actual.projection_periods, actual.pruning_periods) != periods:
+        remarks.append(
+            f"a short run of {actual.total} steps: {actual.projection_periods} projection and {actual.pruning_periods} "
+            f"pruning periods instead of {periods[0]} and {periods[1]}"
+        )
+    channels = {site.layer: site.quantizer.clip for site in optimizer.bounds.sites if site.quantizer.per_channel}
+    if channels:
+        count = sum(clip.numel() for clip in channels.values())
+        remarks.append(f"{count} output channels of {len(channels)} layers have separate ranges and steps")
+    aside = [layer for layer, clip in channels.items() if clip.numel() > len(clip)]
+    if aside:
+        remarks.append(f"channels of {', '.join(aside)} lie apart in memory: these weights are quantized pass by pass")
+    if not optimizer.units.total:
+        remarks.append("no unit of this model can be removed: it is only quantized")
+    return remarks

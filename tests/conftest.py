@@ -31,6 +31,14 @@ EXTENDED = {
 """Files of which only ``make test-all`` runs the tests: kills, clusters, hostile files, many architectures, exports."""
 
 
+@pytest.fixture(autouse=True)
+def _own_main() -> Iterator[None]:
+    """A page opened in a test takes the place of ``__main__``, which processes started later would run again."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data files; tests that need it are skipped where there is none."""

@@ -66,7 +66,7 @@ def _largest_cut(forgetting: str) -> float:
         if int(optimizer.removed.sum()) > before and chosen:
             changes = [(weights[name] - p.detach()).abs().max() for name, p in model.named_parameters() if p.dim() > 1]
             largest = max(largest, float(max(changes)))
-    assert optimizer.stages.ends["joint"] < TOTAL and int(optimizer.removed.sum()) == optimizer.target
+    assert optimizer.stages.ends["joint"] < TOTAL and int(optimizer.removed.sum()) == optimizer.target.units
     return largest
 
 
@@ -178,8 +178,8 @@ def test_when_bits_fall(order: str, stages: list[str]) -> None:
         units.append(int(optimizer.removed.sum()))
     assert [name for name, _ in itertools.groupby(names)] == stages
     assert bits[-1] == [{4}, {6}]
-    assert units[-1] == optimizer.target == 9
-    first, last = next(step for step in range(TOTAL) if units[step]), units.index(optimizer.target)
+    assert units[-1] == optimizer.target.units == 9
+    first, last = next(step for step in range(TOTAL) if units[step]), units.index(optimizer.target.units)
     if order == "bits_first":
         assert bits[first - 1] == [{4}, {6}]
     elif order == "prune_first":

@@ -249,7 +249,7 @@ def test_exactly_k_units_are_zero_and_stay_zero(variant: str, sparsity: float) -
             now = zero_units(model)
             assert all(set(units) <= set(now.get(name, ())) for name, units in seen.items())
             seen = now
-        assert sum(map(len, seen.values())) == math.floor(sparsity * N + 1e-9) == optimizer.target
+        assert sum(map(len, seen.values())) == math.floor(sparsity * N + 1e-9) == optimizer.target.units
         assert seen == optimizer.removed_units
         assert all(len(units) < graph().group(name).units for name, units in seen.items())
 
@@ -271,7 +271,7 @@ def test_group_bounds_are_kept_and_impossible_ones_refused() -> None:
     model = build()
     train(model, optimizer := optimizer_of(model, group_bounds={"conv1": (0.0, 0.25), "hidden": (0.5, 1.0)}))
     removed = {name: len(units) for name, units in zero_units(model).items()}
-    assert sum(removed.values()) == optimizer.target == 9
+    assert sum(removed.values()) == optimizer.target.units == 9
     assert removed.get("conv1", 0) <= 2
     assert removed["hidden"] in (2, 3)
     for bounds, sparsity, message in [

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
+from compression import methods
+from compression.budget import Budget
 from compression.counting.cost import cost
 from compression.errors import CompressionError
+from compression.forecast import Subject
 from compression.graph import slim, trace, zero_units
 from compression.pruning.choose import UnitLimits
 from compression.pruning.target import CostShare, UnitCount, risen
+from compression.quant import fold
+from compression.runs.preflight import check_setup
 from compression.zoo import build
+from tests.contract.runs import setup
 
 X = torch.zeros(1, 1, 12, 12)
 
@@ -101,3 +109,56 @@ def test_removal_rises_evenly_or_early() -> None:
         removed[chosen] = True
         numbers.append(int(removed.sum()))
     assert numbers == [29 * done // 3 for done in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("method", ["geta", "sequential"])
+@pytest.mark.parametrize(("field", "share"), [("macs", 0.45), ("bops", 0.95)])
+def test_a_run_ends_at_the_share_or_just_below(method: str, field: str, share: float) -> None:
+    """Counted on the network that the run returns; with any one of the units chosen last it would be above."""
+    asked = Budget(method=method, epochs=0.6, batch_size=32, precision="fp32", weight_bits=(5, 5), **{field: share})
+    chosen, requested = methods.of_budget(asked)
+    assert requested.asks["sparsity"] is None
+    task = setup(requested)
+    chosen.check(task)
+    dense = task.graph.macs * 32**2
+    result = chosen.run(task, methods.Reporter())
+    small = trace(slim(fold(result.model.eval()), task.graph), X)
+    counted = small.macs * 32 * (32 if field == "macs" else 5)
+    assert counted <= (1 - share) * dense
+    units = {group: len(names) for group, names in result.facts["removed_units"].items()}
+    assert sum(units.values()) == result.facts["removed"] > 0
+    bits = None if field == "macs" else {layer.name: (5, None) for layer in task.graph.layers}
+    fewer = [cost(task.graph, {**units, group: number - 1}, bits) for group, number in units.items()]
+    assert max(each.bops for each in fewer) > (1 - share) * dense
+    forecast = chosen.forecast(
+        Subject(build("resnet8", input=(1, 12, 12), classes=4, seed=0).eval(), task.graph), requested
+    )
+    assert forecast.low is not None
+    assert (forecast.low.macs if field == "macs" else forecast.low.bops) <= (1 - share) * (
+        task.graph.macs if field == "macs" else dense
+    )
+
+
+def test_only_one_ask_says_how_much_is_removed() -> None:
+    both = Budget(method="geta", sparsity=0.5, macs=0.5)
+    with pytest.raises(CompressionError, match="macs and sparsity each say how much is removed"):
+        methods.of_budget(both)
+    with pytest.raises(CompressionError, match="--sparsity and --macs each say"):
+        methods.with_values(Budget(method="sequential"), {"--sparsity": 0.5, "--macs": 0.5})
+    by_units = methods.get("geta").complete(Budget(method="geta", sparsity=0.3))
+    by_macs = methods.with_values(by_units, {"--macs": 0.6})
+    assert methods.of_budget(by_macs)[1].asks["sparsity"] is None
+    again = methods.of_budget(methods.with_values(by_macs, {"--sparsity": 0.2}))[1]
+    assert (again.asks["sparsity"], again.asks["macs"]) == (0.2, None)
+    assert methods.get("opq").convert(by_macs, methods.get("geta")).asks["sparsity"] == 0.5, "its weights' default"
+    with pytest.raises(CompressionError, match="no option --macs; besides those that --help lists, opq has"):
+        methods.with_values(Budget(method="opq"), {"--macs": 0.5})
+    plain = json.loads(json.dumps(by_macs.to_dict()))
+    assert Budget.from_dict(plain) == by_macs
+
+
+def test_a_share_that_cannot_be_saved_is_refused_before_a_run() -> None:
+    for method in ("geta", "sequential"):
+        _, requested = methods.of_budget(Budget(method=method, epochs=0.6, batch_size=32, macs=0.995))
+        with pytest.raises(CompressionError, match=r"macs: 99\.5 % cannot be saved: with one unit remaining"):
+            check_setup(setup(requested), "resnet8")

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import torch
 
+from compression.asks import BOPS_SAVED, MACS_SAVED, BitsAsk, Sparsity
+from compression.budget import Budget
 from compression.counting.cost import Bits, cost
 from compression.errors import CompressionError
 from compression.graph.types import Graph
@@ -42,6 +44,9 @@ class UnitTarget(Protocol):
             CompressionError: saying what they can.
         """
 
+    def due(self, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float) -> bool:
+        """Whether units have to be chosen so that ``share`` of the removal is done."""
+
     def choose(
         self, scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float
     ) -> list[int]:
@@ -67,12 +72,16 @@ class UnitCount:
         """See :meth:`.choose.UnitLimits.check`."""
         limits.check(self.units)
 
+    def due(self, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float) -> bool:
+        """Whether fewer than ⌊K · share⌋ units are removed."""
+        return int(removed.sum()) < target_units(share, self.units)
+
     def choose(
         self, scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float
     ) -> list[int]:
         """So many units that ⌊K · share⌋ are removed."""
-        due = target_units(share, self.units) - int(removed.sum())
-        return choose_units(scores, group_of, removed, limits, self.units, due) if due > 0 else []
+        number = max(0, target_units(share, self.units) - int(removed.sum()))
+        return choose_units(scores, group_of, removed, limits, self.units, number)
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,15 @@ class CostShare:
                 f"group{why} at most {most:g} % can be: choose at most that{fewer}"
             )
 
+    def reached(self, counts: Sequence[int], share: float = 1.0) -> bool:
+        """Whether ``share`` of it is saved without so many units of each prunable group."""
+        return self._remaining(self._named(counts)) <= self._goal(share) * (1 + _ROUNDING)
+
+    def due(self, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float) -> bool:
+        """Whether less is saved, or at the end a group has fewer units removed than its bounds ask."""
+        counts = _counts(group_of, removed)
+        return not self.reached(counts, share) or (share >= 1 and bool(_owed(counts, limits)))
+
     def choose(
         self, scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float
     ) -> list[int]:
@@ -118,26 +136,23 @@ class CostShare:
         # 1. Every unit that the limits still allow, least score first
         most = sum(limits.highest)
         order = choose_units(scores, group_of, removed, limits, most, most - int(removed.sum()))
-        counts = [0] * len(limits.lowest)
-        for unit in torch.nonzero(removed).flatten().tolist():
-            counts[group_of[unit]] += 1
 
-        # 2. Remaining cost falls with every further unit: bisect for the first prefix at or below the goal
-        def saved(number: int) -> bool:
-            after = list(counts)
+        # 2. What remains falls with every further unit: bisect for the first prefix at or below the goal
+        def enough(number: int) -> bool:
+            after = _counts(group_of, removed)
             for unit in order[:number]:
                 after[group_of[unit]] += 1
-            return self._remaining(self._named(after)) <= self._goal(share) * (1 + _ROUNDING)
+            return self.reached(after, share)
 
-        chosen = order[: bisect_left(range(len(order)), True, key=saved)]
+        number = bisect_left(range(len(order)), True, key=enough)
+        chosen = order[:number]
         # 3. At the end every group has its lowest number, too
         if share >= 1:
-            for unit in chosen:
-                counts[group_of[unit]] += 1
-            for unit in order[len(chosen) :]:
-                if counts[group_of[unit]] < limits.lowest[group_of[unit]]:
+            owed = _owed(_counts(group_of, removed, chosen), limits)
+            for unit in order[number:]:
+                if owed.get(group_of[unit], 0) > 0:
+                    owed[group_of[unit]] -= 1
                     chosen.append(unit)
-                    counts[group_of[unit]] += 1
         return chosen
 
     def _named(self, counts: Sequence[int]) -> dict[str, int]:
@@ -156,3 +171,39 @@ class CostShare:
         before = min(self._remaining({}), self._dense())
         goal = (1 - self.share) * self._dense()
         return before - (before - goal) * share
+
+
+def _counts(group_of: Sequence[int], removed: torch.Tensor, chosen: Sequence[int] = ()) -> list[int]:
+    """How many units of each group are removed or chosen."""
+    counts = [0] * (max(group_of, default=-1) + 1)
+    for unit in (*torch.nonzero(removed).flatten().tolist(), *chosen):
+        counts[group_of[unit]] += 1
+    return counts
+
+
+def _owed(counts: Sequence[int], limits: UnitLimits) -> dict[int, int]:
+    """Group → how many units it lacks of its lowest number."""
+    pairs = enumerate(zip(counts, limits.lowest, strict=True))
+    return {index: low - count for index, (count, low) in pairs if low > count}
+
+
+def unit_target(graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None) -> UnitTarget:
+    """What the asks ``sparsity``, ``macs`` and ``bops`` of a budget, of which one counts, come to for a network.
+
+    BOPs are counted with the most bits that a layer may end with, by how the method asks for bits.
+
+    Raises:
+        CompressionError: more than one of them is set, or a value that one cannot have.
+    """
+
+    def most(ask: BitsAsk | None, layer: str) -> float | None:
+        limits = None if ask is None else ask.layer_limits(budget.asks, budget.layers, layer)
+        return None if limits is None else limits[1]
+
+    names = [layer.name for layer in graph.layers]
+    bits = {name: (most(weight_bits, name), most(activation_bits, name)) for name in names}
+    for ask in (MACS_SAVED, BOPS_SAVED):
+        share = ask.value(budget.asks)
+        if share is not None:
+            return CostShare(graph, ask.field, share, bits)
+    return UnitCount.of_share(Sparsity().value(budget.asks) or 0.0, graph.prunable_units)

@@ -20,7 +20,7 @@ class JointTraining(Algorithm):
     def __init__(self, setup: Setup, optimizer: QASSO, options: GetaOptions) -> None:
         self.setup, self.optimizer, self.options = setup, optimizer, options
         self.scores: UnitScores | None = None
-        if optimizer.target > 0 and (options.saliency_batches > 1 or options.cost != "none"):
+        if optimizer.target and (options.saliency_batches > 1 or options.cost != "none"):
             self.scores = UnitScores(optimizer.units, setup.graph, options)
             optimizer.scorer = self._take_scores
         self.observed = self._observed_steps()

@@ -20,6 +20,7 @@ TENSOR, CHANNEL = "tensor", "channel"
 
 PAPER: Mapping[str, Any] = {
     "order": "bits_first",
+    "rise": "linear",
     "forgetting": "published",
     "tied_ranges": False,
     "gradient_scale": False,
@@ -51,6 +52,11 @@ class GetaOptions(UnitOptions, TrainingOptions):
         "bits_first",
         description="When bit-widths fall: before channels are removed, as published, while they are, after that, or "
         "those of activations before and those of weights while.",
+    )
+    rise: Literal["linear", "cubic"] = Field(
+        "linear",
+        description="How removal rises over the pruning periods: by the same amount in each, as published, or much in "
+        "the first ones and little in the last.",
     )
     forgetting: Literal["published", "half", "uniform"] = Field(
         "published",

@@ -20,8 +20,9 @@ from compression.methods.geta.joint import FORGETTING, LARGEST, PUBLISHED, Joint
 from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
 from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJECTION, WARM_UP, Schedule, Stages
 from compression.pruning import saliency
-from compression.pruning.choose import Choice, UnitLimits, averaged, choose_units, explain, target_units
+from compression.pruning.choose import Choice, UnitLimits, averaged, explain
 from compression.pruning.criteria import check_criteria
+from compression.pruning.target import LINEAR, UnitCount, UnitTarget, risen
 from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
@@ -40,6 +41,8 @@ class QASSO(torch.optim.Optimizer):
     Args:
         graph: the trace of ``model``.
         sparsity: share of the graph's N prunable units to remove, in [0, 1).
+        target: in its place, how much is removed, such as a share of the MACs (:mod:`compression.pruning.target`).
+        rise: one of :data:`compression.pruning.target.RISES`, how removal rises over the pruning periods.
         bits, activation_bits: final ranges of the bit-widths of weights and of activations (``bits`` if absent).
         schedule: the stages as fractions of ``total_steps``, the number of calls of :meth:`step`.
         variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay).
@@ -62,7 +65,9 @@ class QASSO(torch.optim.Optimizer):
         model: nn.Module,
         graph: Graph,
         *,
-        sparsity: float,
+        sparsity: float = 0.0,
+        target: UnitTarget | None = None,
+        rise: str = LINEAR,
         bits: BitRange = (4, 8),
         activation_bits: BitRange | None = None,
         schedule: Schedule | None = None,
@@ -93,11 +98,11 @@ class QASSO(torch.optim.Optimizer):
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
         self.limits = UnitLimits.from_groups(self.units.sources, group_bounds)
-        self.target = target_units(sparsity, self.units.total)
-        self.limits.check(self.target)
+        self.target, self.rise = target or UnitCount.of_share(sparsity, self.units.total), rise
+        self.target.check(self.limits)
         quantizers = sites(model, bits, activation_bits, layer_bits)
         self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
-        self.stages = Stages.from_schedule(schedule, total_steps, prunes=self.target > 0, order=order)
+        self.stages = Stages.from_schedule(schedule, total_steps, prunes=bool(self.target), order=order)
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self.redundant: list[int] = []
@@ -213,16 +218,16 @@ class QASSO(torch.optim.Optimizer):
             )
 
     def _choose(self, period: int, weights: Directions) -> None:
-        """Choose the units of this period, so that ⌊K (j + 1) / P⌋ of K are chosen after period j of P."""
-        number = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())
+        """Choose the units of this period: of K, ⌊K (j + 1) / P⌋ are chosen after period j of P."""
+        share, group_of = risen(self.rise, period + 1, self.stages.pruning_periods), self.units.group_of
         self.redundant = []
-        if number > 0:
+        if self.target.due(group_of, self.removed, self.limits, share):
             if self.scorer is not None:
                 values = self.scorer()
             else:
                 values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
             values = averaged(values).cpu()
-            self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, number)
+            self.redundant = self.target.choose(values, group_of, self.removed, self.limits, share)
             self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:

@@ -14,7 +14,7 @@ from compression.budget import Budget
 from compression.counting.cost import Bits, cost
 from compression.errors import CompressionError
 from compression.graph.types import Graph
-from compression.pruning.choose import UnitLimits, choose_units, target_units
+from compression.pruning.choose import UnitLimits, choose_units, target_units, unit_bounds
 
 _ROUNDING = 1e-9
 LINEAR, CUBIC = "linear", "cubic"
@@ -207,3 +207,14 @@ def unit_target(graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_b
         if share is not None:
             return CostShare(graph, ask.field, share, bits)
     return UnitCount.of_share(Sparsity().value(budget.asks) or 0.0, graph.prunable_units)
+
+
+def checked_target(graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None) -> UnitTarget:
+    """:func:`unit_target`, if the network and the bounds of single groups allow it.
+
+    Raises:
+        CompressionError: they do not, or as :func:`unit_target`.
+    """
+    target = unit_target(graph, budget, weight_bits, activation_bits)
+    target.check(UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups)))
+    return target

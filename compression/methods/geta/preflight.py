@@ -6,8 +6,7 @@ from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.methods.geta.options import ACTIVATION_BITS, WEIGHT_BITS
 from compression.methods.geta.schedule import Schedule, Stages, fitting
-from compression.pruning.choose import UnitLimits, unit_bounds
-from compression.pruning.target import unit_target
+from compression.pruning.target import checked_target
 from compression.quant.attach import quantizable_layers
 from compression.training.loop import total_steps
 from compression.training.setup import Setup
@@ -20,8 +19,7 @@ def check_reachable(setup: Setup, schedule: Schedule, order: str) -> None:
         CompressionError: too many or too few units, bits for a layer that has none, a stage without enough steps.
     """
     budget, graph = setup.budget, setup.graph
-    target = unit_target(graph, budget, WEIGHT_BITS, ACTIVATION_BITS)
-    target.check(UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups)))
+    target = checked_target(graph, budget, WEIGHT_BITS, ACTIVATION_BITS)
     _check_bits(budget, list(quantizable_layers(setup.model)), schedule.start_bits)
     total = total_steps(setup.data, budget.batch_size, budget.epochs)
     Stages.from_schedule(fitting(schedule, total, order), total, prunes=bool(target), order=order)

@@ -37,6 +37,17 @@ class Sequential(Method):
     asks = (SPARSITY, MACS_SAVED, BOPS_SAVED, WEIGHT_BITS, ACTIVATION_BITS, RATE)
     Config = SequentialOptions
 
+    def check(self, setup: Setup) -> None:
+        """Refuse units that this network cannot lose.
+
+        Raises:
+            CompressionError: saying how many it can.
+        """
+        from compression.pruning.target import checked_target
+
+        super().check(setup)
+        checked_target(setup.graph, setup.budget, WEIGHT_BITS, ACTIVATION_BITS)
+
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """Units spread evenly, whole bits: which units, only the run decides.
 

@@ -214,12 +214,14 @@ _Pair = tuple[Number, Number]
 class _StandardAsks(TypedDict, total=False):
     """The types of :data:`compression.asks.STANDARD`, whichever method reads them."""
 
-    sparsity: Number
+    sparsity: Number | None
     weight_bits: Number | _Pair
     activation_bits: Number | _Pair | None
     bits: Number | _Pair
     schedule: Mapping[str, Any]
     lr_quant: Number | None
+    macs: Number | None
+    bops: Number | None
 
 
 _ASK_KINDS = TypeAdapter(_StandardAsks)

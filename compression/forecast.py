@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from compression.counting.cost import Cost
     from compression.graph import Graph
+    from compression.pruning.choose import UnitLimits
+    from compression.pruning.target import UnitTarget
     from compression.quant.allocation import Allocation, LayerAllocation
     from compression.quant.tables import LayerTables
 
@@ -166,18 +169,16 @@ def allocation_forecast(
 def even_pruning_forecast(
     subject: Subject,
     budget: Budget,
-    sparsity: float,
     weight_bits: BitsAsk,
     activation_bits: BitsAsk | None = None,
     *,
     channel_steps: bool = False,
 ) -> Forecast:
-    """Exactly K units, spread evenly over the groups within their bounds; bits at both ends of what a layer may get.
+    """What a budget removes, spread evenly over groups within their bounds; bits at both ends of what a layer may get.
 
     Which units are removed is decided while the run goes, so sizes and MACs are those of an even choice.
 
     Args:
-        sparsity: share of the prunable units that is removed.
         weight_bits, activation_bits: how the method asks for bits; no activation bits: fp32.
         channel_steps: each output channel has a step of its own, 4 bytes each.
 
@@ -185,10 +186,11 @@ def even_pruning_forecast(
         CompressionError: bounds that no choice of units satisfies, or that name what this network does not have.
     """
     from compression.counting.cost import cost, output_axes, remaining_shapes
+    from compression.pruning.target import unit_target
 
     graph = subject.graph
     _check_layers(graph, budget)
-    removed = spread_units(graph, sparsity, budget.groups)
+    removed = spread_units(graph, unit_target(graph, budget, weight_bits, activation_bits), budget.groups)
     steps = output_axes(graph) if channel_steps else {}
     weights = {layer.name: _limits(weight_bits, budget, layer.name) for layer in graph.layers}
     inputs = {layer.name: _limits(activation_bits, budget, layer.name) for layer in graph.layers}
@@ -215,27 +217,39 @@ def even_pruning_forecast(
     )
 
 
-def spread_units(graph: Graph, sparsity: float, groups: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Exactly K units over the prunable groups: the same share for all, except where a bound or rounding asks.
+def spread_units(graph: Graph, target: UnitTarget, groups: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """The units of ``target`` over the prunable groups: the same share for all, except where a bound or rounding asks.
 
     Raises:
-        CompressionError: the bounds cannot give K.
+        CompressionError: the bounds cannot give them.
     """
-    from compression.pruning.choose import UnitLimits, target_units, unit_bounds
+    from compression.pruning.choose import UnitLimits, unit_bounds
+    from compression.pruning.target import CostShare, UnitCount
 
     limits = UnitLimits.from_groups(graph.prunable, unit_bounds(groups))
-    target = target_units(sparsity, graph.prunable_units)
-    limits.check(target)
+    target.check(limits)
+    if isinstance(target, UnitCount):
+        counts = _spread(graph, limits, target.units)
+    else:
+        assert isinstance(target, CostShare)
+        numbers = range(sum(limits.lowest), sum(limits.highest) + 1)
+        number = bisect_left(numbers, True, key=lambda number: target.reached(_spread(graph, limits, number)))
+        counts = _spread(graph, limits, numbers[number])
+    return {group.id: count for group, count in zip(graph.prunable, counts, strict=True)}
+
+
+def _spread(graph: Graph, limits: UnitLimits, number: int) -> list[int]:
+    """How many of ``number`` units each prunable group gives."""
     counts, sizes = list(limits.lowest), [group.units for group in graph.prunable]
     # the group whose share is lowest gives the next unit, among equals the largest
     waiting = [(counts[i] / sizes[i], -sizes[i], i) for i in range(len(counts)) if counts[i] < limits.highest[i]]
     heapq.heapify(waiting)
-    for _ in range(target - sum(counts)):
+    for _ in range(number - sum(counts)):
         _, _, i = heapq.heappop(waiting)
         counts[i] += 1
         if counts[i] < limits.highest[i]:
             heapq.heappush(waiting, (counts[i] / sizes[i], -sizes[i], i))
-    return {group.id: count for group, count in zip(graph.prunable, counts, strict=True)}
+    return counts
 
 
 def _limits(ask: BitsAsk | None, budget: Budget, layer: str) -> tuple[float | None, float | None]:

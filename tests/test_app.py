@@ -27,6 +27,7 @@ from compression.errors import CompressionError
 from compression.forecast import spread_units
 from compression.graph import Code, Reason
 from compression.jobs import studies
+from compression.pruning.target import UnitCount
 from compression.runs.folder import RunFolder
 from tests.waiting import PATIENCE
 
@@ -228,7 +229,7 @@ def test_sliders_answer_with_the_exact_number_of_units(open_page: Open) -> None:
 def test_the_spread_has_exactly_k_units_within_bounds(sparsity: float) -> None:
     graph = catalog.traced(RESNET8).graph
     bounds = {"conv1": {"sparsity": [0.0, 0.25]}, "layer3.0.conv1": {"sparsity": [0.1, 1.0]}}
-    counts = spread_units(graph, max(sparsity, 0.1), bounds)
+    counts = spread_units(graph, UnitCount.of_share(max(sparsity, 0.1), graph.prunable_units), bounds)
     assert sum(counts.values()) == math.floor(max(sparsity, 0.1) * 112 + 1e-9)
     assert counts["conv1"] <= 2
     assert counts["layer3.0.conv1"] >= 4

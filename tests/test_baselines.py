@@ -25,6 +25,7 @@ from compression.methods.sequential import SEQUENTIAL
 from compression.methods.sequential.options import Plan
 from compression.points import Point
 from compression.pruning.removal import Removal
+from compression.pruning.target import UnitCount
 from compression.quant import activation_quantizers, integer_weights, quantize, weight_quantizers
 from compression.quant.fixed_bits import FixedBits
 from compression.quant.op import fake_quantize
@@ -257,7 +258,7 @@ def test_the_units_of_least_magnitude_go(norm: str) -> None:
         values = np.sqrt(squares / count)
         values = values / values.mean() if norm == "group" else values
         sizes += [(value, group.id, unit) for unit, value in enumerate(values)]
-    removal = Removal(work.model, work.graph, 0.2, {}, norm)
+    removal = Removal(work.model, work.graph, UnitCount.of_share(0.2, work.graph.prunable_units), {}, norm)
     assert removal.prune(1, 1) == 22
     removed: dict[str, list[int]] = {}
     for _, group_id, unit in sorted(sizes)[:22]:

@@ -346,6 +346,34 @@ def test_options_that_both_methods_have_stay_when_another_is_chosen(open_page: O
     assert errors(app) == []
 
 
+@pytest.mark.parametrize("method", ["geta", "sequential"])
+def test_macs_or_bops_in_place_of_units(open_page: Open, method: str) -> None:
+    app = open_page(budget=permalink.pack(Budget(method=method, sparsity=0.3)))
+    assert "ask sparsity" in {slider.key for slider in app.slider}
+    before = figures(app)
+    app.toggle(key="ask macs on").set_value(True).run()
+    assert "ask sparsity" not in {slider.key for slider in app.slider}
+    app.slider(key="ask macs").set_value(0.6).run()
+    assert draft_asks(app) == {"sparsity": None, "macs": 0.6, "bops": None}
+    assert figures(app) != before
+    app.toggle(key="ask bops on").set_value(True).run()
+    assert draft_asks(app) == {"sparsity": None, "macs": None, "bops": 0.5}
+    app.slider(key="ask bops").set_value(0.98).run()
+    rerun = open_page(budget=word_of(app))
+    assert draft_asks(rerun) == {"sparsity": None, "macs": None, "bops": 0.98}
+    assert figures(rerun) == figures(app)
+    rerun.button(key="preset Balanced").click().run()
+    assert draft_asks(rerun) == {"sparsity": 0.4, "macs": None, "bops": None}
+    assert errors(app) + errors(rerun) == []
+
+
+def draft_asks(app: AppTest) -> dict[str, float | None]:
+    """How much the draft removes, said in three ways."""
+    draft: Budget = app.session_state["draft"]
+    values = methods.get(draft.method).values(draft)
+    return {name: values[name] for name in ("sparsity", "macs", "bops")}
+
+
 def bad_words() -> list[str]:
     good = permalink.pack(Budget(layers={"conv1": {"weight_bits": [3, 5]}}))
     bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 10**8)).decode()

@@ -191,7 +191,7 @@ def test_the_recorded_bits_stay_under_the_bound_of_their_stage() -> None:
     assert sorted(set(bounds), reverse=True) == [math.inf, 13.0, 10.0, 7.0, 4.0]
     for point in run.points:
         step = point["step"]
-        if step > run.stages.warmup_end:
+        if step > run.stages.ends["warm-up"]:
             assert max(width["weight"] for width in point["bits"].values()) <= bounds[step - 1] + 1e-3
     chosen_units = [sum(map(len, event["chosen"].values())) for event in run.choices.values()]
     assert sum(chosen_units) == run.result["facts"]["removed"] == sum(map(len, run.result["units"].values()))

@@ -174,7 +174,7 @@ def test_stages_cover_the_run_and_periods_cover_the_joint_stage() -> None:
         names = [stages.stage(step) for step in range(1, total + 1)]
         assert [name for name, _ in itertools.groupby(names)] == ["warm-up", "projection", "joint", "cool-down"]
         assert {name: names.index(name) + 1 for name in names} == stages.starts()
-        periods = [stages.period(step) for step in range(stages.projection_end + 1, stages.joint_end + 1)]
+        periods = [stages.period(step) for step in range(stages.ends["projection"] + 1, stages.ends["joint"] + 1)]
         expected = []
         for index, same in itertools.groupby(periods, key=lambda period: period.index):
             members = list(same)
@@ -249,7 +249,7 @@ def test_exactly_k_units_are_zero_and_stay_zero(variant: str, sparsity: float) -
             now = zero_units(model)
             assert all(set(units) <= set(now.get(name, ())) for name, units in seen.items())
             seen = now
-        assert sum(map(len, seen.values())) == math.floor(sparsity * N + 1e-9) == optimizer.target
+        assert sum(map(len, seen.values())) == math.floor(sparsity * N + 1e-9) == optimizer.target.units
         assert seen == optimizer.removed_units
         assert all(len(units) < graph().group(name).units for name, units in seen.items())
 
@@ -271,7 +271,7 @@ def test_group_bounds_are_kept_and_impossible_ones_refused() -> None:
     model = build()
     train(model, optimizer := optimizer_of(model, group_bounds={"conv1": (0.0, 0.25), "hidden": (0.5, 1.0)}))
     removed = {name: len(units) for name, units in zero_units(model).items()}
-    assert sum(removed.values()) == optimizer.target == 9
+    assert sum(removed.values()) == optimizer.target.units == 9
     assert removed.get("conv1", 0) <= 2
     assert removed["hidden"] in (2, 3)
     for bounds, sparsity, message in [

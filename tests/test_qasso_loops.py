@@ -175,7 +175,7 @@ def accumulate(model: nn.Module, optimizer: QASSO, step: int) -> None:
 
 def promised(model: nn.Module, optimizer: QASSO) -> None:
     """What a finished run holds: K units really gone, whole bits in range."""
-    assert sum(map(len, optimizer.removed_units.values())) == optimizer.target == 7
+    assert sum(map(len, optimizer.removed_units.values())) == optimizer.target.units == 7
     small = cx.slim(fold(model.eval()), cx.trace(Smooth(), torch.randn(1, 3, 8, 8)))
     assert small.conv1.out_channels + small.conv2.out_channels == 14 - 7
     x = batch(99)[0].to(next(small.parameters()).dtype)

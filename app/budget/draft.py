@@ -59,8 +59,9 @@ def change(**fields: Any) -> None:
 
 
 def put_asks(values: Mapping[str, Any]) -> None:
-    """Set values of asks, by field."""
-    change(asks={**get().asks, **values})
+    """Set values of asks, by field, in place of what says the same in another way."""
+    replaced = {field for ask in method().asks if values.get(ask.field) is not None for field in ask.excludes}
+    change(asks={**{field: value for field, value in get().asks.items() if field not in replaced}, **values})
 
 
 def method() -> methods.Method:

@@ -17,10 +17,14 @@ def ends(network: networks.Network, ask: Sparsity) -> tuple[float, float]:
 
 
 def slider(network: networks.Network, ask: Sparsity) -> None:
-    """The slider, and below it what narrows it; the draft is moved into what can be reached."""
+    """The slider, and below it what narrows it; the draft is moved into what can be reached. Nothing where the budget
+    says how much is removed in another way.
+    """
+    now = ask.value(draft.get().asks)
+    if now is None:
+        return
     low, high, bounded = _ends(network, ask)
     lines = []
-    now = ask.value(draft.get().asks)
     reached = min(max(now, low), high)
     if reached != now:
         draft.put_asks({ask.field: reached})

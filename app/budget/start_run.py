@@ -66,7 +66,7 @@ def sweep_form(budget: Budget, network: networks.Network) -> Sweep | None:
     share, width = method.ask("--sparsity"), method.ask(BITS_OPTION)
     control = width.control() if width is not None else None
     sparsities: list[float] = []
-    if isinstance(share, Sparsity):
+    if isinstance(share, Sparsity) and share.value(budget.asks) is not None:
         low, high = sparsity.ends(network, share)
         sparsities = st.pills(
             "Sparsities",

@@ -20,11 +20,12 @@ from compression.asks.bits import (
     EqualActivationBits,
     EqualBits,
 )
-from compression.asks.sparsity import HIGHEST_SPARSITY, UNITS, WEIGHTS, Sparsity
+from compression.asks.sparsity import BOPS_SAVED, HIGHEST_SPARSITY, MACS_SAVED, UNITS, WEIGHTS, CostSaved, Sparsity
 from compression.asks.standard import GROUP_BOUNDS, LAYER_BOUNDS, OPTIONS, STANDARD, QuantizerRate
 
 __all__ = [
-    "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "BITS_OPTION", "GROUP_BOUNDS", "HIGHEST_SPARSITY", "LAYER_BOUNDS",
-    "OPTIONS", "STANDARD", "UNITS", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask", "AverageBits", "BitRange",
-    "BitsAsk", "Bounds", "Control", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
+    "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "BITS_OPTION", "BOPS_SAVED", "GROUP_BOUNDS", "HIGHEST_SPARSITY",
+    "LAYER_BOUNDS", "MACS_SAVED", "OPTIONS", "STANDARD", "UNITS", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask",
+    "AverageBits", "BitRange", "BitsAsk", "Bounds", "Control", "CostSaved", "EqualActivationBits", "EqualBits", "Pair",
+    "QuantizerRate", "Sparsity",
 ]  # fmt: skip

@@ -35,7 +35,8 @@ class Ask:
 
     ``field``: its key in ``Budget.asks``; ``option``: its option on the command line, empty where a file sets it;
     ``default``: its value in a budget that does not mention it; ``help``: a sentence for forms and ``--help``;
-    ``layer_bound``, ``group_bound``: the field that bounds it for a single layer or group, empty where none does.
+    ``layer_bound``, ``group_bound``: the field that bounds it for a single layer or group, empty where none does;
+    ``excludes``: fields that say the same in another way, of which at most one is set.
     """
 
     field: str
@@ -44,6 +45,7 @@ class Ask:
     option: str = ""
     layer_bound: str = ""
     group_bound: str = ""
+    excludes: tuple[str, ...] = ()
 
     def value(self, asks: Mapping[str, Any]) -> Any:
         """The value in a budget's ``asks``: of this field, else converted from a related one, else the default.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from compression.asks.base import Ask, Control
 from compression.bounds import check_share
+from compression.errors import CompressionError
 
 HIGHEST_SPARSITY = 0.98  # of a form's slider; a file may ask for more
 UNITS, WEIGHTS = "units", "weights"
+MACS, BOPS = "macs", "bops"
+COSTS = (MACS, BOPS)
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,22 @@ class Sparsity(Ask):
     def __post_init__(self) -> None:
         bound = "group_bound" if self.target == UNITS else "layer_bound"
         object.__setattr__(self, bound, "sparsity")
+        if self.target == UNITS:
+            object.__setattr__(self, "excludes", COSTS)
 
-    def accept(self, value: Any) -> float:
+    def value(self, asks: Mapping[str, Any]) -> Any:
+        """The share; of units it is ``None`` where a share of the MACs or BOPs is asked for instead.
+
+        Raises:
+            CompressionError: a value outside [0, 1).
+        """
+        if asks.get(self.field) is None:
+            return None if any(asks.get(other) is not None for other in self.excludes) else self.default
+        return self.accept(asks[self.field])
+
+    def accept(self, value: Any) -> float | None:
+        if value is None:
+            return None
         check_share(value, self.field)
         return float(value)
 
@@ -40,6 +58,8 @@ class Sparsity(Ask):
         return Control(kind, "sparsity", 0.0, HIGHEST_SPARSITY, 0.01, default)
 
     def words(self, value: Any) -> str:
+        if value is None:
+            return ""
         return f"{100 * value:.4g} % of the {'units removed' if self.target == UNITS else 'weights at zero'}"
 
     def caveat(self) -> str:
@@ -49,4 +69,58 @@ class Sparsity(Ask):
 
     def size_share(self, value: Any) -> float:
         """A layer whose inputs and outputs both lose the share s of their channels keeps about (1 - s)²."""
-        return float((1 - value) ** (2 if self.target == UNITS else 1))
+        return 1.0 if value is None else float((1 - value) ** (2 if self.target == UNITS else 1))
+
+
+@dataclass(frozen=True)
+class CostSaved(Ask):
+    """The share of the dense network's MACs or BOPs that is saved, in place of a share of the units; ``None``: no.
+
+    Units are removed, least score first, until what remains is at that or just below.
+    """
+
+    default: float | None = None
+    help: str = ""
+
+    def accept(self, value: Any) -> float | None:
+        if value is None:
+            return None
+        check_share(value, self.field)
+        return float(value)
+
+    def value(self, asks: Mapping[str, Any]) -> float | None:
+        """The share.
+
+        Raises:
+            CompressionError: a value outside [0, 1), or another ask that says how much is removed.
+        """
+        value = self.accept(asks.get(self.field))
+        both = [field for field in self.excludes if asks.get(field) is not None]
+        if value is not None and both:
+            raise CompressionError(f"{self.field} and {both[0]} each say how much is removed: give one of them")
+        return value
+
+    def control(self) -> Control:
+        return Control("slider", f"{_SHORT[self.field]} saved", 0.0, HIGHEST_SPARSITY, 0.01, 0.5, optional=True)
+
+    def words(self, value: Any) -> str:
+        return "" if value is None else f"{100 * value:.4g} % of the {_SHORT[self.field]} saved"
+
+    def size_share(self, value: Any) -> float:
+        return 1.0 if value is None else 1.0 - float(value)
+
+
+_SHORT = {MACS: "MACs", BOPS: "BOPs"}
+MACS_SAVED = CostSaved(
+    MACS,
+    help="remove by MACs: the share in [0, 1) of multiply-accumulates that is saved, in place of a share of the units",
+    option="--macs",
+    excludes=("sparsity", BOPS),
+)
+BOPS_SAVED = CostSaved(
+    BOPS,
+    help="remove by BOPs: the share in [0, 1) of the dense fp32 network's bit operations that is saved, by fewer units "
+    "and fewer bits",
+    option="--bops",
+    excludes=("sparsity", MACS),
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 from compression.asks.base import Ask
 from compression.asks.bits import ACTIVATION_BITS, WEIGHT_BITS, ActivationBits, BitRange, number_of_bits
-from compression.asks.sparsity import Sparsity
+from compression.asks.sparsity import BOPS_SAVED, MACS_SAVED, Sparsity
 from compression.bounds import HIGHEST_RATE, check_bits, check_number, check_positive, check_share, check_unit_bounds
 from compression.errors import CompressionError
 from compression.reading import is_number, short
@@ -52,6 +52,8 @@ STANDARD = {
     "bits": _check_bits_of("bits"),
     "schedule": _check_schedule,
     "lr_quant": QuantizerRate().accept,
+    "macs": MACS_SAVED.accept,
+    "bops": BOPS_SAVED.accept,
 }
 """Field → its check. Files of version 1 have these beside the other fields, and Python may write a budget so."""
 

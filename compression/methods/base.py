@@ -95,7 +95,8 @@ class Method(ABC):
         return {ask.field: ask.value(budget.asks) for ask in self.asks}
 
     def put(self, budget: Budget, option: str, value: Any) -> Budget:
-        """The budget with the value of a command-line option such as ``--bits``, read or not.
+        """The budget with the value of a command-line option such as ``--bits``, read or not, in place of what says the
+        same in another way.
 
         Raises:
             CompressionError: an option that neither this method nor any other standard ask has, or a value that the
@@ -103,7 +104,8 @@ class Method(ABC):
         """
         self.check_option(option)
         ask = self.ask(option) or OPTIONS[option]
-        return budget.replace(asks={**budget.asks, ask.field: ask.accept(value)})
+        others = {field: value for field, value in budget.asks.items() if field not in ask.excludes}
+        return budget.replace(asks={**others, ask.field: ask.accept(value)})
 
     def check_option(self, option: str) -> None:
         """Refuse an option of the command line that neither this method nor any standard ask has.

@@ -9,9 +9,10 @@ from torch import nn
 
 from compression.graph import Graph
 from compression.graph.names import parameter_map
-from compression.pruning.choose import UnitLimits, choose_units, target_units
+from compression.pruning.choose import UnitLimits
 from compression.pruning.criteria import RMS
 from compression.pruning.scores import UnitScores
+from compression.pruning.target import UnitTarget
 from compression.pruning.unit_options import UnitOptions
 from compression.pruning.units import Units
 
@@ -21,7 +22,7 @@ Passes = Callable[[int], Iterable[None]]
 
 
 class Removal:
-    """Takes exactly K = ⌊sparsity · N⌋ units away, those of least score first: by default of least magnitude.
+    """Takes units away until its target is reached, those of least score first: by default of least magnitude.
 
     A unit's magnitude is the root mean square of all its numbers, compared over the whole network; with ``norm``
     ``group`` each score is divided by its group's mean, so that groups of small weights are not emptied first. Bounds
@@ -35,7 +36,7 @@ class Removal:
         self,
         model: nn.Module,
         graph: Graph,
-        sparsity: float,
+        target: UnitTarget,
         bounds: Mapping[str, tuple[float, float]],
         norm: str = "none",
         options: UnitOptions = BY_MAGNITUDE,
@@ -45,17 +46,17 @@ class Removal:
         self.units = Units(model, graph)
         self._scores = UnitScores(self.units, graph, options)
         self._limits = UnitLimits.from_groups(self.units.sources, bounds)
-        self.target = target_units(sparsity, self.units.total)
-        self._limits.check(self.target)
+        self.target = target
+        self.target.check(self._limits)
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self._masks: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def prune(self, rounds_done: int, rounds: int) -> int:
         """Carry out one of ``rounds`` equal rounds; returns how many units it removed."""
-        due = self.target * rounds_done // rounds - int(self.removed.sum())
-        if due <= 0:
+        place = self.units.group_of, self.removed, self._limits, rounds_done / rounds
+        if not self.target.due(*place):
             return 0
-        chosen = choose_units(self.scores(), self.units.group_of, self.removed, self._limits, self.target, due)
+        chosen = self.target.choose(self.scores(), *place)
         self.removed[chosen] = True
         self.bind()
         self.hold()

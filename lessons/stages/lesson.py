@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from compression.budget import Budget
-from compression.methods.geta.joint import allowed_descent, descent
+from compression.methods.geta.joint import ETA, allowed_descent, descent
 from compression.methods.geta.options import CHANNEL, GetaOptions
 from compression.methods.geta.schedule import JOINT, PROJECTION, WARM_UP
 from compression.plots.words import share
@@ -92,7 +92,7 @@ def inequality(step: int, name: str) -> dict[str, str]:
         "ch": tex(group["ch"]),
         "costs": tex(costs),
         "descent": tex(descent(group["rate"], group["ch"], costs, group["hh"], group["alpha"])),
-        "allowed": tex(allowed_descent(group["hh"], group["alpha"])),
+        "allowed": tex(allowed_descent(group["hh"], group["alpha"], group.get("eta", ETA))),
         "d": tex(d),
         "unit": " (in units of the channel's own bound)" if per_channel(replayed().budget) else "",
         "room": room,

@@ -8,7 +8,7 @@ from compression.methods.geta.clipping import fit_clips
 from compression.methods.geta.events import report_decisions
 from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.qasso import QASSO
-from compression.methods.geta.schedule import COOL_DOWN
+from compression.methods.geta.schedule import COOL_DOWN, JOINT
 from compression.pruning.scores import UnitScores
 from compression.training.setup import Reporter, Setup
 from compression.training.trainer import Algorithm, Section
@@ -20,7 +20,7 @@ class JointTraining(Algorithm):
     def __init__(self, setup: Setup, optimizer: QASSO, options: GetaOptions) -> None:
         self.setup, self.optimizer, self.options = setup, optimizer, options
         self.scores: UnitScores | None = None
-        if optimizer.target > 0 and (options.saliency_batches > 1 or options.cost != "none"):
+        if optimizer.target and (options.saliency_batches > 1 or options.cost != "none"):
             self.scores = UnitScores(optimizer.units, setup.graph, options)
             optimizer.scorer = self._take_scores
         self.observed = self._observed_steps()
@@ -65,6 +65,6 @@ class JointTraining(Algorithm):
     def _observed_steps(self) -> set[int]:
         """The steps (from 1) whose gradients count: the last few before and at each choice of redundant units."""
         stages, window = self.optimizer.stages, self.options.saliency_batches
-        joint = range(stages.projection_end + 1, stages.joint_end + 1)
+        joint = range(stages.before(JOINT) + 1, stages.ends[JOINT] + 1)
         choices = [number for number in joint if stages.period(number).position == 1]
         return {number for choice in choices for number in range(max(1, choice - window + 1), choice + 1)}

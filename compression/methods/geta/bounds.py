@@ -26,6 +26,7 @@ BitRange = tuple[float, float]
 
 LARGEST_CHANGE = 0.1
 """Largest relative change of a quantizer's scalar in one update, so that d, q_m and t stay positive."""
+_EQUAL = 1e-6  # relative: d is stored in fp32, its bounds are computed in fp64
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,25 +76,28 @@ def sites(
 class BitBounds:
     """Holds every quantizer to its bit bounds b_l..b_u by projecting only its step d (section 4.2, eq. G3).
 
-    ``start_bits`` is the b_u at which each site starts; it falls to the site's final bound. All vectors are fp64, one
+    ``start_bits`` is the b_u at which each site starts; it falls to the site's final bound, with ``both_fall`` b_l too,
+    so that no layer has its final bits before the last reduction. All vectors are fp64, one
     entry a site. For a quantizer with one clipping bound a channel, d is the step in units of these bounds and 1 takes
     the place of ``q_m ** t``: bounds on this one number bound the step of every channel.
     """
 
-    def __init__(self, sites: Sequence[Site], start_bits: float) -> None:
+    def __init__(self, sites: Sequence[Site], start_bits: float, both_fall: bool = False) -> None:
         for site in sites:
             if site.bits[1] > start_bits:
                 raise CompressionError(
                     f"{site.kind} bits of {site.layer}: {site.bits[1]:g} is above start_bits {start_bits:g}"
                 )
         self.sites = tuple(sites)
-        self.start_bits = float(start_bits)
+        self.start_bits, self.both_fall = float(start_bits), both_fall
         self.low = torch.tensor([float(site.bits[0]) for site in sites], dtype=torch.float64)
         self.high = torch.tensor([float(site.bits[1]) for site in sites], dtype=torch.float64)
         self.whole_bits: torch.Tensor | None = None
         self._steps = [site.quantizer.step_size for site in sites]
         self._clips = [site.quantizer.clip for site in sites]
         self._exponents = [site.quantizer.exponent for site in sites]
+        first = {site.quantizer: index for index, site in reversed([*enumerate(sites)])}
+        self._tieable = sorted(index for quantizer, index in first.items() if not quantizer.per_channel)
         one = torch.ones(())
         self._bounds = [one if site.quantizer.per_channel else site.quantizer.clip for site in sites]
 
@@ -103,9 +107,13 @@ class BitBounds:
         exponents = [exponent for exponent in self._exponents if exponent is not None]
         return list(dict.fromkeys([*self._steps, *self._clips, *exponents]))
 
-    def upper(self, progress: float) -> torch.Tensor:
+    def upper(self, progress: float | torch.Tensor) -> torch.Tensor:
         """The upper bit bounds b_u after the share ``progress`` (0..1) of the reductions (eq. G4)."""
         return self.start_bits - (self.start_bits - self.high) * progress
+
+    def lower(self, progress: float | torch.Tensor) -> torch.Tensor:
+        """The lower bit bounds b_l: the final ones, or at the same share of the way as b_u."""
+        return self.start_bits - (self.start_bits - self.low) * progress if self.both_fall else self.low
 
     def steps(self) -> torch.Tensor:
         """The present d of every site."""
@@ -124,10 +132,10 @@ class BitBounds:
             with torch.no_grad():
                 torch._foreach_copy_([*self._steps], list(steps.to(torch.float32).unbind()))
 
-    def range(self, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def range(self, progress: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(smallest, largest) d that the present bounds allow: eq. G2 solved for d at b_u and at b_l."""
         tops = self.tops()
-        return tops / (2 ** (self.upper(progress) - 1) - 1), tops / (2 ** (self.low - 1) - 1)
+        return tops / (2 ** (self.upper(progress) - 1) - 1), tops / (2 ** (self.lower(progress) - 1) - 1)
 
     def preferred(self, rule: str, progress: float) -> torch.Tensor:
         """The d of each site by one of :data:`.joint.STEP_RULES`, at the share ``progress`` of the joint stage."""
@@ -136,11 +144,37 @@ class BitBounds:
         bits = self.low if rule == LARGEST else self.high - (self.high - self.low) * progress
         return self.tops() / (2 ** (bits - 1) - 1)
 
-    def project(self, progress: float) -> None:
+    def project(self, progress: float | torch.Tensor) -> None:
         """Clamp every d into the present bounds; q_m and t are not changed (section 4.2, eq. G3)."""
         if self._steps:
             lowest, highest = self.range(progress)
             self.write(torch.minimum(torch.maximum(self.steps(), lowest), highest))
+
+    @torch.no_grad()
+    def tie(self, progress: float | torch.Tensor) -> None:
+        """Add to the gradients of q_m and t what comes through a d that is not free, d = kappa q_m^t (eq. G13).
+
+        d is not free once bit-widths are whole, nor where a bound of ``progress`` (see :meth:`project`) holds it and
+        its gradient pushes it outwards. ``dL/dq_m += t d / q_m dL/dd`` and ``dL/dt += d ln(q_m) dL/dd``; with t = 1
+        this is LSQ's gradient of the range. Steps of channels are functions of q_m already.
+        """
+        if not self._tieable or any(self._steps[i].grad is None or self._clips[i].grad is None for i in self._tieable):
+            return
+        select = torch.tensor(self._tieable)
+        d, slope = self.steps()[select], _stacked([_gradient(self._steps[i]) for i in self._tieable])
+        lowest, highest = (bound[select] for bound in self.range(progress))
+        held = torch.where(slope > 0, d <= lowest * (1 + _EQUAL), d >= highest * (1 - _EQUAL))
+        if self.whole_bits is not None:
+            held = torch.ones_like(held)
+        through = torch.where(held, slope * d, 0.0)
+        clips = [self._clips[i] for i in self._tieable]
+        exponents = [self._exponents[i] for i in self._tieable]
+        powers = torch.tensor([1.0 if t is None else float(t) for t in exponents], dtype=torch.float64)
+        _add([_gradient(clip) for clip in clips], through * powers / _stacked(clips).clamp(min=SMALLEST))
+        learned = [(index, t) for index, t in enumerate(exponents) if t is not None and t.grad is not None]
+        if learned:
+            logarithms = (through * _stacked(clips).clamp(min=SMALLEST).log())[[index for index, _ in learned]]
+            _add([_gradient(t) for _, t in learned], logarithms)
 
     def round_bits(self) -> None:
         """Choose b*, the whole bit-width nearest to the present one inside each site's range (eq. G12)."""
@@ -166,6 +200,15 @@ def clipped_step(scalars: Sequence[nn.Parameter], directions: Sequence[torch.Ten
         new = (values - change).clamp(min=SMALLEST).split([scalar.numel() for scalar in scalars])
         shaped = [part.view(scalar.shape) for part, scalar in zip(new, scalars, strict=True)]
         torch._foreach_copy_([*scalars], shaped)
+
+
+def _gradient(scalar: torch.Tensor) -> torch.Tensor:
+    assert scalar.grad is not None
+    return scalar.grad
+
+
+def _add(gradients: list[torch.Tensor], values: torch.Tensor) -> None:
+    torch._foreach_add_(gradients, [value.to(g) for value, g in zip(values.unbind(), gradients, strict=True)])
 
 
 def _stacked(scalars: Sequence[torch.Tensor]) -> torch.Tensor:

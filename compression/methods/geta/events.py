@@ -19,8 +19,9 @@ def report_decisions(optimizer: QASSO, report: Reporter) -> None:
     ``chosen``: group → ``[[unit, score], …]``, the units that are removed in this pruning period, least score first;
     ``spared``: group → units that scored less but remain, as a bound protects their group; ``next_score``: the least
     score of the others. ``joint``: group → ``units``, ``rate`` (gamma), ``uniform`` (gamma without the inequality),
-    ``alpha``, ``hh`` (|h|^2), ``ch`` (<c, h>), ``cosine`` (of c and h), ``descent`` (<h, s>), ``allowed`` (its bound)
-    and ``layers``: layer → ``[d, lowest, highest, <r, h>, cosine]``.
+    ``alpha``, ``hh`` (|h|^2), ``ch`` (<c, h>), ``cosine`` (of c and h), ``descent`` (<h, s>), ``allowed`` (its bound,
+    which ``eta`` sets; both null where units are forgotten evenly) and ``layers``: layer →
+    ``[d, lowest, highest, <r, h>, cosine]``.
     """
     facts: dict[str, Any] = {}
     if optimizer.choice is not None:
@@ -52,7 +53,8 @@ def _joint(decision: JointDecision) -> dict[str, Any]:
         "ch": _short(decision.c_dot_h),
         "cosine": _short(decision.cosine),
         "descent": _short(decision.descent),
-        "allowed": _short(decision.allowed),
+        "eta": decision.eta,
+        "allowed": None if decision.allowed is None else _short(decision.allowed),
         "layers": {
             layer: [_short(v) for v in (choice.step, choice.lowest, choice.highest, choice.r_dot_h, choice.cosine)]
             for layer, choice in decision.layers.items()

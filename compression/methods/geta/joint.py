@@ -9,13 +9,17 @@ those of ``docs/derivations/geta-joint-step.md``, which has the proof.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compression.errors import CompressionError
 
 ETA, ZETA = 0.999, 0.9
 """The paper's constants eta and zeta, both in (0, 1)."""
+PUBLISHED, HALF, UNIFORM = "published", "half", "uniform"
+FORGETTING: Mapping[str, float | None] = {PUBLISHED: ETA, HALF: 0.5, UNIFORM: None}
+"""How fast redundant units are forgotten → eta of eq. G8; ``None``: evenly, whatever <h, s> is. The published one
+leaves the term in c a thousandth of the descent: a unit that is still useful is hardly forgotten before it is cut."""
 LARGEST, GRADUAL, LEARNED = "largest", "gradual", "learned"
 STEP_RULES = (LARGEST, GRADUAL, LEARNED)
 """Which d a layer takes where eq. G8 holds for several: the largest of its range, as published; one that grows evenly,
@@ -23,7 +27,9 @@ in bits, to the largest over the joint stage; or the learned one. Every smaller 
 _NEGLIGIBLE = 1e-8
 
 
-def forget_rate(c_dot_h: float, c_norm: float, h_squared: float, alpha: float, steps_to_shrink: int) -> float:
+def forget_rate(
+    c_dot_h: float, c_norm: float, h_squared: float, alpha: float, steps_to_shrink: int, eta: float | None = ETA
+) -> float:
     """Return gamma, the share of the redundant values to subtract in this step, 0..1 (section 4.3, eq. G9).
 
     Args:
@@ -31,26 +37,28 @@ def forget_rate(c_dot_h: float, c_norm: float, h_squared: float, alpha: float, s
         h_squared: |h|^2 over the same units.
         alpha: learning rate of the weights.
         steps_to_shrink: remaining shrinking steps of the pruning period, this one included.
+        eta: one of :data:`FORGETTING`.
     """
     # |c| = 0: nothing is left to subtract.
     if c_norm < _NEGLIGIBLE:
         return 0.0
     # <c, h> >= 0: subtracting c descends; 1 / (remaining steps) reaches zero with the last one.
     uniform = 1.0 / steps_to_shrink
-    if c_dot_h >= 0:
+    if c_dot_h >= 0 or eta is None:
         return uniform
     # <c, h> < 0: at most the gamma with -gamma <c, h> = (1 - eta) alpha |h|^2.
-    return min(uniform, (1 - ETA) * alpha * h_squared / -c_dot_h)
+    return min(uniform, (1 - eta) * alpha * h_squared / -c_dot_h)
 
 
-def check_rule(name: object) -> None:
-    """Check the name of a step rule.
+def check_rules(joint_steps: object, forgetting: object) -> None:
+    """Check the names of both rules.
 
     Raises:
-        CompressionError: it is none of :data:`STEP_RULES`.
+        CompressionError: one of them is none of :data:`STEP_RULES` or :data:`FORGETTING`.
     """
-    if name not in STEP_RULES:
-        raise CompressionError(f"joint_steps must be one of {', '.join(STEP_RULES)}, not {name!r}")
+    for option, name, known in (("joint_steps", joint_steps, STEP_RULES), ("forgetting", forgetting, FORGETTING)):
+        if name not in known:
+            raise CompressionError(f"{option} must be one of {', '.join(known)}, not {name!r}")
 
 
 @dataclass(frozen=True)
@@ -71,18 +79,21 @@ class LayerTerm:
         return self.highest if self.preferred is None else min(max(self.preferred, self.lowest), self.highest)
 
 
-def step_sizes(gamma: float, layers: Sequence[LayerTerm], h_squared: float, alpha: float) -> tuple[float, list[float]]:
+def step_sizes(
+    gamma: float, layers: Sequence[LayerTerm], h_squared: float, alpha: float, eta: float | None = ETA
+) -> tuple[float, list[float]]:
     """Return ``(gamma, [d of each layer])`` for which eq. G8 holds (section 4.3, eq. G10 and G11).
 
-    Each layer takes its target d, or the largest d below it that satisfies the inequality. ``gamma`` is lowered, in
-    closed form, where even the lowest d of a layer does not satisfy it; lowering gamma never violates eq. G8.
+    Each layer takes its target d, or the largest d below it that satisfies the inequality; without ``eta`` nothing has
+    to be satisfied. ``gamma`` is lowered, in closed form, where even the lowest d of a layer does
+    not satisfy it; lowering gamma never violates eq. G8.
     """
     # Only layers with <r, h> < 0 cost descent.
     climbing = [term for term in layers if gamma > 0 and term.r_dot_h < 0]
-    if not climbing:
+    if not climbing or eta is None:
         return gamma, [term.target for term in layers]
     # They share the allowance zeta eta alpha |h|^2 equally.
-    share = ZETA * ETA * alpha * h_squared / len(climbing)
+    share = ZETA * eta * alpha * h_squared / len(climbing)
     # eq. G11: gamma d_min |<r, h>| <= share, for every layer.
     gamma = min(gamma, *(share / (term.lowest * -term.r_dot_h) for term in climbing))
     if gamma <= 0:
@@ -100,9 +111,9 @@ def descent(gamma: float, c_dot_h: float, residue_costs: float, h_squared: float
     return -alpha * h_squared - gamma * (c_dot_h + residue_costs)
 
 
-def allowed_descent(h_squared: float, alpha: float) -> float:
+def allowed_descent(h_squared: float, alpha: float, eta: float = ETA) -> float:
     """The bound ``-eta (1 - zeta) alpha |h|^2`` of :func:`descent` (eq. G8)."""
-    return -ETA * (1 - ZETA) * alpha * h_squared
+    return -eta * (1 - ZETA) * alpha * h_squared
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ class JointDecision:
     """One joint step of one group: every number of the descent argument, for events and for checks.
 
     ``uniform`` is the forget rate without eq. G8; ``cosine`` that of c and h; ``descent`` the value of <h, s>;
-    ``allowed`` its bound.
+    ``allowed`` its bound, which ``eta`` sets; both are ``None`` where units are forgotten evenly.
     """
 
     group: str
@@ -140,4 +151,5 @@ class JointDecision:
     cosine: float
     layers: dict[str, LayerChoice]
     descent: float
-    allowed: float
+    eta: float | None
+    allowed: float | None

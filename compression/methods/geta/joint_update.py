@@ -65,6 +65,8 @@ def apply_joint_step(
     alpha: float,
     steps_to_shrink: int,
     preferred: Sequence[float],
+    eta: float | None,
+    progress: torch.Tensor,
 ) -> list[JointDecision]:
     """Subtract ``gamma (c + d r)`` from the redundant units and set d of their layers (section 4.3, eq. G7 to G11).
 
@@ -78,9 +80,11 @@ def apply_joint_step(
         alpha: learning rate of the weights.
         steps_to_shrink: remaining shrinking steps of the period, this one included.
         preferred: d of every site to take where eq. G8 allows it.
+        eta: one of :data:`.joint.FORGETTING`.
+        progress: of every site, the share of the reductions of its bit bounds that have happened.
     """
-    # Bounds of d at the final b_u and b_l (eq. G3).
-    lowest, highest = (bound.tolist() for bound in bounds.range(1.0))
+    # Bounds of d at the present b_u and b_l, which as published are the final ones by now (eq. G3).
+    lowest, highest = (bound.tolist() for bound in bounds.range(progress))
     # c, r and their products with h, of all groups, read from the device at once (eq. G6).
     measured = [_Products(group, directions, steps) for group in groups]
     flat = torch.cat([each.sums for each in measured]).tolist()
@@ -89,11 +93,11 @@ def apply_joint_step(
     for each in measured:
         flat = each.read_sums(flat)
         # gamma by eq. G9; then d of each layer, and gamma again, by eq. G10 and G11.
-        rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, steps_to_shrink)
+        rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, steps_to_shrink, eta)
         terms = [
             LayerTerm(r, lowest[s], highest[s], preferred[s]) for s, r in zip(each.sites, each.r_dot_h, strict=True)
         ]
-        rate, layer_steps = step_sizes(rate, terms, each.h_squared, alpha)
+        rate, layer_steps = step_sizes(rate, terms, each.h_squared, alpha, eta)
         # A layer with units in several groups takes the smallest of their d, which keeps eq. G8 for each of them.
         for site, d in zip(each.sites, layer_steps, strict=True):
             chosen[site] = min(d, chosen.get(site, d))
@@ -106,7 +110,7 @@ def apply_joint_step(
     for each, rate in zip(measured, rates, strict=True):
         each.subtract(rate, chosen)
     return [
-        each.decision(rate, chosen, lowest, highest, alpha, 1 / steps_to_shrink)
+        each.decision(rate, chosen, lowest, highest, alpha, 1 / steps_to_shrink, eta)
         for each, rate in zip(measured, rates, strict=True)
     ]
 
@@ -166,6 +170,7 @@ class _Products:
         highest: Sequence[float],
         alpha: float,
         uniform: float,
+        eta: float | None,
     ) -> JointDecision:
         h_norm = self.h_squared**0.5
         layers, costs = {}, 0.0
@@ -185,7 +190,8 @@ class _Products:
             cosine=_cosine(self.c_dot_h, self.c_squared**0.5 * h_norm),
             layers=layers,
             descent=descent(rate, self.c_dot_h, costs, self.h_squared, alpha),
-            allowed=allowed_descent(self.h_squared, alpha),
+            eta=eta,
+            allowed=None if eta is None else allowed_descent(self.h_squared, alpha, eta),
         )
 
 

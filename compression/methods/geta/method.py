@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from compression.asks import BOPS_SAVED, MACS_SAVED
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject, even_pruning_forecast
@@ -43,7 +44,7 @@ class Geta(Method):
         paper="arXiv 2502.16638",
         views=("joint",),
     )
-    asks = (SPARSITY, WEIGHT_BITS, ACTIVATION_BITS, SCHEDULE, RATE)
+    asks = (SPARSITY, MACS_SAVED, BOPS_SAVED, WEIGHT_BITS, ACTIVATION_BITS, SCHEDULE, RATE)
     Config = GetaOptions
     encodings = frozenset({"uniform", "uniform-channel"})
 
@@ -67,19 +68,17 @@ class Geta(Method):
         from compression.methods.geta.preflight import check_reachable
 
         super().check(setup)
-        asks = setup.budget.asks
-        check_reachable(setup, SPARSITY.value(asks), SCHEDULE.value(asks))
+        check_reachable(setup, SCHEDULE.value(setup.budget.asks), self.options(setup.budget).order)
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
-        """K units spread evenly, bits between the bounds: which units and bits, only the run decides.
+        """Units spread evenly, bits between the bounds: which units and bits, only the run decides.
 
         Raises:
             CompressionError: bounds that cannot be met.
         """
         return even_pruning_forecast(
-            subject, budget, SPARSITY.value(budget.asks), WEIGHT_BITS, ACTIVATION_BITS,
-            channel_steps=self.options(budget).weights == CHANNEL,
-        )  # fmt: skip
+            subject, budget, WEIGHT_BITS, ACTIVATION_BITS, channel_steps=self.options(budget).weights == CHANNEL
+        )
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Train ``setup.model`` in place within ``setup.budget``.

@@ -11,6 +11,7 @@ from compression.asks import ActivationBits, BitRange, QuantizerRate, Sparsity
 from compression.methods.geta.schedule import StageSchedule
 from compression.pruning.criteria import DEFAULT_WEIGHTS
 from compression.pruning.unit_options import UnitOptions
+from compression.reading import Flag
 from compression.training.options import Distill, Recalibrate, TrainingOptions, Warmup
 
 SPARSITY, WEIGHT_BITS, ACTIVATION_BITS = Sparsity(), BitRange(), ActivationBits()
@@ -18,6 +19,11 @@ SCHEDULE, RATE = StageSchedule(), QuantizerRate()
 TENSOR, CHANNEL = "tensor", "channel"
 
 PAPER: Mapping[str, Any] = {
+    "order": "bits_first",
+    "rise": "linear",
+    "forgetting": "published",
+    "tied_ranges": False,
+    "gradient_scale": False,
     "criteria": dict(DEFAULT_WEIGHTS),
     "saliency_batches": 1,
     "cost": "none",
@@ -41,6 +47,29 @@ class GetaOptions(UnitOptions, TrainingOptions):
         "largest",
         description="Which step a layer takes in the joint stage where any descends: the largest (fewest bits), as "
         "published, one that grows gradually, or the learned one.",
+    )
+    order: Literal["bits_first", "bits_late", "prune_first", "activations_first"] = Field(
+        "bits_first",
+        description="When bit-widths fall: before channels are removed, as published, while they are, after that, or "
+        "those of activations before and those of weights while.",
+    )
+    rise: Literal["linear", "cubic"] = Field(
+        "linear",
+        description="How removal rises over the pruning periods: by the same amount in each, as published, or much in "
+        "the first ones and little in the last.",
+    )
+    forgetting: Literal["published", "half", "uniform"] = Field(
+        "published",
+        description="How fast redundant channels are forgotten: as published only as far as the step descends almost "
+        "fully, half as fast a descent, or evenly over the period.",
+    )
+    tied_ranges: Flag = Field(
+        False,
+        description="Where a bit bound holds a quantizer's step, its range learns from the gradient of the step too.",
+    )
+    gradient_scale: Flag = Field(
+        False,
+        description="Scale the gradients of steps and ranges by the number of values they stand for (LSQ).",
     )
     clip: Literal["max", "fitted"] = Field(
         "fitted",

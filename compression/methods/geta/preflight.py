@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.methods.geta.options import ACTIVATION_BITS, WEIGHT_BITS
 from compression.methods.geta.schedule import Schedule, Stages, fitting
-from compression.pruning.choose import UnitLimits, target_units, unit_bounds
+from compression.pruning.target import checked_target
 from compression.quant.attach import quantizable_layers
 from compression.training.loop import total_steps
 from compression.training.setup import Setup
 
 
-def check_reachable(setup: Setup, sparsity: float, schedule: Schedule) -> None:
+def check_reachable(setup: Setup, schedule: Schedule, order: str) -> None:
     """Refuse a budget that this model, this data set or this length of run cannot give; ``setup`` does not change.
 
     Raises:
         CompressionError: too many or too few units, bits for a layer that has none, a stage without enough steps.
     """
     budget, graph = setup.budget, setup.graph
-    target = target_units(sparsity, graph.prunable_units)
-    UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups)).check(target)
+    target = checked_target(graph, budget, WEIGHT_BITS, ACTIVATION_BITS)
     _check_bits(budget, list(quantizable_layers(setup.model)), schedule.start_bits)
     total = total_steps(setup.data, budget.batch_size, budget.epochs)
-    Stages.from_schedule(fitting(schedule, total), total, prunes=target > 0)
+    Stages.from_schedule(fitting(schedule, total, order), total, prunes=bool(target), order=order)
 
 
 def _check_bits(budget: Budget, layers: list[str], start_bits: float) -> None:

@@ -16,12 +16,13 @@ from compression.errors import CompressionError
 from compression.graph.types import Graph
 from compression.methods.geta.bounds import BitBounds, BitRange, clipped_step, sites
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
-from compression.methods.geta.joint import LARGEST, JointDecision, check_rule
+from compression.methods.geta.joint import FORGETTING, LARGEST, PUBLISHED, JointDecision, check_rules
 from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
-from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, Schedule, Stages
+from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJECTION, WARM_UP, Schedule, Stages
 from compression.pruning import saliency
-from compression.pruning.choose import Choice, UnitLimits, averaged, choose_units, explain, target_units
+from compression.pruning.choose import Choice, UnitLimits, averaged, explain
 from compression.pruning.criteria import check_criteria
+from compression.pruning.target import LINEAR, UnitCount, UnitTarget, risen
 from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
@@ -40,6 +41,8 @@ class QASSO(torch.optim.Optimizer):
     Args:
         graph: the trace of ``model``.
         sparsity: share of the graph's N prunable units to remove, in [0, 1).
+        target: in its place, how much is removed, such as a share of the MACs (:mod:`compression.pruning.target`).
+        rise: one of :data:`compression.pruning.target.RISES`, how removal rises over the pruning periods.
         bits, activation_bits: final ranges of the bit-widths of weights and of activations (``bits`` if absent).
         schedule: the stages as fractions of ``total_steps``, the number of calls of :meth:`step`.
         variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay).
@@ -48,6 +51,10 @@ class QASSO(torch.optim.Optimizer):
         layer_bits: layer → ``{"weight_bits": range, "activation_bits": range}``.
         criteria: saliency criterion → weight; by default the paper's five with 0.2 each (section 4.3).
         joint_steps: one of :data:`.joint.STEP_RULES`; by default as published.
+        forgetting: one of :data:`.joint.FORGETTING`; by default as published.
+        tied_ranges: where a bound on the bits sets d = kappa q_m^t, q_m and t also get the gradient of d (see
+            :meth:`.bounds.BitBounds.tie`); as published, they do not.
+        order: one of :data:`.schedule.ORDERS`; by default as published.
 
     Raises:
         CompressionError: the sparsity, bits or schedule cannot be reached with this model.
@@ -58,7 +65,9 @@ class QASSO(torch.optim.Optimizer):
         model: nn.Module,
         graph: Graph,
         *,
-        sparsity: float,
+        sparsity: float = 0.0,
+        target: UnitTarget | None = None,
+        rise: str = LINEAR,
         bits: BitRange = (4, 8),
         activation_bits: BitRange | None = None,
         schedule: Schedule | None = None,
@@ -74,21 +83,26 @@ class QASSO(torch.optim.Optimizer):
         layer_bits: Mapping[str, Mapping[str, Any]] | None = None,
         criteria: Mapping[str, float] | None = None,
         joint_steps: str = LARGEST,
+        forgetting: str = PUBLISHED,
+        tied_ranges: bool = False,
+        order: str = BITS_FIRST,
     ) -> None:
         if variant not in VARIANTS:
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
-        check_rule(joint_steps)
+        check_rules(joint_steps, forgetting)
         check_share(sparsity, "sparsity")
         check_criteria(criteria or {})
         schedule, activation_bits = schedule or Schedule(), activation_bits or bits
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
+        self.eta, self.tied_ranges = FORGETTING[forgetting], tied_ranges
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
         self.limits = UnitLimits.from_groups(self.units.sources, group_bounds)
-        self.target = target_units(sparsity, self.units.total)
-        self.limits.check(self.target)
-        self.bounds = BitBounds(sites(model, bits, activation_bits, layer_bits), schedule.start_bits)
-        self.stages = Stages.from_schedule(schedule, total_steps, prunes=self.target > 0)
+        self.target, self.rise = target or UnitCount.of_share(sparsity, self.units.total), rise
+        self.target.check(self.limits)
+        quantizers = sites(model, bits, activation_bits, layer_bits)
+        self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
+        self.stages = Stages.from_schedule(schedule, total_steps, prunes=bool(self.target), order=order)
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self.redundant: list[int] = []
@@ -130,6 +144,9 @@ class QASSO(torch.optim.Optimizer):
         self.decisions, self.choice = [], None
         # Committed units have no gradient: their values and buffers, which are zero, stay zero.
         self._clear_gradients()
+        # A d that a bound sets follows q_m and t: they get its gradient, too (the published step leaves it out).
+        if self.tied_ranges and self.stages.stage(self.steps_done - 1) != WARM_UP:
+            self.bounds.tie(self._progress(self.steps_done - 1))
         # h of x and of (d, q_m, t): the direction along which torch's own optimizer of this variant would step.
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
         self._decay(weights)
@@ -141,7 +158,7 @@ class QASSO(torch.optim.Optimizer):
         stage = self.stages.stage(self.steps_done)
         # Partially projected step: d <- clip(d) at b_l and at b_u, which falls B times (section 4.2, eq. G3 and G4).
         if stage in (PROJECTION, JOINT):
-            self.bounds.project(self.stages.reductions(self.steps_done) / self.stages.projection_periods)
+            self.bounds.project(self._progress(self.steps_done))
         # Redundant units: x <- x - gamma (c + d r), gamma and d such that it descends (section 4.3, eq. G7 to G11).
         if stage == JOINT and self.target:
             self._joint(weights, before)
@@ -155,6 +172,12 @@ class QASSO(torch.optim.Optimizer):
         if stage == COOL_DOWN:
             self._freeze_bits()
         return loss
+
+    def _progress(self, step: int) -> torch.Tensor:
+        """Of every site, the share of the reductions of the upper bit bound that have happened by ``step``."""
+        done = {kind: self.stages.reductions(step, kind) for kind in ("weight", "activation")}
+        counts = torch.tensor([done[site.kind] for site in self.bounds.sites], dtype=torch.float64)
+        return counts / self.stages.projection_periods
 
     def _directions(self, index: int) -> Directions:
         settings = self.param_groups[index]
@@ -183,20 +206,28 @@ class QASSO(torch.optim.Optimizer):
             alpha = self.param_groups[_WEIGHTS]["lr"]
             preferred = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done)).tolist()
             self.decisions = apply_joint_step(
-                self._redundant_slices, weights, self.bounds, before.tolist(), alpha, period.steps_to_shrink, preferred
+                self._redundant_slices,
+                weights,
+                self.bounds,
+                before.tolist(),
+                alpha,
+                period.steps_to_shrink,
+                preferred,
+                self.eta,
+                self._progress(self.steps_done),
             )
 
     def _choose(self, period: int, weights: Directions) -> None:
-        """Choose the units of this period, so that ⌊K (j + 1) / P⌋ of K are chosen after period j of P."""
-        number = self.target * (period + 1) // self.stages.pruning_periods - int(self.removed.sum())
+        """Choose the units of this period: of K, ⌊K (j + 1) / P⌋ are chosen after period j of P."""
+        share, group_of = risen(self.rise, period + 1, self.stages.pruning_periods), self.units.group_of
         self.redundant = []
-        if number > 0:
+        if self.target.due(group_of, self.removed, self.limits, share):
             if self.scorer is not None:
                 values = self.scorer()
             else:
                 values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
             values = averaged(values).cpu()
-            self.redundant = choose_units(values, self.units.group_of, self.removed, self.limits, self.target, number)
+            self.redundant = self.target.choose(values, group_of, self.removed, self.limits, share)
             self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:

@@ -10,13 +10,13 @@ from compression.methods.geta.options import (
     CHANNEL,
     RATE,
     SCHEDULE,
-    SPARSITY,
     WEIGHT_BITS,
     GetaOptions,
 )
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import fitting
 from compression.pruning.choose import unit_bounds
+from compression.pruning.target import unit_target
 from compression.quant import quantize
 from compression.training.loop import COMPRESSING, LR_QUANT, base_rate
 from compression.training.preparation import calibration_batches
@@ -35,7 +35,7 @@ def run(setup: Setup, report: Reporter, chosen: GetaOptions) -> Compressed:
     trainer.recipe.prepare_model(setup.model)
     optimizer = optimizer_for(setup, chosen, trainer.total)
     stages = optimizer.stages.starts()
-    report.plan(trainer.total, stages=stages, units=optimizer.units.total, removes=optimizer.target)
+    report.plan(trainer.total, stages=stages, units=optimizer.units.total, removes=optimizer.target.units)
     for line in _remarks(setup, optimizer):
         report.log(line)
     algorithm = JointTraining(setup, optimizer, chosen)
@@ -49,10 +49,11 @@ def optimizer_for(setup: Setup, chosen: GetaOptions, total: int) -> QASSO:
     return QASSO(
         setup.model,
         setup.graph,
-        sparsity=SPARSITY.value(asks),
+        target=unit_target(setup.graph, budget, WEIGHT_BITS, ACTIVATION_BITS),
+        rise=chosen.rise,
         bits=WEIGHT_BITS.value(asks),
         activation_bits=ACTIVATION_BITS.value(asks),
-        schedule=fitting(SCHEDULE.value(asks), total),
+        schedule=fitting(SCHEDULE.value(asks), total, chosen.order),
         total_steps=total,
         variant=budget.optimizer,
         lr=base_rate(budget, COMPRESSING),
@@ -62,6 +63,9 @@ def optimizer_for(setup: Setup, chosen: GetaOptions, total: int) -> QASSO:
         layer_bits=budget.layers,
         criteria=chosen.criteria,
         joint_steps=chosen.joint_steps,
+        forgetting=chosen.forgetting,
+        tied_ranges=chosen.tied_ranges,
+        order=chosen.order,
     )
 
 
@@ -70,7 +74,8 @@ def attach(setup: Setup, chosen: GetaOptions, report: Reporter) -> None:
     budget = setup.budget
     start_bits = SCHEDULE.value(budget.asks).start_bits
     batches = None if ACTIVATION_BITS.value(budget.asks) is None else calibration_batches(setup, report)
-    quantize(setup.model, start_bits, batches, per_channel=chosen.weights == CHANNEL)
+    per_channel = chosen.weights == CHANNEL
+    quantize(setup.model, start_bits, batches, per_channel=per_channel, gradient_scale=chosen.gradient_scale)
     if chosen.clip == "fitted":
         fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,26 @@ from compression.errors import CompressionError
 from compression.reading import Number, Whole, typed
 
 WARM_UP, PROJECTION, JOINT, COOL_DOWN = "warm-up", "projection", "joint", "cool-down"
+BITS_FIRST, BITS_LATE, PRUNE_FIRST, ACTIVATIONS_FIRST = "bits_first", "bits_late", "prune_first", "activations_first"
+
+
+@dataclass(frozen=True)
+class Order:
+    """``stages`` in the order in which they come; ``reduces``: kind of bit-widths → the stage in which they fall."""
+
+    stages: tuple[str, ...]
+    reduces: Mapping[str, str]
+
+
+_USUAL = (WARM_UP, PROJECTION, JOINT, COOL_DOWN)
+ORDERS: Mapping[str, Order] = {
+    BITS_FIRST: Order(_USUAL, {"weight": PROJECTION, "activation": PROJECTION}),
+    BITS_LATE: Order((WARM_UP, JOINT, COOL_DOWN), {"weight": JOINT, "activation": JOINT}),
+    PRUNE_FIRST: Order((WARM_UP, JOINT, PROJECTION, COOL_DOWN), {"weight": PROJECTION, "activation": PROJECTION}),
+    ACTIVATIONS_FIRST: Order(_USUAL, {"weight": JOINT, "activation": PROJECTION}),
+}
+"""When bits fall: before units are removed, as published; while they are (the joint stage then takes the share of the
+projection stage too); afterwards; or those of activations before and those of weights while units are removed."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +105,26 @@ class StageSchedule(Ask):
 _ROUNDING = 1e-9
 
 
-def _ends(schedule: Schedule, total_steps: int) -> list[int]:
-    """The last steps of the first three stages; the cool-down gets at least one step."""
-    shares = (schedule.warmup, schedule.projection, schedule.joint)
-    return [min(round(sum(shares[: index + 1]) * total_steps), total_steps - 1) for index in range(3)]
+def _ends(schedule: Schedule, total_steps: int, order: str) -> dict[str, int]:
+    """Stage → its last step; the cool-down gets at least one step."""
+    shares = {WARM_UP: schedule.warmup, PROJECTION: schedule.projection, JOINT: schedule.joint}
+    if PROJECTION not in ORDERS[order].stages:
+        shares[JOINT] += shares.pop(PROJECTION)
+    ends, share = {}, 0.0
+    for stage in ORDERS[order].stages[:-1]:
+        share += shares[stage]
+        ends[stage] = min(round(share * total_steps), total_steps - 1)
+    return {**ends, COOL_DOWN: total_steps}
 
 
-def fitting(schedule: Schedule, total_steps: int) -> Schedule:
+def fitting(schedule: Schedule, total_steps: int, order: str = BITS_FIRST) -> Schedule:
     """The schedule with no more periods than its stages have steps for (one step a reduction, two a pruning period)."""
-    ends = _ends(schedule, total_steps)
+    stages = Stages(_ends(schedule, total_steps, order), 1, 1, order)
+    projection = min(stages.steps(stage) for stage in ORDERS[order].reduces.values())
     return dataclasses.replace(
         schedule,
-        projection_periods=max(1, min(schedule.projection_periods, ends[1] - ends[0])),
-        pruning_periods=max(1, min(schedule.pruning_periods, (ends[2] - ends[1]) // 2)),
+        projection_periods=max(1, min(schedule.projection_periods, projection)),
+        pruning_periods=max(1, min(schedule.pruning_periods, stages.steps(JOINT) // 2)),
     )
 
 
@@ -120,35 +148,38 @@ class Period:
 
 @dataclass(frozen=True)
 class Stages:
-    """Steps count from 1. Each stage ends with the step its field names; the cool-down ends with ``total``."""
+    """Steps count from 1. ``ends``: stage → its last step, in the order in which the stages come."""
 
-    warmup_end: int
-    projection_end: int
-    joint_end: int
-    total: int
+    ends: Mapping[str, int]
     projection_periods: int
     pruning_periods: int
+    order: str = BITS_FIRST
 
     @classmethod
-    def from_schedule(cls, schedule: Schedule, total_steps: int, prunes: bool = True) -> Stages:
+    def from_schedule(
+        cls, schedule: Schedule, total_steps: int, prunes: bool = True, order: str = BITS_FIRST
+    ) -> Stages:
         """Turn fractions into steps; the cool-down, which makes the bit-widths whole, gets at least one.
 
         Raises:
-            CompressionError: the stages are longer than the run, or a requested one has fewer steps than its
-            periods need.
+            CompressionError: an unknown order, or the stages are longer than the run, or a requested one has fewer
+                steps than its periods need.
         """
+        if order not in ORDERS:
+            raise CompressionError(f"order must be one of {', '.join(ORDERS)}, not {order!r}")
         shares = schedule.warmup + schedule.projection + schedule.joint
         if shares > 1 + _ROUNDING:
             raise CompressionError(f"the schedule is longer than the run: its three shares add up to {shares:g}")
-        ends = _ends(schedule, total_steps)
-        stages = cls(ends[0], ends[1], ends[2], total_steps, schedule.projection_periods, schedule.pruning_periods)
-        steps, periods = ends[1] - ends[0], schedule.projection_periods
-        if schedule.projection > 0 and steps < periods:
-            raise CompressionError(
-                f"the projection stage has {steps} steps of the run's {total_steps}, fewer than its {periods} periods: "
-                "train longer, lengthen schedule.projection or lower schedule.projection_periods"
-            )
-        steps, needed = ends[2] - ends[1], 2 * schedule.pruning_periods
+        ends = _ends(schedule, total_steps, order)
+        stages = cls(ends, schedule.projection_periods, schedule.pruning_periods, order)
+        for stage in sorted(set(ORDERS[order].reduces.values()), reverse=True):
+            steps, periods = stages.steps(stage), schedule.projection_periods
+            if schedule.projection > 0 and steps < periods:
+                raise CompressionError(
+                    f"the {stage} stage has {steps} steps of the run's {total_steps}, fewer than its {periods} "
+                    f"periods: train longer, lengthen schedule.{stage} or lower schedule.projection_periods"
+                )
+        steps, needed = stages.steps(JOINT), 2 * schedule.pruning_periods
         if prunes and steps < needed:
             raise CompressionError(
                 f"the joint stage has {steps} steps of the run's {total_steps}, fewer than the {needed} it "
@@ -156,45 +187,55 @@ class Stages:
             )
         return stages
 
+    @property
+    def total(self) -> int:
+        """The number of steps of the run."""
+        return self.ends[COOL_DOWN]
+
+    def before(self, stage: str) -> int:
+        """The last step before ``stage``."""
+        names = list(self.ends)
+        return self.ends[names[names.index(stage) - 1]] if stage != names[0] else 0
+
+    def steps(self, stage: str) -> int:
+        """How many steps ``stage`` has."""
+        return self.ends[stage] - self.before(stage)
+
     def stage(self, step: int) -> str:
         """The stage that ``step`` (from 1) belongs to."""
-        if step <= self.warmup_end:
-            return WARM_UP
-        if step <= self.projection_end:
-            return PROJECTION
-        return JOINT if step <= self.joint_end else COOL_DOWN
+        return next((stage for stage, last in self.ends.items() if step <= last), COOL_DOWN)
 
     def starts(self) -> dict[str, int]:
         """Stage → its first step, for the stages that have any."""
-        ends = (0, self.warmup_end, self.projection_end, self.joint_end, self.total)
-        names = (WARM_UP, PROJECTION, JOINT, COOL_DOWN)
-        return {name: ends[i] + 1 for i, name in enumerate(names) if ends[i + 1] > ends[i]}
+        return {stage: self.before(stage) + 1 for stage in self.ends if self.steps(stage) > 0}
 
-    def reductions(self, step: int) -> int:
+    def reductions(self, step: int, kind: str = "weight") -> int:
         """How many of the B equal reductions of the upper bit bound have happened, the one at ``step`` included.
 
         They come at the beginning of the periods, so the requested bound holds in the last period and afterwards.
+        ``kind``: of the bit-widths, ``weight`` or ``activation``.
         """
-        if step <= self.warmup_end:
+        stage = ORDERS[self.order].reduces[kind]
+        before = self.before(stage)
+        if step <= before:
             return 0
-        if step > self.projection_end:
+        if step > self.ends[stage]:
             return self.projection_periods
-        done = (step - self.warmup_end - 1) * self.projection_periods // (self.projection_end - self.warmup_end)
-        return done + 1
+        return (step - before - 1) * self.projection_periods // self.steps(stage) + 1
 
     def upper_bits(self, step: int, start_bits: float, high: float) -> float:
         """The upper bit bound at ``step`` for a layer whose final bound is ``high``; infinite in the warm-up."""
-        if step <= self.warmup_end:
+        if step <= self.ends[WARM_UP]:
             return math.inf
         return start_bits - (start_bits - high) * self.reductions(step) / self.projection_periods
 
     def share_of_joint(self, step: int) -> float:
         """How much of the joint stage is over after ``step``, which belongs to it."""
-        return (step - self.projection_end) / (self.joint_end - self.projection_end)
+        return (step - self.before(JOINT)) / self.steps(JOINT)
 
     def period(self, step: int) -> Period:
         """Where ``step``, one of the joint stage, lies in its pruning period; periods differ by at most one step."""
-        offset, steps = step - self.projection_end - 1, self.joint_end - self.projection_end
+        offset, steps = step - self.before(JOINT) - 1, self.steps(JOINT)
         index = ((offset + 1) * self.pruning_periods - 1) // steps
         begin, end = index * steps // self.pruning_periods, (index + 1) * steps // self.pruning_periods
         return Period(index, offset - begin + 1, end - begin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compression.asks import BOPS_SAVED, MACS_SAVED
 from compression.budget import Budget
 from compression.forecast import Forecast, Subject, even_pruning_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
@@ -33,16 +34,27 @@ class Sequential(Method):
             Stage(QUANTIZATION, "Quantization", 1),
         ),
     )
-    asks = (SPARSITY, WEIGHT_BITS, ACTIVATION_BITS, RATE)
+    asks = (SPARSITY, MACS_SAVED, BOPS_SAVED, WEIGHT_BITS, ACTIVATION_BITS, RATE)
     Config = SequentialOptions
 
+    def check(self, setup: Setup) -> None:
+        """Refuse units that this network cannot lose.
+
+        Raises:
+            CompressionError: saying how many it can.
+        """
+        from compression.pruning.target import checked_target
+
+        super().check(setup)
+        checked_target(setup.graph, setup.budget, WEIGHT_BITS, ACTIVATION_BITS)
+
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
-        """K units spread evenly, whole bits: which units, only the run decides.
+        """Units spread evenly, whole bits: which units, only the run decides.
 
         Raises:
             CompressionError: bounds that cannot be met.
         """
-        return even_pruning_forecast(subject, budget, SPARSITY.value(budget.asks), WEIGHT_BITS, ACTIVATION_BITS)
+        return even_pruning_forecast(subject, budget, WEIGHT_BITS, ACTIVATION_BITS)
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Compress ``setup.model`` in place: ⌊sparsity·N⌋ units, the upper end of ``weight_bits`` for every layer.

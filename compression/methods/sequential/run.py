@@ -12,13 +12,13 @@ from compression.methods.sequential.options import (
     PRUNING,
     QUANTIZATION,
     RATE,
-    SPARSITY,
     WEIGHT_BITS,
     Plan,
     SequentialOptions,
 )
 from compression.pruning.choose import unit_bounds
 from compression.pruning.removal import Removal
+from compression.pruning.target import unit_target
 from compression.quant import quantize
 from compression.quant.attach import quantizable_layers
 from compression.quant.fixed_bits import FixedBits
@@ -44,9 +44,10 @@ def run(setup: Setup, report: Reporter, options: SequentialOptions) -> Compresse
     trainer = Trainer(setup, report, options)
     plan = Plan.from_shares(trainer.total, options.quantization, options.rounds)
     bounds = unit_bounds(budget.groups)
-    removal = Removal(model, setup.graph, SPARSITY.value(budget.asks), bounds, options.norm, options, trainer.passes)
+    target = unit_target(setup.graph, budget, WEIGHT_BITS, ACTIVATION_BITS)
+    removal = Removal(model, setup.graph, target, bounds, options.norm, options, trainer.passes)
     units = removal.units.total
-    report.plan(trainer.total, stages=plan.starts(), units=units, removes=removal.target)
+    report.plan(trainer.total, stages=plan.starts(), units=units, removes=removal.target.units)
     if not units:
         report.log("no unit of this model can be removed: it is only quantized")
     trainer.recipe.prepare_model(model)

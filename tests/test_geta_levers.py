@@ -1,0 +1,192 @@
+"""What can be turned on in GETA beside what is published: each against arithmetic of its own."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from test_qasso import SCHEDULE, TOTAL, build, gradients, optimizer_of
+from torch import nn
+
+from compression.errors import CompressionError
+from compression.methods import Reporter
+from compression.methods.geta.bounds import BitBounds, Site
+from compression.methods.geta.joint import FORGETTING, ZETA, LayerTerm, forget_rate, step_sizes
+from compression.methods.geta.options import GetaOptions
+from compression.methods.geta.run import attach
+from compression.quant import activation_quantizers, weight_quantizers
+from compression.quant.quantizer import Quantizer, levels
+from tests.contract.runs import budget, setup
+
+SMALL = 1e-4
+
+
+@pytest.mark.parametrize("forgetting", ["published", "half"])
+def test_the_share_of_descent_that_forgetting_may_cost(forgetting: str) -> None:
+    """Random vectors: <h, s> stays under the bound of the chosen eta, and forgetting uses its whole allowance."""
+    eta, generator = FORGETTING[forgetting], torch.Generator().manual_seed(3)
+    assert eta is not None
+    limited = 0
+    for _ in range(200):
+        h, c, r = (torch.randn(30, generator=generator, dtype=torch.float64) for _ in range(3))
+        r, alpha, h_squared = r.clamp(-0.5, 0.5), 0.05, float(h @ h)
+        gamma = forget_rate(float(c @ h), float(c.norm()), h_squared, alpha, 5, eta)
+        if 0 < gamma < 0.2:
+            limited += 1
+            assert -gamma * float(c @ h) == pytest.approx((1 - eta) * alpha * h_squared)
+        gamma, (d,) = step_sizes(gamma, [LayerTerm(float(r @ h), 0.01, 0.3)], h_squared, alpha, eta)
+        direction = -alpha * h - gamma * (c + d * r)
+        assert float(h @ direction) <= -eta * (1 - ZETA) * alpha * h_squared * (1 - 1e-9)
+    assert limited > 20
+
+
+def test_even_forgetting_asks_for_no_descent() -> None:
+    rates = [forget_rate(-1e6, 1.0, 1e-9, 0.1, remaining, None) for remaining in (4, 3, 2, 1)]
+    assert rates == [1 / 4, 1 / 3, 1 / 2, 1]
+    assert step_sizes(1.0, [LayerTerm(-40.0, 0.01, 0.3, 0.2)], 1e-9, 0.1, None) == (1.0, [0.2])
+
+
+def test_units_are_forgotten_before_they_are_cut() -> None:
+    """The largest weight that a commit sets to zero is small after even forgetting, and much larger as published."""
+    cut = {forgetting: _largest_cut(forgetting) for forgetting in FORGETTING}
+    assert cut["uniform"] < 0.5 * min(cut["published"], cut["half"]), cut
+
+
+def _largest_cut(forgetting: str) -> float:
+    model = build()
+    optimizer = optimizer_of(model, forgetting=forgetting, lr=0.002)
+    largest = 0.0
+    for index in range(TOTAL):
+        gradients(model, index)
+        chosen, before = list(optimizer.redundant), int(optimizer.removed.sum())
+        weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.dim() > 1}
+        optimizer.step()
+        if int(optimizer.removed.sum()) > before and chosen:
+            changes = [(weights[name] - p.detach()).abs().max() for name, p in model.named_parameters() if p.dim() > 1]
+            largest = max(largest, float(max(changes)))
+    assert optimizer.stages.ends["joint"] < TOTAL and int(optimizer.removed.sum()) == optimizer.target.units
+    return largest
+
+
+@pytest.mark.parametrize("exponent", [None, 1.3])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_held_step_gives_its_gradient_to_the_range(exponent: float | None, whole: bool) -> None:
+    """Finite differences of the loss along the line on which the bit-width stays what it is."""
+    torch.manual_seed(0)
+    x, target = torch.randn(400, dtype=torch.float64), torch.randn(400, dtype=torch.float64)
+    quantizer = Quantizer(0.9, 4, exponent).double()
+    bounds = BitBounds([Site("layer", "weight", quantizer, (4, 4))], 16)
+    if whole:
+        bounds.round_bits()
+    bounds.freeze_bits()
+    bounds.project(1.0)
+    _loss(quantizer, x, target).backward()
+    free = [None if p is None or p.grad is None else float(p.grad) for p in (quantizer.clip, quantizer.exponent)]
+    bounds.tie(1.0)
+    clip, d, slope = (float(t.detach()) for t in (quantizer.clip, quantizer.step_size, quantizer.step_size.grad))
+    power = 1.0 if exponent is None else exponent
+    # d = q_m^t / N: N by hand, and the derivatives of that formula by hand.
+    assert d == pytest.approx(clip**power / levels(4), rel=1e-6)
+    raised = ((clip + SMALL) ** power - (clip - SMALL) ** power) / (2 * SMALL) / levels(4)
+    assert float(quantizer.clip.grad) == pytest.approx(free[0] + slope * raised, rel=1e-5)
+    if quantizer.exponent is not None:
+        raised = (clip ** (power + SMALL) - clip ** (power - SMALL)) / (2 * SMALL) / levels(4)
+        assert float(quantizer.exponent.grad) == pytest.approx(free[1] + slope * raised, rel=1e-5)
+
+
+def _loss(quantizer: Quantizer, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return ((quantizer(x) - target) ** 2).sum()
+
+
+@pytest.mark.parametrize(("slope", "tied"), [(1.0, False), (-1.0, True)])
+def test_only_a_step_that_is_pushed_against_its_bound_is_held(slope: float, tied: bool) -> None:
+    """At the lowest bit-width d is as large as it may be: it is held if the loss falls with a larger d only."""
+    quantizer = Quantizer(1.0, 4)
+    bounds = BitBounds([Site("layer", "weight", quantizer, (4, 8))], 16)
+    quantizer.clip.grad, quantizer.step_size.grad = torch.zeros(()), torch.tensor(slope)
+    bounds.tie(1.0)
+    assert float(quantizer.clip.grad) == pytest.approx(slope / levels(4) if tied else 0.0)
+    quantizer.set_bits(6)  # inside the bounds it is free
+    quantizer.clip.grad = torch.zeros(())
+    bounds.tie(1.0)
+    assert float(quantizer.clip.grad) == 0
+
+
+def test_a_range_that_two_layers_share_and_ranges_of_channels() -> None:
+    shared, channels = Quantizer(1.0, 4), Quantizer(torch.ones(3, 1), 4)
+    sites = [Site(name, "weight", q, (4, 4)) for name, q in (("a", shared), ("b", shared), ("c", channels))]
+    for quantizer in (shared, channels):
+        quantizer.clip.grad, quantizer.step_size.grad = torch.zeros_like(quantizer.clip), torch.tensor(2.0)
+    BitBounds(sites, 16).tie(1.0)
+    assert float(shared.clip.grad) == pytest.approx(2 / levels(4)), "once, not once a layer"
+    assert not channels.clip.grad.any(), "their steps are functions of the ranges: autograd has it already"
+
+
+def test_tied_ranges_learn_from_rounding() -> None:
+    """The same run with and without: ranges differ from the last reduction on, not before."""
+    first_reduction = math.ceil(SCHEDULE.warmup * TOTAL) + 1
+    clips: dict[bool, list[torch.Tensor]] = {}
+    for tied in (False, True):
+        model = build()
+        optimizer = optimizer_of(model, tied_ranges=tied, bits=(4, 4), sparsity=0.0)
+        clips[tied] = []
+        for index in range(TOTAL):
+            gradients(model, index)
+            optimizer.step()
+            clips[tied].append(torch.stack([q.clip.detach().clone() for q in weight_quantizers(model).values()]))
+    equal = [torch.equal(a, b) for a, b in zip(clips[False], clips[True], strict=True)]
+    assert all(equal[: first_reduction - 1]) and not equal[-1]
+
+
+def test_the_scale_of_gradients_is_put_on_all_quantizers() -> None:
+    for scaled in (False, True):
+        requested = budget("geta", options={"gradient_scale": scaled})
+        task = setup(requested)
+        attach(task, GetaOptions.read(requested.options, "geta"), Reporter())
+        quantizers = [module for module in task.model.modules() if isinstance(module, Quantizer)]
+        assert len(quantizers) > 10 and all(quantizer.gradient_scale is scaled for quantizer in quantizers)
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    model: nn.Module = build()
+    with pytest.raises(CompressionError, match="forgetting must be one of published, half, uniform, not 'slow'"):
+        optimizer_of(model, forgetting="slow")
+
+
+@pytest.mark.parametrize(
+    ("order", "stages"),
+    [
+        ("bits_first", ["warm-up", "projection", "joint", "cool-down"]),
+        ("bits_late", ["warm-up", "joint", "cool-down"]),
+        ("prune_first", ["warm-up", "joint", "projection", "cool-down"]),
+        ("activations_first", ["warm-up", "projection", "joint", "cool-down"]),
+    ],
+)
+def test_when_bits_fall(order: str, stages: list[str]) -> None:
+    """The bits of every quantizer after every step, beside the units that are removed by then."""
+    model = build(activations=True)
+    optimizer = optimizer_of(model, order=order, bits=(4, 4), activation_bits=(6, 6), lr_quant=1e-6)
+    weights, activations = weight_quantizers(model), activation_quantizers(model)
+    names, bits, units = [], [], []
+    for index in range(TOTAL):
+        gradients(model, index)
+        optimizer.step()
+        names.append(optimizer.stage)
+        bits.append([{round(q.bits(), 1) for q in each.values()} for each in (weights, activations)])
+        units.append(int(optimizer.removed.sum()))
+    assert [name for name, _ in itertools.groupby(names)] == stages
+    assert bits[-1] == [{4}, {6}]
+    assert units[-1] == optimizer.target.units == 9
+    first, last = next(step for step in range(TOTAL) if units[step]), units.index(optimizer.target.units)
+    if order == "bits_first":
+        assert bits[first - 1] == [{4}, {6}]
+    elif order == "prune_first":
+        assert bits[last] == [{16}, {16}]
+    else:
+        fallen = [min(widths) for widths, _ in bits]
+        assert fallen == sorted(fallen, reverse=True)
+        assert fallen[first - 1] > 4 == fallen[last]
+        joint = names.index("joint")
+        assert bits[joint][1] == ({6} if order == "activations_first" else {13.5})

@@ -1,0 +1,163 @@
+"""How many units are removed: against brute force over prefixes, and slimmed networks that are counted themselves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from compression import methods
+from compression.budget import Budget
+from compression.counting.cost import cost
+from compression.errors import CompressionError
+from compression.forecast import Subject
+from compression.graph import slim, trace, zero_units
+from compression.pruning.choose import UnitLimits
+from compression.pruning.target import CostShare, UnitCount, risen
+from compression.quant import fold
+from compression.runs.preflight import check_setup
+from compression.zoo import build
+from tests.contract.runs import setup
+
+X = torch.zeros(1, 1, 12, 12)
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    return build("resnet8", input=(1, 12, 12), classes=4, seed=0).eval()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.5, 0.8])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_share_of_macs_takes_the_fewest_units_in_the_order_of_scores(
+    network: torch.nn.Module, share: float, seed: int
+) -> None:
+    graph = trace(network, X)
+    group_of = [index for index, group in enumerate(graph.prunable) for _ in range(group.units)]
+    scores = torch.rand(len(group_of), generator=torch.Generator().manual_seed(seed))
+    limits, removed = UnitLimits.from_groups(graph.prunable), torch.zeros(len(group_of), dtype=torch.bool)
+    target = CostShare(graph, "macs", share)
+    target.check(limits)
+    assert bool(target) is (share > 0)
+    # In four periods, each of which goes on from what the one before removed
+    for period in range(1, 5):
+        removed[target.choose(scores, group_of, removed, limits, period / 4)] = True
+    # By hand: one unit after the other, those of groups with a single one left out, until the MACs are low enough
+    expected: list[int] = []
+    counts = [0] * len(graph.prunable)
+    for unit in scores.argsort().tolist():
+        if cost(graph, _named(graph, counts)).macs <= (1 - share) * graph.macs:
+            break
+        if counts[group_of[unit]] < graph.prunable[group_of[unit]].units - 1:
+            counts[group_of[unit]] += 1
+            expected.append(unit)
+    assert sorted(expected) == torch.nonzero(removed).flatten().tolist()
+    # The small network itself has so many
+    starts = [sum(group.units for group in graph.prunable[:index]) for index in range(len(graph.prunable))]
+    units = {group.id: [u - starts[i] for u in expected if group_of[u] == i] for i, group in enumerate(graph.prunable)}
+    zeroed = build("resnet8", input=(1, 12, 12), classes=4, seed=0).eval()
+    zero_units(zeroed, graph, units)
+    small = trace(slim(zeroed, graph, X), X)
+    assert small.macs <= (1 - share) * graph.macs
+    if expected:
+        last = counts[:]
+        last[group_of[expected[-1]]] -= 1
+        assert cost(graph, _named(graph, last)).macs > (1 - share) * graph.macs
+
+
+def _named(graph: object, counts: list[int]) -> dict[str, int]:
+    return {group.id: count for group, count in zip(graph.prunable, counts, strict=True)}  # type: ignore[attr-defined]
+
+
+def test_bops_count_what_bits_save(network: torch.nn.Module) -> None:
+    """With 8-bit weights three quarters are saved before a unit leaves; 90 % leaves 40 % of the MACs."""
+    graph = trace(network, X)
+    bits = {layer.name: (8, None) for layer in graph.layers}
+    assert not CostShare(graph, "bops", 0.75, bits)
+    target = CostShare(graph, "bops", 0.9, bits)
+    group_of = [index for index, group in enumerate(graph.prunable) for _ in range(group.units)]
+    limits, removed = UnitLimits.from_groups(graph.prunable), torch.zeros(len(group_of), dtype=torch.bool)
+    scores = torch.rand(len(group_of), generator=torch.Generator().manual_seed(0))
+    same = CostShare(graph, "macs", 0.6).choose(scores, group_of, removed, limits, 1.0)
+    assert target.choose(scores, group_of, removed, limits, 1.0) == same
+
+
+def test_limits_of_groups_hold_and_what_they_do_not_leave_is_refused(network: torch.nn.Module) -> None:
+    graph = trace(network, X)
+    group_of = [index for index, group in enumerate(graph.prunable) for _ in range(group.units)]
+    first = graph.prunable[0]
+    limits = UnitLimits.from_groups(graph.prunable, {first.id: (0.5, 0.5)})
+    removed = torch.zeros(len(group_of), dtype=torch.bool)
+    removed[CostShare(graph, "macs", 0.05).choose(torch.rand(len(group_of)), group_of, removed, limits, 1.0)] = True
+    assert int(removed[: first.units].sum()) == first.units // 2
+    one_each = {group.id: group.units - 1 for group in graph.prunable}
+    most = 100 * (1 - cost(graph, one_each).macs / graph.macs)
+    with pytest.raises(CompressionError, match=rf"macs: 99\.9 % cannot be saved.* at most {int(10 * most) / 10:g} %"):
+        CostShare(graph, "macs", 0.999).check(UnitLimits.from_groups(graph.prunable))
+
+
+def test_removal_rises_evenly_or_early() -> None:
+    assert [risen("linear", done, 4) for done in range(5)] == [0, 0.25, 0.5, 0.75, 1]
+    assert [risen("cubic", done, 4) for done in range(5)] == pytest.approx([0, 37 / 64, 7 / 8, 63 / 64, 1])
+    target = UnitCount.of_share(0.29, 100)
+    assert target.units == 29
+    limits = UnitLimits((0, 0), (49, 49), 100)
+    removed, numbers = torch.zeros(100, dtype=torch.bool), []
+    for done in range(1, 4):
+        chosen = target.choose(torch.arange(100.0), [0] * 50 + [1] * 50, removed, limits, risen("linear", done, 3))
+        removed[chosen] = True
+        numbers.append(int(removed.sum()))
+    assert numbers == [29 * done // 3 for done in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("method", ["geta", "sequential"])
+@pytest.mark.parametrize(("field", "share"), [("macs", 0.45), ("bops", 0.95)])
+def test_a_run_ends_at_the_share_or_just_below(method: str, field: str, share: float) -> None:
+    """Counted on the network that the run returns; with any one of the units chosen last it would be above."""
+    asked = Budget(method=method, epochs=0.6, batch_size=32, precision="fp32", weight_bits=(5, 5), **{field: share})
+    chosen, requested = methods.of_budget(asked)
+    assert requested.asks["sparsity"] is None
+    task = setup(requested)
+    chosen.check(task)
+    dense = task.graph.macs * 32**2
+    result = chosen.run(task, methods.Reporter())
+    small = trace(slim(fold(result.model.eval()), task.graph), X)
+    counted = small.macs * 32 * (32 if field == "macs" else 5)
+    assert counted <= (1 - share) * dense
+    units = {group: len(names) for group, names in result.facts["removed_units"].items()}
+    assert sum(units.values()) == result.facts["removed"] > 0
+    bits = None if field == "macs" else {layer.name: (5, None) for layer in task.graph.layers}
+    fewer = [cost(task.graph, {**units, group: number - 1}, bits) for group, number in units.items()]
+    assert max(each.bops for each in fewer) > (1 - share) * dense
+    untouched = build("resnet8", input=(1, 12, 12), classes=4, seed=0).eval()
+    forecast = chosen.forecast(Subject(untouched, task.graph), requested)
+    assert forecast.low is not None
+    assert (forecast.low.macs if field == "macs" else forecast.low.bops) <= (1 - share) * (
+        task.graph.macs if field == "macs" else dense
+    )
+
+
+def test_only_one_ask_says_how_much_is_removed() -> None:
+    both = Budget(method="geta", sparsity=0.5, macs=0.5)
+    with pytest.raises(CompressionError, match="macs and sparsity each say how much is removed"):
+        methods.of_budget(both)
+    with pytest.raises(CompressionError, match="--sparsity and --macs each say"):
+        methods.with_values(Budget(method="sequential"), {"--sparsity": 0.5, "--macs": 0.5})
+    by_units = methods.get("geta").complete(Budget(method="geta", sparsity=0.3))
+    by_macs = methods.with_values(by_units, {"--macs": 0.6})
+    assert methods.of_budget(by_macs)[1].asks["sparsity"] is None
+    again = methods.of_budget(methods.with_values(by_macs, {"--sparsity": 0.2}))[1]
+    assert (again.asks["sparsity"], again.asks["macs"]) == (0.2, None)
+    assert methods.get("opq").convert(by_macs, methods.get("geta")).asks["sparsity"] == 0.5, "its weights' default"
+    with pytest.raises(CompressionError, match="no option --macs; besides those that --help lists, opq has"):
+        methods.with_values(Budget(method="opq"), {"--macs": 0.5})
+    plain = json.loads(json.dumps(by_macs.to_dict()))
+    assert Budget.from_dict(plain) == by_macs
+
+
+def test_a_share_that_cannot_be_saved_is_refused_before_a_run() -> None:
+    for method in ("geta", "sequential"):
+        _, requested = methods.of_budget(Budget(method=method, epochs=0.6, batch_size=32, macs=0.999))
+        with pytest.raises(CompressionError, match=r"macs: 99\.9 % cannot be saved: with one unit remaining"):
+            check_setup(setup(requested), "resnet8")

@@ -351,17 +351,19 @@ def test_macs_or_bops_in_place_of_units(open_page: Open, method: str) -> None:
     app = open_page(budget=permalink.pack(Budget(method=method, sparsity=0.3)))
     assert "ask sparsity" in {slider.key for slider in app.slider}
     before = figures(app)
-    app.toggle(key="ask macs on").set_value(True).run()
+    app.button_group(key="one of sparsity macs bops").set_value("macs").run()
     assert "ask sparsity" not in {slider.key for slider in app.slider}
     app.slider(key="ask macs").set_value(0.6).run()
     assert draft_asks(app) == {"sparsity": None, "macs": 0.6, "bops": None}
     assert figures(app) != before
-    app.toggle(key="ask bops on").set_value(True).run()
+    app.button_group(key="one of sparsity macs bops").set_value("bops").run()
     assert draft_asks(app) == {"sparsity": None, "macs": None, "bops": 0.5}
     app.slider(key="ask bops").set_value(0.98).run()
     rerun = open_page(budget=word_of(app))
     assert draft_asks(rerun) == {"sparsity": None, "macs": None, "bops": 0.98}
     assert figures(rerun) == figures(app)
+    rerun.button_group(key="one of sparsity macs bops").set_value("sparsity").run()
+    assert draft_asks(rerun) == {"sparsity": 0.5, "macs": None, "bops": None}
     rerun.button(key="preset Balanced").click().run()
     assert draft_asks(rerun) == {"sparsity": 0.4, "macs": None, "bops": None}
     assert errors(app) + errors(rerun) == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from opened import Open, errors
 
 from compression import methods
 from compression.budget import Budget
@@ -16,6 +18,9 @@ from compression.graph import slim, trace, zero_units
 from compression.pruning.choose import UnitLimits
 from compression.pruning.target import CostShare, UnitCount, risen
 from compression.quant import fold
+from compression.runs.execute import execute
+from compression.runs.folder import RunFolder
+from compression.runs.lifecycle import carry_out
 from compression.runs.preflight import check_setup
 from compression.zoo import build
 from tests.contract.runs import setup
@@ -136,6 +141,23 @@ def test_a_run_ends_at_the_share_or_just_below(method: str, field: str, share: f
     assert (forecast.low.macs if field == "macs" else forecast.low.bops) <= (1 - share) * (
         task.graph.macs if field == "macs" else dense
     )
+
+
+def test_a_whole_run_by_macs(tmp_path: Path, open_page: Open) -> None:
+    """Carried out as a worker does: events, result, card, and the pages that show it."""
+    requested = methods.get("geta").complete(
+        Budget(method="geta", epochs=0.2, batch_size=32, weight_bits=(4, 4), macs=0.3)
+    )
+    spec = {"id": "by-macs", "budget": requested.to_dict(), "created": 0.0}
+    folder = RunFolder.create(tmp_path / "runs", spec)
+    assert carry_out(folder, execute) == "done", folder.log_path.read_text()
+    result = json.loads(folder.result_path.read_text())
+    assert result["final"]["macs"] <= 0.7 * result["baseline"]["macs"]
+    described = methods.get("geta").describe(folder.budget())
+    assert "30 % of the MACs saved" in described
+    assert "units" not in described
+    for page in ("runs", "compare", "export"):
+        assert errors(open_page(page, run="by-macs")) == []
 
 
 def test_only_one_ask_says_how_much_is_removed() -> None:

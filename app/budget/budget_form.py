@@ -10,7 +10,7 @@ from app import plain
 from app.budget import controls, draft, options_form, presets, sparsity
 from app.model import networks
 from compression import methods
-from compression.asks import Sparsity
+from compression.asks import Ask, Sparsity
 
 
 def draw(network: networks.Network) -> None:
@@ -30,17 +30,26 @@ def draw(network: networks.Network) -> None:
     method = draft.method()
     st.caption(method.info.sentence)
     presets.buttons(method)
+    alternatives = [ask for ask in method.asks if ask.excludes]
+    if alternatives:
+        _amount(controls.one_of(alternatives), network)
     for ask in method.asks:
-        if isinstance(ask, Sparsity):
-            sparsity.slider(network, ask)
-        else:
-            controls.draw(ask, draft.get().asks)
+        if ask not in alternatives:
+            _amount(ask, network)
     options_form.fields(method)
     if method.info.trains:
         _training()
     else:
         st.caption("Nothing is trained: no epochs to choose.")
     _extras()
+
+
+def _amount(ask: Ask, network: networks.Network) -> None:
+    """The control of one ask; shares are percentages."""
+    if isinstance(ask, Sparsity):
+        sparsity.slider(network, ask)
+    else:
+        controls.draw(ask, draft.get().asks, form="percent" if ask.excludes else None, switch=not ask.excludes)
 
 
 def _training() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import streamlit as st
 
@@ -49,8 +49,32 @@ def key_of(ask: Ask) -> str:
     return f"ask {ask.field}"
 
 
-def draw(ask: Ask, asks: Mapping[str, Any], limits: tuple[float, float] | None = None, form: str | None = None) -> None:
-    """The control of an ask: a slider with one handle or two, behind a switch where it is optional.
+def one_of(asks: Sequence[Ask]) -> Ask:
+    """Buttons for asks that say the same in different ways; returns the one that counts."""
+    fields = {ask.field: ask for ask in asks}
+    active = next((ask for ask in asks if ask.value(draft.get().asks) is not None), asks[0])
+    key = f"one of {' '.join(fields)}"
+    st.segmented_control(
+        "How much is removed, by",
+        list(fields),
+        default=seed(key, active.field),
+        key=key,
+        required=True,
+        format_func=lambda field: cast("Control", fields[field].control()).label,
+        on_change=moved,
+        args=(lambda field: put(fields[field], cast("Control", fields[field].control()).default), key),
+    )
+    return active
+
+
+def draw(
+    ask: Ask,
+    asks: Mapping[str, Any],
+    limits: tuple[float, float] | None = None,
+    form: str | None = None,
+    switch: bool = True,
+) -> None:
+    """The control of an ask: a slider with one handle or two, where it is optional behind a ``switch``.
 
     ``limits`` narrows it, and disables it where both ends are the same; ``form`` is Streamlit's word for a format.
     """
@@ -59,7 +83,7 @@ def draw(ask: Ask, asks: Mapping[str, Any], limits: tuple[float, float] | None =
         return
     value = draft.shown(ask, asks)
     explained = f"{ask.help[:1].upper()}{ask.help[1:]}."
-    if control.optional and not _switch(ask, control, value is not None, explained):
+    if control.optional and switch and not _switch(ask, control, value is not None, explained):
         return
     low, high = limits or (control.low, control.high)
     end = float if any(isinstance(number, float) for number in (low, high, control.step)) else int

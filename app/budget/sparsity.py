@@ -17,12 +17,8 @@ def ends(network: networks.Network, ask: Sparsity) -> tuple[float, float]:
 
 
 def slider(network: networks.Network, ask: Sparsity) -> None:
-    """The slider, and below it what narrows it; the draft is moved into what can be reached. Nothing where the budget
-    says how much is removed in another way.
-    """
+    """The slider, and below it what narrows it; the draft is moved into what can be reached."""
     now = ask.value(draft.get().asks)
-    if now is None:
-        return
     low, high, bounded = _ends(network, ask)
     lines = []
     reached = min(max(now, low), high)

@@ -36,7 +36,7 @@ class _Plan(_Any):
     unit: NotRequired[Text]
     stages: NotRequired[dict[str, Number]]
     units: NotRequired[Whole]
-    removes: NotRequired[Whole]
+    removes: NotRequired[Whole | None]
 
 
 class _Phase(_Common):

@@ -357,7 +357,7 @@ def test_macs_or_bops_in_place_of_units(open_page: Open, method: str) -> None:
     assert draft_asks(app) == {"sparsity": None, "macs": 0.6, "bops": None}
     assert figures(app) != before
     app.button_group(key="one of sparsity macs bops").set_value("bops").run()
-    assert draft_asks(app) == {"sparsity": None, "macs": None, "bops": 0.5}
+    assert draft_asks(app) == {"sparsity": None, "macs": None, "bops": 0.95}
     app.slider(key="ask bops").set_value(0.98).run()
     rerun = open_page(budget=word_of(app))
     assert draft_asks(rerun) == {"sparsity": None, "macs": None, "bops": 0.98}

@@ -101,7 +101,8 @@ class CostSaved(Ask):
         return value
 
     def control(self) -> Control:
-        return Control("slider", f"{_SHORT[self.field]} saved", 0.0, HIGHEST_SPARSITY, 0.01, 0.5, optional=True)
+        high, step, start = (HIGHEST_SPARSITY, 0.01, 0.5) if self.field == MACS else (0.999, 0.001, 0.95)
+        return Control("slider", f"{_SHORT[self.field]} saved", 0.0, high, step, start, optional=True)
 
     def words(self, value: Any) -> str:
         return "" if value is None else f"{100 * value:.4g} % of the {_SHORT[self.field]} saved"

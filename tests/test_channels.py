@@ -16,7 +16,6 @@ from compression.counting.cost import output_axes
 from compression.counting.entropy import entropy_bytes
 from compression.encodings import cut_weights
 from compression.graph.types import Graph
-from compression.methods.geta.clipping import best_clip, fit_clips
 from compression.pack import integers, pack, unpack
 from compression.quant import (
     Quantizer,
@@ -28,6 +27,7 @@ from compression.quant import (
     weight_quantizers,
     written_out,
 )
+from compression.quant.clipping import best_clip, fit_clips
 from compression.quant.op import fake_quantize
 from compression.training.measure import sizes
 from tests.alone import loader

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from test_qasso import SCHEDULE, TOTAL, build, gradients, optimizer_of
 from torch import nn
 
+from compression import methods
 from compression.errors import CompressionError
 from compression.methods import Reporter
 from compression.methods.geta.bounds import BitBounds, Site
 from compression.methods.geta.joint import FORGETTING, ZETA, LayerTerm, forget_rate, step_sizes
 from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.run import attach
-from compression.quant import activation_quantizers, weight_quantizers
+from compression.quant import activation_quantizers, quantize, weight_quantizers
+from compression.quant.attach import fit_ranges
 from compression.quant.quantizer import Quantizer, levels
 from tests.contract.runs import budget, setup
 
@@ -190,3 +195,72 @@ def test_when_bits_fall(order: str, stages: list[str]) -> None:
         assert fallen[first - 1] > 4 == fallen[last]
         joint = names.index("joint")
         assert bits[joint][1] == ({6} if order == "activations_first" else {13.5})
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_fitted_ranges_of_activations(bits: int) -> None:
+    """No other bound of a fine grid rounds what the layers receive with less error; bits stay what they are."""
+    model, x = build(quantizers=False), torch.randn(32, 3, 8, 8)
+    received: dict[str, torch.Tensor] = {}
+    hooks = []
+    for name in ("conv1", "conv2", "hidden", "out"):
+        layer = model.get_submodule(name)
+        note = partial(_note, received, name)
+        hooks.append(layer.register_forward_pre_hook(note))
+    model.eval()(x)
+    for hook in hooks:
+        hook.remove()
+    largest = quantize(copy.deepcopy(model), 8, [x], activation_bits=bits)
+    fitted = quantize(copy.deepcopy(model), 8, [x], activation_bits=bits, calibration_range="fitted")
+    again = copy.deepcopy(largest)
+    fit_ranges(again, [x])
+    for name, values in received.items():
+        quantizer = activation_quantizers(fitted)[name]
+        error = float((quantizer(values).detach() - values).square().sum())
+        others = [
+            float((Quantizer(float(values.abs().max()) * share / 40, bits)(values).detach() - values).square().sum())
+            for share in range(1, 41)
+        ]
+        assert error <= 1.02 * min(others)
+        assert quantizer.bits() == activation_quantizers(again)[name].bits() == bits
+        if bits == 2:
+            assert float(quantizer.clip) < 0.9 * float(activation_quantizers(largest)[name].clip)
+    first = activation_quantizers(again)["conv1"]  # of a layer that receives the same whatever the quantizers do
+    assert float(first.clip) == pytest.approx(float(activation_quantizers(fitted)["conv1"].clip))
+
+
+def _note(received: dict[str, torch.Tensor], name: str, _: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+    received[name] = args[0].detach()
+
+
+@pytest.mark.parametrize("ranges", ["max", "fitted"])
+def test_ranges_are_fitted_again_in_the_cool_down(ranges: str) -> None:
+    requested = methods.get("geta").complete(
+        budget("geta", options={"ranges": ranges}).replace(activation_bits=(3, 3), epochs=0.6)
+    )
+    clips: list[torch.Tensor] = []
+    starts: dict[str, int] = {}
+
+    class Listener(Reporter):
+        def plan(self, total_steps: int, **facts: Any) -> None:
+            starts.update(facts["stages"])
+
+        def step(self, step: int, epoch: float, **values: float) -> None:
+            clips.append(torch.stack([q.clip.detach().clone() for q in activation_quantizers(task.model).values()]))
+
+    task = setup(requested)
+    methods.get("geta").run(task, Listener())
+    changes = [float((after / before - 1).abs().max()) for before, after in itertools.pairwise(clips)]
+    at = starts["cool-down"] - 2
+    assert (changes[at] > 10 * max(changes[:at])) is (ranges == "fitted")
+
+
+@pytest.mark.parametrize(("method", "option"), [("geta", "ranges"), ("sequential", "ranges"), ("ptq", "calibration")])
+def test_every_method_that_quantizes_activations_can_fit_their_ranges(method: str, option: str) -> None:
+    bounds = []
+    for kind in ("max", "fitted"):
+        requested = budget(method, options={option: kind}).replace(activation_bits=(3, 3), epochs=0.6)
+        result = methods.get(method).run(setup(requested), Reporter())
+        bounds.append([float(q.clip.detach()) for q in activation_quantizers(result.model).values()])
+    smaller = [fitted < largest for largest, fitted in zip(*bounds, strict=True)]
+    assert sum(smaller) > len(smaller) / 2

@@ -25,7 +25,6 @@ from compression.errors import CompressionError
 from compression.graph import slim, trace, zero_units, zeroed_units
 from compression.methods.base import Reporter, Setup
 from compression.methods.geta.algorithm import JointTraining
-from compression.methods.geta.clipping import best_clip, fit_clips
 from compression.methods.geta.options import PAPER, GetaOptions
 from compression.methods.geta.run import attach, optimizer_for
 from compression.methods.geta.schedule import Schedule
@@ -34,6 +33,7 @@ from compression.pruning.saliency import AveragedSaliency
 from compression.pruning.unit_cost import unit_costs
 from compression.pruning.units import Units
 from compression.quant import quantize, weight_quantizers
+from compression.quant.clipping import best_clip, fit_clips
 from compression.training.distill import Teacher, distillation_loss
 from compression.training.loop import train_step
 from compression.training.recipe import Recipe

@@ -40,10 +40,10 @@ class PtqOptions(Options):
         description="Recompute the running statistics of batch norms after rounding, on as many training batches as "
         "settle them (at most 100); no label is used.",
     )
-    calibration: Literal["percentile", "max"] = Field(
+    calibration: Literal["percentile", "max", "fitted"] = Field(
         "percentile",
-        description="Range of activations: the 99.9th percentile of magnitudes on 8 training batches, or the largest "
-        "one.",
+        description="Range of activations: the 99.9th percentile of magnitudes on 8 training batches, the largest one "
+        "with a margin, or fitted for the least squared error at their bit-width.",
     )
 
 
@@ -119,7 +119,8 @@ def _attach(setup: Setup, report: Reporter, calibration: CalibrationRange) -> No
         quantize(setup.model, HIGHEST_BITS)
         return
     widths = ACTIVATION_BITS.widths(budget.asks, budget.layers, list(quantizable_layers(setup.model)))
-    quantize(setup.model, HIGHEST_BITS, calibration_batches(setup, report), calibration_range=calibration)
+    batches = calibration_batches(setup, report)
+    quantize(setup.model, HIGHEST_BITS, batches, calibration_range=calibration, range_bits=lambda layer: widths[layer])
     for name, quantizer in activation_quantizers(setup.model).items():
         quantizer.set_bits(widths[name])
 

@@ -67,6 +67,7 @@ def quantize(
     layers: Iterable[str] | None = None,
     *,
     calibration_range: CalibrationRange = "max",
+    range_bits: Callable[[str], float] | None = None,
     exponent: bool = False,
     gradient_scale: bool = False,
     per_channel: bool = False,
@@ -81,8 +82,9 @@ def quantize(
             is then quantized too. Of a batch that is a tuple or list, the first element is the model's input.
         activation_bits: initial bit-width of the inputs; ``weight_bits`` if absent.
         layers: names of the layers to quantize; all if absent.
-        calibration_range: ``max``, the largest magnitude of the batches plus a margin, or ``percentile``, the 99.9th
-            percentile of the magnitudes.
+        calibration_range: ``max``, the largest magnitude of the batches plus a margin, ``percentile``, the 99.9th
+            percentile of the magnitudes, or ``fitted``, where rounding them has the least squared error.
+        range_bits: layer → the bit-width of its input that a ``fitted`` range is for; the initial one if absent.
         exponent: add the learnable exponent ``t`` (GETA, arXiv 2502.16638, section 3.1).
         gradient_scale: scale the gradients of the quantizers' scalars as LSQ does (arXiv 1902.08153, section 2.2).
         per_channel: a separate clipping bound, hence a separate step, for each output channel of a weight (dimension
@@ -99,7 +101,9 @@ def quantize(
     chosen = _chosen_layers(model, layers)
     _check_bits(weight_bits, weight_bits if activation_bits is None else activation_bits)
     check_layers(chosen, per_channel)
-    ranges = {} if calibration is None else input_ranges(model, chosen, calibration, calibration_range)
+    input_bits = weight_bits if activation_bits is None else activation_bits
+    fitted_to = range_bits or (lambda _: input_bits)
+    ranges = {} if calibration is None else input_ranges(model, chosen, calibration, calibration_range, fitted_to)
     start = 1.0 if exponent else None
     shared: dict[int, Quantizer] = {}
     with all_or_nothing({model, *chosen.values()}):
@@ -112,8 +116,7 @@ def quantize(
             parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
         Together(list(chosen.values())).attach(model)
         for name, bound in ranges.items():
-            bits = weight_bits if activation_bits is None else activation_bits
-            _attach_input_quantizer(chosen[name], Quantizer(bound, bits, start, gradient_scale))
+            _attach_input_quantizer(chosen[name], Quantizer(bound, input_bits, start, gradient_scale))
     return model
 
 
@@ -121,6 +124,23 @@ def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
     """Layer name → the quantizer on its input, in the order of the model's modules."""
     quantizers = {name: module._modules.get(INPUT_QUANTIZER) for name, module in model.named_modules()}
     return {name: quantizer for name, quantizer in quantizers.items() if isinstance(quantizer, Quantizer)}
+
+
+def fit_ranges(model: nn.Module, batches: Batches) -> None:
+    """Set the clipping bound of every input quantizer to where rounding what its layer receives has the least squared
+    error at the present bit-width, which does not change; in place.
+
+    Raises:
+        CompressionError: no batches, or values that are not finite.
+    """
+    quantizers = activation_quantizers(model)
+    layers = {name: model.get_submodule(name) for name in quantizers}
+    bounds = input_ranges(model, layers, batches, "fitted", lambda name: quantizers[name].bits())
+    for name, bound in bounds.items():
+        bits = quantizers[name].bits()
+        with torch.no_grad():
+            quantizers[name].clip.fill_(bound)
+        quantizers[name].set_bits(bits)
 
 
 def attach_input_quantizers(model: nn.Module, layers: Iterable[str]) -> nn.Module:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
+from compression.bounds import HIGHEST_BITS
 from compression.errors import CompressionError
+from compression.quant.clipping import best_clip
 
 Batches = torch.Tensor | Iterable[Any]
 """One batch, or several; of a batch that is a tuple or list, the first element is the model's input."""
-CalibrationRange = Literal["max", "percentile"]
-"""How a range is taken from the magnitudes observed."""
+CalibrationRange = Literal["max", "percentile", "fitted"]
+"""How a range is taken from the magnitudes observed: the largest of them with a margin, their 99.9th percentile, or the
+bound at which rounding them to the layer's bit-width has the least squared error."""
 
 MARGIN = 1.05
 """Factor over the largest magnitude observed, for batches that were not observed."""
@@ -22,20 +25,29 @@ _SAMPLE = 1 << 16
 
 
 def input_ranges(
-    model: nn.Module, layers: Mapping[str, nn.Module], batches: Batches, calibration_range: CalibrationRange
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    batches: Batches,
+    calibration_range: CalibrationRange,
+    bits: Callable[[str], float] = lambda _: HIGHEST_BITS,
 ) -> dict[str, float]:
     """Return layer name → clipping bound of its input over all batches, with the model in evaluation mode.
 
-    A layer that is never called as a module (such as the projection inside ``nn.MultiheadAttention``) has no entry.
+    What is observed is the input before the layer's own quantizer, if it has one. ``bits``: the bit-width of a layer's
+    input, which ranges are ``fitted`` to. A layer that is never called as a module (such as the projection inside
+    ``nn.MultiheadAttention``) has no entry.
 
     Raises:
         CompressionError: no batches, values that are not finite, or an unknown kind of range.
     """
-    if calibration_range not in ("max", "percentile"):
-        raise CompressionError(f"calibration_range must be max or percentile, not {calibration_range!r}")
-    bounds: dict[str, float] = {}
+    known = get_args(CalibrationRange)
+    if calibration_range not in known:
+        raise CompressionError(
+            f"calibration_range must be {', '.join(known[:-1])} or {known[-1]}, not {calibration_range!r}"
+        )
+    seen: dict[str, list[torch.Tensor]] = {}
     handles = [
-        module.register_forward_pre_hook(_observer(bounds, name, calibration_range), with_kwargs=True)
+        module.register_forward_pre_hook(_observer(seen, name, calibration_range), prepend=True, with_kwargs=True)
         for name, module in layers.items()
     ]
     training = {module: module.training for module in model.modules()}
@@ -50,8 +62,8 @@ def input_ranges(
             module.training = was_training
     if not count:
         raise CompressionError("activation ranges need at least one calibration batch")
-    margin = MARGIN if calibration_range == "max" else 1.0
-    return {name: (bound * margin if bound > 0 else 1.0) for name, bound in bounds.items()}
+    bounds = {name: _bound(torch.cat(parts), calibration_range, bits(name)) for name, parts in seen.items()}
+    return {name: bound if bound > 0 else 1.0 for name, bound in bounds.items()}
 
 
 def _as_batches(batches: Batches) -> Iterable[Any]:
@@ -63,17 +75,22 @@ def _run(model: nn.Module, batch: Any) -> int:
     return 1
 
 
-def _observer(bounds: dict[str, float], name: str, calibration_range: CalibrationRange) -> Callable[..., None]:
+def _observer(seen: dict[str, list[torch.Tensor]], name: str, kind: CalibrationRange) -> Callable[..., None]:
     def observe(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         magnitude = (args[0] if args else kwargs["input"]).detach().float().abs().flatten()
-        bound = float(magnitude.max() if calibration_range == "max" else _percentile(magnitude))
-        if not bound < float("inf"):
+        if not magnitude.max() < float("inf"):
             raise CompressionError(f"layer {name!r} receives values that are not finite; check the model and the data")
-        bounds[name] = max(bounds.get(name, 0.0), bound)
+        sample = magnitude[:: max(1, len(magnitude) // _SAMPLE)].clone()
+        if kind == "max":
+            sample = magnitude.max()[None]
+        elif kind == "percentile":
+            sample = torch.quantile(sample, PERCENTILE)[None]
+        seen.setdefault(name, []).append(sample)
 
     return observe
 
 
-def _percentile(magnitude: torch.Tensor) -> torch.Tensor:
-    stride = max(1, len(magnitude) // _SAMPLE)
-    return torch.quantile(magnitude[::stride], PERCENTILE)
+def _bound(seen: torch.Tensor, kind: CalibrationRange, bits: float) -> float:
+    if kind == "fitted":
+        return best_clip(seen, bits)
+    return float(seen.max()) * (MARGIN if kind == "max" else 1.0)

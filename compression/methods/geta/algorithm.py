@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
-from compression.methods.geta.clipping import fit_clips
 from compression.methods.geta.events import report_decisions
 from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import COOL_DOWN, JOINT
 from compression.pruning.scores import UnitScores
+from compression.quant.attach import activation_quantizers, fit_ranges
+from compression.quant.clipping import fit_clips
 from compression.training.setup import Reporter, Setup
 from compression.training.trainer import Algorithm, Section
 
@@ -17,8 +20,10 @@ from compression.training.trainer import Algorithm, Section
 class JointTraining(Algorithm):
     """One run around QASSO, between attaching the quantizers and returning the compressed model."""
 
-    def __init__(self, setup: Setup, optimizer: QASSO, options: GetaOptions) -> None:
-        self.setup, self.optimizer, self.options = setup, optimizer, options
+    def __init__(
+        self, setup: Setup, optimizer: QASSO, options: GetaOptions, calibration: Callable[[], list[torch.Tensor]]
+    ) -> None:
+        self.setup, self.optimizer, self.options, self.calibration = setup, optimizer, options, calibration
         self.scores: UnitScores | None = None
         if optimizer.target and (options.saliency_batches > 1 or options.cost != "none"):
             self.scores = UnitScores(optimizer.units, setup.graph, options)
@@ -41,9 +46,13 @@ class JointTraining(Algorithm):
         )
 
     def before_step(self, step: int) -> None:
-        """Bounds are fitted once more when the bit-widths become final: the weights are others by now."""
-        if self.options.clip == "fitted" and step + 1 == self.optimizer.stages.starts()[COOL_DOWN]:
+        """Bounds are fitted once more when the bit-widths become final: weights and activations are others by now."""
+        if step + 1 != self.optimizer.stages.starts()[COOL_DOWN]:
+            return
+        if self.options.clip == "fitted":
             fit_clips(self.setup.model, lambda _, quantizer: round(quantizer.bits()))
+        if self.options.ranges == "fitted" and activation_quantizers(self.setup.model):
+            fit_ranges(self.setup.model, self.calibration())
 
     def after_backward(self, step: int) -> None:
         """Observe the gradients that a choice of units is made by."""

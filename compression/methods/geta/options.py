@@ -28,6 +28,7 @@ PAPER: Mapping[str, Any] = {
     "saliency_batches": 1,
     "cost": "none",
     "clip": "max",
+    "ranges": "max",
     "distill": 0.0,
     "lr_warmup": 0.0,
     "recalibrate": 0,
@@ -75,6 +76,11 @@ class GetaOptions(UnitOptions, TrainingOptions):
         "fitted",
         description="Range of the weights' quantizers: up to the largest weight, or fitted for the least squared "
         "error.",
+    )
+    ranges: Literal["max", "percentile", "fitted"] = Field(
+        "max",
+        description="Range of activations: the largest magnitude on 8 training batches with a margin, their 99.9th "
+        "percentile, or fitted for the least squared error at the fewest bits, and again in the cool-down.",
     )
     weights: Literal["tensor", "channel"] = Field(
         "tensor",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from compression.asks import BitRange
 from compression.budget import Budget
 from compression.methods.geta.algorithm import JointTraining
-from compression.methods.geta.clipping import fit_clips
 from compression.methods.geta.options import (
     ACTIVATION_BITS,
     CHANNEL,
@@ -18,6 +18,7 @@ from compression.methods.geta.schedule import fitting
 from compression.pruning.choose import unit_bounds
 from compression.pruning.target import unit_target
 from compression.quant import quantize
+from compression.quant.clipping import fit_clips
 from compression.training.loop import COMPRESSING, LR_QUANT, base_rate
 from compression.training.preparation import calibration_batches
 from compression.training.setup import Compressed, Reporter, Setup
@@ -38,7 +39,7 @@ def run(setup: Setup, report: Reporter, chosen: GetaOptions) -> Compressed:
     report.plan(trainer.total, stages=stages, units=optimizer.units.total, removes=optimizer.target.units)
     for line in _remarks(setup, optimizer):
         report.log(line)
-    algorithm = JointTraining(setup, optimizer, chosen)
+    algorithm = JointTraining(setup, optimizer, chosen, lambda: calibration_batches(setup, report))
     trainer.train(algorithm.section, algorithm)
     return Compressed(setup.model, {**optimizer.units.facts(optimizer.removed), "stages": stages, **trainer.facts()})
 
@@ -74,16 +75,23 @@ def attach(setup: Setup, chosen: GetaOptions, report: Reporter) -> None:
     budget = setup.budget
     start_bits = SCHEDULE.value(budget.asks).start_bits
     batches = None if ACTIVATION_BITS.value(budget.asks) is None else calibration_batches(setup, report)
-    per_channel = chosen.weights == CHANNEL
-    quantize(setup.model, start_bits, batches, per_channel=per_channel, gradient_scale=chosen.gradient_scale)
+    quantize(
+        setup.model,
+        start_bits,
+        batches,
+        calibration_range=chosen.ranges,
+        range_bits=lambda layer: lowest_bits(budget, layer, ACTIVATION_BITS),
+        per_channel=chosen.weights == CHANNEL,
+        gradient_scale=chosen.gradient_scale,
+    )
     if chosen.clip == "fitted":
-        fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer))
+        fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer, WEIGHT_BITS))
 
 
-def lowest_bits(budget: Budget, layer: str) -> float:
-    """The lowest bit-width that the weights of ``layer`` may end with."""
-    limits = WEIGHT_BITS.layer_limits(budget.asks, budget.layers, layer)
-    assert limits is not None, "weights are always quantized"
+def lowest_bits(budget: Budget, layer: str, ask: BitRange) -> float:
+    """The lowest bit-width that the weights or the input of ``layer`` may end with."""
+    limits = ask.layer_limits(budget.asks, budget.layers, layer)
+    assert limits is not None, "asked only where there is a quantizer"
     return limits[0]
 
 

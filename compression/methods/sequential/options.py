@@ -31,6 +31,11 @@ class SequentialOptions(UnitOptions, TrainingOptions):
     quantization: Real = Field(
         0.5, ge=0.05, le=0.95, description="The share of the run that trains with quantized weights."
     )
+    ranges: Literal["percentile", "max", "fitted"] = Field(
+        "percentile",
+        description="Range of activations: the 99.9th percentile of magnitudes on 8 training batches, the largest one "
+        "with a margin, or fitted for the least squared error at their bit-width.",
+    )
     criteria: Criteria = Field(default_factory=lambda: {RMS: 1.0})
     cost: Cost = "none"
 

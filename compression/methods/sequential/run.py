@@ -21,6 +21,7 @@ from compression.pruning.removal import Removal
 from compression.pruning.target import unit_target
 from compression.quant import quantize
 from compression.quant.attach import quantizable_layers
+from compression.quant.calibrate import CalibrationRange
 from compression.quant.fixed_bits import FixedBits
 from compression.quant.nearest import rounding, set_range
 from compression.quant.tables import LayerTables
@@ -53,7 +54,7 @@ def run(setup: Setup, report: Reporter, options: SequentialOptions) -> Compresse
     trainer.recipe.prepare_model(model)
     torch.manual_seed(budget.seed)
     _prune(trainer, removal, plan)
-    _quantize(trainer, removal, plan, weight_bits, activation_bits)
+    _quantize(trainer, removal, plan, weight_bits, activation_bits, options.ranges)
     return Compressed(model, {**removal.units.facts(removal.removed), "stages": plan.starts(), **trainer.facts()})
 
 
@@ -111,10 +112,11 @@ def _quantize(
     plan: Plan,
     weight_bits: dict[str, int],
     activation_bits: dict[str, int] | None,
+    ranges: CalibrationRange,
 ) -> None:
     """Quantizers with the least squared error on the weights that remain, then training under them."""
     setup, budget = trainer.setup, trainer.setup.budget
-    bits = attach(setup, trainer.report, weight_bits, activation_bits)
+    bits = attach(setup, trainer.report, weight_bits, activation_bits, ranges)
     removal.bind()
     rate = base_rate(budget, COMPRESSING)
     bits.train(False)
@@ -126,14 +128,19 @@ def _quantize(
 
 
 def attach(
-    setup: Setup, report: Reporter, weight_bits: dict[str, int], activation_bits: dict[str, int] | None
+    setup: Setup,
+    report: Reporter,
+    weight_bits: dict[str, int],
+    activation_bits: dict[str, int] | None,
+    ranges: CalibrationRange,
 ) -> FixedBits:
     """Put quantizers on the pruned model; ranges of weights by least squared error, of activations by calibration."""
     model = setup.model
     tables = LayerTables.prepare(model)
     start = rounding(tables, {table.name: weight_bits[table.name] for table in tables.layers})
     batches = None if activation_bits is None else calibration_batches(setup, report)
-    quantize(model, calibration=batches, calibration_range="percentile")
+    widths = activation_bits or {}
+    quantize(model, calibration=batches, calibration_range=ranges, range_bits=lambda layer: widths[layer])
     for layer in start.layers:
         set_range(model, layer)
     return FixedBits(model, weight_bits, activation_bits)

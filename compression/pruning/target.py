@@ -132,7 +132,9 @@ class CostShare:
     def choose(
         self, scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float
     ) -> list[int]:
-        """The fewest units in the order of scores that save ``share`` of what is to be saved in all."""
+        """The fewest units in the order of scores that save ``share`` of what is to be saved in all; at the end without
+        those that are not needed, as the last one may have saved much at once.
+        """
         # 1. Every unit that the limits still allow, least score first
         most = sum(limits.highest)
         order = choose_units(scores, group_of, removed, limits, most, most - int(removed.sum()))
@@ -146,14 +148,30 @@ class CostShare:
 
         number = bisect_left(range(len(order)), True, key=enough)
         chosen = order[:number]
-        # 3. At the end every group has its lowest number, too
+        # 3. At the end no unit goes that could stay, dearest first, and every group has its lowest number
         if share >= 1:
+            chosen = self._needed(chosen, group_of, removed, limits)
             owed = _owed(_counts(group_of, removed, chosen), limits)
             for unit in order[number:]:
                 if owed.get(group_of[unit], 0) > 0:
                     owed[group_of[unit]] -= 1
                     chosen.append(unit)
         return chosen
+
+    def _needed(
+        self, chosen: list[int], group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits
+    ) -> list[int]:
+        """``chosen`` without the units that can stay: those of highest score are tried first."""
+        counts, needed, tight = _counts(group_of, removed, chosen), [], set[int]()
+        for unit in reversed(chosen):
+            group = group_of[unit]
+            counts[group] -= 1
+            # a group whose units are needed stays so: the others that stay only take room away
+            if group in tight or counts[group] < limits.lowest[group] or not self.reached(counts):
+                tight.add(group)
+                counts[group] += 1
+                needed.append(unit)
+        return needed[::-1]
 
     def _named(self, counts: Sequence[int]) -> dict[str, int]:
         return {group.id: count for group, count in zip(self.graph.prunable, counts, strict=True)}

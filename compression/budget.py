@@ -25,7 +25,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from compression.asks import GROUP_BOUNDS, LAYER_BOUNDS, STANDARD
+from compression.asks import AMOUNTS, GROUP_BOUNDS, LAYER_BOUNDS, STANDARD, Sparsity, in_place_of_others
 from compression.bounds import (
     HIGHEST_DECAY,
     HIGHEST_RATE,
@@ -139,6 +139,8 @@ class Budget(BaseModel):
     @field_validator("asks")
     @classmethod
     def _check_asks(cls, asks: Mapping[str, Any]) -> Mapping[str, Any]:
+        if asks.get("sparsity", 0) is None and all(asks.get(other) is None for other in AMOUNTS):
+            Sparsity().accept(None)  # it has to be a number where nothing else says how much is removed
         for name, value in asks.items():
             check_plain(value, name)
             if name in STANDARD:
@@ -163,7 +165,12 @@ class Budget(BaseModel):
             CompressionError: naming the field that is unknown or impossible, and what it may be.
         """
         raw = raw["budget"] if isinstance(raw.get("budget"), Mapping) else raw
-        return cls(**({**VERSION_1, **raw} if raw.get("version", 1) == 1 and "asks" not in raw else raw))
+        if raw.get("version", 1) != 1 or "asks" in raw:
+            return cls(**raw)
+        defaults: dict[str, Any] = dict(VERSION_1)
+        for name in raw:
+            defaults = in_place_of_others(defaults, name)
+        return cls(**{**defaults, **raw})
 
     @classmethod
     def load(cls, path: str | Path) -> Budget:

@@ -187,13 +187,19 @@ def even_pruning_forecast(
     """
     from compression.counting.cost import cost, output_axes, remaining_shapes
     from compression.pruning.target import unit_target
+    from compression.quant.attach import inputs_in_float
 
     graph = subject.graph
     _check_layers(graph, budget)
-    removed = spread_units(graph, unit_target(graph, budget, weight_bits, activation_bits), budget.groups)
+    in_float = inputs_in_float(subject.model)
+    target = unit_target(graph, budget, weight_bits, activation_bits, in_float)
+    removed = spread_units(graph, target, budget.groups)
     steps = output_axes(graph) if channel_steps else {}
     weights = {layer.name: _limits(weight_bits, budget, layer.name) for layer in graph.layers}
-    inputs = {layer.name: _limits(activation_bits, budget, layer.name) for layer in graph.layers}
+    inputs = {
+        layer.name: _limits(None if layer.name in in_float else activation_bits, budget, layer.name)
+        for layer in graph.layers
+    }
     low, high = (
         cost(graph, removed, {name: (weights[name][end], inputs[name][end]) for name in weights}, steps)
         for end in (0, 1)

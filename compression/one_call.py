@@ -75,7 +75,7 @@ def compress(
     """
     dataset = data_sets.load(data) if isinstance(data, str) else data
     fields = {ask.field for ask in methods.get(method).asks}
-    asks = {name: budget.pop(name) for name in fields & budget.keys()}
+    asks = {**budget.pop("asks", {}), **{name: budget.pop(name) for name in fields & budget.keys()}}
     chosen, requested = methods.of_budget(Budget(method=method, asks=asks, options=dict(options or {}), **budget))
     example, _ = Batches(dataset, "train", 2, augment=False).batch(0, 0)
     graph = trace(model, example)

@@ -369,6 +369,28 @@ def test_macs_or_bops_in_place_of_units(open_page: Open, method: str) -> None:
     assert errors(app) + errors(rerun) == []
 
 
+def test_a_sweep_and_bounds_of_a_budget_by_macs(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is started is what the page shows: MACs, and the bound of the group."""
+    swept: list[tuple[Budget, list[float]]] = []
+    monkeypatch.setattr("app.runs.runlog.sweep", lambda budget, shares, *_: swept.append((budget, shares)))
+    given = Budget(method="geta", macs=0.7, groups={"conv1": {"sparsity": (0.0, 0.0)}})
+    app = open_page(budget=permalink.pack(given))
+    app.button(key="start_sweep").click().run()
+    ((budget, shares),) = swept
+    assert (budget.asks["macs"], shares) == (0.7, [])
+    assert budget.to_dict()["groups"] == given.to_dict()["groups"]
+
+
+@pytest.mark.parametrize("other", ["opq", "magnitude"])
+def test_sparsity_of_another_method_takes_the_place_of_macs(open_page: Open, other: str) -> None:
+    app = open_page(budget=permalink.pack(Budget(method="geta", macs=0.7)))
+    app.button_group(key="method").set_value(other).run()
+    app.slider(key="ask sparsity").set_value(0.6).run()
+    app.button_group(key="method").set_value("geta").run()
+    assert errors(app) == []
+    assert draft_asks(app) == {"sparsity": 0.6, "macs": None, "bops": None}
+
+
 def draft_asks(app: AppTest) -> dict[str, float | None]:
     """How much the draft removes, said in three ways."""
     draft: Budget = app.session_state["draft"]

@@ -198,7 +198,10 @@ def test_an_option_that_only_a_method_of_somebody_else_has_is_taken_from_its_ask
         ("sweep --method factors --rank 2,2", ["twice"]),
         ("run --method factors --depth 2", ["--depth", "factors has: --sparsity, --rank"]),
         ("sweep --method opq --rank 2,3", ["--rank", "opq has: --sparsity, --bits"]),
-        ("forecast --rank 2", ["--rank", "geta has: --sparsity, --bits, --activation-bits, --lr-quant"]),
+        (
+            "forecast --rank 2",
+            ["--rank", "geta has: --sparsity, --macs, --bops, --bits, --activation-bits"],
+        ),
     ],
 )
 def test_an_option_that_the_method_does_not_have_is_refused_with_those_it_has(

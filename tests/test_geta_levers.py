@@ -20,9 +20,11 @@ from compression.methods.geta.bounds import BitBounds, Site
 from compression.methods.geta.joint import FORGETTING, ZETA, LayerTerm, forget_rate, step_sizes
 from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.run import attach
+from compression.methods.geta.schedule import Schedule, Stages
 from compression.quant import activation_quantizers, quantize, weight_quantizers
 from compression.quant.attach import fit_ranges
 from compression.quant.quantizer import Quantizer, levels
+from compression.training.preparation import plain_batches
 from tests.contract.runs import budget, setup
 
 SMALL = 1e-4
@@ -264,3 +266,27 @@ def test_every_method_that_quantizes_activations_can_fit_their_ranges(method: st
         bounds.append([float(q.clip.detach()) for q in activation_quantizers(result.model).values()])
     smaller = [fitted < largest for largest, fitted in zip(*bounds, strict=True)]
     assert sum(smaller) > len(smaller) / 2
+
+
+def test_a_layer_that_is_not_used_leaves_the_others_tied() -> None:
+    used, unused = Quantizer(1.0, 4), Quantizer(1.0, 4)
+    used.clip.grad, used.step_size.grad = torch.zeros(()), torch.tensor(2.0)
+    BitBounds([Site("a", "weight", unused, (4, 4)), Site("b", "weight", used, (4, 4))], 16).tie(1.0)
+    assert float(used.clip.grad) == pytest.approx(2 / levels(4))
+    assert unused.clip.grad is None
+
+
+def test_an_order_needs_the_stage_in_which_bits_fall() -> None:
+    with pytest.raises(CompressionError, match="order prune_first needs a projection stage"):
+        Stages.from_schedule(Schedule(0.1, 0.0, 1, 0.4, 1), 40, order="prune_first")
+
+
+def test_ones_own_loop_begins_with_the_same_quantizers() -> None:
+    options = {"gradient_scale": True, "ranges": "fitted"}
+    requested = budget("geta", options=options).replace(activation_bits=(3, 3))
+    inside, outside = setup(requested), setup(requested)
+    attach(inside, GetaOptions.read(options, "geta"), Reporter())
+    methods.get("geta").prepare(outside.model, requested, list(plain_batches(outside, Reporter(), 8)))
+    ranges = [[q.clip.item() for q in activation_quantizers(each.model).values()] for each in (inside, outside)]
+    assert ranges[0] == ranges[1]
+    assert all(q.gradient_scale for q in weight_quantizers(outside.model).values() if isinstance(q, Quantizer))

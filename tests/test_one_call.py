@@ -66,3 +66,8 @@ def test_what_cannot_be_is_refused_before_anything_is_done(fields: dict[str, Any
     with pytest.raises(CompressionError, match=message):
         cx.compress(model, DATA, **fields)
     assert not weight_quantizers(model)
+
+
+def test_asks_may_be_given_together() -> None:
+    done = cx.compress(network(), DATA, method="ptq", asks={"bits": 5})
+    assert done.budget.asks["bits"] == 5

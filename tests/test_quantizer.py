@@ -19,6 +19,7 @@ from compression.quant import (
     weight_quantizers,
     written_out,
 )
+from compression.quant.attach import fit_ranges
 from compression.quant.op import fake_quantize
 from compression.quant.quantizer import bit_width
 
@@ -284,3 +285,14 @@ def test_written_out_in_plain_operations_it_gives_the_same_values(exponent: floa
     plain = written_out(nn.Sequential(copy.deepcopy(one)))
     torch.testing.assert_close(plain(x), expected, rtol=0, atol=1e-6)
     assert len(expected.unique()) > 9
+
+
+def test_a_range_is_measured_after_what_else_happens_to_an_input() -> None:
+    """A hook of one's own changes what the layer receives: that is what its quantizer rounds."""
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].register_forward_pre_hook(lambda _, args: (args[0] * 100,))
+    quantize(model, 8, [torch.ones(2, 4)], activation_bits=8)
+    (quantizer,) = activation_quantizers(model).values()
+    assert float(quantizer.clip.detach()) == pytest.approx(105)
+    fit_ranges(model, [torch.ones(2, 4)])
+    assert float(quantizer.clip.detach()) == pytest.approx(100, rel=0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -10,18 +11,23 @@ import torch
 from opened import Open, errors
 
 from compression import methods
+from compression.asks import MACS_SAVED, UNITS_REMOVED, ActivationBits, BitRange, Sparsity
 from compression.budget import Budget
 from compression.counting.cost import cost
 from compression.errors import CompressionError
 from compression.forecast import Subject
 from compression.graph import Graph, slim, trace, zero_units
+from compression.methods.geta import QASSO
 from compression.pruning.choose import UnitLimits
-from compression.pruning.target import CostShare, UnitCount, risen
-from compression.quant import fold
+from compression.pruning.target import CostShare, UnitCount, risen, unit_target
+from compression.quant import activation_quantizers, fold, quantize
+from compression.quant.attach import inputs_in_float
+from compression.runs.bisect import find_smallest
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.preflight import check_setup
+from compression.runs.sweep import combinations
 from compression.zoo import build
 from tests.contract.runs import setup
 
@@ -44,7 +50,7 @@ def test_a_share_of_macs_takes_the_fewest_units_in_the_order_of_scores(
     limits, removed = UnitLimits.from_groups(graph.prunable), torch.zeros(len(group_of), dtype=torch.bool)
     target = CostShare(graph, "macs", share)
     target.check(limits)
-    assert bool(target) is (share > 0)
+    assert target.removes(limits) is (share > 0)
     # In three of four periods: by hand one unit after the other until the MACs are low enough, save the last of a group
     for period in (1, 2, 3):
         removed[target.choose(scores, group_of, removed, limits, period / 4)] = True
@@ -85,7 +91,7 @@ def test_bops_count_what_bits_save(network: torch.nn.Module) -> None:
     """With 8-bit weights three quarters are saved before a unit leaves; 90 % leaves 40 % of the MACs."""
     graph = trace(network, X)
     bits = {layer.name: (8, None) for layer in graph.layers}
-    assert not CostShare(graph, "bops", 0.75, bits)
+    assert not CostShare(graph, "bops", 0.75, bits).removes(UnitLimits.from_groups(graph.prunable))
     target = CostShare(graph, "bops", 0.9, bits)
     group_of = [index for index, group in enumerate(graph.prunable) for _ in range(group.units)]
     limits, removed = UnitLimits.from_groups(graph.prunable), torch.zeros(len(group_of), dtype=torch.bool)
@@ -126,8 +132,8 @@ def test_removal_rises_evenly_or_early() -> None:
 @pytest.mark.parametrize(("field", "share"), [("macs", 0.45), ("bops", 0.95)])
 def test_a_run_ends_at_the_share_or_just_below(method: str, field: str, share: float) -> None:
     """Counted on the network that the run returns; with any one of the units chosen last it would be above."""
-    asked = Budget(method=method, epochs=0.6, batch_size=32, precision="fp32", weight_bits=(5, 5), **{field: share})
-    chosen, requested = methods.of_budget(asked)
+    plain = Budget(method=method, epochs=0.6, batch_size=32, precision="fp32", weight_bits=(5, 5), **{field: share})
+    chosen, requested = methods.of_budget(plain)
     assert requested.asks["sparsity"] is None
     task = setup(requested)
     chosen.check(task)
@@ -160,8 +166,8 @@ def test_a_whole_run_by_macs(tmp_path: Path, open_page: Open) -> None:
     result = json.loads(folder.result_path.read_text())
     assert result["final"]["macs"] <= 0.7 * result["baseline"]["macs"]
     described = methods.get("geta").describe(folder.budget())
-    assert "30 % of the MACs saved" in described
-    assert "units" not in described
+    assert MACS_SAVED.words(0.3) in described
+    assert UNITS_REMOVED.words(0.5).split("%")[1] not in described
     for page in ("runs", "compare", "export"):
         assert errors(open_page(page, run="by-macs")) == []
 
@@ -182,6 +188,55 @@ def test_only_one_ask_says_how_much_is_removed() -> None:
         methods.with_values(Budget(method="opq"), {"--macs": 0.5})
     plain = json.loads(json.dumps(by_macs.to_dict()))
     assert Budget.from_dict(plain) == by_macs
+
+
+def test_a_file_says_in_one_way_how_much_is_removed() -> None:
+    """Version 1 has a sparsity of its own, which stays out where MACs are asked for; null is no number."""
+    _, by_macs = methods.of_budget(Budget.from_dict({"method": "geta", "macs": 0.4}))
+    assert (by_macs.asks["sparsity"], by_macs.asks["macs"]) == (None, 0.4)
+    for method in ("geta", "opq"):
+        with pytest.raises(CompressionError, match=r"sparsity must be in \[0, 1\), not None"):
+            Budget.from_dict({"version": 2, "method": method, "asks": {"sparsity": None}})
+    assert Sparsity().value(by_macs.asks) == 0.5, "of a method that has no other way"
+    assert methods.with_values(by_macs, {"--macs": 0.2}).asks["macs"] == 0.2
+    assert methods.get("magnitude").put(by_macs, "--sparsity", 0.3).asks.get("macs") is None
+
+
+def test_the_smallest_model_is_searched_for_over_macs() -> None:
+    by_macs = Budget(method="geta", macs=0.4, weight_bits=(4, 4))
+    searched = [combinations(by_macs, (), (), {"--macs": [0.3, 0.6]}), combinations(by_macs, (), (4, 8))]
+    assert [[each.asks["macs"] for each in budgets] for budgets in searched] == [[0.3, 0.6], [0.4, 0.4]]
+    with pytest.raises(CompressionError, match="not over BOPs"):
+        find_smallest(Budget(method="geta", bops=0.95), min_accuracy=0.9)
+
+
+def test_inputs_that_no_quantizer_reaches_count_in_float() -> None:
+    """The projection within an attention module is never called: its input stays in 32 bits, here as in a run."""
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), layer, torch.nn.Flatten(), torch.nn.Linear(64, 4)).eval()
+    x = torch.randn(2, 4, 8)
+    graph = trace(model, x)
+    in_float = inputs_in_float(model)
+    quantized = activation_quantizers(quantize(copy.deepcopy(model), 8, [x]))
+    assert in_float == {layer.name for layer in graph.layers} - quantized.keys() != set()
+    ask = Budget(method="geta", weight_bits=(8, 8), activation_bits=(8, 8), bops=0.93)
+    target = unit_target(graph, ask, BitRange(), ActivationBits(), in_float)
+    assert isinstance(target, CostShare) and target.bits is not None
+    assert {name for name, (_, activation) in target.bits.items() if activation is None} == in_float
+
+
+def test_bits_that_save_enough_leave_the_bounds_of_groups(network: torch.nn.Module) -> None:
+    graph = trace(network, X)
+    bits = {layer.name: (4, None) for layer in graph.layers}
+    limits = UnitLimits.from_groups(graph.prunable, {graph.prunable[0].id: (0.5, 0.9)})
+    target = CostShare(graph, "bops", 0.5, bits)
+    assert target.removes(limits)
+    optimizer = QASSO(
+        quantize(copy.deepcopy(network)), graph, target=target, total_steps=60, lr=0.01, bits=(4, 4),
+        group_bounds={graph.prunable[0].id: (0.5, 0.9)},
+    )  # fmt: skip
+    assert optimizer.prunes
 
 
 def test_a_share_that_cannot_be_saved_is_refused_before_a_run() -> None:

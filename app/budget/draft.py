@@ -15,7 +15,7 @@ import streamlit as st
 from app import state
 from app.model import catalog
 from compression import methods
-from compression.asks import Ask
+from compression.asks import Ask, in_place_of_others
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -60,8 +60,10 @@ def change(**fields: Any) -> None:
 
 def put_asks(values: Mapping[str, Any]) -> None:
     """Set values of asks, by field, in place of what says the same in another way."""
-    replaced = {field for ask in method().asks if values.get(ask.field) is not None for field in ask.excludes}
-    change(asks={**{field: value for field, value in get().asks.items() if field not in replaced}, **values})
+    asks = dict(get().asks)
+    for field in values:
+        asks = in_place_of_others(asks, field)
+    change(asks={**asks, **values})
 
 
 def method() -> methods.Method:
@@ -105,7 +107,7 @@ def requested(draft: Budget) -> Budget:
     """
     method = methods.get(draft.method)
     hidden = {ask.field: draft.asks[ask.field] for ask in method.asks if ask.field in draft.asks}
-    active = [ask for ask in method.asks if ask.value(draft.asks) is not None]
+    active = [ask for ask in method.asks if ask.excludes or ask.value(draft.asks) is not None]
     default = Budget()
     training = {} if method.info.trains else {"epochs": default.epochs, "seed": default.seed}
     return draft.replace(

@@ -96,8 +96,11 @@ def sweep_form(budget: Budget, network: networks.Network) -> Sweep | None:
 
 
 def _shares(chosen: list[float], ask: Ask | None, budget: Budget) -> list[float]:
-    """The chosen sparsities; without a choice the budget's own, of a method that reads none any."""
-    return sorted(chosen) or [ask.value(budget.asks) if ask is not None else 0.0]
+    """The chosen sparsities; without a choice the budget's own, of a method that reads none any; none where the budget
+    says in another way how much is removed.
+    """
+    own = 0.0 if ask is None else ask.value(budget.asks)
+    return sorted(chosen) or ([] if own is None else [own])
 
 
 def _least() -> float | None:

@@ -20,12 +20,27 @@ from compression.asks.bits import (
     EqualActivationBits,
     EqualBits,
 )
-from compression.asks.sparsity import BOPS_SAVED, HIGHEST_SPARSITY, MACS_SAVED, UNITS, WEIGHTS, CostSaved, Sparsity
+from compression.asks.sparsity import (
+    AMOUNTS,
+    BOPS,
+    BOPS_SAVED,
+    HIGHEST_SPARSITY,
+    MACS,
+    MACS_SAVED,
+    REMOVAL,
+    UNITS,
+    UNITS_REMOVED,
+    WEIGHTS,
+    CostSaved,
+    Sparsity,
+    in_place_of_others,
+)
 from compression.asks.standard import GROUP_BOUNDS, LAYER_BOUNDS, OPTIONS, STANDARD, QuantizerRate
 
 __all__ = [
-    "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "BITS_OPTION", "BOPS_SAVED", "GROUP_BOUNDS", "HIGHEST_SPARSITY",
-    "LAYER_BOUNDS", "MACS_SAVED", "OPTIONS", "STANDARD", "UNITS", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask",
-    "AverageBits", "BitRange", "BitsAsk", "Bounds", "Control", "CostSaved", "EqualActivationBits", "EqualBits", "Pair",
-    "QuantizerRate", "Sparsity",
+    "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "AMOUNTS", "BITS_OPTION", "BOPS", "BOPS_SAVED", "GROUP_BOUNDS",
+    "HIGHEST_SPARSITY", "LAYER_BOUNDS", "MACS", "MACS_SAVED", "OPTIONS", "REMOVAL", "STANDARD", "UNITS",
+    "UNITS_REMOVED", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask", "AverageBits", "BitRange", "BitsAsk", "Bounds",
+    "Control", "CostSaved", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
+    "in_place_of_others",
 ]  # fmt: skip

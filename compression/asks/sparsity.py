@@ -13,7 +13,8 @@ from compression.errors import CompressionError
 HIGHEST_SPARSITY = 0.98  # of a form's slider; a file may ask for more
 UNITS, WEIGHTS = "units", "weights"
 MACS, BOPS = "macs", "bops"
-COSTS = (MACS, BOPS)
+AMOUNTS = ("sparsity", MACS, BOPS)
+"""Fields that say how much is removed, each in its way: setting one takes the others' place."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,9 @@ class Sparsity(Ask):
     def __post_init__(self) -> None:
         bound = "group_bound" if self.target == UNITS else "layer_bound"
         object.__setattr__(self, bound, "sparsity")
-        if self.target == UNITS:
-            object.__setattr__(self, "excludes", COSTS)
 
     def value(self, asks: Mapping[str, Any]) -> Any:
-        """The share; of units it is ``None`` where a share of the MACs or BOPs is asked for instead.
+        """The share; ``None`` where one of the fields that exclude it is set instead.
 
         Raises:
             CompressionError: a value outside [0, 1).
@@ -42,9 +41,7 @@ class Sparsity(Ask):
             return None if any(asks.get(other) is not None for other in self.excludes) else self.default
         return self.accept(asks[self.field])
 
-    def accept(self, value: Any) -> float | None:
-        if value is None:
-            return None
+    def accept(self, value: Any) -> float:
         check_share(value, self.field)
         return float(value)
 
@@ -112,6 +109,7 @@ class CostSaved(Ask):
 
 
 _SHORT = {MACS: "MACs", BOPS: "BOPs"}
+UNITS_REMOVED = Sparsity(excludes=(MACS, BOPS))
 MACS_SAVED = CostSaved(
     MACS,
     help="remove by MACs: the share in [0, 1) of multiply-accumulates that is saved, in place of a share of the units",
@@ -125,3 +123,10 @@ BOPS_SAVED = CostSaved(
     option="--bops",
     excludes=("sparsity", MACS),
 )
+REMOVAL = (UNITS_REMOVED, MACS_SAVED, BOPS_SAVED)
+"""The asks of a method whose removal may be counted in units, MACs or BOPs."""
+
+
+def in_place_of_others(asks: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """``asks`` without the other :data:`AMOUNTS`, where ``field`` is one of them and about to be set."""
+    return {name: value for name, value in asks.items() if field not in AMOUNTS or name not in AMOUNTS}

@@ -46,7 +46,7 @@ def _check_bits_of(field: str) -> Any:
 
 
 STANDARD = {
-    "sparsity": Sparsity().accept,
+    "sparsity": lambda value: None if value is None else Sparsity().accept(value),
     WEIGHT_BITS: _check_bits_of(WEIGHT_BITS),
     ACTIVATION_BITS: _check_bits_of(ACTIVATION_BITS),
     "bits": _check_bits_of("bits"),

@@ -60,10 +60,9 @@ def budget_and_axes(options: Mapping[str, Any]) -> tuple[Budget, dict[str, list[
     values = {name: [ask_value(name, part) for part in text.split(",")] for name, text in ask_texts(options).items()}
     axes = {name: each for name, each in values.items() if len(each) > 1 or name in ("--sparsity", "--bits")}
     single = {name: each[0] for name, each in values.items() if name not in axes}
-    requested = methods.with_values(common(options), single)
-    for name in axes:
-        methods.get(requested.method).check_option(name)
-    return requested, axes
+    base = common(options)
+    methods.get(base.method).check_options(*values)
+    return methods.with_values(base, single), axes
 
 
 def ask_texts(options: Mapping[str, Any], fields: Collection[str] = FIELDS) -> dict[str, str]:

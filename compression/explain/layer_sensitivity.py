@@ -171,15 +171,16 @@ def as_budget(
     return bounded.replace(bits=max(bits_ask.value(budget.asks), _least_average(scan, bounded.layers)))
 
 
-def _with_shares(scan: Mapping[str, Any], points: float, budget: Budget, sparsity: float) -> Budget:
-    """The budget with the shares that groups or layers may lose, and a sparsity that these allow."""
+def _with_shares(scan: Mapping[str, Any], points: float, budget: Budget, sparsity: float | None) -> Budget:
+    """The budget with the shares that groups or layers may lose, and a sparsity that these allow, if it has one."""
     kind = UNITS_TRIAL if scan["structured"] else WEIGHTS_TRIAL
     shares = most_sparsity(scan["rows"], scan["dense"], points, kind)
     sizes = _sizes(scan)
     if scan["structured"]:
         removed, units = _removed_units(shares, sizes)
         groups = {name: {"sparsity": [0.0, share]} for name, share in shares.items()}
-        return budget.replace(groups=groups, sparsity=min(sparsity, _floored(removed / units)))
+        bounded = budget.replace(groups=groups)
+        return bounded if sparsity is None else bounded.replace(sparsity=min(sparsity, _floored(removed / units)))
     layers = {name: dict(entry) for name, entry in budget.layers.items()}
     for name, share in shares.items():
         layers.setdefault(name, {})["sparsity"] = share

@@ -93,10 +93,7 @@ def with_values(budget: Budget, options: Mapping[str, Any]) -> Budget:
         CompressionError: an unknown method, or a value that it cannot have.
     """
     method = get(budget.method)
-    asks = [ask for option in options if (ask := method.ask(option)) is not None]
-    for ask in asks:
-        if both := next((other for other in asks if other.field in ask.excludes), None):
-            raise CompressionError(f"{ask.option} and {both.option} each say how much is removed: give one of them")
+    method.check_options(*options)
     for option, value in options.items():
         budget = method.put(budget, option, value)
     return budget

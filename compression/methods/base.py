@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from compression.asks import OPTIONS, UNITS, Ask, BitsAsk, Sparsity
+from compression.asks import AMOUNTS, OPTIONS, UNITS, Ask, BitsAsk, Sparsity, in_place_of_others
 from compression.budget import Budget
 from compression.commands import line
 from compression.errors import CompressionError
@@ -102,22 +102,26 @@ class Method(ABC):
             CompressionError: an option that neither this method nor any other standard ask has, or a value that the
                 ask cannot have.
         """
-        self.check_option(option)
+        self.check_options(option)
         ask = self.ask(option) or OPTIONS[option]
-        others = {field: value for field, value in budget.asks.items() if field not in ask.excludes}
-        return budget.replace(asks={**others, ask.field: ask.accept(value)})
+        return budget.replace(asks={**in_place_of_others(budget.asks, ask.field), ask.field: ask.accept(value)})
 
-    def check_option(self, option: str) -> None:
-        """Refuse an option of the command line that neither this method nor any standard ask has.
+    def check_options(self, *options: str) -> None:
+        """Refuse options of the command line that neither this method nor any standard ask has, or that contradict each
+        other.
 
         Raises:
-            CompressionError: naming the options that this method has.
+            CompressionError: naming the options that this method has, or the two of which one is to be given.
         """
-        if self.ask(option) is None and option not in OPTIONS:
-            known = ", ".join(ask.option for ask in self.asks if ask.option)
-            raise CompressionError(
-                f"no option {option}; besides those that --help lists, {self.info.name} has: {known}"
-            )
+        for option in options:
+            if self.ask(option) is None and option not in OPTIONS:
+                known = ", ".join(ask.option for ask in self.asks if ask.option)
+                raise CompressionError(
+                    f"no option {option}; besides those that --help lists, {self.info.name} has: {known}"
+                )
+        amounts = [option for option in options if (self.ask(option) or OPTIONS[option]).field in AMOUNTS]
+        if len(amounts) > 1:
+            raise CompressionError(f"{amounts[0]} and {amounts[1]} each say how much is removed: give one of them")
 
     def complete(self, budget: Budget) -> Budget:
         """The same budget with the method's name and the value of every ask written out; what it does not read stays.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from compression.asks import BOPS_SAVED, MACS_SAVED, BitsAsk, Sparsity
+from compression.asks import BOPS_SAVED, MACS_SAVED, UNITS_REMOVED, BitsAsk
 from compression.budget import Budget
 from compression.counting.cost import Bits, cost
 from compression.errors import CompressionError
@@ -34,7 +34,7 @@ class UnitTarget(Protocol):
     def units(self) -> int | None:
         """How many units that is; ``None``: known when they have been chosen."""
 
-    def __bool__(self) -> bool:
+    def removes(self, limits: UnitLimits) -> bool:
         """Whether anything is removed at all."""
 
     def check(self, limits: UnitLimits) -> None:
@@ -65,7 +65,8 @@ class UnitCount:
         """K = ⌊sparsity · N⌋."""
         return cls(target_units(sparsity, units))
 
-    def __bool__(self) -> bool:
+    def removes(self, limits: UnitLimits) -> bool:
+        """Whether K is above 0."""
         return self.units > 0
 
     def check(self, limits: UnitLimits) -> None:
@@ -101,8 +102,9 @@ class CostShare:
         """Which units go decides how many they are."""
         return None
 
-    def __bool__(self) -> bool:
-        return self._remaining({}) > self._goal(1.0)
+    def removes(self, limits: UnitLimits) -> bool:
+        """Whether bits alone do not save enough, or a group has to lose units."""
+        return any(limits.lowest) or not self.reached([0] * len(limits.lowest))
 
     def check(self, limits: UnitLimits) -> None:
         """Refuse a share that is not reached with one unit remaining in every group and the bounds of single groups.
@@ -205,10 +207,13 @@ def _owed(counts: Sequence[int], limits: UnitLimits) -> dict[int, int]:
     return {index: low - count for index, (count, low) in pairs if low > count}
 
 
-def unit_target(graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None) -> UnitTarget:
+def unit_target(
+    graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None, in_float: Collection[str] = ()
+) -> UnitTarget:
     """What the asks ``sparsity``, ``macs`` and ``bops`` of a budget, of which one counts, come to for a network.
 
-    BOPs are counted with the most bits that a layer may end with, by how the method asks for bits.
+    BOPs are counted with the most bits that a layer may end with, by how the method asks for bits; ``in_float`` are the
+    layers whose inputs stay in 32 bits (:func:`compression.quant.attach.inputs_in_float`).
 
     Raises:
         CompressionError: more than one of them is set, or a value that one cannot have.
@@ -218,21 +223,29 @@ def unit_target(graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_b
         limits = None if ask is None else ask.layer_limits(budget.asks, budget.layers, layer)
         return None if limits is None else limits[1]
 
-    names = [layer.name for layer in graph.layers]
-    bits = {name: (most(weight_bits, name), most(activation_bits, name)) for name in names}
+    bits = {
+        layer.name: (
+            most(weight_bits, layer.name),
+            None if layer.name in in_float else most(activation_bits, layer.name),
+        )
+        for layer in graph.layers
+    }
     for ask in (MACS_SAVED, BOPS_SAVED):
         share = ask.value(budget.asks)
         if share is not None:
             return CostShare(graph, ask.field, share, bits)
-    return UnitCount.of_share(Sparsity().value(budget.asks) or 0.0, graph.prunable_units)
+    return UnitCount.of_share(UNITS_REMOVED.value(budget.asks) or 0.0, graph.prunable_units)
 
 
-def checked_target(graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None) -> UnitTarget:
-    """:func:`unit_target`, if the network and the bounds of single groups allow it.
+def check_target(
+    graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None, in_float: Collection[str]
+) -> bool:
+    """Whether units are removed at all (see :func:`unit_target`), if the network and the bounds of groups allow it.
 
     Raises:
         CompressionError: they do not, or as :func:`unit_target`.
     """
-    target = unit_target(graph, budget, weight_bits, activation_bits)
-    target.check(UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups)))
-    return target
+    target = unit_target(graph, budget, weight_bits, activation_bits, in_float)
+    limits = UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups))
+    target.check(limits)
+    return target.removes(limits)

@@ -128,19 +128,24 @@ def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
 
 def fit_ranges(model: nn.Module, batches: Batches) -> None:
     """Set the clipping bound of every input quantizer to where rounding what its layer receives has the least squared
-    error at the present bit-width, which does not change; in place.
+    error at the whole bit-width next to the present one, which does not change; in place.
 
     Raises:
         CompressionError: no batches, or values that are not finite.
     """
     quantizers = activation_quantizers(model)
-    layers = {name: model.get_submodule(name) for name in quantizers}
-    bounds = input_ranges(model, layers, batches, "fitted", lambda name: quantizers[name].bits())
+    bounds = input_ranges(model, quantizers, batches, "fitted", lambda name: round(quantizers[name].bits()))
     for name, bound in bounds.items():
         bits = quantizers[name].bits()
         with torch.no_grad():
             quantizers[name].clip.fill_(bound)
         quantizers[name].set_bits(bits)
+
+
+def inputs_in_float(model: nn.Module) -> set[str]:
+    """Layers whose input gets no quantizer because they are never called: projections within attention modules."""
+    attention = (name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention))
+    return {f"{name}.out_proj" if name else "out_proj" for name in attention}
 
 
 def attach_input_quantizers(model: nn.Module, layers: Iterable[str]) -> nn.Module:

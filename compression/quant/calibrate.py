@@ -33,9 +33,9 @@ def input_ranges(
 ) -> dict[str, float]:
     """Return layer name → clipping bound of its input over all batches, with the model in evaluation mode.
 
-    What is observed is the input before the layer's own quantizer, if it has one. ``bits``: the bit-width of a layer's
-    input, which ranges are ``fitted`` to. A layer that is never called as a module (such as the projection inside
-    ``nn.MultiheadAttention``) has no entry.
+    ``layers`` may be the quantizers of inputs themselves, which receive what is observed. ``bits``: the bit-width of a
+    layer's input, which ranges are ``fitted`` to. A layer that is never called as a module (such as the projection
+    inside ``nn.MultiheadAttention``) has no entry.
 
     Raises:
         CompressionError: no batches, values that are not finite, or an unknown kind of range.
@@ -47,7 +47,7 @@ def input_ranges(
         )
     seen: dict[str, list[torch.Tensor]] = {}
     handles = [
-        module.register_forward_pre_hook(_observer(seen, name, calibration_range), prepend=True, with_kwargs=True)
+        module.register_forward_pre_hook(_observer(seen, name, calibration_range), with_kwargs=True)
         for name, module in layers.items()
     ]
     training = {module: module.training for module in model.modules()}
@@ -78,13 +78,13 @@ def _run(model: nn.Module, batch: Any) -> int:
 def _observer(seen: dict[str, list[torch.Tensor]], name: str, kind: CalibrationRange) -> Callable[..., None]:
     def observe(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         magnitude = (args[0] if args else kwargs["input"]).detach().float().abs().flatten()
-        if not magnitude.max() < float("inf"):
-            raise CompressionError(f"layer {name!r} receives values that are not finite; check the model and the data")
         sample = magnitude[:: max(1, len(magnitude) // _SAMPLE)].clone()
         if kind == "max":
             sample = magnitude.max()[None]
         elif kind == "percentile":
             sample = torch.quantile(sample, PERCENTILE)[None]
+        if not sample.max() < float("inf"):
+            raise CompressionError(f"layer {name!r} receives values that are not finite; check the model and the data")
         seen.setdefault(name, []).append(sample)
 
     return observe

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from compression.asks import BOPS, BOPS_SAVED, MACS, MACS_SAVED
 from compression.budget import Budget
 from compression.errors import CompressionError, RunFailed
 from compression.reading import short
@@ -49,7 +50,11 @@ def find_smallest(
     """
     if not 0 < min_accuracy < 1:
         raise CompressionError(f"the accuracy to keep must be between 0 and 1, such as 0.97, not {min_accuracy:g}")
-    candidates = combinations(absolute(budget), sparsity or SPARSITIES, bits, more)
+    axes = more or {}
+    if BOPS_SAVED.option in axes or budget.asks.get(BOPS) is not None:
+        raise CompressionError("the smallest model is searched for over sparsity, MACs or bits, not over BOPs")
+    by_macs = MACS_SAVED.option in axes or budget.asks.get(MACS) is not None
+    candidates = combinations(absolute(budget), sparsity or (() if by_macs else SPARSITIES), bits, axes)
     budgets = sorted(candidates, key=expected_size, reverse=True)
     identity = check(*budgets)
     store = store or Store(root)

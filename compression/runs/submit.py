@@ -56,10 +56,10 @@ def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dic
 
 
 def new_id(budget: Budget, root: Path, prefix: str = "") -> str:
-    """A short, readable run id that no run below ``root`` has, such as ``geta-resnet8-20261122-0153-3f9a``."""
+    """A short, readable run id that no run below ``root`` has, such as ``geta-resnet8-20261122-0153-3f9a71``."""
     model = re.sub(r"[^a-z0-9]+", "-", budget.model.rsplit("/", 1)[-1].lower()).strip("-")
     while True:
-        words = (prefix, budget.method, model, time.strftime("%Y%m%d-%H%M"), secrets.token_hex(2))
+        words = (prefix, budget.method, model, time.strftime("%Y%m%d-%H%M"), secrets.token_hex(3))
         run_id = "-".join(word for word in words if word)
         if not (root / run_id).exists():
             return run_id

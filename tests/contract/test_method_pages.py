@@ -28,7 +28,7 @@ def _sliders(app: AppTest) -> set[str]:
 
 
 def _drawn(asks: tuple[Ask, ...], optional: bool) -> set[str]:
-    controls = {ask.field: ask.control() for ask in asks}
+    controls = {ask.field: ask.control() for ask in asks if not ask.excludes or ask.value({}) is not None}
     return {f"ask {field}" for field, control in controls.items() if control and control.optional == optional}
 
 

@@ -25,7 +25,7 @@ class JointTraining(Algorithm):
     ) -> None:
         self.setup, self.optimizer, self.options, self.calibration = setup, optimizer, options, calibration
         self.scores: UnitScores | None = None
-        if optimizer.target and (options.saliency_batches > 1 or options.cost != "none"):
+        if optimizer.prunes and (options.saliency_batches > 1 or options.cost != "none"):
             self.scores = UnitScores(optimizer.units, setup.graph, options)
             optimizer.scorer = self._take_scores
         self.observed = self._observed_steps()

@@ -158,17 +158,18 @@ class BitBounds:
         its gradient pushes it outwards. ``dL/dq_m += t d / q_m dL/dd`` and ``dL/dt += d ln(q_m) dL/dd``; with t = 1
         this is LSQ's gradient of the range. Steps of channels are functions of q_m already.
         """
-        if not self._tieable or any(self._steps[i].grad is None or self._clips[i].grad is None for i in self._tieable):
+        indices = [i for i in self._tieable if self._steps[i].grad is not None and self._clips[i].grad is not None]
+        if not indices:
             return
-        select = torch.tensor(self._tieable)
-        d, slope = self.steps()[select], _stacked([_gradient(self._steps[i]) for i in self._tieable])
+        select = torch.tensor(indices)
+        d, slope = self.steps()[select], _stacked([_gradient(self._steps[i]) for i in indices])
         lowest, highest = (bound[select] for bound in self.range(progress))
         held = torch.where(slope > 0, d <= lowest * (1 + _EQUAL), d >= highest * (1 - _EQUAL))
         if self.whole_bits is not None:
             held = torch.ones_like(held)
         through = torch.where(held, slope * d, 0.0)
-        clips = [self._clips[i] for i in self._tieable]
-        exponents = [self._exponents[i] for i in self._tieable]
+        clips = [self._clips[i] for i in indices]
+        exponents = [self._exponents[i] for i in indices]
         powers = torch.tensor([1.0 if t is None else float(t) for t in exponents], dtype=torch.float64)
         _add([_gradient(clip) for clip in clips], through * powers / _stacked(clips).clamp(min=SMALLEST))
         learned = [(index, t) for index, t in enumerate(exponents) if t is not None and t.grad is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from compression.asks import BOPS_SAVED, MACS_SAVED
+from compression.asks import REMOVAL
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject, even_pruning_forecast
@@ -15,7 +15,6 @@ from compression.methods.geta.options import (
     CHANNEL,
     RATE,
     SCHEDULE,
-    SPARSITY,
     WEIGHT_BITS,
     GetaOptions,
 )
@@ -44,7 +43,7 @@ class Geta(Method):
         paper="arXiv 2502.16638",
         views=("joint",),
     )
-    asks = (SPARSITY, MACS_SAVED, BOPS_SAVED, WEIGHT_BITS, ACTIVATION_BITS, SCHEDULE, RATE)
+    asks = (*REMOVAL, WEIGHT_BITS, ACTIVATION_BITS, SCHEDULE, RATE)
     Config = GetaOptions
     encodings = frozenset({"uniform", "uniform-channel"})
 
@@ -99,15 +98,13 @@ class Geta(Method):
         Raises:
             CompressionError: activations are to be quantized and there are no calibration batches.
         """
-        from compression.quant import quantize
+        from compression.methods.geta.run import attach_learnable
 
         self.check_budget(budget)
         activations = ACTIVATION_BITS.value(budget.asks) is not None
         if activations and calibration is None:
             raise CompressionError("the budget quantizes activations: pass calibration=, one batch or several")
-        per_channel = self.options(budget).weights == CHANNEL
-        start_bits = SCHEDULE.value(budget.asks).start_bits
-        return quantize(model, start_bits, calibration if activations else None, per_channel=per_channel)
+        return attach_learnable(model, budget, self.options(budget), calibration if activations else None)
 
 
 METHOD = GETA = Geta()

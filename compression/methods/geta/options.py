@@ -7,14 +7,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from compression.asks import ActivationBits, BitRange, QuantizerRate, Sparsity
+from compression.asks import ActivationBits, BitRange, QuantizerRate
 from compression.methods.geta.schedule import StageSchedule
 from compression.pruning.criteria import DEFAULT_WEIGHTS
 from compression.pruning.unit_options import UnitOptions
 from compression.reading import Flag
 from compression.training.options import Distill, Recalibrate, TrainingOptions, Warmup
 
-SPARSITY, WEIGHT_BITS, ACTIVATION_BITS = Sparsity(), BitRange(), ActivationBits()
+WEIGHT_BITS, ACTIVATION_BITS = BitRange(), ActivationBits()
 SCHEDULE, RATE = StageSchedule(), QuantizerRate()
 TENSOR, CHANNEL = "tensor", "channel"
 

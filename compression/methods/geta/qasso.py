@@ -98,11 +98,12 @@ class QASSO(torch.optim.Optimizer):
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
         self.units = Units(model, graph)
         self.limits = UnitLimits.from_groups(self.units.sources, group_bounds)
-        self.target, self.rise = target or UnitCount.of_share(sparsity, self.units.total), rise
+        self.target = UnitCount.of_share(sparsity, self.units.total) if target is None else target
+        self.rise, self.prunes = rise, self.target.removes(self.limits)
         self.target.check(self.limits)
         quantizers = sites(model, bits, activation_bits, layer_bits)
         self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
-        self.stages = Stages.from_schedule(schedule, total_steps, prunes=bool(self.target), order=order)
+        self.stages = Stages.from_schedule(schedule, total_steps, prunes=self.prunes, order=order)
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self.redundant: list[int] = []
@@ -160,13 +161,13 @@ class QASSO(torch.optim.Optimizer):
         if stage in (PROJECTION, JOINT):
             self.bounds.project(self._progress(self.steps_done))
         # Redundant units: x <- x - gamma (c + d r), gamma and d such that it descends (section 4.3, eq. G7 to G11).
-        if stage == JOINT and self.target:
+        if stage == JOINT and self.prunes:
             self._joint(weights, before)
         # All units: x <- x - alpha h; with the line before, s of eq. G7 on the redundant ones.
         if weights:
             torch._foreach_add_(list(weights), list(weights.values()), alpha=-self.param_groups[_WEIGHTS]["lr"])
         # After the last shrinking step of a period its redundant units are set to zero for good.
-        if stage == JOINT and self.target:
+        if stage == JOINT and self.prunes:
             self._commit_when_shrunk()
         # Cool-down: b* = round(b) once, then d = q_m^t / (2^(b* - 1) - 1) after every step (section 4, eq. G12).
         if stage == COOL_DOWN:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from compression.asks import BitRange
 from compression.budget import Budget
 from compression.methods.geta.algorithm import JointTraining
@@ -18,6 +20,8 @@ from compression.methods.geta.schedule import fitting
 from compression.pruning.choose import unit_bounds
 from compression.pruning.target import unit_target
 from compression.quant import quantize
+from compression.quant.attach import inputs_in_float
+from compression.quant.calibrate import Batches
 from compression.quant.clipping import fit_clips
 from compression.training.loop import COMPRESSING, LR_QUANT, base_rate
 from compression.training.preparation import calibration_batches
@@ -50,7 +54,7 @@ def optimizer_for(setup: Setup, chosen: GetaOptions, total: int) -> QASSO:
     return QASSO(
         setup.model,
         setup.graph,
-        target=unit_target(setup.graph, budget, WEIGHT_BITS, ACTIVATION_BITS),
+        target=unit_target(setup.graph, budget, WEIGHT_BITS, ACTIVATION_BITS, inputs_in_float(setup.model)),
         rise=chosen.rise,
         bits=WEIGHT_BITS.value(asks),
         activation_bits=ACTIVATION_BITS.value(asks),
@@ -73,19 +77,23 @@ def optimizer_for(setup: Setup, chosen: GetaOptions, total: int) -> QASSO:
 def attach(setup: Setup, chosen: GetaOptions, report: Reporter) -> None:
     """Put the quantizers on the setup's model, with their ranges as the options ask."""
     budget = setup.budget
-    start_bits = SCHEDULE.value(budget.asks).start_bits
     batches = None if ACTIVATION_BITS.value(budget.asks) is None else calibration_batches(setup, report)
-    quantize(
-        setup.model,
-        start_bits,
-        batches,
+    attach_learnable(setup.model, budget, chosen, batches)
+    if chosen.clip == "fitted":
+        fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer, WEIGHT_BITS))
+
+
+def attach_learnable(model: nn.Module, budget: Budget, chosen: GetaOptions, calibration: Batches | None) -> nn.Module:
+    """Learnable quantizers at the schedule's starting bits, in place; of inputs where there are batches."""
+    return quantize(
+        model,
+        SCHEDULE.value(budget.asks).start_bits,
+        calibration,
         calibration_range=chosen.ranges,
         range_bits=lambda layer: lowest_bits(budget, layer, ACTIVATION_BITS),
         per_channel=chosen.weights == CHANNEL,
         gradient_scale=chosen.gradient_scale,
     )
-    if chosen.clip == "fitted":
-        fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer, WEIGHT_BITS))
 
 
 def lowest_bits(budget: Budget, layer: str, ask: BitRange) -> float:

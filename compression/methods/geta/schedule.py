@@ -174,6 +174,8 @@ class Stages:
         stages = cls(ends, schedule.projection_periods, schedule.pruning_periods, order)
         for stage in sorted(set(ORDERS[order].reduces.values()), reverse=True):
             steps, periods = stages.steps(stage), schedule.projection_periods
+            if order != BITS_FIRST and steps == 0:
+                raise CompressionError(f"order {order} needs a {stage} stage: schedule.{stage} must be above 0")
             if schedule.projection > 0 and steps < periods:
                 raise CompressionError(
                     f"the {stage} stage has {steps} steps of the run's {total_steps}, fewer than its {periods} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compression.asks import BOPS_SAVED, MACS_SAVED
+from compression.asks import REMOVAL
 from compression.budget import Budget
 from compression.forecast import Forecast, Subject, even_pruning_forecast
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
@@ -12,7 +12,6 @@ from compression.methods.sequential.options import (
     PRUNING,
     QUANTIZATION,
     RATE,
-    SPARSITY,
     WEIGHT_BITS,
     SequentialOptions,
 )
@@ -34,7 +33,7 @@ class Sequential(Method):
             Stage(QUANTIZATION, "Quantization", 1),
         ),
     )
-    asks = (SPARSITY, MACS_SAVED, BOPS_SAVED, WEIGHT_BITS, ACTIVATION_BITS, RATE)
+    asks = (*REMOVAL, WEIGHT_BITS, ACTIVATION_BITS, RATE)
     Config = SequentialOptions
 
     def check(self, setup: Setup) -> None:
@@ -43,10 +42,11 @@ class Sequential(Method):
         Raises:
             CompressionError: saying how many it can.
         """
-        from compression.pruning.target import checked_target
+        from compression.pruning.target import check_target
+        from compression.quant.attach import inputs_in_float
 
         super().check(setup)
-        checked_target(setup.graph, setup.budget, WEIGHT_BITS, ACTIVATION_BITS)
+        check_target(setup.graph, setup.budget, WEIGHT_BITS, ACTIVATION_BITS, inputs_in_float(setup.model))
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """Units spread evenly, whole bits: which units, only the run decides.

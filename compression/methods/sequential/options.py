@@ -7,14 +7,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from compression.asks import EqualActivationBits, EqualBits, QuantizerRate, Sparsity
+from compression.asks import EqualActivationBits, EqualBits, QuantizerRate
 from compression.options import Real
 from compression.pruning.criteria import RMS
 from compression.pruning.unit_options import Cost, Criteria, UnitOptions
 from compression.training.options import TrainingOptions
 
 PRUNING, FINE_TUNING, QUANTIZATION = "pruning", "fine-tuning", "quantization"
-SPARSITY, RATE = Sparsity(), QuantizerRate()
+RATE = QuantizerRate()
 WEIGHT_BITS = EqualBits(field="weight_bits", default=8)
 ACTIVATION_BITS = EqualActivationBits()
 

@@ -185,14 +185,13 @@ def even_pruning_forecast(
     Raises:
         CompressionError: bounds that no choice of units satisfies, or that name what this network does not have.
     """
-    from compression.counting.cost import cost, output_axes, remaining_shapes
+    from compression.counting.cost import cost, inputs_in_float, output_axes, remaining_shapes
     from compression.pruning.target import unit_target
-    from compression.quant.attach import inputs_in_float
 
     graph = subject.graph
     _check_layers(graph, budget)
-    in_float = inputs_in_float(subject.model)
-    target = unit_target(graph, budget, weight_bits, activation_bits, in_float)
+    in_float = inputs_in_float(graph)
+    target = unit_target(graph, budget, weight_bits, activation_bits)
     removed = spread_units(graph, target, budget.groups)
     steps = output_axes(graph) if channel_steps else {}
     weights = {layer.name: _limits(weight_bits, budget, layer.name) for layer in graph.layers}

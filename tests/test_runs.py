@@ -585,7 +585,7 @@ def test_combinations_are_every_pair_of_values() -> None:
 def test_ids_are_readable_and_never_given_twice(store: Store) -> None:
     budget = Budget(method="opq", model="nets/My Net.py:build")
     parent, children = specs(budget, combinations(budget, [i / 1000 for i in range(500)]), store)
-    assert re.fullmatch(r"sweep-opq-my-net-py-build-\d{8}-\d{4}-[0-9a-f]{4}", parent["id"])
+    assert re.fullmatch(r"sweep-opq-my-net-py-build-\d{8}-\d{4}-[0-9a-f]{6}", parent["id"])
     assert children[0]["id"] == parent["id"].removeprefix("sweep-") + "-01"
     assert len({child["id"] for child in children}) == 500
     (store.root / new_spec(budget, store)["id"]).mkdir()

@@ -13,7 +13,7 @@ from opened import Open, errors
 from compression import methods
 from compression.asks import MACS_SAVED, UNITS_REMOVED, ActivationBits, BitRange, Sparsity
 from compression.budget import Budget
-from compression.counting.cost import cost
+from compression.counting.cost import cost, inputs_in_float
 from compression.errors import CompressionError
 from compression.forecast import Subject
 from compression.graph import Graph, slim, trace, zero_units
@@ -21,7 +21,6 @@ from compression.methods.geta import QASSO
 from compression.pruning.choose import UnitLimits
 from compression.pruning.target import CostShare, UnitCount, risen, unit_target
 from compression.quant import activation_quantizers, fold, quantize
-from compression.quant.attach import inputs_in_float
 from compression.runs.bisect import find_smallest
 from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
@@ -217,11 +216,11 @@ def test_inputs_that_no_quantizer_reaches_count_in_float() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(8, 16), layer, torch.nn.Flatten(), torch.nn.Linear(64, 4)).eval()
     x = torch.randn(2, 4, 8)
     graph = trace(model, x)
-    in_float = inputs_in_float(model)
+    in_float = inputs_in_float(graph)
     quantized = activation_quantizers(quantize(copy.deepcopy(model), 8, [x]))
     assert in_float == {layer.name for layer in graph.layers} - quantized.keys() != set()
     ask = Budget(method="geta", weight_bits=(8, 8), activation_bits=(8, 8), bops=0.93)
-    target = unit_target(graph, ask, BitRange(), ActivationBits(), in_float)
+    target = unit_target(graph, ask, BitRange(), ActivationBits())
     assert isinstance(target, CostShare) and target.bits is not None
     assert {name for name, (_, activation) in target.bits.items() if activation is None} == in_float
 

@@ -72,6 +72,17 @@ def output_axes(graph: Graph) -> dict[str, int]:
     return {layer.name: axes.get(layer.weight, 0) for layer in graph.layers}
 
 
+def inputs_in_float(graph: Graph) -> set[str]:
+    """Layers whose input no quantizer reaches: the projection within ``nn.MultiheadAttention`` is never called."""
+    inside = ("in_proj_weight", "q_proj_weight")
+    prefixes = {layer.name: layer.name.removesuffix("out_proj") for layer in graph.layers}
+    return {
+        name
+        for name, prefix in prefixes.items()
+        if prefix != name and any(f"{prefix}{weight}" in graph.sizes for weight in inside)
+    }
+
+
 def remaining_shapes(graph: Graph, removed: Removed) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter without the removed units."""
     shapes = {name: list(shape) for name, shape in graph.sizes.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import torch
 
 from compression.asks import BOPS_SAVED, MACS_SAVED, UNITS_REMOVED, BitsAsk
 from compression.budget import Budget
-from compression.counting.cost import Bits, cost
+from compression.counting.cost import Bits, cost, inputs_in_float
 from compression.errors import CompressionError
 from compression.graph.types import Graph
 from compression.pruning.choose import UnitLimits, choose_units, target_units, unit_bounds
@@ -207,13 +207,10 @@ def _owed(counts: Sequence[int], limits: UnitLimits) -> dict[int, int]:
     return {index: low - count for index, (count, low) in pairs if low > count}
 
 
-def unit_target(
-    graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None, in_float: Collection[str] = ()
-) -> UnitTarget:
+def unit_target(graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None) -> UnitTarget:
     """What the asks ``sparsity``, ``macs`` and ``bops`` of a budget, of which one counts, come to for a network.
 
-    BOPs are counted with the most bits that a layer may end with, by how the method asks for bits; ``in_float`` are the
-    layers whose inputs stay in 32 bits (:func:`compression.quant.attach.inputs_in_float`).
+    BOPs are counted with the most bits that a layer may end with, by how the method asks for bits.
 
     Raises:
         CompressionError: more than one of them is set, or a value that one cannot have.
@@ -223,6 +220,7 @@ def unit_target(
         limits = None if ask is None else ask.layer_limits(budget.asks, budget.layers, layer)
         return None if limits is None else limits[1]
 
+    in_float = inputs_in_float(graph)
     bits = {
         layer.name: (
             most(weight_bits, layer.name),
@@ -237,15 +235,13 @@ def unit_target(
     return UnitCount.of_share(UNITS_REMOVED.value(budget.asks) or 0.0, graph.prunable_units)
 
 
-def check_target(
-    graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None, in_float: Collection[str]
-) -> bool:
+def check_target(graph: Graph, budget: Budget, weight_bits: BitsAsk, activation_bits: BitsAsk | None) -> bool:
     """Whether units are removed at all (see :func:`unit_target`), if the network and the bounds of groups allow it.
 
     Raises:
         CompressionError: they do not, or as :func:`unit_target`.
     """
-    target = unit_target(graph, budget, weight_bits, activation_bits, in_float)
+    target = unit_target(graph, budget, weight_bits, activation_bits)
     limits = UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups))
     target.check(limits)
     return target.removes(limits)

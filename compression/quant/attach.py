@@ -142,12 +142,6 @@ def fit_ranges(model: nn.Module, batches: Batches) -> None:
         quantizers[name].set_bits(bits)
 
 
-def inputs_in_float(model: nn.Module) -> set[str]:
-    """Layers whose input gets no quantizer because they are never called: projections within attention modules."""
-    attention = (name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention))
-    return {f"{name}.out_proj" if name else "out_proj" for name in attention}
-
-
 def attach_input_quantizers(model: nn.Module, layers: Iterable[str]) -> nn.Module:
     """Attach a quantizer to the input of each named layer, in place, whose scalars a state dict then sets.
 

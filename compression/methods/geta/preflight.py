@@ -7,7 +7,7 @@ from compression.errors import CompressionError
 from compression.methods.geta.options import ACTIVATION_BITS, WEIGHT_BITS
 from compression.methods.geta.schedule import Schedule, Stages, fitting
 from compression.pruning.target import check_target
-from compression.quant.attach import inputs_in_float, quantizable_layers
+from compression.quant.attach import quantizable_layers
 from compression.training.loop import total_steps
 from compression.training.setup import Setup
 
@@ -19,7 +19,7 @@ def check_reachable(setup: Setup, schedule: Schedule, order: str) -> None:
         CompressionError: too many or too few units, bits for a layer that has none, a stage without enough steps.
     """
     budget, graph = setup.budget, setup.graph
-    prunes = check_target(graph, budget, WEIGHT_BITS, ACTIVATION_BITS, inputs_in_float(setup.model))
+    prunes = check_target(graph, budget, WEIGHT_BITS, ACTIVATION_BITS)
     _check_bits(budget, list(quantizable_layers(setup.model)), schedule.start_bits)
     total = total_steps(setup.data, budget.batch_size, budget.epochs)
     Stages.from_schedule(fitting(schedule, total, order), total, prunes=prunes, order=order)

@@ -20,7 +20,6 @@ from compression.methods.geta.schedule import fitting
 from compression.pruning.choose import unit_bounds
 from compression.pruning.target import unit_target
 from compression.quant import quantize
-from compression.quant.attach import inputs_in_float
 from compression.quant.calibrate import Batches
 from compression.quant.clipping import fit_clips
 from compression.training.loop import COMPRESSING, LR_QUANT, base_rate
@@ -54,7 +53,7 @@ def optimizer_for(setup: Setup, chosen: GetaOptions, total: int) -> QASSO:
     return QASSO(
         setup.model,
         setup.graph,
-        target=unit_target(setup.graph, budget, WEIGHT_BITS, ACTIVATION_BITS, inputs_in_float(setup.model)),
+        target=unit_target(setup.graph, budget, WEIGHT_BITS, ACTIVATION_BITS),
         rise=chosen.rise,
         bits=WEIGHT_BITS.value(asks),
         activation_bits=ACTIVATION_BITS.value(asks),

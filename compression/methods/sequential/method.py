@@ -43,10 +43,9 @@ class Sequential(Method):
             CompressionError: saying how many it can.
         """
         from compression.pruning.target import check_target
-        from compression.quant.attach import inputs_in_float
 
         super().check(setup)
-        check_target(setup.graph, setup.budget, WEIGHT_BITS, ACTIVATION_BITS, inputs_in_float(setup.model))
+        check_target(setup.graph, setup.budget, WEIGHT_BITS, ACTIVATION_BITS)
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """Units spread evenly, whole bits: which units, only the run decides.

@@ -20,7 +20,7 @@ from compression.pruning.choose import unit_bounds
 from compression.pruning.removal import Removal
 from compression.pruning.target import unit_target
 from compression.quant import quantize
-from compression.quant.attach import inputs_in_float, quantizable_layers
+from compression.quant.attach import quantizable_layers
 from compression.quant.calibrate import CalibrationRange
 from compression.quant.fixed_bits import FixedBits
 from compression.quant.nearest import rounding, set_range
@@ -45,7 +45,7 @@ def run(setup: Setup, report: Reporter, options: SequentialOptions) -> Compresse
     trainer = Trainer(setup, report, options)
     plan = Plan.from_shares(trainer.total, options.quantization, options.rounds)
     bounds = unit_bounds(budget.groups)
-    target = unit_target(setup.graph, budget, WEIGHT_BITS, ACTIVATION_BITS, inputs_in_float(model))
+    target = unit_target(setup.graph, budget, WEIGHT_BITS, ACTIVATION_BITS)
     removal = Removal(model, setup.graph, target, bounds, options.norm, options, trainer.passes)
     units = removal.units.total
     report.plan(trainer.total, stages=plan.starts(), units=units, removes=removal.target.units)

@@ -160,6 +160,8 @@ def test_an_unknown_rule_is_refused() -> None:
     model: nn.Module = build()
     with pytest.raises(CompressionError, match="forgetting must be one of published, half, uniform, not 'slow'"):
         optimizer_of(model, forgetting="slow")
+    with pytest.raises(CompressionError, match="rise must be one of linear, cubic, not 'square'"):
+        optimizer_of(model, rise="square")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJ
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, UnitLimits, averaged, explain
 from compression.pruning.criteria import check_criteria
-from compression.pruning.target import LINEAR, UnitCount, UnitTarget, risen
+from compression.pruning.target import LINEAR, RISES, UnitCount, UnitTarget, risen
 from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
@@ -89,6 +89,8 @@ class QASSO(torch.optim.Optimizer):
     ) -> None:
         if variant not in VARIANTS:
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+        if rise not in RISES:
+            raise CompressionError(f"rise must be one of {', '.join(RISES)}, not {rise!r}")
         check_rules(joint_steps, forgetting)
         check_share(sparsity, "sparsity")
         check_criteria(criteria or {})

@@ -1,0 +1,129 @@
+"""Comparisons on equal terms: settings are solved for, nothing is computed twice, and the nearest try counts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from compression import methods
+from compression.budget import Budget
+
+GALLERY = Path(__file__).resolve().parents[1] / "assets" / "gallery"
+PLANS = sorted(GALLERY.glob("*/proof.json")) + sorted(GALLERY.glob("*/ablation.json"))
+ROWS = sorted(GALLERY.glob("*/proof.jsonl")) + sorted(GALLERY.glob("*/ablation.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def compare() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery_compare", GALLERY / "compare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_later_settings_win_and_none_removes(compare: ModuleType) -> None:
+    base = {"lr": 1, "options": {"cost": "macs", "distill": 0.9}, "sparsity": 0.3}
+    changed = compare.merged(base, {"options": {"cost": "none"}, "sparsity": None}, {"lr": 2})
+    assert changed == {"lr": 2, "options": {"cost": "none", "distill": 0.9}}
+    assert base["options"]["cost"] == "macs", "what is merged stays as it was"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("goal", [150.0, 1000.0, 4000.0])
+def test_a_setting_is_solved_for(compare: ModuleType, sign: int, goal: float) -> None:
+    """Against the inverse: bytes = 1000 exp(± x)."""
+    value = compare.solved(lambda x: 1000 * math.exp(sign * x), goal, -2.0, 2.0)
+    assert abs(1000 * math.exp(sign * value) / goal - 1) <= 1.01 * compare.CLOSE / 2
+
+
+@pytest.mark.parametrize(("goal", "end"), [(50.0, -2.0), (9000.0, 2.0)])
+def test_an_unreachable_goal_gives_the_nearer_end(compare: ModuleType, goal: float, end: float) -> None:
+    assert compare.solved(lambda x: 1000 * math.exp(x), goal, -2.0, 2.0) == end
+
+
+def world(compare: ModuleType, path: Path, drift: float) -> tuple[Any, list[dict[str, Any]]]:
+    """Results of a network whose whole runs end ``drift`` times as large as short ones with the same setting."""
+    computed: list[dict[str, Any]] = []
+
+    class World(compare.Results):  # type: ignore[misc, name-defined]
+        def compute(self, budget: dict[str, Any], seed: int) -> dict[str, Any]:
+            computed.append(budget)
+            options = budget["options"]
+            power = options["cost_power"] * (1 if options["cost"] == "macs" else -1)
+            size = 1000 * math.exp(power) * (1 if budget["epochs"] < 1 else drift)
+            figures = dict.fromkeys(compare.FIGURES, 0.5) | {"nominal_bytes": size, "bytes": round(size)}
+            return {**figures, "seconds": 1}
+
+    return World(path), computed
+
+
+MATCH = {
+    "macs": True,
+    "bytes": "nominal_bytes",
+    "below": "parameters",
+    "above": "macs",
+    "range": [-1, 1.5],
+    "glance": {"epochs": 0.03},
+}
+GOAL = {"macs": 40.0, "dense": {"macs": 100.0}, "nominal_bytes": 1800.0}
+
+
+@pytest.mark.parametrize("drift", [1.0, 0.8, 1.3])
+def test_a_method_is_matched_to_macs_and_bytes(compare: ModuleType, tmp_path: Path, drift: float) -> None:
+    results, computed = world(compare, tmp_path / "rows.jsonl", drift)
+    row = compare.matched(results, "w4", {"method": "sequential", "epochs": 3}, 0, GOAL, MATCH)
+    assert abs(row["nominal_bytes"] / 1800 - 1) <= compare.CLOSE
+    assert row["budget"]["macs"] == 0.6
+    whole = [budget for budget in computed if budget["epochs"] == 3]
+    assert len(whole) == len(results.rows) <= 2, "what the first whole run shows is enough for the second"
+    again, computed = world(compare, tmp_path / "rows.jsonl", drift)
+    assert compare.matched(again, "w4", {"method": "sequential", "epochs": 3}, 0, GOAL, MATCH) == row
+    assert not [budget for budget in computed if budget["epochs"] == 3], "rows that are there are not computed again"
+
+
+def test_the_table_has_means_over_seeds_of_the_nearest_tries(compare: ModuleType) -> None:
+    def row(method: str, seed: int, accuracy: float, size: float) -> dict[str, Any]:
+        figures = {"validation": accuracy, "accuracy": accuracy, "rel_bops": 0.05, "macs": 1e6}
+        return {"name": "w4", "method": method, "seed": seed, **figures, "nominal_bytes": size, "bytes": size}
+
+    rows = [row("geta", seed, 0.8 + seed / 100, 1000) for seed in (0, 1)]
+    rows += [row("sequential", 0, 0.1, 1500), row("sequential", 0, 0.7, 1010), row("sequential", 1, 0.74, 990)]
+    first, second = compare.table(rows).splitlines()[2:]
+    assert [cell.strip() for cell in first.strip("|").split("|")][:5] == [
+        "w4", "geta", "2", "80.50 %", f"80.50 ± {100 * math.sqrt(0.005**2 * 2):.2f} %",
+    ]  # fmt: skip
+    assert "| w4 | sequential | 2 | 72.00 % |" in second
+    assert "| 1,000 |" in second
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_every_budget_of_a_plan_can_be_read(compare: ModuleType, path: Path) -> None:
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    terms = json.loads((GALLERY / "terms.json").read_text(encoding="utf-8"))
+    if path.stem == "ablation":
+        budgets = [compare.merged(plan["budget"], change) for change in plan["changes"].values()]
+    else:
+        budgets = [
+            compare.merged(plan["training"], terms[method]["budget"], asks)
+            for each in plan["budgets"].values()
+            for method, asks in each.items()
+        ]
+    assert budgets
+    for values in budgets:
+        budget = Budget.from_dict(values)
+        methods.get(budget.method).check_budget(budget)
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_rows_say_where_they_come_from(compare: ModuleType, path: Path) -> None:
+    for row in compare.Results(path).rows:
+        assert {*compare.FIGURES, "data", "epochs", "seed", "commit", "processor", "dense"} <= row.keys()
+        assert "/" not in str(row["budget"].get("weights", ""))

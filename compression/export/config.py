@@ -17,7 +17,7 @@ from compression.data.catalogue import PADDING
 from compression.export.source import Source
 from compression.graph.cuts import cuts
 from compression.quant import Quantizer, activation_quantizers
-from compression.quant.attach import INPUT_QUANTIZER
+from compression.quant.attach import INPUT_QUANTIZER, unsigned_key
 from compression.runs.names import model_name, shared
 
 VERSION = 1
@@ -31,9 +31,9 @@ def config(source: Source) -> dict[str, Any]:
     ``weight`` and ``activation`` quantizers (null: fp32). A weight is described by the encoding that its ``kind``
     names: on a grid it is its code k times ``step``, a number or a list with one for each position along ``axis``;
     where it has an ``offset`` it is ``sign(k) * ((abs(k) - 1/2) * step + offset)``. An activation is
-    ``round(clamp(x, -clip, clip) / step) * step``. ``groups``: id → ``units``, ``kept``, ``removed``; ``multiple``:
-    what their counts were rounded up to. ``preprocessing`` says how images or sentences are brought to the model's
-    input.
+    ``round(clamp(x, -clip, clip) / step) * step``, an ``unsigned`` one has 0 in place of ``-clip``.
+    ``groups``: id → ``units``, ``kept``, ``removed``; ``multiple``: what their counts were rounded up to.
+    ``preprocessing`` says how images or sentences are brought to the model's input.
     """
     data = source.data
     return {
@@ -109,15 +109,23 @@ def activations(model: nn.Module) -> dict[str, dict[str, Any]]:
         layer = name.removesuffix(mark)
         if name.endswith(mark) and layer not in result:
             step, clip = float(state[name]), float(state[f"{layer}.{INPUT_QUANTIZER}.clip"])
-            result[layer] = {"bits": round(math.log2(clip / step + 1) + 1), "step": step, "clip": clip}
+            result[layer] = _activation(clip, step, unsigned_key(layer) in state)
     return result
 
 
 def _quantizer(quantizer: Quantizer) -> dict[str, Any]:
-    about: dict[str, Any] = {"bits": round(quantizer.bits()), "step": quantizer.step(), "clip": quantizer.clip.item()}
+    step = quantizer.step()
+    assert isinstance(step, float)
+    about = _activation(quantizer.clip.item(), step, quantizer.is_unsigned) | {"bits": round(quantizer.bits())}
     if quantizer.exponent is not None:
         about["exponent"] = quantizer.exponent.item()
     return about
+
+
+def _activation(clip: float, step: float, unsigned: bool) -> dict[str, Any]:
+    """One quantizer without an exponent."""
+    bits = round(math.log2(clip / step + 1) + (0 if unsigned else 1))
+    return {"bits": bits, "step": step, "clip": clip, "unsigned": unsigned}
 
 
 def _remaining(size: int, lost: set[int] | None) -> list[int] | None:

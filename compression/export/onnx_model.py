@@ -25,7 +25,13 @@ from compression.quant.attach import INPUT_QUANTIZER
 
 op: Any = opset21  # its annotations are those of tensors, while it builds a graph
 OPSET = 21  # the first with 4-bit and 16-bit integers
-MIDDLE = (128, ir.DataType.UINT8)  # the zero of signed values; runtimes have more kernels for it than for int8
+ZEROS = {
+    (False, 8): (128, ir.DataType.UINT8),  # runtimes have more kernels for it than for int8
+    (False, 16): (0, ir.DataType.INT16),
+    (True, 8): (0, ir.DataType.UINT8),
+    (True, 16): (0, ir.DataType.UINT16),
+}
+"""The zero point of activations: (unsigned, bits of the type) → code and type."""
 PROTOBUF_LIMIT = 1_900_000_000
 
 
@@ -133,7 +139,9 @@ def _batched_product(x: ir.Value, y: ir.Value) -> ir.Value:
     return op.MatMul(x, y)
 
 
-def _left_out(x: ir.Value, step_size: ir.Value, clip: ir.Value, exponent: ir.Value | None = None) -> ir.Value:
+def _left_out(
+    x: ir.Value, step_size: ir.Value, clip: ir.Value, exponent: ir.Value | None = None, unsigned: bool = False
+) -> ir.Value:
     return op.Identity(x)
 
 
@@ -145,19 +153,23 @@ def _translation(
     ``stored`` is filled with layer name → how it was expressed.
     """
 
-    def translate(x: ir.Value, step_size: ir.Value, clip: ir.Value, exponent: ir.Value | None = None) -> ir.Value:
+    def translate(
+        x: ir.Value, step_size: ir.Value, clip: ir.Value, exponent: ir.Value | None = None, unsigned: bool = False
+    ) -> ir.Value:
         layer = names[str(step_size.name)].removesuffix(f".{INPUT_QUANTIZER}.step_size")
         about = activations[layer]
         if exponent is not None:
             stored[layer] = "fp32: a power of the activation is no affine grid"
-            return _in_floats(x, step_size, clip, exponent)
+            return _in_floats(op.Relu(x) if unsigned else x, step_size, clip, exponent)
         bits = about["bits"]
         wide = 8 if bits <= 8 else 16
-        zero = op.Constant(value=ir.tensor(*(MIDDLE if wide == 8 else (0, ir.DataType.INT16))))
+        zero = op.Constant(value=ir.tensor(*ZEROS[unsigned, wide]))
         producer = x.producer()
-        whole = bits == wide and producer is not None and producer.op_type == "Relu"
-        stored[layer] = ("uint8" if wide == 8 else "int16") + ("" if bits == wide else f", {bits} bits by clipping")
-        clipped = x if whole else op.Clip(x, op.Neg(clip), clip)
+        whole = bits == wide and (unsigned or (producer is not None and producer.op_type == "Relu"))
+        name = "uint8" if wide == 8 else "uint16" if unsigned else "int16"
+        stored[layer] = name + ("" if bits == wide else f", {bits} bits by clipping")
+        least = op.Constant(value_float=0.0) if unsigned else op.Neg(clip)
+        clipped = x if whole else op.Clip(x, least, clip)
         return op.DequantizeLinear(op.QuantizeLinear(clipped, step_size, zero), step_size, zero)
 
     return translate

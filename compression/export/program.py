@@ -132,11 +132,17 @@ def _check_entry(info: zipfile.ZipInfo, archive: zipfile.ZipFile, name: str) -> 
 
 
 def _plain_quantize(
-    x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None
+    x: torch.Tensor,
+    step_size: torch.Tensor,
+    clip: torch.Tensor,
+    exponent: torch.Tensor | None = None,
+    unsigned: bool = False,
 ) -> torch.Tensor:
     """What :func:`compression.quant.op.fake_quantize` computes, in operations every runtime has."""
     step, bound = step_size.clamp(min=SMALLEST), clip.clamp(min=SMALLEST)
     if exponent is None:
-        return torch.clamp(x, -bound, bound).div(step).round().mul(step).add(0.0)
+        low = torch.zeros_like(bound) if unsigned else -bound
+        return torch.clamp(x, low, bound).div(step).round().mul(step).add(0.0)
+    x = x.clamp(min=0) if unsigned else x
     magnitude = torch.minimum(x.abs(), bound).pow(exponent.clamp(min=SMALLEST))
     return magnitude.div(step).round().mul(x.sign()).mul(step).add(0.0)

@@ -15,6 +15,7 @@ class _Entry:
     weight: str
     kind: str
     macs: int
+    nonnegative_input: bool
 
 
 @dataclass
@@ -35,20 +36,19 @@ class LayerCollector:
                 return None
             transposed = bool(call.args[6])
             positions = math.prod(operands[0].shape[2:] if transposed else out[2:]) * out[0]
-            return self._add(weight.origin, "conv", positions * math.prod(weight.shape))
+            return self._add(weight.origin, "conv", positions * math.prod(weight.shape), operands[0])
         if short in ("addmm", "mm", "linear"):
             left, right = (operands[1], operands[2]) if short == "addmm" else (operands[0], operands[1])
             if right.origin is None or left.origin is not None:
                 return None
-            return self._add(right.origin, "linear", math.prod(left.shape[:-1]) * math.prod(right.shape))
+            return self._add(right.origin, "linear", math.prod(left.shape[:-1]) * math.prod(right.shape), left)
         return None
 
-    def _add(self, weight: str, kind: str, macs: int) -> str:
+    def _add(self, weight: str, kind: str, macs: int, data: Value) -> str:
         name = weight.removesuffix(".weight")
-        if name in self.entries:
-            self.entries[name].macs += macs
-        else:
-            self.entries[name] = _Entry(weight, kind, macs)
+        entry = self.entries.setdefault(name, _Entry(weight, kind, 0, True))
+        entry.macs += macs
+        entry.nonnegative_input &= data.nonnegative
         return name
 
     def layers(self, recording: Recording, batch: int) -> tuple[Layer, ...]:
@@ -62,6 +62,7 @@ class LayerCollector:
                 kind=entry.kind,
                 shape=sizes.get(entry.weight, ()),
                 macs=entry.macs // batch,
+                nonnegative_input=entry.nonnegative_input,
             )
             for name, entry in self.entries.items()
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
@@ -21,6 +21,7 @@ from compression.graph.reasons import Code, Reason, Why
 from compression.graph.record import record
 from compression.graph.recording import Call, Recording, Ref, replace_all
 from compression.graph.rules import Step, apply
+from compression.graph.signs import never_negative
 from compression.graph.types import Node
 from compression.graph.values import Factor, Value, overwritten
 
@@ -107,13 +108,18 @@ def _replay_call(state: Replay, call: Call) -> None:
         values = _quantize(state, call, where, operands, values)
     elif from_data and not _silent(state, call):
         values = _add_node(state, call, where, operands, values)
+    nonnegative = never_negative(step)
+    values = tuple(v if v.nonnegative == nonnegative else replace(v, nonnegative=nonnegative) for v in values)
     for ref, value in zip(call.out, values, strict=True):
         if ref is not None:
             state.values[ref.id] = value
     for write in () if quantizing and quantizes(call) else call.writes:  # a quantizer's state is no data
         old, new = _value(state, write.before), _value(state, write.after) if write.after is not None else None
         for alias in write.aliases:
-            state.values[alias.id] = overwritten(_value(state, alias), old, new, state.provenance, where)
+            before = _value(state, alias)
+            after = overwritten(before, old, new, state.provenance, where)
+            both = before.nonnegative and new is not None and new.nonnegative
+            state.values[alias.id] = replace(after, nonnegative=both)
 
 
 def _quantize(

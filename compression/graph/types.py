@@ -138,7 +138,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution or linear layer, to which quantizers attach; ``macs`` for a batch of one."""
+    """A convolution or linear layer, to which quantizers attach.
+
+    ``macs``: for a batch of one; ``nonnegative_input``: what it reads is never below 0, as behind a ReLU.
+    """
 
     name: str
     weight: str
@@ -146,6 +149,7 @@ class Layer:
     kind: str
     shape: tuple[int, ...]
     macs: int
+    nonnegative_input: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +198,11 @@ class Graph:
     def macs(self) -> int:
         """Multiply-accumulates of all conv and linear layers for one image."""
         return sum(layer.macs for layer in self.layers)
+
+    @cached_property
+    def nonnegative_inputs(self) -> frozenset[str]:
+        """Layers whose input is never below 0, whatever the network is given: their quantizers need no sign."""
+        return frozenset(layer.name for layer in self.layers if layer.nonnegative_input)
 
     @cached_property
     def _by_id(self) -> dict[str, Group]:

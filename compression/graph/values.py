@@ -35,7 +35,7 @@ class Value:
     """A tensor with the owners of its positions (``factors``).
 
     ``origin``: name of the parameter from which alone it is computed; ``sources``: ids of the nodes it comes from;
-    ``constant``: created in ``forward`` from no parameter and no input.
+    ``constant``: created in ``forward`` from no parameter and no input; ``nonnegative``: no element is ever below 0.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +43,7 @@ class Value:
     origin: str | None = None
     sources: frozenset[str] = frozenset()
     constant: bool = False
+    nonnegative: bool = False
 
     @property
     def weight_like(self) -> bool:

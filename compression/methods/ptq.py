@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from compression.activation_options import ActivationOptions
 from compression.asks import EqualActivationBits, EqualBits
 from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
-from compression.options import Options
 from compression.reading import Flag
 
 if TYPE_CHECKING:
     from compression.quant.allocation import Allocation
-    from compression.quant.calibrate import CalibrationRange
 
 WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
 
 
-class PtqOptions(Options):
+class PtqOptions(ActivationOptions):
     """What :class:`Ptq` takes beside its bit-widths."""
 
     clip: Literal["mse", "max"] = Field(
@@ -82,7 +81,7 @@ class Ptq(Method):
         total = len(planned.layers) + int(options.statistics)
         report.plan(total, unit="layers")
         report.phase("calibration", 0)
-        _attach(setup, report, options.calibration)
+        _attach(setup, report, options)
         report.point(measure(setup, model, step=0, epoch=0.0, phase="calibration", limit=curve_images(setup.graph)))
         report.phase("rounding", 0)
         _round(setup, report, planned)
@@ -108,7 +107,7 @@ class Ptq(Method):
         return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
 
 
-def _attach(setup: Setup, report: Reporter, calibration: CalibrationRange) -> None:
+def _attach(setup: Setup, report: Reporter, options: PtqOptions) -> None:
     """Quantizers on all weights, at first with so many bits that nothing changes; on activations if they have bits."""
     from compression.quant import activation_quantizers, quantize
     from compression.quant.attach import quantizable_layers
@@ -120,7 +119,14 @@ def _attach(setup: Setup, report: Reporter, calibration: CalibrationRange) -> No
         return
     widths = ACTIVATION_BITS.widths(budget.asks, budget.layers, list(quantizable_layers(setup.model)))
     batches = calibration_batches(setup, report)
-    quantize(setup.model, HIGHEST_BITS, batches, calibration_range=calibration, range_bits=lambda layer: widths[layer])
+    quantize(
+        setup.model,
+        HIGHEST_BITS,
+        batches,
+        calibration_range=options.calibration,
+        range_bits=lambda layer: widths[layer],
+        unsigned=setup.graph.nonnegative_inputs if options.unsigned else (),
+    )
     for name, quantizer in activation_quantizers(setup.model).items():
         quantizer.set_bits(widths[name])
 

@@ -10,7 +10,7 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.graph import Graph, parameter_map, slim_report, zero_units, zeroed_units
 from compression.quant import attach_input_quantizers, fold
-from compression.quant.attach import INPUT_QUANTIZER
+from compression.quant.attach import INPUT_QUANTIZER, unsigned_key
 
 Units = Mapping[str, Sequence[int]]
 """Group id → the units that were removed."""
@@ -27,7 +27,7 @@ def restore_slim(dense: nn.Module, graph: Graph, units: Units, state: Mapping[st
     mark = f".{INPUT_QUANTIZER}.step_size"
     quantized = [name.removesuffix(mark) for name in state if name.endswith(mark)]
     if quantized:
-        attach_input_quantizers(masked, quantized)
+        attach_input_quantizers(masked, quantized, [name for name in quantized if unsigned_key(name) in state])
     zero_units(masked, graph, units)
     _protect_zero_units(masked, graph, units)
     slim, _ = slim_report(masked, graph)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -15,9 +15,9 @@ from torch.nn.utils import parametrize
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS
 from compression.errors import CompressionError
 from compression.quant.attachable import INPUT_QUANTIZER, all_or_nothing, check_layers
-from compression.quant.calibrate import Batches, CalibrationRange, input_ranges
+from compression.quant.calibrate import Batches, CalibrationRange, InputRange, input_ranges
 from compression.quant.integers import WEIGHT
-from compression.quant.quantizer import Quantizer
+from compression.quant.quantizer import UNSIGNED, Quantizer
 from compression.quant.together import Together
 
 P = ParamSpec("P")
@@ -71,6 +71,7 @@ def quantize(
     exponent: bool = False,
     gradient_scale: bool = False,
     per_channel: bool = False,
+    unsigned: Collection[str] = (),
 ) -> nn.Module:
     """Attach a :class:`Quantizer` to the weight of every Conv and Linear layer, in place; biases are not quantized.
 
@@ -89,6 +90,8 @@ def quantize(
         gradient_scale: scale the gradients of the quantizers' scalars as LSQ does (arXiv 1902.08153, section 2.2).
         per_channel: a separate clipping bound, hence a separate step, for each output channel of a weight (dimension
             0; of a transposed convolution dimension 1). The bit-width belongs to the layer; inputs have one bound.
+        unsigned: layers whose input is never negative (a graph's ``nonnegative_inputs``): their quantizers have no
+            sign and half the step at the same bit-width. Where the batches disagree, the sign stays.
 
     Returns:
         ``model``. Layers that share one parameter share one quantizer.
@@ -103,7 +106,9 @@ def quantize(
     check_layers(chosen, per_channel)
     input_bits = weight_bits if activation_bits is None else activation_bits
     fitted_to = range_bits or (lambda _: input_bits)
-    ranges = {} if calibration is None else input_ranges(model, chosen, calibration, calibration_range, fitted_to)
+    ranges: dict[str, InputRange] = {}
+    if calibration is not None:
+        ranges = input_ranges(model, chosen, calibration, calibration_range, fitted_to, unsigned)
     start = 1.0 if exponent else None
     shared: dict[int, Quantizer] = {}
     with all_or_nothing({model, *chosen.values()}):
@@ -115,8 +120,8 @@ def quantize(
                 shared[id(weight)] = Quantizer(bounds, weight_bits, start, gradient_scale).to(weight.device)
             parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
         Together(list(chosen.values())).attach(model)
-        for name, bound in ranges.items():
-            _attach_input_quantizer(chosen[name], Quantizer(bound, input_bits, start, gradient_scale))
+        for name, (bound, without_sign) in ranges.items():
+            _attach_input_quantizer(chosen[name], Quantizer(bound, input_bits, start, gradient_scale, without_sign))
     return model
 
 
@@ -124,6 +129,11 @@ def activation_quantizers(model: nn.Module) -> dict[str, Quantizer]:
     """Layer name → the quantizer on its input, in the order of the model's modules."""
     quantizers = {name: module._modules.get(INPUT_QUANTIZER) for name, module in model.named_modules()}
     return {name: quantizer for name, quantizer in quantizers.items() if isinstance(quantizer, Quantizer)}
+
+
+def unsigned_key(layer: str) -> str:
+    """The entry of a state dict that says that the quantizer on the input of ``layer`` has no sign."""
+    return f"{layer}.{INPUT_QUANTIZER}.{UNSIGNED}"
 
 
 def fit_ranges(model: nn.Module, batches: Batches) -> None:
@@ -134,18 +144,19 @@ def fit_ranges(model: nn.Module, batches: Batches) -> None:
         CompressionError: no batches, or values that are not finite.
     """
     quantizers = activation_quantizers(model)
-    bounds = input_ranges(model, quantizers, batches, "fitted", lambda name: round(quantizers[name].bits()))
-    for name, bound in bounds.items():
+    unsigned = {name for name, quantizer in quantizers.items() if quantizer.is_unsigned}
+    ranges = input_ranges(model, quantizers, batches, "fitted", lambda name: round(quantizers[name].bits()), unsigned)
+    for name, (bound, _) in ranges.items():
         bits = quantizers[name].bits()
         with torch.no_grad():
             quantizers[name].clip.fill_(bound)
         quantizers[name].set_bits(bits)
 
 
-def attach_input_quantizers(model: nn.Module, layers: Iterable[str]) -> nn.Module:
+def attach_input_quantizers(model: nn.Module, layers: Iterable[str], unsigned: Collection[str] = ()) -> nn.Module:
     """Attach a quantizer to the input of each named layer, in place, whose scalars a state dict then sets.
 
-    Returns ``model``.
+    ``unsigned``: those of the layers whose quantizer has no sign. Returns ``model``.
 
     Raises:
         CompressionError: the model has no such layer, or the layer has an input quantizer already.
@@ -153,7 +164,7 @@ def attach_input_quantizers(model: nn.Module, layers: Iterable[str]) -> nn.Modul
     for name, module in _chosen_layers(model, layers).items():
         if INPUT_QUANTIZER in module._modules:
             raise CompressionError(f"layer {name!r} already carries an input quantizer")
-        _attach_input_quantizer(module, Quantizer(1.0))
+        _attach_input_quantizer(module, Quantizer(1.0, unsigned=name in unsigned))
     return model
 
 

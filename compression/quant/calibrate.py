@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -18,6 +18,14 @@ CalibrationRange = Literal["max", "percentile", "fitted"]
 """How a range is taken from the magnitudes observed: the largest of them with a margin, their 99.9th percentile, or the
 bound at which rounding them to the layer's bit-width has the least squared error."""
 
+
+class InputRange(NamedTuple):
+    """``bound``: the clipping bound of a layer's input; ``unsigned``: its quantizer needs no sign."""
+
+    bound: float
+    unsigned: bool
+
+
 MARGIN = 1.05
 """Factor over the largest magnitude observed, for batches that were not observed."""
 PERCENTILE = 0.999
@@ -30,11 +38,13 @@ def input_ranges(
     batches: Batches,
     calibration_range: CalibrationRange,
     bits: Callable[[str], float] = lambda _: HIGHEST_BITS,
-) -> dict[str, float]:
+    unsigned: Collection[str] = (),
+) -> dict[str, InputRange]:
     """Return layer name → clipping bound of its input over all batches, with the model in evaluation mode.
 
     ``layers`` may be the quantizers of inputs themselves, which receive what is observed. ``bits``: the bit-width of a
-    layer's input, which ranges are ``fitted`` to. A layer that is never called as a module (such as the projection
+    layer's input, which ranges are ``fitted`` to. ``unsigned``: layers whose input needs no sign; one that receives a
+    negative number all the same keeps it. A layer that is never called as a module (such as the projection
     inside ``nn.MultiheadAttention``) has no entry.
 
     Raises:
@@ -46,8 +56,9 @@ def input_ranges(
             f"calibration_range must be {', '.join(known[:-1])} or {known[-1]}, not {calibration_range!r}"
         )
     seen: dict[str, list[torch.Tensor]] = {}
+    negative: set[str] = set()
     handles = [
-        module.register_forward_pre_hook(_observer(seen, name, calibration_range), with_kwargs=True)
+        module.register_forward_pre_hook(_observer(seen, negative, name, calibration_range), with_kwargs=True)
         for name, module in layers.items()
     ]
     training = {module: module.training for module in model.modules()}
@@ -62,8 +73,12 @@ def input_ranges(
             module.training = was_training
     if not count:
         raise CompressionError("activation ranges need at least one calibration batch")
-    bounds = {name: _bound(torch.cat(parts), calibration_range, bits(name)) for name, parts in seen.items()}
-    return {name: bound if bound > 0 else 1.0 for name, bound in bounds.items()}
+    ranges = {}
+    for name, parts in seen.items():
+        without_sign = name in unsigned and name not in negative
+        bound = _bound(torch.cat(parts), calibration_range, bits(name), without_sign)
+        ranges[name] = InputRange(bound if bound > 0 else 1.0, without_sign)
+    return ranges
 
 
 def _as_batches(batches: Batches) -> Iterable[Any]:
@@ -75,9 +90,14 @@ def _run(model: nn.Module, batch: Any) -> int:
     return 1
 
 
-def _observer(seen: dict[str, list[torch.Tensor]], name: str, kind: CalibrationRange) -> Callable[..., None]:
+def _observer(
+    seen: dict[str, list[torch.Tensor]], negative: set[str], name: str, kind: CalibrationRange
+) -> Callable[..., None]:
     def observe(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        magnitude = (args[0] if args else kwargs["input"]).detach().float().abs().flatten()
+        value = (args[0] if args else kwargs["input"]).detach().float().flatten()
+        if value.numel() and value.min() < 0:
+            negative.add(name)
+        magnitude = value.abs()
         sample = magnitude[:: max(1, len(magnitude) // _SAMPLE)].clone()
         if kind == "max":
             sample = magnitude.max()[None]
@@ -90,7 +110,7 @@ def _observer(seen: dict[str, list[torch.Tensor]], name: str, kind: CalibrationR
     return observe
 
 
-def _bound(seen: torch.Tensor, kind: CalibrationRange, bits: float) -> float:
+def _bound(seen: torch.Tensor, kind: CalibrationRange, bits: float, unsigned: bool) -> float:
     if kind == "fitted":
-        return best_clip(seen, bits)
+        return best_clip(seen, bits, unsigned)
     return float(seen.max()) * (MARGIN if kind == "max" else 1.0)

@@ -17,7 +17,7 @@ CHANNEL_SAMPLE = 1 << 10  # values of a channel that are evaluated
 CANDIDATES = 100  # bounds evaluated, at equal distances up to the largest magnitude
 
 
-def best_clip(weight: torch.Tensor, bits: float) -> float:
+def best_clip(weight: torch.Tensor, bits: float, unsigned: bool = False) -> float:
     """Return the clipping bound at which rounding ``weight`` uniformly to ``bits`` bits has the least squared error.
 
     The gain is largest at few bits, where a grid up to one large value is coarse for all the others. 0 for an all-zero
@@ -31,7 +31,7 @@ def best_clip(weight: torch.Tensor, bits: float) -> float:
     errors = []
     bounds = values.abs().max() * torch.arange(1, CANDIDATES + 1) / CANDIDATES
     for bound in bounds:
-        step = bound / levels(bits)
+        step = bound / levels(bits, unsigned)
         errors.append((values.clamp(-bound, bound).div(step).round_().mul_(step).sub_(values)).square_().sum())
     return float(bounds[int(torch.stack(errors).argmin())])
 

@@ -15,9 +15,9 @@ LARGEST_CHANGE = 0.1
 
 
 class FixedBits:
-    """Holds every quantizer to a whole bit-width b while its clipping bound q_m is trained: d = q_m / (2^(b-1) - 1).
+    """Holds every quantizer to a whole bit-width b while its clipping bound q_m is trained: d = q_m / N, N = levels(b).
 
-    Through that equation q_m also gets the gradient of d: dL/dq_m + dL/dd / (2^(b-1) - 1).
+    Through that equation q_m also gets the gradient of d: dL/dq_m + dL/dd / N.
     """
 
     def __init__(
@@ -48,6 +48,6 @@ class FixedBits:
             clip, size = quantizer.clip, quantizer.step_size
             if clip.grad is not None and size.grad is not None:
                 most = clip.abs() * LARGEST_CHANGE
-                clip.sub_(((clip.grad + size.grad / levels(bits)) * lr).clamp(-most, most))
+                clip.sub_(((clip.grad + size.grad / levels(bits, quantizer.is_unsigned)) * lr).clamp(-most, most))
             clip.grad = size.grad = None
         self.hold()

@@ -67,74 +67,95 @@ def prepared(
     return x.to(dtype), step_size.to(dtype).clamp(min=SMALLEST), clip.to(dtype).clamp(min=SMALLEST)
 
 
-def codes(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
-    """Return ``round(clamp(x, -q_m, q_m) / d)``, a new tensor of the shape of ``x`` in :func:`working_dtype`."""
+def codes(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, unsigned: bool = False) -> torch.Tensor:
+    """Return ``round(clamp(x, low, q_m) / d)``, a new tensor of the shape of ``x`` in :func:`working_dtype`.
+
+    ``low`` is -q_m; 0 for an ``unsigned`` quantizer.
+    """
     value, step, bound = prepared(x, step_size, clip)
-    return torch.clamp(value, -bound, bound).div_(step).round_()
+    return torch.clamp(value, _low(bound, unsigned), bound).div_(step).round_()
 
 
-def values(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> torch.Tensor:
+def values(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, unsigned: bool = False) -> torch.Tensor:
     """Return codes times the step, bit for bit what integer codes give (adding zero turns -0 into +0)."""
-    if (rows := _rows(x, step_size, clip)) is not None and _native is not None:
+    if not unsigned and (rows := _rows(x, step_size, clip)) is not None and _native is not None:
         return _native.row_values(*rows)
     if not _per_tensor_on_cpu(x, step_size, clip):
-        rounded = codes(x, step_size, clip)
+        rounded = codes(x, step_size, clip, unsigned)
         return rounded.mul_(step_size.to(rounded.dtype).clamp(min=SMALLEST)).add_(0.0)
     value, step, limit = _flattenable(x), _number(step_size), _number(clip)
+    low = 0.0 if unsigned else -limit
     if _use_native and _native is not None and value.dtype == torch.float32:
-        return _native.values(value, step, limit)
+        return _native.values(value, step, low, limit)
     result = torch.empty_like(value)
     for source, target in zip(_pieces(value), _pieces(result), strict=True):
-        torch.clamp(source, -limit, limit, out=target).div_(step).round_().mul_(step).add_(0.0)
+        torch.clamp(source, low, limit, out=target).div_(step).round_().mul_(step).add_(0.0)
     return result
 
 
 def gradients(
-    upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
+    upstream: torch.Tensor,
+    x: torch.Tensor,
+    output: torch.Tensor,
+    step_size: torch.Tensor,
+    clip: torch.Tensor,
+    unsigned: bool = False,
 ) -> Gradients:
     """Return the gradients of x, d and q_m; ``output`` is the result of :func:`values` for ``x``."""
-    if (rows := _rows(x, step_size, clip)) is not None and _native is not None and upstream.dtype == torch.float32:
+    rows = None if unsigned or upstream.dtype != torch.float32 else _rows(x, step_size, clip)
+    if rows is not None and _native is not None:
         x_gradient, sums = _native.row_gradients(_in_order_of(upstream, rows[0]), *rows)
         step_gradients, clip_gradients = (sums[:, i].reshape(clip.shape) for i in range(2))
         return x_gradient.to(x.dtype), step_gradients.to(step_size.dtype), clip_gradients.to(clip.dtype)
     if not _per_tensor_on_cpu(x, step_size, clip):
-        return _broadcast_gradients(upstream, x, output, step_size, clip)
+        return _broadcast_gradients(upstream, x, output, step_size, clip, unsigned)
     value, step, limit = _flattenable(x), _number(step_size), _number(clip)
+    low = 0.0 if unsigned else -limit
     upstream = _in_order_of(upstream, value)
     if _use_native and _native is not None and value.dtype == upstream.dtype == torch.float32:
-        x_gradient, step_gradient, clip_gradient = _native.gradients(upstream, value, step, limit)
+        x_gradient, step_gradient, clip_gradient = _native.gradients(upstream, value, step, low, limit)
     else:
         output = _in_order_of(output, value)
-        x_gradient, step_gradient, clip_gradient = _cpu_gradients(upstream, value, output, step, limit)
+        x_gradient, step_gradient, clip_gradient = _cpu_gradients(upstream, value, output, step, low, limit)
     return x_gradient.to(x.dtype), torch.full_like(step_size, step_gradient), torch.full_like(clip, clip_gradient)
 
 
 def _cpu_gradients(
-    upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step: float, limit: float
+    upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step: float, low: float, limit: float
 ) -> tuple[torch.Tensor, float, float]:
     """Six passes without masks; the memory beside the result is two pieces."""
-    result, beyond = torch.empty_like(x), _next_above(limit, x.dtype)
+    result, beyond, below = torch.empty_like(x), _next_above(limit, x.dtype), -_next_above(-low, x.dtype)
     buffers = [x.new_empty(min(PIECE, x.numel())) for _ in range(2)]
     step_gradient = clip_gradient = 0.0
     for g, value, rounded, x_gradient in zip(*map(_pieces, (upstream, x, output, result)), strict=True):
         outside, clipped = (buffer[: len(value)] for buffer in buffers)
-        torch.ops.aten.hardtanh_backward.grad_input(g, value, -beyond, beyond, grad_input=x_gradient)
+        torch.ops.aten.hardtanh_backward.grad_input(g, value, below, beyond, grad_input=x_gradient)
         torch.sub(g, x_gradient, out=outside)
-        torch.clamp(value, -limit, limit, out=clipped)
+        torch.clamp(value, low, limit, out=clipped)
         clip_gradient += torch.dot(outside, clipped).item()
         step_gradient += torch.dot(g, torch.sub(rounded, clipped, out=clipped)).item()
     return result, step_gradient / step, clip_gradient / limit
 
 
 def _broadcast_gradients(
-    upstream: torch.Tensor, x: torch.Tensor, output: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
+    upstream: torch.Tensor,
+    x: torch.Tensor,
+    output: torch.Tensor,
+    step_size: torch.Tensor,
+    clip: torch.Tensor,
+    unsigned: bool,
 ) -> Gradients:
     value, step, bound = prepared(x, step_size, clip)
-    clipped = torch.clamp(value, -bound, bound)
+    clipped = torch.clamp(value, _low(bound, unsigned), bound)
     x_gradient = upstream * clipped.eq(value)
     outside = (upstream - x_gradient).mul_(clipped.sign())
     residue = (output - clipped).div_(step).mul_(upstream)
     return x_gradient.to(x.dtype), reduced(residue, step_size), reduced(outside, clip)
+
+
+def _low(bound: torch.Tensor, unsigned: bool) -> torch.Tensor:
+    """The least value of a quantizer whose largest is ``bound``."""
+    return torch.zeros_like(bound) if unsigned else -bound
 
 
 def reduced(gradient: torch.Tensor, scalar: torch.Tensor) -> torch.Tensor:

@@ -40,8 +40,8 @@ class Native:
         library = _build()
         pointer, number, size = ctypes.c_void_p, ctypes.c_float, ctypes.c_long
         self._quantize, self._gradients = library.quantize, library.gradients
-        self._quantize.argtypes, self._quantize.restype = [pointer, pointer, size, number, number], None
-        self._gradients.argtypes = [pointer, pointer, pointer, size, number, number, pointer]
+        self._quantize.argtypes, self._quantize.restype = [pointer, pointer, size, number, number, number], None
+        self._gradients.argtypes = [pointer, pointer, pointer, size, number, number, number, pointer]
         self._gradients.restype = None
         self._quantize_rows, self._gradients_rows = library.quantize_rows, library.gradients_rows
         self._quantize_rows.argtypes = [pointer, pointer, size, size, pointer, pointer]
@@ -49,19 +49,19 @@ class Native:
         self._quantize_rows.restype = self._gradients_rows.restype = None
         self._pool: ThreadPoolExecutor | None = None
 
-    def values(self, x: torch.Tensor, step: float, clip: float) -> torch.Tensor:
-        """Return ``d * round(clamp(x, -q_m, q_m) / d)``."""
+    def values(self, x: torch.Tensor, step: float, low: float, clip: float) -> torch.Tensor:
+        """Return ``d * round(clamp(x, low, q_m) / d)``; ``low`` is -q_m or 0."""
         result = torch.empty_like(x)
         source, target = x.data_ptr(), result.data_ptr()
 
         def part(begin: int, end: int) -> None:
-            self._quantize(source + 4 * begin, target + 4 * begin, end - begin, step, clip)
+            self._quantize(source + 4 * begin, target + 4 * begin, end - begin, step, low, clip)
 
         self._each_part(part, x.numel(), x.numel())
         return result
 
     def gradients(
-        self, upstream: torch.Tensor, x: torch.Tensor, step: float, clip: float
+        self, upstream: torch.Tensor, x: torch.Tensor, step: float, low: float, clip: float
     ) -> tuple[torch.Tensor, float, float]:
         """Return the gradients of x (a tensor), d and q_m (numbers)."""
         result = torch.empty_like(x)
@@ -69,7 +69,7 @@ class Native:
 
         def part(begin: int, end: int) -> tuple[float, float]:
             sums, skip = (ctypes.c_double * 2)(), 4 * begin
-            self._gradients(g + skip, source + skip, target + skip, end - begin, step, clip, sums)
+            self._gradients(g + skip, source + skip, target + skip, end - begin, step, low, clip, sums)
             return sums[0], sums[1]
 
         step_sums, clip_sums = zip(*self._each_part(part, x.numel(), x.numel()), strict=True)

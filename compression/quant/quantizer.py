@@ -14,18 +14,28 @@ from compression.quant.kernels import SMALLEST
 from compression.quant.op import quantized, round_to_codes
 
 _WHOLE = 1e-4
+UNSIGNED = "unsigned"
+"""The buffer of a quantizer without a sign, by which its state dict tells it from others."""
 
 
-def levels(bits: float) -> float:
-    """Return the number of positive values of a symmetric quantizer of ``bits`` bits: ``2 ** (b - 1) - 1``."""
-    return float(2.0 ** (bits - 1) - 1)
+def levels(bits: float, unsigned: bool = False) -> float:
+    """Return the number of positive values of a quantizer of ``bits`` bits: ``2 ** (b - 1) - 1``.
+
+    An ``unsigned`` one spends no bit on the sign and has ``2 ** b - 1``.
+    """
+    return float(2.0 ** (bits if unsigned else bits - 1) - 1)
 
 
-def bit_width(step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None) -> torch.Tensor:
-    """Return ``b = log2(q_m ** t / d + 1) + 1``, a real number (GETA, section 3.1); any shapes that broadcast."""
+def bit_width(
+    step_size: torch.Tensor, clip: torch.Tensor, exponent: torch.Tensor | None = None, unsigned: bool = False
+) -> torch.Tensor:
+    """Return ``b = log2(q_m ** t / d + 1) + 1``, a real number (GETA, section 3.1); any shapes that broadcast.
+
+    The 1 added is the sign's bit, which an ``unsigned`` quantizer does not have.
+    """
     bound = clip.double().clamp(min=SMALLEST)
     top = bound if exponent is None else bound.pow(exponent.double())
-    return torch.log2(top / step_size.double().clamp(min=SMALLEST) + 1) + 1
+    return torch.log2(top / step_size.double().clamp(min=SMALLEST) + 1) + (0 if unsigned else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +80,9 @@ class Quantizer(nn.Module):
     multiplies the gradients of step, bound and exponent, which are sums over n numbers, by ``1 / sqrt(n * levels)``
     (LSQ); n is the size of the tensor, or of its channel.
 
+    An ``unsigned`` quantizer is for numbers that are never negative: codes 0 … 2^b - 1 and ``d = q_m ** t / (2^b - 1)``
+    give it half the step at the same bit-width. A state dict has the entry ``unsigned`` for it, and none otherwise.
+
     Per tensor (GETA) ``clip`` is one number, shape [], and ``step_size`` is ``d``. Per channel ``clip`` holds one bound
     for each, in a shape that broadcasts to the tensor (``[C, 1, 1, 1]``), and ``step_size`` is one number for all:
     channel c has ``d[c] = step_size * q_m[c] ** t``. A layer therefore has one bit-width at every step of training,
@@ -83,15 +96,23 @@ class Quantizer(nn.Module):
         bits: float = 16,
         exponent: float | None = None,
         gradient_scale: bool = False,
+        unsigned: bool = False,
     ) -> None:
         super().__init__()
         self.gradient_scale = gradient_scale
+        if unsigned:
+            self.register_buffer(UNSIGNED, torch.tensor(True))
         bounds = torch.as_tensor(clip, dtype=torch.get_default_dtype()).detach()
         self.clip = nn.Parameter(bounds.clamp(min=SMALLEST))
         self.exponent = None if exponent is None else nn.Parameter(torch.tensor(float(exponent)))
         self.step_size = nn.Parameter(torch.tensor(1.0))
         self.ready: Ready | None = None
         self.set_bits(bits)
+
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether its numbers are never negative, and no bit is spent on their sign."""
+        return UNSIGNED in self._buffers
 
     @property
     def per_channel(self) -> bool:
@@ -106,11 +127,11 @@ class Quantizer(nn.Module):
 
     def _values(self, x: torch.Tensor) -> torch.Tensor:
         if not self.gradient_scale:
-            return quantized(x, self.steps(), self.clip, self.exponent)
+            return quantized(x, self.steps(), self.clip, self.exponent, self.is_unsigned)
         for_all, for_bounds = self._factors(x.numel())
         exponent = None if self.exponent is None else _Scaled.apply(self.exponent, for_all)
         step_size, clip = _Scaled.apply(self.step_size, for_all), _Scaled.apply(self.clip, for_bounds)
-        return quantized(x, self._steps(step_size, clip, exponent), clip, exponent)
+        return quantized(x, self._steps(step_size, clip, exponent), clip, exponent, self.is_unsigned)
 
     @torch.no_grad()
     def _factors(self, numel: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,7 +159,7 @@ class Quantizer(nn.Module):
     def codes(self, x: torch.Tensor) -> torch.Tensor:
         """Return the integer codes of :meth:`forward`, int32, shape of ``x``."""
         with torch.no_grad():
-            return round_to_codes(x, self.steps(), self.clip, self.exponent).to(torch.int32)
+            return round_to_codes(x, self.steps(), self.clip, self.exponent, self.is_unsigned).to(torch.int32)
 
     def step(self) -> Step:
         """Return ``d`` in fp32: a number, or a tensor in the shape of ``clip``."""
@@ -158,8 +179,8 @@ class Quantizer(nn.Module):
         """Return the present bit-width, fp64 of shape []."""
         with torch.no_grad():
             if self.per_channel:
-                return bit_width(self.step_size, self.top())
-            return bit_width(self.step_size, self.clip, self.exponent)
+                return bit_width(self.step_size, self.top(), unsigned=self.is_unsigned)
+            return bit_width(self.step_size, self.clip, self.exponent, self.is_unsigned)
 
     def bits(self) -> float:
         """Return the present bit-width; a whole number where it is one within fp32 rounding.
@@ -173,12 +194,12 @@ class Quantizer(nn.Module):
         return float(round(value)) if math.isclose(value, round(value), abs_tol=_WHOLE) else value
 
     def set_bits(self, bits: float) -> None:
-        """Set ``d = q_m ** t / (2 ** (b - 1) - 1)``, the inverse of :func:`bit_width`."""
+        """Set ``d = q_m ** t / levels(b)``, the inverse of :func:`bit_width`."""
         with torch.no_grad():
-            self.step_size.copy_(self.top() / levels(bits))
+            self.step_size.copy_(self.top() / levels(bits, self.is_unsigned))
 
     def extra_repr(self) -> str:
         """Return the text in ``print(model)``."""
         low, high = (float(end) for end in self.clip.detach().aminmax()) if self.clip.numel() else (0.0, 0.0)
         bounds = f"{low:.4g} to {high:.4g}" if self.per_channel else f"{high:.4g}"
-        return f"bits={self.bits():.2f}, clip={bounds}"
+        return f"bits={self.bits():.2f}, clip={bounds}{', unsigned' if self.is_unsigned else ''}"

@@ -100,6 +100,7 @@ class BitBounds:
         self._tieable = sorted(index for quantizer, index in first.items() if not quantizer.per_channel)
         one = torch.ones(())
         self._bounds = [one if site.quantizer.per_channel else site.quantizer.clip for site in sites]
+        self._signs = torch.tensor([not site.quantizer.is_unsigned for site in sites], dtype=torch.float64)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -134,15 +135,18 @@ class BitBounds:
 
     def range(self, progress: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(smallest, largest) d that the present bounds allow: eq. G2 solved for d at b_u and at b_l."""
-        tops = self.tops()
-        return tops / (2 ** (self.upper(progress) - 1) - 1), tops / (2 ** (self.lower(progress) - 1) - 1)
+        return self._steps_at(self.upper(progress)), self._steps_at(self.lower(progress))
+
+    def _steps_at(self, bits: torch.Tensor) -> torch.Tensor:
+        """d at these bit-widths (eq. G2); an unsigned quantizer spends no bit on the sign."""
+        return self.tops() / (2 ** (bits - self._signs) - 1)
 
     def preferred(self, rule: str, progress: float) -> torch.Tensor:
         """The d of each site by one of :data:`.joint.STEP_RULES`, at the share ``progress`` of the joint stage."""
         if rule == LEARNED:
             return self.steps()
         bits = self.low if rule == LARGEST else self.high - (self.high - self.low) * progress
-        return self.tops() / (2 ** (bits - 1) - 1)
+        return self._steps_at(bits)
 
     def project(self, progress: float | torch.Tensor) -> None:
         """Clamp every d into the present bounds; q_m and t are not changed (section 4.2, eq. G3)."""
@@ -181,7 +185,7 @@ class BitBounds:
         """Choose b*, the whole bit-width nearest to the present one inside each site's range (eq. G12)."""
         if not self._steps:
             return
-        present = bit_width(self.steps(), self.tops())
+        present = bit_width(self.steps(), self.tops()) + self._signs - 1
         lowest = torch.tensor([math.ceil(site.bits[0]) for site in self.sites], dtype=torch.float64)
         highest = torch.tensor([math.floor(site.bits[1]) for site in self.sites], dtype=torch.float64)
         self.whole_bits = torch.minimum(torch.maximum(present.round(), lowest), highest)
@@ -189,7 +193,7 @@ class BitBounds:
     def freeze_bits(self) -> None:
         """Recompute every d from b* and the present q_m and t, so that the bit-width stays b* (eq. G12)."""
         if self.whole_bits is not None:
-            self.write(self.tops() / (2 ** (self.whole_bits - 1) - 1))
+            self.write(self._steps_at(self.whole_bits))
 
 
 def clipped_step(scalars: Sequence[nn.Parameter], directions: Sequence[torch.Tensor], lr: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from compression.asks import REMOVAL
@@ -98,13 +98,22 @@ class Geta(Method):
         Raises:
             CompressionError: activations are to be quantized and there are no calibration batches.
         """
+        import torch
+
+        from compression.graph import trace
         from compression.methods.geta.run import attach_learnable
 
         self.check_budget(budget)
         activations = ACTIVATION_BITS.value(budget.asks) is not None
         if activations and calibration is None:
             raise CompressionError("the budget quantizes activations: pass calibration=, one batch or several")
-        return attach_learnable(model, budget, self.options(budget), calibration if activations else None)
+        options, batches = self.options(budget), calibration if activations else None
+        nonnegative: Collection[str] = ()
+        if batches is not None and options.unsigned:
+            batches = [batches] if isinstance(batches, torch.Tensor) else list(batches)
+            first = batches[0]
+            nonnegative = trace(model, first[0] if isinstance(first, (tuple, list)) else first).nonnegative_inputs
+        return attach_learnable(model, budget, options, batches, nonnegative)
 
 
 METHOD = GETA = Geta()

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from compression.activation_options import ActivationOptions
 from compression.asks import ActivationBits, BitRange, QuantizerRate
 from compression.methods.geta.schedule import StageSchedule
 from compression.pruning.criteria import DEFAULT_WEIGHTS
@@ -29,6 +30,7 @@ PAPER: Mapping[str, Any] = {
     "cost": "none",
     "clip": "max",
     "ranges": "max",
+    "unsigned": False,
     "distill": 0.0,
     "lr_warmup": 0.0,
     "recalibrate": 0,
@@ -36,7 +38,7 @@ PAPER: Mapping[str, Any] = {
 """Saliency of five criteria on one batch, ranges from the largest weight, labels only (GETA, section 4, QASSO)."""
 
 
-class GetaOptions(UnitOptions, TrainingOptions):
+class GetaOptions(UnitOptions, ActivationOptions, TrainingOptions):
     """What :class:`Geta` takes beside its sparsity, bits and schedule; the defaults are the preset ``tuned``."""
 
     preset: Literal["tuned", "paper"] = Field(

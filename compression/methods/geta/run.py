@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import nn
 
 from compression.asks import BitRange
@@ -77,13 +79,22 @@ def attach(setup: Setup, chosen: GetaOptions, report: Reporter) -> None:
     """Put the quantizers on the setup's model, with their ranges as the options ask."""
     budget = setup.budget
     batches = None if ACTIVATION_BITS.value(budget.asks) is None else calibration_batches(setup, report)
-    attach_learnable(setup.model, budget, chosen, batches)
+    attach_learnable(setup.model, budget, chosen, batches, setup.graph.nonnegative_inputs)
     if chosen.clip == "fitted":
         fit_clips(setup.model, lambda layer, _: lowest_bits(budget, layer, WEIGHT_BITS))
 
 
-def attach_learnable(model: nn.Module, budget: Budget, chosen: GetaOptions, calibration: Batches | None) -> nn.Module:
-    """Learnable quantizers at the schedule's starting bits, in place; of inputs where there are batches."""
+def attach_learnable(
+    model: nn.Module,
+    budget: Budget,
+    chosen: GetaOptions,
+    calibration: Batches | None,
+    nonnegative: Collection[str],
+) -> nn.Module:
+    """Learnable quantizers at the schedule's starting bits, in place; of inputs where there are batches.
+
+    ``nonnegative``: layers whose input is never below 0.
+    """
     return quantize(
         model,
         SCHEDULE.value(budget.asks).start_bits,
@@ -92,6 +103,7 @@ def attach_learnable(model: nn.Module, budget: Budget, chosen: GetaOptions, cali
         range_bits=lambda layer: lowest_bits(budget, layer, ACTIVATION_BITS),
         per_channel=chosen.weights == CHANNEL,
         gradient_scale=chosen.gradient_scale,
+        unsigned=nonnegative if chosen.unsigned else (),
     )
 
 

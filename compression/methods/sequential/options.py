@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from compression.activation_options import ActivationOptions
 from compression.asks import EqualActivationBits, EqualBits, QuantizerRate
 from compression.options import Real
 from compression.pruning.criteria import RMS
@@ -19,7 +20,7 @@ WEIGHT_BITS = EqualBits(field="weight_bits", default=8)
 ACTIVATION_BITS = EqualActivationBits()
 
 
-class SequentialOptions(UnitOptions, TrainingOptions):
+class SequentialOptions(UnitOptions, ActivationOptions, TrainingOptions):
     """What prune, then quantize, takes beside its sparsity and bits."""
 
     rounds: Literal[4, 1, 2, 8] = Field(

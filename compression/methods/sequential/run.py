@@ -21,7 +21,6 @@ from compression.pruning.removal import Removal
 from compression.pruning.target import unit_target
 from compression.quant import quantize
 from compression.quant.attach import quantizable_layers
-from compression.quant.calibrate import CalibrationRange
 from compression.quant.fixed_bits import FixedBits
 from compression.quant.nearest import rounding, set_range
 from compression.quant.tables import LayerTables
@@ -54,7 +53,7 @@ def run(setup: Setup, report: Reporter, options: SequentialOptions) -> Compresse
     trainer.recipe.prepare_model(model)
     torch.manual_seed(budget.seed)
     _prune(trainer, removal, plan)
-    _quantize(trainer, removal, plan, weight_bits, activation_bits, options.ranges)
+    _quantize(trainer, removal, plan, weight_bits, activation_bits, options)
     return Compressed(model, {**removal.units.facts(removal.removed), "stages": plan.starts(), **trainer.facts()})
 
 
@@ -112,11 +111,11 @@ def _quantize(
     plan: Plan,
     weight_bits: dict[str, int],
     activation_bits: dict[str, int] | None,
-    ranges: CalibrationRange,
+    options: SequentialOptions,
 ) -> None:
     """Quantizers with the least squared error on the weights that remain, then training under them."""
     setup, budget = trainer.setup, trainer.setup.budget
-    bits = attach(setup, trainer.report, weight_bits, activation_bits, ranges)
+    bits = attach(setup, trainer.report, weight_bits, activation_bits, options)
     removal.bind()
     rate = base_rate(budget, COMPRESSING)
     bits.train(False)
@@ -132,7 +131,7 @@ def attach(
     report: Reporter,
     weight_bits: dict[str, int],
     activation_bits: dict[str, int] | None,
-    ranges: CalibrationRange,
+    options: SequentialOptions,
 ) -> FixedBits:
     """Put quantizers on the pruned model; ranges of weights by least squared error, of activations by calibration."""
     model = setup.model
@@ -140,7 +139,13 @@ def attach(
     start = rounding(tables, {table.name: weight_bits[table.name] for table in tables.layers})
     batches = None if activation_bits is None else calibration_batches(setup, report)
     widths = activation_bits or {}
-    quantize(model, calibration=batches, calibration_range=ranges, range_bits=lambda layer: widths[layer])
+    quantize(
+        model,
+        calibration=batches,
+        calibration_range=options.ranges,
+        range_bits=lambda layer: widths[layer],
+        unsigned=setup.graph.nonnegative_inputs if options.unsigned else (),
+    )
     for layer in start.layers:
         set_range(model, layer)
     return FixedBits(model, weight_bits, activation_bits)

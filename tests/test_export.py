@@ -47,7 +47,13 @@ ASKED: dict[str, dict[str, Any]] = {
     "geta": {"method": "geta", "sparsity": 0.5, "weight_bits": [4, 8]},
     "opq": {"method": "opq", "sparsity": 0.6, "bits": 3.5},
     "survivor": {"method": "opq", "sparsity": 0.6, "bits": 3.5, "options": {"grid": "survivor"}},
-    "both": {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "activation_bits": [6, 8]},
+    "both": {
+        "method": "geta",
+        "sparsity": 0.4,
+        "weight_bits": [3, 6],
+        "activation_bits": [6, 8],
+        "options": {"unsigned": True},
+    },
     "channels": {"method": "geta", "sparsity": 0.4, "weight_bits": [3, 6], "options": {"weights": "channel"}},
 }
 DEQUANTIZE = ("DequantizeLinear",)
@@ -233,6 +239,7 @@ def test_onnx_holds_the_runs_integers(folders: dict[str, RunFolder], bundles: di
     grids = {(known.step(), known.clip.item()) for known in attached}
     assert quantizers == len(grids)  # equal ones on one tensor merge
     assert (quantizers > 0) == (kind == "both")
+    assert sum(known.is_unsigned for known in attached) == max(0, len(attached) - 1)  # all but the image
     per_axis = [any(a.name == "axis" for a in node.attribute) for node in graph.node if node.op_type in DEQUANTIZE]
     assert kind != "channels" or (len(per_axis) == 10 and all(per_axis))
     assert (len([node for node in graph.node if node.op_type == "Gather"]) == 10) == (kind == "survivor")

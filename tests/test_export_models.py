@@ -29,6 +29,7 @@ from compression.quant import fold, integer_weights, quantize
 CASES = {
     "vit_tiny, activations too": ("vit_tiny", True, False),
     "vgg7, activations too": ("vgg7", True, False),
+    "vgg7, activations without a sign": ("vgg7", True, False),
     "attention of torch": ("attention", False, True),
 }
 
@@ -49,7 +50,8 @@ def test_program_and_onnx_answer_as_the_slim_model(case: str, tmp_path: Path) ->
     name, inputs, rebuilt = CASES[case]
     dense, x = network(name), torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     graph = trace(dense, x[:1])
-    masked = quantize(network(name), 6, [x] if inputs else None, 8)
+    unsigned = graph.nonnegative_inputs if "without a sign" in case else ()
+    masked = quantize(network(name), 6, [x] if inputs else None, 8, unsigned=unsigned)
     zero_units(masked, graph, {group.id: range(0, group.units, 3) for group in graph.prunable if group.units > 3})
     slim, cut = slim_report(fold(masked.eval()), graph)
     pack(slim, tmp_path / "p", cut_weights(integer_weights(masked), graph, cut.units))

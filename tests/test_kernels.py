@@ -14,13 +14,15 @@ from compression.quant import Quantizer, fold, kernels, native, quantize, weight
 from compression.quant.op import fake_quantize
 
 
-def straight_through(x: torch.Tensor, d: torch.Tensor, q: torch.Tensor, rounding: torch.dtype) -> torch.Tensor:
+def straight_through(
+    x: torch.Tensor, d: torch.Tensor, q: torch.Tensor, rounding: torch.dtype, unsigned: bool
+) -> torch.Tensor:
     """The surrogate in torch's own differentiable operations, fp64: autograd is the oracle.
 
     Only the rounding is decided in fp32, as it is there.
     """
-    inside = x.abs() <= q
-    clipped = torch.where(inside, x, q * x.sign())
+    inside = (x <= q) & (x >= (0 if unsigned else -q))
+    clipped = torch.where(inside, x, q * (x.sign().clamp(min=0) if unsigned else x.sign()))
     whole = torch.round(clipped.detach().to(rounding) / d.detach().to(rounding)).double()
     return clipped + d * (whole - clipped / d).detach()
 
@@ -52,20 +54,22 @@ def compiled(request: pytest.FixtureRequest) -> bool:
     return compiled
 
 
+@pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("layout", list(layouts()))
-def test_values_and_gradients_whatever_the_layout(layout: str, compiled: bool) -> None:
+def test_values_and_gradients_whatever_the_layout(layout: str, unsigned: bool, compiled: bool) -> None:
     x = layouts()[layout]
     step, clip = torch.tensor(0.0371), torch.tensor(0.9)
     upstream = torch.randn(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
     leaf, d, q = (t.detach().clone().requires_grad_() for t in (x, step, clip))
     with kernels.using(compiled):
-        output = fake_quantize(leaf, d, q)
+        output = fake_quantize(leaf, d, q, None, unsigned)
         output.backward(upstream)
-    restored = kernels.codes(x, step, clip).to(torch.int32).to(output.dtype) * step
+    restored = kernels.codes(x, step, clip, unsigned).to(torch.int32).to(output.dtype) * step
+    assert not unsigned or not (restored < 0).any()
     assert torch.equal(output, restored)
     assert not (output.detach().signbit() & (output.detach() == 0)).any(), "-0 would not survive packing"
     leaf64, d64, q64 = (t.detach().double().requires_grad_() for t in (x, step, clip))
-    straight_through(leaf64, d64, q64, output.dtype).backward(upstream.double())
+    straight_through(leaf64, d64, q64, output.dtype, unsigned).backward(upstream.double())
     assert leaf.grad is not None and leaf64.grad is not None
     assert torch.equal(leaf.grad, leaf64.grad.to(x.dtype))
     for mine, oracle in ((d, d64), (q, q64)):

@@ -36,6 +36,9 @@ def never_negative(step: Step) -> bool:
         return all(_has_none(value) for value in step.operands) and all(number >= 0 for number in numbers)
     if name in ("clamp", "clamp_min", "hardtanh", "threshold", "constant_pad_nd"):
         return _from_zero(name, step)
+    if name == "pow":
+        exponent = step.arg(1, "exponent")
+        return (_number(exponent) and exponent % 2 == 0) or _has_none(step.args[0])
     return name in ("maximum", "fmax") and any(_has_none(value) for value in step.operands)
 
 

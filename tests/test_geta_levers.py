@@ -160,7 +160,7 @@ def test_an_unknown_rule_is_refused() -> None:
     model: nn.Module = build()
     with pytest.raises(CompressionError, match="forgetting must be one of published, half, uniform, not 'slow'"):
         optimizer_of(model, forgetting="slow")
-    with pytest.raises(CompressionError, match="rise must be one of linear, cubic, not 'square'"):
+    with pytest.raises(CompressionError, match="rise must be one of linear, cubic, damage, not 'square'"):
         optimizer_of(model, rise="square")
 
 

@@ -21,6 +21,7 @@ TENSOR, CHANNEL = "tensor", "channel"
 PAPER: Mapping[str, Any] = {
     "order": "bits_first",
     "rise": "linear",
+    "renew_prices": False,
     "forgetting": "published",
     "tied_ranges": False,
     "gradient_scale": False,
@@ -54,10 +55,10 @@ class GetaOptions(UnitOptions, TrainingOptions):
         description="When bit-widths fall: before channels are removed, as published, while they are, after that, or "
         "those of activations before and those of weights while.",
     )
-    rise: Literal["linear", "cubic"] = Field(
+    rise: Literal["linear", "cubic", "damage"] = Field(
         "linear",
-        description="How removal rises over the pruning periods: by the same amount in each, as published, or much in "
-        "the first ones and little in the last.",
+        description="How removal rises over the pruning periods: by the same amount in each, as published, much in "
+        "the first ones and little in the last, or by the same share of the saliency that is to be removed.",
     )
     forgetting: Literal["published", "half", "uniform"] = Field(
         "published",

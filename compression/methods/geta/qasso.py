@@ -20,9 +20,10 @@ from compression.methods.geta.joint import FORGETTING, LARGEST, PUBLISHED, Joint
 from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
 from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJECTION, WARM_UP, Schedule, Stages
 from compression.pruning import saliency
-from compression.pruning.choose import Choice, UnitLimits, averaged, explain
+from compression.pruning.choose import Choice, UnitLimits, averaged, explain, scores_when_chosen
 from compression.pruning.criteria import check_criteria
-from compression.pruning.target import LINEAR, RISES, UnitCount, UnitTarget, risen
+from compression.pruning.target import DAMAGE, LINEAR, RISES, UnitCount, UnitTarget, equal_damage, risen
+from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
@@ -98,6 +99,8 @@ class QASSO(torch.optim.Optimizer):
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.eta, self.tied_ranges = FORGETTING[forgetting], tied_ranges
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
+        self.prices: Callable[[], UnitPrices] | None = None  # by which the scorer divides the saliency
+        self.renew_prices = False  # after every unit that is chosen
         self.units = Units(model, graph)
         self.limits = UnitLimits.from_groups(self.units.sources, group_bounds)
         self.target = UnitCount.of_share(sparsity, self.units.total) if target is None else target
@@ -221,17 +224,26 @@ class QASSO(torch.optim.Optimizer):
             )
 
     def _choose(self, period: int, weights: Directions) -> None:
-        """Choose the units of this period: of K, ⌊K (j + 1) / P⌋ are chosen after period j of P."""
-        share, group_of = risen(self.rise, period + 1, self.stages.pruning_periods), self.units.group_of
+        """Choose the units of this period: of K, ⌊K (j + 1) / P⌋ are chosen after period j of P, or as they rise."""
+        periods, group_of = self.stages.pruning_periods, self.units.group_of
+        share = risen(self.rise, period + 1, periods)
         self.redundant = []
-        if self.target.due(group_of, self.removed, self.limits, share):
-            if self.scorer is not None:
-                values = self.scorer()
-            else:
-                values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
-            values = averaged(values).cpu()
-            self.redundant = self.target.choose(values, group_of, self.removed, self.limits, share)
-            self.choice = explain(self.redundant, values, self.removed, self.units.named)
+        if not self.target.due(group_of, self.removed, self.limits, share):
+            return
+        if self.scorer is not None:
+            values = self.scorer()
+        else:
+            values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
+        values = averaged(values).cpu()
+        prices = None if self.prices is None else self.prices()
+        renewed = prices if self.renew_prices else None
+        self.redundant = self.target.choose(values, group_of, self.removed, self.limits, share, renewed)
+        if self.rise == DAMAGE:
+            damage = values if prices is None else values * torch.from_numpy(prices.values)[group_of]
+            self.redundant = equal_damage(self.redundant, damage, periods - period)
+        if renewed is not None:
+            values = scores_when_chosen(values, self.redundant, group_of, renewed)
+        self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:
         if self.redundant and self.stages.period(self.steps_done).steps_to_shrink <= 1:

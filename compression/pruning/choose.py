@@ -166,8 +166,8 @@ def choose_units(
         prices: by which ``scores`` were divided, where they are renewed after every chosen unit; not changed.
 
     Valid choices form a matroid (a union of two partition matroids), so the greedy choice has least total score and
-    always reaches ``count`` units when :meth:`UnitLimits.check` passed and ``removed`` was chosen here too. With renewed
-    prices it is greedy only: a unit's score depends on those chosen before it.
+    always reaches ``count`` units when :meth:`UnitLimits.check` passed and ``removed`` was chosen here too. With
+    renewed prices it is greedy only: a unit's score depends on those chosen before it.
     """
     # 1. How many units of each group are removed already, and how many of the target no group has a claim to
     counts = [0] * len(limits.lowest)

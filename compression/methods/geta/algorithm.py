@@ -51,6 +51,8 @@ class JointTraining(Algorithm):
         """Bounds are fitted once more when the bit-widths become final: weights and activations are others by now."""
         if step + 1 != self.optimizer.stages.starts()[COOL_DOWN]:
             return
+        if self.optimizer.priced is not None:
+            self.optimizer.freeze_bits()  # ranges are fitted to the bits that the layers will have
         if self.options.clip == "fitted":
             fit_clips(self.setup.model, lambda _, quantizer: round(quantizer.bits()))
         if self.options.ranges == "fitted" and activation_quantizers(self.setup.model):

@@ -8,7 +8,9 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from compression.asks import ActivationBits, BitRange, QuantizerRate
+from compression.bounds import HIGHEST_BITS
 from compression.methods.geta.schedule import StageSchedule
+from compression.options import Real
 from compression.pruning.criteria import DEFAULT_WEIGHTS
 from compression.pruning.unit_options import UnitOptions
 from compression.reading import Flag
@@ -20,6 +22,8 @@ TENSOR, CHANNEL = "tensor", "channel"
 
 PAPER: Mapping[str, Any] = {
     "order": "bits_first",
+    "bit_rule": "bounds",
+    "mean_bits": 0.0,
     "rise": "linear",
     "renew_prices": False,
     "forgetting": "published",
@@ -54,6 +58,18 @@ class GetaOptions(UnitOptions, TrainingOptions):
         "bits_first",
         description="When bit-widths fall: before channels are removed, as published, while they are, after that, or "
         "those of activations before and those of weights while.",
+    )
+    bit_rule: Literal["bounds", "priced"] = Field(
+        "bounds",
+        description="What sets a bit-width inside its range: its bounds and joint_steps, as published, or a price on "
+        "bit operations, under which layers exchange bits while channels are removed.",
+    )
+    mean_bits: Real = Field(
+        0.0,
+        ge=0,
+        le=HIGHEST_BITS,
+        description="With bit_rule priced, the bit-width whose bit operations the run ends at or just below, were it "
+        "every quantizer's inside its range; 0 takes the middle of each range.",
     )
     rise: Literal["linear", "cubic", "damage"] = Field(
         "linear",

@@ -16,8 +16,10 @@ from compression.errors import CompressionError
 from compression.graph.types import Graph
 from compression.methods.geta.bounds import BitBounds, BitRange, clipped_step, sites
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
-from compression.methods.geta.joint import FORGETTING, LARGEST, PUBLISHED, JointDecision, check_rules
+from compression.methods.geta.joint import FORGETTING, LARGEST, LEARNED, PUBLISHED, JointDecision, check_rules
 from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
+from compression.methods.geta.priced import PricedBits
+from compression.methods.geta.rules import BOUNDS, PRICED, check_bit_rule
 from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJECTION, WARM_UP, Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, UnitLimits, averaged, explain, scores_when_chosen
@@ -56,6 +58,9 @@ class QASSO(torch.optim.Optimizer):
         tied_ranges: where a bound on the bits sets d = kappa q_m^t, q_m and t also get the gradient of d (see
             :meth:`.bounds.BitBounds.tie`); as published, they do not.
         order: one of :data:`.schedule.ORDERS`; by default as published.
+        bit_rule: one of :data:`.rules.BIT_RULES`; by default as published. With a price, bits fall to ``mean_bits``
+            and are exchanged between layers from then to the cool-down, and joint steps take the learnt d.
+        mean_bits: see :class:`compression.quant.bit_price.BitPrice`.
 
     Raises:
         CompressionError: the sparsity, bits or schedule cannot be reached with this model.
@@ -87,12 +92,15 @@ class QASSO(torch.optim.Optimizer):
         forgetting: str = PUBLISHED,
         tied_ranges: bool = False,
         order: str = BITS_FIRST,
+        bit_rule: str = BOUNDS,
+        mean_bits: float = 0.0,
     ) -> None:
         if variant not in VARIANTS:
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
         if rise not in RISES:
             raise CompressionError(f"rise must be one of {', '.join(RISES)}, not {rise!r}")
         check_rules(joint_steps, forgetting)
+        check_bit_rule(bit_rule, mean_bits, bits)
         check_share(sparsity, "sparsity")
         check_criteria(criteria or {})
         schedule, activation_bits = schedule or Schedule(), activation_bits or bits
@@ -108,6 +116,9 @@ class QASSO(torch.optim.Optimizer):
         self.target.check(self.limits)
         quantizers = sites(model, bits, activation_bits, layer_bits)
         self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
+        self.priced = PricedBits(self.bounds, graph, mean_bits) if bit_rule == PRICED else None
+        if self.priced is not None:
+            self.joint_steps = LEARNED
         self.stages = Stages.from_schedule(schedule, total_steps, prunes=self.prunes, order=order)
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
@@ -151,16 +162,22 @@ class QASSO(torch.optim.Optimizer):
         # Committed units have no gradient: their values and buffers, which are zero, stay zero.
         self._clear_gradients()
         # A d that a bound sets follows q_m and t: they get its gradient, too (the published step leaves it out).
+        priced = self.priced if self._bits_are_priced() else None
         if self.tied_ranges and self.stages.stage(self.steps_done - 1) != WARM_UP:
-            self.bounds.tie(self._progress(self.steps_done - 1))
+            self.bounds.tie(self._progress(self.steps_done - 1), all_held=priced is not None)
         # h of x and of (d, q_m, t): the direction along which torch's own optimizer of this variant would step.
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
         self._decay(weights)
         # The residues r of the joint step belong to the d before this update (eq. G6).
         before = self.bounds.steps()
+        if priced is not None:
+            priced.read()
         # (d, q_m, t) <- (d, q_m, t) - lr_quant h, in every stage.
         if scalars:
             clipped_step(list(scalars), list(scalars.values()), self.param_groups[_SCALARS]["lr"])
+        # Under a price b takes a step, and d follows b and q_m.
+        if priced is not None:
+            priced.write()
         stage = self.stages.stage(self.steps_done)
         # Partially projected step: d <- clip(d) at b_l and at b_u, which falls B times (section 4.2, eq. G3 and G4).
         if stage in (PROJECTION, JOINT):
@@ -176,8 +193,14 @@ class QASSO(torch.optim.Optimizer):
             self._commit_when_shrunk()
         # Cool-down: b* = round(b) once, then d = q_m^t / (2^(b* - 1) - 1) after every step (section 4, eq. G12).
         if stage == COOL_DOWN:
-            self._freeze_bits()
+            self.freeze_bits()
         return loss
+
+    def _bits_are_priced(self) -> bool:
+        """Whether bits are exchanged under a price in this step: after the last reduction, before the cool-down."""
+        if self.priced is None or self.stages.stage(self.steps_done) not in (PROJECTION, JOINT):
+            return False
+        return bool((self._progress(self.steps_done - 1) >= 1).all())
 
     def _progress(self, step: int) -> torch.Tensor:
         """Of every site, the share of the reductions of the upper bit bound that have happened by ``step``."""
@@ -250,14 +273,17 @@ class QASSO(torch.optim.Optimizer):
             self.removed[self.redundant] = True
             self.redundant, self._redundant_slices = [], None
             self._locate_removed()
+            if self.priced is not None:
+                self.priced.removed(self.removed_units)
             for parameter, dim, indices in self._removed_slices:
                 buffers = (self.state[parameter].get(name) for name in BUFFERS[self.variant])
                 for tensor in (parameter, *(buffer for buffer in buffers if buffer is not None)):
                     tensor.index_fill_(dim, indices, 0.0)
 
-    def _freeze_bits(self) -> None:
+    def freeze_bits(self) -> None:
+        """Choose whole bits, once, and give every d the value that follows from them."""
         if self.bounds.whole_bits is None:
-            self.bounds.round_bits()
+            (self.bounds if self.priced is None else self.priced).round_bits()
         self.bounds.freeze_bits()
 
     def _locate_removed(self) -> None:
@@ -283,6 +309,8 @@ class QASSO(torch.optim.Optimizer):
             "redundant": list(self.redundant),
             "whole_bits": None if whole is None else whole.clone(),
         }
+        if self.priced is not None:
+            stages["multiplier"] = self.priced.price.multiplier
         return {**super().state_dict(), "qasso": stages}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -302,3 +330,6 @@ class QASSO(torch.optim.Optimizer):
         self.removed, self._redundant_slices = stages["removed"].clone(), None
         self.bounds.whole_bits = None if stages["whole_bits"] is None else stages["whole_bits"].clone()
         self._locate_removed()
+        if self.priced is not None:
+            self.priced.price.multiplier = stages["multiplier"]
+            self.priced.removed(self.removed_units)

@@ -9,10 +9,10 @@ also L + mu max(0, v), of which every share 0..1 of mu is a subgradient. With s_
 
     b_i <- b_i + RATE (-dL/db_i / (mu s_i) - 1),    mu <- mu exp(rho v):
 
-the gradient of the Lagrangian, divided by mu s_i. The error of rounding falls four times with each bit, so the second
-derivative of L is ln 4 |dL/db_i|, at the optimum ln 4 mu s_i: this is Newton's step times RATE ln 4, and neither the
-scale of the loss nor that of a layer's MACs has to be known. With rho = RATE (ln 4)^2 / sum_i s_i the pair settles at
-half of critical damping, in about 2 / (RATE ln 4) steps.
+the gradient of the Lagrangian, divided by mu s_i. The error of rounding falls about four times with each bit, so the
+second derivative of L is ln 4 |dL/db_i|, at the optimum ln 4 mu s_i: this is Newton's step times RATE ln 4, and
+neither the scale of the loss nor that of a layer's MACs has to be known. With rho = RATE (ln 4)^2 / sum_i s_i the pair
+settles at half of critical damping, in about 2 / (RATE ln 4) steps.
 
 Any trainer can use it: it reads bits and dL/db, and returns bits (:func:`bit_slope` has dL/db of dL/dd).
 """
@@ -131,29 +131,76 @@ class BitPrice:
     def whole(self, bits: torch.Tensor) -> torch.Tensor:
         """Whole bits in range, of which the bit operations are within the budget and cannot be raised anywhere.
 
-        From the lowest bits on, the site that is furthest below its learnt bits gets one more, as long as that fits:
-        at the learnt bits a bit operation is worth mu everywhere, and four times less with each further bit, so the
-        next bit is worth mu s_i 4^(b_i - n_i) per s_i. Nothing that fits is left out.
+        The harm of n bits is taken as A / N(n)^2, the squared error of steps q_m / N(n). One more bit is worth mu s at
+        the learnt bits b, which gives A. First, from the lowest bits on, the site whose next bit is worth most for
+        the bit operations it costs gets it, as long as that fits. Then a site gets one more where the sum of harms
+        falls although others are lowered for it, those first that lose least for what they save, until no such
+        exchange remains. Nothing that fits is left out.
 
         Raises:
             CompressionError: the lowest whole bits exceed the budget.
         """
-        lowest, highest = self.low.ceil(), self.high.floor()
-        chosen, allowed = lowest.clone(), self.budget * (1 + _ROUNDING)
-        if self.bops(chosen) > allowed:
+        chosen = self.low.ceil()
+        if not self._fits(chosen):
             raise CompressionError("the lowest whole bits of the range are above the bit operations of mean_bits")
-        distance = torch.where(chosen < highest, bits - chosen, -math.inf)
-        while len(distance) and float(distance.max()) > -math.inf:
-            index = int(distance.argmax())
-            same = self._same == self._same[index]
+        learnt = _values(bits)
+        scale = learnt**3 / (learnt + 1)  # A / s, but for factors that are the same everywhere
+        harm, shares = scale * self.shares(bits), self.shares(bits).clamp(min=1e-300)
+        chosen = self._filled(chosen, scale)
+        while True:
+            exchanges = (self._exchanged(chosen, site, harm, shares) for site in range(len(bits)))
+            before = float((harm / _values(chosen) ** 2).sum()) * (1 - _ROUNDING)
+            better = next(
+                (e for e in exchanges if e is not None and float((harm / _values(e) ** 2).sum()) < before), None
+            )
+            if better is None:
+                return chosen
+            chosen = self._filled(better, scale)
+
+    def _filled(self, chosen: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """``chosen`` with every bit more that fits, that which is worth most for its bit operations first."""
+        closed = torch.zeros(len(chosen), dtype=torch.bool)
+        while True:
+            closed |= chosen >= self.high.floor()
+            worth = torch.where(closed, 0.0, scale * _gain(chosen))
+            if not len(worth) or float(worth.max()) <= 0:
+                return chosen
+            same = self._same == self._same[int(worth.argmax())]
             raised = torch.where(same, chosen + 1, chosen)
-            if self.bops(raised) <= allowed and bool((raised <= highest).all()):
+            if bool((closed & same).any()) or not self._fits(raised):
+                closed |= same  # it fits less and less
+            else:
                 chosen = raised
-                distance = torch.where(same, torch.where(chosen < highest, bits - chosen, -math.inf), distance)
-            else:  # it fits less and less
-                distance[same] = -math.inf
-        return chosen
+
+    def _exchanged(
+        self, chosen: torch.Tensor, site: int, harm: torch.Tensor, shares: torch.Tensor
+    ) -> torch.Tensor | None:
+        """``chosen`` with one bit more of ``site``, and others lowered until that fits; ``None`` if it cannot be."""
+        same = self._same == self._same[site]
+        result = torch.where(same, chosen + 1, chosen)
+        if bool((result > self.high.floor()).any()):
+            return None
+        while not self._fits(result):
+            loss = torch.where(same | (result <= self.low.ceil()), math.inf, harm * _gain(result - 1) / shares)
+            least = int(loss.argmin())
+            if not math.isfinite(float(loss[least])):
+                return None
+            result = torch.where(self._same == self._same[least], result - 1, result)
+        return result
+
+    def _fits(self, bits: torch.Tensor) -> bool:
+        return self.bops(bits) <= self.budget * (1 + _ROUNDING)
 
     def _of_layers(self, bits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         padded = torch.cat([bits.double(), torch.tensor([float(FULL_BITS)], dtype=torch.float64)])
         return padded[self._sides[0]], padded[self._sides[1]]
+
+
+def _values(bits: torch.Tensor) -> torch.Tensor:
+    """N(b) = 2^(b-1) - 1, the number of positive values."""
+    return 2 ** (bits.double() - 1) - 1
+
+
+def _gain(bits: torch.Tensor) -> torch.Tensor:
+    """By how much 1 / N^2 falls with one more bit."""
+    return _values(bits) ** -2 - _values(bits + 1) ** -2

@@ -22,6 +22,7 @@ from compression.quant.bit_price import BitPrice, bit_slope
 from compression.quant.quantizer import Quantizer, levels
 from tests.contract.runs import budget, setup
 
+SMALL = 1e-5
 X = torch.zeros(1, 1, 12, 12)
 
 
@@ -101,9 +102,8 @@ def test_whole_bits_are_the_best_of_all_that_the_budget_allows() -> None:
         chosen = price.whole(bits)
         every = torch.tensor(list(itertools.product(range(2, 7), repeat=4)), dtype=torch.float64)
         allowed = every[every.mean(1) <= 3.6]
-        small = 1e-5
         slopes = torch.tensor(
-            [(levels(b - small) ** -2 - levels(b + small) ** -2) / (2 * small) for b in bits.tolist()]
+            [(levels(b - SMALL) ** -2 - levels(b + SMALL) ** -2) / (2 * SMALL) for b in bits.tolist()]
         )
         errors = ((2 ** (allowed - 1) - 1) ** -2 / slopes).sum(1)
         assert float(((2 ** (chosen - 1) - 1) ** -2 / slopes).sum()) == pytest.approx(float(errors.min()))

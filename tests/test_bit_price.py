@@ -43,8 +43,8 @@ def test_the_slope_of_bits_is_that_of_a_step_at_a_fixed_range(bits: float) -> No
     small, top, slope = 1e-6, 0.7, -3.0
     d = torch.tensor(top / levels(bits), dtype=torch.float64)
     difference = (top / levels(bits + small) - top / levels(bits - small)) / (2 * small)
-    found = bit_slope(torch.tensor(slope, dtype=torch.float64), d, torch.tensor(top, dtype=torch.float64))
-    assert float(found) == pytest.approx(slope * difference, rel=1e-6)
+    slope_of_bits = bit_slope(torch.tensor(slope, dtype=torch.float64), d, torch.tensor(top, dtype=torch.float64))
+    assert float(slope_of_bits) == pytest.approx(slope * difference, rel=1e-6)
 
 
 def test_shares_are_the_derivatives_of_the_violation() -> None:
@@ -212,6 +212,14 @@ def test_what_cannot_be_is_refused() -> None:
             methods.get("geta").check_budget(budget("geta", options=options).replace(weight_bits=(4, 8)))
     with pytest.raises(CompressionError, match="mean_bits 4 counts with bit_rule priced only"):
         methods.get("geta").check_budget(budget("geta", options={"mean_bits": 4.0}))
+    options = {"bit_rule": "priced", "gradient_scale": True}
+    with pytest.raises(CompressionError, match="gradient_scale must be false with bit_rule priced"):
+        methods.get("geta").check_budget(budget("geta", options=options))
+    scaled = build()
+    for quantizer in weight_quantizers(scaled).values():
+        quantizer.gradient_scale = True
+    with pytest.raises(CompressionError, match="gradient_scale must be false"):
+        optimizer_of(scaled, bit_rule="priced")
     price = weights({"a": 1.0, "b": 2.0}, (3.5, 4.5), 4.0)
     price.budget /= 2
     with pytest.raises(CompressionError, match="lowest whole bits"):

@@ -17,7 +17,8 @@ from compression.graph import Graph, trace
 from compression.methods.geta.options import PAPER, GetaOptions
 from compression.pruning import target as targets
 from compression.pruning.choose import UnitLimits, choose_units, scores_when_chosen
-from compression.pruning.target import CostShare, UnitCount, equal_damage
+from compression.pruning.rise import RISES, equal_damage
+from compression.pruning.target import CostShare
 from compression.pruning.unit_cost import UnitPrices
 from compression.zoo import build as network
 from tests.contract.runs import budget, setup
@@ -49,8 +50,8 @@ def by_hand(
     power: float,
 ) -> tuple[list[int], list[float]]:
     """Every pick over all candidates, each priced by counting the whole network with and without it."""
-    group_of, gone = groups_of(graph), list(removed)
-    counts = [sum(group_of[unit] == index for unit in gone) for index in range(len(graph.prunable))]
+    group_of, taken = groups_of(graph), list(removed)
+    counts = [sum(group_of[unit] == index for unit in taken) for index in range(len(graph.prunable))]
     dense, scores = counted(graph, [0] * len(counts), kind), []
     for _ in range(number):
         before, best = counted(graph, counts, kind), (float("inf"), -1)
@@ -59,12 +60,12 @@ def by_hand(
                 continue
             after = counted(graph, [count + (place == index) for place, count in enumerate(counts)], kind)
             price = (max(before - after, 1.0) / dense) ** power
-            candidates = [unit for unit, group in enumerate(group_of) if group == index and unit not in gone]
+            candidates = [unit for unit, group in enumerate(group_of) if group == index and unit not in taken]
             best = min(best, min((float(saliency[unit]) / price, unit) for unit in candidates))
-        gone.append(best[1])
+        taken.append(best[1])
         counts[group_of[best[1]]] += 1
         scores.append(best[0])
-    return gone[len(removed) :], scores
+    return taken[len(removed) :], scores
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -96,8 +97,10 @@ def test_renewed_prices_choose_what_recounting_chooses(name: str, kind: str, pow
         prices.remove(group_of[unit])
         counts[group_of[unit]] += 1
     assert prices.costs == pytest.approx(UnitPrices(graph, counts, kind).costs)
-    left = [unit for unit in range(len(group_of)) if unit not in chosen]
-    assert shown[left].tolist() == pytest.approx((saliency / torch.from_numpy(prices.values)[group_of])[left].tolist())
+    remaining = [unit for unit in range(len(group_of)) if unit not in chosen]
+    assert shown[remaining].tolist() == pytest.approx(
+        (saliency / torch.from_numpy(prices.values)[group_of])[remaining].tolist()
+    )
 
 
 def test_a_share_of_macs_with_renewed_prices_takes_the_shortest_prefix() -> None:
@@ -174,7 +177,7 @@ def test_removal_by_damage_ends_at_exactly_k() -> None:
     """Scores that stay what they are: the first of two periods takes as many of the 9 as half of their sum needs."""
     scores = torch.rand(18, generator=torch.Generator().manual_seed(0)) ** 2
     numbers: dict[str, list[int]] = {}
-    for rise in targets.RISES:
+    for rise in RISES:
         model = build()
         optimizer = optimizer_of(model, rise=rise)
         optimizer.scorer = lambda: scores
@@ -203,4 +206,3 @@ def test_the_dense_network_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> N
     for share in (0.2, 0.4, 0.6, 0.8, 1.0):
         target.reached([1] * len(graph.prunable), share)
     assert dense.count(True) == 2 and dense.count(False) == 5
-    assert UnitCount(3) == UnitCount(3)

@@ -59,7 +59,7 @@ class Geta(Method):
         highest = max(WEIGHT_BITS.value(budget.asks)[1], activations[1] if activations else 0)
         SCHEDULE.check_highest(SCHEDULE.value(budget.asks), highest)
         chosen = self.options(budget)
-        check_bit_rule(chosen.bit_rule, chosen.mean_bits, WEIGHT_BITS.value(budget.asks))
+        check_bit_rule(chosen.bit_rule, chosen.mean_bits, WEIGHT_BITS.value(budget.asks), chosen.gradient_scale)
 
     def check(self, setup: Setup) -> None:
         """Refuse a budget that this network or this length of run cannot give.

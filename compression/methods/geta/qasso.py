@@ -24,7 +24,8 @@ from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJ
 from compression.pruning import saliency
 from compression.pruning.choose import Choice, UnitLimits, averaged, explain, scores_when_chosen
 from compression.pruning.criteria import check_criteria
-from compression.pruning.target import DAMAGE, LINEAR, RISES, UnitCount, UnitTarget, equal_damage, risen
+from compression.pruning.rise import DAMAGE, LINEAR, RISES, equal_damage, risen
+from compression.pruning.target import UnitCount, UnitTarget
 from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.units import Units
 
@@ -45,7 +46,7 @@ class QASSO(torch.optim.Optimizer):
         graph: the trace of ``model``.
         sparsity: share of the graph's N prunable units to remove, in [0, 1).
         target: in its place, how much is removed, such as a share of the MACs (:mod:`compression.pruning.target`).
-        rise: one of :data:`compression.pruning.target.RISES`, how removal rises over the pruning periods.
+        rise: one of :data:`compression.pruning.rise.RISES`, how removal rises over the pruning periods.
         bits, activation_bits: final ranges of the bit-widths of weights and of activations (``bits`` if absent).
         schedule: the stages as fractions of ``total_steps``, the number of calls of :meth:`step`.
         variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay).
@@ -100,7 +101,6 @@ class QASSO(torch.optim.Optimizer):
         if rise not in RISES:
             raise CompressionError(f"rise must be one of {', '.join(RISES)}, not {rise!r}")
         check_rules(joint_steps, forgetting)
-        check_bit_rule(bit_rule, mean_bits, bits)
         check_share(sparsity, "sparsity")
         check_criteria(criteria or {})
         schedule, activation_bits = schedule or Schedule(), activation_bits or bits
@@ -115,6 +115,7 @@ class QASSO(torch.optim.Optimizer):
         self.rise, self.prunes = rise, self.target.removes(self.limits)
         self.target.check(self.limits)
         quantizers = sites(model, bits, activation_bits, layer_bits)
+        check_bit_rule(bit_rule, mean_bits, bits, any(site.quantizer.gradient_scale for site in quantizers))
         self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
         self.priced = PricedBits(self.bounds, graph, mean_bits) if bit_rule == PRICED else None
         if self.priced is not None:

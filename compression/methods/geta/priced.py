@@ -1,6 +1,7 @@
 """Bit-widths under a price, within QASSO: the price takes the place of d's own step between projection and cool-down.
 
-Bits and ranges are the variables then: d = q_m^t / (2^(b-1) - 1) follows both. See :mod:`compression.quant.bit_price`.
+Bits and ranges are the variables then: d = q_m^t / (2^(b-1) - 1) follows both (eq. G15 and G16 of
+``docs/derivations/geta-joint-step.md``). See :mod:`compression.quant.bit_price`.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class QASSO(torch.optim.Optimizer):
         # (d, q_m, t) <- (d, q_m, t) - lr_quant h, in every stage.
         if scalars:
             clipped_step(list(scalars), list(scalars.values()), self.param_groups[_SCALARS]["lr"])
-        # Under a price b takes a step, and d follows b and q_m.
+        # Under a price b takes a step, and d follows b and q_m (eq. G15).
         if priced is not None:
             priced.write()
         stage = self.stages.stage(self.steps_done)

@@ -19,7 +19,8 @@ class UnitPrices:
     """What the next unit of each prunable group costs, renewed with every unit that is removed.
 
     A weight's elements are the product of its dimensions, so only the groups that share a weight with a removed unit
-    have another cost afterwards. ``costs``: fp64 [groups], shares of the dense network in (0, 1]; they never rise.
+    have another cost afterwards (eq. G14 of ``docs/derivations/geta-joint-step.md``). ``costs``: fp64 [groups], shares
+    of the dense network in (0, 1]; they never rise.
 
     Args:
         graph: of the dense network.

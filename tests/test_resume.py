@@ -102,6 +102,17 @@ GETA = Budget(method="geta", epochs=1.5, batch_size=32, precision="fp32", sparsi
 BUDGETS = {
     "geta": GETA.replace(activation_bits=(4, 8), options={"saliency_batches": 3, "recalibrate": 4}),
     "geta adamw": GETA.replace(optimizer="adamw", lr=1e-3, options={"preset": "paper"}),
+    "geta under a price": GETA.replace(
+        weight_bits=(3, 8),
+        activation_bits=(4, 8),
+        options={
+            "bit_rule": "priced",
+            "renew_prices": True,
+            "rise": "damage",
+            "tied_ranges": True,
+            "saliency_batches": 3,
+        },
+    ),
     "opq": GETA.replace(method="opq", bits=3),
     "magnitude": GETA.replace(method="magnitude", optimizer="adam", lr=1e-3),
     "sequential": GETA.replace(method="sequential", activation_bits=(6, 6)),
@@ -114,6 +125,7 @@ for each in [name for name, method in methods.all_methods().items() if method.in
 # The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15.
 KEEPS = {
     "geta": (1, 3, 7, 12, 14, 18, 19, 23, 24, 27, TOTAL),
+    "geta under a price": (9, 11, 12, 17, 20, 24, 25),
     "sequential": (1, 5, 8, 11, 15, 16, TOTAL),
     "geta with every option": (5, 13, 26, TOTAL),
     "sequential with every option": (5, 15, 21, TOTAL),

@@ -19,7 +19,8 @@ from compression.forecast import Subject
 from compression.graph import Graph, slim, trace, zero_units
 from compression.methods.geta import QASSO
 from compression.pruning.choose import UnitLimits
-from compression.pruning.target import CostShare, UnitCount, risen, unit_target
+from compression.pruning.rise import risen
+from compression.pruning.target import CostShare, UnitCount, unit_target
 from compression.quant import activation_quantizers, fold, quantize
 from compression.runs.bisect import find_smallest
 from compression.runs.execute import execute

@@ -66,6 +66,12 @@ def cost(
     )
 
 
+def remaining_macs(graph: Graph, removed: Removed) -> dict[str, float]:
+    """Layer name → its multiply-accumulates without the removed units."""
+    shapes = remaining_shapes(graph, removed)
+    return {layer.name: layer.macs * math.prod(shapes[layer.weight]) / math.prod(layer.shape) for layer in graph.layers}
+
+
 def output_axes(graph: Graph) -> dict[str, int]:
     """Layer name → the dimension of its weight along which its output channels lie: 0, transposed convolutions' 1."""
     axes = {member.name: member.dim for group in graph.groups for member in group.members if member.role == "producer"}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from compression.errors import CompressionError
 from compression.graph.types import Group
+from compression.pruning.unit_cost import UnitPrices
 
 _ROUNDING = 1e-9
 
@@ -104,8 +106,55 @@ def averaged(scores: torch.Tensor) -> torch.Tensor:
     return scores
 
 
+def ranked(
+    scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, prices: UnitPrices | None = None
+) -> Iterator[int]:
+    """The units that are not removed, least score first; the least unit number first among equal ones.
+
+    ``prices`` (those by which ``scores`` were divided) may change while this is iterated: the next unit is always the
+    least by the prices of the moment. Units of a group have one price, so that their order among themselves is fixed.
+    """
+    if prices is None:
+        blocked = removed.tolist()
+        yield from (unit for unit in torch.argsort(scores, stable=True).tolist() if not blocked[unit])
+        return
+    groups = np.asarray(group_of, dtype=np.int64)
+    saliency = scores.double().numpy() * prices.values[groups]
+    order = np.argsort(saliency, kind="stable")
+    order = order[~removed.numpy()[order]]
+    queues = [order[groups[order] == index].tolist()[::-1] for index in range(len(prices.costs))]
+    least = np.array([saliency[queue[-1]] if queue else np.inf for queue in queues])
+    for _ in range(len(order)):
+        group = int(np.argmin(least / prices.values))
+        unit = queues[group].pop()
+        least[group] = saliency[queues[group][-1]] if queues[group] else np.inf
+        yield unit
+
+
+def scores_when_chosen(
+    scores: torch.Tensor, chosen: Sequence[int], group_of: Sequence[int], prices: UnitPrices
+) -> torch.Tensor:
+    """``scores``, by ``prices``, renewed: of each of ``chosen`` when it was chosen, of the others after that."""
+    groups = torch.tensor(group_of)
+    saliency = scores.double() * torch.from_numpy(prices.values)[groups]
+    prices, values = prices.copy(), {}
+    for unit in chosen:
+        values[unit] = float(saliency[unit]) / float(prices.values[group_of[unit]])
+        prices.remove(group_of[unit])
+    renewed = saliency / torch.from_numpy(prices.values)[groups]
+    for unit, value in values.items():
+        renewed[unit] = value
+    return renewed
+
+
 def choose_units(
-    scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, target: int, count: int
+    scores: torch.Tensor,
+    group_of: Sequence[int],
+    removed: torch.Tensor,
+    limits: UnitLimits,
+    target: int,
+    count: int,
+    prices: UnitPrices | None = None,
 ) -> list[int]:
     """The next ``count`` redundant units: least score first, refilled from the next best where a limit protects.
 
@@ -114,9 +163,11 @@ def choose_units(
         group_of: the group's index of each of the N units.
         removed: bool [N], units removed already; together with the chosen ones they never exceed ``target``.
         limits: per group; room for every group's lowest number is reserved throughout.
+        prices: by which ``scores`` were divided, where they are renewed after every chosen unit; not changed.
 
     Valid choices form a matroid (a union of two partition matroids), so the greedy choice has least total score and
-    always reaches ``count`` units when :meth:`UnitLimits.check` passed and ``removed`` was chosen here too.
+    always reaches ``count`` units when :meth:`UnitLimits.check` passed and ``removed`` was chosen here too. With
+    renewed prices it is greedy only: a unit's score depends on those chosen before it.
     """
     # 1. How many units of each group are removed already, and how many of the target no group has a claim to
     counts = [0] * len(limits.lowest)
@@ -126,17 +177,19 @@ def choose_units(
     free = target - sum(counts) - owed
     # 2. In the order of scores, every unit that the limits of its group still allow
     chosen: list[int] = []
-    blocked = removed.tolist()
-    for unit in torch.argsort(scores, stable=True).tolist():
+    prices = None if prices is None else prices.copy()
+    for unit in ranked(scores, group_of, removed, prices):
         if len(chosen) == count:
             break
         group = group_of[unit]
         must = counts[group] < limits.lowest[group]
-        if blocked[unit] or counts[group] >= limits.highest[group] or (free == 0 and not must):
+        if counts[group] >= limits.highest[group] or (free == 0 and not must):
             continue
         chosen.append(unit)
         counts[group] += 1
         free -= 0 if must else 1
+        if prices is not None:
+            prices.remove(group)
     return chosen
 
 

@@ -43,6 +43,7 @@ class Removal:
         passes: Passes | None = None,
     ) -> None:
         self._model, self._graph, self._norm, self._passes = model, graph, norm, passes
+        self._renews = options.renew_prices and norm == "none"  # the mean of a group's scores has its price, too
         self.units = Units(model, graph)
         self._scores = UnitScores(self.units, graph, options)
         self._limits = UnitLimits.from_groups(self.units.sources, bounds)
@@ -56,7 +57,8 @@ class Removal:
         place = self.units.group_of, self.removed, self._limits, rounds_done / rounds
         if not self.target.due(*place):
             return 0
-        chosen = self.target.choose(self.scores(), *place)
+        prices = self._scores.prices(self.removed) if self._renews else None
+        chosen = self.target.choose(self.scores(), *place, prices)
         self.removed[chosen] = True
         self.bind()
         self.hold()

@@ -9,7 +9,7 @@ import torch
 from compression.graph.types import Graph
 from compression.pruning.criteria import WITHOUT_GRADIENTS
 from compression.pruning.saliency import AveragedSaliency
-from compression.pruning.unit_cost import unit_costs
+from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.unit_options import UnitOptions
 from compression.pruning.units import Units
 
@@ -35,11 +35,15 @@ class UnitScores:
 
         ``removed``: bool [N], the units that are removed already.
         """
+        costs = torch.tensor(self.prices(removed).costs.tolist())
+        return self.saliency.take() / costs[self.units.group_of] ** self.options.cost_power
+
+    def prices(self, removed: torch.Tensor) -> UnitPrices:
+        """By what :meth:`take` divides, as far as ``removed`` goes."""
         counts = [0] * len(self.units)
         for unit in torch.nonzero(removed).flatten().tolist():
             counts[self.units.group_of[unit]] += 1
-        costs = torch.tensor(unit_costs(self.graph, counts, self.options.cost))
-        return self.saliency.take() / costs[self.units.group_of] ** self.options.cost_power
+        return UnitPrices(self.graph, counts, self.options.cost, self.options.cost_power)
 
     def state_dict(self) -> dict[str, Any]:
         """What was observed since the last choice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -15,16 +16,9 @@ from compression.counting.cost import Bits, cost, inputs_in_float
 from compression.errors import CompressionError
 from compression.graph.types import Graph
 from compression.pruning.choose import UnitLimits, choose_units, target_units, unit_bounds
+from compression.pruning.unit_cost import UnitPrices
 
 _ROUNDING = 1e-9
-LINEAR, CUBIC = "linear", "cubic"
-RISES: Mapping[str, int] = {LINEAR: 1, CUBIC: 3}
-"""How removal rises over the periods → p of 1 - (1 - x)^p, the share that is removed after the share x of them."""
-
-
-def risen(rise: str, done: int, periods: int) -> float:
-    """The share of all removal that is due after ``done`` of ``periods`` periods."""
-    return 1.0 - (1.0 - done / periods) ** RISES[rise]
 
 
 class UnitTarget(Protocol):
@@ -48,7 +42,13 @@ class UnitTarget(Protocol):
         """Whether units have to be chosen so that ``share`` of the removal is done."""
 
     def choose(
-        self, scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float
+        self,
+        scores: torch.Tensor,
+        group_of: Sequence[int],
+        removed: torch.Tensor,
+        limits: UnitLimits,
+        share: float,
+        prices: UnitPrices | None = None,
     ) -> list[int]:
         """The next units to remove, least score first, so that ``share`` of the removal is done; see
         :func:`compression.pruning.choose.choose_units`."""
@@ -78,11 +78,17 @@ class UnitCount:
         return int(removed.sum()) < target_units(share, self.units)
 
     def choose(
-        self, scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float
+        self,
+        scores: torch.Tensor,
+        group_of: Sequence[int],
+        removed: torch.Tensor,
+        limits: UnitLimits,
+        share: float,
+        prices: UnitPrices | None = None,
     ) -> list[int]:
         """So many units that ⌊K · share⌋ are removed."""
         number = max(0, target_units(share, self.units) - int(removed.sum()))
-        return choose_units(scores, group_of, removed, limits, self.units, number)
+        return choose_units(scores, group_of, removed, limits, self.units, number, prices)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ class CostShare:
         """
         least = self._remaining(self._named(limits.highest))
         if least > self._goal(1.0):
-            most = int(1000 * (1 - least / self._dense())) / 10
+            most = int(1000 * (1 - least / self._dense)) / 10
             why = " and the bounds of single groups" if limits.bounded else ""
             fewer = ", or fewer bits" if self.kind == "bops" else ""
             raise CompressionError(
@@ -132,14 +138,20 @@ class CostShare:
         return not self.reached(counts, share) or (share >= 1 and bool(_owed(counts, limits)))
 
     def choose(
-        self, scores: torch.Tensor, group_of: Sequence[int], removed: torch.Tensor, limits: UnitLimits, share: float
+        self,
+        scores: torch.Tensor,
+        group_of: Sequence[int],
+        removed: torch.Tensor,
+        limits: UnitLimits,
+        share: float,
+        prices: UnitPrices | None = None,
     ) -> list[int]:
         """The fewest units in the order of scores that save ``share`` of what is to be saved in all; at the end without
         those that are not needed, as the last one may have saved much at once.
         """
         # 1. Every unit that the limits still allow, least score first
         most = sum(limits.highest)
-        order = choose_units(scores, group_of, removed, limits, most, most - int(removed.sum()))
+        order = choose_units(scores, group_of, removed, limits, most, most - int(removed.sum()), prices)
 
         # 2. What remains falls with every further unit: bisect for the first prefix at or below the goal
         def enough(number: int) -> bool:
@@ -182,15 +194,19 @@ class CostShare:
         counted = cost(self.graph, removed, self.bits if self.kind == "bops" else None)
         return counted.bops if self.kind == "bops" else counted.macs
 
+    @cached_property
     def _dense(self) -> float:
         counted = cost(self.graph)
         return counted.bops if self.kind == "bops" else counted.macs
 
+    @cached_property
+    def _before(self) -> float:
+        """What remains before any unit leaves: fewer bits save already."""
+        return min(self._remaining({}), self._dense)
+
     def _goal(self, share: float) -> float:
-        """From what remains before any unit leaves (fewer bits save already) down to what is to remain."""
-        before = min(self._remaining({}), self._dense())
-        goal = (1 - self.share) * self._dense()
-        return before - (before - goal) * share
+        """From what remains before any unit leaves down to what is to remain."""
+        return self._before - (self._before - (1 - self.share) * self._dense) * share
 
 
 def _counts(group_of: Sequence[int], removed: torch.Tensor, chosen: Sequence[int] = ()) -> list[int]:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from compression.errors import CompressionError
 from compression.options import Integer, Options, PositiveNumber, Real
 from compression.pruning.criteria import check_criteria
-from compression.reading import Text
+from compression.reading import Flag, Text
 
 MOST_BATCHES = 100_000
 
@@ -42,6 +42,13 @@ CostPower = Annotated[
         description="How strongly: saliency is divided by cost to this power; 0 ignores cost, 1 is saliency per MAC.",
     ),
 ]
+RenewPrices = Annotated[
+    Flag,
+    Field(
+        description="Count what a unit costs anew after every unit that is chosen, instead of once for all that are "
+        "chosen together."
+    ),
+]
 
 
 class UnitOptions(Options):
@@ -51,6 +58,7 @@ class UnitOptions(Options):
     saliency_batches: SaliencyBatches = 100
     cost: Cost = "macs"
     cost_power: CostPower = 0.5
+    renew_prices: RenewPrices = False
 
     @field_validator("criteria")
     @classmethod

@@ -11,6 +11,7 @@ from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import COOL_DOWN, JOINT
 from compression.pruning.scores import UnitScores
+from compression.pruning.unit_cost import UnitPrices
 from compression.quant.attach import activation_quantizers, fit_ranges
 from compression.quant.clipping import fit_clips
 from compression.training.setup import Reporter, Setup
@@ -27,7 +28,8 @@ class JointTraining(Algorithm):
         self.scores: UnitScores | None = None
         if optimizer.prunes and (options.saliency_batches > 1 or options.cost != "none"):
             self.scores = UnitScores(optimizer.units, setup.graph, options)
-            optimizer.scorer = self._take_scores
+            optimizer.scorer, optimizer.prices = self._take_scores, self._prices
+            optimizer.renew_prices = options.renew_prices
         self.observed = self._observed_steps()
 
     @property
@@ -49,6 +51,8 @@ class JointTraining(Algorithm):
         """Bounds are fitted once more when the bit-widths become final: weights and activations are others by now."""
         if step + 1 != self.optimizer.stages.starts()[COOL_DOWN]:
             return
+        if self.optimizer.priced is not None:
+            self.optimizer.freeze_bits()  # ranges are fitted to the bits that the layers will have
         if self.options.clip == "fitted":
             fit_clips(self.setup.model, lambda _, quantizer: round(quantizer.bits()))
         if self.options.ranges == "fitted" and activation_quantizers(self.setup.model):
@@ -70,6 +74,10 @@ class JointTraining(Algorithm):
     def _take_scores(self) -> torch.Tensor:
         assert self.scores is not None
         return self.scores.take(self.optimizer.removed)
+
+    def _prices(self) -> UnitPrices:
+        assert self.scores is not None
+        return self.scores.prices(self.optimizer.removed)
 
     def _observed_steps(self) -> set[int]:
         """The steps (from 1) whose gradients count: the last few before and at each choice of redundant units."""

@@ -92,6 +92,7 @@ class BitBounds:
         self.start_bits, self.both_fall = float(start_bits), both_fall
         self.low = torch.tensor([float(site.bits[0]) for site in sites], dtype=torch.float64)
         self.high = torch.tensor([float(site.bits[1]) for site in sites], dtype=torch.float64)
+        self.falls_to = self.high  # where b_u's reductions end; after them it is the final one
         self.whole_bits: torch.Tensor | None = None
         self._steps = [site.quantizer.step_size for site in sites]
         self._clips = [site.quantizer.clip for site in sites]
@@ -110,7 +111,10 @@ class BitBounds:
 
     def upper(self, progress: float | torch.Tensor) -> torch.Tensor:
         """The upper bit bounds b_u after the share ``progress`` (0..1) of the reductions (eq. G4)."""
-        return self.start_bits - (self.start_bits - self.high) * progress
+        if self.falls_to is self.high:
+            return self.start_bits - (self.start_bits - self.high) * progress
+        done = torch.as_tensor(progress) >= 1
+        return torch.where(done, self.high, self.start_bits - (self.start_bits - self.falls_to) * progress)
 
     def lower(self, progress: float | torch.Tensor) -> torch.Tensor:
         """The lower bit bounds b_l: the final ones, or at the same share of the way as b_u."""
@@ -119,6 +123,10 @@ class BitBounds:
     def steps(self) -> torch.Tensor:
         """The present d of every site."""
         return _stacked(self._steps)
+
+    def slopes(self) -> torch.Tensor:
+        """dL/dd of every site; 0 where it has none."""
+        return _stacked([step.new_zeros(()) if step.grad is None else step.grad for step in self._steps])
 
     def tops(self) -> torch.Tensor:
         """``q_m ** t`` of every site; 1 for a site with one clipping bound a channel."""
@@ -155,12 +163,13 @@ class BitBounds:
             self.write(torch.minimum(torch.maximum(self.steps(), lowest), highest))
 
     @torch.no_grad()
-    def tie(self, progress: float | torch.Tensor) -> None:
+    def tie(self, progress: float | torch.Tensor, all_held: bool = False) -> None:
         """Add to the gradients of q_m and t what comes through a d that is not free, d = kappa q_m^t (eq. G13).
 
         d is not free once bit-widths are whole, nor where a bound of ``progress`` (see :meth:`project`) holds it and
         its gradient pushes it outwards. ``dL/dq_m += t d / q_m dL/dd`` and ``dL/dt += d ln(q_m) dL/dd``; with t = 1
-        this is LSQ's gradient of the range. Steps of channels are functions of q_m already.
+        this is LSQ's gradient of the range. ``all_held``: d follows q_m everywhere, as bits are learnt.
+        Steps of channels are functions of q_m already.
         """
         indices = [i for i in self._tieable if self._steps[i].grad is not None and self._clips[i].grad is not None]
         if not indices:
@@ -169,7 +178,7 @@ class BitBounds:
         d, slope = self.steps()[select], _stacked([_gradient(self._steps[i]) for i in indices])
         lowest, highest = (bound[select] for bound in self.range(progress))
         held = torch.where(slope > 0, d <= lowest * (1 + _EQUAL), d >= highest * (1 - _EQUAL))
-        if self.whole_bits is not None:
+        if self.whole_bits is not None or all_held:
             held = torch.ones_like(held)
         through = torch.where(held, slope * d, 0.0)
         clips = [self._clips[i] for i in indices]

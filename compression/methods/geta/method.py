@@ -18,6 +18,7 @@ from compression.methods.geta.options import (
     WEIGHT_BITS,
     GetaOptions,
 )
+from compression.methods.geta.rules import check_bit_rule
 from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, WARM_UP
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Geta(Method):
         activations = ACTIVATION_BITS.value(budget.asks)
         highest = max(WEIGHT_BITS.value(budget.asks)[1], activations[1] if activations else 0)
         SCHEDULE.check_highest(SCHEDULE.value(budget.asks), highest)
+        chosen = self.options(budget)
+        check_bit_rule(chosen.bit_rule, chosen.mean_bits, WEIGHT_BITS.value(budget.asks), chosen.gradient_scale)
 
     def check(self, setup: Setup) -> None:
         """Refuse a budget that this network or this length of run cannot give.

@@ -9,7 +9,9 @@ from pydantic import Field
 
 from compression.activation_options import ActivationOptions
 from compression.asks import ActivationBits, BitRange, QuantizerRate
+from compression.bounds import HIGHEST_BITS
 from compression.methods.geta.schedule import StageSchedule
+from compression.options import Real
 from compression.pruning.criteria import DEFAULT_WEIGHTS
 from compression.pruning.unit_options import UnitOptions
 from compression.reading import Flag
@@ -21,7 +23,10 @@ TENSOR, CHANNEL = "tensor", "channel"
 
 PAPER: Mapping[str, Any] = {
     "order": "bits_first",
+    "bit_rule": "bounds",
+    "mean_bits": 0.0,
     "rise": "linear",
+    "renew_prices": False,
     "forgetting": "published",
     "tied_ranges": False,
     "gradient_scale": False,
@@ -56,10 +61,22 @@ class GetaOptions(UnitOptions, ActivationOptions, TrainingOptions):
         description="When bit-widths fall: before channels are removed, as published, while they are, after that, or "
         "those of activations before and those of weights while.",
     )
-    rise: Literal["linear", "cubic"] = Field(
+    bit_rule: Literal["bounds", "priced"] = Field(
+        "bounds",
+        description="What sets a bit-width inside its range: its bounds and joint_steps, as published, or a price on "
+        "bit operations, under which layers exchange bits while channels are removed.",
+    )
+    mean_bits: Real = Field(
+        0.0,
+        ge=0,
+        le=HIGHEST_BITS,
+        description="With bit_rule priced, the bit-width whose bit operations the run ends at or just below, were it "
+        "every quantizer's inside its range; 0 takes the middle of each range.",
+    )
+    rise: Literal["linear", "cubic", "damage"] = Field(
         "linear",
-        description="How removal rises over the pruning periods: by the same amount in each, as published, or much in "
-        "the first ones and little in the last.",
+        description="How removal rises over the pruning periods: by the same amount in each, as published, much in "
+        "the first ones and little in the last, or by the same share of the saliency that is to be removed.",
     )
     forgetting: Literal["published", "half", "uniform"] = Field(
         "published",

@@ -16,13 +16,17 @@ from compression.errors import CompressionError
 from compression.graph.types import Graph
 from compression.methods.geta.bounds import BitBounds, BitRange, clipped_step, sites
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
-from compression.methods.geta.joint import FORGETTING, LARGEST, PUBLISHED, JointDecision, check_rules
+from compression.methods.geta.joint import FORGETTING, LARGEST, LEARNED, PUBLISHED, JointDecision, check_rules
 from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
+from compression.methods.geta.priced import PricedBits
+from compression.methods.geta.rules import BOUNDS, PRICED, check_bit_rule
 from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJECTION, WARM_UP, Schedule, Stages
 from compression.pruning import saliency
-from compression.pruning.choose import Choice, UnitLimits, averaged, explain
+from compression.pruning.choose import Choice, UnitLimits, averaged, explain, scores_when_chosen
 from compression.pruning.criteria import check_criteria
-from compression.pruning.target import LINEAR, RISES, UnitCount, UnitTarget, risen
+from compression.pruning.rise import DAMAGE, LINEAR, RISES, equal_damage, risen
+from compression.pruning.target import UnitCount, UnitTarget
+from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.units import Units
 
 Directions = dict[nn.Parameter, torch.Tensor]
@@ -42,7 +46,7 @@ class QASSO(torch.optim.Optimizer):
         graph: the trace of ``model``.
         sparsity: share of the graph's N prunable units to remove, in [0, 1).
         target: in its place, how much is removed, such as a share of the MACs (:mod:`compression.pruning.target`).
-        rise: one of :data:`compression.pruning.target.RISES`, how removal rises over the pruning periods.
+        rise: one of :data:`compression.pruning.rise.RISES`, how removal rises over the pruning periods.
         bits, activation_bits: final ranges of the bit-widths of weights and of activations (``bits`` if absent).
         schedule: the stages as fractions of ``total_steps``, the number of calls of :meth:`step`.
         variant: ``sgd`` (momentum), ``adam`` (decay added to the gradient) or ``adamw`` (decoupled decay).
@@ -55,6 +59,9 @@ class QASSO(torch.optim.Optimizer):
         tied_ranges: where a bound on the bits sets d = kappa q_m^t, q_m and t also get the gradient of d (see
             :meth:`.bounds.BitBounds.tie`); as published, they do not.
         order: one of :data:`.schedule.ORDERS`; by default as published.
+        bit_rule: one of :data:`.rules.BIT_RULES`; by default as published. With a price, bits fall to ``mean_bits``
+            and are exchanged between layers from then to the cool-down, and joint steps take the learnt d.
+        mean_bits: see :class:`compression.quant.bit_price.BitPrice`.
 
     Raises:
         CompressionError: the sparsity, bits or schedule cannot be reached with this model.
@@ -86,6 +93,8 @@ class QASSO(torch.optim.Optimizer):
         forgetting: str = PUBLISHED,
         tied_ranges: bool = False,
         order: str = BITS_FIRST,
+        bit_rule: str = BOUNDS,
+        mean_bits: float = 0.0,
     ) -> None:
         if variant not in VARIANTS:
             raise CompressionError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
@@ -98,13 +107,19 @@ class QASSO(torch.optim.Optimizer):
         self.variant, self.criteria, self.joint_steps = variant, criteria, joint_steps
         self.eta, self.tied_ranges = FORGETTING[forgetting], tied_ranges
         self.scorer: Callable[[], torch.Tensor] | None = None  # scores [N] in place of the last update's saliency
+        self.prices: Callable[[], UnitPrices] | None = None  # by which the scorer divides the saliency
+        self.renew_prices = False  # after every unit that is chosen
         self.units = Units(model, graph)
         self.limits = UnitLimits.from_groups(self.units.sources, group_bounds)
         self.target = UnitCount.of_share(sparsity, self.units.total) if target is None else target
         self.rise, self.prunes = rise, self.target.removes(self.limits)
         self.target.check(self.limits)
         quantizers = sites(model, bits, activation_bits, layer_bits)
+        check_bit_rule(bit_rule, mean_bits, bits, any(site.quantizer.gradient_scale for site in quantizers))
         self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
+        self.priced = PricedBits(self.bounds, graph, mean_bits) if bit_rule == PRICED else None
+        if self.priced is not None:
+            self.joint_steps = LEARNED
         self.stages = Stages.from_schedule(schedule, total_steps, prunes=self.prunes, order=order)
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
@@ -148,16 +163,22 @@ class QASSO(torch.optim.Optimizer):
         # Committed units have no gradient: their values and buffers, which are zero, stay zero.
         self._clear_gradients()
         # A d that a bound sets follows q_m and t: they get its gradient, too (the published step leaves it out).
+        priced = self.priced if self._bits_are_priced() else None
         if self.tied_ranges and self.stages.stage(self.steps_done - 1) != WARM_UP:
-            self.bounds.tie(self._progress(self.steps_done - 1))
+            self.bounds.tie(self._progress(self.steps_done - 1), all_held=priced is not None)
         # h of x and of (d, q_m, t): the direction along which torch's own optimizer of this variant would step.
         weights, scalars = (self._directions(index) for index in (_WEIGHTS, _SCALARS))
         self._decay(weights)
         # The residues r of the joint step belong to the d before this update (eq. G6).
         before = self.bounds.steps()
+        if priced is not None:
+            priced.read()
         # (d, q_m, t) <- (d, q_m, t) - lr_quant h, in every stage.
         if scalars:
             clipped_step(list(scalars), list(scalars.values()), self.param_groups[_SCALARS]["lr"])
+        # Under a price b takes a step, and d follows b and q_m (eq. G15).
+        if priced is not None:
+            priced.write()
         stage = self.stages.stage(self.steps_done)
         # Partially projected step: d <- clip(d) at b_l and at b_u, which falls B times (section 4.2, eq. G3 and G4).
         if stage in (PROJECTION, JOINT):
@@ -173,8 +194,14 @@ class QASSO(torch.optim.Optimizer):
             self._commit_when_shrunk()
         # Cool-down: b* = round(b) once, then d = q_m^t / (2^(b* - 1) - 1) after every step (section 4, eq. G12).
         if stage == COOL_DOWN:
-            self._freeze_bits()
+            self.freeze_bits()
         return loss
+
+    def _bits_are_priced(self) -> bool:
+        """Whether bits are exchanged under a price in this step: after the last reduction, before the cool-down."""
+        if self.priced is None or self.stages.stage(self.steps_done) not in (PROJECTION, JOINT):
+            return False
+        return bool((self._progress(self.steps_done - 1) >= 1).all())
 
     def _progress(self, step: int) -> torch.Tensor:
         """Of every site, the share of the reductions of the upper bit bound that have happened by ``step``."""
@@ -221,31 +248,43 @@ class QASSO(torch.optim.Optimizer):
             )
 
     def _choose(self, period: int, weights: Directions) -> None:
-        """Choose the units of this period: of K, ⌊K (j + 1) / P⌋ are chosen after period j of P."""
-        share, group_of = risen(self.rise, period + 1, self.stages.pruning_periods), self.units.group_of
+        """Choose the units of this period: of K, ⌊K (j + 1) / P⌋ are chosen after period j of P, or as they rise."""
+        periods, group_of = self.stages.pruning_periods, self.units.group_of
+        share = risen(self.rise, period + 1, periods)
         self.redundant = []
-        if self.target.due(group_of, self.removed, self.limits, share):
-            if self.scorer is not None:
-                values = self.scorer()
-            else:
-                values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
-            values = averaged(values).cpu()
-            self.redundant = self.target.choose(values, group_of, self.removed, self.limits, share)
-            self.choice = explain(self.redundant, values, self.removed, self.units.named)
+        if not self.target.due(group_of, self.removed, self.limits, share):
+            return
+        if self.scorer is not None:
+            values = self.scorer()
+        else:
+            values = saliency.scores(saliency.unit_sums(self.units, weights), self.criteria)
+        values = averaged(values).cpu()
+        prices = None if self.prices is None else self.prices()
+        renewed = prices if self.renew_prices else None
+        self.redundant = self.target.choose(values, group_of, self.removed, self.limits, share, renewed)
+        if self.rise == DAMAGE:
+            damage = values if prices is None else values * torch.from_numpy(prices.values)[group_of]
+            self.redundant = equal_damage(self.redundant, damage, periods - period)
+        if renewed is not None:
+            values = scores_when_chosen(values, self.redundant, group_of, renewed)
+        self.choice = explain(self.redundant, values, self.removed, self.units.named)
 
     def _commit_when_shrunk(self) -> None:
         if self.redundant and self.stages.period(self.steps_done).steps_to_shrink <= 1:
             self.removed[self.redundant] = True
             self.redundant, self._redundant_slices = [], None
             self._locate_removed()
+            if self.priced is not None:
+                self.priced.removed(self.removed_units)
             for parameter, dim, indices in self._removed_slices:
                 buffers = (self.state[parameter].get(name) for name in BUFFERS[self.variant])
                 for tensor in (parameter, *(buffer for buffer in buffers if buffer is not None)):
                     tensor.index_fill_(dim, indices, 0.0)
 
-    def _freeze_bits(self) -> None:
+    def freeze_bits(self) -> None:
+        """Choose whole bits, once, and give every d the value that follows from them."""
         if self.bounds.whole_bits is None:
-            self.bounds.round_bits()
+            (self.bounds if self.priced is None else self.priced).round_bits()
         self.bounds.freeze_bits()
 
     def _locate_removed(self) -> None:
@@ -271,6 +310,8 @@ class QASSO(torch.optim.Optimizer):
             "redundant": list(self.redundant),
             "whole_bits": None if whole is None else whole.clone(),
         }
+        if self.priced is not None:
+            stages["multiplier"] = self.priced.price.multiplier
         return {**super().state_dict(), "qasso": stages}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -290,3 +331,6 @@ class QASSO(torch.optim.Optimizer):
         self.removed, self._redundant_slices = stages["removed"].clone(), None
         self.bounds.whole_bits = None if stages["whole_bits"] is None else stages["whole_bits"].clone()
         self._locate_removed()
+        if self.priced is not None:
+            self.priced.price.multiplier = stages["multiplier"]
+            self.priced.removed(self.removed_units)

@@ -72,6 +72,8 @@ def optimizer_for(setup: Setup, chosen: GetaOptions, total: int) -> QASSO:
         forgetting=chosen.forgetting,
         tied_ranges=chosen.tied_ranges,
         order=chosen.order,
+        bit_rule=chosen.bit_rule,
+        mean_bits=chosen.mean_bits,
     )
 
 

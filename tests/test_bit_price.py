@@ -34,8 +34,12 @@ class Site:
     bits: tuple[float, float]
 
 
-def weights(macs: dict[str, float], bits: tuple[float, float] = (2, 8), mean: float = 4.0) -> BitPrice:
-    return BitPrice([Site(name, "weight", Quantizer(1.0), bits) for name in macs], macs, mean)
+def weights(
+    macs: dict[str, float], bits: tuple[float, float] = (2, 8), mean: float = 4.0, unsigned: str = ""
+) -> BitPrice:
+    return BitPrice(
+        [Site(name, "weight", Quantizer(1.0, unsigned=name in unsigned), bits) for name in macs], macs, mean
+    )
 
 
 @pytest.mark.parametrize("bits", [2.0, 3.7, 8.0])
@@ -92,21 +96,22 @@ def test_bits_settle_where_a_bit_operation_is_worth_the_same_everywhere(scale: f
     assert abs(price.violation(bits)) < 0.002
 
 
-def test_whole_bits_are_the_best_of_all_that_the_budget_allows() -> None:
+@pytest.mark.parametrize("unsigned", ["", "bd", "abcd"])
+def test_whole_bits_are_the_best_of_all_that_the_budget_allows(unsigned: str) -> None:
     """Equal layers: no other choice within the budget has a smaller sum of squared errors A / N(n)^2, with A such that
     the derivative at the learnt bits is one number (by finite differences)."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        price = weights(dict.fromkeys("abcd", 1000.0), (2, 6), 3.6)
+        price = weights(dict.fromkeys("abcd", 1000.0), (2, 6), 3.6, unsigned)
+        signs = torch.tensor([0.0 if name in unsigned else 1.0 for name in "abcd"])
         bits = 2 + 4 * torch.rand(4, generator=generator, dtype=torch.float64)
         chosen = price.whole(bits)
         every = torch.tensor(list(itertools.product(range(2, 7), repeat=4)), dtype=torch.float64)
         allowed = every[every.mean(1) <= 3.6]
-        slopes = torch.tensor(
-            [(levels(b - SMALL) ** -2 - levels(b + SMALL) ** -2) / (2 * SMALL) for b in bits.tolist()]
-        )
-        errors = ((2 ** (allowed - 1) - 1) ** -2 / slopes).sum(1)
-        assert float(((2 ** (chosen - 1) - 1) ** -2 / slopes).sum()) == pytest.approx(float(errors.min()))
+        ends = [(bits + sign * SMALL - signs).exp2() - 1 for sign in (-1, 1)]
+        slopes = (ends[0] ** -2 - ends[1] ** -2) / (2 * SMALL)
+        errors = ((2 ** (allowed - signs) - 1) ** -2 / slopes).sum(1)
+        assert float(((2 ** (chosen - signs) - 1) ** -2 / slopes).sum()) == pytest.approx(float(errors.min()))
         assert float(chosen.mean()) == 3.5
 
 
@@ -178,10 +183,11 @@ def test_a_run_ends_mixed_and_at_its_budget() -> None:
     assert sizes == pytest.approx(remaining_macs(task.graph, result.facts["removed_units"]))
 
 
-def test_inputs_and_bounds_of_layers_take_part() -> None:
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_inputs_and_bounds_of_layers_take_part(unsigned: bool) -> None:
     """The middle of both ranges; the classifier's weights are held at 8 bits."""
     held = {"linear": {"weight_bits": (8, 8)}}
-    task, result, bits = ended(weight_bits=(3, 6), activation_bits=(4, 7), layers=held)
+    task, result, bits = ended(weight_bits=(3, 6), activation_bits=(4, 7), layers=held, options={"unsigned": unsigned})
     inputs = {name: q.bits() for name, q in activation_quantizers(result.model).items()}
     assert bits["linear"] == 8 and all(3 <= b <= 6 for name, b in bits.items() if name != "linear")
     assert all(4 <= b <= 7 and b == round(b) for b in inputs.values())

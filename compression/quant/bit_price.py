@@ -70,6 +70,7 @@ class BitPrice:
         middle = (self.low + self.high) / 2 if mean_bits <= 0 else torch.full_like(self.low, mean_bits)
         self.reference = torch.minimum(torch.maximum(middle, self.low.ceil()), self.high)
         self.multiplier: float | None = None
+        self._signs = torch.tensor([not site.quantizer.is_unsigned for site in sites], dtype=torch.float64)
         layers = list(dict.fromkeys(site.layer for site in sites))
         at = {(site.layer, site.kind): index for index, site in enumerate(sites)}
         self._layers = layers
@@ -143,15 +144,15 @@ class BitPrice:
         chosen = self.low.ceil()
         if not self._fits(chosen):
             raise CompressionError("the lowest whole bits of the range are above the bit operations of mean_bits")
-        learnt = _values(bits)
+        learnt = self._values(bits)
         scale = learnt**3 / (learnt + 1)  # A / s, but for factors that are the same everywhere
         harm, shares = scale * self.shares(bits), self.shares(bits).clamp(min=1e-300)
         chosen = self._filled(chosen, scale)
         while True:
             exchanges = (self._exchanged(chosen, site, harm, shares) for site in range(len(bits)))
-            before = float((harm / _values(chosen) ** 2).sum()) * (1 - _ROUNDING)
+            before = float((harm / self._values(chosen) ** 2).sum()) * (1 - _ROUNDING)
             better = next(
-                (e for e in exchanges if e is not None and float((harm / _values(e) ** 2).sum()) < before), None
+                (e for e in exchanges if e is not None and float((harm / self._values(e) ** 2).sum()) < before), None
             )
             if better is None:
                 return chosen
@@ -162,7 +163,7 @@ class BitPrice:
         closed = torch.zeros(len(chosen), dtype=torch.bool)
         while True:
             closed |= chosen >= self.high.floor()
-            worth = torch.where(closed, 0.0, scale * _gain(chosen))
+            worth = torch.where(closed, 0.0, scale * self._gain(chosen))
             if not len(worth) or float(worth.max()) <= 0:
                 return chosen
             same = self._same == self._same[int(worth.argmax())]
@@ -181,12 +182,20 @@ class BitPrice:
         if bool((result > self.high.floor()).any()):
             return None
         while not self._fits(result):
-            loss = torch.where(same | (result <= self.low.ceil()), math.inf, harm * _gain(result - 1) / shares)
+            loss = torch.where(same | (result <= self.low.ceil()), math.inf, harm * self._gain(result - 1) / shares)
             least = int(loss.argmin())
             if not math.isfinite(float(loss[least])):
                 return None
             result = torch.where(self._same == self._same[least], result - 1, result)
         return result
+
+    def _values(self, bits: torch.Tensor) -> torch.Tensor:
+        """N(b), the number of positive values: 2^(b-1) - 1, and 2^b - 1 without a sign."""
+        return 2 ** (bits.double() - self._signs) - 1
+
+    def _gain(self, bits: torch.Tensor) -> torch.Tensor:
+        """By how much 1 / N^2 falls with one more bit."""
+        return self._values(bits) ** -2 - self._values(bits + 1) ** -2
 
     def _fits(self, bits: torch.Tensor) -> bool:
         return self.bops(bits) <= self.budget * (1 + _ROUNDING)
@@ -194,13 +203,3 @@ class BitPrice:
     def _of_layers(self, bits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         padded = torch.cat([bits.double(), torch.tensor([float(FULL_BITS)], dtype=torch.float64)])
         return padded[self._sides[0]], padded[self._sides[1]]
-
-
-def _values(bits: torch.Tensor) -> torch.Tensor:
-    """N(b) = 2^(b-1) - 1, the number of positive values."""
-    return 2 ** (bits.double() - 1) - 1
-
-
-def _gain(bits: torch.Tensor) -> torch.Tensor:
-    """By how much 1 / N^2 falls with one more bit."""
-    return _values(bits) ** -2 - _values(bits + 1) ** -2

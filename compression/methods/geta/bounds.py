@@ -124,6 +124,10 @@ class BitBounds:
         """The present d of every site."""
         return _stacked(self._steps)
 
+    def bits(self) -> torch.Tensor:
+        """The present bit-width of every site (eq. G2)."""
+        return bit_width(self.steps(), self.tops()) + self._signs - 1
+
     def slopes(self) -> torch.Tensor:
         """dL/dd of every site; 0 where it has none."""
         return _stacked([step.new_zeros(()) if step.grad is None else step.grad for step in self._steps])
@@ -194,7 +198,7 @@ class BitBounds:
         """Choose b*, the whole bit-width nearest to the present one inside each site's range (eq. G12)."""
         if not self._steps:
             return
-        present = bit_width(self.steps(), self.tops()) + self._signs - 1
+        present = self.bits()
         lowest = torch.tensor([math.ceil(site.bits[0]) for site in self.sites], dtype=torch.float64)
         highest = torch.tensor([math.floor(site.bits[1]) for site in self.sites], dtype=torch.float64)
         self.whole_bits = torch.minimum(torch.maximum(present.round(), lowest), highest)

@@ -14,7 +14,6 @@ from compression.counting.cost import remaining_macs
 from compression.graph.types import Graph
 from compression.methods.geta.bounds import BitBounds
 from compression.quant.bit_price import BitPrice, bit_slope
-from compression.quant.quantizer import bit_width
 
 
 class PricedBits:
@@ -33,7 +32,7 @@ class PricedBits:
     def read(self) -> None:
         """Read the bits before an update, and the gradients of the loss with respect to them."""
         steps, tops = self.bounds.steps(), self.bounds.tops()
-        self._values, self._bits = tops / steps + 1, bit_width(steps, tops)
+        self._values, self._bits = tops / steps + 1, self.bounds.bits()
         self._slopes = bit_slope(self.bounds.slopes(), steps, tops)
 
     def write(self) -> None:
@@ -44,4 +43,4 @@ class PricedBits:
     def round_bits(self) -> None:
         """Choose whole bits within the budget, once."""
         if self.bounds.sites:
-            self.bounds.whole_bits = self.price.whole(bit_width(self.bounds.steps(), self.bounds.tops()))
+            self.bounds.whole_bits = self.price.whole(self.bounds.bits())

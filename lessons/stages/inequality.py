@@ -26,12 +26,15 @@ def inequality(run: Recorded, step: int, name: str) -> dict[str, str]:
     eta = group.get("eta", ETA)  # runs recorded before there was a choice have the published one
     costs = sum(d * r_dot_h for d, _, _, r_dot_h, _ in group["layers"].values())
     d, lowest, highest = next(iter(group["layers"].values()))[:3]
-    room = "has no room, the budget allows one bit-width" if lowest == highest else "may move between its bounds"
+    room = "has no room: one bit-width" if lowest == highest else "may move between its bounds"
     moved = descent(group["rate"], group["ch"], costs, group["hh"], group["alpha"])
-    rule, bound = "This run forgets evenly, whatever the sum is: **nothing is guaranteed**", r"\quad\text{(no bound)}"
+    rule, bound = (
+        "This run forgets evenly, whatever the sum is: **nothing is guaranteed**",
+        r"\quad\text{(no bound)}",
+    )
     if eta is not None:
-        rule = "γ and d must let it **descend**; the term in c may cost "
-        rule += rf"$1-\eta={1 - eta:.3g}$ of $\alpha\lVert h\rVert^2$"
+        rule = "γ and d must let it **descend**: where $\\langle c,h\\rangle<0$ (forgetting works against training), "
+        rule += rf"$\gamma\le(1-\eta)\,\alpha\lVert h\rVert^2/(-\langle c,h\rangle)$ with $1-\eta={1 - eta:.3g}$"
         allowed = tex(allowed_descent(group["hh"], group["alpha"], eta))
         bound = rf"\\\le&-\eta(1-\zeta)\,\alpha\lVert h\rVert^2=\mathbf{{{allowed}}}"
     return {
@@ -56,12 +59,12 @@ def inequality(run: Recorded, step: int, name: str) -> dict[str, str]:
 def _slowed(group: Mapping[str, Any], costs: float, moved: float, eta: float | None) -> str:
     """What became of the even rate, in words."""
     if eta is None:
-        return f"that is what it took, and this step {'climbs' if moved > 0 else 'descends'}"
+        return f"that is taken, and this step {'climbs' if moved > 0 else 'descends'}"
     if group["rate"] >= group["uniform"]:
-        return "that keeps to it already, so γ is just that"
+        return "that keeps to it already, so it is taken"
     climbs = descent(group["uniform"], group["ch"], costs, group["hh"], group["alpha"]) > 0
     would = "climb" if climbs else "cost more"
-    return f"that would {would}, so γ is lowered to {100 * group['rate'] / group['uniform']:.2g} % of it"
+    return f"that would {would}, so it is lowered to {100 * group['rate'] / group['uniform']:.2g} % of it"
 
 
 def per_channel(budget: Budget) -> bool:

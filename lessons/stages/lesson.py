@@ -42,7 +42,7 @@ def both_ways() -> ways_figure.WaysInfo:
 
 def fields(values: Values) -> Sequence[Choice | Slider]:
     """What is shown; then the step and whose inequality is written out, or which rule is off."""
-    kinds = {REPLAY: "the run", FORGETS: "forgotten or cut", RULES: "one rule switched off"}
+    kinds = {REPLAY: "the run", FORGETS: "forgotten or cut", RULES: "one rule off"}
     first = Choice("shown", "What is shown", kinds, REPLAY, pills=True)
     shown = values.get("shown", REPLAY)
     if shown == RULES:
@@ -53,9 +53,10 @@ def fields(values: Values) -> Sequence[Choice | Slider]:
     if shown == FORGETS:
         run = ways.replayed(str(values.get("way", PUBLISHED)))
         low, high, begin = min(run.decisions), max(run.commits), run.commits[len(run.commits) // 2 - 1]
-        before = (first, Choice("way", "Channels are forgotten", ways.WAYS, PUBLISHED, pills=True))
-    key = "at" if shown == FORGETS else "step"
-    second = Slider(key, "Training step", low, high, 1, begin, help="Drag through the whole run.")
+        before = (first, Choice("way", "Forgotten", ways.WAYS, PUBLISHED, half=True))
+    half = shown == FORGETS
+    key = "at" if half else "step"
+    second = Slider(key, "Training step", low, high, 1, begin, "Drag through the whole run.", half)
     if key not in values:
         return (*before, second)
     counts = {name: group["units"] for name, group in decision(run, int(values[key]))[1].items()}
@@ -106,14 +107,15 @@ def _compared(way: str, step: int) -> str:
     at = max(other for other in cut.sizes if other <= step)
     published, evenly = (ways.totals(each) for each in ways.WAYS)
     apart = 100 * max(published.spread, evenly.spread)
-    caption = f"**ResNet-8, step {step:,}, period {number}, forgotten {ways.WAYS[way]}:** the leaving channels have "
-    caption += f"**{share(cut.sizes[at], 0)}** of the size they were chosen with. As published, "
-    caption += f"{share(published.cut, 0)} is left to cut, and the next {ways.JUMP} losses are {published.jump:.2f} "
-    caption += (
-        f"times the {ways.BEFORE} before; evenly, only rounding is left: {evenly.jump:.2f} times. *Accuracy does "
+    size = share(cut.sizes[at], 0)
+    return (
+        f"**Step {at:,}, period {number}, {ways.WAYS[way]}:** leaving channels still have **{size}** of their size. "
+        f"As published, γ is below a twentieth of the even rate in {share(published.slowed, 0)} of "
+        f"the recorded decisions: {share(published.cut, 0)} is left to cut, and the {ways.JUMP} losses after a cut are "
+        f"**{published.jump:.2f} times** the {ways.BEFORE} before. Evenly, only rounding is left: {evenly.jump:.2f}. "
+        f"*Accuracy does not tell them apart*: {share(published.accuracy)} and {share(evenly.accuracy)} on test images "
+        f"(ResNet-8, Fashion-MNIST; means of {len(ways.SEEDS)} runs that differ by up to {apart:.1f} points)."
     )
-    caption += f"not tell them apart*: {share(published.accuracy)} and {share(evenly.accuracy)} on test images, means "
-    return caption + f"of {len(ways.SEEDS)} runs each, which differ by up to {apart:.1f} points among themselves."
 
 
 def _caption(step: int) -> str:

@@ -31,11 +31,6 @@ def size(group: Mapping[str, Any]) -> float:
     return float(abs(group["ch"]) / product) if product else 0.0
 
 
-def together(sizes: list[float]) -> float:
-    """The size of all groups."""
-    return math.hypot(*sizes)
-
-
 @dataclass(frozen=True)
 class Cut:
     """One pruning period: when its units were chosen and last shrunk, and what that did.
@@ -43,8 +38,8 @@ class Cut:
     ``sizes``: step → size of the leaving channels before that step, as a share of their size when they were chosen;
     ``remaining``: that share after the last shrinking step, which is cut (0 where gamma is 1: at most half a rounding
     step a value is left, which the quantized network computes with as 0). ``before`` and ``after``: mean training loss
-    of the :data:`BEFORE` steps until it is cut, and of the :data:`JUMP` after it (of a run's last cut only the first is
-    recorded).
+    of the :data:`BEFORE` steps until it is cut, and of the :data:`JUMP` after it (``None`` after the last cut of a run,
+    where only one of these is recorded).
     """
 
     first: int
@@ -52,12 +47,12 @@ class Cut:
     sizes: Mapping[int, float]
     remaining: float
     before: float
-    after: float
+    after: float | None
 
     @property
-    def jump(self) -> float:
+    def jump(self) -> float | None:
         """The loss just after, in multiples of that before."""
-        return self.after / self.before
+        return None if self.after is None else self.after / self.before
 
 
 @lru_cache(maxsize=8)
@@ -69,30 +64,31 @@ def cuts(name: str) -> tuple[Cut, ...]:
 
 def _cut(run: Recorded, first: int, last: int) -> Cut:
     joint = {step: e["joint"].values() for step, e in run.decisions.items() if first <= step <= last}
-    sizes = {step: together([size(group) for group in groups]) for step, groups in joint.items()}
-    remaining = together([(1 - group["rate"]) * size(group) for group in joint[last]])
-    before, after = _loss(run, last - BEFORE + 1, last), _loss(run, last + 1, last + JUMP)
+    sizes = {step: math.hypot(*map(size, groups)) for step, groups in joint.items()}
+    remaining = math.hypot(*((1 - group["rate"]) * size(group) for group in joint[last]))
+    before = fmean(run.losses[step] for step in range(last - BEFORE + 1, last + 1))
+    following = [run.losses[step] for step in range(last + 1, last + JUMP + 1) if step in run.losses]
+    after = fmean(following) if len(following) == JUMP else None
     shares = {step: each / sizes[first] for step, each in sizes.items()}
     return Cut(first, last, shares, remaining / sizes[first], before, after)
 
 
-def _loss(run: Recorded, first: int, last: int) -> float:
-    """The mean training loss of the recorded steps from one to another."""
-    return fmean(run.losses[step] for step in range(first, last + 1) if step in run.losses)
-
-
 def around(way: str) -> list[tuple[int, float]]:
-    """(steps after the cut, training loss), the mean over a run's cuts; 0 is the last loss before it."""
-    run = replayed(way)
-    near = {by: [last + by for last in run.commits if last + by in run.losses] for by in range(1 - BEFORE, AFTER + 1)}
-    return [(by, fmean(run.losses[step] for step in steps)) for by, steps in near.items()]
+    """(steps after the cut, training loss), the mean over the cuts of all seeds but their last ones.
+
+    At 0 is the last loss before a cut.
+    """
+    runs = [recorded.run(RUN + way + seed, COLLECTION) for seed in SEEDS]
+    cut = [(run.losses, last) for run in runs for last in run.commits[:-1]]
+    return [(by, fmean(losses[last + by] for losses, last in cut)) for by in range(1 - BEFORE, AFTER + 1)]
 
 
 @dataclass(frozen=True)
 class Totals:
-    """One way over the runs of all seeds: means of what each cut did, and of test accuracy and MACs at the end.
+    """One way over the runs of all seeds: means of what is ``cut``, of the ``jump`` and of the test ``accuracy``.
 
-    ``spread``: the largest distance of a seed's accuracy from another's.
+    ``slowed``: share of the decisions whose rate is below a twentieth of the even one; ``spread``: the largest distance
+    of a seed's accuracy from another's.
     """
 
     cut: float
@@ -100,7 +96,6 @@ class Totals:
     slowed: float
     accuracy: float
     spread: float
-    macs: float
 
 
 @lru_cache(maxsize=2)
@@ -108,15 +103,13 @@ def totals(way: str) -> Totals:
     """The means of a way over the runs of all seeds."""
     names = [RUN + way + seed for seed in SEEDS]
     every = [each for name in names for each in cuts(name)]
-    finals = [recorded.result(name, COLLECTION)["final"] for name in names]
-    accuracies = [final["accuracy"] for final in finals]
     runs = [recorded.run(name, COLLECTION) for name in names]
+    accuracies = [run.result["final"]["accuracy"] for run in runs]
     groups = [group for run in runs for event in run.decisions.values() for group in event["joint"].values()]
     return Totals(
         cut=fmean(each.remaining for each in every),
-        jump=fmean(each.jump for each in every),
+        jump=fmean(each.jump for each in every if each.jump is not None),
         slowed=fmean(group["rate"] < 0.05 * group["uniform"] for group in groups),
         accuracy=fmean(accuracies),
         spread=max(accuracies) - min(accuracies),
-        macs=fmean(final["macs"] for final in finals),
     )

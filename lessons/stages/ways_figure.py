@@ -10,14 +10,14 @@ import plotly.graph_objects as go
 
 from compression.plots import theme
 from lessons.panels import BROWN, Panel, line, marks, stacked, upright
-from lessons.stages.ways import WAYS, Cut
+from lessons.stages.ways import SEEDS, WAYS, Cut
 
 COLORS = dict(zip(WAYS, (BROWN, theme.ACCENT), strict=True))
 
 
 @dataclass(frozen=True)
 class WaysInfo:
-    """Of each way its ``cuts``, and the mean loss ``around`` them."""
+    """Of each way the ``cuts`` of one run, and the mean loss ``around`` those of all seeds."""
 
     cuts: Mapping[str, Sequence[Cut]]
     around: Mapping[str, Sequence[tuple[int, float]]]
@@ -32,7 +32,7 @@ class WaysInfo:
                 row |= {
                     f"left to cut, {WAYS[way]}, %": round(100 * cut.remaining, 1),
                     f"loss before, {WAYS[way]}": round(cut.before, 3),
-                    f"loss after, {WAYS[way]}": round(cut.after, 3),
+                    f"loss after, {WAYS[way]}": None if cut.after is None else round(cut.after, 3),
                 }
             rows.append(row)
         return rows
@@ -60,13 +60,13 @@ def ways_figure(info: WaysInfo, step: int) -> go.Figure:
         Panel(sizes, x, y, shapes=[upright(step, theme.HIGHLIGHT, 2)], share=1.1),
         Panel(
             losses,
-            {"title": "steps after the cut (mean of all cuts)"},
+            {"title": f"steps after the cut (mean of {len(SEEDS) * (len(ends) - 1)})"},
             {"title": "training loss"},
             shapes=[upright(0.5, theme.MUTED, 1, "dash")],
             notes=[note],
         ),
     ]
-    return stacked(panels, 390, uirevision="ways")
+    return stacked(panels, 335, uirevision="ways")
 
 
 def _teeth(cuts: Sequence[Cut]) -> tuple[list[float | None], list[float | None]]:

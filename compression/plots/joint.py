@@ -41,8 +41,8 @@ class JointInfo:
             )
         slowed = sum(facts["rate"] < SLOWED * facts["uniform"] for facts in decisions) / max(1, len(decisions))
         return (
-            f"{_BEGIN}. Taking it may cost at most {100 * (1 - eta):.3g} % of a step's descent, which limits γ (ticks) "
-            f"where it works against the training step; dotted: evenly. So that the whole step descends, {_STEPS}. "
+            f"{_BEGIN}. Where that works against the training step, it may cost at most {100 * (1 - eta):.3g} % of the "
+            f"step's descent, which limits γ (ticks; dotted: forgetting evenly). So that all of it descends, {_STEPS}. "
             f"What is left when a pruning period ends is removed at once: in {100 * slowed:.0f} % of these decisions γ "
             f"was below a twentieth of the even rate."
         )

@@ -235,8 +235,8 @@ def test_both_ways_begin_alike_and_only_one_forgets() -> None:
 
 def test_what_the_lesson_says_of_forgetting_is_in_the_files() -> None:
     """Shares that are cut, losses around the cuts, slowed steps and accuracy, read without the library; and noise."""
-    told = {way: ways.totals(way) for way in ways.WAYS}
-    for way, total in told.items():
+    totals = {way: ways.totals(way) for way in ways.WAYS}
+    for way, total in totals.items():
         remaining, jumps, slowed, accuracies = [], [], [], []
         for seed in ways.SEEDS:
             folder = recorded.GALLERY / ways.COLLECTION / f"geta-w4-s30-{way}{seed}"
@@ -268,7 +268,7 @@ def test_what_the_lesson_says_of_forgetting_is_in_the_files() -> None:
         assert total.slowed == pytest.approx(np.mean(slowed))
         assert total.accuracy == pytest.approx(np.mean(accuracies))
         assert total.spread == pytest.approx(np.ptp(accuracies))
-    published, evenly = told["published"], told["uniform"]
+    published, evenly = totals["published"], totals["uniform"]
     assert published.cut > 0.5 > evenly.cut == 0
     assert published.jump > 1.3 > 1.15 > evenly.jump
     assert published.slowed > 0.8 > evenly.slowed == 0
@@ -277,7 +277,7 @@ def test_what_the_lesson_says_of_forgetting_is_in_the_files() -> None:
 
 
 def test_the_answer_of_lesson_five_is_the_largest_rate_that_costs_half() -> None:
-    step, name, group = stages_lesson.asked()
+    step, name, group = stages_lesson.exercise()
     shown = facts(5)
     assert (shown["exercise_step"], shown["exercise_group"]) == (str(step), name)
     rates = np.linspace(0, 1, 200_001) * group["uniform"]

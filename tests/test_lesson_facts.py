@@ -129,8 +129,8 @@ def test_lesson_5() -> None:
     plain = {"group": group, "at": str(at["step"]), "removed": str(plan["removes"]), "units": str(plan["units"])}
     small = (recorded.GALLERY / "resnet8-fashion_mnist" / "geta-w4-s30-published" / "events.jsonl").read_text()
     decided = [event for event in map(json.loads, small.splitlines()) if event.get("joint")]
-    asked = next(event for event in decided if str(event["step"]) == facts["exercise_step"])
-    numbers_of = asked["joint"][facts["exercise_group"]]
+    decision = next(event for event in decided if str(event["step"]) == facts["exercise_step"])
+    numbers_of = decision["joint"][facts["exercise_group"]]
     ahh, even = numbers_of["alpha"] * numbers_of["hh"], numbers_of["uniform"]
     exercise = {"exercise_ahh": ahh, "exercise_ch": numbers_of["ch"], "exercise_even": even, "exercise_eta": "0.5"}
     exercise |= {"answer": f"{100 * 0.5 * ahh / -numbers_of['ch'] / even:.0f}"}

@@ -72,9 +72,9 @@ def show(values: Values) -> View:
     shown = values.get("shown", REPLAY)
     if shown == FORGETS:
         way, step = str(values["way"]), int(values["at"])
-        facts = {**inequality(ways.replayed(way), step, group), **_totals(), **_exercise()}
+        facts = {**inequality(ways.replayed(way), step, group), **_totals(), **_exercise_facts()}
         return View(ways_figure.ways_figure(both_ways(), step), _compared(way, step), facts, both_ways().rows)
-    facts = {**inequality(run, step, group), **_totals(), **_exercise()}
+    facts = {**inequality(run, step, group), **_totals(), **_exercise_facts()}
     if shown == RULES:
         runs, every, name = ablations(), read(ALL_RULES), str(values["rule"])
         bars = rules.RulesInfo(list(runs.values()), every.lost, name)
@@ -145,7 +145,7 @@ def _caption(step: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def asked() -> tuple[int, str, Mapping[str, Any]]:
+def exercise() -> tuple[int, str, Mapping[str, Any]]:
     """The step, the group and the decision of the exercise: the first of the published run where half would bind."""
     for step, event in ways.replayed(PUBLISHED).decisions.items():
         for name, group in event["joint"].items():
@@ -160,9 +160,9 @@ def limited(group: Mapping[str, Any], forgetting: str) -> float:
     return forget_rate(group["ch"], size, group["hh"], group["alpha"], steps, FORGETTING[forgetting])
 
 
-def _exercise() -> dict[str, str]:
+def _exercise_facts() -> dict[str, str]:
     """The numbers of the exercise."""
-    step, name, group = asked()
+    step, name, group = exercise()
     return {
         "exercise_step": str(step),
         "exercise_group": name,
@@ -177,7 +177,7 @@ def _exercise() -> dict[str, str]:
 
 def answer() -> Number:
     """What share of the even rate half of the descent would allow there, in per cent."""
-    group = asked()[2]
+    group = exercise()[2]
     value = 100 * limited(group, HALF) / group["uniform"]
     return Number(value, 0.03 * value, "%")
 

@@ -45,9 +45,9 @@ def ways_figure(info: WaysInfo, step: int) -> go.Figure:
         name = WAYS[way]
         sizes.append(line(name, *_teeth(info.cuts[way]), color, connectgaps=False))
         ends = [cut.last for cut in info.cuts[way]]
-        left = [100 * cut.remaining for cut in info.cuts[way]]
+        shares = [100 * cut.remaining for cut in info.cuts[way]]
         hover = "cut after step %{x}: %{y:.0f} %<extra></extra>"
-        cut = marks(f"cut, {name}", ends, left, color, 8, showlegend=False, hovertemplate=hover)
+        cut = marks(f"cut, {name}", ends, shares, color, 8, showlegend=False, hovertemplate=hover)
         sizes.append(cut)
         steps, loss = zip(*info.around[way], strict=True)
         losses.append(line(name, steps, loss, color, showlegend=False))

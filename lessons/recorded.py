@@ -51,6 +51,16 @@ class Recorded:
         return {int(e["step"]): e for e in self.events if e["kind"] == "group" and e.get("joint")}
 
     @cached_property
+    def losses(self) -> dict[int, float]:
+        """Step → training loss of its batch, before the step changes anything; of the steps that were recorded."""
+        return {int(e["step"]): float(e["loss"]) for e in self.events if e["kind"] == "step"}
+
+    @cached_property
+    def commits(self) -> list[int]:
+        """The last shrinking step of every pruning period: after it the period's units are set to zero."""
+        return [step for step, e in self.decisions.items() if any(g["uniform"] == 1 for g in e["joint"].values())]
+
+    @cached_property
     def choices(self) -> dict[int, Event]:
         """Step → the event that says which units a pruning period takes, in order."""
         return {int(e["step"]): e for e in self.events if e["kind"] == "group" and e.get("chosen")}
@@ -69,21 +79,21 @@ def names() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def result(name: str) -> Mapping[str, Any]:
+def result(name: str, collection: str = COLLECTION) -> Mapping[str, Any]:
     """The result of a run, without its events.
 
     Raises:
         CompressionError: there is none of this name.
     """
-    return read_object(GALLERY / COLLECTION / name / "result.json", f"the result of {name}")
+    return read_object(GALLERY / collection / name / "result.json", f"the result of {name}")
 
 
 @lru_cache(maxsize=16)
-def run(name: str) -> Recorded:
+def run(name: str, collection: str = COLLECTION) -> Recorded:
     """Read a run of the gallery.
 
     Raises:
         CompressionError: there is none of this name.
     """
-    folder = RunFolder.open(GALLERY / COLLECTION, name)
-    return Recorded(last_attempts(folder.events()), folder.budget(), result(name))
+    folder = RunFolder.open(GALLERY / collection, name)
+    return Recorded(last_attempts(folder.events()), folder.budget(), result(name, collection))

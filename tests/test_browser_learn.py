@@ -48,6 +48,18 @@ def test_every_lesson_is_drawn_on_one_screen(browser: Browser, address: str, pho
                 page.get_by_role("button", name="Next: ").click()
 
 
+def test_what_is_forgotten_and_what_is_cut_fits_on_one_screen(browser: Browser, address: str) -> None:
+    """The part of lesson 5 with the most controls, in both of its ways."""
+    with tab(browser) as page:
+        for way in ("published", "uniform"):
+            page.goto(f"{address}/learn?lesson=5&shown=forgetting&way={way}&at=500")
+            page.locator(".js-plotly-plot .main-svg").first.wait_for()
+            settled(page, "learn")
+            size = page.evaluate(MEASURED)
+            assert size["broken"] == [], way
+            assert size["height"] <= size["room"] + 1, f"{way} needs scrolling: {size}"
+
+
 def test_a_help_icon_leads_to_the_glossary(page: Page, address: str) -> None:
     page.goto(f"{address}/budget")
     settled(page, "budget")

@@ -50,6 +50,24 @@ def test_thinning_keeps_all_but_steps_and_both_ends(steps: int) -> None:
     assert "pid" not in json.dumps(thinned)
 
 
+def test_thinning_keeps_the_steps_around_a_commit() -> None:
+    module, given = maker(), events(3000)
+    decided = [
+        {"kind": "group", "step": step, "joint": {"conv1": {"uniform": 1 / (1500 - step)}}} for step in range(900, 1500)
+    ]
+    thinned = list(module.thinned(given + decided))
+    steps = {event["step"] for event in thinned if event["kind"] == "step"}
+    assert set(range(1479, 1510)) <= steps
+    assert len(steps) < 31 + module.KEPT["step"] + 1
+    groups = [event["step"] for event in thinned if event["kind"] == "group"]
+    assert (groups[-1], len(groups)) == (1499, module.KEPT["group"] + 1)
+    committed = [{**decided[-1], "step": step} for step in (1000, 1001, 1002)]
+    groups = [
+        event["step"] for event in module.thinned(decided[:99] + committed + decided[:99]) if event["kind"] == "group"
+    ]
+    assert {1000, 1001, 1002} <= set(groups)
+
+
 def test_a_path_is_replaced_wherever_it_stands() -> None:
     given = {"weights": "/a/w.pt", "facts": [{"weights": "/a/w.pt", "bits": 4}], "other": "/a/w.pts"}
     stored = {"weights": "w.pt", "facts": [{"weights": "w.pt", "bits": 4}], "other": "/a/w.pts"}

@@ -161,6 +161,25 @@ def test_a_link_opens_a_lesson_in_its_state(learn: Open) -> None:
     assert "bits" not in app.query_params, "what is as at the beginning needs no place in the address"
 
 
+def test_both_ways_to_forget_are_shown_at_every_end_of_their_controls(learn: Open) -> None:
+    lesson = CONTENTS[4].load()
+    for way in ("published", "uniform"):
+        fields = lesson.fields(values := chosen(lesson, shown="forgetting", way=way))
+        for field in fields[2:]:
+            for value in ends(field):
+                view = lesson.show(chosen(lesson, **{**values, field.key: value}))
+                assert len(view.rows) == 10
+                assert not any(bad in fact for fact in view.facts.values() for bad in ("nan", "None")), view.facts
+    app = learn(lesson="5", shown="forgetting", way="uniform", at="500")
+    assert (app.selectbox(key="lesson5_way").value, app.slider(key="lesson5_at").value) == ("uniform", 500)
+    assert messages(app) == []
+    app.selectbox(key="lesson5_way").set_value("published").run()
+    assert app.slider(key="lesson5_at").value == 500
+    app.pills(key="lesson5_shown").set_value("run").run()
+    assert {"way", "at"}.isdisjoint(app.query_params)
+    assert messages(app) == []
+
+
 def test_parts_travel_in_the_address(learn: Open) -> None:
     app = learn(lesson="1", parts="residual,flatten", remove="residual", channel="5")
     assert app.slider(key="lesson1_channel").value == 5

@@ -36,7 +36,7 @@ from lessons.maths.estimates import bitmap_pays_from, sizes
 from lessons.maths.projection import Scalars, project_all, project_step
 from lessons.maths.surrogate import Point, finite_differences, gradients, slopes, staircase
 from lessons.numbers import tex
-from lessons.stages import ablations
+from lessons.stages import ablations, inequality, ways
 from lessons.stages import lesson as stages_lesson
 from lessons.waterline import lesson as waterline
 
@@ -163,23 +163,129 @@ def test_too_few_bits_move_nothing() -> None:
 
 
 def test_the_recorded_descent_is_what_its_own_numbers_give() -> None:
-    run, checked = recorded.run(stages_lesson.RUN), 0
-    for event in run.decisions.values():
-        for group in event["joint"].values():
+    """With the constant that each decision names (0.999 where it was recorded before it named one), or without any."""
+    checked, climbing = dict.fromkeys((None, ETA), 0), 0
+    for run in (stages_lesson.replayed(), *map(ways.replayed, ways.WAYS)):
+        for group in (group for event in run.decisions.values() for group in event["joint"].values()):
             costs = sum(layer[0] * layer[3] for layer in group["layers"].values())
             terms = (group["alpha"] * group["hh"], group["rate"] * group["ch"], group["rate"] * costs)
-            moved = -terms[0] - terms[1] - terms[2]
+            moved, eta = -terms[0] - terms[1] - terms[2], group.get("eta", ETA)
             assert moved == pytest.approx(group["descent"], abs=3e-4 * sum(map(abs, terms)) + 1e-30)
-            assert group["allowed"] == pytest.approx(-ETA * (1 - ZETA) * terms[0], rel=1e-3)
-            assert group["descent"] <= group["allowed"] * (1 - 1e-3)
-            checked += 1
-    assert checked > 100
+            checked[eta] += 1
+            if eta is None:
+                assert (group["rate"], group["allowed"]) == (group["uniform"], None)
+                climbing += moved > 0
+            else:
+                assert group["allowed"] == pytest.approx(-eta * (1 - ZETA) * terms[0], rel=1e-3)
+                assert group["descent"] <= group["allowed"] * (1 - 1e-3)
+                assert -terms[1] <= (1 - eta) * terms[0] * (1 + 1e-3), "the term in c costs a thousandth at most"
+    assert checked[ETA] > 200
+    assert climbing > 0.3 * checked[None] > 20, "evenly, nothing is guaranteed"
     shown = facts(5, step=900)
-    at, groups = stages_lesson.decision(900)
+    at, groups = inequality.decision(stages_lesson.replayed(), 900)
     first = next(iter(groups.values()))
     assert int(shown["at"]) == at <= 900
     assert read(shown["descent"]) == pytest.approx(first["descent"], rel=0.02)
-    assert read(shown["descent"]) <= read(shown["allowed"])
+    assert read(shown["descent"]) <= read(shown["bound"].partition("{")[2].rpartition(r"\mathbf{")[2][:-1])
+
+
+def test_lesson_five_names_the_constant_that_was_used() -> None:
+    """A bound where there is one, none where units are forgotten evenly, at a step that climbs."""
+    for way, eta in (("published", 0.999), ("uniform", None)):
+        run = ways.replayed(way)
+        group, each = next(
+            (name, group)
+            for name, group in run.decisions[run.commits[0]]["joint"].items()
+            if eta is not None or group["descent"] > 0
+        )
+        shown = facts(5, shown="forgetting", way=way, at=run.commits[0], leaving=group)
+        assert read(shown["descent"]) == pytest.approx(each["descent"], rel=0.006)
+        assert (r"\eta" in shown["bound"], "0.001" in shown["rule"]) == (eta is not None,) * 2
+        if eta is not None:
+            bound = read(shown["bound"].rpartition(r"\mathbf{")[2][:-1])
+            assert bound == pytest.approx(-eta * 0.1 * each["alpha"] * each["hh"], rel=0.006)
+
+
+def test_both_ways_begin_alike_and_only_one_forgets() -> None:
+    """Sizes from cosines: equal when the first units are chosen; evenly, they fall by one part of the period a step."""
+    first = {way: ways.replayed(way).decisions[ways.cuts(ways.RUN + way)[0].first]["joint"] for way in ways.WAYS}
+    assert {name: (group["ch"], group["hh"]) for name, group in first["published"].items()} == {
+        name: (group["ch"], group["hh"]) for name, group in first["uniform"].items()
+    }
+    for seed in ways.SEEDS:
+        spec = [
+            json.loads((recorded.GALLERY / ways.COLLECTION / f"{ways.RUN}{way}{seed}" / "spec.json").read_text())
+            for way in ways.WAYS
+        ]
+        one, other = (each["budget"] for each in spec)
+        assert {name for name in one if one[name] != other[name]} == {"options"}
+        assert [each["options"].pop("forgetting") for each in (one, other)] == list(ways.WAYS)
+        assert one == other
+        for cut in ways.cuts(f"{ways.RUN}uniform{seed}"):
+            length = cut.last - cut.first + 1
+            fallen = {step: 1 - (step - cut.first) / length for step in cut.sizes}
+            assert cut.sizes == pytest.approx(fallen, abs=0.12)
+            assert cut.remaining == 0
+    grown, cosine = np.array([3.0, -4.0, 1.0]), np.array([0.2, 0.1, -0.4])
+    norm = np.linalg.norm(grown)
+    group = {"ch": grown @ cosine, "hh": cosine @ cosine, "cosine": grown @ cosine / norm / np.linalg.norm(cosine)}
+    assert ways.size(group) == pytest.approx(norm)
+    assert ways.size({"ch": 0.0, "hh": 1.0, "cosine": 0.0}) == 0
+
+
+def test_what_the_lesson_says_of_forgetting_is_in_the_files() -> None:
+    """Shares that are cut, losses around the cuts, slowed steps and accuracy, read without the library; and noise."""
+    totals = {way: ways.totals(way) for way in ways.WAYS}
+    for way, total in totals.items():
+        remaining, jumps, slowed, accuracies = [], [], [], []
+        for seed in ways.SEEDS:
+            folder = recorded.GALLERY / ways.COLLECTION / f"geta-w4-s30-{way}{seed}"
+            events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+            loss = {event["step"]: event["loss"] for event in events if event["kind"] == "step"}
+            joint = {event["step"]: event["joint"] for event in events if event.get("joint")}
+            starts = [event["step"] for event in events if event.get("chosen")]
+            ends = [step for step in joint if next(iter(joint[step].values()))["uniform"] == 1]
+            assert len(starts) == len(ends) == 10
+            for start, end in zip(starts, ends, strict=True):
+                squares = [
+                    sum(
+                        (g["ch"] / g["cosine"]) ** 2 / g["hh"] * share(g) ** 2
+                        for g in joint[at].values()
+                        if g["cosine"]
+                    )
+                    for at, share in ((start, lambda g: 1.0), (end, lambda g: 1 - g["rate"]))
+                ]
+                remaining.append(math.sqrt(squares[1] / squares[0]))
+                after = [loss[step] for step in (end + 1, end + 2, end + 3) if step in loss]
+                if len(after) == 3:
+                    jumps.append(np.mean(after) / np.mean([loss[step] for step in range(end - 19, end + 1)]))
+            slowed += [g["rate"] / g["uniform"] < 0.05 for groups in joint.values() for g in groups.values()]
+            table = np.array(json.loads((folder / "result.json").read_text())["confusion"]["final"])
+            accuracies.append(np.trace(table) / table.sum())
+        assert len(jumps) == 27, "of each run's last cut one loss is recorded"
+        assert total.cut == pytest.approx(np.mean(remaining), rel=1e-6)
+        assert total.jump == pytest.approx(np.mean(jumps), rel=1e-6)
+        assert total.slowed == pytest.approx(np.mean(slowed))
+        assert total.accuracy == pytest.approx(np.mean(accuracies))
+        assert total.spread == pytest.approx(np.ptp(accuracies))
+    published, evenly = totals["published"], totals["uniform"]
+    assert published.cut > 0.5 > evenly.cut == 0
+    assert published.jump > 1.3 > 1.15 > evenly.jump
+    assert published.slowed > 0.8 > evenly.slowed == 0
+    standard_error = 100 * math.sqrt(0.88 * 0.12 / 10_000)
+    assert 100 * abs(published.accuracy - evenly.accuracy) < standard_error, "“accuracy does not tell them apart”"
+
+
+def test_the_answer_of_lesson_five_is_the_largest_rate_that_costs_half() -> None:
+    step, name, group = stages_lesson.exercise()
+    shown = facts(5)
+    assert (shown["exercise_step"], shown["exercise_group"]) == (str(step), name)
+    rates = np.linspace(0, 1, 200_001) * group["uniform"]
+    allowed = rates[-rates * read(shown["exercise_ch"]) <= 0.5 * read(shown["exercise_ahh"])].max()
+    answer = stages_lesson.answer()
+    assert abs(100 * allowed / read(shown["exercise_even"]) - answer.value) < answer.tolerance
+    assert float(shown["answer"]) == pytest.approx(answer.value, abs=0.5)
+    assert group["rate"] / group["uniform"] * 500 == pytest.approx(answer.value / 100, rel=1e-3), "500 times less"
 
 
 def test_the_recorded_bits_stay_under_the_bound_of_their_stage() -> None:
@@ -376,7 +482,7 @@ def test_a_recorded_ablation_differs_from_all_rules_in_one_thing_only() -> None:
 
 def test_lesson_five_says_which_unit_a_step_is_in() -> None:
     one, each = Budget(), Budget(options={"weights": "channel"})
-    assert (stages_lesson.per_channel(one), stages_lesson.per_channel(each)) == (False, True)
+    assert (inequality.per_channel(one), inequality.per_channel(each)) == (False, True)
     assert facts(5)["unit"] == "", "the run that is replayed has one bound for each layer"
 
 

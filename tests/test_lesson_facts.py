@@ -124,15 +124,24 @@ def test_lesson_5() -> None:
     costs = sum(layer[0] * layer[3] for layer in each["layers"].values())
     moved = -each["alpha"] * each["hh"] - each["rate"] * (each["ch"] + costs)
     allowed = -0.999 * (1 - 0.9) * each["alpha"] * each["hh"]
-    first = next(event["chosen"] for event in events if event.get("chosen"))
     names = {"gamma": "rate", "alpha": "alpha", "hh": "hh", "ch": "ch", "uniform": "uniform"}
     numbers = {name: each[key] for name, key in names.items()}
     plain = {"group": group, "at": str(at["step"]), "removed": str(plan["removes"]), "units": str(plan["units"])}
-    periods = {"periods": "10", "answer": str(sum(map(len, first.values())))}
+    small = (recorded.GALLERY / "resnet8-fashion_mnist" / "geta-w4-s30-published" / "events.jsonl").read_text()
+    decided = [event for event in map(json.loads, small.splitlines()) if event.get("joint")]
+    decision = next(event for event in decided if str(event["step"]) == facts["exercise_step"])
+    numbers_of = decision["joint"][facts["exercise_group"]]
+    ahh, even = numbers_of["alpha"] * numbers_of["hh"], numbers_of["uniform"]
+    exercise = {"exercise_ahh": ahh, "exercise_ch": numbers_of["ch"], "exercise_even": even, "exercise_eta": "0.5"}
+    exercise |= {"answer": f"{100 * 0.5 * ahh / -numbers_of['ch'] / even:.0f}"}
+    assert float(facts["answer_published"]) == pytest.approx(100 * numbers_of["rate"] / even, rel=0.05)
+    periods = {"periods": "10", **exercise}
     assert read(facts["descent"]) == pytest.approx(moved, rel=0.02)
     d = float(next(iter(each["layers"].values()))[0])
-    numbers |= {"allowed": allowed, "d": d, "costs": costs}
-    agrees(5, facts, {**numbers, **plain, **periods}, {"descent", "slowed", "room", "unit"})
+    assert read(facts["bound"].rpartition(r"\mathbf{")[2][:-1]) == pytest.approx(allowed, rel=DIGITS)
+    numbers |= {"d": d, "costs": costs}
+    words = {"rule", "slowed", "room", "unit", "exercise_step", "exercise_group", "answer_published"}
+    agrees(5, facts, {**numbers, **plain, **periods}, {"descent", "bound", *words})
 
 
 def test_lesson_6(weights: Weights) -> None:

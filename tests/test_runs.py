@@ -139,6 +139,19 @@ def test_step_events_are_thinned_to_one_a_second_or_every_fifty(tmp_path: Path) 
     assert [event["step"] for event in read_events(tmp_path / "slow")[0]] == [0, 3, 6, 9]
 
 
+def test_a_decision_comes_with_the_figures_of_its_step_and_of_the_next(tmp_path: Path) -> None:
+    with EventWriter(tmp_path / "events", clock=lambda: 0.0) as events:
+        for step in range(40):
+            events.step(step, 0.0, loss=float(step))
+            if step in (0, 7, 20, 21):
+                events.decision(step, chosen={})
+    written = read_events(tmp_path / "events")[0]
+    steps = [event for event in written if event["kind"] == "step"]
+    assert [event["step"] for event in steps] == [0, 1, 7, 8, 20, 21, 22]
+    assert all(event["loss"] == event["step"] for event in steps)
+    assert [event["step"] for event in written if event["kind"] == "group"] == [0, 7, 20, 21]
+
+
 def test_reader_leaves_a_torn_line_and_the_next_writer_closes_it(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     with EventWriter(path) as events:

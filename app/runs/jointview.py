@@ -9,12 +9,6 @@ from app.runs import view_model
 from compression import methods
 from compression.plots import joint as figures
 
-EXPLAINED = (
-    "The channels to be removed lose a share γ of themselves at each step of the joint stage. The method makes γ "
-    "small, and moves the step size d of the group's quantizers within what the bit-widths allow (shaded), so that "
-    "every step still lowers the loss; dotted: forgetting evenly. The last step of a pruning period removes the rest."
-)
-
 
 def section(now: view_model.RunView) -> None:
     """γ and d of one group over the joint stage, folded; nothing where the method has no such stage."""
@@ -29,7 +23,7 @@ def section(now: view_model.RunView) -> None:
     ) as folded:
         if not folded.open:  # drawn every second otherwise
             return
-        st.caption(EXPLAINED)
+        st.caption(info.explanation)
         group = st.selectbox("Group", info.groups, key="joint_group") or info.groups[0]
         charts = (
             ("**γ, the forget rate**", figures.rate_figure, "joint_rate", "Forget rate"),

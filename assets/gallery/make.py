@@ -28,7 +28,8 @@ from typing import Any
 
 HOME = Path(__file__).resolve().parent
 ROOT = HOME.parents[1]
-KEPT = {"step": 120, "group": 40}  # events of a kind, evenly spread; those that choose units stay all
+KEPT = {"step": 120, "group": 40}  # events of a kind, evenly spread; those that choose or commit units stay all
+AROUND = (20, 10)  # steps before and after units are committed whose events stay all
 FIGURES = ("accuracy", "loss", "bytes", "nominal_bytes", "macs", "rel_bops", "unit_sparsity", "weight_sparsity")
 
 
@@ -112,13 +113,21 @@ def budget_file(collection: Path, name: str, budget: dict[str, Any]) -> Path:
 def thinned(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The events, those of the many kinds in :data:`KEPT` thinned; without the machine's name."""
     gone: set[int] = set()
+    committed = [event["step"] for event in events if commits(event)]
+    near = {step + by for step in committed for by in range(-AROUND[0], AROUND[1] + 1)}
     for kind, count in KEPT.items():
         all_of = [index for index, event in enumerate(events) if event["kind"] == kind and "chosen" not in event]
         stays = {all_of[round(i * (len(all_of) - 1) / count)] for i in range(count + 1)} if all_of else set()
+        stays |= {i for i in all_of if commits(events[i]) or (kind == "step" and events[i]["step"] in near)}
         gone.update(set(all_of) - stays)
     for index, event in enumerate(events):
         if index not in gone:
             yield {key: value for key, value in event.items() if key not in ("host", "pid")}
+
+
+def commits(event: dict[str, Any]) -> bool:
+    """Does this step forget units for the last time, so that they are zero after it? Evenly, all would go in it."""
+    return any(group["uniform"] == 1 for group in event.get("joint", {}).values())
 
 
 def record(

@@ -10,6 +10,10 @@ from compression.plots import base, theme
 from compression.plots.base import go
 
 LEAST_RATE = 1e-6  # drawn at the foot of a logarithmic axis; the table has the number itself
+UNSTATED_ETA = 0.999  # of decisions that were recorded before a run stated its own
+SLOWED = 0.05  # of the even rate
+_BEGIN = "The channels to be removed lose a share γ of themselves at each step of the joint stage"
+_STEPS = "the step size d of the group's quantizers moves within what the bit-widths allow (shaded)"
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,36 @@ class JointInfo:
         """The groups that lost channels, in the order of their first loss."""
         return list(dict.fromkeys(group for _, group, _ in self.decisions))
 
+    @property
+    def explanation(self) -> str:
+        """How this run forgot channels, in words."""
+        decisions = [facts for _, _, facts in self.decisions]
+        etas = [_eta(facts) for facts in decisions]
+        eta = etas[-1] if etas else UNSTATED_ETA
+        if eta is None:
+            return (
+                f"{_BEGIN}. This run took it evenly: γ is 1 divided by the shrinking steps that remain, whether or not "
+                f"the step lowers the loss, so nothing is guaranteed. What is left when a pruning period ends is no "
+                f"more than rounding; {_STEPS}."
+            )
+        slowed = sum(facts["rate"] < SLOWED * facts["uniform"] for facts in decisions) / max(1, len(decisions))
+        return (
+            f"{_BEGIN}. Where that works against the training step, it may cost at most {100 * (1 - eta):.3g} % of the "
+            f"step's descent, which limits γ (ticks; dotted: forgetting evenly). So that all of it descends, {_STEPS}. "
+            f"What is left when a pruning period ends is removed at once: in {100 * slowed:.0f} % of these decisions γ "
+            f"was below a twentieth of the even rate."
+        )
+
     def decided(self, group: str) -> list[tuple[float, Mapping[str, Any]]]:
         """One group's steps and facts."""
         return [(step, facts) for step, name, facts in self.decisions if name == group]
 
     def rows(self, group: str) -> list[dict[str, Any]]:
-        """One group as a table: γ, γ without the inequality, and d within its range for each of its layers."""
+        """One group as a table: γ, its limit, γ without the inequality, and d within its range for each layer."""
         rows = []
         for step, facts in self.decided(group):
             row = {"step": step, "units leaving": facts["units"], "γ": facts["rate"], "evenly": facts["uniform"]}
+            row["limit of γ"] = rate_limit(facts)
             for layer, (d, low, high, *_) in facts["layers"].items():
                 row |= {f"d of {layer}": d, f"least d of {layer}": low, f"most d of {layer}": high}
             rows.append(row)
@@ -50,8 +75,24 @@ def joint_info(events: Sequence[Mapping[str, Any]]) -> JointInfo:
     )
 
 
+def rate_limit(facts: Mapping[str, Any]) -> float | None:
+    """The largest γ that eta allows one decision where <c, h> < 0: (1 - eta) α |h|² / -<c, h>.
+
+    ``None``: there is no limit, as taking c away descends, or as the run forgets evenly.
+    """
+    eta, c_dot_h = _eta(facts), facts["ch"]
+    if eta is None or c_dot_h is None or c_dot_h >= 0:
+        return None
+    return float((1 - eta) * facts["alpha"] * facts["hh"] / -c_dot_h)
+
+
+def _eta(facts: Mapping[str, Any]) -> float | None:
+    """The constant of a decision."""
+    return facts.get("eta", UNSTATED_ETA)
+
+
 def rate_figure(info: JointInfo, group: str, stages: Sequence[base.RunStage] = ()) -> go.Figure:
-    """γ of one group over the joint stage (logarithmic) beside the even rate; the other groups faint."""
+    """γ of one group over the joint stage (logarithmic), its limit and the even rate; the other groups faint."""
     fig = base.figure(260, uirevision=f"gamma {group}", hovermode="closest")
     fig.update_layout(margin={"t": 24})
     for name in [*(other for other in info.groups if other != group), group]:
@@ -79,6 +120,17 @@ def rate_figure(info: JointInfo, group: str, stages: Sequence[base.RunStage] = (
             hovertemplate="step %{x}: evenly %{y:.3g}<extra></extra>",
         )
     )
+    limits = [(step, limit) for step, facts in decided if (limit := rate_limit(facts)) is not None]
+    if limits:
+        fig.add_trace(
+            base.scatter(
+                [step for step, _ in limits],
+                [max(LEAST_RATE, limit) for _, limit in limits],
+                name="limit",
+                marker={"symbol": "line-ew-open", "size": 10, "color": theme.HIGHLIGHT, "line": {"width": 1.5}},
+                hovertemplate="step %{x}: at most %{y:.3g}<extra></extra>",
+            )
+        )
     fig.update_yaxes(type="log", title="γ", exponentformat="power", dtick=1)
     return _over_joint(fig, info, stages)
 

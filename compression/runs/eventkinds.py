@@ -59,6 +59,7 @@ class _Joint(TypedDict):
     ch: Measured
     cosine: Measured
     descent: Measured
+    eta: NotRequired[Measured]
     allowed: Measured
     layers: dict[str, list[Measured]]
 

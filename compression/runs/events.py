@@ -8,7 +8,8 @@ A line is ``{"v": 1, "t": seconds since 1970, "attempt", "kind", "step", "epoch"
            ``pid``, ``host`` and the digest of the ``spec`` when running, ``result_sha256`` when done
 ``plan``   ``total_steps`` and whatever facts the method gives
 ``phase``  ``phase``, the stage that begins at ``step``
-``step``   cheap figures of one training step; written once a second or every 50 steps, whichever comes first
+``step``   cheap figures of one training step; written once a second or every 50 steps, whichever comes first, and for
+           the step of a decision and the next one
 ``point``  the fields of :class:`compression.points.Point`
 ``group``  ``units``: group id -> number of units removed; or what a method decided about groups at ``step`` (GETA:
            ``chosen``, ``spared``, ``next_score``, ``joint``, see :mod:`compression.methods.geta.events`)

@@ -51,6 +51,7 @@ class EventWriter(Reporter):
         self._at: tuple[int, float] = (0, 0.0)
         self._written: tuple[int, float] | None = None
         self._pending: dict[str, float] | None = None
+        self._decided = -1
         self._checked = 0.0
         self._file = open_own(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self._torn = _ends_torn(self._file)
@@ -104,8 +105,10 @@ class EventWriter(Reporter):
         self._write("group", units=dict(units))
 
     def decision(self, step: int, **facts: Any) -> None:
-        """What was decided about groups at this step, and why."""
+        """What was decided about groups at this step, and why; the figures of this step and of the next are written."""
         self._at = (step, self._at[1])
+        self._flush_step()
+        self._decided = step
         self._write("group", **facts)
 
     def log(self, message: str) -> None:
@@ -139,7 +142,7 @@ class EventWriter(Reporter):
             raise Cancelled("asked to stop")
 
     def _step_due(self, step: int) -> bool:
-        if self._written is None:
+        if self._written is None or step == self._decided + 1:
             return True
         last, when = self._written
         return step - last >= STEPS_APART or self._clock() - when >= SECONDS_APART

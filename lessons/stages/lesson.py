@@ -1,4 +1,4 @@
-"""Lesson 5, the GETA run in four stages: a recorded run step by step, its own descent inequality, its rules off."""
+"""Lesson 5, the GETA run in four stages: a recorded run step by step, forgotten or cut, and its rules switched off."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from compression.budget import Budget
-from compression.methods.geta.joint import ETA, allowed_descent, descent
-from compression.methods.geta.options import CHANNEL, GetaOptions
+from compression.methods.geta.joint import FORGETTING, HALF, PUBLISHED, forget_rate
 from compression.methods.geta.schedule import JOINT, PROJECTION, WARM_UP
 from compression.plots.words import share
 from lessons import recorded
 from lessons.lesson import Choice, Lesson, Link, Number, Slider, Values, View
 from lessons.numbers import tex
-from lessons.stages import figure, rules
+from lessons.stages import figure, rules, ways, ways_figure
 from lessons.stages.ablations import ALL_RULES, WITHOUT, Ablation, ablations, read
+from lessons.stages.inequality import decision, inequality
 
 RUN = "tuned-seed1"
-REPLAY, RULES = "run", "rules"
+REPLAY, FORGETS, RULES = "run", "forgetting", "rules"
 SAME_SHARE = 0.02  # shares of units that differ by less count as the same
 
 
@@ -33,71 +32,54 @@ def info() -> figure.StagesInfo:
     return figure.stages_info(replayed())
 
 
+@lru_cache(maxsize=1)
+def both_ways() -> ways_figure.WaysInfo:
+    """The curves of the figure of two ways to forget."""
+    return ways_figure.WaysInfo(
+        {way: ways.cuts(ways.RUN + way) for way in ways.WAYS}, {way: ways.around(way) for way in ways.WAYS}
+    )
+
+
 def fields(values: Values) -> Sequence[Choice | Slider]:
     """What is shown; then the step and whose inequality is written out, or which rule is off."""
-    kinds = {REPLAY: "the run", RULES: "one rule switched off"}
+    kinds = {REPLAY: "the run", FORGETS: "forgotten or cut", RULES: "one rule off"}
     first = Choice("shown", "What is shown", kinds, REPLAY, pills=True)
-    if values.get("shown", REPLAY) == RULES:
+    shown = values.get("shown", REPLAY)
+    if shown == RULES:
         names = {name: each.rule for name, each in ablations().items()}
         return (first, Choice("rule", "The rule", names, next(iter(names))))
-    run = replayed()
-    second = Slider(
-        "step", "Training step", 1, run.total_steps, 1, min(run.choices), help="Drag through the whole run."
-    )
-    if "step" not in values:
-        return (first, second)
-    counts = {name: group["units"] for name, group in decision(int(values["step"]))[1].items()}
+    run, low, high, begin = replayed(), 1, replayed().total_steps, min(replayed().choices)
+    before: tuple[Choice, ...] = (first,)
+    if shown == FORGETS:
+        run = ways.replayed(str(values.get("way", PUBLISHED)))
+        low, high, begin = min(run.decisions), max(run.commits), run.commits[len(run.commits) // 2 - 1]
+        before = (first, Choice("way", "Forgotten", ways.WAYS, PUBLISHED, half=True))
+    half = shown == FORGETS
+    key = "at" if half else "step"
+    second = Slider(key, "Training step", low, high, 1, begin, "Drag through the whole run.", half)
+    if key not in values:
+        return (*before, second)
+    counts = {name: group["units"] for name, group in decision(run, int(values[key]))[1].items()}
     names = {name: f"{name}, {count:,} channel{'s' * (count != 1)} leaving" for name, count in counts.items()}
     explained = "A group some of whose channels are being forgotten at that step."
     third = Choice("leaving", "Group whose inequality is shown", names, next(iter(names)), help=explained)
-    return (first, second, third)
-
-
-def decision(step: int) -> tuple[int, Mapping[str, Any]]:
-    """The last recorded joint step up to this one (the first of all before the joint stage), and its groups."""
-    decisions = replayed().decisions
-    at = max((other for other in decisions if other <= step), default=min(decisions))
-    return at, decisions[at]["joint"]
+    return (*before, second, third)
 
 
 def show(values: Values) -> View:
-    """The run with a line at the step, or what is lost without a rule; and one group's inequality."""
-    step = int(values.get("step", min(replayed().choices)))
-    facts = {**inequality(step, str(values.get("leaving", ""))), **_totals()}
-    if values.get("shown", REPLAY) == RULES:
+    """The run with a line at the step, two ways to forget, or what is lost without a rule; one group's inequality."""
+    run, step, group = replayed(), int(values.get("step", min(replayed().choices))), str(values.get("leaving", ""))
+    shown = values.get("shown", REPLAY)
+    if shown == FORGETS:
+        way, step = str(values["way"]), int(values["at"])
+        facts = {**inequality(ways.replayed(way), step, group), **_totals(), **_exercise_facts()}
+        return View(ways_figure.ways_figure(both_ways(), step), _compared(way, step), facts, both_ways().rows)
+    facts = {**inequality(run, step, group), **_totals(), **_exercise_facts()}
+    if shown == RULES:
         runs, every, name = ablations(), read(ALL_RULES), str(values["rule"])
         bars = rules.RulesInfo(list(runs.values()), every.lost, name)
         return View(rules.rules_figure(bars), _without(runs[name], every), facts, bars.rows)
     return View(figure.stages_figure(info(), step), _caption(step), facts, info().rows)
-
-
-def inequality(step: int, name: str) -> dict[str, str]:
-    """The numbers of the descent inequality of a group (the first, if it is none of that step)."""
-    at, groups = decision(step)
-    name = name if name in groups else next(iter(groups))
-    group = groups[name]
-    costs = sum(d * r_dot_h for d, _, _, r_dot_h, _ in group["layers"].values())
-    d, lowest, highest = next(iter(group["layers"].values()))[:3]
-    room = "has no room, the budget allows one bit-width" if lowest == highest else "may move between its bounds"
-    slowed = "that descends already, so γ is just that"
-    if group["rate"] < group["uniform"]:
-        slowed = f"that would climb, so γ is lowered to {100 * group['rate'] / group['uniform']:.2g} % of it"
-    return {
-        "group": name,
-        "at": str(at),
-        "alpha": tex(group["alpha"]),
-        "hh": tex(group["hh"]),
-        "gamma": tex(group["rate"]),
-        "uniform": tex(group["uniform"]),
-        "ch": tex(group["ch"]),
-        "costs": tex(costs),
-        "descent": tex(descent(group["rate"], group["ch"], costs, group["hh"], group["alpha"])),
-        "allowed": tex(allowed_descent(group["hh"], group["alpha"], group.get("eta", ETA))),
-        "d": tex(d),
-        "unit": " (in units of the channel's own bound)" if per_channel(replayed().budget) else "",
-        "room": room,
-        "slowed": slowed,
-    }
 
 
 def _totals() -> dict[str, str]:
@@ -107,7 +89,6 @@ def _totals() -> dict[str, str]:
         "removed": str(run.result["facts"]["removed"]),
         "units": str(run.result["facts"]["units"]),
         "periods": str(run.stages.pruning_periods),
-        "answer": f"{answer().value:.0f}",
     }
 
 
@@ -118,6 +99,23 @@ def _without(run: Ablation, every: Ablation) -> str:
     if abs(run.removed - every.removed) > SAME_SHARE:
         caption += f"; {share(run.removed, 0)} of the channels went instead of {share(every.removed, 0)}"
     return caption + f". BOPs: {share(run.rel_bops, 2)} against {share(every.rel_bops, 2)}."
+
+
+def _compared(way: str, step: int) -> str:
+    """How far this run's channels are forgotten at a step, and what the runs of all seeds show."""
+    number, cut = [pair for pair in enumerate(ways.cuts(ways.RUN + way), 1) if pair[1].first <= step][-1]
+    at = max(other for other in cut.sizes if other <= step)
+    published, evenly = (ways.totals(each) for each in ways.WAYS)
+    apart = 100 * max(published.spread, evenly.spread)
+    size = share(cut.sizes[at], 0)
+    return (
+        f"**Step {at:,}, period {number}, {ways.WAYS[way]}:** leaving channels still have **{size}** of their size. "
+        f"As published, γ is below a twentieth of the even rate in {share(published.slowed, 0)} of "
+        f"the recorded decisions: {share(published.cut, 0)} is left to cut, and the {ways.JUMP} losses after a cut are "
+        f"**{published.jump:.2f} times** the {ways.BEFORE} before. Evenly, only rounding is left: {evenly.jump:.2f}. "
+        f"*Accuracy does not tell them apart*: {share(published.accuracy)} and {share(evenly.accuracy)} on test images "
+        f"(ResNet-8, Fashion-MNIST; means of {len(ways.SEEDS)} runs that differ by up to {apart:.1f} points)."
+    )
 
 
 def _caption(step: int) -> str:
@@ -146,15 +144,42 @@ def _caption(step: int) -> str:
     return caption + f"rest, up to {accuracy} on validation images."
 
 
-def per_channel(budget: Budget) -> bool:
-    """Has each channel a bound of its own? Then a layer's steps d are in units of these bounds."""
-    return GetaOptions.read(budget.options, budget.method).weights == CHANNEL
+@lru_cache(maxsize=1)
+def exercise() -> tuple[int, str, Mapping[str, Any]]:
+    """The step, the group and the decision of the exercise: the first of the published run where half would bind."""
+    for step, event in ways.replayed(PUBLISHED).decisions.items():
+        for name, group in event["joint"].items():
+            if 0 < limited(group, HALF) < 0.6 * group["uniform"]:
+                return step, name, group
+    raise LookupError("no decision where half of the descent would bind")
+
+
+def limited(group: Mapping[str, Any], forgetting: str) -> float:
+    """The rate that a way of forgetting would take with the numbers of a decision."""
+    steps, size = round(1 / group["uniform"]), ways.size(group)
+    return forget_rate(group["ch"], size, group["hh"], group["alpha"], steps, FORGETTING[forgetting])
+
+
+def _exercise_facts() -> dict[str, str]:
+    """The numbers of the exercise."""
+    step, name, group = exercise()
+    return {
+        "exercise_step": str(step),
+        "exercise_group": name,
+        "exercise_ahh": tex(group["alpha"] * group["hh"]),
+        "exercise_ch": tex(group["ch"]),
+        "exercise_even": tex(group["uniform"]),
+        "exercise_eta": f"{FORGETTING[HALF]:g}",
+        "answer": f"{answer().value:.0f}",
+        "answer_published": f"{100 * group['rate'] / group['uniform']:.2g}",
+    }
 
 
 def answer() -> Number:
-    """How many units the first pruning period chose."""
-    choices = replayed().choices
-    return Number(sum(map(len, choices[min(choices)]["chosen"].values())), 0, "channels")
+    """What share of the even rate half of the descent would allow there, in per cent."""
+    group = exercise()[2]
+    value = 100 * limited(group, HALF) / group["uniform"]
+    return Number(value, 0.03 * value, "%")
 
 
 LESSON = Lesson(

@@ -100,7 +100,7 @@ def story(path: Path) -> list[Event]:
 
 GETA = Budget(method="geta", epochs=1.5, batch_size=32, precision="fp32", sparsity=0.5, schedule=SHORT, lr=0.02)
 BUDGETS = {
-    "geta": GETA.replace(activation_bits=(4, 8), options={"saliency_batches": 3, "recalibrate": 4}),
+    "geta": GETA.replace(activation_bits=(4, 8), options={"saliency_batches": 3, "recalibrate": 4, "unsigned": True}),
     "geta adamw": GETA.replace(optimizer="adamw", lr=1e-3, options={"preset": "paper"}),
     "geta under a price": GETA.replace(
         weight_bits=(3, 8),
@@ -115,7 +115,7 @@ BUDGETS = {
     ),
     "opq": GETA.replace(method="opq", bits=3),
     "magnitude": GETA.replace(method="magnitude", optimizer="adam", lr=1e-3),
-    "sequential": GETA.replace(method="sequential", activation_bits=(6, 6)),
+    "sequential": GETA.replace(method="sequential", activation_bits=(6, 6), options={"unsigned": True}),
 }
 EVERY = {"distill": 0.5, "temperature": 2.0, "noise": 0.5, "ema": 0.7, "lr_warmup": 0.2, "recalibrate": 3}
 CHOOSING = {"saliency_batches": 2, "criteria": {"taylor_first_order": 1.0, "magnitude": 0.5}, "cost": "parameters"}

@@ -20,6 +20,7 @@ from compression.errors import CompressionError
 from compression.forecast import Forecast, allocation_forecast
 from compression.options import Options
 from compression.reading import cut, short
+from compression.training.options import TrainingOptions
 from compression.training.setup import Compressed, Reporter, Setup, Stage
 
 if TYPE_CHECKING:
@@ -180,6 +181,11 @@ class Method(ABC):
             CompressionError: naming the field, and the layer or group.
         """
         self.check_budget(setup.budget)
+        options = self.options(setup.budget)
+        if isinstance(options, TrainingOptions) and options.distill_features > 0:
+            from compression.training.distill import check_features
+
+            check_features(setup)
 
     @property
     def allocates(self) -> bool:

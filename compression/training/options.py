@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,22 @@ Distill = Annotated[
     ),
 ]
 Temperature = Annotated[Real, Field(ge=0.1, le=100, description="How much the answers compared are softened.")]
+DistillFeatures = Annotated[
+    Real,
+    Field(
+        ge=0,
+        le=1000,
+        description="Weight of the distance between the outputs of the network's stages and those of the dense network, "
+        "over the channels that remain. 0 leaves it out.",
+    ),
+]
+DistillRise = Annotated[
+    Literal["constant", "rising"],
+    Field(
+        description="Whether what the dense network teaches has its full weight from the first step on, or rises to it "
+        "linearly over the run."
+    ),
+]
 Noise = Annotated[
     Real,
     Field(
@@ -63,6 +79,8 @@ class TrainingOptions(Options):
 
     distill: Distill = 0.0
     temperature: Temperature = 4.0
+    distill_features: DistillFeatures = 0.0
+    distill_rise: DistillRise = "constant"
     noise: Noise = 1.0
     ema: Ema = 0.0
     lr_warmup: Warmup = 0.0

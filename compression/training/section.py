@@ -9,7 +9,7 @@ import torch
 
 from compression.quant.noise import QuantizationNoise
 from compression.training.average import WeightAverage
-from compression.training.distill import Goal
+from compression.training.distill import Distillation
 from compression.training.loop import Loss, Step, learning_rate, train_step
 from compression.training.options import TrainingOptions
 from compression.training.recipe import Recipe
@@ -89,16 +89,16 @@ class SectionSteps:
         algorithm: Algorithm,
         recipe: Recipe,
         options: TrainingOptions,
-        goal: Goal | None = None,
-        averages: bool = False,
+        goal: Distillation | None = None,
+        ends_run: bool = False,
     ) -> None:
-        """``averages``: whether this is the section whose weights are averaged, if the options ask for an average."""
+        """``ends_run``: whether this is the run's last section, whose weights are averaged if the options ask for it."""
         model, optimizer = setup.model, section.optimizer
         self.setup, self.section, self.algorithm = setup, section, algorithm
-        self.recipe, self.options, self.goal = recipe, options, goal
+        self.recipe, self.options, self.goal, self.ends_run = recipe, options, goal, ends_run
         self.rates: list[float] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.noise = QuantizationNoise(model, options.noise, setup.budget.seed) if options.noise < 1 else None
-        self.average = WeightAverage(model, options.ema) if averages and options.ema > 0 else None
+        self.average = WeightAverage(model, options.ema) if ends_run and options.ema > 0 else None
         self.parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, **section.parts}
         added: dict[str, Stateful | None] = {"noise": self.noise, "average": self.average}
         self.parts |= {name: part for name, part in added.items() if part is not None}
@@ -108,9 +108,16 @@ class SectionSteps:
         for group, rate in zip(self.section.optimizer.param_groups, self.rates, strict=True):
             group["initial_lr"] = rate
 
+    def progress_after(self, done: int, total: int) -> None:
+        """The weights of distillation are those of the last of ``done`` steps until the next one is taken."""
+        if self.goal is not None:
+            self.goal.progress = max(0, done - 1) / total
+
     def take(self, step: Step) -> Loss:
         """Take one training step."""
         model, optimizer = self.setup.model, self.section.optimizer
+        if self.goal is not None:
+            self.goal.progress = step.fraction
         self.algorithm.before_step(step.index)
         # 1. The learning rate of this step, as a share of each parameter group's own
         kind, warmup = self.setup.budget.lr_schedule, self.options.lr_warmup
@@ -138,6 +145,8 @@ class SectionSteps:
             self.algorithm.restore()
 
     def close(self) -> None:
-        """Take the hooks of the noise away."""
+        """Take the hooks of the noise away, after the run's last section those of distillation too."""
         if self.noise is not None:
             self.noise.remove()
+        if self.goal is not None and self.ends_run:
+            self.goal.close()

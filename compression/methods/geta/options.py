@@ -30,6 +30,8 @@ PAPER: Mapping[str, Any] = {
     "clip": "max",
     "ranges": "max",
     "distill": 0.0,
+    "distill_features": 0.0,
+    "distill_rise": "constant",
     "lr_warmup": 0.0,
     "recalibrate": 0,
 }

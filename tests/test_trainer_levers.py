@@ -1,0 +1,207 @@
+"""What can be turned on in every trained method beside the plain recipe: each against arithmetic of its own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_trainer import run, setup_of
+from torch import nn
+
+from compression import methods, zoo
+from compression.errors import CompressionError
+from compression.graph import trace
+from compression.methods.base import Setup
+from compression.training.distill import Distillation, Teacher, distillation, distillation_loss
+from compression.training.features import feature_layers, feature_loss
+from compression.training.options import TrainingOptions
+from compression.training.recipe import Recipe
+from compression.zoo import build
+
+TRAINED = [name for name, method in methods.all_methods().items() if method.info.trains]
+
+
+def test_every_lever_is_off_by_default_and_the_paper_names_it() -> None:
+    from compression.methods.geta.options import PAPER, GetaOptions
+
+    off = {"distill_features": 0.0, "distill_rise": "constant"}
+    for name in TRAINED:
+        options = methods.get(name).Config()
+        assert {option: getattr(options, option) for option in off} == off
+    assert off.items() <= PAPER.items()
+    assert set(GetaOptions.read({"preset": "paper"}, "geta").model_dump()) >= set(PAPER)
+
+
+# Distillation
+
+
+def test_with_all_of_the_loss_from_the_teacher_no_label_is_looked_at() -> None:
+    answer, target = torch.randn(4, 3), torch.randn(4, 3)
+    impossible = torch.full((4,), 99)
+    assert torch.isfinite(distillation_loss(answer, target, impossible, 1.0, 2.0))
+    with pytest.raises(IndexError):
+        distillation_loss(answer, target, impossible, 0.999, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("resnet8", {"layer1": 1, "layer2": 1, "layer3": 1}),
+        ("vgg7_small", None),
+        ("mobilenet_small", None),
+        ("vit_tiny", None),
+    ],
+)
+def test_the_stages_whose_outputs_are_compared(model: str, expected: dict[str, int] | None) -> None:
+    """By shapes alone: of images the last output of each resolution, of sequences that of each block."""
+    network, (example,) = build(model).eval(), zoo.example(model)
+    outputs: list[tuple[str, torch.Size]] = []
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: outputs.append((name, output.shape)))
+        for name, module in network.named_modules()
+        if name
+    ]
+    network(example)
+    for hook in hooks:
+        hook.remove()
+    layers = feature_layers(network, example, model)
+    assert layers.keys() == (expected or layers).keys()
+    if model == "vit_tiny":
+        assert layers == {f"blocks.{index}": 2 for index in range(len(network.blocks))}  # type: ignore[arg-type]
+        return
+    for resolution in {shape[2:] for _, shape in outputs if len(shape) == 4 and shape[2:].numel() > 1}:
+        last = [name for name, shape in outputs if shape[2:] == resolution][-1]
+        assert layers.pop(last) == 1
+    assert not layers
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_blocks_that_return_tuples_are_compared_by_their_first_value() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return self.linear(x), None
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.blocks = nn.Embedding(10, 6), nn.ModuleList(Block() for _ in range(3))
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            x = self.embed(ids)
+            for block in self.blocks:
+                x, _ = block(x)
+            return x.mean(1)
+
+    assert feature_layers(Net(), torch.zeros(2, 5, dtype=torch.long), "net") == {f"blocks.{i}": 2 for i in range(3)}
+
+
+def test_a_network_without_features_is_refused_by_name_before_a_run() -> None:
+    work = setup_of("opq", distill_features=0.5)
+    work.model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
+    work = Setup(work.model, trace(work.model, torch.zeros(1, 1, 12, 12)), work.data, work.budget)
+    with pytest.raises(CompressionError, match=f"distill_features: {work.budget.model} has no module"):
+        methods.get("opq").check(work)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_distance_of_features_by_numpy(axis: int) -> None:
+    """Channels of the student that are zero everywhere are in neither norm; the rest by plain loops."""
+    generator = np.random.default_rng(2)
+    own, target = (generator.normal(size=(3, 4, 5)) for _ in range(2))
+    own[:, 1] = 0 if axis == 1 else own[:, 1]
+    if axis == 2:
+        own[..., 3] = 0
+    index = [i for i in range(own.shape[axis]) if i != (1 if axis == 1 else 3)]
+    a, b = own.take(index, axis), target.take(index, axis)
+    expected = ((a - b) ** 2).sum() / (b**2).sum()
+    student = torch.from_numpy(own).float().requires_grad_()
+    whole = torch.from_numpy(target).float()
+    loss = feature_loss({"a": student, "b": whole}, {"a": whole, "b": whole}, {"a": axis, "b": axis})
+    assert float(loss.detach()) == pytest.approx(expected / 2, rel=1e-5)
+    loss.backward()
+    assert not student.grad[torch.from_numpy(own == 0)].any()  # type: ignore[index]
+
+
+def student_and_goal(**options: Any) -> tuple[nn.Module, Distillation, torch.Tensor, torch.Tensor]:
+    work = setup_of("opq", **options)
+    goal = distillation(work, Recipe(), TrainingOptions(**{**options}))
+    assert goal is not None
+    torch.manual_seed(1)
+    return work.model.train(), goal, torch.randn(6, 1, 12, 12), torch.arange(6) % 4
+
+
+def test_the_loss_with_features_equals_the_sum_by_hand_and_hooks_are_taken_away() -> None:
+    model, goal, x, y = student_and_goal(distill=0.4, temperature=2.0, distill_features=3.0)
+    with torch.no_grad():
+        model.layer2[0].conv1.weight.mul_(1.5)  # type: ignore[index,union-attr,operator]
+    twin = copy.deepcopy(model)
+    loss = goal(model(x), x, y)
+    outputs: list[list[torch.Tensor]] = []
+    for network in (twin, goal.teacher.model):
+        held: list[torch.Tensor] = []
+        hooks = [
+            getattr(network, f"layer{i}").register_forward_hook(lambda _, __, out, held=held: held.append(out))
+            for i in (1, 2, 3)
+        ]
+        answer = network(x)
+        outputs.append([answer, *held])
+        for hook in hooks:
+            hook.remove()
+    (own, *features), (target, *theirs) = outputs
+    soft = F.kl_div(F.log_softmax(own / 2, 1), F.softmax(target / 2, 1), reduction="batchmean") * 4
+    ratios = [float((((a - b) ** 2).sum() / (b**2).sum()).detach()) for a, b in zip(features, theirs, strict=True)]
+    expected = 0.6 * float(F.cross_entropy(own, y).detach()) + 0.4 * float(soft.detach()) + 3.0 * float(np.mean(ratios))
+    assert max(ratios) > 1e-3
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
+    goal.close()
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_measurements_copies_and_compiling_do_not_touch_the_features_of_a_step() -> None:
+    model, goal, x, y = student_and_goal(distill_features=1.0)
+    plain = float(goal(model(x), x, y).detach())
+    answer = model(x)
+    copy.deepcopy(model)(2 * x)  # a copy
+    with torch.no_grad():
+        model.eval()(3 * x)  # a measurement
+    model.train()
+    assert float(goal(answer, x, y).detach()) == pytest.approx(plain, rel=1e-5)
+    compiled = torch.compile(model, backend="eager")
+    assert float(goal(compiled(x), x, y).detach()) == pytest.approx(plain, rel=1e-4)
+
+
+def test_what_is_taught_rises_over_the_run() -> None:
+    model = build("resnet8", input=(1, 12, 12), classes=4).train()
+    x, y, teacher = torch.randn(4, 1, 12, 12), torch.arange(4), Teacher(model, Recipe())
+    answer = torch.randn(4, 4)
+    rising = Distillation(teacher, 0.8, 2.0, rises=True)
+    for progress in (0.0, 0.25, 1.0):
+        rising.progress = progress
+        expected = distillation_loss(answer, teacher(x), y, 0.8 * progress, 2.0)
+        assert float(rising(answer, x, y)) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("method", ["sequential", "magnitude"])
+def test_the_weights_rise_with_the_steps_of_the_run(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    call = Distillation.__call__
+
+    def watched(self: Distillation, *args: torch.Tensor) -> torch.Tensor:
+        shares.append(self.progress)
+        return call(self, *args)
+
+    monkeypatch.setattr(Distillation, "__call__", watched)
+    work = setup_of(method, distill=0.5, distill_features=0.2, distill_rise="rising")
+    run(work)
+    assert shares == pytest.approx([step / 15 for step in range(15)])
+    assert not any(
+        type(hook).__name__ == "_Hook" for module in work.model.modules() for hook in module._forward_hooks.values()
+    )

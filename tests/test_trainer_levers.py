@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_trainer import run, setup_of
+from test_trainer import Watching, run, setup_of
 from torch import nn
 
 from compression import methods, zoo
@@ -28,7 +29,7 @@ TRAINED = [name for name, method in methods.all_methods().items() if method.info
 def test_every_lever_is_off_by_default_and_the_paper_names_it() -> None:
     from compression.methods.geta.options import PAPER, GetaOptions
 
-    off = {"distill_features": 0.0, "distill_rise": "constant"}
+    off = {"distill_features": 0.0, "distill_rise": "constant", "lr_restart": 0.0}
     for name in TRAINED:
         options = methods.get(name).Config()
         assert {option: getattr(options, option) for option in off} == off
@@ -205,3 +206,46 @@ def test_the_weights_rise_with_the_steps_of_the_run(method: str, monkeypatch: py
     assert not any(
         type(hook).__name__ == "_Hook" for module in work.model.modules() for hook in module._forward_hooks.values()
     )
+
+
+# The restart of the learning rate
+
+
+def cosine(x: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * x))
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.2])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+@pytest.mark.parametrize("method", ["geta", "sequential"])
+def test_the_rate_restarts_in_the_last_stage(method: str, schedule: str, warmup: float) -> None:
+    """Every step's rate in closed form: GETA's stages are one curve of 15 + 1 steps, quantization has one of 8."""
+    watching = Watching(work := setup_of(method, lr_restart=1.5, lr_warmup=warmup))
+    work.budget = work.budget.replace(lr_schedule=schedule)
+    done = run(work, watching)
+
+    def plain(p: float) -> float:
+        if p < warmup:
+            return p / warmup
+        return 1.0 if schedule == "constant" else cosine((p - warmup) / (1 - warmup))
+
+    expected = []
+    for step in range(15):
+        if method == "geta":
+            begin, p = done.facts["stages"]["cool-down"] / 16, (step + 1) / 16
+            expected.append(plain(p) if p < begin else 1.5 * plain(begin) * cosine((p - begin) / (1 - begin)))
+        elif step < 7:
+            expected.append(plain(step / 7))
+        else:
+            p = (step - 7) / 8
+            expected.append(1.5 * (p / warmup if p < warmup else cosine((p - warmup) / (1 - warmup))))
+    assert method == "sequential" or 0.5 < begin < 1
+    assert watching.rates == pytest.approx([0.02 * share for share in expected], rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", ["opq", "magnitude"])
+def test_a_restart_needs_a_stage_before(method: str) -> None:
+    work = setup_of(method, lr_restart=1.5)
+    for refuse in (methods.get(method).check, lambda setup: run(setup)):
+        with pytest.raises(CompressionError, match=f"lr_restart: {method} trains in a single stage"):
+            refuse(work)

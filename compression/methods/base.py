@@ -169,7 +169,12 @@ class Method(ABC):
         Raises:
             CompressionError: naming the ask or option and what it may be.
         """
-        self.options(budget)
+        options = self.options(budget)
+        if isinstance(options, TrainingOptions) and options.lr_restart > 0 and self.allocates:
+            raise CompressionError(
+                f"lr_restart: {self.info.name} trains in a single stage, so that there is no later one to restart in: "
+                "set it to 0, and choose another lr"
+            )
         for ask in self.asks:
             ask.value(budget.asks)
             ask.check_bounds(budget.asks, budget.layers)

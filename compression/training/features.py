@@ -37,14 +37,14 @@ def feature_layers(model: nn.Module, example: torch.Tensor, name: str) -> dict[s
             if len(sizes) == 1 and len(sizes.pop() or ()) == 3 and len(elements) > len(blocks):
                 blocks = elements
     if blocks:
-        return {block: 2 for block in blocks}
+        return dict.fromkeys(blocks, 2)
     last = {shape[2:]: path for path, shape in shapes.items() if shape[2:].numel() > 1}
     if not last:
         raise CompressionError(
             f"distill_features: {name} has no module with an output of channels by positions, so no features can be "
             "compared: set it to 0"
         )
-    return {path: 1 for path in last.values()}
+    return dict.fromkeys(last.values(), 1)
 
 
 def _output_shapes(model: nn.Module, example: torch.Tensor) -> dict[str, torch.Size]:

@@ -25,8 +25,8 @@ DistillFeatures = Annotated[
     Field(
         ge=0,
         le=1000,
-        description="Weight of the distance between the outputs of the network's stages and those of the dense network, "
-        "over the channels that remain. 0 leaves it out.",
+        description="Weight of the distance between the outputs of the network's stages and those of the dense "
+        "network, over the channels that remain. 0 leaves it out.",
     ),
 ]
 DistillRise = Annotated[
@@ -63,6 +63,15 @@ Warmup = Annotated[
         "from zero.",
     ),
 ]
+Restart = Annotated[
+    Real,
+    Field(
+        ge=0,
+        le=10,
+        description="Where the last of several stages begins, the learning rate is multiplied by this and falls to 0 "
+        "from there; 0 leaves it as it is.",
+    ),
+]
 Recalibrate = Annotated[
     Integer,
     Field(
@@ -84,6 +93,7 @@ class TrainingOptions(Options):
     noise: Noise = 1.0
     ema: Ema = 0.0
     lr_warmup: Warmup = 0.0
+    lr_restart: Restart = 0.0
     recalibrate: Recalibrate = 0
 
     @classmethod

@@ -10,7 +10,7 @@ import torch
 from compression.quant.noise import QuantizationNoise
 from compression.training.average import WeightAverage
 from compression.training.distill import Distillation
-from compression.training.loop import Loss, Step, learning_rate, train_step
+from compression.training.loop import Loss, Step, learning_rate, restarted_rate, train_step
 from compression.training.options import TrainingOptions
 from compression.training.recipe import Recipe
 from compression.training.resume import Stateful
@@ -70,6 +70,11 @@ class Section:
         """Whether a stage is over once ``done`` steps of the run have been taken."""
         return done in self.stages or done == self.last
 
+    @property
+    def last_stage(self) -> int:
+        """The first step of its last stage."""
+        return max(self.stages)
+
     def position(self, step: int) -> float:
         """Where ``step`` lies on the schedule of the learning rate, 0..1."""
         begin, end = self.curve or (self.first, self.last)
@@ -92,7 +97,7 @@ class SectionSteps:
         goal: Distillation | None = None,
         ends_run: bool = False,
     ) -> None:
-        """``ends_run``: whether this is the run's last section, whose weights are averaged if the options ask for it."""
+        """``ends_run``: whether the run ends with this section; its weights are averaged if the options ask for it."""
         model, optimizer = setup.model, section.optimizer
         self.setup, self.section, self.algorithm = setup, section, algorithm
         self.recipe, self.options, self.goal, self.ends_run = recipe, options, goal, ends_run
@@ -120,8 +125,7 @@ class SectionSteps:
             self.goal.progress = step.fraction
         self.algorithm.before_step(step.index)
         # 1. The learning rate of this step, as a share of each parameter group's own
-        kind, warmup = self.setup.budget.lr_schedule, self.options.lr_warmup
-        share = learning_rate(1.0, self.section.position(step.index), kind, warmup)
+        share = self._share_of_rate(step.index)
         for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
         # 2. Gradients of the loss, with some weights unquantized where there is noise
@@ -137,6 +141,15 @@ class SectionSteps:
         if self.average is not None:
             self.average.update()
         return result
+
+    def _share_of_rate(self, step: int) -> float:
+        """The learning rate of a step as a share of the schedule's beginning; the run's last stage may restart it."""
+        kind, options, section = self.setup.budget.lr_schedule, self.options, self.section
+        position = section.position(step)
+        if self.ends_run and options.lr_restart > 0:
+            begin = section.position(section.last_stage)
+            return restarted_rate(1.0, position, kind, options.lr_warmup, begin, options.lr_restart)
+        return learning_rate(1.0, position, kind, options.lr_warmup)
 
     def store_average(self) -> None:
         """Put the average in the place of the weights, on the zeros and bit-widths of the last step."""

@@ -33,6 +33,7 @@ PAPER: Mapping[str, Any] = {
     "distill_features": 0.0,
     "distill_rise": "constant",
     "lr_warmup": 0.0,
+    "lr_restart": 0.0,
     "recalibrate": 0,
 }
 """Saliency of five criteria on one batch, ranges from the largest weight, labels only (GETA, section 4, QASSO)."""

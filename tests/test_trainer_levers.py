@@ -15,8 +15,10 @@ from torch import nn
 
 from compression import methods, zoo
 from compression.errors import CompressionError
+from compression.forecast import Subject
 from compression.graph import trace
-from compression.methods.base import Setup
+from compression.methods.base import Reporter, Setup
+from compression.quant import activation_quantizers, weight_quantizers
 from compression.training.distill import Distillation, Teacher, distillation, distillation_loss
 from compression.training.features import feature_layers, feature_loss
 from compression.training.options import TrainingOptions
@@ -29,7 +31,7 @@ TRAINED = [name for name, method in methods.all_methods().items() if method.info
 def test_every_lever_is_off_by_default_and_the_paper_names_it() -> None:
     from compression.methods.geta.options import PAPER, GetaOptions
 
-    off = {"distill_features": 0.0, "distill_rise": "constant", "lr_restart": 0.0}
+    off = {"distill_features": 0.0, "distill_rise": "constant", "lr_restart": 0.0, "ends": "same"}
     for name in TRAINED:
         options = methods.get(name).Config()
         assert {option: getattr(options, option) for option in off} == off
@@ -249,3 +251,90 @@ def test_a_restart_needs_a_stage_before(method: str) -> None:
     for refuse in (methods.get(method).check, lambda setup: run(setup)):
         with pytest.raises(CompressionError, match=f"lr_restart: {method} trains in a single stage"):
             refuse(work)
+
+
+# The first and the last layer
+
+
+class Backwards(nn.Module):
+    """Defines its layers in the opposite order to that in which it computes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out, self.middle = nn.Linear(10, 4), nn.Linear(200, 10)
+        self.wide, self.into = nn.Linear(4, 200), nn.Linear(144, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.middle(self.wide(self.into(x.flatten(1)).relu()).relu()).relu())
+
+
+QUANTIZING = list(methods.all_methods())
+
+
+def ends_setup(method: str, layers: dict[str, Any] | None = None, **options: Any) -> Setup:
+    """A run of 15 steps of a network that computes into, wide, middle, out."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = Backwards()
+    plain = setup_of(method)
+    asks = {"bits": 4, "weight_bits": (3, 4), "activation_bits": (5, 5), "sparsity": 0.3}
+    names = set(methods.get(method).Config.model_fields)
+    kept = {name: value for name, value in plain.budget.options.items() if name in names}
+    budget = plain.budget.replace(**asks, layers=layers or {}, options={**kept, **options})
+    return Setup(model, trace(model, torch.zeros(1, 1, 12, 12)), plain.data, budget)
+
+
+@pytest.mark.parametrize("method", QUANTIZING)
+def test_the_first_and_the_last_layer_get_eight_bits(method: str) -> None:
+    """By the order of computation; a bound of the budget wins; the forecast and the run have the same bits."""
+    work = ends_setup(method, {"out": {"weight_bits": (5, 5)}}, ends="eight")
+    chosen = methods.get(method)
+    chosen.check(work)
+    forecast = chosen.forecast(Subject(copy.deepcopy(work.model), work.graph), work.budget)
+    limits = {layer.name: layer.bits for layer in forecast.layers}
+    assert limits["into"] == (8, 8) and limits["out"] == (5, 5) and limits["middle"][1] < 8
+    explicit = {"into": {"weight_bits": (8, 8)}, "out": {"weight_bits": (5, 5)}}
+    if any(ask.field == "activation_bits" for ask in chosen.asks):
+        for bounds in explicit.values():
+            bounds["activation_bits"] = (8, 8)
+    spelled = ends_setup(method, explicit)
+    assert chosen.forecast(Subject(spelled.model, spelled.graph), spelled.budget) == forecast
+    model = chosen.run(work, Reporter()).model
+    bits = {name: round(quantizer.bits()) for name, quantizer in weight_quantizers(model).items()}
+    assert bits["into"] == 8 and bits["out"] == 5 and 2 <= bits["middle"] < 8
+    inputs = {name: round(quantizer.bits()) for name, quantizer in activation_quantizers(model).items()}
+    assert inputs in ({}, {"into": 8, "wide": 5, "middle": 5, "out": 8})
+    assert bool(inputs) is any(ask.field == "activation_bits" for ask in chosen.asks)
+
+
+def test_the_bytes_of_the_ends_are_counted() -> None:
+    """Of round to nearest by hand: 4 bits for all, or 8 for the first and the last; BOPs with both."""
+    forecasts = []
+    for ends in ("same", "eight"):
+        work = ends_setup("ptq", ends=ends)
+        forecasts.append(methods.get("ptq").forecast(Subject(work.model, work.graph), work.budget))
+    (plain, _), (more, _) = (each.bytes for each in forecasts)  # type: ignore[misc]
+    assert more - plain == pytest.approx((4 * 144 + 10 * 4) * 4 / 8)
+    bops = [each.low.bops for each in forecasts]  # type: ignore[union-attr]
+    assert bops[1] - bops[0] == pytest.approx((4 * 144 + 10 * 4) * (8 * 8 - 4 * 5))
+
+
+def test_an_average_of_bits_counts_the_ends_in() -> None:
+    """What the first and the last layer get more, the others get less; layers that are skipped are no ends."""
+    for skip, first in (([], "into"), (["into"], "wide")):
+        work = ends_setup("opq", ends="eight", skip=skip)
+        work.budget = work.budget.replace(sparsity=0.0)
+        plan = methods.get("opq").allocation(Subject(work.model, work.graph), work.budget)
+        bits = {layer.name: layer.bits for layer in plan.layers}
+        sizes = {"into": 576, "wide": 800, "middle": 2000, "out": 40}
+        assert bits[first] == bits["out"] == 8 and bits["middle"] < 4
+        assert not set(skip) & set(bits)
+        assert sum(width * sizes[name] for name, width in bits.items()) == plan.value_bits
+        assert plan.value_bits <= 4 * sum(sizes[name] for name in bits) == plan.budget_bits
+
+
+@pytest.mark.parametrize("method", ["geta", "opq", "magnitude"])
+def test_in_a_loop_of_ones_own_the_ends_are_not_known(method: str) -> None:
+    work = ends_setup(method, ends="eight")
+    with pytest.raises(CompressionError, match="ends: in a loop of your own"):
+        methods.get(method).prepare(work.model, work.budget, torch.zeros(2, 1, 12, 12))

@@ -17,8 +17,8 @@ from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
-from compression.options import Options
 from compression.reading import Flag
+from compression.training.options import QuantizationOptions
 
 if TYPE_CHECKING:
     from compression.quant.allocation import Allocation
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
 
 
-class PtqOptions(Options):
+class PtqOptions(QuantizationOptions):
     """What :class:`Ptq` takes beside its bit-widths."""
 
     clip: Literal["mse", "max"] = Field(
@@ -76,6 +76,7 @@ class Ptq(Method):
         from compression.training.measure import CURVE_IMAGES, curve_images, measure
         from compression.training.preparation import fresh_statistics
 
+        setup = self.bounded_setup(setup)
         model, budget = setup.model, setup.budget
         options: PtqOptions = self.options(budget)
         planned = self.allocation(Subject(model, setup.graph), budget)
@@ -102,7 +103,7 @@ class Ptq(Method):
         """
         from compression.quant.nearest import rounding
 
-        options: PtqOptions = self.options(budget)
+        options, budget = self.options(budget), self.bounded(budget, subject.graph)
         tables = subject.tables()
         names = [table.name for table in tables.layers]
         return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)

@@ -83,7 +83,27 @@ Recalibrate = Annotated[
 ]
 
 
-class TrainingOptions(Options):
+Ends = Annotated[
+    Literal["same", "eight"],
+    Field(
+        description="Bits of the first and the last layer's weights and inputs: like the others, or 8 where the budget "
+        "has no bound for that layer. They count in the sizes, in an average of bits and in BOPs."
+    ),
+]
+
+
+class QuantizationOptions(Options):
+    """What every method takes that quantizes all layers, trained or not."""
+
+    ends: Ends = "same"
+
+    @property
+    def bounds_ends(self) -> bool:
+        """Whether the first and the last layer get bits of their own."""
+        return self.ends != "same"
+
+
+class TrainingOptions(QuantizationOptions):
     """What every trained method takes; a method's ``Config`` extends it and may have other defaults."""
 
     distill: Distill = 0.0

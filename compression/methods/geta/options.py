@@ -28,6 +28,7 @@ PAPER: Mapping[str, Any] = {
     "saliency_batches": 1,
     "cost": "none",
     "clip": "max",
+    "ends": "same",
     "ranges": "max",
     "distill": 0.0,
     "distill_features": 0.0,

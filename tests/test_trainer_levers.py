@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,8 +16,15 @@ from torch import nn
 from compression import methods, zoo
 from compression.errors import CompressionError
 from compression.forecast import Subject
-from compression.graph import trace
+from compression.graph import Graph, trace
+from compression.graph.names import parameter_map
 from compression.methods.base import Reporter, Setup
+from compression.pruning.criteria import DEFAULT_WEIGHTS
+from compression.pruning.saliency import AveragedSaliency
+from compression.pruning.scores import UnitScores
+from compression.pruning.unit_cost import unit_costs
+from compression.pruning.unit_options import UnitOptions
+from compression.pruning.units import Units
 from compression.quant import activation_quantizers, weight_quantizers
 from compression.training.distill import Distillation, Teacher, distillation, distillation_loss
 from compression.training.features import feature_layers, feature_loss
@@ -338,3 +345,84 @@ def test_in_a_loop_of_ones_own_the_ends_are_not_known(method: str) -> None:
     work = ends_setup(method, ends="eight")
     with pytest.raises(CompressionError, match="ends: in a loop of your own"):
         methods.get(method).prepare(work.model, work.budget, torch.zeros(2, 1, 12, 12))
+
+
+# Movement
+
+
+def products(graph: Graph, tensors: dict[str, nn.Parameter]) -> list[float]:
+    """<x, g> of every unit, member by member."""
+    result = []
+    for group in graph.prunable:
+        for unit in range(group.units):
+            pairs = [(tensors[m.name], m.dim, m.positions[unit]) for m in group.zeroed_members]
+            result.append(sum(float((x * x.grad).detach().index_select(dim, at).sum()) for x, dim, at in pairs))
+    return result
+
+
+def test_a_unit_that_training_moves_away_from_zero_gains_importance() -> None:
+    """Four hidden units and steps of SGD: movement has the sign of the change of each unit's squared norm."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4, bias=False), nn.Linear(4, 2, bias=False))
+    graph = trace(model, torch.zeros(1, 1, 12, 12))
+    units = Units(model, graph)
+    watched = AveragedSaliency(units, {"movement": 1.0}, lasting=True)
+    weight = model[1].weight
+    assert isinstance(weight, nn.Parameter) and units.total == 4
+    target = torch.tensor([1.5, 0.5, 1.1, 0.9])[:, None] * weight.detach()  # grows, shrinks, grows, shrinks
+    totals = torch.zeros(4)
+    for _ in range(5):
+        before = weight.detach().square().sum(1)
+        model.zero_grad()
+        (weight - target).square().sum().backward()
+        watched.observe()
+        totals -= torch.tensor(products(graph, parameter_map(model)))
+        with torch.no_grad():
+            weight -= 0.01 * weight.grad  # type: ignore[operator]
+        assert torch.equal((weight.detach().square().sum(1) > before), torch.tensor([True, False, True, False]))
+    scores = watched.take()
+    assert (scores > 0).tolist() == [True, False, True, False]
+    assert torch.allclose(scores, totals / totals.norm(), atol=1e-5)
+    assert torch.equal(watched.take(), scores), "the sum lasts"
+    assert "movement" not in DEFAULT_WEIGHTS
+
+
+def test_geta_sums_movement_over_every_step_up_to_each_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = setup_of("geta", criteria={"movement": 1.0}, saliency_batches=2, cost="none")
+    totals, steps, choices = torch.zeros(work.graph.prunable_units), 0, []
+    observe, take = UnitScores.observe, UnitScores.take
+
+    def watched(self: UnitScores, recent: bool = True) -> None:
+        nonlocal steps
+        steps += 1
+        totals.sub_(torch.tensor(products(work.graph, parameter_map(work.model))))
+        observe(self, recent)
+
+    def compared(self: UnitScores, removed: torch.Tensor) -> torch.Tensor:
+        scores = take(self, removed)
+        expected = totals / totals.norm()
+        assert torch.allclose(scores, expected - expected[~removed].min(), atol=1e-4)
+        choices.append(steps)
+        return scores
+
+    monkeypatch.setattr(UnitScores, "observe", watched)
+    monkeypatch.setattr(UnitScores, "take", compared)
+    done = run(work)
+    joint = done.facts["stages"]["joint"]
+    assert len(choices) == 2 and choices[0] == joint < choices[1] == steps
+
+
+@pytest.mark.parametrize("kind", ["macs", "parameters"])
+def test_a_price_lowers_scores_below_zero_too(kind: Literal["macs", "parameters"]) -> None:
+    work = setup_of("geta")
+    units = Units(work.model, work.graph)
+    options = UnitOptions(criteria={"movement": 1.0}, cost=kind, cost_power=1.0)
+    removed = torch.arange(units.total) % 5 == 0
+    values = torch.randn(units.total, generator=torch.Generator().manual_seed(0))
+    scores = UnitScores(units, work.graph, options)
+    scores.load_state_dict({"movement": values})
+    counts = [int(removed[group.first : group.first + group.units].sum()) for group in units]
+    costs = unit_costs(work.graph, counts, kind)
+    relative = values / values.norm()
+    least = min(float(value) for value, away in zip(relative, removed, strict=True) if not away)
+    expected = [(float(value) - least) / costs[units.group_of[i]] for i, value in enumerate(relative)]
+    assert scores.take(removed).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -25,10 +26,12 @@ from compression.pruning.scores import UnitScores
 from compression.pruning.unit_cost import unit_costs
 from compression.pruning.unit_options import UnitOptions
 from compression.pruning.units import Units
-from compression.quant import activation_quantizers, weight_quantizers
+from compression.quant import activation_quantizers, integer_weights, quantize, quantizer_of, weight_quantizers
+from compression.quant.quantizer import Quantizer
 from compression.training.distill import Distillation, Teacher, distillation, distillation_loss
 from compression.training.features import feature_layers, feature_loss
 from compression.training.options import TrainingOptions
+from compression.training.oscillation import Oscillation
 from compression.training.recipe import Recipe
 from compression.zoo import build
 
@@ -39,6 +42,7 @@ def test_every_lever_is_off_by_default_and_the_paper_names_it() -> None:
     from compression.methods.geta.options import PAPER, GetaOptions
 
     off = {"distill_features": 0.0, "distill_rise": "constant", "lr_restart": 0.0, "ends": "same"}
+    off |= {"oscillation": "none"}
     for name in TRAINED:
         options = methods.get(name).Config()
         assert {option: getattr(options, option) for option in off} == off
@@ -426,3 +430,122 @@ def test_a_price_lowers_scores_below_zero_too(kind: Literal["macs", "parameters"
     least = min(float(value) for value, away in zip(relative, removed, strict=True) if not away)
     expected = [(float(value) - least) / costs[units.group_of[i]] for i, value in enumerate(relative)]
     assert scores.take(removed).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+# Oscillation
+
+
+def oscillate(remedy: Literal["dampen", "freeze"], steps: int, change: Callable[[int], np.ndarray]) -> list[np.ndarray]:
+    """The weights of one 3-bit layer with d = 0.5 after each step, which adds ``change(step)`` to them."""
+    layer = quantize(nn.Sequential(nn.Linear(4, 3, bias=False)), 3)[0]
+    weight, quantizer = layer.get_parameter("parametrizations.weight.original"), quantizer_of(layer)
+    assert isinstance(quantizer, Quantizer)
+    with torch.no_grad():
+        quantizer.clip.fill_(1.5)
+        quantizer.set_bits(3)
+        weight.copy_(torch.linspace(-1.4, 1.4, 12).reshape(3, 4))
+    watching, history = Oscillation(layer, remedy, 2, 2 + steps), []
+    for step in range(2 + steps):
+        weight.grad = torch.zeros_like(weight)
+        watching.before_update(step)
+        with torch.no_grad():
+            weight -= 0.1 * weight.grad
+            weight += torch.from_numpy(change(step)).float()
+        watching.after_update(step)
+        history.append(weight.detach().numpy().copy())
+    return history
+
+
+@pytest.mark.parametrize("count", [40, 200])
+def test_weights_that_oscillate_are_frozen(count: int) -> None:
+    """Every weight by a loop of its own in plain Python, after the paper's algorithm 1."""
+    changes = 0.3 * np.random.default_rng(1).normal(size=(count + 2, 3, 4))
+    changes[:, 0] = 0.4 * (-1.0) ** np.arange(count + 2)[:, None]  # to and fro
+
+    def clamp(w: float) -> int:
+        return int(np.clip(np.round(np.float32(w) / np.float32(0.5)), -3, 3))
+
+    expected = np.zeros((count + 2, 3, 4))
+    held = 0
+    for i, j in np.ndindex(3, 4):
+        w, code, move, f, average, frozen = np.linspace(-1.4, 1.4, 12).reshape(3, 4)[i, j], None, 0, 0.0, 0.0, None
+        for step in range(count + 2):
+            w = float(np.float32(w) + np.float32(changes[step, i, j]))
+            if frozen is not None:
+                w = 0.5 * frozen
+            elif step == 2:
+                code = average = clamp(w)
+            elif step > 2:
+                assert code is not None
+                now = clamp(w)
+                if now != code:
+                    f, move = 0.99 * f + 0.01 * (np.sign(now - code) == -move), np.sign(now - code)
+                else:
+                    f = 0.99 * f
+                average, code = 0.99 * average + 0.01 * now, now
+                share = (step - 2) / (count - 1)
+                if f > 0.01 + 0.09 * (1 + math.cos(math.pi * share)) / 2:
+                    frozen = round(average)
+                    w, held = 0.5 * frozen, held + 1
+            expected[step, i, j] = w
+    history = oscillate("freeze", count, lambda step: changes[step])
+    assert np.allclose(history, expected, atol=1e-4)
+    assert 4 <= held <= 12
+
+
+def test_the_distance_from_the_grid_by_finite_differences() -> None:
+    """λ Σ (Q(w) - clip(w))² with Q held: its gradient moves weights onto their values, by λ(t) of the paper."""
+    history = oscillate("dampen", 50, lambda _: np.zeros((3, 4)))
+    assert np.array_equal(history[0], history[2])
+    for step in (10, 30, 51):
+        before, after = (history[i].astype(np.float64) for i in (step - 1, step))
+        value = 0.5 * np.clip(np.round(before / 0.5), -3, 3)
+        strength = 0.1 * (1 - math.cos(math.pi * (step - 2) / 49)) / 2
+        loss = [strength * (value - np.clip(before + e, -1.5, 1.5)) ** 2 for e in (1e-5, -1e-5)]
+        assert np.allclose(after - before, -0.1 * (loss[0] - loss[1]) / 2e-5, atol=1e-6)
+    assert np.abs(history[-1] - value).max() < np.abs(history[0] - value).max()
+
+
+@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_frozen_weights_stay_at_their_codes_under_momentum_and_decay(
+    method: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the last stage only, and whatever the step size becomes; pruned weights and units stay zero."""
+    monkeypatch.setattr("compression.training.oscillation.THRESHOLDS", (0.005, 0.005))  # after a single turn
+    states: list[tuple[Oscillation, list[torch.Tensor], list[torch.Tensor]]] = []
+    update = Oscillation.after_update
+
+    def watched(self: Oscillation, step: int) -> None:
+        update(self, step)
+        if self._codes:
+            states.append((self, [f.clone() for f in self._frozen], [a.clone() for a in self._averages]))
+            for weight, quantizer, frozen, code in zip(
+                self._weights, self._quantizers, self._frozen, self._averages, strict=True
+            ):
+                at = frozen > 0
+                assert torch.equal(quantizer.codes(weight)[at], code[at].int())
+                assert torch.equal(weight[at], (code * quantizer.step())[at])
+
+    monkeypatch.setattr(Oscillation, "after_update", watched)
+    work = setup_of(method, oscillation="freeze")
+    work.budget = work.budget.replace(optimizer=optimizer, lr=0.2 if optimizer == "sgd" else 0.02, weight_decay=0.01)
+    work.budget = work.budget.replace(epochs=1.5, lr_schedule="constant")
+    done = run(work)
+    (watching, first, codes), (_, last, later) = states[1], states[-1]
+    assert len({id(each) for each, _, _ in states}) == 1 and watching.frozen > 50
+    for early, late, before, after in zip(first, last, codes, later, strict=True):
+        assert bool((late >= early).all()) and torch.equal(before[early > 0], after[early > 0])
+    if methods.get(method).removes_units:
+        assert len(states) == watching.last - watching.first
+        assert done.facts["stages"][{"geta": "cool-down"}.get(method, "quantization")] in (
+            watching.first, watching.first + 1,
+        )  # fmt: skip
+    else:
+        zeros = sum(int((known.codes == 0).sum()) for known in integer_weights(done.model).values())
+        assert zeros == done.facts["allocation"]["pruned"]
+
+
+def test_a_grid_without_multiples_of_the_step_is_refused() -> None:
+    with pytest.raises(CompressionError, match="oscillation freeze does not go with grid survivor"):
+        methods.get("opq").check(setup_of("opq", oscillation="freeze", grid="survivor"))

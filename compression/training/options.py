@@ -83,6 +83,13 @@ Recalibrate = Annotated[
 ]
 
 
+OscillationRemedy = Annotated[
+    Literal["none", "dampen", "freeze"],
+    Field(
+        description="What the last stage does about weights that jump between two values of their grid: nothing, pull "
+        "all weights towards their values more and more (dampen), or hold those that jump often (freeze)."
+    ),
+]
 Ends = Annotated[
     Literal["same", "eight"],
     Field(
@@ -115,6 +122,7 @@ class TrainingOptions(QuantizationOptions):
     lr_warmup: Warmup = 0.0
     lr_restart: Restart = 0.0
     recalibrate: Recalibrate = 0
+    oscillation: OscillationRemedy = "none"
 
     @classmethod
     def table(cls) -> tuple[Option, ...]:

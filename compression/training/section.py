@@ -12,6 +12,7 @@ from compression.training.average import WeightAverage
 from compression.training.distill import Distillation
 from compression.training.loop import Loss, Step, learning_rate, restarted_rate, train_step
 from compression.training.options import TrainingOptions
+from compression.training.oscillation import Oscillation
 from compression.training.recipe import Recipe
 from compression.training.resume import Stateful
 from compression.training.setup import Reporter, Setup
@@ -104,8 +105,15 @@ class SectionSteps:
         self.rates: list[float] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.noise = QuantizationNoise(model, options.noise, setup.budget.seed) if options.noise < 1 else None
         self.average = WeightAverage(model, options.ema) if ends_run and options.ema > 0 else None
+        remedy, first, last = options.oscillation, section.last_stage, section.last
+        watches = ends_run and remedy != "none"
+        self.oscillation = Oscillation(model, remedy, first, last) if watches else None
         self.parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, **section.parts}
-        added: dict[str, Stateful | None] = {"noise": self.noise, "average": self.average}
+        added: dict[str, Stateful | None] = {
+            "noise": self.noise,
+            "average": self.average,
+            "oscillation": self.oscillation,
+        }
         self.parts |= {name: part for name, part in added.items() if part is not None}
 
     def keep_rates(self) -> None:
@@ -135,9 +143,13 @@ class SectionSteps:
         optimizer.zero_grad()
         result = train_step(model, step.x, step.y, self.recipe, self.goal)
         self.algorithm.after_backward(step.index)
+        if self.oscillation is not None:
+            self.oscillation.before_update(step.index)
         # 3. The update, what the method holds fixed under it, and the average of what remains
         optimizer.step()
         self.algorithm.after_step(step.index)
+        if self.oscillation is not None:
+            self.oscillation.after_update(step.index)
         if self.average is not None:
             self.average.update()
         return result

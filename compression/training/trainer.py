@@ -83,6 +83,8 @@ class Trainer:
             report.step(done, self._epoch(done), loss=loss, accuracy=correct / len(step.y), lr=lr)
             algorithm.report(step.index, report)
             if done == self.total:
+                if sequence.oscillation is not None:
+                    report.log(str(sequence.oscillation))
                 sequence.store_average()
                 recalibrate(self.setup, self.recipe, self.options.recalibrate, report)
             if done in self.measured or section.ends(done):

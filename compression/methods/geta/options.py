@@ -36,6 +36,7 @@ PAPER: Mapping[str, Any] = {
     "lr_warmup": 0.0,
     "lr_restart": 0.0,
     "recalibrate": 0,
+    "oscillation": "none",
 }
 """Saliency of five criteria on one batch, ranges from the largest weight, labels only (GETA, section 4, QASSO)."""
 

@@ -290,8 +290,8 @@ def ends_setup(method: str, layers: dict[str, Any] | None = None, **options: Any
     plain = setup_of(method)
     asks = {"bits": 4, "weight_bits": (3, 4), "activation_bits": (5, 5), "sparsity": 0.3}
     names = set(methods.get(method).Config.model_fields)
-    kept = {name: value for name, value in plain.budget.options.items() if name in names}
-    budget = plain.budget.replace(**asks, layers=layers or {}, options={**kept, **options})
+    taken = {name: value for name, value in plain.budget.options.items() if name in names}
+    budget = plain.budget.replace(**asks, layers=layers or {}, options={**taken, **options})
     return Setup(model, trace(model, torch.zeros(1, 1, 12, 12)), plain.data, budget)
 
 

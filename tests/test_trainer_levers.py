@@ -183,7 +183,7 @@ def test_measurements_copies_and_compiling_do_not_touch_the_features_of_a_step()
     model, goal, x, y = student_and_goal(distill_features=1.0)
     plain = float(goal(model(x), x, y).detach())
     answer = model(x)
-    copy.deepcopy(model)(2 * x)  # a copy
+    copy.deepcopy(model)(x.flip(2) ** 3)  # a copy
     with torch.no_grad():
         model.eval()(3 * x)  # a measurement
     model.train()

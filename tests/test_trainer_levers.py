@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from test_trainer import Watching, run, setup_of
 from torch import nn
+from torch.nn.utils import parametrize
 
 from compression import methods, zoo
 from compression.errors import CompressionError
@@ -27,6 +28,7 @@ from compression.pruning.unit_cost import unit_costs
 from compression.pruning.unit_options import UnitOptions
 from compression.pruning.units import Units
 from compression.quant import activation_quantizers, integer_weights, quantize, quantizer_of, weight_quantizers
+from compression.quant.fixed_steps import FixedQuantizer
 from compression.quant.quantizer import Quantizer
 from compression.training.distill import Distillation, Teacher, distillation, distillation_loss
 from compression.training.features import feature_layers, feature_loss
@@ -549,3 +551,18 @@ def test_frozen_weights_stay_at_their_codes_under_momentum_and_decay(
 def test_a_grid_without_multiples_of_the_step_is_refused() -> None:
     with pytest.raises(CompressionError, match="oscillation freeze does not go with grid survivor"):
         methods.get("opq").check(setup_of("opq", oscillation="freeze", grid="survivor"))
+
+
+def test_what_may_not_be_rounded_to_zero_is_not_frozen_there() -> None:
+    """A weight that jumps between the lowest levels, -d and d, has the average code 0 and is held at one of them."""
+    layer = nn.Linear(4, 1, bias=False)
+    mask = torch.tensor([[True, True, True, False]])
+    parametrize.register_parametrization(layer, "weight", FixedQuantizer(mask, 0.5, 3), unsafe=True)
+    weight = layer.get_parameter("parametrizations.weight.original")
+    watching = Oscillation(layer, "freeze", 0, 100)
+    for step in range(100):
+        with torch.no_grad():
+            weight.copy_(torch.tensor([[0.1 * (-1) ** step, 0.7, 0.1, 0.0]]))
+        watching.after_update(step)
+    assert watching.frozen == 1
+    assert weight.abs().flatten().tolist() == pytest.approx([0.5, 0.7, 0.1, 0.0])

@@ -355,8 +355,9 @@ def test_saliency_equals_naive_loops() -> None:
             columns["cosine_similarity"].append(product / float(x.norm() * direction.norm()) + 1)
             columns["taylor_first_order"].append(abs(product))
             columns["taylor_second_order"].append(0.5 * product**2)
+            columns["movement"].append(-product)
     shares = {name: torch.tensor(column) / torch.tensor(column).norm() for name, column in columns.items()}
-    naive = sum(0.2 * share for name, share in shares.items() if name != "rms_magnitude")
+    naive = sum(0.2 * share for name, share in shares.items() if name not in ("rms_magnitude", "movement"))
     with torch.no_grad():
         sums = saliency.unit_sums(units, h)
     torch.testing.assert_close(saliency.scores(sums), naive, rtol=1e-4, atol=1e-6)

@@ -118,7 +118,9 @@ BUDGETS = {
     "sequential": GETA.replace(method="sequential", activation_bits=(6, 6), options={"unsigned": True}),
 }
 EVERY = {"distill": 0.5, "temperature": 2.0, "noise": 0.5, "ema": 0.7, "lr_warmup": 0.2, "recalibrate": 3}
-CHOOSING = {"saliency_batches": 2, "criteria": {"taylor_first_order": 1.0, "magnitude": 0.5}, "cost": "parameters"}
+EVERY |= {"distill_features": 0.3, "distill_rise": "rising", "ends": "eight", "oscillation": "freeze"}
+CHOOSING = {"saliency_batches": 2, "criteria": {"taylor_first_order": 1.0, "movement": 0.5}, "cost": "parameters"}
+CHOOSING |= {"lr_restart": 1.5}
 for each in [name for name, method in methods.all_methods().items() if method.info.trains]:
     options = {**EVERY, **(CHOOSING if methods.get(each).removes_units else {})}
     BUDGETS[f"{each} with every option"] = GETA.replace(method=each, bits=3, options=options)

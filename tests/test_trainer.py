@@ -25,7 +25,7 @@ from compression.quant.fixed_steps import FixedQuantizer
 from compression.quant.noise import QuantizationNoise
 from compression.quant.op import fake_quantize
 from compression.training.average import WeightAverage
-from compression.training.options import TrainingOptions
+from compression.training.options import QuantizationOptions, TrainingOptions
 from compression.zoo import build
 from tests.stripes import striped
 
@@ -69,9 +69,10 @@ def run(work: Setup, report: Reporter | None = None) -> Compressed:
 
 def test_every_trained_method_offers_the_same_options_and_saliency_where_units_are_chosen() -> None:
     assert {"geta", "opq", "sequential", "magnitude"} <= set(TRAINED)
-    shared = set(TrainingOptions.model_fields)
+    shared = set(TrainingOptions.model_fields) - set(QuantizationOptions.model_fields)
     for name, method in methods.all_methods().items():
         offered = {option.name for option in method.Config.table()}
+        assert set(QuantizationOptions.model_fields) <= offered
         assert (shared <= offered) if name in TRAINED else not (shared & offered)
         chosen = set(UnitOptions.model_fields)
         assert (chosen <= offered) if method.removes_units else not (chosen & offered)

@@ -19,6 +19,7 @@ from compression.asks.bits import (
     BitsAsk,
     EqualActivationBits,
     EqualBits,
+    with_ends,
 )
 from compression.asks.sparsity import (
     AMOUNTS,
@@ -42,5 +43,5 @@ __all__ = [
     "HIGHEST_SPARSITY", "LAYER_BOUNDS", "MACS", "MACS_SAVED", "OPTIONS", "REMOVAL", "STANDARD", "UNITS",
     "UNITS_REMOVED", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask", "AverageBits", "BitRange", "BitsAsk", "Bounds",
     "Control", "CostSaved", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
-    "in_place_of_others",
+    "in_place_of_others", "with_ends",
 ]  # fmt: skip

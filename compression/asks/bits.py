@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from compression.reading import is_number, short
 WEIGHT_BITS, ACTIVATION_BITS = "weight_bits", "activation_bits"  # also fields of the bounds of a layer
 BITS_OPTION, ACTIVATION_BITS_OPTION = "--bits", "--activation-bits"
 WIDEST = 8  # upper end of the default bit range
+ENDS = 8  # bits of the first and the last layer where they are not like the others
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,22 @@ class EqualActivationBits(_OfActivations, EqualBits):
 
     def words(self, value: Any) -> str:
         return "" if value is None else f"{value} bits an activation"
+
+
+def with_ends(
+    chosen: Iterable[Ask], asks: Mapping[str, Any], layers: Bounds, ends: Mapping[str, Collection[str]]
+) -> dict[str, dict[str, Any]]:
+    """The bounds ``layers`` and :data:`ENDS` bits for the layers of ``ends`` (field → names), where they have none.
+
+    ``chosen`` are the asks of a method; what a budget does not quantize (``None``) gets no bounds.
+    """
+    bounds: dict[str, dict[str, Any]] = {layer: dict(entry) for layer, entry in layers.items()}
+    for ask in chosen:
+        if isinstance(ask, BitsAsk) and ask.value(asks) is not None:
+            for layer in ends[ask.layer_bound]:
+                if bounds.setdefault(layer, {}).get(ask.layer_bound) is None:
+                    bounds[layer][ask.layer_bound] = (ENDS, ENDS)
+    return bounds
 
 
 def number_of_bits(value: Any, what: str) -> float:

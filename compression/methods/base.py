@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from compression.asks import AMOUNTS, OPTIONS, UNITS, Ask, BitsAsk, Sparsity, in_place_of_others
+from compression.asks import AMOUNTS, OPTIONS, UNITS, Ask, BitsAsk, Sparsity, in_place_of_others, with_ends
+from compression.asks.bits import ACTIVATION_BITS, WEIGHT_BITS
 from compression.budget import Budget
 from compression.commands import line
 from compression.errors import CompressionError
 from compression.forecast import Forecast, allocation_forecast
 from compression.options import Options
 from compression.reading import cut, short
+from compression.training.options import TrainingOptions
 from compression.training.setup import Compressed, Reporter, Setup, Stage
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compression.forecast import Subject
+    from compression.graph import Graph
     from compression.quant.allocation import Allocation
 
 __all__ = ["Compressed", "Info", "Method", "Reporter", "Setup", "Stage"]
@@ -160,6 +163,40 @@ class Method(ABC):
         groups = bool(budget.groups) and not any(ask.group_bound for ask in self.asks)
         return [*fields, *(["groups"] if groups else []), *(f"layers.{name}" for name in sorted(layers))]
 
+    def bounded(self, budget: Budget, graph: Graph) -> Budget:
+        """The budget with the bounds that its option ``ends`` gives the first and the last layer of a network.
+
+        They are the first and the last to be computed of those that take part. Bounds that the budget has itself win;
+        what plans, counts and trains reads this budget, so that they all mean the same bits.
+        """
+        options = self.options(budget)
+        if not getattr(options, "bounds_ends", False):
+            return budget
+        from compression.counting.cost import inputs_in_float
+
+        skipped, in_float = getattr(options, "skip", ()), inputs_in_float(graph)
+        layers = [layer.name for layer in graph.layers if layer.name not in skipped]
+        weights = dict.fromkeys([*layers[:1], *layers[-1:]])
+        ends = {WEIGHT_BITS: [*weights], ACTIVATION_BITS: [layer for layer in weights if layer not in in_float]}
+        return budget.replace(layers=with_ends(self.asks, budget.asks, budget.layers, ends))
+
+    def bounded_setup(self, setup: Setup) -> Setup:
+        """The same setup with its budget :meth:`bounded`."""
+        return replace(setup, budget=self.bounded(setup.budget, setup.graph))
+
+    def check_own_loop(self, budget: Budget) -> None:
+        """Refuse what :meth:`prepare` cannot know without the order in which a network computes its layers.
+
+        Raises:
+            CompressionError: naming the option, and what to set in its place.
+        """
+        self.check_budget(budget)
+        if getattr(self.options(budget), "bounds_ends", False):
+            raise CompressionError(
+                "ends: in a loop of your own the first and the last layer are not known: give them bounds in the "
+                'budget\'s "layers", and leave this option out'
+            )
+
     # Before a run
 
     def check_budget(self, budget: Budget) -> None:
@@ -168,7 +205,12 @@ class Method(ABC):
         Raises:
             CompressionError: naming the ask or option and what it may be.
         """
-        self.options(budget)
+        options = self.options(budget)
+        if isinstance(options, TrainingOptions) and options.lr_restart > 0 and self.allocates:
+            raise CompressionError(
+                f"lr_restart: {self.info.name} trains in a single stage, so that there is no later one to restart in: "
+                "set it to 0, and choose another lr"
+            )
         for ask in self.asks:
             ask.value(budget.asks)
             ask.check_bounds(budget.asks, budget.layers)
@@ -180,6 +222,11 @@ class Method(ABC):
             CompressionError: naming the field, and the layer or group.
         """
         self.check_budget(setup.budget)
+        options = self.options(setup.budget)
+        if isinstance(options, TrainingOptions) and options.distill_features > 0:
+            from compression.training.distill import check_features
+
+            check_features(setup)
 
     @property
     def allocates(self) -> bool:
@@ -203,6 +250,7 @@ class Method(ABC):
         if not self.allocates:
             return Forecast.unknown(f"What a budget comes to with {self.info.label} is known after its run.")
         activations = self.ask("--activation-bits")
+        budget = self.bounded(budget, subject.graph)
         allocation = self.allocation(subject, budget)
         return allocation_forecast(subject, budget, allocation, cast("BitsAsk | None", activations))
 

@@ -69,13 +69,14 @@ class Magnitude(Method):
 
     def allocation(self, subject: Subject, budget: Budget) -> Allocation:
         """See :func:`smallest_weights`."""
-        return smallest_weights(subject.tables(), budget)
+        return smallest_weights(subject.tables(), self.bounded(budget, subject.graph))
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Set the smallest weights of ``model`` to zero and fix masks and steps, in place."""
         from compression.quant.fixed_steps import attach
         from compression.quant.tables import LayerTables
 
+        self.check_own_loop(budget)
         return attach(model, smallest_weights(LayerTables.prepare(model), budget))
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from compression.activation_options import ActivationOptions
 from compression.asks import EqualActivationBits, EqualBits
 from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.reading import Flag
+from compression.training.options import ActivationOptions
 
 if TYPE_CHECKING:
     from compression.quant.allocation import Allocation
@@ -75,6 +75,7 @@ class Ptq(Method):
         from compression.training.measure import CURVE_IMAGES, curve_images, measure
         from compression.training.preparation import fresh_statistics
 
+        setup = self.bounded_setup(setup)
         model, budget = setup.model, setup.budget
         options: PtqOptions = self.options(budget)
         planned = self.allocation(Subject(model, setup.graph), budget)
@@ -101,7 +102,7 @@ class Ptq(Method):
         """
         from compression.quant.nearest import rounding
 
-        options: PtqOptions = self.options(budget)
+        options, budget = self.options(budget), self.bounded(budget, subject.graph)
         tables = subject.tables()
         names = [table.name for table in tables.layers]
         return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)

@@ -26,6 +26,7 @@ def _cosine(sums: UnitSums) -> torch.Tensor:
     return sums.xh / (sums.xx.sqrt() * sums.hh.sqrt()).clamp(min=1e-16) + 1
 
 
+RMS, MOVEMENT = "rms_magnitude", "movement"
 CRITERIA: dict[str, Callable[[UnitSums], torch.Tensor]] = {
     "magnitude": lambda sums: sums.xx.sqrt(),
     "avg_magnitude": lambda sums: sums.xx.sqrt() / sums.variables,
@@ -33,11 +34,13 @@ CRITERIA: dict[str, Callable[[UnitSums], torch.Tensor]] = {
     "cosine_similarity": _cosine,
     "taylor_first_order": lambda sums: sums.xh.abs(),
     "taylor_second_order": lambda sums: 0.5 * sums.xh.square(),
+    MOVEMENT: lambda sums: -sums.xh,
 }
-RMS = "rms_magnitude"
 WITHOUT_GRADIENTS = frozenset({"magnitude", "avg_magnitude", RMS})
-DEFAULT_WEIGHTS: Mapping[str, float] = {name: 0.2 for name in CRITERIA if name != RMS}
+DEFAULT_WEIGHTS: Mapping[str, float] = {name: 0.2 for name in CRITERIA if name not in (RMS, MOVEMENT)}
 """The five criteria of GETA, equally weighted."""
+SIGNED = frozenset({MOVEMENT})
+"""Criteria that may be below 0: movement is positive where a step along -h takes the unit away from zero."""
 
 
 def check_criteria(weights: Mapping[str, float]) -> None:

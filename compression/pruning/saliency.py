@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from compression.pruning.criteria import CRITERIA, DEFAULT_WEIGHTS, UnitSums
+from compression.pruning.criteria import CRITERIA, DEFAULT_WEIGHTS, MOVEMENT, UnitSums
 from compression.pruning.units import Units
 
 _EPSILON = 1e-8
@@ -53,14 +53,19 @@ class AveragedSaliency:
     Averaged ``taylor_second_order`` is half the empirical Fisher information of scaling the unit by a factor:
     ``E <x, g>² / 2`` (Molchanov et al., arXiv 1906.10771, eq. 8), which one batch estimates with a relative error
     above 1.
+
+    ``movement`` is the sum of ``-<x, g>`` with its sign (Sanh, Wolf, Rush, arXiv 2005.07683, section 4, for units
+    instead of weights): a unit whose weights training moves away from zero gains importance, one that it moves towards
+    zero loses it. ``lasting``: this sum runs on from choice to choice, and over steps that other criteria leave out.
     """
 
-    def __init__(self, units: Units, weights: Mapping[str, float]) -> None:
+    def __init__(self, units: Units, weights: Mapping[str, float], lasting: bool = False) -> None:
         self.units, self.weights = units, dict(weights)
+        self.lasting = {MOVEMENT} & weights.keys() if lasting else set()
         self._totals = {name: torch.zeros(units.total) for name in weights}
 
-    def observe(self) -> None:
-        """Add the gradients that the parameters hold now."""
+    def observe(self, recent: bool = True) -> None:
+        """Add the gradients that the parameters hold now, unless ``recent`` to the sums that last only."""
         gradients = {
             piece.parameter: piece.parameter.grad
             for group in self.units
@@ -69,6 +74,8 @@ class AveragedSaliency:
         }
         sums = unit_sums(self.units, gradients)
         for name, total in self._totals.items():
+            if not recent and name not in self.lasting:
+                continue
             total += CRITERIA[name](sums).cpu()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -82,8 +89,9 @@ class AveragedSaliency:
     def take(self) -> torch.Tensor:
         """The weighted scores [N] of what was observed since the last time, each criterion divided by its l2 norm."""
         scores = _weighted(self._totals, self.weights)
-        for total in self._totals.values():
-            total.zero_()
+        for name, total in self._totals.items():
+            if name not in self.lasting:
+                total.zero_()
         return scores
 
 

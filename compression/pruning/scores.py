@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from compression.graph.types import Graph
-from compression.pruning.criteria import WITHOUT_GRADIENTS
+from compression.pruning.criteria import SIGNED, WITHOUT_GRADIENTS
 from compression.pruning.saliency import AveragedSaliency
 from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.unit_options import UnitOptions
@@ -17,26 +17,36 @@ from compression.pruning.units import Units
 class UnitScores:
     """The scores of all units under :class:`UnitOptions`; the least is the next to be removed."""
 
-    def __init__(self, units: Units, graph: Graph, options: UnitOptions) -> None:
+    def __init__(self, units: Units, graph: Graph, options: UnitOptions, lasting: bool = False) -> None:
+        """``lasting``: as in :class:`.AveragedSaliency`, where training goes on between the choices."""
         self.units, self.graph, self.options = units, graph, options
-        self.saliency = AveragedSaliency(units, options.criteria)
+        self.saliency = AveragedSaliency(units, options.criteria, lasting)
 
     @property
     def batches(self) -> int:
         """Over how many batches gradients are to be observed; 0 where no criterion looks at them."""
         return 0 if self.options.criteria.keys() <= WITHOUT_GRADIENTS else self.options.saliency_batches
 
-    def observe(self) -> None:
-        """Add the weights and gradients that the parameters hold now."""
-        self.saliency.observe()
+    @property
+    def watches_all(self) -> bool:
+        """Whether every step counts for a sum that lasts from choice to choice."""
+        return bool(self.saliency.lasting)
+
+    def observe(self, recent: bool = True) -> None:
+        """Add the weights and gradients that the parameters hold now, unless ``recent`` to what lasts only."""
+        self.saliency.observe(recent)
 
     def take(self, removed: torch.Tensor) -> torch.Tensor:
         """Saliency [N] of what was observed since the last time, over ``cost ** cost_power`` of the unit's group.
 
-        ``removed``: bool [N], the units that are removed already.
+        ``removed``: bool [N], the units that are removed already. Where a criterion may be below 0, saliency is counted
+        from its least value among the other units, so that a high cost lowers every score.
         """
+        saliency = self.saliency.take()
+        if self.options.criteria.keys() & SIGNED and not bool(removed.all()):
+            saliency = saliency - saliency[~removed].min()
         costs = torch.tensor(self.prices(removed).costs.tolist())
-        return self.saliency.take() / costs[self.units.group_of] ** self.options.cost_power
+        return saliency / costs[self.units.group_of] ** self.options.cost_power
 
     def prices(self, removed: torch.Tensor) -> UnitPrices:
         """By what :meth:`take` divides, as far as ``removed`` goes."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from compression.graph.copies import deep_copy
+from compression.training.features import Outputs, feature_layers, feature_loss
 from compression.training.recipe import Recipe, logits
+
+if TYPE_CHECKING:
+    from compression.training.options import TrainingOptions
+    from compression.training.setup import Setup
 
 Goal = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """What training minimises: (logits fp32 [B, classes], images [B, C, H, W], labels int64 [B]) → scalar."""
@@ -27,13 +33,73 @@ class Teacher:
         with torch.no_grad(), self.recipe.autocast():
             return logits(self.model(self.recipe.prepare(x))).float()
 
-    def goal(self, weight: float, temperature: float) -> Goal:
+    def goal(self, weight: float, temperature: float) -> Distillation:
         """The training loss that mixes this teacher's answers with the labels."""
+        return Distillation(self, weight, temperature)
 
-        def loss(answer: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            return distillation_loss(answer, self(x), y, weight, temperature)
 
-        return loss
+class Distillation:
+    """A :data:`Goal`: what a teacher answers, what its features are, and the labels.
+
+    ``weight`` and ``temperature`` are those of :func:`distillation_loss`; ``features`` times the distance of the
+    features (:func:`.features.feature_loss`) is added. With ``rises`` both weights are multiplied by :attr:`progress`,
+    the share of the run that is over. With features, hooks are on the student until :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        weight: float,
+        temperature: float,
+        features: float = 0.0,
+        rises: bool = False,
+        student: nn.Module | None = None,
+        layers: dict[str, int] | None = None,
+    ) -> None:
+        self.teacher, self.temperature, self.rises = teacher, temperature, rises
+        self.weight, self.features = weight, features
+        self.layers = layers or {}
+        self.progress = 0.0
+        self._own = None if student is None else Outputs(student, list(self.layers))
+        self._target = Outputs(teacher.model, list(self.layers), recorded=True)
+
+    def __call__(self, answer: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """The loss of one batch."""
+        share = self.progress if self.rises else 1.0
+        loss = distillation_loss(answer, self.teacher(x), y, self.weight * share, self.temperature)
+        if self._own is None:
+            return loss
+        return loss + self.features * share * feature_loss(self._own.take(), self._target.take(), self.layers)
+
+    def close(self) -> None:
+        """Take the hooks away."""
+        if self._own is not None:
+            self._own.remove()
+
+
+def distillation(setup: Setup, recipe: Recipe, options: TrainingOptions) -> Distillation | None:
+    """What a run learns from its dense network, or ``None`` where the options leave it out.
+
+    Raises:
+        CompressionError: features are to be compared, and this network has none.
+    """
+    if options.distill == 0 and options.distill_features == 0:
+        return None
+    teacher, rises = Teacher(setup.model, recipe), options.distill_rise == "rising"
+    if options.distill_features == 0:
+        return Distillation(teacher, options.distill, options.temperature, rises=rises)
+    layers = feature_layers(teacher.model, setup.graph.example(2), setup.budget.model)
+    chosen = options.distill, options.temperature, options.distill_features, rises
+    return Distillation(teacher, *chosen, student=setup.model, layers=layers)
+
+
+def check_features(setup: Setup) -> None:
+    """Refuse to compare features of a network that has none; ``setup`` does not change.
+
+    Raises:
+        CompressionError: naming the network.
+    """
+    feature_layers(deep_copy(setup.model).eval(), setup.graph.example(2), setup.budget.model)
 
 
 def distillation_loss(
@@ -50,5 +116,6 @@ def distillation_loss(
         reduction="batchmean",
         log_target=True,
     )
+    # Without labels there is nothing to compute of them
     hard = F.cross_entropy(answer, y) if weight < 1 else answer.new_zeros(())
     return (1 - weight) * hard + weight * temperature**2 * soft

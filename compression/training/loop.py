@@ -99,6 +99,20 @@ def learning_rate(base: float, fraction: float, kind: str = "cosine", warmup: fl
     return base * 0.5 * (1 + math.cos(math.pi * min(1.0, (fraction - warmup) / (1 - warmup))))
 
 
+def restarted_rate(base: float, fraction: float, kind: str, warmup: float, begin: float, factor: float) -> float:
+    """The learning rate after ``fraction`` of a schedule that is raised once, where the last stage begins.
+
+    Before ``begin`` it is r(p) = :func:`learning_rate`; from there on, with p from ``begin`` to 1,
+    ``factor · r(begin) · (1 + cos(π (p - begin) / (1 - begin))) / 2``. A stage that begins within the warm-up, as one
+    with a schedule of its own does, rises first and falls to 0 by the same cosine: ``factor · r(p)`` of kind cosine.
+    """
+    if fraction < begin:
+        return learning_rate(base, fraction, kind, warmup)
+    if begin <= warmup:
+        return factor * learning_rate(base, fraction, "cosine", warmup)
+    return learning_rate(factor * learning_rate(base, begin, kind, warmup), (fraction - begin) / (1 - begin))
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every parameter group this learning rate."""
     for group in optimizer.param_groups:

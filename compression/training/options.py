@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from compression.options import Integer, Option, Options, Real
+from compression.reading import Flag
 
 MOST_BATCHES = 100_000
 
@@ -20,6 +21,22 @@ Distill = Annotated[
     ),
 ]
 Temperature = Annotated[Real, Field(ge=0.1, le=100, description="How much the answers compared are softened.")]
+DistillFeatures = Annotated[
+    Real,
+    Field(
+        ge=0,
+        le=1000,
+        description="Weight of the distance between the outputs of the network's stages and those of the dense "
+        "network, over the channels that remain. 0 leaves it out.",
+    ),
+]
+DistillRise = Annotated[
+    Literal["constant", "rising"],
+    Field(
+        description="Whether what the dense network teaches has its full weight from the first step on, or rises to it "
+        "linearly over the run."
+    ),
+]
 Noise = Annotated[
     Real,
     Field(
@@ -47,6 +64,15 @@ Warmup = Annotated[
         "from zero.",
     ),
 ]
+Restart = Annotated[
+    Real,
+    Field(
+        ge=0,
+        le=10,
+        description="Where the last of several stages begins, the learning rate is multiplied by this and falls to 0 "
+        "from there; 0 leaves it as it is.",
+    ),
+]
 Recalibrate = Annotated[
     Integer,
     Field(
@@ -58,15 +84,61 @@ Recalibrate = Annotated[
 ]
 
 
-class TrainingOptions(Options):
+OscillationRemedy = Annotated[
+    Literal["none", "dampen", "freeze"],
+    Field(
+        description="What the last stage does about weights that jump between two values of their grid: nothing, pull "
+        "all weights towards their values more and more (dampen), or hold those that jump often (freeze)."
+    ),
+]
+Ends = Annotated[
+    Literal["same", "eight"],
+    Field(
+        description="Bits of the first and the last layer's weights and inputs: like the others, or 8 where the budget "
+        "has no bound for that layer. They count in the sizes, in an average of bits and in BOPs."
+    ),
+]
+
+
+Unsigned = Annotated[
+    Flag,
+    Field(
+        description="Inputs that are never negative, as behind a ReLU, are quantized without a sign: all codes are for "
+        "values from 0 up, so that steps are half as large at the same bit-width."
+    ),
+]
+
+
+class QuantizationOptions(Options):
+    """What every method takes that quantizes all layers, trained or not."""
+
+    ends: Ends = "same"
+
+    @property
+    def bounds_ends(self) -> bool:
+        """Whether the first and the last layer get bits of their own."""
+        return self.ends != "same"
+
+
+class ActivationOptions(QuantizationOptions):
+    """What methods take that quantize the inputs of layers, too."""
+
+    unsigned: Unsigned = False
+
+
+class TrainingOptions(QuantizationOptions):
     """What every trained method takes; a method's ``Config`` extends it and may have other defaults."""
 
     distill: Distill = 0.0
     temperature: Temperature = 4.0
+    distill_features: DistillFeatures = 0.0
+    distill_rise: DistillRise = "constant"
     noise: Noise = 1.0
     ema: Ema = 0.0
     lr_warmup: Warmup = 0.0
+    lr_restart: Restart = 0.0
     recalibrate: Recalibrate = 0
+    oscillation: OscillationRemedy = "none"
 
     @classmethod
     def table(cls) -> tuple[Option, ...]:

@@ -9,9 +9,10 @@ import torch
 
 from compression.quant.noise import QuantizationNoise
 from compression.training.average import WeightAverage
-from compression.training.distill import Goal
-from compression.training.loop import Loss, Step, learning_rate, train_step
+from compression.training.distill import Distillation
+from compression.training.loop import Loss, Step, learning_rate, restarted_rate, train_step
 from compression.training.options import TrainingOptions
+from compression.training.oscillation import Oscillation
 from compression.training.recipe import Recipe
 from compression.training.resume import Stateful
 from compression.training.setup import Reporter, Setup
@@ -70,6 +71,11 @@ class Section:
         """Whether a stage is over once ``done`` steps of the run have been taken."""
         return done in self.stages or done == self.last
 
+    @property
+    def last_stage(self) -> int:
+        """The first step of its last stage."""
+        return max(self.stages)
+
     def position(self, step: int) -> float:
         """Where ``step`` lies on the schedule of the learning rate, 0..1."""
         begin, end = self.curve or (self.first, self.last)
@@ -89,18 +95,25 @@ class SectionSteps:
         algorithm: Algorithm,
         recipe: Recipe,
         options: TrainingOptions,
-        goal: Goal | None = None,
-        averages: bool = False,
+        goal: Distillation | None = None,
+        ends_run: bool = False,
     ) -> None:
-        """``averages``: whether this is the section whose weights are averaged, if the options ask for an average."""
+        """``ends_run``: whether the run ends with this section; its weights are averaged if the options ask for it."""
         model, optimizer = setup.model, section.optimizer
         self.setup, self.section, self.algorithm = setup, section, algorithm
-        self.recipe, self.options, self.goal = recipe, options, goal
+        self.recipe, self.options, self.goal, self.ends_run = recipe, options, goal, ends_run
         self.rates: list[float] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.noise = QuantizationNoise(model, options.noise, setup.budget.seed) if options.noise < 1 else None
-        self.average = WeightAverage(model, options.ema) if averages and options.ema > 0 else None
+        self.average = WeightAverage(model, options.ema) if ends_run and options.ema > 0 else None
+        remedy, first, last = options.oscillation, section.last_stage, section.last
+        watches = ends_run and remedy != "none"
+        self.oscillation = Oscillation(model, remedy, first, last) if watches else None
         self.parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, **section.parts}
-        added: dict[str, Stateful | None] = {"noise": self.noise, "average": self.average}
+        added: dict[str, Stateful | None] = {
+            "noise": self.noise,
+            "average": self.average,
+            "oscillation": self.oscillation,
+        }
         self.parts |= {name: part for name, part in added.items() if part is not None}
 
     def keep_rates(self) -> None:
@@ -108,13 +121,19 @@ class SectionSteps:
         for group, rate in zip(self.section.optimizer.param_groups, self.rates, strict=True):
             group["initial_lr"] = rate
 
+    def progress_after(self, done: int, total: int) -> None:
+        """The weights of distillation are those of the last of ``done`` steps until the next one is taken."""
+        if self.goal is not None:
+            self.goal.progress = max(0, done - 1) / total
+
     def take(self, step: Step) -> Loss:
         """Take one training step."""
         model, optimizer = self.setup.model, self.section.optimizer
+        if self.goal is not None:
+            self.goal.progress = step.fraction
         self.algorithm.before_step(step.index)
         # 1. The learning rate of this step, as a share of each parameter group's own
-        kind, warmup = self.setup.budget.lr_schedule, self.options.lr_warmup
-        share = learning_rate(1.0, self.section.position(step.index), kind, warmup)
+        share = self._share_of_rate(step.index)
         for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * share
         # 2. Gradients of the loss, with some weights unquantized where there is noise
@@ -124,12 +143,25 @@ class SectionSteps:
         optimizer.zero_grad()
         result = train_step(model, step.x, step.y, self.recipe, self.goal)
         self.algorithm.after_backward(step.index)
+        if self.oscillation is not None:
+            self.oscillation.before_update(step.index)
         # 3. The update, what the method holds fixed under it, and the average of what remains
         optimizer.step()
         self.algorithm.after_step(step.index)
+        if self.oscillation is not None:
+            self.oscillation.after_update(step.index)
         if self.average is not None:
             self.average.update()
         return result
+
+    def _share_of_rate(self, step: int) -> float:
+        """The learning rate of a step as a share of the schedule's beginning; the run's last stage may restart it."""
+        kind, options, section = self.setup.budget.lr_schedule, self.options, self.section
+        position = section.position(step)
+        if self.ends_run and options.lr_restart > 0:
+            begin = section.position(section.last_stage)
+            return restarted_rate(1.0, position, kind, options.lr_warmup, begin, options.lr_restart)
+        return learning_rate(1.0, position, kind, options.lr_warmup)
 
     def store_average(self) -> None:
         """Put the average in the place of the weights, on the zeros and bit-widths of the last step."""
@@ -138,6 +170,8 @@ class SectionSteps:
             self.algorithm.restore()
 
     def close(self) -> None:
-        """Take the hooks of the noise away."""
+        """Take the hooks of the noise away, after the run's last section those of distillation too."""
         if self.noise is not None:
             self.noise.remove()
+        if self.goal is not None and self.ends_run:
+            self.goal.close()

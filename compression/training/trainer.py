@@ -17,7 +17,7 @@ from typing import Any
 from compression.data import Batches
 from compression.quant.kernels import COMPILED, compile_kernels
 from compression.quant.quantizer import Quantizer
-from compression.training.distill import Goal, Teacher
+from compression.training.distill import distillation
 from compression.training.loop import check_finite, steps, total_steps, train_step
 from compression.training.measure import curve_images, measure
 from compression.training.options import TrainingOptions
@@ -43,14 +43,12 @@ class Trainer:
         self.total = total_steps(setup.data, budget.batch_size, budget.epochs)
         self.measured = {round((i + 1) * self.total / POINTS) for i in range(POINTS)}
         self.recipe = recipe_for(setup, report)
-        self.goal: Goal | None = None
-        if options.distill > 0:
-            self.goal = Teacher(setup.model, self.recipe).goal(options.distill, options.temperature)
+        self.goal = distillation(setup, self.recipe, options)
 
     def steps_of(self, section: Section, algorithm: Algorithm) -> SectionSteps:
         """How the steps of a section are taken; weights are averaged in the section that ends the run."""
         ends = section.last == self.total
-        return SectionSteps(self.setup, section, algorithm, self.recipe, self.options, self.goal, averages=ends)
+        return SectionSteps(self.setup, section, algorithm, self.recipe, self.options, self.goal, ends_run=ends)
 
     def train(self, section: Section, algorithm: Algorithm | None = None) -> None:
         """Take the steps of a section; in an interrupted run those after its checkpoint, none if it was over.
@@ -71,6 +69,7 @@ class Trainer:
             sequence.close()
             return
         sequence.keep_rates()
+        sequence.progress_after(start, self.total)
         if start > section.first:
             self._report_stage(section, start - 1)
         for step in steps(self.setup.data, budget.batch_size, budget.epochs, budget.seed, start=start):
@@ -84,6 +83,8 @@ class Trainer:
             report.step(done, self._epoch(done), loss=loss, accuracy=correct / len(step.y), lr=lr)
             algorithm.report(step.index, report)
             if done == self.total:
+                if sequence.oscillation is not None:
+                    report.log(str(sequence.oscillation))
                 sequence.store_average()
                 recalibrate(self.setup, self.recipe, self.options.recalibrate, report)
             if done in self.measured or section.ends(done):

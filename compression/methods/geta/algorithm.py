@@ -10,6 +10,7 @@ from compression.methods.geta.events import report_decisions
 from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import COOL_DOWN, JOINT
+from compression.pruning.criteria import MOVEMENT
 from compression.pruning.scores import UnitScores
 from compression.pruning.unit_cost import UnitPrices
 from compression.quant.attach import activation_quantizers, fit_ranges
@@ -26,8 +27,9 @@ class JointTraining(Algorithm):
     ) -> None:
         self.setup, self.optimizer, self.options, self.calibration = setup, optimizer, options, calibration
         self.scores: UnitScores | None = None
-        if optimizer.prunes and (options.saliency_batches > 1 or options.cost != "none"):
-            self.scores = UnitScores(optimizer.units, setup.graph, options)
+        lasting = MOVEMENT in options.criteria
+        if optimizer.prunes and (options.saliency_batches > 1 or options.cost != "none" or lasting):
+            self.scores = UnitScores(optimizer.units, setup.graph, options, lasting=True)
             optimizer.scorer, optimizer.prices = self._take_scores, self._prices
             optimizer.renew_prices = options.renew_prices
         self.observed = self._observed_steps()
@@ -60,8 +62,12 @@ class JointTraining(Algorithm):
 
     def after_backward(self, step: int) -> None:
         """Observe the gradients that a choice of units is made by."""
-        if self.scores is not None and step + 1 in self.observed:
+        if self.scores is None:
+            return
+        if step + 1 in self.observed:
             self.scores.observe()
+        elif self.scores.watches_all and step + 1 < max(self.observed, default=0):
+            self.scores.observe(recent=False)
 
     def report(self, step: int, report: Reporter) -> None:
         """Report what QASSO decided."""

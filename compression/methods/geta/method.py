@@ -70,7 +70,7 @@ class Geta(Method):
         from compression.methods.geta.preflight import check_reachable
 
         super().check(setup)
-        check_reachable(setup, SCHEDULE.value(setup.budget.asks), self.options(setup.budget).order)
+        check_reachable(self.bounded_setup(setup), SCHEDULE.value(setup.budget.asks), self.options(setup.budget).order)
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """Units spread evenly, bits between the bounds: which units and bits, only the run decides.
@@ -78,6 +78,7 @@ class Geta(Method):
         Raises:
             CompressionError: bounds that cannot be met.
         """
+        budget = self.bounded(budget, subject.graph)
         return even_pruning_forecast(
             subject, budget, WEIGHT_BITS, ACTIVATION_BITS, channel_steps=self.options(budget).weights == CHANNEL
         )
@@ -92,7 +93,7 @@ class Geta(Method):
         from compression.methods.geta.run import run
 
         self.check_budget(setup.budget)
-        return run(setup, report, self.options(setup.budget))
+        return run(self.bounded_setup(setup), report, self.options(setup.budget))
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Put learnable quantizers at the schedule's starting bits on ``model``, in place; ``cx.QASSO`` then removes
@@ -106,7 +107,7 @@ class Geta(Method):
         from compression.graph import trace
         from compression.methods.geta.run import attach_learnable
 
-        self.check_budget(budget)
+        self.check_own_loop(budget)
         activations = ACTIVATION_BITS.value(budget.asks) is not None
         if activations and calibration is None:
             raise CompressionError("the budget quantizes activations: pass calibration=, one batch or several")

@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from compression.activation_options import ActivationOptions
 from compression.asks import ActivationBits, BitRange, QuantizerRate
 from compression.bounds import HIGHEST_BITS
 from compression.methods.geta.schedule import StageSchedule
@@ -15,7 +14,7 @@ from compression.options import Real
 from compression.pruning.criteria import DEFAULT_WEIGHTS
 from compression.pruning.unit_options import UnitOptions
 from compression.reading import Flag
-from compression.training.options import Distill, Recalibrate, TrainingOptions, Warmup
+from compression.training.options import ActivationOptions, Distill, Recalibrate, TrainingOptions, Warmup
 
 WEIGHT_BITS, ACTIVATION_BITS = BitRange(), ActivationBits()
 SCHEDULE, RATE = StageSchedule(), QuantizerRate()
@@ -34,11 +33,16 @@ PAPER: Mapping[str, Any] = {
     "saliency_batches": 1,
     "cost": "none",
     "clip": "max",
+    "ends": "same",
     "ranges": "max",
     "unsigned": False,
     "distill": 0.0,
+    "distill_features": 0.0,
+    "distill_rise": "constant",
     "lr_warmup": 0.0,
+    "lr_restart": 0.0,
     "recalibrate": 0,
+    "oscillation": "none",
 }
 """Saliency of five criteria on one batch, ranges from the largest weight, labels only (GETA, section 4, QASSO)."""
 

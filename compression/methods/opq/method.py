@@ -76,12 +76,13 @@ class Opq(Method):
         """Which weights are pruned, and each layer's bits and step: see :func:`compression.methods.opq.allocate`."""
         from compression.methods.opq.allocator import allocate
 
-        chosen = arguments(budget)
+        chosen, budget = arguments(budget), self.bounded(budget, subject.graph)
         tables = subject.tables(chosen.pop("skip", ()), chosen.get("codebook") == "channel")
         return allocate(tables, SPARSITY.value(budget.asks), BITS.value(budget.asks), budget.layers, **chosen)
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """The allocation, and whether it is the best for these weights or how far from it the answer may be."""
+        budget = self.bounded(budget, subject.graph)
         allocation = self.allocation(subject, budget)
         sure = (
             "Exact: each step is the best for its layer's weights, and no other bits within the budget err less."
@@ -95,6 +96,7 @@ class Opq(Method):
         from compression.methods.opq.allocator import allocate
         from compression.quant.fixed_steps import attach
 
+        self.check_own_loop(budget)
         sparsity, bits = SPARSITY.value(budget.asks), BITS.value(budget.asks)
         return attach(model, allocate(model, sparsity, bits, budget.layers, **arguments(budget)))
 

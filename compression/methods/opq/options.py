@@ -66,6 +66,11 @@ class OpqOptions(TrainingOptions):
         """Refuse options that exclude each other."""
         if self.grid == "survivor" and self.zeros == "rounded":
             raise CompressionError("opq: zeros rounded does not go with grid survivor, which has no level near zero")
+        if self.grid == "survivor" and self.oscillation != "none":
+            raise CompressionError(
+                f"opq: oscillation {self.oscillation} does not go with grid survivor, whose levels are no multiples of "
+                "the step"
+            )
         if self.grid == "survivor" and self.codebook == "channel":
             raise CompressionError("opq: codebook channel does not go with grid survivor: thresholds are the layer's")
         return self

@@ -45,7 +45,7 @@ class Sequential(Method):
         from compression.pruning.target import check_target
 
         super().check(setup)
-        check_target(setup.graph, setup.budget, WEIGHT_BITS, ACTIVATION_BITS)
+        check_target(setup.graph, self.bounded(setup.budget, setup.graph), WEIGHT_BITS, ACTIVATION_BITS)
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """Units spread evenly, whole bits: which units, only the run decides.
@@ -53,6 +53,7 @@ class Sequential(Method):
         Raises:
             CompressionError: bounds that cannot be met.
         """
+        budget = self.bounded(budget, subject.graph)
         return even_pruning_forecast(subject, budget, WEIGHT_BITS, ACTIVATION_BITS)
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
@@ -64,7 +65,7 @@ class Sequential(Method):
         from compression.methods.sequential.run import run
 
         self.check_budget(setup.budget)
-        return run(setup, report, self.options(setup.budget))
+        return run(self.bounded_setup(setup), report, self.options(setup.budget))
 
 
 METHOD = SEQUENTIAL = Sequential()

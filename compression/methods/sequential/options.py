@@ -7,12 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from compression.activation_options import ActivationOptions
 from compression.asks import EqualActivationBits, EqualBits, QuantizerRate
 from compression.options import Real
 from compression.pruning.criteria import RMS
 from compression.pruning.unit_options import Cost, Criteria, UnitOptions
-from compression.training.options import TrainingOptions
+from compression.training.options import ActivationOptions, TrainingOptions
 
 PRUNING, FINE_TUNING, QUANTIZATION = "pruning", "fine-tuning", "quantization"
 RATE = QuantizerRate()

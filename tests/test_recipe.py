@@ -25,7 +25,7 @@ from compression.errors import CompressionError
 from compression.graph import slim, trace, zero_units, zeroed_units
 from compression.methods.base import Reporter, Setup
 from compression.methods.geta.algorithm import JointTraining
-from compression.methods.geta.options import PAPER, GetaOptions
+from compression.methods.geta.options import ACCURATE, PAPER, GetaOptions
 from compression.methods.geta.run import attach, optimizer_for
 from compression.methods.geta.schedule import Schedule
 from compression.points import Point
@@ -215,7 +215,10 @@ def test_fitting_leaves_bits_zeros_and_exponents_alone() -> None:
 
 
 def test_presets_are_where_options_start_from() -> None:
-    assert GetaOptions.read({}, "geta") == GetaOptions()
+    assert GetaOptions.read({}, "geta") == GetaOptions() == GetaOptions.read({"preset": "tuned"}, "geta")
+    accurate = GetaOptions.read({"preset": "accurate", "unsigned": False}, "geta").model_dump()
+    changed = {name for name, value in GetaOptions().model_dump().items() if accurate[name] != value}
+    assert changed == {"preset", *ACCURATE} - {"unsigned"}
     paper = GetaOptions.read({"preset": "paper", "distill": 0.5}, "geta")
     assert paper.distill == 0.5
     assert (paper.clip, paper.cost, paper.saliency_batches, paper.recalibrate) == ("max", "none", 1, 0)
@@ -243,14 +246,14 @@ def test_options_that_make_no_sense_are_refused_before_a_run(options: dict[str, 
         methods.get("geta").check_budget(Budget(options=options))
 
 
-@pytest.mark.parametrize("preset", ["paper", "tuned"])
-def test_both_presets_keep_the_promise(preset: str) -> None:
+@pytest.mark.parametrize("preset", ["paper", "tuned", "accurate"])
+def test_all_presets_keep_the_promise(preset: str) -> None:
     work, story = task(BUDGET.replace(options={"preset": preset})), Quiet()
     done = methods.get("geta").run(work, story)
     assert sum(map(len, zeroed_units(done.model, work.graph).values())) == work.graph.prunable_units // 2
     assert {quantizer.bits() for quantizer in weight_quantizers(done.model).values()} == {4}
-    assert done.facts["options"]["distill"] == {"paper": PAPER["distill"], "tuned": 0.9}[preset]
-    assert any("statistics" in message for message in story.messages) == (preset == "tuned")
+    assert done.facts["options"]["distill"] == (PAPER["distill"] if preset == "paper" else 0.9)
+    assert any("statistics" in message for message in story.messages) == (preset != "paper")
 
 
 def test_the_learning_rate_rises_over_its_share_and_falls_to_almost_nothing() -> None:

@@ -43,11 +43,12 @@ TRAINED = [name for name, method in methods.all_methods().items() if method.info
 def test_every_lever_is_off_by_default_and_the_paper_names_it() -> None:
     from compression.methods.geta.options import PAPER, GetaOptions
 
-    off = {"distill_features": 0.0, "distill_rise": "constant", "lr_restart": 0.0, "ends": "same"}
-    off |= {"oscillation": "none"}
+    off = {"distill_features": 0.0, "distill_rise": "constant", "oscillation": "none", "ends": "same"}
     for name in TRAINED:
-        options = methods.get(name).Config()
-        assert {option: getattr(options, option) for option in off} == off
+        assert off.items() <= methods.get(name).Config().model_dump().items()
+    off["lr_restart"] = 0.0
+    for name in ("geta", "sequential"):
+        assert off.items() <= methods.get(name).Config().model_dump().items()
     assert off.items() <= PAPER.items()
     assert set(GetaOptions.read({"preset": "paper"}, "geta").model_dump()) >= set(PAPER)
 
@@ -262,7 +263,7 @@ def test_the_rate_restarts_in_the_last_stage(method: str, schedule: str, warmup:
 def test_a_restart_needs_a_stage_before(method: str) -> None:
     work = setup_of(method, lr_restart=1.5)
     for refuse in (methods.get(method).check, lambda setup: run(setup)):
-        with pytest.raises(CompressionError, match=f"lr_restart: {method} trains in a single stage"):
+        with pytest.raises(CompressionError, match=f"{method}: unknown option 'lr_restart'"):
             refuse(work)
 
 

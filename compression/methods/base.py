@@ -21,7 +21,7 @@ from compression.errors import CompressionError
 from compression.forecast import Forecast, allocation_forecast
 from compression.options import Options
 from compression.reading import cut, short
-from compression.training.options import TrainingOptions
+from compression.training.options import QuantizationOptions, TrainingOptions
 from compression.training.setup import Compressed, Reporter, Setup, Stage
 
 if TYPE_CHECKING:
@@ -170,12 +170,12 @@ class Method(ABC):
         what plans, counts and trains reads this budget, so that they all mean the same bits.
         """
         options = self.options(budget)
-        if not getattr(options, "bounds_ends", False):
+        if not isinstance(options, QuantizationOptions) or options.ends == "same":
             return budget
         from compression.counting.cost import inputs_in_float
 
-        skipped, in_float = getattr(options, "skip", ()), inputs_in_float(graph)
-        layers = [layer.name for layer in graph.layers if layer.name not in skipped]
+        in_float = inputs_in_float(graph)
+        layers = [layer.name for layer in graph.layers if layer.name not in options.skipped]
         weights = dict.fromkeys([*layers[:1], *layers[-1:]])
         ends = {WEIGHT_BITS: [*weights], ACTIVATION_BITS: [layer for layer in weights if layer not in in_float]}
         return budget.replace(layers=with_ends(self.asks, budget.asks, budget.layers, ends))
@@ -191,7 +191,8 @@ class Method(ABC):
             CompressionError: naming the option, and what to set in its place.
         """
         self.check_budget(budget)
-        if getattr(self.options(budget), "bounds_ends", False):
+        options = self.options(budget)
+        if isinstance(options, QuantizationOptions) and options.ends != "same":
             raise CompressionError(
                 "ends: in a loop of your own the first and the last layer are not known: give them bounds in the "
                 'budget\'s "layers", and leave this option out'
@@ -205,12 +206,7 @@ class Method(ABC):
         Raises:
             CompressionError: naming the ask or option and what it may be.
         """
-        options = self.options(budget)
-        if isinstance(options, TrainingOptions) and options.lr_restart > 0 and self.allocates:
-            raise CompressionError(
-                f"lr_restart: {self.info.name} trains in a single stage, so that there is no later one to restart in: "
-                "set it to 0, and choose another lr"
-            )
+        self.options(budget)
         for ask in self.asks:
             ask.value(budget.asks)
             ask.check_bounds(budget.asks, budget.layers)

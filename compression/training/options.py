@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -115,9 +116,9 @@ class QuantizationOptions(Options):
     ends: Ends = "same"
 
     @property
-    def bounds_ends(self) -> bool:
-        """Whether the first and the last layer get bits of their own."""
-        return self.ends != "same"
+    def skipped(self) -> Collection[str]:
+        """Layers that stay in fp32, so that none of them counts as the first or the last."""
+        return ()
 
 
 class ActivationOptions(QuantizationOptions):
@@ -136,7 +137,6 @@ class TrainingOptions(QuantizationOptions):
     noise: Noise = 1.0
     ema: Ema = 0.0
     lr_warmup: Warmup = 0.0
-    lr_restart: Restart = 0.0
     recalibrate: Recalibrate = 0
     oscillation: OscillationRemedy = "none"
 
@@ -149,3 +149,9 @@ class TrainingOptions(QuantizationOptions):
             return max(i for i, kind in enumerate(models) if option.name in kind.model_fields)
 
         return tuple(sorted(super().table(), key=origin))
+
+
+class StagedTrainingOptions(TrainingOptions):
+    """What methods take that train in several stages, the last of which may restart the learning rate."""
+
+    lr_restart: Restart = 0.0

@@ -11,7 +11,7 @@ from compression.quant.noise import QuantizationNoise
 from compression.training.average import WeightAverage
 from compression.training.distill import Distillation
 from compression.training.loop import Loss, Step, learning_rate, restarted_rate, train_step
-from compression.training.options import TrainingOptions
+from compression.training.options import StagedTrainingOptions, TrainingOptions
 from compression.training.oscillation import Oscillation
 from compression.training.recipe import Recipe
 from compression.training.resume import Stateful
@@ -158,7 +158,7 @@ class SectionSteps:
         """The learning rate of a step as a share of the schedule's beginning; the run's last stage may restart it."""
         kind, options, section = self.setup.budget.lr_schedule, self.options, self.section
         position = section.position(step)
-        if self.ends_run and options.lr_restart > 0:
+        if self.ends_run and isinstance(options, StagedTrainingOptions) and options.lr_restart > 0:
             begin = section.position(section.last_stage)
             return restarted_rate(1.0, position, kind, options.lr_warmup, begin, options.lr_restart)
         return learning_rate(1.0, position, kind, options.lr_warmup)

@@ -61,6 +61,11 @@ class OpqOptions(TrainingOptions):
         "or both from the Laplace model (laplace), which is faster.",
     )
 
+    @property
+    def skipped(self) -> Collection[str]:
+        """The layers of ``skip``."""
+        return self.skip
+
     @model_validator(mode="after")
     def _check_together(self) -> OpqOptions:
         """Refuse options that exclude each other."""

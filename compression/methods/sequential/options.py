@@ -11,7 +11,7 @@ from compression.asks import EqualActivationBits, EqualBits, QuantizerRate
 from compression.options import Real
 from compression.pruning.criteria import RMS
 from compression.pruning.unit_options import Cost, Criteria, UnitOptions
-from compression.training.options import ActivationOptions, TrainingOptions
+from compression.training.options import ActivationOptions, StagedTrainingOptions
 
 PRUNING, FINE_TUNING, QUANTIZATION = "pruning", "fine-tuning", "quantization"
 RATE = QuantizerRate()
@@ -19,7 +19,7 @@ WEIGHT_BITS = EqualBits(field="weight_bits", default=8)
 ACTIVATION_BITS = EqualActivationBits()
 
 
-class SequentialOptions(UnitOptions, ActivationOptions, TrainingOptions):
+class SequentialOptions(UnitOptions, ActivationOptions, StagedTrainingOptions):
     """What prune, then quantize, takes beside its sparsity and bits."""
 
     rounds: Literal[4, 1, 2, 8] = Field(

@@ -33,7 +33,7 @@ class Option:
     """One option as forms, ``--option``, ``methods --json`` and the docs show it.
 
     ``choices`` are the values allowed, ``low`` and ``high`` the range of a number; ``mapping``: numbers by name are
-    allowed too. ``help`` says in a sentence what it does.
+    allowed too. ``help`` says in a sentence what it does. ``shared``: other methods have it too.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Option:
     low: float = -math.inf
     high: float = math.inf
     mapping: bool = False
+    shared: bool = False
 
     @property
     def simple(self) -> bool:
@@ -105,12 +106,13 @@ class Options(BaseModel):
 
     @classmethod
     def table(cls) -> tuple[Option, ...]:
-        """Every option, in the order of the fields."""
+        """Every option, in the order of the fields; those of a model that it extends are shared."""
         hints = typing.get_type_hints(cls)
-        return tuple(_option(name, hints[name], field) for name, field in cls.model_fields.items())
+        shared = {name for kind in cls.__mro__[1:] if issubclass(kind, Options) for name in kind.model_fields}
+        return tuple(_option(name, hints[name], field, name in shared) for name, field in cls.model_fields.items())
 
 
-def _option(name: str, hint: Any, field: Any) -> Option:
+def _option(name: str, hint: Any, field: Any, shared: bool) -> Option:
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     choices: tuple[Any, ...] = ()
     for kind in kinds:
@@ -122,7 +124,7 @@ def _option(name: str, hint: Any, field: Any) -> Option:
     low = next((float(each.ge) for each in field.metadata if isinstance(each, Ge)), -math.inf)  # type: ignore[arg-type]
     high = next((float(each.le) for each in field.metadata if isinstance(each, Le)), math.inf)  # type: ignore[arg-type]
     mapping = bool(choices) and any(typing.get_origin(kind) not in (None, Literal) for kind in kinds)
-    return Option(name, default, field.description or "", choices, low, high, mapping)
+    return Option(name, default, field.description or "", choices, low, high, mapping, shared)
 
 
 def _spelled(value: Any) -> str:

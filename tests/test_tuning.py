@@ -53,6 +53,18 @@ def test_what_is_set_goes_into_the_budget_and_can_be_taken_back(page: AppTest) -
     assert not page.exception
 
 
+def test_an_empty_field_shows_what_the_preset_takes(page: AppTest) -> None:
+    def shown() -> list[str]:
+        fields = (page.number_input(key="option geta distill"), page.selectbox(key="option geta ranges"))
+        return [field.placeholder for field in fields]
+
+    assert shown() == ["0.9", "max"]
+    page.selectbox(key="option geta preset").select("accurate").run()
+    assert shown() == ["0.9", "fitted"]
+    page.selectbox(key="option geta preset").select("paper").run()
+    assert shown() == ["0.0", "max"]
+
+
 def test_another_method_does_not_get_them(page: AppTest) -> None:
     page.number_input(key="option geta distill").set_value(0.5).run()
     page.pills(key="method").set_value("ptq").run()

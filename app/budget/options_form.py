@@ -15,17 +15,23 @@ from compression.options import Option
 
 
 def fields(method: Method) -> None:
-    """One field for every option that is a word or a number; an empty one leaves the value to the method."""
-    table = method.Config.table()
-    offered = [option for option in table if option.simple]
-    if not offered:
-        return
-    options = draft.get().options
-    preset = any(option.name == "preset" for option in table)
-    with st.expander("Options of the method", icon=":material/tune:", expanded=bool(options)):
-        for option in offered:
-            empty = "as in the preset" if preset and option.name != "preset" else _word(option.default)
-            _field(method.info.name, option, options.get(option.name), empty)
+    """One field for every option that is a word or a number; an empty one shows what the method then takes."""
+    offered = [option for option in method.Config.table() if option.simple]
+    chosen = draft.get().options
+    empty = method.Config.read({name: value for name, value in chosen.items() if name == "preset"}, method.info.name)
+    for title, icon, shared in (
+        ("Options of the method", ":material/tune:", False),
+        ("Options that other methods have too", ":material/model_training:", True),
+    ):
+        options = [option for option in offered if option.shared == shared]
+        if not options:
+            continue
+        with st.expander(title, icon=icon, expanded=any(option.name in chosen for option in options)):
+            for first in range(0, len(options), 2):
+                for column, option in zip(st.columns(2), options[first : first + 2], strict=False):
+                    with column:
+                        value = chosen.get(option.name)
+                        _field(method.info.name, option, value, _word(getattr(empty, option.name)))
 
 
 def _field(method: str, option: Option, value: Any, empty: str) -> None:

@@ -21,7 +21,7 @@ def fields(method: Method) -> None:
     empty = method.Config.read({name: value for name, value in chosen.items() if name == "preset"}, method.info.name)
     for title, icon, shared in (
         ("Options of the method", ":material/tune:", False),
-        ("Options that other methods have too", ":material/model_training:", True),
+        ("Options that other methods have too", ":material/tune:", True),
     ):
         options = [option for option in offered if option.shared == shared]
         if not options:

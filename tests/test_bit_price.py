@@ -230,3 +230,12 @@ def test_what_cannot_be_is_refused() -> None:
     price.budget /= 2
     with pytest.raises(CompressionError, match="lowest whole bits"):
         price.whole(torch.tensor([4.0, 4.0]))
+
+
+def test_a_price_needs_steps_in_which_bits_can_move_and_one_budget_of_bit_operations() -> None:
+    requested = budget("geta", options={"bit_rule": "priced", "order": "prune_first"}).replace(weight_bits=(4, 8))
+    with pytest.raises(CompressionError, match="order prune_first leaves no step"):
+        methods.get("geta").check_budget(requested)
+    both = budget("geta", options={"bit_rule": "priced"}).replace(weight_bits=(4, 8), sparsity=None, bops=0.9)
+    with pytest.raises(CompressionError, match="bops: with bit_rule priced"):
+        methods.get("geta").check_budget(both)

@@ -125,5 +125,5 @@ def test_every_budget_of_a_plan_can_be_read(compare: ModuleType, path: Path) -> 
 @pytest.mark.parametrize("path", ROWS, ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_rows_say_where_they_come_from(compare: ModuleType, path: Path) -> None:
     for row in compare.Results(path).rows:
-        assert {*compare.FIGURES, "data", "epochs", "seed", "commit", "processor", "dense"} <= row.keys()
+        assert {*compare.FIGURES, "data", "epochs", "seed", "commit", "processor", "dense", "start"} <= row.keys()
         assert "/" not in str(row["budget"].get("weights", ""))

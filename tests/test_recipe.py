@@ -30,7 +30,7 @@ from compression.methods.geta.run import attach, optimizer_for
 from compression.methods.geta.schedule import Schedule
 from compression.points import Point
 from compression.pruning.saliency import AveragedSaliency
-from compression.pruning.unit_cost import unit_costs
+from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.units import Units
 from compression.quant import quantize, weight_quantizers
 from compression.quant.clipping import best_clip, fit_clips
@@ -158,7 +158,7 @@ def test_the_cost_of_a_unit_is_what_cutting_it_saves(kind: str) -> None:
     work = task()
     groups = work.graph.prunable
     removed = [group.units // 4 for group in groups]
-    costs = unit_costs(work.graph, removed, kind)
+    costs = UnitPrices(work.graph, removed, kind).costs.tolist()
 
     def taken(counts: list[int]) -> int:
         thin = copy.deepcopy(work.model)
@@ -174,9 +174,9 @@ def test_the_cost_of_a_unit_is_what_cutting_it_saves(kind: str) -> None:
 
 def test_without_cost_all_units_are_worth_the_same_and_other_kinds_are_refused() -> None:
     graph = task().graph
-    assert set(unit_costs(graph, [0] * len(graph.prunable), "none")) == {1.0}
+    assert set(UnitPrices(graph, [0] * len(graph.prunable), "none").costs.tolist()) == {1.0}
     with pytest.raises(CompressionError, match="macs"):
-        unit_costs(graph, [0] * len(graph.prunable), "gold")
+        UnitPrices(graph, [0] * len(graph.prunable), "gold").costs.tolist()
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
@@ -280,7 +280,7 @@ def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
     training.scores.observe()
     plain = copy.deepcopy(training.scores.saliency).take()
     counts = [int(optimizer.removed[group.first : group.first + group.units].sum()) for group in optimizer.units]
-    costs = unit_costs(work.graph, counts, "macs")
+    costs = UnitPrices(work.graph, counts, "macs").costs.tolist()
     for group, cost in zip(optimizer.units, costs, strict=True):
         part = slice(group.first, group.first + group.units)
         assert optimizer.scorer is not None

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from compression import methods, zoo
+from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Subject
 from compression.graph import Graph, trace
@@ -24,7 +25,7 @@ from compression.methods.base import Reporter, Setup
 from compression.pruning.criteria import DEFAULT_WEIGHTS
 from compression.pruning.saliency import AveragedSaliency
 from compression.pruning.scores import UnitScores
-from compression.pruning.unit_cost import unit_costs
+from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.unit_options import UnitOptions
 from compression.pruning.units import Units
 from compression.quant import activation_quantizers, integer_weights, quantize, quantizer_of, weight_quantizers
@@ -428,7 +429,7 @@ def test_a_price_lowers_scores_below_zero_too(kind: Literal["macs", "parameters"
     scores = UnitScores(units, work.graph, options)
     scores.load_state_dict({"movement": values})
     counts = [int(removed[group.first : group.first + group.units].sum()) for group in units]
-    costs = unit_costs(work.graph, counts, kind)
+    costs = UnitPrices(work.graph, counts, kind).costs.tolist()
     relative = values / values.norm()
     least = min(float(value) for value, away in zip(relative, removed, strict=True) if not away)
     expected = [(float(value) - least) / costs[units.group_of[i]] for i, value in enumerate(relative)]
@@ -568,3 +569,27 @@ def test_what_may_not_be_rounded_to_zero_is_not_frozen_there() -> None:
         watching.after_update(step)
     assert watching.frozen == 1
     assert weight.abs().flatten().tolist() == pytest.approx([0.5, 0.7, 0.1, 0.0])
+
+
+def test_layers_that_carry_no_quantizer_are_no_ends() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.middle = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 8)
+            self.last, self.free = nn.Linear(8, 4), nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            read = self.middle(self.attention(x, x, x)[0]).mean(1)
+            return torch.nn.functional.linear(self.last(read), self.free)
+
+    graph = trace(Attending().eval(), torch.randn(1, 5, 8))
+    layers = methods.get("geta").bounded(Budget(method="geta", options={"ends": "eight"}), graph).layers
+    assert {name: tuple(bounds["weight_bits"]) for name, bounds in layers.items()} == {
+        "attention.out_proj": (8, 8), "last": (8, 8),
+    }  # fmt: skip
+
+
+def test_a_layer_that_did_not_run_is_not_compared() -> None:
+    one, two = torch.ones(2, 3), 2 * torch.ones(2, 3)
+    assert float(feature_loss({"a": one}, {"a": two, "b": one}, {"a": 1, "b": 1})) == pytest.approx(0.25)
+    assert float(feature_loss({}, {"a": two}, {"a": 1})) == 0

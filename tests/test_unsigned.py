@@ -15,11 +15,13 @@ from torch import nn
 
 import compression as cx
 from compression import methods, zoo
+from compression.errors import CompressionError
 from compression.graph import trace
 from compression.methods import Reporter
 from compression.methods.geta.bounds import BitBounds, Site
 from compression.methods.geta.run import attach
-from compression.quant import activation_quantizers, quantize
+from compression.pack.restore import restore_slim
+from compression.quant import activation_quantizers, fold, quantize
 from compression.quant.clipping import best_clip
 from compression.quant.fixed_bits import FixedBits
 from compression.quant.op import fake_quantize, round_to_codes
@@ -86,6 +88,9 @@ NEVER: dict[str, Any] = {
     "maximum": lambda net, a, x: torch.maximum(a, x.abs()),
     "gelu of relu": lambda net, a, x: F.gelu(F.relu(a)),
     "scaled": lambda net, a, x: 0.5 * F.relu(a),
+    "softplus": lambda net, a, x: F.softplus(a),
+    "elu of relu": lambda net, a, x: F.elu(F.relu(a)),
+    "another type": lambda net, a, x: F.relu(a).double().float(),
 }
 PERHAPS: dict[str, Any] = {
     "nothing": lambda net, a, x: a,
@@ -95,6 +100,9 @@ PERHAPS: dict[str, Any] = {
     "leaky": lambda net, a, x: F.leaky_relu(a),
     "difference": lambda net, a, x: F.relu(a) - x.abs(),
     "shifted": lambda net, a, x: F.relu(a) + (-1.0),
+    "softplus the other way round": lambda net, a, x: F.softplus(a, beta=-1),
+    "wrapped": lambda net, a, x: (100 * F.relu(a)).to(torch.int8).float(),
+    "elu of a negative scale": lambda net, a, x: torch.ops.aten.elu(F.relu(a), 1.0, -1.0, 1.0),
     "negated": lambda net, a, x: -F.relu(a),
     "cubed": lambda net, a, x: a.pow(3),
     "times a parameter": lambda net, a, x: F.relu(a) * net.scale,
@@ -137,6 +145,25 @@ def test_batches_that_disagree_keep_the_sign() -> None:
     net = Reads(lambda net, a, x: F.relu(a))
     quantize(net, 8, [torch.rand(16, 6)], unsigned=trace(net, torch.rand(2, 6)).nonnegative_inputs)
     assert [quantizer.is_unsigned for quantizer in activation_quantizers(net).values()] == [False, True]
+
+
+@pytest.mark.parametrize("names", [True, "second"])
+def test_what_are_no_names_of_layers_is_refused(names: Any) -> None:
+    with pytest.raises(CompressionError, match="unsigned must be names of layers"):
+        quantize(Reads(lambda net, a, x: F.relu(a)), 8, torch.rand(4, 6), unsigned=names)
+
+
+@pytest.mark.parametrize("entry", [torch.tensor(False), torch.tensor([True]), torch.tensor(float("nan"))])
+def test_a_packed_entry_that_is_not_true_is_refused(entry: torch.Tensor) -> None:
+    net = Reads(lambda net, a, x: F.relu(a)).eval()
+    graph = trace(net, torch.rand(2, 6))
+    masked = quantize(net, 8, [torch.rand(4, 6)], unsigned=graph.nonnegative_inputs)
+    state = fold(masked).state_dict()
+    assert state["second.input_quantizer.unsigned"]
+    restored = restore_slim(Reads(net.function).eval(), graph, {}, state)
+    assert activation_quantizers(restored)["second"].is_unsigned
+    with pytest.raises(CompressionError, match=r"second\.input_quantizer\.unsigned must be true"):
+        restore_slim(Reads(net.function).eval(), graph, {}, {**state, "second.input_quantizer.unsigned": entry})
 
 
 # --- what -------------------------------------------------------------------------------------------------------------

@@ -15,12 +15,13 @@ the MACs that it reached, and the bytes that it reached within :data:`CLOSE`, by
 names (how strongly a unit's saliency is set against its cost; the share of zeros where single weights are pruned). A
 setting is first tried in runs of a few steps (``glance``), which cost seconds. Where no setting comes close, the
 nearest run stays in the table with its difference. Every run is one line of ``ablation.jsonl`` or ``proof.jsonl``;
-lines that are there are not computed again.
+lines that are there are not computed again, as long as the budget and the weights are the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import statistics
@@ -41,7 +42,6 @@ from make import FIGURES, commit, dense, processor  # noqa: E402
 Json = dict[str, Any]
 CLOSE = 0.02  # equal means: within this share
 TRIES = 4
-NOISE = 0.004  # differences of accuracy below it say nothing (10,000 test images, one epoch, three seeds)
 
 
 def merged(*parts: Json) -> Json:
@@ -57,19 +57,24 @@ def merged(*parts: Json) -> Json:
 
 
 class Results:
-    """The lines of a results file: one for each run, of which none is computed twice."""
+    """The lines of a results file: one for each run, of which none is computed twice.
+
+    ``start``: the SHA-256 of the weights that runs begin with.
+    """
 
     def __init__(self, path: Path, weights: Path | None = None) -> None:
         self.path, self.weights = path, weights
+        self.start = "" if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         self.rows: list[Json] = [json.loads(line) for line in lines]
 
     def run(self, name: str, budget: Json, seed: int) -> Json:
         """The row of this run, from the file or computed now."""
         for row in self.rows:
-            if (row["name"], row["seed"], row["budget"]) == (name, seed, budget):
+            if (row["name"], row["seed"], row["budget"], row["start"]) == (name, seed, budget, self.start):
                 return row
-        row = {"name": name, "method": budget["method"], "seed": seed, "budget": budget, **self.compute(budget, seed)}
+        what = {"name": name, "method": budget["method"], "seed": seed, "budget": budget, "start": self.start}
+        row = {**what, **self.compute(budget, seed)}
         self.rows.append(row)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -197,7 +202,10 @@ def read(path: Path) -> Json:
 
 
 def table(rows: Iterable[Json]) -> str:
-    """Means over seeds as a Markdown table, in the order in which the runs came."""
+    """Means over seeds as a Markdown table, in the order in which the runs came.
+
+    Of the tries of one method, budget and seed, the one counts that is nearest in bytes to the run it was matched to.
+    """
     grouped: dict[tuple[str, str], list[Json]] = defaultdict(list)
     for row in nearest(list(rows)):
         grouped[row["name"], row["method"]].append(row)
@@ -214,17 +222,21 @@ PERCENT = ("validation", "accuracy", "rel_bops")
 
 
 def nearest(rows: list[Json]) -> Iterator[Json]:
-    """Of the tries of one method, budget and seed, the one nearest in bytes to the run that it was matched to."""
+    """One row of each method, budget and seed: see :func:`table`."""
+    terms = read(HOME / "terms.json")
     tries: dict[tuple[str, str, int], list[Json]] = defaultdict(list)
     for row in rows:
         tries[row["name"], row["method"], row["seed"]].append(row)
     for (name, _, seed), of_method in tries.items():
         goal = next(row for row in rows if (row["name"], row["seed"]) == (name, seed))
-        yield min(of_method, key=lambda row: abs(row["nominal_bytes"] / goal["nominal_bytes"] - 1))
+        figure = terms[of_method[0]["method"]].get("match", {}).get("bytes", "nominal_bytes")
+        yield min(of_method, key=lambda row: abs(row[figure] / goal[figure] - 1))
 
 
 def _mean(rows: list[Json], key: str, factor: float, digits: int) -> str:
-    values = [factor * row[key] for row in rows]
+    values = [factor * row[key] for row in rows if row[key] is not None]
+    if not values:
+        return "–"
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and key == "accuracy" else ""
     return f"{statistics.fmean(values):,.{digits}f}{spread}"
 
@@ -247,10 +259,15 @@ def main() -> None:
     if requested.command == "table":
         print(table(Results(collection / f"{requested.kind}.jsonl").rows))
         return
+    names = [name for name in requested.only.split(",") if name]
+    plan = read(collection / f"{requested.command}.json")
+    unknown = set(names) - plan["changes" if requested.command == "ablation" else "budgets"].keys()
+    if unknown:
+        raise SystemExit(f"error: {collection.name}/{requested.command}.json has no {', '.join(sorted(unknown))}")
     weights = (requested.weights or dense(collection)).expanduser().resolve()
     seeds = [int(seed) for seed in requested.seeds.split(",")]
     work = ablation if requested.command == "ablation" else proof
-    work(collection, weights, [name for name in requested.only.split(",") if name], seeds)
+    work(collection, weights, names, seeds)
 
 
 if __name__ == "__main__":

@@ -175,7 +175,8 @@ class Method(ABC):
         from compression.counting.cost import inputs_in_float
 
         in_float = inputs_in_float(graph)
-        layers = [layer.name for layer in graph.layers if layer.name not in options.skipped]
+        modules = [layer.name for layer in graph.layers if layer.weight == f"{layer.name}.weight"]
+        layers = [layer for layer in modules if layer not in options.skipped]
         weights = dict.fromkeys([*layers[:1], *layers[-1:]])
         ends = {WEIGHT_BITS: [*weights], ACTIVATION_BITS: [layer for layer in weights if layer not in in_float]}
         return budget.replace(layers=with_ends(self.asks, budget.asks, budget.layers, ends))

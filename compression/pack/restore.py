@@ -26,6 +26,9 @@ def restore_slim(dense: nn.Module, graph: Graph, units: Units, state: Mapping[st
     masked = fold(dense).eval()  # its own parametrizations are plain values in the state
     mark = f".{INPUT_QUANTIZER}.step_size"
     quantized = [name.removesuffix(mark) for name in state if name.endswith(mark)]
+    for name in filter(state.__contains__, map(unsigned_key, quantized)):
+        if state[name].shape != () or not torch.equal(state[name], torch.tensor(True)):
+            raise CompressionError(f"the packed entry {name} must be true, once")
     if quantized:
         attach_input_quantizers(masked, quantized, [name for name in quantized if unsigned_key(name) in state])
     zero_units(masked, graph, units)

@@ -104,13 +104,3 @@ def _element_costs(graph: Graph, kind: str) -> dict[str, float]:
     for layer in graph.layers:
         costs[layer.weight] = costs.get(layer.weight, 0.0) + layer.macs / math.prod(layer.shape)
     return costs
-
-
-def unit_costs(graph: Graph, removed: Sequence[int], kind: str) -> list[float]:
-    """Per prunable group, the share of the dense network that is removed with its next unit (see :class:`UnitPrices`).
-
-    Raises:
-        CompressionError: unknown ``kind``.
-    """
-    costs: list[float] = UnitPrices(graph, removed, kind).costs.tolist()
-    return costs

@@ -104,6 +104,8 @@ def quantize(
     chosen = _chosen_layers(model, layers)
     _check_bits(weight_bits, weight_bits if activation_bits is None else activation_bits)
     check_layers(chosen, per_channel)
+    if isinstance(unsigned, (str, bool)):
+        raise CompressionError(f"unsigned must be names of layers (graph.nonnegative_inputs), not {unsigned!r}")
     input_bits = weight_bits if activation_bits is None else activation_bits
     fitted_to = range_bits or (lambda _: input_bits)
     ranges: dict[str, InputRange] = {}

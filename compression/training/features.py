@@ -115,13 +115,15 @@ def feature_loss(
 
     A removed unit is zero while the network is trained, in a residual trunk with every producer: a channel of the
     student that is exactly 0 all over the batch is left out of both norms. (One that is not removed but rectified to 0
-    everywhere would get no gradient either.)
+    everywhere would get no gradient either.) So is a layer that did not run in this step (a block that is skipped).
     """
     ratios = []
     for layer, axis in channels.items():
+        if layer not in student or layer not in teacher:
+            continue
         own, target = student[layer].float(), teacher[layer].float()
         others = [dim for dim in range(own.dim()) if dim != axis]
         remains = (own.detach() != 0).any(dim=others, keepdim=True)
         distance = ((own - target) * remains).square().sum()
         ratios.append(distance / (target * remains).square().sum().clamp(min=SMALLEST))
-    return torch.stack(ratios).mean()
+    return torch.stack(ratios).mean() if ratios else torch.zeros(())

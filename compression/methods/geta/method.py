@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from compression.asks import REMOVAL
+from compression.asks import BOPS_SAVED, REMOVAL
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject, even_pruning_forecast
@@ -18,7 +19,7 @@ from compression.methods.geta.options import (
     WEIGHT_BITS,
     GetaOptions,
 )
-from compression.methods.geta.rules import check_bit_rule
+from compression.methods.geta.rules import PRICED, check_bit_rule
 from compression.methods.geta.schedule import COOL_DOWN, JOINT, PROJECTION, WARM_UP
 
 if TYPE_CHECKING:
@@ -59,7 +60,13 @@ class Geta(Method):
         highest = max(WEIGHT_BITS.value(budget.asks)[1], activations[1] if activations else 0)
         SCHEDULE.check_highest(SCHEDULE.value(budget.asks), highest)
         chosen = self.options(budget)
-        check_bit_rule(chosen.bit_rule, chosen.mean_bits, WEIGHT_BITS.value(budget.asks), chosen.gradient_scale)
+        bits = WEIGHT_BITS.value(budget.asks)
+        check_bit_rule(chosen.bit_rule, chosen.mean_bits, bits, chosen.gradient_scale, chosen.order)
+        if chosen.bit_rule == PRICED and BOPS_SAVED.value(budget.asks) is not None:
+            raise CompressionError(
+                f"bops: with bit_rule {PRICED} bits end at the bit operations of mean_bits, whatever is removed: ask "
+                "for a share of the units (sparsity) or of the MACs (macs) instead"
+            )
 
     def check(self, setup: Setup) -> None:
         """Refuse a budget that this network or this length of run cannot give.
@@ -78,10 +85,14 @@ class Geta(Method):
         Raises:
             CompressionError: bounds that cannot be met.
         """
-        budget = self.bounded(budget, subject.graph)
-        return even_pruning_forecast(
-            subject, budget, WEIGHT_BITS, ACTIVATION_BITS, channel_steps=self.options(budget).weights == CHANNEL
+        options, budget = self.options(budget), self.bounded(budget, subject.graph)
+        forecast = even_pruning_forecast(
+            subject, budget, WEIGHT_BITS, ACTIVATION_BITS, channel_steps=options.weights == CHANNEL
         )
+        if options.bit_rule != PRICED:
+            return forecast
+        bits = f"{options.mean_bits:g} bits" if options.mean_bits else "the middle of each range"
+        return replace(forecast, notes=(*forecast.notes, f"Bit operations end at those of {bits} or just below."))
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Train ``setup.model`` in place within ``setup.budget``.

@@ -60,7 +60,7 @@ class GetaOptions(UnitOptions, ActivationOptions, StagedTrainingOptions):
     preset: Literal["tuned", "accurate", "paper"] = Field(
         "tuned",
         description="Where the other options start from: paper is GETA to the letter; tuned has distillation and calm "
-        "choices; accurate moreover fits the ranges of activations and spends no sign on them.",
+        "choices; accurate moreover fits ranges of activations, spends no needless sign on them and forgets evenly.",
     )
     joint_steps: Literal["largest", "gradual", "learned"] = Field(
         "largest",

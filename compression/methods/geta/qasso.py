@@ -115,7 +115,7 @@ class QASSO(torch.optim.Optimizer):
         self.rise, self.prunes = rise, self.target.removes(self.limits)
         self.target.check(self.limits)
         quantizers = sites(model, bits, activation_bits, layer_bits)
-        check_bit_rule(bit_rule, mean_bits, bits, any(site.quantizer.gradient_scale for site in quantizers))
+        check_bit_rule(bit_rule, mean_bits, bits, any(site.quantizer.gradient_scale for site in quantizers), order)
         self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
         self.priced = PricedBits(self.bounds, graph, mean_bits) if bit_rule == PRICED else None
         if self.priced is not None:

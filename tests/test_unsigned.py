@@ -81,6 +81,7 @@ NEVER: dict[str, Any] = {
     "sum of two": lambda net, a, x: F.relu(a) + x.abs(),
     "product of two": lambda net, a, x: F.relu(a) * x.sigmoid(),
     "joined": lambda net, a, x: torch.cat([F.relu(a)[:, :3], x.exp()[:, 3:]], 1),
+    "joined along the last": lambda net, a, x: torch.cat([F.relu(a)[:, :3], x.exp()[:, 3:]], -1),
     "reshaped": lambda net, a, x: F.relu(a).view(-1, 2, 3).transpose(1, 2).flatten(1).clone(),
     "pooled": lambda net, a, x: F.avg_pool1d(F.relu(a)[None], 3, 1, 1)[0],
     "dropout": lambda net, a, x: F.dropout(F.relu(a), 0.5, net.training),
@@ -98,6 +99,7 @@ PERHAPS: dict[str, Any] = {
     "gelu": lambda net, a, x: F.gelu(a),
     "hardswish": lambda net, a, x: F.hardswish(a),
     "leaky": lambda net, a, x: F.leaky_relu(a),
+    "a negative share": lambda net, a, x: torch.add(F.relu(a), x.abs(), alpha=-1),
     "difference": lambda net, a, x: F.relu(a) - x.abs(),
     "shifted": lambda net, a, x: F.relu(a) + (-1.0),
     "softplus the other way round": lambda net, a, x: F.softplus(a, beta=-1),
@@ -298,6 +300,12 @@ def test_off_by_default_and_in_the_paper() -> None:
     given = setup(budget("geta"))
     attach(given, methods.get("geta").options(given.budget), Reporter())
     assert not any(quantizer.is_unsigned for quantizer in activation_quantizers(given.model).values())
+
+
+def test_no_batches_are_refused_in_ones_own_loop() -> None:
+    requested = cx.Budget(method="geta", activation_bits=(4, 4), options={"unsigned": True})
+    with pytest.raises(CompressionError, match="at least one calibration batch"):
+        cx.apply(zoo.build("resnet8").eval(), requested, calibration=[])
 
 
 def test_ones_own_loop_has_them_too() -> None:

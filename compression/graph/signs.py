@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from compression.graph.rules.registry import Step
 from compression.graph.values import Value
 
@@ -32,8 +34,8 @@ def never_negative(step: Step) -> bool:
     if name in KEEP:
         return _has_none(step.args[0])
     if name in JOIN:
-        numbers = [value for value in (*step.args, *step.kwargs.values()) if isinstance(value, (int, float))]
-        return all(_has_none(value) for value in step.operands) and all(number >= 0 for number in numbers)
+        factors = (*step.args, *step.kwargs.values()) if name in ("add", "mul", "div") else ()  # elsewhere: dimensions
+        return all(map(_has_none, step.operands)) and all(number >= 0 for number in filter(_number, factors))
     if name in ("clamp", "clamp_min", "hardtanh", "threshold", "constant_pad_nd"):
         return _from_zero(name, step)
     if name == "softplus":
@@ -65,5 +67,5 @@ def _has_none(value: object) -> bool:
     return isinstance(value, Value) and value.nonnegative
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float))

@@ -126,8 +126,8 @@ class Geta(Method):
         nonnegative: Collection[str] = ()
         if batches is not None and options.unsigned:
             batches = [batches] if isinstance(batches, torch.Tensor) else list(batches)
-            first = batches[0]
-            nonnegative = trace(model, first[0] if isinstance(first, (tuple, list)) else first).nonnegative_inputs
+            for first in batches[:1]:
+                nonnegative = trace(model, first[0] if isinstance(first, (tuple, list)) else first).nonnegative_inputs
         return attach_learnable(model, budget, options, batches, nonnegative)
 
 

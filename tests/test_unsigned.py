@@ -131,10 +131,12 @@ def test_what_may_be_negative_keeps_its_sign(name: str) -> None:
     assert not trace(Reads(PERHAPS[name]).eval(), torch.randn(4, 6)).nonnegative_inputs
 
 
-def test_a_layer_that_reads_twice_needs_both() -> None:
+@pytest.mark.parametrize("last", ["raw", "rectified"])
+def test_a_layer_that_reads_twice_needs_both(last: str) -> None:
     class Twice(Reads):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = self.second(F.relu(x)) + self.second(x)
+            read = [F.relu(x), x] if last == "raw" else [x, F.relu(x)]
+            result: torch.Tensor = self.second(read[0]) + self.second(read[1])
             return result
 
     assert not trace(Twice(None).eval(), torch.randn(4, 6)).nonnegative_inputs

@@ -196,7 +196,7 @@ def test_the_fitted_bound_is_the_least_squares_one(bits: int) -> None:
         assert error(clip) < 0.5 * error(largest)
 
 
-def test_fitting_leaves_bits_zeros_and_exponents_alone() -> None:
+def test_fitting_leaves_bits_and_zeros_alone() -> None:
     torch.manual_seed(0)
     model = quantize(nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 40)), 6)
     with torch.no_grad():
@@ -208,10 +208,6 @@ def test_fitting_leaves_bits_zeros_and_exponents_alone() -> None:
     assert float(first.clip) == pytest.approx(best_clip(model[0].parametrizations.weight.original, 3))
     assert float(first.clip) < before[0]
     assert float(second.clip) == before[1]
-    powered = quantize(nn.Sequential(nn.Linear(40, 40)), 6, exponent=True)
-    bound = float(weight_quantizers(powered)["0"].clip)
-    fit_clips(powered, lambda layer, quantizer: 3)
-    assert float(weight_quantizers(powered)["0"].clip) == bound
 
 
 def test_presets_are_where_options_start_from() -> None:

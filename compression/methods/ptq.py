@@ -18,7 +18,7 @@ from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.reading import Flag
-from compression.training.options import ActivationOptions
+from compression.training.options import ActivationOptions, Ranges
 
 if TYPE_CHECKING:
     from compression.quant.allocation import Allocation
@@ -39,11 +39,7 @@ class PtqOptions(ActivationOptions):
         description="Recompute the running statistics of batch norms after rounding, on as many training batches as "
         "settle them (at most 100); no label is used.",
     )
-    calibration: Literal["percentile", "max", "fitted"] = Field(
-        "percentile",
-        description="Range of activations: the 99.9th percentile of magnitudes on 8 training batches, the largest one "
-        "with a margin, or fitted for the least squared error at their bit-width.",
-    )
+    calibration: Ranges = "percentile"
 
 
 class Ptq(Method):

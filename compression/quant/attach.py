@@ -68,7 +68,7 @@ def quantize(
     *,
     calibration_range: CalibrationRange = "max",
     range_bits: Callable[[str], float] | None = None,
-    exponent: bool = False,
+    exponent: bool | Collection[str] = False,
     gradient_scale: bool = False,
     per_channel: bool = False,
     unsigned: Collection[str] = (),
@@ -86,7 +86,8 @@ def quantize(
         calibration_range: ``max``, the largest magnitude of the batches plus a margin, ``percentile``, the 99.9th
             percentile of the magnitudes, or ``fitted``, where rounding them has the least squared error.
         range_bits: layer → the bit-width of its input that a ``fitted`` range is for; the initial one if absent.
-        exponent: add the learnable exponent ``t`` (GETA, arXiv 2502.16638, section 3.1).
+        exponent: add the learnable exponent ``t`` (GETA, arXiv 2502.16638, section 3.1) to every quantizer, or to those
+            of the weights of the layers named.
         gradient_scale: scale the gradients of the quantizers' scalars as LSQ does (arXiv 1902.08153, section 2.2).
         per_channel: a separate clipping bound, hence a separate step, for each output channel of a weight (dimension
             0; of a transposed convolution dimension 1). The bit-width belongs to the layer; inputs have one bound.
@@ -111,15 +112,16 @@ def quantize(
     ranges: dict[str, InputRange] = {}
     if calibration is not None:
         ranges = input_ranges(model, chosen, calibration, calibration_range, fitted_to, unsigned)
-    start = 1.0 if exponent else None
+    start = 1.0 if exponent is True else None
     shared: dict[int, Quantizer] = {}
     with all_or_nothing({model, *chosen.values()}):
-        for module in chosen.values():
+        for name, module in chosen.items():
             weight = module.weight
             assert isinstance(weight, torch.Tensor)
             if id(weight) not in shared:
                 bounds = _channel_ranges(module, weight) if per_channel else _largest(weight)
-                shared[id(weight)] = Quantizer(bounds, weight_bits, start, gradient_scale).to(weight.device)
+                power = 1.0 if exponent is True or (exponent and name in exponent) else None
+                shared[id(weight)] = Quantizer(bounds, weight_bits, power, gradient_scale).to(weight.device)
             parametrize.register_parametrization(module, WEIGHT, shared[id(weight)], unsafe=True)
         Together(list(chosen.values())).attach(model)
         for name, (bound, without_sign) in ranges.items():

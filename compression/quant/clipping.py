@@ -17,11 +17,11 @@ CHANNEL_SAMPLE = 1 << 10  # values of a channel that are evaluated
 CANDIDATES = 100  # bounds evaluated, at equal distances up to the largest magnitude
 
 
-def best_clip(weight: torch.Tensor, bits: float, unsigned: bool = False) -> float:
-    """Return the clipping bound at which rounding ``weight`` uniformly to ``bits`` bits has the least squared error.
+def best_clip(weight: torch.Tensor, bits: float, unsigned: bool = False, exponent: float = 1.0) -> float:
+    """Return the clipping bound q_m at which rounding ``weight`` to ``bits`` bits has the least squared error.
 
-    The gain is largest at few bits, where a grid up to one large value is coarse for all the others. 0 for an all-zero
-    tensor.
+    The gain is largest at few bits, where a grid up to one large value is coarse for all the others. With an
+    ``exponent`` t it is sgn(w)|w|^t that is rounded, on a grid that ends at q_m^t. 0 for an all-zero tensor.
     """
     flat = weight.detach().float().flatten()
     flat = flat[flat != 0]
@@ -29,48 +29,56 @@ def best_clip(weight: torch.Tensor, bits: float, unsigned: bool = False) -> floa
     if not len(values):
         return 0.0
     errors = []
-    bounds = values.abs().max() * torch.arange(1, CANDIDATES + 1) / CANDIDATES
-    for bound in bounds:
-        step = bound / levels(bits, unsigned)
-        errors.append((values.clamp(-bound, bound).div(step).round_().mul_(step).sub_(values)).square_().sum())
-    return float(bounds[int(torch.stack(errors).argmin())])
+    raised = _raised(values, exponent)
+    tops = torch.maximum(values.abs().max(), raised.abs().max()) * torch.arange(1, CANDIDATES + 1) / CANDIDATES
+    for top in tops:
+        step = top / levels(bits, unsigned)
+        errors.append((raised.clamp(-top, top).div(step).round_().mul_(step).sub_(values)).square_().sum())
+    return float(tops[int(torch.stack(errors).argmin())] ** (1 / exponent))
 
 
-def best_channel_clips(weight: torch.Tensor, bits: float, like: torch.Tensor) -> torch.Tensor:
+def best_channel_clips(weight: torch.Tensor, bits: float, like: torch.Tensor, exponent: float = 1.0) -> torch.Tensor:
     """:func:`best_clip` of each channel, in the shape of ``like``, which broadcasts to ``weight`` ([C, 1, 1, 1])."""
     axis = next((dim for dim, size in enumerate(like.shape) if size > 1), 0)
     rows = weight.detach().float().movedim(axis, 0).reshape(weight.shape[axis], -1)
     values = rows[:, :: max(1, rows.shape[1] // CHANNEL_SAMPLE)]
+    raised = _raised(values, exponent)
     largest = rows.abs().amax(1, keepdim=True)
+    largest = torch.maximum(largest, largest**exponent)
     best, least = torch.zeros_like(largest), torch.full_like(largest, float("inf"))
     for candidate in range(1, CANDIDATES + 1):
-        bound = (largest * candidate / CANDIDATES).clamp(min=SMALLEST)
-        step = bound / levels(bits)
-        error = (values.clamp(-bound, bound).div(step).round_().mul_(step).sub_(values)).square_().sum(1, keepdim=True)
+        top = (largest * candidate / CANDIDATES).clamp(min=SMALLEST)
+        step = top / levels(bits)
+        error = (raised.clamp(-top, top).div(step).round_().mul_(step).sub_(values)).square_().sum(1, keepdim=True)
         better = error < least
-        best, least = torch.where(better, bound, best), torch.where(better, error, least)
-    return torch.where(largest > 0, best, 0.0).reshape(like.shape)
+        best, least = torch.where(better, top, best), torch.where(better, error, least)
+    return torch.where(largest > 0, best ** (1 / exponent), 0.0).reshape(like.shape)
+
+
+def _raised(values: torch.Tensor, exponent: float) -> torch.Tensor:
+    """sgn(w) |w|^t."""
+    return values if exponent == 1 else values.abs().pow(exponent).mul_(values.sign())
 
 
 @torch.no_grad()
 def fit_clips(model: nn.Module, bits_of: Callable[[str, Quantizer], float]) -> None:
     """Set the best clipping bounds of every learnable weight quantizer for ``bits_of(layer, quantizer)`` bits.
 
-    The bit-widths do not change. Quantizers with an exponent are skipped: their values are not a uniform grid. A shared
-    quantizer is fitted once.
+    Neither bit-widths nor exponents change. A shared quantizer is fitted once.
     """
     fitted: set[Quantizer] = set()
     for name, module in model.named_modules():
         quantizer = quantizer_of(module)
-        if not isinstance(quantizer, Quantizer) or quantizer.exponent is not None or quantizer in fitted:
+        if not isinstance(quantizer, Quantizer) or quantizer in fitted:
             continue
         fitted.add(quantizer)
         present_bits = quantizer.bits()
         weight, bits = _latent(module), bits_of(name, quantizer)
+        power = 1.0 if quantizer.exponent is None else float(quantizer.exponent)
         if quantizer.per_channel:
-            bounds = best_channel_clips(weight, bits, quantizer.clip)
+            bounds = best_channel_clips(weight, bits, quantizer.clip, power)
         else:
-            bounds = torch.tensor(best_clip(weight, bits), device=quantizer.clip.device)
+            bounds = torch.tensor(best_clip(weight, bits, exponent=power), device=quantizer.clip.device)
         quantizer.clip.copy_(torch.where(bounds > 0, bounds, quantizer.clip))
         quantizer.set_bits(present_bits)
 

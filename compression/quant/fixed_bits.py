@@ -15,9 +15,10 @@ LARGEST_CHANGE = 0.1
 
 
 class FixedBits:
-    """Holds every quantizer to a whole bit-width b while its clipping bound q_m is trained: d = q_m / N, N = levels(b).
+    """Holds every quantizer to a whole bit-width b while its clipping bound q_m, and an exponent t, are trained.
 
-    Through that equation q_m also gets the gradient of d: dL/dq_m + dL/dd / N.
+    d = q_m^t / N with N = levels(b). Through that equation the others get the gradient of d, too:
+    dL/dq_m + t d / q_m dL/dd (without an exponent dL/dq_m + dL/dd / N) and dL/dt + d ln(q_m) dL/dd.
     """
 
     def __init__(
@@ -43,11 +44,18 @@ class FixedBits:
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """One gradient step of the clipping bounds; their gradients are used up."""
+        """One gradient step of the clipping bounds and exponents; their gradients are used up."""
         for quantizer, bits in self._held:
-            clip, size = quantizer.clip, quantizer.step_size
+            clip, size, power = quantizer.clip, quantizer.step_size, quantizer.exponent
             if clip.grad is not None and size.grad is not None:
-                most = clip.abs() * LARGEST_CHANGE
-                clip.sub_(((clip.grad + size.grad / levels(bits, quantizer.is_unsigned)) * lr).clamp(-most, most))
+                through = size.grad / levels(bits, quantizer.is_unsigned)
+                slopes = [(clip, clip.grad + (through if power is None else through * power * clip ** (power - 1)))]
+                if power is not None and power.grad is not None:
+                    slopes.append((power, power.grad + through * clip**power * clip.log()))
+                for scalar, slope in slopes:
+                    most = scalar.abs() * LARGEST_CHANGE
+                    scalar.sub_((slope * lr).clamp(-most, most))
             clip.grad = size.grad = None
+            if power is not None:
+                power.grad = None
         self.hold()

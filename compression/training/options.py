@@ -110,6 +110,22 @@ Unsigned = Annotated[
 ]
 
 
+FreeThreshold = Annotated[
+    Flag,
+    Field(
+        description="Two bits leave a weight -d, 0 or d, with 0 up to d/2: where weights may end at two bits, learn "
+        "where 0 ends apart from d, through the quantizer's exponent. Ranges then learn from the gradient of d too."
+    ),
+]
+Ranges = Annotated[
+    Literal["max", "percentile", "fitted"],
+    Field(
+        description="Range of activations: the largest magnitude on 8 training batches with a margin, their 99.9th "
+        "percentile, or fitted for the least squared error at the fewest bits that they may have."
+    ),
+]
+
+
 class QuantizationOptions(Options):
     """What every method takes that quantizes all layers, trained or not."""
 
@@ -155,3 +171,9 @@ class StagedTrainingOptions(TrainingOptions):
     """What methods take that train in several stages, the last of which may restart the learning rate."""
 
     lr_restart: Restart = 0.0
+
+
+class LearnedRangeOptions(ActivationOptions, StagedTrainingOptions):
+    """What methods take that train the ranges of quantizers."""
+
+    free_threshold: FreeThreshold = False

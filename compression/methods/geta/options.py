@@ -14,7 +14,7 @@ from compression.options import Real
 from compression.pruning.criteria import DEFAULT_WEIGHTS
 from compression.pruning.unit_options import UnitOptions
 from compression.reading import Flag
-from compression.training.options import ActivationOptions, Distill, Recalibrate, StagedTrainingOptions, Warmup
+from compression.training.options import Distill, LearnedRangeOptions, Ranges, Recalibrate, Warmup
 
 WEIGHT_BITS, ACTIVATION_BITS = BitRange(), ActivationBits()
 SCHEDULE, RATE = StageSchedule(), QuantizerRate()
@@ -35,6 +35,7 @@ PAPER: Mapping[str, Any] = {
     "clip": "max",
     "ends": "same",
     "ranges": "max",
+    "free_threshold": False,
     "unsigned": False,
     "distill": 0.0,
     "distill_features": 0.0,
@@ -54,7 +55,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"tuned": {}, "accurate": ACCURATE, "
 """Preset → the options in which it differs from the defaults."""
 
 
-class GetaOptions(UnitOptions, ActivationOptions, StagedTrainingOptions):
+class GetaOptions(UnitOptions, LearnedRangeOptions):
     """What :class:`Geta` takes beside its sparsity, bits and schedule; the defaults are the preset ``tuned``."""
 
     preset: Literal["tuned", "accurate", "paper"] = Field(
@@ -107,11 +108,7 @@ class GetaOptions(UnitOptions, ActivationOptions, StagedTrainingOptions):
         description="Range of the weights' quantizers: up to the largest weight, or fitted for the least squared "
         "error.",
     )
-    ranges: Literal["max", "percentile", "fitted"] = Field(
-        "max",
-        description="Range of activations: the largest magnitude on 8 training batches with a margin, their 99.9th "
-        "percentile, or fitted for the least squared error at the fewest bits, and again in the cool-down.",
-    )
+    ranges: Ranges = "max"
     weights: Literal["tensor", "channel"] = Field(
         "tensor",
         description="What shares a range and a step: all weights of a layer, as published, or those of one output "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from torch import nn
@@ -22,6 +23,7 @@ from compression.methods.geta.schedule import fitting
 from compression.pruning.choose import unit_bounds
 from compression.pruning.target import unit_target
 from compression.quant import quantize
+from compression.quant.attach import quantizable_layers
 from compression.quant.calibrate import Batches
 from compression.quant.clipping import fit_clips
 from compression.training.loop import COMPRESSING, LR_QUANT, base_rate
@@ -70,7 +72,7 @@ def optimizer_for(setup: Setup, chosen: GetaOptions, total: int) -> QASSO:
         criteria=chosen.criteria,
         joint_steps=chosen.joint_steps,
         forgetting=chosen.forgetting,
-        tied_ranges=chosen.tied_ranges,
+        tied_ranges=chosen.tied_ranges or chosen.free_threshold,
         order=chosen.order,
         bit_rule=chosen.bit_rule,
         mean_bits=chosen.mean_bits,
@@ -103,10 +105,16 @@ def attach_learnable(
         calibration,
         calibration_range=chosen.ranges,
         range_bits=lambda layer: lowest_bits(budget, layer, ACTIVATION_BITS),
+        exponent=ternary_layers(model, budget) if chosen.free_threshold else False,
         per_channel=chosen.weights == CHANNEL,
         gradient_scale=chosen.gradient_scale,
         unsigned=nonnegative if chosen.unsigned else (),
     )
+
+
+def ternary_layers(model: nn.Module, budget: Budget) -> set[str]:
+    """The layers whose weights may end at two bits."""
+    return {layer for layer in quantizable_layers(model) if math.ceil(lowest_bits(budget, layer, WEIGHT_BITS)) == 2}
 
 
 def lowest_bits(budget: Budget, layer: str, ask: BitRange) -> float:

@@ -11,7 +11,7 @@ from compression.asks import EqualActivationBits, EqualBits, QuantizerRate
 from compression.options import Real
 from compression.pruning.criteria import RMS
 from compression.pruning.unit_options import Cost, Criteria, UnitOptions
-from compression.training.options import ActivationOptions, StagedTrainingOptions
+from compression.training.options import LearnedRangeOptions, Ranges
 
 PRUNING, FINE_TUNING, QUANTIZATION = "pruning", "fine-tuning", "quantization"
 RATE = QuantizerRate()
@@ -19,7 +19,7 @@ WEIGHT_BITS = EqualBits(field="weight_bits", default=8)
 ACTIVATION_BITS = EqualActivationBits()
 
 
-class SequentialOptions(UnitOptions, ActivationOptions, StagedTrainingOptions):
+class SequentialOptions(UnitOptions, LearnedRangeOptions):
     """What prune, then quantize, takes beside its sparsity and bits."""
 
     rounds: Literal[4, 1, 2, 8] = Field(
@@ -31,11 +31,7 @@ class SequentialOptions(UnitOptions, ActivationOptions, StagedTrainingOptions):
     quantization: Real = Field(
         0.5, ge=0.05, le=0.95, description="The share of the run that trains with quantized weights."
     )
-    ranges: Literal["percentile", "max", "fitted"] = Field(
-        "percentile",
-        description="Range of activations: the 99.9th percentile of magnitudes on 8 training batches, the largest one "
-        "with a margin, or fitted for the least squared error at their bit-width.",
-    )
+    ranges: Ranges = "percentile"
     criteria: Criteria = Field(default_factory=lambda: {RMS: 1.0})
     cost: Cost = "none"
 

@@ -144,6 +144,7 @@ def attach(
         calibration=batches,
         calibration_range=options.ranges,
         range_bits=lambda layer: widths[layer],
+        exponent={layer for layer, width in weight_bits.items() if width == 2} if options.free_threshold else False,
         unsigned=setup.graph.nonnegative_inputs if options.unsigned else (),
     )
     for layer in start.layers:

@@ -111,11 +111,11 @@ def test_every_budget_of_a_plan_can_be_read(compare: ModuleType, path: Path) -> 
     if path.stem == "ablation":
         budgets = [compare.merged(plan["budget"], change) for change in plan["changes"].values()]
     else:
-        budgets = [
-            compare.merged(plan["training"], terms[method]["budget"], asks)
-            for each in plan["budgets"].values()
-            for method, asks in each.items()
-        ]
+        named = [dict(compare.budgets(plan["training"], asks, terms)) for asks in plan["budgets"].values()]
+        assert {"activation_bits" in asks for asks in plan["budgets"].values()} == {True, False}
+        for asks, of_method in zip(plan["budgets"].values(), named, strict=True):
+            assert list(of_method) == ["geta", "sequential", *(() if "activation_bits" in asks else ("magnitude",))]
+        budgets = [budget for of_method in named for budget in of_method.values()]
     assert budgets
     for values in budgets:
         budget = Budget.from_dict(values)
@@ -127,3 +127,27 @@ def test_rows_say_where_they_come_from(compare: ModuleType, path: Path) -> None:
     for row in compare.Results(path).rows:
         assert {*compare.FIGURES, "data", "epochs", "seed", "commit", "processor", "dense", "start"} <= row.keys()
         assert "/" not in str(row["budget"].get("weights", ""))
+
+
+def test_asks_become_those_of_each_method(compare: ModuleType) -> None:
+    terms = {
+        "first": {"asks": {"macs": "macs", "bits": "weight_bits"}, "budget": {"method": "first"}},
+        "second": {"asks": {"bits": "bits"}, "budget": {"method": "second", "lr": 2}},
+    }
+    assert dict(compare.budgets({"lr": 1}, {"macs": 0.5, "bits": 4}, terms)) == {
+        "first": {"method": "first", "lr": 1, "macs": 0.5, "weight_bits": [4, 4]},
+        "second": {"method": "second", "lr": 2, "bits": 4},
+    }
+    assert not dict(compare.budgets({}, {"macs": 0.5, "bits": 4, "activation_bits": 8}, terms))
+
+
+def test_the_setting_of_an_earlier_seed_is_tried_first(compare: ModuleType, tmp_path: Path) -> None:
+    results, computed = world(compare, tmp_path / "rows.jsonl", 1.0)
+    budget = {"method": "sequential", "epochs": 3}
+    first = compare.matched(results, "w4", budget, 0, GOAL, MATCH)
+    computed.clear()
+    second = compare.matched(results, "w4", budget, 1, GOAL, MATCH)
+    assert second["budget"] == first["budget"]
+    assert computed == [second["budget"]], "one whole run, and nothing else"
+    far = GOAL | {"nominal_bytes": 900.0}
+    assert abs(compare.matched(results, "w4", budget, 2, far, MATCH)["nominal_bytes"] / 900 - 1) <= compare.CLOSE

@@ -7,15 +7,17 @@
     python assets/gallery/compare.py table resnet8-fashion_mnist proof           # what is there, as Markdown
 
 A collection's ``ablation.json`` has a budget and the changes to it that are tried one at a time; its ``proof.json`` has
-the training that all methods share, and the budgets. ``terms.json`` has each method's part: the same distillation and
-the same options wherever a method has them. All runs start from the same weights with the same data, order and epochs.
+the training that all methods share, and the budgets. ``terms.json`` has each method's part: what it calls the asks of a
+budget, the same distillation and the same options wherever a method has them. All runs start from the same weights with
+the same data, order and epochs.
 
-In the proof the first method of a budget runs first. Each other one is then matched to what came of it: the same bits,
-the MACs that it reached, and the bytes that it reached within :data:`CLOSE`, by the one setting that ``terms.json``
-names (how strongly a unit's saliency is set against its cost; the share of zeros where single weights are pruned). A
-setting is first tried in runs of a few steps (``glance``), which cost seconds. Where no setting comes close, the
-nearest run stays in the table with its difference. Every run is one line of ``ablation.jsonl`` or ``proof.jsonl``;
-lines that are there are not computed again, as long as the budget and the weights are the same.
+In the proof the first method of ``terms.json`` runs first. Each other one that has the asks is then matched to what
+came of it: the same bits, the MACs that it reached, and the bytes that it reached within :data:`CLOSE`, by the one
+setting that ``terms.json`` names (how strongly a unit's saliency is set against its cost; the share of zeros where
+single weights are pruned). The setting of an earlier seed is tried first; else it is looked for in runs of a few steps
+(``glance``), which cost seconds. Where no setting comes close, the nearest run stays in the table with its difference.
+Every run is one line of ``ablation.jsonl`` or ``proof.jsonl``; lines that are there are not computed again, as long as
+the budget and the weights are the same.
 """
 
 from __future__ import annotations
@@ -120,12 +122,24 @@ def proof(collection: Path, weights: Path, only: list[str], seeds: list[int]) ->
     plan, results = read(collection / "proof.json"), Results(collection / "proof.jsonl", weights)
     terms = read(HOME / "terms.json")
     for name, asks in plan["budgets"].items():
-        budgets = {method: merged(plan["training"], terms[method]["budget"], asks[method]) for method in asks}
+        (_, budget), *others = budgets(plan["training"], asks, terms)
         for seed in seeds if not only or name in only else ():
-            first, *others = asks
-            goal = results.run(name, budgets[first], seed)
-            for method in others:
-                matched(results, name, budgets[method], seed, goal, terms[method]["match"])
+            goal = results.run(name, budget, seed)
+            for method, to_match in others:
+                matched(results, name, to_match, seed, goal, terms[method]["match"])
+
+
+def budgets(training: Json, asks: Json, terms: Json) -> Iterator[tuple[str, Json]]:
+    """Method → its budget with these asks (``macs``, ``bits``, ``activation_bits``), for the methods that have them.
+
+    How much goes is asked of the first method alone; the others are matched to it.
+    """
+    for number, (method, part) in enumerate(terms.items()):
+        known = {name: value for name, value in asks.items() if name != "macs" or not number}
+        if known.keys() <= part["asks"].keys():
+            own = {part["asks"][name]: value for name, value in known.items()}
+            ranges = {name: [width, width] for name, width in own.items() if name.endswith("_bits")}
+            yield method, merged(training, part["budget"], own, ranges)
 
 
 def matched(results: Results, name: str, budget: Json, seed: int, goal: Json, match: Json) -> Json:
@@ -140,14 +154,29 @@ def matched(results: Results, name: str, budget: Json, seed: int, goal: Json, ma
     def glance(value: float) -> float:
         return float(results.compute(merged(budget, setting(match, value), match["glance"]), seed)[figure])
 
-    factor, rows = 1.0, []
-    for _ in range(TRIES):
+    def distance(row: Json) -> float:
+        return abs(row[figure] / goal[figure] - 1)
+
+    def tried(value: float) -> Json:
+        return results.run(name, merged(budget, setting(match, value)), seed)
+
+    def value_of(row: Json) -> float:
+        if "ask" in match:
+            return float(row["budget"][match["ask"]])
+        options = row["budget"]["options"]
+        return float(options["cost_power"]) * (-1 if options["cost"] == match["below"] else 1)
+
+    rows: list[Json] = []
+    earlier = [row for row in results.rows if (row["name"], row["method"]) == (name, budget["method"])]
+    if earlier:
+        rows.append(tried(value_of(earlier[-1])))
+    while len(rows) < TRIES and (not rows or min(map(distance, rows)) > CLOSE):
+        factor = rows[-1][figure] / glance(value_of(rows[-1])) if rows else 1.0
         value = solved(glance, goal[figure] / factor, *ends)
-        rows.append(results.run(name, merged(budget, setting(match, value)), seed))
-        if abs(rows[-1][figure] / goal[figure] - 1) <= CLOSE or value in ends:
+        if value in map(value_of, rows):
             break
-        factor *= rows[-1][figure] / goal[figure]
-    return min(rows, key=lambda row: abs(row[figure] / goal[figure] - 1))
+        rows.append(tried(value))
+    return min(rows, key=distance)
 
 
 def solved(bytes_at: Callable[[float], float], goal: float, low: float, high: float) -> float:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,9 @@ from tests.bench.report import machine
 
 TITLE = "Training steps: GETA beside plain SGD"
 PLAIN, WEIGHTS, EAGER, COMPILED = "plain SGD", "GETA, weights", "GETA, W+A, eager", "GETA, W+A, compiled"
-REACH = {WEIGHTS: 1.05, EAGER: 1.6, COMPILED: 1.25}
+LEVERS, BOTH_LEVERS = "GETA with options, weights", "GETA with options, W+A, compiled"
+REACH = {WEIGHTS: 1.05, EAGER: 1.6, COMPILED: 1.25, LEVERS: 1.05, BOTH_LEVERS: 1.25}
+OPTIONS: dict[str, Any] = {"forgetting": "uniform", "tied_ranges": True, "order": "prune_first", "rise": "cubic"}
 STAGES = ("warm-up", "projection", "joint", "cool-down")
 SCHEDULE = Schedule(warmup=0.2, projection=0.2, projection_periods=4, joint=0.4, pruning_periods=4)
 LEGEND = """\
@@ -36,7 +39,8 @@ Every turn takes one step of each side on the same random batch; what is timed i
 count as little as they can. `ratio`: median over all turns of this side's step over the plain step of the same turn;
 `optimizer`: median milliseconds of `step()` in each stage; `joint mean`: its mean in the joint stage, choosing and
 committing units included; `x plain`: that over the plain optimizer's mean; `share`: that of the mean step there.
-`GETA, weights` uses the compiled quantizers where the machine has a C compiler, as a run does."""
+`GETA, weights` uses the compiled quantizers where the machine has a C compiler, as a run does. `with options` forgets
+evenly, ties ranges to steps, prunes first, removes much at first and has unsigned inputs."""
 
 
 @dataclass
@@ -104,13 +108,28 @@ def sides(name: str, batch: int, steps: int) -> list[Side]:
     plain = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     built = [Side(PLAIN, model, plain)]
     why = kernels.compile_kernels()
-    for title, activations, kernel in ((WEIGHTS, False, True), (EAGER, True, False), (COMPILED, True, True)):
-        if why is not None and title == COMPILED:
+    for title, activations, kernel, options in (
+        (WEIGHTS, False, True, {}),
+        (EAGER, True, False, {}),
+        (COMPILED, True, True, {}),
+        (LEVERS, False, True, OPTIONS),
+        (BOTH_LEVERS, True, True, OPTIONS),
+    ):
+        if why is not None and title in (COMPILED, BOTH_LEVERS):
             print(f"{title} is left out: {why}", file=sys.stderr)
             continue
-        twin = cx.quantize(copy.deepcopy(model), 16, example if activations else None)
+        calibration, unsigned = example if activations else None, graph.nonnegative_inputs if options else ()
+        twin = cx.quantize(copy.deepcopy(model), 16, calibration, unsigned=unsigned)
         optimizer = QASSO(
-            twin, graph, sparsity=0.5, bits=(4, 8), schedule=SCHEDULE, total_steps=steps, lr=0.01, weight_decay=1e-4
+            twin,
+            graph,
+            sparsity=0.5,
+            bits=(4, 8),
+            schedule=SCHEDULE,
+            total_steps=steps,
+            lr=0.01,
+            weight_decay=1e-4,
+            **options,
         )
         built.append(Side(title, twin, optimizer, kernel))
     return built

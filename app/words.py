@@ -12,6 +12,7 @@ from compression.plots.words import (
     milliseconds,
     plural,
     ratio,
+    scored,
     shape,
     share,
     signed,
@@ -20,7 +21,7 @@ from compression.plots.words import (
 
 __all__ = [
     "CHANCE", "HELP", "MINUS", "ago", "between", "bits", "count", "duration", "milliseconds", "plural", "ratio",
-    "shape", "share", "signed", "size",
+    "scored", "shape", "share", "signed", "size",
 ]  # fmt: skip
 
 CHANCE = (

@@ -1,4 +1,4 @@
-"""The front: the Pareto-optimal ones of several (cost, accuracy) places, where a smaller cost is better."""
+"""The front: the Pareto-optimal ones of several (cost, goodness) places, where costs should be small, goodness large."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ Place = tuple[float, float]
 
 
 def dominated(places: Sequence[Place]) -> list[bool]:
-    """For each place: whether another, different one costs no more and has at least its accuracy."""
+    """For each place: whether another, different one costs no more and is at least as good."""
     return [bool(beaten_by(places, index)) for index in range(len(places))]
 
 
 def beaten_by(places: Sequence[Place], index: int) -> list[int]:
-    """Indices of the places that dominate this one, the most accurate first, then the cheapest."""
-    cost, accuracy = places[index]
-    better = [i for i, place in enumerate(places) if place[0] <= cost and place[1] >= accuracy]
+    """Indices of the places that dominate this one, the best first, then the cheapest."""
+    cost, goodness = places[index]
+    better = [i for i, place in enumerate(places) if place[0] <= cost and place[1] >= goodness]
     better = [i for i in better if places[i] != places[index]]
     return sorted(better, key=lambda other: (-places[other][1], places[other][0]))
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from compression import data as data_sets
-from compression import methods
+from compression import methods, tasks
 from compression.budget import Budget
 from compression.data import Batches, DataSet
 from compression.encodings import cut_weights
@@ -20,6 +20,7 @@ from compression.methods import Reporter, Setup
 from compression.pack import pack
 from compression.quant import QuantizedWeight, fold, integer_weights
 from compression.runs.preflight import check_setup
+from compression.tasks import Task
 from compression.training.trainable import check_compressible
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class CompressedNetwork:
 
 def compress(
     model: nn.Module,
-    data: DataSet | str,
+    data: Task | DataSet | str,
     *,
     method: str = "",
     options: Mapping[str, Any] | None = None,
@@ -62,7 +63,8 @@ def compress(
 
     Args:
         model: takes what ``data`` gives (fp32 [B, C, H, W], normalised) and answers logits; it is not changed.
-        data: a data set, or the name of one. Its training split is trained on, its validation split measured.
+        data: a task, a data set that implies one, or the name of a data set. The training split is trained on, the
+            validation split measured.
         method: see ``python -m compression methods``; empty: the first of them.
         options: those of the method.
         report: is told of stages, steps and points; by default nobody is.
@@ -73,13 +75,13 @@ def compress(
         CompressionError: unknown method or field, an impossible value, or a network that cannot be compressed so.
         RunFailed: training diverged.
     """
-    dataset = data_sets.load(data) if isinstance(data, str) else data
+    task = tasks.of(data_sets.load(data) if isinstance(data, str) else data)
     fields = {ask.field for ask in methods.get(method).asks}
     asks = {**budget.pop("asks", {}), **{name: budget.pop(name) for name in fields & budget.keys()}}
     chosen, requested = methods.of_budget(Budget(method=method, asks=asks, options=dict(options or {}), **budget))
-    example, _ = Batches(dataset, "train", 2, augment=False).batch(0, 0)
+    example, _ = Batches(task.data, "train", 2, augment=False).batch(0, 0)
     graph = trace(model, example)
-    setup = Setup(deep_copy(model).eval(), graph, dataset, requested)
+    setup = Setup(deep_copy(model).eval(), graph, task, requested)
     check_compressible(model, graph, NAME)
     check_setup(setup, NAME)
     if chosen.removes_units:

@@ -1,22 +1,27 @@
-"""A point: accuracy and size of a model at one moment of a run, the data of every curve."""
+"""A point: score and size of a model at one moment of a run, the data of every curve."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import AliasChoices, Field, TypeAdapter
 
 from compression.reading import Measured, Number, Text, Whole, typed
+
+ACCURACY = "accuracy"
+"""The metric of points stored before there were others."""
+Score = Annotated[Number, Field(validation_alias=AliasChoices("score", ACCURACY))]
 
 
 @dataclass(frozen=True)
 class Point:
     """One measured moment.
 
-    ``accuracy`` is a share in 0..1 on ``split`` (``validation`` during a run, ``test`` for final points);
+    ``score`` is that of the task on ``split`` (``validation`` during a run, ``test`` for final points), in the unit of
+    ``metric`` (such as ``accuracy``, a share in 0..1);
     ``bytes`` is an estimate from the codes' entropy until the model is packed, then the size of the packed file
     (``bytes_kind``); ``nominal_bytes`` is the sum of numel x bits / 8 over quantized weights plus 4 per fp32 leftover;
     ``rel_bops`` is relative to the dense model in fp32; ``bits`` maps a layer to its weight and activation bit-width
@@ -27,7 +32,7 @@ class Point:
     epoch: Number
     phase: Text
     split: Text
-    accuracy: Number
+    score: Score
     loss: Measured
     bytes: Number
     bytes_kind: Text
@@ -38,10 +43,11 @@ class Point:
     unit_sparsity: Number
     weight_sparsity: Number
     bits: Mapping[Text, Mapping[Text, Number | None]]
+    metric: Text = ACCURACY
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return dataclasses.asdict(self)
+        """Plain JSON values; the score is there by the metric's name, too."""
+        return {**dataclasses.asdict(self), self.metric: self.score}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Point:
@@ -51,6 +57,13 @@ class Point:
             CompressionError: naming the field that is missing or of the wrong kind.
         """
         return typed(_POINT, raw, "point")
+
+
+def with_score(point: dict[str, Any]) -> dict[str, Any]:
+    """A stored point or step with its ``score``, which versions up to 0.1.0 call ``accuracy``."""
+    if "score" not in point and ACCURACY in point:
+        point["score"] = point[ACCURACY]
+    return point
 
 
 _POINT = TypeAdapter(Point)

@@ -12,11 +12,12 @@ from app.gallery import gallery, galleryview
 from app.runs import bundles, outcome, runlog
 from compression.errors import CompressionError
 from compression.jobs import export_run
+from compression.tasks import Metric
 
 
 def figures(result: Mapping[str, Any]) -> None:
     """Before and after in three figures."""
-    first, last = result["baseline"], result["final"]
+    first, last, metric = result["baseline"], result["final"], Metric.of(result)
     widgets.metrics(
         (
             "Packed weights",
@@ -24,7 +25,7 @@ def figures(result: Mapping[str, Any]) -> None:
             f"{words.ratio(first['bytes'] / last['bytes'])} smaller",
             words.HELP["bytes"],
         ),
-        ("Test accuracy", words.share(last["accuracy"]), f"dense model {words.share(first['accuracy'])}", ""),
+        (f"Test {metric.label}", metric.show(last["score"]), f"dense model {metric.show(first['score'])}", ""),
         ("MACs", words.count(last["macs"]), f"dense model {words.count(first['macs'])}", words.HELP["macs"]),
         ("BOPs", words.share(last["rel_bops"], 2), "of the dense fp32 model", words.HELP["bops"]),
     )

@@ -51,10 +51,10 @@ def _data_changed(picked: str) -> None:
 
 
 def summary(subject: catalog.ChosenModel, network: networks.Network, path: Path | None) -> None:
-    """The network in a few figures, its accuracy among them when trained weights are at hand."""
+    """The network in a few figures, its score among them when trained weights are at hand."""
     graph, kind = network.graph, subject.kind
     widgets.metrics(
-        *accuracy(subject, network, path),
+        *score(subject, network, path),
         ("Parameters", words.count(graph.params), "", f"{graph.params:,} numbers"),
         ("Size in fp32", words.size(4 * graph.params), "", "4 bytes for each parameter"),
         (f"MACs per {kind.one}", words.count(graph.macs), "", words.HELP["macs"]),
@@ -62,7 +62,7 @@ def summary(subject: catalog.ChosenModel, network: networks.Network, path: Path 
     )
 
 
-def accuracy(
+def score(
     subject: catalog.ChosenModel, network: networks.Network, path: Path | None
 ) -> list[tuple[str, str, str, str]]:
     """How good the dense weights are on test images; heavy networks wait for a click."""
@@ -71,20 +71,19 @@ def accuracy(
     key, many = f"measure {path}", subject.kind.many
     if network.graph.macs > CHEAP_MACS and not st.session_state.get(key):
         explained = f"Runs the network on {catalog.MEASURED_IMAGES:,} test {many}; takes a few seconds."
-        st.session_state[key] = st.button("Measure the accuracy", icon=":material/speed:", help=explained)
+        st.session_state[key] = st.button("Measure it", icon=":material/speed:", help=explained)
         if not st.session_state[key]:
             warn(catalog.is_chance(path))
             return []
     try:
-        evaluation, images = catalog.measured(subject, path)
+        evaluation, metric, images = catalog.measured(subject, path)
     except CompressionError as error:
         widgets.problem(error)
         return []
-    warn(evaluation.is_chance)
-    explained = (
-        f"Share of {images:,} test {many} classified rightly, with {plain.text(path.name)}; loss {evaluation.loss:.3f}"
-    )
-    return [("Test accuracy", words.share(evaluation.accuracy), "", explained)]
+    warn(bool(evaluation.is_chance))
+    measured = f"measured on {images:,} test {many} with {plain.text(path.name)}; loss {evaluation.loss:.3f}"
+    explained = f"{metric.explained[:1].upper()}{metric.explained[1:]}, {measured}"
+    return [(f"Test {metric.label}", metric.show(evaluation.score), "", explained)]
 
 
 def warn(chance: bool) -> None:

@@ -200,7 +200,7 @@ def test_magnitude_reports_its_stages_and_learns() -> None:
     assert [name for name, _ in story.phases] == ["allocation", "statistics", "fine-tuning"]
     assert story.steps == list(range(1, 61))
     assert len(story.points) >= 20
-    assert story.points[-1].accuracy > 0.5
+    assert story.points[-1].score > 0.5
     assert {point.weight_sparsity for point in story.points} == {story.points[0].weight_sparsity}
     assert MAGNITUDE.unused(work.budget) == ["groups"]
 
@@ -236,7 +236,7 @@ def test_the_stages_take_as_many_steps_as_a_joint_run() -> None:
     assert all(bool(point.bits) == (point.step > 30) for point in story.points)
     widths = {width["weight"] for point in story.points for width in point.bits.values()}
     assert widths == {8.0}, "whole at every moment"
-    assert story.points[-1].accuracy > 0.6
+    assert story.points[-1].score > 0.6
 
 
 @pytest.mark.parametrize("norm", ["none", "group"])

@@ -58,9 +58,9 @@ def test_the_table_says_what_a_run_measures_before_its_training(measured: tuple[
     assert carry_out(folder, execute) == "done"
     first = next(point for point in folder.points() if point.phase == "allocation")
     row = next(row for row in rows if (row["sparsity"], row["bits"]) == (0.7, 3))
-    assert row["accuracy"] == first.accuracy
+    assert row["accuracy"] == first.score
     refitted = next(point for point in folder.points() if point.phase == "statistics")
-    assert row["recomputed"] == pytest.approx(refitted.accuracy, abs=0.02), "16 batches instead of all"
+    assert row["recomputed"] == pytest.approx(refitted.score, abs=0.02), "16 batches instead of all"
 
 
 def test_bounds_and_options_are_followed_and_asked_for_anew(measured: tuple[Path, str]) -> None:
@@ -132,9 +132,7 @@ def test_a_job_is_found_again_for_the_same_weights_and_data_only(measured: tuple
 
 
 def test_figures_mark_the_asked_budget() -> None:
-    rows = [
-        {"sparsity": s, "bits": b, "error": s / b, "accuracy": 1 - s / b, "recomputed": None} for s, b in curve.grid()
-    ]
+    rows = [{"sparsity": s, "bits": b, "error": s / b, "score": 1 - s / b, "recomputed": None} for s, b in curve.grid()]
     info = curve_info(rows, 0.99, 4.75, 0.4, 0.123)
     assert (info.nearest, len(info.rows)) == (4.0, 35)
     for by, where in (("sparsity", 40), ("error", 12.3)):
@@ -148,7 +146,7 @@ def test_figures_mark_the_asked_budget() -> None:
 
 def test_refitted_batch_norms_are_a_view_of_their_own() -> None:
     rows = [
-        {"sparsity": s, "bits": b, "error": s / b, "accuracy": 1 - s / b, "recomputed": 1 - s / b / 2}
+        {"sparsity": s, "bits": b, "error": s / b, "score": 1 - s / b, "recomputed": 1 - s / b / 2}
         for s, b in curve.grid()
     ]
     info = curve_info(rows, 0.99, 4, 0.4, None, "recomputed")

@@ -30,7 +30,7 @@ from compression.runs.submit import new_spec
 from tests.waiting import PATIENCE, until
 
 POINT = Point(
-    step=4, epoch=1.0, phase="final", split="test", accuracy=0.9, loss=0.3, bytes=1000.0, bytes_kind="packed",
+    step=4, epoch=1.0, phase="final", split="test", score=0.9, loss=0.3, bytes=1000.0, bytes_kind="packed",
     nominal_bytes=900.0, macs=5.0, bops=6.0, rel_bops=0.1, unit_sparsity=0.5, weight_sparsity=0.6, bits={},
 )  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_a_damaged_result_names_the_way_out_which_works(
     refused(capsys, "export", folder.id, "--out", str(tmp_path / "x.zip"), "--runs", str(tmp_path))
     assert folder.result_path.read_text(encoding="utf-8") == content
     folder.result_path.unlink()
-    assert runs.result(folder)["final"]["accuracy"] == POINT.accuracy
+    assert runs.result(folder)["final"]["accuracy"] == POINT.score
     assert main(["show", folder.id, "--runs", str(tmp_path)]) == 0
 
 

@@ -204,7 +204,7 @@ def test_the_bundle_gives_the_accuracy_of_the_run_exactly(
 
     stored = json.loads(folders[kind].result_path.read_text())
     evaluation = evaluate(cx.load(bundles[kind]), read(folders[kind]).data, "test")
-    assert evaluation.accuracy == stored["final"]["accuracy"]
+    assert evaluation.score == stored["final"]["accuracy"]
     assert evaluation.confusion == stored["confusion"]["final"]
     assert len(members(bundles[kind])["weights.packed"]) == stored["ledger"]["total"]
 

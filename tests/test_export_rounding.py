@@ -115,7 +115,7 @@ def test_the_command_rounds_and_the_bundle_loads(
     for name, layer in about["layers"].items():
         assert list(state[f"{name}.weight"].shape) == layer["shape"]
     stored = json.loads(folders["plain"].result_path.read_text())
-    assert evaluate(cx.load(out), read(folders["plain"]).data, "test").accuracy == stored["final"]["accuracy"]
+    assert evaluate(cx.load(out), read(folders["plain"]).data, "test").score == stored["final"]["accuracy"]
     for run, number, words in (("opq", "8", "no channels that would come back"), ("plain", "0", "at least 1")):
         assert main(["export", run, *options, "--multiple", number, "--out", str(tmp_path / "c.zip")]) == 2
         stored = capsys.readouterr().err

@@ -18,6 +18,7 @@ from app.runs import view_model
 from compression.budget import Budget
 from compression.methods import all_methods
 from compression.plots import base, dot, front, front_data, graph, model, placing, plan, run, theme, words
+from compression.tasks import ACCURACY
 
 
 def point(step: int, accuracy: float, size: float, phase: str = "joint", split: str = "validation") -> dict[str, Any]:
@@ -27,7 +28,7 @@ def point(step: int, accuracy: float, size: float, phase: str = "joint", split: 
         "step": step,
         "phase": phase,
         "split": split,
-        "accuracy": accuracy,
+        "score": accuracy,
         "loss": 1 - accuracy,
         "bytes": size,
         "bytes_kind": kind,
@@ -53,7 +54,7 @@ def test_front_says_who_is_beaten_and_where_the_open_run_stands() -> None:
     assert {end.run: end.dominated for end in info.finals} == {"b": False, "c": True}
     assert len(info.dense) == 1
     assert info.latest == info.trail[-1]
-    assert [(each.bytes, each.accuracy) for each in info.own_front] == [(5_000, 0.95)]
+    assert [(each.bytes, each.score) for each in info.own_front] == [(5_000, 0.95)]
     assert info.hidden == 1
     assert "16.0× smaller" in info.trail[-1].sentence
     assert [row["split"] for row in info.rows].count("validation") == 3
@@ -70,9 +71,7 @@ def test_front_figure_keeps_its_traces_while_the_run_grows() -> None:
 
 
 def test_front_without_anything_to_draw() -> None:
-    info = front_data.front_info(
-        [front_data.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "accuracy": None},))], "a"
-    )
+    info = front_data.front_info([front_data.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "score": None},))], "a")
     assert not info.trail
     assert info.rows == []
     assert front.front_figure(info).data
@@ -184,10 +183,10 @@ def test_stages_and_time_left() -> None:
         {"kind": "state", "state": "running", "step": 0, "t": 0.0},
         {"kind": "plan", "total_steps": 100, "step": 0, "t": 0.0},
         {"kind": "phase", "phase": "warm-up", "step": 1, "t": 0.0},
-        {"kind": "step", "step": 1, "t": 0.0, "loss": 1.0, "accuracy": 0.5},
+        {"kind": "step", "step": 1, "t": 0.0, "loss": 1.0, "score": 0.5},
         {"kind": "phase", "phase": "joint", "step": 20, "t": 19.0},
         {"kind": "point", "t": 20.0, **point(21, 0.9, 9_000)},
-        {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
+        {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "score": 0.9},
     ]
     view = view_model.run_view("r", "running", {"method": "geta"}, events)
     assert view.stages == (base.RunStage("warm-up", 1, 20, "geta"), base.RunStage("joint", 20, 100, "geta"))
@@ -200,13 +199,13 @@ def test_stages_and_time_left() -> None:
 def test_curves_show_finite_values_and_every_stage() -> None:
     stages = (base.RunStage("warm-up", 0, 20), base.RunStage("joint", 20, 40))
     points = [point(10, 0.9, 1), {**point(20, 0.8, 1), "loss": None}]
-    steps = [{"step": 1, "loss": 2.0, "accuracy": 0.1}]
+    steps = [{"step": 1, "loss": 2.0, "score": 0.1}]
     info = run.loss_info(points, steps, stages)
     assert [(curve.name, curve.x) for curve in info.curves] == [("training batch", (1,)), ("validation", (10,))]
     figure = run.curves_figure(info)
     assert [shape.fillcolor for shape in figure.layout.shapes] == [theme.stage(stage.name).tint for stage in stages]
     assert tuple(figure.layout.xaxis.range) == (0, 40)
-    assert run.accuracy_info(points, steps, stages).curves[1].y == (90, 80)
+    assert run.score_info(points, steps, stages, ACCURACY).curves[1].y == (90, 80)
 
 
 def test_bits_over_time_one_row_a_layer() -> None:
@@ -475,7 +474,7 @@ def test_a_run_that_stopped_is_shaded_up_to_there(state: str, end: float) -> Non
     events = [
         {"kind": "plan", "total_steps": 100, "step": 0, "t": 0.0},
         {"kind": "phase", "phase": "joint", "step": 20, "t": 19.0},
-        {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "accuracy": 0.9},
+        {"kind": "step", "step": 51, "t": 50.0, "loss": 0.5, "score": 0.9},
     ]
     view = view_model.run_view("r", state, {"method": "geta"}, events)
     assert view.stages == (base.RunStage("joint", 20, end, "geta"),)
@@ -484,11 +483,11 @@ def test_a_run_that_stopped_is_shaded_up_to_there(state: str, end: float) -> Non
 def test_curves_of_a_method_that_goes_through_layers_count_layers() -> None:
     points = [point(0, 0.9, 1), point(5, 0.8, 1)]
     unit = run.counted("layers")
-    info = run.accuracy_info(points, [], (), unit)
+    info = run.score_info(points, [], (), ACCURACY, unit)
     assert run.curves_figure(info).layout.xaxis.title.text == "layers done"
     assert list(info.rows[0]) == ["layers done", "what", "accuracy %"]
     assert run.bits_figure(run.bits_info(points, unit=unit)).layout.xaxis.title.text == "layers done"
-    assert run.curves_figure(run.accuracy_info(points, [], ())).layout.xaxis.title.text == "step"
+    assert run.curves_figure(run.score_info(points, [], (), ACCURACY)).layout.xaxis.title.text == "step"
     one = front_data.FrontRun("a", "A", "ptq", tuple(points), unit="layers")
     assert "after 5 layers" in front_data.front_info([one], "a").trail[1].sentence
 
@@ -499,7 +498,7 @@ def test_loss_is_on_a_logarithmic_axis_that_holds_every_value() -> None:
     assert figure.layout.yaxis.type == "log"
     low, high = figure.layout.yaxis.range
     assert low < math.log10(0.05) < math.log10(8.0) < high
-    assert run.curves_figure(run.accuracy_info(points, [], ())).layout.yaxis.type is None
+    assert run.curves_figure(run.score_info(points, [], (), ACCURACY)).layout.yaxis.type is None
 
 
 def test_the_graph_and_the_treemap_as_tables() -> None:

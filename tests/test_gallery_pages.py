@@ -60,7 +60,7 @@ def test_start_offers_the_gallery_and_the_try_button(open_page: Open, root: Path
     )
     final = gallery.find(GETA).final
     assert final is not None
-    assert f"**{100 * final['accuracy']:.1f} % right" in page_text(app)
+    assert f"**{100 * final['accuracy']:.1f} % accuracy" in page_text(app)
     assert len(app.get("plotly_chart")) == 1
     assert "CIFAR-10 (JPEG-75): " in "\n".join(fold.label for fold in app.expander)
     assert any(element.value.startswith(f"**{whole.title}: ") for element in app.markdown)

@@ -513,7 +513,7 @@ def test_a_run_keeps_its_budget_and_learns() -> None:
     assert report.steps == report.total == 60
     assert len(report.points) >= 20
     assert report.points[-1].step == 60
-    assert report.points[-1].accuracy >= 0.9
+    assert report.points[-1].score >= 0.9
     allocation = compressed.facts["allocation"]
     codes = torch.cat([w.codes.flatten() for w in integer_weights(compressed.model).values()])
     assert int((codes == 0).sum()) == allocation["pruned"] == round(0.5 * (72 + 72))

@@ -34,11 +34,14 @@ from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.units import Units
 from compression.quant import quantize, weight_quantizers
 from compression.quant.clipping import best_clip, fit_clips
+from compression.tasks.classification import Classification
 from compression.training.distill import Teacher, distillation_loss
 from compression.training.loop import train_step
 from compression.training.recipe import Recipe
 from compression.training.trainer import Trainer
 from compression.zoo import build
+
+CLASSIFY = Classification(None)  # type: ignore[arg-type]  # losses need no data
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,26 +102,26 @@ def test_distillation_loss_is_the_formula_of_its_paper() -> None:
     soft = (p * np.log(p / q)).sum(1).mean() * temperature**2
     hard = -np.log(softmax(student)[np.arange(6), y]).mean()
     tensors = (torch.from_numpy(student), torch.from_numpy(teacher), torch.from_numpy(y))
-    assert float(distillation_loss(*tensors, weight, temperature)) == pytest.approx(0.3 * hard + 0.7 * soft)
-    assert float(distillation_loss(*tensors, 0.0, temperature)) == pytest.approx(hard)
-    assert float(distillation_loss(*tensors, 1.0, temperature)) == pytest.approx(soft)
+    assert float(distillation_loss(CLASSIFY, *tensors, weight, temperature)) == pytest.approx(0.3 * hard + 0.7 * soft)
+    assert float(distillation_loss(CLASSIFY, *tensors, 0.0, temperature)) == pytest.approx(hard)
+    assert float(distillation_loss(CLASSIFY, *tensors, 1.0, temperature)) == pytest.approx(soft)
 
 
 def test_a_teacher_keeps_its_mind_and_teaches_the_images_it_is_shown() -> None:
     model = build("resnet8", input=(1, 12, 12), classes=4)
     x, y = torch.randn(8, 1, 12, 12), torch.arange(8) % 4
     expected = copy.deepcopy(model).eval()(x).detach()
-    teacher = Teacher(model.train(), Recipe())
+    teacher = Teacher(CLASSIFY, model.train(), Recipe())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()
-        loss, _ = train_step(model, x, y, Recipe(), teacher.goal(0.5, 2.0))
+        loss, _ = train_step(CLASSIFY, model, x, y, Recipe(), teacher.goal(0.5, 2.0))
         optimizer.step()
     assert torch.allclose(teacher(x), expected, atol=1e-5)
     assert not teacher(x).requires_grad
     assert model.training
-    by_hand = distillation_loss(model(x), expected, y, 0.5, 2.0)
-    again, _ = train_step(model, x, y, Recipe(), teacher.goal(0.5, 2.0))
+    by_hand = distillation_loss(CLASSIFY, model(x), expected, y, 0.5, 2.0)
+    again, _ = train_step(CLASSIFY, model, x, y, Recipe(), teacher.goal(0.5, 2.0))
     assert again == pytest.approx(float(by_hand.detach()), rel=1e-4)
     assert again < loss
 
@@ -126,7 +129,7 @@ def test_a_teacher_keeps_its_mind_and_teaches_the_images_it_is_shown() -> None:
 def test_a_step_without_a_goal_minimises_cross_entropy() -> None:
     model, x, y = nn.Linear(6, 3), torch.randn(5, 6), torch.arange(5) % 3
     expected = torch.autograd.grad(F.cross_entropy(model(x), y), model.weight)[0]
-    train_step(model, x, y, Recipe())
+    train_step(CLASSIFY, model, x, y, Recipe())
     assert torch.allclose(model.weight.grad, expected)
 
 
@@ -138,7 +141,7 @@ def test_averaged_saliency_is_the_mean_over_batches_unit_by_unit() -> None:
     for seed in range(3):
         torch.manual_seed(seed)
         work.model.zero_grad()
-        train_step(work.model, torch.randn(16, 1, 12, 12), torch.randint(0, 4, (16,)), Recipe())
+        train_step(work.task, work.model, torch.randn(16, 1, 12, 12), torch.randint(0, 4, (16,)), Recipe())
         averaged.observe()
         for group in units:
             for unit in range(group.units):
@@ -271,7 +274,7 @@ def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
     training = JointTraining(work, optimizer, chosen, lambda: [])
     assert training.observed == {5, 6, 7, 10, 11, 12}  # choices at steps 7 and 12: the joint stage is steps 7 to 16
     trainer.train(training.section, training)
-    train_step(work.model, torch.randn(16, 1, 12, 12), torch.randint(0, 4, (16,)), Recipe())
+    train_step(work.task, work.model, torch.randn(16, 1, 12, 12), torch.randint(0, 4, (16,)), Recipe())
     assert training.scores is not None
     training.scores.observe()
     plain = copy.deepcopy(training.scores.saliency).take()
@@ -286,7 +289,7 @@ def test_saliency_is_observed_up_to_each_choice_and_priced() -> None:
 
 def test_statistics_after_a_tuned_run_are_those_of_the_final_weights() -> None:
     work = task(BUDGET.replace(options={"recalibrate": 8}))
-    work.data = dataclasses.replace(DATA, augment="shift")
+    work.task = Classification(dataclasses.replace(DATA, augment="shift"))
     model = methods.get("geta").run(work, Quiet()).model
     norm = model.bn1
     model.eval()

@@ -41,7 +41,7 @@ from compression.runs.sweep import combinations, specs
 from tests.waiting import PATIENCE, until
 
 POINT = Point(
-    step=7, epoch=0.5, phase="joint", split="validation", accuracy=0.9, loss=0.3, bytes=1000.0, bytes_kind="estimated",
+    step=7, epoch=0.5, phase="joint", split="validation", score=0.9, loss=0.3, bytes=1000.0, bytes_kind="estimated",
     nominal_bytes=900.0, macs=5.0, bops=6.0, rel_bops=0.1, unit_sparsity=0.5, weight_sparsity=0.6,
     bits={"conv1": {"weight": 4.0, "activation": None}},
 )  # fmt: skip
@@ -710,12 +710,12 @@ def test_a_run_ends_with_a_smaller_model_that_is_what_its_result_says(store: Sto
     dataset = data.load("mnist5k")
     dense = zoo.build("resnet8")
     graph = trace(dense, torch.zeros(1, 1, 28, 28))
-    assert baseline["accuracy"] == evaluate(dense, dataset, "test").accuracy
+    assert baseline["accuracy"] == evaluate(dense, dataset, "test").score
     zero_units(dense, graph, {group.id: list(range(0, group.units, 4)) for group in graph.prunable})
     plain = slim(dense, graph)
     plain.load_state_dict(load_file(folder.bundle / "model.safetensors"))
     measured = evaluate(plain, dataset, "test")
-    assert (measured.accuracy, measured.confusion) == (final["accuracy"], result["confusion"]["final"])
+    assert (measured.score, measured.details["confusion"]) == (final["accuracy"], result["confusion"]["final"])
     assert sum(map(sum, result["confusion"]["baseline"])) == len(dataset.test)
     restored = unpack(packed)
     assert all(torch.equal(restored[name], tensor) for name, tensor in plain.state_dict().items())

@@ -99,7 +99,7 @@ def test_the_scan_measures_what_a_hand_made_change_costs(scanned: dict[str, Any]
 
     subject = load(Budget())
     assert scanned["images"] == IMAGES
-    assert scanned["dense"] == evaluate(subject.model, subject.data, "validation", limit=IMAGES).accuracy
+    assert scanned["dense"] == evaluate(subject.model, subject.data, "validation", limit=IMAGES).score
     weight = subject.model.get_submodule("layer3.0.conv1").weight.detach()
     bias = subject.model.get_submodule("layer3.0.bn1")
     parts = (weight.flatten(1).square().sum(1), bias.weight.detach().square(), bias.bias.detach().square())
@@ -108,7 +108,7 @@ def test_the_scan_measures_what_a_hand_made_change_costs(scanned: dict[str, Any]
         weight[chosen], bias.weight[chosen], bias.bias[chosen] = 0, 0, 0
     (row,) = (r for r in scanned["rows"] if (r["kind"], r["name"], r["value"]) == ("units", "layer3.0.conv1", 0.5))
     assert row["gone"] == 16
-    assert row["accuracy"] == evaluate(subject.model, subject.data, "validation", limit=IMAGES).accuracy
+    assert row["accuracy"] == evaluate(subject.model, subject.data, "validation", limit=IMAGES).score
 
 
 def test_a_scan_is_found_again_for_the_same_question_only(scanned: dict[str, Any], root: Path) -> None:
@@ -123,12 +123,12 @@ def test_a_scan_is_found_again_for_the_same_question_only(scanned: dict[str, Any
 def table(bits: dict[str, list[float]], shares: dict[str, list[float]], kind: str) -> dict[str, Any]:
     """A scan's result from accuracies at 2, 3, 4, 6, 8 bits and at 30, 50, 70, 90 %; every layer has 100 weights."""
     rows = [
-        {"kind": "bits", "name": name, "value": b, "size": 100, "accuracy": a}
+        {"kind": "bits", "name": name, "value": b, "size": 100, "score": a}
         for name, accuracies in bits.items()
         for b, a in zip((2, 3, 4, 6, 8), accuracies, strict=True)
     ]
     rows += [
-        {"kind": kind, "name": name, "value": s, "size": 100 if kind == "weights" else 10, "accuracy": a}
+        {"kind": kind, "name": name, "value": s, "size": 100 if kind == "weights" else 10, "score": a}
         for name, accuracies in shares.items()
         for s, a in zip((0.3, 0.5, 0.7, 0.9), accuracies, strict=True)
     ]
@@ -140,12 +140,12 @@ SHARES = {"a": [0.9, 0.89, 0.8, 0.9], "b": [0.1, 0.9, 0.9, 0.9], "c": [0.9, 0.9,
 
 
 def test_the_rule_stops_at_the_first_setting_that_loses_too_much() -> None:
-    rows = table(BITS, SHARES, "weights")["rows"]
-    assert fewest_bits(rows, 0.9, 1.0) == {"a": 3, "b": 4, "c": 16}
-    assert fewest_bits(rows, 0.9, 0.0) == {"a": 4, "b": 4, "c": 16}
-    assert fewest_bits(rows, 0.9, 80.0) == {"a": 2, "b": 2, "c": 2}
-    assert most_sparsity(rows, 0.9, 1.0, "weights") == {"a": 0.5, "b": 0.0, "c": 0.9}
-    assert most_sparsity(rows, 0.9, 10.0, "weights") == {"a": 0.9, "b": 0.0, "c": 0.9}
+    scan = table(BITS, SHARES, "weights")
+    assert fewest_bits(scan, 1.0) == {"a": 3, "b": 4, "c": 16}
+    assert fewest_bits(scan, 0.0) == {"a": 4, "b": 4, "c": 16}
+    assert fewest_bits(scan, 80.0) == {"a": 2, "b": 2, "c": 2}
+    assert most_sparsity(scan, 1.0, "weights") == {"a": 0.5, "b": 0.0, "c": 0.9}
+    assert most_sparsity(scan, 10.0, "weights") == {"a": 0.9, "b": 0.0, "c": 0.9}
 
 
 def test_the_rule_becomes_bounds_that_each_method_can_meet() -> None:
@@ -192,10 +192,8 @@ def test_the_page_offers_watches_and_uses_the_scan(open_page: Open, tmp_path: Pa
     next(button for button in app.button if button.label == "Use as budget").click().run()
     assert errors(app) == []
     layers = app.session_state["draft"].layers
-    assert {name: entry["weight_bits"][0] for name, entry in layers.items()} == fewest_bits(
-        result["rows"], result["dense"], 2.0
-    )
-    shares = most_sparsity(result["rows"], result["dense"], 2.0, "weights")
+    assert {name: entry["weight_bits"][0] for name, entry in layers.items()} == fewest_bits(result, 2.0)
+    shares = most_sparsity(result, 2.0, "weights")
     assert {name: entry["sparsity"] for name, entry in layers.items()} == shares
     sizes = {row["name"]: row["size"] for row in result["rows"]}
     zeros = sum(share * sizes[name] for name, share in shares.items())
@@ -211,7 +209,7 @@ def test_the_command_shows_what_was_measured(scanned: dict[str, Any], root: Path
     answered = subprocess.run([*line, "--within", "3", "--json", "-"], capture_output=True, text=True, timeout=SECONDS)
     value = json.loads(answered.stdout)
     assert value["rows"] == scanned["rows"]
-    expected = fewest_bits(scanned["rows"], scanned["dense"], 3.0)
+    expected = fewest_bits(scanned, 3.0)
     assert {name: entry["weight_bits"][0] for name, entry in value["budget"]["layers"].items()} == expected
     assert Budget.from_dict(value["budget"]).method == "geta"
     assert len(list((root / studies.FOLDER).glob("*/"))) == 1, "nothing was measured twice"

@@ -14,10 +14,13 @@ from torch import nn
 from compression import data, zoo
 from compression.data import DataSet, Split
 from compression.errors import CompressionError, RunFailed
+from compression.tasks.classification import Classification
 from compression.training import loop
-from compression.training.dense import EpochResult, Evaluation, evaluate, provenance, suited_optimizer, train_dense
+from compression.training.dense import EpochResult, evaluate, provenance, suited_optimizer, train_dense
 from compression.training.recipe import Recipe, choose_recipe
 from compression.zoo import weights
+
+CLASSIFY = Classification(None)  # type: ignore[arg-type]  # losses need no data
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def test_training_learns_and_repeats_bit_for_bit(few: DataSet) -> None:
     assert [round(epoch.epoch) for epoch in epochs] == [1, 2, 3, 4]
     assert first.epochs == tuple(epochs)
     assert epochs[-1].loss < 0.7 * epochs[0].loss
-    assert first.test.accuracy > 0.5
+    assert first.test.score > 0.5
 
 
 def test_steps_resume_anywhere(few: DataSet) -> None:
@@ -73,12 +76,12 @@ def test_learning_rate_by_hand() -> None:
 def test_train_step_gradient_against_autograd(few: DataSet) -> None:
     model = zoo.build("resnet8").eval()
     step = next(loop.steps(few, 8, 1, seed=0))
-    loss, correct = loop.train_step(model, step.x, step.y, Recipe())
+    loss, score = loop.train_step(CLASSIFY, model, step.x, step.y, Recipe())
     logits = model(step.x)
     expected = -logits.log_softmax(1)[torch.arange(8), step.y].mean()
     gradient = torch.autograd.grad(expected, model.linear.weight)[0]
     assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
-    assert correct == int((logits.argmax(1) == step.y).sum())
+    assert score == int((logits.argmax(1) == step.y).sum()) / len(step.y)
     torch.testing.assert_close(model.linear.weight.grad, gradient)
 
 
@@ -96,11 +99,11 @@ def test_evaluation_by_counting() -> None:
     counted = DataSet("n", "n", ("a", "b", "c"), first, split, first, (0.0,), (1.0,), "none")
     model = Answers().train()
     result = evaluate(model, counted)
-    assert result.confusion == [[2, 1, 1], [1, 1, 0], [0, 0, 1]]
-    assert result.accuracy == pytest.approx(4 / 7)
+    assert result.details["confusion"] == [[2, 1, 1], [1, 1, 0], [0, 0, 1]]
+    assert result.score == pytest.approx(4 / 7)
     right, wrong = math.log(1 + 2 * math.exp(-10)), 10 + math.log(1 + 2 * math.exp(-10))
     assert result.loss == pytest.approx((4 * right + 3 * wrong) / 7, rel=1e-5)
-    assert evaluate(model, counted, limit=3).accuracy == evaluate(model, counted, "test").accuracy == 1.0
+    assert evaluate(model, counted, limit=3).score == evaluate(model, counted, "test").score == 1.0
     assert model.training
 
 
@@ -116,15 +119,20 @@ def test_evaluation_by_counting() -> None:
     ],
 )
 def test_chance_is_the_largest_class(confusion: list[list[int]], chance: bool) -> None:
-    evaluation = Evaluation(sum(row[i] for i, row in enumerate(confusion)) / 100, 0.0, confusion)
-    assert evaluation.is_chance == chance
+    none = Split(torch.zeros(0, 1, 2, 2, dtype=torch.uint8), torch.zeros(0, dtype=torch.long))
+    scorer = Classification(DataSet("n", "n", ("a", "b"), none, none, none, (0.0,), (1.0,), "none")).scorer()
+    for truth, row in enumerate(confusion):
+        for answer, count in enumerate(row):
+            scorer.add(torch.eye(2)[[answer] * count], torch.tensor([truth] * count, dtype=torch.long))
+    assert scorer.result().is_chance == chance
+    assert scorer.result().details["confusion"] == confusion
 
 
 def test_shipped_weights_reach_their_accuracy(digits: DataSet) -> None:
     model = zoo.build("resnet8")
     path = weights.SHIPPED / "resnet8-mnist5k.safetensors"
     stored = weights.load(model, path)
-    assert evaluate(model, digits, "test").accuracy == pytest.approx(stored["test_accuracy"], abs=0.002)
+    assert evaluate(model, digits, "test").score == pytest.approx(stored["test_accuracy"], abs=0.002)
 
 
 def test_given_resnet20_reaches_its_published_accuracy(shared_data: Path) -> None:
@@ -132,7 +140,7 @@ def test_given_resnet20_reaches_its_published_accuracy(shared_data: Path) -> Non
     model = zoo.build("resnet20")
     weights.load(model, shared_data / "resnet20b_cifar10jpeg.pt")
     result = evaluate(model, data.load("cifar10"), "test", recipe=Recipe("bf16"))
-    assert result.accuracy == pytest.approx(0.8777, abs=0.002)
+    assert result.score == pytest.approx(0.8777, abs=0.002)
     assert sum(map(sum, result.confusion)) == 10_000
 
 
@@ -208,7 +216,7 @@ def test_provenance_says_how_to_repeat(few: DataSet) -> None:
     )
     assert stored["command"] == "python -m compression train --model resnet8 --data few --epochs 0.4 --seed 0"
     assert stored["input"] == [1, 28, 28]
-    assert stored["test_accuracy"] == round(result.test.accuracy, 6)
+    assert stored["test_accuracy"] == round(result.test.score, 6)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("resnet8", "sgd"), ("vgg7_small", "sgd"), ("vit_tiny", "adamw")])

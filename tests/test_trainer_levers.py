@@ -31,12 +31,15 @@ from compression.pruning.units import Units
 from compression.quant import activation_quantizers, integer_weights, quantize, quantizer_of, weight_quantizers
 from compression.quant.fixed_steps import FixedQuantizer
 from compression.quant.quantizer import Quantizer
+from compression.tasks.classification import Classification
 from compression.training.distill import Distillation, Teacher, distillation, distillation_loss
 from compression.training.features import feature_layers, feature_loss
 from compression.training.options import TrainingOptions
 from compression.training.oscillation import Oscillation
 from compression.training.recipe import Recipe
 from compression.zoo import build
+
+CLASSIFY = Classification(None)  # type: ignore[arg-type]  # losses need no data
 
 TRAINED = [name for name, method in methods.all_methods().items() if method.info.trains]
 
@@ -60,9 +63,9 @@ def test_every_lever_is_off_by_default_and_the_paper_names_it() -> None:
 def test_with_all_of_the_loss_from_the_teacher_no_label_is_looked_at() -> None:
     answer, target = torch.randn(4, 3), torch.randn(4, 3)
     impossible = torch.full((4,), 99)
-    assert torch.isfinite(distillation_loss(answer, target, impossible, 1.0, 2.0))
+    assert torch.isfinite(distillation_loss(CLASSIFY, answer, target, impossible, 1.0, 2.0))
     with pytest.raises(IndexError):
-        distillation_loss(answer, target, impossible, 0.999, 2.0)
+        distillation_loss(CLASSIFY, answer, target, impossible, 0.999, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -198,12 +201,12 @@ def test_measurements_copies_and_compiling_do_not_touch_the_features_of_a_step()
 
 def test_what_is_taught_rises_over_the_run() -> None:
     model = build("resnet8", input=(1, 12, 12), classes=4).train()
-    x, y, teacher = torch.randn(4, 1, 12, 12), torch.arange(4), Teacher(model, Recipe())
+    x, y, teacher = torch.randn(4, 1, 12, 12), torch.arange(4), Teacher(CLASSIFY, model, Recipe())
     answer = torch.randn(4, 4)
     rising = Distillation(teacher, 0.8, 2.0, rises=True)
     for progress in (0.0, 0.25, 1.0):
         rising.progress = progress
-        expected = distillation_loss(answer, teacher(x), y, 0.8 * progress, 2.0)
+        expected = distillation_loss(CLASSIFY, answer, teacher(x), y, 0.8 * progress, 2.0)
         assert float(rising(answer, x, y)) == pytest.approx(float(expected), rel=1e-6)
 
 

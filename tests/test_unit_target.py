@@ -207,7 +207,7 @@ def test_the_smallest_model_is_searched_for_over_macs() -> None:
     searched = [combinations(by_macs, (), (), {"--macs": [0.3, 0.6]}), combinations(by_macs, (), (4, 8))]
     assert [[each.asks["macs"] for each in budgets] for budgets in searched] == [[0.3, 0.6], [0.4, 0.4]]
     with pytest.raises(CompressionError, match="not over BOPs"):
-        find_smallest(Budget(method="geta", bops=0.95), min_accuracy=0.9)
+        find_smallest(Budget(method="geta", bops=0.95), min_score=0.9)
 
 
 def test_inputs_that_no_quantizer_reaches_count_in_float() -> None:

@@ -113,7 +113,7 @@ def test_an_unwritable_folder_is_listed_as_a_writable_one(
     store = Store(root, slots=1)
     assert sorted((info.id, info.state) for info in store.list()) == ALL
     assert [info.priority for info in store.list() if info.id == "waiting"] == [3]
-    assert [point.accuracy for point in store.points("second")["second"]] == [0.9]
+    assert [point.score for point in store.points("second")["second"]] == [0.9]
     assert store.get("second").state == "done"
     assert len(store.problems) == 1
     assert "none is started" in store.problems[0]

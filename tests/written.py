@@ -65,7 +65,7 @@ def finished(root: Path, accuracy: float = 0.97, size: int = 5_000, budget: Budg
     with EventWriter(folder.events_path) as events:
         events.plan(STEPS)
         events.phase("joint", 1)
-        events.step(1, 0.0, loss=0.5, accuracy=0.9)
+        events.step(1, 0.0, loss=0.5, score=0.9)
         events.point(ON_THE_WAY)
         events.point(last)
         folder.result_path.write_text(json.dumps(result))

@@ -1,4 +1,4 @@
-"""The accuracy of a method's allocation before any training, on the Budget page: measured once, in the background."""
+"""The score of a method's allocation before any training, on the Budget page: measured once, in the background."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from app import plain, widgets, words
+from app import plain, widgets
 from app.budget import studyview
 from app.model import catalog
 from app.terms import tip
@@ -17,12 +17,13 @@ from compression.budget import Budget
 from compression.forecast import Forecast
 from compression.jobs import curve as study
 from compression.plots import curve as figures
+from compression.tasks import Metric
 
 EXPLAINED = (
-    "The allocation of {method} at {count} budgets, measured on validation images before any training. Where accuracy "
+    "The allocation of {method} at {count} budgets, measured on validation images before any training. Where the score "
     "breaks down, the training of a run has most to do."
 )
-VIEWS = {"recomputed": "Batch norms refitted", "accuracy": "As allocated"}
+VIEWS = {"recomputed": "Batch norms refitted", "score": "As allocated"}
 REFITTED = (
     "A batch norm remembers mean and variance of what the dense layers gave it. Smaller layers give something else: "
     "measuring both anew on training images, without learning anything, is a run's first step and often most of the "
@@ -52,13 +53,14 @@ def charts(result: dict[str, Any], budget: Budget, forecast: Forecast, explained
     sparsity, bits = method.ask("--sparsity"), cast("BitsAsk", method.ask(BITS_OPTION))
     limits = bits.limits(bits.value(budget.asks)) or (0.0, 0.0)
     share = 0.0 if sparsity is None else sparsity.value(budget.asks)
-    shown = _view() if any(row["recomputed"] is not None for row in result["rows"]) else "accuracy"
-    info = figures.curve_info(result["rows"], result["dense"], limits[1], share, forecast.error, shown)
+    shown = _view() if any(row["recomputed"] is not None for row in result["rows"]) else "score"
+    metric = Metric.of(result)
+    info = figures.curve_info(result["rows"], result["dense"], limits[1], share, forecast.error, shown, metric)
     for by, alt in (BY_SPARSITY, BY_ERROR) if sparsity is not None else (BY_ERROR,):
         widgets.chart(figures.curve_figure(info, by), f"curve_{by}", info.rows, alt)
     st.caption(
         f"{explained} {result['images']:,} images; bold: {info.nearest:g} bits, the measured ones next to the "
-        f"requested {limits[1]:g}; dotted: this budget; dashed: the dense model, {words.share(result['dense'])}. The "
+        f"requested {limits[1]:g}; dotted: this budget; dashed: the dense model, {metric.show(result['dense'])}. The "
         "bounds of layers and the method's options hold here, too."
     )
 

@@ -17,10 +17,11 @@ from compression.errors import CompressionError
 from compression.jobs import sensitivity as study
 from compression.methods import Method
 from compression.plots import sensitivity as figures
+from compression.tasks import ACCURACY, Metric
 
 EXPLAINED = (
-    "Validation accuracy when only this layer is rounded, or only its {what} are removed, the smallest first. Nothing "
-    "is trained, so it shows where the network is touchy, not what a run will reach."
+    "The score on validation data when only this layer is rounded, or only its {what} are removed, the smallest "
+    "first. Nothing is trained, so it shows where the network is touchy, not what a run will reach."
 )
 MOST_POINTS = 50.0
 _LAST, _PROBLEM = "scan_used", "scan_problem"
@@ -40,20 +41,19 @@ def result(scan: dict[str, Any], network: networks.Network, method: Method, expl
     """The map, the rule that turns it into bounds, and the button that takes them."""
     from compression.explain.layer_sensitivity import fewest_bits, most_sparsity
 
-    st.caption(
-        f"{explained} {scan['images']:,} images; one of them is {100 / scan['images']:.2g} points. Dense: "
-        f"{words.share(scan['dense'])}."
-    )
+    metric = Metric.of(scan)
+    one = f"; one of them is {metric.scale / scan['images']:.2g} {metric.points}" if metric == ACCURACY else ""
+    st.caption(f"{explained} {scan['images']:,} images{one}. Dense: {metric.show(scan['dense'])} {metric.label}.")
     points = _rule(scan, method)
-    rows, dense = scan["rows"], scan["dense"]
-    bits = fewest_bits(rows, dense, points)
-    shares = most_sparsity(rows, dense, points, _kind(scan))
+    bits = fewest_bits(scan, points)
+    shares = most_sparsity(scan, points, _kind(scan))
     layers = [layer.name for layer in network.graph.layers if layer.name in bits]
     info = figures.sensitivity_info(scan, layers, network.group_of_layer, bits, shares)
-    alt = "Percent points of accuracy lost, a row for each layer, a column for each setting; the table holds the same."
+    lost = f"{metric.points} of {metric.label} lost"
+    alt = f"{lost}, a row for each layer, a column for each setting; the table holds the same."
     widgets.chart(figures.sensitivity_figure(info), "sensitivity", info.rows, alt)
     st.caption(
-        "Numbers: points of accuracy lost. Squares: what the rule takes; a layer without one takes 16 bits, or keeps "
+        f"Numbers: {lost}. Squares: what the rule takes; a layer without one takes 16 bits, or keeps "
         "everything. “Use as budget” makes what is ticked bounds in the tab Layers, and moves sparsity and average "
         "bits to what these allow. Losses of single layers do not simply add up."
     )
@@ -116,9 +116,7 @@ def _use(scan: dict[str, Any], points: float, widths: bool, shares: bool) -> Non
 
     before = draft.get()
     method = methods.get(before.method)
-    spared = (
-        shares and scan["structured"] and not any(most_sparsity(scan["rows"], scan["dense"], points, "units").values())
-    )
+    spared = shares and scan["structured"] and not any(most_sparsity(scan, points, "units").values())
     try:
         start = draft.requested(before)
         bounded = as_budget(scan, points, start, method, widths=widths, shares=shares and not spared)

@@ -52,7 +52,7 @@ def buttons(
 
 @dataclass(frozen=True)
 class Sweep:
-    """Values to combine; with ``least`` (0..1), only until the smallest model of that accuracy is found."""
+    """Values to combine; with ``least``, only until the smallest model of that score is found."""
 
     sparsities: list[float]
     bits: list[float]
@@ -104,10 +104,10 @@ def _shares(chosen: list[float], ask: Ask | None, budget: Budget) -> list[float]
 
 
 def _least() -> float | None:
-    """The accuracy to keep, where only the smallest model that keeps it is searched for."""
+    """The score to keep, where only the smallest model that keeps it is searched for."""
     explained = (
         "Tries the middle budget first and continues with the smaller or the larger half, so that of 9 budgets at most "
-        "4 are run. What counts is accuracy on validation data."
+        "4 are run. What counts is the score on validation data."
     )
     if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=tip(explained)):
         return None

@@ -48,21 +48,22 @@ def details(picked: Candidate, second: Candidate | None) -> None:
 
 
 def figures(picked: Candidate, done: Mapping[str, Any] | None) -> None:
-    """Size, accuracy, MACs and BOPs, each with what it is compared to."""
+    """Size, score, MACs and BOPs, each with what it is compared to."""
     point, dense = picked.point, None if picked.live else picked.baseline  # measured on other data during a run
     images = sum(map(sum, done["confusion"]["final"])) if done and done.get("confusion") else 0
-    compared = f"dense: {words.share(dense['accuracy'])}" if dense else ""
+    metric = picked.metric
+    compared = f"dense: {metric.show(dense['score'])}" if dense else ""
     smaller = words.ratio(dense["bytes"] / point["bytes"]) + " smaller" if dense else ""
     work = words.share(point["macs"] / dense["macs"], 0) + " of dense" if dense else ""
-    name = "Validation accuracy" if picked.live else "Test accuracy"
+    name = f"{'Validation' if picked.live else 'Test'} {metric.label}"
     widgets.metrics(
         ("Size", words.size(point["bytes"]), smaller, words.HELP["bytes"]),
-        (name, words.share(point["accuracy"]), compared, "Share of images classified rightly."),
+        (name, metric.show(point["score"]), compared, metric.explained),
         ("MACs", words.count(point["macs"]), work, words.HELP["macs"]),
         ("BOPs", words.share(point["rel_bops"], 2), "of dense fp32", words.HELP["bops"]),
     )
     if images:
-        margin = 100 * chance(point["accuracy"], images)
+        margin = 100 * chance(point["score"], images)
         st.caption(f"Counted on {images:,} test images: differences below {margin:.1f} points may be chance.")
 
 

@@ -15,8 +15,9 @@ from compression.plots.axes import AXES, LATENCY, Axis
 from compression.plots.candidates import CandidatesInfo, candidates_info, rows
 from compression.plots.choice import choice_figure
 from compression.runs.store import RunInfo
+from compression.tasks import Metric
 
-LOSSES = {"0.5": 0.005, "1": 0.01, "2": 0.02, "5": 0.05}
+LOSSES = ("0.5", "1", "2", "5")
 _HELP = {"bytes": "bytes", "rel_bops": "bops", "macs": "macs", "nominal_bytes": "planned_bytes", LATENCY: "latency"}
 FIRST, SECOND = "the run", "the one beside it"
 
@@ -34,7 +35,8 @@ def draw(pair: finals.Pair, shipped: Sequence[RunInfo] = (), own: bool = True) -
     if not compared.candidates:
         nothing_yet(compared, pair)
         return
-    axis, loss = controls()
+    metric = compared.candidates[0].metric
+    axis, loss = controls(metric)
     info = candidates_info(compared.candidates, axis)
     picked, followed = chosen(info, loss)
     other = info.mark(state.get("other")) if state.get("other") != (picked or "") else None
@@ -55,14 +57,15 @@ def draw(pair: finals.Pair, shipped: Sequence[RunInfo] = (), own: bool = True) -
     unshown(compared)
 
 
-def controls() -> tuple[Axis, float]:
-    """What counts as cost, and how much accuracy may be lost."""
+def controls(metric: Metric) -> tuple[Axis, float]:
+    """What counts as cost, and by how much the score may become worse."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         costs = "\n\n".join(f"**{axis.label}.** {words.HELP[_HELP[name]]}" for name, axis in AXES.items())
         axis = widgets.switch("Cost", AXES, "bytes", "cost", format_func=lambda name: AXES[name].label, help=tip(costs))
-        points = "Points of test accuracy below the dense model: 97 % instead of 98 % is 1 point."
-        loss = widgets.switch("Accuracy that may go, in points", LOSSES, "1", "loss", help=tip(points))
-    return AXES[axis], LOSSES[loss]
+        worse = f"By how many {metric.points} the test {metric.label} may be worse than that of the dense model."
+        label = f"{metric.title} that may go, in {metric.points}"
+        loss = widgets.switch(label, LOSSES, "1", "loss", help=tip(worse))
+    return AXES[axis], float(loss)
 
 
 def chosen(info: CandidatesInfo, loss: float) -> tuple[str, bool]:
@@ -91,11 +94,11 @@ def explained(info: CandidatesInfo) -> str:
     """How to read the chart, only what is on it."""
     parts = ["Up and to the left is better. Click a point to see what became of the network."]
     if any(mark.beaten for mark in info.finished):
-        parts.append("Faint: another run costs no more and is at least as accurate.")
+        parts.append(f"Faint: another run costs no more and is at least as {info.metric.adjective or 'good'}.")
     if info.live:
         parts.append("Runs still going are measured on validation images: they come onto the chart when they end.")
     if info.hidden:
-        parts.append("Triangles at the bottom edge: runs whose accuracy lies lower still.")
+        parts.append(f"Triangles at the bottom edge: runs whose {info.metric.label} is worse still.")
     if len(info.dense) > 1:
         parts.append("Several stars: these runs started from different dense models; each is compared to its own.")
     return " ".join(parts)
@@ -117,13 +120,15 @@ def table(listed: Sequence[dict[str, Any]], picked: str) -> None:
 
 
 def advice(info: CandidatesInfo, loss: float, followed: bool) -> None:
-    """The answer to the page's question, for the accuracy that may go."""
-    cheapest, points = info.cheapest(loss), f"{100 * loss:g} point{'' if loss == 0.01 else 's'}"
+    """The answer to the page's question, for the loss that is allowed."""
+    cheapest, metric = info.cheapest(loss), info.metric
+    points = f"{loss:g} {metric.points.removesuffix('s') if loss == 1 else metric.points}"
     if cheapest is not None:
         title = plain.text(cheapest.title)
         text = f"{info.axis.least} run that loses at most {points}: **{title}**, {info.axis.show(cheapest.cost)}."
     elif info.best is not None:
-        text = f"No finished run stays within {points}. The most accurate one: **{plain.text(info.best.title)}**."
+        best = f"most {metric.adjective}" if metric.adjective else "best"
+        text = f"No finished run stays within {points}. The {best} one: **{plain.text(info.best.title)}**."
     elif not info.marks:
         text = "No run has a measured latency yet: there is nothing to compare."
     else:

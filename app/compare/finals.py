@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from compression.errors import CompressionError
 from compression.plots.candidates import Candidate
 from compression.plots.layers import FULL_BITS, LayerChange
 from compression.runs.store import RunInfo
+from compression.tasks import ACCURACY, Metric
 
 if TYPE_CHECKING:
     from compression.pack.contents import Stored
@@ -66,10 +68,19 @@ def compared(infos: Sequence[RunInfo], pair: Pair) -> ComparedRuns:
         else _candidate(info, [p.to_dict() for p in points.get(info.id, [])])
         for info in reversed(runs)
     ]
-    candidates = [_timed(c) for c in candidates]
+    metric = _metric([info.id for info in runs])
+    candidates = [_timed(None if c is None else replace(c, metric=metric)) for c in candidates]
     shown = {c.run for c in candidates if c is not None}
     unshown = tuple(info for info in runs if info.id not in shown)
     return ComparedRuns(tuple(c for c in candidates if c is not None), unshown)
+
+
+def _metric(runs: Sequence[str]) -> Metric:
+    """The metric of the runs of one model and data set: that of the first one that can be read."""
+    for run in runs:
+        with contextlib.suppress(CompressionError):
+            return runlog.metric(run)
+    return ACCURACY
 
 
 def _timed(candidate: Candidate | None) -> Candidate | None:

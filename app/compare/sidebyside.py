@@ -9,6 +9,7 @@ from app import names, theme, words
 from compression.budget import Budget
 from compression.plots.axes import LATENCY
 from compression.plots.candidates import Candidate
+from compression.tasks import Metric
 
 OR = " or "
 _TRAINING = {
@@ -37,17 +38,18 @@ def rows(
     ]
     return [
         {"": name, titles[0]: one, titles[1]: two, "difference": change}
-        for name, one, two, change in (*requests, *_figures(first.point, second.point))
+        for name, one, two, change in (*requests, *_figures(first.point, second.point, first.metric))
     ]
 
 
-def _figures(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+def _figures(one: Mapping[str, Any], two: Mapping[str, Any], metric: Metric) -> list[tuple[str, str, str, str]]:
     times = one.get(LATENCY), two.get(LATENCY)
     show = words.milliseconds
     timed = [_row("latency", *times, show, show)] if any(time is not None for time in times) else []
     split, kind = _both("split", one, two), _both("bytes_kind", one, two)
+    scores = (lambda score: metric.show(score, 1), None if OR in split else lambda change: _change(metric, change))
     return [
-        _row(f"{split} accuracy", one["accuracy"], two["accuracy"], _percent, _points if OR not in split else None),
+        _row(f"{split} {metric.label}", one["score"], two["score"], *scores),
         _row(f"{split} loss", one["loss"], two["loss"], _four, _four if OR not in split else None),
         _row(f"{kind} size", one["bytes"], two["bytes"], words.size, words.size if OR not in kind else None),
         _row("nominal size", one["nominal_bytes"], two["nominal_bytes"], words.size, words.size),
@@ -98,6 +100,10 @@ def _percent(share: float) -> str:
 
 def _points(share: float) -> str:
     return f"{100 * share:.2f} points"
+
+
+def _change(metric: Metric, change: float) -> str:
+    return f"{metric.shown(change):.2f} {metric.points}"
 
 
 def _four(value: float) -> str:

@@ -7,6 +7,7 @@ import streamlit as st
 from app import nav, widgets, words
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
+from compression import tasks
 from compression.plots import front as figures
 from compression.plots import front_data
 from compression.runs.gallery import Collection
@@ -69,14 +70,16 @@ def card(exhibit: Exhibit) -> None:
 
 
 def headline(exhibit: Exhibit) -> str:
-    """Accuracy and size of a run, or of the ends of a sweep."""
+    """Score and size of a run, or of the ends of a sweep."""
     points = [e.final for e in gallery.read().parts(exhibit.info.id) if e.final] or [exhibit.final or {}]
     baseline = exhibit.baseline or next((e.baseline for e in gallery.read().parts(exhibit.info.id)), None) or {}
     ends = points[:1] + points[-1:] if len(points) > 1 else points
-    accuracy = " to ".join(words.share(point.get("accuracy")) for point in ends)
+    metric = tasks.metric_of(ends[0])
+    scores = " to ".join(metric.show(point.get("score")) for point in ends)
     size = " to ".join(words.size(point.get("bytes", 0)) for point in ends)
     smaller = words.ratio(baseline["bytes"] / ends[-1]["bytes"]) if baseline and ends[-1].get("bytes") else ""
-    return f"{accuracy} right, {size}" + (f" ({'up to ' if len(ends) > 1 else ''}{smaller} smaller)" if smaller else "")
+    saved = f" ({'up to ' if len(ends) > 1 else ''}{smaller} smaller)" if smaller else ""
+    return f"{scores} {metric.label}, {size}{saved}"
 
 
 def link(exhibit: Exhibit, label: str) -> None:

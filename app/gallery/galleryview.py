@@ -10,6 +10,7 @@ import streamlit as st
 from app import nav, state, theme, widgets, words
 from app.gallery import gallery
 from app.gallery.gallery import Exhibit
+from compression import tasks
 from compression.errors import CompressionError
 
 FIGURES_ONLY = "This run kept its figures, not its compressed model"
@@ -93,7 +94,7 @@ def listing(shown: Sequence[Exhibit]) -> list[dict[str, Any]]:
             "model": exhibit.info.model,
             "data": exhibit.data,
             "request": gallery.request(exhibit),
-            "test accuracy": words.share(exhibit.final["accuracy"]) if exhibit.final else "",
+            "test score": tasks.metric_of(exhibit.final).show(exhibit.final["score"]) if exhibit.final else "",
             "size": words.size(exhibit.final["bytes"]) if exhibit.final else "",
             "model kept": "yes" if exhibit.whole or exhibit.info.runs else "figures only",
         }

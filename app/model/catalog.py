@@ -16,13 +16,13 @@ from app import live, names, options
 from app.model import tracing, weightfiles
 from app.model.networks import Network
 from compression import data as datasets
-from compression import zoo
+from compression import tasks, zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
 
 if TYPE_CHECKING:
     from compression.data import DataSet
-    from compression.training.dense import Evaluation
+    from compression.tasks import Evaluation, Metric
 
 NO_DATA = "none"
 TORCHVISION = "torchvision:"
@@ -213,8 +213,8 @@ def load_data(subject: ChosenModel) -> DataSet:
     return load(subject.place(Budget()))
 
 
-def measured(subject: ChosenModel, path: Path) -> tuple[Evaluation, int]:
-    """Accuracy of the dense weights on up to 1,000 test images, and how many they were.
+def measured(subject: ChosenModel, path: Path) -> tuple[Evaluation, Metric, int]:
+    """How good the dense weights are on up to 1,000 test images, in which metric, and how many they were.
 
     Raises:
         CompressionError: data or weights cannot be had or do not fit.
@@ -222,15 +222,15 @@ def measured(subject: ChosenModel, path: Path) -> tuple[Evaluation, int]:
     return _measured(subject, str(path), path.stat().st_mtime)
 
 
-@st.cache_data(max_entries=16, show_spinner="Measuring the accuracy…")
-def _measured(subject: ChosenModel, path: str, changed: float) -> tuple[Evaluation, int]:
+@st.cache_data(max_entries=16, show_spinner="Measuring…")
+def _measured(subject: ChosenModel, path: str, changed: float) -> tuple[Evaluation, Metric, int]:
     from compression.training.dense import evaluate
 
     quiet()
-    dataset = load_data(subject)
+    task = tasks.of(load_data(subject))
     with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
-        evaluation = evaluate(loaded(subject, path), dataset, "test", limit=MEASURED_IMAGES)
-    return evaluation, min(MEASURED_IMAGES, len(dataset.test))
+        evaluation = evaluate(loaded(subject, path), task, "test", limit=MEASURED_IMAGES)
+    return evaluation, task.metric, min(MEASURED_IMAGES, len(task.data.test))
 
 
 def loaded(subject: ChosenModel, path: str | None) -> Any:

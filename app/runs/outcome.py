@@ -11,6 +11,7 @@ from app import nav, widgets, words
 from app.runs import runlog, view_model
 from app.terms import tip
 from compression.plots.ledger import PARTS
+from compression.tasks import Metric
 
 _PARTS = {**{name: f"{name}: {meaning}" for name, meaning in PARTS.items()}, "total": "total"}
 
@@ -25,18 +26,19 @@ def show(run: str, now: view_model.RunView, set_up: nav.SetUp) -> None:
     st.subheader("What came of it", anchor=False)
     first, last = done["baseline"], done["final"]
     smaller = f"{words.ratio(first['bytes'] / last['bytes'])} smaller"
-    change = _change(last["accuracy"] - first["accuracy"])
+    metric = Metric.of(done)
+    change = _change(metric, first["score"], last["score"])
     work = f"{words.share(last['macs'] / first['macs'], 0)} of dense"
     widgets.metrics(
         ("Size", words.size(last["bytes"]), smaller, words.HELP["bytes"]),
-        ("Test accuracy", words.share(last["accuracy"]), change, "share of test images classified rightly"),
+        (f"Test {metric.label}", metric.show(last["score"]), change, metric.explained),
         ("MACs", words.count(last["macs"]), work, words.HELP["macs"]),
         ("BOPs", words.share(last["rel_bops"], 2), "of the dense fp32 model", words.HELP["bops"]),
     )
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Before and after**")
-        rows = comparison(first, last)
+        rows = comparison(first, last, metric)
         widgets.table(rows, "comparison")
         widgets.download(rows, f"{run}-comparison")
     with right:
@@ -58,12 +60,12 @@ def show(run: str, now: view_model.RunView, set_up: nav.SetUp) -> None:
         nav.link("budget", "Set up another run", **set_up(run))
 
 
-def comparison(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[dict[str, str]]:
+def comparison(first: Mapping[str, Any], last: Mapping[str, Any], metric: Metric) -> list[dict[str, str]]:
     """Dense and compressed side by side, in words with units."""
     pairs = (
         ("size of the file", words.size(first["bytes"]), words.size(last["bytes"])),
         ("nominal size", words.size(first["nominal_bytes"]), words.size(last["nominal_bytes"])),
-        ("test accuracy", words.share(first["accuracy"], 2), words.share(last["accuracy"], 2)),
+        (f"test {metric.label}", metric.show(first["score"], 1), metric.show(last["score"], 1)),
         ("test loss", f"{first['loss']:.4f}", f"{last['loss']:.4f}"),
         ("MACs", words.count(first["macs"]), words.count(last["macs"])),
         ("BOPs, relative", words.share(first["rel_bops"], 2), words.share(last["rel_bops"], 2)),
@@ -92,6 +94,6 @@ def _bits(point: Mapping[str, Any], kind: str) -> str:
     return words.bits((min(widths), max(widths))).removesuffix(" bits") if widths else "32"
 
 
-def _change(difference: float) -> str:
-    points = 100 * difference
-    return "same as the dense model" if abs(points) < 0.005 else f"{points:+.2f} points to the dense model"
+def _change(metric: Metric, before: float, after: float) -> str:
+    change = metric.shown(after) - metric.shown(before)
+    return "same as the dense model" if abs(change) < 0.005 else f"{change:+.2f} {metric.points} to the dense model"

@@ -23,6 +23,7 @@ from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
 from compression.runs.results import seconds
 from compression.runs.store import RunInfo, Store
+from compression.tasks import Metric
 
 
 class EventLog:
@@ -117,8 +118,17 @@ def view(run: str) -> view_model.RunView:
     """
     place = folder(run)
     events = _log(str(place.events_path.resolve())).read()
-    budget = place.spec()["budget"]
-    return view_model.run_view(run, place.state_of(events), budget, last_attempts(events), seconds(events))
+    budget, state = place.spec()["budget"], place.state_of(events)
+    return view_model.run_view(run, state, budget, last_attempts(events), seconds(events), metric(run))
+
+
+def metric(run: str) -> Metric:
+    """What a run is measured by, as its spec has it.
+
+    Raises:
+        CompressionError: no such run, or its spec cannot be read.
+    """
+    return Metric.of(folder(run).spec().get("subject") or {})
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -164,11 +174,12 @@ def _front_run(run: str, opened: bool) -> FrontRun | None:
         if done is not None and not opened:
             budget = folder(run).spec()["budget"]
             ends = (done.get("baseline"), done.get("final"))
-            return FrontRun(run, names.request(budget), str(budget["method"]), (), *ends)
+            return FrontRun(run, names.request(budget), str(budget["method"]), (), *ends, metric=Metric.of(done))
         now = view(run)
     except CompressionError:
         return None  # a run deleted or damaged while it is only context; opening it reports the error
-    return FrontRun(run, names.request(now.budget), now.method, now.points, now.baseline, now.final, now.unit)
+    ends = (now.baseline, now.final)
+    return FrontRun(run, names.request(now.budget), now.method, now.points, *ends, now.unit, now.metric)
 
 
 def start(budget: Budget) -> str:
@@ -183,7 +194,7 @@ def start(budget: Budget) -> str:
 
 
 def sweep(budget: Budget, sparsity: Sequence[float], bits: Sequence[float], least: float | None = None) -> str:
-    """Start a sweep over all combinations, or a search for the smallest of accuracy ``least``, and return its id.
+    """Start a sweep over all combinations, or a search for the smallest of score ``least``, and return its id.
 
     Raises:
         CompressionError: what in the budgets cannot be.

@@ -16,6 +16,7 @@ from compression.plots import front as fronts
 from compression.plots import front_data, theme
 from compression.plots import run as figures
 from compression.runs.store import RunInfo
+from compression.tasks import ACCURACY, Metric
 
 
 def draw(run: str, set_up: nav.SetUp) -> None:
@@ -91,7 +92,7 @@ def _progress(now: view_model.RunView, info: RunInfo | None) -> str:
     if now.state == "queued":
         return "Waiting for a free slot"
     if now.total_steps is None:
-        return "Preparing: data, trace and the accuracy of the dense model"
+        return "Preparing: data, trace and the score of the dense model"
     phase = info.phase if info is not None and info.phase else ""
     stage = f"{theme.stage(phase, now.method).label}, " if phase else ""
     seconds = now.remaining(time.time())
@@ -102,7 +103,7 @@ def _progress(now: view_model.RunView, info: RunInfo | None) -> str:
 
 
 def front(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[str], sweep: bool) -> None:
-    """The accuracy–size front, the largest chart."""
+    """The front of score against size, the largest chart."""
     opened = [*children] if sweep else [now.run]
     runs = runlog.front_runs(opened, infos, now.model, now.data)
     active_child = next((info.id for info in infos if info.id in children and info.state == "running"), None)
@@ -121,11 +122,11 @@ def front(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[
 
 
 def curves(now: view_model.RunView) -> None:
-    """Accuracy, loss, sparsity and bits over the steps, the stages shaded behind them."""
+    """Score, loss, sparsity and bits over the steps, the stages shaded behind them."""
     measured = [*([now.baseline] if now.baseline else []), *now.points]
     unit = figures.counted(now.unit)
     infos = (
-        ("Accuracy", figures.accuracy_info(now.points, now.steps, now.stages, unit), "accuracy"),
+        (now.metric.title, figures.score_info(now.points, now.steps, now.stages, now.metric, unit), "score"),
         ("Loss", figures.loss_info(now.points, now.steps, now.stages, unit), "loss"),
         ("Sparsity", figures.sparsity_info(measured, now.stages, unit), "sparsity"),
     )
@@ -186,10 +187,12 @@ def smallest(run: str) -> None:
     result = runlog.outcome(run) or {}
     if "found" not in result:
         return
-    accuracy = f"{words.share(result['min_accuracy'])} or more on validation data"
+    metric = Metric.of(result)
+    least = metric.show(result.get("min_score", result.get(f"min_{ACCURACY.name}")))
+    enough = f"{least} or {'more' if metric.better == 'higher' else 'less'} on validation data"
     if result["found"] is None:
-        st.markdown(f"None of these budgets keeps {accuracy}.")
-    elif st.button(f"The smallest with {accuracy}: open it", key="found", icon=":material/target:"):
+        st.markdown(f"None of these budgets keeps {enough}.")
+    elif st.button(f"The smallest with {enough}: open it", key="found", icon=":material/target:"):
         show(result["found"])
 
 
@@ -212,4 +215,4 @@ def sweep_table(children: Sequence[str], infos: Sequence[RunInfo]) -> None:
                 continue
             if done and done.get("final"):
                 final = done["final"]
-                st.caption(f"{words.size(final['bytes'])}, {words.share(final['accuracy'])} test accuracy")
+                st.caption(f"{words.size(final['bytes'])}, {words.scored(done)}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.plots.base import RunStage
+from compression.tasks import ACCURACY, Metric
 
 ACTIVE = ("queued", "running")
 Event = Mapping[str, Any]
@@ -36,6 +37,7 @@ class RunView:
     error: str | None
     messages: tuple[str, ...]
     decisions: tuple[Event, ...] = ()
+    metric: Metric = ACCURACY
 
     @property
     def method(self) -> str:
@@ -83,7 +85,14 @@ class RunView:
         return max(0.0, (self.total_steps - timed[-1]["step"]) * spent / done - since)
 
 
-def run_view(run: str, state: str, budget: Mapping[str, Any], events: Sequence[Event], worked: float = 0.0) -> RunView:
+def run_view(
+    run: str,
+    state: str,
+    budget: Mapping[str, Any],
+    events: Sequence[Event],
+    worked: float = 0.0,
+    metric: Metric = ACCURACY,
+) -> RunView:
     """Sort the events of a run (of each kind and step one, the last attempt's); ``worked`` is in seconds."""
     points = [event for event in events if event["kind"] == "point"]
     plan = next((event for event in reversed(events) if event["kind"] == "plan"), None)
@@ -108,6 +117,7 @@ def run_view(run: str, state: str, budget: Mapping[str, Any], events: Sequence[E
         error=next((event["error"] for event in by_time if event["kind"] == "state" and event.get("error")), None),
         messages=tuple(str(event["message"]) for event in events if event["kind"] == "log"),
         decisions=tuple(event for event in events if event["kind"] == "group"),
+        metric=metric,
     )
 
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from compression import runs as library
+from compression import tasks
 from compression.runs import RunFolder, read_events
 from compression.runs.folder import QUEUED, RUNNING
 
@@ -74,7 +75,7 @@ class _Seen:
     total: int | None = None
     phase: str = ""
     step: int = 0
-    accuracy: float | None = None
+    score: str = ""
 
     def take(self, event: dict[str, Any]) -> None:
         """Remember what matters of one event."""
@@ -83,7 +84,8 @@ class _Seen:
         elif event["kind"] == "phase":
             self.phase = event["phase"]
         elif event["kind"] == "point":
-            self.accuracy = event["accuracy"]
+            metric = tasks.metric_of(event)
+            self.score = f"{metric.label} {metric.show(event['score'])}"
         elif event["kind"] == "step":
             self.step = event["step"]
 
@@ -91,8 +93,7 @@ class _Seen:
         """Such as ``joint  step 120 of 240  accuracy 96.0 %``, and the share of the steps."""
         if self.total is None:
             return (state if state == QUEUED else "preparing"), None
-        accuracy = "" if self.accuracy is None else f"accuracy {self.accuracy:.1%}"
-        text = "  ".join(part for part in (self.phase, f"step {self.step} of {self.total}", accuracy) if part)
+        text = "  ".join(part for part in (self.phase, f"step {self.step} of {self.total}", self.score) if part)
         return text, min(1.0, self.step / self.total) if self.total else 1.0
 
 

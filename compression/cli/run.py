@@ -23,7 +23,10 @@ Find = Annotated[
         choices=("smallest",), help="try only as many budgets as it takes to find the smallest that is good enough"
     ),
 ]
-MinAccuracy = Annotated[float | None, Parameter(metavar="A", help="what is good enough, on validation: 0.97")]
+MinScore = Annotated[
+    float | None,
+    Parameter(name=("--min-score", "--min-accuracy"), metavar="S", help="what is good enough, on validation: 0.97"),
+]
 
 
 def run(
@@ -35,7 +38,7 @@ def run(
 
 
 def sweep(
-    *, _budget: Typed = NOTHING, find: Find = None, min_accuracy: MinAccuracy = None, detach: Detach = False,
+    *, _budget: Typed = NOTHING, find: Find = None, min_score: MinScore = None, detach: Detach = False,
     priority: Priority = 0, runs: Runs = "runs", json: Json = None, **more: More,
 ) -> int:  # fmt: skip
     """Start a run for each combination of values (a comma separates those of an option), or a search among them."""
@@ -44,11 +47,11 @@ def sweep(
         "sparsity": axes.pop("--sparsity", ()), "bits": axes.pop("--bits", ()), "more": axes,
         "root": runs, "priority": priority,
     }  # fmt: skip
-    if find is None and min_accuracy is None:
+    if find is None and min_score is None:
         return follow(library.sweep(requested, **common), runs, json, detach)
-    if find is None or min_accuracy is None:
-        raise CompressionError("--find smallest and --min-accuracy go together: the smallest model above that accuracy")
-    return follow(library.find_smallest(requested, min_accuracy, **common), runs, json, detach)
+    if find is None or min_score is None:
+        raise CompressionError("--find smallest and --min-score go together: the smallest model that is that good")
+    return follow(library.find_smallest(requested, min_score, **common), runs, json, detach)
 
 
 def follow(run: str, runs: str, json: str | None, detach: bool) -> int:

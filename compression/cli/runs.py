@@ -14,14 +14,14 @@ from compression import runs as library
 from compression.cli.options import Detach, Json, Run, Runs
 from compression.cli.output import answer, columns
 from compression.cli.run import follow
-from compression.cli.summary import summary
+from compression.cli.summary import scored, summary
 from compression.errors import CompressionError
 from compression.runs.folder import IDLE, RUNNING
 
 OlderThan = Annotated[float | None, Parameter(metavar="DAYS", help="all that stopped longer ago than this")]
 ROWS = {
     "run": "{id}", "state": "{state}", "method": "{method}", "model": "{model}", "data": "{data}",
-    "accuracy": "{accuracy:percent}", "bytes": "{bytes:size}", "step": "{step}", "started": "{started}",
+    "score": "{score}", "bytes": "{bytes:size}", "step": "{step}", "started": "{started}",
 }  # fmt: skip
 
 
@@ -46,7 +46,8 @@ def _described(info: library.RunInfo, points: list[Any]) -> dict[str, Any]:
 
 
 def _row(run: dict[str, Any]) -> dict[str, Any]:
-    final = run["final"] or {"accuracy": None, "bytes": None}
+    final = dict(run["final"] or {"bytes": None})
+    final["score"] = scored(final)
     step = "–" if run["step"] is None else f"{run['step']}/{run['total_steps'] or '?'}"
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["started"])) if run["started"] else "–"
     method = f"{run['method']} x{run['runs']}" if run["runs"] else run["method"]

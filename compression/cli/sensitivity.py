@@ -9,13 +9,14 @@ from cyclopts import Parameter
 from compression import methods
 from compression.budget import Budget
 from compression.cli import options
-from compression.cli.output import answer, percent, table
+from compression.cli.output import answer, table
 from compression.cli.progress import waited
 from compression.errors import CompressionError, RunFailed
 from compression.jobs import sensitivity as study
 from compression.jobs import studies
 from compression.reading import LARGEST_INTEGER
 from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
+from compression.tasks import Metric
 
 Method = Annotated[str, Parameter(help="for whom: one that removes units, or weights (default: the first of methods)")]
 Images = Annotated[int, options.COUNT, Parameter(metavar="N", help="of the validation split, for every measurement")]
@@ -52,19 +53,20 @@ def _scan(budget: Budget, structured: bool, images: int, runs: str) -> dict[str,
     if result["status"] != DONE:
         log = RunFolder.open(root, job).log_path
         raise RunFailed(f"the scan {job} ended early ({result['status']}): {result.get('error') or f'see {log}'}")
-    return {name: result[name] for name in ("structured", "dense", "images", "rows")}
+    return {name: result[name] for name in ("structured", "dense", "metric", "images", "rows") if name in result}
 
 
 def describe(scan: dict[str, Any], bounded: Budget, within: float) -> str:
-    """A row per layer and one per group: accuracy at every setting, and the bound that follows."""
-    lines = [f"dense: {percent(scan['dense'])} on {scan['images']} validation images; one layer changed at a time", ""]
+    """A row per layer and one per group: the score at every setting, and the bound that follows."""
+    show = Metric.of(scan).show
+    lines = [f"dense: {show(scan['dense'])} on {scan['images']} validation images; one layer changed at a time", ""]
     for kind in dict.fromkeys(row["kind"] for row in scan["rows"]):
         rows = [row for row in scan["rows"] if row["kind"] == kind]
         values = list(dict.fromkeys(row["value"] for row in rows))
         head = [f"{value:g} bits" if kind == "bits" else f"{value:.0%} {kind}" for value in values]
         names = list(dict.fromkeys(row["name"] for row in rows))
-        accuracy = {(row["name"], row["value"]): percent(row["accuracy"]) for row in rows}
-        body = [(name, *(accuracy[name, v] for v in values), _bound(bounded, name, kind)) for name in names]
+        scores = {(row["name"], row["value"]): show(row["score"]) for row in rows}
+        body = [(name, *(scores[name, v] for v in values), _bound(bounded, name, kind)) for name in names]
         lines += [table(("group" if kind == "units" else "layer", *head, f"within {within:g} points"), body), ""]
     return "\n".join(lines).rstrip()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from compression.cli.output import columns, percent, table
+from compression import tasks
+from compression.cli.output import columns, table
 from compression.preprocess import words
+from compression.tasks import ACCURACY, Metric
 
 POINTS = {
-    "": "{name}", "accuracy": "{accuracy:percent}", "bytes": "{bytes:size}", "kind": "{bytes_kind}",
+    "": "{name}", "score": "{score}", "bytes": "{bytes:size}", "kind": "{bytes_kind}",
     "MACs": "{macs:,.0f}", "rel. BOPs": "{rel_bops:percent}", "units removed": "{unit_sparsity:percent}",
     "zero weights": "{weight_sparsity:percent}",
 }  # fmt: skip
@@ -21,10 +24,19 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(str(result["error"]))
     ends = {run["run"]: run["final"] for run in result["runs"]} if "runs" in result else {"final": result["final"]}
     points = {"baseline": result["baseline"], **ends}
-    rows = [{"name": name, **point} for name, point in points.items() if point]
+    metric = Metric.of(result)
+    rows = [{"name": name, **point, "score": scored(point, metric)} for name, point in points.items() if point]
     if rows:
-        lines += ["", columns(POINTS, rows)]
+        heads = {metric.label if head == "score" else head: cell for head, cell in POINTS.items()}
+        lines += ["", columns(heads, rows)]
     return "\n".join(lines + (_sweep_lines(result) if "runs" in result else _run_lines(result)))
+
+
+def scored(point: Mapping[str, Any], metric: Metric | None = None) -> str:
+    """The score of a point in the unit of its metric, by default that of its name; a dash for none."""
+    if point.get("score") is None:
+        return "–"
+    return (metric or tasks.metric_of(point)).show(point["score"])
 
 
 def _run_lines(result: dict[str, Any]) -> list[str]:
@@ -42,7 +54,9 @@ def _run_lines(result: dict[str, Any]) -> list[str]:
 def _sweep_lines(result: dict[str, Any]) -> list[str]:
     lines = [f"{run['run']}: {run['status']}" for run in result["runs"] if not run["final"]]
     if "found" in result:
-        what = f"with {percent(result['min_accuracy'])} or more on validation"
+        metric = Metric.of(result)
+        least = result.get("min_score", result.get(f"min_{ACCURACY.name}"))
+        what = f"with {metric.show(least)} or {'more' if metric.better == 'higher' else 'less'} on validation"
         lines += ["", f"the smallest {what}: {result['found']}" if result["found"] else f"none of them is {what}"]
     return lines
 

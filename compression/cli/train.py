@@ -9,16 +9,17 @@ from typing import Annotated, Any, Unpack
 
 from cyclopts import Parameter
 
-from compression import zoo
+from compression import tasks, zoo
 from compression.budget import OPTIMIZERS, Budget
 from compression.cli import options
-from compression.cli.output import answer, percent, shape
+from compression.cli.output import answer, shape
 from compression.cli.progress import progress_bar
 from compression.errors import CompressionError
 from compression.preprocess import words
 from compression.runs.launcher import SPINS
 from compression.runs.names import data_name, model_name
 from compression.runs.preflight import absolute
+from compression.tasks import Metric
 
 CHANCE = "this model is no better than always answering the largest class"
 Optimizer = Annotated[
@@ -49,8 +50,9 @@ def train(
         **{name: training.get(name) for name in Training.__annotations__}, "input": shape(input) if input else None,
         "classes": classes, "preprocess": words(constants) if constants else None,
     }  # fmt: skip
-    provenance, path, seconds = _train(absolute(budget), model, training, typed, out)
-    scores = ", ".join(f"{split} {percent(provenance[f'{split}_accuracy'])}" for split in ("validation", "test"))
+    provenance, path, seconds, metric = _train(absolute(budget), model, training, typed, out)
+    measured = {split: metric.show(provenance[f"{split}_{metric.name}"]) for split in ("validation", "test")}
+    scores = ", ".join(f"{split} {score}" for split, score in measured.items())
     if provenance["is_chance"]:
         sys.stderr.write(f"warning: {CHANCE}: train with more --epochs or another --lr before you compress it\n")
     value = {**provenance, "model": model, "data": data, "seconds": round(seconds, 2), "weights": str(path)}
@@ -59,15 +61,15 @@ def train(
 
 def _train(
     budget: Budget, model: str, training: Training, typed: dict[str, Any], out: str | None
-) -> tuple[dict[str, Any], Path, float]:
-    """Train the model that was typed so; returns what its file says, the file, and the seconds that it took."""
+) -> tuple[dict[str, Any], Path, float, Metric]:
+    """Train the model that was typed so; returns what its file says, the file, the seconds it took, and the metric."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is first imported
     from compression.runs import prepare
     from compression.training.dense import BATCH_SIZE, provenance, train_dense
     from compression.training.trainable import check_trainable
     from compression.zoo import weights
 
-    (input, classes), dataset = prepare.shape(budget), prepare.load_data(budget)
+    (input, classes), task = prepare.shape(budget), tasks.of(prepare.load_data(budget))
     network, spec = zoo.build(model, input, classes, seed=budget.seed), zoo.spec(model)
     if model not in zoo.names():
         from compression.runs.rehearsal import check_classifier
@@ -76,15 +78,16 @@ def _train(
     if spec.pretrained is not None:
         spec.pretrained(network)
     training = {"lr": spec.lr, **training} if spec.lr is not None else training
-    check_trainable(network, dataset, model, training.get("batch_size", BATCH_SIZE))
+    check_trainable(network, task, model, training.get("batch_size", BATCH_SIZE))
     with progress_bar() as show:
 
         def on_step(step: int, total: int, loss: float) -> None:
             show(f"step {step} of {total}  loss {loss:.3f}", step / total)
 
-        result = train_dense(network, dataset, budget.epochs, budget.seed, on_step=on_step, **training)
+        result = train_dense(network, task, budget.epochs, budget.seed, on_step=on_step, **training)
     about = provenance(
-        result, model=model_name(model), data=data_name(budget.data), label=dataset.label, input=input,
+        result, model=model_name(model), data=data_name(budget.data), label=task.data.label, input=input,
         classes=classes, epochs=budget.epochs, seed=budget.seed, options=typed,
     )  # fmt: skip
-    return about, weights.save(network, out or weights.default_path(budget.model, budget.data), about), result.seconds
+    path = weights.save(network, out or weights.default_path(budget.model, budget.data), about)
+    return about, path, result.seconds, task.metric

@@ -14,10 +14,11 @@ from compression.cli.options import COUNT, NOTHING, Json, More, Typed
 from compression.cli.output import answer, columns
 from compression.errors import CompressionError
 from compression.jobs.curve import allocating
+from compression.tasks import Metric
 
 ROWS = {
-    "sparsity": "{sparsity:.0%}", "bits": "{bits:g}", "error": "{error:.4f}", "accuracy": "{accuracy:.2%}",
-    "norms recomputed": "{recomputed:.2%}",
+    "sparsity": "{sparsity:.0%}", "bits": "{bits:g}", "error": "{error:.4f}", "score": "{shown}",
+    "norms recomputed": "{shown_recomputed}",
 }  # fmt: skip
 SPLITS = ("validation", "test")
 Split = Annotated[str, Parameter(choices=SPLITS, help="measured on this one")]
@@ -56,9 +57,9 @@ def _pairs(budget: Budget, axes: dict[str, list[Any]]) -> list[tuple[float, floa
 def measured(
     budget: Budget, pairs: list[tuple[float, float]], split: str, limit: int | None, statistics: bool
 ) -> dict[str, Any]:
-    """The answer as plain values: the dense accuracy, and a row for each budget."""
+    """The answer as plain values: the dense score, and a row for each budget."""
     from compression import zoo
-    from compression.explain.untrained import dense_accuracy, measure_untrained
+    from compression.explain.untrained import dense_score, measure_untrained, row_of
     from compression.graph import trace
     from compression.runs.preflight import check
     from compression.runs.prepare import load
@@ -68,14 +69,15 @@ def measured(
     subject = load(budget)
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     rows = measure_untrained(
-        subject.model, graph, subject.data, budget, pairs, split=split, limit=limit,
+        subject.model, graph, subject.task, budget, pairs, split=split, limit=limit,
         statistics=STATISTICS_BATCHES if statistics else 0,
     )  # fmt: skip
     images = len(getattr(subject.data, split))
     return {
         "model": budget.model, "data": budget.data, "split": split, "images": min(limit or images, images),
-        "dense": dense_accuracy(subject.model, subject.data, split, limit),
-        "rows": [dataclasses.asdict(row) for row in rows],
+        "dense": dense_score(subject.model, subject.task, split, limit),
+        "metric": dataclasses.asdict(subject.task.metric),
+        "rows": [row_of(row, subject.task.metric) for row in rows],
     }  # fmt: skip
 
 
@@ -83,5 +85,12 @@ def describe(value: dict[str, Any]) -> str:
     """The rows in a table below one line on what they are."""
     recomputed = any(row["recomputed"] is not None for row in value["rows"])
     shown = {name: cell for name, cell in ROWS.items() if recomputed or name != "norms recomputed"}
-    first = f"{value['model']} on {value['images']:,} {value['split']} images, dense: {value['dense']:.2%}"
-    return f"{first}\n\n{columns(shown, value['rows'])}"
+    metric = Metric.of(value)
+    shown = {metric.label if name == "score" else name: cell for name, cell in shown.items()}
+    dense = metric.show(value["dense"], 1)
+    first = f"{value['model']} on {value['images']:,} {value['split']} images, dense: {dense}"
+    rows = [
+        {**row, "shown": metric.show(row["score"], 1), "shown_recomputed": metric.show(row["recomputed"], 1)}
+        for row in value["rows"]
+    ]
+    return f"{first}\n\n{columns(shown, rows)}"

@@ -1,4 +1,4 @@
-"""How much accuracy one layer alone costs: quantized or pruned by itself, everything else dense and as trained.
+"""How much of the score one layer alone costs: quantized or pruned by itself, everything else dense and as trained.
 
 Nothing is trained and no batch norm is refitted, so it shows where a network is sensitive, not what a run will reach:
 the losses of several layers do not simply add up. Weights are rounded to nearest with the step of least squared error;
@@ -27,6 +27,7 @@ from compression.pruning.units import Units
 from compression.quant.laplace import levels_of
 from compression.quant.steps import Survivors, best_steps
 from compression.quant.tables import LayerTables, layer_weights
+from compression.tasks import Metric
 
 BITS = (2, 3, 4, 6, 8)
 SHARES = (0.3, 0.5, 0.7, 0.9)
@@ -115,36 +116,36 @@ class Bench:
         return sorted(own.argsort(stable=True)[: target_units(trial.value, group.units)].tolist())
 
 
-def fewest_bits(rows: Iterable[Mapping[str, Any]], dense: float, points: float) -> dict[str, int]:
-    """Layer → the fewest bits at which, as at all more bits measured, at most ``points`` percentage points are lost.
+def fewest_bits(scan: Mapping[str, Any], points: float) -> dict[str, int]:
+    """Layer → the fewest bits at which, as at all more bits measured, at most ``points`` (as shown) are lost.
 
     16 where even the most bits measured lose more.
     """
     fewest: dict[str, int] = {}
-    for name, measured in _by_name(rows, BITS_TRIAL).items():
+    for name, measured in _by_name(scan["rows"], BITS_TRIAL).items():
         fewest[name] = HIGHEST_BITS
-        for bits, accuracy in sorted(measured, reverse=True):
-            if lost(dense, accuracy) > points + TOLERANCE:
+        for bits, score in sorted(measured, reverse=True):
+            if lost(scan, score) > points + TOLERANCE:
                 break
             fewest[name] = int(bits)
     return fewest
 
 
-def most_sparsity(rows: Iterable[Mapping[str, Any]], dense: float, points: float, kind: str) -> dict[str, float]:
+def most_sparsity(scan: Mapping[str, Any], points: float, kind: str) -> dict[str, float]:
     """Layer or group → the largest share at which, as at all smaller ones, at most ``points`` points are lost."""
     most: dict[str, float] = {}
-    for name, measured in _by_name(rows, kind).items():
+    for name, measured in _by_name(scan["rows"], kind).items():
         most[name] = 0.0
-        for share, accuracy in sorted(measured):
-            if lost(dense, accuracy) > points + TOLERANCE:
+        for share, score in sorted(measured):
+            if lost(scan, score) > points + TOLERANCE:
                 break
             most[name] = share
     return most
 
 
-def lost(dense: float, accuracy: float) -> float:
-    """Percentage points of accuracy lost (negative: gained)."""
-    return 100 * (dense - accuracy)
+def lost(scan: Mapping[str, Any], score: float) -> float:
+    """How much worse a score is than that of the dense model, in points of the metric (negative: better)."""
+    return Metric.of(scan).lost(scan["dense"], score)
 
 
 def as_budget(
@@ -159,7 +160,7 @@ def as_budget(
     layers: dict[str, dict[str, Any]] = {name: dict(entry) for name, entry in budget.layers.items()}
     bits_ask = next((ask for ask in method.asks if ask.layer_bound == WEIGHT_BITS), None)
     if widths and isinstance(bits_ask, BitsAsk):
-        for name, least in fewest_bits(scan["rows"], scan["dense"], points).items():
+        for name, least in fewest_bits(scan, points).items():
             bound = bits_ask.suggested_bound(least, bits_ask.value(budget.asks))
             layers.setdefault(name, {})["weight_bits"] = bound
     bounded = budget.replace(layers=layers, method=method.info.name)
@@ -174,7 +175,7 @@ def as_budget(
 def _with_shares(scan: Mapping[str, Any], points: float, budget: Budget, sparsity: float | None) -> Budget:
     """The budget with the shares that groups or layers may lose, and a sparsity that these allow, if it has one."""
     kind = UNITS_TRIAL if scan["structured"] else WEIGHTS_TRIAL
-    shares = most_sparsity(scan["rows"], scan["dense"], points, kind)
+    shares = most_sparsity(scan, points, kind)
     sizes = _sizes(scan)
     if scan["structured"]:
         removed, units = _removed_units(shares, sizes)
@@ -222,5 +223,5 @@ def _by_name(rows: Iterable[Mapping[str, Any]], kind: str) -> dict[str, Sequence
     measured: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row["kind"] == kind:
-            measured.setdefault(row["name"], []).append((row["value"], row["accuracy"]))
+            measured.setdefault(row["name"], []).append((row["value"], row["score"]))
     return dict(measured)

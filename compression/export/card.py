@@ -18,6 +18,7 @@ from compression.data import kind
 from compression.export import findings
 from compression.export.config import bit_range
 from compression.preprocess import words
+from compression.tasks import Metric
 
 LEDGER = {
     "values": "codes of the weights",
@@ -156,10 +157,10 @@ def _sentence(text: str) -> str:
 
 
 def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -> list[tuple[str, ...]]:
-    first, last = result["baseline"], result["final"]
+    first, last, metric = result["baseline"], result["final"], Metric.of(result)
     return [
         ("size of the weights file", f"{first['bytes']:,.0f} B (fp32)", f"{last['bytes']:,.0f} B (packed)"),
-        ("accuracy on the test split", percent(first["accuracy"]), percent(last["accuracy"])),
+        (f"{metric.label} on the test split", metric.show(first["score"], 1), metric.show(last["score"], 1)),
         ("loss on the test split", f"{first['loss']:.4f}", f"{last['loss']:.4f}"),
         (f"MACs for one {one}", f"{first['macs']:,.0f}", f"{last['macs']:,.0f}"),
         (f"BOPs for one {one}", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({percent(last['rel_bops'])})"),

@@ -1,4 +1,4 @@
-"""The study of accuracy without any training: a method's allocation over a grid of budgets."""
+"""The study of the score without any training: a method's allocation over a grid of budgets."""
 
 from __future__ import annotations
 
@@ -81,26 +81,27 @@ def carry_out(
 ) -> dict[str, Any]:
     """Measure every budget of the grid on validation images; the result's ``rows`` are those of ``untrained``.
 
-    ``dense`` is the accuracy of the dense model on the same images.
+    ``dense`` is the score of the dense model on the same images.
 
     Raises:
         Cancelled: the job was asked to stop.
     """
     from compression import zoo
-    from compression.explain.untrained import dense_accuracy, measure_untrained
+    from compression.explain.untrained import dense_score, measure_untrained, row_of
     from compression.graph import trace
     from compression.runs.prepare import load
 
     budget = folder.budget().replace(method=method or allocating(""), layers=layers, options=options)
     subject = load(budget, folder.spec().get("subject"))
     events.plan(len(grid), unit="budgets")
-    dense = dense_accuracy(subject.model, subject.data, "validation", images)
+    dense, metric = dense_score(subject.model, subject.task, "validation", images), subject.task.metric
     rows = []
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     measured = measure_untrained(
-        subject.model, graph, subject.data, budget, grid, limit=images, statistics=statistics, check=events.check
+        subject.model, graph, subject.task, budget, grid, limit=images, statistics=statistics, check=events.check
     )
     for number, row in enumerate(measured, start=1):
-        rows.append(dataclasses.asdict(row))
-        events.step(number, 0.0, accuracy=row.accuracy, loss=row.loss)
-    return {"dense": dense, "rows": rows, "images": min(images, len(subject.data.validation))}
+        rows.append(row_of(row, metric))
+        events.step(number, 0.0, score=row.score, loss=row.loss)
+    used = min(images, len(subject.data.validation))
+    return {"dense": dense, "metric": dataclasses.asdict(metric), "rows": rows, "images": used}

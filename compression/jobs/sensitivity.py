@@ -1,7 +1,8 @@
-"""The study of sensitivity: validation accuracy with one layer or group at a time quantized or pruned."""
+"""The study of sensitivity: the validation score with one layer or group at a time quantized or pruned."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def key(budget: Budget, structured: bool, images: int = IMAGES) -> str:
 
 
 def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, images: int, **grid: Any) -> dict[str, Any]:
-    """Measure every trial; the result's ``rows`` hold one each: what was done, ``accuracy``, ``loss``, ``gone``.
+    """Measure every trial; the result's ``rows`` hold one each: what was done, ``score``, ``loss``, ``gone``.
 
     Raises:
         Cancelled: the job was asked to stop.
@@ -42,17 +43,19 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
     graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
     planned = trials(subject.model, graph, structured)
     events.plan(len(planned), unit="trials")
-    dense = evaluate(subject.model, subject.data, "validation", limit=images)
+    metric = subject.task.metric
+    dense = evaluate(subject.model, subject.task, "validation", limit=images)
     bench, rows = Bench(subject.model, graph), []
     for number, trial in enumerate(planned, start=1):
         events.check()
         with bench.during(trial) as removed:
-            result = evaluate(subject.model, subject.data, "validation", limit=images)
-        measured = {"accuracy": result.accuracy, "loss": result.loss, "gone": removed}
+            result = evaluate(subject.model, subject.task, "validation", limit=images)
+        measured = {**metric.named(result.score), "loss": result.loss, "gone": removed}
         rows.append({"kind": trial.kind, "name": trial.name, "value": trial.value, "size": trial.size, **measured})
-        events.step(number, 0.0, accuracy=result.accuracy, loss=result.loss)
+        events.step(number, 0.0, score=result.score, loss=result.loss)
     used = min(images, len(subject.data.validation))
-    return {"structured": structured, "dense": dense.accuracy, "images": used, "rows": rows}
+    scan = {"structured": structured, "dense": dense.score, "metric": dataclasses.asdict(metric)}
+    return {**scan, "images": used, "rows": rows}
 
 
 def measure(budget: Budget, root: str | Path, structured: bool, images: int = IMAGES) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.plots import words
+from compression.tasks import Metric
 
 PointDict = Mapping[str, Any]
 LATENCY = "latency"
@@ -37,11 +38,11 @@ AXES = {
         ),
         Axis(
             "rel_bops", "BOPs", "BOPs, of the dense fp32 model", lambda share: f"{100 * share:.3g} %", "fewer BOPs",
-            "more BOPs", "As many BOPs", "no other run has both fewer BOPs and a better accuracy", "The cheapest",
+            "more BOPs", "As many BOPs", "no other run has both fewer BOPs and a better {score}", "The cheapest",
         ),
         Axis(
             "macs", "MACs", "MACs for one image", words.count, "fewer MACs", "more MACs", "As many MACs",
-            "no other run has both fewer MACs and a better accuracy", "The cheapest",
+            "no other run has both fewer MACs and a better {score}", "The cheapest",
         ),
         Axis(
             "nominal_bytes", "Nominal size", "nominal size", words.size, "smaller by count", "larger by count",
@@ -56,22 +57,19 @@ AXES = {
 
 
 def drawable(point: PointDict | None, axis: Axis) -> bool:
-    """Does the point hold an accuracy and a cost above nothing on this axis?"""
+    """Does the point hold a score and a cost above nothing on this axis?"""
     if point is None:
         return False
-    numbers = (point.get(axis.field), point.get("accuracy"))
+    numbers = (point.get(axis.field), point.get("score"))
     return all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers) and point[axis.field] > 0
 
 
-def against_dense(dense: PointDict | None, point: PointDict, axis: Axis) -> str:
+def against_dense(dense: PointDict | None, point: PointDict, axis: Axis, metric: Metric) -> str:
     """``14.2× smaller and 1.2 points less accurate than the dense model``."""
     if dense is None or not drawable(dense, axis):
-        return f"{axis.show(point[axis.field])} with {words.share(point['accuracy'])} accuracy"
+        return f"{axis.show(point[axis.field])} with {metric.show(point['score'])} {metric.label}"
     cost = _change(dense[axis.field], point[axis.field], axis)
-    points = 100 * (point["accuracy"] - dense["accuracy"])
-    if abs(points) < 0.05:
-        return f"{cost} and as accurate as the dense model"
-    return f"{cost} and {abs(points):.1f} points {'more' if points > 0 else 'less'} accurate than the dense model"
+    return f"{cost} and {metric.against(dense['score'], point['score'])} the dense model"
 
 
 def _change(dense: float, compressed: float, axis: Axis) -> str:

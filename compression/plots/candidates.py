@@ -1,4 +1,4 @@
-"""Which compressed model to take: finished runs by cost and accuracy, who is beaten by whom, and a sentence on each."""
+"""Which compressed model to take: finished runs by cost and score, who is beaten by whom, and a sentence on each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 from compression.front import Place, beaten_by, front
 from compression.plots import theme, words
 from compression.plots.axes import LATENCY, Axis, PointDict, against_dense, drawable
+from compression.tasks import ACCURACY, Metric
 
-COLLAPSED = 0.3  # an accuracy this far below the best finished run is drawn at the bottom edge
+COLLAPSED = 0.3  # a score this share of the range below the best finished run is drawn at the bottom edge
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Candidate:
     baseline: PointDict | None
     point: PointDict
     live: bool = False
+    metric: Metric = ACCURACY
 
     @property
     def title(self) -> str:
@@ -32,13 +34,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Mark:
-    """One marker: ``lost`` is the accuracy given up; ``beaten`` are the runs as cheap and as accurate, best first."""
+    """One marker: ``lost`` is how much worse its score became, as shown; ``beaten`` are the runs as cheap
+    and as good, best first.
+    """
 
     run: str
     method: str
     title: str
     cost: float
-    accuracy: float
+    score: float
     split: str
     sentence: str
     lost: float | None = None
@@ -55,6 +59,7 @@ class CandidatesInfo:
     live: tuple[Mark, ...]
     dense: tuple[Mark, ...]
     front: tuple[Mark, ...]
+    metric: Metric = ACCURACY
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -63,20 +68,27 @@ class CandidatesInfo:
 
     @property
     def floor(self) -> float:
-        """The lowest accuracy drawn in its place; what lies below is drawn at the bottom edge."""
-        best = max((mark.accuracy for mark in self.finished), default=0.0)
-        lowest = min((mark.accuracy for mark in (*self.finished, *self.dense)), default=0.0)
-        return max(lowest, best - COLLAPSED)
+        """The worst score drawn in its place; what is worse is drawn at the bottom edge."""
+        metric, drawn = self.metric, [mark.score for mark in (*self.finished, *self.dense)]
+        if not self.finished:
+            return metric.worst(drawn)
+        best = metric.best(mark.score for mark in self.finished)
+        collapsed = metric.goodness(metric.goodness(best) - COLLAPSED * metric.span(best))
+        return metric.best((metric.worst(drawn), collapsed))
 
     @property
     def hidden(self) -> int:
         """How many marks lie below what is drawn in its place."""
-        return sum(mark.accuracy < self.floor for mark in self.finished)
+        return sum(self.below(mark) for mark in self.finished)
+
+    def below(self, mark: Mark) -> bool:
+        """Whether a mark is worse than what is drawn in its place."""
+        return self.metric.goodness(mark.score) < self.metric.goodness(self.floor)
 
     @property
     def sentence(self) -> str:
         """What the chart shows, for people who do not see it."""
-        text = f"Accuracy against {self.axis.title}, {words.plural(len(self.finished), 'finished run')}."
+        text = f"{self.metric.title} against {self.axis.title}, {words.plural(len(self.finished), 'finished run')}."
         ends = " ".join(mark.sentence for mark in self.front)
         return f"{text} On the front, from cheap to expensive: {ends}" if ends else text
 
@@ -85,26 +97,30 @@ class CandidatesInfo:
         return next((mark for mark in self.marks if mark.run == run), None)
 
     def cheapest(self, loss: float) -> Mark | None:
-        """The cheapest finished run that gives up at most ``loss`` of its dense model's accuracy; the better of two."""
-        enough = [mark for mark in self.finished if mark.lost is not None and mark.lost <= loss + 1e-9]
-        return min(enough, key=lambda mark: (mark.cost, -mark.accuracy), default=None)
+        """The cheapest finished run whose score, as shown, is at most ``loss`` worse than its dense model's; the better
+        of two.
+        """
+        enough = [mark for mark in self.finished if mark.lost is not None and mark.lost <= loss + 1e-7]
+        return min(enough, key=lambda mark: (mark.cost, -self.metric.goodness(mark.score)), default=None)
 
     @property
     def best(self) -> Mark | None:
-        """The most accurate finished run, the cheaper of two."""
-        return max(self.finished, key=lambda mark: (mark.accuracy, -mark.cost), default=None)
+        """The finished run with the best score, the cheaper of two."""
+        return max(self.finished, key=lambda mark: (self.metric.goodness(mark.score), -mark.cost), default=None)
 
 
 def candidates_info(candidates: Sequence[Candidate], axis: Axis) -> CandidatesInfo:
     """Place the candidates on an axis; those with nothing to draw on it are omitted."""
     usable = [c for c in candidates if drawable(c.point, axis)]
     ended = [c for c in usable if not c.live]
-    places: list[Place] = [(c.point[axis.field], c.point["accuracy"]) for c in ended]
+    metric = candidates[0].metric if candidates else ACCURACY
+    places: list[Place] = [(c.point[axis.field], metric.goodness(c.point["score"])) for c in ended]
     finished = tuple(
         _mark(c, axis, tuple(ended[other].run for other in beaten_by(places, i))) for i, c in enumerate(ended)
     )
     live = tuple(_mark(c, axis) for c in usable if c.live)
-    return CandidatesInfo(axis, finished, live, tuple(_stars(usable, axis)), tuple(finished[i] for i in front(places)))
+    best = tuple(finished[i] for i in front(places))
+    return CandidatesInfo(axis, finished, live, tuple(_stars(usable, axis)), best, metric)
 
 
 def verdict(info: CandidatesInfo, candidate: Candidate) -> str:
@@ -113,19 +129,19 @@ def verdict(info: CandidatesInfo, candidate: Candidate) -> str:
     if candidate.live:
         so_far = mark.sentence if mark else f"{candidate.title} is still going."
         return f"{so_far} What it ends with is measured on test images and counted from its file."
-    gain = against_dense(candidate.baseline, candidate.point, info.axis)
+    gain = against_dense(candidate.baseline, candidate.point, info.axis, info.metric)
     if mark is None:
         return f"{gain}."
     if len(info.finished) == 1:
         return f"{gain}; there is no other finished run yet to compare it with."
     first = info.mark(mark.beaten[0]) if mark.beaten else None
     if first is None:
-        return f"{gain}; {info.axis.unbeaten}."
-    cost, accuracy = info.axis.show(first.cost), words.share(first.accuracy)
-    better = f"{first.title}: {cost}, {accuracy}"
+        return f"{gain}; {info.axis.unbeaten.format(score=info.metric.label)}."
+    better = f"{first.title}: {info.axis.show(first.cost)}, {info.metric.show(first.score)}"
+    good = info.metric.adjective or "good"
     if len(mark.beaten) == 1:
-        return f"{gain}; but another run costs no more and is at least as accurate ({better})."
-    return f"{gain}; but {len(mark.beaten)} other runs cost no more and are at least as accurate (the best: {better})."
+        return f"{gain}; but another run costs no more and is at least as {good} ({better})."
+    return f"{gain}; but {len(mark.beaten)} other runs cost no more and are at least as {good} (the best: {better})."
 
 
 def rows(info: CandidatesInfo, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
@@ -133,18 +149,18 @@ def rows(info: CandidatesInfo, candidates: Sequence[Candidate]) -> list[dict[str
     by_run = {c.run: c for c in candidates}
     runs = [
         {"method": theme.style(mark.method).label, "request": by_run[mark.run].label}
-        | _numbers(by_run[mark.run].point)
+        | _numbers(by_run[mark.run].point, info.metric)
         | {"on the front": "still going" if mark.live else "no" if mark.beaten else "yes", "run": mark.run}
         for mark in (*sorted(info.finished, key=lambda mark: mark.cost), *info.live)
     ]
     stars = [by_run[star.run].baseline or {} for star in info.dense]
     dense = {"method": theme.style(theme.DENSE).label, "request": ""}
-    return runs + [dense | _numbers(point) | {"on the front": "", "run": ""} for point in stars]
+    return runs + [dense | _numbers(point, info.metric) | {"on the front": "", "run": ""} for point in stars]
 
 
-def _numbers(point: PointDict) -> dict[str, Any]:
+def _numbers(point: PointDict, metric: Metric) -> dict[str, Any]:
     return {
-        "accuracy %": round(100 * point["accuracy"], 2),
+        metric.axis: round(metric.shown(point["score"]), 2),
         "bytes": round(point["bytes"]),
         "BOPs %": round(100 * point["rel_bops"], 3),
         "MACs": round(point["macs"]),
@@ -155,15 +171,15 @@ def _numbers(point: PointDict) -> dict[str, Any]:
 
 
 def _mark(c: Candidate, axis: Axis, beaten: tuple[str, ...] = ()) -> Mark:
-    cost, accuracy, split = c.point[axis.field], c.point["accuracy"], str(c.point["split"])
-    measured = f"{words.share(accuracy)} {split} accuracy"
+    cost, score, split = c.point[axis.field], c.point["score"], str(c.point["split"])
+    measured = f"{c.metric.show(score)} {split} {c.metric.label}"
     if c.live:  # on other data than the dense model
         estimated = " (estimated)" if c.point.get("bytes_kind") == "estimated" and axis.field == "bytes" else ""
         sentence = f"{c.title}, still going, so far: {axis.show(cost)}{estimated}, {measured}."
-        return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, live=True)
-    lost = c.baseline["accuracy"] - accuracy if c.baseline and drawable(c.baseline, axis) else None
-    sentence = f"{c.title}: {axis.show(cost)}, {measured}. {against_dense(c.baseline, c.point, axis)}."
-    return Mark(c.run, c.method, c.title, cost, accuracy, split, sentence, lost, beaten=beaten)
+        return Mark(c.run, c.method, c.title, cost, score, split, sentence, live=True)
+    lost = c.metric.lost(c.baseline["score"], score) if c.baseline and drawable(c.baseline, axis) else None
+    sentence = f"{c.title}: {axis.show(cost)}, {measured}. {against_dense(c.baseline, c.point, axis, c.metric)}."
+    return Mark(c.run, c.method, c.title, cost, score, split, sentence, lost, beaten=beaten)
 
 
 def _stars(candidates: Sequence[Candidate], axis: Axis) -> list[Mark]:
@@ -171,7 +187,7 @@ def _stars(candidates: Sequence[Candidate], axis: Axis) -> list[Mark]:
     stars: dict[tuple[float, float], Mark] = {}
     for c in candidates:
         if c.baseline is not None and drawable(c.baseline, axis):
-            cost, accuracy, split = c.baseline[axis.field], c.baseline["accuracy"], str(c.baseline["split"])
-            sentence = f"The dense model: {axis.show(cost)}, {words.share(accuracy)} {split} accuracy."
-            stars.setdefault((cost, round(accuracy, 4)), Mark(c.run, theme.DENSE, "", cost, accuracy, split, sentence))
+            cost, score, split = c.baseline[axis.field], c.baseline["score"], str(c.baseline["split"])
+            sentence = f"The dense model: {axis.show(cost)}, {c.metric.show(score)} {split} {c.metric.label}."
+            stars.setdefault((cost, round(score, 4)), Mark(c.run, theme.DENSE, "", cost, score, split, sentence))
     return list(stars.values())

@@ -1,4 +1,4 @@
-"""Drawing the front to choose from: accuracy over a logarithmic cost, beaten runs faint, picked ones ringed."""
+"""Drawing the front to choose from: the score over a logarithmic cost, beaten runs faint, picked ones ringed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _finished(info: CandidatesInfo, method: str) -> go.Scatter:
     marks = sorted((m for m in info.finished if m.method == method), key=lambda mark: bool(mark.beaten))
     marker = {
         "color": [theme.rgba(look.color, _FAINT if mark.beaten else 1) for mark in marks],
-        "symbol": [look.symbol if mark.accuracy >= info.floor else "triangle-down-open" for mark in marks],
+        "symbol": ["triangle-down-open" if info.below(mark) else look.symbol for mark in marks],
         "size": 13,
     }
     return go.Scatter(**_columns(info, marks), mode="markers", name=look.label, marker=marker, **base.STEADY)
@@ -56,7 +56,7 @@ def _finished(info: CandidatesInfo, method: str) -> go.Scatter:
 def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:
     return {
         "x": [mark.cost for mark in marks],
-        "y": [100 * max(mark.accuracy, info.floor) for mark in marks],
+        "y": [info.metric.shown(info.floor if info.below(mark) else mark.score) for mark in marks],
         "customdata": [[mark.run] for mark in marks],
         "hovertext": [mark.sentence for mark in marks],
         "hoverinfo": "text",
@@ -66,8 +66,9 @@ def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:
 def _axes(fig: go.Figure, info: CandidatesInfo) -> None:
     drawn = [*info.finished, *info.dense]
     base.log_axis(fig, [mark.cost for mark in drawn], info.axis.title, info.axis.show, 0.06)
-    fig.update_yaxes(title="accuracy", ticksuffix=" %")
+    metric = info.metric
+    fig.update_yaxes(title=metric.label, ticksuffix=metric.unit)
     if drawn:
-        top = max(mark.accuracy for mark in drawn)
-        space = max(0.08 * (top - info.floor), 0.002)
-        fig.update_yaxes(range=[100 * (info.floor - space), 100 * (top + space)])
+        top = metric.best(mark.score for mark in drawn)
+        least = 0.002 * metric.span(top)
+        fig.update_yaxes(range=metric.ends(info.floor, top, 0.08, least))

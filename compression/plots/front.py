@@ -1,4 +1,4 @@
-"""Drawing the accuracy–size front: sizes on a logarithmic axis, the open run growing, finished runs around it."""
+"""Drawing the front of score against size: sizes on a logarithmic axis, the open run growing, others around it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
     look, dense = theme.style(info.method), theme.style(theme.DENSE)
     fig.add_traces([*_trail(info, look), _latest(info, look), _arrow(info), _finished_front(info)])
     for method in dict.fromkeys(point.method for point in info.finals):
-        fig.add_trace(_finished([point for point in info.finals if point.method == method], method))
+        fig.add_trace(_finished(info, [point for point in info.finals if point.method == method], method))
     star = {"color": dense.color, "symbol": dense.symbol, "size": 16}
-    fig.add_trace(go.Scatter(**_columns(info.dense), mode="markers", name=dense.label, marker=star))
+    fig.add_trace(go.Scatter(**_columns(info, info.dense), mode="markers", name=dense.label, marker=star))
     base.log_axis(fig, [point.bytes for point in points], "size of the weights")
-    top = max((point.accuracy for point in points), default=1.0)
-    margin = 0.06 * (top - info.floor)
-    span = [100 * (info.floor - margin), 100 * (top + margin)]
-    fig.update_yaxes(title="accuracy", ticksuffix=" %", range=span if points else None)
+    metric = info.metric
+    span = metric.ends(info.floor, metric.best(point.score for point in points), 0.06) if points else None
+    fig.update_yaxes(title=metric.label, ticksuffix=metric.unit, range=span)
     return fig
 
 
@@ -36,10 +35,10 @@ def _trail(info: FrontInfo, look: theme.Style) -> list[go.Scatter]:
 
     Once it has ended, only the way is drawn, fainter still.
     """
-    symbols = [f"{look.symbol if point.accuracy >= info.floor else 'triangle-down'}-open" for point in info.trail]
+    symbols = [f"{look.symbol if not info.below(point) else 'triangle-down'}-open" for point in info.trail]
     line, dots = (0.1, 0.3) if info.ended else (0.2, 0.6)
     way = go.Scatter(
-        **_columns(info.trail, info.floor),
+        **_columns(info, info.trail),
         mode="lines+markers",
         name="way (validation)",
         showlegend=bool(info.trail),
@@ -47,12 +46,12 @@ def _trail(info: FrontInfo, look: theme.Style) -> list[go.Scatter]:
         marker={"color": theme.rgba(look.color, dots), "symbol": symbols, "size": 7},
     )
     bold = {"color": look.color, "width": 2.5, "shape": "hv"}
-    return [way, _line(info.own_front, "its front so far", bool(info.own_front), bold, info.floor)]
+    return [way, _line(info, info.own_front, "its front so far", bool(info.own_front), bold)]
 
 
 def _latest(info: FrontInfo, look: theme.Style) -> go.Scatter:
     marker = {"color": look.color, "symbol": f"{look.symbol}-open", "size": 15, "line": {"width": 2.5}}
-    place = _columns([info.latest] if info.latest else [], info.floor)
+    place = _columns(info, [info.latest] if info.latest else [])
     return go.Scatter(**place, mode="markers", name="now", showlegend=False, marker=marker)
 
 
@@ -61,7 +60,7 @@ def _arrow(info: FrontInfo) -> go.Scatter:
     sizes = [point.bytes for point in (*info.finals, *info.dense)]
     at_left = info.ended is not None and info.ended.bytes**2 < min(sizes) * max(sizes)  # of the middle of a log axis
     return go.Scatter(
-        **_columns(info.same_model, info.floor) | {"hoverinfo": "skip"},
+        **_columns(info, info.same_model) | {"hoverinfo": "skip"},
         mode="lines+markers+text",
         name=SAME_MODEL,
         showlegend=False,
@@ -74,30 +73,30 @@ def _arrow(info: FrontInfo) -> go.Scatter:
 
 
 def _finished_front(info: FrontInfo) -> go.Scatter:
-    ends = unbeaten(info.finals)
+    ends = unbeaten(info.finals, info.metric)
     dotted = {"color": theme.MUTED, "width": 1.5, "dash": "dot", "shape": "hv"}
-    return _line(ends, "front of all runs", len(ends) > 1, dotted)
+    return _line(info, ends, "front of all runs", len(ends) > 1, dotted)
 
 
-def _line(points: Iterable[FrontPoint], name: str, named: bool, line: dict[str, Any], floor: float = 0.0) -> go.Scatter:
-    place = _columns(points, floor) | {"hoverinfo": "skip"}
+def _line(info: FrontInfo, points: Iterable[FrontPoint], name: str, named: bool, line: dict[str, Any]) -> go.Scatter:
+    place = _columns(info, points) | {"hoverinfo": "skip"}
     return go.Scatter(**place, mode="lines", name=name, showlegend=named, line=line)
 
 
-def _finished(points: list[FrontPoint], method: str) -> go.Scatter:
+def _finished(info: FrontInfo, points: list[FrontPoint], method: str) -> go.Scatter:
     look = theme.style(method)
     points = sorted(points, key=lambda point: point.dominated)  # the legend looks like the first one
     colors = [theme.rgba(look.color, 0.45 if point.dominated else 1) for point in points]
     marker = {"color": colors, "symbol": look.symbol, "size": 12}
-    return go.Scatter(**_columns(points), mode="markers", name=look.label, marker=marker)
+    return go.Scatter(**_columns(info, points), mode="markers", name=look.label, marker=marker)
 
 
-def _columns(points: Iterable[FrontPoint], floor: float = 0.0) -> dict[str, Any]:
-    """Points as Plotly takes them; what lies below ``floor`` is drawn at the bottom edge."""
+def _columns(info: FrontInfo, points: Iterable[FrontPoint]) -> dict[str, Any]:
+    """Points as Plotly takes them."""
     chosen = list(points)
     return {
         "x": [point.bytes for point in chosen],
-        "y": [100 * max(point.accuracy, floor) for point in chosen],
+        "y": [info.height(point) for point in chosen],
         "customdata": [[point.run] for point in chosen],
         "hovertext": [point.sentence for point in chosen],
         "hoverinfo": "text",

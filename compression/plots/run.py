@@ -1,4 +1,4 @@
-"""How one run went: accuracy, loss and sparsity over the steps with the stages shaded, bits per layer as a heat map."""
+"""How one run went: score, loss and sparsity over the steps with the stages shaded, bits per layer as a heat map."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from compression.plots import base, theme
 from compression.plots.base import go
+from compression.tasks import Metric
 
 MOST_STEPS = 1500
 STEP = "step"
@@ -78,14 +79,16 @@ class BitsInfo:
         ]
 
 
-def accuracy_info(points: Events, steps: Events, stages: Sequence[base.RunStage], unit: str = STEP) -> CurvesInfo:
-    """Accuracy on training batches (not smoothed, thinned) and on validation."""
-    curves = _trained(points, steps, "accuracy", 100)
-    return CurvesInfo("accuracy %", " %", curves, tuple(stages), unit, from_zero=False)
+def score_info(
+    points: Events, steps: Events, stages: Sequence[base.RunStage], metric: Metric, unit: str = STEP
+) -> CurvesInfo:
+    """The score on training batches (not smoothed, thinned) and on validation."""
+    curves = _trained(points, steps, "score", metric.scale)
+    return CurvesInfo(metric.axis, metric.unit, curves, tuple(stages), unit, from_zero=False)
 
 
 def loss_info(points: Events, steps: Events, stages: Sequence[base.RunStage], unit: str = STEP) -> CurvesInfo:
-    """Cross-entropy on training batches and on validation; it falls by factors, so the axis is logarithmic."""
+    """The loss on training batches and on validation; it falls by factors, so the axis is logarithmic."""
     return CurvesInfo("loss", "", _trained(points, steps, "loss", 1), tuple(stages), unit, log=True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from compression.plots import base, theme, words
 from compression.plots.base import go
+from compression.tasks import ACCURACY, Metric
 
 MOST_TEXTS = 40  # rows up to which the numbers are written into the map
 WORST = 30.0  # points lost that are full colour at most
@@ -16,7 +17,7 @@ STRONG, ON_STRONG = 0.6, "#15181d"  # from this share of full colour on letters 
 
 @dataclass(frozen=True)
 class SensitivityInfo:
-    """``lost[layer][setting]``: percent points lost, ``None`` where the layer has no such setting.
+    """``lost[layer][setting]``: points of the metric lost, ``None`` where the layer has no such setting.
 
     ``chosen``: (layer, setting) pairs that the rule takes; ``settings`` in the order they are drawn.
     """
@@ -25,10 +26,11 @@ class SensitivityInfo:
     settings: tuple[str, ...]
     lost: tuple[tuple[float | None, ...], ...]
     chosen: tuple[tuple[str, str], ...]
+    metric: Metric = ACCURACY
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The map as a table of percent points lost."""
+        """The map as a table of points lost."""
         return [
             {"layer": layer, **{s: None if v is None else round(v, 2) for s, v in zip(self.settings, row, strict=True)}}
             for layer, row in zip(self.layers, self.lost, strict=True)
@@ -49,7 +51,8 @@ def sensitivity_info(
     rows, kind = scan["rows"], "units" if scan["structured"] else "weights"
     widths = sorted({row["value"] for row in rows if row["kind"] == "bits"}, reverse=True)
     parts = sorted({row["value"] for row in rows if row["kind"] == kind})
-    lost = {(row["kind"], row["name"], row["value"]): 100 * (scan["dense"] - row["accuracy"]) for row in rows}
+    metric = Metric.of(scan)
+    lost = {(row["kind"], row["name"], row["value"]): metric.lost(scan["dense"], row["score"]) for row in rows}
     owner = {name: group_of_layer.get(name, "") if scan["structured"] else name for name in layers}
     table = tuple(
         (*(lost.get(("bits", name, b)) for b in widths), *(lost.get((kind, owner[name], s)) for s in parts))
@@ -58,7 +61,7 @@ def sensitivity_info(
     names = (*(f"{b:g} bits" for b in widths), *(_share(s) for s in parts))
     picked = [(name, f"{bits[name]:g} bits") for name in layers if bits.get(name) in widths]
     picked += [(name, _share(shares[owner[name]])) for name in layers if shares.get(owner[name], 0.0) in parts]
-    return SensitivityInfo(tuple(layers), names, table, tuple(picked))
+    return SensitivityInfo(tuple(layers), names, table, tuple(picked), metric)
 
 
 def _share(share: float) -> str:
@@ -86,14 +89,14 @@ def sensitivity_figure(info: SensitivityInfo) -> go.Figure:
     """Darker is more expensive; a square frames what the rule takes."""
     fig = base.figure(96 + 24 * len(info.layers), uirevision="sensitivity", showlegend=False)
     worst = max((v for row in info.lost for v in row if v is not None), default=0.0)
-    most = max(1.0, min(worst, WORST))
+    most, what = max(1.0, min(worst, WORST)), f"{info.metric.points} of {info.metric.label}"
     fig.add_trace(
         go.Heatmap(
             x=info.settings, y=info.layers, z=[[None if v is None else round(v, 2) for v in row] for row in info.lost],
             zmin=0, zmax=most, xgap=2, ygap=2, hoverongaps=False,
             colorscale=((0.0, theme.rgba(theme.HIGHLIGHT, 0.06)), (1.0, theme.HIGHLIGHT)),
             showscale=False,
-            hovertemplate="<b>%{y}</b>, %{x}<br>%{z:.2f} points of accuracy lost<extra></extra>",
+            hovertemplate=f"<b>%{{y}}</b>, %{{x}}<br>%{{z:.2f}} {what} lost<extra></extra>",
         )
     )  # fmt: skip
     if len(info.layers) <= MOST_TEXTS:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 import humanize
+
+from compression.tasks import Metric
 
 MINUS = "−"
 
@@ -24,6 +27,12 @@ def size(value: float) -> str:
 def share(value: float | None, digits: int = 1) -> str:
     """A share in 0..1 as a percentage: ``0.9812`` → ``98.1 %``."""
     return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def scored(result: Mapping[str, Any]) -> str:
+    """The score that a run ended with, and what it is: ``97.3 % test accuracy``."""
+    metric = Metric.of(result)
+    return f"{metric.show(result['final']['score'])} test {metric.label}"
 
 
 def between(low: float, high: float, show: Callable[[float], str]) -> str:

@@ -1,8 +1,8 @@
 """The smallest model that is good enough: a sweep that bisects over budgets instead of trying them all.
 
-Budgets are put in the order of the size they ask for. Accuracy is taken to fall with size, so each run halves what is
+Budgets are put in the order of the size they ask for. The score is taken to fall with size, so each run halves what is
 left: of 9 budgets at most 4 are tried (Optuna needed more than twice as many for as good an answer: BENCHMARKS.md, and
-`python -m tests.bench.search`). What decides is accuracy on the validation split; the test split is left for telling
+`python -m tests.bench.search`). What decides is the score on the validation split; the test split is left for telling
 how good the model found is.
 """
 
@@ -25,13 +25,14 @@ from compression.runs.reporter import RunReporter
 from compression.runs.results import of_sweep, result
 from compression.runs.store import Store
 from compression.runs.sweep import Bits, combinations, expected_size, specs, stop_with
+from compression.tasks import ACCURACY, Metric
 
 SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def find_smallest(
     budget: Budget,
-    min_accuracy: float,
+    min_score: float,
     sparsity: Sequence[float] = (),
     bits: Sequence[Bits] = (),
     root: str | Path = "runs",
@@ -40,16 +41,14 @@ def find_smallest(
     priority: int = 0,
     store: Store | None = None,
 ) -> str:
-    """Start a search for the smallest of these budgets with at least ``min_accuracy`` (0..1) on the validation split.
+    """Start a search for the smallest of these budgets with at least ``min_score`` on the validation split.
 
     Without ``sparsity`` the shares 0.1 to 0.9 are tried; ``more`` is as in a sweep. Returns the id of the sweep; its
     runs are made as they are needed, and its result names the best as ``found``.
 
     Raises:
-        CompressionError: as :func:`compression.runs.sweep`, or no accuracy in (0, 1).
+        CompressionError: as :func:`compression.runs.sweep`, or a score outside of the metric's range.
     """
-    if not 0 < min_accuracy < 1:
-        raise CompressionError(f"the accuracy to keep must be between 0 and 1, such as 0.97, not {min_accuracy:g}")
     axes = more or {}
     if BOPS_SAVED.option in axes or budget.asks.get(BOPS) is not None:
         raise CompressionError("the smallest model is searched for over sparsity, MACs or bits, not over BOPs")
@@ -57,9 +56,10 @@ def find_smallest(
     candidates = combinations(absolute(budget), sparsity or (() if by_macs else SPARSITIES), bits, axes)
     budgets = sorted(candidates, key=expected_size, reverse=True)
     identity = check(*budgets)
+    Metric.of(identity).check(min_score)
     store = store or Store(root)
     spec, planned = specs(budget, budgets, store, identity)
-    store.add({**spec, "priority": priority, "find": {"min_accuracy": min_accuracy, "planned": planned}})
+    store.add({**spec, "priority": priority, "find": {"min_score": min_score, "planned": planned}})
     return str(spec["id"])
 
 
@@ -72,21 +72,24 @@ def carry_out_find(
         Cancelled, Paused: the sweep was asked to. RunFailed: a run failed, so that nothing can be said.
     """
     search = folder.spec()["find"]
-    planned, least = search["planned"], float(search["min_accuracy"])
+    planned, least = search["planned"], float(search.get("min_score", search.get(f"min_{ACCURACY.name}", 0)))
+    metric = Metric.of(planned[0].get("subject") or {})
     events.plan((len(planned)).bit_length(), unit="runs")
     tried = itertools.count(1)
 
     def good_enough(place: int) -> bool:
         events.check()
         child = _child(folder, planned[place])
-        accuracy = _accuracy(child, folder, work, stopped)
+        score = _score(child, folder, work, stopped)
+        enough = metric.goodness(score) >= metric.goodness(least)
         events.step(next(tried), 0.0)
-        events.log(f"{child.id}: {accuracy:.2%} on validation, {'enough' if accuracy >= least else 'too little'}")
-        return accuracy >= least
+        events.log(f"{child.id}: {metric.show(score, 1)} on validation, {'enough' if enough else 'too little'}")
+        return enough
 
     last = bisect(len(planned), good_enough)
     outcome = of_sweep(folder, DONE, folder.events())
-    return {**outcome, "min_accuracy": least, "found": None if last is None else planned[last]["id"]}
+    least_named = {f"min_{name}": value for name, value in metric.named(least).items()}
+    return {**outcome, **least_named, "found": None if last is None else planned[last]["id"]}
 
 
 def bisect(count: int, good_enough: Callable[[int], bool]) -> int | None:
@@ -106,14 +109,14 @@ def _child(folder: RunFolder, spec: dict[str, Any]) -> RunFolder:
     return folder.child(spec["id"]) or RunFolder.create(folder.path.parent, fresh)
 
 
-def _accuracy(child: RunFolder, folder: RunFolder, work: Work, stopped: Callable[[], bool]) -> float:
-    """The last accuracy on the validation split, after carrying the run out where that is still to be done."""
+def _score(child: RunFolder, folder: RunFolder, work: Work, stopped: Callable[[], bool]) -> float:
+    """The last score on the validation split, after carrying the run out where that is still to be done."""
     state = child.state
     if state != DONE:
         state = carry_out(child, work)
     stop_with(folder, state, stopped)
     outcome = result(child)
-    seen = [point["accuracy"] for point in outcome["points"] if point["split"] == "validation"]
+    seen = [point["score"] for point in outcome["points"] if point["split"] == "validation"]
     if state != DONE or not seen:
         raise RunFailed(f"the search stops: run {child.id} {state}: {outcome.get('error') or 'it measured nothing'}")
     return float(seen[-1])

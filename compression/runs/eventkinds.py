@@ -45,6 +45,7 @@ class _Phase(_Common):
 
 class _Step(_Any):
     loss: NotRequired[Measured]
+    score: NotRequired[Measured]
     accuracy: NotRequired[Measured]
     lr: NotRequired[Measured]
     error: NotRequired[Measured]

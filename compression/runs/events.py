@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from compression.errors import CompressionError
+from compression.points import with_score
 from compression.reading import MissingFile, NotJson, json_object, short
 from compression.runs.eventkinds import check_event
 from compression.runs.lines import backwards, forwards
@@ -133,4 +134,4 @@ def _parse(line: bytes, path: str | Path) -> Event | None:
     if event.get("v") != VERSION:
         raise CompressionError(f"{path} holds events of version {short(event.get('v'))}; this program reads {VERSION}")
     check_event(event, what)
-    return event
+    return with_score(event)

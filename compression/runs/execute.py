@@ -60,7 +60,7 @@ def execute(
     compressed = _compress(chosen, setup, report)
     check_taken_over(report)
     report.check()
-    outcome = finish(folder, setup, compressed.model, report)
+    outcome, details = finish(folder, setup, compressed.model, report)
     return {
         "method": budget.method,
         "model": budget.model,
@@ -71,11 +71,12 @@ def execute(
         "budget": budget.to_dict(),
         "baseline": prepared.baseline.to_dict(),
         "baseline_ledger": prepared.ledger,
+        "metric": dataclasses.asdict(prepared.subject.task.metric),
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
         **outcome,
         "points": [point.to_dict() for point in folder.points()],
-        "confusion": {"baseline": prepared.confusion, "final": outcome["confusion"]},
+        **_by_end({"baseline": prepared.details, "final": details}),
     }
 
 
@@ -94,8 +95,18 @@ def _compress(method: Method, setup: Setup, report: RunReporter) -> Compressed:
         raise
 
 
-def finish(folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporter) -> dict[str, Any]:
+def _by_end(details: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What a task counts beside its score (such as a confusion) → before and after."""
+    names = dict.fromkeys(name for counted in details.values() for name in counted)
+    return {name: {end: counted[name] for end, counted in details.items()} for name in names}
+
+
+def finish(
+    folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporter
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
+
+    Returns what the result stores, and the details that the task counted.
 
     Raises:
         RunFailed: the file gives other weights than those that were packed.
@@ -109,9 +120,10 @@ def finish(folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporte
     codes = cut_weights(integer_weights(model), setup.graph, cut.units)
     ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
     shipped = restore(plain, folder)
-    measured = evaluate(shipped, setup.data, "test")
+    measured = evaluate(shipped, setup.task, "test")
     step, epoch = report.at
-    point = file_point(model, setup.graph, measured, ledger["total"], step=step, epoch=epoch, phase="final")
+    at: dict[str, Any] = {"step": step, "epoch": epoch, "phase": "final"}
+    point = file_point(model, setup.graph, setup.task.metric, measured, ledger["total"], **at)
     report.group(step, cut.removed)
     report.point(point)
     report.confirm()
@@ -119,7 +131,7 @@ def finish(folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporte
     provenance = {"run": folder.id, "method": setup.budget.method, "model": model_name, "data": setup.data.label}
     weight_files.save(plain, folder.bundle / "model.safetensors", provenance)
     write_json(folder.bundle / "ledger.json", ledger)
-    return {
+    outcome = {
         "final": point.to_dict(),
         "packed_sha256": sha256(folder.bundle / "weights.packed"),
         "ledger": ledger,
@@ -127,8 +139,8 @@ def finish(folder: RunFolder, setup: Setup, model: nn.Module, report: RunReporte
         "removed": cut.removed,
         "units": cut.units,
         "rebuilt": cut.rebuilt,
-        "confusion": measured.confusion,
     }
+    return outcome, measured.details
 
 
 def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:

@@ -32,7 +32,7 @@ def check(budget: Budget, *others: Budget) -> dict[str, Any]:
     budgets = [methods.of_budget(each)[1] for each in (budget, *others)]
     subject, graph = check_subject(budget)
     for each in budgets:
-        check_setup(methods.Setup(subject.model, graph, subject.data, each), each.model)
+        check_setup(methods.Setup(subject.model, graph, subject.task, each), each.model)
     return subject.identity
 
 
@@ -52,7 +52,7 @@ def check_setup(setup: methods.Setup, name: str) -> None:
     if method.removes_units:
         check_prunable(model, graph, name)
     if method.info.trains:
-        check_trainable(model, setup.data, name, budget.batch_size)
+        check_trainable(model, setup.task, name, budget.batch_size)
     method.check(setup)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import commands, data, zoo
+from compression import commands, data, tasks, zoo
 from compression import graph as tracing
 from compression.budget import Budget
 from compression.data import DataSet
@@ -23,7 +24,8 @@ from compression.points import Point
 from compression.preprocess import merged
 from compression.preprocess import words as preprocess_words
 from compression.reading import expanded
-from compression.training.dense import Evaluation, evaluate
+from compression.tasks import Evaluation, Metric, Task
+from compression.training.dense import evaluate
 from compression.training.measure import sizes
 from compression.zoo.origin import Weighted, weighted
 from compression.zoo.weights import digest, unshared
@@ -31,23 +33,29 @@ from compression.zoo.weights import digest, unshared
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A trained dense model with the data it is compressed on; ``weights`` says where its parameters came from."""
+    """A trained dense model with what it is compressed on; ``weights`` says where its parameters came from."""
 
     model: nn.Module
-    data: DataSet
+    task: Task
     input: tuple[int, ...]
     classes: int
     weights: str
 
+    @property
+    def data(self) -> DataSet:
+        """The data of its task."""
+        return self.task.data
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a spec keeps of it, so that a run never continues with another: see :func:`check_same`."""
-        return {"weights": self.weights, "digest": digest(self.model), "preprocess": self.data.preprocess}
+        about = {"weights": self.weights, "digest": digest(self.model), "preprocess": self.data.preprocess}
+        return {**about, "metric": dataclasses.asdict(self.task.metric)}
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A subject, traced and measured; ``confusion`` is the baseline's on the test split (rows: true class).
+    """A subject, traced and measured; ``details`` are what its task counts on the test split.
 
     ``digest`` changes with its weights, its data, or the user's file that builds it.
     """
@@ -56,12 +64,12 @@ class Prepared:
     graph: Graph
     baseline: Point
     ledger: dict[str, Any]
-    confusion: list[list[int]]
+    details: dict[str, Any]
     digest: str
 
     def setup(self, budget: Budget) -> Setup:
         """A setup with a fresh copy of the dense model, which the method may change."""
-        return Setup(tracing.deep_copy(self.subject.model), self.graph, self.subject.data, budget)
+        return Setup(tracing.deep_copy(self.subject.model), self.graph, self.subject.task, budget)
 
     def prove_cuts(self, budget: Budget) -> None:
         """Try once, before any training, that units can be removed from this network.
@@ -106,7 +114,7 @@ def load(budget: Budget, identity: Mapping[str, Any] | None = None) -> TrainedMo
     dataset = load_data(budget)
     input, classes = shape(budget)
     trained = find_weights(budget)
-    subject = TrainedModel(trained.model, dataset, input, classes, trained.name)
+    subject = TrainedModel(trained.model, tasks.of(dataset), input, classes, trained.name)
     check_same(subject, identity)
     return subject
 
@@ -180,10 +188,11 @@ def prepare(budget: Budget) -> Prepared:
     """Load, trace and measure on the test split; the baseline's bytes are those of its fp32 file."""
     subject = load(budget)
     graph = tracing.trace(subject.model, zoo.example(budget.model, input=subject.input))
-    evaluation = evaluate(subject.model, subject.data, "test")
+    evaluation = evaluate(subject.model, subject.task, "test")
     ledger = fp32_ledger(subject.model)
-    baseline = file_point(subject.model, graph, evaluation, ledger["total"], step=0, epoch=0.0, phase="baseline")
-    return Prepared(subject, graph, baseline, ledger, evaluation.confusion, subject_digest(subject, budget.model))
+    at: dict[str, Any] = {"step": 0, "epoch": 0.0, "phase": "baseline"}
+    baseline = file_point(subject.model, graph, subject.task.metric, evaluation, ledger["total"], **at)
+    return Prepared(subject, graph, baseline, ledger, evaluation.details, subject_digest(subject, budget.model))
 
 
 def subject_digest(subject: TrainedModel, model: str) -> str:
@@ -201,10 +210,19 @@ def subject_digest(subject: TrainedModel, model: str) -> str:
 
 
 def file_point(
-    model: nn.Module, graph: Graph, evaluation: Evaluation, total: int, *, step: int, epoch: float, phase: str
+    model: nn.Module,
+    graph: Graph,
+    metric: Metric,
+    evaluation: Evaluation,
+    total: int,
+    *,
+    step: int,
+    epoch: float,
+    phase: str,
 ) -> Point:
     """A test point whose bytes are those of a file: what ``model`` counts, and how well the file's content does."""
-    figures = {"accuracy": evaluation.accuracy, "loss": evaluation.loss, "bytes": total, "bytes_kind": "packed"}
+    figures = {"loss": evaluation.loss, "bytes": total, "bytes_kind": "packed", "metric": metric.name}
+    figures |= metric.named(evaluation.score)
     return Point.from_dict(
         {**sizes(model, graph), **figures, "split": "test", "step": step, "epoch": epoch, "phase": phase}
     )

@@ -9,8 +9,9 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.errors import CompressionError
-from compression.points import Point
+from compression.points import Point, Score, with_score
 from compression.reading import Flag, Measured, Number, Text, Whole, read_object, typed
+from compression.tasks import Metric
 
 WAY_OUT = "put the file back, or remove it: the run's events still tell its figures"
 
@@ -54,7 +55,9 @@ class _Run(TypedDict):
     facts: NotRequired[dict[str, Any]]
     runs: NotRequired[list[_Run]]
     found: NotRequired[Text | None]
+    min_score: NotRequired[Number]
     min_accuracy: NotRequired[Number]
+    metric: NotRequired[Metric]
 
 
 class _Budget(TypedDict):
@@ -63,7 +66,7 @@ class _Budget(TypedDict):
     sparsity: Number
     bits: Number
     error: Measured
-    accuracy: Number
+    score: Score
     loss: Measured
     recomputed: Measured
 
@@ -75,7 +78,7 @@ class _Trial(TypedDict):
     name: Text
     value: Number
     size: Whole
-    accuracy: Number
+    score: Score
     loss: Measured
     gone: Measured
 
@@ -132,6 +135,16 @@ def written(path: Path) -> dict[str, Any]:
         _check_tables(result.get("confusion"), result.get("classes"), f"result {path}")
     except CompressionError as error:
         raise CompressionError(f"{error}; {WAY_OUT}") from error
+    return _with_scores(result)
+
+
+def _with_scores(result: dict[str, Any]) -> dict[str, Any]:
+    """Of a run, a sweep or a study, every point and row with its score: those of version 0.1.0 call it accuracy."""
+    for point in (result.get("baseline"), result.get("final"), *result.get("points", ()), *result.get("rows", ())):
+        if point is not None:
+            with_score(point)
+    for run in result.get("runs", ()):
+        _with_scores(run)
     return result
 
 

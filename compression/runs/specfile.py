@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 
 from compression.budget import check_kinds
 from compression.reading import Number, Seconds, Signed, Text, Whole, typed
+from compression.tasks import Metric
 
 MOST_THREADS = 4096
 
@@ -19,8 +20,13 @@ class _Planned(TypedDict):
 
 
 class _Find(TypedDict):
-    min_accuracy: Number
+    min_score: NotRequired[Number]
+    min_accuracy: NotRequired[Number]
     planned: list[_Planned]
+
+
+class _Subject(TypedDict):
+    metric: NotRequired[Metric]
 
 
 class _Spec(TypedDict):
@@ -33,6 +39,7 @@ class _Spec(TypedDict):
     sweep: NotRequired[Text | None]
     children: NotRequired[list[Text]]
     find: NotRequired[_Find]
+    subject: NotRequired[_Subject | None]
     job: NotRequired[Text]
     key: NotRequired[Text]
     asked: NotRequired[dict[str, Any]]

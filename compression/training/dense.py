@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from compression import commands
+from compression import commands, tasks
 from compression.data import Batches, DataSet
+from compression.tasks import Evaluation, Metric, Task
 from compression.training.loop import (
     check_finite,
     learning_rate,
@@ -34,30 +33,13 @@ EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """``accuracy`` is a share in 0..1, ``loss`` the mean cross-entropy, ``confusion[truth][answer]`` counts images."""
-
-    accuracy: float
-    loss: float
-    confusion: list[list[int]]
-
-    @property
-    def is_chance(self) -> bool:
-        """Is it no better than always answering the largest class, two standard errors of that share allowed?"""
-        truths = [sum(row) for row in self.confusion]
-        images = sum(truths)
-        share = max(truths) / images
-        return self.accuracy <= share + 2 * math.sqrt(share * (1 - share) / images)
-
-
-@dataclass(frozen=True)
 class EpochResult:
-    """One finished epoch (from 1): training loss and accuracy as seen on the way, validation ``accuracy`` after it."""
+    """One finished epoch (from 1): training loss and score as seen on the way, validation ``score`` after it."""
 
     epoch: float
     loss: float
-    train_accuracy: float
-    accuracy: float
+    train_score: float
+    score: float
     lr: float
     seconds: float
 
@@ -67,6 +49,7 @@ class TrainResult:
     """A trained model with its history; ``validation`` and ``test`` are measured in fp32 after the last step."""
 
     model: nn.Module
+    metric: Metric
     epochs: tuple[EpochResult, ...]
     validation: Evaluation
     test: Evaluation
@@ -76,35 +59,30 @@ class TrainResult:
 
 def evaluate(
     model: nn.Module,
-    dataset: DataSet,
+    task: Task | DataSet,
     split: str = "validation",
     limit: int | None = None,
     recipe: Recipe | None = None,
 ) -> Evaluation:
-    """Accuracy, loss and confusion of ``model`` in evaluation mode on the first ``limit`` images of a split.
+    """Score and loss of ``model`` in evaluation mode on the first ``limit`` examples of a split.
 
     Computed in fp32 unless a recipe says otherwise; the model's training mode is restored.
     """
-    recipe = recipe or Recipe(threads=torch.get_num_threads())
-    training, classes = model.training, len(dataset.classes)
-    confusion, loss, count = torch.zeros(classes * classes, dtype=torch.long), 0.0, 0
+    task, recipe = tasks.of(task), recipe or Recipe(threads=torch.get_num_threads())
+    training, scorer = model.training, task.scorer()
     model.eval()
     try:
         with torch.no_grad(), recipe.autocast():
-            for x, y in Batches(dataset, split, EVALUATION_BATCH, augment=False, limit=limit):
-                logits = model(recipe.prepare(x)).float()
-                loss += float(F.cross_entropy(logits, y, reduction="sum"))
-                confusion += torch.bincount(y * classes + logits.argmax(1), minlength=classes * classes)
-                count += len(y)
+            for x, y in Batches(task.data, split, EVALUATION_BATCH, augment=False, limit=limit):
+                scorer.add(task.answer(model, recipe.prepare(x)).float(), y)
     finally:
         model.train(training)
-    table = confusion.view(classes, classes)
-    return Evaluation(int(table.trace()) / count, loss / count, table.tolist())
+    return scorer.result()
 
 
 def train_dense(
     model: nn.Module,
-    dataset: DataSet,
+    task: Task | DataSet,
     epochs: float,
     seed: int = 0,
     on_epoch: Callable[[EpochResult], None] | None = None,
@@ -128,6 +106,8 @@ def train_dense(
         CompressionError: ``epochs`` is not above 0, or an option is unknown.
         RunFailed: the loss or the model is no longer finite.
     """
+    task = tasks.of(task)
+    dataset = task.data
     start, total = time.perf_counter(), total_steps(dataset, batch_size, epochs)
     recipe = choose_recipe(model, Batches(dataset, "train", batch_size, augment=False).batch(0, 0)[0], precision)
     optimizer = optimizer or suited_optimizer(model)
@@ -142,20 +122,20 @@ def train_dense(
             rate = learning_rate(lr, step.fraction, lr_schedule, WARMUP)
             set_learning_rate(stepper, rate)
             stepper.zero_grad()
-            loss, correct = train_step(model, step.x, step.y, recipe)
+            loss, score = train_step(task, model, step.x, step.y, recipe)
             stepper.step()
-            seen.add(loss, correct, len(step.y))
+            seen.add(loss, score, len(step.y))
             if on_step is not None:
                 on_step(step.index + 1, total, loss)
             if step.ends_epoch:
                 done = (step.index + 1) * epochs / total
-                history.append(seen.finish(done, evaluate(model, dataset).accuracy, rate))
+                history.append(seen.finish(done, evaluate(model, task).score, rate))
                 seen = _Seen()
                 if on_epoch is not None:
                     on_epoch(history[-1])
     check_finite(model)
-    validation, test = evaluate(model, dataset, "validation"), evaluate(model, dataset, "test")
-    return TrainResult(model, tuple(history), validation, test, recipe, time.perf_counter() - start)
+    validation, test = evaluate(model, task, "validation"), evaluate(model, task, "test")
+    return TrainResult(model, task.metric, tuple(history), validation, test, recipe, time.perf_counter() - start)
 
 
 def suited_optimizer(model: nn.Module) -> str:
@@ -168,16 +148,16 @@ class _Seen:
     """Sums over the steps of one epoch."""
 
     def __init__(self) -> None:
-        self.begin, self.loss, self.correct, self.count = time.perf_counter(), 0.0, 0, 0
+        self.begin, self.loss, self.score, self.count = time.perf_counter(), 0.0, 0.0, 0
 
-    def add(self, loss: float, correct: int, count: int) -> None:
+    def add(self, loss: float, score: float, count: int) -> None:
         self.loss += loss * count
-        self.correct += correct
+        self.score += score * count
         self.count += count
 
-    def finish(self, epoch: float, accuracy: float, lr: float) -> EpochResult:
+    def finish(self, epoch: float, score: float, lr: float) -> EpochResult:
         seconds = time.perf_counter() - self.begin
-        return EpochResult(epoch, self.loss / self.count, self.correct / self.count, accuracy, lr, seconds)
+        return EpochResult(epoch, self.loss / self.count, self.score / self.count, score, lr, seconds)
 
 
 def provenance(
@@ -205,8 +185,8 @@ def provenance(
         "classes": classes,
         "epochs": epochs,
         "seed": seed,
-        "test_accuracy": round(result.test.accuracy, 6),
-        "validation_accuracy": round(result.validation.accuracy, 6),
+        f"test_{result.metric.name}": round(result.test.score, 6),
+        f"validation_{result.metric.name}": round(result.validation.score, 6),
         "is_chance": result.test.is_chance,
         "precision": result.recipe.precision,
         "threads": result.recipe.threads,

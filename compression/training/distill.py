@@ -6,32 +6,32 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from compression.graph.copies import deep_copy
 from compression.training.features import Outputs, feature_layers, feature_loss
-from compression.training.recipe import Recipe, logits
+from compression.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from compression.tasks import Task
     from compression.training.options import TrainingOptions
     from compression.training.setup import Setup
 
 Goal = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""What training minimises: (logits fp32 [B, classes], images [B, C, H, W], labels int64 [B]) → scalar."""
+"""What training minimises: (answer fp32, batch of inputs, targets) → scalar."""
 
 
 class Teacher:
     """A frozen copy of a trained network, in evaluation mode, that answers batches without keeping a graph."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, task: Task, model: nn.Module, recipe: Recipe) -> None:
+        self.task, self.recipe = task, recipe
         self.model = recipe.prepare_model(deep_copy(model)).eval().requires_grad_(False)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits [B, classes], fp32."""
+        """Its answer, fp32."""
         with torch.no_grad(), self.recipe.autocast():
-            return logits(self.model(self.recipe.prepare(x))).float()
+            return self.task.answer(self.model, self.recipe.prepare(x)).float()
 
     def goal(self, weight: float, temperature: float) -> Distillation:
         """The training loss that mixes this teacher's answers with the labels."""
@@ -66,7 +66,7 @@ class Distillation:
     def __call__(self, answer: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """The loss of one batch."""
         share = self.progress if self.rises else 1.0
-        loss = distillation_loss(answer, self.teacher(x), y, self.weight * share, self.temperature)
+        loss = distillation_loss(self.teacher.task, answer, self.teacher(x), y, self.weight * share, self.temperature)
         if self._own is None:
             return loss
         return loss + self.features * share * feature_loss(self._own.take(), self._target.take(), self.layers)
@@ -85,7 +85,7 @@ def distillation(setup: Setup, recipe: Recipe, options: TrainingOptions) -> Dist
     """
     if options.distill == 0 and options.distill_features == 0:
         return None
-    teacher, rises = Teacher(setup.model, recipe), options.distill_rise == "rising"
+    teacher, rises = Teacher(setup.task, setup.model, recipe), options.distill_rise == "rising"
     if options.distill_features == 0:
         return Distillation(teacher, options.distill, options.temperature, rises=rises)
     layers = feature_layers(teacher.model, setup.graph.example(2), setup.budget.model)
@@ -103,19 +103,10 @@ def check_features(setup: Setup) -> None:
 
 
 def distillation_loss(
-    answer: torch.Tensor, target: torch.Tensor, y: torch.Tensor, weight: float, temperature: float
+    task: Task, answer: torch.Tensor, teacher: torch.Tensor, y: torch.Tensor, weight: float, temperature: float
 ) -> torch.Tensor:
-    """``(1 - weight)`` cross-entropy with the labels + ``weight T²`` KL(teacher ‖ student), both softened by T.
-
-    ``answer`` and ``target`` are the student's and the teacher's logits [B, classes]; T² keeps the gradients of the
-    soft part as large as without softening (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2).
-    """
-    soft = F.kl_div(
-        F.log_softmax(answer / temperature, dim=1),
-        F.log_softmax(target / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    # Without labels there is nothing to compute of them
-    hard = F.cross_entropy(answer, y) if weight < 1 else answer.new_zeros(())
-    return (1 - weight) * hard + weight * temperature**2 * soft
+    """``(1 - weight)`` times the task's loss + ``weight`` times how far the answer is from the teacher's."""
+    soft = task.distillation(answer, teacher, temperature)
+    # Without the truth there is nothing to compute of it
+    hard = task.loss(answer, y) if weight < 1 else answer.new_zeros(())
+    return (1 - weight) * hard + weight * soft

@@ -5,7 +5,7 @@ A method's loop reads::
     for step in steps(dataset, batch_size, epochs, seed):
         set_learning_rate(optimizer, learning_rate(base, step.fraction))
         optimizer.zero_grad()
-        loss, correct = train_step(model, step.x, step.y, recipe)
+        loss, score = train_step(task, model, step.x, step.y, recipe)
         optimizer.step()
 """
 
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from compression.budget import Budget
 from compression.data import Batches, DataSet
 from compression.errors import CompressionError, RunFailed
+from compression.tasks import Task
 from compression.training.distill import Goal
-from compression.training.recipe import Recipe, logits
+from compression.training.recipe import Recipe
 
 COMPRESSING = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
 """Learning rates by optimizer where units are removed or bit-widths learned in training."""
@@ -50,10 +50,10 @@ class Step:
 
 
 class Loss(NamedTuple):
-    """``loss``: what was minimised, a mean over the batch; ``correct``: how many images were classified rightly."""
+    """``loss``: what was minimised, a mean over the batch; ``score``: the task's, of this batch."""
 
     loss: float
-    correct: int
+    score: float
 
 
 def total_steps(dataset: DataSet, batch_size: int, epochs: float) -> int:
@@ -160,19 +160,21 @@ def check_finite(model: nn.Module) -> None:
             raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
 
 
-def train_step(model: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, goal: Goal | None = None) -> Loss:
+def train_step(
+    task: Task, model: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, goal: Goal | None = None
+) -> Loss:
     """Forward, loss in fp32, backward: adds to the gradients; the caller zeroes them and steps.
 
-    ``goal`` is what is minimised (see :mod:`compression.training.distill`), by default the mean cross-entropy.
+    ``goal`` is what is minimised (see :mod:`compression.training.distill`), by default the task's loss.
 
     Raises:
         RunFailed: the loss is no longer finite (the run diverged).
     """
     with recipe.autocast():
-        answer = logits(model(recipe.prepare(x))).float()
-    loss = F.cross_entropy(answer, y) if goal is None else goal(answer, x, y)
+        answer = task.answer(model, recipe.prepare(x)).float()
+    loss = task.loss(answer, y) if goal is None else goal(answer, x, y)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise RunFailed("training diverged (the loss is not finite): choose a smaller learning rate")
     loss.backward()
-    return Loss(value, int((answer.detach().argmax(1) == y).sum()))
+    return Loss(value, task.batch_score(answer.detach(), y))

@@ -1,4 +1,4 @@
-"""Measuring a model in the middle of its compression: accuracy on a split, and what its present state would cost."""
+"""Measuring a model in the middle of its compression: its score on a split, and what its present state would cost."""
 
 from __future__ import annotations
 
@@ -39,11 +39,13 @@ def measure(
         RunFailed: the model is no longer finite, or its loss is not.
     """
     check_finite(model)
-    result = evaluate(model, setup.data, split, limit=limit)
+    result = evaluate(model, setup.task, split, limit=limit)
     if not math.isfinite(result.loss):
         raise RunFailed(f"training diverged (the {split} loss is not finite): choose a smaller learning rate")
     state: dict[str, Any] = sizes(model, setup.graph)
-    return Point(step=step, epoch=epoch, phase=phase, split=split, accuracy=result.accuracy, loss=result.loss, **state)
+    metric = setup.task.metric.name
+    where: dict[str, Any] = {"step": step, "epoch": epoch, "phase": phase, "split": split}
+    return Point(**where, score=result.score, metric=metric, loss=result.loss, **state)
 
 
 def curve_images(graph: Graph) -> int:

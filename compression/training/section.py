@@ -141,7 +141,7 @@ class SectionSteps:
         if self.noise is not None:
             self.noise.draw()
         optimizer.zero_grad()
-        result = train_step(model, step.x, step.y, self.recipe, self.goal)
+        result = train_step(self.setup.task, model, step.x, step.y, self.recipe, self.goal)
         self.algorithm.after_backward(step.index)
         if self.oscillation is not None:
             self.oscillation.before_update(step.index)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from compression import tasks
 from compression.budget import Budget
 from compression.points import Point
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from compression.data import DataSet
     from compression.graph import Graph
+    from compression.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,23 @@ ALLOCATED_STAGES = (
 
 @dataclass
 class Setup:
-    """What a method works on. The method owns ``model`` (dense, trained, fp32) and may change it in place."""
+    """What a method works on. The method owns ``model`` (dense, trained, fp32) and may change it in place.
+
+    A data set in the place of ``task`` becomes the task that it implies.
+    """
 
     model: nn.Module
     graph: Graph
-    data: DataSet
+    task: Task
     budget: Budget
+
+    def __post_init__(self) -> None:
+        self.task = tasks.of(self.task)
+
+    @property
+    def data(self) -> DataSet:
+        """The data of the task."""
+        return self.task.data
 
 
 @dataclass
@@ -63,7 +76,7 @@ class Reporter:
         """How many steps the run will take, from which progress and the remaining time follow."""
 
     def step(self, step: int, epoch: float, **values: float) -> None:
-        """Cheap figures of one training step (loss, accuracy of the batch, learning rate); thinned by the receiver."""
+        """Cheap figures of one training step (loss, score of the batch, learning rate); thinned by the receiver."""
 
     def point(self, point: Point) -> None:
         """A measured point."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from compression.data import Batches, DataSet
+from compression.data import Batches
 from compression.errors import CompressionError
 from compression.graph import Graph
 from compression.graph.copies import deep_copy
-from compression.training.recipe import logits
+from compression.tasks import Task
 
 FEW = 2  # images of the step that is tried: more would only cost more
 
@@ -47,7 +46,7 @@ def check_prunable(model: nn.Module, graph: Graph, name: str) -> None:
                 )
 
 
-def check_trainable(model: nn.Module, data: DataSet, name: str, batch_size: int) -> None:
+def check_trainable(model: nn.Module, task: Task, name: str, batch_size: int) -> None:
     """Take one training step's forward and backward pass on a copy, with at most two images.
 
     Raises:
@@ -56,11 +55,11 @@ def check_trainable(model: nn.Module, data: DataSet, name: str, batch_size: int)
     if not any(parameter.requires_grad and parameter.numel() for parameter in model.parameters()):
         raise CompressionError(f"{name} has no parameters to train")
     _check_numbers(model, name)
-    x, y = Batches(data, "train", min(batch_size, FEW), augment=False).batch(0, 0)
+    x, y = Batches(task.data, "train", min(batch_size, FEW), augment=False).batch(0, 0)
     tried = deep_copy(model).train()
     try:
         with torch.random.fork_rng(devices=[]):
-            F.cross_entropy(logits(tried(x)).float(), y).backward()
+            task.loss(task.answer(tried, x).float(), y).backward()
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         advice = ": use a larger batch size" if batch_size == 1 else ""

@@ -78,9 +78,9 @@ class Trainer:
             report.check()
             if step.index in section.stages:
                 self._report_stage(section, step.index)
-            loss, correct = sequence.take(step)
+            loss, score = sequence.take(step)
             lr, done = section.optimizer.param_groups[0]["lr"], step.index + 1
-            report.step(done, self._epoch(done), loss=loss, accuracy=correct / len(step.y), lr=lr)
+            report.step(done, self._epoch(done), loss=loss, score=score, lr=lr)
             algorithm.report(step.index, report)
             if done == self.total:
                 if sequence.oscillation is not None:
@@ -105,7 +105,7 @@ class Trainer:
             self.report.check()
             model.zero_grad()
             x, y = batches.batch(index // len(batches), index % len(batches))
-            train_step(model, x, y, self.recipe, self.goal)
+            train_step(self.setup.task, model, x, y, self.recipe, self.goal)
             yield
         model.zero_grad()
 

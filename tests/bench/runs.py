@@ -120,7 +120,7 @@ def event_cost(folder: Path) -> float:
         with EventWriter(folder / f"events{turn}") as events:
             begin = time.perf_counter()
             for step in range(EVENTS // 5):
-                events.step(step, step / 100, loss=0.123456789, accuracy=0.5, lr=0.01)
+                events.step(step, step / 100, loss=0.123456789, score=0.5, lr=0.01)
                 events._flush_step()  # every one, where a run writes one in fifty
             costs.append((time.perf_counter() - begin) / (EVENTS // 5) * 1e6)
     return statistics.median(costs)

@@ -66,13 +66,13 @@ def main(argv: list[str] | None = None) -> int:
 def seen(folder: RunFolder) -> Seen:
     """A recorded run, as the search would judge it."""
     points = folder.points()
-    accuracy = [point.accuracy for point in points if point.split == "validation"][-1]
+    accuracy = [point.score for point in points if point.split == "validation"][-1]
     return Seen(folder.budget(), accuracy, int(points[-1].bytes))
 
 
 def asked_for(table: Sequence[Seen]) -> list[float]:
     """An accuracy between each two neighbours of the recorded ones."""
-    levels = sorted({each.accuracy for each in table})
+    levels = sorted({each.score for each in table})
     return [(low + high) / 2 for low, high in itertools.pairwise(levels)]
 
 
@@ -108,7 +108,7 @@ def by_optuna(table: Sequence[Seen], least: float, runs: int, seed: int) -> Sear
 def section(table: Sequence[Seen]) -> str:
     """The whole section of BENCHMARKS.md, title included."""
     levels = asked_for(table)
-    best = {least: min(each.bytes for each in table if each.accuracy >= least) for least in levels}
+    best = {least: min(each.bytes for each in table if each.score >= least) for least in levels}
     ours = {least: bisected(table, least) for least in levels}
     rows = ["search | runs | found | too large, mean", "--- | ---: | ---: | ---:"]
     rows.append(_row("bisection", [(ours[least], best[least]) for least in levels]))

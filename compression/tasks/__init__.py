@@ -1,0 +1,42 @@
+"""What networks are for: each task has its data, its loss, and the metric that everything speaks of.
+
+Importing this package does not import torch: pages can describe metrics before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from compression.tasks.metric import ACCURACY, Metric
+
+if TYPE_CHECKING:
+    from compression.data import DataSet
+    from compression.tasks.base import Evaluation, Scorer, Task
+
+__all__ = ["ACCURACY", "Evaluation", "Metric", "Scorer", "Task", "metric_of", "of"]
+
+METRICS = {each.name: each for each in (ACCURACY,)}
+_LATE = ("Evaluation", "Scorer", "Task")
+
+
+def of(data: DataSet | Task) -> Task:
+    """The task of a data set; a task is returned as it is."""
+    from compression.tasks.base import Task
+    from compression.tasks.classification import Classification
+
+    return data if isinstance(data, Task) else Classification(data)
+
+
+def metric_of(point: Mapping[str, Any]) -> Metric:
+    """The metric that a stored point names; of one that is not shipped the plain number is shown."""
+    name = str(point.get("metric", ACCURACY.name))
+    return METRICS.get(name) or Metric(name, name.replace("_", " "), "", decimals=4)
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch on first use."""
+    if name in _LATE:
+        return getattr(importlib.import_module("compression.tasks.base"), name)
+    raise AttributeError(f"module 'compression.tasks' has no attribute {name!r}")

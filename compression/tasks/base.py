@@ -1,0 +1,71 @@
+"""A task: what a network is for, so that training, measuring and every page speak of the right thing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from compression.data import DataSet
+from compression.tasks.metric import Metric
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model is on a split: its ``score``, the mean ``loss``, and what else the task counts, JSON values.
+
+    ``is_chance``: whether that is no better than an answer that ignores the input; ``None`` where that has no meaning.
+    """
+
+    score: float
+    loss: float
+    details: dict[str, Any] = field(default_factory=dict)
+    is_chance: bool | None = None
+
+
+class Scorer(ABC):
+    """Accumulates what :class:`Evaluation` holds over the batches of a split."""
+
+    @abstractmethod
+    def add(self, answer: torch.Tensor, target: torch.Tensor) -> None:
+        """One batch: what the network answers, in fp32, and the truth."""
+
+    @abstractmethod
+    def result(self) -> Evaluation:
+        """What has been accumulated."""
+
+
+class Task(ABC):
+    """Data with what a network has to do on them.
+
+    A task ships as a subclass here; its ``data`` have the splits ``train``, ``validation`` and ``test``.
+    """
+
+    metric: ClassVar[Metric]
+
+    def __init__(self, data: DataSet) -> None:
+        self.data = data
+
+    def answer(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """What ``model`` says of a batch ``x``: the tensor that losses and scores are computed from."""
+        output: torch.Tensor = model(x)
+        return output
+
+    @abstractmethod
+    def loss(self, answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """What training minimises, a mean over the batch; ``answer`` is fp32."""
+
+    @abstractmethod
+    def distillation(self, answer: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+        """How far an answer is from a teacher's, a mean over the batch."""
+
+    @abstractmethod
+    def batch_score(self, answer: torch.Tensor, target: torch.Tensor) -> float:
+        """The score of one training batch."""
+
+    @abstractmethod
+    def scorer(self) -> Scorer:
+        """An empty accumulator of the score."""

@@ -1,0 +1,69 @@
+"""Classification: one of several classes for each image or sentence, measured by the share that is right."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from compression.tasks.base import Evaluation, Scorer, Task
+from compression.tasks.metric import ACCURACY
+
+
+class Classification(Task):
+    """Answers are logits [B, classes], targets class indices int64 [B]."""
+
+    metric = ACCURACY
+
+    def answer(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """The logits: the first of a tuple (some torchvision models train with more outputs)."""
+        output = model(x)
+        logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
+        return logits
+
+    def loss(self, answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy."""
+        return F.cross_entropy(answer, target)
+
+    def distillation(self, answer: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+        """``T²`` KL(teacher ‖ student), both softened by T.
+
+        T² keeps gradients as large as without softening (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2).
+        """
+        return temperature**2 * F.kl_div(
+            F.log_softmax(answer / temperature, dim=1),
+            F.log_softmax(teacher / temperature, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+
+    def batch_score(self, answer: torch.Tensor, target: torch.Tensor) -> float:
+        """The share of the batch that is right."""
+        return int((answer.argmax(1) == target).sum()) / len(target)
+
+    def scorer(self) -> Scorer:
+        """Counts answers by the true class."""
+        return _Counts(len(self.data.classes))
+
+
+class _Counts(Scorer):
+    """``details["confusion"][truth][answer]`` counts examples."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.confusion, self.loss, self.count = torch.zeros(classes * classes, dtype=torch.long), 0.0, 0
+
+    def add(self, answer: torch.Tensor, target: torch.Tensor) -> None:
+        self.loss += float(F.cross_entropy(answer, target, reduction="sum"))
+        pairs = target * self.classes + answer.argmax(1)
+        self.confusion += torch.bincount(pairs, minlength=self.classes**2)
+        self.count += len(target)
+
+    def result(self) -> Evaluation:
+        table = self.confusion.view(self.classes, self.classes)
+        accuracy, largest = int(table.trace()) / self.count, int(table.sum(1).max()) / self.count
+        # chance: no better than always answering the largest class, two standard errors of that share allowed
+        is_chance = accuracy <= largest + 2 * math.sqrt(largest * (1 - largest) / self.count)
+        return Evaluation(accuracy, self.loss / self.count, {"confusion": table.tolist()}, is_chance)

@@ -1,0 +1,134 @@
+"""What a task is measured by: one number, its name, its unit, and which way is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from compression.errors import CompressionError
+from compression.reading import Measured, Number, Text, Whole, typed
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The score of a task.
+
+    ``name`` is its key in JSON and ``label`` its name within a sentence. A score lies in ``lowest`` … ``highest`` and
+    is shown times ``scale`` with ``decimals`` and ``unit``. ``points`` is what a difference of two is counted in; a
+    model with a better score is more ``adjective`` (better, if empty). ``explained`` is one line for people.
+    """
+
+    name: Text
+    label: Text
+    explained: Text
+    unit: Text = ""
+    points: Text = ""
+    adjective: Text = ""
+    better: Literal["higher", "lower"] = "higher"
+    lowest: Measured = 0.0
+    highest: Measured = 1.0
+    scale: Number = 1.0
+    decimals: Whole = 2
+
+    @property
+    def title(self) -> str:
+        """Its name at the beginning of a sentence."""
+        return self.label[:1].upper() + self.label[1:]
+
+    def shown(self, score: float) -> float:
+        """The number that people see."""
+        return self.scale * score
+
+    def show(self, score: float | None, more: int = 0) -> str:
+        """``97.3 %``: the number with its unit, with ``more`` decimals than usual."""
+        return "–" if score is None else f"{self.shown(score):.{self.decimals + more}f}{self.unit}"
+
+    @property
+    def axis(self) -> str:
+        """What a column or an axis of shown numbers is called: ``accuracy %``."""
+        return f"{self.label}{self.unit}"
+
+    def against(self, before: float, after: float) -> str:
+        """``1.2 points less accurate than``, ``as accurate as``: how ``after`` compares with ``before``."""
+        lost = self.lost(before, after)
+        if abs(lost) < 0.5 * 10**-self.decimals:
+            return f"as {self.adjective or 'good'} as"
+        more, less = (f"more {self.adjective}", f"less {self.adjective}") if self.adjective else ("better", "worse")
+        return f"{abs(lost):.{self.decimals}f} {self.points} {less if lost > 0 else more} than"
+
+    def span(self, score: float) -> float:
+        """How far apart scores can be: the whole range, or as much as ``score`` where it has no end."""
+        whole = self.highest - self.lowest
+        return whole if math.isfinite(whole) else abs(score)
+
+    def lost(self, before: float, after: float) -> float:
+        """How much worse ``after`` is, in shown units; below 0 where it is better."""
+        difference = self.shown(before) - self.shown(after)
+        return difference if self.better == "higher" else -difference
+
+    def goodness(self, score: float) -> float:
+        """A number that is larger for a better score."""
+        return score if self.better == "higher" else -score
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Metric:
+        """That of a stored result or subject; those of version 0.1.0 are all of accuracy.
+
+        Raises:
+            CompressionError: what is stored is no metric.
+        """
+        if result.get("metric") is None:
+            return ACCURACY
+        stored: Metric = typed(_METRIC, result["metric"], "metric")
+        low, high = stored.lowest, stored.highest  # JSON has null in the place of infinities
+        return replace(stored, lowest=-math.inf if low is None else low, highest=math.inf if high is None else high)
+
+    def check(self, score: float) -> None:
+        """Refuse a score to keep that no model has, or every one.
+
+        Raises:
+            CompressionError: it is not within the range.
+        """
+        if not self.lowest < score < self.highest:
+            example = "" if self.scale == 1 else f" ({self.show(0.97)} is 0.97)"
+            ends = f"between {self.lowest:g} and {self.highest:g}{example}"
+            raise CompressionError(f"the {self.label} to keep must be {ends}, not {score:g}")
+
+    def ends(self, worst: float, best: float, margin: float, least: float = 0.0) -> list[float]:
+        """The ends of an axis of shown numbers, the better one at the top, a share of their distance (or at ``least``
+        so much) away from both.
+        """
+        low, high = self.goodness(worst), self.goodness(best)
+        space = max(margin * (high - low), least)
+        return [self.shown(self.goodness(low - space)), self.shown(self.goodness(high + space))]
+
+    def best(self, scores: Iterable[float]) -> float:
+        """The best of several; of none the best there can be."""
+        ends = sorted((self.lowest, self.highest), key=self.goodness)
+        return max(scores, key=self.goodness, default=ends[1])
+
+    def worst(self, scores: Iterable[float]) -> float:
+        """The worst of several; of none the worst there can be."""
+        ends = sorted((self.lowest, self.highest), key=self.goodness)
+        return min(scores, key=self.goodness, default=ends[0])
+
+    def named(self, score: float) -> dict[str, float]:
+        """The score as JSON has it: as ``score``, and by the metric's own name."""
+        return {"score": score, self.name: score}
+
+
+_METRIC = TypeAdapter(Metric)
+ACCURACY = Metric(
+    "accuracy",
+    "accuracy",
+    "share of examples classified rightly",
+    unit=" %",
+    points="points",
+    adjective="accurate",
+    scale=100,
+    decimals=1,
+)

@@ -34,7 +34,7 @@ PAGES = {
         PageInfo("model", "Model", ":material/deployed_code:", "What is in this network, and how good is it?"),
         PageInfo("groups", "Groups", ":material/account_tree:", "Which channels must go together?"),
         PageInfo("budget", "Budget", ":material/tune:", "How small should it become?"),
-        PageInfo("runs", "Runs", ":material/monitoring:", "What does smaller cost in accuracy?"),
+        PageInfo("runs", "Runs", ":material/monitoring:", "What does smaller cost?"),
         PageInfo("compare", "Compare", ":material/scatter_plot:", "Which compressed model should I take?"),
         PageInfo("explain", "Explain", ":material/visibility:", "What does the compressed model look at?"),
         PageInfo("export", "Export", ":material/inventory_2:", "What do you take home?"),

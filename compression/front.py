@@ -1,4 +1,4 @@
-"""The front: the Pareto-optimal ones of several (cost, goodness) places, where costs should be small, goodness large."""
+"""The front: the Pareto-optimal ones of several (cost, goodness) places: costs should be small, goodness large."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from app.budget import (
     draft,
     forecast_panel,
     permalink,
+    pictureview,
     saliencyview,
     sensitivityview,
     start_run,
@@ -51,6 +52,7 @@ def plan(now: Present) -> None:
     if not now.forecast.layers:
         st.caption("Nothing is known of single layers before the run.")
         return
+    pictureview.section(now.subject, now.path, now.budget)
     st.caption(forecast_panel.basis(now.forecast, now.path))
     info = figures.plan_info(forecast_panel.layer_plans(now.forecast), now.budget.method)
     alt = "Bytes per layer, dense and planned; the table below holds the same."

@@ -46,7 +46,7 @@ def page() -> None:
     """The page from top to bottom."""
     widgets.headline(
         "compare",
-        "Every finished run at the size and accuracy it ended with. The line is the **front**: no other run is both "
+        "Every finished run at the size and score it ended with. The line is the **front**: no other run is both "
         "cheaper and better than those on it.",
     )
     own = runlog.listed()

@@ -99,7 +99,7 @@ def missing(subject: catalog.ChosenModel, path: Path | None) -> None:
     elif path is None:
         pair = plain.text(names.subject(subject.model, subject.data))
         st.info(
-            f"No trained weights for {pair}, so no accuracy and no runs. Train them in a "
+            f"No trained weights for {pair}, so no score and no runs. Train them in a "
             "terminal: this page finds them when you come back. Groups and budgets can be explored without.",
             icon=":material/info:",
         )

@@ -26,7 +26,7 @@ def invitation(picture: Callable[[], None]) -> None:
     widgets.headline(
         "start",
         "Pick a network, see which of its channels hang together, decide where to spend sparsity and bits, and watch "
-        "the accuracy–size curve grow while **GETA** or **OPQ** compresses it. Everything runs on this machine.",
+        "how good it stays at which size while **GETA** or **OPQ** compresses it. Everything runs on this machine.",
     )
     left, right = st.columns([2, 3], gap="large")
     with left:
@@ -62,7 +62,7 @@ def begin() -> None:
 def ways() -> None:
     """Where else to begin."""
     texts = {
-        "model": "**Model.** Layers, parameters and MACs of a network, and its accuracy on your data.",
+        "model": "**Model.** Layers, parameters and MACs of a network, and how good it is on your data.",
         "groups": "**Groups.** Which channels can only be removed together, and why.",
         "budget": "**Budget.** Choose sparsity and bits; size and cost answer at once.",
     }

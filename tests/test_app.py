@@ -321,7 +321,7 @@ def test_a_baseline_started_on_the_page_runs_to_its_end(open_page: Open, tmp_pat
 def test_the_smallest_good_enough_is_searched_for_and_opened(open_page: Open, tmp_path: Path) -> None:
     app = chosen(open_page("budget"), "ptq")
     app.toggle(key="find_smallest").set_value(True).run()
-    app.number_input(key="least_accuracy").set_value(50.0).run()
+    app.number_input(key="least_score").set_value(50.0).run()
     app.button_group(key="sweep_bits").set_value([2.0, 4.0, 8.0]).run()
     app.button(key="start_sweep").click().run()
     assert errors(app) == []

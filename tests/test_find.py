@@ -112,7 +112,7 @@ def test_sizes_put_budgets_in_order_and_extremes_first() -> None:
 
 @pytest.mark.parametrize("least", [0.0, 1.0, 97.0])
 def test_impossible_accuracies_are_refused(tmp_path: Path, least: float) -> None:
-    with pytest.raises(CompressionError, match=r"between 0 and 1 \(97\.0 % is 0\.97\)"):
+    with pytest.raises(CompressionError, match=r"between 0 and 1, such as 0\.97"):
         runs.find_smallest(Budget(model="resnet8", data="mnist5k"), least, root=tmp_path)
 
 

@@ -56,7 +56,7 @@ def _training() -> None:
     """How long to train, and from which seed."""
     now = draft.get()
     with st.expander("Training", icon=":material/model_training:"):
-        explained = "Passes over the training data. More gives accuracy, and takes longer."
+        explained = "Passes over the training data. More gives a better score, and takes longer."
         controls.number("Epochs", "epochs", now.epochs, draft.FEWEST_EPOCHS, draft.MOST_EPOCHS, explained)
         limits = (-draft.LARGEST_SEED, draft.LARGEST_SEED)
         controls.number("Seed", "seed", now.seed, *limits, "The same seed gives the same run.")

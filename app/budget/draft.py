@@ -14,7 +14,7 @@ import streamlit as st
 
 from app import state
 from app.model import catalog
-from compression import methods
+from compression import methods, zoo
 from compression.asks import Ask, in_place_of_others
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -32,14 +32,17 @@ def get() -> Budget:
     draft: Budget = st.session_state.get(_DRAFT) or initial()
     model = state.get("model")
     if draft.model != model:
-        put(draft.replace(groups={}, layers={}))
+        before, usual = zoo.usual(draft.model), zoo.usual(model)
+        general = {name: getattr(Budget(), name) for name in before if name not in usual}
+        put(draft.replace(groups={}, layers={}, **general, **usual))
         draft = st.session_state[_DRAFT]
     return draft
 
 
 def initial() -> Budget:
     """The draft of a page that nothing was set on."""
-    return Budget(method=methods.default(), model=state.get("model"))
+    model = state.get("model")
+    return Budget(method=methods.default(), model=model, **zoo.usual(model))
 
 
 def put(budget: Budget) -> None:
@@ -108,7 +111,7 @@ def requested(draft: Budget) -> Budget:
     method = methods.get(draft.method)
     hidden = {ask.field: draft.asks[ask.field] for ask in method.asks if ask.field in draft.asks}
     active = [ask for ask in method.asks if ask.excludes or ask.value(draft.asks) is not None]
-    default = Budget()
+    default = Budget(**zoo.usual(draft.model))
     training = {} if method.info.trains else {"epochs": default.epochs, "seed": default.seed}
     return draft.replace(
         asks={**hidden, **values(draft)},
@@ -135,7 +138,7 @@ def budget(subject: catalog.ChosenModel) -> Budget:
 
 def extras(budget: Budget) -> dict[str, Any]:
     """Fields that a budget file has set and that no control of the page shows."""
-    default, plain = Budget().to_dict(), budget.to_dict()
+    default, plain = Budget(**zoo.usual(budget.model)).to_dict(), budget.to_dict()
     hidden = {ask.field: ask for ask in methods.get(budget.method).asks if ask.control() is None}
     asks = {name: plain["asks"][name] for name, ask in hidden.items() if name in budget.asks and _is_set(ask, budget)}
     return {name: value for name, value in plain.items() if name not in _SHOWN and value != default.get(name)} | asks
@@ -151,7 +154,8 @@ def clear_extras() -> None:
     hidden = {ask.field for ask in asks if ask.control() is None}
     fields = {name: value for name, value in draft if name in _SHOWN and name not in ("options", "version")}
     st.session_state.pop(_OPTIONS, None)
-    put(Budget(**{**fields, "asks": {name: value for name, value in draft.asks.items() if name not in hidden}}))
+    shown_asks = {name: value for name, value in draft.asks.items() if name not in hidden}
+    put(Budget(**{**zoo.usual(draft.model), **fields, "asks": shown_asks}))
 
 
 def bound(kind: str, name: str, field: str, limits: Any) -> None:

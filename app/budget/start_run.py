@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from app.terms import tip
 from compression import methods
 from compression.asks import BITS_OPTION, Ask, Sparsity
 from compression.budget import Budget
+from compression.data import catalogue as datasets
 from compression.errors import CompressionError
+from compression.tasks import METRIC_OF_TASK, Metric
 
 SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
 USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
@@ -89,7 +92,7 @@ def sweep_form(budget: Budget, network: networks.Network) -> Sweep | None:
     elif width is not None:
         st.caption(f"Every run keeps {width.words(width.value(budget.asks))}.")
     runs = max(1, len(sparsities)) * max(1, len(bits))
-    least = _least()
+    least = _least(METRIC_OF_TASK[datasets.task(budget.data)])
     label = f"Start {words.plural(runs, 'run')}" if least is None else f"Search among {words.plural(runs, 'budget')}"
     pressed = st.button(label, key="start_sweep", icon=":material/play_arrow:")
     return Sweep(_shares(sparsities, share, budget), sorted(bits), least) if pressed else None
@@ -103,7 +106,7 @@ def _shares(chosen: list[float], ask: Ask | None, budget: Budget) -> list[float]
     return sorted(chosen) or ([] if own is None else [own])
 
 
-def _least() -> float | None:
+def _least(metric: Metric) -> float | None:
     """The score to keep, where only the smallest model that keeps it is searched for."""
     explained = (
         "Tries the middle budget first and continues with the smaller or the larger half, so that of 9 budgets at most "
@@ -111,8 +114,12 @@ def _least() -> float | None:
     )
     if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=tip(explained)):
         return None
-    percent = st.number_input("Accuracy to keep, %", 1.0, 99.9, 97.0, 0.1, key="least_accuracy")
-    return percent / 100
+    most = metric.shown(metric.highest) - 0.1 if math.isfinite(metric.highest) else None
+    label, usual = f"{metric.title} to keep,{metric.unit}", metric.shown(metric.example)
+    return (
+        float(st.number_input(label, metric.shown(metric.lowest) + 0.1, most, usual, 0.1, key="least_score"))
+        / metric.scale
+    )
 
 
 def submit(begin: Callable[[], str]) -> None:

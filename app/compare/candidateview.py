@@ -11,7 +11,7 @@ from app import nav, plain, state, widgets, words
 from app.budget import rerun
 from app.compare import finals, sidebyside
 from app.gallery import gallery
-from app.runs import outcome, runlog
+from app.runs import outcome, pictureview, runlog
 from compression.errors import CompressionError
 from compression.plots import confusion, layers, ledger
 from compression.plots.axes import chance
@@ -37,6 +37,8 @@ def result(picked: Candidate) -> Mapping[str, Any] | None:
 
 def details(picked: Candidate, second: Candidate | None) -> None:
     """The picked run beside a second one, its layers, its file, and what it confuses."""
+    pictured = [picked] if second is None else [picked, second]
+    pictureview.compare({f"{each.title}: {each.metric.show(each.point['score'])}": each.run for each in pictured})
     if second is not None:
         beside(picked, second)
     done = result(picked)

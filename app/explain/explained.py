@@ -52,12 +52,12 @@ def check(run: str) -> None:
 def unsuited(run: str) -> str:
     """Why maps say nothing about the data of this run, in one line; empty for images."""
     data = runlog.folder(run).budget().data
-    many = datasets.kind(data).many
-    return (
-        ""
-        if datasets.kind(data) is datasets.IMAGE
-        else (f"Maps show which pixels count: there are none in the {many} of {names.data_label(data)}.")
-    )
+    kind, label = datasets.kind(data), names.data_label(data)
+    if kind is datasets.IMAGE:
+        return ""
+    if kind is datasets.PIXEL:
+        return f"Maps show which pixels of an image count for an answer; here the network is the image: {label}."
+    return f"Maps show which pixels count: there are none in the {kind.many} of {label}."
 
 
 def key(run: str) -> Key:

@@ -57,7 +57,7 @@ STOPS = (
     ),
     Stop(
         "export",
-        "Take it home: **Make the bundle** packs the small network as ONNX and PyTorch with its measured accuracy, "
+        "Take it home: **Make the bundle** packs the small network as ONNX and PyTorch with its measured score, "
         "size and speed. That was the tour; **Try it now** on Start runs GETA before your eyes.",
     ),
 )

@@ -53,7 +53,7 @@ class ChosenModel:
         """What the examples are: those of the data, else what the model takes."""
         if self.has_data:
             return datasets.kind(self.data)
-        return datasets.TEXT if zoo.spec(self.model).vocabulary else datasets.IMAGE
+        return zoo.spec(self.model).kind
 
     def place(self, budget: Budget) -> Budget:
         """The budget for this model and data; sizes are named only where they are not the model's own."""
@@ -128,11 +128,11 @@ def subject(model: str, data: str, weights: str = "") -> ChosenModel:
 @st.cache_data(max_entries=64, show_spinner="Reading the model…")
 def _subject(model: str, data: str) -> ChosenModel:
     own = zoo.spec(model)
+    kind = own.kind if data == NO_DATA else datasets.kind(data)
+    if kind is not own.kind:
+        raise CompressionError(f"{data} holds {kind.many}, and {model} is for {own.kind.many}: choose other data")
     if data in datasets.names():
         info = datasets.info(data)
-        if len(info.input) != len(own.input):
-            kind = datasets.kind(own.data[0]).many if own.data else datasets.IMAGE.many
-            raise CompressionError(f"{data} holds {info.kind.many}, and {model} is for {kind}: choose other data")
         return ChosenModel(model, data, tuple(info.input), info.classes)
     if data == NO_DATA:
         return ChosenModel(model, data, tuple(own.input), own.classes)

@@ -35,6 +35,12 @@ def examples(subject: catalog.ChosenModel, count: int) -> Examples:
     catalog.quiet()
     dataset = catalog.load_data(subject)
     first = dataset.train.images[:count]
+    if dataset.size is not None:
+        from compression import tasks
+
+        original = tasks.of(dataset).original()
+        assert original is not None
+        return Examples((dataset.label,), "every pixel an example", images=(original.numpy(),))
     labels = tuple(dataset.classes[label] for label in dataset.train.labels[:count].tolist())
     if dataset.kind is datasets.TEXT:
         from compression.data.text import decode
@@ -60,5 +66,7 @@ def draw(subject: catalog.ChosenModel) -> None:
             rows = zip(shown.sentences, shown.labels, strict=True)
             widgets.table([{"sentence": text, "label": label} for text, label in rows], "examples")
         else:
-            st.image(list(shown.images), caption=[plain.text(label) for label in shown.labels], width=WIDTH)
-        st.caption(f"The first {len(shown.labels)} of the training split, {shown.how}.")
+            captions = [plain.text(label) for label in shown.labels]
+            st.image(list(shown.images), caption=captions, width=WIDTH if len(captions) > 1 else "content")
+        if len(shown.labels) > 1:
+            st.caption(f"The first {len(shown.labels)} of the training split, {shown.how}.")

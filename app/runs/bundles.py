@@ -12,11 +12,11 @@ from app import names, state, theme, widgets, words
 from app.gallery import gallery
 from app.runs import permissions, runlog
 from app.terms import tip
-from compression import commands, zoo
+from compression import commands, tasks, zoo
 from compression.asks import ACTIVATION_BITS_OPTION
 from compression.budget import Budget
 from compression.errors import CompressionError
-from compression.export.findings import rounding_helps, stored, verdicts
+from compression.export.findings import rounding_helps, scored, stored, verdicts
 from compression.jobs import export_run
 from compression.plots import latency as figures
 from compression.runs.names import model_name
@@ -144,9 +144,9 @@ def agreement_rows(measured: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "file": name,
-            "same class as torch": words.share(measured[key]["same"], 2),
-            "largest difference of a logit": f"{measured[key]['difference']:.1e}",
-            "accuracy there": words.share(measured[key]["accuracy"], 2),
+            **({} if measured[key]["same"] is None else {"same class as torch": words.share(measured[key]["same"], 2)}),
+            "largest difference of an output": f"{measured[key]['difference']:.1e}",
+            f"{tasks.metric_of(measured[key]).label} there": scored(measured[key]),
             "weights": ", ".join(f"{count} × {kind}" for kind, count in measured[key]["weights"].items()),
         }
         for key, name in titles.items()
@@ -166,8 +166,8 @@ def agreement(measured: Mapping[str, Any]) -> None:
         st.markdown(f"- {line}")
     whole, eight = measured["onnx"], measured["int8"]
     st.caption(
-        f"ONNX Runtime and torch on the first {whole['images']} test images (torch: "
-        f"{words.share(whole['torch_accuracy'], 2)} right). The 8-bit file has {eight['calibrated']} quantizers "
+        f"ONNX Runtime and torch on the first {whole['images']} test examples (torch: "
+        f"{scored(whole, 'torch_')}). The 8-bit file has {eight['calibrated']} quantizers "
         f"the run did not learn; their ranges come from {eight['calibration_images']} training images."
     )
 

@@ -28,7 +28,7 @@ def common(options: Mapping[str, Any]) -> Budget:
     for name in ("model", "data"):
         if config is None and name not in options:
             raise CompressionError(f"--{name} is needed (or --config with a budget file)")
-    base = Budget.load(config) if config else Budget()
+    base = Budget.load(config) if config else Budget(**zoo.usual(options["model"]))
     fields = (FIELDS & Budget.model_fields.keys()) - {"preprocess"}
     changes = {name: value for name, value in options.items() if name in fields}
     if config:

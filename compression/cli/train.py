@@ -77,7 +77,8 @@ def _train(
         check_classifier(network, zoo.example(model, 2, input)[0], classes)
     if spec.pretrained is not None:
         spec.pretrained(network)
-    training = {"lr": spec.lr, **training} if spec.lr is not None else training
+    usual = {name: value for name, value in spec.usual.items() if name in Training.__annotations__}
+    training = {**usual, **({} if spec.lr is None else {"lr": spec.lr}), **training}  # type: ignore[typeddict-item]
     check_trainable(network, task, model, training.get("batch_size", BATCH_SIZE))
     with progress_bar() as show:
 

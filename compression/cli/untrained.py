@@ -72,9 +72,8 @@ def measured(
         subject.model, graph, subject.task, budget, pairs, split=split, limit=limit,
         statistics=STATISTICS_BATCHES if statistics else 0,
     )  # fmt: skip
-    images = len(getattr(subject.data, split))
     return {
-        "model": budget.model, "data": budget.data, "split": split, "images": min(limit or images, images),
+        "model": budget.model, "data": budget.data, "split": split, "images": subject.task.count(split, limit),
         "dense": dense_score(subject.model, subject.task, split, limit),
         "metric": dataclasses.asdict(subject.task.metric),
         "rows": [row_of(row, subject.task.metric) for row in rows],

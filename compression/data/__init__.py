@@ -9,15 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from compression.data.catalogue import DataInfo, info, infos, kind, names
-from compression.data.types import IMAGE, TEXT, DataSet, Kind, Split
+from compression.data.types import IMAGE, PIXEL, TEXT, DataSet, Kind, Split
 
 if TYPE_CHECKING:
     from compression.data.batches import Batches, normalise
     from compression.data.loading import fit_check, load
 
 __all__ = [
-    "IMAGE", "TEXT", "Batches", "DataInfo", "DataSet", "Kind", "Split", "fit_check", "info", "infos", "kind", "load",
-    "names", "normalise",
+    "IMAGE", "PIXEL", "TEXT", "Batches", "DataInfo", "DataSet", "Kind", "Split", "fit_check", "info", "infos", "kind",
+    "load", "names", "normalise",
 ]  # fmt: skip
 
 _LATE = {

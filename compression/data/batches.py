@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from compression.data.types import TEXT, DataSet
+from compression.data.types import IMAGE, DataSet
 
 SHIFT = 10  # images are shifted by up to 1/10 of their height and width
 _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbouring seeds, epochs and batches apart
@@ -16,9 +16,9 @@ _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbou
 def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
     """uint8 [B, C, H, W] to fp32, scaled to 0..1 and normalised with the data set's mean and standard deviation.
 
-    Token ids (int64 [B, T]) are returned unchanged.
+    Token ids (int64 [B, T]) and coordinates (fp32 [B, 2]) are returned unchanged.
     """
-    if dataset.kind is TEXT:
+    if dataset.kind is not IMAGE:
         return images
     mean = torch.tensor(dataset.mean, device=images.device).view(1, -1, 1, 1)
     std = torch.tensor(dataset.std, device=images.device).view(1, -1, 1, 1)

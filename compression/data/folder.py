@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -49,7 +50,9 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
                 f"{shown(root)}: no images for the {name} split; known are {' '.join(sorted(SUFFIXES))} files"
             )
     span = Span([image for listing in listings.values() for image, _ in listing], how.range)
-    parts = _divided({name: shuffled(_read(listing, input, how, span)) for name, listing in listings.items()})
+    parts: dict[str, Any] = _divided(
+        {name: shuffled(_read(listing, input, how, span)) for name, listing in listings.items()}
+    )
     _complete(root, parts, classes)
     usual = MOMENTS[input[0]]
     return DataSet(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compression.data import builtin
-from compression.data.catalogue import folder_of
+from compression.data.catalogue import PICTURE_PREFIX, folder_of
 from compression.data.folder import load_folder
 from compression.data.types import TEXT, DataSet
 from compression.errors import CompressionError
@@ -17,7 +17,7 @@ FOLDER_INPUT = (3, 32, 32)
 
 
 def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping[str, Any] | None = None) -> DataSet:
-    """The data set ``name``, or the folder of images at that path, with its three splits in memory.
+    """The data set ``name``, the picture ``picture:NAME`` or ``picture:FILE``, or the folder of images at that path.
 
     ``input`` (channels, height, width) is the size that folder images are scaled to (default 3x32x32); the named data
     sets have a fixed size, and :func:`fit_check` refuses a model of another. Loaded once per process.
@@ -27,7 +27,12 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
         CompressionError: unknown name, no network for a download, an unreadable folder or image, or a preprocessing
             that does not apply to these data.
     """
-    folder, how = folder_of(name), Preprocess.read(preprocess)
+    how = Preprocess.read(preprocess)
+    if name.startswith(PICTURE_PREFIX):
+        from compression.data.picture import load_picture
+
+        return load_picture(name, how)
+    folder = folder_of(name)
     if folder is not None:
         return load_folder(str(folder), input or FOLDER_INPUT, how)
     dataset = builtin.load(name)
@@ -49,7 +54,7 @@ def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int) -> None:
     """
     if tuple(dataset.input) != tuple(input):
         own, needed = "x".join(map(str, dataset.input)), "x".join(map(str, input))
-        if len(input) != len(dataset.input):
+        if len(input) != len(dataset.input) or len(input) == 1:
             raise CompressionError(
                 f"{dataset.name} has {dataset.kind.many} ({own}) but the model takes inputs of {needed}",
                 "choose data of the model's kind (`python -m compression models`)",

@@ -81,6 +81,17 @@ def read(path: Path, input: tuple[int, ...], how: Preprocess, span: Span) -> NDA
         return np.asarray(picture, np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) of the picture as it is seen.
+
+    Raises:
+        CompressionError: naming the file, which cannot be read or is not one picture.
+    """
+    with _opened(path) as file:
+        turned = _upright(file, Image.new("1", file.size))
+        return turned.height, turned.width
+
+
 def common_range(paths: Iterable[Path]) -> Pair:
     """The one range by which all pictures of more than 8 bits a value are scaled (at least one of ``paths`` is such).
 

@@ -28,7 +28,7 @@ def load_sst2() -> DataSet:
     Raises:
         CompressionError: a file or package is missing, or a line is not a sentence, a tab and 0 or 1.
     """
-    parts = {split: shuffled(_read(_path(name))) for split, name in SST2_FILES.items()}
+    parts: dict[str, Any] = {split: shuffled(_read(_path(name))) for split, name in SST2_FILES.items()}
     return DataSet("sst2", "SST-2", CLASSES, mean=(), std=(), augment="none", kind=TEXT, scaling={}, **parts)
 
 

@@ -21,11 +21,16 @@ class Kind:
 
 IMAGE = Kind("image", "images", "channels × height × width")
 TEXT = Kind("sentence", "sentences", "tokens")
+PIXEL = Kind("pixel", "pixels", "coordinates")
+CLASSIFICATION, PICTURE = "classification", "picture"
 
 
 @dataclass(frozen=True)
 class Split:
-    """``images``: uint8 [N, C, H, W], or token ids of sentences, int64 [N, T]; ``labels``: int64 [N]."""
+    """``images``: uint8 [N, C, H, W], token ids of sentences, int64 [N, T], or coordinates, fp32 [N, 2].
+
+    ``labels``: int64 [N], or colours, fp32 [N, channels] in -1..1.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -41,7 +46,9 @@ class DataSet:
     ``label`` is its name in results (such as "CIFAR-10 (JPEG-75)"); ``mean`` and ``std`` are per channel,
     for images scaled to 0..1; ``augment`` names the training augmentation (``shift``, ``shift-flip`` or ``none``).
     ``scaling`` holds how pictures from files were scaled and cropped where that is not the default.
-    Token ids (of kind ``TEXT``) are passed to the model unchanged, without normalisation or augmentation.
+    Token ids and coordinates (of the kinds ``TEXT`` and ``PIXEL``) are passed to the model unchanged, without
+    normalisation or augmentation. ``task`` names what is to be done with the data, ``size`` is (height, width) of a
+    picture whose pixels they are; ``classes`` are then its channels.
     """
 
     name: str
@@ -55,12 +62,14 @@ class DataSet:
     augment: str
     kind: Kind = IMAGE
     scaling: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    task: str = CLASSIFICATION
+    size: tuple[int, int] | None = None
 
     @property
     def preprocess(self) -> dict[str, Any]:
-        """The preprocessing of images, in the form of a budget; empty for sentences."""
-        if self.kind is TEXT:
-            return {}
+        """The preprocessing of images, in the form of a budget; empty for what is no set of images."""
+        if self.kind is not IMAGE:
+            return dict(self.scaling)
         return {"mean": list(self.mean), "std": list(self.std), **self.scaling}
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from compression import methods, zoo
+from compression import methods, tasks, zoo
 from compression.budget import Budget
 from compression.data import kind
 from compression.export import findings
@@ -64,6 +64,7 @@ def text(
         classes=_classes(result, about),
         ledger=_ledger(result["ledger"]),
         files=[(f"`{name}`", f"{len(files[name]):,}", what) for name, what in FILES.items() if name in files],
+        metric=Metric.of(result),
         own_code=about["model"] if zoo.is_file(about["model"]) else "",
         program="model.pt2" in files,
         **_measured(measured, budget),
@@ -93,6 +94,7 @@ def _measured(measured: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[st
     if "onnx" in measured:
         onnx = measured["onnx"]
         shown |= {"agreement": _agreement(measured), "stored": findings.stored(onnx)}
+        shown |= {"score": tasks.metric_of(onnx).label, "torch_score": findings.scored(onnx, "torch_")}
         shown["rounded"] = onnx["difference"] > findings.ROUNDED * max(onnx["precise"], findings.SMALLEST)
     if "latency" in measured:
         variants = measured["latency"]["variants"]
@@ -106,9 +108,9 @@ def _agreement(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            percent(each["same"]),
+            *([] if each["same"] is None else [percent(each["same"])]),
             f"{each['difference']:.1e}",
-            percent(each["accuracy"]),
+            findings.scored(each),
             ", ".join(f"{count} {stored}" for stored, count in each["weights"].items()) or "fp32",
         )
         for name, each in files
@@ -131,10 +133,14 @@ def _times(times: Mapping[str, Mapping[str, Any]], dense: Mapping[str, Any]) -> 
 
 def _inputs(about: Mapping[str, Any], many: str) -> str:
     size = "x".join(map(str, about["input"]))
+    if "coordinates" in about["preprocessing"]:
+        return "{1} by {0} {many}".format(*about["preprocessing"]["size"], many=many)
     return f"{many} of {size} tokens" if "tokenizer" in about["preprocessing"] else f"{size} {many}"
 
 
 def _input(about: Mapping[str, Any]) -> str:
+    if "coordinates" in about:
+        return f"x and y {about['coordinates']}; colours from -1 to 1 come out"
     if "tokenizer" in about:
         return (
             f"token ids of {about['tokenizer']}, both ends marked, filled up with {about['padding']} to "
@@ -180,6 +186,8 @@ def _bits(about: Mapping[str, Any], side: str) -> str:
 
 
 def _classes(result: Mapping[str, Any], about: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    if not result.get("confusion"):
+        return []
     before, after = (per_class(result["confusion"][name]) for name in ("baseline", "final"))
     counts = [sum(row) for row in result["confusion"]["final"]]
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compression import methods
+from compression import methods, tasks
 
 ROUNDED, SMALLEST = 10, 1e-6
 WIDER = ("slim, fp32, channels in multiples of 8", "slim, 8-bit arithmetic, channels in multiples of 8")
@@ -38,6 +38,12 @@ def stored(measured: Mapping[str, Any]) -> list[str]:
         "Bit-widths without an ONNX type are stored in the next wider one; only the packed file saves their bytes."
     )
     return lines
+
+
+def scored(measured: Mapping[str, Any], of: str = "") -> str:
+    """What a file scored, or torch (``torch_``); measurements of earlier versions are all of accuracy."""
+    value = measured[f"{of}score"] if f"{of}score" in measured else measured[f"{of}accuracy"]
+    return tasks.metric_of(measured).show(value, 1)
 
 
 def named(layers: Sequence[str]) -> str:

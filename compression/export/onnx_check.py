@@ -1,7 +1,8 @@
-"""ONNX Runtime compared with torch on real images: share of equal classes, and the largest difference of a logit."""
+"""ONNX Runtime compared with torch on real data: equal decisions, scores, and the largest difference of an answer."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compression.data import Batches, DataSet
+from compression.data import Batches
 from compression.export.program import NotExpressible
+from compression.tasks import Metric, Task
 
 IMAGES, FEWEST, MOST_MACS = 512, 64, 1e11
 PRECISION = "session.qdq_matmulnbits_accuracy_level"
@@ -21,18 +23,24 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Agreement:
-    """``same``: share of ``images`` (test split) with the same class; ``difference``: the largest of any logit.
+    """``same``: share of ``images`` (examples of the test split) with the same decision, ``None`` where the task makes
+    none; ``difference``: the largest of any answer; ``score`` and ``torch_score``: on these examples.
 
     ``precise`` is the difference where the runtime must not round the other operand of integer weights (see
     :func:`session`).
     """
 
     images: int
-    same: float
+    same: float | None
     difference: float
     precise: float
-    accuracy: float
-    torch_accuracy: float
+    score: float
+    torch_score: float
+
+    def to_dict(self, metric: Metric) -> dict[str, Any]:
+        """JSON values; the scores are there by the metric's name, too."""
+        named = {metric.name: self.score, f"torch_{metric.name}": self.torch_score}
+        return {**dataclasses.asdict(self), "metric": metric.name, **named}
 
 
 def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
@@ -57,7 +65,7 @@ def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
 
 
 def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDArray[np.float32]:
-    """Logits of the ONNX model, fp32 [B, classes]."""
+    """Outputs of the ONNX model, fp32 [B, outputs]."""
     runner = session(data, torch.get_num_threads(), precise=precise)
     name = runner.get_inputs()[0].name
     parts = [runner.run(None, {name: part.numpy()})[0] for part in images.split(BATCH)]
@@ -66,35 +74,38 @@ def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDAr
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Torch's ``logits`` [n, classes] of ``images`` (fp32 [n, C, H, W]), and their ``truth`` [n]."""
+    """Torch's ``answers`` [n, outputs] to ``inputs`` [n, …], and the ``truth`` [n, …] of the task."""
 
-    images: torch.Tensor
+    task: Task
+    inputs: torch.Tensor
     truth: torch.Tensor
-    logits: torch.Tensor
+    answers: torch.Tensor
 
 
 @torch.no_grad()
-def reference(model: nn.Module, dataset: DataSet, macs: float = 0.0) -> Reference:
-    """The outputs of ``model`` for the first test images: 512 of them, fewer where one takes many ``macs``."""
+def reference(model: nn.Module, task: Task, macs: float = 0.0) -> Reference:
+    """The outputs of ``model`` for the first test examples: 512 of them, fewer where one takes many ``macs``."""
     limit = IMAGES if macs <= 0 else max(FEWEST, min(IMAGES, int(MOST_MACS / macs)))
-    batches = list(Batches(dataset, "test", BATCH, augment=False, limit=limit))
-    images, truth = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
-    return Reference(images, truth, torch.cat([model(part) for part in images.split(BATCH)]))
+    batches = list(Batches(task.data, "test", BATCH, augment=False, limit=task.count("test", limit)))
+    inputs, truth = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
+    return Reference(task, inputs, truth, torch.cat([model(part) for part in inputs.split(BATCH)]))
 
 
 def compare(data: bytes, expected: Reference) -> Agreement:
     """Compare an ONNX file with torch."""
-    logits = torch.from_numpy(answers(data, expected.images))
-    exact = torch.from_numpy(answers(data, expected.images, precise=True)) if b"MatMul" in data else logits
+    own = torch.from_numpy(answers(data, expected.inputs))
+    exact = torch.from_numpy(answers(data, expected.inputs, precise=True)) if b"MatMul" in data else own
     return Agreement(
         images=len(expected.truth),
-        same=_share(logits.argmax(1) == expected.logits.argmax(1)),
-        difference=float((logits - expected.logits).abs().max()),
-        precise=float((exact - expected.logits).abs().max()),
-        accuracy=_share(logits.argmax(1) == expected.truth),
-        torch_accuracy=_share(expected.logits.argmax(1) == expected.truth),
+        same=expected.task.same(own, expected.answers),
+        difference=float((own - expected.answers).abs().max()),
+        precise=float((exact - expected.answers).abs().max()),
+        score=_score(expected, own),
+        torch_score=_score(expected, expected.answers),
     )
 
 
-def _share(hits: torch.Tensor) -> float:
-    return float(hits.float().mean())
+def _score(expected: Reference, answers: torch.Tensor) -> float:
+    scorer = expected.task.scorer()
+    scorer.add(answers, expected.truth)
+    return scorer.result().score

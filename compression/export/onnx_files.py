@@ -48,7 +48,7 @@ def onnx_files(
     faithful = integers(raw, source.integers)
     eight, added = calibrated(integers(raw, source.integers, arithmetic=True), _images(source))
     say("comparing ONNX Runtime with torch", 0.6)
-    expected = reference(source.model, source.data, cost(source.graph, source.units).macs)
+    expected = reference(source.model, source.task, cost(source.graph, source.units).macs)
     measured: dict[str, Any] = {"onnx": _report(faithful, expected), "int8": _report(eight, expected)}
     measured["int8"]["calibrated"] = added
     measured["int8"]["calibration_images"] = CALIBRATION_BATCHES * CALIBRATION_IMAGES
@@ -70,7 +70,7 @@ def _report(model: OnnxModel, expected: Reference) -> dict[str, Any]:
     """How the weights are stored, what is not on an integer grid, and how the file compares with torch."""
     kinds = [placed.type for placed in model.weights]
     return {
-        **dataclasses.asdict(compare(model.data, expected)),
+        **compare(model.data, expected).to_dict(expected.task.metric),
         "bytes": len(model.data),
         "opset": model.opset,
         "runtime": onnxruntime.__version__,

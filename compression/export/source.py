@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import zoo
+from compression import tasks, zoo
 from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
@@ -22,6 +22,7 @@ from compression.runs.files import sha256
 from compression.runs.folder import DONE, RunFolder
 from compression.runs.prepare import find_weights, load_data, shape
 from compression.runs.results import result
+from compression.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Source:
     run: str
     budget: Budget
     result: Mapping[str, Any]
-    data: DataSet
+    task: Task
     graph: Graph
     dense: nn.Module
     model: nn.Module
@@ -44,6 +45,11 @@ class Source:
     packed: bytes
     outputs: int
     multiple: int = 1
+
+    @property
+    def data(self) -> DataSet:
+        """The data of the task."""
+        return self.task.data
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -71,12 +77,12 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     _refuse_changed(outcome, budget, path)
     state, codes = unpack(path), integers(path)
     input, classes = shape(budget)
-    data = _data(folder, budget)
+    task = tasks.of(_data(folder, budget))
     dense = find_weights(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
     graph = trace(dense, zoo.example(budget.model, input=input))
     units = removed_units(outcome)
     model = restore_slim(dense, graph, units, state)
-    return Source(folder.id, budget, outcome, data, graph, dense, model, units, codes, path.read_bytes(), classes)
+    return Source(folder.id, budget, outcome, task, graph, dense, model, units, codes, path.read_bytes(), classes)
 
 
 def _data(folder: RunFolder, budget: Budget) -> DataSet:

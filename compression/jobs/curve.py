@@ -103,5 +103,5 @@ def carry_out(
     for number, row in enumerate(measured, start=1):
         rows.append(row_of(row, metric))
         events.step(number, 0.0, score=row.score, loss=row.loss)
-    used = min(images, len(subject.data.validation))
+    used = subject.task.count("validation", images)
     return {"dense": dense, "metric": dataclasses.asdict(metric), "rows": rows, "images": used}

@@ -53,7 +53,7 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
         measured = {**metric.named(result.score), "loss": result.loss, "gone": removed}
         rows.append({"kind": trial.kind, "name": trial.name, "value": trial.value, "size": trial.size, **measured})
         events.step(number, 0.0, score=result.score, loss=result.loss)
-    used = min(images, len(subject.data.validation))
+    used = subject.task.count("validation", images)
     scan = {"structured": structured, "dense": dense.score, "metric": dataclasses.asdict(metric)}
     return {**scan, "images": used, "rows": rows}
 

@@ -68,7 +68,7 @@ class Ptq(Method):
         Raises:
             CompressionError: an unknown option, bounds of a layer that is not there, weights that are not finite.
         """
-        from compression.training.measure import CURVE_IMAGES, curve_images, measure
+        from compression.training.measure import CURVE_IMAGES, curve_images, report_point
         from compression.training.preparation import fresh_statistics
 
         setup = self.bounded_setup(setup)
@@ -79,7 +79,8 @@ class Ptq(Method):
         report.plan(total, unit="layers")
         report.phase("calibration", 0)
         _attach(setup, report, options)
-        report.point(measure(setup, model, step=0, epoch=0.0, phase="calibration", limit=curve_images(setup.graph)))
+        limit = curve_images(setup.graph)
+        report_point(setup, report, model, step=0, epoch=0.0, phase="calibration", limit=limit)
         report.phase("rounding", 0)
         _round(setup, report, planned)
         facts: dict[str, Any] = {}
@@ -87,7 +88,7 @@ class Ptq(Method):
             report.phase("statistics", len(planned.layers))
             facts["statistics"] = dataclasses.asdict(fresh_statistics(setup, report))
         last = "statistics" if options.statistics else "rounding"
-        report.point(measure(setup, model, step=total, epoch=0.0, phase=last, limit=CURVE_IMAGES))
+        report_point(setup, report, model, step=total, epoch=0.0, phase=last, limit=CURVE_IMAGES)
         return Compressed(model, {"allocation": planned.to_dict(budget.model, budget.weights), **facts})
 
     def allocation(self, subject: Subject, budget: Budget) -> Allocation:

@@ -49,6 +49,9 @@ def execute(
     report.bind(prepared.digest)
     report.log(_beginning(prepared.subject))
     report.point(prepared.baseline)
+    original = prepared.subject.task.original()
+    if original is not None:
+        report.picture("original", original)
     report.check()
     if chosen.removes_units:
         prepared.prove_cuts(budget)
@@ -124,6 +127,9 @@ def finish(
     step, epoch = report.at
     at: dict[str, Any] = {"step": step, "epoch": epoch, "phase": "final"}
     point = file_point(model, setup.graph, setup.task.metric, measured, ledger["total"], **at)
+    picture = setup.task.picture(shipped)
+    if picture is not None:
+        report.picture(step, picture)
     report.group(step, cut.removed)
     report.point(point)
     report.confirm()
@@ -139,6 +145,7 @@ def finish(
         "removed": cut.removed,
         "units": cut.units,
         "rebuilt": cut.rebuilt,
+        "beside": setup.task.beside(shipped, ledger["total"]),
     }
     return outcome, measured.details
 

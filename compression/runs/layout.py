@@ -12,6 +12,7 @@
               result.json     written once, at the end of a run that is done
               log.txt         the worker's output, tracebacks included
               bundle/         the compressed model
+              pictures/       of a task that can show its answers: STEP.png at each measured point, and original.png
               explain/        attributions of the two models, once requested
               cancel, pause   their presence asks the run to stop, or to write a checkpoint and then to stop
               reserve         16 KB given back when the disk is full, so that the run can still say so
@@ -30,6 +31,7 @@ from compression.runs.paths import append_to, create_fresh, is_run_id, remove, t
 
 VERSION = 1
 RESERVE_BYTES = 16 * 1024
+PICTURES = "pictures"
 
 
 class RunFiles:
@@ -46,6 +48,7 @@ class RunFiles:
         self.result_path = self.path / "result.json"
         self.log_path = self.path / "log.txt"
         self.bundle = self.path / "bundle"
+        self.pictures = self.path / PICTURES
         self.cancel_path = self.path / "cancel"
         self.pause_path = self.path / "pause"
         self.reserve_path = self.path / "reserve"

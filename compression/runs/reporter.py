@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compression.errors import CompressionError, Paused
 from compression.runs import checkpoint
 from compression.runs.eventwriter import CHECK_SECONDS, EventWriter
+from compression.runs.files import disk_full
+from compression.runs.layout import PICTURES
 from compression.runs.lease import Lease
+from compression.runs.paths import make_folder, open_own
+
+if TYPE_CHECKING:
+    import torch
 
 CHECKPOINT_SECONDS = 8.0
 """Seconds of training between two checkpoints at most, so that with one step more it is hardly ever above 10."""
@@ -96,6 +104,26 @@ class RunReporter(EventWriter):
             self._keep(step, capture())
         if pausing:
             raise Paused("asked to pause")
+
+    def picture(self, step: int | str, pixels: torch.Tensor) -> None:
+        """Store it as ``pictures/STEP.png``; on a full disk the run goes on without, and says so once."""
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.fromarray(pixels.numpy()).save(file, "PNG")
+        folder = self.path.parent / PICTURES
+        self.confirm()
+        try:
+            make_folder(folder)
+            descriptor = open_own(folder / f"{step}.png", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(file.getvalue())
+        except OSError as error:
+            if not disk_full(error):
+                raise
+            if not self._full:
+                self.log("the disk is full: pictures of the run are not stored")
+            self._full = True
 
     def _keep(self, step: int, state: dict[str, Any]) -> None:
         bound = {**self._bound, "attempt": self.attempt}

@@ -70,6 +70,8 @@ def _part(folder: RunFolder, name: str) -> dict[str, Any] | None:
 def _bare(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:
     attempts = max((event["attempt"] for event in events), default=0)
     empty: dict[str, Any] = {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": []}
+    if folder.spec_path.is_file() and (metric := (folder.spec().get("subject") or {}).get("metric")):
+        empty["metric"] = metric
     return {**empty, "attempts": attempts, "seconds": seconds(events)}
 
 

@@ -9,15 +9,17 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compression.tasks.metric import ACCURACY, Metric
+from compression.data.types import CLASSIFICATION, PICTURE
+from compression.tasks.metric import ACCURACY, PSNR, Metric
 
 if TYPE_CHECKING:
     from compression.data import DataSet
     from compression.tasks.base import Evaluation, Scorer, Task
 
-__all__ = ["ACCURACY", "Evaluation", "Metric", "Scorer", "Task", "metric_of", "of"]
+__all__ = ["ACCURACY", "PSNR", "Evaluation", "Metric", "Scorer", "Task", "metric_of", "of"]
 
-METRICS = {each.name: each for each in (ACCURACY,)}
+METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR}
+METRICS = {each.name: each for each in METRIC_OF_TASK.values()}
 _LATE = ("Evaluation", "Scorer", "Task")
 
 
@@ -25,8 +27,12 @@ def of(data: DataSet | Task) -> Task:
     """The task of a data set; a task is returned as it is."""
     from compression.tasks.base import Task
     from compression.tasks.classification import Classification
+    from compression.tasks.picture import Picture
 
-    return data if isinstance(data, Task) else Classification(data)
+    if isinstance(data, Task):
+        return data
+    kinds: dict[str, type[Task]] = {CLASSIFICATION: Classification, PICTURE: Picture}
+    return kinds[data.task](data)
 
 
 def metric_of(point: Mapping[str, Any]) -> Metric:

@@ -45,9 +45,17 @@ class Task(ABC):
     """
 
     metric: ClassVar[Metric]
+    sampled: ClassVar[bool] = True
+    """Whether the first examples of a split are a fair sample of it; if not, all of them are measured."""
+    evaluation_batch: ClassVar[int] = 250
 
     def __init__(self, data: DataSet) -> None:
         self.data = data
+
+    def count(self, split: str, limit: int | None = None) -> int:
+        """How many examples of a split are measured where no more than ``limit`` need be."""
+        size = len(self.data.split(split))
+        return size if limit is None or not self.sampled else min(limit, size)
 
     def answer(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         """What ``model`` says of a batch ``x``: the tensor that losses and scores are computed from."""
@@ -65,6 +73,22 @@ class Task(ABC):
     @abstractmethod
     def batch_score(self, answer: torch.Tensor, target: torch.Tensor) -> float:
         """The score of one training batch."""
+
+    def picture(self, model: nn.Module) -> torch.Tensor | None:
+        """What the model's answers look like: uint8 [height, width, channels]; ``None`` where that cannot be shown."""
+        return None
+
+    def original(self) -> torch.Tensor | None:
+        """What :meth:`picture` would be of a perfect model."""
+        return None
+
+    def beside(self, model: nn.Module, size: int) -> dict[str, Any]:
+        """What others reach in a file of ``size`` bytes, or what it means for this task: JSON values."""
+        return {}
+
+    def same(self, answer: torch.Tensor, other: torch.Tensor) -> float | None:
+        """The share of examples with the same decision in both answers; ``None`` where nothing is decided."""
+        return None
 
     @abstractmethod
     def scorer(self) -> Scorer:

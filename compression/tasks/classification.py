@@ -43,6 +43,10 @@ class Classification(Task):
         """The share of the batch that is right."""
         return int((answer.argmax(1) == target).sum()) / len(target)
 
+    def same(self, answer: torch.Tensor, other: torch.Tensor) -> float:
+        """The share of examples with the same class."""
+        return float((answer.argmax(1) == other.argmax(1)).float().mean())
+
     def scorer(self) -> Scorer:
         """Counts answers by the true class."""
         return _Counts(len(self.data.classes))

@@ -19,7 +19,8 @@ class Metric:
 
     ``name`` is its key in JSON and ``label`` its name within a sentence. A score lies in ``lowest`` … ``highest`` and
     is shown times ``scale`` with ``decimals`` and ``unit``. ``points`` is what a difference of two is counted in; a
-    model with a better score is more ``adjective`` (better, if empty). ``explained`` is one line for people.
+    model with a better score is more ``adjective`` (better, if empty). ``explained`` is one line for
+    people, ``example`` a score that is worth keeping.
     """
 
     name: Text
@@ -33,6 +34,7 @@ class Metric:
     highest: Measured = 1.0
     scale: Number = 1.0
     decimals: Whole = 2
+    example: Number = 0.0
 
     @property
     def title(self) -> str:
@@ -94,8 +96,7 @@ class Metric:
             CompressionError: it is not within the range.
         """
         if not self.lowest < score < self.highest:
-            example = "" if self.scale == 1 else f" ({self.show(0.97)} is 0.97)"
-            ends = f"between {self.lowest:g} and {self.highest:g}{example}"
+            ends = f"between {self.lowest:g} and {self.highest:g}, such as {self.example:g}"
             raise CompressionError(f"the {self.label} to keep must be {ends}, not {score:g}")
 
     def ends(self, worst: float, best: float, margin: float, least: float = 0.0) -> list[float]:
@@ -122,6 +123,16 @@ class Metric:
 
 
 _METRIC = TypeAdapter(Metric)
+PSNR = Metric(
+    "psnr",
+    "PSNR",
+    "peak signal-to-noise ratio of the whole picture: from about 30 dB on, differences are hard to see",
+    unit=" dB",
+    points="dB",
+    highest=math.inf,
+    decimals=1,
+    example=30.0,
+)
 ACCURACY = Metric(
     "accuracy",
     "accuracy",
@@ -131,4 +142,5 @@ ACCURACY = Metric(
     adjective="accurate",
     scale=100,
     decimals=1,
+    example=0.97,
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from compression.quant.allocation import Allocation
 from compression.quant.fixed_steps import attach, keep_survivors
 from compression.training.loop import FINE_TUNING, base_rate, make_optimizer
-from compression.training.measure import curve_images, measure
+from compression.training.measure import curve_images, report_point
 from compression.training.options import TrainingOptions
 from compression.training.preparation import fresh_statistics
 from compression.training.setup import Compressed, Reporter, Setup
@@ -35,10 +37,11 @@ def train_allocated(trainer: Trainer, allocation: Allocation) -> Compressed:
     attach(model, allocation)
     for note in allocation.notes:
         report.log(note)
-    report.point(measure(setup, model, step=0, epoch=0.0, phase="allocation", limit=curve_images(setup.graph)))
+    at: dict[str, Any] = {"step": 0, "epoch": 0.0, "limit": curve_images(setup.graph)}
+    report_point(setup, report, model, **at, phase="allocation")
     report.phase("statistics", 0)
     if fresh_statistics(setup, report).norms:
-        report.point(measure(setup, model, step=0, epoch=0.0, phase="statistics", limit=curve_images(setup.graph)))
+        report_point(setup, report, model, **at, phase="statistics")
     rate = base_rate(budget, FINE_TUNING)
     trainer.recipe.prepare_model(model.train())
     optimizer = make_optimizer(model, budget.optimizer, rate, budget.weight_decay)

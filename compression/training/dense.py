@@ -29,7 +29,6 @@ from compression.training.recipe import Recipe, choose_recipe
 BATCH_SIZE, WARMUP = 64, 0.1
 RATES = {"sgd": (0.2, 5e-4), "adam": (1e-3, 0.0), "adamw": (1e-3, 0.05)}
 """Learning rate and weight decay of each optimizer where none are given."""
-EVALUATION_BATCH = 250
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad(), recipe.autocast():
-            for x, y in Batches(task.data, split, EVALUATION_BATCH, augment=False, limit=limit):
+            count = task.count(split, limit)
+            for x, y in Batches(task.data, split, task.evaluation_batch, augment=False, limit=count):
                 scorer.add(task.answer(model, recipe.prepare(x)).float(), y)
     finally:
         model.train(training)

@@ -17,7 +17,7 @@ from compression.training.dense import evaluate
 from compression.training.loop import check_finite
 
 if TYPE_CHECKING:
-    from compression.training.setup import Setup
+    from compression.training.setup import Reporter, Setup
 
 CURVE_IMAGES, FEWEST_IMAGES, CURVE_MACS = 1000, 100, 5e10
 
@@ -46,6 +46,19 @@ def measure(
     metric = setup.task.metric.name
     where: dict[str, Any] = {"step": step, "epoch": epoch, "phase": phase, "split": split}
     return Point(**where, score=result.score, metric=metric, loss=result.loss, **state)
+
+
+def report_point(setup: Setup, report: Reporter, model: nn.Module, **where: Any) -> None:
+    """Report what :func:`measure` says, and what the model's answers look like, where the task can show it.
+
+    Raises:
+        RunFailed: see :func:`measure`.
+    """
+    point = measure(setup, model, **where)
+    report.point(point)
+    picture = setup.task.picture(model)
+    if picture is not None:
+        report.picture(point.step, picture)
 
 
 def curve_images(graph: Graph) -> int:

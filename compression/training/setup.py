@@ -11,6 +11,7 @@ from compression.budget import Budget
 from compression.points import Point
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from compression.data import DataSet
@@ -80,6 +81,9 @@ class Reporter:
 
     def point(self, point: Point) -> None:
         """A measured point."""
+
+    def picture(self, step: int, pixels: torch.Tensor) -> None:
+        """What the model's answers look like at a measured point: uint8 [height, width, channels]."""
 
     def decision(self, step: int, **facts: Any) -> None:
         """What was decided about groups at this step, and why: JSON values, few and short, one call a step."""

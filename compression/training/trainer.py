@@ -19,7 +19,7 @@ from compression.quant.kernels import COMPILED, compile_kernels
 from compression.quant.quantizer import Quantizer
 from compression.training.distill import distillation
 from compression.training.loop import check_finite, steps, total_steps, train_step
-from compression.training.measure import curve_images, measure
+from compression.training.measure import curve_images, report_point
 from compression.training.options import TrainingOptions
 from compression.training.preparation import recalibrate, recipe_for
 from compression.training.resume import captured, go_on
@@ -126,5 +126,5 @@ class Trainer:
         """The run's last point counts all validation images: settings are chosen by it."""
         phase = section.stages[section.stage_of(done - 1)]
         limit = None if done == self.total else curve_images(self.setup.graph)
-        point = measure(self.setup, self.setup.model, step=done, epoch=self._epoch(done), phase=phase, limit=limit)
-        self.report.point(point)
+        where = {"step": done, "epoch": self._epoch(done), "phase": phase}
+        report_point(self.setup, self.report, self.setup.model, **where, limit=limit)

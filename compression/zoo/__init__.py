@@ -5,7 +5,7 @@ Importing this package does not import torch: names and descriptions are availab
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compression.errors import CompressionError
 from compression.zoo.registry import OWN, ModelSpec, check_size
@@ -13,7 +13,7 @@ from compression.zoo.registry import OWN, ModelSpec, check_size
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ModelSpec", "build", "example", "is_file", "names", "resolve", "spec"]
+__all__ = ["ModelSpec", "build", "example", "is_file", "names", "resolve", "spec", "usual"]
 
 ELSEWHERE = ("torchvision:", "timm:", "hf:")
 PLACES = "torchvision:NAME, timm:NAME, hf:NAME, or path/to/file.py:function"
@@ -58,6 +58,11 @@ def resolve(name: str, input: tuple[int, ...] | None = None, classes: int | None
         return tuple(input), classes
     known = spec(name)
     return tuple(input or known.input), known.classes if classes is None else classes
+
+
+def usual(model: str) -> dict[str, Any]:
+    """Fields of a budget whose general defaults do not suit this model; none of a model that is not the zoo's own."""
+    return dict(OWN[model].usual) if model in OWN else {}
 
 
 def build(

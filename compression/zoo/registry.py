@@ -9,7 +9,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from compression.bounds import check_classes, check_input
-from compression.data.catalogue import SENTENCE
+from compression.data.catalogue import PICTURE_PREFIX, SENTENCE, SHIPPED_PICTURES
+from compression.data.types import IMAGE, PIXEL, TEXT, Kind
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,8 +27,9 @@ class ModelSpec:
     """One model: ``input`` is its default (channels, height, width), ``data`` the data sets that fit this default.
 
     ``pretrained`` puts weights published for it into a fresh model, from which ``train`` then starts, with ``lr`` and
-    for ``epochs`` by default. ``make(input, classes)`` builds it; ``params`` (count) and ``macs`` (of
-    convolutions and linear layers, batch 1) are those at the default input and counted when first read.
+    for ``epochs`` by default. ``usual`` are fields of a budget whose general defaults do not suit the model.
+    ``make(input, classes)`` builds it; ``params`` (count) and ``macs`` (of convolutions and linear layers, batch 1) are
+    those at the default input and counted when first read.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ModelSpec:
     pretrained: Callable[[nn.Module], None] | None = field(default=None, repr=False, compare=False)
     epochs: int = 10
     lr: float | None = None
+    usual: Mapping[str, Any] = field(default_factory=dict, hash=False)  # fields of a budget where its own do not suit
     preprocess: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of its images
     initial: bool = False  # its function declares its weights untrained
 
@@ -62,6 +65,13 @@ class ModelSpec:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             size, line = "x".join(map(str, input)), lines[0].rstrip(".")
             raise CompressionError(f"{self.name} cannot be built for inputs of {size}: {line}") from error
+
+    @property
+    def kind(self) -> Kind:
+        """What it takes."""
+        if self.vocabulary:
+            return TEXT
+        return PIXEL if len(self.input) == 1 else IMAGE
 
     @cached_property
     def _size(self) -> tuple[int, int]:
@@ -91,7 +101,7 @@ def check_size(name: str, input: tuple[int, ...], classes: int | None) -> None:
     """
     if classes is not None:
         check_classes(classes, f"{name}: classes")
-    if name.startswith("hf:") or (name in OWN and OWN[name].vocabulary):
+    if name.startswith("hf:") or (name in OWN and len(OWN[name].input) == 1):
         return  # other shapes, checked by the model's constructor
     check_input(input, f"{name}: input")
 
@@ -115,6 +125,12 @@ MINILM = ModelSpec(
     "minilm", "MiniLM, six layers", "A real BERT encoder of sentences, trained by others.", "minilm",
     (SENTENCE,), 2, ("sst2",), partial(_make, "minilm", "minilm", 2), 30_522, _pretrained, epochs=2, lr=1e-4,
 )  # fmt: skip
+SIREN = ModelSpec(
+    "siren", "SIREN, a picture in 17 k weights", "Answers coordinates with colours: fitted to a picture, it is one.",
+    "siren", (2,), 3, tuple(f"{PICTURE_PREFIX}{name}" for name in SHIPPED_PICTURES),
+    partial(_make, "siren", "siren", 3), epochs=100, lr=5e-4,
+    usual={"epochs": 40, "batch_size": 2048, "optimizer": "adam", "lr": 5e-4, "weight_decay": 0.0},
+)  # fmt: skip
 OWN: dict[str, ModelSpec] = {
     entry.name: entry
     for entry in (
@@ -126,5 +142,6 @@ OWN: dict[str, ModelSpec] = {
         _own("mobilenet_small", "MobileNet, small", "Inverted residuals with depthwise convolutions.", "mobilenet"),
         _own("vit_tiny", "Vision Transformer, tiny", "Four blocks of attention over 4x4 patches.", "vit"),
         MINILM,
+        SIREN,
     )
 }

@@ -1,0 +1,81 @@
+"""The picture that a run's network is, beside the original: at every measured point, during the run and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import streamlit as st
+
+from app import widgets, words
+from app.runs import runlog, view_model
+from compression.errors import CompressionError
+from compression.reading import read_bytes
+
+ORIGINAL = "original.png"
+
+
+def section(now: view_model.RunView) -> None:
+    """Nothing for a run whose task has no picture."""
+    folder = runlog.folder(now.run).pictures
+    points = [point for point in (*now.points, now.final) if point is not None]
+    shown = {int(point["step"]): point for point in points if (folder / f"{point['step']}.png").is_file()}
+    if not shown or not (folder / ORIGINAL).is_file():
+        return
+    st.subheader("The picture", anchor=False)
+    steps = sorted(shown)
+    step = steps[-1]
+    if not now.active and len(steps) > 1:
+        step = st.select_slider("After step", steps, steps[-1], key=f"picture_step {now.run}")
+    point = shown[step]
+    left, right = st.columns(2, gap="medium")
+    with left:
+        _image(folder / ORIGINAL, "The original")
+    with right:
+        score = now.metric.show(point["score"])
+        kind = " (estimated)" if point.get("bytes_kind") == "estimated" else ""
+        _image(folder / f"{step}.png", f"After step {step:,}: {score}, {words.size(point['bytes'])}{kind}")
+    beside(now.run)
+
+
+def compare(runs: Mapping[str, str]) -> None:
+    """The original and what each run made of it, by title; nothing where none of them left a picture."""
+    ends = {title: _last(runlog.folder(run).pictures) for title, run in runs.items()}
+    originals = [path.parent / ORIGINAL for path in ends.values() if path is not None]
+    if not originals or not originals[0].is_file():
+        return
+    st.subheader("The picture", anchor=False)
+    shown = {"The original": originals[0], **{title: path for title, path in ends.items() if path is not None}}
+    for column, (title, path) in zip(st.columns(len(shown), gap="medium"), shown.items(), strict=True):
+        with column:
+            _image(path, title)
+
+
+def _last(folder: Path) -> Path | None:
+    """The picture of the last step that left one."""
+    if not folder.is_dir():
+        return None
+    numbered = [path for path in folder.glob("*.png") if path.stem.isdecimal()]
+    return max(numbered, key=lambda path: int(path.stem), default=None)
+
+
+def beside(run: str) -> None:
+    """What other codecs make of the same picture in as many bytes."""
+    found = (runlog.outcome(run) or {}).get("beside") or {}
+    if "bits_per_pixel" not in found:
+        return
+    parts = [
+        f"{name} reaches {other['psnr']:.1f} dB in {words.size(other['bytes'])}"
+        if (other := found[name])
+        else f"{name} has no file that small"
+        for name in ("JPEG", "WEBP")
+    ]
+    rate = f"{found['bits_per_pixel']:.2f} bits a pixel"
+    st.caption(f"{rate}. For comparison, with at most as many bytes: {'; '.join(parts)}.")
+
+
+def _image(path: Path, caption: str) -> None:
+    try:
+        st.image(read_bytes(path, "picture"), caption=caption, width="stretch")
+    except CompressionError as error:
+        widgets.problem(error)

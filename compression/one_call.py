@@ -75,7 +75,7 @@ def compress(
         CompressionError: unknown method or field, an impossible value, or a network that cannot be compressed so.
         RunFailed: training diverged.
     """
-    task = tasks.of(data_sets.load(data) if isinstance(data, str) else data)
+    task = tasks.task_of(data_sets.load(data) if isinstance(data, str) else data)
     fields = {ask.field for ask in methods.get(method).asks}
     asks = {**budget.pop("asks", {}), **{name: budget.pop(name) for name in fields & budget.keys()}}
     chosen, requested = methods.of_budget(Budget(method=method, asks=asks, options=dict(options or {}), **budget))

@@ -17,7 +17,7 @@ from compression.tasks import Metric
 
 def figures(result: Mapping[str, Any]) -> None:
     """Before and after in three figures."""
-    first, last, metric = result["baseline"], result["final"], Metric.of(result)
+    first, last, metric = result["baseline"], result["final"], Metric.from_result(result)
     widgets.metrics(
         (
             "Packed weights",

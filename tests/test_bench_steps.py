@@ -23,8 +23,8 @@ def test_every_side_is_trained_through_all_stages(tmp_path: Path, capsys: pytest
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     names = [row.split("|")[1].strip() for row in rows[2:]]
     assert names in (
-        [steps.PLAIN, steps.WEIGHTS, steps.EAGER, steps.COMPILED],
-        [steps.PLAIN, steps.WEIGHTS, steps.EAGER],
+        [steps.PLAIN, steps.WEIGHTS, steps.EAGER, steps.COMPILED, steps.LEVERS, steps.BOTH_LEVERS],
+        [steps.PLAIN, steps.WEIGHTS, steps.EAGER, steps.LEVERS],
     )
     assert len({row.count("|") for row in rows}) == 1
     assert file.read_text(encoding="utf-8").count("\n## ") == 2

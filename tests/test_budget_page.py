@@ -537,7 +537,7 @@ class Scanned:
         self.groups = [group.id for group in graph.prunable]
         bits = [("bits", name, b, 100, 0.5 if b < 4 else dense) for name in self.layers for b in (2, 3, 4, 6, 8)]
         units = [("units", group.id, s, group.units, 0.2) for group in graph.prunable for s in (0.3, 0.5, 0.7, 0.9)]
-        names = ("kind", "name", "value", "size", "accuracy")
+        names = ("kind", "name", "value", "size", "score")
         rows = [dict(zip(names, row, strict=True)) for row in (*bits, *units)]
         self.table = {"structured": True, "dense": dense, "images": 100, "rows": rows}
 
@@ -562,7 +562,7 @@ def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: 
     assert parts[0] == bounded.removesuffix(".")
     assert len(parts) == 2 and numbers(parts[1]) == [], "a word on the groups, of which none is bounded"
     for row in scan.table["rows"]:
-        row["accuracy"] = 0.9 if row["value"] == 0.3 else row["accuracy"]
+        row["score"] = 0.9 if row["value"] == 0.3 else row["score"]
     app.button(key="use_scan").click().run()
     assert set(app.session_state["draft"].groups) == set(scan.groups)
     assert app.slider(key="ask sparsity").value < 0.5

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from compression import tasks
 from compression.budget import Budget
 from compression.errors import CompressionError, Superseded
 from compression.export import source
@@ -401,7 +402,7 @@ def test_the_digest_of_what_a_run_begins_with_changes_with_each_part_of_it(tmp_p
     code.write_text("1")
     name = f"{code}:net"
     model, data = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)), striped("shift")
-    subject = TrainedModel(model, data, (1, 12, 12), 4, tmp_path / "weights")
+    subject = TrainedModel(model, tasks.task_of(data), (1, 12, 12), 4, tmp_path / "weights")
     digests = [subject_digest(subject, name), subject_digest(subject, "resnet8")]
     assert subject_digest(subject, name) == digests[0]
     with torch.no_grad():
@@ -413,8 +414,9 @@ def test_the_digest_of_what_a_run_begins_with_changes_with_each_part_of_it(tmp_p
         labels = data.split(split).labels.clone()
         labels[0] = (labels[0] + 1) % 4
         other = dataclasses.replace(data, **{split: dataclasses.replace(data.split(split), labels=labels)})
-        digests.append(subject_digest(dataclasses.replace(subject, data=other), name))
-    digests.append(subject_digest(dataclasses.replace(subject, data=dataclasses.replace(data, mean=(0.1,))), name))
+        digests.append(subject_digest(dataclasses.replace(subject, task=tasks.task_of(other)), name))
+    shifted = tasks.task_of(dataclasses.replace(data, mean=(0.1,)))
+    digests.append(subject_digest(dataclasses.replace(subject, task=shifted), name))
     code.write_text("2")
     digests.append(subject_digest(subject, name))
     assert len(set(digests)) == len(digests)

@@ -367,7 +367,7 @@ def test_the_progress_of_a_run_is_its_share_and_where_it_is(tmp_path: Path) -> N
         point = Point(60, 1.0, "joint", "validation", 0.97, 0.1, 1e3, "packed", 1e3, 1e6, 1e7, 0.05, 0.5, 0.6, {})
         stream.write(event("step", step=50, loss=0.2) + event("point", **point.to_dict()))
         stream.write(event("step", step=100, loss=0.1))
-    assert progress.line(folder) == ("joint  step 100 of 200  accuracy 97.0%", 0.5)
+    assert progress.line(folder) == ("joint  step 100 of 200  accuracy 97.0 %", 0.5)
 
 
 def test_a_terminal_shows_a_bar_that_is_removed_and_a_pipe_nothing() -> None:

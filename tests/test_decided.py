@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from compression import methods, zoo
+from compression import methods, tasks, zoo
 from compression.budget import Budget
 from compression.cli import main
 from compression.cli.options import priority
@@ -33,6 +33,7 @@ from compression.training.trainable import check_compressible, check_prunable, c
 from tests.stripes import striped
 
 DATA = striped()
+TASK = tasks.task_of(DATA)
 HUGE = 10**400
 
 
@@ -129,27 +130,27 @@ def test_networks_that_cannot_be_compressed_or_trained() -> None:
     with pytest.raises(CompressionError, match="nothing can be compressed"):
         check_compressible(Reshaped(), trace(Reshaped(), x), "it")
     with pytest.raises(CompressionError, match="no parameters to train"):
-        check_trainable(Reshaped(), DATA, "it", 4)
+        check_trainable(Reshaped(), TASK, "it", 4)
     with warnings.catch_warnings(action="ignore"):
         empty = nn.Sequential(nn.Flatten(), nn.Linear(144, 0), nn.Linear(0, 4))
     with pytest.raises(CompressionError, match="layer 1 is empty"):
         check_compressible(empty, trace(empty, x), "it")
     frozen = narrow().requires_grad_(False)
     with pytest.raises(CompressionError, match="no parameters to train"):
-        check_trainable(frozen, DATA, "it", 4)
+        check_trainable(frozen, TASK, "it", 4)
     frozen[4].requires_grad_(True)
-    check_trainable(frozen, DATA, "it", 4)
+    check_trainable(frozen, TASK, "it", 4)
     with pytest.raises(CompressionError, match=r"0\.weight is not trained"):
         check_prunable(frozen, trace(frozen, x), "it")
     good, states = narrow(), narrow().state_dict()
-    check_trainable(good, DATA, "it", 2)
+    check_trainable(good, TASK, "it", 2)
     check_prunable(good, trace(good, x), "it")
     with pytest.raises(CompressionError, match=r"batches of 1: Expected more.*larger batch size"):
-        check_trainable(good, DATA, "it", 1)
+        check_trainable(good, TASK, "it", 1)
     assert all(torch.equal(value, states[name]) for name, value in good.state_dict().items()), "it was tried on a copy"
     with torch.no_grad():
         good[4].bias[0] = math.inf
-    for refused in (lambda: check_trainable(good, DATA, "it", 2), lambda: check_compressible(good, trace(good, x), "")):
+    for refused in (lambda: check_trainable(good, TASK, "it", 2), lambda: check_compressible(good, trace(good, x), "")):
         with pytest.raises(CompressionError, match=r"4\.bias holds NaN or infinite"):
             refused()
 
@@ -311,4 +312,4 @@ def test_a_data_set_of_one_image_a_class_beside_others_works() -> None:
     split = Split(images, torch.tensor([0, 1, 2, 3]))
     few = DataSet("few", "few", tuple("abcd"), split, split, split, (0.5,), (0.5,), "none")
     trained = train_dense(narrow(), few, 1, batch_size=1000, precision="fp32")
-    assert sum(map(sum, trained.test.confusion)) == 4
+    assert sum(map(sum, trained.test.details["confusion"])) == 4

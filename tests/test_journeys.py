@@ -209,3 +209,33 @@ def test_the_console_is_listened_to(browser: Browser, address: str) -> None:
         settled(loud, "learn")
         with loud.expect_console_message():
             loud.evaluate(fetch, "/media/nothing.png")
+
+
+@pytest.mark.timeout(600)  # seconds for a machine that is busy with other things
+def test_somebody_compresses_a_picture(page: Page, address: str) -> None:
+    """The picture changes under a slider, then a run ends with its picture beside the original, and is compared."""
+    page.goto(f"{address}/budget?model=siren&data=picture:chelsea&method=OPQ")
+    settled(page, "budget")
+    first, second = (page.get_by_test_id("stImage").locator("img").nth(place) for place in (0, 1))
+    second.wait_for()
+    original, before = first.get_attribute("src"), second.get_attribute("src")
+    _nudge(page, "Weights set to zero")
+    page.wait_for_function(
+        "before => document.querySelectorAll('[data-testid=stImage] img')[1]?.getAttribute('src') !== before",
+        arg=before,
+    )
+    assert first.get_attribute("src") == original
+    page.get_by_role("radio", name="Round to nearest").or_(
+        page.get_by_text("Round to nearest", exact=True)
+    ).first.click()
+    page.get_by_role("button", name="Start Round to nearest run").click()
+    settled(page, "runs")
+    page.get_by_role("heading", name="What came of it").wait_for(timeout=1000 * RUN_SECONDS)
+    page.get_by_role("heading", name="The picture").wait_for()
+    assert page.get_by_test_id("stImage").count() == 2
+    assert four_figures(page)[1].endswith(" dB")
+    page.get_by_role("slider", name="After step").first.press("Home")
+    page.get_by_text("After step 0").first.wait_for()
+    follow(page, "compare")
+    page.get_by_role("heading", name="The picture").wait_for()
+    assert page.get_by_test_id("stImage").count() == 2

@@ -142,7 +142,7 @@ def test_commands_that_look_only_say_whose_weights_they_saw(
 def test_a_run_says_what_it_began_with_and_can_be_exported(home: Path) -> None:
     requested = budget(home, "said", preprocess={"std": 0.4})
     identity = load(requested).identity
-    assert set(identity) == {"weights", "digest", "preprocess"}
+    assert set(identity) == {"weights", "digest", "preprocess", "metric"}
     assert identity["weights"].split()[-1] == "said"
     assert (identity["digest"], identity["preprocess"]) == (digest(network(7)), {"mean": [0.25], "std": [0.4]})
     folder = carried_out(home, requested, identity)

@@ -17,6 +17,7 @@ from compression.runs.eventwriter import EventWriter
 from compression.runs.folder import RunFolder
 from compression.runs.store import Store
 from compression.runs.submit import new_spec
+from compression.tasks import ACCURACY
 
 
 def rows(app: Any) -> dict[str, dict[str, Any]]:
@@ -84,10 +85,10 @@ def test_a_run_that_failed_at_once_has_no_empty_charts(open_page: Open, root: Pa
 def test_bits_of_weights_and_activations_are_told_apart() -> None:
     bits = {"a": {"weight": 4.0, "activation": 8.0}, "b": {"weight": 6.0, "activation": None}}
     first = DENSE.to_dict()
-    compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": bits})}
+    compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": bits}, ACCURACY)}
     assert (compared["bits of the weights"], compared["bits of the activations"]) == ("4–6", "8")
     without = {"a": {"weight": 4.0, "activation": None}}
-    compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": without})}
+    compared = {row[""]: row["compressed"] for row in outcome.comparison(first, {**first, "bits": without}, ACCURACY)}
     assert compared["bits of the activations"] == "32"
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from compression import zoo
+from compression import data, zoo
 from compression.errors import CompressionError
 from compression.zoo import weights
 
@@ -24,6 +24,7 @@ from compression.zoo import weights
         ("vgg7_small", 323_498, 38_668_800),
         ("vit_tiny", 459_370, 28_607_424),
         ("minilm", 22_384_130, 424_674_048),
+        ("siren", 16_963, 16_704),
     ],
 )
 def test_sizes(name: str, params: int, macs: int) -> None:
@@ -37,7 +38,7 @@ def test_macs_of_a_model_worked_out_by_hand() -> None:
     assert zoo.spec("resnet8").macs == by_hand
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.names() if not zoo.spec(name).vocabulary])
+@pytest.mark.parametrize("name", [name for name in zoo.names() if zoo.spec(name).kind is data.IMAGE])
 @pytest.mark.parametrize(("input", "classes"), [((1, 28, 28), 10), ((3, 32, 32), 7), ((4, 16, 24), 3)])
 def test_any_input_and_class_count(name: str, input: tuple[int, ...], classes: int) -> None:
     model = zoo.build(name, input, classes)
@@ -88,6 +89,7 @@ def test_no_activation_works_in_place(name: str) -> None:
         ("vit_tiny", (3, 30, 32), None, "do not divide 30x32"),
         ("resnet8", (1, 28), None, "channels x height x width"),
         ("minilm", (1, 28, 28), None, "sentences of 40 tokens"),
+        ("siren", (1, 28, 28), None, "coordinates of a pixel"),
         ("minilm", (48,), None, "sentences of 40 tokens"),
         ("resnet8", None, 1, "at least 2"),
         ("torchvision:resnet5O", None, None, "no classifier 'resnet5O'"),

@@ -54,7 +54,7 @@ def charts(result: dict[str, Any], budget: Budget, forecast: Forecast, explained
     limits = bits.limits(bits.value(budget.asks)) or (0.0, 0.0)
     share = 0.0 if sparsity is None else sparsity.value(budget.asks)
     shown = _view() if any(row["recomputed"] is not None for row in result["rows"]) else "score"
-    metric = Metric.of(result)
+    metric = Metric.from_result(result)
     info = figures.curve_info(result["rows"], result["dense"], limits[1], share, forecast.error, shown, metric)
     for by, alt in (BY_SPARSITY, BY_ERROR) if sparsity is not None else (BY_ERROR,):
         widgets.chart(figures.curve_figure(info, by), f"curve_{by}", info.rows, alt)

@@ -58,7 +58,7 @@ def pictures(
     from compression.training.dense import evaluate
 
     catalog.quiet()
-    task, live = tasks.of(catalog.load_data(subject)), LiveSubject(subject, path)
+    task, live = tasks.task_of(catalog.load_data(subject)), LiveSubject(subject, path)
     smaller = attach(deep_copy(live.model), methods.get(budget.method).allocation(live, budget))
     original, allocated = task.original(), task.picture(smaller)
     return _shown(original), _shown(allocated), task.metric.show(evaluate(smaller, task, "test").score)

@@ -41,7 +41,7 @@ def result(scan: dict[str, Any], network: networks.Network, method: Method, expl
     """The map, the rule that turns it into bounds, and the button that takes them."""
     from compression.explain.layer_sensitivity import fewest_bits, most_sparsity
 
-    metric = Metric.of(scan)
+    metric = Metric.from_result(scan)
     one = f"; one of them is {metric.scale / scan['images']:.2g} {metric.points}" if metric == ACCURACY else ""
     st.caption(f"{explained} {scan['images']:,} images{one}. Dense: {metric.show(scan['dense'])} {metric.label}.")
     points = _rule(scan, method)

@@ -227,7 +227,7 @@ def _measured(subject: ChosenModel, path: str, changed: float) -> tuple[Evaluati
     from compression.training.dense import evaluate
 
     quiet()
-    task = tasks.of(load_data(subject))
+    task = tasks.task_of(load_data(subject))
     with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
         evaluation = evaluate(loaded(subject, path), task, "test", limit=MEASURED_IMAGES)
     return evaluation, task.metric, min(MEASURED_IMAGES, len(task.data.test))

@@ -38,7 +38,7 @@ def examples(subject: catalog.ChosenModel, count: int) -> Examples:
     if dataset.size is not None:
         from compression import tasks
 
-        original = tasks.of(dataset).original()
+        original = tasks.task_of(dataset).original()
         assert original is not None
         return Examples((dataset.label,), "every pixel an example", images=(original.numpy(),))
     labels = tuple(dataset.classes[label] for label in dataset.train.labels[:count].tolist())

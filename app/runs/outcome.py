@@ -26,7 +26,7 @@ def show(run: str, now: view_model.RunView, set_up: nav.SetUp) -> None:
     st.subheader("What came of it", anchor=False)
     first, last = done["baseline"], done["final"]
     smaller = f"{words.ratio(first['bytes'] / last['bytes'])} smaller"
-    metric = Metric.of(done)
+    metric = Metric.from_result(done)
     change = _change(metric, first["score"], last["score"])
     work = f"{words.share(last['macs'] / first['macs'], 0)} of dense"
     widgets.metrics(

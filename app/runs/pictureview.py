@@ -61,16 +61,16 @@ def _last(folder: Path) -> Path | None:
 
 def beside(run: str) -> None:
     """What other codecs make of the same picture in as many bytes."""
-    found = (runlog.outcome(run) or {}).get("beside") or {}
-    if "bits_per_pixel" not in found:
+    codecs = (runlog.outcome(run) or {}).get("beside") or {}
+    if "bits_per_pixel" not in codecs:
         return
     parts = [
         f"{name} reaches {other['psnr']:.1f} dB in {words.size(other['bytes'])}"
-        if (other := found[name])
+        if (other := codecs[name])
         else f"{name} has no file that small"
         for name in ("JPEG", "WEBP")
     ]
-    rate = f"{found['bits_per_pixel']:.2f} bits a pixel"
+    rate = f"{codecs['bits_per_pixel']:.2f} bits a pixel"
     st.caption(f"{rate}. For comparison, with at most as many bytes: {'; '.join(parts)}.")
 
 

@@ -128,7 +128,7 @@ def metric(run: str) -> Metric:
     Raises:
         CompressionError: no such run, or its spec cannot be read.
     """
-    return Metric.of(folder(run).spec().get("subject") or {})
+    return Metric.from_result(folder(run).spec().get("subject") or {})
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -174,7 +174,9 @@ def _front_run(run: str, opened: bool) -> FrontRun | None:
         if done is not None and not opened:
             budget = folder(run).spec()["budget"]
             ends = (done.get("baseline"), done.get("final"))
-            return FrontRun(run, names.request(budget), str(budget["method"]), (), *ends, metric=Metric.of(done))
+            return FrontRun(
+                run, names.request(budget), str(budget["method"]), (), *ends, metric=Metric.from_result(done)
+            )
         now = view(run)
     except CompressionError:
         return None  # a run deleted or damaged while it is only context; opening it reports the error

@@ -188,7 +188,7 @@ def smallest(run: str) -> None:
     result = runlog.outcome(run) or {}
     if "found" not in result:
         return
-    metric = Metric.of(result)
+    metric = Metric.from_result(result)
     least = metric.show(result.get("min_score", result.get(f"min_{ACCURACY.name}")))
     enough = f"{least} or {'more' if metric.better == 'higher' else 'less'} on validation data"
     if result["found"] is None:

@@ -21,6 +21,7 @@ COLUMNS = DefaultFormatter(panel_spec=PanelSpec(box=Box("    \n" * 8), padding=(
 COMMANDS = {
     "models": ("catalogue:models", "names, parameters, MACs, data sets they go with"),
     "methods": ("catalogue:methods", "names, what they ask for, their options"),
+    "tasks": ("catalogue:tasks", "what networks are for, how each is measured, data sets"),
     "train": ("train:train", "train a dense model, stored where `run` looks for it"),
     "graph": ("graph:graph", "groups, units, what is frozen and why"),
     "forecast": ("forecast:forecast", "sizes, work and error of a budget, before any training"),

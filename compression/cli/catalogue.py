@@ -1,15 +1,18 @@
-"""``models`` and ``methods``: what can be compressed, and how; what each method asks for, and its options."""
+"""``models``, ``methods`` and ``tasks``: what can be compressed, how, and what it is for."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from compression import data as data_sets
 from compression import methods as registry
 from compression import zoo
 from compression.cli.options import Json
 from compression.cli.output import answer, columns
+from compression.tasks import METRIC_OF_TASK
 
 One = Annotated[str, Parameter(help="show the options of this one")]
 MODELS = {
@@ -18,6 +21,7 @@ MODELS = {
 }  # fmt: skip
 FIELDS = ("name", "title", "summary", "family", "input", "classes", "params", "macs", "data")
 METHODS = {"method": "{name}", "": "{label}", "family": "{family}", "asks": "{asks}"}
+TASKS = {"task": "{name}", "measured by": "{label}", "better": "{better}", "data": "{data:list}"}
 OPTIONS = {"option": "{name}", "default": "{default}", "values": "{values}", "": "{help}"}
 
 
@@ -44,6 +48,20 @@ def methods(method: One = "", /, *, json: Json = None) -> None:
         asks = [" ".join(ask["option"] or ask["field"] for ask in each["asks"]) for each in value]
         text = columns(METHODS, [{**each, "asks": words} for each, words in zip(value, asks, strict=True)])
     answer(value, text, json)
+
+
+def tasks(*, json: Json = None) -> None:
+    """List the tasks: the metric of each, and the data sets that imply it."""
+    listed = [
+        {
+            **dataclasses.asdict(metric),
+            "name": task,
+            "metric": metric.name,
+            "data": [info.name for info in data_sets.infos() if info.task == task],
+        }
+        for task, metric in METRIC_OF_TASK.items()
+    ]
+    answer(listed, columns(TASKS, listed), json)
 
 
 def _values(option: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ def _scan(budget: Budget, structured: bool, images: int, runs: str) -> dict[str,
 
 def describe(scan: dict[str, Any], bounded: Budget, within: float) -> str:
     """A row per layer and one per group: the score at every setting, and the bound that follows."""
-    show = Metric.of(scan).show
+    show = Metric.from_result(scan).show
     lines = [f"dense: {show(scan['dense'])} on {scan['images']} validation images; one layer changed at a time", ""]
     for kind in dict.fromkeys(row["kind"] for row in scan["rows"]):
         rows = [row for row in scan["rows"] if row["kind"] == kind]

@@ -24,7 +24,7 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(str(result["error"]))
     ends = {run["run"]: run["final"] for run in result["runs"]} if "runs" in result else {"final": result["final"]}
     points = {"baseline": result["baseline"], **ends}
-    metric = Metric.of(result)
+    metric = Metric.from_result(result)
     rows = [{"name": name, **point, "score": scored(point, metric)} for name, point in points.items() if point]
     if rows:
         heads = {metric.label if head == "score" else head: cell for head, cell in POINTS.items()}
@@ -54,7 +54,7 @@ def _run_lines(result: dict[str, Any]) -> list[str]:
 def _sweep_lines(result: dict[str, Any]) -> list[str]:
     lines = [f"{run['run']}: {run['status']}" for run in result["runs"] if not run["final"]]
     if "found" in result:
-        metric = Metric.of(result)
+        metric = Metric.from_result(result)
         least = result.get("min_score", result.get(f"min_{ACCURACY.name}"))
         what = f"with {metric.show(least)} or {'more' if metric.better == 'higher' else 'less'} on validation"
         lines += ["", f"the smallest {what}: {result['found']}" if result["found"] else f"none of them is {what}"]

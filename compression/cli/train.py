@@ -34,7 +34,7 @@ class Training(options.Training, total=False):
 
 
 def train(
-    *, model: options.Model, data: options.Data, epochs: options.Epochs = 10.0, seed: options.Seed = 0,
+    *, model: options.Model, data: options.Data, epochs: options.Epochs | None = None, seed: options.Seed = 0,
     out: options.WeightsOut = None, input: options.Input = None, classes: options.Classes = None,
     preprocess: options.Preprocess = (), json: options.Json = None, **training: Unpack[Training],
 ) -> None:  # fmt: skip
@@ -42,6 +42,7 @@ def train(
     if out is not None and Path(out).suffix != ".safetensors":
         raise CompressionError(f"--out {out}: the weights are written as safetensors; end the name in .safetensors")
     constants = options.assignments(preprocess, "--preprocess", options.numbers_or_text) or None
+    epochs = float(zoo.spec(model).epochs) if epochs is None else epochs
     budget = Budget(
         model=model, data=data, epochs=epochs, seed=seed, input=input, classes=classes, preprocess=constants, **training
     )
@@ -69,7 +70,7 @@ def _train(
     from compression.training.trainable import check_trainable
     from compression.zoo import weights
 
-    (input, classes), task = prepare.shape(budget), tasks.of(prepare.load_data(budget))
+    (input, classes), task = prepare.shape(budget), tasks.task_of(prepare.load_data(budget))
     network, spec = zoo.build(model, input, classes, seed=budget.seed), zoo.spec(model)
     if model not in zoo.names():
         from compression.runs.rehearsal import check_classifier

@@ -84,7 +84,7 @@ def describe(value: dict[str, Any]) -> str:
     """The rows in a table below one line on what they are."""
     recomputed = any(row["recomputed"] is not None for row in value["rows"])
     shown = {name: cell for name, cell in ROWS.items() if recomputed or name != "norms recomputed"}
-    metric = Metric.of(value)
+    metric = Metric.from_result(value)
     shown = {metric.label if name == "score" else name: cell for name, cell in shown.items()}
     dense = metric.show(value["dense"], 1)
     first = f"{value['model']} on {value['images']:,} {value['split']} images, dense: {dense}"

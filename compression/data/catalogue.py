@@ -126,14 +126,14 @@ def picture_file(name: str) -> Path:
     Raises:
         CompressionError: there is no such picture, or the package that ships it is not installed.
     """
-    wanted = name.removeprefix(PICTURE_PREFIX)
-    if wanted in SHIPPED_PICTURES:
-        _, package, inner = SHIPPED_PICTURES[wanted]
-        found = importlib.util.find_spec(package)
-        if found is None or found.origin is None:
+    short = name.removeprefix(PICTURE_PREFIX)
+    if short in SHIPPED_PICTURES:
+        _, package, inner = SHIPPED_PICTURES[short]
+        home = importlib.util.find_spec(package)
+        if home is None or home.origin is None:
             raise CompressionError(f"{name} comes with the package {package}: install it (requirements.txt)")
-        return Path(found.origin).parent / inner
-    path = expanded(wanted)
+        return Path(home.origin).parent / inner
+    path = expanded(short)
     if not path.is_file():
         raise CompressionError(f"{name}: no such file, and no picture on board: {', '.join(SHIPPED_PICTURES)}")
     return path.resolve()

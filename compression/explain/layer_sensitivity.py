@@ -145,7 +145,7 @@ def most_sparsity(scan: Mapping[str, Any], points: float, kind: str) -> dict[str
 
 def lost(scan: Mapping[str, Any], score: float) -> float:
     """How much worse a score is than that of the dense model, in points of the metric (negative: better)."""
-    return Metric.of(scan).lost(scan["dense"], score)
+    return Metric.from_result(scan).lost(scan["dense"], score)
 
 
 def as_budget(

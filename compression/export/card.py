@@ -64,7 +64,7 @@ def text(
         classes=_classes(result, about),
         ledger=_ledger(result["ledger"]),
         files=[(f"`{name}`", f"{len(files[name]):,}", what) for name, what in FILES.items() if name in files],
-        metric=Metric.of(result),
+        metric=Metric.from_result(result),
         own_code=about["model"] if zoo.is_file(about["model"]) else "",
         program="model.pt2" in files,
         **_measured(measured, budget),
@@ -163,7 +163,7 @@ def _sentence(text: str) -> str:
 
 
 def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -> list[tuple[str, ...]]:
-    first, last, metric = result["baseline"], result["final"], Metric.of(result)
+    first, last, metric = result["baseline"], result["final"], Metric.from_result(result)
     return [
         ("size of the weights file", f"{first['bytes']:,.0f} B (fp32)", f"{last['bytes']:,.0f} B (packed)"),
         (f"{metric.label} on the test split", metric.show(first["score"], 1), metric.show(last["score"], 1)),

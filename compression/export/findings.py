@@ -40,9 +40,9 @@ def stored(measured: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def scored(measured: Mapping[str, Any], of: str = "") -> str:
+def scored(measured: Mapping[str, Any], prefix: str = "") -> str:
     """What a file scored, or torch (``torch_``); measurements of earlier versions are all of accuracy."""
-    value = measured[f"{of}score"] if f"{of}score" in measured else measured[f"{of}accuracy"]
+    value = measured[f"{prefix}score"] if f"{prefix}score" in measured else measured[f"{prefix}accuracy"]
     return tasks.metric_of(measured).show(value, 1)
 
 

@@ -77,7 +77,7 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     _refuse_changed(outcome, budget, path)
     state, codes = unpack(path), integers(path)
     input, classes = shape(budget)
-    task = tasks.of(_data(folder, budget))
+    task = tasks.task_of(_data(folder, budget))
     dense = find_weights(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
     graph = trace(dense, zoo.example(budget.model, input=input))
     units = removed_units(outcome)

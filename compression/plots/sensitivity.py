@@ -51,7 +51,7 @@ def sensitivity_info(
     rows, kind = scan["rows"], "units" if scan["structured"] else "weights"
     widths = sorted({row["value"] for row in rows if row["kind"] == "bits"}, reverse=True)
     parts = sorted({row["value"] for row in rows if row["kind"] == kind})
-    metric = Metric.of(scan)
+    metric = Metric.from_result(scan)
     lost = {(row["kind"], row["name"], row["value"]): metric.lost(scan["dense"], row["score"]) for row in rows}
     owner = {name: group_of_layer.get(name, "") if scan["structured"] else name for name in layers}
     table = tuple(

@@ -31,7 +31,7 @@ def share(value: float | None, digits: int = 1) -> str:
 
 def scored(result: Mapping[str, Any]) -> str:
     """The score that a run ended with, and what it is: ``97.3 % test accuracy``."""
-    metric = Metric.of(result)
+    metric = Metric.from_result(result)
     return f"{metric.show(result['final']['score'])} test {metric.label}"
 
 

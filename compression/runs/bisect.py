@@ -56,7 +56,7 @@ def find_smallest(
     candidates = combinations(absolute(budget), sparsity or (() if by_macs else SPARSITIES), bits, axes)
     budgets = sorted(candidates, key=expected_size, reverse=True)
     identity = check(*budgets)
-    Metric.of(identity).check(min_score)
+    Metric.from_result(identity).check(min_score)
     store = store or Store(root)
     spec, planned = specs(budget, budgets, store, identity)
     store.add({**spec, "priority": priority, "find": {"min_score": min_score, "planned": planned}})
@@ -73,7 +73,7 @@ def carry_out_find(
     """
     search = folder.spec()["find"]
     planned, least = search["planned"], float(search.get("min_score", search.get(f"min_{ACCURACY.name}", 0)))
-    metric = Metric.of(planned[0].get("subject") or {})
+    metric = Metric.from_result(planned[0].get("subject") or {})
     events.plan((len(planned)).bit_length(), unit="runs")
     tried = itertools.count(1)
 

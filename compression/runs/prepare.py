@@ -114,7 +114,7 @@ def load(budget: Budget, identity: Mapping[str, Any] | None = None) -> TrainedMo
     dataset = load_data(budget)
     input, classes = shape(budget)
     trained = find_weights(budget)
-    subject = TrainedModel(trained.model, tasks.of(dataset), input, classes, trained.name)
+    subject = TrainedModel(trained.model, tasks.task_of(dataset), input, classes, trained.name)
     check_same(subject, identity)
     return subject
 

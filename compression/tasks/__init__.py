@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from compression.data import DataSet
     from compression.tasks.base import Evaluation, Scorer, Task
 
-__all__ = ["ACCURACY", "PSNR", "Evaluation", "Metric", "Scorer", "Task", "metric_of", "of"]
+__all__ = ["ACCURACY", "PSNR", "Evaluation", "Metric", "Scorer", "Task", "metric_of", "task_of"]
 
 METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR}
 METRICS = {each.name: each for each in METRIC_OF_TASK.values()}
 _LATE = ("Evaluation", "Scorer", "Task")
 
 
-def of(data: DataSet | Task) -> Task:
+def task_of(data: DataSet | Task) -> Task:
     """The task of a data set; a task is returned as it is."""
     from compression.tasks.base import Task
     from compression.tasks.classification import Classification

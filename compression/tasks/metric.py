@@ -77,7 +77,7 @@ class Metric:
         return score if self.better == "higher" else -score
 
     @classmethod
-    def of(cls, result: Mapping[str, Any]) -> Metric:
+    def from_result(cls, result: Mapping[str, Any]) -> Metric:
         """That of a stored result or subject; those of version 0.1.0 are all of accuracy.
 
         Raises:

@@ -60,8 +60,8 @@ class Picture(Task):
 
     def beside(self, model: nn.Module, size: int) -> dict[str, Any]:
         """Bits a pixel, and JPEG and WebP of the same picture in the best quality that takes no more bytes."""
-        found = {name: _encoded(self.original().numpy(), name, size) for name in ("JPEG", "WEBP")}
-        return {"bits_per_pixel": 8 * size / len(self.data.test), **found}
+        codecs = {name: _encoded(self.original().numpy(), name, size) for name in ("JPEG", "WEBP")}
+        return {"bits_per_pixel": 8 * size / len(self.data.test), **codecs}
 
 
 def decibels(error: float) -> float:

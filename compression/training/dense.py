@@ -67,7 +67,7 @@ def evaluate(
 
     Computed in fp32 unless a recipe says otherwise; the model's training mode is restored.
     """
-    task, recipe = tasks.of(task), recipe or Recipe(threads=torch.get_num_threads())
+    task, recipe = tasks.task_of(task), recipe or Recipe(threads=torch.get_num_threads())
     training, scorer = model.training, task.scorer()
     model.eval()
     try:
@@ -106,7 +106,7 @@ def train_dense(
         CompressionError: ``epochs`` is not above 0, or an option is unknown.
         RunFailed: the loss or the model is no longer finite.
     """
-    task = tasks.of(task)
+    task = tasks.task_of(task)
     dataset = task.data
     start, total = time.perf_counter(), total_steps(dataset, batch_size, epochs)
     recipe = choose_recipe(model, Batches(dataset, "train", batch_size, augment=False).batch(0, 0)[0], precision)

@@ -49,7 +49,7 @@ class Setup:
     budget: Budget
 
     def __post_init__(self) -> None:
-        self.task = tasks.of(self.task)
+        self.task = tasks.task_of(self.task)
 
     @property
     def data(self) -> DataSet:

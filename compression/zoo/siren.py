@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from compression.errors import CompressionError
+
 WIDTH, HIDDEN = 64, 4
 FREQUENCIES, BASE = 16, 1.4  # of the positional encoding (Strümpler et al., arXiv 2112.04267, section 3.1)
 OMEGA = 30.0
@@ -65,5 +67,12 @@ class Siren(nn.Module):
 
 
 def siren(input: tuple[int, ...], channels: int) -> Siren:
-    """The network for ``input`` = (coordinates,)."""
+    """The network for ``input`` = (coordinates,).
+
+    Raises:
+        CompressionError: another kind of input.
+    """
+    if len(input) != 1:
+        size = "x".join(map(str, input))
+        raise CompressionError(f"siren takes the coordinates of a pixel, not inputs of {size}: leave --input out")
     return Siren(input[0], channels)

@@ -45,6 +45,7 @@ _SHORT = {
     "spending": "Where bits go",
     "counting": "Counting",
     "forgetting": "Forgetting",
+    "picture": "A picture",
 }
 CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.items(), 1))
 

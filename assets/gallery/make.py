@@ -10,7 +10,8 @@
 Every ``budgets/NAME.json`` of a collection is a budget as the command line reads it. Where a collection has a
 ``dense.json``, that is how its dense model is trained (options of the command ``train``). A kept run is a folder with
 ``spec.json``, ``events.jsonl`` and ``result.json`` as in ``runs/`` (step events thinned, no checkpoint, no bundle, the
-machine's paths taken out) and ``record.json``: data set, seed, commit, seconds, processor, command, final figures.
+machine's paths taken out) and ``record.json``: data set, seed, commit, seconds, processor, command, final figures. Of a
+network that is a picture, the original and the last picture stay, too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ HOME = Path(__file__).resolve().parent
 ROOT = HOME.parents[1]
 KEPT = {"step": 120, "group": 40}  # events of a kind, evenly spread; those that choose or commit units stay all
 AROUND = (20, 10)  # steps before and after units are committed whose events stay all
+PICTURES = "pictures"
 FIGURES = ("accuracy", "loss", "bytes", "nominal_bytes", "macs", "rel_bops", "unit_sparsity", "weight_sparsity")
 
 
@@ -89,7 +91,17 @@ def keep(collection: Path, folder: Path, name: str, made_by: str) -> None:
     (target / "record.json").write_text(
         json.dumps(record(name, spec, result, weights, made_by, words), indent=2) + "\n", encoding="utf-8"
     )
-    print(f"{name}: {result['final']['accuracy']:.4f} on test at {100 * result['final']['rel_bops']:.2f} % BOPs")
+    for picture in (folder / PICTURES / f"{stem}.png" for stem in ("original", result["final"]["step"])):
+        if picture.is_file():
+            (target / PICTURES).mkdir(exist_ok=True)
+            (target / PICTURES / picture.name).write_bytes(picture.read_bytes())
+    final = result["final"]
+    print(f"{name}: {final[measured_by(result)]:.4f} on test at {100 * final['rel_bops']:.2f} % BOPs")
+
+
+def measured_by(result: dict[str, Any]) -> str:
+    """The name of the metric; results of version 0.1.0 are all of accuracy."""
+    return str(result["final"].get("metric", "accuracy"))
 
 
 def named(value: Any, path: str, name: str) -> Any:
@@ -139,6 +151,8 @@ def record(
     """
     budget = spec["budget"]
     seen = [point for point in result["points"] if point["split"] == "validation"]
+    metric = measured_by(result)
+    figures = (metric, *FIGURES[1:])
     return {
         "name": name,
         "method": budget["method"],
@@ -157,9 +171,9 @@ def record(
         "threads": spec["threads"],
         "versions": spec["versions"],
         "command": " ".join(["python -m compression", *words]),
-        "validation_accuracy": seen[-1]["accuracy"] if seen else None,
-        "baseline": {figure: result["baseline"][figure] for figure in FIGURES},
-        "final": {figure: result["final"][figure] for figure in FIGURES},
+        f"validation_{metric}": seen[-1][metric] if seen else None,
+        "baseline": {figure: result["baseline"][figure] for figure in figures},
+        "final": {figure: result["final"][figure] for figure in figures},
     }
 
 
@@ -170,7 +184,7 @@ def origin(weights: Path) -> dict[str, Any]:
     from compression.zoo.weights import read_provenance
 
     told = read_provenance(weights)
-    return {key: told[key] for key in ("command", "commit", "test_accuracy") if key in told}
+    return {key: told[key] for key in ("command", "commit", "test_accuracy", "test_psnr") if key in told}
 
 
 def table(collection: Path, only: list[str]) -> str:
@@ -182,10 +196,17 @@ def table(collection: Path, only: list[str]) -> str:
         told = json.loads(path.read_text(encoding="utf-8"))
         final = told["final"]
         cells = [told["name"], told["seed"], f"{told['epochs']:g}"]
-        cells += [f"{100 * told['validation_accuracy']:.2f} %", f"{100 * final['accuracy']:.2f} %"]
+        cells += scores(told)
         cells += [f"{100 * final['rel_bops']:.2f} %", f"{final['nominal_bytes']:,.0f}", f"{final['bytes']:,.0f}"]
         lines.append("| " + " | ".join(map(str, [*cells, f"{told['seconds']:.0f}"])) + " |")
     return "\n".join(lines)
+
+
+def scores(told: dict[str, Any]) -> list[str]:
+    """Validation and test of a record, in the unit of its metric."""
+    if "psnr" in told["final"]:
+        return [f"{told['validation_psnr']:.2f} dB", f"{told['final']['psnr']:.2f} dB"]
+    return [f"{100 * told['validation_accuracy']:.2f} %", f"{100 * told['final']['accuracy']:.2f} %"]
 
 
 def commit() -> str:

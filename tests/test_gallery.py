@@ -88,8 +88,9 @@ def test_a_kept_run_is_complete_and_says_where_it_comes_from(folder: Path) -> No
     run = RunFolder(folder)
     result = json.loads(run.result_path.read_text(encoding="utf-8"))
     assert record["data"] == result["data"]
-    assert record["final"]["accuracy"] == result["final"]["accuracy"]
-    assert record["baseline"]["accuracy"] == result["baseline"]["accuracy"]
+    metric = result["final"].get("metric", "accuracy")
+    assert record["final"][metric] == result["final"][metric]
+    assert record["baseline"][metric] == result["baseline"][metric]
     assert record["seed"] == run.budget().seed == result["budget"]["seed"]
     assert len(record["commit"]) == 40
     points = run.points()

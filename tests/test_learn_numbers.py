@@ -502,3 +502,38 @@ def test_the_recorded_maps_are_those_of_the_two_models() -> None:
     assert np.allclose((image * slope).detach()[0, 0], stored["input_x_gradient"][3][1], atol=2e-2)
     alike = spearmanr(*(each.ravel().astype(float) for each in stored["input_x_gradient"][3]))[0]
     assert recorded_maps.infos("input_x_gradient")[3].alike == pytest.approx(alike, abs=1e-3)
+
+
+def test_the_recorded_scores_of_the_picture_are_those_of_its_network() -> None:
+    """Rounding, zeros and PSNR in numpy, at some places of the sliders, against what the lesson shows and recorded."""
+    from skimage.metrics import peak_signal_noise_ratio
+
+    from lessons.picture import lesson
+
+    model, _, task = lesson.network()
+    arrays = {name: parameter.detach().double().numpy() for name, parameter in model.named_parameters()}
+    names = lesson.layers()
+    x = task.data.test.images.double().numpy()
+    angles = (x[:, :, None] * math.pi * 1.4 ** np.arange(16)).reshape(len(x), -1)
+    encoded = np.concatenate([x, np.sin(angles), np.cos(angles)], 1)
+    original = task.original().numpy()
+    for layer, bits, zeros in (("all", 4, 0), (names[0], 3, 0), (names[-1], 3, 0), (names[1], 6, 50)):
+        values = dict(arrays)
+        for name in names if layer == "all" else [layer]:
+            weight = arrays[f"{name}.weight"]
+            most = 2 ** (bits - 1) - 1
+            steps = np.linspace(0.02, 1.2, 600) * np.abs(weight).max() / most
+            rounded = [np.clip(np.rint(weight / step), -most, most) * step for step in steps]
+            best = min(rounded, key=lambda each: float(((each - weight) ** 2).sum()))
+            least = np.argsort(np.abs(weight).ravel(), kind="stable")[: round(zeros / 100 * weight.size)]
+            best.ravel()[least] = 0
+            values[f"{name}.weight"] = best
+        out = encoded
+        for name in names[:-1]:
+            out = np.sin(30 * (out @ values[f"{name}.weight"].T + values[f"{name}.bias"]))
+        out = out @ values[f"{names[-1]}.weight"].T + values[f"{names[-1]}.bias"]
+        shown = np.clip(np.rint((out + 1) * 127.5), 0, 255).astype(np.uint8).reshape(original.shape)
+        score = peak_signal_noise_ratio(original, shown)
+        assert lesson.drawn(layer, bits, zeros).psnr == pytest.approx(score, abs=0.15), "another search for the step"
+        assert lesson.recorded()[layer][str(zeros)][lesson.WIDTHS.index(bits)] == pytest.approx(score, abs=0.15)
+    assert lesson.answer().value == names[0]

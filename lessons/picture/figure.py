@@ -21,10 +21,10 @@ HEIGHT = 470
 
 @dataclass(frozen=True, eq=False)
 class PictureInfo:
-    """``original`` and ``pixels``: uint8 [height, width, 3]; ``psnr`` at each of ``widths``; ``dense``: uncompressed."""
+    """``original`` and ``picture`` as :func:`source` gives them; ``psnr`` at each of ``widths``, ``dense`` before."""
 
-    original: NDArray[np.uint8]
-    pixels: NDArray[np.uint8]
+    original: str
+    picture: str
     widths: Sequence[int]
     psnr: Sequence[float]
     bits: int
@@ -43,8 +43,8 @@ def picture_figure(info: PictureInfo) -> go.Figure:
     space = {"row_heights": [0.6, 0.4], "vertical_spacing": 0.12, "horizontal_spacing": 0.02}
     fig = make_subplots(2, 2, specs=grid, subplot_titles=titles, **space)
     fig.update_layout(base.figure(HEIGHT, uirevision="picture").layout, overwrite=False)
-    for column, pixels in ((1, info.original), (2, info.pixels)):
-        fig.add_trace(go.Image(source=_source(pixels), hoverinfo="skip"), 1, column)
+    for column, picture in ((1, info.original), (2, info.picture)):
+        fig.add_trace(go.Image(source=picture, hoverinfo="skip"), 1, column)
         fig.update_xaxes(visible=False, row=1, col=column)
         fig.update_yaxes(visible=False, row=1, col=column)
     hover = "%{y:.1f} dB at %{x} bits<extra></extra>"
@@ -55,13 +55,14 @@ def picture_figure(info: PictureInfo) -> go.Figure:
     here = {"color": theme.HIGHLIGHT, "size": 14}
     fig.add_trace(go.Scatter(x=[info.bits], y=[now], mode="markers", marker=here, **plain), 2, 1)
     fig.add_hline(info.dense, line={"color": theme.MUTED, "width": 1, "dash": "dash"}, row=2, col=1)
+    fig.update_layout(margin={"t": 30})
     fig.update_xaxes(title="bits of each weight", dtick=1, row=2, col=1)
     fig.update_yaxes(title="PSNR", ticksuffix=" dB", row=2, col=1)
     return fig
 
 
-def _source(pixels: NDArray[np.uint8]) -> str:
-    """A picture as an address that holds it."""
+def source(pixels: NDArray[np.uint8]) -> str:
+    """A picture, uint8 [height, width, 3], as an address that holds it."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from torch.func import functional_call
 
 from compression import data, tasks, zoo
+from compression.data.picture import pixels as as_pixels
 from compression.quant.laplace import levels_of
 from compression.quant.nearest import rounding
 from compression.quant.tables import LayerTables
@@ -24,7 +28,9 @@ from lessons.picture import figure
 MODEL, DATA = "siren", "picture:chelsea"
 ALL = "all"
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+ZEROS = tuple(range(0, 100, 10))
 EXERCISE_BITS = 3
+SCORES = Path(__file__).with_name("scores.json")
 FLOAT_BITS = 32
 
 
@@ -51,7 +57,33 @@ def network() -> tuple[torch.nn.Module, LayerTables, Picture]:
     return model, LayerTables.prepare(model), task
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1)
+def behind_encoding() -> torch.nn.Module:
+    """The layers behind the encoding, which is the same whatever they become."""
+    model = network()[0]
+    return torch.nn.Sequential(OrderedDict(hidden=model.hidden, linear=model.linear))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=1)
+def encoded() -> torch.Tensor:
+    """The coordinates of all pixels as the layers see them."""
+    model, _, task = network()
+    with torch.no_grad():
+        known: torch.Tensor = model.get_submodule("encoding")(task.data.test.images)
+    return known
+
+
+@lru_cache(maxsize=1)
+def recorded() -> dict[str, dict[str, list[float]]]:
+    """Layer (or ``all``) → zeros in % → PSNR at each of :data:`WIDTHS`, as :mod:`.record` wrote it.
+
+    Seven pictures for one movement of a slider would take half a second.
+    """
+    scores: dict[str, dict[str, list[float]]] = json.loads(SCORES.read_text(encoding="utf-8"))
+    return scores
+
+
+@lru_cache(maxsize=64)
 def drawn(layer: str, bits: int, zeros: int) -> Drawn:
     """The picture with one layer, or all, at ``bits`` and without the smallest ``zeros`` % of its weights."""
     model, tables, task = network()
@@ -66,15 +98,19 @@ def drawn(layer: str, bits: int, zeros: int) -> Drawn:
             rounded.view(-1)[weight.abs().flatten().argsort()[:count]] = 0.0
             changed[f"{planned.name}.weight"] = rounded
 
-    class Changed(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            answer: torch.Tensor = functional_call(model, changed, (x,))
-            return answer
-
-    pixels = task.picture(Changed())
+    with torch.no_grad():
+        answers = functional_call(behind_encoding(), changed, (encoded(),))
+    assert task.data.size is not None
+    pixels = as_pixels(answers, task.data.size)
     scorer = task.scorer()
     scorer.add(pixels.reshape(-1, 3).float() / 127.5 - 1, task.data.test.labels)
     return Drawn(pixels.numpy(), scorer.result().score)
+
+
+@lru_cache(maxsize=1)
+def original() -> str:
+    """The picture that the network was fitted to, as a figure takes it."""
+    return figure.source(network()[2].original().numpy())
 
 
 def layers() -> list[str]:
@@ -96,7 +132,7 @@ def fields(values: Values) -> Sequence[Choice | Slider]:
     return (
         Choice("layer", "Layers that are compressed", names, ALL),
         Slider("bits", "Bits", WIDTHS[0], WIDTHS[-1], 1, 4, half=True),
-        Slider("zeros", "Smallest weights at zero, %", 0, 90, 10, 0, half=True),
+        Slider("zeros", "Smallest weights at zero, %", ZEROS[0], ZEROS[-1], 10, 0, half=True),
     )
 
 
@@ -104,16 +140,15 @@ def show(values: Values) -> View:
     """Both pictures, and how the score falls with the bits."""
     layer, bits, zeros = str(values["layer"]), int(values["bits"]), int(values["zeros"])
     _, _, task = network()
-    now, whole = drawn(layer, bits, zeros), drawn("", WIDTHS[-1], 0)
-    curve = [drawn(layer, width, zeros).psnr for width in WIDTHS]
-    info = figure.PictureInfo(task.original().numpy(), now.pixels, WIDTHS, tuple(curve), bits, whole.psnr)
+    now, dense = drawn(layer, bits, zeros), recorded()["none"]["0"][0]
+    info = figure.PictureInfo(original(), figure.source(now.pixels), WIDTHS, recorded()[layer][str(zeros)], bits, dense)
     size, count = nominal_bytes(layer, bits, zeros), len(task.data.test)
-    lost = whole.psnr - now.psnr
+    lost = dense - now.psnr
     seen = "hardly to be seen" if lost < 1 else "visible where the fur is fine" if lost < 5 else "plain to see"
     caption = f"{size / 1000:.1f} kB, {8 * size / count:.2f} bits a pixel: **{lost:.1f} dB lost**, {seen}."
-    alone = {name: drawn(name, EXERCISE_BITS, 0).psnr for name in layers()}
+    alone = {name: exercise_score(name) for name in layers()}
     facts = {
-        "dense": f"{whole.psnr:.1f}",
+        "dense": f"{dense:.1f}",
         "error": tex(now.error),
         "psnr": f"{now.psnr:.1f}",
         "pixels": f"{count:,}",
@@ -130,13 +165,20 @@ def show(values: Values) -> View:
 def answer() -> Pick:
     """The layer that costs most where it alone is rounded to the bits of the exercise."""
     names = layers()
-    worst = min(names, key=lambda name: drawn(name, EXERCISE_BITS, 0).psnr)
-    return Pick({name: name for name in names}, worst)
+    return Pick({name: name for name in names}, min(names, key=exercise_score))
+
+
+def exercise_score(layer: str) -> float:
+    """The PSNR with this layer alone at the bits of the exercise."""
+    return recorded()[layer]["0"][WIDTHS.index(EXERCISE_BITS)]
 
 
 LESSON = Lesson(
     fields,
     show,
     answer,
-    (Link("budget", "Compress the picture yourself", query={"model": MODEL, "data": DATA}),),
+    (
+        Link("runs", "See the picture of {run}", "gallery.siren-chelsea.opq-w5-s30"),
+        Link("budget", "Compress it yourself", query={"model": MODEL, "data": DATA}),
+    ),
 )

@@ -73,7 +73,7 @@ def table(run: str, live: bool) -> None:
 def page() -> None:
     """The page from top to bottom."""
     widgets.headline(
-        "runs", "Each point is the model at one moment: how small, and how often right. Up and to the left is better."
+        "runs", "Each point is the model at one moment: how small, and how good. Up and to the left is better."
     )
     infos = runlog.listed()
     run = opened(infos)

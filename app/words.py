@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 CHANCE = (
-    "These weights are no better than always answering the largest class: what is compressed from them says nothing. "
+    "These weights are no better than an answer that ignores its input: what is compressed from them says nothing. "
     "Train longer, or with another learning rate."
 )
 HELP = {

@@ -47,7 +47,7 @@ class Point:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the score is there by the metric's name, too."""
-        return {**dataclasses.asdict(self), self.metric: self.score}
+        return {self.metric: self.score, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Point:

@@ -21,7 +21,11 @@ from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
 from compression.options import Options, Real
+from compression.tasks import task_of
 from tests.contract.runs import DATA, network
+from tests.stripes import striped
+
+TASK = task_of(striped())
 
 RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 
@@ -132,7 +136,7 @@ def test_asks_and_options_of_a_new_method_reach_its_run(
     assert fresh.button(key="start").label == r"Start Factors \[x](http:⁠//elsewhere) run", "a label is no link"
     budget = started(fresh, monkeypatch)
     assert budget == started(app, monkeypatch)
-    factors.run(Setup(nn.Identity(), catalog.traced(RESNET8).graph, None, budget), Reporter())  # type: ignore[arg-type]
+    factors.run(Setup(nn.Identity(), catalog.traced(RESNET8).graph, TASK, budget), Reporter())
     assert factors.ran == [{"rank": 17, "band": (0.6, 0.9), "centre": "mean", "shrink": 0.25}]
 
 

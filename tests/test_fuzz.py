@@ -31,7 +31,7 @@ from compression.runs.process import Handle
 from compression.runs.resultfile import written
 from compression.zoo import weights
 from tests.fuzz.binary import packed_files
-from tests.fuzz.samples import EVENTS, HANDLE, RESULT, SPEC, SWEEP
+from tests.fuzz.samples import EVENTS, HANDLE, POINT, RESULT, SPEC, SWEEP
 from tests.fuzz.target import ACCEPTED, REFUSED, Target, example, outcome
 from tests.fuzz.targets import targets
 
@@ -141,7 +141,7 @@ def test_specs_are_refused_by_name(change: dict[str, Any], tmp_path: Path) -> No
     [(1, {"total_steps": 10**30}), (4, {"step": {"a": 1}}), (4, {"t": 1e300}), (4, {"attempt": "1"}), (4, {"loss": []}),
      (4, {"epoch": None}), (3, {"phase": ["p"]}), (12, {"split": {}}), (0, {"state": "asleep"}), (9, {"message": None}),
      (6, {"units": {"conv1": -1}}), (7, {"chosen": {"conv1": [[1]]}}), (8, {"joint": {"conv1": {}}}),
-     (2, {"accuracy": None}), (2, {"bits": {"conv1": 4}})],
+     (2, {"score": None}), (2, {"bits": {"conv1": 4}})],
 )  # fmt: skip
 def test_events_are_refused_by_field(number: int, change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
@@ -178,7 +178,8 @@ def test_process_files_are_refused_by_field(change: dict[str, Any], tmp_path: Pa
 @pytest.mark.parametrize(
     "change",
     [{"confusion": {"baseline": [[1, 2]], "final": [[1, 2]]}}, {"classes": ["a", "b", "c"]}, {"final": {}},
-     {"ledger": {"total": 3}}, {"seconds": None}, {"points": [[]]}, {"units": {"conv1": 3}}],
+     {"ledger": {"total": 3}}, {"seconds": None}, {"points": [[]]}, {"units": {"conv1": 3}}, {"metric": {"name": "x"}},
+     {"metric": {**RESULT["metric"], "decimals": 10**9}}, {"beside": {"JPEG": {"quality": "a"}}}],
 )  # fmt: skip
 def test_results_are_refused_with_a_way_out(change: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "result.json"
@@ -187,6 +188,22 @@ def test_results_are_refused_with_a_way_out(change: dict[str, Any], tmp_path: Pa
     path.write_text(json.dumps({**RESULT, **change}))
     with pytest.raises(CompressionError, match="put the file back, or remove it"):
         written(path)
+
+
+def test_what_version_0_1_calls_accuracy_is_read_as_a_score(tmp_path: Path) -> None:
+    def older(value: dict[str, Any]) -> dict[str, Any]:
+        renamed = {"accuracy": value["score"]} if "score" in value else {}
+        return {name: each for name, each in value.items() if name not in ("score", "metric")} | renamed
+
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(older(event)) + "\n" for event in EVENTS))
+    scores = [
+        event["score"] for event in read_events(tmp_path / "events.jsonl")[0] if event["kind"] in ("point", "step")
+    ]
+    assert scores == [event["score"] for event in EVENTS if event["kind"] in ("point", "step")]
+    result = {**older(RESULT), **{end: older(RESULT[end]) for end in ("baseline", "final")}, "points": [older(POINT)]}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    read = written(tmp_path / "result.json")
+    assert [point["score"] for point in (read["baseline"], read["final"], *read["points"])] == [0.9] * 3
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------

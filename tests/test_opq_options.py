@@ -24,7 +24,11 @@ from compression.methods.opq import OPQ, allocate
 from compression.methods.opq.method import arguments
 from compression.methods.opq.options import OpqOptions
 from compression.runs.preflight import check
+from compression.tasks import task_of
 from compression.training.options import TrainingOptions
+from tests.stripes import striped
+
+TASK = task_of(striped())
 
 RESNET8 = catalog.ChosenModel("resnet8", "mnist5k", (1, 28, 28), 10)
 BUDGET = Budget(method="opq", model="resnet8", data="mnist5k", sparsity=0.6, bits=3.5)
@@ -72,7 +76,7 @@ def test_every_default_is_that_of_the_function_and_may_be_written_out() -> None:
 )
 def test_layers_that_are_not_there_are_refused_before_a_run(changes: dict[str, Any], message: str) -> None:
     model = zoo.build("resnet8", (1, 28, 28), 10).eval()
-    task = Setup(model, trace(model, torch.zeros(1, 1, 28, 28)), None, BUDGET.replace(**changes))  # type: ignore[arg-type]
+    task = Setup(model, trace(model, torch.zeros(1, 1, 28, 28)), TASK, BUDGET.replace(**changes))
     with pytest.raises(CompressionError, match=message):
         OPQ.check(task)
     OPQ.check(Setup(model, task.graph, task.data, BUDGET.replace(options={"skip": ["conv1"], "omega": "scale"})))

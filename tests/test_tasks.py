@@ -29,6 +29,7 @@ from compression.graph import trace
 from compression.methods import Reporter, Setup
 from compression.plots import front_data
 from compression.points import Point
+from compression.runs.names import data_name
 from compression.tasks import ACCURACY, PSNR, Metric
 from compression.training.dense import evaluate, train_dense
 
@@ -54,11 +55,13 @@ def test_scores_are_shown_and_compared_by_their_metric() -> None:
 
 
 def test_a_metric_survives_json_and_older_results_are_of_accuracy() -> None:
-    from compression.runs.files import finite
-
-    stored = json.loads(json.dumps(finite({"metric": PSNR.__dict__})))
+    stored = json.loads(json.dumps({"metric": PSNR.to_dict()}))
     assert stored["metric"]["highest"] is None
-    assert Metric.from_result(stored) == PSNR
+    assert Metric.from_result(stored) == Metric.from_result({"metric": PSNR.to_dict()}) == PSNR
+    assert Metric.from_result({"metric": None}) == ACCURACY
+    for wrong in ({"decimals": 10**9}, {"scale": 0}, {"better": "more"}):
+        with pytest.raises(CompressionError, match="metric"):
+            Metric.from_result({"metric": {**PSNR.to_dict(), **wrong}})
     assert Metric.from_result({}) == ACCURACY
     with pytest.raises(CompressionError, match="metric"):
         Metric.from_result({"metric": {"name": 3}})
@@ -72,6 +75,8 @@ def test_points_have_a_score_and_older_ones_get_it() -> None:
     new = Point.from_dict({**POINT, "score": 31.0, "metric": "psnr"})
     assert new.to_dict()["psnr"] == new.to_dict()["score"] == 31.0
     assert "accuracy" not in new.to_dict()
+    odd = Point.from_dict({**POINT, "score": 31.0, "metric": "bits"})
+    assert odd.to_dict()["bits"] == {}, "no metric takes the place of a field"
 
 
 def test_where_less_is_better_the_front_is_the_right_way_up() -> None:
@@ -236,6 +241,45 @@ def test_the_command_line_compresses_and_exports_a_picture(tmp_path: Path) -> No
     (psnr,) = [row[2:4] for row in rows if row[1:] and row[1].startswith(" PSNR")]
     assert [cell.split() for cell in psnr] == [[f"{result[end]['psnr']:.2f}", "dB"] for end in ("baseline", "final")]
     assert "class" not in card.replace("classes", "")
+
+
+def test_a_picture_of_ones_own_keeps_its_kind_where_its_budget_goes(tmp_path: Path) -> None:
+    """Its shared budget names the file without the folder; the run's own is carried out again."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)).save(tmp_path / "own.png")
+    name = f"picture:{tmp_path / 'own.png'}"
+    assert data_name(name) == "picture:own.png"
+    assert data_name(CAT) == CAT
+    words = f"train --model siren --data {name} --epochs 1 --out {tmp_path / 'own.safetensors'}"
+    assert main(words.split()) == 0
+    words = f"run --model siren --data {name} --weights {tmp_path / 'own.safetensors'} --method ptq --bits 8"
+    assert main([*words.split(), "--runs", str(tmp_path / "runs"), "--json", str(tmp_path / "r.json")]) == 0
+    budget = json.loads((tmp_path / "r.json").read_text())["budget"]
+    (tmp_path / "budget.json").write_text(json.dumps(budget))
+    assert main(["run", "--config", str(tmp_path / "budget.json"), "--runs", str(tmp_path / "runs")]) == 0
+
+
+def test_searches_and_studies_of_a_picture(tmp_path: Path) -> None:
+    where = ["--runs", str(tmp_path), "--json", str(tmp_path / "r.json")]
+    words = f"sweep --model siren --data {CAT} --method ptq --sparsity 0 --bits 4,6,8 --find smallest --min-score 34"
+    assert main([*words.split(), *where]) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["min_psnr"] == result["min_score"] == 34
+    smallest = next(run for run in result["runs"] if run["run"] == result["found"])
+    assert smallest["final"]["psnr"] >= 34
+    words = f"untrained --model siren --data {CAT} --sparsity 0,0.5 --bits 8"
+    assert main([*words.split(), "--json", str(tmp_path / "u.json")]) == 0
+    study = json.loads((tmp_path / "u.json").read_text())
+    assert study["images"] == 170 * 256
+    assert study["rows"][0]["psnr"] == study["rows"][0]["score"] > study["rows"][1]["score"]
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "why"), [({"mean": [0.1, 0.1, 0.1]}, "not normalised"), ({"crop": 5000}, "at most 300")]
+)
+def test_preprocessing_that_a_picture_does_not_have(preprocess: dict[str, Any], why: str) -> None:
+    with pytest.raises(CompressionError, match=why):
+        data.load(CAT, preprocess=preprocess)
+    assert data.load(CAT, preprocess={"crop": 100}).size == (100, 100)
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_given_resnet20_reaches_its_published_accuracy(shared_data: Path) -> Non
     weights.load(model, shared_data / "resnet20b_cifar10jpeg.pt")
     result = evaluate(model, data.load("cifar10"), "test", recipe=Recipe("bf16"))
     assert result.score == pytest.approx(0.8777, abs=0.002)
-    assert sum(map(sum, result.confusion)) == 10_000
+    assert sum(map(sum, result.details["confusion"])) == 10_000
 
 
 def test_recipes() -> None:

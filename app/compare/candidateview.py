@@ -38,7 +38,7 @@ def result(picked: Candidate) -> Mapping[str, Any] | None:
 def details(picked: Candidate, second: Candidate | None) -> None:
     """The picked run beside a second one, its layers, its file, and what it confuses."""
     pictured = [picked] if second is None else [picked, second]
-    pictureview.compare({f"{each.title}: {each.metric.show(each.point['score'])}": each.run for each in pictured})
+    pictureview.compare([(f"{each.title}: {each.metric.show(each.point['score'])}", each.run) for each in pictured])
     if second is not None:
         beside(picked, second)
     done = result(picked)

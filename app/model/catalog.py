@@ -143,7 +143,8 @@ def _subject(model: str, data: str) -> ChosenModel:
 def fitting_data(model: str, data: str) -> str:
     """The data set for a newly picked model: the present one if it fits, else one for the model, else none."""
     own = zoo.spec(model)
-    if data in own.data or (data not in datasets.names() and data != NO_DATA):
+    folder = data not in datasets.names() and data != NO_DATA
+    if data in own.data or (folder and own.kind is datasets.IMAGE):
         return data
     return own.data[0] if own.data else NO_DATA
 
@@ -230,7 +231,7 @@ def _measured(subject: ChosenModel, path: str, changed: float) -> tuple[Evaluati
     task = tasks.task_of(load_data(subject))
     with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
         evaluation = evaluate(loaded(subject, path), task, "test", limit=MEASURED_IMAGES)
-    return evaluation, task.metric, min(MEASURED_IMAGES, len(task.data.test))
+    return evaluation, task.metric, task.count("test", MEASURED_IMAGES)
 
 
 def loaded(subject: ChosenModel, path: str | None) -> Any:

@@ -8,6 +8,7 @@ from app import options
 from compression import commands, zoo
 from compression import data as datasets
 from compression.budget import Budget
+from compression.data.catalogue import PICTURE_PREFIX
 from compression.errors import CompressionError
 from compression.runs import names
 
@@ -43,6 +44,11 @@ def check(budget: Budget) -> None:
         raise CompressionError(
             "the model of this run is code of its own: start the app with "
             f"{commands.app(*commands.option('model', budget.model))} to work on it"
+        )
+    if budget.data.startswith(PICTURE_PREFIX) and budget.data not in datasets.names():
+        raise CompressionError(
+            "the picture of this run is a file of its own, which pages do not open: resume or export it on the command "
+            "line"
         )
     if budget.data not in (*datasets.names(), *options.data_folders(given.data_root)):
         raise CompressionError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
+from PIL import Image
 
 from app import widgets, words
 from app.runs import runlog, view_model
@@ -38,15 +39,15 @@ def section(now: view_model.RunView) -> None:
     beside(now.run)
 
 
-def compare(runs: Mapping[str, str]) -> None:
-    """The original and what each run made of it, by title; nothing where none of them left a picture."""
-    ends = {title: _last(runlog.folder(run).pictures) for title, run in runs.items()}
-    originals = [path.parent / ORIGINAL for path in ends.values() if path is not None]
+def compare(runs: Sequence[tuple[str, str]]) -> None:
+    """The original and what each run (title, id) made of it; nothing where none of them left a picture."""
+    ends = [(title, path) for title, run in runs if (path := _last(runlog.folder(run).pictures)) is not None]
+    originals = [path.parent / ORIGINAL for _, path in ends]
     if not originals or not originals[0].is_file():
         return
     st.subheader("The picture", anchor=False)
-    shown = {"The original": originals[0], **{title: path for title, path in ends.items() if path is not None}}
-    for column, (title, path) in zip(st.columns(len(shown), gap="medium"), shown.items(), strict=True):
+    shown = [("The original", originals[0]), *ends]
+    for column, (title, path) in zip(st.columns(len(shown), gap="medium"), shown, strict=True):
         with column:
             _image(path, title)
 
@@ -66,7 +67,7 @@ def beside(run: str) -> None:
         return
     parts = [
         f"{name} reaches {other['psnr']:.1f} dB in {words.size(other['bytes'])}"
-        if (other := codecs[name])
+        if (other := codecs.get(name))
         else f"{name} has no file that small"
         for name in ("JPEG", "WEBP")
     ]
@@ -79,3 +80,5 @@ def _image(path: Path, caption: str) -> None:
         st.image(read_bytes(path, "picture"), caption=caption, width="stretch")
     except CompressionError as error:
         widgets.problem(error)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # as Pillow says that it is no picture
+        widgets.problem(CompressionError(f"picture {path.name} of this run is damaged: it cannot be shown"))

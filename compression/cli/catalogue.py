@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -54,7 +53,7 @@ def tasks(*, json: Json = None) -> None:
     """List the tasks: the metric of each, and the data sets that imply it."""
     listed = [
         {
-            **dataclasses.asdict(metric),
+            **metric.to_dict(),
             "name": task,
             "metric": metric.name,
             "data": [info.name for info in data_sets.infos() if info.task == task],

@@ -21,7 +21,7 @@ from compression.runs.names import data_name, model_name
 from compression.runs.preflight import absolute
 from compression.tasks import Metric
 
-CHANCE = "this model is no better than always answering the largest class"
+CHANCE = "this model is no better than an answer that ignores its input"
 Optimizer = Annotated[
     str, Parameter(choices=OPTIMIZERS, help="default: sgd for networks with batch norms, adamw for others")
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -75,7 +74,7 @@ def measured(
     return {
         "model": budget.model, "data": budget.data, "split": split, "images": subject.task.count(split, limit),
         "dense": dense_score(subject.model, subject.task, split, limit),
-        "metric": dataclasses.asdict(subject.task.metric),
+        "metric": subject.task.metric.to_dict(),
         "rows": [row_of(row, subject.task.metric) for row in rows],
     }  # fmt: skip
 

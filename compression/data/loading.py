@@ -31,6 +31,10 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
     if name.startswith(PICTURE_PREFIX):
         from compression.data.picture import load_picture
 
+        if how.mean is not None or how.std is not None:
+            raise CompressionError(
+                f"preprocess: colours of {name} are the answers and are not normalised: leave it out"
+            )
         return load_picture(name, how)
     folder = folder_of(name)
     if folder is not None:

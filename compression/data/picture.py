@@ -14,6 +14,7 @@ import torch
 from compression.data.catalogue import PICTURE_PREFIX, PICTURE_SIDE, SHIPPED_PICTURES, picture_file
 from compression.data.pictures import Span, read, size_of
 from compression.data.types import PICTURE, PIXEL, DataSet, Split
+from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 
 AS_IT_IS = Preprocess()
@@ -33,7 +34,10 @@ def load_picture(name: str, how: Preprocess = AS_IT_IS) -> DataSet:
 
 @lru_cache(maxsize=2)
 def _loaded(name: str, path: Path, how: Preprocess) -> DataSet:
-    height, width = _scaled(*size_of(path)) if how.crop is None else (how.crop, how.crop)
+    height, width = whole = size_of(path)
+    if how.crop is not None and how.crop > min(whole):
+        raise CompressionError(f"preprocess.crop must be at most {min(whole)}, the shorter side of {path.name}")
+    height, width = _scaled(*whole) if how.crop is None else (how.crop, how.crop)
     pixels = read(path, (3, height, width), how, Span([path], how.range))
     split = Split(coordinates(height, width), colours(torch.from_numpy(np.ascontiguousarray(pixels))))
     short = name.removeprefix(PICTURE_PREFIX)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,4 +103,4 @@ def carry_out(
         rows.append(row_of(row, metric))
         events.step(number, 0.0, score=row.score, loss=row.loss)
     used = subject.task.count("validation", images)
-    return {"dense": dense, "metric": dataclasses.asdict(metric), "rows": rows, "images": used}
+    return {"dense": dense, "metric": metric.to_dict(), "rows": rows, "images": used}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
         rows.append({"kind": trial.kind, "name": trial.name, "value": trial.value, "size": trial.size, **measured})
         events.step(number, 0.0, score=result.score, loss=result.loss)
     used = subject.task.count("validation", images)
-    scan = {"structured": structured, "dense": dense.score, "metric": dataclasses.asdict(metric)}
+    scan = {"structured": structured, "dense": dense.score, "metric": metric.to_dict()}
     return {**scan, "images": used, "rows": rows}
 
 

@@ -74,7 +74,7 @@ def execute(
         "budget": budget.to_dict(),
         "baseline": prepared.baseline.to_dict(),
         "baseline_ledger": prepared.ledger,
-        "metric": dataclasses.asdict(prepared.subject.task.metric),
+        "metric": prepared.subject.task.metric.to_dict(),
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
         **outcome,

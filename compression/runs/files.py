@@ -35,10 +35,15 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written; the old file is then untouched.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """:func:`write_atomic` for bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with create_fresh(temporary) as stream:
-            stream.write(text.encode())
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

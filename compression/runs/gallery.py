@@ -37,7 +37,7 @@ from compression.runs.resultfile import written
 
 PREFIX = "gallery."
 COPIES = ".gallery"  # below the user's runs; the store looks into no folder whose name begins with a point
-_COPIED = ("spec.json", "events.jsonl", "result.json", "record.json", "bundle", "explain")
+_COPIED = ("spec.json", "events.jsonl", "result.json", "record.json", "bundle", "pictures", "explain")
 
 
 @dataclass(frozen=True)

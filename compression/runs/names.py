@@ -9,6 +9,7 @@ from pathlib import Path
 from compression import data as data_sets
 from compression import zoo
 from compression.budget import Budget
+from compression.data.catalogue import PICTURE_PREFIX
 from compression.reading import expanded
 
 
@@ -29,7 +30,12 @@ def model_name(model: str) -> str:
 
 
 def data_name(data: str) -> str:
-    """A data set's name, or the last part of a folder (``./NAME`` where a data set is called so)."""
+    """A data set's name, ``picture:FILE`` without its folder, or the last part of a folder.
+
+    A folder called as a data set is ``./NAME``.
+    """
+    if data.startswith(PICTURE_PREFIX) and data not in data_sets.names():
+        return f"{PICTURE_PREFIX}{_last(data.removeprefix(PICTURE_PREFIX))}"
     if data in data_sets.names() or not (_is_path(data) or Path(data).is_dir()):
         return data
     name = _last(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -50,7 +49,7 @@ class TrainedModel:
     def identity(self) -> dict[str, Any]:
         """What a spec keeps of it, so that a run never continues with another: see :func:`check_same`."""
         about = {"weights": self.weights, "digest": digest(self.model), "preprocess": self.data.preprocess}
-        return {**about, "metric": dataclasses.asdict(self.task.metric)}
+        return {**about, "metric": self.task.metric.to_dict()}
 
 
 @dataclass(frozen=True, eq=False)

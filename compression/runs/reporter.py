@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from compression.errors import CompressionError, Paused
 from compression.runs import checkpoint
 from compression.runs.eventwriter import CHECK_SECONDS, EventWriter
-from compression.runs.files import disk_full
+from compression.runs.files import disk_full, write_bytes
 from compression.runs.layout import PICTURES
 from compression.runs.lease import Lease
-from compression.runs.paths import make_folder, open_own
+from compression.runs.paths import make_folder
 
 if TYPE_CHECKING:
     import torch
@@ -115,9 +114,7 @@ class RunReporter(EventWriter):
         self.confirm()
         try:
             make_folder(folder)
-            descriptor = open_own(folder / f"{step}.png", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(file.getvalue())
+            write_bytes(folder / f"{step}.png", file.getvalue())
         except OSError as error:
             if not disk_full(error):
                 raise

@@ -30,6 +30,14 @@ class _Tables(TypedDict):
     final: list[list[Whole]]
 
 
+class _Codec(TypedDict):
+    """Another format of the same picture in as many bytes."""
+
+    quality: Whole
+    bytes: Whole
+    psnr: Number
+
+
 class _Run(TypedDict):
     """The result of a run or a sweep; fields added by later versions are passed on unread."""
 
@@ -57,7 +65,8 @@ class _Run(TypedDict):
     found: NotRequired[Text | None]
     min_score: NotRequired[Number]
     min_accuracy: NotRequired[Number]
-    metric: NotRequired[Metric]
+    metric: NotRequired[Metric | None]
+    beside: NotRequired[dict[str, Measured | _Codec | None]]
 
 
 class _Budget(TypedDict):
@@ -94,12 +103,14 @@ class _Group(TypedDict):
 
 
 class _Curve(TypedDict):
+    metric: NotRequired[Metric | None]
     dense: Number
     images: Whole
     rows: list[_Budget]
 
 
 class _Sensitivity(TypedDict):
+    metric: NotRequired[Metric | None]
     structured: Flag
     dense: Number
     images: Whole

@@ -31,7 +31,7 @@ def result(folder: RunFolder) -> dict[str, Any]:
         return stored
     if folder.is_sweep:
         return of_sweep(folder, state, events)
-    derived = {**_bare(folder, state, events), **_points(events)}
+    derived = {**_bare(folder, state, events), **_points(events), **_metric(folder)}
     derived["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
     return derived
 
@@ -54,6 +54,7 @@ def of_sweep(folder: RunFolder, state: str, events: list[Event]) -> dict[str, An
     summary["baseline"] = next((run["baseline"] for run in runs if run["baseline"]), None)
     summary["points"] = [run["final"] for run in runs if run["final"]]
     summary["runs"] = runs
+    summary |= next(({"metric": run["metric"]} for run in runs if run.get("metric")), {})
     summary["error"] = next((event.get("error") for event in reversed(events) if event["kind"] == "state"), None)
     return summary
 
@@ -70,9 +71,13 @@ def _part(folder: RunFolder, name: str) -> dict[str, Any] | None:
 def _bare(folder: RunFolder, state: str, events: list[Event]) -> dict[str, Any]:
     attempts = max((event["attempt"] for event in events), default=0)
     empty: dict[str, Any] = {"run": folder.id, "status": state, **dict.fromkeys(_EMPTY), "points": []}
-    if folder.spec_path.is_file() and (metric := (folder.spec().get("subject") or {}).get("metric")):
-        empty["metric"] = metric
     return {**empty, "attempts": attempts, "seconds": seconds(events)}
+
+
+def _metric(folder: RunFolder) -> dict[str, Any]:
+    """What the run is measured by, as its spec has it; specs of version 0.1.0 do not."""
+    metric = (folder.spec().get("subject") or {}).get("metric")
+    return {"metric": metric} if metric else {}
 
 
 def _points(events: list[Event]) -> dict[str, Any]:

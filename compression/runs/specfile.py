@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired
 
-from pydantic import Field, TypeAdapter
+from pydantic import AliasChoices, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.budget import check_kinds
@@ -14,19 +14,19 @@ from compression.tasks import Metric
 MOST_THREADS = 4096
 
 
+class _Subject(TypedDict):
+    metric: NotRequired[Metric | None]
+
+
 class _Planned(TypedDict):
     id: Text
     budget: dict[str, Any]
+    subject: NotRequired[_Subject | None]
 
 
 class _Find(TypedDict):
-    min_score: NotRequired[Number]
-    min_accuracy: NotRequired[Number]
-    planned: list[_Planned]
-
-
-class _Subject(TypedDict):
-    metric: NotRequired[Metric]
+    min_score: Annotated[Number, Field(validation_alias=AliasChoices("min_score", "min_accuracy"))]
+    planned: Annotated[list[_Planned], Field(min_length=1)]
 
 
 class _Spec(TypedDict):

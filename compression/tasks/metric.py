@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
+from pydantic_core import PydanticCustomError
 
 from compression.errors import CompressionError
 from compression.reading import Measured, Number, Text, Whole, typed
+
+MOST_DECIMALS = 12
+
+
+def _positive(value: float) -> float:
+    if value <= 0:
+        raise PydanticCustomError("positive", "must be above 0")
+    return value
 
 
 @dataclass(frozen=True)
@@ -32,8 +41,8 @@ class Metric:
     better: Literal["higher", "lower"] = "higher"
     lowest: Measured = 0.0
     highest: Measured = 1.0
-    scale: Number = 1.0
-    decimals: Whole = 2
+    scale: Annotated[Number, AfterValidator(_positive)] = 1.0
+    decimals: Annotated[Whole, Field(le=MOST_DECIMALS)] = 2
     example: Number = 0.0
 
     @property
@@ -86,7 +95,7 @@ class Metric:
         if result.get("metric") is None:
             return ACCURACY
         stored: Metric = typed(_METRIC, result["metric"], "metric")
-        low, high = stored.lowest, stored.highest  # JSON has null in the place of infinities
+        low, high = stored.lowest, stored.highest
         return replace(stored, lowest=-math.inf if low is None else low, highest=math.inf if high is None else high)
 
     def check(self, score: float) -> None:
@@ -96,7 +105,12 @@ class Metric:
             CompressionError: it is not within the range.
         """
         if not self.lowest < score < self.highest:
-            ends = f"between {self.lowest:g} and {self.highest:g}, such as {self.example:g}"
+            ends = (
+                f"between {self.lowest:g} and {self.highest:g}"
+                if math.isfinite(self.highest)
+                else f"above {self.lowest:g}"
+            )
+            ends += f", such as {self.example:g}"
             raise CompressionError(f"the {self.label} to keep must be {ends}, not {score:g}")
 
     def ends(self, worst: float, best: float, margin: float, least: float = 0.0) -> list[float]:
@@ -119,7 +133,14 @@ class Metric:
 
     def named(self, score: float) -> dict[str, float]:
         """The score as JSON has it: as ``score``, and by the metric's own name."""
-        return {"score": score, self.name: score}
+        return {self.name: score, "score": score}
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: null in the place of an end that is infinite."""
+        return {
+            name: None if isinstance(value, float) and math.isinf(value) else value
+            for name, value in asdict(self).items()
+        }
 
 
 _METRIC = TypeAdapter(Metric)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compression.budget import Budget
+from compression.tasks import ACCURACY
 
 BUDGET: list[dict[str, Any]] = [
     Budget(
@@ -19,7 +20,8 @@ BUDGET: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 POINT: dict[str, Any] = {
-    "step": 4, "epoch": 1.0, "phase": "final", "split": "test", "accuracy": 0.9, "loss": 0.3, "bytes": 1000,
+    "step": 4, "epoch": 1.0, "phase": "final", "split": "test", "score": 0.9, "accuracy": 0.9,
+    "metric": "accuracy", "loss": 0.3, "bytes": 1000,
     "bytes_kind": "packed", "nominal_bytes": 900.0, "macs": 5, "bops": 6.0, "rel_bops": 0.1, "unit_sparsity": 0.5,
     "weight_sparsity": 0.6, "bits": {"conv1": {"weight": 4.0, "activation": None}},
 }  # fmt: skip
@@ -47,8 +49,8 @@ EVENTS: list[dict[str, Any]] = [
     _event(0, "plan", total_steps=5, unit="steps", stages={"warm-up": 1}, units=8, removes=4),
     _event(0, "point", **{**POINT, "step": 0, "phase": "baseline"}),
     _event(0, "phase", phase="warm-up"),
-    _event(1, "step", loss=0.5, accuracy=0.5, lr=0.1),
-    _event(2, "step", loss=None, accuracy=0.5, lr=0.1),
+    _event(1, "step", loss=0.5, score=0.5, lr=0.1),
+    _event(2, "step", loss=None, score=0.5, lr=0.1),
     _event(2, "group", units={"conv1": 3}),
     _event(3, "group", chosen={"conv1": [[1, 0.5]]}, spared={"conv1": [2]}, next_score=0.7),
     _event(3, "group", joint={"conv1": {"units": 3, **_JOINT, "layers": {"conv1": [0.1, 0.1, 0.2, 0.3, None]}}}),
@@ -64,14 +66,16 @@ RESULT: dict[str, Any] = {
     "ledger": _LEDGER, "baseline_ledger": _LEDGER, "equality": 0.0, "classes": ["a", "b"],
     "confusion": {"baseline": [[1, 2], [0, 3]], "final": [[2, 1], [1, 2]]}, "removed": {"conv1": 3},
     "units": {"conv1": [1, 2]}, "rebuilt": False, "error": None, "method": "opq", "model": "resnet8", "data": "mnist5k",
-    "weights": "w.safetensors", "facts": {"units": 8}, "budget": BUDGET[1],
+    "weights": "w.safetensors", "facts": {"units": 8}, "metric": ACCURACY.to_dict(),
+    "beside": {"bits_per_pixel": 1.5, "JPEG": {"quality": 5, "bytes": 9, "psnr": 30.5}, "WEBP": None},
+    "budget": BUDGET[1],
 }  # fmt: skip
 STUDIES: list[dict[str, Any]] = [
     {**RESULT, "runs": [RESULT], "found": "run", "min_accuracy": 0.9},
     {"job": "curve", "dense": 0.9, "images": 10, "rows": [
-        {"sparsity": 0.5, "bits": 4, "error": 0.1, "accuracy": 0.5, "loss": 1.0, "recomputed": None}]},
+        {"sparsity": 0.5, "bits": 4, "error": 0.1, "score": 0.5, "loss": 1.0, "recomputed": None}]},
     {"job": "sensitivity", "structured": True, "dense": 0.9, "images": 10, "rows": [
-        {"kind": "bits", "name": "conv1", "value": 4, "size": 9, "accuracy": 0.5, "loss": 1.0, "gone": None}]},
+        {"kind": "bits", "name": "conv1", "value": 4, "size": 9, "score": 0.5, "loss": 1.0, "gone": None}]},
     {"job": "saliency", "criteria": ["magnitude"], "images": 10, "units": 4, "rows": [
         {"group": "g", "units": 4, "share": {"magnitude": 0.5}, "rank": {"magnitude": None}, "scores": {"m": [0.1]}}]},
 ]  # fmt: skip

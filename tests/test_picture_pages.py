@@ -1,0 +1,61 @@
+"""The pages of a network that is a picture, also where its files are damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from opened import Open, errors
+
+from app.gallery import gallery
+from compression.runs.store import Store
+
+RUN, OTHER = "gallery.siren-chelsea.opq-w5-s30", "gallery.siren-chelsea.geta-w4-s50"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs folder in which nothing starts by itself: there is no slot."""
+    created = Store(tmp_path / "runs", slots=0)
+    monkeypatch.setattr("app.runs.runlog.store", lambda: created)
+    return created.root
+
+
+def test_a_finished_run_shows_its_picture_beside_the_original(open_page: Open, root: Path) -> None:
+    app = open_page("runs", run=RUN)
+    assert errors(app) == []
+    assert len(app.get("image")) == 2
+    final = gallery.find(RUN).final
+    assert final is not None
+    assert f"{final['psnr']:.1f} dB" in [metric.value for metric in app.metric]
+    app = open_page("compare", run=RUN, other=OTHER, model="siren", data="picture:chelsea", gallery="yes")
+    assert errors(app) == []
+
+
+def test_the_slider_draws_the_picture_anew(open_page: Open, root: Path) -> None:
+    app = open_page("budget", model="siren", data="picture:chelsea", method="OPQ")
+    assert errors(app) == []
+    assert len(app.get("image")) == 2
+    app = open_page("budget", model="siren", data="picture:chelsea", method="GETA")
+    assert errors(app) == []
+    assert len(app.get("image")) == 0, "what training decides cannot be drawn before"
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_a_damaged_picture_is_a_line_not_an_exception(
+    content: bytes, open_page: Open, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    copy = tmp_path / "gallery"
+    shutil.copytree(gallery.ROOT / "siren-chelsea", copy / "siren-chelsea")
+    last = max((copy / "siren-chelsea" / "opq-w5-s30" / "pictures").glob("[0-9]*.png"))
+    last.write_bytes(content)
+    from app.runs import pictureview
+
+    drawn: list[str] = []
+    monkeypatch.setattr("app.widgets.problem", lambda error: drawn.append(str(error)))
+    monkeypatch.setattr("app.runs.pictureview.runlog.folder", lambda run: type("F", (), {"pictures": last.parent})())
+    pictureview.compare([("it", RUN)])
+    assert len(drawn) == 1
+    assert last.name in drawn[0]

@@ -33,7 +33,7 @@ HELP = {
     "exported files; measured while its bundle is made on the Export page.",
     "bops": "Bit operations: multiply-accumulates × weight bits × activation bits. A measure of work that no hardware "
     "colours; they are not milliseconds.",
-    "macs": "Multiply-accumulates for one image: the arithmetic of all convolution and linear layers.",
+    "macs": "Multiply-accumulates for one example: the arithmetic of all convolution and linear layers.",
     "bytes": "Size of the file that holds the weights. During a run it is estimated from the entropy of the codes; "
     "at the end it is the packed file, counted.",
     "planned_bytes": "Weights at their bit-widths, everything else in fp32. Packing makes the file smaller still.",

@@ -11,6 +11,7 @@ import streamlit as st
 from app import names, nav, plain, state, widgets, words
 from app.model import catalog, networks, opening, ownweights, preview
 from app.terms import tip
+from compression.data import PIXEL
 from compression.errors import CompressionError
 from compression.plots import model as figures
 
@@ -53,12 +54,13 @@ def _data_changed(picked: str) -> None:
 def summary(subject: catalog.ChosenModel, network: networks.Network, path: Path | None) -> None:
     """The network in a few figures, its score among them when trained weights are at hand."""
     graph, kind = network.graph, subject.kind
+    outputs = "channels" if kind is PIXEL else "classes"
     widgets.metrics(
         *score(subject, network, path),
         ("Parameters", words.count(graph.params), "", f"{graph.params:,} numbers"),
         ("Size in fp32", words.size(4 * graph.params), "", "4 bytes for each parameter"),
         (f"MACs per {kind.one}", words.count(graph.macs), "", words.HELP["macs"]),
-        ("Input", words.shape(subject.input), "", f"{kind.shape}; {subject.classes} classes"),
+        ("Input", words.shape(subject.input), "", f"{kind.shape}; {subject.classes} {outputs}"),
     )
 
 

@@ -297,6 +297,13 @@ def test_pictures_and_other_networks_do_not_go_together() -> None:
         fit_check(data.load(CAT), (1, 28, 28), 10)
 
 
+def test_a_folder_of_images_is_no_picture(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(CompressionError, match="folder of images"):
+        data.load(str(tmp_path), input=(2,))
+
+
 def test_a_damaged_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(CompressionError, match="cannot be read"):

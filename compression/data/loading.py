@@ -38,6 +38,9 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
         return load_picture(name, how)
     folder = folder_of(name)
     if folder is not None:
+        if input is not None and len(input) != len(FOLDER_INPUT):
+            size = "x".join(map(str, input))
+            raise CompressionError(f"{name} is a folder of images, and the model takes inputs of {size}")
         return load_folder(str(folder), input or FOLDER_INPUT, how)
     dataset = builtin.load(name)
     if dataset.kind is TEXT and how != Preprocess():

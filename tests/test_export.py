@@ -205,7 +205,7 @@ def test_the_bundle_gives_the_accuracy_of_the_run_exactly(
     stored = json.loads(folders[kind].result_path.read_text())
     evaluation = evaluate(cx.load(bundles[kind]), read(folders[kind]).data, "test")
     assert evaluation.score == stored["final"]["accuracy"]
-    assert evaluation.confusion == stored["confusion"]["final"]
+    assert evaluation.details["confusion"] == stored["confusion"]["final"]
     assert len(members(bundles[kind])["weights.packed"]) == stored["ledger"]["total"]
 
 

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from compression.plots import base, theme
 
-HEIGHT = 470
+HEIGHT = 440
 
 
 @dataclass(frozen=True, eq=False)

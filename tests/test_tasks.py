@@ -150,7 +150,7 @@ def test_one_colour_is_chance() -> None:
 
 def test_other_codecs_get_as_many_bytes_and_no_more() -> None:
     task = tasks.task_of(data.load(CAT))
-    codecs = task.beside(nn.Identity(), 7_000)
+    codecs = task.beside(7_000)
     original = task.original()
     assert original is not None
     assert codecs["bits_per_pixel"] == pytest.approx(8 * 7_000 / (170 * 256))
@@ -161,7 +161,7 @@ def test_other_codecs_get_as_many_bytes_and_no_more() -> None:
         assert len(best.getvalue()) == codecs[name]["bytes"] <= 7_000 < len(next_one.getvalue())
         decoded = np.asarray(Image.open(best).convert("RGB"))
         assert codecs[name]["psnr"] == pytest.approx(peak_signal_noise_ratio(original.numpy(), decoded), abs=1e-6)
-    assert task.beside(nn.Identity(), 50)["JPEG"] is None, "no file is that small"
+    assert task.beside(50)["JPEG"] is None, "no file is that small"
 
 
 def test_two_pixels_are_fitted_exactly(tmp_path: Path) -> None:

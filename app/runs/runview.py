@@ -16,7 +16,7 @@ from compression.plots import front as fronts
 from compression.plots import front_data, theme
 from compression.plots import run as figures
 from compression.runs.store import RunInfo
-from compression.tasks import ACCURACY, Metric
+from compression.tasks import Metric
 
 
 def draw(run: str, set_up: nav.SetUp) -> None:
@@ -189,7 +189,7 @@ def smallest(run: str) -> None:
     if "found" not in result:
         return
     metric = Metric.from_result(result)
-    least = metric.show(result.get("min_score", result.get(f"min_{ACCURACY.name}")))
+    least = metric.show(result["min_score"])
     enough = f"{least} or {'more' if metric.better == 'higher' else 'less'} on validation data"
     if result["found"] is None:
         st.markdown(f"None of these budgets keeps {enough}.")

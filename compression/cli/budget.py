@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from compression import data as data_sets
 from compression import methods, zoo
 from compression.asks import OPTIONS, BitRange
 from compression.budget import Budget
 from compression.cli.options import BudgetFields, assignments, json_or_text, number, numbers_or_text
-from compression.data.catalogue import PICTURE_PREFIX
+from compression.data.catalogue import folder_of
 from compression.errors import CompressionError
 from compression.preprocess import merged
 from compression.reading import expanded
@@ -87,14 +86,6 @@ def ask_value(option: str, text: str) -> Any:
         raise CompressionError(f"{option} must be {kind}, not {text!r}") from None
 
 
-def _is_there(data: str) -> bool:
-    """Whether these data are a data set by name, or a folder or picture of this machine."""
-    if data in data_sets.names():
-        return True
-    picture = data.removeprefix(PICTURE_PREFIX)
-    return expanded(picture).is_file() if data != picture else expanded(data).is_dir()
-
-
 def _check_places(config: str, base: Budget, changes: Mapping[str, Any]) -> None:
     """Refuse what a budget file names without its place, as bundles do: code runs only where the command line names it.
 
@@ -108,7 +99,8 @@ def _check_places(config: str, base: Budget, changes: Mapping[str, Any]) -> None
         )
     if "weights" not in changes and base.weights is not None and not expanded(base.weights).is_file():
         raise CompressionError(f"weights file {base.weights} of {config} does not exist", "say where, --weights FILE")
-    if "data" not in changes and not _is_there(base.data):
-        raise CompressionError(
-            f"{config} names the data {base.data}, no data set and no folder here", "say which, --data NAME or FOLDER"
-        )
+    if "data" not in changes:
+        try:
+            folder_of(base.data)
+        except CompressionError as error:
+            raise CompressionError(f"{config}: {error}", "say which, --data NAME or FOLDER") from None

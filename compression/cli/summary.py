@@ -8,7 +8,7 @@ from typing import Any
 from compression import tasks
 from compression.cli.output import columns, table
 from compression.preprocess import words
-from compression.tasks import ACCURACY, Metric
+from compression.tasks import Metric
 
 POINTS = {
     "": "{name}", "score": "{score}", "bytes": "{bytes:size}", "kind": "{bytes_kind}",
@@ -55,7 +55,7 @@ def _sweep_lines(result: dict[str, Any]) -> list[str]:
     lines = [f"{run['run']}: {run['status']}" for run in result["runs"] if not run["final"]]
     if "found" in result:
         metric = Metric.from_result(result)
-        least = result.get("min_score", result.get(f"min_{ACCURACY.name}"))
+        least = result["min_score"]
         what = f"with {metric.show(least)} or {'more' if metric.better == 'higher' else 'less'} on validation"
         lines += ["", f"the smallest {what}: {result['found']}" if result["found"] else f"none of them is {what}"]
     return lines

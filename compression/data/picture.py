@@ -64,7 +64,12 @@ def colours(pixels: torch.Tensor) -> torch.Tensor:
 
 def pixels(colours: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """The inverse of :func:`colours`, clamped and rounded: uint8 [H, W, C]."""
-    return ((colours + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).view(*size, -1)
+    return levels(colours).to(torch.uint8).view(*size, -1)
+
+
+def levels(colours: torch.Tensor) -> torch.Tensor:
+    """Colours in -1..1 on the 256 levels of a screen, clamped and rounded: fp32 of the same shape in 0..255."""
+    return ((colours + 1) * 127.5).round().clamp(0, 255)
 
 
 def _scaled(height: int, width: int) -> tuple[int, int]:

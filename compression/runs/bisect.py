@@ -72,10 +72,7 @@ def carry_out_find(
         Cancelled, Paused: the sweep was asked to. RunFailed: a run failed, so that nothing can be said.
     """
     search = folder.spec()["find"]
-    planned, least = (
-        search["planned"],
-        float(search["min_score"] if "min_score" in search else search[f"min_{ACCURACY.name}"]),
-    )
+    planned, least = search["planned"], float(search.get("min_score", search.get(f"min_{ACCURACY.name}")))
     metric = Metric.from_result(planned[0].get("subject") or {})
     events.plan((len(planned)).bit_length(), unit="runs")
     tried = itertools.count(1)

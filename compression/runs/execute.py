@@ -145,7 +145,7 @@ def finish(
         "removed": cut.removed,
         "units": cut.units,
         "rebuilt": cut.rebuilt,
-        "beside": setup.task.beside(shipped, ledger["total"]),
+        "beside": setup.task.beside(ledger["total"]),
     }
     return outcome, measured.details
 

@@ -16,6 +16,7 @@ from compression.pack.storable import check_storable
 from compression.quant import fold, quantize
 from compression.quant.attach import quantizable_layers
 from compression.quant.attachable import check_layers
+from compression.tasks.classification import logits
 
 TRIAL_BITS = 8
 
@@ -74,7 +75,7 @@ def _check_repeats(model: nn.Module, graph: Graph) -> None:
     """Refuse a network that answers the same input otherwise each time: what is measured of it would say nothing."""
     example = graph.example(2)
     with torch.random.fork_rng(devices=[]):
-        first, second = (_logits(model(example)) for _ in range(2))
+        first, second = (logits(model(example)) for _ in range(2))
     if not torch.allclose(first, second, equal_nan=True):
         raise CompressionError("the model draws random numbers in evaluation: let forward() do so in training only")
 
@@ -84,7 +85,7 @@ def _check_passes(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
         mode, version = "training" if training else "evaluation", inputs._version
         with _mode(model, training), torch.random.fork_rng(devices=[]), inputs.device:
             answer = model(inputs)
-        output = _logits(answer) if training and isinstance(answer, tuple) and answer else answer
+        output = logits(answer) if training and isinstance(answer, tuple) and answer else answer
         if not isinstance(output, torch.Tensor) or output.shape != (len(inputs), classes):
             what = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
             raise CompressionError(f"the model must answer logits [B, {classes}] in {mode}, not {what} for B = 2")
@@ -92,11 +93,6 @@ def _check_passes(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
             raise CompressionError("the model changes its input in place: let forward() work on a copy, x = x.clone()")
         if training and not output.requires_grad:
             raise CompressionError("no gradient reaches the model's parameters: they are frozen, or forward() stops it")
-
-
-def _logits(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The first of several outputs."""
-    return output if isinstance(output, torch.Tensor) else output[0]
 
 
 def _without_values(model: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from compression.errors import CompressionError
 from compression.points import Point, Score, with_score
 from compression.reading import Flag, Measured, Number, Text, Whole, read_object, typed
-from compression.tasks import Metric
+from compression.tasks import ACCURACY, Metric
 
 WAY_OUT = "put the file back, or remove it: the run's events still tell its figures"
 
@@ -154,6 +154,8 @@ def _with_scores(result: dict[str, Any]) -> dict[str, Any]:
     for point in (result.get("baseline"), result.get("final"), *result.get("points", ()), *result.get("rows", ())):
         if point is not None:
             with_score(point)
+    if f"min_{ACCURACY.name}" in result:
+        result.setdefault("min_score", result[f"min_{ACCURACY.name}"])
     for run in result.get("runs", ()):
         _with_scores(run)
     return result

@@ -82,7 +82,7 @@ class Task(ABC):
         """What :meth:`picture` would be of a perfect model."""
         return None
 
-    def beside(self, model: nn.Module, size: int) -> dict[str, Any]:
+    def beside(self, size: int) -> dict[str, Any]:
         """What others reach in a file of ``size`` bytes, or what it means for this task: JSON values."""
         return {}
 

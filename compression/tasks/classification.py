@@ -19,9 +19,7 @@ class Classification(Task):
 
     def answer(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         """The logits: the first of a tuple (some torchvision models train with more outputs)."""
-        output = model(x)
-        logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
-        return logits
+        return logits(model(x))
 
     def loss(self, answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy."""
@@ -50,6 +48,11 @@ class Classification(Task):
     def scorer(self) -> Scorer:
         """Counts answers by the true class."""
         return _Counts(len(self.data.classes))
+
+
+def logits(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The first of several outputs."""
+    return output if isinstance(output, torch.Tensor) else output[0]
 
 
 class _Counts(Scorer):

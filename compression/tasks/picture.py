@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from compression.data.picture import pixels
+from compression.data.picture import levels, pixels
 from compression.tasks.base import Evaluation, Scorer, Task
 from compression.tasks.metric import PSNR
+
+SMALLEST = 1e-12  # mean squared error of colours in 0..1, so that the ratio of a perfect picture is finite
 
 
 class Picture(Task):
@@ -58,7 +60,7 @@ class Picture(Task):
         assert self.data.size is not None
         return pixels(self.data.test.labels, self.data.size)
 
-    def beside(self, model: nn.Module, size: int) -> dict[str, Any]:
+    def beside(self, size: int) -> dict[str, Any]:
         """Bits a pixel, and JPEG and WebP of the same picture in the best quality that takes no more bytes."""
         codecs = {name: _encoded(self.original().numpy(), name, size) for name in ("JPEG", "WEBP")}
         return {"bits_per_pixel": 8 * size / len(self.data.test), **codecs}
@@ -67,9 +69,6 @@ class Picture(Task):
 def decibels(error: float) -> float:
     """The peak signal-to-noise ratio, -10 log10 of a mean squared error of colours in 0..1; at most 120."""
     return -10 * math.log10(max(error, SMALLEST))
-
-
-SMALLEST = 1e-12
 
 
 def _encoded(original: NDArray[np.uint8], name: str, size: int) -> dict[str, float] | None:
@@ -97,7 +96,7 @@ class _Errors(Scorer):
         self.squares = 0.0
 
     def add(self, answer: torch.Tensor, target: torch.Tensor) -> None:
-        shown, truth = (((each + 1) * 127.5).round().clamp(0, 255) / 255 for each in (answer, target))
+        shown, truth = levels(answer) / 255, levels(target) / 255
         self.error += float((shown - truth).double().square().sum())
         self.loss += float(F.mse_loss(answer, target, reduction="sum"))
         self.sum = self.sum + truth.double().sum(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opened import Open, errors
@@ -32,10 +33,20 @@ def test_a_finished_run_shows_its_picture_beside_the_original(open_page: Open, r
     assert errors(app) == []
 
 
+def drawn(app: Any) -> list[str]:
+    """The addresses of the pictures on a page, which are those of their content."""
+    return [image.proto.imgs[0].url for image in app.get("image")]
+
+
 def test_the_slider_draws_the_picture_anew(open_page: Open, root: Path) -> None:
     app = open_page("budget", model="siren", data="picture:chelsea", method="OPQ")
     assert errors(app) == []
-    assert len(app.get("image")) == 2
+    original, allocated = drawn(app)
+    assert original != allocated
+    app.slider(key="ask bits").set_value(8.0).run()
+    assert errors(app) == []
+    assert drawn(app)[0] == original
+    assert drawn(app)[1] not in (original, allocated)
     app = open_page("budget", model="siren", data="picture:chelsea", method="GETA")
     assert errors(app) == []
     assert len(app.get("image")) == 0, "what training decides cannot be drawn before"

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from compression.budget import PRECISIONS
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
+from compression.tasks.classification import logits
 
 GAIN = 1.15  # bf16 must be this much faster before it is preferred to the exact fp32
 SMALL = 5_000_000  # multiply-accumulates an image below which fp32 is kept unmeasured: bf16 would gain nothing there
@@ -152,8 +153,7 @@ def _step(model: nn.Module, example: torch.Tensor, recipe: Recipe) -> float:
     begin = time.process_time()
     with recipe.autocast():
         output = model(recipe.prepare(example))
-    answer = output if isinstance(output, torch.Tensor) else output[0]
-    answer.float().square().mean().backward()
+    logits(output).float().square().mean().backward()
     return (time.process_time() - begin) * 1000
 
 

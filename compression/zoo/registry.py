@@ -128,7 +128,7 @@ MINILM = ModelSpec(
 SIREN = ModelSpec(
     "siren", "SIREN, a picture in 17 k weights", "Answers coordinates with colours: fitted to a picture, it is one.",
     "siren", (2,), 3, tuple(f"{PICTURE_PREFIX}{name}" for name in SHIPPED_PICTURES),
-    partial(_make, "siren", "siren", 3), epochs=100, lr=5e-4,
+    partial(_make, "siren", "siren", 3), epochs=100,
     usual={"epochs": 40, "batch_size": 2048, "optimizer": "adam", "lr": 5e-4, "weight_decay": 0.0},
 )  # fmt: skip
 OWN: dict[str, ModelSpec] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from compression.data.catalogue import holds_masks
 from compression.errors import CompressionError
 from compression.reading import expanded
 
@@ -82,13 +83,17 @@ def _absolute(model: str) -> str:
 
 
 def data_folders(root: str | None) -> tuple[str, ...]:
-    """The data sets below a root: folders of folders of pictures; the root itself when it is such a one."""
+    """The data sets below a root: folders of class folders or of masks; the root itself when it is such a one."""
     if root is None:
         return ()
     base = expanded(root).resolve()
-    if _holds_classes(base):
+    if _is_data(base):
         return (str(base),)
-    return tuple(str(path) for path in sorted(base.iterdir()) if path.is_dir() and _holds_classes(path))
+    return tuple(str(path) for path in sorted(base.iterdir()) if path.is_dir() and _is_data(path))
+
+
+def _is_data(folder: Path) -> bool:
+    return holds_masks(folder) or _holds_classes(folder)
 
 
 def _holds_classes(folder: Path) -> bool:

@@ -151,7 +151,7 @@ def page() -> None:
     widgets.headline(
         "budget",
         "Say how much is removed and how few bits remain. Size and work answer at once; a run shows what it costs in "
-        "accuracy.",
+        "quality.",
     )
     opened = opening.network()
     if opened is None:

@@ -398,12 +398,20 @@ class _Answering(torch.nn.Module):
         return self.change(self.network[0](images))
 
 
-@pytest.mark.parametrize("change", [lambda x: (x, x), lambda x: {"logits": x}, lambda x: x[:, :3], lambda x: x[:, :1]])
+@pytest.mark.parametrize("change", [lambda x: (x[:, :3], x), lambda x: None, lambda x: x[:, :3], lambda x: x[:, :1]])
 def test_a_network_that_answers_no_logits_of_the_bundle_is_refused(
     files: Files, tmp_path: Path, change: Callable[[torch.Tensor], Any]
 ) -> None:
-    with pytest.raises(CompressionError, match="answers its stored example with"):
+    with pytest.raises(CompressionError, match=r"answers its stored example with|no tensor is found"):
         cx.load(sealed(files, tmp_path / "b.zip"), model=lambda: _Answering(change))
+
+
+@pytest.mark.parametrize("change", [lambda x: (x, x), lambda x: {"logits": x, "hidden": None}])
+def test_the_answer_is_the_first_tensor_of_several(
+    files: Files, tmp_path: Path, change: Callable[[torch.Tensor], Any]
+) -> None:
+    model = cx.load(sealed(files, tmp_path / "b.zip"), model=lambda: _Answering(change))
+    assert len(model(torch.zeros(1, 1, 28, 28))) == 2
 
 
 def test_wrappers_of_a_network_are_taken_off_and_what_is_no_network_is_refused(files: Files, tmp_path: Path) -> None:

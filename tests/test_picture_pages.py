@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from opened import Open, errors
 
 from app.gallery import gallery
+from compression.budget import Budget
 from compression.runs.store import Store
 
 RUN, OTHER = "gallery.siren-chelsea.opq-w5-s30", "gallery.siren-chelsea.geta-w4-s50"
@@ -52,6 +54,22 @@ def test_the_slider_draws_the_picture_anew(open_page: Open, root: Path) -> None:
     assert len(app.get("image")) == 0, "what training decides cannot be drawn before"
 
 
+def test_masks_are_shown_on_their_images(open_page: Open, root: Path) -> None:
+    app = open_page("model", model="unet_small", data="digit-masks", open="examples_fold")
+    assert errors(app) == []
+    app.session_state["examples_fold"] = True
+    app.run()
+    assert errors(app) == []
+    (sheet,) = drawn(app)
+    assert "Input" in [metric.label for metric in app.metric]
+    app = open_page("budget", model="unet_small", data="digit-masks", method="OPQ")
+    assert errors(app) == []
+    assert drawn(app) == []
+    app = open_page("explain", model="unet_small", data="digit-masks")
+    assert errors(app) == []
+    assert sheet
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_a_damaged_picture_is_a_line_not_an_exception(
     content: bytes, open_page: Open, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -66,7 +84,8 @@ def test_a_damaged_picture_is_a_line_not_an_exception(
 
     drawn: list[str] = []
     monkeypatch.setattr("app.widgets.problem", lambda error: drawn.append(str(error)))
-    monkeypatch.setattr("app.runs.pictureview.runlog.folder", lambda run: type("F", (), {"pictures": last.parent})())
+    run = SimpleNamespace(pictures=last.parent, budget=lambda: Budget(model="siren", data="picture:chelsea"))
+    monkeypatch.setattr("app.runs.pictureview.runlog.folder", lambda _: run)
     pictureview.compare([("it", RUN)])
     assert len(drawn) == 1
     assert last.name in drawn[0]

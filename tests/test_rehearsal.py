@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import compression as cx
-from compression import zoo
+from compression import data, tasks, zoo
 from compression.cli import main
 from compression.errors import CompressionError
 from compression.export import export
@@ -21,7 +21,7 @@ from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.preflight import check
 from compression.runs.prepare import fp32_ledger
-from compression.runs.rehearsal import check_classifier
+from compression.runs.rehearsal import check_answers
 from compression.zoo import weights as weight_files
 
 HEAD = """
@@ -73,7 +73,7 @@ class Half(Base):
 class Names(Base):
     def forward(self, x):
         y = super().forward(x)
-        return {"out": y} if self.training else y
+        return {"out": None} if self.training else y
 
 
 class NoGradient(Base):
@@ -139,7 +139,7 @@ REFUSED = {
     "complex": "w (in the model's state|is no plain tensor)",
     "sparse": "w (in the model's state|is no plain tensor)", "float8": "w in the model's state",
     "extra": "_extra_state in the model's state",
-    "other_shape": r"in training, not \(2, 5\)", "names": "in training, not dict", "no_gradient": "no gradient",
+    "other_shape": r"in training, not \(2, 5\)", "names": "with a tensor, not with dict", "no_gradient": "no gradient",
     "in_place": "in place", "frozen": "no gradient", "looking": "in place", "draws": "draws random numbers",
     "renamed": "not here",
     "masked": "prune.remove", "old_weight_norm": "remove_weight_norm", "new_weight_norm": "remove_parametrizations",
@@ -388,7 +388,8 @@ def test_checking_changes_nothing_and_draws_nothing() -> None:
     ).train()
     model[1].eval()
     before, random = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
-    check_classifier(model, torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), 3)
+    inputs = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    check_answers(model, inputs, tasks.task_of(data.load("mnist5k")), 3)
     assert [module.training for module in model] == [True, False, True, True, True]
     assert torch.equal(torch.random.get_rng_state(), random)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

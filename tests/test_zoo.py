@@ -25,6 +25,7 @@ from compression.zoo import weights
         ("vit_tiny", 459_370, 28_607_424),
         ("minilm", 22_384_130, 424_674_048),
         ("siren", 16_963, 16_704),
+        ("unet_small", 122_411, 41_943_040),
     ],
 )
 def test_sizes(name: str, params: int, macs: int) -> None:
@@ -44,7 +45,8 @@ def test_any_input_and_class_count(name: str, input: tuple[int, ...], classes: i
     model = zoo.build(name, input, classes)
     model.train()(torch.randn(2, *input)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    assert model.eval()(torch.randn(2, *input)).shape == (2, classes)
+    places = input[1:] if zoo.spec(name).task == "segmentation" else ()
+    assert model.eval()(torch.randn(2, *input)).shape == (2, classes, *places)
 
 
 def test_initial_weights_repeat_and_leave_the_callers_random_state() -> None:

@@ -12,6 +12,7 @@ from app import plain, widgets
 from app.budget import studyview
 from app.model import catalog
 from compression import data as datasets
+from compression import tasks
 from compression.jobs import saliency as study
 from compression.plots import saliency as figures
 
@@ -34,9 +35,12 @@ def section(
 
     ``draw`` shows the study's result instead of the charts of the Budget page.
     """
-    if datasets.kind(subject.data) is not datasets.IMAGE:
-        many = datasets.kind(subject.data).many
-        st.caption(f"This is measured along paths between images; {plain.text(subject.data)} holds {many}.")
+    if not tasks.attributable(subject.data):
+        many, task = datasets.kind(subject.data).many, datasets.task(subject.data)
+        st.caption(
+            f"This is measured along paths between images that are classified; {plain.text(subject.data)} holds {many} "
+            f"for {task}."
+        )
         return
     studyview.show(study.KIND, subject, path, study.request(), "Score every channel", EXPLAINED, draw or charts)
 

@@ -16,6 +16,7 @@ from app import live, names, plain
 from app.model import catalog
 from app.runs import permissions, runlog
 from compression import data as datasets
+from compression import tasks
 from compression.errors import CompressionError
 from compression.explain import METHODS
 from compression.plots import tiles
@@ -53,8 +54,10 @@ def unsuited(run: str) -> str:
     """Why maps say nothing about the data of this run, in one line; empty for images."""
     data = runlog.folder(run).budget().data
     kind, label = datasets.kind(data), names.data_label(data)
-    if kind is datasets.IMAGE:
+    if tasks.attributable(data):
         return ""
+    if kind is datasets.IMAGE:
+        return f"Maps show which pixels count for the class of a whole image; the task here is {datasets.task(data)}."
     if kind is datasets.PIXEL:
         return f"Maps show which pixels of an image count for an answer; here the network is the image: {label}."
     return f"Maps show which pixels count: there are none in the {kind.many} of {label}."

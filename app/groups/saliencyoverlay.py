@@ -13,7 +13,7 @@ import streamlit as st
 from app import nav
 from app.budget import saliencyview
 from app.model import catalog, networks
-from compression import data as datasets
+from compression import tasks
 from compression.plots import saliency as figures
 from compression.plots.overlay import Overlay
 
@@ -32,7 +32,7 @@ def offered(
     subject: catalog.ChosenModel, network: networks.Network, path: Path | None
 ) -> dict[str, Callable[[], Overlay | None]]:
     """Name → function that returns the overlay, ``None`` until its study is finished; empty without images."""
-    if not subject.has_data or datasets.kind(subject.data) is not datasets.IMAGE:
+    if not subject.has_data or not tasks.attributable(subject.data):
         return {}
     names = {f"saliency: {name.lower()}": criterion for criterion, name in figures.NAMES.items()}
     overlays: dict[str, Make] = {name: partial(_criterion, name, criterion) for name, criterion in names.items()}

@@ -80,7 +80,7 @@ def model_labels() -> dict[str, str]:
 def _torchvision() -> tuple[str, ...]:
     from torchvision import models
 
-    return tuple(models.list_models(module=models))
+    return tuple(models.list_models(module=models) + models.list_models(module=models.segmentation))
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -128,23 +128,24 @@ def subject(model: str, data: str, weights: str = "") -> ChosenModel:
 @st.cache_data(max_entries=64, show_spinner="Reading the model…")
 def _subject(model: str, data: str) -> ChosenModel:
     own = zoo.spec(model)
-    kind = own.kind if data == NO_DATA else datasets.kind(data)
+    kind, task = (own.kind, own.task) if data == NO_DATA else (datasets.kind(data), datasets.task(data))
     if kind is not own.kind:
         raise CompressionError(f"{data} holds {kind.many}, and {model} is for {own.kind.many}: choose other data")
+    if task != own.task:
+        raise CompressionError(f"{data} is for {task}, and {model} for {own.task}: choose other data")
     if data in datasets.names():
         info = datasets.info(data)
         return ChosenModel(model, data, tuple(info.input), info.classes)
     if data == NO_DATA:
         return ChosenModel(model, data, tuple(own.input), own.classes)
-    classes = [path for path in Path(data).iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return ChosenModel(model, data, tuple(own.input), len(classes))
+    return ChosenModel(model, data, tuple(own.input), datasets.count_classes(Path(data)))
 
 
 def fitting_data(model: str, data: str) -> str:
     """The data set for a newly picked model: the present one if it fits, else one for the model, else none."""
     own = zoo.spec(model)
     folder = data not in datasets.names() and data != NO_DATA
-    if data in own.data or (folder and own.kind is datasets.IMAGE):
+    if data in own.data or (folder and own.kind is datasets.IMAGE and own.task == datasets.task(data)):
         return data
     return own.data[0] if own.data else NO_DATA
 

@@ -34,13 +34,12 @@ def examples(subject: catalog.ChosenModel, count: int) -> Examples:
     """
     catalog.quiet()
     dataset = catalog.load_data(subject)
-    first = dataset.train.images[:count]
-    if dataset.size is not None:
-        from compression import tasks
+    from compression import tasks
 
-        original = tasks.task_of(dataset).original()
-        assert original is not None
-        return Examples((dataset.label,), "every pixel an example", images=(original.numpy(),))
+    sheet = tasks.task_of(dataset).original()
+    if sheet is not None:
+        return Examples((dataset.label,), "", images=(sheet.numpy(),))
+    first = dataset.train.images[:count]
     labels = tuple(dataset.classes[label] for label in dataset.train.labels[:count].tolist())
     if dataset.kind is datasets.TEXT:
         from compression.data.text import decode

@@ -1,4 +1,4 @@
-"""The picture that a run's network is, beside the original: at every measured point, during the run and after."""
+"""What a run's network answers, as a picture beside the truth: at every measured point, during the run and after."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from PIL import Image
 
 from app import widgets, words
 from app.runs import runlog, view_model
+from compression import data as datasets
+from compression.data.types import PICTURE, SEGMENTATION
 from compression.errors import CompressionError
 from compression.reading import read_bytes
 
 ORIGINAL = "original.png"
+WORDS = {PICTURE: ("The picture", "The original"), SEGMENTATION: ("Some answers", "The true classes")}
 
 
 def section(now: view_model.RunView) -> None:
@@ -23,7 +26,8 @@ def section(now: view_model.RunView) -> None:
     shown = {int(point["step"]): point for point in points if (folder / f"{point['step']}.png").is_file()}
     if not shown or not (folder / ORIGINAL).is_file():
         return
-    st.subheader("The picture", anchor=False)
+    title, truth = _words(now.run)
+    st.subheader(title, anchor=False)
     steps = sorted(shown)
     step = steps[-1]
     if not now.active and len(steps) > 1:
@@ -31,7 +35,7 @@ def section(now: view_model.RunView) -> None:
     point = shown[step]
     left, right = st.columns(2, gap="medium")
     with left:
-        _image(folder / ORIGINAL, "The original")
+        _image(folder / ORIGINAL, truth)
     with right:
         score = now.metric.show(point["score"])
         kind = " (estimated)" if point.get("bytes_kind") == "estimated" else ""
@@ -45,11 +49,17 @@ def compare(runs: Sequence[tuple[str, str]]) -> None:
     originals = [path.parent / ORIGINAL for _, path in ends]
     if not originals or not originals[0].is_file():
         return
-    st.subheader("The picture", anchor=False)
-    shown = [("The original", originals[0]), *ends]
+    title, truth = _words(runs[0][1])
+    st.subheader(title, anchor=False)
+    shown = [(truth, originals[0]), *ends]
     for column, (title, path) in zip(st.columns(len(shown), gap="medium"), shown, strict=True):
         with column:
             _image(path, title)
+
+
+def _words(run: str) -> tuple[str, str]:
+    """The title of this section for the task of a run, and what the truth is called."""
+    return WORDS.get(datasets.task(runlog.folder(run).budget().data), ("Some answers", "The truth"))
 
 
 def _last(folder: Path) -> Path | None:

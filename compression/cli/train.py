@@ -73,9 +73,9 @@ def _train(
     (input, classes), task = prepare.shape(budget), tasks.task_of(prepare.load_data(budget))
     network, spec = zoo.build(model, input, classes, seed=budget.seed), zoo.spec(model)
     if model not in zoo.names():
-        from compression.runs.rehearsal import check_classifier
+        from compression.runs.rehearsal import check_answers
 
-        check_classifier(network, zoo.example(model, 2, input)[0], classes)
+        check_answers(network, zoo.example(model, 2, input)[0], task, classes)
     if spec.pretrained is not None:
         spec.pretrained(network)
     usual = {name: value for name, value in spec.usual.items() if name in Training.__annotations__}

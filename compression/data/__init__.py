@@ -8,22 +8,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from compression.data.catalogue import DataInfo, info, infos, kind, names
+from compression.data.catalogue import DataInfo, info, infos, kind, names, task
 from compression.data.types import IMAGE, PIXEL, TEXT, DataSet, Kind, Split
 
 if TYPE_CHECKING:
     from compression.data.batches import Batches, normalise
-    from compression.data.loading import fit_check, load
+    from compression.data.loading import count_classes, fit_check, load
 
 __all__ = [
-    "IMAGE", "PIXEL", "TEXT", "Batches", "DataInfo", "DataSet", "Kind", "Split", "fit_check", "info", "infos", "kind",
-    "load", "names", "normalise",
+    "IMAGE", "PIXEL", "TEXT", "Batches", "DataInfo", "DataSet", "Kind", "Split", "count_classes", "fit_check", "info",
+    "infos", "kind", "load", "names", "normalise", "task",
 ]  # fmt: skip
 
 _LATE = {
     "Batches": "compression.data.batches",
     "normalise": "compression.data.batches",
     "load": "compression.data.loading",
+    "count_classes": "compression.data.loading",
     "fit_check": "compression.data.loading",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from compression.data.types import IMAGE, DataSet
+from compression.data.types import IGNORED, IMAGE, SEGMENTATION, DataSet
 
 SHIFT = 10  # images are shifted by up to 1/10 of their height and width
 _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbouring seeds, epochs and batches apart
@@ -30,23 +30,40 @@ def augment_batch(images: torch.Tensor, kind: str, generator: torch.Generator) -
 
     ``kind`` is ``shift``, ``shift-flip`` (only this flips) or ``none``.
     """
-    if kind == "none":
-        return images
-    count, channels, height, width = images.shape
-    top, left = max(1, height // SHIFT), max(1, width // SHIFT)
-    rows = torch.randint(0, 2 * top + 1, (count, 1), generator=generator) + torch.arange(height)
-    columns = torch.randint(0, 2 * left + 1, (count, 1), generator=generator) + torch.arange(width)
-    if kind == "shift-flip":
-        flipped = torch.rand(count, 1, generator=generator) < 0.5
-        columns = torch.where(flipped, columns.flip(1), columns)
-    padded = F.pad(images, (left, left, top, top))
-    batch = torch.arange(count).view(-1, 1, 1, 1)
-    channel = torch.arange(channels).view(1, -1, 1, 1)
-    return padded[batch, channel, rows.view(count, 1, height, 1), columns.view(count, 1, 1, width)]
+    return images if kind == "none" else Shift(images, kind, generator).apply(images)
+
+
+class Shift:
+    """Random offsets for the images of a batch [B, C, H, W], and which are flipped (see :func:`augment_batch`)."""
+
+    def __init__(self, images: torch.Tensor, kind: str, generator: torch.Generator) -> None:
+        count, _, self.height, self.width = images.shape
+        self.top, self.left = max(1, self.height // SHIFT), max(1, self.width // SHIFT)
+        self.rows = torch.randint(0, 2 * self.top + 1, (count, 1), generator=generator) + torch.arange(self.height)
+        self.columns = torch.randint(0, 2 * self.left + 1, (count, 1), generator=generator) + torch.arange(self.width)
+        if kind == "shift-flip":
+            flipped = torch.rand(count, 1, generator=generator) < 0.5
+            self.columns = torch.where(flipped, self.columns.flip(1), self.columns)
+
+    def apply(self, images: torch.Tensor, fill: int = 0) -> torch.Tensor:
+        """The images moved; what was outside of them becomes ``fill``."""
+        count, channels = images.shape[:2]
+        padded = F.pad(images, (self.left, self.left, self.top, self.top), value=fill)
+        batch = torch.arange(count).view(-1, 1, 1, 1)
+        channel = torch.arange(channels).view(1, -1, 1, 1)
+        rows = self.rows.view(count, 1, self.height, 1)
+        return padded[batch, channel, rows, self.columns.view(count, 1, 1, self.width)]
+
+
+def _targets(labels: torch.Tensor) -> torch.Tensor:
+    """Class numbers as int64, which losses take; masks are stored as uint8."""
+    return labels.long() if labels.dtype is torch.uint8 else labels
 
 
 class Batches:
     """The batches of one split, as (x normalised fp32 [B, C, H, W] or token ids int64 [B, T], y int64 [B]).
+
+    Where the targets are masks, y is int64 [B, H, W].
 
     ``train`` is shuffled and augmented by (seed, epoch), and an incomplete last batch is dropped (its images appear
     in other epochs); other splits are in order, complete and not augmented. ``augment=False`` switches
@@ -86,8 +103,13 @@ class Batches:
         """Batch ``index`` of ``epoch``: depends on nothing but these, the seed and the batch size."""
         chosen = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         generator = self._generator(epoch, index + 1)
-        images = augment_batch(self.images[chosen], self.augment, generator).to(self.device)
-        return normalise(images, self.dataset), self.labels[chosen].to(self.device)
+        images, labels = self.images[chosen], self.labels[chosen]
+        if self.augment != "none":
+            shift = Shift(images, self.augment, generator)
+            images = shift.apply(images)
+            if self.dataset.task == SEGMENTATION:  # a mask moves with its image
+                labels = shift.apply(labels.unsqueeze(1), IGNORED).squeeze(1)
+        return normalise(images.to(self.device), self.dataset), _targets(labels).to(self.device)
 
     def _generator(self, epoch: int, stream: int) -> torch.Generator:
         mixed = (self.seed * _EPOCHS_APART + epoch) * _BATCHES_APART + stream

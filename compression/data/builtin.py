@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from compression.data.catalogue import (
+    DIGIT_MASKS,
     FASHION_FILE,
     JPEG_FILES,
     OFFLINE,
@@ -36,7 +38,13 @@ def load(name: str) -> DataSet:
     Raises:
         CompressionError: its files are broken, or a download is needed and there is no network.
     """
-    loaders = {"mnist5k": _mnist5k, "fashion-mnist": _fashion, "cifar10": _cifar10, "sst2": _sst2}
+    loaders: dict[str, Callable[[Path | None, Path], DataSet]] = {
+        "mnist5k": _mnist5k,
+        "fashion-mnist": _fashion,
+        "cifar10": _cifar10,
+        "sst2": _sst2,
+        DIGIT_MASKS: _digit_masks,
+    }
     return loaders[name](data_folder(), cache_folder())
 
 
@@ -50,6 +58,12 @@ def _mnist5k(_folder: Path | None, _cache: Path) -> DataSet:
     images = torch.from_numpy(pixels.astype(np.uint8)).view(-1, 1, 28, 28)
     pool, test = hold_out(Split(images, torch.from_numpy(digits).long()), 0.2)
     return _assemble("mnist5k", "MNIST (5,000 digits)", DIGITS, pool, test, ((0.1307,), (0.3081,)), "shift")
+
+
+def _digit_masks(folder: Path | None, cache: Path) -> DataSet:
+    from compression.data.canvases import load_canvases
+
+    return load_canvases(_mnist5k(folder, cache))
 
 
 @lru_cache(maxsize=1)

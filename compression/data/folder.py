@@ -43,14 +43,14 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
         raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {input[0]}", "use --input 3xHxW")
     mean, std = how.moments(input[0])
     listings, classes = _listings(root)
-    _room(sum(map(len, listings.values())), input)
+    check_room(sum(map(len, listings.values())), input)
     for name, listing in listings.items():
         if not listing:
             raise CompressionError(
                 f"{shown(root)}: no images for the {name} split; known are {' '.join(sorted(SUFFIXES))} files"
             )
     span = Span([image for listing in listings.values() for image, _ in listing], how.range)
-    parts: dict[str, Any] = _divided(
+    parts: dict[str, Any] = divided(
         {name: shuffled(_read(listing, input, how, span)) for name, listing in listings.items()}
     )
     _complete(root, parts, classes)
@@ -61,7 +61,7 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
     )  # fmt: skip
 
 
-def _divided(parts: dict[str, Split]) -> dict[str, Split]:
+def divided(parts: dict[str, Split]) -> dict[str, Split]:
     """All three splits: missing ones are held out of train."""
     share = VALIDATION_SHARE
     if "test" not in parts:
@@ -74,14 +74,17 @@ def _divided(parts: dict[str, Split]) -> dict[str, Split]:
 
 def _listings(root: Path) -> tuple[dict[str, Listed], tuple[str, ...]]:
     """The image files of each split the folder has, with the class names (sorted; those of the training part)."""
-    divided = "train" in _folders(root) and bool(_folders(root / "train"))
-    homes = {"train": root}
-    if divided:
-        homes = {part: root / name for part, named in SPLITS.items() for name in named if (root / name).is_dir()}
+    parted = "train" in _folders(root) and bool(_folders(root / "train"))
+    homes = split_folders(root) if parted else {"train": root}
     classes = tuple(_folders(homes["train"]))
     if len(classes) < 2:
         raise CompressionError(f"{shown(root)} must hold one folder of images for each of at least two classes")
     return {part: _listing(home, classes) for part, home in homes.items()}, classes
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Split → its folder, of those that are there."""
+    return {part: root / name for part, named in SPLITS.items() for name in named if (root / name).is_dir()}
 
 
 def _folders(root: Path) -> list[str]:
@@ -99,10 +102,10 @@ def _listing(home: Path, classes: tuple[str, ...]) -> Listed:
     for name in _folders(home):
         if name not in classes:
             raise CompressionError(f"{shown(home / name)}: the training part has no class of this name")
-    return [(path, label) for label, name in enumerate(classes) for path in _images(home / name)]
+    return [(path, label) for label, name in enumerate(classes) for path in image_files(home / name)]
 
 
-def _images(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The picture files at any depth, by suffix, sorted; hidden ones are skipped."""
 
     def unreadable(error: OSError) -> None:
@@ -125,7 +128,12 @@ def _read(listing: Listed, input: tuple[int, ...], how: Preprocess, span: Span) 
     return Split(torch.from_numpy(images), torch.tensor([label for _, label in listing], dtype=torch.long))
 
 
-def _room(count: int, input: tuple[int, ...]) -> None:
+def check_room(count: int, input: tuple[int, ...]) -> None:
+    """Refuse as many images as do not fit into memory.
+
+    Raises:
+        CompressionError: naming what they need and what is free.
+    """
     needed, there = 2 * count * math.prod(input), psutil.virtual_memory().available
     if needed > there:
         raise CompressionError(

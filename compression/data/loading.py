@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from compression.data import builtin
-from compression.data.catalogue import PICTURE_PREFIX, folder_of
+from compression.data import builtin, masks
+from compression.data.catalogue import PICTURE_PREFIX, folder_of, holds_masks
 from compression.data.folder import load_folder
 from compression.data.types import TEXT, DataSet
 from compression.errors import CompressionError
@@ -17,7 +18,8 @@ FOLDER_INPUT = (3, 32, 32)
 
 
 def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping[str, Any] | None = None) -> DataSet:
-    """The data set ``name``, the picture ``picture:NAME`` or ``picture:FILE``, or the folder of images at that path.
+    """The data set ``name``, the picture ``picture:NAME`` or ``picture:FILE``, or the folder at that path: images in
+    class folders, or images with their masks.
 
     ``input`` (channels, height, width) is the size that folder images are scaled to (default 3x32x32); the named data
     sets have a fixed size, and :func:`fit_check` refuses a model of another. Loaded once per process.
@@ -41,7 +43,8 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
         if input is not None and len(input) != len(FOLDER_INPUT):
             size = "x".join(map(str, input))
             raise CompressionError(f"{name} is a folder of images, and the model takes inputs of {size}")
-        return load_folder(str(folder), input or FOLDER_INPUT, how)
+        read = masks.load_masks if holds_masks(folder) else load_folder
+        return read(str(folder), input or FOLDER_INPUT, how)
     dataset = builtin.load(name)
     if dataset.kind is TEXT and how != Preprocess():
         raise CompressionError(f"preprocess is for images, and {name} holds {dataset.kind.many}: leave it out")
@@ -53,12 +56,28 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
     return dataclasses.replace(dataset, mean=mean or dataset.mean, std=std or dataset.std) if how.to_dict() else dataset
 
 
-def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int) -> None:
-    """Refuse data that do not match a model's input (channels, height, width) or class count.
+def count_classes(folder: Path) -> int:
+    """How many classes a folder tells apart: its class folders, or those of its masks.
+
+    Raises:
+        CompressionError: it cannot be read.
+    """
+    if holds_masks(folder):
+        return masks.count_classes(folder)
+    return sum(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
+
+
+def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int, task: str | None = None) -> None:
+    """Refuse data that do not match a model's input (channels, height, width), class count, or ``task``.
 
     Raises:
         CompressionError: naming the difference and the option that resolves it.
     """
+    if task not in (None, dataset.task):
+        raise CompressionError(
+            f"the task of {dataset.name} is {dataset.task}, and the model is for {task}",
+            "choose data of the model's task (`python -m compression models`)",
+        )
     if tuple(dataset.input) != tuple(input):
         own, needed = "x".join(map(str, dataset.input)), "x".join(map(str, input))
         if len(input) != len(dataset.input) or len(input) == 1:

@@ -70,7 +70,7 @@ def read(path: Path, input: tuple[int, ...], how: Preprocess, span: Span) -> NDA
         CompressionError: naming the file, which cannot be read or is not one picture.
     """
     channels, height, width = input
-    with _opened(path) as file:
+    with opened(path) as file:
         if file.mode in DEEP:
             grey = fitted(_upright(file, Image.fromarray(_values(file))), (width, height), how)
             low, high = span()
@@ -87,7 +87,7 @@ def size_of(path: Path) -> tuple[int, int]:
     Raises:
         CompressionError: naming the file, which cannot be read or is not one picture.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         turned = _upright(file, Image.new("1", file.size))
         return turned.height, turned.width
 
@@ -105,7 +105,7 @@ def common_range(paths: Iterable[Path]) -> Pair:
     """
     low, high, floats = math.inf, -math.inf, set()
     for path in paths:
-        with _opened(path) as file:
+        with opened(path) as file:
             if file.mode in DEEP:
                 values = _values(file)
                 low, high = min(low, float(values.min())), max(high, float(values.max()))
@@ -149,7 +149,7 @@ def shown(path: Path | str) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """The one picture in a file; every error of a decoder becomes a refusal in one line."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):

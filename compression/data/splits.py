@@ -31,8 +31,9 @@ def _shuffle(indices: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def hold_out(split: Split, share: float, seed: int = SPLIT_SEED) -> tuple[Split, Split]:
-    """Divide a split into (the rest, the share held out), stratified by class."""
-    rest, held = stratify(split.labels, share, seed)
+    """Divide a split into (the rest, the share held out), stratified by class where each example has one."""
+    classes = split.labels if split.labels.dim() == 1 else torch.zeros(len(split), dtype=torch.long)
+    rest, held = stratify(classes, share, seed)
     return Split(split.images[rest], split.labels[rest]), Split(split.images[held], split.labels[held])
 
 

@@ -22,14 +22,15 @@ class Kind:
 IMAGE = Kind("image", "images", "channels × height × width")
 TEXT = Kind("sentence", "sentences", "tokens")
 PIXEL = Kind("pixel", "pixels", "coordinates")
-CLASSIFICATION, PICTURE = "classification", "picture"
+CLASSIFICATION, PICTURE, SEGMENTATION = "classification", "picture", "segmentation"
+IGNORED = 255  # the class number of a mask's pixels that do not count
 
 
 @dataclass(frozen=True)
 class Split:
     """``images``: uint8 [N, C, H, W], token ids of sentences, int64 [N, T], or coordinates, fp32 [N, 2].
 
-    ``labels``: int64 [N], or colours, fp32 [N, channels] in -1..1.
+    ``labels``: int64 [N], masks of class numbers, uint8 [N, H, W], or colours, fp32 [N, channels] in -1..1.
     """
 
     images: torch.Tensor

@@ -12,6 +12,7 @@ from compression.data import IMAGE, DataSet, kind, normalise
 from compression.errors import CompressionError
 from compression.export.source import read
 from compression.runs.folder import RunFolder
+from compression.tasks import attributable
 from compression.zoo.origin import redrawn
 
 SPLIT = "test"  # nothing is chosen by what an explanation shows
@@ -59,12 +60,14 @@ class Scan:
 
 
 def refuse(data: str) -> None:
-    """Maps show which pixels count, so they are for images.
+    """Maps show which pixels count for the class of an image.
 
     Raises:
-        CompressionError: the data set of this name holds none.
+        CompressionError: the data set of this name holds no images, or its task is another.
     """
-    if kind(data) is not IMAGE:
+    if not attributable(data) and kind(data) is IMAGE:
+        raise CompressionError(f"maps show which pixels count for an image's class, and the task of {data} is another")
+    if not attributable(data):
         raise CompressionError(f"maps show which pixels count, and {data} holds {kind(data).many}, not images")
 
 

@@ -14,6 +14,7 @@ from compression.data import Batches
 from compression.errors import CompressionError
 from compression.export.manifest import NetworkFacts
 from compression.export.source import Source
+from compression.tasks.base import first_tensor
 
 COUNT = 4
 MOST_NUMBERS = 1 << 24
@@ -27,7 +28,7 @@ Example = Mapping[str, torch.Tensor]
 def example(model: nn.Module, source: Source) -> dict[str, torch.Tensor]:
     """The first test images, normalised (or sentences as token ids), and the outputs of ``model`` for them."""
     images, _ = next(iter(Batches(source.data, "test", COUNT, augment=False)))
-    return {"input": images, "output": model(images).contiguous()}
+    return {"input": images, "output": source.task.answer(model, images).contiguous()}
 
 
 def read_example(data: bytes, about: NetworkFacts, path: object) -> Example:
@@ -45,7 +46,7 @@ def read_example(data: bytes, about: NetworkFacts, path: object) -> Example:
         raise CompressionError(f"{what} holds no input and output, or more than a few")
     shapes = [tuple(tensors[name].shape) for name in ("input", "output")]
     count = shapes[0][0] if shapes[0] else 0
-    if not 0 < count <= COUNT or shapes[0][1:] != tuple(about.input) or shapes[1] != (count, about.outputs):
+    if not 0 < count <= COUNT or shapes[0][1:] != tuple(about.input) or shapes[1][:2] != (count, about.outputs):
         raise CompressionError(
             f"{what} has inputs {shapes[0]} and outputs {shapes[1]}, which are not those of inputs {about.input} and "
             f"{about.outputs} classes"
@@ -62,15 +63,14 @@ def check_answers(model: nn.Module, stored: Example, path: object) -> None:
     """
     own = {name: buffer.clone() for name, buffer in model.named_buffers()}  # forward() may update them
     try:
-        output = functional_call(model, own, (stored["input"],))
+        output = first_tensor(functional_call(model, own, (stored["input"],)))
     except (RuntimeError, IndexError, TypeError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CompressionError(f"the model of bundle {path} does not take the bundle's own example: {line}") from error
-    if not isinstance(output, torch.Tensor) or output.shape != stored["output"].shape:
-        kind = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if output.shape != stored["output"].shape:
         raise CompressionError(
-            f"the model of bundle {path} answers its stored example with {kind}, not with logits of shape "
-            f"{tuple(stored['output'].shape)}: pass the network that the bundle was made from"
+            f"the model of bundle {path} answers its stored example with {tuple(output.shape)}, not with logits of "
+            f"shape {tuple(stored['output'].shape)}: pass the network that the bundle was made from"
         )
     expected, answers = (tensor.double().nan_to_num(0, 0, 0) for tensor in (stored["output"], output))
     differs = float((answers - expected).norm() / expected.norm().clamp(min=1e-6))

@@ -65,7 +65,7 @@ def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
 
 
 def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDArray[np.float32]:
-    """Outputs of the ONNX model, fp32 [B, outputs]."""
+    """Outputs of the ONNX model (the first, if it has several), fp32 [B, outputs, …]."""
     runner = session(data, torch.get_num_threads(), precise=precise)
     name = runner.get_inputs()[0].name
     parts = [runner.run(None, {name: part.numpy()})[0] for part in images.split(BATCH)]
@@ -74,7 +74,7 @@ def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDAr
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Torch's ``answers`` [n, outputs] to ``inputs`` [n, …], and the ``truth`` [n, …] of the task."""
+    """Torch's ``answers`` [n, outputs, …] to ``inputs`` [n, …], and the ``truth`` [n, …] of the task."""
 
     task: Task
     inputs: torch.Tensor
@@ -88,7 +88,7 @@ def reference(model: nn.Module, task: Task, macs: float = 0.0) -> Reference:
     limit = IMAGES if macs <= 0 else max(FEWEST, min(IMAGES, int(MOST_MACS / macs)))
     batches = list(Batches(task.data, "test", BATCH, augment=False, limit=task.count("test", limit)))
     inputs, truth = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
-    return Reference(task, inputs, truth, torch.cat([model(part) for part in inputs.split(BATCH)]))
+    return Reference(task, inputs, truth, torch.cat([task.answer(model, part) for part in inputs.split(BATCH)]))
 
 
 def compare(data: bytes, expected: Reference) -> Agreement:

@@ -23,18 +23,20 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
     """Score every unit; ``rows`` of the result hold a group each (see :func:`compression.explain.units.summary`).
 
     Raises:
-        CompressionError: the data are not images.
+        CompressionError: the data are no images of which each has a class.
         Cancelled: the job was asked to stop.
     """
-    from compression import data, zoo
+    from compression import tasks, zoo
     from compression.data import Batches
     from compression.explain.units import CRITERIA, summary, unit_scores
     from compression.graph import trace
     from compression.runs.prepare import load
 
     subject = load(folder.budget(), folder.spec().get("subject"))
-    if subject.data.kind is not data.IMAGE:
-        raise CompressionError(f"saliency is measured along ways between images; these are {subject.data.kind.many}")
+    if not tasks.attributable(folder.budget().data):
+        raise CompressionError(
+            f"saliency is measured along ways between images of one class each, not on {subject.data.name}"
+        )
     graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
     batches = list(Batches(subject.data, "validation", BATCH, augment=False, limit=images))
     weights = {layer.weight for layer in graph.layers}

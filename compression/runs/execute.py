@@ -74,6 +74,7 @@ def execute(
         "budget": budget.to_dict(),
         "baseline": prepared.baseline.to_dict(),
         "baseline_ledger": prepared.ledger,
+        "task": prepared.subject.task.name,
         "metric": prepared.subject.task.metric.to_dict(),
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
@@ -168,6 +169,6 @@ def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:
 
 @torch.no_grad()
 def difference(model: nn.Module, shipped: nn.Module, setup: Setup) -> float:
-    """Largest difference between the logits of the masked, quantized model and of the shipped one on real images."""
+    """Largest difference between the answers of the masked, quantized model and of the shipped one on real images."""
     images, _ = next(iter(Batches(setup.data, "validation", CHECKED_IMAGES, augment=False)))
-    return float((model(images) - shipped(images)).abs().max())
+    return float((setup.task.answer(model, images) - setup.task.answer(shipped, images)).abs().max())

@@ -66,13 +66,14 @@ def check_subject(budget: Budget) -> tuple[TrainedModel, Graph]:
     """
     from compression.graph import trace
     from compression.runs.prepare import load
-    from compression.runs.rehearsal import check_classifier, check_quantizable, rehearse
+    from compression.runs.rehearsal import check_answers, check_quantizable, rehearse
     from compression.training.trainable import check_compressible
 
     subject = load(budget)
     check_quantizable(subject.model)
     if budget.model not in zoo.names():
-        check_classifier(subject.model, zoo.example(budget.model, 2, subject.input)[0], subject.classes)
+        inputs = zoo.example(budget.model, 2, subject.input)[0]
+        check_answers(subject.model, inputs, subject.task, subject.classes)
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     check_compressible(subject.model, graph, budget.model)
     if zoo.is_file(budget.model):

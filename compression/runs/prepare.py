@@ -127,7 +127,7 @@ def load_data(budget: Budget) -> DataSet:
     input, classes = shape(budget)
     preprocess = merged(zoo.spec(budget.model).preprocess, budget.preprocess)
     dataset = data.load(budget.data, input=input, preprocess=preprocess)
-    data.fit_check(dataset, input, classes)
+    data.fit_check(dataset, input, classes, zoo.spec(budget.model).task)
     return dataset
 
 

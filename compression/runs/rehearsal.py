@@ -16,31 +16,33 @@ from compression.pack.storable import check_storable
 from compression.quant import fold, quantize
 from compression.quant.attach import quantizable_layers
 from compression.quant.attachable import check_layers
-from compression.tasks.classification import logits
+from compression.tasks import Task
+from compression.tasks.base import first_tensor
 
 TRIAL_BITS = 8
 
 
-def check_classifier(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
+def check_answers(model: nn.Module, inputs: torch.Tensor, task: Task, outputs: int) -> None:
     """Refuse a network that cannot be trained, measured and saved.
 
     Args:
         model: the network; not changed.
         inputs: [B, …], what it takes; nothing is computed with them unless the model needs values.
-        classes: how many logits it must answer for each.
+        task: what it is for.
+        outputs: how many logits (or channels) it must answer for each example, or each of its pixels.
 
     Raises:
-        CompressionError: state that no file holds, other answers than logits [B, classes], no gradients, or an input
+        CompressionError: state that no file holds, answers of another shape than the task's, no gradients, or an input
             that it changes in place.
     """
     check_storable(model.state_dict())
     try:
-        _check_passes(_without_values(model), inputs.to("meta"), classes)
+        _check_passes(_without_values(model), inputs.to("meta"), task, outputs)
     except CompressionError:
         raise
     except Exception:  # forward() looks at values, or creates tensors itself: then for real, on a copy
         with _refused("cannot be trained"):
-            _check_passes(deep_copy(model), inputs, classes)
+            _check_passes(deep_copy(model), inputs, task, outputs)
 
 
 def check_quantizable(model: nn.Module) -> None:
@@ -75,20 +77,22 @@ def _check_repeats(model: nn.Module, graph: Graph) -> None:
     """Refuse a network that answers the same input otherwise each time: what is measured of it would say nothing."""
     example = graph.example(2)
     with torch.random.fork_rng(devices=[]):
-        first, second = (logits(model(example)) for _ in range(2))
+        first, second = (first_tensor(model(example)) for _ in range(2))
     if not torch.allclose(first, second, equal_nan=True):
         raise CompressionError("the model draws random numbers in evaluation: let forward() do so in training only")
 
 
-def _check_passes(model: nn.Module, inputs: torch.Tensor, classes: int) -> None:
+def _check_passes(model: nn.Module, inputs: torch.Tensor, task: Task, outputs: int) -> None:
+    expected = task.answer_shape(inputs, outputs)
     for training in (False, True):
         mode, version = "training" if training else "evaluation", inputs._version
         with _mode(model, training), torch.random.fork_rng(devices=[]), inputs.device:
-            answer = model(inputs)
-        output = logits(answer) if training and isinstance(answer, tuple) and answer else answer
-        if not isinstance(output, torch.Tensor) or output.shape != (len(inputs), classes):
-            what = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise CompressionError(f"the model must answer logits [B, {classes}] in {mode}, not {what} for B = 2")
+            output = task.answer(model, inputs)
+        if output.shape != expected:
+            needed = ", ".join(map(str, expected[1:]))
+            raise CompressionError(
+                f"the model must answer logits [B, {needed}] in {mode}, not {tuple(output.shape)} for B = 2"
+            )
         if inputs._version != version:
             raise CompressionError("the model changes its input in place: let forward() work on a copy, x = x.clone()")
         if training and not output.requires_grad:

@@ -9,16 +9,17 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compression.data.types import CLASSIFICATION, PICTURE
-from compression.tasks.metric import ACCURACY, PSNR, Metric
+from compression.data.catalogue import kind, task
+from compression.data.types import CLASSIFICATION, IMAGE, PICTURE, SEGMENTATION
+from compression.tasks.metric import ACCURACY, MIOU, PSNR, Metric
 
 if TYPE_CHECKING:
     from compression.data import DataSet
     from compression.tasks.base import Evaluation, Scorer, Task
 
-__all__ = ["ACCURACY", "PSNR", "Evaluation", "Metric", "Scorer", "Task", "metric_of", "task_of"]
+__all__ = ["ACCURACY", "MIOU", "PSNR", "Evaluation", "Metric", "Scorer", "Task", "attributable", "metric_of", "task_of"]
 
-METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR}
+METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR, SEGMENTATION: MIOU}
 METRICS = {each.name: each for each in METRIC_OF_TASK.values()}
 _LATE = ("Evaluation", "Scorer", "Task")
 
@@ -28,11 +29,17 @@ def task_of(data: DataSet | Task) -> Task:
     from compression.tasks.base import Task
     from compression.tasks.classification import Classification
     from compression.tasks.picture import Picture
+    from compression.tasks.segmentation import Segmentation
 
     if isinstance(data, Task):
         return data
-    kinds: dict[str, type[Task]] = {CLASSIFICATION: Classification, PICTURE: Picture}
-    return kinds[data.task](data)
+    kinds: tuple[type[Task], ...] = (Classification, Picture, Segmentation)
+    return next(kind for kind in kinds if kind.name == data.task)(data)
+
+
+def attributable(data: str) -> bool:
+    """Whether captum's maps apply to the answers for this data set: one class for each image."""
+    return kind(data) is IMAGE and task(data) == CLASSIFICATION
 
 
 def metric_of(point: Mapping[str, Any]) -> Metric:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from compression.data import DataSet
 from compression.tasks.metric import Metric
@@ -44,6 +45,7 @@ class Task(ABC):
     A task ships as a subclass here; its ``data`` have the splits ``train``, ``validation`` and ``test``.
     """
 
+    name: ClassVar[str]
     metric: ClassVar[Metric]
     sampled: ClassVar[bool] = True
     """Whether the first examples of a split are a fair sample of it; if not, all of them are measured."""
@@ -59,8 +61,11 @@ class Task(ABC):
 
     def answer(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         """What ``model`` says of a batch ``x``: the tensor that losses and scores are computed from."""
-        output: torch.Tensor = model(x)
-        return output
+        return first_tensor(model(x))
+
+    @abstractmethod
+    def answer_shape(self, x: torch.Tensor, outputs: int) -> tuple[int, ...]:
+        """The shape that the answer to a batch has, of a model with so many ``outputs`` (classes, channels)."""
 
     @abstractmethod
     def loss(self, answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -70,9 +75,11 @@ class Task(ABC):
     def distillation(self, answer: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
         """How far an answer is from a teacher's, a mean over the batch."""
 
-    @abstractmethod
     def batch_score(self, answer: torch.Tensor, target: torch.Tensor) -> float:
         """The score of one training batch."""
+        scorer = self.scorer()
+        scorer.add(answer, target)
+        return scorer.result().score
 
     def picture(self, model: nn.Module) -> torch.Tensor | None:
         """What the model's answers look like: uint8 [height, width, channels]; ``None`` where that cannot be shown."""
@@ -93,3 +100,17 @@ class Task(ABC):
     @abstractmethod
     def scorer(self) -> Scorer:
         """An empty accumulator of the score."""
+
+
+def first_tensor(output: Any) -> torch.Tensor:
+    """The answer among what a network returns: the first tensor of a tuple or mapping (some train with more outputs).
+
+    Raises:
+        TypeError: there is none.
+    """
+    if isinstance(output, torch.Tensor):
+        return output
+    tensor = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)), None)
+    if tensor is None:
+        raise TypeError(f"the model must answer with a tensor, not with {type(output).__name__}")
+    return tensor

@@ -6,8 +6,8 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from compression.data.types import CLASSIFICATION
 from compression.tasks.base import Evaluation, Scorer, Task
 from compression.tasks.metric import ACCURACY
 
@@ -15,27 +15,23 @@ from compression.tasks.metric import ACCURACY
 class Classification(Task):
     """Answers are logits [B, classes], targets class indices int64 [B]."""
 
+    name = CLASSIFICATION
     metric = ACCURACY
 
-    def answer(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """The logits: the first of a tuple (some torchvision models train with more outputs)."""
-        return logits(model(x))
+    def answer_shape(self, x: torch.Tensor, outputs: int) -> tuple[int, ...]:
+        """[B, classes]."""
+        return len(x), outputs
 
     def loss(self, answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy."""
         return F.cross_entropy(answer, target)
 
     def distillation(self, answer: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-        """``T²`` KL(teacher ‖ student), both softened by T.
+        """See :func:`softened_divergence`.
 
         T² keeps gradients as large as without softening (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2).
         """
-        return temperature**2 * F.kl_div(
-            F.log_softmax(answer / temperature, dim=1),
-            F.log_softmax(teacher / temperature, dim=1),
-            reduction="batchmean",
-            log_target=True,
-        )
+        return softened_divergence(answer, teacher, temperature)
 
     def batch_score(self, answer: torch.Tensor, target: torch.Tensor) -> float:
         """The share of the batch that is right."""
@@ -50,9 +46,14 @@ class Classification(Task):
         return _Counts(len(self.data.classes))
 
 
-def logits(output: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """The first of several outputs."""
-    return output if isinstance(output, torch.Tensor) else output[0]
+def softened_divergence(answer: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """``T²`` KL(teacher ‖ student) of logits [N, classes], both softened by T, a mean over N."""
+    return temperature**2 * F.kl_div(
+        F.log_softmax(answer / temperature, dim=1),
+        F.log_softmax(teacher / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
 
 
 class _Counts(Scorer):

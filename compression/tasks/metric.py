@@ -48,7 +48,7 @@ class Metric:
     @property
     def title(self) -> str:
         """Its name at the beginning of a sentence."""
-        return self.label[:1].upper() + self.label[1:]
+        return self.label.capitalize() if self.label.islower() else self.label
 
     def shown(self, score: float) -> float:
         """The number that people see."""
@@ -164,4 +164,14 @@ ACCURACY = Metric(
     scale=100,
     decimals=1,
     example=0.97,
+)
+MIOU = Metric(
+    "miou",
+    "mIoU",
+    "mean over the classes of how far answered and true regions overlap: shared pixels by pixels of either",
+    unit=" %",
+    points="points",
+    scale=100,
+    decimals=1,
+    example=0.75,
 )

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from compression.data.picture import levels, pixels
+from compression.data.types import PICTURE
 from compression.tasks.base import Evaluation, Scorer, Task
 from compression.tasks.metric import PSNR
 
@@ -23,9 +24,14 @@ SMALLEST = 1e-12  # mean squared error of colours in 0..1, so that the ratio of 
 class Picture(Task):
     """Answers and targets are colours, fp32 [B, channels] in -1..1."""
 
+    name = PICTURE
     metric = PSNR
     sampled = False
     evaluation_batch = 1 << 14
+
+    def answer_shape(self, x: torch.Tensor, outputs: int) -> tuple[int, ...]:
+        """[B, channels]."""
+        return len(x), outputs
 
     def loss(self, answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Mean squared error."""

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from compression.budget import PRECISIONS
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
-from compression.tasks.classification import logits
+from compression.tasks.base import first_tensor
 
 GAIN = 1.15  # bf16 must be this much faster before it is preferred to the exact fp32
 SMALL = 5_000_000  # multiply-accumulates an image below which fp32 is kept unmeasured: bf16 would gain nothing there
@@ -153,7 +153,7 @@ def _step(model: nn.Module, example: torch.Tensor, recipe: Recipe) -> float:
     begin = time.process_time()
     with recipe.autocast():
         output = model(recipe.prepare(example))
-    logits(output).float().square().mean().backward()
+    first_tensor(output).float().square().mean().backward()
     return (time.process_time() - begin) * 1000
 
 

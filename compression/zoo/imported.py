@@ -23,28 +23,36 @@ from torch.nn.parameter import is_lazy
 
 from compression.bounds import check_input
 from compression.budget import INITIAL_WEIGHTS
+from compression.data.types import CLASSIFICATION, SEGMENTATION
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
 from compression.reading import expanded
+from compression.tasks.base import first_tensor
 from compression.zoo.registry import COLOUR, ModelSpec
 
-IMAGENET_CLASSES = 1000
+IMAGENET_CLASSES, VOC_CLASSES, SEGMENTED = 1000, 21, (256, 256)
 NATIVE_SIZE = {"inception_v3": 299}
 ACCEPTS_SIZE = {"vit": "image_size", "maxvit": "input_size"}
 
 
 @lru_cache(maxsize=256)
 def torchvision_spec(name: str) -> ModelSpec:
-    """The spec of ``torchvision:NAME`` (a classifier; weights are loaded separately).
+    """The spec of ``torchvision:NAME`` (a classifier or a segmentation network; weights are loaded separately).
 
     Raises:
-        CompressionError: torchvision has no classifier of this name.
+        CompressionError: torchvision has none of this name.
     """
     from torchvision import models
 
     known = models.list_models(module=models)
+    segmenting = models.list_models(module=models.segmentation)
     short = name.partition(":")[2]
+    if short in segmenting:
+        summary, size = "A torchvision segmentation network; weights are yours to give.", (3, *SEGMENTED)
+        maker = partial(_make_segmentation, short)
+        return ModelSpec(name, short, summary, "torchvision", size, VOC_CLASSES, (), maker, task=SEGMENTATION)
     if short not in known:
+        known += segmenting
         close = [other for other in known if other.startswith(short.rstrip("0123456789_")[:4])][:6]
         hint = ", ".join(close or known[:6])
         raise CompressionError(f"torchvision has no classifier {short!r}; it has {len(known)}, such as {hint}")
@@ -54,13 +62,25 @@ def torchvision_spec(name: str) -> ModelSpec:
     return ModelSpec(name, short, summary, "torchvision", (3, side, side), IMAGENET_CLASSES, (), maker)
 
 
-def _make_torchvision(short: str, input: tuple[int, ...], classes: int | None) -> nn.Module:
+def _make_segmentation(short: str, input: tuple[int, ...], classes: int | None) -> nn.Module:
     from torchvision import models
 
+    _colours(short, input)
+    model: nn.Module = models.get_model(short, weights=None, weights_backbone=None, num_classes=classes or VOC_CLASSES)
+    return model
+
+
+def _colours(short: str, input: tuple[int, ...]) -> None:
     if input[0] != 3:
         raise CompressionError(
             f"torchvision:{short} takes RGB images (3 channels), not {input[0]}", "use --input 3xHxW"
         )
+
+
+def _make_torchvision(short: str, input: tuple[int, ...], classes: int | None) -> nn.Module:
+    from torchvision import models
+
+    _colours(short, input)
     options: dict[str, Any] = {"weights": None, "num_classes": classes or IMAGENET_CLASSES}
     if short in ("googlenet", "inception_v3"):
         options |= {"init_weights": True}
@@ -104,17 +124,17 @@ def file_spec(name: str) -> ModelSpec:
 def _file_spec(name: str, path: str, function: str) -> ModelSpec:
     call = _function(path, function)
     model, size, preprocess, initial = _called(name, call, None, None)
-    size, classes = (size, _classes(name, model, size)) if size else _usual(name, model)
+    size, (task, classes) = (size, _answers(name, model, size)) if size else _usual(name, model)
     summary = (inspect.getdoc(call) or "Your own model.").splitlines()[0]
     return ModelSpec(
         name, function, summary, "file", size, classes, (), partial(_make_file, name, call),
-        preprocess=preprocess, initial=initial,
+        preprocess=preprocess, initial=initial, task=task,
     )  # fmt: skip
 
 
 def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], classes: int | None) -> nn.Module:
     model = _called(name, call, input, classes).model
-    given = _classes(name, model, input)  # also initializes lazy layers
+    _, given = _answers(name, model, input)  # also initializes lazy layers
     if classes is not None and given != classes:
         raise CompressionError(
             f"{name} gives {given} classes, not {classes}: let the function take the keyword `classes` and use it"
@@ -131,7 +151,7 @@ def build_from(call: Callable[..., Any], input: tuple[int, ...], classes: int) -
     name = getattr(call, "__name__", "the function")
     model = _called(name, call, input, classes).model
     if any(map(is_lazy, model.parameters())):
-        _classes(name, model, input)  # initializes lazy layers
+        _answers(name, model, input)  # initializes lazy layers
     return model
 
 
@@ -197,16 +217,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
-def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], int]:
-    """(size, classes): the first of the usual image sizes that a model accepts, where its function states none."""
+def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], tuple[str, int]]:
+    """(size, (task, classes)): the first usual image size that a model accepts, where its function states none."""
     for size in USUAL:
         with contextlib.suppress(CompressionError):
-            return size, _classes(name, model, size)
-    return COLOUR, _classes(name, model, COLOUR)  # raises
+            return size, _answers(name, model, size)
+    return COLOUR, _answers(name, model, COLOUR)  # raises
 
 
-def _classes(name: str, model: nn.Module, input: tuple[int, ...]) -> int:
-    """How many logits the model gives for one input."""
+def _answers(name: str, model: nn.Module, input: tuple[int, ...]) -> tuple[str, int]:
+    """The task that the model's answer to one input shows, and how many logits it has (for each pixel)."""
     training = model.training
     try:
         model.eval()
@@ -216,7 +236,7 @@ def _classes(name: str, model: nn.Module, input: tuple[int, ...]) -> int:
         ) from error
     try:
         with torch.no_grad():
-            output = model(torch.zeros(1, *input))
+            output = first_tensor(model(torch.zeros(1, *input)))
     except Exception as error:
         size = "x".join(map(str, input))
         raise CompressionError(
@@ -225,9 +245,14 @@ def _classes(name: str, model: nn.Module, input: tuple[int, ...]) -> int:
         ) from error
     finally:
         model.train(training)
-    if not isinstance(output, torch.Tensor) or output.dim() != 2:
-        raise CompressionError(f"{name} must map images [B, C, H, W] to logits [B, classes]")
-    return int(output.shape[1])
+    if output.dim() == 4 and output.shape[2:] == tuple(input[1:]):
+        return SEGMENTATION, int(output.shape[1])
+    if output.dim() != 2:
+        raise CompressionError(
+            f"{name} must map images [B, C, H, W] to logits [B, classes], or to [B, classes, H, W] for segmentation, "
+            f"not to {[*output.shape]}"
+        )
+    return CLASSIFICATION, int(output.shape[1])
 
 
 def _line(error: Exception) -> str:

@@ -9,8 +9,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from compression.bounds import check_classes, check_input
-from compression.data.catalogue import PICTURE_PREFIX, SENTENCE, SHIPPED_PICTURES
-from compression.data.types import IMAGE, PIXEL, TEXT, Kind
+from compression.data.catalogue import CANVAS, DIGIT_MASKS, PICTURE_PREFIX, SENTENCE, SHIPPED_PICTURES
+from compression.data.types import CLASSIFICATION, IMAGE, PICTURE, PIXEL, SEGMENTATION, TEXT, Kind
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +47,7 @@ class ModelSpec:
     usual: Mapping[str, Any] = field(default_factory=dict, hash=False)  # fields of a budget where its own do not suit
     preprocess: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of its images
     initial: bool = False  # its function declares its weights untrained
+    task: str = CLASSIFICATION
 
     def built(self, input: tuple[int, ...], classes: int | None, empty: bool = False) -> nn.Module:
         """A fresh model at this size; ``empty``: without numbers (see :mod:`.empty`).
@@ -129,7 +130,12 @@ SIREN = ModelSpec(
     "siren", "SIREN, a picture in 17 k weights", "Answers coordinates with colours: fitted to a picture, it is one.",
     "siren", (2,), 3, tuple(f"{PICTURE_PREFIX}{name}" for name in SHIPPED_PICTURES),
     partial(_make, "siren", "siren", 3), epochs=100,
-    usual={"epochs": 40, "batch_size": 2048, "optimizer": "adam", "lr": 5e-4, "weight_decay": 0.0},
+    usual={"epochs": 40, "batch_size": 2048, "optimizer": "adam", "lr": 5e-4, "weight_decay": 0.0}, task=PICTURE,
+)  # fmt: skip
+UNET = ModelSpec(
+    "unet_small", "U-Net, small", "A class for every pixel: down and up again, with skip connections.", "unet",
+    CANVAS, 11, (DIGIT_MASKS,), partial(_make, "unet", "unet_small", 11), epochs=20,
+    usual={"batch_size": 32}, task=SEGMENTATION,
 )  # fmt: skip
 OWN: dict[str, ModelSpec] = {
     entry.name: entry
@@ -143,5 +149,6 @@ OWN: dict[str, ModelSpec] = {
         _own("vit_tiny", "Vision Transformer, tiny", "Four blocks of attention over 4x4 patches.", "vit"),
         MINILM,
         SIREN,
+        UNET,
     )
 }

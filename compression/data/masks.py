@@ -1,0 +1,151 @@
+"""A folder of images and of their masks as a data set: ``images/`` and ``masks/``, files of the same name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from compression.data.catalogue import IMAGES, MASKS
+from compression.data.folder import AS_THEY_ARE, MOMENTS, check_room, divided, image_files, split_folders
+from compression.data.pictures import MODES, Span, fitted, opened, read, shown, size_of
+from compression.data.splits import shuffled
+from compression.data.types import IGNORED, SEGMENTATION, DataSet, Split
+from compression.errors import CompressionError
+from compression.preprocess import Preprocess
+
+NAMES = "classes.txt"
+NUMBERED = ("1", "L", "P")  # Pillow's modes of at most 8 bits, of which each value is a class number
+Pairs = list[tuple[Path, Path]]
+
+
+@lru_cache(maxsize=2)
+def load_masks(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE) -> DataSet:
+    """Read ``path`` with its folders ``images/`` and ``masks/``, or with ``train/``, ``val/`` and ``test/`` of these.
+
+    The values of a mask (grey or palette) are class numbers, 255 is a pixel that does not count; masks of nothing but 0
+    and 255 are of two classes. Names of classes are the lines of ``classes.txt``, if there is one. Masks are scaled and
+    cut like their images, without interpolation; missing splits are taken from train.
+
+    Raises:
+        CompressionError: naming the image without a mask, the mask without an image or of another size, or the file
+            that cannot be read.
+    """
+    root, channels = Path(path), input[0]
+    if channels not in MODES:
+        raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {channels}", "use --input 3xHxW")
+    mean, std = how.moments(channels)
+    homes = {"train": root} if (root / IMAGES).is_dir() else split_folders(root)
+    listings = {name: _pairs(home) for name, home in homes.items()}
+    check_room(sum(map(len, listings.values())), (channels + 1, *input[1:]))
+    span = Span([image for pairs in listings.values() for image, _ in pairs], how.range)
+    pools = {name: shuffled(_read(pairs, input, how, span)) for name, pairs in listings.items()}
+    parts: dict[str, Any] = {**divided(_foreground(pools))}
+    for name, split in parts.items():
+        if len(split) == 0:
+            raise CompressionError(f"{shown(root)}: no images for the {name} split; give at least 3 images with masks")
+    usual = MOMENTS[channels]
+    return DataSet(
+        path, root.resolve().name, _classes(root, parts), mean=mean or usual[0], std=std or usual[1], augment="shift",
+        scaling=replace(how, mean=None, std=None, range=span.used).to_dict(), task=SEGMENTATION, **parts,
+    )  # fmt: skip
+
+
+def _pairs(home: Path) -> Pairs:
+    """Every image with its mask: the file of the same path below ``masks/``, whatever its suffix."""
+    images, masks = (
+        {file.relative_to(home / kind).with_suffix(""): file for file in image_files(home / kind)}
+        for kind in (IMAGES, MASKS)
+    )
+    for name in sorted(images.keys() ^ masks.keys()):
+        here, other = (images, MASKS) if name in images else (masks, IMAGES)
+        raise CompressionError(f"{shown(here[name])} has no file of the same name in {shown(home / other)}")
+    return [(images[name], masks[name]) for name in sorted(images)]
+
+
+def _read(pairs: Pairs, input: tuple[int, ...], how: Preprocess, span: Span) -> Split:
+    images, masks = np.empty((len(pairs), *input), np.uint8), np.empty((len(pairs), *input[1:]), np.uint8)
+    for index, (image, mask) in enumerate(pairs):
+        images[index] = read(image, input, how, span)
+        masks[index] = read_mask(mask, image, input, how)
+    return Split(torch.from_numpy(images), torch.from_numpy(masks))
+
+
+def read_mask(path: Path, image: Path, input: tuple[int, ...], how: Preprocess) -> NDArray[np.uint8]:
+    """The class numbers of a mask, uint8 [H, W], brought to ``input`` like its image.
+
+    Raises:
+        CompressionError: naming the file, which is in colours or of another size than its image.
+    """
+    with opened(path) as file:
+        if file.mode not in NUMBERED:
+            raise CompressionError(
+                f"mask {shown(path)} is of mode {file.mode}: save it with one number of 8 bits a pixel, its class"
+            )
+        height, width = size_of(image)
+        if (file.height, file.width) != (height, width):
+            raise CompressionError(
+                f"mask {shown(path)} has {file.width}x{file.height} pixels and its image {width}x{height}"
+            )
+        numbers = Image.fromarray(np.asarray(file, np.uint8) * (1 if file.mode != "1" else IGNORED))
+        size = input[2], input[1]
+        return np.asarray(fitted(numbers, size, replace(how, interpolation="nearest")), np.uint8)
+
+
+def _foreground(parts: dict[str, Split]) -> dict[str, Split]:
+    """Masks of black and white have the classes 0 and 1."""
+    if {value for split in parts.values() for value in split.labels.unique().tolist()} != {0, IGNORED}:
+        return parts
+    return {name: Split(split.images, (split.labels > 0).to(torch.uint8)) for name, split in parts.items()}
+
+
+def _classes(root: Path, parts: dict[str, Split]) -> tuple[str, ...]:
+    numbers = {value for split in parts.values() for value in split.labels.unique().tolist()} - {IGNORED}
+    highest = max(numbers, default=0)
+    names = class_names(root)
+    if not names:
+        names = tuple(f"class {number}" for number in range(highest + 1))
+    if highest >= len(names):
+        raise CompressionError(f"{shown(root)}: masks have the class {highest}, and {NAMES} names {len(names)} classes")
+    if len(names) < 2:
+        raise CompressionError(f"{shown(root)}: masks must tell at least two classes apart, 0 and 1")
+    return names
+
+
+def count_classes(root: Path) -> int:
+    """How many classes a folder tells apart, without its images: those named, else one more than the highest number.
+
+    Raises:
+        CompressionError: a mask cannot be read.
+    """
+    if names := class_names(root):
+        return len(names)
+    homes = {"train": root} if (root / MASKS).is_dir() else split_folders(root)
+    highest = 1
+    for path in (path for home in homes.values() for path in image_files(home / MASKS)):
+        with opened(path) as file:
+            values = np.unique(np.asarray(file))
+        highest = max([highest, *values[values != IGNORED].tolist()])
+    return int(highest) + 1
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """The lines of ``classes.txt``; none where there is no such file.
+
+    Raises:
+        CompressionError: it cannot be read.
+    """
+    path = root / NAMES
+    if not path.is_file():
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompressionError(f"{shown(path)} cannot be read: {error}") from error
+    return tuple(line.strip() for line in lines if line.strip())

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import theme
+from compression import owncode
 from compression.budget import Budget
 from compression.errors import CompressionError
 
@@ -19,7 +20,9 @@ def model_label(model: str) -> str:
 
 
 def data_label(data: str) -> str:
-    """A data set's short name: folders by their last part."""
+    """A data set's short name: folders by their last part, tasks of the operator's as models."""
+    if owncode.is_own(data):
+        return model_label(data)
     return data.rstrip("/").rpartition("/")[2] or data
 
 

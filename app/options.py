@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from compression import owncode
 from compression.data.catalogue import holds_masks
 from compression.errors import CompressionError
 from compression.reading import expanded
@@ -20,13 +21,14 @@ _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif",
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """``models``: ``/path/file.py:function`` each, as runs name them too; ``data_root``: a folder of data sets.
+    """``models``, ``tasks``: ``/path/file.py:function`` each, as runs name them too; ``data_root``: a folder of data.
 
     ``runs``: the folder of run folders; ``log_times``: the server's log tells how long each answer took; ``hosts``:
     names that the server answers to besides ``localhost`` and the address it is bound to.
     """
 
     models: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
     data_root: str | None = None
     runs: str = "runs"
     log_times: bool = False
@@ -49,24 +51,26 @@ def read(argv: Sequence[str] | None = None) -> ServerOptions:
         return ServerOptions()
     parser = _Parser(prog="app", add_help=False, allow_abbrev=False)
     parser.add_argument("--model", action="append", default=[], metavar="FILE.py:FUNCTION")
+    parser.add_argument("--task", action="append", default=[], metavar="FILE.py:FUNCTION")
     parser.add_argument("--data-root", metavar="DIR")
     parser.add_argument("--runs", default="runs", metavar="DIR")
     parser.add_argument("--log-times", action="store_true")
     parser.add_argument("--host", action="append", default=[], metavar="NAME")
     parsed = parser.parse_args(given[1:])
-    for model in parsed.model:
-        file, _, function = model.rpartition(":")
-        if not function or not expanded(file).is_file():
-            raise CompressionError(
-                f"--model {model}: give an existing Python file and a function, as path/file.py:function"
-            )
+    for option in ("model", "task"):
+        for name in getattr(parsed, option):
+            file, _, function = name.rpartition(":")
+            if not function or not expanded(file).is_file():
+                raise CompressionError(
+                    f"--{option} {name}: give an existing Python file and a function, as path/file.py:function"
+                )
     if parsed.data_root is not None and not expanded(parsed.data_root).is_dir():
         raise CompressionError(f"--data-root {parsed.data_root}: no such folder")
     for host in parsed.host:
         if not _HOST.fullmatch(host):
             raise CompressionError(f"--host {host}: give a name or an address alone, without https://, port or path")
-    models = tuple(map(_absolute, parsed.model))
-    return ServerOptions(models, parsed.data_root, parsed.runs, parsed.log_times, tuple(parsed.host))
+    models, tasks = (tuple(map(owncode.absolute, names)) for names in (parsed.model, parsed.task))
+    return ServerOptions(models, tasks, parsed.data_root, parsed.runs, parsed.log_times, tuple(parsed.host))
 
 
 def at_start() -> ServerOptions:
@@ -77,9 +81,9 @@ def at_start() -> ServerOptions:
         raise SystemExit(str(error)) from error
 
 
-def _absolute(model: str) -> str:
-    file, _, function = model.rpartition(":")
-    return f"{expanded(file).resolve()}:{function}"
+def offered(given: ServerOptions) -> tuple[str, ...]:
+    """The data that one can pick beside the sets known by name: tasks of the operator's, and folders."""
+    return (*given.tasks, *data_folders(given.data_root))
 
 
 def data_folders(root: str | None) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from torch import nn
 
 import compression as cx
 from app import nav
-from compression import runs, zoo
+from compression import owncode, runs, zoo
 from compression.cli import main
 from compression.errors import CompressionError
 from compression.export import export
@@ -30,7 +30,6 @@ from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.runs.preflight import check
 from compression.zoo import weights as weight_files
-from compression.zoo.imported import _function
 
 MARKER = "q7secretplace"
 NET = '''
@@ -123,7 +122,7 @@ def answers(model: nn.Module, bundle: Path) -> tuple[torch.Tensor, torch.Tensor]
 def test_its_code_is_passed_as_a_function_or_as_the_dense_network(bundle: Path, place: Path) -> None:
     with pytest.raises(CompressionError, match=r"net\.py:make.*trust=True"):
         cx.load(bundle)
-    make = _function(str(place / "net.py"), "make")
+    make = owncode.function(f"{place / 'net.py'}:make")
     dense = make(classes=3)[0].train()
     before = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
     for model in (cx.load(bundle, make), cx.load(bundle, model=dense), cx.load(bundle, trust=True)):
@@ -135,7 +134,7 @@ def test_its_code_is_passed_as_a_function_or_as_the_dense_network(bundle: Path, 
 
 
 def test_code_of_another_network_is_refused(bundle: Path, place: Path) -> None:
-    make = _function(str(place / "net.py"), "make")
+    make = owncode.function(f"{place / 'net.py'}:make")
 
     class Fewer(nn.Module):
         def __init__(self) -> None:

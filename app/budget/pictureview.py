@@ -52,13 +52,12 @@ def pictures(
     Raises:
         CompressionError: the budget cannot be met, or the data cannot be had.
     """
-    from compression import tasks
     from compression.graph.copies import deep_copy
     from compression.quant.fixed_steps import attach
     from compression.training.dense import evaluate
 
     catalog.quiet()
-    task, live = tasks.task_of(catalog.load_data(subject)), LiveSubject(subject, path)
+    task, live = catalog.load_task(subject), LiveSubject(subject, path)
     smaller = attach(deep_copy(live.model), methods.get(budget.method).allocation(live, budget))
     original, allocated = task.original(), task.picture(smaller)
     return _shown(original), _shown(allocated), task.metric.show(evaluate(smaller, task, "test").score)

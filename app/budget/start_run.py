@@ -14,12 +14,11 @@ from app.budget import sparsity
 from app.model import catalog, networks
 from app.runs import runlog
 from app.terms import tip
-from compression import methods
+from compression import methods, tasks
 from compression.asks import BITS_OPTION, Ask, Sparsity
 from compression.budget import Budget
-from compression.data import catalogue as datasets
 from compression.errors import CompressionError
-from compression.tasks import METRIC_OF_TASK, Metric
+from compression.tasks import Metric
 
 SPARSITIES, BITS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9], [2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
 USUAL_SPARSITIES, USUAL_BITS = [0.5, 0.7, 0.9], [3.0, 4.0]
@@ -92,7 +91,7 @@ def sweep_form(budget: Budget, network: networks.Network) -> Sweep | None:
     elif width is not None:
         st.caption(f"Every run keeps {width.words(width.value(budget.asks))}.")
     runs = max(1, len(sparsities)) * max(1, len(bits))
-    least = _least(METRIC_OF_TASK[datasets.task(budget.data)])
+    least = _least(tasks.metric(budget.data))
     label = f"Start {words.plural(runs, 'run')}" if least is None else f"Search among {words.plural(runs, 'budget')}"
     pressed = st.button(label, key="start_sweep", icon=":material/play_arrow:")
     return Sweep(_shares(sparsities, share, budget), sorted(bits), least) if pressed else None

@@ -43,10 +43,15 @@ def _traced(view: View) -> networks.Network:
     from compression.graph import trace
     from compression.quant import quantize, written_out
 
-    (example,) = zoo.example(subject.model, input=subject.input)
+    example = zoo.example(subject.model, input=subject.input)
     with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
         model = zoo.build(subject.model, subject.input, subject.classes)
-        model = quantize(model, BITS, calibration=example, exponent=view.quantizers == PLAIN)
+        model = quantize(
+            model,
+            BITS,
+            calibration=[example if isinstance(example, dict) else (example,)],
+            exponent=view.quantizers == PLAIN,
+        )
         if view.quantizers == PLAIN:
             model = written_out(model)
         return networks.Network(trace(model, example, merge=view.merged))

@@ -16,13 +16,12 @@ from app import live, names, options
 from app.model import tracing, weightfiles
 from app.model.networks import Network
 from compression import data as datasets
-from compression import tasks, zoo
+from compression import owncode, zoo
 from compression.budget import Budget
 from compression.errors import CompressionError
 
 if TYPE_CHECKING:
-    from compression.data import DataSet
-    from compression.tasks import Evaluation, Metric
+    from compression.tasks import Evaluation, Metric, Task
 
 NO_DATA = "none"
 TORCHVISION = "torchvision:"
@@ -93,8 +92,10 @@ def _installed() -> dict[str, str]:
 def data_labels() -> dict[str, str]:
     """The data sets one can pick, by name or folder, and none at all."""
     named = {info.name: info.title + ("" if info.local else f" ({info.source})") for info in datasets.infos()}
-    folders = {path: f"{names.data_label(path)} (folder)" for path in options.data_folders(options.read().data_root)}
-    return named | folders | {NO_DATA: "no data, the model's own input size"}
+    given = options.read()
+    own = {name: f"{names.model_label(name)} (task)" for name in given.tasks}
+    folders = {path: f"{names.data_label(path)} (folder)" for path in options.data_folders(given.data_root)}
+    return named | own | folders | {NO_DATA: "no data, the model's own input size"}
 
 
 def allow(model: str, data: str) -> None:
@@ -107,7 +108,7 @@ def allow(model: str, data: str) -> None:
     elsewhere = model.startswith(ELSEWHERE) and not set("/\\") & set(model)
     if not (elsewhere or model in zoo.names() or model in given.models):
         raise CompressionError(f"model {model!r} is not offered here: choose one on the Model page")
-    if data not in (*datasets.names(), *options.data_folders(given.data_root), NO_DATA):
+    if data not in (*datasets.names(), *options.offered(given), NO_DATA):
         raise CompressionError(f"data set {data!r} is not offered here: choose one on the Model page")
 
 
@@ -128,6 +129,8 @@ def subject(model: str, data: str, weights: str = "") -> ChosenModel:
 @st.cache_data(max_entries=64, show_spinner="Reading the model…")
 def _subject(model: str, data: str) -> ChosenModel:
     own = zoo.spec(model)
+    if owncode.is_own(data):
+        return ChosenModel(model, data, tuple(own.input), own.classes)
     kind, task = (own.kind, own.task) if data == NO_DATA else (datasets.kind(data), datasets.task(data))
     if kind is not own.kind:
         raise CompressionError(f"{data} holds {kind.many}, and {model} is for {own.kind.many}: choose other data")
@@ -144,6 +147,8 @@ def _subject(model: str, data: str) -> ChosenModel:
 def fitting_data(model: str, data: str) -> str:
     """The data set for a newly picked model: the present one if it fits, else one for the model, else none."""
     own = zoo.spec(model)
+    if owncode.is_own(data):
+        return data
     folder = data not in datasets.names() and data != NO_DATA
     if data in own.data or (folder and own.kind is datasets.IMAGE and own.task == datasets.task(data)):
         return data
@@ -204,13 +209,13 @@ def train_line(subject: ChosenModel) -> str:
     return line(subject.place(Budget()))
 
 
-def load_data(subject: ChosenModel) -> DataSet:
-    """The data of a subject, preprocessed as the model's own function says.
+def load_task(subject: ChosenModel) -> Task:
+    """The task of a subject, its data preprocessed as the model's own function says.
 
     Raises:
-        CompressionError: they cannot be had or do not fit.
+        CompressionError: the data cannot be had or do not fit.
     """
-    from compression.runs.prepare import load_data as load
+    from compression.runs.prepare import load_task as load
 
     return load(subject.place(Budget()))
 
@@ -229,7 +234,7 @@ def _measured(subject: ChosenModel, path: str, changed: float) -> tuple[Evaluati
     from compression.training.dense import evaluate
 
     quiet()
-    task = tasks.task_of(load_data(subject))
+    task = load_task(subject)
     with live.memory().work(subject.model, tracing.need(subject.model, subject.input, subject.classes)):
         evaluation = evaluate(loaded(subject, path), task, "test", limit=MEASURED_IMAGES)
     return evaluation, task.metric, task.count("test", MEASURED_IMAGES)

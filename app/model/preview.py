@@ -33,10 +33,8 @@ def examples(subject: catalog.ChosenModel, count: int) -> Examples:
         CompressionError: the data cannot be had.
     """
     catalog.quiet()
-    dataset = catalog.load_data(subject)
-    from compression import tasks
-
-    sheet = tasks.task_of(dataset).original()
+    task = catalog.load_task(subject)
+    dataset, sheet = task.data, task.original()
     if sheet is not None:
         return Examples((dataset.label,), "", images=(sheet.numpy(),))
     first = dataset.train.images[:count]

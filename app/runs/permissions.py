@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app import options
-from compression import commands, zoo
+from compression import commands, owncode, zoo
 from compression import data as datasets
 from compression.budget import Budget
 from compression.data.catalogue import PICTURE_PREFIX
@@ -28,7 +28,7 @@ def here(budget: Budget) -> Budget:
             f"the model of this budget is code of its own ({names.model_name(model)}), and this app was not started "
             f'with one file of that name: start it with ARGS="--model path/to/{names.model_name(model)}"'
         )
-    return budget.replace(model=model, data=names.matching(budget.data, options.data_folders(given.data_root)))
+    return budget.replace(model=model, data=names.matching(budget.data, options.offered(given)))
 
 
 def check(budget: Budget) -> None:
@@ -50,7 +50,12 @@ def check(budget: Budget) -> None:
             "the picture of this run is a file of its own, which pages do not open: resume or export it on the command "
             "line"
         )
-    if budget.data not in (*datasets.names(), *options.data_folders(given.data_root)):
+    if owncode.is_own(budget.data) and budget.data not in given.tasks:
+        raise CompressionError(
+            "the task of this run is code of its own: start the app with "
+            f"{commands.app(*commands.option('task', budget.data))} to work on it"
+        )
+    if budget.data not in (*datasets.names(), *options.offered(given)):
         raise CompressionError(
             "the images of this run lie in a folder that was not named: start the app with "
             f"{commands.app(*commands.option('data-root', str(Path(budget.data).parent)))} to work on it"

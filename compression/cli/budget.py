@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from compression import methods, zoo
+from compression import methods, owncode, zoo
 from compression.asks import OPTIONS, BitRange
 from compression.budget import Budget
 from compression.cli.options import BudgetFields, assignments, json_or_text, number, numbers_or_text
@@ -13,7 +13,7 @@ from compression.data.catalogue import folder_of
 from compression.errors import CompressionError
 from compression.preprocess import merged
 from compression.reading import expanded
-from compression.runs.names import model_name
+from compression.runs.names import data_name, model_name
 
 FIELDS = BudgetFields.__annotations__.keys()
 
@@ -96,6 +96,11 @@ def _check_places(config: str, base: Budget, changes: Mapping[str, Any]) -> None
         raise CompressionError(
             f"{config} names code as its model, without a folder ({base.model}); say that you mean it, and where it is",
             f"--model path/to/{model_name(base.model)}",
+        )
+    if "data" not in changes and owncode.is_own(base.data) and not expanded(base.data).is_absolute():
+        raise CompressionError(
+            f"{config} names code as its task, without a folder ({base.data}); say that you mean it, and where it is",
+            f"--task path/to/{data_name(base.data)}",
         )
     if "weights" not in changes and base.weights is not None and not expanded(base.weights).is_file():
         raise CompressionError(f"weights file {base.weights} of {config} does not exist", "say where, --weights FILE")

@@ -120,7 +120,11 @@ Model = Annotated[str, Parameter(help="a model of the zoo, torchvision:NAME or p
 Data = Annotated[
     str,
     DATA,
-    Parameter(help="a data set by name, or a folder of images in class folders (of a known name: ./NAME)"),
+    Parameter(
+        name=("--data", "--task"),
+        help="a data set by name, a folder of images in class folders or with masks (of a known name: ./NAME), or a "
+        "task of your own, path/to/file.py:function",
+    ),
 ]
 TrainedOn = Annotated[str | None, DATA, Parameter(help="take the weights trained on this data set")]
 Method = Annotated[str, Parameter(help="see the command methods (default: its first)")]

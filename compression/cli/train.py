@@ -9,7 +9,7 @@ from typing import Annotated, Any, Unpack
 
 from cyclopts import Parameter
 
-from compression import tasks, zoo
+from compression import zoo
 from compression.budget import OPTIMIZERS, Budget
 from compression.cli import options
 from compression.cli.output import answer, shape
@@ -70,12 +70,12 @@ def _train(
     from compression.training.trainable import check_trainable
     from compression.zoo import weights
 
-    (input, classes), task = prepare.shape(budget), tasks.task_of(prepare.load_data(budget))
+    (input, classes), task = prepare.shape(budget), prepare.load_task(budget)
     network, spec = zoo.build(model, input, classes, seed=budget.seed), zoo.spec(model)
     if model not in zoo.names():
         from compression.runs.rehearsal import check_answers
 
-        check_answers(network, zoo.example(model, 2, input)[0], task, classes)
+        check_answers(network, zoo.example(model, 2, input), task, classes)
     if spec.pretrained is not None:
         spec.pretrained(network)
     usual = {name: value for name, value in spec.usual.items() if name in Training.__annotations__}

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils._pytree import tree_map
 
-from compression.data.types import IGNORED, IMAGE, SEGMENTATION, DataSet
+from compression.data.types import IGNORED, SEGMENTATION, DataSet
 
 SHIFT = 10  # images are shifted by up to 1/10 of their height and width
 _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbouring seeds, epochs and batches apart
 
 
 def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
-    """uint8 [B, C, H, W] to fp32, scaled to 0..1 and normalised with the data set's mean and standard deviation.
+    """uint8 [B, C, H, W] to fp32, scaled to 0..1 and normalised with the data set's mean and deviation, if it has them.
 
-    Token ids (int64 [B, T]) and coordinates (fp32 [B, 2]) are returned unchanged.
+    Token ids (int64 [B, T]), coordinates (fp32 [B, 2]) and other numbers are returned unchanged.
     """
-    if dataset.kind is not IMAGE:
+    if images.dtype is not torch.uint8:
         return images
+    scaled = images.float() / 255
+    if not dataset.mean:
+        return scaled
     mean = torch.tensor(dataset.mean, device=images.device).view(1, -1, 1, 1)
     std = torch.tensor(dataset.std, device=images.device).view(1, -1, 1, 1)
-    return (images.float() / 255 - mean) / std
+    return (scaled - mean) / std
 
 
 def augment_batch(images: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
@@ -55,15 +60,10 @@ class Shift:
         return padded[batch, channel, rows, self.columns.view(count, 1, 1, self.width)]
 
 
-def _targets(labels: torch.Tensor) -> torch.Tensor:
-    """Class numbers as int64, which losses take; masks are stored as uint8."""
-    return labels.long() if labels.dtype is torch.uint8 else labels
-
-
 class Batches:
     """The batches of one split, as (x normalised fp32 [B, C, H, W] or token ids int64 [B, T], y int64 [B]).
 
-    Where the targets are masks, y is int64 [B, H, W].
+    Where the targets are masks, y is int64 [B, H, W]; of other data, both are what their splits hold.
 
     ``train`` is shuffled and augmented by (seed, epoch), and an incomplete last batch is dropped (its images appear
     in other epochs); other splits are in order, complete and not augmented. ``augment=False`` switches
@@ -83,8 +83,8 @@ class Batches:
         limit: int | None = None,
     ) -> None:
         self.dataset, self.seed, self.epoch, self.device = dataset, seed, epoch, torch.device(device)
-        self.images, self.labels = dataset.split(split).images, dataset.split(split).labels
-        self.count = len(self.labels) if limit is None else min(limit, len(self.labels))
+        self.split = dataset.split(split)
+        self.count = len(self.split) if limit is None else min(limit, len(self.split))
         self.training = split == "train"
         self.augment = dataset.augment if (self.training if augment is None else augment) else "none"
         self.batch_size = min(batch_size, self.count) if self.training else batch_size
@@ -95,21 +95,29 @@ class Batches:
             return self.count // self.batch_size
         return -(-self.count // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for index in range(len(self)):
             yield self.batch(self.epoch, index)
 
-    def batch(self, epoch: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, epoch: int, index: int) -> tuple[Any, Any]:
         """Batch ``index`` of ``epoch``: depends on nothing but these, the seed and the batch size."""
         chosen = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         generator = self._generator(epoch, index + 1)
-        images, labels = self.images[chosen], self.labels[chosen]
+        x, y = self.split.take(chosen)
+        if isinstance(x, torch.Tensor) and x.dtype is torch.uint8:
+            x, y = self._prepared(x, y, generator)
+        return tree_map(lambda tensor: tensor.to(self.device), (x, y))
+
+    def _prepared(
+        self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augmented and normalised images; class numbers of 8 bits as int64, which losses take."""
         if self.augment != "none":
             shift = Shift(images, self.augment, generator)
             images = shift.apply(images)
             if self.dataset.task == SEGMENTATION:  # a mask moves with its image
                 labels = shift.apply(labels.unsqueeze(1), IGNORED).squeeze(1)
-        return normalise(images.to(self.device), self.dataset), _targets(labels).to(self.device)
+        return normalise(images, self.dataset), labels.long() if labels.dtype is torch.uint8 else labels
 
     def _generator(self, epoch: int, stream: int) -> torch.Generator:
         mixed = (self.seed * _EPOCHS_APART + epoch) * _BATCHES_APART + stream

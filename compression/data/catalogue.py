@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compression.data.types import CLASSIFICATION, IMAGE, PICTURE, PIXEL, SEGMENTATION, TEXT, Kind
+from compression import owncode
+from compression.data.types import CLASSIFICATION, EXAMPLE, IMAGE, OWN, PICTURE, PIXEL, SEGMENTATION, TEXT, Kind
 from compression.errors import CompressionError
 from compression.reading import expanded
 
@@ -110,6 +111,9 @@ def folder_of(name: str) -> Path | None:
     if name.startswith(PICTURE_PREFIX):
         picture_file(name)
         return None
+    if owncode.is_own(name):
+        owncode.check_file(name, "task")
+        return None
     folder = expanded(name)
     if folder.is_dir():
         return folder.resolve()
@@ -148,6 +152,8 @@ def absolute(name: str) -> str:
         CompressionError: see :func:`folder_of`.
     """
     folder = folder_of(name)
+    if owncode.is_own(name):
+        return owncode.absolute(name)
     if name.startswith(PICTURE_PREFIX) and name not in _SETS:
         return f"{PICTURE_PREFIX}{picture_file(name)}"
     return name if folder is None else str(folder)
@@ -162,6 +168,8 @@ def kind(name: str) -> Kind:
     """The kind of a data set's examples; a folder contains images."""
     if name.startswith(PICTURE_PREFIX):
         return PIXEL
+    if owncode.is_own(name):
+        return EXAMPLE
     return _SETS[name]().kind if name in _SETS else IMAGE
 
 
@@ -169,6 +177,8 @@ def task(name: str) -> str:
     """What is to be done with a data set; of a folder, images with masks are segmented, those in class folders not."""
     if name.startswith(PICTURE_PREFIX):
         return PICTURE
+    if owncode.is_own(name):
+        return OWN
     if name in _SETS:
         return _SETS[name]().task
     return SEGMENTATION if holds_masks(expanded(name)) else CLASSIFICATION

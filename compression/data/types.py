@@ -22,22 +22,35 @@ class Kind:
 IMAGE = Kind("image", "images", "channels × height × width")
 TEXT = Kind("sentence", "sentences", "tokens")
 PIXEL = Kind("pixel", "pixels", "coordinates")
+EXAMPLE = Kind("example", "examples", "values")
 CLASSIFICATION, PICTURE, SEGMENTATION = "classification", "picture", "segmentation"
+OWN = "own"  # what a function in a user's file says
 IGNORED = 255  # the class number of a mask's pixels that do not count
 
 
 @dataclass(frozen=True)
 class Split:
-    """``images``: uint8 [N, C, H, W], token ids of sentences, int64 [N, T], or coordinates, fp32 [N, 2].
+    """Examples in memory: ``images`` are what a network takes, ``labels`` what it should answer.
 
-    ``labels``: int64 [N], masks of class numbers, uint8 [N, H, W], or colours, fp32 [N, channels] in -1..1.
+    ``images``: uint8 [N, C, H, W], token ids of sentences, int64 [N, T], or coordinates, fp32 [N, 2]. ``labels``: int64
+    [N], masks of class numbers, uint8 [N, H, W], or colours, fp32 [N, channels] in -1..1. Where the data are for a task
+    of one's own, both may be any tensors [N, …], or tuples and dicts of such: a tuple of a network's arguments, a dict
+    of its keyword arguments.
     """
 
-    images: torch.Tensor
-    labels: torch.Tensor
+    images: Any
+    labels: Any
 
     def __len__(self) -> int:
-        return len(self.labels)
+        from torch.utils._pytree import tree_leaves
+
+        return len(tree_leaves(self.labels)[0])
+
+    def take(self, indices: torch.Tensor) -> tuple[Any, Any]:
+        """The examples at these positions (int64 [B]): inputs and targets, each with B in the place of N."""
+        from torch.utils._pytree import tree_map
+
+        return tree_map(lambda tensor: tensor[indices], (self.images, self.labels))
 
 
 @dataclass(frozen=True)
@@ -45,11 +58,12 @@ class DataSet:
     """Train, validation (10 % of train, fixed seed), test. Choices use validation, only final points use test.
 
     ``label`` is its name in results (such as "CIFAR-10 (JPEG-75)"); ``mean`` and ``std`` are per channel,
-    for images scaled to 0..1; ``augment`` names the training augmentation (``shift``, ``shift-flip`` or ``none``).
+    for images of 8 bits, which are scaled to 0..1; ``augment`` names the training augmentation (``shift``,
+    ``shift-flip`` or ``none``).
     ``scaling`` holds how pictures from files were scaled and cropped where that is not the default.
-    Token ids and coordinates (of the kinds ``TEXT`` and ``PIXEL``) are passed to the model unchanged, without
-    normalisation or augmentation. ``task`` names what is to be done with the data, ``size`` is (height, width) of a
-    picture whose pixels they are; ``classes`` are then its channels.
+    Everything but images of 8 bits is passed to the model unchanged, without normalisation or augmentation. ``task``
+    names what is to be done with the data, ``size`` is (height, width) of a picture whose pixels they are; ``classes``
+    are then its channels.
     """
 
     name: str
@@ -58,9 +72,9 @@ class DataSet:
     train: Split
     validation: Split
     test: Split
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augment: str
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    augment: str = "none"
     kind: Kind = IMAGE
     scaling: Mapping[str, Any] = field(default_factory=dict, hash=False)
     task: str = CLASSIFICATION
@@ -68,15 +82,21 @@ class DataSet:
 
     @property
     def preprocess(self) -> dict[str, Any]:
-        """The preprocessing of images, in the form of a budget; empty for what is no set of images."""
-        if self.kind is not IMAGE:
-            return dict(self.scaling)
-        return {"mean": list(self.mean), "std": list(self.std), **self.scaling}
+        """The preprocessing of images, in the form of a budget; empty for what is no set of images of 8 bits."""
+        moments = {"mean": list(self.mean), "std": list(self.std)} if self.of_images and self.mean else {}
+        return {**moments, **self.scaling}
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the inputs are images of 8 bits, which are scaled to 0..1 and normalised."""
+        return str(getattr(self.train.images, "dtype", "")) == "torch.uint8"
 
     @property
     def input(self) -> tuple[int, ...]:
-        """(channels, height, width) of one image, or (tokens,) of one sentence."""
-        return tuple(self.train.images.shape[1:])
+        """(channels, height, width) of one image, or (tokens,) of one sentence; of several inputs the first."""
+        from torch.utils._pytree import tree_leaves
+
+        return tuple(tree_leaves(self.train.images)[0].shape[1:])
 
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""

@@ -103,7 +103,7 @@ def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[di
     measured: dict[str, Any] = {"ledger": dict(source.result["ledger"]), "multiple": source.multiple, "left_out": {}}
     answering = source.model
     try:
-        program = traced(source.model, source.input, source.dtype)
+        program = traced(source.model, source.example)
         written = plain(program)
         files["model.pt2"] = saved(written)
         answering = written.module()

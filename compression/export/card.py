@@ -58,10 +58,11 @@ def text(
         request=method.describe(Budget.from_dict(budget)),
         caveats=method.caveats(result),
         data=data,
-        inputs=_inputs(about, data.many),
+        purpose=_purpose(result, about, _inputs(about, data.many)),
         preprocessing=_input(about["preprocessing"]),
         comparison=_comparison(result, about, data.one),
         classes=_classes(result, about),
+        counted="pixels" if "pixels" in result else data.many,
         ledger=_ledger(result["ledger"]),
         files=[(f"`{name}`", f"{len(files[name]):,}", what) for name, what in FILES.items() if name in files],
         metric=Metric.from_result(result),
@@ -146,6 +147,10 @@ def _input(about: Mapping[str, Any]) -> str:
             f"token ids of {about['tokenizer']}, both ends marked, filled up with {about['padding']} to "
             f"{about['tokens']}"
         )
+    if "unchanged" in about:
+        return "numbers as the task gives them"
+    if "mean" not in about:
+        return f"pixels scaled to 0..1{_scaling(about)}"
     return (
         "pixels scaled to 0..1, minus mean, divided by standard deviation of each channel "
         f"(mean {_numbers(about['mean'])}, deviation {_numbers(about['std'])}){_scaling(about)}"
@@ -185,11 +190,26 @@ def _bits(about: Mapping[str, Any], side: str) -> str:
     return f"{low}" if low == high else f"{low} to {high} ({count} layers)"
 
 
+def _purpose(result: Mapping[str, Any], about: Mapping[str, Any], inputs: str) -> str:
+    """What the network is for, in a sentence."""
+    classes, metric = about["classes"], Metric.from_result(result)
+    if result.get("confusion"):
+        return f"Classifies {inputs} into {len(classes)} classes."
+    if result.get("pixels"):
+        return f"Gives every pixel of {inputs} one of {len(classes)} classes."
+    if classes:
+        return f"Answers {inputs} with {', '.join(classes)}."
+    return f"Measured by {metric.label}: {metric.explained}."
+
+
 def _classes(result: Mapping[str, Any], about: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    if not result.get("confusion"):
+    """A row for each class: how many there are, and the recall (of pixels the overlap) before and after."""
+    table = result.get("confusion") or result.get("pixels")
+    if not table:
         return []
-    before, after = (per_class(result["confusion"][name]) for name in ("baseline", "final"))
-    counts = [sum(row) for row in result["confusion"]["final"]]
+    measure = per_class if result.get("confusion") else overlaps
+    before, after = (measure(table[name]) for name in ("baseline", "final"))
+    counts = [sum(row) for row in table["final"]]
     return [
         (name, f"{count}", percent(one, 1), percent(two, 1), _points(one, two))
         for name, count, one, two in zip(about["classes"], counts, before, after, strict=True)
@@ -203,6 +223,13 @@ def _points(one: float | None, two: float | None) -> str:
 def per_class(confusion: Sequence[Sequence[int]]) -> list[float | None]:
     """Recall of each class (rows of the confusion: true class); ``None`` for a class without images."""
     return [row[index] / sum(row) if sum(row) else None for index, row in enumerate(confusion)]
+
+
+def overlaps(pixels: Sequence[Sequence[int]]) -> list[float | None]:
+    """Overlap of each class, shared pixels by pixels of either (rows: true class); ``None``: it is in neither."""
+    answered = [sum(column) for column in zip(*pixels, strict=True)]
+    unions = [sum(row) + answered[i] - row[i] for i, row in enumerate(pixels)]
+    return [row[i] / unions[i] if unions[i] else None for i, row in enumerate(pixels)]
 
 
 def _ledger(ledger: Mapping[str, int]) -> list[tuple[str, ...]]:

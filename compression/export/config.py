@@ -61,12 +61,12 @@ def config(source: Source) -> dict[str, Any]:
 
 
 def preprocessing(data: DataSet) -> dict[str, Any]:
-    """How pixels, or sentences, become what the model takes."""
+    """How pixels, or sentences, become what the model takes; data of one's own are passed on as they are."""
     if data.size is not None:
         return {"coordinates": "of pixel centres, the longer side from -1 to 1", "size": list(data.size)}
     if data.kind is TEXT:
         return {"tokenizer": TOKENIZER, "tokens": data.input[0], "padding": PADDING}
-    return {"scale": 1 / 255, **data.preprocess}
+    return {"scale": 1 / 255, **data.preprocess} if data.of_images else {"unchanged": True}
 
 
 def groups(source: Source) -> dict[str, dict[str, Any]]:

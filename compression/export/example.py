@@ -1,8 +1,13 @@
-"""``example.safetensors``: the first test inputs, and the compressed model's outputs for them."""
+"""``example.safetensors``: the first test inputs, and the compressed model's outputs for them.
+
+``input`` is the model's only one; where it takes several, ``input.0``, ``input.1`` … are its positional arguments, and
+``input.NAME`` its keyword arguments.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,7 +19,7 @@ from compression.data import Batches
 from compression.errors import CompressionError
 from compression.export.manifest import NetworkFacts
 from compression.export.source import Source
-from compression.tasks.base import first_tensor
+from compression.graph.inputs import Inputs, first_tensor
 
 COUNT = 4
 MOST_NUMBERS = 1 << 24
@@ -28,7 +33,25 @@ Example = Mapping[str, torch.Tensor]
 def example(model: nn.Module, source: Source) -> dict[str, torch.Tensor]:
     """The first test images, normalised (or sentences as token ids), and the outputs of ``model`` for them."""
     images, _ = next(iter(Batches(source.data, "test", COUNT, augment=False)))
-    return {"input": images, "output": source.task.answer(model, images).contiguous()}
+    return {**_named(images), "output": source.task.answer(model, images).contiguous()}
+
+
+def _named(x: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a batch by what they are called in the file."""
+    if isinstance(x, torch.Tensor):
+        return {"input": x}
+    named = x.items() if isinstance(x, Mapping) else enumerate(x)
+    return {f"input.{name}": value for name, value in named if isinstance(value, torch.Tensor)}
+
+
+def stored_inputs(stored: Example) -> Any:
+    """The batch of a stored example: a tensor, a tuple of arguments, or a dict of keyword arguments."""
+    if "input" in stored:
+        return stored["input"]
+    named = {name.removeprefix("input."): value for name, value in stored.items() if name != "output"}
+    if all(name.isdecimal() for name in named):
+        return tuple(named[str(place)] for place in sorted(map(int, named)))
+    return named
 
 
 def read_example(data: bytes, about: NetworkFacts, path: object) -> Example:
@@ -42,14 +65,16 @@ def read_example(data: bytes, about: NetworkFacts, path: object) -> Example:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise CompressionError(f"{what} cannot be read: {error}") from error
-    if not tensors.keys() >= {"input", "output"} or tensors["input"].numel() > MOST_NUMBERS:
+    inputs = [tensor for name, tensor in tensors.items() if name == "input" or name.startswith("input.")]
+    if not inputs or "output" not in tensors or sum(tensor.numel() for tensor in inputs) > MOST_NUMBERS:
         raise CompressionError(f"{what} holds no input and output, or more than a few")
-    shapes = [tuple(tensors[name].shape) for name in ("input", "output")]
-    count = shapes[0][0] if shapes[0] else 0
-    if not 0 < count <= COUNT or shapes[0][1:] != tuple(about.input) or shapes[1][:2] != (count, about.outputs):
+    given, answer = [tuple(tensor.shape) for tensor in inputs], tuple(tensors["output"].shape)
+    count = answer[0] if answer else 0
+    fits = (count, *about.input) in given and about.outputs in (answer[1:] or (1,))
+    if not 0 < count <= COUNT or not fits:
         raise CompressionError(
-            f"{what} has inputs {shapes[0]} and outputs {shapes[1]}, which are not those of inputs {about.input} and "
-            f"{about.outputs} classes"
+            f"{what} has inputs {', '.join(map(str, given))} and outputs {answer}, which are not those of inputs "
+            f"{about.input} and {about.outputs} classes"
         )
     return tensors
 
@@ -63,7 +88,8 @@ def check_answers(model: nn.Module, stored: Example, path: object) -> None:
     """
     own = {name: buffer.clone() for name, buffer in model.named_buffers()}  # forward() may update them
     try:
-        output = first_tensor(functional_call(model, own, (stored["input"],)))
+        given = Inputs.read(stored_inputs(stored))
+        output = first_tensor(functional_call(model, own, given.args, given.kwargs))
     except (RuntimeError, IndexError, TypeError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise CompressionError(f"the model of bundle {path} does not take the bundle's own example: {line}") from error

@@ -14,6 +14,13 @@ import numpy as np
 from compression.export.onnx_check import session
 
 RUNS, WARM_UP, ROUNDS = 60, 10, 6
+TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}  # fmt: skip
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 
 
@@ -39,15 +46,13 @@ class Processor:
     threads: int
 
 
-def measure(
-    variants: Mapping[str, bytes], input: tuple[int, ...], bops: Mapping[str, float | None], threads: int = 1
-) -> tuple[Latency, ...]:
+def measure(variants: Mapping[str, bytes], bops: Mapping[str, float | None], threads: int = 1) -> tuple[Latency, ...]:
     """Time every variant (name → ONNX file), batch 1, in alternating rounds, so that other load affects all of them.
 
     ``bops`` (name → bit operations) is copied into the results.
     """
     runners = {name: session(data, threads) for name, data in variants.items()}
-    image = _example(next(iter(runners.values())), input)
+    image = _example(next(iter(runners.values())))
     times: dict[str, list[float]] = {name: [] for name in variants}
     for runner in runners.values():
         _time(runner, image, WARM_UP)
@@ -57,18 +62,22 @@ def measure(
     return tuple(_latency(name, times[name], len(variants[name]), bops.get(name)) for name in variants)
 
 
-def _example(runner: Any, input: tuple[int, ...]) -> Any:
-    """One image of noise, or one sentence of the same token where the file takes ids."""
-    if runner.get_inputs()[0].type == "tensor(int64)":
-        return np.ones((1, *input), dtype=np.int64)
-    return np.random.default_rng(0).standard_normal((1, *input)).astype(np.float32)
+def _example(runner: Any) -> dict[str, Any]:
+    """One image of noise for each input of floats, ones for every other (the same token, where a file takes ids)."""
+    noise = np.random.default_rng(0)
+    example: dict[str, Any] = {}
+    for given in runner.get_inputs():
+        shape = [size if isinstance(size, int) else 1 for size in given.shape]
+        kind = TYPES[given.type]
+        example[given.name] = (noise.standard_normal(shape) if kind is np.float32 else np.ones(shape)).astype(kind)
+    return example
 
 
-def _time(runner: Any, image: Any, runs: int) -> list[float]:
-    name, times = runner.get_inputs()[0].name, []
+def _time(runner: Any, image: dict[str, Any], runs: int) -> list[float]:
+    times = []
     for _ in range(runs):
         begin = time.perf_counter()
-        runner.run(None, {name: image})
+        runner.run(None, image)
         times.append((time.perf_counter() - begin) * 1000)
     return times
 

@@ -54,7 +54,7 @@ class NetworkFacts:
     """
 
     model: _Name
-    input: Annotated[tuple[_Size, ...], Field(min_length=1, max_length=4)]
+    input: Annotated[tuple[_Size, ...], Field(max_length=5)]
     outputs: _Size
     groups: dict[str, GroupFact]
 

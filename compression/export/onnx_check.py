@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from torch import nn
 
 from compression.data import Batches
 from compression.export.program import NotExpressible
+from compression.graph.inputs import Example, Inputs
 from compression.tasks import Metric, Task
 
 IMAGES, FEWEST, MOST_MACS = 512, 64, 1e11
@@ -40,7 +41,7 @@ class Agreement:
     def to_dict(self, metric: Metric) -> dict[str, Any]:
         """JSON values; the scores are there by the metric's name, too."""
         named = {metric.name: self.score, f"torch_{metric.name}": self.torch_score}
-        return {**dataclasses.asdict(self), "metric": metric.name, **named}
+        return {**dataclasses.asdict(self), "metric": metric.to_dict(), **named}
 
 
 def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
@@ -64,22 +65,28 @@ def session(data: bytes, threads: int = 1, *, precise: bool = False) -> Any:
         raise NotExpressible(f"ONNX Runtime does not run the model: {line}") from error
 
 
-def answers(data: bytes, images: torch.Tensor, *, precise: bool = False) -> NDArray[np.float32]:
-    """Outputs of the ONNX model (the first, if it has several), fp32 [B, outputs, …]."""
+def feed(runner: Any, x: Example) -> dict[str, NDArray[Any]]:
+    """What a session takes for a batch: keyword arguments by their names, positional ones in their order."""
+    names = [given.name for given in runner.get_inputs()]
+    if isinstance(x, Mapping) and set(names) <= x.keys():
+        return {name: x[name].numpy() for name in names}
+    return {name: tensor.numpy() for name, tensor in zip(names, Inputs.read(x).tensors, strict=True)}
+
+
+def answers(data: bytes, batches: Iterable[Example], *, precise: bool = False) -> list[torch.Tensor]:
+    """Outputs of the ONNX model (the first, if it has several) for each batch, fp32 [B, outputs, …]."""
     runner = session(data, torch.get_num_threads(), precise=precise)
-    name = runner.get_inputs()[0].name
-    parts = [runner.run(None, {name: part.numpy()})[0] for part in images.split(BATCH)]
-    return np.concatenate(parts)
+    return [torch.from_numpy(runner.run(None, feed(runner, x))[0]) for x in batches]
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Torch's ``answers`` [n, outputs, …] to ``inputs`` [n, …], and the ``truth`` [n, …] of the task."""
+    """Torch's ``answers`` [B, outputs, …] to batches of ``inputs``, and the ``truth`` of each."""
 
     task: Task
-    inputs: torch.Tensor
-    truth: torch.Tensor
-    answers: torch.Tensor
+    inputs: list[Example]
+    truth: list[Any]
+    answers: list[torch.Tensor]
 
 
 @torch.no_grad()
@@ -87,25 +94,28 @@ def reference(model: nn.Module, task: Task, macs: float = 0.0) -> Reference:
     """The outputs of ``model`` for the first test examples: 512 of them, fewer where one takes many ``macs``."""
     limit = IMAGES if macs <= 0 else max(FEWEST, min(IMAGES, int(MOST_MACS / macs)))
     batches = list(Batches(task.data, "test", BATCH, augment=False, limit=task.count("test", limit)))
-    inputs, truth = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
-    return Reference(task, inputs, truth, torch.cat([task.answer(model, part) for part in inputs.split(BATCH)]))
+    return Reference(
+        task, [x for x, _ in batches], [y for _, y in batches], [task.answer(model, x) for x, _ in batches]
+    )
 
 
 def compare(data: bytes, expected: Reference) -> Agreement:
     """Compare an ONNX file with torch."""
-    own = torch.from_numpy(answers(data, expected.inputs))
-    exact = torch.from_numpy(answers(data, expected.inputs, precise=True)) if b"MatMul" in data else own
+    own = answers(data, expected.inputs)
+    exact = answers(data, expected.inputs, precise=True) if b"MatMul" in data else own
+    together = torch.cat(expected.answers)
     return Agreement(
-        images=len(expected.truth),
-        same=expected.task.same(own, expected.answers),
-        difference=float((own - expected.answers).abs().max()),
-        precise=float((exact - expected.answers).abs().max()),
+        images=len(together),
+        same=expected.task.same(torch.cat(own), together),
+        difference=float((torch.cat(own) - together).abs().max()),
+        precise=float((torch.cat(exact) - together).abs().max()),
         score=_score(expected, own),
         torch_score=_score(expected, expected.answers),
     )
 
 
-def _score(expected: Reference, answers: torch.Tensor) -> float:
+def _score(expected: Reference, answers: list[torch.Tensor]) -> float:
     scorer = expected.task.scorer()
-    scorer.add(answers, expected.truth)
+    for answer, truth in zip(answers, expected.truth, strict=True):
+        scorer.add(answer, truth)
     return scorer.result().score

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import onnxruntime
-import torch
 from torch.export import ExportedProgram
 
 from compression.counting.cost import cost
@@ -22,6 +21,7 @@ from compression.export.onnx_model import OnnxModel, floats, integers
 from compression.export.program import traced, uses_quantizers
 from compression.export.rounding import EIGHT, changes, rounded, rounded_units
 from compression.export.source import Source
+from compression.graph import Example
 
 CALIBRATION_BATCHES, CALIBRATION_IMAGES = 4, 32
 SMALLER = {
@@ -61,7 +61,7 @@ def onnx_files(
     return files, measured
 
 
-def _images(source: Source) -> list[torch.Tensor]:
+def _images(source: Source) -> list[Example]:
     batches = Batches(source.data, "train", CALIBRATION_IMAGES, seed=source.budget.seed, augment=False)
     return [images for images, _ in itertools.islice(batches, CALIBRATION_BATCHES)]
 
@@ -84,7 +84,7 @@ def _report(model: OnnxModel, expected: Reference) -> dict[str, Any]:
 
 def _latency(source: Source, files: Mapping[str, bytes], computing: Collection[str]) -> dict[str, Any]:
     variants = variant_files(source, files)
-    times = clock.measure(variants, source.input, dict(zip(variants, _bops(source, computing), strict=False)))
+    times = clock.measure(variants, dict(zip(variants, _bops(source, computing), strict=False)))
     return {
         "variants": [dataclasses.asdict(time) for time in times],
         "processor": dataclasses.asdict(clock.processor()),
@@ -93,11 +93,11 @@ def _latency(source: Source, files: Mapping[str, bytes], computing: Collection[s
 
 def variant_files(source: Source, files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Name → ONNX file of what is timed: dense, the three of the bundle, and rounded up where that changes anything."""
-    variants = {"dense, fp32": floats(traced(source.dense, source.input, source.dtype)).data}
+    variants = {"dense, fp32": floats(traced(source.dense, source.example)).data}
     variants |= {SMALLER[name]: files[name] for name in SMALLER}
     if source.multiple == 1 and changes(source, EIGHT):
         wider = rounded(source, EIGHT)
-        program = traced(wider.model, source.input, source.dtype)
+        program = traced(wider.model, source.example)
         raw = floats(program, activations(wider.model))
         plain = floats(program) if uses_quantizers(program) else raw
         eight, _ = calibrated(integers(raw, wider.integers, arithmetic=True), _images(source))

@@ -14,8 +14,9 @@ import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 
-from compression.export.onnx_check import session
+from compression.export.onnx_check import feed, session
 from compression.export.onnx_model import OnnxModel, finished
+from compression.graph.inputs import Example
 
 LAYERS = {"Conv": 1, "Gemm": 1, "MatMul": 1}
 CLOSED = ("Conv", "Gemm")  # quantized behind as well; a MatMul is followed by its bias in floats
@@ -23,12 +24,12 @@ AFTER = ("Relu", "Clip")
 EIGHT_BITS = (ir.DataType.INT8, ir.DataType.UINT8)
 
 
-def calibrated(exported: OnnxModel, images: Iterable[torch.Tensor]) -> tuple[OnnxModel, int]:
+def calibrated(exported: OnnxModel, images: Iterable[Example]) -> tuple[OnnxModel, int]:
     """The file with every quantizer that integer arithmetic needs, and how many were added.
 
     Args:
         exported: a file whose weights are int8 where they can be.
-        images: batches of normalised training images.
+        images: batches of normalised training images, or of what else the network takes.
     """
     model = ir.from_proto(onnx.load_from_string(exported.data))
     values = list(places(model.graph))
@@ -85,7 +86,7 @@ def _quantized(value: ir.Value) -> bool:
     return bool(uses) and all(kind == "QuantizeLinear" for kind in uses)
 
 
-def _ranges(data: bytes, names: list[str], images: Iterable[torch.Tensor]) -> dict[str, tuple[float, float]]:
+def _ranges(data: bytes, names: list[str], images: Iterable[Example]) -> dict[str, tuple[float, float]]:
     """Name → smallest and largest value over the images, zero included; only these two leave the runtime."""
     proto = onnx.load_from_string(data)
     del proto.graph.output[:]
@@ -95,8 +96,7 @@ def _ranges(data: bytes, names: list[str], images: Iterable[torch.Tensor]) -> di
             proto.graph.node.append(onnx.helper.make_node(kind, [name], [output], keepdims=0))
             proto.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
     runner = session(proto.SerializeToString(), torch.get_num_threads())
-    source = runner.get_inputs()[0].name
-    seen = np.array([runner.run(None, {source: batch.numpy()}) for batch in images], dtype=np.float64)
+    seen = np.array([runner.run(None, feed(runner, batch)) for batch in images], dtype=np.float64)
     lows, highs = seen[:, 0::2].min(axis=0), seen[:, 1::2].max(axis=0)
     return {name: (min(0.0, low), max(0.0, high)) for name, low, high in zip(names, lows, highs, strict=True)}
 

@@ -15,14 +15,15 @@ import torch
 from pydantic import TypeAdapter
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
+from torch.utils._pytree import tree_map
 
 from compression.errors import CompressionError
+from compression.graph.inputs import Example, Inputs
 from compression.quant.op import SMALLEST
 from compression.reading import cut, json_object, typed
 
 FAKE_QUANTIZE = torch.ops.compression.fake_quantize.default
 _PLACES = ("stack_trace", "custom")  # notes on nodes that hold paths, or what a user wrote there
-EXAMPLE_IMAGES = 2  # the batch that is traced: more than one, so that it stays free
 
 SAMPLE_INPUTS = "data/sample_inputs/"
 _PLAIN = (
@@ -41,15 +42,22 @@ class NotExpressible(CompressionError):
     """A file of the bundle that cannot be written for this model; the bundle is written without it."""
 
 
-def traced(model: nn.Module, input: tuple[int, ...], dtype: torch.dtype = torch.float32) -> ExportedProgram:
-    """The program of a plain model in evaluation mode, inputs [B, \\*input] with free B; quantizers are single nodes.
+def traced(model: nn.Module, example: Example) -> ExportedProgram:
+    """The program of a plain model in evaluation mode; quantizers are single nodes.
+
+    ``example``: a batch of at least two; the batch of the program is free. Names of inputs are those of ``forward()``.
 
     Raises:
         NotExpressible: the model cannot be expressed as a program, with the reason.
     """
-    images = torch.zeros(EXAMPLE_IMAGES, *input, dtype=dtype)
+    inputs = Inputs.read(example)
+    batch, size = Dim("batch", min=1), len(inputs.tensors[0])
+    shapes = tree_map(
+        lambda x: {0: batch} if isinstance(x, torch.Tensor) and x.dim() and len(x) == size else None,
+        inputs.kwargs or inputs.args,
+    )
     with _in_one_line("the model cannot be exported"), torch.no_grad():
-        program = torch.export.export(model.eval(), (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
+        program = torch.export.export(model.eval(), inputs.args, inputs.kwargs, dynamic_shapes=shapes)
         program.module()  # Python is generated here, in which a layer's name may not be writable
         return program
 

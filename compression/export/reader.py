@@ -18,10 +18,10 @@ from torch.nn.parameter import is_lazy
 from compression import zoo
 from compression.errors import CompressionError
 from compression.export.archive import MOST_BYTES, Entry, opened
-from compression.export.example import check_answers, read_example
+from compression.export.example import check_answers, read_example, stored_inputs
 from compression.export.manifest import CHECKSUMS, MOST_JSON, Manifest, NetworkFacts, StoredFile, network, read_manifest
 from compression.export.program import check_safe
-from compression.graph import Graph, trace
+from compression.graph import Example, Graph, Inputs, trace
 from compression.pack import unpack
 from compression.pack.outline import Outline
 from compression.pack.restore import restore_slim
@@ -206,10 +206,11 @@ def _own_network(model: Given, about: NetworkFacts) -> nn.Module:
     return fold(given).cpu().eval()  # parametrizations of its own are values in the bundle
 
 
-def _inputs(images: Mapping[str, torch.Tensor] | None, about: NetworkFacts) -> torch.Tensor:
-    """What to trace a caller's network with: one image of the bundle's input, or one sentence of its example."""
-    if images is not None and not images["input"].is_floating_point():
-        return images["input"][:1]
+def _inputs(images: Mapping[str, torch.Tensor] | None, about: NetworkFacts) -> Example:
+    """What to trace a caller's network with: one image of the bundle's input, or what else its example holds."""
+    given = None if images is None else stored_inputs(images)
+    if given is not None and not (isinstance(given, torch.Tensor) and given.is_floating_point()):
+        return Inputs.read(given).batch_of(1).example
     return torch.randn(1, *about.input, generator=torch.Generator().manual_seed(0))
 
 

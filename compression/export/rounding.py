@@ -52,7 +52,7 @@ def rounded(source: Source, multiple: int) -> Source:
         )
     removed, remaining = cuts(source.graph, source.units), cuts(source.graph, units)
     model = restore_slim(source.dense, source.graph, units, _state(source, removed, remaining))
-    images = (source.graph.example(4),)
+    images = source.graph.example(4)
     check_equal(source.model, model, images, outputs(source.model, images), "the one with fewer channels")
     codes = {name: _put_back(source, weight, removed, remaining) for name, weight in source.integers.items()}
     with tempfile.TemporaryDirectory() as folder:

@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from compression import tasks, zoo
+from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
-from compression.graph import Graph, trace
+from compression.graph import Example, Graph, trace
 from compression.pack import integers, unpack
 from compression.pack.restore import Units, restore_slim
 from compression.quant import QuantizedWeight
 from compression.runs.files import sha256
 from compression.runs.folder import DONE, RunFolder
-from compression.runs.prepare import find_weights, load_data, shape
+from compression.runs.prepare import find_weights, load_task, shape
 from compression.runs.results import result
 from compression.tasks import Task
 
@@ -57,9 +56,9 @@ class Source:
         return self.graph.input
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The type of the model's input: fp32 pixels, or int64 token ids."""
-        return torch.int64 if self.graph.vocabulary else torch.float32
+    def example(self) -> Example:
+        """Two examples of the model's input, as a program is traced with: random numbers."""
+        return self.graph.example(2)
 
 
 def read(folder: RunFolder, *, trained: bool = True) -> Source:
@@ -77,7 +76,7 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     _refuse_changed(outcome, budget, path)
     state, codes = unpack(path), integers(path)
     input, classes = shape(budget)
-    task = tasks.task_of(_data(folder, budget))
+    task = _task(folder, budget)
     dense = find_weights(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
     graph = trace(dense, zoo.example(budget.model, input=input))
     units = removed_units(outcome)
@@ -85,20 +84,19 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     return Source(folder.id, budget, outcome, task, graph, dense, model, units, codes, path.read_bytes(), classes)
 
 
-def _data(folder: RunFolder, budget: Budget) -> DataSet:
-    """The run's data set.
+def _task(folder: RunFolder, budget: Budget) -> Task:
+    """The run's task with its data.
 
     Raises:
         CompressionError: it is missing; names the files that exist without it.
     """
     try:
-        data = load_data(budget)
+        return load_task(budget)
     except CompressionError as error:
         raise CompressionError(
             f"the data of run {folder.id} are not there: {error}. Put them back to go on; the compressed weights alone "
             f"are in {folder.bundle}, as weights.packed and model.safetensors"
         ) from error
-    return data
 
 
 def _refuse_unfinished(folder: RunFolder) -> None:

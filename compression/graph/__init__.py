@@ -1,7 +1,7 @@
 """Tracing a network and finding what can only be removed together."""
 
 from compression.graph.copies import deep_copy
-from compression.graph.inputs import Example, Inputs
+from compression.graph.inputs import Example, Inputs, call, first_tensor
 from compression.graph.names import canonical, parameter_map
 from compression.graph.proof import prove
 from compression.graph.reasons import Code, Reason
@@ -27,9 +27,11 @@ __all__ = [
     "Step",
     "Tie",
     "Value",
+    "call",
     "canonical",
     "combine",
     "deep_copy",
+    "first_tensor",
     "parameter_map",
     "prove",
     "register_rule",

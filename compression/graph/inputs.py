@@ -48,6 +48,15 @@ class Inputs:
         return tuple(leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, torch.Tensor))
 
     @property
+    def example(self) -> Example:
+        """What :meth:`read` makes these inputs of."""
+        if self.args and self.kwargs:
+            raise CompressionError("a batch is a tuple of arguments, or a dict of keyword arguments, not both")
+        if self.kwargs:
+            return self.kwargs
+        return self.args[0] if len(self.args) == 1 and isinstance(self.args[0], torch.Tensor) else self.args
+
+    @property
     def shapes(self) -> str:
         """The tensors' shapes in words: ``2x3x8x8, 2x5``."""
         return ", ".join("x".join(map(str, tensor.shape)) for tensor in self.tensors)
@@ -75,6 +84,25 @@ class Inputs:
     def call(self, model: nn.Module) -> Any:
         """What the model returns."""
         return model(*self.args, **self.kwargs)
+
+
+def call(model: nn.Module, x: Example) -> Any:
+    """What a model returns for a batch: a tensor, a tuple of its arguments, or a mapping of its keyword arguments."""
+    return model(x) if isinstance(x, torch.Tensor) else Inputs.read(x).call(model)
+
+
+def first_tensor(value: Any) -> torch.Tensor:
+    """The first tensor in a tuple or mapping: the answer among what a network returns, which may be more in training.
+
+    Raises:
+        TypeError: there is none.
+    """
+    if isinstance(value, torch.Tensor):
+        return value
+    tensor = next((leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)), None)
+    if tensor is None:
+        raise TypeError(f"the model must answer with a tensor, not with {type(value).__name__}")
+    return tensor
 
 
 def described(value: object) -> str:

@@ -235,6 +235,6 @@ def to_multiple(group: Group, zero: list[int], multiple: int) -> list[int]:
 def _inputs(model: nn.Module, graph: Graph, example_inputs: Example | None) -> Inputs:
     if example_inputs is not None:
         return Inputs.read(example_inputs)
-    example = graph.example(4)
-    parameter = next((x for x in model.parameters() if x.is_floating_point()), example)
-    return Inputs((example.to(parameter.device, parameter.dtype if example.is_floating_point() else example.dtype),))
+    inputs = Inputs.read(graph.example(4))
+    parameter = next((x for x in model.parameters() if x.is_floating_point()), inputs.tensors[0])
+    return inputs.map(lambda x: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype))

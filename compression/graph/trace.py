@@ -55,7 +55,13 @@ def trace(
         values_read=recording.values_read,
         branches=state.merging.branches(recording, state.edges),
         vocabulary=_vocabulary(first),
+        several=None if len(inputs.tensors) == len(inputs.args) == 1 and inputs.args[0] is first else _one(inputs),
     )
+
+
+def _one(inputs: Inputs) -> Inputs:
+    """One example of inputs, with values: what was given on the meta device has none, and becomes zeros."""
+    return inputs.batch_of(1).map(lambda x: torch.zeros(x.shape, dtype=x.dtype) if x.is_meta else x.detach().cpu())
 
 
 def _vocabulary(ids: torch.Tensor) -> int:

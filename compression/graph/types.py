@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from compression.errors import CompressionError
+from compression.graph.inputs import Example, Inputs
 from compression.graph.reasons import Reason
 
 
@@ -157,7 +158,8 @@ class Graph:
     """A traced network: nodes, edges, dependency groups and layers.
 
     ``sizes``: canonical name of every parameter → its shape; ``input``: the shape of one example without the batch;
-    ``vocabulary``: above 0 if the input holds token ids, which are below it; ``values_read``: the line of the model
+    ``vocabulary``: above 0 if the input holds token ids, which are below it; ``several``: one example of all inputs of
+    a network that has more than one; ``values_read``: the line of the model
     that reads tensor values (empty for most models); such a graph is valid for the control flow of the example inputs;
     ``branches``: the quantizers of the network, one node each unless it was traced with ``merge=False``.
     """
@@ -171,10 +173,16 @@ class Graph:
     values_read: str = ""
     branches: tuple[Branch, ...] = ()
     vocabulary: int = 0
+    several: Inputs | None = None
 
-    def example(self, batch: int) -> torch.Tensor:
-        """Seeded random inputs [batch, \\*input]: fp32, or int64 token ids where the network takes these."""
+    def example(self, batch: int) -> Example:
+        """Seeded random inputs [batch, \\*input]: fp32, or int64 token ids where the network takes these.
+
+        Where it takes several tensors, those of the traced example are replaced alike; other values remain.
+        """
         generator = torch.Generator().manual_seed(0)
+        if self.several is not None:
+            return self.several.batch_of(batch).map(lambda tensor: _drawn(tensor, generator)).example
         if self.vocabulary:
             return torch.randint(self.vocabulary, (batch, *self.input), generator=generator)
         return torch.randn(batch, *self.input, generator=generator)
@@ -254,3 +262,12 @@ class Graph:
             "groups": [group.to_dict() for group in self.groups],
             "branches": [asdict(branch) for branch in self.branches],
         }
+
+
+def _drawn(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random numbers of a tensor's shape and type: floats, token ids up to its largest; masks stay as they are."""
+    if tensor.is_floating_point():
+        return torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
+    if tensor.dtype in (torch.int32, torch.int64):
+        return torch.randint(int(tensor.max()) + 1, tensor.shape, generator=generator).to(tensor.dtype)
+    return tensor

@@ -10,10 +10,13 @@ from torch import nn
 
 from compression.bounds import HIGHEST_BITS
 from compression.errors import CompressionError
+from compression.graph.inputs import call
 from compression.quant.clipping import best_clip
 
 Batches = torch.Tensor | Iterable[Any]
-"""One batch, or several; of a batch that is a tuple or list, the first element is the model's input."""
+"""One batch, or several; of a batch that is a tuple or list, the first element is the model's input.
+
+A model's input is a tensor, a tuple of its arguments, or a dict of its keyword arguments."""
 CalibrationRange = Literal["max", "percentile", "fitted"]
 """How a range is taken from the magnitudes observed: the largest of them with a margin, their 99.9th percentile, or the
 bound at which rounding them to the layer's bit-width has the least squared error."""
@@ -82,11 +85,11 @@ def input_ranges(
 
 
 def _as_batches(batches: Batches) -> Iterable[Any]:
-    return [batches] if isinstance(batches, torch.Tensor) else batches
+    return [batches] if isinstance(batches, (torch.Tensor, dict)) else batches
 
 
 def _run(model: nn.Module, batch: Any) -> int:
-    model(batch[0] if isinstance(batch, (tuple, list)) else batch)
+    call(model, batch[0] if isinstance(batch, (tuple, list)) else batch)
     return 1
 
 

@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from compression import owncode
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.points import Point
-from compression.reading import check_version, cut, expanded, read_object, short
+from compression.reading import check_version, cut, read_object, short
 from compression.runs.events import Event, last_attempts, last_state, read_events
 from compression.runs.eventwriter import EventWriter
 from compression.runs.files import written_in
@@ -18,7 +19,6 @@ from compression.runs.layout import VERSION, RunFiles
 from compression.runs.paths import check_contents, check_folder, is_run_id
 from compression.runs.process import Handle
 from compression.runs.specfile import check_spec
-from compression.zoo import is_file
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, LOST = "queued", "running", "done", "failed", "cancelled", "lost"
 PAUSED = "paused"
@@ -95,14 +95,15 @@ class RunFolder(RunFiles):
         """Refuse code that lies in a run: who sends one would have it run here, by the queue, without a word.
 
         Raises:
-            CompressionError: the model is a file within a folder of the runs folder.
+            CompressionError: the model or the task is a file within a folder of the runs folder.
         """
-        runs, code = self.path.resolve().parent, expanded(budget.model.rpartition(":")[0]).resolve()
-        if is_file(budget.model) and runs in code.parent.parents:
-            raise CompressionError(
-                f"run {self.id} names code that lies in the runs folder, {cut(budget.model)}, which is never run: "
-                "look at it, put it elsewhere, and start a new run"
-            )
+        runs = self.path.resolve().parent
+        for name in filter(owncode.is_own, (budget.model, budget.data)):
+            if runs in owncode.divided(name)[0].parent.parents:
+                raise CompressionError(
+                    f"run {self.id} names code that lies in the runs folder, {cut(name)}, which is never run: "
+                    "look at it, put it elsewhere, and start a new run"
+                )
 
     @property
     def is_sweep(self) -> bool:

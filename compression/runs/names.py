@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compression import data as data_sets
-from compression import zoo
+from compression import owncode, zoo
 from compression.budget import Budget
 from compression.data.catalogue import PICTURE_PREFIX
 from compression.reading import expanded
@@ -23,17 +23,21 @@ def shared(budget: Budget) -> Budget:
 
 def model_name(model: str) -> str:
     """``net.py:function`` of a function in a file; every other model is a name already."""
-    if not zoo.is_file(model):
-        return model
-    path, _, function = model.rpartition(":")
+    return _file_name(model) if zoo.is_file(model) else model
+
+
+def _file_name(name: str) -> str:
+    path, _, function = name.rpartition(":")
     return f"{_last(path)}:{function}"
 
 
 def data_name(data: str) -> str:
-    """A data set's name, ``picture:FILE`` without its folder, or the last part of a folder.
+    """A data set's name, ``picture:FILE`` or ``file.py:function`` without its folder, or the last part of a folder.
 
     A folder called as a data set is ``./NAME``.
     """
+    if owncode.is_own(data):
+        return _file_name(data)
     if data.startswith(PICTURE_PREFIX) and data not in data_sets.names():
         return f"{PICTURE_PREFIX}{_last(data.removeprefix(PICTURE_PREFIX))}"
     if data in data_sets.names() or not (_is_path(data) or Path(data).is_dir()):

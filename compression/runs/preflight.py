@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compression import methods, zoo
+from compression import methods, owncode, zoo
 from compression.budget import INITIAL_WEIGHTS, OWN_WEIGHTS, Budget
 from compression.data import catalogue as datasets
 from compression.data.catalogue import folder_of
@@ -72,7 +72,7 @@ def check_subject(budget: Budget) -> tuple[TrainedModel, Graph]:
     subject = load(budget)
     check_quantizable(subject.model)
     if budget.model not in zoo.names():
-        inputs = zoo.example(budget.model, 2, subject.input)[0]
+        inputs = zoo.example(budget.model, 2, subject.input)
         check_answers(subject.model, inputs, subject.task, subject.classes)
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     check_compressible(subject.model, graph, budget.model)
@@ -97,6 +97,5 @@ def absolute(budget: Budget) -> Budget:
     if budget.weights not in (None, OWN_WEIGHTS, INITIAL_WEIGHTS):
         changes["weights"] = str(expanded(str(budget.weights)).resolve())
     if zoo.is_file(budget.model):
-        path, _, function = budget.model.rpartition(":")
-        changes["model"] = f"{expanded(path).resolve()}:{function}"
+        changes["model"] = owncode.absolute(budget.model)
     return budget.replace(**changes)

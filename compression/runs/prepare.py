@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
-from compression import commands, data, tasks, zoo
+from compression import commands, data, owncode, tasks, zoo
 from compression import graph as tracing
 from compression.budget import Budget
 from compression.data import DataSet
@@ -22,7 +23,6 @@ from compression.methods.base import Setup
 from compression.points import Point
 from compression.preprocess import merged
 from compression.preprocess import words as preprocess_words
-from compression.reading import expanded
 from compression.tasks import Evaluation, Metric, Task
 from compression.training.dense import evaluate
 from compression.training.measure import sizes
@@ -110,25 +110,26 @@ def load(budget: Budget, identity: Mapping[str, Any] | None = None) -> TrainedMo
         CompressionError: unknown model or data, data that do not fit, missing or wrong-shaped weights, or another
             subject than the spec's.
     """
-    dataset = load_data(budget)
+    task = load_task(budget)
     input, classes = shape(budget)
     trained = find_weights(budget)
-    subject = TrainedModel(trained.model, tasks.task_of(dataset), input, classes, trained.name)
+    subject = TrainedModel(trained.model, task, input, classes, trained.name)
     check_same(subject, identity)
     return subject
 
 
-def load_data(budget: Budget) -> DataSet:
-    """The data that a budget names, brought to its model's input as the budget says, else the model's own function.
+def load_task(budget: Budget) -> Task:
+    """The task that a budget names, its data brought to the model's input as the budget or the model's function says.
 
     Raises:
-        CompressionError: unknown model or data, or data that do not fit.
+        CompressionError: unknown model or data, or data that do not fit. Whether a task of one's own fits is seen when
+            the network is tried on it.
     """
-    input, classes = shape(budget)
-    preprocess = merged(zoo.spec(budget.model).preprocess, budget.preprocess)
-    dataset = data.load(budget.data, input=input, preprocess=preprocess)
-    data.fit_check(dataset, input, classes, zoo.spec(budget.model).task)
-    return dataset
+    (input, classes), spec = shape(budget), zoo.spec(budget.model)
+    task = tasks.load(budget.data, input=input, preprocess=merged(spec.preprocess, budget.preprocess))
+    if not owncode.is_own(budget.data):
+        data.fit_check(task.data, input, classes, spec.task)
+    return task
 
 
 def check_same(subject: TrainedModel, identity: Mapping[str, Any] | None) -> None:
@@ -191,18 +192,20 @@ def prepare(budget: Budget) -> Prepared:
     ledger = fp32_ledger(subject.model)
     at: dict[str, Any] = {"step": 0, "epoch": 0.0, "phase": "baseline"}
     baseline = file_point(subject.model, graph, subject.task.metric, evaluation, ledger["total"], **at)
-    return Prepared(subject, graph, baseline, ledger, evaluation.details, subject_digest(subject, budget.model))
+    return Prepared(
+        subject, graph, baseline, ledger, evaluation.details, subject_digest(subject, budget.model, budget.data)
+    )
 
 
-def subject_digest(subject: TrainedModel, model: str) -> str:
-    """The SHA-256 of what a run of ``model`` begins with: its state, the pixels and labels, the user's own file."""
+def subject_digest(subject: TrainedModel, model: str, source: str) -> str:
+    """The SHA-256 of what a run of ``model`` on the data ``source`` begins with: weights, data, files of one's own."""
     total, data = hashlib.sha256(digest(subject.model).encode()), subject.data
     total.update(repr((data.mean, data.std, data.augment, data.classes, data.preprocess)).encode())
-    if ".py:" in model:
-        total.update(expanded(model.rpartition(":")[0]).read_bytes())
+    for own in filter(owncode.is_own, (model, source)):
+        total.update(owncode.divided(own)[0].read_bytes())
     for name in ("train", "validation", "test"):
         split = data.split(name)
-        for tensor in (split.images, split.labels):
+        for tensor in tree_leaves((split.images, split.labels)):
             total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()

@@ -11,23 +11,23 @@ from torch import nn
 from compression.errors import CompressionError
 from compression.graph import Graph, deep_copy, slim_report
 from compression.graph.copies import meta_copy
+from compression.graph.inputs import Example, Inputs, call, first_tensor
 from compression.pack.restore import restore_slim
 from compression.pack.storable import check_storable
 from compression.quant import fold, quantize
 from compression.quant.attach import quantizable_layers
 from compression.quant.attachable import check_layers
 from compression.tasks import Task
-from compression.tasks.base import first_tensor
 
 TRIAL_BITS = 8
 
 
-def check_answers(model: nn.Module, inputs: torch.Tensor, task: Task, outputs: int) -> None:
+def check_answers(model: nn.Module, example: Example, task: Task, outputs: int) -> None:
     """Refuse a network that cannot be trained, measured and saved.
 
     Args:
         model: the network; not changed.
-        inputs: [B, …], what it takes; nothing is computed with them unless the model needs values.
+        example: a batch [B, …] of what it takes; nothing is computed with it unless the model needs values.
         task: what it is for.
         outputs: how many logits (or channels) it must answer for each example, or each of its pixels.
 
@@ -36,8 +36,9 @@ def check_answers(model: nn.Module, inputs: torch.Tensor, task: Task, outputs: i
             that it changes in place.
     """
     check_storable(model.state_dict())
+    inputs = Inputs.read(example)
     try:
-        _check_passes(_without_values(model), inputs.to("meta"), task, outputs)
+        _check_passes(_without_values(model), inputs.map(lambda x: x.to("meta")), task, outputs)
     except CompressionError:
         raise
     except Exception:  # forward() looks at values, or creates tensors itself: then for real, on a copy
@@ -77,23 +78,23 @@ def _check_repeats(model: nn.Module, graph: Graph) -> None:
     """Refuse a network that answers the same input otherwise each time: what is measured of it would say nothing."""
     example = graph.example(2)
     with torch.random.fork_rng(devices=[]):
-        first, second = (first_tensor(model(example)) for _ in range(2))
+        first, second = (first_tensor(call(model, example)) for _ in range(2))
     if not torch.allclose(first, second, equal_nan=True):
         raise CompressionError("the model draws random numbers in evaluation: let forward() do so in training only")
 
 
-def _check_passes(model: nn.Module, inputs: torch.Tensor, task: Task, outputs: int) -> None:
-    expected = task.answer_shape(inputs, outputs)
+def _check_passes(model: nn.Module, inputs: Inputs, task: Task, outputs: int) -> None:
+    expected = task.answer_shape(inputs.example, outputs)
     for training in (False, True):
-        mode, version = "training" if training else "evaluation", inputs._version
-        with _mode(model, training), torch.random.fork_rng(devices=[]), inputs.device:
-            output = task.answer(model, inputs)
-        if output.shape != expected:
+        mode, versions = "training" if training else "evaluation", [x._version for x in inputs.tensors]
+        with _mode(model, training), torch.random.fork_rng(devices=[]), inputs.tensors[0].device:
+            output = task.answer(model, inputs.example)
+        if expected is not None and output.shape != expected:
             needed = ", ".join(map(str, expected[1:]))
             raise CompressionError(
                 f"the model must answer logits [B, {needed}] in {mode}, not {tuple(output.shape)} for B = 2"
             )
-        if inputs._version != version:
+        if [x._version for x in inputs.tensors] != versions:
             raise CompressionError("the model changes its input in place: let forward() work on a copy, x = x.clone()")
         if training and not output.requires_grad:
             raise CompressionError("no gradient reaches the model's parameters: they are frozen, or forward() stops it")

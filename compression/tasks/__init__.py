@@ -9,15 +9,30 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from compression import owncode
 from compression.data.catalogue import kind, task
 from compression.data.types import CLASSIFICATION, IMAGE, PICTURE, SEGMENTATION
+from compression.errors import CompressionError
 from compression.tasks.metric import ACCURACY, MIOU, PSNR, Metric
 
 if TYPE_CHECKING:
     from compression.data import DataSet
     from compression.tasks.base import Evaluation, Scorer, Task
 
-__all__ = ["ACCURACY", "MIOU", "PSNR", "Evaluation", "Metric", "Scorer", "Task", "attributable", "metric_of", "task_of"]
+__all__ = [
+    "ACCURACY",
+    "MIOU",
+    "PSNR",
+    "Evaluation",
+    "Metric",
+    "Scorer",
+    "Task",
+    "attributable",
+    "load",
+    "metric",
+    "metric_of",
+    "task_of",
+]
 
 METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR, SEGMENTATION: MIOU}
 METRICS = {each.name: each for each in METRIC_OF_TASK.values()}
@@ -37,13 +52,41 @@ def task_of(data: DataSet | Task) -> Task:
     return next(kind for kind in kinds if kind.name == data.task)(data)
 
 
+def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping[str, Any] | None = None) -> Task:
+    """The task of a data set, folder or picture (:func:`compression.data.load`), or ``path/to/file.py:function``.
+
+    Raises:
+        CompressionError: there is none of this name, its data cannot be had, or a function returns no whole task.
+    """
+    from compression.data import load as load_data
+
+    if not owncode.is_own(name):
+        return task_of(load_data(name, input=input, preprocess=preprocess))
+    from compression.tasks.own import load_own
+
+    if preprocess:
+        raise CompressionError(f"preprocess is for images of data sets, and {name} is a function: leave it out")
+    return load_own(name)
+
+
+def metric(name: str) -> Metric:
+    """What the task of a data set is measured by; a function of one's own is called to learn it.
+
+    Raises:
+        CompressionError: see :func:`load`.
+    """
+    return load(name).metric if owncode.is_own(name) else METRIC_OF_TASK[task(name)]
+
+
 def attributable(data: str) -> bool:
     """Whether captum's maps apply to the answers for this data set: one class for each image."""
     return kind(data) is IMAGE and task(data) == CLASSIFICATION
 
 
 def metric_of(point: Mapping[str, Any]) -> Metric:
-    """The metric that a stored point names; of one that is not shipped the plain number is shown."""
+    """The metric that a stored point names or a result holds; of an unknown name the plain number is shown."""
+    if isinstance(point.get("metric"), Mapping):
+        return Metric.from_result(point)
     name = str(point.get("metric", ACCURACY.name))
     return METRICS.get(name) or Metric(name, name.replace("_", " "), "", decimals=4)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from compression.data import DataSet
+from compression.graph.inputs import Example, call, first_tensor
 from compression.tasks.metric import Metric
 
 
@@ -31,7 +32,7 @@ class Scorer(ABC):
     """Accumulates what :class:`Evaluation` holds over the batches of a split."""
 
     @abstractmethod
-    def add(self, answer: torch.Tensor, target: torch.Tensor) -> None:
+    def add(self, answer: torch.Tensor, target: Any) -> None:
         """One batch: what the network answers, in fp32, and the truth."""
 
     @abstractmethod
@@ -40,16 +41,21 @@ class Scorer(ABC):
 
 
 class Task(ABC):
-    """Data with what a network has to do on them.
+    """Data with what a network has to do on them: ``data`` have the splits ``train``, ``validation`` and ``test``.
 
-    A task ships as a subclass here; its ``data`` have the splits ``train``, ``validation`` and ``test``.
+    A task that ships is a subclass in this package. One of one's own needs a ``metric``, :meth:`loss`, and
+    :meth:`batch_score` (or :meth:`scorer`); everything else may stay as it is here. Its ``name`` is by default that of
+    its class.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     metric: ClassVar[Metric]
     sampled: ClassVar[bool] = True
     """Whether the first examples of a split are a fair sample of it; if not, all of them are measured."""
     evaluation_batch: ClassVar[int] = 250
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__dict__.get("name") or cls.__name__.lower()
 
     def __init__(self, data: DataSet) -> None:
         self.data = data
@@ -59,23 +65,26 @@ class Task(ABC):
         size = len(self.data.split(split))
         return size if limit is None or not self.sampled else min(limit, size)
 
-    def answer(self, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def answer(self, model: nn.Module, x: Example) -> torch.Tensor:
         """What ``model`` says of a batch ``x``: the tensor that losses and scores are computed from."""
-        return first_tensor(model(x))
+        return first_tensor(call(model, x))
+
+    def answer_shape(self, x: Any, outputs: int) -> tuple[int, ...] | None:
+        """The shape that the answer to a batch has, of a model with so many ``outputs`` (classes, channels).
+
+        ``None``: any shape that :meth:`loss` takes.
+        """
+        return None
 
     @abstractmethod
-    def answer_shape(self, x: torch.Tensor, outputs: int) -> tuple[int, ...]:
-        """The shape that the answer to a batch has, of a model with so many ``outputs`` (classes, channels)."""
-
-    @abstractmethod
-    def loss(self, answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def loss(self, answer: torch.Tensor, target: Any) -> torch.Tensor:
         """What training minimises, a mean over the batch; ``answer`` is fp32."""
 
-    @abstractmethod
     def distillation(self, answer: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-        """How far an answer is from a teacher's, a mean over the batch."""
+        """How far an answer is from a teacher's, a mean over the batch: by default the mean squared difference."""
+        return F.mse_loss(answer, teacher)
 
-    def batch_score(self, answer: torch.Tensor, target: torch.Tensor) -> float:
+    def batch_score(self, answer: torch.Tensor, target: Any) -> float:
         """The score of one training batch."""
         scorer = self.scorer()
         scorer.add(answer, target)
@@ -97,20 +106,22 @@ class Task(ABC):
         """The share of examples with the same decision in both answers; ``None`` where nothing is decided."""
         return None
 
-    @abstractmethod
     def scorer(self) -> Scorer:
-        """An empty accumulator of the score."""
+        """An empty accumulator of the score: by default of the mean of :meth:`batch_score` over the examples."""
+        return _Means(self)
 
 
-def first_tensor(output: Any) -> torch.Tensor:
-    """The answer among what a network returns: the first tensor of a tuple or mapping (some train with more outputs).
+class _Means(Scorer):
+    """Means of a task's loss and of its score by batch, weighted by the examples of each."""
 
-    Raises:
-        TypeError: there is none.
-    """
-    if isinstance(output, torch.Tensor):
-        return output
-    tensor = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)), None)
-    if tensor is None:
-        raise TypeError(f"the model must answer with a tensor, not with {type(output).__name__}")
-    return tensor
+    def __init__(self, task: Task) -> None:
+        self.task, self.loss, self.score, self.count = task, 0.0, 0.0, 0
+
+    def add(self, answer: torch.Tensor, target: Any) -> None:
+        size = len(first_tensor(target))
+        self.loss += float(self.task.loss(answer, target)) * size
+        self.score += self.task.batch_score(answer, target) * size
+        self.count += size
+
+    def result(self) -> Evaluation:
+        return Evaluation(self.score / self.count, self.loss / self.count)

@@ -14,6 +14,7 @@ from torch import nn
 
 from compression import commands, tasks
 from compression.data import Batches, DataSet
+from compression.graph.inputs import first_tensor
 from compression.tasks import Evaluation, Metric, Task
 from compression.training.loop import (
     check_finite,
@@ -124,7 +125,7 @@ def train_dense(
             stepper.zero_grad()
             loss, score = train_step(task, model, step.x, step.y, recipe)
             stepper.step()
-            seen.add(loss, score, len(step.y))
+            seen.add(loss, score, len(first_tensor(step.y)))
             if on_step is not None:
                 on_step(step.index + 1, total, loss)
             if step.ends_epoch:

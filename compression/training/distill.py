@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from compression.training.options import TrainingOptions
     from compression.training.setup import Setup
 
-Goal = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Goal = Callable[[torch.Tensor, Any, Any], torch.Tensor]
 """What training minimises: (answer fp32, batch of inputs, targets) → scalar."""
 
 
@@ -28,7 +28,7 @@ class Teacher:
         self.task, self.recipe = task, recipe
         self.model = recipe.prepare_model(deep_copy(model)).eval().requires_grad_(False)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: Any) -> torch.Tensor:
         """Its answer, fp32."""
         with torch.no_grad(), self.recipe.autocast():
             return self.task.answer(self.model, self.recipe.prepare(x)).float()
@@ -63,7 +63,7 @@ class Distillation:
         self._own = None if student is None else Outputs(student, list(self.layers))
         self._target = Outputs(teacher.model, list(self.layers), recorded=True)
 
-    def __call__(self, answer: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def __call__(self, answer: torch.Tensor, x: Any, y: Any) -> torch.Tensor:
         """The loss of one batch."""
         share = self.progress if self.rises else 1.0
         loss = distillation_loss(self.teacher.task, answer, self.teacher(x), y, self.weight * share, self.temperature)
@@ -103,7 +103,7 @@ def check_features(setup: Setup) -> None:
 
 
 def distillation_loss(
-    task: Task, answer: torch.Tensor, teacher: torch.Tensor, y: torch.Tensor, weight: float, temperature: float
+    task: Task, answer: torch.Tensor, teacher: torch.Tensor, y: Any, weight: float, temperature: float
 ) -> torch.Tensor:
     """``(1 - weight)`` times the task's loss + ``weight`` times how far the answer is from the teacher's."""
     soft = task.distillation(answer, teacher, temperature)

@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from compression.errors import CompressionError
+from compression.graph.inputs import Example, call, first_tensor
 
 SMALLEST = 1e-12  # of a teacher's feature that is zero everywhere
 
 
-def feature_layers(model: nn.Module, example: torch.Tensor, name: str) -> dict[str, int]:
+def feature_layers(model: nn.Module, example: Example, name: str) -> dict[str, int]:
     """Name of each module whose output is compared → the axis of its channels.
 
     Where a Sequential or ModuleList has elements that all return [B, T, D] of one shape, the stages are the elements of
@@ -47,14 +48,13 @@ def feature_layers(model: nn.Module, example: torch.Tensor, name: str) -> dict[s
     return dict.fromkeys(last.values(), 1)
 
 
-def _output_shapes(model: nn.Module, example: torch.Tensor) -> dict[str, torch.Size]:
+def _output_shapes(model: nn.Module, example: Example) -> dict[str, torch.Size]:
     """Module → the shape of its output, in the order in which they finish; ranks 3 and more only."""
     names = [name for name, _ in model.named_modules() if name]
     with torch.no_grad(), Outputs(model, names, recorded=True) as outputs:
-        model(example)
-    return {
-        name: value.shape for name, value in outputs.values.items() if value.dim() > 2 and len(value) == len(example)
-    }
+        call(model, example)
+    batch = len(first_tensor(example))
+    return {name: value.shape for name, value in outputs.values.items() if value.dim() > 2 and len(value) == batch}
 
 
 class Outputs:

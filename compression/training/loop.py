@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -38,14 +38,15 @@ LR_QUANT = 1e-3
 class Step:
     """One training step: ``index`` from 0; ``epoch`` and ``fraction`` (of the run, 0..1) are the progress *before* it.
 
-    ``x``: normalised, augmented fp32 [B, C, H, W]; ``y``: int64 [B]; ``ends_epoch``: last of its epoch or of the run.
+    ``x``: normalised, augmented fp32 [B, C, H, W]; ``y``: int64 [B]; or what the data hold for other tasks.
+    ``ends_epoch``: last of its epoch or of the run.
     """
 
     index: int
     epoch: float
     fraction: float
-    x: torch.Tensor
-    y: torch.Tensor
+    x: Any
+    y: Any
     ends_epoch: bool
 
 
@@ -160,9 +161,7 @@ def check_finite(model: nn.Module) -> None:
             raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
 
 
-def train_step(
-    task: Task, model: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, goal: Goal | None = None
-) -> Loss:
+def train_step(task: Task, model: nn.Module, x: Any, y: Any, recipe: Recipe, goal: Goal | None = None) -> Loss:
     """Forward, loss in fp32, backward: adds to the gradients; the caller zeroes them and steps.
 
     ``goal`` is what is minimised (see :mod:`compression.training.distill`), by default the task's loss.

@@ -42,6 +42,8 @@ def measure(
     result = evaluate(model, setup.task, split, limit=limit)
     if not math.isfinite(result.loss):
         raise RunFailed(f"training diverged (the {split} loss is not finite): choose a smaller learning rate")
+    if not math.isfinite(result.score):
+        raise RunFailed(f"the {setup.task.metric.label} of the {split} split is not a number ({result.score})")
     state: dict[str, Any] = sizes(model, setup.graph)
     metric = setup.task.metric.name
     where: dict[str, Any] = {"step": step, "epoch": epoch, "phase": phase, "split": split}

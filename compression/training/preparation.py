@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-
-import torch
+from typing import Any
 
 from compression.data import Batches
 from compression.training.recalibrate import SETTLED, Statistics, recompute_statistics, settle_statistics
@@ -29,7 +28,7 @@ def recipe_for(setup: Setup, report: Reporter) -> Recipe:
     return recipe
 
 
-def plain_batches(setup: Setup, report: Reporter, most: int = STATISTICS_BATCHES) -> Iterator[torch.Tensor]:
+def plain_batches(setup: Setup, report: Reporter, most: int = STATISTICS_BATCHES) -> Iterator[Any]:
     """Up to ``most`` training batches without augmentation, for statistics and ranges; stops when the run has to."""
     batches = Batches(setup.data, "train", setup.budget.batch_size, seed=setup.budget.seed, augment=False)
     for index in range(min(most, len(batches))):
@@ -37,9 +36,10 @@ def plain_batches(setup: Setup, report: Reporter, most: int = STATISTICS_BATCHES
         yield batches.batch(0, index)[0]
 
 
-def calibration_batches(setup: Setup, report: Reporter) -> list[torch.Tensor]:
-    """The few batches from which the ranges of activations are taken."""
-    return list(plain_batches(setup, report, CALIBRATION_BATCHES))
+def calibration_batches(setup: Setup, report: Reporter) -> list[Any]:
+    """The few batches from which ranges of activations are taken, in the form that :mod:`compression.quant` takes."""
+    batches = plain_batches(setup, report, CALIBRATION_BATCHES)
+    return [(x,) if isinstance(x, (tuple, list)) else x for x in batches]
 
 
 def fresh_statistics(setup: Setup, report: Reporter) -> Statistics:

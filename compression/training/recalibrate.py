@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from compression.graph.inputs import Example, call, first_tensor
+
 SETTLED = 0.03
 """Standard error at which statistics count as settled: of a mean in standard deviations, of a variance as a share.
 
@@ -32,7 +34,7 @@ class Statistics:
 
 
 @torch.no_grad()
-def recompute_statistics(model: nn.Module, batches: Iterable[torch.Tensor]) -> int:
+def recompute_statistics(model: nn.Module, batches: Iterable[Example]) -> int:
     """Replace every batch norm's running mean and variance by their average over ``batches`` (normalised inputs).
 
     Everything else stays in evaluation mode meanwhile; modes and momenta are restored. Returns the number of norms,
@@ -40,14 +42,14 @@ def recompute_statistics(model: nn.Module, batches: Iterable[torch.Tensor]) -> i
     """
     with _averaging(model) as norms:
         for x in batches if norms else ():
-            model(x)
+            call(model, x)
     return len(norms)
 
 
 @torch.no_grad()
 def settle_statistics(
     model: nn.Module,
-    batches: Iterable[torch.Tensor],
+    batches: Iterable[Example],
     tolerance: float = SETTLED,
     watch: Callable[[Statistics], None] = lambda _: None,
 ) -> Statistics:
@@ -60,9 +62,9 @@ def settle_statistics(
     with _averaging(model) as norms:
         spread = _Spread(norms)
         for x in batches if norms else ():
-            model(x)
+            call(model, x)
             spread.add()
-            taken = Statistics(len(norms), taken.batches + 1, taken.inputs + len(x), spread.error())
+            taken = Statistics(len(norms), taken.batches + 1, taken.inputs + len(first_tensor(x)), spread.error())
             watch(taken)
             enough = taken.batches >= FEWEST_BATCHES and taken.inputs >= FEWEST_INPUTS
             if enough and taken.error <= tolerance:

@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from compression.budget import PRECISIONS
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
-from compression.tasks.base import first_tensor
+from compression.graph.inputs import Example, Inputs, call, first_tensor
 
 GAIN = 1.15  # bf16 must be this much faster before it is preferred to the exact fp32
 SMALL = 5_000_000  # multiply-accumulates an image below which fp32 is kept unmeasured: bf16 would gain nothing there
@@ -39,8 +41,10 @@ class Recipe:
         """The context a forward pass runs in."""
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
-    def prepare(self, x: torch.Tensor) -> torch.Tensor:
-        """A tensor [B, C, H, W] in the memory layout of this recipe (other ranks unchanged)."""
+    def prepare(self, x: Any) -> Any:
+        """A tensor [B, C, H, W], or those in a tuple or dict, in the memory layout of this recipe; other ranks stay."""
+        if not isinstance(x, torch.Tensor):
+            return tree_map_only(torch.Tensor, self.prepare, x)
         if x.dim() != 4:
             return x
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
@@ -67,7 +71,7 @@ def keep_memory() -> bool:
 _CHOSEN: dict[tuple[object, ...], Recipe] = {}
 
 
-def choose_recipe(model: nn.Module, example: torch.Tensor, precision: str = "auto") -> Recipe:
+def choose_recipe(model: nn.Module, example: Example, precision: str = "auto") -> Recipe:
     """Choose the precision for training ``model`` on batches like ``example`` ([B, C, H, W] fp32, normalised).
 
     ``auto`` keeps small models exact; of others it times a few forward and backward steps of copies (about a second,
@@ -81,15 +85,17 @@ def choose_recipe(model: nn.Module, example: torch.Tensor, precision: str = "aut
     if precision not in PRECISIONS:
         raise CompressionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     threads = torch.get_num_threads()
-    if _overruns(model, len(example), threads):
+    shapes_in = [tuple(tensor.shape) for tensor in Inputs.read(example).tensors]
+    batch = shapes_in[0][0]
+    if _overruns(model, batch, threads):
         chosen = Recipe("fp32" if precision == "auto" else precision, False, threads)
-        return replace(chosen, why=f"{chosen.precision}, contiguous: {len(example)} images a step are an odd number")
+        return replace(chosen, why=f"{chosen.precision}, contiguous: {batch} images a step are an odd number")
     if precision != "auto":
         return Recipe(precision, threads=threads, why=f"{precision}: asked for")
     shapes = tuple((name, tuple(parameter.shape)) for name, parameter in model.named_parameters())
-    key = (type(model).__name__, shapes, tuple(example.shape[1:]), threads)
+    key = (type(model).__name__, shapes, tuple(shape[1:] for shape in shapes_in), threads)
     if key not in _CHOSEN:
-        _CHOSEN[key] = _choose(model, example.detach(), threads)
+        _CHOSEN[key] = _choose(model, example, threads)
     return _CHOSEN[key]
 
 
@@ -103,23 +109,29 @@ def _overruns(model: nn.Module, images: int, threads: int) -> bool:
     return threads > 1 and images % 2 == 1 and any(max(m.stride) > 1 and m.in_channels < 16 for m in pointwise)
 
 
-def _choose(model: nn.Module, example: torch.Tensor, threads: int) -> Recipe:
+def _choose(model: nn.Module, example: Example, threads: int) -> Recipe:
     macs = _macs(model, example)
     if macs < SMALL:
         why = f"fp32, channels_last: at {macs / 1e6:.1f} million MACs an image small enough to stay exact"
         return Recipe("fp32", True, threads, why)
-    count = max(2, min(IMAGES, VALUES // example[0].numel()))
-    return _decide(*_measure(model, example[:count]), threads)
+    values = sum(tensor[0].numel() for tensor in Inputs.read(example).tensors)
+    count = max(2, min(IMAGES, VALUES // values))
+    return _decide(*_measure(model, _first(example, count)), threads)
 
 
-def _macs(model: nn.Module, example: torch.Tensor) -> int:
+def _first(example: Example, count: int) -> Example:
+    """The first examples of a batch."""
+    return Inputs.read(example).map(lambda tensor: tensor[:count]).example
+
+
+def _macs(model: nn.Module, example: Example) -> int:
     """Multiply-accumulates of one image's forward pass, on a copy: the model is left as it is."""
     with torch.random.fork_rng(devices=[]), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        deep_copy(model).eval()(example[:1])
+        call(deep_copy(model).eval(), _first(example, 1))
     return counter.get_total_flops() // 2
 
 
-def _measure(model: nn.Module, example: torch.Tensor) -> tuple[float, float]:
+def _measure(model: nn.Module, example: Example) -> tuple[float, float]:
     """Milliseconds of processor time of the fastest step in fp32 and in bf16, on copies: the model is left as it is.
 
     The two take turns on one core, so that whatever else the machine does meets both alike; the first turn warms up,
@@ -148,11 +160,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _step(model: nn.Module, example: torch.Tensor, recipe: Recipe) -> float:
+def _step(model: nn.Module, example: Example, recipe: Recipe) -> float:
     """Milliseconds of processor time of one forward and backward pass: what other programs take does not count."""
     begin = time.process_time()
     with recipe.autocast():
-        output = model(recipe.prepare(example))
+        output = call(model, recipe.prepare(example))
     first_tensor(output).float().square().mean().backward()
     return (time.process_time() - begin) * 1000
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -9,6 +11,7 @@ from compression.data import Batches
 from compression.errors import CompressionError
 from compression.graph import Graph
 from compression.graph.copies import deep_copy
+from compression.graph.inputs import first_tensor
 from compression.tasks import Task
 
 FEW = 2  # images of the step that is tried: more would only cost more
@@ -59,11 +62,27 @@ def check_trainable(model: nn.Module, task: Task, name: str, batch_size: int) ->
     tried = deep_copy(model).train()
     try:
         with torch.random.fork_rng(devices=[]):
-            task.loss(task.answer(tried, x).float(), y).backward()
+            answer = task.answer(tried, x).float()
+            task.loss(answer, y).backward()
+            score = task.batch_score(answer.detach(), y)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         advice = ": use a larger batch size" if batch_size == 1 else ""
-        raise CompressionError(f"{name} cannot be trained on batches of {len(y)}: {line}{advice}") from error
+        size = len(first_tensor(y))
+        raise CompressionError(f"{name} cannot be trained on batches of {size}: {line}{advice}") from error
+    _check_score(task, score)
+
+
+def _check_score(task: Task, score: object) -> None:
+    """Refuse the score of a batch that is no number.
+
+    Raises:
+        CompressionError: naming the metric.
+    """
+    if not isinstance(score, (int, float)) or not math.isfinite(score):
+        raise CompressionError(
+            f"the {task.metric.label} of a batch of {task.name} must be a finite number, not {score!r}"
+        )
 
 
 def _check_numbers(model: nn.Module, name: str) -> None:

@@ -5,13 +5,15 @@ Importing this package does not import torch: names and descriptions are availab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from compression import owncode
 from compression.errors import CompressionError
 from compression.zoo.registry import OWN, ModelSpec, check_size
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = ["ModelSpec", "build", "example", "is_file", "names", "resolve", "spec", "usual"]
 
@@ -26,7 +28,7 @@ def names() -> list[str]:
 
 def is_file(name: str) -> bool:
     """Whether a name is that of a function in a user's file: building such a model runs the code in it."""
-    return ".py:" in name and not name.startswith(ELSEWHERE)
+    return owncode.is_own(name) and not name.startswith(ELSEWHERE)
 
 
 def spec(name: str) -> ModelSpec:
@@ -89,15 +91,23 @@ def build(
         return known.built(size, classes, empty)
 
 
-def example(name: str, batch: int = 1, input: tuple[int, ...] | None = None) -> tuple[Tensor, ...]:
+def example(name: str, batch: int = 1, input: tuple[int, ...] | None = None) -> tuple[Any, ...] | Mapping[str, Any]:
     """Seeded inputs to trace the model with: images [batch, C, H, W] fp32, or int64 token ids [batch, length].
+
+    A tuple of the arguments; of a function that returned an example of its own, ``batch`` copies of that, which may be
+    a dict of keyword arguments.
 
     Raises:
         CompressionError: no such model.
     """
     import torch
 
+    from compression.graph.inputs import Inputs
+
     known = spec(name)
+    if known.example is not None:
+        several = Inputs.read(known.example).batch_of(batch)
+        return several.kwargs or several.args
     shape = (batch, *(input or known.input))
     generator = torch.Generator().manual_seed(0)
     if known.vocabulary:

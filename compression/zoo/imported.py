@@ -1,7 +1,8 @@
 """Models from outside the zoo: torchvision's by name, and a function in a file named by the user.
 
 A file's function takes no arguments, or any of the keywords ``input`` (channels, height, width) and ``classes``, and
-returns an ``nn.Module``, or a tuple of it, its (channels, height, width) and a mapping, of which either may be absent.
+returns an ``nn.Module``, or a tuple of it, what it takes and a mapping, of which either may be absent. What it takes is
+(channels, height, width), or an example: a tensor [1, …], a tuple of its arguments or a dict of its keyword arguments.
 The mapping is a preprocessing (:mod:`compression.preprocess`) and may say ``"weights": "initial"``: weights that
 are the same at every call are trained ones otherwise.
 """
@@ -9,26 +10,26 @@ are the same at every call are trained ones otherwise.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
+from compression import owncode
 from compression.bounds import check_input
 from compression.budget import INITIAL_WEIGHTS
 from compression.data.types import CLASSIFICATION, SEGMENTATION
 from compression.errors import CompressionError
+from compression.graph.inputs import Example, Inputs, call, first_tensor
+from compression.owncode import first_line
 from compression.preprocess import Preprocess
-from compression.reading import expanded
-from compression.tasks.base import first_tensor
-from compression.zoo.registry import COLOUR, ModelSpec
+from compression.zoo.registry import ANY, COLOUR, ModelSpec
 
 IMAGENET_CLASSES, VOC_CLASSES, SEGMENTED = 1000, 21, (256, 256)
 NATIVE_SIZE = {"inception_v3": 299}
@@ -102,12 +103,13 @@ USUAL = (COLOUR, (1, 28, 28), (1, 32, 32), (3, 224, 224))
 
 
 class Returned(NamedTuple):
-    """What a function returned: module, input shape if stated, preprocessing, and whether the weights are initial."""
+    """What a function returned: module, input shape or example if stated, preprocessing, are the weights initial."""
 
     model: nn.Module
     input: tuple[int, ...] | None
     preprocess: Mapping[str, Any]
     initial: bool
+    example: Example | None
 
 
 def file_spec(name: str) -> ModelSpec:
@@ -116,25 +118,30 @@ def file_spec(name: str) -> ModelSpec:
     Raises:
         CompressionError: the file or function is missing, fails, or does not return a classifier.
     """
-    path, _, function = name.rpartition(":")
-    return _file_spec(name, str(expanded(path).resolve()), function)
+    return _file_spec(name, owncode.absolute(name))
 
 
 @lru_cache(maxsize=16)
-def _file_spec(name: str, path: str, function: str) -> ModelSpec:
-    call = _function(path, function)
-    model, size, preprocess, initial = _called(name, call, None, None)
-    size, (task, classes) = (size, _answers(name, model, size)) if size else _usual(name, model)
-    summary = (inspect.getdoc(call) or "Your own model.").splitlines()[0]
+def _file_spec(name: str, absolute: str) -> ModelSpec:
+    function = owncode.function(absolute)
+    model, size, preprocess, initial, example = _called(name, function, None, None)
+    if example is not None:
+        size = tuple(first_tensor(example).shape[1:])
+        task, classes = _answers(name, model, example)
+    else:
+        size, (task, classes) = (size, _answers(name, model, _zeros(size))) if size else _usual(name, model)
+    summary = (inspect.getdoc(function) or "Your own model.").splitlines()[0]
     return ModelSpec(
-        name, function, summary, "file", size, classes, (), partial(_make_file, name, call),
-        preprocess=preprocess, initial=initial, task=task,
+        name, function.__name__, summary, "file", size, classes, (), partial(_make_file, name, function),
+        preprocess=preprocess, initial=initial, task=task, example=example,
     )  # fmt: skip
 
 
-def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], classes: int | None) -> nn.Module:
-    model = _called(name, call, input, classes).model
-    _, given = _answers(name, model, input)  # also initializes lazy layers
+def _make_file(name: str, function: Callable[..., Any], input: tuple[int, ...], classes: int | None) -> nn.Module:
+    result = _called(name, function, input, classes)
+    model = result.model
+    # this also initializes lazy layers
+    _, given = _answers(name, model, _zeros(input) if result.example is None else result.example)
     if classes is not None and given != classes:
         raise CompressionError(
             f"{name} gives {given} classes, not {classes}: let the function take the keyword `classes` and use it"
@@ -142,47 +149,29 @@ def _make_file(name: str, call: Callable[..., Any], input: tuple[int, ...], clas
     return model
 
 
-def build_from(call: Callable[..., Any], input: tuple[int, ...], classes: int) -> nn.Module:
+def build_from(function: Callable[..., Any], input: tuple[int, ...], classes: int) -> nn.Module:
     """The model that a function returns, given whichever of the keywords ``input`` and ``classes`` it takes.
 
     Raises:
         CompressionError: it fails, or returns no model.
     """
-    name = getattr(call, "__name__", "the function")
-    model = _called(name, call, input, classes).model
+    name = getattr(function, "__name__", "the function")
+    model, *_, example = _called(name, function, input, classes)
     if any(map(is_lazy, model.parameters())):
-        _answers(name, model, input)  # initializes lazy layers
+        _answers(name, model, _zeros(input) if example is None else example)  # initializes lazy layers
     return model
 
 
-@lru_cache(maxsize=16)
-def _function(path: str, name: str) -> Callable[..., Any]:
-    if not Path(path).is_file():
-        raise CompressionError(f"model file {path} does not exist")
-    module_spec = importlib.util.spec_from_file_location(f"model_{Path(path).stem}", path)
-    if module_spec is None or module_spec.loader is None:
-        raise CompressionError(f"model file {path} is not a Python file")
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise CompressionError(f"model file {path} fails when imported: {_line(error)}") from error
-    call = getattr(module, name, None)
-    if not callable(call):
-        raise CompressionError(f"model file {path} has no function {name!r}")
-    return call
-
-
-def _called(name: str, call: Callable[..., Any], input: tuple[int, ...] | None, classes: int | None) -> Returned:
+def _called(name: str, function: Callable[..., Any], input: tuple[int, ...] | None, classes: int | None) -> Returned:
     """What the function returns for this input and class count."""
-    accepted = inspect.signature(call).parameters
+    accepted = inspect.signature(function).parameters
     keywords = {"input": input, "classes": classes}
     try:
-        result = call(**{key: value for key, value in keywords.items() if value is not None and key in accepted})
+        result = function(**{key: value for key, value in keywords.items() if value is not None and key in accepted})
     except CompressionError:
         raise
     except Exception as error:
-        raise CompressionError(f"{name} fails when called: {_line(error)}") from error
+        raise CompressionError(f"{name} fails when called: {first_line(error)}") from error
     return _returned(name, result)
 
 
@@ -193,11 +182,14 @@ def _returned(name: str, result: Any) -> Returned:
         CompressionError: there is no module, or another part that is neither an input nor a mapping.
     """
     model, *rest = result if isinstance(result, tuple) and result else (result,)
+    examples = [part for part in rest if any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(part))]
+    rest = [part for part in rest if not any(part is example for example in examples)]
     sizes = [part for part in rest if part is not None and not isinstance(part, Mapping)]
     mappings = [part for part in rest if isinstance(part, Mapping)]
-    if not isinstance(model, nn.Module) or len(sizes) > 1 or len(mappings) > 1:
+    if not isinstance(model, nn.Module) or len(sizes) + len(examples) > 1 or len(mappings) > 1:
         raise CompressionError(
-            f"{name} must return an nn.Module, or (module, (channels, height, width), preprocessing)"
+            f"{name} must return an nn.Module, or (module, (channels, height, width), preprocessing), or an example of "
+            "its inputs in the second place"
         )
     mapping = dict(mappings[0]) if mappings else {}
     weights = mapping.pop("weights", None)
@@ -207,7 +199,8 @@ def _returned(name: str, result: Any) -> Returned:
     size = tuple(sizes[0]) if sizes and isinstance(sizes[0], Sequence) else sizes[0] if sizes else None
     if size is not None:
         check_input(size, f"{name}: input")
-    return Returned(unwrapped(model), size, preprocess, weights == INITIAL_WEIGHTS)
+    example = Inputs.read(examples[0]).example if examples else None
+    return Returned(unwrapped(model), size, preprocess, weights == INITIAL_WEIGHTS, example)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -221,31 +214,36 @@ def _usual(name: str, model: nn.Module) -> tuple[tuple[int, ...], tuple[str, int
     """(size, (task, classes)): the first usual image size that a model accepts, where its function states none."""
     for size in USUAL:
         with contextlib.suppress(CompressionError):
-            return size, _answers(name, model, size)
-    return COLOUR, _answers(name, model, COLOUR)  # raises
+            return size, _answers(name, model, _zeros(size))
+    return COLOUR, _answers(name, model, _zeros(COLOUR))  # raises
 
 
-def _answers(name: str, model: nn.Module, input: tuple[int, ...]) -> tuple[str, int]:
-    """The task that the model's answer to one input shows, and how many logits it has (for each pixel)."""
+def _zeros(input: tuple[int, ...]) -> torch.Tensor:
+    return torch.zeros(1, *input)
+
+
+def _answers(name: str, model: nn.Module, example: Example) -> tuple[str, int]:
+    """The task that the model's answer to one input shows (any, if empty), and the number of its logits (a pixel)."""
     training = model.training
     try:
         model.eval()
     except Exception as error:  # a program of torch.export has one mode only
         raise CompressionError(
-            f"{name} returns a network without a training mode ({_line(error)}): return the module it was made of"
+            f"{name} returns a network without a training mode ({first_line(error)}): return the module it was made of"
         ) from error
     try:
         with torch.no_grad():
-            output = first_tensor(model(torch.zeros(1, *input)))
+            output = first_tensor(call(model, example))
     except Exception as error:
-        size = "x".join(map(str, input))
         raise CompressionError(
-            f"{name} does not take {size} images ({_line(error)}): "
-            "let the function return (model, (C, H, W)) to say what it takes"
+            f"{name} does not take {Inputs.read(example).shapes} ({first_line(error)}): let the function return "
+            "(model, (C, H, W)) to say which images it takes, or (model, example) of other inputs"
         ) from error
     finally:
         model.train(training)
-    if output.dim() == 4 and output.shape[2:] == tuple(input[1:]):
+    if not isinstance(example, torch.Tensor) or example.dim() != 4:
+        return ANY, int(output.shape[-1]) if output.dim() > 1 else 1
+    if output.dim() == 4 and output.shape[2:] == example.shape[2:]:
         return SEGMENTATION, int(output.shape[1])
     if output.dim() != 2:
         raise CompressionError(
@@ -253,7 +251,3 @@ def _answers(name: str, model: nn.Module, input: tuple[int, ...]) -> tuple[str, 
             f"not to {[*output.shape]}"
         )
     return CLASSIFICATION, int(output.shape[1])
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from compression.graph.inputs import Example, Inputs
+
 LAYERS = (
     "aten.convolution",
     "aten.addmm",
@@ -15,19 +17,17 @@ LAYERS = (
 )  # the operators of convolutions and linear layers
 
 
-def count(
-    make: Callable[[], nn.Module], input: tuple[int, ...], *, ids: bool = False, device: str = "meta"
-) -> tuple[int, int]:
-    """(parameters, MACs of convolutions and linear layers) of the model ``make`` returns, for one ``input`` (C, H, W).
+def count(make: Callable[[], nn.Module], example: Example, *, device: str = "meta") -> tuple[int, int]:
+    """(parameters, MACs of convolutions and linear layers) of the model ``make`` returns, for an ``example`` of one.
 
-    ``ids``: the model takes int64 token ids. ``device``: ``cpu`` for models whose forward pass reads values.
+    ``device``: ``cpu`` for models whose forward pass reads values; inputs are zeros there.
 
     Products of two activations (attention) are not counted: they have no weights to compress.
     """
     with torch.random.fork_rng(devices=[]):
         model = make().eval()
     with torch.device(device), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.to(device)(torch.zeros(1, *input, dtype=torch.int64 if ids else None))
+        Inputs.read(example).map(lambda x: torch.zeros(x.shape, dtype=x.dtype)).call(model.to(device))
     operations = counter.get_flop_counts().get("Global", {})
     macs = sum(flops // 2 for operation, flops in operations.items() if str(operation) in LAYERS)
     return sum(parameter.numel() for parameter in model.parameters()), macs

@@ -34,7 +34,7 @@ class _Provenance(TypedDict):
 
     input: NotRequired[list[Whole]]
     classes: NotRequired[Whole]
-    is_chance: NotRequired[Flag]
+    is_chance: NotRequired[Flag | None]
 
 
 _PROVENANCE = TypeAdapter(_Provenance)

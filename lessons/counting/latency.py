@@ -41,15 +41,16 @@ def main() -> None:
     small = slim(masked, graph)
     quantize(small, weight_bits=BITS)
     plain = fold(small)
-    exported = floats(traced(plain, INPUT))
+    example = graph.example(2)
+    exported = floats(traced(plain, example))
     variants = {
-        "dense, fp32": floats(traced(dense, INPUT)).data,
+        "dense, fp32": floats(traced(dense, example)).data,
         "slim, fp32": exported.data,
         f"slim, {BITS}-bit weights": integers(exported, integer_weights(small)).data,
     }
     bits = {layer.name: (float(BITS), None) for layer in graph.layers}
     bops = [cost(graph).bops, cost(graph, units).bops, cost(graph, units, bits).bops]
-    times = latency.measure(variants, INPUT, dict(zip(variants, bops, strict=True)))
+    times = latency.measure(variants, dict(zip(variants, bops, strict=True)))
     record = {
         "model": MODEL,
         "run": RUN,

@@ -1,0 +1,82 @@
+"""A task of one's own: what a function in a user's file returns, checked part by part before anything is trained."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from compression import owncode
+from compression.data.types import DataSet
+from compression.errors import CompressionError
+from compression.tasks.base import Task
+from compression.tasks.metric import Metric
+
+SPLITS = ("train", "validation", "test")
+
+
+def load_own(name: str) -> Task:
+    """The task that ``path/to/file.py:function`` returns; called once per process.
+
+    Raises:
+        CompressionError: the file or function is missing, fails, or returns no whole task; the missing part is named.
+    """
+    return _called(owncode.absolute(name))
+
+
+@lru_cache(maxsize=4)
+def _called(name: str) -> Task:
+    call = owncode.function(name, "task")
+    short = name.rsplit("/", 1)[-1]
+    try:
+        task = call()
+    except CompressionError:
+        raise
+    except Exception as error:  # an abstract method that is missing, such as loss, is named by Python
+        raise CompressionError(f"task {short} fails when called: {owncode.first_line(error)}") from error
+    check(task, short)
+    result: Task = task
+    return result
+
+
+def check(task: Any, name: str) -> None:
+    """Refuse what is no whole task.
+
+    Raises:
+        CompressionError: naming the part that is missing or wrong.
+    """
+    if not isinstance(task, Task):
+        raise CompressionError(f"task {name} must return a compression.tasks.Task, not a {type(task).__name__}")
+    if not isinstance(getattr(task, "metric", None), Metric):
+        raise CompressionError(
+            f"task {name} has no metric: metric = Metric(name, label, explained, …) is what it counts"
+        )
+    if type(task).scorer is Task.scorer and type(task).batch_score is Task.batch_score:
+        raise CompressionError(
+            f"task {name} has no score: define batch_score(answer, target), whose mean counts, or scorer()"
+        )
+    data = getattr(task, "data", None)
+    if not isinstance(data, DataSet):
+        raise CompressionError(
+            f"task {name} has no data: call super().__init__(DataSet(…)), not with {type(data).__name__}"
+        )
+    for split in SPLITS:
+        _check_split(data, split, name)
+
+
+def _check_split(data: DataSet, name: str, task: str) -> None:
+    split = getattr(data, name)
+    what = f"task {task}: the {name} split"
+    if not callable(getattr(split, "take", None)) or not hasattr(split, "__len__"):
+        raise CompressionError(f"{what} must be a compression.data.Split, not a {type(split).__name__}")
+    leaves = [leaf for side in ("images", "labels") for leaf in tree_leaves(getattr(split, side, ()))]
+    for leaf in leaves:
+        if not isinstance(leaf, torch.Tensor):
+            raise CompressionError(f"{what} holds a {type(leaf).__name__}: give tensors, or tuples and dicts of them")
+    sizes = {len(leaf) if leaf.dim() else 0 for leaf in leaves}
+    if len(sizes) > 1:
+        raise CompressionError(f"{what} has tensors of {' and '.join(map(str, sorted(sizes)))} examples: give as many")
+    if len(split) == 0:
+        raise CompressionError(f"{what} is empty")

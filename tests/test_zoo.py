@@ -26,6 +26,7 @@ from compression.zoo import weights
         ("minilm", 22_384_130, 424_674_048),
         ("siren", 16_963, 16_704),
         ("unet_small", 122_411, 41_943_040),
+        ("causal_tiny", 229_952, 13_631_488),
     ],
 )
 def test_sizes(name: str, params: int, macs: int) -> None:

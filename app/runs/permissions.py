@@ -8,7 +8,7 @@ from app import options
 from compression import commands, owncode, zoo
 from compression import data as datasets
 from compression.budget import Budget
-from compression.data.catalogue import PICTURE_PREFIX
+from compression.data.catalogue import of_file
 from compression.errors import CompressionError
 from compression.runs import names
 
@@ -45,10 +45,10 @@ def check(budget: Budget) -> None:
             "the model of this run is code of its own: start the app with "
             f"{commands.app(*commands.option('model', budget.model))} to work on it"
         )
-    if budget.data.startswith(PICTURE_PREFIX) and budget.data not in datasets.names():
+    if of_file(budget.data):
         raise CompressionError(
-            "the picture of this run is a file of its own, which pages do not open: resume or export it on the command "
-            "line"
+            f"the {budget.data.partition(':')[0]} of this run is a file of its own, which pages do not open: resume or "
+            "export it on the command line"
         )
     if owncode.is_own(budget.data) and budget.data not in given.tasks:
         raise CompressionError(

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compression import owncode
-from compression.data.types import CLASSIFICATION, EXAMPLE, IMAGE, OWN, PICTURE, PIXEL, SEGMENTATION, TEXT, Kind
+from compression.data.types import (
+    CLASSIFICATION,
+    EXAMPLE,
+    IMAGE,
+    LANGUAGE,
+    OWN,
+    PASSAGE,
+    PICTURE,
+    PIXEL,
+    SEGMENTATION,
+    TEXT,
+    Kind,
+)
 from compression.errors import CompressionError
 from compression.reading import expanded
 
@@ -27,6 +39,9 @@ OFFLINE = "mnist5k"
 IMAGES, MASKS = "images", "masks"  # the folders of images and of their masks
 DIGIT_MASKS, CANVAS = "digit-masks", (1, 64, 64)  # canvases of several digits, and their size
 PICTURE_PREFIX, PICTURE_SIDE = "picture:", 256
+TEXT_PREFIX, WINDOW, BYTES = "text:", 64, 256  # a text, the bytes of a passage, and how many bytes there are
+SHIPPED_TEXT = f"{TEXT_PREFIX}python-docs"
+PREFIXES = (PICTURE_PREFIX, TEXT_PREFIX)
 SHIPPED_PICTURES: dict[str, tuple[str, str, str]] = {
     "chelsea": ("a cat", "skimage", "data/chelsea.png"),
     "astronaut": ("Eileen Collins", "skimage", "data/astronaut.png"),
@@ -108,8 +123,8 @@ def folder_of(name: str) -> Path | None:
     """
     if name in _SETS:
         return None
-    if name.startswith(PICTURE_PREFIX):
-        picture_file(name)
+    if name.startswith(PREFIXES):
+        picked_file(name)
         return None
     if owncode.is_own(name):
         owncode.check_file(name, "task")
@@ -126,14 +141,20 @@ def folder_of(name: str) -> Path | None:
     )
 
 
-def picture_file(name: str) -> Path:
-    """The file of ``picture:NAME`` or ``picture:FILE``.
+def of_file(name: str) -> bool:
+    """Whether a name is that of one file of one's own, ``picture:FILE`` or ``text:FILE``."""
+    return name.startswith(PREFIXES) and name not in _SETS
+
+
+def picked_file(name: str) -> Path:
+    """The file of ``picture:NAME``, ``picture:FILE`` or ``text:FILE``.
 
     Raises:
-        CompressionError: there is no such picture, or the package that ships it is not installed.
+        CompressionError: there is no such picture or text, or the package that ships it is not installed.
     """
-    short = name.removeprefix(PICTURE_PREFIX)
-    if short in SHIPPED_PICTURES:
+    prefix = PICTURE_PREFIX if name.startswith(PICTURE_PREFIX) else TEXT_PREFIX
+    short = name.removeprefix(prefix)
+    if prefix == PICTURE_PREFIX and short in SHIPPED_PICTURES:
         _, package, inner = SHIPPED_PICTURES[short]
         home = importlib.util.find_spec(package)
         if home is None or home.origin is None:
@@ -141,7 +162,8 @@ def picture_file(name: str) -> Path:
         return Path(home.origin).parent / inner
     path = expanded(short)
     if not path.is_file():
-        raise CompressionError(f"{name}: no such file, and no picture on board: {', '.join(SHIPPED_PICTURES)}")
+        known = ", ".join(other.removeprefix(prefix) for other in _SETS if other.startswith(prefix))
+        raise CompressionError(f"{name}: no such file, and no {prefix.removesuffix(':')} on board: {known}")
     return path.resolve()
 
 
@@ -154,8 +176,8 @@ def absolute(name: str) -> str:
     folder = folder_of(name)
     if owncode.is_own(name):
         return owncode.absolute(name)
-    if name.startswith(PICTURE_PREFIX) and name not in _SETS:
-        return f"{PICTURE_PREFIX}{picture_file(name)}"
+    if of_file(name):
+        return f"{name.partition(':')[0]}:{picked_file(name)}"
     return name if folder is None else str(folder)
 
 
@@ -166,8 +188,8 @@ def infos() -> list[DataInfo]:
 
 def kind(name: str) -> Kind:
     """The kind of a data set's examples; a folder contains images."""
-    if name.startswith(PICTURE_PREFIX):
-        return PIXEL
+    if name.startswith(PREFIXES):
+        return PIXEL if name.startswith(PICTURE_PREFIX) else PASSAGE
     if owncode.is_own(name):
         return EXAMPLE
     return _SETS[name]().kind if name in _SETS else IMAGE
@@ -175,8 +197,8 @@ def kind(name: str) -> Kind:
 
 def task(name: str) -> str:
     """What is to be done with a data set; of a folder, images with masks are segmented, those in class folders not."""
-    if name.startswith(PICTURE_PREFIX):
-        return PICTURE
+    if name.startswith(PREFIXES):
+        return PICTURE if name.startswith(PICTURE_PREFIX) else LANGUAGE
     if owncode.is_own(name):
         return OWN
     if name in _SETS:
@@ -231,6 +253,11 @@ def _sst2() -> DataInfo:
     return DataInfo("sst2", "SST-2, film reviews", (SENTENCE,), 2, 9_613, source, files and package, TEXT)
 
 
+def _text() -> DataInfo:
+    title, here = "Text: Python's documentation", installed("pydoc_data")
+    return DataInfo(SHIPPED_TEXT, title, (WINDOW,), BYTES, 7_280, "Python itself", here, PASSAGE, LANGUAGE)
+
+
 def _picture(name: str) -> DataInfo:
     shows, package, _ = SHIPPED_PICTURES[name]
     title, source, here = f"Picture {name}: {shows}", f"the {package} package", installed(package)
@@ -243,5 +270,6 @@ _SETS: dict[str, Callable[[], DataInfo]] = {
     "cifar10": _cifar10,
     "sst2": _sst2,
     DIGIT_MASKS: _digit_masks,
+    SHIPPED_TEXT: _text,
     **{f"{PICTURE_PREFIX}{name}": functools.partial(_picture, name) for name in SHIPPED_PICTURES},
 }

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from compression.data import builtin, masks
-from compression.data.catalogue import PICTURE_PREFIX, folder_of, holds_masks
+from compression.data.catalogue import PICTURE_PREFIX, TEXT_PREFIX, folder_of, holds_masks
 from compression.data.folder import load_folder
+from compression.data.passages import load_text
 from compression.data.types import TEXT, DataSet
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
@@ -18,7 +19,7 @@ FOLDER_INPUT = (3, 32, 32)
 
 
 def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping[str, Any] | None = None) -> DataSet:
-    """The data set ``name``, the picture ``picture:NAME`` or ``picture:FILE``, or the folder at that path: images in
+    """The data set ``name``, a picture ``picture:FILE``, a text ``text:FILE``, or the folder at that path: images in
     class folders, or images with their masks.
 
     ``input`` (channels, height, width) is the size that folder images are scaled to (default 3x32x32); the named data
@@ -38,6 +39,10 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
                 f"preprocess: colours of {name} are the answers and are not normalised: leave it out"
             )
         return load_picture(name, how)
+    if name.startswith(TEXT_PREFIX):
+        if how != Preprocess():
+            raise CompressionError(f"preprocess is for images, and {name} is a text: leave it out")
+        return load_text(name)
     folder = folder_of(name)
     if folder is not None:
         if input is not None and len(input) != len(FOLDER_INPUT):

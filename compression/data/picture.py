@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compression.data.catalogue import PICTURE_PREFIX, PICTURE_SIDE, SHIPPED_PICTURES, picture_file
+from compression.data.catalogue import PICTURE_PREFIX, PICTURE_SIDE, SHIPPED_PICTURES, picked_file
 from compression.data.pictures import Span, read, size_of
 from compression.data.types import PICTURE, PIXEL, DataSet, Split
 from compression.errors import CompressionError
@@ -29,7 +29,7 @@ def load_picture(name: str, how: Preprocess = AS_IT_IS) -> DataSet:
     Raises:
         CompressionError: there is no such picture, or its file cannot be read.
     """
-    return _loaded(name, picture_file(name), how)
+    return _loaded(name, picked_file(name), how)
 
 
 @lru_cache(maxsize=2)

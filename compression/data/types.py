@@ -23,7 +23,8 @@ IMAGE = Kind("image", "images", "channels × height × width")
 TEXT = Kind("sentence", "sentences", "tokens")
 PIXEL = Kind("pixel", "pixels", "coordinates")
 EXAMPLE = Kind("example", "examples", "values")
-CLASSIFICATION, PICTURE, SEGMENTATION = "classification", "picture", "segmentation"
+PASSAGE = Kind("passage", "passages", "bytes")
+CLASSIFICATION, PICTURE, SEGMENTATION, LANGUAGE = "classification", "picture", "segmentation", "language"
 OWN = "own"  # what a function in a user's file says
 IGNORED = 255  # the class number of a mask's pixels that do not count
 

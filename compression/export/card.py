@@ -147,6 +147,8 @@ def _input(about: Mapping[str, Any]) -> str:
             f"token ids of {about['tokenizer']}, both ends marked, filled up with {about['padding']} to "
             f"{about['tokens']}"
         )
+    if "bytes" in about:
+        return f"the bytes of a text, {about['bytes']} at a time"
     if "unchanged" in about:
         return "numbers as the task gives them"
     if "mean" not in about:
@@ -195,6 +197,8 @@ def _purpose(result: Mapping[str, Any], about: Mapping[str, Any], inputs: str) -
     classes, metric = about["classes"], Metric.from_result(result)
     if result.get("confusion"):
         return f"Classifies {inputs} into {len(classes)} classes."
+    if "bytes" in about["preprocessing"]:
+        return f"Predicts the next byte of a text, from the {about['preprocessing']['bytes']} before it."
     if result.get("pixels"):
         return f"Gives every pixel of {inputs} one of {len(classes)} classes."
     if classes:

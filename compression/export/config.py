@@ -12,8 +12,8 @@ from torch import nn
 
 import compression
 from compression import encodings
-from compression.data import TEXT, DataSet
 from compression.data.catalogue import PADDING
+from compression.data.types import PASSAGE, TEXT, DataSet
 from compression.export.source import Source
 from compression.graph.cuts import cuts
 from compression.quant import Quantizer, activation_quantizers
@@ -64,6 +64,8 @@ def preprocessing(data: DataSet) -> dict[str, Any]:
     """How pixels, or sentences, become what the model takes; data of one's own are passed on as they are."""
     if data.size is not None:
         return {"coordinates": "of pixel centres, the longer side from -1 to 1", "size": list(data.size)}
+    if data.kind is PASSAGE:
+        return {"bytes": data.input[0]}
     if data.kind is TEXT:
         return {"tokenizer": TOKENIZER, "tokens": data.input[0], "padding": PADDING}
     return {"scale": 1 / 255, **data.preprocess} if data.of_images else {"unchanged": True}

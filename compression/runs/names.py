@@ -9,7 +9,7 @@ from pathlib import Path
 from compression import data as data_sets
 from compression import owncode, zoo
 from compression.budget import Budget
-from compression.data.catalogue import PICTURE_PREFIX
+from compression.data.catalogue import of_file
 from compression.reading import expanded
 
 
@@ -32,14 +32,15 @@ def _file_name(name: str) -> str:
 
 
 def data_name(data: str) -> str:
-    """A data set's name, ``picture:FILE`` or ``file.py:function`` without its folder, or the last part of a folder.
+    """A data set's name; of a folder the last part; a picture, text or function without the folder of its file.
 
     A folder called as a data set is ``./NAME``.
     """
     if owncode.is_own(data):
         return _file_name(data)
-    if data.startswith(PICTURE_PREFIX) and data not in data_sets.names():
-        return f"{PICTURE_PREFIX}{_last(data.removeprefix(PICTURE_PREFIX))}"
+    if of_file(data):
+        prefix, colon, file = data.partition(":")
+        return f"{prefix}{colon}{_last(file)}"
     if data in data_sets.names() or not (_is_path(data) or Path(data).is_dir()):
         return data
     name = _last(data)

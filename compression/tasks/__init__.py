@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from compression import owncode
 from compression.data.catalogue import kind, task
-from compression.data.types import CLASSIFICATION, IMAGE, PICTURE, SEGMENTATION
+from compression.data.types import CLASSIFICATION, IMAGE, LANGUAGE, PICTURE, SEGMENTATION
 from compression.errors import CompressionError
-from compression.tasks.metric import ACCURACY, MIOU, PSNR, Metric
+from compression.tasks.metric import ACCURACY, MIOU, PERPLEXITY, PSNR, Metric
 
 if TYPE_CHECKING:
     from compression.data import DataSet
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ACCURACY",
     "MIOU",
+    "PERPLEXITY",
     "PSNR",
     "Evaluation",
     "Metric",
@@ -34,7 +35,7 @@ __all__ = [
     "task_of",
 ]
 
-METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR, SEGMENTATION: MIOU}
+METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR, SEGMENTATION: MIOU, LANGUAGE: PERPLEXITY}
 METRICS = {each.name: each for each in METRIC_OF_TASK.values()}
 _LATE = ("Evaluation", "Scorer", "Task")
 
@@ -43,12 +44,13 @@ def task_of(data: DataSet | Task) -> Task:
     """The task of a data set; a task is returned as it is."""
     from compression.tasks.base import Task
     from compression.tasks.classification import Classification
+    from compression.tasks.language import Language
     from compression.tasks.picture import Picture
     from compression.tasks.segmentation import Segmentation
 
     if isinstance(data, Task):
         return data
-    kinds: tuple[type[Task], ...] = (Classification, Picture, Segmentation)
+    kinds: tuple[type[Task], ...] = (Classification, Picture, Segmentation, Language)
     return next(kind for kind in kinds if kind.name == data.task)(data)
 
 

@@ -69,7 +69,8 @@ class Metric:
         if abs(lost) < 0.5 * 10**-self.decimals:
             return f"as {self.adjective or 'good'} as"
         more, less = (f"more {self.adjective}", f"less {self.adjective}") if self.adjective else ("better", "worse")
-        return f"{abs(lost):.{self.decimals}f} {self.points} {less if lost > 0 else more} than"
+        points = f" {self.points}" if self.points else ""
+        return f"{abs(lost):.{self.decimals}f}{points} {less if lost > 0 else more} than"
 
     def span(self, score: float) -> float:
         """How far apart scores can be: the whole range, or as much as ``score`` where it has no end."""
@@ -164,6 +165,16 @@ ACCURACY = Metric(
     scale=100,
     decimals=1,
     example=0.97,
+)
+PERPLEXITY = Metric(
+    "perplexity",
+    "perplexity",
+    "among how many equally likely tokens the next one is: exp of the mean cross-entropy",
+    better="lower",
+    lowest=1.0,
+    highest=math.inf,
+    decimals=3,
+    example=4.0,
 )
 MIOU = Metric(
     "miou",

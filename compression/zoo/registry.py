@@ -10,8 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 from compression import owncode
 from compression.bounds import check_classes, check_input
-from compression.data.catalogue import CANVAS, DIGIT_MASKS, PICTURE_PREFIX, SENTENCE, SHIPPED_PICTURES
-from compression.data.types import CLASSIFICATION, EXAMPLE, IMAGE, PICTURE, PIXEL, SEGMENTATION, TEXT, Kind
+from compression.data.catalogue import (
+    BYTES,
+    CANVAS,
+    DIGIT_MASKS,
+    PICTURE_PREFIX,
+    SENTENCE,
+    SHIPPED_PICTURES,
+    SHIPPED_TEXT,
+    WINDOW,
+)
+from compression.data.types import (
+    CLASSIFICATION,
+    EXAMPLE,
+    IMAGE,
+    LANGUAGE,
+    PASSAGE,
+    PICTURE,
+    PIXEL,
+    SEGMENTATION,
+    TEXT,
+    Kind,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +96,7 @@ class ModelSpec:
         if self.task == ANY:
             return EXAMPLE
         if self.vocabulary:
-            return TEXT
+            return PASSAGE if self.task == LANGUAGE else TEXT
         return PIXEL if len(self.input) == 1 else IMAGE
 
     @cached_property
@@ -148,6 +168,11 @@ UNET = ModelSpec(
     CANVAS, 11, (DIGIT_MASKS,), partial(_make, "unet", "unet_small", 11), epochs=20,
     usual={"batch_size": 32}, task=SEGMENTATION,
 )  # fmt: skip
+CAUSAL = ModelSpec(
+    "causal_tiny", "Causal transformer, tiny", "Predicts the next byte of a text; two queries share a key.", "causal",
+    (WINDOW,), BYTES, (SHIPPED_TEXT,), partial(_make, "causal", "causal_tiny", BYTES), BYTES, epochs=10, lr=2e-3,
+    usual={"batch_size": 32, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01}, task=LANGUAGE,
+)  # fmt: skip
 OWN: dict[str, ModelSpec] = {
     entry.name: entry
     for entry in (
@@ -161,5 +186,6 @@ OWN: dict[str, ModelSpec] = {
         MINILM,
         SIREN,
         UNET,
+        CAUSAL,
     )
 }

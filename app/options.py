@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from compression import owncode
-from compression.data.catalogue import holds_masks
+from compression.data.catalogue import annotation_files, holds_masks
 from compression.errors import CompressionError
 from compression.reading import expanded
 
@@ -87,7 +87,7 @@ def offered(given: ServerOptions) -> tuple[str, ...]:
 
 
 def data_folders(root: str | None) -> tuple[str, ...]:
-    """The data sets below a root: folders of class folders or of masks; the root itself when it is such a one."""
+    """The data sets below a root: folders of class folders, masks or boxes; the root itself when it is such a one."""
     if root is None:
         return ()
     base = expanded(root).resolve()
@@ -97,7 +97,7 @@ def data_folders(root: str | None) -> tuple[str, ...]:
 
 
 def _is_data(folder: Path) -> bool:
-    return holds_masks(folder) or _holds_classes(folder)
+    return holds_masks(folder) or bool(annotation_files(folder)) or _holds_classes(folder)
 
 
 def _holds_classes(folder: Path) -> bool:

@@ -24,7 +24,7 @@ from compression.errors import CompressionError
 from compression.graph import trace
 from compression.methods import Reporter, Setup
 from compression.tasks import MIOU, Metric
-from compression.tasks.segmentation import palette
+from compression.tasks.sheet import palette
 from compression.training.dense import evaluate, train_dense
 from compression.zoo import weights
 

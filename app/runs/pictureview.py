@@ -11,12 +11,16 @@ from PIL import Image
 from app import widgets, words
 from app.runs import runlog, view_model
 from compression import data as datasets
-from compression.data.types import PICTURE, SEGMENTATION
+from compression.data.types import DETECTION, PICTURE, SEGMENTATION
 from compression.errors import CompressionError
 from compression.reading import read_bytes
 
 ORIGINAL = "original.png"
-WORDS = {PICTURE: ("The picture", "The original"), SEGMENTATION: ("Some answers", "The true classes")}
+WORDS = {
+    PICTURE: ("The picture", "The original"),
+    SEGMENTATION: ("Some answers", "The true classes"),
+    DETECTION: ("Some answers", "The true boxes"),
+}
 
 
 def section(now: view_model.RunView) -> None:

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_map
 
-from compression.data.types import IGNORED, SEGMENTATION, DataSet
+from compression.data.types import DETECTION, IGNORED, NOTHING, SEGMENTATION, DataSet
 
 SHIFT = 10  # images are shifted by up to 1/10 of their height and width
+VISIBLE = 0.3  # of a box that was cut at the edge of its image
 _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbouring seeds, epochs and batches apart
 
 
@@ -44,11 +45,11 @@ class Shift:
     def __init__(self, images: torch.Tensor, kind: str, generator: torch.Generator) -> None:
         count, _, self.height, self.width = images.shape
         self.top, self.left = max(1, self.height // SHIFT), max(1, self.width // SHIFT)
-        self.rows = torch.randint(0, 2 * self.top + 1, (count, 1), generator=generator) + torch.arange(self.height)
-        self.columns = torch.randint(0, 2 * self.left + 1, (count, 1), generator=generator) + torch.arange(self.width)
+        self.down = torch.randint(0, 2 * self.top + 1, (count, 1), generator=generator)
+        self.right = torch.randint(0, 2 * self.left + 1, (count, 1), generator=generator)
+        self.flipped = torch.zeros(count, 1, dtype=torch.bool)
         if kind == "shift-flip":
-            flipped = torch.rand(count, 1, generator=generator) < 0.5
-            self.columns = torch.where(flipped, self.columns.flip(1), self.columns)
+            self.flipped = torch.rand(count, 1, generator=generator) < 0.5
 
     def apply(self, images: torch.Tensor, fill: int = 0) -> torch.Tensor:
         """The images moved; what was outside of them becomes ``fill``."""
@@ -56,8 +57,31 @@ class Shift:
         padded = F.pad(images, (self.left, self.left, self.top, self.top), value=fill)
         batch = torch.arange(count).view(-1, 1, 1, 1)
         channel = torch.arange(channels).view(1, -1, 1, 1)
-        rows = self.rows.view(count, 1, self.height, 1)
-        return padded[batch, channel, rows, self.columns.view(count, 1, 1, self.width)]
+        rows, columns = self.down + torch.arange(self.height), self.right + torch.arange(self.width)
+        columns = torch.where(self.flipped, columns.flip(1), columns)
+        return padded[batch, channel, rows.view(count, 1, self.height, 1), columns.view(count, 1, 1, self.width)]
+
+    def boxes(self, boxes: torch.Tensor) -> torch.Tensor:
+        """Boxes fp32 [B, M, 5] (class, x1, y1, x2, y2) moved with their images and cut at their edges.
+
+        One of which less than :data:`VISIBLE` of the area remains is dropped (class -1).
+        """
+        low, high = (
+            boxes[:, :, 1::2] + self.left - self.right.unsqueeze(2),
+            boxes[:, :, 2::2] + self.top - self.down.unsqueeze(2),
+        )
+        mirrored = self.width - low.flip(2)
+        low = torch.where(self.flipped.unsqueeze(2), mirrored, low)
+        moved = torch.stack([low[..., 0], high[..., 0], low[..., 1], high[..., 1]], 2)
+        limits = moved.new_tensor([self.width, self.height, self.width, self.height])
+        inside = torch.minimum(moved.clamp(min=0), limits)
+        visible = _areas(inside) >= VISIBLE * _areas(moved)
+        kinds = torch.where(visible, boxes[:, :, 0], boxes.new_tensor(NOTHING)).unsqueeze(2)
+        return torch.cat([kinds, inside], 2)
+
+
+def _areas(boxes: torch.Tensor) -> torch.Tensor:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 class Batches:
@@ -117,6 +141,8 @@ class Batches:
             images = shift.apply(images)
             if self.dataset.task == SEGMENTATION:  # a mask moves with its image
                 labels = shift.apply(labels.unsqueeze(1), IGNORED).squeeze(1)
+            elif self.dataset.task == DETECTION:
+                labels = shift.boxes(labels)
         return normalise(images, self.dataset), labels.long() if labels.dtype is torch.uint8 else labels
 
     def _generator(self, epoch: int, stream: int) -> torch.Generator:

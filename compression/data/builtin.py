@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from compression.data.catalogue import (
+    DIGIT_BOXES,
     DIGIT_MASKS,
     FASHION_FILE,
     JPEG_FILES,
@@ -24,7 +25,7 @@ from compression.data.catalogue import (
     torchvision_folder,
 )
 from compression.data.splits import VALIDATION_SHARE, hold_out
-from compression.data.types import DataSet, Split
+from compression.data.types import DETECTION, DataSet, Split
 from compression.errors import CompressionError
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -44,6 +45,7 @@ def load(name: str) -> DataSet:
         "cifar10": _cifar10,
         "sst2": _sst2,
         DIGIT_MASKS: _digit_masks,
+        DIGIT_BOXES: _digit_boxes,
     }
     return loaders[name](data_folder(), cache_folder())
 
@@ -64,6 +66,12 @@ def _digit_masks(folder: Path | None, cache: Path) -> DataSet:
     from compression.data.canvases import load_canvases
 
     return load_canvases(_mnist5k(folder, cache))
+
+
+def _digit_boxes(folder: Path | None, cache: Path) -> DataSet:
+    from compression.data.canvases import load_canvases
+
+    return load_canvases(_mnist5k(folder, cache), DETECTION)
 
 
 @lru_cache(maxsize=1)

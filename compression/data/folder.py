@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import torch
 
+from compression.data.catalogue import SPLIT_FOLDERS
 from compression.data.pictures import MODES, Span, read, shown
 from compression.data.splits import VALIDATION_SHARE, hold_out, shuffled
 from compression.data.types import IMAGE, DataSet, Split
@@ -23,7 +24,6 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 MOMENTS = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}  # ImageNet's, grey: their mean
 TEST_SHARE = 0.1
 AS_THEY_ARE = Preprocess()
-SPLITS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 Listed = list[tuple[Path, int]]
 
 
@@ -84,7 +84,7 @@ def _listings(root: Path) -> tuple[dict[str, Listed], tuple[str, ...]]:
 
 def split_folders(root: Path) -> dict[str, Path]:
     """Split → its folder, of those that are there."""
-    return {part: root / name for part, named in SPLITS.items() for name in named if (root / name).is_dir()}
+    return {part: root / name for part, named in SPLIT_FOLDERS.items() for name in named if (root / name).is_dir()}
 
 
 def _folders(root: Path) -> list[str]:

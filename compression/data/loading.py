@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compression.data import builtin, masks
-from compression.data.catalogue import PICTURE_PREFIX, TEXT_PREFIX, folder_of, holds_masks
+from compression.data import builtin, coco, masks
+from compression.data.catalogue import PICTURE_PREFIX, TEXT_PREFIX, annotation_files, folder_of, holds_masks
 from compression.data.folder import load_folder
 from compression.data.passages import load_text
 from compression.data.types import TEXT, DataSet
@@ -20,7 +20,7 @@ FOLDER_INPUT = (3, 32, 32)
 
 def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping[str, Any] | None = None) -> DataSet:
     """The data set ``name``, a picture ``picture:FILE``, a text ``text:FILE``, or the folder at that path: images in
-    class folders, or images with their masks.
+    class folders, or images with their masks or boxes.
 
     ``input`` (channels, height, width) is the size that folder images are scaled to (default 3x32x32); the named data
     sets have a fixed size, and :func:`fit_check` refuses a model of another. Loaded once per process.
@@ -48,7 +48,8 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
         if input is not None and len(input) != len(FOLDER_INPUT):
             size = "x".join(map(str, input))
             raise CompressionError(f"{name} is a folder of images, and the model takes inputs of {size}")
-        read = masks.load_masks if holds_masks(folder) else load_folder
+        boxes = coco.load_coco if annotation_files(folder) else load_folder
+        read = masks.load_masks if holds_masks(folder) else boxes
         return read(str(folder), input or FOLDER_INPUT, how)
     dataset = builtin.load(name)
     if dataset.kind is TEXT and how != Preprocess():
@@ -62,13 +63,15 @@ def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping
 
 
 def count_classes(folder: Path) -> int:
-    """How many classes a folder tells apart: its class folders, or those of its masks.
+    """How many classes a folder tells apart: its class folders, or those of its masks or boxes.
 
     Raises:
         CompressionError: it cannot be read.
     """
     if holds_masks(folder):
         return masks.count_classes(folder)
+    if annotation_files(folder):
+        return coco.count_categories(folder)
     return sum(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
 
 

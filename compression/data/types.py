@@ -25,8 +25,10 @@ PIXEL = Kind("pixel", "pixels", "coordinates")
 EXAMPLE = Kind("example", "examples", "values")
 PASSAGE = Kind("passage", "passages", "bytes")
 CLASSIFICATION, PICTURE, SEGMENTATION, LANGUAGE = "classification", "picture", "segmentation", "language"
+DETECTION = "detection"
 OWN = "own"  # what a function in a user's file says
 IGNORED = 255  # the class number of a mask's pixels that do not count
+NOTHING = -1.0  # the class of rows that only fill up a table of boxes
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Split:
     """Examples in memory: ``images`` are what a network takes, ``labels`` what it should answer.
 
     ``images``: uint8 [N, C, H, W], token ids of sentences, int64 [N, T], or coordinates, fp32 [N, 2]. ``labels``: int64
-    [N], masks of class numbers, uint8 [N, H, W], or colours, fp32 [N, channels] in -1..1. Where the data are for a task
+    [N], masks of class numbers, uint8 [N, H, W], boxes, fp32 [N, M, 5] (class, x1, y1, x2, y2 in pixels; class -1 fills
+    up), or colours, fp32 [N, channels] in -1..1. Where the data are for a task
     of one's own, both may be any tensors [N, …], or tuples and dicts of such: a tuple of a network's arguments, a dict
     of its keyword arguments.
     """

@@ -201,6 +201,10 @@ def _purpose(result: Mapping[str, Any], about: Mapping[str, Any], inputs: str) -
         return f"Predicts the next byte of a text, from the {about['preprocessing']['bytes']} before it."
     if result.get("pixels"):
         return f"Gives every pixel of {inputs} one of {len(classes)} classes."
+    if result.get("map50"):
+        return (
+            f"Finds boxes of {len(classes)} classes in {inputs}: [B, cells, 4 + classes], a box in pixels and logits."
+        )
     if classes:
         return f"Answers {inputs} with {', '.join(classes)}."
     return f"Measured by {metric.label}: {metric.explained}."

@@ -197,7 +197,7 @@ def prepare(budget: Budget) -> Prepared:
     )
 
 
-def subject_digest(subject: TrainedModel, model: str, source: str) -> str:
+def subject_digest(subject: TrainedModel, model: str, source: str = "") -> str:
     """The SHA-256 of what a run of ``model`` on the data ``source`` begins with: weights, data, files of one's own."""
     total, data = hashlib.sha256(digest(subject.model).encode()), subject.data
     total.update(repr((data.mean, data.std, data.augment, data.classes, data.preprocess)).encode())

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from compression import owncode
 from compression.data.catalogue import kind, task
-from compression.data.types import CLASSIFICATION, IMAGE, LANGUAGE, PICTURE, SEGMENTATION
+from compression.data.types import CLASSIFICATION, DETECTION, IMAGE, LANGUAGE, PICTURE, SEGMENTATION
 from compression.errors import CompressionError
-from compression.tasks.metric import ACCURACY, MIOU, PERPLEXITY, PSNR, Metric
+from compression.tasks.metric import ACCURACY, MAP, MIOU, PERPLEXITY, PSNR, Metric
 
 if TYPE_CHECKING:
     from compression.data import DataSet
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACCURACY",
+    "MAP",
     "MIOU",
     "PERPLEXITY",
     "PSNR",
@@ -35,7 +36,7 @@ __all__ = [
     "task_of",
 ]
 
-METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR, SEGMENTATION: MIOU, LANGUAGE: PERPLEXITY}
+METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR, SEGMENTATION: MIOU, LANGUAGE: PERPLEXITY, DETECTION: MAP}
 METRICS = {each.name: each for each in METRIC_OF_TASK.values()}
 _LATE = ("Evaluation", "Scorer", "Task")
 
@@ -44,13 +45,14 @@ def task_of(data: DataSet | Task) -> Task:
     """The task of a data set; a task is returned as it is."""
     from compression.tasks.base import Task
     from compression.tasks.classification import Classification
+    from compression.tasks.detection import Detection
     from compression.tasks.language import Language
     from compression.tasks.picture import Picture
     from compression.tasks.segmentation import Segmentation
 
     if isinstance(data, Task):
         return data
-    kinds: tuple[type[Task], ...] = (Classification, Picture, Segmentation, Language)
+    kinds: tuple[type[Task], ...] = (Classification, Picture, Segmentation, Language, Detection)
     return next(kind for kind in kinds if kind.name == data.task)(data)
 
 

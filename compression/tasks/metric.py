@@ -186,3 +186,13 @@ MIOU = Metric(
     decimals=1,
     example=0.75,
 )
+MAP = Metric(
+    "map",
+    "mAP",
+    "mean average precision of boxes, over the classes and overlaps of 0.5 to 0.95 (COCO)",
+    unit=" %",
+    points="points",
+    scale=100,
+    decimals=1,
+    example=0.6,
+)

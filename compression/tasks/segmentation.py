@@ -14,8 +14,8 @@ from compression.data.types import IGNORED, SEGMENTATION
 from compression.tasks.base import Evaluation, Scorer, Task
 from compression.tasks.classification import softened_divergence
 from compression.tasks.metric import MIOU
+from compression.tasks.sheet import SHOWN, grey, palette, sheet
 
-SHOWN, COLUMNS, GAP = 8, 4, 2
 TINT = 0.6  # how much of a pixel's shown colour is that of its class
 
 
@@ -68,29 +68,10 @@ class Segmentation(Task):
 
     def _sheet(self, classes: torch.Tensor) -> torch.Tensor:
         """uint8 [height, width, 3]: the shown images in rows of four, tinted by ``classes`` [n, H, W]."""
-        images = self.data.validation.images[: len(classes)]
+        plain = grey(self.data.validation.images[: len(classes)])
         colours = palette(len(self.data.classes))[classes.clamp(max=len(self.data.classes))]
-        grey = images.float().mean(1).unsqueeze(3).expand_as(colours)
-        plain = (classes == 0).unsqueeze(3) | (classes == IGNORED).unsqueeze(3)
-        tiles = torch.where(plain, grey, (1 - TINT) * grey + TINT * colours).round().to(torch.uint8)
-        padded = F.pad(tiles.permute(0, 3, 1, 2), (GAP, 0, GAP, 0), value=255)
-        missing = -len(padded) % COLUMNS if len(padded) > COLUMNS else 0
-        padded = torch.cat([padded, padded.new_full((missing, *padded.shape[1:]), 255)])
-        rows = [torch.cat(list(row), 2) for row in padded.split(COLUMNS)]
-        return torch.cat(rows, 1).permute(1, 2, 0).contiguous()
-
-
-def palette(classes: int) -> torch.Tensor:
-    """A colour for each class, fp32 [classes + 1, 3] in 0..255; the last is that of pixels that do not count.
-
-    Bits of the class number are spread over the three channels, as in PASCAL VOC, so that neighbours differ.
-    """
-    colours = torch.zeros(classes + 1, 3)
-    for number in range(classes):
-        for bit in range(number.bit_length()):
-            if number >> bit & 1:
-                colours[number, bit % 3] += 1 << (7 - bit // 3)
-    return colours
+        none = (classes == 0).unsqueeze(3) | (classes == IGNORED).unsqueeze(3)
+        return sheet(torch.where(none, plain, (1 - TINT) * plain + TINT * colours).round().to(torch.uint8))
 
 
 class _Overlaps(Scorer):

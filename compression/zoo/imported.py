@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from compression import owncode
 from compression.bounds import check_input
 from compression.budget import INITIAL_WEIGHTS
-from compression.data.types import CLASSIFICATION, SEGMENTATION
+from compression.data.types import CLASSIFICATION, DETECTION, SEGMENTATION
 from compression.errors import CompressionError
 from compression.graph.inputs import Example, Inputs, call, first_tensor
 from compression.owncode import first_line
@@ -32,6 +32,7 @@ from compression.preprocess import Preprocess
 from compression.zoo.registry import ANY, COLOUR, ModelSpec
 
 IMAGENET_CLASSES, VOC_CLASSES, SEGMENTED = 1000, 21, (256, 256)
+SIDES = 4  # of a box
 NATIVE_SIZE = {"inception_v3": 299}
 ACCEPTS_SIZE = {"vit": "image_size", "maxvit": "input_size"}
 
@@ -245,9 +246,11 @@ def _answers(name: str, model: nn.Module, example: Example) -> tuple[str, int]:
         return ANY, int(output.shape[-1]) if output.dim() > 1 else 1
     if output.dim() == 4 and output.shape[2:] == example.shape[2:]:
         return SEGMENTATION, int(output.shape[1])
+    if output.dim() == 3 and output.shape[2] > SIDES:
+        return DETECTION, int(output.shape[2]) - SIDES
     if output.dim() != 2:
         raise CompressionError(
-            f"{name} must map images [B, C, H, W] to logits [B, classes], or to [B, classes, H, W] for segmentation, "
-            f"not to {[*output.shape]}"
+            f"{name} must map images [B, C, H, W] to logits [B, classes], [B, classes, H, W] for segmentation, or "
+            f"[B, cells, 4 + classes] for detection, not to {[*output.shape]}"
         )
     return CLASSIFICATION, int(output.shape[1])

@@ -13,6 +13,7 @@ from compression.bounds import check_classes, check_input
 from compression.data.catalogue import (
     BYTES,
     CANVAS,
+    DIGIT_BOXES,
     DIGIT_MASKS,
     PICTURE_PREFIX,
     SENTENCE,
@@ -22,6 +23,7 @@ from compression.data.catalogue import (
 )
 from compression.data.types import (
     CLASSIFICATION,
+    DETECTION,
     EXAMPLE,
     IMAGE,
     LANGUAGE,
@@ -168,6 +170,11 @@ UNET = ModelSpec(
     CANVAS, 11, (DIGIT_MASKS,), partial(_make, "unet", "unet_small", 11), epochs=20,
     usual={"batch_size": 32}, task=SEGMENTATION,
 )  # fmt: skip
+DETECTOR = ModelSpec(
+    "detector_tiny", "Detector, tiny", "A box and a class for each cell: C2f blocks, split and joined.", "detector",
+    CANVAS, 10, (DIGIT_BOXES,), partial(_make, "detector", "detector_tiny", 10), epochs=30, lr=2e-3,
+    usual={"batch_size": 32, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01}, task=DETECTION,
+)  # fmt: skip
 CAUSAL = ModelSpec(
     "causal_tiny", "Causal transformer, tiny", "Predicts the next byte of a text; two queries share a key.", "causal",
     (WINDOW,), BYTES, (SHIPPED_TEXT,), partial(_make, "causal", "causal_tiny", BYTES), BYTES, epochs=10, lr=2e-3,
@@ -186,6 +193,7 @@ OWN: dict[str, ModelSpec] = {
         MINILM,
         SIREN,
         UNET,
+        DETECTOR,
         CAUSAL,
     )
 }

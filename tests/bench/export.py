@@ -155,7 +155,7 @@ def random_weights(model: str, root: Path) -> Path:
 def timed(source: Source, files: Mapping[str, bytes], first: Sequence[Mapping[str, Any]]) -> tuple[Timed, ...]:
     """What the export measured, and the same again, to see how much of it is chance."""
     variants = variant_files(source, files)
-    again = [latency.measure(variants, source.input, {}) for _ in range(TURNS - 1)]
+    again = [latency.measure(variants, {}) for _ in range(TURNS - 1)]
     medians = [[variant["median"] for variant in first], *([variant.median for variant in turn] for turn in again)]
     names = ("name", "median", "low", "high", "bops", "bytes", "runs")
     return tuple(

@@ -232,7 +232,7 @@ def test_onnx_runs_and_agrees(kind: str) -> None:
     weights, plain, x = integer_weights(model), fold(model), torch.randn(16, *IMAGES)
     with torch.no_grad():
         expected = plain(x)
-    raw = floats(program.traced(plain, IMAGES))
+    raw = floats(program.traced(plain, torch.zeros(2, *IMAGES)))
     exported = with_integers(raw, weights)
     stored = {placed.layer: placed.type for placed in exported.weights}
     assert set(stored) == set(weights) and all(each.startswith("int4") for each in stored.values())
@@ -281,7 +281,7 @@ def test_an_encoding_without_a_way_into_onnx_stays_in_fp32(monkeypatch: pytest.M
     monkeypatch.setattr(codebook.Codebook, "put_back", encodings.Encoding.put_back)
     model = network("codebook")
     weights = integer_weights(model)
-    exported = with_integers(floats(program.traced(fold(model), IMAGES)), weights)
+    exported = with_integers(floats(program.traced(fold(model), torch.zeros(2, *IMAGES))), weights)
     reasons = {placed.layer: (placed.type, placed.reason) for placed in exported.weights}
     assert reasons == dict.fromkeys(AXES, ("fp32", "ONNX has no form for codebook weights"))
     with pytest.raises(CompressionError, match="layer 0: codebook weights cannot get channels of zeros back"):

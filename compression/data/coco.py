@@ -1,0 +1,199 @@
+"""A folder with boxes in COCO's format as a data set: images, and a JSON file of annotations for each split."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
+
+from compression.data.catalogue import annotation_files
+from compression.data.folder import AS_THEY_ARE, MOMENTS, check_room, divided
+from compression.data.pictures import MODES, Span, read, shown, size_of
+from compression.data.splits import shuffled
+from compression.data.types import DETECTION, NOTHING, DataSet, Split
+from compression.errors import CompressionError
+from compression.preprocess import Preprocess
+from compression.reading import Number, Text, Whole, json_object, typed
+
+TOLERANCE = 1.0  # pixels by which a box may reach beyond its image
+MOST_BOXES = 500  # of one image
+FOLDERS = ("", "images")  # where the files of a split lie, seen from its annotations
+
+
+class _Image(TypedDict):
+    id: Whole
+    file_name: Text
+    width: NotRequired[Whole]
+    height: NotRequired[Whole]
+
+
+class _Annotation(TypedDict):
+    image_id: Whole
+    category_id: Whole
+    bbox: Annotated[list[Number], Field(min_length=4, max_length=4)]
+    iscrowd: NotRequired[Whole]
+
+
+class _Category(TypedDict):
+    id: Whole
+    name: Text
+
+
+class _File(TypedDict):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+_FILE = TypeAdapter(_File)
+
+
+@lru_cache(maxsize=2)
+def load_coco(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE) -> DataSet:
+    """Read ``path``: ``annotations.json`` beside ``images/``, ``train/`` and ``val/`` with one each, or COCO's layout.
+
+    That is ``annotations/instances_train2017.json`` and ``train2017/``.
+
+    Images are stretched to ``input`` with their boxes, so that no box is lost; ``how`` may only set mean, deviation and
+    interpolation. Crowds are left out; missing splits are taken from train.
+
+    Raises:
+        CompressionError: naming the image that is missing or of another size, the box outside of its image or without
+            an area, or the file that cannot be read.
+    """
+    root, channels = Path(path), input[0]
+    if channels not in MODES:
+        raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {channels}", "use --input 3xHxW")
+    if how.crop is not None or how.resize is not None:
+        raise CompressionError(
+            "preprocess: images with boxes are stretched to the model's input: leave resize and crop out"
+        )
+    mean, std = how.moments(channels)
+    files = {split: _file(file) for split, file in annotation_files(root).items()}
+    check_room(sum(len(content["images"]) for content in files.values()), input)
+    names = _categories(files, root)
+    places = {split: _places(annotation_files(root)[split], content) for split, content in files.items()}
+    span = Span([place for paths in places.values() for place in paths], how.range)
+    most = max(1, *(_most(content) for content in files.values()))
+    pools = {
+        split: shuffled(_read(content, places[split], list(names), most, input, how, span))
+        for split, content in files.items()
+    }
+    parts: dict[str, Any] = {**divided(pools)}
+    for name, split in parts.items():
+        if len(split) == 0:
+            raise CompressionError(f"{shown(root)}: no images for the {name} split; give at least 3 images")
+    usual = MOMENTS[channels]
+    return DataSet(
+        path, root.resolve().name, tuple(names.values()), mean=mean or usual[0], std=std or usual[1],
+        augment="shift-flip", scaling=replace(how, mean=None, std=None, range=span.used).to_dict(), task=DETECTION,
+        **parts,
+    )  # fmt: skip
+
+
+def count_categories(root: Path) -> int:
+    """How many classes the annotations name.
+
+    Raises:
+        CompressionError: they cannot be read.
+    """
+    return len(_categories({split: _file(path) for split, path in annotation_files(root).items()}, root))
+
+
+def _file(path: Path) -> _File:
+    what = f"annotations {shown(path)}"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CompressionError(f"{what} cannot be read: {error.strerror or error}") from error
+    result: _File = typed(_FILE, json_object(content, what), what)
+    return result
+
+
+def _categories(files: dict[str, _File], root: Path) -> dict[int, str]:
+    """Category id → name, those of all splits in the order of their ids."""
+    names: dict[int, str] = {}
+    for content in files.values():
+        for category in content["categories"]:
+            if names.setdefault(category["id"], category["name"]) != category["name"]:
+                raise CompressionError(f"{shown(root)}: category {category['id']} has two names")
+    used = {annotation["category_id"] for content in files.values() for annotation in content["annotations"]}
+    for unknown in sorted(used - names.keys()):
+        raise CompressionError(f"{shown(root)}: annotations have the category {unknown}, which has no name")
+    if len(names) < 2:
+        raise CompressionError(f"{shown(root)}: annotations must tell at least two categories apart")
+    return dict(sorted(names.items()))
+
+
+def _places(path: Path, content: _File) -> list[Path]:
+    """The file of every image, beside its annotations or where COCO has it."""
+    homes = [path.parent / inner for inner in FOLDERS]
+    homes.append(path.parent.parent / path.stem.partition("_")[2])
+    places = []
+    for image in content["images"]:
+        place = next((home / image["file_name"] for home in homes if (home / image["file_name"]).is_file()), None)
+        if place is None:
+            raise CompressionError(f"annotations {shown(path)} name the image {image['file_name']}, which is not there")
+        places.append(place)
+    return places
+
+
+def _most(content: _File) -> int:
+    counts: dict[int, int] = defaultdict(int)
+    for annotation in content["annotations"]:
+        counts[annotation["image_id"]] += 1
+    return min(MOST_BOXES, max(counts.values(), default=0))
+
+
+def _read(
+    content: _File, places: list[Path], ids: list[int], most: int, input: tuple[int, ...], how: Preprocess, span: Span
+) -> Split:
+    rows: dict[int, list[list[float]]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        if annotation["image_id"] not in rows:
+            raise CompressionError(
+                f"an annotation names the image {annotation['image_id']}, which the file does not list"
+            )
+        if not annotation.get("iscrowd"):
+            rows[annotation["image_id"]].append([float(ids.index(annotation["category_id"])), *annotation["bbox"]])
+    images, boxes = np.empty((len(places), *input), np.uint8), torch.full((len(places), most, 5), NOTHING)
+    for index, (image, place) in enumerate(zip(content["images"], places, strict=True)):
+        height, width = size = size_of(place)
+        if (image.get("height", height), image.get("width", width)) != size:
+            raise CompressionError(
+                f"image {shown(place)} has {width}x{height} pixels, and its annotations say otherwise"
+            )
+        images[index] = _stretched(read(place, (input[0], *size), AS_THEY_ARE, span), input, how)
+        own = [_scaled(row, size, input, place) for row in rows[image["id"]]][:most]
+        if own:
+            boxes[index, : len(own)] = torch.tensor(own)
+    return Split(torch.from_numpy(images), boxes)
+
+
+def _scaled(row: list[float], size: tuple[int, int], input: tuple[int, ...], place: Path) -> list[float]:
+    """(class, x1, y1, x2, y2) in the stretched image of (class, x, y, width, height)."""
+    (kind, x, y, wide, high), (height, width) = row, size
+    if wide <= 0 or high <= 0:
+        raise CompressionError(f"image {shown(place)} has a box without an area: {[x, y, wide, high]}")
+    if min(x, y) < -TOLERANCE or x + wide > width + TOLERANCE or y + high > height + TOLERANCE:
+        raise CompressionError(
+            f"image {shown(place)} of {width}x{height} has a box outside of it: {[x, y, wide, high]}"
+        )
+    across, down = input[2] / width, input[1] / height
+    sides = max(x, 0.0) * across, max(y, 0.0) * down, min(x + wide, width) * across, min(y + high, height) * down
+    return [kind, *sides]
+
+
+def _stretched(pixels: NDArray[np.uint8], input: tuple[int, ...], how: Preprocess) -> NDArray[np.uint8]:
+    resample = Image.Resampling[(how.interpolation or "bilinear").upper()]
+    bands = [Image.fromarray(band).resize((input[2], input[1]), resample) for band in pixels]
+    return np.stack([np.asarray(band, np.uint8) for band in bands])

@@ -327,8 +327,8 @@ def test_pruned_quantized_and_exported(tmp_path: Path) -> None:
     result: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())
     assert Metric.from_result(result) == MAP
     assert (result["task"], set(result["map50"])) == ("detection", {"baseline", "final"})
-    assert sum(result["removed"].values()) == 86, "a fifth of 432"
-    assert result["equality"] < 1e-2
+    assert sum(result["removed"].values()) == 92, "a fifth of 464"
+    assert result["equality"] < 0.5, "of pixels: a rounded activation may flip"
     out = tmp_path / "b.zip"
     assert (
         main(["export", result["run"], "--runs", str(tmp_path), "--out", str(out), "--json", str(tmp_path / "e")]) == 0

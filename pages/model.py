@@ -60,7 +60,7 @@ def summary(subject: catalog.ChosenModel, network: networks.Network, path: Path 
         ("Parameters", words.count(graph.params), "", f"{graph.params:,} numbers"),
         ("Size in fp32", words.size(4 * graph.params), "", "4 bytes for each parameter"),
         (f"MACs per {kind.one}", words.count(graph.macs), "", words.HELP["macs"]),
-        ("Input", words.shape(subject.input), "", f"{kind.shape}; {subject.classes} {outputs}"),
+        ("Input", ", ".join(map(words.shape, graph.inputs)), "", f"{kind.shape}; {subject.classes} {outputs}"),
     )
 
 

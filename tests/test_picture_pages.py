@@ -54,6 +54,21 @@ def test_the_slider_draws_the_picture_anew(open_page: Open, root: Path) -> None:
     assert len(app.get("image")) == 0, "what training decides cannot be drawn before"
 
 
+def test_boxes_and_passages_are_shown(open_page: Open, root: Path) -> None:
+    app = open_page("model", model="detector_tiny", data="digit-boxes")
+    app.session_state["examples_fold"] = True
+    app.run()
+    assert errors(app) == []
+    assert len(drawn(app)) == 1
+    app = open_page("model", model="causal_tiny", data="text:python-docs")
+    app.session_state["examples_fold"] = True
+    app.run()
+    assert errors(app) == []
+    passages = next(frame.value for frame in app.dataframe if "passage" in frame.value.columns)
+    assert passages["passage"].iloc[0].startswith('The "assert"')
+    assert app.metric[0].label == "Test perplexity"
+
+
 def test_masks_are_shown_on_their_images(open_page: Open, root: Path) -> None:
     app = open_page("model", model="unet_small", data="digit-masks", open="examples_fold")
     assert errors(app) == []

@@ -38,6 +38,10 @@ def examples(subject: catalog.ChosenModel, count: int) -> Examples:
     if sheet is not None:
         return Examples((dataset.label,), "", images=(sheet.numpy(),))
     first = dataset.train.images[:count]
+    if dataset.kind is datasets.PASSAGE:
+        texts = tuple(bytes(passage).decode(errors="replace") for passage in first.tolist())
+        after = tuple(dataset.classes[label] for label in dataset.train.labels[:count, -1].tolist())
+        return Examples(after, "with the byte that follows", sentences=texts)
     labels = tuple(dataset.classes[label] for label in dataset.train.labels[:count].tolist())
     if dataset.kind is datasets.TEXT:
         from compression.data.text import decode
@@ -50,7 +54,9 @@ def examples(subject: catalog.ChosenModel, count: int) -> Examples:
 
 def draw(subject: catalog.ChosenModel) -> None:
     """A folded row of images, or a table of sentences; loaded when it is opened."""
-    many = datasets.kind(subject.data).many
+    if datasets.kind(subject.data) is datasets.EXAMPLE:
+        return  # a task of one's own holds anything
+    many, one = datasets.kind(subject.data).many, datasets.kind(subject.data).one
     with st.expander(f"Some of the {many}", type="compact", key="examples_fold", on_change="rerun") as folded:
         if not folded.open:
             return
@@ -61,7 +67,7 @@ def draw(subject: catalog.ChosenModel) -> None:
             return
         if shown.sentences:
             rows = zip(shown.sentences, shown.labels, strict=True)
-            widgets.table([{"sentence": text, "label": label} for text, label in rows], "examples")
+            widgets.table([{one: text, "label": label} for text, label in rows], "examples")
         else:
             captions = [plain.text(label) for label in shown.labels]
             st.image(list(shown.images), caption=captions, width=WIDTH if len(captions) > 1 else "content")

@@ -10,8 +10,8 @@
 Every ``budgets/NAME.json`` of a collection is a budget as the command line reads it. Where a collection has a
 ``dense.json``, that is how its dense model is trained (options of the command ``train``). A kept run is a folder with
 ``spec.json``, ``events.jsonl`` and ``result.json`` as in ``runs/`` (step events thinned, no checkpoint, no bundle, the
-machine's paths taken out) and ``record.json``: data set, seed, commit, seconds, processor, command, final figures. Where a
-task shows its answers, the truth and the last picture stay, too.
+machine's paths taken out) and ``record.json``: data set, seed, commit, seconds, processor, command, final figures. Of
+a task that shows its answers, the truth and the last picture stay, too.
 """
 
 from __future__ import annotations

@@ -9,15 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from compression.data.catalogue import DataInfo, info, infos, kind, names, task
-from compression.data.types import IMAGE, PIXEL, TEXT, DataSet, Kind, Split
+from compression.data.types import EXAMPLE, IMAGE, PASSAGE, PIXEL, TEXT, DataSet, Kind, Split
 
 if TYPE_CHECKING:
     from compression.data.batches import Batches, normalise
     from compression.data.loading import count_classes, fit_check, load
 
 __all__ = [
-    "IMAGE", "PIXEL", "TEXT", "Batches", "DataInfo", "DataSet", "Kind", "Split", "count_classes", "fit_check", "info",
-    "infos", "kind", "load", "names", "normalise", "task",
+    "EXAMPLE", "IMAGE", "PASSAGE", "PIXEL", "TEXT", "Batches", "DataInfo", "DataSet", "Kind", "Split", "count_classes",
+    "fit_check", "info", "infos", "kind", "load", "names", "normalise", "task",
 ]  # fmt: skip
 
 _LATE = {

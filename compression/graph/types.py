@@ -188,6 +188,13 @@ class Graph:
         return torch.randn(batch, *self.input, generator=generator)
 
     @property
+    def inputs(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of one example of every input, without the batch."""
+        if self.several is None:
+            return (self.input,)
+        return tuple(tuple(tensor.shape[1:]) for tensor in self.several.tensors)
+
+    @property
     def prunable(self) -> tuple[Group, ...]:
         """The groups from which a method may remove units."""
         return tuple(group for group in self.groups if group.prunable)

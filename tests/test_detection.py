@@ -23,6 +23,7 @@ from torchvision.ops import box_iou, nms
 from compression import data, methods, tasks, zoo
 from compression.__main__ import main
 from compression.budget import Budget
+from compression.data import coco
 from compression.data.batches import Batches
 from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
@@ -376,6 +377,22 @@ def test_a_folder_in_coco_format(tmp_path: Path) -> None:
     assert [len(folder.split(name)) for name in ("train", "validation", "test")] == [16, 2, 2]
     (row,) = {tuple(map(tuple, rows.tolist())) for rows in folder.train.labels if rows[0, 0] >= 0}
     assert set(row) == {(1.0, 4.0, 4.0, 12.0, 24.0), (0.0, 20.0, 0.0, 40.0, 40.0)}, "stretched to twice the height"
+
+
+def test_a_folder_that_is_read_from_its_files_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, ROWS)
+    memory = data.load(str(tmp_path), input=(3, 40, 40))
+    coco.load_coco.cache_clear()
+    monkeypatch.setattr(coco, "fits", lambda *_: False)
+    files = data.load(str(tmp_path), input=(3, 40, 40))
+    coco.load_coco.cache_clear()
+    assert files.train.images is None
+    for one, other in zip(Batches(memory, "train", 4, seed=2), Batches(files, "train", 4, seed=2), strict=True):
+        assert all(torch.equal(mine, its) for mine, its in zip(one, other, strict=True))
+    sheets = [tasks.task_of(source).original() for source in (memory, files)]
+    assert sheets[0] is not None
+    assert sheets[1] is not None
+    assert torch.equal(*sheets)
 
 
 @pytest.mark.parametrize("layout", ["roboflow", "coco"])

@@ -188,17 +188,18 @@ def tile_infos(
     run_key: Key, method: str, images: Sequence[int], both_maps: tuple[Maps, Maps], macs: float
 ) -> list[tiles.TileInfo]:
     """Everything a tile draws, for each image."""
+    import torch
+
     from compression.explain import spearman
 
     both, answers = models(run_key), scan(run_key, macs)
-    classes, pixels = both.data.classes, both.data.split("test").images
+    classes, test = both.data.classes, both.data.split("test")
+    pixels = test.take(torch.tensor(list(images)))[0].numpy()
     infos = []
-    for image, dense, small in zip(images, *both_maps, strict=True):
+    for image, own, dense, small in zip(images, pixels, *both_maps, strict=True):
         answers_of = [classes[i] for i in (answers.labels[image], answers.before[image], answers.after[image])]
         alike = spearman(dense, small)
-        infos.append(
-            tiles.tile_info(image, pixels[image].numpy(), (dense, small), METHODS[method].signed, answers_of, alike)
-        )
+        infos.append(tiles.tile_info(image, own, (dense, small), METHODS[method].signed, answers_of, alike))
     return infos
 
 

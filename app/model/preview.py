@@ -32,12 +32,14 @@ def examples(subject: catalog.ChosenModel, count: int) -> Examples:
     Raises:
         CompressionError: the data cannot be had.
     """
+    import torch
+
     catalog.quiet()
     task = catalog.load_task(subject)
     dataset, sheet = task.data, task.original()
     if sheet is not None:
         return Examples((dataset.label,), "", images=(sheet.numpy(),))
-    first = dataset.train.images[:count]
+    first = dataset.train.take(torch.arange(min(count, len(dataset.train))))[0]
     if dataset.kind is datasets.PASSAGE:
         texts = tuple(bytes(passage).decode(errors="replace") for passage in first.tolist())
         after = tuple(dataset.classes[label] for label in dataset.train.labels[:count, -1].tolist())

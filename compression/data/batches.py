@@ -125,9 +125,10 @@ class Batches:
 
     def batch(self, epoch: int, index: int) -> tuple[Any, Any]:
         """Batch ``index`` of ``epoch``: depends on nothing but these, the seed and the batch size."""
-        chosen = self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        chosen = self._indices(epoch, index)
         generator = self._generator(epoch, index + 1)
         x, y = self.split.take(chosen)
+        self.split.ask(self._indices(epoch, index + 1) if index + 1 < len(self) else self._indices(epoch + 1, 0))
         if isinstance(x, torch.Tensor) and x.dtype is torch.uint8:
             x, y = self._prepared(x, y, generator)
         return tree_map(lambda tensor: tensor.to(self.device), (x, y))
@@ -144,6 +145,9 @@ class Batches:
             elif self.dataset.task == DETECTION:
                 labels = shift.boxes(labels)
         return normalise(images, self.dataset), labels.long() if labels.dtype is torch.uint8 else labels
+
+    def _indices(self, epoch: int, index: int) -> torch.Tensor:
+        return self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]
 
     def _generator(self, epoch: int, stream: int) -> torch.Generator:
         mixed = (self.seed * _EPOCHS_APART + epoch) * _BATCHES_APART + stream

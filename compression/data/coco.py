@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -16,9 +16,10 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.data.catalogue import annotation_files
-from compression.data.folder import AS_THEY_ARE, MOMENTS, check_room, divided
+from compression.data.folder import AS_THEY_ARE, MOMENTS, divided
 from compression.data.pictures import MODES, Span, read, shown, size_of
 from compression.data.splits import shuffled
+from compression.data.streamed import Read, Streamed, fits
 from compression.data.types import DETECTION, NOTHING, DataSet, Split
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
@@ -79,13 +80,23 @@ def load_coco(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE) 
         )
     mean, std = how.moments(channels)
     files = {split: _file(file) for split, file in annotation_files(root).items()}
-    check_room(sum(len(content["images"]) for content in files.values()), input)
+    in_memory = fits(sum(len(content["images"]) for content in files.values()), input)
     names = _categories(files, root)
     places = {split: _places(annotation_files(root)[split], content) for split, content in files.items()}
     span = Span([place for paths in places.values() for place in paths], how.range)
     most = max(1, *(_most(content) for content in files.values()))
     pools = {
-        split: shuffled(_read(content, places[split], list(names), most, input, how, span))
+        split: shuffled(
+            _read(
+                content,
+                places[split],
+                list(names),
+                most,
+                input,
+                partial(_image, input=input, how=how, span=span),
+                in_memory,
+            )
+        )
         for split, content in files.items()
     }
     parts: dict[str, Any] = {**divided(pools)}
@@ -155,7 +166,13 @@ def _most(content: _File) -> int:
 
 
 def _read(
-    content: _File, places: list[Path], ids: list[int], most: int, input: tuple[int, ...], how: Preprocess, span: Span
+    content: _File,
+    places: list[Path],
+    ids: list[int],
+    most: int,
+    input: tuple[int, ...],
+    image_of: Read,
+    in_memory: bool,
 ) -> Split:
     rows: dict[int, list[list[float]]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
@@ -165,17 +182,21 @@ def _read(
             )
         if not annotation.get("iscrowd"):
             rows[annotation["image_id"]].append([float(ids.index(annotation["category_id"])), *annotation["bbox"]])
-    images, boxes = np.empty((len(places), *input), np.uint8), torch.full((len(places), most, 5), NOTHING)
+    boxes = torch.full((len(places), most, 5), NOTHING)
     for index, (image, place) in enumerate(zip(content["images"], places, strict=True)):
         height, width = size = size_of(place)
         if (image.get("height", height), image.get("width", width)) != size:
             raise CompressionError(
                 f"image {shown(place)} has {width}x{height} pixels, and its annotations say otherwise"
             )
-        images[index] = _stretched(read(place, (input[0], *size), AS_THEY_ARE, span), input, how)
         own = [_scaled(row, size, input, place) for row in rows[image["id"]]][:most]
         if own:
             boxes[index, : len(own)] = torch.tensor(own)
+    if not in_memory:
+        return Streamed(None, boxes, np.array(list(map(str, places))), image_of, input)
+    images = np.empty((len(places), *input), np.uint8)
+    for index, place in enumerate(places):
+        images[index] = image_of(place)
     return Split(torch.from_numpy(images), boxes)
 
 
@@ -193,7 +214,9 @@ def _scaled(row: list[float], size: tuple[int, int], input: tuple[int, ...], pla
     return [kind, *sides]
 
 
-def _stretched(pixels: NDArray[np.uint8], input: tuple[int, ...], how: Preprocess) -> NDArray[np.uint8]:
+def _image(path: Path, input: tuple[int, ...], how: Preprocess, span: Span) -> NDArray[np.uint8]:
+    """The picture as uint8 of ``input``, stretched."""
+    pixels = read(path, (input[0], *size_of(path)), AS_THEY_ARE, span)
     resample = Image.Resampling[(how.interpolation or "bilinear").upper()]
     bands = [Image.fromarray(band).resize((input[2], input[1]), resample) for band in pixels]
     return np.stack([np.asarray(band, np.uint8) for band in bands])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from compression.data.catalogue import SPLIT_FOLDERS
 from compression.data.pictures import MODES, Span, read, shown
 from compression.data.splits import VALIDATION_SHARE, hold_out, shuffled
+from compression.data.streamed import Streamed, fits
 from compression.data.types import IMAGE, DataSet, Split
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
@@ -33,7 +34,8 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
 
     Missing splits are taken from train, stratified, with a fixed seed: 80/10/10 of a plain folder. Images
     are scaled so that the shorter side fits ``input`` (channels, height, width) and cut to its middle, unless ``how``
-    says otherwise, and turned grey or RGB by its channel count (1 or 3); see :mod:`compression.data.pictures`.
+    says otherwise, and turned grey or RGB by its channel count (1 or 3); see :mod:`compression.data.pictures`. Images
+    that do not fit into memory stay in their files (:mod:`compression.data.streamed`).
 
     Raises:
         CompressionError: naming the unreadable folder or image, or the missing part.
@@ -43,7 +45,7 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
         raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {input[0]}", "use --input 3xHxW")
     mean, std = how.moments(input[0])
     listings, classes = _listings(root)
-    check_room(sum(map(len, listings.values())), input)
+    in_memory = fits(sum(map(len, listings.values())), input)
     for name, listing in listings.items():
         if not listing:
             raise CompressionError(
@@ -51,7 +53,7 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
             )
     span = Span([image for listing in listings.values() for image, _ in listing], how.range)
     parts: dict[str, Any] = divided(
-        {name: shuffled(_read(listing, input, how, span)) for name, listing in listings.items()}
+        {name: shuffled(_read(listing, input, how, span, in_memory)) for name, listing in listings.items()}
     )
     _complete(root, parts, classes)
     usual = MOMENTS[input[0]]
@@ -121,11 +123,15 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
 
 
-def _read(listing: Listed, input: tuple[int, ...], how: Preprocess, span: Span) -> Split:
+def _read(listing: Listed, input: tuple[int, ...], how: Preprocess, span: Span, in_memory: bool) -> Split:
+    labels = torch.tensor([label for _, label in listing], dtype=torch.long)
+    if not in_memory:
+        paths = np.array([str(path) for path, _ in listing])
+        return Streamed(None, labels, paths, partial(read, input=input, how=how, span=span), input)
     images = np.empty((len(listing), *input), np.uint8)
     for index, (path, _) in enumerate(listing):
         images[index] = read(path, input, how, span)
-    return Split(torch.from_numpy(images), torch.tensor([label for _, label in listing], dtype=torch.long))
+    return Split(torch.from_numpy(images), labels)
 
 
 def check_room(count: int, input: tuple[int, ...]) -> None:

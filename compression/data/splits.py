@@ -34,10 +34,10 @@ def hold_out(split: Split, share: float, seed: int = SPLIT_SEED) -> tuple[Split,
     """Divide a split into (the rest, the share held out), stratified by class where each example has one."""
     classes = split.labels if split.labels.dim() == 1 else torch.zeros(len(split), dtype=torch.long)
     rest, held = stratify(classes, share, seed)
-    return Split(split.images[rest], split.labels[rest]), Split(split.images[held], split.labels[held])
+    return split.subset(rest), split.subset(held)
 
 
 def shuffled(split: Split, seed: int = SPLIT_SEED) -> Split:
     """The same images in a fixed random order, so that any prefix is nearly balanced."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return Split(split.images[order], split.labels[order])
+    return split.subset(order)

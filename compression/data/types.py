@@ -56,6 +56,34 @@ class Split:
 
         return tree_map(lambda tensor: tensor[indices], (self.images, self.labels))
 
+    def ask(self, indices: torch.Tensor) -> None:
+        """The examples at these positions are needed next: there is nothing to do for what is in memory."""
+
+    def subset(self, indices: torch.Tensor) -> Split:
+        """The examples at these positions (int64 [M]) as a split."""
+        return Split(*self.take(indices))
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        """The shape of one example without the batch; of several inputs the first."""
+        from torch.utils._pytree import tree_leaves
+
+        return tuple(tree_leaves(self.images)[0].shape[1:])
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the inputs are images of 8 bits, which are scaled to 0..1 and normalised."""
+        return str(getattr(self.images, "dtype", "")) == "torch.uint8"
+
+    def digest(self, total: Any) -> None:
+        """Add the content to a hash."""
+        import torch
+        from torch.utils._pytree import tree_leaves
+
+        for tensor in tree_leaves((self.images, self.labels)):
+            total.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -93,14 +121,12 @@ class DataSet:
     @property
     def of_images(self) -> bool:
         """Whether the inputs are images of 8 bits, which are scaled to 0..1 and normalised."""
-        return str(getattr(self.train.images, "dtype", "")) == "torch.uint8"
+        return self.train.of_images
 
     @property
     def input(self) -> tuple[int, ...]:
         """(channels, height, width) of one image, or (tokens,) of one sentence; of several inputs the first."""
-        from torch.utils._pytree import tree_leaves
-
-        return tuple(tree_leaves(self.train.images)[0].shape[1:])
+        return self.train.input
 
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""

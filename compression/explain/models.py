@@ -36,7 +36,7 @@ class Pair:
 
     def images(self, indices: list[int]) -> torch.Tensor:
         """Test images as the models take them: normalised fp32 [len(indices), C, H, W]."""
-        return normalise(self.data.split(SPLIT).images[indices], self.data)
+        return normalise(self.data.split(SPLIT).take(torch.tensor(indices))[0], self.data)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from compression import commands, data, owncode, tasks, zoo
 from compression import graph as tracing
@@ -204,10 +202,8 @@ def subject_digest(subject: TrainedModel, model: str, source: str = "") -> str:
     for own in filter(owncode.is_own, (model, source)):
         total.update(owncode.divided(own)[0].read_bytes())
     for name in ("train", "validation", "test"):
-        split = data.split(name)
-        for tensor in tree_leaves((split.images, split.labels)):
-            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        total.update(f"{name} ".encode())
+        data.split(name).digest(total)
     return total.hexdigest()
 
 

@@ -65,6 +65,11 @@ class Task(ABC):
         size = len(self.data.split(split))
         return size if limit is None or not self.sampled else min(limit, size)
 
+    def _images(self, count: int) -> torch.Tensor:
+        """The first validation images before they are normalised, as answers are shown on them."""
+        images: torch.Tensor = self.data.validation.take(torch.arange(count))[0]
+        return images
+
     def answer(self, model: nn.Module, x: Example) -> torch.Tensor:
         """What ``model`` says of a batch ``x``: the tensor that losses and scores are computed from."""
         return first_tensor(call(model, x))

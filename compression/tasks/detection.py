@@ -119,7 +119,7 @@ class Detection(Task):
         return next(iter(Batches(self.data, "validation", SHOWN, augment=False)))
 
     def _sheet(self, drawn: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-        tiles = grey(self.data.validation.images[: len(drawn)]).clone()
+        tiles = grey(self._images(len(drawn))).clone()
         _, height, width = self.data.input
         colours = palette(len(self.data.classes) + 1)[1:]
         for tile, (kinds, boxes) in zip(tiles, drawn, strict=True):

@@ -68,7 +68,7 @@ class Segmentation(Task):
 
     def _sheet(self, classes: torch.Tensor) -> torch.Tensor:
         """uint8 [height, width, 3]: the shown images in rows of four, tinted by ``classes`` [n, H, W]."""
-        plain = grey(self.data.validation.images[: len(classes)])
+        plain = grey(self._images(len(classes)))
         colours = palette(len(self.data.classes))[classes.clamp(max=len(self.data.classes))]
         none = (classes == 0).unsqueeze(3) | (classes == IGNORED).unsqueeze(3)
         return sheet(torch.where(none, plain, (1 - TINT) * plain + TINT * colours).round().to(torch.uint8))

@@ -25,6 +25,7 @@ from compression.__main__ import main
 from compression.budget import Budget
 from compression.data import coco
 from compression.data.batches import Batches
+from compression.data.files import Files
 from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
 from compression.graph import slim, trace, zero_units
@@ -386,7 +387,7 @@ def test_a_folder_that_is_read_from_its_files_is_the_same(tmp_path: Path, monkey
     monkeypatch.setattr(coco, "fits", lambda *_: False)
     files = data.load(str(tmp_path), input=(3, 40, 40))
     coco.load_coco.cache_clear()
-    assert files.train.images is None
+    assert isinstance(files.train.images, Files)
     for one, other in zip(Batches(memory, "train", 4, seed=2), Batches(files, "train", 4, seed=2), strict=True):
         assert all(torch.equal(mine, its) for mine, its in zip(one, other, strict=True))
     sheets = [tasks.task_of(source).original() for source in (memory, files)]

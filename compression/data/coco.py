@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,10 +17,10 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from compression.data.catalogue import annotation_files
+from compression.data.files import fits, gathered
 from compression.data.folder import AS_THEY_ARE, MOMENTS, divided
 from compression.data.pictures import MODES, Span, read, shown, size_of
 from compression.data.splits import shuffled
-from compression.data.streamed import Read, Streamed, fits
 from compression.data.types import DETECTION, NOTHING, DataSet, Split
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
@@ -171,7 +172,7 @@ def _read(
     ids: list[int],
     most: int,
     input: tuple[int, ...],
-    image_of: Read,
+    image_of: Callable[[Path], NDArray[np.uint8]],
     in_memory: bool,
 ) -> Split:
     rows: dict[int, list[list[float]]] = {image["id"]: [] for image in content["images"]}
@@ -192,12 +193,7 @@ def _read(
         own = [_scaled(row, size, input, place) for row in rows[image["id"]]][:most]
         if own:
             boxes[index, : len(own)] = torch.tensor(own)
-    if not in_memory:
-        return Streamed(None, boxes, np.array(list(map(str, places))), image_of, input)
-    images = np.empty((len(places), *input), np.uint8)
-    for index, place in enumerate(places):
-        images[index] = image_of(place)
-    return Split(torch.from_numpy(images), boxes)
+    return Split(gathered([(place,) for place in places], image_of, input, in_memory), boxes)
 
 
 def _scaled(row: list[float], size: tuple[int, int], input: tuple[int, ...], place: Path) -> list[float]:

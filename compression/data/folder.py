@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import psutil
 import torch
 
 from compression.data.catalogue import SPLIT_FOLDERS
+from compression.data.files import fits, gathered
 from compression.data.pictures import MODES, Span, read, shown
 from compression.data.splits import VALIDATION_SHARE, hold_out, shuffled
-from compression.data.streamed import Streamed, fits
 from compression.data.types import IMAGE, DataSet, Split
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
@@ -35,7 +32,7 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
     Missing splits are taken from train, stratified, with a fixed seed: 80/10/10 of a plain folder. Images
     are scaled so that the shorter side fits ``input`` (channels, height, width) and cut to its middle, unless ``how``
     says otherwise, and turned grey or RGB by its channel count (1 or 3); see :mod:`compression.data.pictures`. Images
-    that do not fit into memory stay in their files (:mod:`compression.data.streamed`).
+    that do not fit into memory stay in their files (:mod:`compression.data.files`).
 
     Raises:
         CompressionError: naming the unreadable folder or image, or the missing part.
@@ -125,27 +122,8 @@ def image_files(folder: Path) -> list[Path]:
 
 def _read(listing: Listed, input: tuple[int, ...], how: Preprocess, span: Span, in_memory: bool) -> Split:
     labels = torch.tensor([label for _, label in listing], dtype=torch.long)
-    if not in_memory:
-        paths = np.array([str(path) for path, _ in listing])
-        return Streamed(None, labels, paths, partial(read, input=input, how=how, span=span), input)
-    images = np.empty((len(listing), *input), np.uint8)
-    for index, (path, _) in enumerate(listing):
-        images[index] = read(path, input, how, span)
-    return Split(torch.from_numpy(images), labels)
-
-
-def check_room(count: int, input: tuple[int, ...]) -> None:
-    """Refuse as many images as do not fit into memory.
-
-    Raises:
-        CompressionError: naming what they need and what is free.
-    """
-    needed, there = 2 * count * math.prod(input), psutil.virtual_memory().available
-    if needed > there:
-        raise CompressionError(
-            f"{count} images of {'x'.join(map(str, input))} need {needed / 2**30:.1f} GiB of memory and "
-            f"{there / 2**30:.1f} GiB are free: use fewer images or a smaller --input"
-        )
+    read_one = partial(read, input=input, how=how, span=span)
+    return Split(gathered([(path,) for path, _ in listing], read_one, input, in_memory), labels)
 
 
 def _complete(root: Path, parts: dict[str, Split], classes: tuple[str, ...]) -> None:

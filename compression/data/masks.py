@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from compression.data.catalogue import IMAGES, MASKS
-from compression.data.folder import AS_THEY_ARE, MOMENTS, check_room, divided, image_files, split_folders
+from compression.data.files import fits, gathered
+from compression.data.folder import AS_THEY_ARE, MOMENTS, divided, image_files, split_folders
 from compression.data.pictures import MODES, Span, fitted, opened, read, shown, size_of
 from compression.data.splits import shuffled
 from compression.data.types import IGNORED, SEGMENTATION, DataSet, Split
@@ -23,6 +24,7 @@ from compression.preprocess import Preprocess
 NAMES = "classes.txt"
 NUMBERED = ("1", "L", "P")  # Pillow's modes of at most 8 bits, of which each value is a class number
 Pairs = list[tuple[Path, Path]]
+Reader = Callable[..., NDArray[np.uint8]]
 
 
 @lru_cache(maxsize=2)
@@ -43,16 +45,18 @@ def load_masks(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE)
     mean, std = how.moments(channels)
     homes = {"train": root} if (root / IMAGES).is_dir() else split_folders(root)
     listings = {name: _pairs(home) for name, home in homes.items()}
-    check_room(sum(map(len, listings.values())), (channels + 1, *input[1:]))
+    in_memory = fits(sum(map(len, listings.values())), (channels + 1, *input[1:]))
+    numbers = _numbers(mask for pairs in listings.values() for _, mask in pairs)
     span = Span([image for pairs in listings.values() for image, _ in pairs], how.range)
-    pools = {name: shuffled(_read(pairs, input, how, span)) for name, pairs in listings.items()}
-    parts: dict[str, Any] = {**divided(_foreground(pools))}
+    readers = partial(read, input=input, how=how, span=span), partial(read_mask, input, how, numbers == {0, IGNORED})
+    pools = {name: shuffled(_read(pairs, readers, input, in_memory)) for name, pairs in listings.items()}
+    parts: dict[str, Any] = {**divided(pools)}
     for name, split in parts.items():
         if len(split) == 0:
             raise CompressionError(f"{shown(root)}: no images for the {name} split; give at least 3 images with masks")
     usual = MOMENTS[channels]
     return DataSet(
-        path, root.resolve().name, _classes(root, parts), mean=mean or usual[0], std=std or usual[1], augment="shift",
+        path, root.resolve().name, _classes(root, numbers), mean=mean or usual[0], std=std or usual[1], augment="shift",
         scaling=replace(how, mean=None, std=None, range=span.used).to_dict(), task=SEGMENTATION, **parts,
     )  # fmt: skip
 
@@ -69,16 +73,13 @@ def _pairs(home: Path) -> Pairs:
     return [(images[name], masks[name]) for name in sorted(images)]
 
 
-def _read(pairs: Pairs, input: tuple[int, ...], how: Preprocess, span: Span) -> Split:
-    images, masks = np.empty((len(pairs), *input), np.uint8), np.empty((len(pairs), *input[1:]), np.uint8)
-    for index, (image, mask) in enumerate(pairs):
-        images[index] = read(image, input, how, span)
-        masks[index] = read_mask(mask, image, input, how)
-    return Split(torch.from_numpy(images), torch.from_numpy(masks))
+def _read(pairs: Pairs, readers: tuple[Reader, Reader], input: tuple[int, ...], in_memory: bool) -> Split:
+    images = gathered([(image,) for image, _ in pairs], readers[0], input, in_memory)
+    return Split(images, gathered(pairs, readers[1], input[1:], in_memory))
 
 
-def read_mask(path: Path, image: Path, input: tuple[int, ...], how: Preprocess) -> NDArray[np.uint8]:
-    """The class numbers of a mask, uint8 [H, W], brought to ``input`` like its image.
+def read_mask(input: tuple[int, ...], how: Preprocess, foreground: bool, image: Path, path: Path) -> NDArray[np.uint8]:
+    """The class numbers of a mask, uint8 [H, W], brought to ``input`` like its image; ``foreground``: 255 is class 1.
 
     Raises:
         CompressionError: naming the file, which is in colours or of another size than its image.
@@ -95,20 +96,25 @@ def read_mask(path: Path, image: Path, input: tuple[int, ...], how: Preprocess) 
             )
         numbers = Image.fromarray(np.asarray(file, np.uint8) * (1 if file.mode != "1" else IGNORED))
         size = input[2], input[1]
-        return np.asarray(fitted(numbers, size, replace(how, interpolation="nearest")), np.uint8)
+        mask = np.asarray(fitted(numbers, size, replace(how, interpolation="nearest")), np.uint8)
+        return (mask > 0).astype(np.uint8) if foreground else mask
 
 
-def _foreground(parts: dict[str, Split]) -> dict[str, Split]:
-    """Masks of black and white have the classes 0 and 1."""
-    if {value for split in parts.values() for value in split.labels.unique().tolist()} != {0, IGNORED}:
-        return parts
-    return {name: Split(split.images, (split.labels > 0).to(torch.uint8)) for name, split in parts.items()}
+def _numbers(paths: Iterable[Path]) -> set[int]:
+    """Every value of the masks; black and white ones of one bit have 0 and 255."""
+    numbers: set[int] = set()
+    for path in paths:
+        with opened(path) as file:
+            numbers.update(np.unique(np.asarray(file)).tolist() if file.mode != "1" else (0, IGNORED))
+    return numbers
 
 
-def _classes(root: Path, parts: dict[str, Split]) -> tuple[str, ...]:
-    numbers = {value for split in parts.values() for value in split.labels.unique().tolist()} - {IGNORED}
-    highest = max(numbers, default=0)
-    names = class_names(root)
+def _highest(numbers: set[int]) -> int:
+    return 1 if numbers == {0, IGNORED} else max(numbers - {IGNORED}, default=0)
+
+
+def _classes(root: Path, numbers: set[int]) -> tuple[str, ...]:
+    highest, names = _highest(numbers), class_names(root)
     if not names:
         names = tuple(f"class {number}" for number in range(highest + 1))
     if highest >= len(names):
@@ -127,12 +133,8 @@ def count_classes(root: Path) -> int:
     if names := class_names(root):
         return len(names)
     homes = {"train": root} if (root / MASKS).is_dir() else split_folders(root)
-    highest = 1
-    for path in (path for home in homes.values() for path in image_files(home / MASKS)):
-        with opened(path) as file:
-            values = np.unique(np.asarray(file))
-        highest = max([highest, *values[values != IGNORED].tolist()])
-    return int(highest) + 1
+    masks = (path for home in homes.values() for path in image_files(home / MASKS))
+    return max(2, _highest(_numbers(masks)) + 1)
 
 
 def class_names(root: Path) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,9 @@ NOTHING = -1.0  # the class of rows that only fill up a table of boxes
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in memory: ``images`` are what a network takes, ``labels`` what it should answer.
+    """Examples: ``images`` are what a network takes, ``labels`` what it should answer.
+
+    What does not fit into memory is a :class:`compression.data.files.Files` in the place of a tensor.
 
     ``images``: uint8 [N, C, H, W], token ids of sentences, int64 [N, T], or coordinates, fp32 [N, 2]. ``labels``: int64
     [N], masks of class numbers, uint8 [N, H, W], boxes, fp32 [N, M, 5] (class, x1, y1, x2, y2 in pixels; class -1 fills
@@ -52,23 +54,22 @@ class Split:
 
     def take(self, indices: torch.Tensor) -> tuple[Any, Any]:
         """The examples at these positions (int64 [B]): inputs and targets, each with B in the place of N."""
-        from torch.utils._pytree import tree_map
-
-        return tree_map(lambda tensor: tensor[indices], (self.images, self.labels))
+        return self._map(lambda rows: rows[indices])
 
     def ask(self, indices: torch.Tensor) -> None:
-        """The examples at these positions are needed next: there is nothing to do for what is in memory."""
+        """The examples at these positions are needed next: reading them from files may begin."""
+        for rows in self._rows():
+            if hasattr(rows, "ask"):
+                rows.ask(indices)
 
     def subset(self, indices: torch.Tensor) -> Split:
         """The examples at these positions (int64 [M]) as a split."""
-        return Split(*self.take(indices))
+        return Split(*self._map(lambda rows: rows.subset(indices) if hasattr(rows, "subset") else rows[indices]))
 
     @property
     def input(self) -> tuple[int, ...]:
         """The shape of one example without the batch; of several inputs the first."""
-        from torch.utils._pytree import tree_leaves
-
-        return tuple(tree_leaves(self.images)[0].shape[1:])
+        return tuple(self._rows()[0].shape[1:])
 
     @property
     def of_images(self) -> bool:
@@ -76,13 +77,27 @@ class Split:
         return str(getattr(self.images, "dtype", "")) == "torch.uint8"
 
     def digest(self, total: Any) -> None:
-        """Add the content to a hash."""
+        """Add the content to a hash; of what stays in files, their names, sizes and times."""
         import torch
+
+        for rows in self._rows():
+            total.update(f"{rows.dtype} {tuple(rows.shape)}".encode())
+            if hasattr(rows, "digest"):
+                rows.digest(total)
+            else:
+                total.update(rows.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+    def _rows(self) -> list[Any]:
+        """Every tensor of the inputs and then of the targets."""
         from torch.utils._pytree import tree_leaves
 
-        for tensor in tree_leaves((self.images, self.labels)):
-            total.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return tree_leaves((self.images, self.labels))
+
+    def _map(self, change: Callable[[Any], Any]) -> tuple[Any, Any]:
+        from torch.utils._pytree import tree_map
+
+        result: tuple[Any, Any] = tree_map(change, (self.images, self.labels))
+        return result
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from compression import owncode
-from compression.data.types import DataSet
+from compression.data.files import Files
+from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
 from compression.tasks.base import Task
 from compression.tasks.metric import Metric
@@ -69,11 +70,11 @@ def check(task: Any, name: str) -> None:
 def _check_split(data: DataSet, name: str, task: str) -> None:
     split = getattr(data, name)
     what = f"task {task}: the {name} split"
-    if not callable(getattr(split, "take", None)) or not hasattr(split, "__len__"):
+    if not isinstance(split, Split):
         raise CompressionError(f"{what} must be a compression.data.Split, not a {type(split).__name__}")
-    leaves = [leaf for side in ("images", "labels") for leaf in tree_leaves(getattr(split, side, ()))]
+    leaves = tree_leaves((split.images, split.labels))
     for leaf in leaves:
-        if not isinstance(leaf, torch.Tensor):
+        if not isinstance(leaf, (torch.Tensor, Files)):
             raise CompressionError(f"{what} holds a {type(leaf).__name__}: give tensors, or tuples and dicts of them")
     sizes = {len(leaf) if leaf.dim() else 0 for leaf in leaves}
     if len(sizes) > 1:

@@ -16,12 +16,34 @@ from PIL import Image
 from compression import data, zoo
 from compression.cli import main
 from compression.data import folder as folders
+from compression.data import masks
 from compression.data.batches import Batches
-from compression.data.streamed import Streamed, fits
+from compression.data.files import Files, fits
 from compression.errors import CompressionError
 from compression.runs.prepare import TrainedModel, subject_digest
 from compression.tasks import task_of
 from compression.training.dense import evaluate, train_dense
+
+
+def test_masks_are_read_with_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for number in range(20):
+        pixels = generator.integers(0, 255, (10, 14), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(pixels // 64).save(tmp_path / "masks" / f"{number}.png")
+    memory = data.load(str(tmp_path), input=(1, 10, 14))
+    masks.load_masks.cache_clear()
+    monkeypatch.setattr(masks, "fits", lambda *_: False)
+    files = data.load(str(tmp_path), input=(1, 10, 14))
+    masks.load_masks.cache_clear()
+    assert isinstance(files.train.labels, Files)
+    for one, other in zip(Batches(memory, "train", 4, seed=2), Batches(files, "train", 4, seed=2), strict=True):
+        assert all(torch.equal(mine, its) for mine, its in zip(one, other, strict=True))
+    x, y = Batches(files, "test", 2, augment=False).batch(0, 0)
+    pixels = ((x[:, 0] * files.std[0] + files.mean[0]) * 255).round().long()
+    assert torch.equal(pixels // 64, y)
 
 
 @pytest.fixture
@@ -47,8 +69,7 @@ def loaded(root: Path, monkeypatch: pytest.MonkeyPatch, *, streamed: bool) -> da
 def test_batches_are_those_from_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = loaded(root, monkeypatch, streamed=False)
     files = loaded(root, monkeypatch, streamed=True)
-    assert isinstance(files.train, Streamed)
-    assert files.train.images is None
+    assert isinstance(files.train.images, Files)
     assert (files.input, files.preprocess, files.classes) == (memory.input, memory.preprocess, memory.classes)
     for split in ("train", "validation", "test"):
         one, other = (Batches(source, split, 8, seed=3) for source in (memory, files))
@@ -81,8 +102,8 @@ def test_training_and_scores_are_those_from_memory(root: Path, monkeypatch: pyte
 
 
 def test_a_run_from_files_resumes_and_exports(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("compression.data.streamed.LARGE", 0)
-    monkeypatch.setattr("compression.data.streamed.SHARE", 0.0)
+    monkeypatch.setattr("compression.data.files.LARGE", 0)
+    monkeypatch.setattr("compression.data.files.SHARE", 0.0)
     folders.load_folder.cache_clear()
     about = f"--model resnet8 --data {root} --input 3x16x16 --classes 3 --batch-size 16"
     assert main(f"train {about} --epochs 2 --out {tmp_path / 'w.safetensors'}".split()) == 0
@@ -105,11 +126,9 @@ def test_a_hundred_thousand_images_in_flat_memory(tmp_path: Path, monkeypatch: p
     process = psutil.Process()
     gc.collect()
     before = process.memory_info().rss
-    monkeypatch.setattr(
-        "compression.data.streamed.psutil.virtual_memory", lambda: type("M", (), {"available": 8 << 30})()
-    )
+    monkeypatch.setattr("compression.data.files.psutil.virtual_memory", lambda: type("M", (), {"available": 8 << 30})())
     images = data.load(str(tmp_path), input=(3, 128, 128))
-    assert isinstance(images.train, Streamed)
+    assert isinstance(images.train.images, Files)
     assert sum(len(images.split(name)) for name in ("train", "validation", "test")) == count
     batches = Batches(images, "train", 64, seed=0)
     for index in range(20):

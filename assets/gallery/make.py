@@ -204,9 +204,10 @@ def table(collection: Path, only: list[str]) -> str:
 
 def scores(told: dict[str, Any]) -> list[str]:
     """Validation and test of a record, in the unit of its metric."""
-    if "psnr" in told["final"]:
-        return [f"{told['validation_psnr']:.2f} dB", f"{told['final']['psnr']:.2f} dB"]
-    return [f"{100 * told['validation_accuracy']:.2f} %", f"{100 * told['final']['accuracy']:.2f} %"]
+    from compression.tasks import METRICS
+
+    metric = next(each for name, each in METRICS.items() if name in told["final"])
+    return [metric.show(told[f"validation_{metric.name}"], 1), metric.show(told["final"][metric.name], 1)]
 
 
 def commit() -> str:

@@ -18,6 +18,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
+from torchvision import models
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou, nms
 
 from compression import data, methods, tasks, zoo
@@ -459,3 +461,50 @@ def test_a_detector_of_ones_own_on_a_folder(tmp_path: Path) -> None:
     words = f"run {about} --weights {tmp_path / 'w.safetensors'} --method sequential --sparsity 0.1 --bits 8 --epochs 1"
     assert main([*words.split(), "--runs", str(tmp_path / "runs"), "--json", str(tmp_path / "r.json")]) == 0
     assert json.loads((tmp_path / "r.json").read_text())["task"] == "detection"
+
+
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "retinanet_resnet50_fpn"])
+def test_torchvisions_detectors_answer_as_torchvision_decodes(name: str) -> None:
+    torch.manual_seed(0)
+    background = name.startswith("ssd")
+    whole: Any = models.get_model(name, weights=None, weights_backbone=None, num_classes=3 + background).eval()
+    own = zoo.build(f"torchvision:{name}", (3, 96, 96), 3).eval()
+    own.load_state_dict(whole.state_dict())
+    x = torch.rand(2, 3, 96, 96)
+    with torch.no_grad():
+        answer = own(x)
+        features = list(whole.backbone(x).values())
+        head = whole.head(features)
+        anchors = whole.anchor_generator(ImageList(x, [(96, 96)] * 2), features)
+        for number in range(2):
+            boxes = whole.box_coder.decode_single(head["bbox_regression"][number], anchors[number])
+            assert torch.allclose(answer[number, :, :4], boxes, atol=1e-3)
+            logits = head["cls_logits"][number]
+            scores = logits.softmax(1)[:, 1:] if background else logits.sigmoid()
+            assert torch.allclose(answer[number, :, 4:].sigmoid(), scores, atol=1e-5)
+
+
+def test_places_that_are_no_grid_learn_the_box_that_they_overlap_with() -> None:
+    task = task_of([[[1, 8, 8, 30, 26], [2, 40, 40, 60, 60]]])
+    answer = torch.zeros(1, 50, 7)  # 50 are no grid of 64x64
+    answer[0, 3, :4] = torch.tensor([9.0, 8, 30, 26])
+    answer[0, 4, :4] = torch.tensor([8.0, 8, 20, 26])  # half of it
+    answer[0, 5, :4] = torch.tensor([50.0, 50, 63, 63])  # the most of the second, but less than half
+    index = task._assigned(answer, task.data.test.labels)[0]  # type: ignore[attr-defined]
+    assert {place: int(index[place]) for place in (3, 4, 5)} == {3: 0, 4: 0, 5: 1}
+    assert int((index >= 0).sum()) == 3
+
+
+def test_a_detector_of_torchvision_on_a_folder_from_training_to_a_bundle(tmp_path: Path) -> None:
+    write(tmp_path / "data", ROWS)
+    model = "torchvision:ssdlite320_mobilenet_v3_large"
+    assert (zoo.spec(model).task, zoo.spec(model).classes) == ("detection", 90)
+    about = f"--model {model} --data {tmp_path / 'data'} --input 3x64x64 --classes 2 --batch-size 4"
+    assert main(f"train {about} --epochs 1 --out {tmp_path / 'w.safetensors'}".split()) == 0
+    words = f"run {about} --weights {tmp_path / 'w.safetensors'} --method ptq --bits 8 --activation-bits 8"
+    assert main([*words.split(), "--runs", str(tmp_path / "runs"), "--json", str(tmp_path / "r.json")]) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["final"]["bytes"] < result["baseline"]["bytes"] / 3
+    out = ["--out", str(tmp_path / "b.zip"), "--no-latency", "--json", str(tmp_path / "e.json")]
+    assert main(["export", result["run"], "--runs", str(tmp_path / "runs"), *out]) == 0
+    assert json.loads((tmp_path / "e.json").read_text())["onnx"]["difference"] < 64

@@ -79,7 +79,9 @@ def model_labels() -> dict[str, str]:
 def _torchvision() -> tuple[str, ...]:
     from torchvision import models
 
-    return tuple(models.list_models(module=models) + models.list_models(module=models.segmentation))
+    from compression.zoo.imported import DETECTORS
+
+    return (*models.list_models(module=models), *models.list_models(module=models.segmentation), *DETECTORS)
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)

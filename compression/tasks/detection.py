@@ -1,7 +1,8 @@
 """Detection: boxes with their classes, measured by COCO's mean average precision.
 
 A network answers [B, cells, 4 + classes]: a box in pixels and a logit for each class, for every cell of a grid of one
-stride. Boxes that overlap with better ones of their class are dropped where answers are measured or shown.
+stride, or for as many places as it likes. Boxes that overlap with better ones of their class are dropped where answers
+are measured or shown.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from faster_coco_eval import COCO, COCOeval_faster
 from torch import nn
-from torchvision.ops import batched_nms, box_area, generalized_box_iou_loss
+from torchvision.ops import batched_nms, box_area, box_iou, generalized_box_iou_loss
 
 from compression.data import Batches
 from compression.data.types import DETECTION, NOTHING
@@ -25,6 +26,7 @@ RADIUS = 1.5  # strides around the centre of a box within which cells learn it (
 BOX_WEIGHT, FOCUS = 2.0, 2.0
 LEAST_SCORE, OVERLAP, MOST = 0.01, 0.6, 100  # what counts as an answer, which boxes are the same, how many an image
 SURE = 0.3  # of a box that is shown
+HALF = 0.5  # the overlap from which on a prediction learns a box
 
 
 class Detection(Task):
@@ -92,9 +94,15 @@ class Detection(Task):
         """The row of ``target`` that each cell learns, int64 [B, cells]; -1: none.
 
         A cell learns the smallest box within which its centre lies near the middle; the nearest cell of a box always
-        learns it.
+        learns it. Of places that are no grid, those learn a box whose own prediction overlaps with it by half, and the
+        one that does most.
         """
-        places, stride = self._cells(answer.shape[1], answer.device)
+        grid = self._cells(answer.shape[1], answer.device)
+        if grid is None:
+            return torch.stack(
+                [_overlapping(each[:, :4].detach(), rows) for each, rows in zip(answer, target, strict=True)]
+            )
+        places, stride = grid
         low, high = target[..., 1:3], target[..., 3:]  # [B, M, 2]
         middle = (low + high) / 2
         points = places.view(1, -1, 1, 2)
@@ -107,10 +115,15 @@ class Detection(Task):
         least, index = cost.min(2)
         return torch.where(least.isfinite(), index, -1)
 
-    def _cells(self, count: int, device: torch.device) -> tuple[torch.Tensor, float]:
-        """Centres of the cells, fp32 [cells, 2], and their stride, which follows from how many cover an image."""
+    def _cells(self, count: int, device: torch.device) -> tuple[torch.Tensor, float] | None:
+        """Centres of the cells, fp32 [cells, 2], and their stride, which follows from how many cover an image.
+
+        ``None``: so many are no grid.
+        """
         _, height, width = self.data.input
-        stride = round(math.sqrt(height * width / count))
+        stride = max(1, round(math.sqrt(height * width / count)))
+        if math.prod(-(-size // stride) for size in (height, width)) != count:
+            return None
         y, x = (stride * (torch.arange(-(-size // stride), device=device) + 0.5) for size in (height, width))
         rows, columns = torch.meshgrid(y, x, indexing="ij")
         return torch.stack([columns, rows], 2).view(-1, 2), float(stride)
@@ -138,6 +151,17 @@ def detections(answer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     boxes, scores, kinds = answer[candidates, :4], scores[candidates], kinds[candidates]
     remaining = batched_nms(boxes, scores, kinds, OVERLAP)[:MOST]
     return boxes[remaining], scores[remaining], kinds[remaining]
+
+
+def _overlapping(boxes: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The row of one image's boxes [M, 5] that each predicted box [cells, 4] overlaps with most, int64 [cells]."""
+    true = rows[:, 0] != NOTHING
+    overlap = torch.where(true, box_iou(boxes, rows[:, 1:]), -1.0)
+    most, index = overlap.max(1)
+    index = torch.where(most >= HALF, index, -1)
+    for row in true.nonzero().flatten():
+        index[overlap[:, row].argmax()] = row
+    return index
 
 
 def _paired_iou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -33,13 +33,16 @@ from compression.zoo.registry import ANY, COLOUR, ModelSpec
 
 IMAGENET_CLASSES, VOC_CLASSES, SEGMENTED = 1000, 21, (256, 256)
 SIDES = 4  # of a box
+DETECTORS = ("ssdlite320_mobilenet_v3_large", "ssd300_vgg16", "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
+DETECTOR_SIZE = {"ssd300_vgg16": 300}
+COCO_CLASSES = 90
 NATIVE_SIZE = {"inception_v3": 299}
 ACCEPTS_SIZE = {"vit": "image_size", "maxvit": "input_size"}
 
 
 @lru_cache(maxsize=256)
 def torchvision_spec(name: str) -> ModelSpec:
-    """The spec of ``torchvision:NAME`` (a classifier or a segmentation network; weights are loaded separately).
+    """The spec of ``torchvision:NAME`` (a classifier, detector or segmentation network; weights are loaded separately).
 
     Raises:
         CompressionError: torchvision has none of this name.
@@ -53,8 +56,14 @@ def torchvision_spec(name: str) -> ModelSpec:
         summary, size = "A torchvision segmentation network; weights are yours to give.", (3, *SEGMENTED)
         maker = partial(_make_segmentation, short)
         return ModelSpec(name, short, summary, "torchvision", size, VOC_CLASSES, (), maker, task=SEGMENTATION)
+    if short in DETECTORS:
+        summary, side = "A torchvision detector; weights are yours to give.", DETECTOR_SIZE.get(short, 320)
+        return ModelSpec(
+            name, short, summary, "torchvision", (3, side, side), COCO_CLASSES, (), partial(_make_detector, short),
+            task=DETECTION,
+        )  # fmt: skip
     if short not in known:
-        known += segmenting
+        known += [*segmenting, *DETECTORS]
         close = [other for other in known if other.startswith(short.rstrip("0123456789_")[:4])][:6]
         hint = ", ".join(close or known[:6])
         raise CompressionError(f"torchvision has no classifier {short!r}; it has {len(known)}, such as {hint}")
@@ -62,6 +71,12 @@ def torchvision_spec(name: str) -> ModelSpec:
     summary = "A torchvision classifier; weights are yours to give."
     maker = partial(_make_torchvision, short)
     return ModelSpec(name, short, summary, "torchvision", (3, side, side), IMAGENET_CLASSES, (), maker)
+
+
+def _make_detector(short: str, input: tuple[int, ...], classes: int | None) -> nn.Module:
+    from compression.zoo.anchored import anchored
+
+    return anchored(short, input, classes or COCO_CLASSES)
 
 
 def _make_segmentation(short: str, input: tuple[int, ...], classes: int | None) -> nn.Module:

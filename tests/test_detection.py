@@ -429,6 +429,11 @@ def test_bad_annotations_are_named(tmp_path: Path) -> None:
         images=lambda x: [*x, {"id": 1, "file_name": "99.png"}],
     )
     refused(
+        "elsewhere",
+        "outside of the folder",
+        images=lambda x: [*x, {"id": 1, "file_name": "../../elsewhere.png"}],
+    )
+    refused(
         "unlisted",
         "names the image 51, which the file does not list",
         images=lambda x: [i for i in x if i["id"] != 51 or 0],

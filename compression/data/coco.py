@@ -152,6 +152,10 @@ def _places(path: Path, content: _File) -> list[Path]:
     homes.append(path.parent.parent / path.stem.partition("_")[2])
     places = []
     for image in content["images"]:
+        if Path(image["file_name"]).is_absolute() or ".." in Path(image["file_name"]).parts:
+            raise CompressionError(
+                f"annotations {shown(path)} name an image outside of the folder: {image['file_name']}"
+            )
         place = next((home / image["file_name"] for home in homes if (home / image["file_name"]).is_file()), None)
         if place is None:
             raise CompressionError(f"annotations {shown(path)} name the image {image['file_name']}, which is not there")

@@ -6,6 +6,7 @@ Its code runs because the person at the keyboard named it.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -44,7 +45,7 @@ def function(name: str, what: str = "model") -> Callable[..., Any]:
     """
     check_file(name, what)
     path, called = divided(name)
-    return _function(str(path), called, what)
+    return _function(str(path), called, what, path.stat().st_mtime_ns)
 
 
 def check_file(name: str, what: str = "model") -> None:
@@ -59,14 +60,17 @@ def check_file(name: str, what: str = "model") -> None:
 
 
 @lru_cache(maxsize=16)
-def _function(path: str, name: str, what: str) -> Callable[..., Any]:
-    module_spec = importlib.util.spec_from_file_location(f"{what}_{Path(path).stem}", path)
+def _function(path: str, name: str, what: str, changed: int) -> Callable[..., Any]:
+    module_name = f"{what}_{Path(path).stem}_{abs(hash((path, changed))):x}"
+    module_spec = importlib.util.spec_from_file_location(module_name, path)
     if module_spec is None or module_spec.loader is None:
         raise CompressionError(f"{what} file {path} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_name] = module  # where dataclasses look their own module up
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[module_name]
         raise CompressionError(f"{what} file {path} fails when imported: {first_line(error)}") from error
     call = getattr(module, name, None)
     if not callable(call):

@@ -36,6 +36,7 @@ from compression.tasks import MAP, Metric
 from compression.tasks.detection import detections
 from compression.training.dense import evaluate
 from compression.zoo import weights
+from compression.zoo.detector import centres
 
 DIGITS = "digit-boxes"
 
@@ -398,6 +399,15 @@ def test_a_folder_that_is_read_from_its_files_is_the_same(tmp_path: Path, monkey
     assert torch.equal(*sheets)
 
 
+@pytest.mark.parametrize("side", [8, 10, 20, 28, 33, 36, 50, 64, 65, 97, 128])
+def test_the_grid_of_the_loss_is_that_of_the_detector(side: int) -> None:
+    task = task_of([[[0, 1, 1, 7, 7]]], size=side)
+    expected = centres(side, side, 8)
+    grid = task._cells(len(expected), torch.device("cpu"))  # type: ignore[attr-defined]
+    assert grid is not None
+    assert torch.equal(grid[0], expected)
+
+
 @pytest.mark.parametrize("layout", ["roboflow", "coco"])
 def test_other_layouts(layout: str, tmp_path: Path) -> None:
     for part, count in (("train", 12), ("val", 4)):
@@ -441,6 +451,9 @@ def test_bad_annotations_are_named(tmp_path: Path) -> None:
     )
     refused("outside", r"0\.png of 40x20 has a box outside of it", [[(7, [30.0, 0.0, 20.0, 5.0])]] * 10)
     refused("flat", "has a box without an area", [[(7, [3.0, 3.0, 0.0, 5.0])]] * 10)
+    refused("at the edge", "without an area in it", [[(7, [-0.9, 5.0, 0.5, 5.0])]] * 10)
+    refused("twice", "have the number 50", images=lambda x: [{**image, "id": 50} for image in x])
+    refused("none", "no images for the train split", images=lambda x: [], annotations=lambda x: [])
     refused("size", "its annotations say otherwise", images=other_size)
     refused("category", "have the category 3, which has no name", categories=lambda x: [x[0], {"id": 9, "name": "z"}])
     refused("one", "at least two categories", [[(7, [3.0, 3.0, 5.0, 5.0])]] * 10, categories=lambda x: x[:1])

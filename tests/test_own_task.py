@@ -23,7 +23,7 @@ from app.model import catalog
 from compression import methods, owncode, tasks, zoo
 from compression.budget import Budget
 from compression.cli import main
-from compression.data import DataSet, Split
+from compression.data import Batches, DataSet, Split
 from compression.errors import CompressionError, RunFailed
 from compression.runs.folder import RunFolder
 from compression.runs.prepare import load, subject_digest
@@ -204,7 +204,7 @@ def test_the_mean_of_a_split_counts_every_example_once(order: str) -> None:
 
 HEAD = """
 import torch
-from compression.data import DataSet, Split
+from compression.data import Batches, DataSet, Split
 from compression.tasks import Metric, Task
 
 SPLIT = Split(torch.zeros(4, 3), torch.zeros(4))
@@ -295,6 +295,122 @@ def test_what_is_missing_is_named(name: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(HEAD)
     with pytest.raises(CompressionError, match=why):
         tasks.load(f"{tmp_path}/own.py:{name}")
+
+
+MORE = (
+    HEAD
+    + """
+from dataclasses import dataclass, replace
+
+
+@dataclass
+class Settings:
+    size: int = 4
+
+
+class Images(Whole):
+    def loss(self, answer, target):
+        return (answer - target["y"]).square().mean()
+
+    def batch_score(self, answer, target):
+        return float((answer - target["y"]).abs().mean())
+
+
+def images():
+    split = Split(torch.randint(0, 255, (8, 3, 8, 8), dtype=torch.uint8), {"y": torch.zeros(8, 3, 16, 16)})
+    return Images(DataSet("d", "d", (), split, split, split, (0.5,) * 3, (0.2,) * 3))
+def enlarge():
+    layers = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.ConvTranspose2d(8, 3, 2, 2)
+    return torch.nn.Sequential(*layers), (3, 8, 8)
+def table():
+    split = Split(torch.randint(0, 9, (8, 3), dtype=torch.uint8), torch.zeros(8))
+    return Whole(DataSet("d", "d", (), split, split, split))
+def named(name, **changes):
+    class Named(Whole):
+        metric = replace(Metric(name, name, "", better="lower"), **changes)
+    return Named(DATA)
+def called_bytes(): return named("bytes")
+def called_accuracy(): return named("accuracy")
+def odd_better(): return named("error", better="Higher")
+def odd_decimals(): return named("error", decimals=99)
+def nested():
+    return Whole(DataSet("d", "d", (), Split((torch.zeros(4, 3), {"x": torch.zeros(4)}), torch.zeros(4)), SPLIT, SPLIT))
+def no_std():
+    split = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4))
+    return Whole(DataSet("d", "d", (), split, split, split, mean=(0.5,) * 3))
+class Zero(Whole):
+    def batch_score(self, answer, target):
+        return 1 / 0
+def zero(): return Zero(DATA)
+class Late(Whole):
+    def batch_score(self, answer, target):
+        return float("nan") if len(target) > 2 else 1.0
+def late(): return Late(DATA)
+"""
+)
+
+
+def test_images_with_targets_by_name_and_answers_of_any_shape(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(MORE)
+    about = f"--model {tmp_path}/own.py:enlarge --task {tmp_path}/own.py:images"
+    assert main(f"train {about} --epochs 1 --batch-size 4 --out {tmp_path / 'w.safetensors'}".split()) == 0
+    words = f"run {about} --weights {tmp_path / 'w.safetensors'} --method geta --sparsity 0.25 --bits 8 --epochs 4"
+    where = ["--batch-size", "4", "--runs", str(tmp_path / "r"), "--json", str(tmp_path / "r.json")]
+    assert main([*words.split(), *where]) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert sum(result["removed"].values()) == 2
+    assert main(["export", result["run"], "--runs", str(tmp_path / "r"), "--out", str(tmp_path / "b.zip")]) == 0
+    assert cx.load(tmp_path / "b.zip", trust=True)(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 16, 16)
+    with pytest.raises(CompressionError, match="must map images"):
+        load(Budget(model=f"{tmp_path}/own.py:enlarge", data="mnist5k"))
+
+
+def test_numbers_of_eight_bits_that_are_no_images_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(MORE)
+    task = tasks.load(f"{tmp_path}/own.py:table")
+    x, _ = Batches(task.data, "test", 8).batch(0, 0)
+    assert torch.equal(x, task.data.test.images)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("called_bytes", "cannot be called 'bytes'"),
+        ("called_accuracy", "cannot be called 'accuracy'"),
+        ("odd_better", "better"),
+        ("odd_decimals", "decimals"),
+        ("nested", "is nested"),
+        ("no_std", "mean and std"),
+    ],
+)
+def test_more_that_no_result_could_hold(name: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(MORE)
+    with pytest.raises(CompressionError, match=why):
+        tasks.load(f"{tmp_path}/own.py:{name}")
+
+
+def test_what_a_task_raises_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(MORE)
+    model, _ = owncode.function(f"{tmp_path}/own.py:net")()
+    with pytest.raises(CompressionError, match="division by zero"):
+        check_trainable(model, tasks.load(f"{tmp_path}/own.py:zero"), "net", 2)
+    with pytest.raises(RunFailed, match="not a number"):
+        train_dense(model, tasks.load(f"{tmp_path}/own.py:late"), 1)
+
+
+def test_a_network_that_says_what_it_takes_keeps_to_it(place: Path) -> None:
+    about = f"--model {place}/delivery.py:net --task {place}/delivery.py:task --input 3x9x9"
+    assert main(["train", *about.split()]) == 2
+    with pytest.raises(CompressionError, match="leave --input out"):
+        load(Budget(model=f"{place}/delivery.py:net", data=f"{place}/delivery.py:task", input=(3, 9, 9)))
+
+
+def test_runs_are_listed_in_the_unit_of_their_own_metric(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run(place, "--method ptq --bits 8")
+    capsys.readouterr()
+    assert main(["runs", "--runs", str(place / "runs")]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(result["run"]))
+    assert f"{10 * result['final']['score']:.2f} min" in row
 
 
 def test_a_file_that_is_not_there_or_fails_is_named(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from compression.zoo import weights
         ("siren", 16_963, 16_704),
         ("unet_small", 122_411, 41_943_040),
         ("causal_tiny", 229_952, 13_631_488),
+        ("detector_tiny", 155_326, 12_263_424),
     ],
 )
 def test_sizes(name: str, params: int, macs: int) -> None:
@@ -46,8 +47,9 @@ def test_any_input_and_class_count(name: str, input: tuple[int, ...], classes: i
     model = zoo.build(name, input, classes)
     model.train()(torch.randn(2, *input)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    places = input[1:] if zoo.spec(name).task == "segmentation" else ()
-    assert model.eval()(torch.randn(2, *input)).shape == (2, classes, *places)
+    answer = model.eval()(torch.randn(2, *input)).shape
+    expected = {"segmentation": (2, classes, *input[1:]), "detection": (2, answer[1], 4 + classes)}
+    assert answer == expected.get(zoo.spec(name).task, (2, classes))
 
 
 def test_initial_weights_repeat_and_leave_the_callers_random_state() -> None:

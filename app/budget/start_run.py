@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -113,11 +114,17 @@ def _least(metric: Metric) -> float | None:
     )
     if not st.toggle("Only find the smallest that is good enough", key="find_smallest", help=tip(explained)):
         return None
-    most = metric.shown(metric.highest) - 0.1 if math.isfinite(metric.highest) else None
-    label, usual = f"{metric.title} to keep,{metric.unit}", metric.shown(metric.example)
+    step = 10.0**-metric.decimals
+    low, high = (
+        metric.shown(end) + inward * step if math.isfinite(end) else None
+        for end, inward in ((metric.lowest, 1), (metric.highest, -1))
+    )
+    usual = metric.shown(metric.example)
+    usual = usual if low is None else max(usual, low)
+    usual = usual if high is None else min(usual, high)
+    form: dict[str, Any] = {"format": f"%.{metric.decimals}f", "key": "least_score"}
     return (
-        float(st.number_input(label, metric.shown(metric.lowest) + 0.1, most, usual, 0.1, key="least_score"))
-        / metric.scale
+        float(st.number_input(f"{metric.title} to keep,{metric.unit}", low, high, usual, step, **form)) / metric.scale
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -11,12 +12,14 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from compression import runs as library
+from compression import tasks
 from compression.cli.options import Detach, Json, Run, Runs
 from compression.cli.output import answer, columns
 from compression.cli.run import follow
 from compression.cli.summary import scored, summary
 from compression.errors import CompressionError
 from compression.runs.folder import IDLE, RUNNING
+from compression.tasks import Metric
 
 OlderThan = Annotated[float | None, Parameter(metavar="DAYS", help="all that stopped longer ago than this")]
 ROWS = {
@@ -34,7 +37,7 @@ def list_runs(*, runs: Runs = "runs", json: Json = None) -> None:
     infos = store.list()
     points = store.points(*(info.id for info in infos))
     listed = [_described(info, points[info.id]) for info in infos]
-    rows = [_row({**run, "state": _state(store.root, run["id"], run["state"])}) for run in listed]
+    rows = [_row({**run, "state": _state(store.root, run["id"], run["state"])}, store.root) for run in listed]
     answer(listed, columns(ROWS, rows) if rows else f"no runs in {runs}", json)
     for problem in store.problems:
         print(f"note: {problem}", file=sys.stderr)
@@ -45,9 +48,13 @@ def _described(info: library.RunInfo, points: list[Any]) -> dict[str, Any]:
     return {**dataclasses.asdict(info), "run": info.id, "status": info.state, "final": final}
 
 
-def _row(run: dict[str, Any]) -> dict[str, Any]:
+def _row(run: dict[str, Any], root: Path) -> dict[str, Any]:
     final = dict(run["final"] or {"bytes": None})
-    final["score"] = scored(final)
+    metric = None
+    if final.get("metric") not in (None, *tasks.METRICS):  # of a task of one's own: its run says how it is shown
+        with contextlib.suppress(CompressionError):
+            metric = Metric.from_result(library.RunFolder.open(root, run["id"]).spec().get("subject", {}))
+    final["score"] = scored(final, metric)
     step = "–" if run["step"] is None else f"{run['step']}/{run['total_steps'] or '?'}"
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["started"])) if run["started"] else "–"
     method = f"{run['method']} x{run['runs']}" if run["runs"] else run["method"]

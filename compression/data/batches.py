@@ -21,7 +21,7 @@ def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
 
     Token ids (int64 [B, T]), coordinates (fp32 [B, 2]) and other numbers are returned unchanged.
     """
-    if images.dtype is not torch.uint8:
+    if not dataset.of_images:
         return images
     scaled = images.float() / 255
     if not dataset.mean:
@@ -129,13 +129,11 @@ class Batches:
         generator = self._generator(epoch, index + 1)
         x, y = self.split.take(chosen)
         self.split.ask(self._indices(epoch, index + 1) if index + 1 < len(self) else self._indices(epoch + 1, 0))
-        if isinstance(x, torch.Tensor) and x.dtype is torch.uint8:
+        if self.dataset.of_images:
             x, y = self._prepared(x, y, generator)
         return tree_map(lambda tensor: tensor.to(self.device), (x, y))
 
-    def _prepared(
-        self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _prepared(self, images: torch.Tensor, labels: Any, generator: torch.Generator) -> tuple[torch.Tensor, Any]:
         """Augmented and normalised images; class numbers of 8 bits as int64, which losses take."""
         if self.augment != "none":
             shift = Shift(images, self.augment, generator)
@@ -144,7 +142,8 @@ class Batches:
                 labels = shift.apply(labels.unsqueeze(1), IGNORED).squeeze(1)
             elif self.dataset.task == DETECTION:
                 labels = shift.boxes(labels)
-        return normalise(images, self.dataset), labels.long() if labels.dtype is torch.uint8 else labels
+        numbers = isinstance(labels, torch.Tensor) and labels.dtype is torch.uint8
+        return normalise(images, self.dataset), labels.long() if numbers else labels
 
     def _indices(self, epoch: int, index: int) -> torch.Tensor:
         return self._permutation(epoch)[index * self.batch_size : (index + 1) * self.batch_size]

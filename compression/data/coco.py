@@ -24,10 +24,11 @@ from compression.data.splits import shuffled
 from compression.data.types import DETECTION, NOTHING, DataSet, Split
 from compression.errors import CompressionError
 from compression.preprocess import Preprocess
-from compression.reading import Number, Text, Whole, json_object, typed
+from compression.reading import Number, Text, Whole, cut, json_object, typed
 
 TOLERANCE = 1.0  # pixels by which a box may reach beyond its image
 MOST_BOXES = 500  # of one image
+THINNEST = 0.01  # pixels of a side of a box
 FOLDERS = ("", "images")  # where the files of a split lie, seen from its annotations
 
 
@@ -154,13 +155,21 @@ def _places(path: Path, content: _File) -> list[Path]:
     for image in content["images"]:
         if Path(image["file_name"]).is_absolute() or ".." in Path(image["file_name"]).parts:
             raise CompressionError(
-                f"annotations {shown(path)} name an image outside of the folder: {image['file_name']}"
+                f"annotations {shown(path)} name an image outside of the folder: {shown(cut(image['file_name']))}"
             )
-        place = next((home / image["file_name"] for home in homes if (home / image["file_name"]).is_file()), None)
+        place = next((home / image["file_name"] for home in homes if _is_file(home / image["file_name"])), None)
         if place is None:
-            raise CompressionError(f"annotations {shown(path)} name the image {image['file_name']}, which is not there")
+            name = shown(cut(image["file_name"]))
+            raise CompressionError(f"annotations {shown(path)} name the image {name}, which is not there")
         places.append(place)
     return places
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a null
+        return False
 
 
 def _most(content: _File) -> int:
@@ -179,7 +188,11 @@ def _read(
     image_of: Callable[[Path], NDArray[np.uint8]],
     in_memory: bool,
 ) -> Split:
-    rows: dict[int, list[list[float]]] = {image["id"]: [] for image in content["images"]}
+    rows: dict[int, list[list[float]]] = {}
+    for image in content["images"]:
+        if image["id"] in rows:
+            raise CompressionError(f"two images of the annotations have the number {image['id']}: give each its own")
+        rows[image["id"]] = []
     for annotation in content["annotations"]:
         if annotation["image_id"] not in rows:
             raise CompressionError(
@@ -194,7 +207,9 @@ def _read(
             raise CompressionError(
                 f"image {shown(place)} has {width}x{height} pixels, and its annotations say otherwise"
             )
-        own = [_scaled(row, size, input, place) for row in rows[image["id"]]][:most]
+        own = [_scaled(row, size, input, place) for row in rows[image["id"]]]
+        if len(own) > MOST_BOXES:
+            raise CompressionError(f"image {shown(place)} has {len(own)} boxes, and {MOST_BOXES} are the most")
         if own:
             boxes[index, : len(own)] = torch.tensor(own)
     return Split(gathered([(place,) for place in places], image_of, input, in_memory), boxes)
@@ -203,15 +218,15 @@ def _read(
 def _scaled(row: list[float], size: tuple[int, int], input: tuple[int, ...], place: Path) -> list[float]:
     """(class, x1, y1, x2, y2) in the stretched image of (class, x, y, width, height)."""
     (kind, x, y, wide, high), (height, width) = row, size
-    if wide <= 0 or high <= 0:
-        raise CompressionError(f"image {shown(place)} has a box without an area: {[x, y, wide, high]}")
     if min(x, y) < -TOLERANCE or x + wide > width + TOLERANCE or y + high > height + TOLERANCE:
         raise CompressionError(
             f"image {shown(place)} of {width}x{height} has a box outside of it: {[x, y, wide, high]}"
         )
+    left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + wide, width), min(y + high, height)
+    if right - left < THINNEST or bottom - top < THINNEST:
+        raise CompressionError(f"image {shown(place)} has a box without an area in it: {[x, y, wide, high]}")
     across, down = input[2] / width, input[1] / height
-    sides = max(x, 0.0) * across, max(y, 0.0) * down, min(x + wide, width) * across, min(y + high, height) * down
-    return [kind, *sides]
+    return [kind, left * across, top * down, right * across, bottom * down]
 
 
 def _image(path: Path, input: tuple[int, ...], how: Preprocess, span: Span) -> NDArray[np.uint8]:

@@ -61,7 +61,9 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
 
 
 def divided(parts: dict[str, Split]) -> dict[str, Split]:
-    """All three splits: missing ones are held out of train."""
+    """All three splits: missing ones are held out of train, which may be empty."""
+    if len(parts["train"]) == 0:
+        return {name: parts.get(name, parts["train"]) for name in SPLIT_FOLDERS}
     share = VALIDATION_SHARE
     if "test" not in parts:
         parts["train"], parts["test"] = hold_out(parts["train"], TEST_SHARE)

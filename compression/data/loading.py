@@ -81,7 +81,7 @@ def fit_check(dataset: DataSet, input: tuple[int, ...], classes: int, task: str 
     Raises:
         CompressionError: naming the difference and the option that resolves it.
     """
-    if task not in (None, dataset.task):
+    if task not in (None, "", dataset.task):
         raise CompressionError(
             f"the task of {dataset.name} is {dataset.task}, and the model is for {task}",
             "choose data of the model's task (`python -m compression models`)",

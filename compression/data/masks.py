@@ -63,14 +63,20 @@ def load_masks(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE)
 
 def _pairs(home: Path) -> Pairs:
     """Every image with its mask: the file of the same path below ``masks/``, whatever its suffix."""
-    images, masks = (
-        {file.relative_to(home / kind).with_suffix(""): file for file in image_files(home / kind)}
-        for kind in (IMAGES, MASKS)
-    )
+    images, masks = (_by_name(home / kind) for kind in (IMAGES, MASKS))
     for name in sorted(images.keys() ^ masks.keys()):
         here, other = (images, MASKS) if name in images else (masks, IMAGES)
         raise CompressionError(f"{shown(here[name])} has no file of the same name in {shown(home / other)}")
     return [(images[name], masks[name]) for name in sorted(images)]
+
+
+def _by_name(home: Path) -> dict[Path, Path]:
+    files: dict[Path, Path] = {}
+    for file in image_files(home):
+        other = files.setdefault(file.relative_to(home).with_suffix(""), file)
+        if other != file:
+            raise CompressionError(f"{shown(other)} and {shown(file)} have the same name: remove one of them")
+    return files
 
 
 def _read(pairs: Pairs, readers: tuple[Reader, Reader], input: tuple[int, ...], in_memory: bool) -> Split:
@@ -147,7 +153,15 @@ def class_names(root: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CompressionError(f"{shown(path)} cannot be read: {error}") from error
-    return tuple(line.strip() for line in lines if line.strip())
+    names = tuple(line.strip() for line in lines)
+    while names and not names[-1]:
+        names = names[:-1]
+    for number, name in enumerate(names):
+        if not name or not name.isprintable():
+            raise CompressionError(
+                f"{shown(path)}: line {number + 1}, the name of class {number}, is empty or unprintable"
+            )
+    return names

@@ -74,7 +74,7 @@ class Split:
     @property
     def of_images(self) -> bool:
         """Whether the inputs are images of 8 bits, which are scaled to 0..1 and normalised."""
-        return str(getattr(self.images, "dtype", "")) == "torch.uint8"
+        return str(getattr(self.images, "dtype", "")) == "torch.uint8" and self.images.dim() == 4
 
     def digest(self, total: Any) -> None:
         """Add the content to a hash; of what stays in files, their names, sizes and times."""

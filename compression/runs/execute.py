@@ -65,6 +65,7 @@ def execute(
     report.check()
     outcome, details = finish(folder, setup, compressed.model, report)
     return {
+        **_by_end({"baseline": prepared.details, "final": details}),
         "method": budget.method,
         "model": budget.model,
         "data": prepared.subject.data.label,
@@ -80,7 +81,6 @@ def execute(
         "facts": compressed.facts,
         **outcome,
         "points": [point.to_dict() for point in folder.points()],
-        **_by_end({"baseline": prepared.details, "final": details}),
     }
 
 
@@ -102,7 +102,7 @@ def _compress(method: Method, setup: Setup, report: RunReporter) -> Compressed:
 def _by_end(details: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What a task counts beside its score (such as a confusion) → before and after."""
     names = dict.fromkeys(name for counted in details.values() for name in counted)
-    return {name: {end: counted[name] for end, counted in details.items()} for name in names}
+    return {name: {end: counted.get(name) for end, counted in details.items()} for name in names}
 
 
 def finish(

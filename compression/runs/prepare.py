@@ -125,7 +125,15 @@ def load_task(budget: Budget) -> Task:
     """
     (input, classes), spec = shape(budget), zoo.spec(budget.model)
     task = tasks.load(budget.data, input=input, preprocess=merged(spec.preprocess, budget.preprocess))
+    if spec.example is not None and input != spec.input:
+        size = "x".join(map(str, spec.input))
+        raise CompressionError(f"{budget.model} says itself what it takes ({size}): leave --input out")
     if not owncode.is_own(budget.data):
+        if spec.task == zoo.ANY:
+            raise CompressionError(
+                f"{budget.model} must map images [B, C, H, W] to logits [B, classes], [B, classes, H, W] for "
+                "segmentation or [B, cells, 4 + classes] for detection; other answers need a task of your own (--task)"
+            )
         data.fit_check(task.data, input, classes, spec.task)
     return task
 

@@ -26,6 +26,7 @@ RADIUS = 1.5  # strides around the centre of a box within which cells learn it (
 BOX_WEIGHT, FOCUS = 2.0, 2.0
 LEAST_SCORE, OVERLAP, MOST = 0.01, 0.6, 100  # what counts as an answer, which boxes are the same, how many an image
 SURE = 0.3  # of a box that is shown
+STRIDES = (8, 16, 32, 4, 64, 2, 1)  # of a grid of cells, the usual one first
 HALF = 0.5  # the overlap from which on a prediction learns a box
 
 
@@ -121,8 +122,9 @@ class Detection(Task):
         ``None``: so many are no grid.
         """
         _, height, width = self.data.input
-        stride = max(1, round(math.sqrt(height * width / count)))
-        if math.prod(-(-size // stride) for size in (height, width)) != count:
+        fitting = (s for s in STRIDES if math.prod(-(-size // s) for size in (height, width)) == count)
+        stride = next(fitting, None)
+        if stride is None:
             return None
         y, x = (stride * (torch.arange(-(-size // stride), device=device) + 0.5) for size in (height, width))
         rows, columns = torch.meshgrid(y, x, indexing="ij")

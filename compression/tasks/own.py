@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +13,12 @@ from compression import owncode
 from compression.data.files import Files
 from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
+from compression.points import Point
 from compression.tasks.base import Task
 from compression.tasks.metric import Metric
 
 SPLITS = ("train", "validation", "test")
+RESERVED = {each.name for each in fields(Point)}
 
 
 def load_own(name: str) -> Task:
@@ -54,6 +57,7 @@ def check(task: Any, name: str) -> None:
         raise CompressionError(
             f"task {name} has no metric: metric = Metric(name, label, explained, …) is what it counts"
         )
+    _check_metric(task.metric, name)
     if type(task).scorer is Task.scorer and type(task).batch_score is Task.batch_score:
         raise CompressionError(
             f"task {name} has no score: define batch_score(answer, target), whose mean counts, or scorer()"
@@ -65,6 +69,28 @@ def check(task: Any, name: str) -> None:
         )
     for split in SPLITS:
         _check_split(data, split, name)
+    channels = data.input[0] if data.of_images else 0
+    if len(data.mean) != len(data.std) or (data.mean and len(data.mean) != channels):
+        raise CompressionError(
+            f"task {name}: mean and std of its data must have a number for each of {channels} channels of uint8 images,"
+            f" not {len(data.mean)} and {len(data.std)}"
+        )
+
+
+def _check_metric(metric: Metric, task: str) -> None:
+    """Refuse a metric that a stored result could not hold.
+
+    Raises:
+        CompressionError: a wrong value, or a name that a measured point has for something else.
+    """
+    try:
+        Metric.from_result({"metric": metric.to_dict()})
+    except CompressionError as error:
+        raise CompressionError(f"task {task}: {error}") from error
+    from compression.tasks import METRICS
+
+    if metric.name in RESERVED or METRICS.get(metric.name, metric) != metric:
+        raise CompressionError(f"task {task}: a metric cannot be called {metric.name!r}: results have that already")
 
 
 def _check_split(data: DataSet, name: str, task: str) -> None:
@@ -72,6 +98,12 @@ def _check_split(data: DataSet, name: str, task: str) -> None:
     what = f"task {task}: the {name} split"
     if not isinstance(split, Split):
         raise CompressionError(f"{what} must be a compression.data.Split, not a {type(split).__name__}")
+    for side in (split.images, split.labels):
+        parts = side.values() if isinstance(side, dict) else side if isinstance(side, (tuple, list)) else ()
+        if any(isinstance(part, (tuple, list, dict)) for part in parts):
+            raise CompressionError(
+                f"{what} is nested: give a tensor, a tuple or a dict of tensors, without others inside"
+            )
     leaves = tree_leaves((split.images, split.labels))
     for leaf in leaves:
         if not isinstance(leaf, (torch.Tensor, Files)):

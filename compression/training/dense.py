@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -14,10 +16,12 @@ from torch import nn
 
 from compression import commands, tasks
 from compression.data import Batches, DataSet
+from compression.errors import CompressionError
 from compression.graph.inputs import first_tensor
 from compression.tasks import Evaluation, Metric, Task
 from compression.training.loop import (
     check_finite,
+    check_score,
     learning_rate,
     make_optimizer,
     set_learning_rate,
@@ -78,7 +82,14 @@ def evaluate(
                 scorer.add(task.answer(model, recipe.prepare(x)).float(), y)
     finally:
         model.train(training)
-    return scorer.result()
+    result = scorer.result()
+    try:
+        json.dumps(result.details)
+        return dataclasses.replace(result, score=float(result.score), loss=float(result.loss))
+    except (TypeError, ValueError) as error:
+        raise CompressionError(
+            f"what {task.name} counts on the {split} split cannot be stored as JSON: {error}"
+        ) from error
 
 
 def train_dense(
@@ -136,6 +147,8 @@ def train_dense(
                     on_epoch(history[-1])
     check_finite(model)
     validation, test = evaluate(model, task, "validation"), evaluate(model, task, "test")
+    for split, measured in (("validation", validation), ("test", test)):
+        check_score(task, measured.score, split)
     return TrainResult(model, task.metric, tuple(history), validation, test, recipe, time.perf_counter() - start)
 
 

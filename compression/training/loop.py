@@ -161,6 +161,16 @@ def check_finite(model: nn.Module) -> None:
             raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
 
 
+def check_score(task: Task, score: float, split: str) -> None:
+    """Refuse a score that is no number.
+
+    Raises:
+        RunFailed: naming the metric.
+    """
+    if not math.isfinite(score):
+        raise RunFailed(f"the {task.metric.label} of the {split} split is not a number ({score})")
+
+
 def train_step(task: Task, model: nn.Module, x: Any, y: Any, recipe: Recipe, goal: Goal | None = None) -> Loss:
     """Forward, loss in fp32, backward: adds to the gradients; the caller zeroes them and steps.
 

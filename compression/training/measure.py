@@ -14,7 +14,7 @@ from compression.graph import Graph
 from compression.points import Point
 from compression.quant import activation_quantizers, integer_weights, weight_quantizers
 from compression.training.dense import evaluate
-from compression.training.loop import check_finite
+from compression.training.loop import check_finite, check_score
 
 if TYPE_CHECKING:
     from compression.training.setup import Reporter, Setup
@@ -42,8 +42,7 @@ def measure(
     result = evaluate(model, setup.task, split, limit=limit)
     if not math.isfinite(result.loss):
         raise RunFailed(f"training diverged (the {split} loss is not finite): choose a smaller learning rate")
-    if not math.isfinite(result.score):
-        raise RunFailed(f"the {setup.task.metric.label} of the {split} split is not a number ({result.score})")
+    check_score(setup.task, result.score, split)
     state: dict[str, Any] = sizes(model, setup.graph)
     metric = setup.task.metric.name
     where: dict[str, Any] = {"step": step, "epoch": epoch, "phase": phase, "split": split}

@@ -11,7 +11,6 @@ from compression.data import Batches
 from compression.errors import CompressionError
 from compression.graph import Graph
 from compression.graph.copies import deep_copy
-from compression.graph.inputs import first_tensor
 from compression.tasks import Task
 
 FEW = 2  # images of the step that is tried: more would only cost more
@@ -58,17 +57,19 @@ def check_trainable(model: nn.Module, task: Task, name: str, batch_size: int) ->
     if not any(parameter.requires_grad and parameter.numel() for parameter in model.parameters()):
         raise CompressionError(f"{name} has no parameters to train")
     _check_numbers(model, name)
-    x, y = Batches(task.data, "train", min(batch_size, FEW), augment=False).batch(0, 0)
     tried = deep_copy(model).train()
     try:
+        x, y = Batches(task.data, "train", min(batch_size, FEW), augment=False).batch(0, 0)
         with torch.random.fork_rng(devices=[]):
             answer = task.answer(tried, x).float()
             task.loss(answer, y).backward()
             score = task.batch_score(answer.detach(), y)
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except CompressionError:
+        raise
+    except Exception as error:  # of a network's or a task's own code
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         advice = ": use a larger batch size" if batch_size == 1 else ""
-        size = len(first_tensor(y))
+        size = min(batch_size, FEW)
         raise CompressionError(f"{name} cannot be trained on batches of {size}: {line}{advice}") from error
     _check_score(task, score)
 

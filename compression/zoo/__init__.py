@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from compression import owncode
 from compression.errors import CompressionError
-from compression.zoo.registry import OWN, ModelSpec, check_size
+from compression.zoo.registry import ANY, OWN, ModelSpec, check_size
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ModelSpec", "build", "example", "is_file", "names", "resolve", "spec", "usual"]
+__all__ = ["ANY", "ModelSpec", "build", "example", "is_file", "names", "resolve", "spec", "usual"]
 
 ELSEWHERE = ("torchvision:", "timm:", "hf:")
 PLACES = "torchvision:NAME, timm:NAME, hf:NAME, or path/to/file.py:function"

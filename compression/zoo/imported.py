@@ -216,6 +216,10 @@ def _returned(name: str, result: Any) -> Returned:
     if size is not None:
         check_input(size, f"{name}: input")
     example = Inputs.read(examples[0]).example if examples else None
+    several = () if example is None or isinstance(example, torch.Tensor) else example
+    parts = several.values() if isinstance(several, Mapping) else several
+    if any(not isinstance(part, torch.Tensor) for part in parts):
+        raise CompressionError(f"{name}: an example is a tensor, a tuple or a dict of tensors, without others inside")
     return Returned(unwrapped(model), size, preprocess, weights == INITIAL_WEIGHTS, example)
 
 
@@ -264,8 +268,5 @@ def _answers(name: str, model: nn.Module, example: Example) -> tuple[str, int]:
     if output.dim() == 3 and output.shape[2] > SIDES:
         return DETECTION, int(output.shape[2]) - SIDES
     if output.dim() != 2:
-        raise CompressionError(
-            f"{name} must map images [B, C, H, W] to logits [B, classes], [B, classes, H, W] for segmentation, or "
-            f"[B, cells, 4 + classes] for detection, not to {[*output.shape]}"
-        )
+        return ANY, int(output.shape[-1]) if output.dim() > 1 else 1
     return CLASSIFICATION, int(output.shape[1])

@@ -16,7 +16,7 @@ from compression.runs.folder import RunFolder
 
 GALLERY = Path(__file__).resolve().parents[1] / "assets" / "gallery"
 KEPT = sorted(path.parent for path in GALLERY.glob("*/*/record.json"))
-LARGEST = 350_000
+LARGEST = 400_000
 
 
 def maker() -> ModuleType:

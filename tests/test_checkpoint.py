@@ -28,6 +28,7 @@ from compression.runs.reporter import RunReporter
 from compression.runs.results import result
 from compression.training.recipe import Recipe
 from compression.training.resume import captured, check_taken_over, go_on
+from compression.zoo.weights import digest as weights_digest
 from tests.stripes import striped
 
 LAST = 40
@@ -420,6 +421,18 @@ def test_the_digest_of_what_a_run_begins_with_changes_with_each_part_of_it(tmp_p
     code.write_text("2")
     digests.append(subject_digest(subject, name))
     assert len(set(digests)) == len(digests)
+
+
+def test_the_digest_is_that_of_version_0_1_so_that_its_runs_go_on(tmp_path: Path) -> None:
+    """The state's own digest, the preprocessing, then name, type, shape and bytes of every tensor of the splits."""
+    model, data = torch.nn.Linear(2, 2), striped("shift")
+    subject = TrainedModel(model, tasks.task_of(data), (1, 12, 12), 4, "w")
+    total = hashlib.sha256(weights_digest(model).encode())
+    total.update(repr((data.mean, data.std, data.augment, data.classes, data.preprocess)).encode())
+    for name in ("train", "validation", "test"):
+        for tensor in (data.split(name).images, data.split(name).labels):
+            total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+    assert subject_digest(subject, "resnet8") == total.hexdigest()
 
 
 @pytest.mark.parametrize("change", ["weights.packed", "spec.json"])

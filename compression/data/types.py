@@ -76,12 +76,12 @@ class Split:
         """Whether the inputs are images of 8 bits, which are scaled to 0..1 and normalised."""
         return str(getattr(self.images, "dtype", "")) == "torch.uint8" and self.images.dim() == 4
 
-    def digest(self, total: Any) -> None:
-        """Add the content to a hash; of what stays in files, their names, sizes and times."""
+    def digest(self, total: Any, name: str) -> None:
+        """Add the content to a hash, as that of the split ``name``; of what stays in files, their names and times."""
         import torch
 
         for rows in self._rows():
-            total.update(f"{rows.dtype} {tuple(rows.shape)}".encode())
+            total.update(f"{name} {rows.dtype} {tuple(rows.shape)}".encode())
             if hasattr(rows, "digest"):
                 rows.digest(total)
             else:

@@ -210,8 +210,7 @@ def subject_digest(subject: TrainedModel, model: str, source: str = "") -> str:
     for own in filter(owncode.is_own, (model, source)):
         total.update(owncode.divided(own)[0].read_bytes())
     for name in ("train", "validation", "test"):
-        total.update(f"{name} ".encode())
-        data.split(name).digest(total)
+        data.split(name).digest(total, name)
     return total.hexdigest()
 
 

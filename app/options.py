@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from compression import owncode
-from compression.data.catalogue import annotation_files, holds_masks
+from compression.data.layout import annotation_files, holds_masks
 from compression.errors import CompressionError
 from compression.reading import expanded
 

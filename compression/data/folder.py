@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from compression.data.catalogue import SPLIT_FOLDERS
 from compression.data.files import fits, gathered
+from compression.data.layout import SPLIT_FOLDERS
 from compression.data.pictures import MODES, Span, read, shown
 from compression.data.splits import VALIDATION_SHARE, hold_out, shuffled
 from compression.data.types import IMAGE, DataSet, Split
@@ -37,10 +37,7 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
     Raises:
         CompressionError: naming the unreadable folder or image, or the missing part.
     """
-    root = Path(path)
-    if input[0] not in MODES:
-        raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {input[0]}", "use --input 3xHxW")
-    mean, std = how.moments(input[0])
+    root, (mean, std) = Path(path), moments(input, how)
     listings, classes = _listings(root)
     in_memory = fits(sum(map(len, listings.values())), input)
     for name, listing in listings.items():
@@ -53,11 +50,34 @@ def load_folder(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE
         {name: shuffled(_read(listing, input, how, span, in_memory)) for name, listing in listings.items()}
     )
     _complete(root, parts, classes)
-    usual = MOMENTS[input[0]]
     return DataSet(
-        path, root.resolve().name, classes, mean=mean or usual[0], std=std or usual[1], augment="shift", kind=IMAGE,
+        path, root.resolve().name, classes, mean=mean, std=std, augment="shift", kind=IMAGE,
         scaling=replace(how, mean=None, std=None, range=span.used).to_dict(), **parts,
     )  # fmt: skip
+
+
+def moments(input: tuple[int, ...], how: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel: those of ``how``, else ImageNet's.
+
+    Raises:
+        CompressionError: ``input`` has neither one channel nor three, or ``how`` another number of them.
+    """
+    if input[0] not in MODES:
+        raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {input[0]}", "use --input 3xHxW")
+    usual, given = MOMENTS[input[0]], how.moments(input[0])
+    return given[0] or usual[0], given[1] or usual[1]
+
+
+def complete(root: Path, parts: dict[str, Split]) -> dict[str, Split]:
+    """The splits, of which none is empty.
+
+    Raises:
+        CompressionError: naming the one that is.
+    """
+    for name, split in parts.items():
+        if len(split) == 0:
+            raise CompressionError(f"{shown(root)}: no images for the {name} split; give at least 3 images")
+    return parts
 
 
 def divided(parts: dict[str, Split]) -> dict[str, Split]:
@@ -129,9 +149,7 @@ def _read(listing: Listed, input: tuple[int, ...], how: Preprocess, span: Span, 
 
 
 def _complete(root: Path, parts: dict[str, Split], classes: tuple[str, ...]) -> None:
-    for name, split in parts.items():
-        if len(split) == 0:
-            raise CompressionError(f"{shown(root)}: no images for the {name} split; give every class at least 3 images")
+    complete(root, parts)
     for label, name in enumerate(classes):
         if not bool((parts["train"].labels == label).any()):
             raise CompressionError(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from compression.data import builtin, coco, masks
-from compression.data.catalogue import PICTURE_PREFIX, TEXT_PREFIX, annotation_files, folder_of, holds_masks
+from compression.data.catalogue import PICTURE_PREFIX, TEXT_PREFIX, folder_of
 from compression.data.folder import load_folder
+from compression.data.layout import annotation_files, holds_masks
 from compression.data.passages import load_text
 from compression.data.types import TEXT, DataSet
 from compression.errors import CompressionError

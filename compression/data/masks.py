@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compression.data.catalogue import IMAGES, MASKS
 from compression.data.files import fits, gathered
-from compression.data.folder import AS_THEY_ARE, MOMENTS, divided, image_files, split_folders
-from compression.data.pictures import MODES, Span, fitted, opened, read, shown, size_of
+from compression.data.folder import AS_THEY_ARE, complete, divided, image_files, moments, split_folders
+from compression.data.layout import IMAGES, MASKS
+from compression.data.pictures import Span, fitted, opened, read, shown, size_of
 from compression.data.splits import shuffled
 from compression.data.types import IGNORED, SEGMENTATION, DataSet, Split
 from compression.errors import CompressionError
@@ -39,24 +39,17 @@ def load_masks(path: str, input: tuple[int, ...], how: Preprocess = AS_THEY_ARE)
         CompressionError: naming the image without a mask, the mask without an image or of another size, or the file
             that cannot be read.
     """
-    root, channels = Path(path), input[0]
-    if channels not in MODES:
-        raise CompressionError(f"image folders give 1 (grey) or 3 (RGB) channels, not {channels}", "use --input 3xHxW")
-    mean, std = how.moments(channels)
+    root, (mean, std) = Path(path), moments(input, how)
     homes = {"train": root} if (root / IMAGES).is_dir() else split_folders(root)
     listings = {name: _pairs(home) for name, home in homes.items()}
-    in_memory = fits(sum(map(len, listings.values())), (channels + 1, *input[1:]))
+    in_memory = fits(sum(map(len, listings.values())), (input[0] + 1, *input[1:]))
     numbers = _numbers(mask for pairs in listings.values() for _, mask in pairs)
     span = Span([image for pairs in listings.values() for image, _ in pairs], how.range)
     readers = partial(read, input=input, how=how, span=span), partial(read_mask, input, how, numbers == {0, IGNORED})
     pools = {name: shuffled(_read(pairs, readers, input, in_memory)) for name, pairs in listings.items()}
-    parts: dict[str, Any] = {**divided(pools)}
-    for name, split in parts.items():
-        if len(split) == 0:
-            raise CompressionError(f"{shown(root)}: no images for the {name} split; give at least 3 images with masks")
-    usual = MOMENTS[channels]
+    parts: dict[str, Any] = {**complete(root, divided(pools))}
     return DataSet(
-        path, root.resolve().name, _classes(root, numbers), mean=mean or usual[0], std=std or usual[1], augment="shift",
+        path, root.resolve().name, _classes(root, numbers), mean=mean, std=std, augment="shift",
         scaling=replace(how, mean=None, std=None, range=span.used).to_dict(), task=SEGMENTATION, **parts,
     )  # fmt: skip
 

@@ -65,6 +65,16 @@ class Task(ABC):
         size = len(self.data.split(split))
         return size if limit is None or not self.sampled else min(limit, size)
 
+    @torch.no_grad()
+    def _evaluated(self, model: nn.Module, x: Example) -> torch.Tensor:
+        """The answer in evaluation mode; the model's own mode is restored."""
+        training = model.training
+        model.eval()
+        try:
+            return self.answer(model, x)
+        finally:
+            model.train(training)
+
     def _images(self, count: int) -> torch.Tensor:
         """The first validation images before they are normalised, as answers are shown on them."""
         images: torch.Tensor = self.data.validation.take(torch.arange(count))[0]

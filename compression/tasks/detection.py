@@ -71,15 +71,9 @@ class Detection(Task):
         total = temperature**2 * (kinds - entropy).sum() + BOX_WEIGHT * (sure * sides).sum()
         return total / sure.sum().clamp(min=1)
 
-    @torch.no_grad()
     def picture(self, model: nn.Module) -> torch.Tensor:
         """The first validation images with the boxes of which the model is sure, in the colours of their classes."""
-        training = model.training
-        model.eval()
-        try:
-            answer = self.answer(model, self._shown()[0])
-        finally:
-            model.train(training)
+        answer = self._evaluated(model, self._shown()[0])
         return self._sheet([(kinds[s > SURE], boxes[s > SURE]) for boxes, s, kinds in map(detections, answer)])
 
     def original(self) -> torch.Tensor:

@@ -49,16 +49,10 @@ class Picture(Task):
         """Sums squared errors of the picture as a viewer shows it: clamped, 8 bits a channel."""
         return _Errors()
 
-    @torch.no_grad()
     def picture(self, model: nn.Module) -> torch.Tensor:
         """The picture itself."""
         assert self.data.size is not None
-        training = model.training
-        model.eval()
-        try:
-            parts = [model(part).float() for part in self.data.test.images.split(self.evaluation_batch)]
-        finally:
-            model.train(training)
+        parts = [self._evaluated(model, part).float() for part in self.data.test.images.split(self.evaluation_batch)]
         return pixels(torch.cat(parts), self.data.size)
 
     def original(self) -> torch.Tensor:

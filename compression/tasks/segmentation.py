@@ -44,15 +44,9 @@ class Segmentation(Task):
         """The share of pixels with the same class."""
         return float((answer.argmax(1) == other.argmax(1)).float().mean())
 
-    @torch.no_grad()
     def picture(self, model: nn.Module) -> torch.Tensor:
         """The first validation images, each pixel tinted with the class that the model gives it."""
-        training = model.training
-        model.eval()
-        try:
-            answer = self.answer(model, self._shown()[0])
-        finally:
-            model.train(training)
+        answer = self._evaluated(model, self._shown()[0])
         return self._sheet(answer.argmax(1))
 
     def original(self) -> torch.Tensor:

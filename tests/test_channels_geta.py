@@ -16,7 +16,7 @@ from compression.export.source import read
 from compression.graph import parameter_map, zeroed_units
 from compression.methods.geta import GETA
 from compression.methods.geta.bounds import clipped_step
-from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
+from compression.methods.geta.joint import ETA, ZETA, forget_rate
 from compression.methods.geta.joint_update import clipped_and_residue
 from compression.pack import unpack
 from compression.quant import Quantizer, activation_quantizers, quantize, weight_quantizers
@@ -25,6 +25,7 @@ from compression.runs.execute import execute
 from compression.runs.folder import RunFolder
 from compression.runs.lifecycle import carry_out
 from compression.zoo import weights
+from tests.joint_rules import LayerTerm, step_sizes
 from tests.test_geta import BUDGET, Story, task
 from tests.test_qasso import TOTAL, Net, direction_of, gradients, graph, optimizer_of, train
 

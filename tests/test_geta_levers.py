@@ -19,7 +19,7 @@ from compression.errors import CompressionError
 from compression.methods import Reporter
 from compression.methods.geta import QASSO
 from compression.methods.geta.bounds import BitBounds, Site
-from compression.methods.geta.joint import FORGETTING, ZETA, LayerTerm, forget_rate, step_sizes
+from compression.methods.geta.joint import FORGETTING, ZETA, forget_rate
 from compression.methods.geta.options import GetaOptions
 from compression.methods.geta.run import attach
 from compression.methods.geta.schedule import Schedule, Stages
@@ -28,6 +28,7 @@ from compression.quant.attach import fit_ranges
 from compression.quant.quantizer import Quantizer, levels
 from compression.training.preparation import plain_batches
 from tests.contract.runs import budget, setup
+from tests.joint_rules import LayerTerm, step_sizes
 
 SMALL = 1e-4
 

@@ -16,13 +16,14 @@ from compression.errors import CompressionError
 from compression.graph import Code, Reason, parameter_map
 from compression.graph.types import Graph, Group, Member
 from compression.methods.geta import QASSO
-from compression.methods.geta.joint import ETA, ZETA, LayerTerm, forget_rate, step_sizes
+from compression.methods.geta.joint import ETA, ZETA, forget_rate
 from compression.methods.geta.schedule import Schedule, Stages
 from compression.pruning import saliency
 from compression.pruning.choose import UnitLimits, choose_units, target_units
 from compression.pruning.criteria import CRITERIA
 from compression.pruning.units import Units
 from compression.quant import activation_quantizers, quantize, weight_quantizers
+from tests.joint_rules import LayerTerm, step_sizes
 
 TOTAL = 40
 SCHEDULE = Schedule(warmup=0.1, projection=0.3, projection_periods=4, joint=0.4, pruning_periods=2)

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from compression import data as data_sets
 from compression.asks import OPTIONS, BitRange
 from compression.budget import LR_SCHEDULES, OPTIMIZERS, PRECISIONS
+from compression.devices import NAMES
 from compression.errors import CompressionError
 from compression.reading import NotJson, json_value
 
@@ -112,6 +113,7 @@ WeightsOut = Annotated[str | None, _file("--out", "where to write the weights (.
 BundleOut = Annotated[str, _file("--out", "the zip to write")]
 Runs = Annotated[str, Parameter(metavar="DIR", help="where runs are stored")]
 Run = Annotated[str, Parameter(help="its id, as `runs` lists it")]
+Device = Annotated[str, Parameter(metavar="NAME", help=f"{NAMES}; auto is COMPRESSION_DEVICE, else the best there is")]
 Detach = Annotated[bool, Parameter(help="print the id and return at once")]
 Priority = Annotated[
     int, _read_by(priority), Parameter(metavar="N", help="of runs that wait, the highest starts first (default: 0)")

@@ -10,10 +10,11 @@ from cyclopts import Parameter
 from compression import commands
 from compression import runs as library
 from compression.cli.budget import budget, budget_and_axes
-from compression.cli.options import NOTHING, Detach, Json, More, Priority, Runs, Typed
+from compression.cli.options import NOTHING, Detach, Device, Json, More, Priority, Runs, Typed
 from compression.cli.output import answer
 from compression.cli.progress import waited
 from compression.cli.summary import summary
+from compression.devices import AUTO
 from compression.errors import CompressionError
 from compression.runs.folder import DONE, PAUSED
 
@@ -30,22 +31,23 @@ MinScore = Annotated[
 
 
 def run(
-    *, _budget: Typed = NOTHING, detach: Detach = False, priority: Priority = 0, runs: Runs = "runs",
-    json: Json = None, **more: More,
+    *, _budget: Typed = NOTHING, device: Device = AUTO, detach: Detach = False, priority: Priority = 0,
+    runs: Runs = "runs", json: Json = None, **more: More,
 ) -> int:  # fmt: skip
     """Start the run and follow it."""
-    return follow(library.start(budget({**_budget, **more}), runs, priority=priority), runs, json, detach)
+    requested = budget({**_budget, **more})
+    return follow(library.start(requested, runs, priority=priority, device=device), runs, json, detach)
 
 
 def sweep(
-    *, _budget: Typed = NOTHING, find: Find = None, min_score: MinScore = None, detach: Detach = False,
-    priority: Priority = 0, runs: Runs = "runs", json: Json = None, **more: More,
+    *, _budget: Typed = NOTHING, find: Find = None, min_score: MinScore = None, device: Device = AUTO,
+    detach: Detach = False, priority: Priority = 0, runs: Runs = "runs", json: Json = None, **more: More,
 ) -> int:  # fmt: skip
     """Start a run for each combination of values (a comma separates those of an option), or a search among them."""
     requested, axes = budget_and_axes({**_budget, **more})
     common: dict[str, Any] = {
         "sparsity": axes.pop("--sparsity", ()), "bits": axes.pop("--bits", ()), "more": axes,
-        "root": runs, "priority": priority,
+        "root": runs, "priority": priority, "device": device,
     }  # fmt: skip
     if find is None and min_score is None:
         return follow(library.sweep(requested, **common), runs, json, detach)

@@ -11,6 +11,7 @@ from compression.budget import Budget
 from compression.cli import options
 from compression.cli.output import answer, table
 from compression.cli.progress import waited
+from compression.devices import AUTO
 from compression.errors import CompressionError, RunFailed
 from compression.jobs import sensitivity as study
 from compression.jobs import studies
@@ -25,8 +26,8 @@ Within = Annotated[float, Parameter(metavar="POINTS", help="bounds that lose at 
 
 def sensitivity(
     *, model: options.Model, data: options.Data, method: Method = "", preprocess: options.Preprocess = (),
-    images: Images = study.IMAGES, within: Within = 1.0, runs: options.Runs = "runs", json: options.Json = None,
-    **shape: Unpack[options.Shape],
+    images: Images = study.IMAGES, within: Within = 1.0, device: options.Device = AUTO, runs: options.Runs = "runs",
+    json: options.Json = None, **shape: Unpack[options.Shape],
 ) -> None:  # fmt: skip
     """Measure (or read what was measured before), and show the table with the bounds that follow."""
     if not 1 <= images <= LARGEST_INTEGER or not 0 <= within <= 100:
@@ -34,7 +35,7 @@ def sensitivity(
     chosen = methods.get(method)
     constants = options.assignments(preprocess, "--preprocess", options.numbers_or_text) or None
     budget = Budget(method=chosen.info.name, model=model, data=data, sparsity=0.9, preprocess=constants, **shape)
-    scan = _scan(budget, chosen.removes_units, images, runs)
+    scan = _scan(budget, chosen.removes_units, images, runs, device)
 
     from compression.explain.layer_sensitivity import as_budget
 
@@ -43,11 +44,11 @@ def sensitivity(
     answer(value, describe(scan, bounded, within), json)
 
 
-def _scan(budget: Budget, structured: bool, images: int, runs: str) -> dict[str, Any]:
+def _scan(budget: Budget, structured: bool, images: int, runs: str, device: str) -> dict[str, Any]:
     """The scan's result: an earlier one of the same, else a fresh one, waited for."""
     earlier = studies.find(study.key(budget, structured, images), runs)
     usable = earlier is not None and earlier.state in (DONE, RUNNING, QUEUED)
-    job = earlier.id if earlier and usable else study.measure(budget, runs, structured, images)
+    job = earlier.id if earlier and usable else study.measure(budget, runs, structured, images, device)
     root = str(studies.studies(runs).root)
     result = waited(job, root)
     if result["status"] != DONE:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Unpack
 
 from cyclopts import Parameter
 
-from compression import zoo
+from compression import devices, zoo
 from compression.budget import OPTIMIZERS, Budget
 from compression.cli import options
 from compression.cli.output import answer, shape
@@ -36,11 +36,13 @@ class Training(options.Training, total=False):
 def train(
     *, model: options.Model, data: options.Data, epochs: options.Epochs | None = None, seed: options.Seed = 0,
     out: options.WeightsOut = None, input: options.Input = None, classes: options.Classes = None,
-    preprocess: options.Preprocess = (), json: options.Json = None, **training: Unpack[Training],
+    preprocess: options.Preprocess = (), device: options.Device = devices.AUTO, json: options.Json = None,
+    **training: Unpack[Training],
 ) -> None:  # fmt: skip
     """Train and save the weights with their provenance."""
     if out is not None and Path(out).suffix != ".safetensors":
         raise CompressionError(f"--out {out}: the weights are written as safetensors; end the name in .safetensors")
+    devices.check_name(device)
     constants = options.assignments(preprocess, "--preprocess", options.numbers_or_text) or None
     epochs = float(zoo.spec(model).epochs) if epochs is None else epochs
     budget = Budget(
@@ -51,7 +53,7 @@ def train(
         **{name: training.get(name) for name in Training.__annotations__}, "input": shape(input) if input else None,
         "classes": classes, "preprocess": words(constants) if constants else None,
     }  # fmt: skip
-    provenance, path, seconds, metric = _train(absolute(budget), model, training, typed, out)
+    provenance, path, seconds, metric = _train(absolute(budget), model, training, typed, out, device)
     measured = {split: metric.show(provenance[f"{split}_{metric.name}"]) for split in ("validation", "test")}
     scores = ", ".join(f"{split} {score}" for split, score in measured.items())
     if provenance["is_chance"]:
@@ -61,7 +63,7 @@ def train(
 
 
 def _train(
-    budget: Budget, model: str, training: Training, typed: dict[str, Any], out: str | None
+    budget: Budget, model: str, training: Training, typed: dict[str, Any], out: str | None, device: str
 ) -> tuple[dict[str, Any], Path, float, Metric]:
     """Train the model that was typed so; returns what its file says, the file, the seconds it took, and the metric."""
     os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is first imported
@@ -70,6 +72,7 @@ def _train(
     from compression.training.trainable import check_trainable
     from compression.zoo import weights
 
+    where = devices.choose(device)
     (input, classes), task = prepare.shape(budget), prepare.load_task(budget)
     network, spec = zoo.build(model, input, classes, seed=budget.seed), zoo.spec(model)
     if model not in zoo.names():
@@ -80,13 +83,14 @@ def _train(
         spec.pretrained(network)
     usual = {name: value for name, value in spec.usual.items() if name in Training.__annotations__}
     training = {**usual, **({} if spec.lr is None else {"lr": spec.lr}), **training}  # type: ignore[typeddict-item]
-    check_trainable(network, task, model, training.get("batch_size", BATCH_SIZE))
-    with progress_bar() as show:
+    batch_size = training.get("batch_size", BATCH_SIZE)
+    check_trainable(network, task, model, batch_size)
+    with progress_bar() as show, devices.fitting(where, batch_size):
 
         def on_step(step: int, total: int, loss: float) -> None:
             show(f"step {step} of {total}  loss {loss:.3f}", step / total)
 
-        result = train_dense(network, task, budget.epochs, budget.seed, on_step=on_step, **training)
+        result = train_dense(network.to(where), task, budget.epochs, budget.seed, on_step=on_step, **training)
     about = provenance(
         result, model=model_name(model), data=data_name(budget.data), label=task.data.label, input=input,
         classes=classes, epochs=budget.epochs, seed=budget.seed, options=typed,

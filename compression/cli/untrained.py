@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from compression import methods
+from compression import devices, methods
 from compression.budget import Budget
 from compression.cli.budget import budget_and_axes
-from compression.cli.options import COUNT, NOTHING, Json, More, Typed
+from compression.cli.options import COUNT, NOTHING, Device, Json, More, Typed
 from compression.cli.output import answer, columns
 from compression.errors import CompressionError
 from compression.jobs.curve import allocating
@@ -29,7 +29,7 @@ Statistics = Annotated[
 
 def untrained(
     *, _budget: Typed = NOTHING, split: Split = SPLITS[0], images: Images = None, statistics: Statistics = False,
-    json: Json = None, **more: More,
+    device: Device = devices.AUTO, json: Json = None, **more: More,
 ) -> None:  # fmt: skip
     """Measure every combination of --sparsity and --bits (default: the budget's own) and show the table."""
     if images is not None and images < 1:
@@ -39,7 +39,7 @@ def untrained(
         raise CompressionError(f"{name} takes one value here, only --sparsity and --bits several")
     own = requested.options if methods.get(requested.method).allocates else {}  # another method's mean nothing here
     requested = requested.replace(method=allocating(requested.method), options=own)
-    value = measured(requested, _pairs(requested, axes), split, images, statistics)
+    value = measured(requested, _pairs(requested, axes), split, images, statistics, device)
     answer(value, describe(value), json)
 
 
@@ -54,7 +54,7 @@ def _pairs(budget: Budget, axes: dict[str, list[Any]]) -> list[tuple[float, floa
 
 
 def measured(
-    budget: Budget, pairs: list[tuple[float, float]], split: str, limit: int | None, statistics: bool
+    budget: Budget, pairs: list[tuple[float, float]], split: str, limit: int | None, statistics: bool, device: str
 ) -> dict[str, Any]:
     """The answer as plain values: the dense score, and a row for each budget."""
     from compression import zoo
@@ -64,9 +64,11 @@ def measured(
     from compression.runs.prepare import load
     from compression.training.preparation import STATISTICS_BATCHES
 
+    where = devices.choose(device)
     check(budget)
     subject = load(budget)
     graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
+    subject = subject.on(where)
     rows = measure_untrained(
         subject.model, graph, subject.task, budget, pairs, split=split, limit=limit,
         statistics=STATISTICS_BATCHES if statistics else 0,

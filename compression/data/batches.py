@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils._pytree import tree_map
 
+from compression import devices
 from compression.data.types import DETECTION, IGNORED, NOTHING, SEGMENTATION, DataSet
 
 SHIFT = 10  # images are shifted by up to 1/10 of their height and width
@@ -26,9 +27,14 @@ def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
     scaled = images.float() / 255
     if not dataset.mean:
         return scaled
-    mean = torch.tensor(dataset.mean, device=images.device).view(1, -1, 1, 1)
-    std = torch.tensor(dataset.std, device=images.device).view(1, -1, 1, 1)
+    mean, std = (_of_channels(values, images.device) for values in (dataset.mean, dataset.std))
     return (scaled - mean) / std
+
+
+@lru_cache(maxsize=64)
+def _of_channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """One number a channel, in a shape that broadcasts; sent to a device once."""
+    return torch.tensor(values).to(device).view(1, -1, 1, 1)
 
 
 class Shift:
@@ -37,19 +43,22 @@ class Shift:
     def __init__(self, images: torch.Tensor, kind: str, generator: torch.Generator) -> None:
         count, _, self.height, self.width = images.shape
         self.top, self.left = max(1, self.height // SHIFT), max(1, self.width // SHIFT)
-        self.down = torch.randint(0, 2 * self.top + 1, (count, 1), generator=generator)
-        self.right = torch.randint(0, 2 * self.left + 1, (count, 1), generator=generator)
-        self.flipped = torch.zeros(count, 1, dtype=torch.bool)
+        down = torch.randint(0, 2 * self.top + 1, (count, 1), generator=generator)
+        right = torch.randint(0, 2 * self.left + 1, (count, 1), generator=generator)
+        flipped = torch.zeros(count, 1, dtype=torch.bool)
         if kind == "shift-flip":
-            self.flipped = torch.rand(count, 1, generator=generator) < 0.5
+            flipped = torch.rand(count, 1, generator=generator) < 0.5
+        # Drawn on the CPU, so that they are the same whatever the images are on
+        self.down, self.right, self.flipped = devices.send((down, right, flipped), images.device)
 
     def apply(self, images: torch.Tensor, fill: int = 0) -> torch.Tensor:
         """The images moved; what was outside of them becomes ``fill``."""
-        count, channels = images.shape[:2]
+        (count, channels), device = images.shape[:2], images.device
         padded = F.pad(images, (self.left, self.left, self.top, self.top), value=fill)
-        batch = torch.arange(count).view(-1, 1, 1, 1)
-        channel = torch.arange(channels).view(1, -1, 1, 1)
-        rows, columns = self.down + torch.arange(self.height), self.right + torch.arange(self.width)
+        batch = torch.arange(count, device=device).view(-1, 1, 1, 1)
+        channel = torch.arange(channels, device=device).view(1, -1, 1, 1)
+        rows = self.down + torch.arange(self.height, device=device)
+        columns = self.right + torch.arange(self.width, device=device)
         columns = torch.where(self.flipped, columns.flip(1), columns)
         return padded[batch, channel, rows.view(count, 1, self.height, 1), columns.view(count, 1, 1, self.width)]
 
@@ -65,10 +74,10 @@ class Shift:
         mirrored = self.width - low.flip(2)
         low = torch.where(self.flipped.unsqueeze(2), mirrored, low)
         moved = torch.stack([low[..., 0], high[..., 0], low[..., 1], high[..., 1]], 2)
-        limits = moved.new_tensor([self.width, self.height, self.width, self.height])
-        inside = torch.minimum(moved.clamp(min=0), limits)
+        across, along = moved[..., 0::2].clamp(0, self.width), moved[..., 1::2].clamp(0, self.height)
+        inside = torch.stack([across, along], 3).flatten(2)
         visible = _areas(inside) >= VISIBLE * _areas(moved)
-        kinds = torch.where(visible, boxes[:, :, 0], boxes.new_tensor(NOTHING)).unsqueeze(2)
+        kinds = torch.where(visible, boxes[:, :, 0], NOTHING).unsqueeze(2)
         return torch.cat([kinds, inside], 2)
 
 
@@ -85,6 +94,9 @@ class Batches:
     in other epochs); other splits are in order, complete and not augmented. ``augment=False`` switches
     augmentation off. Iterating yields the batches of ``epoch``; :meth:`batch` returns any batch of any epoch, so a run
     resumes in the middle of one.
+
+    The batches are on ``device``. A split in memory is sent there as a whole where it is not too large
+    (:meth:`compression.data.types.Split.on`), and is shuffled, augmented and normalised there.
     """
 
     def __init__(
@@ -99,7 +111,7 @@ class Batches:
         limit: int | None = None,
     ) -> None:
         self.dataset, self.seed, self.epoch, self.device = dataset, seed, epoch, torch.device(device)
-        self.split = dataset.split(split)
+        self.split = dataset.split(split).on(self.device)
         self.count = len(self.split) if limit is None else min(limit, len(self.split))
         self.training = split == "train"
         self.augment = dataset.augment if (self.training if augment is None else augment) else "none"
@@ -119,11 +131,10 @@ class Batches:
         """Batch ``index`` of ``epoch``: depends on nothing but these, the seed and the batch size."""
         chosen = self._indices(epoch, index)
         generator = self._generator(epoch, index + 1)
-        x, y = self.split.take(chosen)
+        x, y = self.split.take(devices.send(chosen, self.split.device))
         self.split.ask(self._indices(epoch, index + 1) if index + 1 < len(self) else self._indices(epoch + 1, 0))
-        if self.dataset.of_images:
-            x, y = self._prepared(x, y, generator)
-        return tree_map(lambda tensor: tensor.to(self.device), (x, y))
+        x, y = devices.send((x, y), self.device)
+        return self._prepared(x, y, generator) if self.dataset.of_images else (x, y)
 
     def _prepared(self, images: torch.Tensor, labels: Any, generator: torch.Generator) -> tuple[torch.Tensor, Any]:
         """Augmented and normalised images; class numbers of 8 bits as int64, which losses take."""

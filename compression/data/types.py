@@ -31,7 +31,11 @@ IGNORED = 255  # the class number of a mask's pixels that do not count
 NOTHING = -1.0  # the class of rows that only fill up a table of boxes
 
 
-@dataclass(frozen=True)
+LARGEST_ON_DEVICE = 2 << 30
+"""Bytes of a split that is kept on an accelerator as a whole; of a larger one, batches are sent there."""
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
     """Examples: ``images`` are what a network takes, ``labels`` what it should answer.
 
@@ -46,6 +50,7 @@ class Split:
 
     images: Any
     labels: Any
+    _copies: dict[Any, Split] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         from torch.utils._pytree import tree_leaves
@@ -61,6 +66,26 @@ class Split:
         for rows in self._rows():
             if hasattr(rows, "ask"):
                 rows.ask(indices)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are; the CPU if what it holds is in files."""
+        import torch
+
+        return getattr(self._rows()[0], "device", torch.device("cpu"))
+
+    def on(self, device: torch.device) -> Split:
+        """This split on a device, kept there for the next call; itself if it is in files or too large."""
+        import torch
+
+        rows = self._rows()
+        if device == self.device or not all(isinstance(each, torch.Tensor) for each in rows):
+            return self
+        if sum(each.numel() * each.element_size() for each in rows) > LARGEST_ON_DEVICE:
+            return self
+        if device not in self._copies:
+            self._copies[device] = Split(*self._map(lambda each: each.to(device)))
+        return self._copies[device]
 
     def subset(self, indices: torch.Tensor) -> Split:
         """The examples at these positions (int64 [M]) as a split."""

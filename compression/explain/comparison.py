@@ -125,7 +125,9 @@ def compare(
 
 def _missing(models: Pair, batch: torch.Tensor, targets: torch.Tensor, maps: Mapping[str, Maps]) -> tuple[float, float]:
     both = ((models.dense, "dense"), (models.small, COMPRESSED))
-    dense, small = (completeness(model, batch, targets, torch.from_numpy(maps[key])) for model, key in both)
+    dense, small = (
+        completeness(model, batch, targets, torch.from_numpy(maps[key]).to(models.device)) for model, key in both
+    )
     return float(dense.mean()), float(small.mean())
 
 
@@ -155,7 +157,7 @@ def score(maps: Mapping[str, Maps], signed: bool) -> Scores:
 def _noise(models: Pair, batch: torch.Tensor, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     std = torch.tensor(models.data.std).view(1, -1, 1, 1)
-    return torch.randn(batch.shape, generator=generator) * (NOISE / 255) / std
+    return (torch.randn(batch.shape, generator=generator) * (NOISE / 255) / std).to(batch.device)
 
 
 def _all_maps(
@@ -178,6 +180,6 @@ def _all_maps(
             (CEILING, explainers.dense, noisy),
             (RANDOM, explainers.random, images),
         ):
-            parts[key].append(explainer.attribute(method, seen, classes).numpy())
+            parts[key].append(explainer.attribute(method, seen, classes).cpu().numpy())
     maps = {key: np.concatenate(chunks) for key, chunks in parts.items()}
     return maps | {SHUFFLED: np.roll(maps["dense"], 1, axis=0)}

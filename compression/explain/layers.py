@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from compression import devices
+
 SMALLEST = 2  # pixels each way that a map needs to say where
 
 
@@ -57,7 +59,7 @@ def cam_layer(model: nn.Module, input: tuple[int, ...]) -> CamLayer:
     try:
         with torch.no_grad():
             dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
-            model(torch.zeros(1, *input, dtype=dtype))
+            model(torch.zeros(1, *input, dtype=dtype, device=devices.of(model)))
     finally:
         for hook in hooks:
             hook.remove()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from compression import zoo
+from compression import devices, zoo
 from compression.data import IMAGE, DataSet, kind, normalise
 from compression.errors import CompressionError
 from compression.export.source import read
@@ -34,9 +34,19 @@ class Pair:
     data: DataSet
     input: tuple[int, ...]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return devices.of(self.dense)
+
+    def on(self, device: torch.device) -> Pair:
+        """The same three models on a device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("dense", "small", "random")})
+
     def images(self, indices: list[int]) -> torch.Tensor:
-        """Test images as the models take them: normalised fp32 [len(indices), C, H, W]."""
-        return normalise(self.data.split(SPLIT).take(torch.tensor(indices))[0], self.data)
+        """Test images as the models take them, where they are: normalised fp32 [len(indices), C, H, W]."""
+        images, _ = self.data.split(SPLIT).take(torch.tensor(indices))
+        return normalise(images.to(self.device), self.data)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ CRITERIA = (MAGNITUDE, TAYLOR, ACTIVATION, CONDUCTANCE)
 STEPS = 8  # points from the mean image to the image, both ends included: Captum adds the rises between them
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-Scores = dict[str, dict[str, torch.Tensor]]  # group → criterion → fp32 [units]
+Scores = dict[str, dict[str, torch.Tensor]]  # group → criterion → fp32 [units], on the CPU
 
 
 def unit_scores(
@@ -82,10 +82,8 @@ def _by_weights(model: nn.Module, graph: Graph, batches: Iterable[Batch]) -> Sco
     for module, mode in modes.items():
         module.training = mode
     parts = {group.id: slice(group.first, group.first + group.units) for group in units}
-    return {
-        group: {MAGNITUDE: magnitude[part].detach(), TAYLOR: taylor[part].detach() / max(1, count)}
-        for group, part in parts.items()
-    }
+    magnitude, taylor = (values.detach().cpu() for values in (magnitude, taylor / max(1, count)))
+    return {group: {MAGNITUDE: magnitude[part], TAYLOR: taylor[part]} for group, part in parts.items()}
 
 
 def _producers(graph: Graph) -> dict[str, list[tuple[str, torch.Tensor]]]:
@@ -115,7 +113,7 @@ def _attributed(
 def _channels(attributed: Any, channel: int) -> torch.Tensor:
     parts = attributed if isinstance(attributed, tuple) else (attributed,)  # a layer that is used several times
     sums = [part.detach().abs().movedim(channel, -1).flatten(0, -2).sum(0) / len(part) for part in parts]
-    return torch.stack(sums).sum(0).float()
+    return torch.stack(sums).sum(0).float().cpu()
 
 
 def summary(scores: Scores, groups: Iterable[Group]) -> list[dict[str, Any]]:

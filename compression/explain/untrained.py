@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import methods
+from compression import devices, methods
 from compression.budget import Budget
 from compression.data import Batches
 from compression.forecast import Subject
@@ -82,13 +82,16 @@ def measure_untrained(
         smaller = attach(deep_copy(model), allocation)
         measured = evaluate(smaller, task, split, limit=limit)
         recomputed = None
-        if statistics and settle_statistics(smaller, _batches(task, budget, statistics, check)).norms:
+        batches = _batches(task, budget, statistics, check, devices.of(model))
+        if statistics and settle_statistics(smaller, batches).norms:
             recomputed = evaluate(smaller, task, split, limit=limit).score
         yield Untrained(sparsity, bits, subject.relative_error(allocation), measured.score, measured.loss, recomputed)
 
 
-def _batches(task: Task, budget: Budget, most: int, check: Callable[[], None]) -> Iterator[torch.Tensor]:
-    batches = Batches(task.data, "train", budget.batch_size, seed=budget.seed, augment=False)
+def _batches(
+    task: Task, budget: Budget, most: int, check: Callable[[], None], device: torch.device
+) -> Iterator[torch.Tensor]:
+    batches = Batches(task.data, "train", budget.batch_size, seed=budget.seed, augment=False, device=device)
     for index in range(min(most, len(batches))):
         check()
         yield batches.batch(0, index)[0]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compression import methods
+from compression import devices, methods
 from compression.asks import ACTIVATION_BITS
 from compression.budget import Budget
 from compression.jobs import studies
@@ -93,9 +93,10 @@ def carry_out(
     budget = folder.budget().replace(method=method or allocating(""), layers=layers, options=options)
     subject = load(budget, folder.spec().get("subject"))
     events.plan(len(grid), unit="budgets")
+    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
+    subject = subject.on(devices.choose(folder.spec().get("device", devices.AUTO)))
     dense, metric = dense_score(subject.model, subject.task, "validation", images), subject.task.metric
     rows = []
-    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
     measured = measure_untrained(
         subject.model, graph, subject.task, budget, grid, limit=images, statistics=statistics, check=events.check
     )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from compression import devices
 from compression.jobs.sidejob import CANCELLED, DONE, FAILED, NONE, RUNNING, Job, Report, SideJob
 from compression.runs.folder import RunFolder
 from compression.runs.resultfile import written
@@ -73,7 +74,7 @@ def work(folder: RunFolder, images: int, seed: int, report: Report) -> Mapping[s
     from compression.explain.stored import save
 
     report("restoring both models", 0.0)
-    models = pair(folder, seed)
+    models = pair(folder, seed).on(devices.choose())
     scored = compare(models, images, seed, say=lambda text, share: report(text, SCORES * share))
     macs = written(folder.result_path)["baseline"]["macs"]
     maps = _maps(models, macs, list(scored.scores), report)
@@ -94,12 +95,12 @@ def _maps(models: Pair, macs: float, methods: Sequence[str], report: Report) -> 
     answers = scan(models, affordable(macs))
     chosen = answers.order[:SHOWN]
     explainers, images = Explainers.from_pair(models), models.images(chosen)
-    targets = torch.tensor([answers.before[i] for i in chosen])
+    targets = torch.tensor([answers.before[i] for i in chosen]).to(models.device)
     maps = {}
     for done, method in enumerate(methods):
         report("maps of the images shown", SCORES + (1 - SCORES) * done / max(1, len(methods)))
         for key, explainer in ((DENSE, explainers.dense), (SMALL, explainers.small)):
-            maps[method, key] = explainer.attribute(method, images, targets).numpy()
+            maps[method, key] = explainer.attribute(method, images, targets).cpu().numpy()
     return Shown(tuple(chosen), maps)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from compression import devices
 from compression.errors import CompressionError
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
@@ -38,7 +39,9 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
             f"saliency is measured along ways between images of one class each, not on {subject.data.name}"
         )
     graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
-    batches = list(Batches(subject.data, "validation", BATCH, augment=False, limit=images))
+    device = devices.choose(folder.spec().get("device", devices.AUTO))
+    subject = subject.on(device)
+    batches = list(Batches(subject.data, "validation", BATCH, augment=False, limit=images, device=device))
     weights = {layer.weight for layer in graph.layers}
     producers = {m.name for g in graph.prunable for m in g.members if m.role == "producer" and m.dim == 0}
     events.plan(len(batches) * len(producers & weights), unit="layers of batches")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from compression import devices
 from compression.budget import Budget
 from compression.jobs import studies
 from compression.runs.folder import RunFolder
@@ -40,6 +41,7 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
 
     subject = load(folder.budget(), folder.spec().get("subject"))
     graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
+    subject = subject.on(devices.choose(folder.spec().get("device", devices.AUTO)))
     planned = trials(subject.model, graph, structured)
     events.plan(len(planned), unit="trials")
     metric = subject.task.metric
@@ -57,10 +59,12 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
     return {**scan, "images": used, "rows": rows}
 
 
-def measure(budget: Budget, root: str | Path, structured: bool, images: int = IMAGES) -> str:
+def measure(
+    budget: Budget, root: str | Path, structured: bool, images: int = IMAGES, device: str = devices.AUTO
+) -> str:
     """Start (or queue) the scan of the model, weights and data of ``budget``; returns its id.
 
     Raises:
-        CompressionError: the budget is refused, as for a run.
+        CompressionError: the budget is refused, as for a run, or there is no such device.
     """
-    return studies.begin(KIND, budget, root, **request(structured, images))
+    return studies.begin(KIND, budget, root, device, **request(structured, images))

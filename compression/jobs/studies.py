@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from compression import devices
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.preprocess import merged
@@ -19,7 +20,7 @@ from compression.runs.files import sha256
 from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
 from compression.runs.preflight import absolute, check_subject
 from compression.runs.store import Store
-from compression.runs.submit import new_spec
+from compression.runs.submit import check_device, new_spec
 
 FOLDER = "studies"
 
@@ -92,15 +93,17 @@ def _stored_key(folder: RunFolder) -> Any:
         return None
 
 
-def begin(kind: str, budget: Budget, root: str | Path, **request: Any) -> str:
+def begin(kind: str, budget: Budget, root: str | Path, device: str = devices.AUTO, **request: Any) -> str:
     """Start (or queue) the study for the model, weights and data of ``budget``; returns its id.
 
     Raises:
-        CompressionError: the budget is refused, as for a run.
+        CompressionError: the budget is refused, as for a run, or there is no such device.
     """
+    store = studies(root)
+    check_device(device, store)
     subject_only = {"model", "input", "classes", "weights", "data", "preprocess"}
     plain = absolute(Budget(**budget.model_dump(include=subject_only)))
     subject, _ = check_subject(plain)
-    store, digest = studies(root), key(kind, plain, **request)
-    spec = new_spec(plain, store, kind, job=kind, key=digest, asked=request, subject=subject.identity)
+    digest = key(kind, plain, **request)
+    spec = new_spec(plain, store, kind, device, job=kind, key=digest, asked=request, subject=subject.identity)
     return store.add(spec)[0].id

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from compression import devices
 from compression.pruning.criteria import CRITERIA, DEFAULT_WEIGHTS, MOVEMENT, UnitSums
 from compression.pruning.units import Units
 
@@ -62,7 +63,8 @@ class AveragedSaliency:
     def __init__(self, units: Units, weights: Mapping[str, float], lasting: bool = False) -> None:
         self.units, self.weights = units, dict(weights)
         self.lasting = {MOVEMENT} & weights.keys() if lasting else set()
-        self._totals = {name: torch.zeros(units.total) for name in weights}
+        device = next((piece.parameter.device for group in units for piece in group.slices), torch.device(devices.CPU))
+        self._totals = {name: torch.zeros(units.total, device=device) for name in weights}
 
     def observe(self, recent: bool = True) -> None:
         """Add the gradients that the parameters hold now, unless ``recent`` to the sums that last only."""
@@ -76,7 +78,7 @@ class AveragedSaliency:
         for name, total in self._totals.items():
             if not recent and name not in self.lasting:
                 continue
-            total += CRITERIA[name](sums).cpu()
+            total += CRITERIA[name](sums)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """What was observed since the last choice."""
@@ -84,11 +86,14 @@ class AveragedSaliency:
 
     def load_state_dict(self, state_dict: dict[str, torch.Tensor]) -> None:
         """Take over what :meth:`state_dict` gave."""
-        self._totals = {name: state_dict[name].clone() for name in self._totals}
+        self._totals = {name: state_dict[name].to(total, copy=True) for name, total in self._totals.items()}
 
     def take(self) -> torch.Tensor:
-        """The weighted scores [N] of what was observed since the last time, each criterion divided by its l2 norm."""
-        scores = _weighted(self._totals, self.weights)
+        """The weighted scores of what was observed since the last time, each criterion divided by its l2 norm.
+
+        Shape [N], on the CPU.
+        """
+        scores = _weighted(self._totals, self.weights).cpu()
         for name, total in self._totals.items():
             if name not in self.lasting:
                 total.zero_()

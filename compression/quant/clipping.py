@@ -30,7 +30,8 @@ def best_clip(weight: torch.Tensor, bits: float, unsigned: bool = False, exponen
         return 0.0
     errors = []
     raised = _raised(values, exponent)
-    tops = torch.maximum(values.abs().max(), raised.abs().max()) * torch.arange(1, CANDIDATES + 1) / CANDIDATES
+    shares = torch.arange(1, CANDIDATES + 1, device=values.device)
+    tops = torch.maximum(values.abs().max(), raised.abs().max()) * shares / CANDIDATES
     for top in tops:
         step = top / levels(bits, unsigned)
         errors.append((raised.clamp(-top, top).div(step).round_().mul_(step).sub_(values)).square_().sum())

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from compression import devices
 from compression.quant.fixed_steps import FixedQuantizer
 from compression.quant.integers import quantizer_of
 
@@ -36,7 +37,7 @@ class QuantizationNoise:
     def draw(self) -> None:
         """Choose anew which weights are quantized; call it before every step."""
         for quantizer, weight in self._weights.items():
-            mask = (torch.rand(weight.shape, generator=self._generator) < self.share).to(weight.device)
+            mask = devices.send(torch.rand(weight.shape, generator=self._generator) < self.share, weight.device)
             self._masks[quantizer] = mask | ~quantizer.mask if isinstance(quantizer, FixedQuantizer) else mask
 
     def remove(self) -> None:

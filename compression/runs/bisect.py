@@ -16,6 +16,7 @@ from typing import Any
 
 from compression.asks import BOPS, BOPS_SAVED, MACS, MACS_SAVED
 from compression.budget import Budget
+from compression.devices import AUTO
 from compression.errors import CompressionError, RunFailed
 from compression.reading import short
 from compression.runs.folder import DONE, WAY_OUT, RunFolder
@@ -24,6 +25,7 @@ from compression.runs.preflight import absolute, check
 from compression.runs.reporter import RunReporter
 from compression.runs.results import of_sweep, result
 from compression.runs.store import Store
+from compression.runs.submit import check_device
 from compression.runs.sweep import Bits, combinations, expected_size, specs, stop_with
 from compression.tasks import ACCURACY, Metric
 
@@ -39,6 +41,7 @@ def find_smallest(
     *,
     more: Mapping[str, Sequence[Any]] | None = None,
     priority: int = 0,
+    device: str = AUTO,
     store: Store | None = None,
 ) -> str:
     """Start a search for the smallest of these budgets with at least ``min_score`` on the validation split.
@@ -54,11 +57,11 @@ def find_smallest(
         raise CompressionError("the smallest model is searched for over sparsity, MACs or bits, not over BOPs")
     by_macs = MACS_SAVED.option in axes or budget.asks.get(MACS) is not None
     candidates = combinations(absolute(budget), sparsity or (() if by_macs else SPARSITIES), bits, axes)
-    budgets = sorted(candidates, key=expected_size, reverse=True)
+    budgets, store = sorted(candidates, key=expected_size, reverse=True), store or Store(root)
+    check_device(device, store)
     identity = check(*budgets)
     Metric.from_result(identity).check(min_score)
-    store = store or Store(root)
-    spec, planned = specs(budget, budgets, store, identity)
+    spec, planned = specs(budget, budgets, store, identity, device)
     store.add({**spec, "priority": priority, "find": {"min_score": min_score, "planned": planned}})
     return str(spec["id"])
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, SupportsFloat
 
 from compression.errors import Cancelled
 from compression.points import Point
@@ -50,7 +50,7 @@ class EventWriter(Reporter):
         self._lease = lease
         self._at: tuple[int, float] = (0, 0.0)
         self._written: tuple[int, float] | None = None
-        self._pending: dict[str, float] | None = None
+        self._pending: dict[str, SupportsFloat] | None = None
         self._decided = -1
         self._checked = 0.0
         self._file = open_own(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
@@ -87,8 +87,11 @@ class EventWriter(Reporter):
         """How many steps the run will take."""
         self._write("plan", total_steps=total_steps, **facts)
 
-    def step(self, step: int, epoch: float, **values: float) -> None:
-        """Figures of one training step; what is written is always the step's own, never a mean of several."""
+    def step(self, step: int, epoch: float, **values: SupportsFloat) -> None:
+        """Figures of one training step, which are read only where they are written.
+
+        What is written is always the step's own, never a mean of several.
+        """
         self._at = (step, epoch)
         self._pending = values
         if self._step_due(step):

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import methods
+from compression import devices, methods
 from compression.data import Batches
 from compression.encodings import cut_weights
-from compression.errors import RunFailed
+from compression.errors import CompressionError, RunFailed
 from compression.graph import slim_report
 from compression.graph.copies import deep_copy
 from compression.methods.base import Compressed, Method, Setup
@@ -45,9 +45,11 @@ def execute(
     """
     budget = folder.budget()
     chosen = method or methods.get(budget.method)
-    prepared = (bench or Workbench()).prepare(budget, folder.spec().get("subject"))
+    device = _device(folder, report)
+    prepared = (bench or Workbench()).prepare(budget, folder.spec().get("subject"), device)
     report.bind(prepared.digest)
     report.log(_beginning(prepared.subject))
+    report.log(f"computes on {devices.label(device)}")
     report.point(prepared.baseline)
     original = prepared.subject.task.original()
     if original is not None:
@@ -60,7 +62,8 @@ def execute(
         report.log(f"{chosen.info.label} does not use {', '.join(unused)} of this budget")
     torch.manual_seed(budget.seed)
     setup = prepared.setup(budget)
-    compressed = _compress(chosen, setup, report)
+    with devices.fitting(device, budget.batch_size):
+        compressed = _compress(chosen, setup, report)
     check_taken_over(report)
     report.check()
     outcome, details = finish(folder, setup, compressed.model, report)
@@ -77,11 +80,28 @@ def execute(
         "baseline_ledger": prepared.ledger,
         "task": prepared.subject.task.name,
         "metric": prepared.subject.task.metric.to_dict(),
+        "device": devices.label(device),
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
         **outcome,
         "points": [point.to_dict() for point in folder.points()],
     }
+
+
+def _device(folder: RunFolder, report: RunReporter) -> torch.device:
+    """The device that the run's spec names; an interrupted run goes on elsewhere where that is not there.
+
+    Raises:
+        CompressionError: it is not there.
+    """
+    named = folder.spec().get("device", devices.AUTO)
+    try:
+        return devices.choose(named)
+    except CompressionError as error:
+        if report.saved is None:
+            raise
+        report.log(f"{error}: the run goes on without")
+        return devices.choose()
 
 
 def _beginning(subject: TrainedModel) -> str:
@@ -110,13 +130,14 @@ def finish(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Cut the zero units out, pack, read the packed file back, and measure on the test split what came out of it.
 
-    Returns what the result stores, and the details that the task counted.
+    Returns what the result stores, and the details that the task counted. All but the measuring is done on the CPU.
 
     Raises:
         RunFailed: the file gives other weights than those that were packed.
         CompressionError: the smaller model computes something else than the masked one.
     """
-    check_finite(model.eval())
+    device = devices.of(model)
+    check_finite(model.cpu().eval())
     plain, cut = slim_report(fold(model), setup.graph)
     plain.eval()
     report.confirm()
@@ -124,7 +145,7 @@ def finish(
     codes = cut_weights(integer_weights(model), setup.graph, cut.units)
     ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
     shipped = restore(plain, folder)
-    measured = evaluate(shipped, setup.task, "test")
+    measured = evaluate(deep_copy(shipped).to(device), setup.task, "test")
     step, epoch = report.at
     at: dict[str, Any] = {"step": step, "epoch": epoch, "phase": "final"}
     point = file_point(model, setup.graph, setup.task.metric, measured, ledger["total"], **at)

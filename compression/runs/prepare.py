@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
-from compression import commands, data, owncode, tasks, zoo
+from compression import commands, data, devices, owncode, tasks, zoo
 from compression import graph as tracing
 from compression.budget import Budget
 from compression.data import DataSet
@@ -25,7 +26,8 @@ from compression.tasks import Evaluation, Metric, Task
 from compression.training.dense import evaluate
 from compression.training.measure import sizes
 from compression.zoo.origin import Weighted, weighted
-from compression.zoo.weights import digest, unshared
+from compression.zoo.weights import digest as weights_digest
+from compression.zoo.weights import unshared
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +45,16 @@ class TrainedModel:
         """The data of its task."""
         return self.task.data
 
+    def on(self, device: torch.device) -> TrainedModel:
+        """The same on a device; on another than the CPU a copy."""
+        if device == devices.of(self.model):
+            return self
+        return replace(self, model=tracing.deep_copy(self.model).to(device))
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What a spec keeps of it, so that a run never continues with another: see :func:`check_same`."""
-        about = {"weights": self.weights, "digest": digest(self.model), "preprocess": self.data.preprocess}
+        about = {"weights": self.weights, "digest": weights_digest(self.model), "preprocess": self.data.preprocess}
         return {**about, "metric": self.task.metric.to_dict()}
 
 
@@ -54,7 +62,8 @@ class TrainedModel:
 class Prepared:
     """A subject, traced and measured; ``details`` are what its task counts on the test split.
 
-    ``digest`` changes with its weights, its data, or the user's file that builds it.
+    ``digest`` changes with its weights, its data, or the user's file that builds it. ``device`` is where it was
+    measured and where the method works; the subject itself stays on the CPU.
     """
 
     subject: TrainedModel
@@ -63,10 +72,12 @@ class Prepared:
     ledger: dict[str, Any]
     details: dict[str, Any]
     digest: str
+    device: torch.device
 
     def setup(self, budget: Budget) -> Setup:
-        """A setup with a fresh copy of the dense model, which the method may change."""
-        return Setup(tracing.deep_copy(self.subject.model), self.graph, self.subject.task, budget)
+        """A setup with a fresh copy of the dense model on the device, which the method may change."""
+        model = tracing.deep_copy(self.subject.model).to(self.device)
+        return Setup(model, self.graph, self.subject.task, budget)
 
     def prove_cuts(self, budget: Budget) -> None:
         """Try once, before any training, that units can be removed from this network.
@@ -85,18 +96,21 @@ class Workbench:
         self._key: tuple[Any, ...] | None = None
         self._prepared: Prepared | None = None
 
-    def prepare(self, budget: Budget, identity: Mapping[str, Any] | None = None) -> Prepared:
+    def prepare(
+        self, budget: Budget, identity: Mapping[str, Any] | None = None, device: torch.device | None = None
+    ) -> Prepared:
         """Load, trace and measure, or return the last result where the subject is the same.
 
-        ``identity``: what the run's spec keeps of its subject.
+        ``identity``: what the run's spec keeps of its subject; ``device``: by default the CPU.
 
         Raises:
             CompressionError: see :func:`load`.
         """
         preprocess = json.dumps(budget.preprocess, sort_keys=True)
-        key = (budget.model, budget.data, budget.input, budget.classes, budget.weights, preprocess)
+        device = device or torch.device(devices.CPU)
+        key = (budget.model, budget.data, budget.input, budget.classes, budget.weights, preprocess, device)
         if self._prepared is None or key != self._key:
-            self._key, self._prepared = key, prepare(budget)
+            self._key, self._prepared = key, prepare(budget, device)
         check_same(self._prepared.subject, identity)
         return self._prepared
 
@@ -190,22 +204,21 @@ def train_line(budget: Budget) -> str:
     return commands.line("train", python=commands.interpreter(), options=options)
 
 
-def prepare(budget: Budget) -> Prepared:
+def prepare(budget: Budget, device: torch.device) -> Prepared:
     """Load, trace and measure on the test split; the baseline's bytes are those of its fp32 file."""
     subject = load(budget)
     graph = tracing.trace(subject.model, zoo.example(budget.model, input=subject.input))
-    evaluation = evaluate(subject.model, subject.task, "test")
+    evaluation = evaluate(subject.on(device).model, subject.task, "test")
     ledger = fp32_ledger(subject.model)
     at: dict[str, Any] = {"step": 0, "epoch": 0.0, "phase": "baseline"}
     baseline = file_point(subject.model, graph, subject.task.metric, evaluation, ledger["total"], **at)
-    return Prepared(
-        subject, graph, baseline, ledger, evaluation.details, subject_digest(subject, budget.model, budget.data)
-    )
+    digest = subject_digest(subject, budget.model, budget.data)
+    return Prepared(subject, graph, baseline, ledger, evaluation.details, digest, device)
 
 
 def subject_digest(subject: TrainedModel, model: str, source: str = "") -> str:
     """The SHA-256 of what a run of ``model`` on the data ``source`` begins with: weights, data, files of one's own."""
-    total, data = hashlib.sha256(digest(subject.model).encode()), subject.data
+    total, data = hashlib.sha256(weights_digest(subject.model).encode()), subject.data
     total.update(repr((data.mean, data.std, data.augment, data.classes, data.preprocess)).encode())
     for own in filter(owncode.is_own, (model, source)):
         total.update(owncode.divided(own)[0].read_bytes())

@@ -35,6 +35,7 @@ class _Spec(TypedDict):
     budget: dict[str, Any]
     created: Seconds
     threads: NotRequired[Annotated[Whole, Field(le=MOST_THREADS)] | None]
+    device: NotRequired[Text]
     priority: NotRequired[Signed]
     sweep: NotRequired[Text | None]
     children: NotRequired[list[Text]]

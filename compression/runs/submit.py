@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import compression
-from compression import methods
+from compression import devices, methods
 from compression.budget import Budget
+from compression.devices import AUTO
 from compression.runs.folder import IDLE, RunFolder
+from compression.runs.launcher import LocalLauncher
 from compression.runs.preflight import absolute, check
 from compression.runs.results import result
 from compression.runs.store import Store
@@ -23,23 +25,39 @@ POLL_SECONDS = 0.1
 SYNC_SECONDS = 1.0
 
 
-def start(budget: Budget, root: str | Path = "runs", *, priority: int = 0, store: Store | None = None) -> str:
+def start(
+    budget: Budget, root: str | Path = "runs", *, priority: int = 0, device: str = AUTO, store: Store | None = None
+) -> str:
     """Check the budget, write the run folder, start its worker (or queue it behind another); returns the run id.
 
-    Of the runs that wait, those of the highest ``priority`` start first, among equals the oldest.
+    Of the runs that wait, those of the highest ``priority`` start first, among equals the oldest. ``device`` is one of
+    :data:`compression.devices.NAMES`.
 
     Raises:
-        CompressionError: unknown model, data or method, data that do not fit, missing or wrong-shaped weights, or a
-            runs folder that cannot be written; nothing remains.
+        CompressionError: unknown model, data or method, data that do not fit, missing or wrong-shaped weights, no such
+            device, or a runs folder that cannot be written; nothing remains.
     """
-    budget = absolute(budget)
+    budget, store = absolute(budget), store or Store(root)
+    check_device(device, store)
     identity = check(budget)
-    store = store or Store(root)
-    return store.add(new_spec(budget, store, priority=priority, subject=identity))[0].id
+    return store.add(new_spec(budget, store, device=device, priority=priority, subject=identity))[0].id
 
 
-def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dict[str, Any]:
-    """The content of ``spec.json`` for a new run of a checked budget: when, by which versions, on how many threads."""
+def check_device(device: str, store: Store) -> None:
+    """Refuse a device that runs of this store would not find; on a cluster only the worker can know.
+
+    Raises:
+        CompressionError: no such name, or no such device.
+    """
+    devices.check_name(device)
+    if isinstance(store.launcher, LocalLauncher):
+        devices.choose(device)
+
+
+def new_spec(budget: Budget, store: Store, prefix: str = "", device: str = AUTO, **more: Any) -> dict[str, Any]:
+    """The content of ``spec.json`` for a new run of a checked budget: when, by which versions, on how many threads and
+    what device.
+    """
     budget = methods.get(budget.method).complete(budget)
     return {
         "id": new_id(budget, store.root, prefix),
@@ -51,6 +69,7 @@ def new_spec(budget: Budget, store: Store, prefix: str = "", **more: Any) -> dic
             "compression": compression.__version__,
         },
         "threads": store.threads,
+        "device": device,
         **more,
     }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from compression import methods
 from compression.budget import Budget
+from compression.devices import AUTO
 from compression.errors import Cancelled, CompressionError, Paused, RunFailed
 from compression.runs.folder import CANCELLED, DONE, FAILED, PAUSED, RunFolder
 from compression.runs.lifecycle import Work, carry_out
@@ -22,7 +23,7 @@ from compression.runs.preflight import absolute, check
 from compression.runs.reporter import RunReporter
 from compression.runs.results import of_sweep, result
 from compression.runs.store import Store
-from compression.runs.submit import new_spec
+from compression.runs.submit import check_device, new_spec
 
 Bits = float | tuple[float, float]
 
@@ -35,6 +36,7 @@ def sweep(
     *,
     more: Mapping[str, Sequence[Any]] | None = None,
     priority: int = 0,
+    device: str = AUTO,
     store: Store | None = None,
 ) -> str:
     """Start a run for each combination of these values in ``budget`` (empty: the budget's own); returns the sweep's id.
@@ -44,24 +46,28 @@ def sweep(
     Raises:
         CompressionError: as :func:`compression.runs.start`; nothing is started then.
     """
-    budgets = combinations(absolute(budget), sparsity, bits, more)
+    budgets, store = combinations(absolute(budget), sparsity, bits, more), store or Store(root)
+    check_device(device, store)
     identity = check(*budgets)
-    store = store or Store(root)
-    spec, children = specs(budget, widest_first(budgets), store, identity)
+    spec, children = specs(budget, widest_first(budgets), store, identity, device)
     values = {"sparsity": list(sparsity), "bits": list(bits), **(more or {})}
     store.add(*children, {**spec, "values": json.loads(json.dumps(values)), "priority": priority})
     return str(spec["id"])
 
 
 def specs(
-    budget: Budget, budgets: Sequence[Budget], store: Store, identity: Mapping[str, Any] | None = None
+    budget: Budget,
+    budgets: Sequence[Budget],
+    store: Store,
+    identity: Mapping[str, Any] | None = None,
+    device: str = AUTO,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The specs of a sweep and of its runs, whose ids are the sweep's with a number: no two are the same."""
-    spec = new_spec(budget, store, "sweep")
+    spec = new_spec(budget, store, "sweep", device)
     name = spec["id"].removeprefix("sweep-")
     subject: dict[str, Any] = {"subject": dict(identity)} if identity else {}
     children = [
-        new_spec(each, store, sweep=spec["id"], id=f"{name}-{number:02d}", **subject)
+        new_spec(each, store, device=device, sweep=spec["id"], id=f"{name}-{number:02d}", **subject)
         for number, each in enumerate(budgets, start=1)
     ]
     return {**spec, "children": [child["id"] for child in children]}, children

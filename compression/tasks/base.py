@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from compression import devices
 from compression.data import DataSet
 from compression.graph.inputs import Example, call, first_tensor
 from compression.tasks.metric import Metric
@@ -67,11 +68,11 @@ class Task(ABC):
 
     @torch.no_grad()
     def _evaluated(self, model: nn.Module, x: Example) -> torch.Tensor:
-        """The answer in evaluation mode; the model's own mode is restored."""
+        """The answer in evaluation mode, on the CPU wherever the model is; the model's own mode is restored."""
         training = model.training
         model.eval()
         try:
-            return self.answer(model, x)
+            return self.answer(model, devices.send(x, devices.of(model))).cpu()
         finally:
             model.train(training)
 

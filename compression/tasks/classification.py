@@ -66,7 +66,7 @@ class _Counts(Scorer):
     def add(self, answer: torch.Tensor, target: torch.Tensor) -> None:
         self.loss += float(F.cross_entropy(answer, target, reduction="sum"))
         pairs = target * self.classes + answer.argmax(1)
-        self.confusion += torch.bincount(pairs, minlength=self.classes**2)
+        self.confusion += torch.bincount(pairs, minlength=self.classes**2).cpu()
         self.count += len(target)
 
     def result(self) -> Evaluation:

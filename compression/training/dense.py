@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compression import commands, tasks
+from compression import commands, devices, tasks
 from compression.data import Batches, DataSet
 from compression.errors import CompressionError
 from compression.graph.inputs import first_tensor
@@ -32,13 +32,17 @@ from compression.training.loop import (
 from compression.training.recipe import Recipe, choose_recipe
 
 BATCH_SIZE, WARMUP = 64, 0.1
+READ_EVERY = 10  # steps on an accelerator: reading the loss of each would wait for each
 RATES = {"sgd": (0.2, 5e-4), "adam": (1e-3, 0.0), "adamw": (1e-3, 0.05)}
 """Learning rate and weight decay of each optimizer where none are given."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One finished epoch (from 1): training loss and score as seen on the way, validation ``score`` after it."""
+    """One finished epoch (from 1): training loss and score as seen on the way, validation ``score`` after it.
+
+    On an accelerator the first two are of every :data:`READ_EVERY`-th step.
+    """
 
     epoch: float
     loss: float
@@ -72,13 +76,15 @@ def evaluate(
 
     Computed in fp32 unless a recipe says otherwise; the model's training mode is restored.
     """
-    task, recipe = tasks.task_of(task), recipe or Recipe(threads=torch.get_num_threads())
+    task, device = tasks.task_of(task), devices.of(model)
+    recipe = recipe or Recipe(threads=torch.get_num_threads())
     training, scorer = model.training, task.scorer()
     model.eval()
     try:
         with torch.no_grad(), recipe.autocast():
             count = task.count(split, limit)
-            for x, y in Batches(task.data, split, task.evaluation_batch, augment=False, limit=count):
+            size = task.evaluation_batch
+            for x, y in Batches(task.data, split, size, augment=False, limit=count, device=device):
                 scorer.add(task.answer(model, recipe.prepare(x)).float(), y)
     finally:
         model.train(training)
@@ -112,16 +118,18 @@ def train_dense(
     ``optimizer``, ``lr`` and ``weight_decay`` that are not given are those of :func:`suited_optimizer` and
     :data:`RATES`.
 
-    ``on_epoch`` gets each finished epoch, ``on_step`` (step from 1, total, loss); what they raise ends the training.
+    ``on_epoch`` gets each finished epoch, ``on_step`` (step from 1, total, loss), on an accelerator of every
+    :data:`READ_EVERY`-th step; what they raise ends the training.
 
     Raises:
         CompressionError: ``epochs`` is not above 0, or an option is unknown.
         RunFailed: the loss or the model is no longer finite.
     """
     task = tasks.task_of(task)
-    dataset = task.data
+    dataset, device = task.data, devices.of(model)
     start, total = time.perf_counter(), total_steps(dataset, batch_size, epochs)
-    recipe = choose_recipe(model, Batches(dataset, "train", batch_size, augment=False).batch(0, 0)[0], precision)
+    example, _ = Batches(dataset, "train", batch_size, augment=False, device=device).batch(0, 0)
+    recipe = choose_recipe(model, example, precision)
     optimizer = optimizer or suited_optimizer(model)
     usual_lr, usual_decay = RATES.get(optimizer, RATES["sgd"])
     lr, weight_decay = usual_lr if lr is None else lr, usual_decay if weight_decay is None else weight_decay
@@ -130,15 +138,16 @@ def train_dense(
     seen = _Seen()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for step in steps(dataset, batch_size, epochs, seed):
+        for step in steps(dataset, batch_size, epochs, seed, device=device):
             rate = learning_rate(lr, step.fraction, lr_schedule, WARMUP)
             set_learning_rate(stepper, rate)
             stepper.zero_grad()
             loss, score = train_step(task, model, step.x, step.y, recipe)
             stepper.step()
-            seen.add(loss, score, len(first_tensor(step.y)))
-            if on_step is not None:
-                on_step(step.index + 1, total, loss)
+            if device.type == "cpu" or step.index % READ_EVERY == 0 or step.ends_epoch:
+                seen.add(float(loss), float(score), len(first_tensor(step.y)))
+                if on_step is not None:
+                    on_step(step.index + 1, total, float(loss))
             if step.ends_epoch:
                 done = (step.index + 1) * epochs / total
                 history.append(seen.finish(done, evaluate(model, task).score, rate))

@@ -12,9 +12,10 @@ A method's loop reads::
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, SupportsFloat
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ from compression.tasks import Task
 from compression.training.distill import Goal
 from compression.training.recipe import Recipe
 
+CPU = torch.device("cpu")
 COMPRESSING = {"sgd": 0.05, "adam": 1e-2, "adamw": 1e-2}
 """Learning rates by optimizer where units are removed or bit-widths learned in training."""
 FINE_TUNING = {"sgd": 0.01, "adam": 1e-3, "adamw": 1e-3}
@@ -51,10 +53,24 @@ class Step:
 
 
 class Loss(NamedTuple):
-    """``loss``: what was minimised, a mean over the batch; ``score``: the task's, of this batch."""
+    """``loss``: what was minimised, a mean over the batch; ``score``: the task's, of this batch.
 
-    loss: float
-    score: float
+    On the CPU both are numbers. On an accelerator ``float`` of one waits until the device has done all it was given:
+    who needs one only now and then reads it only then.
+    """
+
+    loss: SupportsFloat
+    score: SupportsFloat
+
+
+class _Late:
+    """The score of a batch, computed when it is read."""
+
+    def __init__(self, score: Callable[[], float]) -> None:
+        self.item = score
+
+    def __float__(self) -> float:
+        return float(self.item())
 
 
 def total_steps(dataset: DataSet, batch_size: int, epochs: float) -> int:
@@ -68,10 +84,12 @@ def total_steps(dataset: DataSet, batch_size: int, epochs: float) -> int:
     return max(1, round(epochs * len(Batches(dataset, "train", batch_size))))
 
 
-def steps(dataset: DataSet, batch_size: int, epochs: float, seed: int, start: int = 0) -> Iterator[Step]:
+def steps(
+    dataset: DataSet, batch_size: int, epochs: float, seed: int, start: int = 0, device: torch.device = CPU
+) -> Iterator[Step]:
     """Every training step of a run from ``start`` on: the same for the same seed, wherever it is resumed."""
     total = total_steps(dataset, batch_size, epochs)
-    batches = Batches(dataset, "train", batch_size, seed=seed)
+    batches = Batches(dataset, "train", batch_size, seed=seed, device=device)
     for index in range(start, total):
         x, y = batches.batch(index // len(batches), index % len(batches))
         ends_epoch = (index + 1) % len(batches) == 0 or index + 1 == total
@@ -156,8 +174,12 @@ def check_finite(model: nn.Module) -> None:
     statistics = (
         (name, value) for name, value in model.named_buffers() if name.endswith(("running_mean", "running_var"))
     )
-    for name, value in (*model.named_parameters(), *statistics):
-        if not bool(torch.isfinite(value).all()):
+    named = dict([*model.named_parameters(), *statistics])
+    if not named:
+        return
+    finite = torch.stack([torch.isfinite(value).all() for value in named.values()]).tolist()  # read at once
+    for name, good in zip(named, finite, strict=True):
+        if not good:
             raise RunFailed(f"training diverged ({name} is no longer finite): choose a smaller learning rate")
 
 
@@ -177,13 +199,18 @@ def train_step(task: Task, model: nn.Module, x: Any, y: Any, recipe: Recipe, goa
     ``goal`` is what is minimised (see :mod:`compression.training.distill`), by default the task's loss.
 
     Raises:
-        RunFailed: the loss is no longer finite (the run diverged).
+        RunFailed: the loss is no longer finite (the run diverged); on an accelerator, whose results are read late, the
+            next point or checkpoint says so (:func:`check_finite`).
     """
     with recipe.autocast():
         answer = task.answer(model, recipe.prepare(x)).float()
     loss = task.loss(answer, y) if goal is None else goal(answer, x, y)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise RunFailed("training diverged (the loss is not finite): choose a smaller learning rate")
+    value: SupportsFloat = loss.detach()
+    value_is_read = loss.device == CPU
+    if value_is_read:
+        value = float(value)
+        if not math.isfinite(value):
+            raise RunFailed("training diverged (the loss is not finite): choose a smaller learning rate")
     loss.backward()
-    return Loss(value, task.batch_score(answer.detach(), y))
+    score = partial(task.batch_score, answer.detach(), y)
+    return Loss(value, score() if value_is_read else _Late(score))

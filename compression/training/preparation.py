@@ -21,8 +21,11 @@ def recipe_for(setup: Setup, report: Reporter) -> Recipe:
     """How the steps of this run are computed, as before where it was interrupted; the reason is logged."""
     budget, recipe = setup.budget, saved_recipe(report)
     if recipe is None:
-        example = Batches(setup.data, "train", budget.batch_size, augment=False).batch(0, 0)[0]
+        example = Batches(setup.data, "train", budget.batch_size, augment=False, device=setup.device).batch(0, 0)[0]
         recipe = choose_recipe(setup.model, example, budget.precision)
+    elif recipe.device != setup.device.type:
+        report.log(f"goes on on {setup.device}, where its last step was computed on {recipe.device}")
+        recipe = recipe.on(setup.device)
     keep_memory()
     report.log(recipe.why)
     return recipe
@@ -30,7 +33,8 @@ def recipe_for(setup: Setup, report: Reporter) -> Recipe:
 
 def plain_batches(setup: Setup, report: Reporter, most: int = STATISTICS_BATCHES) -> Iterator[Any]:
     """Up to ``most`` training batches without augmentation, for statistics and ranges; stops when the run has to."""
-    batches = Batches(setup.data, "train", setup.budget.batch_size, seed=setup.budget.seed, augment=False)
+    size, seed = setup.budget.batch_size, setup.budget.seed
+    batches = Batches(setup.data, "train", size, seed=seed, augment=False, device=setup.device)
     for index in range(min(most, len(batches))):
         report.check()
         yield batches.batch(0, index)[0]
@@ -60,8 +64,8 @@ def recalibrate(setup: Setup, recipe: Recipe, batches: int, report: Reporter) ->
 
     Images are augmented as in training: statistics of plain ones lost over a point of accuracy.
     """
-    budget = setup.budget
-    images = Batches(setup.data, "train", budget.batch_size, seed=budget.seed, epoch=math.ceil(budget.epochs))
+    budget, epoch = setup.budget, math.ceil(setup.budget.epochs)
+    images = Batches(setup.data, "train", budget.batch_size, seed=budget.seed, epoch=epoch, device=setup.device)
     count = min(batches, len(images))
     if count:
         prepared = (recipe.prepare(x) for x, _ in itertools.islice(images, count))

@@ -6,7 +6,7 @@ import ctypes
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from compression import devices
 from compression.budget import PRECISIONS
 from compression.errors import CompressionError
 from compression.graph.copies import deep_copy
@@ -36,10 +37,17 @@ class Recipe:
     channels_last: bool = True
     threads: int = 1
     why: str = "fp32: exact, the default"
+    device: str = "cpu"
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The context a forward pass runs in."""
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        """The context a forward pass runs in; ``device`` is the type of device that it is for."""
+        if self.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.device, dtype=torch.bfloat16)
+
+    def on(self, device: torch.device) -> Recipe:
+        """The same for another device: an interrupted run may go on elsewhere."""
+        return replace(self, device=device.type)
 
     def prepare(self, x: Any) -> Any:
         """A tensor [B, C, H, W], or those in a tuple or dict, in the memory layout of this recipe; other ranks stay."""
@@ -82,11 +90,14 @@ def choose_recipe(model: nn.Module, example: Example, precision: str = "auto") -
         CompressionError: ``precision`` is none of ``auto``, ``fp32``, ``bf16``.
     """
     keep_memory()
+    device = devices.of(model)
     if precision not in PRECISIONS:
         raise CompressionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     threads = torch.get_num_threads()
     shapes_in = [tuple(tensor.shape) for tensor in Inputs.read(example).tensors]
     batch = shapes_in[0][0]
+    if device.type != "cpu":
+        return _on_accelerator(model, example, precision, device)
     if _overruns(model, batch, threads):
         chosen = Recipe("fp32" if precision == "auto" else precision, False, threads)
         return replace(chosen, why=f"{chosen.precision}, contiguous: {batch} images a step are an odd number")
@@ -97,6 +108,20 @@ def choose_recipe(model: nn.Module, example: Example, precision: str = "auto") -
     if key not in _CHOSEN:
         _CHOSEN[key] = _choose(model, example, threads)
     return _CHOSEN[key]
+
+
+def _on_accelerator(model: nn.Module, example: Example, precision: str, device: torch.device) -> Recipe:
+    """As on the CPU, but not measured: accelerators that compute in bf16 gain by it where there is much to compute."""
+    recipe = Recipe(precision, True, torch.get_num_threads(), f"{precision}: asked for", device.type)
+    if precision != "auto":
+        return recipe
+    macs = _macs(model, example)
+    size = f"at {macs / 1e6:.1f} million MACs an image"
+    if macs < SMALL:
+        return replace(recipe, precision="fp32", why=f"fp32, channels_last: {size} small enough to stay exact")
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return replace(recipe, precision="fp32", why=f"fp32, channels_last: {device} does not compute in bf16")
+    return replace(recipe, precision="bf16", why=f"bf16, channels_last: {size} worth it on {device}")
 
 
 def _overruns(model: nn.Module, images: int, threads: int) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression import devices
 from compression.errors import CompressionError
 from compression.reading import short
 from compression.training.loop import check_finite
@@ -53,8 +54,8 @@ def captured(stage: str, step: int, recipe: Recipe, parts: Mapping[str, Stateful
         "stage": stage,
         "step": step,
         "recipe": dataclasses.asdict(recipe),
-        "random": _random_states(),
-        "parts": {name: part.state_dict() for name, part in parts.items()},
+        "random": _random_states(recipe.device),
+        "parts": {name: _on_cpu(part.state_dict()) for name, part in parts.items()},
     }
 
 
@@ -79,7 +80,7 @@ def go_on(report: Reporter, stage: str, parts: Mapping[str, Stateful], first: in
         with _fitting(name):
             part.load_state_dict(saved["parts"][name])
     with _fitting("random"):
-        _set_random_states(saved["random"])
+        _set_random_states(saved["random"], _device_of(parts))
     report.saved = None
     report.log(f"goes on after step {step}, where the last checkpoint was written")
     return step
@@ -119,17 +120,39 @@ def _fitting(part: str) -> Iterator[None]:
         raise CompressionError(f"the checkpoint's {part!r} does not fit this run ({problem}); {_RESTART}") from error
 
 
-def _random_states() -> dict[str, Any]:
+def _on_cpu(state: Any) -> Any:
+    """The same state with its tensors on the CPU: it may be loaded on another device."""
+    if isinstance(state, torch.Tensor):
+        return state.cpu()
+    if isinstance(state, (list, tuple)):
+        return type(state)(map(_on_cpu, state))
+    if not isinstance(state, dict):
+        return state
+    moved = state.copy()  # with the attributes of a module's state dict
+    moved.update((name, _on_cpu(value)) for name, value in state.items())
+    return moved
+
+
+def _device_of(parts: Mapping[str, Stateful]) -> torch.device:
+    """Where the model among the parts is."""
+    models = (part for part in parts.values() if isinstance(part, nn.Module))
+    return devices.of(next(models, nn.Identity()))
+
+
+def _random_states(device: str) -> dict[str, Any]:
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
+        **({} if device == devices.CPU else {device: torch.get_device_module(device).get_rng_state()}),
     }
 
 
-def _set_random_states(states: Mapping[str, Any]) -> None:
+def _set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
+    if device.type in states:
+        torch.get_device_module(device).set_rng_state(states[device.type])
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = states["numpy"]

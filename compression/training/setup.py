@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from compression import tasks
+from compression import devices, tasks
 from compression.budget import Budget
 from compression.points import Point
 
@@ -56,6 +56,11 @@ class Setup:
         """The data of the task."""
         return self.task.data
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and therefore where everything is computed."""
+        return devices.of(self.model)
+
 
 @dataclass
 class Compressed:
@@ -76,8 +81,11 @@ class Reporter:
     def plan(self, total_steps: int, **facts: Any) -> None:
         """How many steps the run will take, from which progress and the remaining time follow."""
 
-    def step(self, step: int, epoch: float, **values: float) -> None:
-        """Cheap figures of one training step (loss, score of the batch, learning rate); thinned by the receiver."""
+    def step(self, step: int, epoch: float, **values: SupportsFloat) -> None:
+        """Cheap figures of one training step (loss, score of the batch, learning rate); thinned by the receiver.
+
+        On an accelerator ``float`` of them may wait for the device.
+        """
 
     def point(self, point: Point) -> None:
         """A measured point."""

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from compression import devices
 from compression.data import Batches
 from compression.errors import CompressionError
 from compression.graph import Graph
@@ -59,7 +60,8 @@ def check_trainable(model: nn.Module, task: Task, name: str, batch_size: int) ->
     _check_numbers(model, name)
     tried = deep_copy(model).train()
     try:
-        x, y = Batches(task.data, "train", min(batch_size, FEW), augment=False).batch(0, 0)
+        few = Batches(task.data, "train", min(batch_size, FEW), augment=False, device=devices.of(tried))
+        x, y = few.batch(0, 0)
         with torch.random.fork_rng(devices=[]):
             answer = task.answer(tried, x).float()
             task.loss(answer, y).backward()
@@ -80,7 +82,8 @@ def _check_score(task: Task, score: object) -> None:
     Raises:
         CompressionError: naming the metric.
     """
-    if not isinstance(score, (int, float)) or not math.isfinite(score):
+    number = score.item() if isinstance(score, torch.Tensor) and score.numel() == 1 else score
+    if not isinstance(number, (int, float)) or not math.isfinite(number):
         raise CompressionError(
             f"the {task.metric.label} of a batch of {task.name} must be a finite number, not {score!r}"
         )

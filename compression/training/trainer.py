@@ -72,7 +72,9 @@ class Trainer:
         sequence.progress_after(start, self.total)
         if start > section.first:
             self._report_stage(section, start - 1)
-        for step in steps(self.setup.data, budget.batch_size, budget.epochs, budget.seed, start=start):
+        for step in steps(
+            self.setup.data, budget.batch_size, budget.epochs, budget.seed, start=start, device=self.setup.device
+        ):
             if step.index >= section.last:
                 break
             report.check()
@@ -100,7 +102,8 @@ class Trainer:
         The model is in evaluation mode meanwhile, so that no statistics change and no random numbers are drawn.
         """
         model, budget = self.setup.model.eval(), self.setup.budget
-        batches = Batches(self.setup.data, "train", budget.batch_size, seed=budget.seed, augment=False)
+        size, seed, device = budget.batch_size, budget.seed, self.setup.device
+        batches = Batches(self.setup.data, "train", size, seed=seed, augment=False, device=device)
         for index in range(count):
             self.report.check()
             model.zero_grad()

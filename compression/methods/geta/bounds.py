@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from compression import devices
 from compression.bounds import check_bits
 from compression.errors import CompressionError
 from compression.methods.geta.joint import LARGEST, LEARNED
@@ -77,9 +78,10 @@ class BitBounds:
     """Holds every quantizer to its bit bounds b_l..b_u by projecting only its step d (section 4.2, eq. G3).
 
     ``start_bits`` is the b_u at which each site starts; it falls to the site's final bound, with ``both_fall`` b_l too,
-    so that no layer has its final bits before the last reduction. All vectors are fp64, one
-    entry a site. For a quantizer with one clipping bound a channel, d is the step in units of these bounds and 1 takes
-    the place of ``q_m ** t``: bounds on this one number bound the step of every channel.
+    so that no layer has its final bits before the last reduction. All vectors have one entry a site, in fp64
+    (:func:`compression.devices.exact_dtype`), and are where the quantizers are. For a quantizer with one clipping bound
+    a channel, d is the step in units of these bounds and 1 takes the place of ``q_m ** t``: bounds on this one number
+    bound the step of every channel.
     """
 
     def __init__(self, sites: Sequence[Site], start_bits: float, both_fall: bool = False) -> None:
@@ -90,8 +92,9 @@ class BitBounds:
                 )
         self.sites = tuple(sites)
         self.start_bits, self.both_fall = float(start_bits), both_fall
-        self.low = torch.tensor([float(site.bits[0]) for site in sites], dtype=torch.float64)
-        self.high = torch.tensor([float(site.bits[1]) for site in sites], dtype=torch.float64)
+        self.device = sites[0].quantizer.step_size.device if sites else torch.device(devices.CPU)
+        self.low = self.vector([float(site.bits[0]) for site in sites])
+        self.high = self.vector([float(site.bits[1]) for site in sites])
         self.falls_to = self.high  # where b_u's reductions end; after them it is the final one
         self.whole_bits: torch.Tensor | None = None
         self._steps = [site.quantizer.step_size for site in sites]
@@ -99,9 +102,14 @@ class BitBounds:
         self._exponents = [site.quantizer.exponent for site in sites]
         first = {site.quantizer: index for index, site in reversed([*enumerate(sites)])}
         self._tieable = sorted(index for quantizer, index in first.items() if not quantizer.per_channel)
-        one = torch.ones(())
-        self._bounds = [one if site.quantizer.per_channel else site.quantizer.clip for site in sites]
-        self._signs = torch.tensor([not site.quantizer.is_unsigned for site in sites], dtype=torch.float64)
+        self._one = torch.ones((), device=self.device)
+        self._bounds = [self._one if site.quantizer.per_channel else site.quantizer.clip for site in sites]
+        self._signs = self.vector([float(not site.quantizer.is_unsigned) for site in sites])
+        self._selected: tuple[list[int], torch.Tensor] = ([], torch.zeros(0, dtype=torch.int64, device=self.device))
+
+    def vector(self, numbers: Sequence[float]) -> torch.Tensor:
+        """Numbers where the quantizers are, in the type of all vectors."""
+        return torch.tensor(numbers, dtype=devices.exact_dtype(self.device)).to(self.device)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -122,7 +130,7 @@ class BitBounds:
 
     def steps(self) -> torch.Tensor:
         """The present d of every site."""
-        return _stacked(self._steps)
+        return self._stacked(self._steps)
 
     def bits(self) -> torch.Tensor:
         """The present bit-width of every site (eq. G2)."""
@@ -130,14 +138,14 @@ class BitBounds:
 
     def slopes(self) -> torch.Tensor:
         """dL/dd of every site; 0 where it has none."""
-        return _stacked([step.new_zeros(()) if step.grad is None else step.grad for step in self._steps])
+        return self._stacked([step.new_zeros(()) if step.grad is None else step.grad for step in self._steps])
 
     def tops(self) -> torch.Tensor:
         """``q_m ** t`` of every site; 1 for a site with one clipping bound a channel."""
-        clips = _stacked(self._bounds).clamp(min=SMALLEST)
+        clips = self._stacked(self._bounds).clamp(min=SMALLEST)
         if all(exponent is None for exponent in self._exponents):
             return clips
-        return clips ** _stacked([torch.ones(()) if exponent is None else exponent for exponent in self._exponents])
+        return clips ** self._stacked([self._one if exponent is None else exponent for exponent in self._exponents])
 
     def write(self, steps: torch.Tensor) -> None:
         """Set d of every site."""
@@ -178,8 +186,10 @@ class BitBounds:
         indices = [i for i in self._tieable if self._steps[i].grad is not None and self._clips[i].grad is not None]
         if not indices:
             return
-        select = torch.tensor(indices)
-        d, slope = self.steps()[select], _stacked([_gradient(self._steps[i]) for i in indices])
+        if indices != self._selected[0]:
+            self._selected = (indices, torch.tensor(indices).to(self.device))
+        select = self._selected[1]
+        d, slope = self.steps()[select], self._stacked([_gradient(self._steps[i]) for i in indices])
         lowest, highest = (bound[select] for bound in self.range(progress))
         held = torch.where(slope > 0, d <= lowest * (1 + _EQUAL), d >= highest * (1 - _EQUAL))
         if self.whole_bits is not None or all_held:
@@ -187,26 +197,35 @@ class BitBounds:
         through = torch.where(held, slope * d, 0.0)
         clips = [self._clips[i] for i in indices]
         exponents = [self._exponents[i] for i in indices]
-        powers = torch.tensor([1.0 if t is None else float(t) for t in exponents], dtype=torch.float64)
-        _add([_gradient(clip) for clip in clips], through * powers / _stacked(clips).clamp(min=SMALLEST))
-        learned = [(index, t) for index, t in enumerate(exponents) if t is not None and t.grad is not None]
-        if learned:
-            logarithms = (through * _stacked(clips).clamp(min=SMALLEST).log())[[index for index, _ in learned]]
-            _add([_gradient(t) for _, t in learned], logarithms)
+        powers = self._stacked([self._one if t is None else t for t in exponents])
+        tops = self._stacked(clips).clamp(min=SMALLEST)
+        _add([_gradient(clip) for clip in clips], (through * powers / tops).unbind())
+        learned = [
+            (t, value)
+            for t, value in zip(exponents, (through * tops.log()).unbind(), strict=True)
+            if t is not None and t.grad is not None
+        ]
+        _add([_gradient(t) for t, _ in learned], [value for _, value in learned])
 
     def round_bits(self) -> None:
         """Choose b*, the whole bit-width nearest to the present one inside each site's range (eq. G12)."""
         if not self._steps:
             return
         present = self.bits()
-        lowest = torch.tensor([math.ceil(site.bits[0]) for site in self.sites], dtype=torch.float64)
-        highest = torch.tensor([math.floor(site.bits[1]) for site in self.sites], dtype=torch.float64)
+        lowest = self.vector([math.ceil(site.bits[0]) for site in self.sites])
+        highest = self.vector([math.floor(site.bits[1]) for site in self.sites])
         self.whole_bits = torch.minimum(torch.maximum(present.round(), lowest), highest)
 
     def freeze_bits(self) -> None:
         """Recompute every d from b* and the present q_m and t, so that the bit-width stays b* (eq. G12)."""
         if self.whole_bits is not None:
             self.write(self._steps_at(self.whole_bits))
+
+    @torch.no_grad()
+    def _stacked(self, scalars: Sequence[torch.Tensor]) -> torch.Tensor:
+        if not scalars:
+            return self.vector([])
+        return torch.stack(list(scalars)).to(self.low.dtype)
 
 
 def clipped_step(scalars: Sequence[nn.Parameter], directions: Sequence[torch.Tensor], lr: float) -> None:
@@ -225,12 +244,6 @@ def _gradient(scalar: torch.Tensor) -> torch.Tensor:
     return scalar.grad
 
 
-def _add(gradients: list[torch.Tensor], values: torch.Tensor) -> None:
-    torch._foreach_add_(gradients, [value.to(g) for value, g in zip(values.unbind(), gradients, strict=True)])
-
-
-def _stacked(scalars: Sequence[torch.Tensor]) -> torch.Tensor:
-    if not scalars:
-        return torch.zeros(0, dtype=torch.float64)
-    with torch.no_grad():
-        return torch.stack(list(scalars)).double().cpu()
+def _add(gradients: list[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
+    if gradients:
+        torch._foreach_add_(gradients, [value.to(g) for value, g in zip(values, gradients, strict=True)])

@@ -31,7 +31,7 @@ def report_decisions(optimizer: QASSO, report: Reporter) -> None:
         }
         facts["spared"] = optimizer.choice.spared
         facts["next_score"] = None if optimizer.choice.next_score is None else _short(optimizer.choice.next_score)
-    if optimizer.decisions and _due(optimizer):
+    if optimizer.joint_step is not None and _due(optimizer):
         facts["joint"] = {decision.group: _joint(decision) for decision in optimizer.decisions}
     if facts:
         report.decision(optimizer.steps_done, **facts)

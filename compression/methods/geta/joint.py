@@ -9,8 +9,10 @@ those of ``docs/derivations/geta-joint-step.md``, which has the proof.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import torch
 
 from compression.errors import CompressionError
 
@@ -27,27 +29,40 @@ in bits, to the largest over the joint stage; or the learned one. Every smaller 
 _NEGLIGIBLE = 1e-8
 
 
-def forget_rate(
-    c_dot_h: float, c_norm: float, h_squared: float, alpha: float, steps_to_shrink: int, eta: float | None = ETA
-) -> float:
-    """Return gamma, the share of the redundant values to subtract in this step, 0..1 (section 4.3, eq. G9).
+def forget_rates(
+    c_dot_h: torch.Tensor,
+    c_norm: torch.Tensor,
+    h_squared: torch.Tensor,
+    alpha: float,
+    steps_to_shrink: int,
+    eta: float | None = ETA,
+) -> torch.Tensor:
+    """Return gamma of each group, the share of the redundant values to subtract in this step, 0..1 (section 4.3, eq.
+    G9).
 
     Args:
-        c_dot_h, c_norm: <c, h> and |c| over the group's redundant units.
+        c_dot_h, c_norm: <c, h> and |c| over each group's redundant units, fp64 [groups].
         h_squared: |h|^2 over the same units.
         alpha: learning rate of the weights.
         steps_to_shrink: remaining shrinking steps of the pruning period, this one included.
         eta: one of :data:`FORGETTING`.
     """
-    # |c| = 0: nothing is left to subtract.
-    if c_norm < _NEGLIGIBLE:
-        return 0.0
     # <c, h> >= 0: subtracting c descends; 1 / (remaining steps) reaches zero with the last one.
-    uniform = 1.0 / steps_to_shrink
-    if c_dot_h >= 0 or eta is None:
-        return uniform
-    # <c, h> < 0: at most the gamma with -gamma <c, h> = (1 - eta) alpha |h|^2.
-    return min(uniform, (1 - eta) * alpha * h_squared / -c_dot_h)
+    rates = torch.full_like(c_dot_h, 1.0 / steps_to_shrink)
+    if eta is not None:
+        # <c, h> < 0: at most the gamma with -gamma <c, h> = (1 - eta) alpha |h|^2.
+        limits = (1 - eta) * alpha * h_squared / -c_dot_h
+        rates = torch.where(c_dot_h < 0, torch.minimum(rates, limits), rates)
+    # |c| = 0: nothing is left to subtract.
+    return torch.where(c_norm < _NEGLIGIBLE, 0.0, rates)
+
+
+def forget_rate(
+    c_dot_h: float, c_norm: float, h_squared: float, alpha: float, steps_to_shrink: int, eta: float | None = ETA
+) -> float:
+    """:func:`forget_rates` of one group, in numbers."""
+    along, norm, size = (torch.tensor([number], dtype=torch.float64) for number in (c_dot_h, c_norm, h_squared))
+    return float(forget_rates(along, norm, size, alpha, steps_to_shrink, eta))
 
 
 def check_rules(joint_steps: object, forgetting: object) -> None:
@@ -61,49 +76,50 @@ def check_rules(joint_steps: object, forgetting: object) -> None:
             raise CompressionError(f"{option} must be one of {', '.join(known)}, not {name!r}")
 
 
-@dataclass(frozen=True)
-class LayerTerm:
-    """One quantized layer in eq. G8: ``r_dot_h`` is <r, h> over its redundant slices, ``lowest..highest`` bound its d.
+@dataclass(frozen=True, eq=False)
+class LayerTerms:
+    """Every quantized layer of every group in eq. G8, as vectors of one length, fp64.
 
-    ``preferred``: the d to take where eq. G8 allows it (``None``: the largest, as published).
+    ``group`` (int64) is the group of each; ``r_dot_h`` is <r, h> over its redundant slices, ``lowest..highest`` bound
+    its d, and ``preferred`` is the d to take where eq. G8 allows it.
     """
 
-    r_dot_h: float
-    lowest: float
-    highest: float
-    preferred: float | None = None
+    group: torch.Tensor
+    r_dot_h: torch.Tensor
+    lowest: torch.Tensor
+    highest: torch.Tensor
+    preferred: torch.Tensor
 
     @property
-    def target(self) -> float:
+    def target(self) -> torch.Tensor:
         """The preferred d, inside the bounds."""
-        return self.highest if self.preferred is None else min(max(self.preferred, self.lowest), self.highest)
+        return torch.minimum(torch.maximum(self.preferred, self.lowest), self.highest)
 
 
 def step_sizes(
-    gamma: float, layers: Sequence[LayerTerm], h_squared: float, alpha: float, eta: float | None = ETA
-) -> tuple[float, list[float]]:
-    """Return ``(gamma, [d of each layer])`` for which eq. G8 holds (section 4.3, eq. G10 and G11).
+    gamma: torch.Tensor, terms: LayerTerms, h_squared: torch.Tensor, alpha: float, eta: float | None = ETA
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (gamma of each group, d of each layer) for which eq. G8 holds (section 4.3, eq. G10 and G11).
 
     Each layer takes its target d, or the largest d below it that satisfies the inequality; without ``eta`` nothing has
     to be satisfied. ``gamma`` is lowered, in closed form, where even the lowest d of a layer does
     not satisfy it; lowering gamma never violates eq. G8.
     """
+    target = terms.target
+    if eta is None:
+        return gamma, target
     # Only layers with <r, h> < 0 cost descent.
-    climbing = [term for term in layers if gamma > 0 and term.r_dot_h < 0]
-    if not climbing or eta is None:
-        return gamma, [term.target for term in layers]
-    # They share the allowance zeta eta alpha |h|^2 equally.
-    share = ZETA * eta * alpha * h_squared / len(climbing)
+    climbing = (gamma[terms.group] > 0) & (terms.r_dot_h < 0)
+    # Those of a group share its allowance zeta eta alpha |h|^2 equally.
+    count = torch.zeros_like(gamma).index_add_(0, terms.group, climbing.to(gamma.dtype))
+    share = (ZETA * eta * alpha * h_squared / count)[terms.group]
     # eq. G11: gamma d_min |<r, h>| <= share, for every layer.
-    gamma = min(gamma, *(share / (term.lowest * -term.r_dot_h) for term in climbing))
-    if gamma <= 0:
-        return 0.0, [term.target for term in layers]
+    limits = torch.where(climbing, share / (terms.lowest * -terms.r_dot_h), torch.inf)
+    gamma = gamma.scatter_reduce(0, terms.group, limits, "amin").clamp(min=0)
     # eq. G10: the largest d with gamma d |<r, h>| <= share, between the lowest d and the target.
-    chosen = [
-        term.target if term.r_dot_h >= 0 else min(max(share / (gamma * -term.r_dot_h), term.lowest), term.target)
-        for term in layers
-    ]
-    return gamma, chosen
+    rate = gamma[terms.group]
+    largest = torch.maximum(share / (rate * -terms.r_dot_h), terms.lowest)
+    return gamma, torch.where(climbing & (rate > 0), torch.minimum(largest, target), target)
 
 
 def descent(gamma: float, c_dot_h: float, residue_costs: float, h_squared: float, alpha: float) -> float:

@@ -5,7 +5,7 @@ Equation numbers (eq. G…) are those of ``docs/derivations/geta-joint-step.md``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +15,10 @@ from compression.methods.geta.bounds import BitBounds
 from compression.methods.geta.joint import (
     JointDecision,
     LayerChoice,
-    LayerTerm,
+    LayerTerms,
     allowed_descent,
     descent,
-    forget_rate,
+    forget_rates,
     step_sizes,
 )
 from compression.pruning.units import Slice, Units
@@ -44,7 +44,23 @@ class RedundantSlices:
     parts: tuple[Part, ...]
 
 
-def redundant_slices(units: Units, redundant: Sequence[int], bounds: BitBounds) -> list[RedundantSlices]:
+class Redundant:
+    """All redundant units of one pruning period, by group, and where each quantized part of them belongs.
+
+    ``group_of`` and ``site_of``: the group and the site of every quantized part, int64, in the order of the parts.
+    """
+
+    def __init__(self, groups: Sequence[RedundantSlices], device: torch.device) -> None:
+        self.groups = tuple(groups)
+        quantized = [
+            (at, part.site) for at, group in enumerate(groups) for part in group.parts if part.site is not None
+        ]
+        self.group_of, self.site_of = (
+            torch.tensor([pair[i] for pair in quantized], dtype=torch.int64).to(device) for i in range(2)
+        )
+
+
+def redundant_slices(units: Units, redundant: Sequence[int], bounds: BitBounds) -> Redundant:
     """Return the redundant units (global numbers) as positions in parameters; computed once a period."""
     site_of = {site.quantizer: index for index, site in enumerate(bounds.sites) if site.kind == "weight"}
     groups = []
@@ -54,26 +70,26 @@ def redundant_slices(units: Units, redundant: Sequence[int], bounds: BitBounds) 
             site = None if piece.quantizer is None else site_of[piece.quantizer]
             parts.append(Part(piece, piece.indices(local.to(piece.positions.device)), site))
         groups.append(RedundantSlices(units[index].id, len(local), tuple(parts)))
-    return groups
+    return Redundant(groups, bounds.device)
 
 
 def apply_joint_step(
-    groups: Sequence[RedundantSlices],
+    redundant: Redundant,
     directions: Mapping[nn.Parameter, torch.Tensor],
     bounds: BitBounds,
-    steps: Sequence[float],
+    steps: torch.Tensor,
     alpha: float,
     steps_to_shrink: int,
-    preferred: Sequence[float],
+    preferred: torch.Tensor,
     eta: float | None,
     progress: torch.Tensor,
-) -> list[JointDecision]:
+) -> JointStep:
     """Subtract ``gamma (c + d r)`` from the redundant units and set d of their layers (section 4.3, eq. G7 to G11).
 
-    The caller takes the other part of eq. G7, the step along h.
+    The caller takes the other part of eq. G7, the step along h. Nothing is read from the device.
 
     Args:
-        groups: the redundant units of this pruning period.
+        redundant: the redundant units of this pruning period.
         directions: h of every parameter that has a gradient.
         bounds: the quantizers; their d is written.
         steps: d of every site before this update, to which the residues r belong.
@@ -83,53 +99,52 @@ def apply_joint_step(
         eta: one of :data:`.joint.FORGETTING`.
         progress: of every site, the share of the reductions of its bit bounds that have happened.
     """
+    sites, number = redundant.site_of, steps.unbind()
     # Bounds of d at the present b_u and b_l, which as published are the final ones by now (eq. G3).
-    lowest, highest = (bound.tolist() for bound in bounds.range(progress))
-    # c, r and their products with h, of all groups, read from the device at once (eq. G6).
-    measured = [_Products(group, directions, steps) for group in groups]
-    flat = torch.cat([each.sums for each in measured]).tolist()
-    chosen: dict[int, float] = {}
-    rates: list[float] = []
-    for each in measured:
-        flat = each.read_sums(flat)
-        # gamma by eq. G9; then d of each layer, and gamma again, by eq. G10 and G11.
-        rate = forget_rate(each.c_dot_h, each.c_squared**0.5, each.h_squared, alpha, steps_to_shrink, eta)
-        terms = [
-            LayerTerm(r, lowest[s], highest[s], preferred[s]) for s, r in zip(each.sites, each.r_dot_h, strict=True)
-        ]
-        rate, layer_steps = step_sizes(rate, terms, each.h_squared, alpha, eta)
-        # A layer with units in several groups takes the smallest of their d, which keeps eq. G8 for each of them.
-        for site, d in zip(each.sites, layer_steps, strict=True):
-            chosen[site] = min(d, chosen.get(site, d))
-        rates.append(rate)
-    final = bounds.steps()
-    for site, d in chosen.items():
-        final[site] = d
-    bounds.write(final)
+    lowest, highest = (bound[sites] for bound in bounds.range(progress))
+    # c, r and their products with h (eq. G6): <c,h>, |c|^2 and |h|^2 of each group, <r,h> and |r|^2 of each layer.
+    measured = [_Products(group, directions, number) for group in redundant.groups]
+    c_dot_h, c_squared, h_squared = torch.stack([each.totals for each in measured]).to(steps.dtype).unbind(1)
+    products = [product for each in measured for product in each.products]
+    r_dot_h, r_squared = (torch.stack(products) if products else steps.new_zeros(0, 2)).to(steps.dtype).unbind(1)
+    # gamma by eq. G9; then d of each layer, and gamma again, by eq. G10 and G11.
+    rates = forget_rates(c_dot_h, c_squared.sqrt(), h_squared, alpha, steps_to_shrink, eta)
+    terms = LayerTerms(redundant.group_of, r_dot_h, lowest, highest, preferred[sites])
+    rates, layer_steps = step_sizes(rates, terms, h_squared, alpha, eta)
+    # A layer with units in several groups takes the smallest of their d, which keeps eq. G8 for each of them.
+    smallest = torch.full_like(steps, torch.inf).scatter_reduce(0, sites, layer_steps, "amin")
+    bounds.write(torch.where(smallest < torch.inf, smallest, bounds.steps()))
     # x <- x - gamma (c + d r) with the new d.
-    for each, rate in zip(measured, rates, strict=True):
-        each.subtract(rate, chosen)
-    return [
-        each.decision(rate, chosen, lowest, highest, alpha, 1 / steps_to_shrink, eta)
-        for each, rate in zip(measured, rates, strict=True)
-    ]
+    residue_rates = (rates[redundant.group_of] * smallest[sites]).unbind()
+    position = 0
+    for each, rate in zip(measured, rates.unbind(), strict=True):
+        each.subtract(rate, residue_rates[position : position + len(each.products)])
+        position += len(each.products)
+    groups = torch.stack([rates, c_dot_h, c_squared, h_squared], 1)
+    layers = torch.stack([smallest[sites], lowest, highest, r_dot_h, r_squared], 1)
+    return JointStep(redundant, groups, layers, alpha, 1 / steps_to_shrink, eta)
 
 
 class _Products:
     """The redundant values x of one group, flat, with c and r of eq. G6 and their products with h.
 
-    ``sums``: <c,h>, <c,c>, <h,h>, then <r,h> and <r,r> of each quantized slice, in the order of ``sites``.
+    ``totals``: <c,h>, <c,c>, <h,h>; ``products``: (<r,h>, <r,r>) of each quantized part.
     """
 
     def __init__(
-        self, group: RedundantSlices, directions: Mapping[nn.Parameter, torch.Tensor], steps: Sequence[float]
+        self,
+        group: RedundantSlices,
+        directions: Mapping[nn.Parameter, torch.Tensor],
+        steps: Sequence[torch.Tensor],
     ) -> None:
         self.group = group
-        self.sites = [part.site for part in group.parts if part.site is not None]
         selected = [part.piece.parameter.index_select(part.piece.dim, part.indices) for part in group.parts]
         self.shapes = [values.shape for values in selected]
         self.x = [values.flatten().to(working_dtype(values)) for values in selected]
-        self.c, self.r, h, products = [], [], [], []
+        self.c: list[torch.Tensor] = []
+        self.r: list[torch.Tensor | None] = []
+        self.products: list[torch.Tensor] = []
+        h = []
         for part, x in zip(group.parts, self.x, strict=True):
             whole = directions.get(part.piece.parameter)
             h.append(
@@ -140,63 +155,77 @@ class _Products:
             c, r = x, None
             if part.piece.quantizer is not None and part.site is not None:
                 c, r = clipped_and_residue(x, part.piece.quantizer, steps[part.site], _bounds(part))
-                products += [torch.dot(r, h[-1]), torch.dot(r, r)]
+                self.products.append(torch.stack([torch.dot(r, h[-1]), torch.dot(r, r)]))
             self.c.append(c)
             self.r.append(r)
         c_all, h_all = torch.cat(self.c), torch.cat(h)
-        totals = [torch.dot(c_all, h_all), torch.dot(c_all, c_all), torch.dot(h_all, h_all)]
-        self.sums = torch.stack(totals + products)
+        self.totals = torch.stack([torch.dot(c_all, h_all), torch.dot(c_all, c_all), torch.dot(h_all, h_all)])
 
-    def read_sums(self, values: list[float]) -> list[float]:
-        """Store this group's products, the first of ``values``; returns the others."""
-        count = len(self.sums)
-        self.c_dot_h, self.c_squared, self.h_squared = values[:3]
-        self.r_dot_h, self.r_squared = values[3:count:2], values[4:count:2]
-        return values[count:]
-
-    def subtract(self, rate: float, chosen: Mapping[int, float]) -> None:
+    def subtract(self, rate: torch.Tensor, residue_rates: Sequence[torch.Tensor]) -> None:
+        """``x <- x - gamma c - gamma d r``, with gamma d of each quantized part."""
+        remaining_rates = iter(residue_rates)
         for part, shape, x, c, r in zip(self.group.parts, self.shapes, self.x, self.c, self.r, strict=True):
-            remaining = torch.sub(x, c, alpha=rate)
-            if r is not None and part.site is not None:
-                remaining.sub_(r, alpha=rate * chosen[part.site])
+            remaining = x - c * rate
+            if r is not None:
+                remaining -= r * next(remaining_rates)
             parameter = part.piece.parameter
             parameter.index_copy_(part.piece.dim, part.indices, remaining.view(shape).to(parameter.dtype))
 
-    def decision(
-        self,
-        rate: float,
-        chosen: Mapping[int, float],
-        lowest: Sequence[float],
-        highest: Sequence[float],
-        alpha: float,
-        uniform: float,
-        eta: float | None,
-    ) -> JointDecision:
-        h_norm = self.h_squared**0.5
+
+@dataclass(frozen=True, eq=False)
+class JointStep:
+    """What one joint step decided, still on its device.
+
+    ``groups`` [groups, 4]: gamma, <c,h>, |c|^2, |h|^2; ``layers`` [quantized parts, 5]: d, its bounds, <r,h>, |r|^2.
+    """
+
+    redundant: Redundant
+    groups: torch.Tensor
+    layers: torch.Tensor
+    alpha: float
+    uniform: float
+    eta: float | None
+
+    def decisions(self) -> list[JointDecision]:
+        """The decision of each group, in numbers; reads the device once."""
+        width = self.groups.shape[1]
+        numbers = torch.cat([self.groups.flatten(), self.layers.flatten()]).tolist()
+        count = self.groups.numel()
+        groups = [numbers[at : at + width] for at in range(0, count, width)]
+        width = self.layers.shape[1]
+        layers = iter([numbers[at : at + width] for at in range(count, len(numbers), width)])
+        return [self._decision(*pair, layers) for pair in zip(self.redundant.groups, groups, strict=True)]
+
+    def _decision(self, group: RedundantSlices, numbers: Sequence[float], rest: Iterator[list[float]]) -> JointDecision:
+        """The decision of one group; the numbers of its layers are the next ones of ``rest``."""
+        rate, c_dot_h, c_squared, h_squared = numbers
+        h_norm = h_squared**0.5
         layers, costs = {}, 0.0
-        named = [part.piece.layer for part in self.group.parts if part.site is not None]
-        for layer, site, r_dot_h, r_squared in zip(named, self.sites, self.r_dot_h, self.r_squared, strict=True):
+        for part in group.parts:
+            if part.site is None:
+                continue
+            d, lowest, highest, r_dot_h, r_squared = next(rest)
             cosine = _cosine(r_dot_h, r_squared**0.5 * h_norm)
-            layers[layer] = LayerChoice(chosen[site], lowest[site], highest[site], r_dot_h, cosine)
-            costs += chosen[site] * r_dot_h
+            layers[part.piece.layer] = LayerChoice(d, lowest, highest, r_dot_h, cosine)
+            costs += d * r_dot_h
         return JointDecision(
-            group=self.group.group,
-            units=self.group.count,
+            group=group.group,
+            units=group.count,
             forget_rate=rate,
-            uniform=uniform,
-            alpha=alpha,
-            h_squared=self.h_squared,
-            c_dot_h=self.c_dot_h,
-            cosine=_cosine(self.c_dot_h, self.c_squared**0.5 * h_norm),
+            uniform=self.uniform,
+            alpha=self.alpha,
+            h_squared=h_squared,
+            c_dot_h=c_dot_h,
+            cosine=_cosine(c_dot_h, c_squared**0.5 * h_norm),
             layers=layers,
-            descent=descent(rate, self.c_dot_h, costs, self.h_squared, alpha),
-            eta=eta,
-            allowed=None if eta is None else allowed_descent(self.h_squared, alpha, eta),
+            descent=descent(rate, c_dot_h, costs, h_squared, self.alpha),
+            eta=self.eta,
+            allowed=None if self.eta is None else allowed_descent(h_squared, self.alpha, self.eta),
         )
 
 
 def clipped_and_residue(
-    x: torch.Tensor, quantizer: Quantizer, step: float, clip: torch.Tensor
+    x: torch.Tensor, quantizer: Quantizer, step: float | torch.Tensor, clip: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ``c = sgn(x) v(x)`` and ``r = round(c / d) - c / d``, so that ``c + d r`` is the quantized value (eq. G6).
 

@@ -17,12 +17,15 @@ from compression.quant.bit_price import BitPrice, bit_slope
 
 
 class PricedBits:
-    """A :class:`BitPrice` on the sites of a :class:`BitBounds`, in the network without the units removed so far."""
+    """A :class:`BitPrice` on the sites of a :class:`BitBounds`, in the network without the units removed so far.
+
+    The price is settled on the CPU: on an accelerator a step under it waits for the device once.
+    """
 
     def __init__(self, bounds: BitBounds, graph: Graph, mean_bits: float) -> None:
         self.bounds, self.graph = bounds, graph
         self.price = BitPrice(bounds.sites, remaining_macs(graph, {}), mean_bits)
-        bounds.falls_to = self.price.reference
+        bounds.falls_to = self.price.reference.to(bounds.low)
         self._values, self._bits, self._slopes = (torch.zeros(0),) * 3
 
     def removed(self, units: Mapping[str, Sequence[int]]) -> None:
@@ -37,10 +40,11 @@ class PricedBits:
 
     def write(self) -> None:
         """After the update of ranges and exponents: d of every site by its next bits."""
-        change = self.price.update(self._bits, self._slopes) - self._bits
+        bits, slopes = torch.stack([self._bits, self._slopes]).double().cpu()
+        change = (self.price.update(bits, slopes) - bits).to(self._bits)
         self.bounds.write(self.bounds.tops() / (self._values * 2**change - 1))
 
     def round_bits(self) -> None:
         """Choose whole bits within the budget, once."""
         if self.bounds.sites:
-            self.bounds.whole_bits = self.price.whole(self.bounds.bits())
+            self.bounds.whole_bits = self.price.whole(self.bounds.bits().double().cpu()).to(self.bounds.low)

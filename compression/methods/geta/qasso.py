@@ -17,7 +17,7 @@ from compression.graph.types import Graph
 from compression.methods.geta.bounds import BitBounds, BitRange, clipped_step, sites
 from compression.methods.geta.directions import BUFFERS, VARIANTS, directions
 from compression.methods.geta.joint import FORGETTING, LARGEST, LEARNED, PUBLISHED, JointDecision, check_rules
-from compression.methods.geta.joint_update import RedundantSlices, apply_joint_step, redundant_slices
+from compression.methods.geta.joint_update import JointStep, Redundant, apply_joint_step, redundant_slices
 from compression.methods.geta.priced import PricedBits
 from compression.methods.geta.rules import BOUNDS, PRICED, check_bit_rule
 from compression.methods.geta.schedule import BITS_FIRST, COOL_DOWN, JOINT, PROJECTION, WARM_UP, Schedule, Stages
@@ -40,7 +40,8 @@ class QASSO(torch.optim.Optimizer):
     Used in any training loop: ``zero_grad``, ``backward``, ``step``, with any learning-rate scheduler. Parameter group
     0 holds the network's parameters, group 1 the quantizers' scalars (no weight decay). :func:`compression.quantize`
     attaches the quantizers beforehand; without quantizers it only prunes. After each step ``choice`` holds the units
-    chosen in it, with their scores, and ``decisions`` the joint steps (empty outside the joint stage).
+    chosen in it, with their scores, and ``joint_step`` the joint step (``None`` outside the joint stage), which
+    ``decisions`` reads from the device.
 
     Args:
         graph: the trace of ``model``.
@@ -124,9 +125,10 @@ class QASSO(torch.optim.Optimizer):
         self.steps_done = 0
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
         self.redundant: list[int] = []
-        self.decisions: list[JointDecision] = []
         self.choice: Choice | None = None
-        self._redundant_slices: list[RedundantSlices] | None = None
+        self.joint_step: JointStep | None = None
+        self._progress_at: tuple[list[int], torch.Tensor] | None = None
+        self._redundant_slices: Redundant | None = None
         self._removed_slices: list[tuple[nn.Parameter, int, torch.Tensor]] = []
         scalars = set(self.bounds.parameters)
         trained = [p for p in model.parameters() if p.requires_grad and p not in scalars]
@@ -141,6 +143,11 @@ class QASSO(torch.optim.Optimizer):
     def stage(self) -> str:
         """The stage of the last step; before any step, the stage of the first one."""
         return self.stages.stage(max(1, self.steps_done))
+
+    @property
+    def decisions(self) -> list[JointDecision]:
+        """What the last step decided for each group in the joint stage, read from the device; empty outside of it."""
+        return [] if self.joint_step is None else self.joint_step.decisions()
 
     @property
     def removed_units(self) -> dict[str, list[int]]:
@@ -159,7 +166,7 @@ class QASSO(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self.steps_done += 1
-        self.decisions, self.choice = [], None
+        self.joint_step, self.choice = None, None
         # Committed units have no gradient: their values and buffers, which are zero, stay zero.
         self._clear_gradients()
         # A d that a bound sets follows q_m and t: they get its gradient, too (the published step leaves it out).
@@ -201,13 +208,19 @@ class QASSO(torch.optim.Optimizer):
         """Whether bits are exchanged under a price in this step: after the last reduction, before the cool-down."""
         if self.priced is None or self.stages.stage(self.steps_done) not in (PROJECTION, JOINT):
             return False
-        return bool((self._progress(self.steps_done - 1) >= 1).all())
+        return min(self._reductions(self.steps_done - 1)) >= self.stages.projection_periods
 
     def _progress(self, step: int) -> torch.Tensor:
         """Of every site, the share of the reductions of the upper bit bound that have happened by ``step``."""
+        counts = self._reductions(step)
+        if self._progress_at is None or self._progress_at[0] != counts:
+            self._progress_at = (counts, self.bounds.vector(counts) / self.stages.projection_periods)
+        return self._progress_at[1]
+
+    def _reductions(self, step: int) -> list[int]:
+        """Of every site, how many reductions of the upper bit bound have happened by ``step``."""
         done = {kind: self.stages.reductions(step, kind) for kind in ("weight", "activation")}
-        counts = torch.tensor([done[site.kind] for site in self.bounds.sites], dtype=torch.float64)
-        return counts / self.stages.projection_periods
+        return [done[site.kind] for site in self.bounds.sites]
 
     def _directions(self, index: int) -> Directions:
         settings = self.param_groups[index]
@@ -234,12 +247,12 @@ class QASSO(torch.optim.Optimizer):
             if self._redundant_slices is None:
                 self._redundant_slices = redundant_slices(self.units, self.redundant, self.bounds)
             alpha = self.param_groups[_WEIGHTS]["lr"]
-            preferred = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done)).tolist()
-            self.decisions = apply_joint_step(
+            preferred = self.bounds.preferred(self.joint_steps, self.stages.share_of_joint(self.steps_done))
+            self.joint_step = apply_joint_step(
                 self._redundant_slices,
                 weights,
                 self.bounds,
-                before.tolist(),
+                before,
                 alpha,
                 period.steps_to_shrink,
                 preferred,
@@ -329,7 +342,8 @@ class QASSO(torch.optim.Optimizer):
             )
         self.steps_done, self.redundant = int(stages["steps_done"]), list(stages["redundant"])
         self.removed, self._redundant_slices = stages["removed"].clone(), None
-        self.bounds.whole_bits = None if stages["whole_bits"] is None else stages["whole_bits"].clone()
+        whole = stages["whole_bits"]
+        self.bounds.whole_bits = None if whole is None else whole.to(self.bounds.low, copy=True)
         self._locate_removed()
         if self.priced is not None:
             self.priced.price.multiplier = stages["multiplier"]

@@ -1,0 +1,203 @@
+"""One method on a simulated accelerator, in a process of its own: ``python -m tests.contract.on_device METHOD FOLDER``.
+
+Prints a JSON object: what differs from the same run on the CPU, from runs that changed the device half-way, and what
+made the program wait for the device in steps in which nothing was measured, decided or stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from compression import devices, methods
+from compression.budget import Budget
+from compression.data import Batches
+from compression.jobs import curve, explain_run, saliency, sensitivity
+from compression.methods import Setup
+from compression.points import Point
+from compression.quant import kernels
+from compression.runs.execute import execute
+from compression.runs.folder import RunFolder
+from compression.runs.lifecycle import carry_out
+from compression.runs.prepare import TrainedModel, load
+from compression.runs.reporter import RunReporter
+from compression.training.dense import evaluate
+from compression.training.distill import Distillation, Teacher
+from compression.training.recipe import Recipe
+from tests.contract.runs import budget, setup
+from tests.simulated_device import WAITS, simulated
+
+CPU = torch.device("cpu")
+
+
+class Watching(RunReporter):
+    """Keeps the points, and the waits of plain steps; writes a checkpoint at step ``stop`` and is killed there."""
+
+    def __init__(self, folder: Path, attempt: int = 1, stop: int = 0) -> None:
+        folder.mkdir(exist_ok=True)
+        super().__init__(folder / "events", attempt, checkpoint_path=folder / "checkpoint.pt", clock=lambda: 7.0)
+        self.stop, self.scores, self.plain, self.is_plain = stop, [], 0, False
+        self.waits: dict[int, dict[str, int]] = {}
+        self.load()
+
+    def step(self, step: int, epoch: float, **values: Any) -> None:
+        if self.is_plain:
+            self.plain += 1
+            if +WAITS.counted:
+                self.waits[step] = dict(+WAITS.counted)
+        super().step(step, epoch, **values)
+        self.is_plain = True
+        WAITS.clear()
+
+    def point(self, point: Point) -> None:
+        self.scores.append(point.score)
+        self.is_plain = False
+
+    def decision(self, step: int, **facts: Any) -> None:
+        super().decision(step, **facts)
+        self.is_plain = False
+
+    def phase(self, name: str, step: int, epoch: float = 0.0) -> None:
+        super().phase(name, step, epoch)
+        self.is_plain = False
+
+    def checkpoint(self, step: int, capture: Any, *, due: bool = False) -> None:
+        super().checkpoint(step, capture, due=step == self.stop)
+        if step == self.stop:
+            raise KeyboardInterrupt
+
+
+def ran(requested: Budget, device: torch.device, report: Watching) -> dict[str, torch.Tensor]:
+    """The state of the compressed model, on the CPU."""
+    work = setup(requested)
+    torch.manual_seed(requested.seed)
+    state: dict[str, torch.Tensor] = {}
+    with contextlib.suppress(KeyboardInterrupt):
+        done = methods.get(requested.method).run(
+            Setup(work.model.to(device), work.graph, work.task, work.budget), report
+        )
+        state = {name: tensor.cpu() for name, tensor in done.model.state_dict().items()}
+    report.close()
+    return state
+
+
+def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
+    names = sorted(one.keys() ^ other.keys())
+    return names + [name for name in one.keys() & other.keys() if not torch.equal(one[name], other[name])]
+
+
+@contextlib.contextmanager
+def as_on_devices() -> Iterator[None]:
+    """Quantizers and convolutions of the CPU and of the simulated device add up to the same numbers, bit for bit."""
+
+    def reduced(gradient: torch.Tensor, scalar: torch.Tensor) -> torch.Tensor:
+        return gradient.double().sum_to_size(scalar.shape).to(scalar.dtype)
+
+    with (
+        torch.backends.mkldnn.flags(enabled=False),
+        mock.patch.object(kernels, "_per_tensor_on_cpu", lambda *_: False),
+        mock.patch.object(kernels, "_rows", lambda *_: None),
+        mock.patch.object(kernels, "reduced", reduced),
+    ):
+        yield
+
+
+def result(root: Path, name: str, requested: Budget, device: torch.device) -> dict[str, Any]:
+    """The result of a whole run that is carried out on the device."""
+    folder = RunFolder.create(root, {"id": name, "budget": requested.to_dict(), "created": 0.0})
+    with mock.patch.object(devices, "choose", lambda _="": device):
+        assert carry_out(folder, execute) == "done", folder.log_path.read_text()
+    return json.loads(folder.result_path.read_text())
+
+
+def of_task(model: str, data: str) -> dict[str, Any]:
+    """What a task computes of a trained network, on the CPU and there: [CPU, there] of each."""
+    with simulated() as elsewhere:
+        pairs = [_of_task(load(Budget(model=model, data=data, sparsity=0.5)).on(where)) for where in (CPU, elsewhere)]
+    return {name: [each[name] for each in pairs] for name in pairs[0]}
+
+
+def _of_task(subject: TrainedModel) -> dict[str, Any]:
+    task, network, device = subject.task, subject.model, devices.of(subject.model)
+    x, y = Batches(task.data, "train", 8, device=device).batch(0, 0)
+    answer = task.answer(network.train(), x).float()
+    loss = task.loss(answer, y)
+    loss.backward()
+    teacher = Distillation(Teacher(task, network, Recipe(device=device.type)), 0.5, 2.0)(answer, x, y)
+    gradients = torch.stack([p.grad.abs().sum() for p in network.parameters() if p.grad is not None])
+    picture = task.picture(network)
+    return {
+        "loss": float(loss.detach()),
+        "distilled": float(teacher.detach()),
+        "gradients": float(gradients.sum()),
+        "score": float(task.batch_score(answer.detach(), y)),
+        "measured": evaluate(network, task, "validation", limit=64).score,
+        "picture": None if picture is None else int(picture.numpy().astype(int).sum()),
+    }
+
+
+def of_studies(root: Path) -> dict[str, Any]:
+    """The tables about a dense model and the maps of a run, on the CPU and there."""
+    requested = budget("geta").replace(epochs=0.1)
+    with simulated() as elsewhere:
+        pairs = [_of_studies(root / where.type, requested, where) for where in (CPU, elsewhere)]
+    return {name: [each[name] for each in pairs] for name in pairs[0]}
+
+
+def _of_studies(root: Path, requested: Budget, device: torch.device) -> dict[str, Any]:
+    spec = {"budget": requested.to_dict(), "created": 0.0}
+    tables: dict[str, Any] = {}
+    asked = {"sensitivity": sensitivity.request(True, 32), "saliency": saliency.request(8)}
+    asked["curve"] = {**curve.request(requested.replace(method="")), "grid": [[0.5, 4.0]], "images": 32}
+    for kind, study in {"sensitivity": sensitivity, "saliency": saliency, "curve": curve}.items():
+        folder = RunFolder.create(root, {**spec, "id": kind})
+        with mock.patch.object(devices, "choose", lambda _="": device), Watching(root / f"{kind}-events") as report:
+            tables[kind] = study.carry_out(folder, report, **asked[kind])["rows"]
+    result(root, "run", requested, device)
+    with mock.patch.object(devices, "choose", lambda _="": device):
+        explain_run.work(RunFolder(root / "run"), 4, 0, lambda *_: None)
+    tables["scores"] = json.loads((root / "run" / "explain" / "result.json").read_text())
+    return tables
+
+
+def main(method: str, root: Path) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    if method == "studies":
+        return of_studies(root)
+    if method not in methods.names():
+        return of_task(*method.split("@"))
+    requested = budget(method).replace(epochs=3)
+    here = Watching(root / "cpu")
+    expected = ran(requested, CPU, here)
+    with simulated() as elsewhere:
+        there = Watching(root / "elsewhere")
+        state = ran(requested, elsewhere, there)
+        moved = {}
+        for name, (first, second) in {"to": (CPU, elsewhere), "from": (elsewhere, CPU)}.items():
+            if there.plain:
+                ran(requested, first, Watching(root / name, stop=31))
+                moved[name] = differing(expected, ran(requested, second, Watching(root / name, attempt=2)))
+        short = requested.replace(epochs=0.1)
+        results = [result(root, f"run-{device.type}", short, device) for device in (elsewhere, CPU)]
+    finals = [{**each["final"], "ledger": each["ledger"], "sha": each["packed_sha256"]} for each in results]
+    return {
+        "differing": differing(expected, state),
+        "scores": [here.scores, there.scores],
+        "plain": there.plain,
+        "waits": there.waits,
+        "moved": moved,
+        "finals": finals,
+        "devices": [each["device"] for each in results],
+    }
+
+
+if __name__ == "__main__":
+    with as_on_devices():
+        print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))

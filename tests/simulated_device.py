@@ -1,0 +1,175 @@
+"""A second device on the CPU: tensors that say they are elsewhere, may not meet others, and tell when they are read.
+
+It computes what the CPU computes, bit for bit, so that a run on it must give the same result; what an accelerator would
+refuse (operations on tensors of two devices, ``numpy()``) it refuses; and it counts what would make the program wait
+for an accelerator: reading numbers, operations whose shape depends on values, and copies that are not asynchronous.
+
+Importing this module changes torch for the whole process, so tests import it in one of their own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+
+from compression.quant import attachable, op, together
+
+NAME = "elsewhere"
+ELSEWHERE, CPU = torch.device("privateuseone", 0), torch.device("cpu")
+
+
+class _Backend(_DummyBackendModule):
+    """``torch.elsewhere``; random numbers of the device are those of the CPU."""
+
+    def get_rng_state(self) -> torch.Tensor:
+        return torch.zeros(16, dtype=torch.uint8)
+
+    def set_rng_state(self, state: torch.Tensor) -> None:
+        assert state.shape == (16,)
+
+
+# Before autograd starts its threads, one for each device
+_setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
+INDEXED = ("aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_")
+COPIES = ("aten::copy_", "aten::_to_copy", "aten::_foreach_copy_")
+VALUES = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select", "aten::_unique2",
+          "aten::is_nonzero", "aten::bincount")  # fmt: skip
+
+
+class Waits:
+    """What made the program wait since the last :meth:`clear`: operation → how often."""
+
+    def __init__(self) -> None:
+        self.counted: Counter[str] = Counter()
+
+    def clear(self) -> None:
+        self.counted.clear()
+
+
+WAITS = Waits()
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor of the second device, whose values are those of ``held``."""
+
+    held: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, inner: torch.Tensor) -> Elsewhere:
+        tensor: Elsewhere = torch.Tensor._make_wrapper_subclass(
+            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
+            device=ELSEWHERE, requires_grad=False,
+        )  # fmt: skip
+        tensor.held = inner
+        return tensor
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"Elsewhere({self.held})"
+
+    def tolist(self) -> Any:
+        WAITS.counted["tolist"] += 1
+        return self.held.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        raise TypeError("can't convert a tensor of another device to numpy: use Tensor.cpu() first")
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        return _carried_out(func, args, kwargs or {})
+
+
+class _Everywhere(TorchDispatchMode):
+    """Tensors that are created on the second device have no tensor of it among their arguments."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        return _carried_out(func, args, kwargs or {})
+
+
+def _carried_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    name, tensors = func.name(), []
+    tree_map_only(torch.Tensor, tensors.append, (args, kwargs))
+    elsewhere = [isinstance(tensor, Elsewhere) for tensor in tensors]
+    if name in INDEXED and elsewhere[0] and not all(elsewhere):  # an accelerator fetches indices from the CPU
+        WAITS.counted["index from the CPU"] += 1
+    elif any(elsewhere) and not all(elsewhere) and name not in COPIES:
+        for tensor, there in zip(tensors, elsewhere, strict=True):
+            if not there and (tensor.dim() > 0 or name.startswith("aten::cat")):
+                shapes = [(tuple(t.shape), str(t.device)) for t in tensors]
+                raise RuntimeError(f"Expected all tensors to be on the same device ({name}: {shapes})")
+    target, device = any(elsewhere), kwargs.get("device")
+    if device is not None:
+        target = torch.device(device).type == ELSEWHERE.type
+        kwargs = {**kwargs, "device": CPU}
+    if name in COPIES and any(elsewhere):
+        target = elsewhere[0] if name != "aten::_to_copy" else target
+    _count_waits(name, func, args, kwargs, elsewhere, target)
+    inner_args, inner_kwargs = tree_map_only(Elsewhere, lambda tensor: tensor.held, (args, kwargs))
+    result = func(*inner_args, **inner_kwargs)
+    if not target:
+        return result
+    known = {id(tensor.held): tensor for tensor in tensors if isinstance(tensor, Elsewhere)}
+    return tree_map_only(
+        torch.Tensor, lambda tensor: known[id(tensor)] if id(tensor) in known else Elsewhere(tensor), result
+    )
+
+
+def _count_waits(name: str, func: Any, args: Any, kwargs: dict[str, Any], elsewhere: list[bool], target: bool) -> None:
+    if name in VALUES and any(elsewhere):
+        WAITS.counted[name] += 1
+    if name == "aten::_to_copy" and target != any(elsewhere) and not kwargs.get("non_blocking"):
+        WAITS.counted["to the device" if target else "from the device"] += 1
+    if name == "aten::copy_" and len(set(elsewhere)) > 1 and not (len(args) > 2 and args[2]):
+        WAITS.counted["copy_"] += 1
+    if name in INDEXED and any(elsewhere):
+        masks = [each for each in args[1] if each is not None and each.dtype is torch.bool]
+        WAITS.counted["index by a mask"] += len(masks)
+
+
+def _made_on_cpu(factory: Any) -> Any:
+    """torch makes tensors of numbers without asking a dispatch mode: made on the CPU and copied from there."""
+
+    def made(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
+        tensor = data if isinstance(data, torch.Tensor) else factory(data, **options)
+        target = tensor.device if device is None else device
+        return tensor.to(target, options.get("dtype") or tensor.dtype)
+
+    return made
+
+
+@contextmanager
+def _as_plain_tensors() -> Iterator[None]:
+    """Where the library asks whether a tensor is a plain one, those of the second device are."""
+    problem = attachable._problem
+
+    def unobserved(_: torch.Tensor) -> bool:
+        return True
+
+    with (
+        mock.patch.object(torch, "tensor", _made_on_cpu(torch.tensor)),
+        mock.patch.object(torch, "as_tensor", _made_on_cpu(torch.as_tensor)),
+        mock.patch.object(op, "unobserved", unobserved),
+        mock.patch.object(together, "unobserved", unobserved),
+        mock.patch.object(attachable, "_problem", lambda weight: problem(getattr(weight, "held", weight))),
+    ):
+        yield
+
+
+@contextmanager
+def simulated() -> Iterator[torch.device]:
+    """The second device exists within the block."""
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    WAITS.clear()
+    try:
+        with _Everywhere(), _as_plain_tensors():
+            yield ELSEWHERE
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from compression import data as data_sets
-from compression import methods, tasks
+from compression import devices, methods, tasks
 from compression.budget import Budget
 from compression.data import Batches, DataSet
 from compression.encodings import cut_weights
@@ -47,7 +47,7 @@ class CompressedNetwork:
 
     def save(self, path: str | Path) -> Ledger:
         """Write the packed file (:func:`compression.pack.unpack` reads it); returns its bytes, broken down."""
-        return pack(self.model, path, dict(self.weights))
+        return pack(deep_copy(self.model).cpu(), path, dict(self.weights))
 
 
 def compress(
@@ -63,6 +63,7 @@ def compress(
 
     Args:
         model: takes what ``data`` gives (fp32 [B, C, H, W], normalised) and answers logits; it is not changed.
+            Everything is computed on its device, and so is what comes back.
         data: a task, a data set that implies one, or the name of a data set. The training split is trained on, the
             validation split measured.
         method: see ``python -m compression methods``; empty: the first of them.
@@ -79,7 +80,7 @@ def compress(
     fields = {ask.field for ask in methods.get(method).asks}
     asks = {**budget.pop("asks", {}), **{name: budget.pop(name) for name in fields & budget.keys()}}
     chosen, requested = methods.of_budget(Budget(method=method, asks=asks, options=dict(options or {}), **budget))
-    example, _ = Batches(task.data, "train", 2, augment=False).batch(0, 0)
+    example, _ = Batches(task.data, "train", 2, augment=False, device=devices.of(model)).batch(0, 0)
     graph = trace(model, example)
     setup = Setup(deep_copy(model).eval(), graph, task, requested)
     check_compressible(model, graph, NAME)

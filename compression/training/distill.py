@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from compression import devices
 from compression.graph.copies import deep_copy
+from compression.graph.inputs import Example
 from compression.training.features import Outputs, feature_layers, feature_loss
 from compression.training.recipe import Recipe
 
@@ -88,7 +90,7 @@ def distillation(setup: Setup, recipe: Recipe, options: TrainingOptions) -> Dist
     teacher, rises = Teacher(setup.task, setup.model, recipe), options.distill_rise == "rising"
     if options.distill_features == 0:
         return Distillation(teacher, options.distill, options.temperature, rises=rises)
-    layers = feature_layers(teacher.model, setup.graph.example(2), setup.budget.model)
+    layers = feature_layers(teacher.model, _example(setup), setup.budget.model)
     chosen = options.distill, options.temperature, options.distill_features, rises
     return Distillation(teacher, *chosen, student=setup.model, layers=layers)
 
@@ -99,7 +101,12 @@ def check_features(setup: Setup) -> None:
     Raises:
         CompressionError: naming the network.
     """
-    feature_layers(deep_copy(setup.model).eval(), setup.graph.example(2), setup.budget.model)
+    feature_layers(deep_copy(setup.model).eval(), _example(setup), setup.budget.model)
+
+
+def _example(setup: Setup) -> Example:
+    example: Example = devices.send(setup.graph.example(2), setup.device)
+    return example
 
 
 def distillation_loss(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
+from functools import cache
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from compression.quant import Quantizer, fold, kernels, native, quantize, weight_quantizers
+from compression.quant.fused import Fused
 from compression.quant.op import fake_quantize
 
 
@@ -44,8 +47,19 @@ def layouts() -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.fixture(params=["pass by pass", "compiled"])
-def compiled(request: pytest.FixtureRequest) -> bool:
+@cache
+def fused() -> Fused:
+    """The version for accelerators, compiled for this processor."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler, with which torch compiles for the CPU")
+    return Fused(torch.device("cpu"))
+
+
+@pytest.fixture(params=["pass by pass", "compiled", "fused"])
+def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    if request.param == "fused":
+        monkeypatch.setitem(kernels._fused, "cpu", fused())
+        return True
     compiled = request.param == "compiled"
     with kernels.using(False):
         why = kernels.compile_kernels() if compiled else None

@@ -1,10 +1,10 @@
-"""The arithmetic of the uniform quantizer (t = 1), in three versions: for any device, for the CPU, and compiled.
+"""The arithmetic of the uniform quantizer (t = 1): for any device, for the CPU, compiled for it, and for accelerators.
 
 All return the same values bit for bit and the same gradients up to the order of sums. The CPU version reads scalars as
 numbers and works on pieces of flat memory that fit the cache; the compiled one (:func:`compile_kernels`) is one loop
 for the forward and one for the backward pass, also with a separate step and bound for each row (output channels along
-dimension 0). Channels along another dimension (transposed convolutions), and machines without a compiler, use the
-version for any device.
+dimension 0). So is that for accelerators (:mod:`.fused`). Channels along another dimension (transposed convolutions),
+and machines without a compiler, use the version for any device.
 """
 
 from __future__ import annotations
@@ -16,42 +16,51 @@ import numpy as np
 import torch
 
 from compression.errors import CompressionError
+from compression.quant.fused import SMALLEST, Fused, Gradients
 from compression.quant.native import Native
 
-SMALLEST = 1e-10
-"""Lower bound of steps, clipping bounds and exponents, so that they are always positive."""
+CPU = torch.device("cpu")
 PIECE = 1 << 17
 """Elements a pass processes at a time, so that they are in the cache for the next pass."""
 
 COMPILED = "quantizers are computed in one compiled loop a pass"
+LONG = 1000
+"""Steps of a run from which compiling for an accelerator pays: it takes about as long as some hundred of them."""
 
-Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
+Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 _native: Native | None = None
-_use_native = False
+_fused: dict[str, Fused] = {}
+_use_compiled = False
 
 
-def compile_kernels() -> str | None:
-    """Compile the kernels and use them in this process from now on; returns ``None``, or one line why it failed."""
-    global _native, _use_native
-    if _native is None:
-        try:
-            _native = Native()
-        except CompressionError as problem:
-            return f"quantizers are computed pass by pass: {problem}"
-    _use_native = True
+def compile_kernels(device: torch.device = CPU, steps: int = LONG) -> str | None:
+    """Compile the kernels for a device and use them in this process from now on, for a run of so many ``steps``.
+
+    Returns ``None``, or one line why quantizers are computed pass by pass.
+    """
+    global _native, _use_compiled
+    try:
+        if device.type == CPU.type:
+            _native = _native or Native()
+        elif steps < LONG:
+            return f"quantizers are computed pass by pass: {steps} steps are too few to compile for {device}"
+        elif device.type not in _fused:
+            _fused[device.type] = Fused(device)
+    except CompressionError as problem:
+        return f"quantizers are computed pass by pass: {problem}"
+    _use_compiled = True
     return None
 
 
 @contextmanager
 def using(compiled: bool) -> Iterator[None]:
     """Within the block, use the compiled kernels (if :func:`compile_kernels` was called), or do not."""
-    global _use_native
-    before, _use_native = _use_native, compiled
+    global _use_compiled
+    before, _use_compiled = _use_compiled, compiled
     try:
         yield
     finally:
-        _use_native = before
+        _use_compiled = before
 
 
 def working_dtype(x: torch.Tensor) -> torch.dtype:
@@ -78,14 +87,17 @@ def codes(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, unsigned
 
 def values(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor, unsigned: bool = False) -> torch.Tensor:
     """Return codes times the step, bit for bit what integer codes give (adding zero turns -0 into +0)."""
-    if not unsigned and (rows := _rows(x, step_size, clip)) is not None and _native is not None:
+    if (fused := _fused_for(x)) is not None and (rows := _rows(x, step_size, clip)) is not None:
+        value, steps, clips = rows
+        return _shaped(fused.values(_matrix(value, clips), steps.view(-1, 1), clips.view(-1, 1), unsigned), value)
+    if not unsigned and (rows := _native_rows(x, step_size, clip)) is not None and _native is not None:
         return _native.row_values(*rows)
     if not _per_tensor_on_cpu(x, step_size, clip):
         rounded = codes(x, step_size, clip, unsigned)
         return rounded.mul_(step_size.to(rounded.dtype).clamp(min=SMALLEST)).add_(0.0)
     value, step, limit = _flattenable(x), _number(step_size), _number(clip)
     low = 0.0 if unsigned else -limit
-    if _use_native and _native is not None and value.dtype == torch.float32:
+    if _use_compiled and _native is not None and value.dtype == torch.float32:
         return _native.values(value, step, low, limit)
     result = torch.empty_like(value)
     for source, target in zip(_pieces(value), _pieces(result), strict=True):
@@ -102,17 +114,24 @@ def gradients(
     unsigned: bool = False,
 ) -> Gradients:
     """Return the gradients of x, d and q_m; ``output`` is the result of :func:`values` for ``x``."""
-    rows = None if unsigned or upstream.dtype != torch.float32 else _rows(x, step_size, clip)
+    if (fused := _fused_for(x)) is not None and (rows := _rows(x, step_size, clip)) is not None:
+        value, steps, clips = rows
+        parts = (_matrix(_in_order_of(part, value), clips) for part in (upstream.float(), value, output))
+        x_gradient, *sums = fused.gradients(*parts, steps.view(-1, 1), clips.view(-1, 1), unsigned)
+        of_steps, of_clips = (each.reshape(clip.shape) for each in sums)
+        x_gradient = _shaped(x_gradient, value).to(x.dtype)
+        return x_gradient, of_steps.to(step_size.dtype), of_clips.to(clip.dtype)
+    rows = None if unsigned or upstream.dtype != torch.float32 else _native_rows(x, step_size, clip)
     if rows is not None and _native is not None:
-        x_gradient, sums = _native.row_gradients(_in_order_of(upstream, rows[0]), *rows)
-        step_gradients, clip_gradients = (sums[:, i].reshape(clip.shape) for i in range(2))
+        x_gradient, totals = _native.row_gradients(_in_order_of(upstream, rows[0]), *rows)
+        step_gradients, clip_gradients = (totals[:, i].reshape(clip.shape) for i in range(2))
         return x_gradient.to(x.dtype), step_gradients.to(step_size.dtype), clip_gradients.to(clip.dtype)
     if not _per_tensor_on_cpu(x, step_size, clip):
         return _broadcast_gradients(upstream, x, output, step_size, clip, unsigned)
     value, step, limit = _flattenable(x), _number(step_size), _number(clip)
     low = 0.0 if unsigned else -limit
     upstream = _in_order_of(upstream, value)
-    if _use_native and _native is not None and value.dtype == upstream.dtype == torch.float32:
+    if _use_compiled and _native is not None and value.dtype == upstream.dtype == torch.float32:
         x_gradient, step_gradient, clip_gradient = _native.gradients(upstream, value, step, low, limit)
     else:
         output = _in_order_of(output, value)
@@ -168,22 +187,44 @@ def _per_tensor_on_cpu(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Ten
     return x.device.type == "cpu" and step_size.numel() == 1 and clip.numel() == 1
 
 
-def _rows(
-    x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-    """Return ``x``, flat fp32 steps and bounds for the compiled loops; ``None`` unless each row of ``x`` has both."""
-    count = clip.numel()
-    if not (_use_native and x.device.type == "cpu" and count > 1 and clip.dim() == x.dim() and len(clip) == count):
+def _fused_for(x: torch.Tensor) -> Fused | None:
+    """The compiled functions for the device of ``x``, if they are to be used."""
+    return _fused.get(x.device.type) if _use_compiled else None
+
+
+def _native_rows(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> Rows | None:
+    """:func:`_rows` for the loops in C, which have others for a single row."""
+    if not (_use_compiled and x.device == CPU and clip.numel() > 1):
         return None
-    if step_size.shape != clip.shape or len(x) != count or not x.numel():
+    if (rows := _rows(x, step_size, clip)) is None:
+        return None
+    value, steps, bounds = rows
+    return value, steps.clamp(min=SMALLEST).contiguous(), bounds.clamp(min=SMALLEST).contiguous()
+
+
+def _rows(x: torch.Tensor, step_size: torch.Tensor, clip: torch.Tensor) -> Rows | None:
+    """Return ``x``, flat fp32 steps and bounds; ``None`` unless each row of ``x``, or all of it, has one of both."""
+    count = clip.numel()
+    if step_size.shape != clip.shape or not x.numel():
+        return None
+    if count > 1 and not (clip.dim() == x.dim() and len(clip) == len(x) == count):
         return None
     value = _flattenable(x)
-    if value.dtype != torch.float32 or value.stride(0) * count != value.numel():
+    if value.dtype != torch.float32 or (count > 1 and value.stride(0) * count != value.numel()):
         return None
-    steps, bounds = (
-        t.detach().reshape(-1).to(torch.float32).clamp(min=SMALLEST).contiguous() for t in (step_size, clip)
-    )
+    steps, bounds = (t.detach().reshape(-1).to(torch.float32) for t in (step_size, clip))
     return value, steps, bounds
+
+
+def _matrix(x: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+    """The memory of a dense tensor as one row for each of the ``clips``, without a copy."""
+    size = x.numel() // len(clips)
+    return x.as_strided((len(clips), size), (size, 1))
+
+
+def _shaped(rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """What :func:`_matrix` made, in the shape and memory order of ``like`` again."""
+    return rows.as_strided(like.shape, like.stride())
 
 
 def _number(scalar: torch.Tensor) -> float:

@@ -62,7 +62,7 @@ class Trainer:
         """
         algorithm, report, budget = algorithm or Algorithm(), self.report, self.setup.budget
         if any(isinstance(module, Quantizer) for module in self.setup.model.modules()):
-            report.log(compile_kernels() or COMPILED)
+            report.log(compile_kernels(self.setup.device, self.total) or COMPILED)
         sequence = self.steps_of(section, algorithm)
         start = go_on(report, section.name, sequence.parts, section.first, section.last)
         if start is None:

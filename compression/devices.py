@@ -67,6 +67,22 @@ def _count(kind: str) -> int:
     return int(module.device_count()) if module.is_available() else 0
 
 
+def check_count(name: str, count: int) -> None:
+    """Refuse more devices than there are for a run on several; on the CPU, if named, they are processes.
+
+    Raises:
+        CompressionError: there are fewer, or the name is that of a single one.
+    """
+    if ":" in name:
+        raise CompressionError(f"{name} is one device: name its kind alone for a run on {count}")
+    kind = choose(name).type
+    if name == CPU:
+        return
+    if kind != "cuda" or _count(kind) < count:
+        number = _count(kind) if kind == "cuda" else 0
+        raise CompressionError(f"{count} GPUs: torch sees {number} here")
+
+
 def of(model: nn.Module) -> torch.device:
     """The device of a model: that of its first parameter or buffer."""
     import torch

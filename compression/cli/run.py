@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from compression import commands
 from compression import runs as library
 from compression.cli.budget import budget, budget_and_axes
-from compression.cli.options import NOTHING, Detach, Device, Json, More, Priority, Runs, Typed
+from compression.cli.options import COUNT, NOTHING, Detach, Device, Json, More, Priority, Runs, Typed
 from compression.cli.output import answer
 from compression.cli.progress import waited
 from compression.cli.summary import summary
@@ -18,6 +18,13 @@ from compression.devices import AUTO
 from compression.errors import CompressionError
 from compression.runs.folder import DONE, PAUSED
 
+Gpus = Annotated[
+    int,
+    COUNT,
+    Parameter(
+        metavar="N", help="use so many GPUs of this machine: a run divides its batches among them, a sweep its runs"
+    ),
+]
 Find = Annotated[
     str | None,
     Parameter(
@@ -31,17 +38,18 @@ MinScore = Annotated[
 
 
 def run(
-    *, _budget: Typed = NOTHING, device: Device = AUTO, detach: Detach = False, priority: Priority = 0,
+    *, _budget: Typed = NOTHING, device: Device = AUTO, gpus: Gpus = 1, detach: Detach = False, priority: Priority = 0,
     runs: Runs = "runs", json: Json = None, **more: More,
 ) -> int:  # fmt: skip
     """Start the run and follow it."""
     requested = budget({**_budget, **more})
-    return follow(library.start(requested, runs, priority=priority, device=device), runs, json, detach)
+    return follow(library.start(requested, runs, priority=priority, device=device, gpus=gpus), runs, json, detach)
 
 
 def sweep(
     *, _budget: Typed = NOTHING, find: Find = None, min_score: MinScore = None, device: Device = AUTO,
-    detach: Detach = False, priority: Priority = 0, runs: Runs = "runs", json: Json = None, **more: More,
+    gpus: Gpus = 1, detach: Detach = False, priority: Priority = 0, runs: Runs = "runs", json: Json = None,
+    **more: More,
 ) -> int:  # fmt: skip
     """Start a run for each combination of values (a comma separates those of an option), or a search among them."""
     requested, axes = budget_and_axes({**_budget, **more})
@@ -50,7 +58,9 @@ def sweep(
         "root": runs, "priority": priority, "device": device,
     }  # fmt: skip
     if find is None and min_score is None:
-        return follow(library.sweep(requested, **common), runs, json, detach)
+        return follow(library.sweep(requested, **common, gpus=gpus), runs, json, detach)
+    if gpus > 1:
+        raise CompressionError("--gpus: a search takes one run after the other, each decided by the last")
     if find is None or min_score is None:
         raise CompressionError("--find smallest and --min-score go together: the smallest model that is that good")
     return follow(library.find_smallest(requested, min_score, **common), runs, json, detach)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -37,11 +38,26 @@ def _of_channels(values: tuple[float, ...], device: torch.device) -> torch.Tenso
     return torch.tensor(values).to(device).view(1, -1, 1, 1)
 
 
+@dataclass(frozen=True)
+class Draw:
+    """The random numbers of a whole batch of ``count`` examples, of which those of ``part`` are wanted."""
+
+    generator: torch.Generator
+    count: int
+    part: tuple[int, int]
+
+    def own(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows of the examples in the part: every n-th."""
+        first, apart = self.part
+        return rows[first::apart]
+
+
 class Shift:
     """A random offset for each image of a batch [B, C, H, W]; ``shift-flip`` flips half of them, ``shift`` none."""
 
-    def __init__(self, images: torch.Tensor, kind: str, generator: torch.Generator) -> None:
-        count, _, self.height, self.width = images.shape
+    def __init__(self, images: torch.Tensor, kind: str, draw: Draw) -> None:
+        _, _, self.height, self.width = images.shape
+        count, generator = draw.count, draw.generator
         self.top, self.left = max(1, self.height // SHIFT), max(1, self.width // SHIFT)
         down = torch.randint(0, 2 * self.top + 1, (count, 1), generator=generator)
         right = torch.randint(0, 2 * self.left + 1, (count, 1), generator=generator)
@@ -49,7 +65,8 @@ class Shift:
         if kind == "shift-flip":
             flipped = torch.rand(count, 1, generator=generator) < 0.5
         # Drawn on the CPU, so that they are the same whatever the images are on
-        self.down, self.right, self.flipped = devices.send((down, right, flipped), images.device)
+        parts = tuple(draw.own(drawn) for drawn in (down, right, flipped))
+        self.down, self.right, self.flipped = devices.send(parts, images.device)
 
     def apply(self, images: torch.Tensor, fill: int = 0) -> torch.Tensor:
         """The images moved; what was outside of them becomes ``fill``."""
@@ -96,7 +113,8 @@ class Batches:
     resumes in the middle of one.
 
     The batches are on ``device``. A split in memory is sent there as a whole where it is not too large
-    (:meth:`compression.data.types.Split.on`), and is shuffled, augmented and normalised there.
+    (:meth:`compression.data.types.Split.on`), and is shuffled, augmented and normalised there. ``part`` (i, n) leaves
+    the examples i, i + n, i + 2n … of each batch: what one of n processes takes.
     """
 
     def __init__(
@@ -109,7 +127,9 @@ class Batches:
         device: str | torch.device = "cpu",
         epoch: int = 0,
         limit: int | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
+        self.part = part
         self.dataset, self.seed, self.epoch, self.device = dataset, seed, epoch, torch.device(device)
         self.split = dataset.split(split).on(self.device)
         self.count = len(self.split) if limit is None else min(limit, len(self.split))
@@ -130,16 +150,18 @@ class Batches:
     def batch(self, epoch: int, index: int) -> tuple[Any, Any]:
         """Batch ``index`` of ``epoch``: depends on nothing but these, the seed and the batch size."""
         chosen = self._indices(epoch, index)
-        generator = self._generator(epoch, index + 1)
-        x, y = self.split.take(devices.send(chosen, self.split.device))
-        self.split.ask(self._indices(epoch, index + 1) if index + 1 < len(self) else self._indices(epoch + 1, 0))
+        draw = Draw(self._generator(epoch, index + 1), len(chosen), self.part)
+        x, y = self.split.take(devices.send(draw.own(chosen), self.split.device))
+        self.split.ask(
+            draw.own(self._indices(epoch, index + 1) if index + 1 < len(self) else self._indices(epoch + 1, 0))
+        )
         x, y = devices.send((x, y), self.device)
-        return self._prepared(x, y, generator) if self.dataset.of_images else (x, y)
+        return self._prepared(x, y, draw) if self.dataset.of_images else (x, y)
 
-    def _prepared(self, images: torch.Tensor, labels: Any, generator: torch.Generator) -> tuple[torch.Tensor, Any]:
+    def _prepared(self, images: torch.Tensor, labels: Any, draw: Draw) -> tuple[torch.Tensor, Any]:
         """Augmented and normalised images; class numbers of 8 bits as int64, which losses take."""
         if self.augment != "none":
-            shift = Shift(images, self.augment, generator)
+            shift = Shift(images, self.augment, draw)
             images = shift.apply(images)
             if self.dataset.task == SEGMENTATION:  # a mask moves with its image
                 labels = shift.apply(labels.unsqueeze(1), IGNORED).squeeze(1)

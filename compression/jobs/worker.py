@@ -14,6 +14,7 @@ from typing import Any
 
 from compression.errors import CompressionError
 from compression.jobs import curve, saliency, sensitivity
+from compression.jobs.ranks import together
 from compression.runs.bisect import carry_out_find
 from compression.runs.folder import DONE, RunFolder
 from compression.runs.launcher import Launcher
@@ -76,4 +77,5 @@ class RealWork:
         if spec.get("job") in STUDIES:
             return {"job": spec["job"], **STUDIES[spec["job"]](folder, events, **spec["asked"])}
         self._bench = self._bench or Workbench()
-        return execute(folder, events, bench=self._bench)
+        with together(folder, spec.get("gpus", 1)):
+            return execute(folder, events, bench=self._bench)

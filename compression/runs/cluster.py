@@ -11,7 +11,7 @@ import os
 import secrets
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,25 @@ class RayLauncher:
     def start(self, folder: RunFolder, threads: int) -> Handle:
         """Submit the worker as a job that asks for ``threads`` CPUs, its words going to ``log.txt``.
 
+        A run whose spec names CUDA asks for a GPU, one on several for so many.
+
         Raises:
             CompressionError: Ray is not installed, does not answer, or refuses the token or the job.
         """
+        gpus = _gpus(folder.spec())
         handle = Handle.waiting(NAME, f"{folder.id}-{secrets.token_hex(4)}")
         with cluster() as client:
             handle.save(folder.process_path)
             try:
                 command = entrypoint(folder, self._command, threads, str(handle.job))
-                client.submit_job(entrypoint=command, submission_id=handle.job, entrypoint_num_cpus=threads)
+                client.submit_job(
+                    entrypoint=command, submission_id=handle.job, entrypoint_num_cpus=threads, entrypoint_num_gpus=gpus
+                )
             except BaseException:
                 folder.process_path.unlink(missing_ok=True)  # should the job start all the same, it sees that and ends
                 raise
-        folder.log(f"{_now()} waits for {threads} CPUs of {address()} as job {handle.job}")
+        wanted = f"{threads} CPUs" + (f" and {gpus} GPUs" if gpus else "")
+        folder.log(f"{_now()} waits for {wanted} of {address()} as job {handle.job}")
         return handle
 
     def status(self, folder: RunFolder) -> str:
@@ -176,6 +182,11 @@ def check_token(where: str) -> None:
             f"the Ray cluster at {where} wants no token, so that whoever reaches it can run code there: {way_out}, or "
             f"set {TOKENLESS}=1 where nobody else can reach it"
         )
+
+
+def _gpus(spec: Mapping[str, Any]) -> int:
+    """How many GPUs the run of a spec needs: with a device of ``auto`` none."""
+    return int(spec.get("gpus", 1)) if str(spec.get("device", "")).startswith("cuda") else 0
 
 
 def _about(client: Any, job: str) -> Any:

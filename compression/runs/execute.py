@@ -24,6 +24,7 @@ from compression.runs.folder import RunFolder
 from compression.runs.paths import make_folder
 from compression.runs.prepare import TrainedModel, Workbench, file_point
 from compression.runs.reporter import RunReporter
+from compression.training import parallel
 from compression.training.dense import evaluate
 from compression.training.loop import check_finite
 from compression.training.resume import check_taken_over
@@ -48,8 +49,10 @@ def execute(
     device = _device(folder, report)
     prepared = (bench or Workbench()).prepare(budget, folder.spec().get("subject"), device)
     report.bind(prepared.digest)
+    report.saved = parallel.shared(report.saved)
     report.log(_beginning(prepared.subject))
-    report.log(f"computes on {devices.label(device)}")
+    label = devices.label(device) if parallel.size() == 1 else f"{parallel.size()} × {devices.label(device)}"
+    report.log(f"computes on {label}")
     report.point(prepared.baseline)
     original = prepared.subject.task.original()
     if original is not None:
@@ -80,7 +83,7 @@ def execute(
         "baseline_ledger": prepared.ledger,
         "task": prepared.subject.task.name,
         "metric": prepared.subject.task.metric.to_dict(),
-        "device": devices.label(device),
+        "device": label,
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
         **outcome,

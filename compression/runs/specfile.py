@@ -12,6 +12,7 @@ from compression.reading import Number, Seconds, Signed, Text, Whole, typed
 from compression.tasks import Metric
 
 MOST_THREADS = 4096
+MOST_GPUS = 64
 
 
 class _Subject(TypedDict):
@@ -36,6 +37,7 @@ class _Spec(TypedDict):
     created: Seconds
     threads: NotRequired[Annotated[Whole, Field(le=MOST_THREADS)] | None]
     device: NotRequired[Text]
+    gpus: NotRequired[Annotated[Whole, Field(ge=1, le=MOST_GPUS)]]
     priority: NotRequired[Signed]
     sweep: NotRequired[Text | None]
     children: NotRequired[list[Text]]

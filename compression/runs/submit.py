@@ -15,10 +15,12 @@ import compression
 from compression import devices, methods
 from compression.budget import Budget
 from compression.devices import AUTO
+from compression.errors import CompressionError
 from compression.runs.folder import IDLE, RunFolder
 from compression.runs.launcher import LocalLauncher
 from compression.runs.preflight import absolute, check
 from compression.runs.results import result
+from compression.runs.specfile import MOST_GPUS
 from compression.runs.store import Store
 
 POLL_SECONDS = 0.1
@@ -26,12 +28,18 @@ SYNC_SECONDS = 1.0
 
 
 def start(
-    budget: Budget, root: str | Path = "runs", *, priority: int = 0, device: str = AUTO, store: Store | None = None
+    budget: Budget,
+    root: str | Path = "runs",
+    *,
+    priority: int = 0,
+    device: str = AUTO,
+    gpus: int = 1,
+    store: Store | None = None,
 ) -> str:
     """Check the budget, write the run folder, start its worker (or queue it behind another); returns the run id.
 
     Of the runs that wait, those of the highest ``priority`` start first, among equals the oldest. ``device`` is one of
-    :data:`compression.devices.NAMES`.
+    :data:`compression.devices.NAMES`; ``gpus`` of them train together.
 
     Raises:
         CompressionError: unknown model, data or method, data that do not fit, missing or wrong-shaped weights, no such
@@ -39,8 +47,12 @@ def start(
     """
     budget, store = absolute(budget), store or Store(root)
     check_device(device, store)
+    check_gpus(gpus, device, store)
+    if gpus > 1:
+        check_divides(budget, gpus)
     identity = check(budget)
-    return store.add(new_spec(budget, store, device=device, priority=priority, subject=identity))[0].id
+    spec = new_spec(budget, store, device=device, priority=priority, subject=identity)
+    return store.add({**spec, "gpus": gpus} if gpus > 1 else spec)[0].id
 
 
 def check_device(device: str, store: Store) -> None:
@@ -52,6 +64,30 @@ def check_device(device: str, store: Store) -> None:
     devices.check_name(device)
     if isinstance(store.launcher, LocalLauncher):
         devices.choose(device)
+
+
+def check_gpus(gpus: int, device: str, store: Store) -> None:
+    """Refuse a number of GPUs that this machine does not have; on a cluster only the worker can know.
+
+    Raises:
+        CompressionError: there are fewer.
+    """
+    if not 1 <= gpus <= MOST_GPUS:
+        raise CompressionError(f"gpus must be from 1 to {MOST_GPUS}, not {gpus}")
+    if gpus > 1 and isinstance(store.launcher, LocalLauncher):
+        devices.check_count(device, gpus)
+
+
+def check_divides(budget: Budget, gpus: int) -> None:
+    """Refuse to divide the batches of a run that does not allow it among GPUs.
+
+    Raises:
+        CompressionError: why not.
+    """
+    if not methods.get(budget.method).info.trains:
+        raise CompressionError(f"gpus: {budget.method} does not train, and takes one")
+    if budget.batch_size % gpus:
+        raise CompressionError(f"gpus: a batch of {budget.batch_size} cannot be divided evenly among {gpus}")
 
 
 def new_spec(budget: Budget, store: Store, prefix: str = "", device: str = AUTO, **more: Any) -> dict[str, Any]:

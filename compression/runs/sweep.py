@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ from compression import methods
 from compression.budget import Budget
 from compression.devices import AUTO
 from compression.errors import Cancelled, CompressionError, Paused, RunFailed
+from compression.runs import side_by_side
 from compression.runs.folder import CANCELLED, DONE, FAILED, PAUSED, RunFolder
 from compression.runs.lifecycle import Work, carry_out
 from compression.runs.preflight import absolute, check
 from compression.runs.reporter import RunReporter
 from compression.runs.results import of_sweep, result
 from compression.runs.store import Store
-from compression.runs.submit import check_device, new_spec
+from compression.runs.submit import check_device, check_gpus, new_spec
 
 Bits = float | tuple[float, float]
 
@@ -37,19 +38,23 @@ def sweep(
     more: Mapping[str, Sequence[Any]] | None = None,
     priority: int = 0,
     device: str = AUTO,
+    gpus: int = 1,
     store: Store | None = None,
 ) -> str:
     """Start a run for each combination of these values in ``budget`` (empty: the budget's own); returns the sweep's id.
 
-    ``more`` maps other options that the method asks for, such as ``--activation-bits``, to values.
+    ``more`` maps other options that the method asks for, such as ``--activation-bits``, to values. On ``gpus`` of this
+    machine so many of the runs go at a time.
 
     Raises:
         CompressionError: as :func:`compression.runs.start`; nothing is started then.
     """
     budgets, store = combinations(absolute(budget), sparsity, bits, more), store or Store(root)
     check_device(device, store)
+    check_gpus(gpus, device, store)
     identity = check(*budgets)
     spec, children = specs(budget, widest_first(budgets), store, identity, device)
+    spec |= {"gpus": gpus} if gpus > 1 else {}
     values = {"sparsity": list(sparsity), "bits": list(bits), **(more or {})}
     store.add(*children, {**spec, "values": json.loads(json.dumps(values)), "priority": priority})
     return str(spec["id"])
@@ -122,10 +127,17 @@ def stop_with(folder: RunFolder, state: str, stopped: Callable[[], bool]) -> Non
         raise Paused("asked to pause")
 
 
+def _one_by_one(children: Sequence[RunFolder], events: RunReporter, work: Work) -> Iterator[RunFolder]:
+    for child in children:
+        events.check()
+        carry_out(child, work)
+        yield child
+
+
 def carry_out_sweep(
     folder: RunFolder, events: RunReporter, *, work: Work, stopped: Callable[[], bool]
 ) -> dict[str, Any]:
-    """Carry out the runs of a sweep in this process; one that fails does not stop the others.
+    """Carry out the runs of a sweep, in this process or on several GPUs; one that fails does not stop the others.
 
     Raises:
         Cancelled: the sweep was asked to stop. Paused: it was asked to pause.
@@ -133,14 +145,13 @@ def carry_out_sweep(
     """
     children = folder.children()
     events.plan(len(children), unit="runs")
-    for number, child in enumerate(children, start=1):
-        if child.state == DONE:
-            continue
-        events.check()
-        state = carry_out(child, work)
-        stop_with(folder, state, stopped)
+    due = [child for child in children if child.state != DONE]
+    gpus = folder.spec().get("gpus", 1)
+    ended = _one_by_one(due, events, work) if gpus == 1 else side_by_side.carried_out(due, gpus, events)
+    for number, child in enumerate(ended, start=1 + len(children) - len(due)):
+        stop_with(folder, child.state, stopped)
         events.step(number, 0.0)
-        events.log(f"{child.id}: {state}")
+        events.log(f"{child.id}: {child.state}")
     failed = [child for child in children if child.state == FAILED]
     if failed:
         first = result(failed[0])["error"]

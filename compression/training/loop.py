@@ -24,6 +24,7 @@ from compression.budget import Budget
 from compression.data import Batches, DataSet
 from compression.errors import CompressionError, RunFailed
 from compression.tasks import Task
+from compression.training import parallel
 from compression.training.distill import Goal
 from compression.training.recipe import Recipe
 
@@ -87,9 +88,12 @@ def total_steps(dataset: DataSet, batch_size: int, epochs: float) -> int:
 def steps(
     dataset: DataSet, batch_size: int, epochs: float, seed: int, start: int = 0, device: torch.device = CPU
 ) -> Iterator[Step]:
-    """Every training step of a run from ``start`` on: the same for the same seed, wherever it is resumed."""
+    """Every training step of a run from ``start`` on: the same for the same seed, wherever it is resumed.
+
+    Of several processes each gets a part of every batch.
+    """
     total = total_steps(dataset, batch_size, epochs)
-    batches = Batches(dataset, "train", batch_size, seed=seed, device=device)
+    batches = Batches(dataset, "train", batch_size, seed=seed, device=device, part=parallel.part())
     for index in range(start, total):
         x, y = batches.batch(index // len(batches), index % len(batches))
         ends_epoch = (index + 1) % len(batches) == 0 or index + 1 == total

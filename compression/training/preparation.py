@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from compression.data import Batches
+from compression.training import parallel
 from compression.training.recalibrate import SETTLED, Statistics, recompute_statistics, settle_statistics
 from compression.training.recipe import Recipe, choose_recipe, keep_memory
 from compression.training.resume import saved_recipe
@@ -22,7 +23,7 @@ def recipe_for(setup: Setup, report: Reporter) -> Recipe:
     budget, recipe = setup.budget, saved_recipe(report)
     if recipe is None:
         example = Batches(setup.data, "train", budget.batch_size, augment=False, device=setup.device).batch(0, 0)[0]
-        recipe = choose_recipe(setup.model, example, budget.precision)
+        recipe = parallel.shared(choose_recipe(setup.model, example, budget.precision))
     elif recipe.device != setup.device.type:
         report.log(f"goes on on {setup.device}, where its last step was computed on {recipe.device}")
         recipe = recipe.on(setup.device)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
 from compression.quant.noise import QuantizationNoise
 from compression.training.average import WeightAverage
@@ -97,9 +98,14 @@ class SectionSteps:
         options: TrainingOptions,
         goal: Distillation | None = None,
         ends_run: bool = False,
+        called: nn.Module | None = None,
     ) -> None:
-        """``ends_run``: whether the run ends with this section; its weights are averaged if the options ask for it."""
+        """``ends_run``: whether the run ends with this section; its weights are averaged if the options ask for it.
+
+        ``called``: what is called in the place of the model, see :func:`.parallel.averaging`.
+        """
         model, optimizer = setup.model, section.optimizer
+        self.called = model if called is None else called
         self.setup, self.section, self.algorithm = setup, section, algorithm
         self.recipe, self.options, self.goal, self.ends_run = recipe, options, goal, ends_run
         self.rates: list[float] = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
@@ -141,7 +147,7 @@ class SectionSteps:
         if self.noise is not None:
             self.noise.draw()
         optimizer.zero_grad()
-        result = train_step(self.setup.task, model, step.x, step.y, self.recipe, self.goal)
+        result = train_step(self.setup.task, self.called, step.x, step.y, self.recipe, self.goal)
         self.algorithm.after_backward(step.index)
         if self.oscillation is not None:
             self.oscillation.before_update(step.index)

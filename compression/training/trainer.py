@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from compression.data import Batches
+from compression.graph.copies import deep_copy
 from compression.quant.kernels import COMPILED, compile_kernels
 from compression.quant.quantizer import Quantizer
+from compression.training import parallel
 from compression.training.distill import distillation
 from compression.training.loop import check_finite, steps, total_steps, train_step
 from compression.training.measure import curve_images, report_point
@@ -48,7 +52,8 @@ class Trainer:
     def steps_of(self, section: Section, algorithm: Algorithm) -> SectionSteps:
         """How the steps of a section are taken; weights are averaged in the section that ends the run."""
         ends = section.last == self.total
-        return SectionSteps(self.setup, section, algorithm, self.recipe, self.options, self.goal, ends_run=ends)
+        called = self._called()
+        return SectionSteps(self.setup, section, algorithm, self.recipe, self.options, self.goal, ends, called)
 
     def train(self, section: Section, algorithm: Algorithm | None = None) -> None:
         """Take the steps of a section; in an interrupted run those after its checkpoint, none if it was over.
@@ -95,6 +100,7 @@ class Trainer:
             report.checkpoint(done, capture, due=section.ends(done))
         sequence.close()
         check_finite(self.setup.model)
+        parallel.check_same(self.setup.model)
 
     def passes(self, count: int) -> Iterator[None]:
         """Leaves the loss's gradients over one more training batch on the parameters each time; nothing is trained.
@@ -102,13 +108,14 @@ class Trainer:
         The model is in evaluation mode meanwhile, so that no statistics change and no random numbers are drawn.
         """
         model, budget = self.setup.model.eval(), self.setup.budget
-        size, seed, device = budget.batch_size, budget.seed, self.setup.device
-        batches = Batches(self.setup.data, "train", size, seed=seed, augment=False, device=device)
+        called = self._called()
+        size, seed, device, part = budget.batch_size, budget.seed, self.setup.device, parallel.part()
+        batches = Batches(self.setup.data, "train", size, seed=seed, augment=False, device=device, part=part)
         for index in range(count):
             self.report.check()
             model.zero_grad()
             x, y = batches.batch(index // len(batches), index % len(batches))
-            train_step(self.setup.task, model, x, y, self.recipe, self.goal)
+            train_step(self.setup.task, called, x, y, self.recipe, self.goal)
             yield
         model.zero_grad()
 
@@ -116,6 +123,17 @@ class Trainer:
         """What a result stores of how it was trained: JSON values."""
         options = self.options.model_dump(mode="json")
         return {"precision": self.recipe.precision, "why": self.recipe.why, "options": options}
+
+    def _called(self) -> nn.Module:
+        """What is called in the place of the model: where several processes train, it averages their gradients."""
+        model, task = self.setup.model, self.setup.task
+        if parallel.size() == 1:
+            return model
+        tried = deep_copy(model).eval()
+        few = Batches(task.data, "train", 2 * parallel.size(), augment=False, device=self.setup.device)
+        train_step(task, tried, *few.batch(0, 0), self.recipe)
+        unused = any(p.requires_grad and p.grad is None for p in tried.parameters())
+        return parallel.averaging(model, unused)
 
     def _epoch(self, step: int) -> float:
         return step * self.setup.budget.epochs / self.total
@@ -127,6 +145,8 @@ class Trainer:
 
     def _measure(self, section: Section, done: int) -> None:
         """The run's last point counts all validation images: settings are chosen by it."""
+        if parallel.rank() > 0:
+            return
         phase = section.stages[section.stage_of(done - 1)]
         limit = None if done == self.total else curve_images(self.setup.graph)
         where = {"step": done, "epoch": self._epoch(done), "phase": phase}

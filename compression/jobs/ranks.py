@@ -1,0 +1,121 @@
+"""One run on several GPUs: its worker is the first of several processes, each with a GPU and a part of every batch.
+
+The others are ``python -m compression.jobs.ranks RUN_DIR RANK COUNT FILE``; they end with the worker. ``FILE`` is where
+they meet (a file store of torch.distributed, so that no port is opened for it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compression import devices, methods
+from compression.errors import RunFailed
+from compression.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+COMMAND = (sys.executable, "-m", "compression.jobs.ranks")
+GRACE_SECONDS = 3.0  # in which a process that failed ends
+MINUTES = 10  # that a process waits for the others: the first one measures meanwhile
+LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+
+
+@contextlib.contextmanager
+def together(folder: RunFolder, count: int, command: Sequence[str] = COMMAND) -> Iterator[None]:
+    """Within the block this process trains together with ``count - 1`` others, which are ended after it."""
+    if count == 1:
+        yield
+        return
+    processes: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory() as meeting:
+        place = str(Path(meeting) / "store")
+        try:
+            for rank in range(1, count):
+                arguments = [str(folder.path.resolve()), str(rank), str(count), place]
+                processes.append(subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL))
+            with _joined(folder, 0, count, place):
+                yield
+        except (RuntimeError, ValueError) as error:  # of torch.distributed, where another process is gone
+            for rank, process in enumerate(processes, start=1):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE_SECONDS)
+                if process.returncode:
+                    reason = f"process {rank} of the {count} that train together ended early"
+                    raise RunFailed(f"{reason}: see {folder.log_path}") from error
+            raise
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
+
+
+@contextlib.contextmanager
+def _joined(folder: RunFolder, rank: int, count: int, place: str) -> Iterator[None]:
+    import torch
+    from torch import distributed
+
+    device = device_of(folder, rank)
+    interface = LOOPBACK.get(sys.platform)
+    if interface is not None:  # all processes are on this machine, and nobody else is to reach them
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=Path(place).as_uri(),
+        rank=rank,
+        world_size=count,
+        timeout=timedelta(minutes=MINUTES),
+    )
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def device_of(folder: RunFolder, rank: int) -> torch.device:
+    """The device of a process: of GPUs the one with its number."""
+    import torch
+
+    first = devices.choose(folder.spec().get("device", devices.AUTO))
+    return torch.device(first.type, rank) if first.type == "cuda" else first
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train as one of the other processes of a run: nothing is measured, reported or stored here."""
+    path, rank, count, place = sys.argv[1:] if arguments is None else arguments
+    folder = RunFolder(path)
+    import torch
+
+    from compression.graph import trace
+    from compression.methods.base import Reporter, Setup
+    from compression.runs.prepare import load
+    from compression.training import parallel
+    from compression.zoo import example
+
+    torch.set_num_threads(int(folder.spec().get("threads") or torch.get_num_threads()))
+    budget = folder.budget()
+    subject = load(budget, folder.spec().get("subject"))
+    graph = trace(subject.model, example(budget.model, input=subject.input))
+    with _joined(folder, int(rank), int(count), place):
+        report = Reporter()
+        report.saved = parallel.shared(None)
+        torch.manual_seed(budget.seed)
+        model = subject.on(device_of(folder, int(rank))).model
+        methods.get(budget.method).run(Setup(model, graph, subject.task, budget), report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

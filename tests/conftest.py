@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("COMPRESSION_DEVICE", "cpu")  # what is tested on others names them
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pytest
@@ -23,7 +24,7 @@ NEEDS_DATA = "needs real data"
 SKIPPED: dict[str, str] = {}
 EXTENDED = {
     "test_architectures.py", "test_bundle_own_code.py", "test_bundle_safety.py", "test_cli_errors.py",
-    "test_damaged_runs.py", "test_export.py", "test_export_again.py", "test_export_families.py",
+    "test_damaged_runs.py", "test_devices.py", "test_export.py", "test_export_again.py", "test_export_families.py",
     "test_export_models.py", "test_export_rounding.py", "test_fuzz.py", "test_lease.py", "test_learn.py",
     "test_learn_numbers.py", "test_notebook.py", "test_opq_survivor.py", "test_plain.py", "test_ray.py",
     "test_resume.py", "test_sessions.py", "test_text.py",

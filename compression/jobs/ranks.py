@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 COMMAND = (sys.executable, "-m", "compression.jobs.ranks")
+POLL_SECONDS = 0.05
 GRACE_SECONDS = 3.0  # in which a process that failed ends
 MINUTES = 10  # that a process waits for the others: the first one measures meanwhile
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
@@ -42,21 +44,38 @@ def together(folder: RunFolder, count: int, command: Sequence[str] = COMMAND) ->
             for rank in range(1, count):
                 arguments = [str(folder.path.resolve()), str(rank), str(count), place]
                 processes.append(subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL))
+            while not all(_ready(place, rank).exists() for rank in range(1, count)):
+                _check_all(processes, folder)
+                time.sleep(POLL_SECONDS)
             with _joined(folder, 0, count, place):
                 yield
-        except (RuntimeError, ValueError) as error:  # of torch.distributed, where another process is gone
-            for rank, process in enumerate(processes, start=1):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(GRACE_SECONDS)
-                if process.returncode:
-                    reason = f"process {rank} of the {count} that train together ended early"
-                    raise RunFailed(f"{reason}: see {folder.log_path}") from error
+        except (RuntimeError, ValueError):  # of torch.distributed, where another process is gone
+            _check_all(processes, folder, GRACE_SECONDS)
             raise
         finally:
             for process in processes:
                 process.terminate()
             for process in processes:
                 process.wait()
+
+
+def _ready(place: str, rank: int) -> Path:
+    """The file by which a process says that it joins now: before that nobody waits where a wait cannot be ended."""
+    return Path(f"{place}.{rank}")
+
+
+def _check_all(processes: Sequence[subprocess.Popen[bytes]], folder: RunFolder, seconds: float = 0.0) -> None:
+    """Refuse to go on without one of the processes; ``seconds``: how long one that failed may take to end.
+
+    Raises:
+        RunFailed: naming the process.
+    """
+    for rank, process in enumerate(processes, start=1):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        if process.returncode:
+            reason = f"process {rank} of the {len(processes) + 1} that train together ended early"
+            raise RunFailed(f"{reason}: see {folder.log_path}")
 
 
 @contextlib.contextmanager
@@ -108,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     budget = folder.budget()
     subject = load(budget, folder.spec().get("subject"))
     graph = trace(subject.model, example(budget.model, input=subject.input))
+    _ready(place, int(rank)).touch()
     with _joined(folder, int(rank), int(count), place):
         report = Reporter()
         report.saved = parallel.shared(None)

@@ -1,6 +1,8 @@
 """The step benchmark: GETA's training step beside the plain SGD step of the same float network, by turns, one thread.
 
-python -m tests.bench.steps [--model resnet20] [--batch 64] [--steps 160] [--write BENCHMARKS.md]
+python -m tests.bench.steps [--model resnet20] [--batch 64] [--steps 160] [--device cpu] [--write BENCHMARKS.md]
+
+On an accelerator what is timed is the wall clock, waiting for the device before and after each part.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ import torch.nn.functional as F
 from torch import nn
 
 import compression as cx
-from compression import zoo
+from compression import devices, zoo
 from compression.methods.geta.qasso import QASSO
 from compression.methods.geta.schedule import Schedule, Stages
 from compression.quant import kernels
 from tests.bench.graphs import write
 from tests.bench.report import machine
 
+CPU = torch.device("cpu")
 TITLE = "Training steps: GETA beside plain SGD"
 PLAIN, WEIGHTS, EAGER, COMPILED = "plain SGD", "GETA, weights", "GETA, W+A, eager", "GETA, W+A, compiled"
 LEVERS, BOTH_LEVERS = "GETA with options, weights", "GETA with options, W+A, compiled"
@@ -51,6 +54,7 @@ class Side:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     kernel: bool = False
+    device: torch.device = CPU
     passes: list[float] = field(default_factory=list)
     updates: list[float] = field(default_factory=list)
 
@@ -62,14 +66,20 @@ class Side:
     def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """One training step, timed."""
         with kernels.using(self.kernel):
-            begin = time.process_time()
+            begin = self._now()
             self.optimizer.zero_grad()
             F.cross_entropy(self.model(x), y).backward()
-            middle = time.process_time()
+            middle = self._now()
             self.optimizer.step()
-            end = time.process_time()
+            end = self._now()
         self.passes.append((middle - begin) * 1e3)
         self.updates.append((end - middle) * 1e3)
+
+    def _now(self) -> float:
+        if self.device == CPU:
+            return time.process_time()
+        torch.accelerator.synchronize(self.device)
+        return time.perf_counter()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,13 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    built = sides(arguments.model, arguments.batch, arguments.steps)
-    shape = zoo.spec(arguments.model).input
-    for index in range(arguments.steps):
-        x = torch.randn(arguments.batch, *shape).contiguous(memory_format=torch.channels_last)
-        y = torch.randint(0, zoo.spec(arguments.model).classes, (arguments.batch,))
-        for side in built[index % len(built) :] + built[: index % len(built)]:
-            side.step(x, y)
+    built = measured(arguments.model, arguments.batch, arguments.steps, devices.choose(arguments.device))
     text = section(built, arguments.model, arguments.batch)
     print(text)
     if arguments.write:
@@ -91,23 +95,36 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def measured(model: str, batch: int, steps: int, device: torch.device) -> list[Side]:
+    """All sides after so many turns."""
+    built, spec = sides(model, batch, steps, device), zoo.spec(model)
+    for index in range(steps):
+        x = torch.randn(batch, *spec.input).contiguous(memory_format=torch.channels_last).to(device)
+        y = torch.randint(0, spec.classes, (batch,)).to(device)
+        for side in built[index % len(built) :] + built[: index % len(built)]:
+            side.step(x, y)
+    return built
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.bench.steps", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--model", default="resnet20", help="a model of the zoo")
     parser.add_argument("--batch", type=int, default=64, metavar="N")
     parser.add_argument("--steps", type=int, default=160, metavar="N", help="turns; GETA's four stages share them")
+    parser.add_argument("--device", default="cpu", metavar="NAME")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
     return parser.parse_args(argv)
 
 
-def sides(name: str, batch: int, steps: int) -> list[Side]:
+def sides(name: str, batch: int, steps: int, device: torch.device = CPU) -> list[Side]:
     """The plain network and its GETA twins, all from the same weights; compiled only where that is possible here."""
     model = zoo.build(name).train().to(memory_format=torch.channels_last)
     example = torch.randn(batch, *zoo.spec(name).input)
     graph = cx.trace(model, example[:1])
+    model, example = model.to(device), example.to(device)
     plain = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-    built = [Side(PLAIN, model, plain)]
-    why = kernels.compile_kernels()
+    built = [Side(PLAIN, model, plain, device=device)]
+    why = kernels.compile_kernels(device)
     for title, activations, kernel, options in (
         (WEIGHTS, False, True, {}),
         (EAGER, True, False, {}),
@@ -131,7 +148,7 @@ def sides(name: str, batch: int, steps: int) -> list[Side]:
             weight_decay=1e-4,
             **options,
         )
-        built.append(Side(title, twin, optimizer, kernel))
+        built.append(Side(title, twin, optimizer, kernel, device))
     return built
 
 

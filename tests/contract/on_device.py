@@ -173,7 +173,7 @@ def main(method: str, root: Path) -> dict[str, Any]:
         return of_studies(root)
     if method not in methods.names():
         return of_task(*method.split("@"))
-    requested = budget(method).replace(epochs=3)
+    requested = budget(method).replace(epochs=2)
     here = Watching(root / "cpu")
     expected = ran(requested, CPU, here)
     with simulated() as elsewhere:
@@ -181,8 +181,8 @@ def main(method: str, root: Path) -> dict[str, Any]:
         state = ran(requested, elsewhere, there)
         moved = {}
         for name, (first, second) in {"to": (CPU, elsewhere), "from": (elsewhere, CPU)}.items():
-            if there.plain:
-                ran(requested, first, Watching(root / name, stop=31))
+            if method == "geta":
+                ran(requested, first, Watching(root / name, stop=21))
                 moved[name] = differing(expected, ran(requested, second, Watching(root / name, attempt=2)))
         short = requested.replace(epochs=0.1)
         results = [result(root, f"run-{device.type}", short, device) for device in (elsewhere, CPU)]

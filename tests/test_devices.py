@@ -1,0 +1,329 @@
+"""Devices: their names, what is refused, and every method on a simulated accelerator beside the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from compression import devices, methods
+from compression.cli import main
+from compression.data import Batches
+from compression.errors import CompressionError, RunFailed
+from compression.explain.models import Pair
+from compression.quant import kernels
+from compression.quant.fused import Fused
+from compression.runs import RunFolder
+from compression.runs.cluster import _gpus
+from compression.runs.launch_config import RayLauncher
+from compression.runs.store import Store
+from compression.runs.submit import check_device, check_gpus
+from compression.training.recipe import Recipe, choose_recipe
+from tests.stripes import striped
+
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch says that there are two CUDA devices, which nothing is computed on."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+# Names ----------------------------------------------------------------------------------------------------------------
+
+
+def test_auto_is_the_cpu_without_an_accelerator_and_what_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(devices, "_count", lambda kind: 0)
+    assert devices.choose() == devices.choose("cpu") == CPU
+    monkeypatch.setattr(devices, "_count", lambda kind: {"xpu": 1, "mps": 1}.get(kind, 0))
+    assert devices.choose() == torch.device("xpu", 0), "CUDA, XPU, MPS, in this order"
+    monkeypatch.setenv(devices.VARIABLE, "cpu")
+    assert devices.choose() == CPU
+    assert devices.choose("mps") == torch.device("mps", 0), "who names one gets it"
+    monkeypatch.setenv(devices.VARIABLE, "tpu")
+    with pytest.raises(CompressionError, match=r"auto, cpu, cuda, cuda:N, mps or xpu, not 'tpu'"):
+        devices.choose()
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_number_names_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    assert [devices.choose(name) for name in ("auto", "cuda", "cuda:0", "cuda:1")] == [
+        CUDA, CUDA, CUDA, torch.device("cuda", 1),
+    ]  # fmt: skip
+    with pytest.raises(CompressionError, match=r"no cuda:2 on this machine: its cuda devices are 0 to 1"):
+        devices.choose("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cpu:1", "CUDA", "", "cuda:1234", "mps:0"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(CompressionError, match="device must be"):
+        devices.check_name(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--epochs", "0.1"], ["train", "--epochs", "0.1"], ["sweep", "--sparsity", "0.2,0.4"],
+        ["sensitivity"], ["untrained", "--method", "opq"],
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_cuda_without_cuda_is_one_line_and_starts_nothing(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *more = command
+    runs = ["--runs", str(tmp_path / "runs")] if name in ("run", "sweep", "sensitivity") else []
+    assert main([name, "--model", "resnet8", "--data", "mnist5k", "--device", "cuda", *more, *runs]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: there is no cuda device on this machine")
+    assert not list(tmp_path.glob("runs/*/spec.json")) + list(tmp_path.glob("runs/studies/*/spec.json"))
+
+
+def test_on_a_cluster_only_the_worker_can_know(tmp_path: Path) -> None:
+    store = Store(tmp_path, launcher=RayLauncher())
+    check_device("cuda:7", store)
+    check_gpus(4, "cuda", store)
+    with pytest.raises(CompressionError, match="device must be"):
+        check_device("tpu", store)
+    assert [_gpus(spec) for spec in ({}, {"device": "auto"}, {"device": "cuda"}, {"device": "cuda", "gpus": 4})] == [
+        0, 0, 1, 4,
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_several_gpus_are_counted(tmp_path: Path) -> None:
+    check_gpus(2, "cuda", Store(tmp_path))
+    for gpus, device, reason in (
+        (3, "cuda", "3 GPUs: torch sees 2"), (2, "cuda:1", "cuda:1 is one device"), (0, "cuda", "from 1 to 64"),
+    ):  # fmt: skip
+        with pytest.raises(CompressionError, match=reason):
+            check_gpus(gpus, device, Store(tmp_path))
+
+
+# What is decided by the device ----------------------------------------------------------------------------------------
+
+
+def test_out_of_memory_names_the_batch_size_to_try() -> None:
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes"),
+        MemoryError(),
+    ):
+        with (
+            pytest.raises(RunFailed, match=r"on cpu with batches of 96: try --batch-size 48"),
+            devices.fitting(CPU, 96),
+        ):
+            raise error
+    with pytest.raises(RunFailed, match="smaller model"), devices.fitting(CUDA, 1):
+        raise MemoryError
+    with pytest.raises(RuntimeError, match="another"), devices.fitting(CPU, 8):
+        raise RuntimeError("another")
+
+
+def test_the_recipe_of_an_accelerator_follows_from_the_size_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, example = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(400, 4)), torch.randn(8, 1, 12, 12)
+    large = nn.Sequential(nn.Conv2d(1, 400, 9, padding=4), nn.Conv2d(400, 40, 3), nn.Flatten(), nn.Linear(4000, 4))
+    monkeypatch.setattr(devices, "of", lambda model: CUDA)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    chosen = [choose_recipe(model, example) for model in (small, large)]
+    assert [recipe.precision for recipe in chosen] == ["fp32", "bf16"]
+    assert {recipe.device for recipe in chosen} == {"cuda"}
+    assert choose_recipe(small, example, "bf16").why == "bf16: asked for"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert choose_recipe(large, example).precision == "fp32"
+
+
+def test_a_recipe_casts_for_its_device_only() -> None:
+    with Recipe("bf16").autocast():
+        assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype is torch.bfloat16
+    with Recipe("fp32").on(CUDA).autocast():
+        assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype is torch.float32
+
+
+def test_a_large_split_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    split, meta = striped().train, torch.device("meta")
+    assert split.on(meta).device == meta
+    assert split.on(meta) is split.on(meta), "it is sent once"
+    monkeypatch.setattr("compression.data.types.LARGEST_ON_DEVICE", 1000)
+    assert striped().validation.on(meta).device == CPU
+
+
+def test_short_runs_are_not_compiled_for_and_a_compiler_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_fused", {})
+    assert "100 steps are too few" in str(kernels.compile_kernels(CUDA, 100))
+
+    def fails(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no Triton\nand more")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    assert str(kernels.compile_kernels(CUDA)).endswith("torch cannot compile for cuda:0: no Triton")
+    assert kernels._fused == {}
+
+
+def test_compiled_rows_are_those_of_the_version_for_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a step and a bound for each channel, in both memory orders."""
+    fused = Fused.__new__(Fused)  # the functions as they are: whether they can be compiled is tried in test_kernels.py
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    Fused.__init__(fused, CPU)
+    steps, clips = torch.rand(6, 1, 1, 1) * 0.1 + 0.01, torch.rand(6, 1, 1, 1) + 0.3
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(6, 4, 3, 3).contiguous(memory_format=layout)
+        upstream = torch.randn(6, 4, 3, 3)
+        with kernels.using(False):
+            plain = kernels.values(x, steps, clips)
+            expected = kernels.gradients(upstream, x, plain, steps, clips)
+        monkeypatch.setitem(kernels._fused, "cpu", fused)
+        with kernels.using(True):
+            assert torch.equal(kernels.values(x, steps, clips), plain)
+            assert kernels.values(x, steps, clips).stride() == x.stride()
+            gradients = kernels.gradients(upstream, x, plain, steps, clips)
+        assert torch.equal(gradients[0], expected[0])
+        torch.testing.assert_close(gradients, expected)
+        monkeypatch.delitem(kernels._fused, "cpu")
+
+
+def test_the_parts_of_a_batch_are_the_batch() -> None:
+    """Of several processes each augments its own examples as the whole batch would have them."""
+    data = striped("shift-flip")
+    whole = Batches(data, "train", 32, seed=4)
+    parts = [Batches(data, "train", 32, seed=4, part=(i, 3)) for i in range(3)]
+    for epoch, index in ((0, 0), (1, 7)):
+        x, y = whole.batch(epoch, index)
+        for i, part in enumerate(parts):
+            own_x, own_y = part.batch(epoch, index)
+            assert torch.equal(own_x, x[i::3])
+            assert torch.equal(own_y, y[i::3])
+
+
+def test_explanations_move_with_their_models() -> None:
+    models = [nn.Conv2d(1, 1, 1) for _ in range(3)]
+    pair = Pair(*models, striped(), (1, 12, 12))
+    assert pair.images([0, 1]).shape == (2, 1, 12, 12)
+    assert pair.on(torch.device("meta")).device.type == "meta"
+
+
+# On a simulated accelerator -------------------------------------------------------------------------------------------
+
+
+def on_device(what: str, folder: Path) -> dict[str, Any]:
+    """What :mod:`tests.contract.on_device` prints, in a process of its own."""
+    command = [sys.executable, "-m", "tests.contract.on_device", what, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
+
+
+DECIDING = {"geta": 6, "sequential": 1}
+"""Method → plain steps in which its device may be waited for: units are chosen or cut, a bound of the bits falls."""
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_run_on_an_accelerator_is_that_of_the_cpu(name: str, tmp_path: Path) -> None:
+    """Bit for bit, also where it changes the device half-way; between decisions nothing waits for the device."""
+    seen = on_device(name, tmp_path)
+    assert seen["differing"] == []
+    assert seen["moved"] == ({"to": [], "from": []} if name == "geta" else {}), "all methods share the loop"
+    assert seen["scores"][0] == seen["scores"][1]
+    assert seen["finals"][0] == seen["finals"][1]
+    assert seen["devices"] == ["elsewhere:0", "cpu"]
+    assert seen["plain"] >= 9
+    assert len(seen["waits"]) <= DECIDING.get(name, 0), seen["waits"]
+
+
+TASKS = ("unet_small@digit-masks", "detector_tiny@digit-boxes", "causal_tiny@text:python-docs", "siren@picture:chelsea")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_on_an_accelerator_computes_what_it_does_on_the_cpu(name: str, tmp_path: Path) -> None:
+    for what, (here, there) in on_device(name, tmp_path).items():
+        assert (here is None) == (there is None) == (what == "picture" and name.startswith("causal"))
+        assert here is None or here == pytest.approx(there, rel=1e-5)
+
+
+def test_studies_and_maps_on_an_accelerator_are_those_of_the_cpu(tmp_path: Path) -> None:
+    for kind, (here, there) in on_device("studies", tmp_path).items():
+        assert here == there, kind
+
+
+# Several processes ----------------------------------------------------------------------------------------------------
+
+
+def ran(folder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, RunFolder, str]:
+    command = ["run", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.5", "--batch-size", "64"]
+    status = main([*command, "--device", "cpu", "--runs", str(folder), *more])
+    (run,) = (path for path in folder.iterdir() if path.is_dir())
+    return status, RunFolder(run), capsys.readouterr().err
+
+
+def test_two_processes_train_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They remove as many units, in their own steps, and the file holds what was measured."""
+    results = []
+    for gpus in ("1", "2"):
+        status, folder, _ = ran(tmp_path / gpus, capsys, "--gpus", gpus)
+        assert status == 0, folder.log_path.read_text()
+        results.append(json.loads(folder.result_path.read_text()))
+    one, two = results
+    assert (one["device"], two["device"]) == ("cpu", "2 × cpu")
+    assert sum(map(len, one["units"].values())) == sum(map(len, two["units"].values()))
+    assert two["equality"] < 1e-4
+    assert [point["step"] for point in one["points"]] == [point["step"] for point in two["points"]]
+
+
+def test_a_process_that_ends_ends_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its words are in the log of the run, and no process stays."""
+    import psutil
+
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif '-m' in sys.orig_argv and 'compression.jobs.ranks' in sys.orig_argv:\n"
+        "    import atexit\n    sys.stderr.write('broken on purpose\\n')\n    import os\n    os._exit(3)\n"
+    )
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(tmp_path), before])
+    try:
+        status, folder, error = ran(tmp_path / "runs", capsys, "--gpus", "2")
+    finally:
+        os.environ["PYTHONPATH"] = before
+    assert status == 1
+    assert "process 1 of the 2 that train together ended early" in error
+    assert "broken on purpose" in folder.log_path.read_text()
+    commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    left = [command for command in commands if "compression.jobs.ranks" in command and str(folder.path) in command]
+    assert left == []
+
+
+def test_batches_that_cannot_be_divided_and_methods_that_take_one_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "--model", "resnet8", "--data", "mnist5k", "--device", "cpu", "--gpus", "3"]
+    assert main([*command, "--batch-size", "64", "--runs", str(tmp_path)]) == 2
+    assert "a batch of 64 cannot be divided evenly among 3" in capsys.readouterr().err
+    search = ["sweep", *command[1:], "--find", "smallest", "--min-score", "0.9"]
+    assert main([*search, "--runs", str(tmp_path)]) == 2
+    assert "one run after the other" in capsys.readouterr().err
+
+
+def test_a_sweep_carries_out_so_many_runs_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each in a worker that sees its own GPU, and all with a result."""
+    command = ["sweep", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0.2", "--sparsity", "0.2,0.4,0.6"]
+    assert main([*command, "--device", "cpu", "--gpus", "2", "--runs", str(tmp_path)]) == 0, capsys.readouterr().err
+    folders = [RunFolder(path) for path in tmp_path.iterdir() if path.is_dir() and not path.name.startswith("sweep")]
+    spans = sorted((events[0]["t"], events[-1]["t"]) for events in (folder.events() for folder in folders))
+    assert [folder.state for folder in folders] == ["done"] * 3
+    assert spans[1][0] < spans[0][1], "the second begins while the first goes on"
+    assert spans[2][0] >= min(end for _, end in spans[:2]) - 0.5, "the third waits for one of them"

@@ -83,7 +83,7 @@ def check_count(name: str, count: int) -> None:
         raise CompressionError(f"{count} GPUs: torch sees {number} here")
 
 
-def of(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     """The device of a model: that of its first parameter or buffer."""
     import torch
 

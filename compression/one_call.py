@@ -80,7 +80,7 @@ def compress(
     fields = {ask.field for ask in methods.get(method).asks}
     asks = {**budget.pop("asks", {}), **{name: budget.pop(name) for name in fields & budget.keys()}}
     chosen, requested = methods.of_budget(Budget(method=method, asks=asks, options=dict(options or {}), **budget))
-    example, _ = Batches(task.data, "train", 2, augment=False, device=devices.of(model)).batch(0, 0)
+    example, _ = Batches(task.data, "train", 2, augment=False, device=devices.device_of(model)).batch(0, 0)
     graph = trace(model, example)
     setup = Setup(deep_copy(model).eval(), graph, task, requested)
     check_compressible(model, graph, NAME)

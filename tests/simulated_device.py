@@ -133,15 +133,15 @@ def _count_waits(name: str, func: Any, args: Any, kwargs: dict[str, Any], elsewh
         WAITS.counted["index by a mask"] += len(masks)
 
 
-def _made_on_cpu(factory: Any) -> Any:
+def _from_cpu(factory: Any) -> Any:
     """torch makes tensors of numbers without asking a dispatch mode: made on the CPU and copied from there."""
 
-    def made(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
+    def create(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
         tensor = data if isinstance(data, torch.Tensor) else factory(data, **options)
         target = tensor.device if device is None else device
         return tensor.to(target, options.get("dtype") or tensor.dtype)
 
-    return made
+    return create
 
 
 @contextmanager
@@ -153,8 +153,8 @@ def _as_plain_tensors() -> Iterator[None]:
         return True
 
     with (
-        mock.patch.object(torch, "tensor", _made_on_cpu(torch.tensor)),
-        mock.patch.object(torch, "as_tensor", _made_on_cpu(torch.as_tensor)),
+        mock.patch.object(torch, "tensor", _from_cpu(torch.tensor)),
+        mock.patch.object(torch, "as_tensor", _from_cpu(torch.as_tensor)),
         mock.patch.object(op, "unobserved", unobserved),
         mock.patch.object(together, "unobserved", unobserved),
         mock.patch.object(attachable, "_problem", lambda weight: problem(getattr(weight, "held", weight))),

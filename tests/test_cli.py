@@ -162,11 +162,11 @@ def started(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Budget]:
     """The budgets that ``run`` or ``sweep`` would start."""
     budgets: list[Budget] = []
 
-    def sweep(budget: Budget, *, root: str, priority: int, **values: Any) -> str:
+    def sweep(budget: Budget, *, root: str, priority: int, device: str, gpus: int, **values: Any) -> str:
         budgets.extend(runs.combinations(budget, **values))
         return "sweep"
 
-    def start(budget: Budget, root: str, *, priority: int) -> str:
+    def start(budget: Budget, root: str, **more: Any) -> str:
         budgets.append(budget)
         return "run"
 

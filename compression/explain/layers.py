@@ -59,7 +59,7 @@ def cam_layer(model: nn.Module, input: tuple[int, ...]) -> CamLayer:
     try:
         with torch.no_grad():
             dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
-            model(torch.zeros(1, *input, dtype=dtype, device=devices.of(model)))
+            model(torch.zeros(1, *input, dtype=dtype, device=devices.device_of(model)))
     finally:
         for hook in hooks:
             hook.remove()

@@ -37,7 +37,7 @@ class Pair:
     @property
     def device(self) -> torch.device:
         """Where the models are."""
-        return devices.of(self.dense)
+        return devices.device_of(self.dense)
 
     def on(self, device: torch.device) -> Pair:
         """The same three models on a device."""

@@ -82,7 +82,7 @@ def measure_untrained(
         smaller = attach(deep_copy(model), allocation)
         measured = evaluate(smaller, task, split, limit=limit)
         recomputed = None
-        batches = _batches(task, budget, statistics, check, devices.of(model))
+        batches = _batches(task, budget, statistics, check, devices.device_of(model))
         if statistics and settle_statistics(smaller, batches).norms:
             recomputed = evaluate(smaller, task, split, limit=limit).score
         yield Untrained(sparsity, bits, subject.relative_error(allocation), measured.score, measured.loss, recomputed)

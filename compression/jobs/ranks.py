@@ -83,7 +83,7 @@ def _joined(folder: RunFolder, rank: int, count: int, place: str) -> Iterator[No
     import torch
     from torch import distributed
 
-    device = device_of(folder, rank)
+    device = rank_device(folder, rank)
     interface = LOOPBACK.get(sys.platform)
     if interface is not None:  # all processes are on this machine, and nobody else is to reach them
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
@@ -103,7 +103,7 @@ def _joined(folder: RunFolder, rank: int, count: int, place: str) -> Iterator[No
         distributed.destroy_process_group()
 
 
-def device_of(folder: RunFolder, rank: int) -> torch.device:
+def rank_device(folder: RunFolder, rank: int) -> torch.device:
     """The device of a process: of GPUs the one with its number."""
     import torch
 
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = Reporter()
         report.saved = parallel.shared(None)
         torch.manual_seed(budget.seed)
-        model = subject.on(device_of(folder, int(rank))).model
+        model = subject.on(rank_device(folder, int(rank))).model
         methods.get(budget.method).run(Setup(model, graph, subject.task, budget), report)
     return 0
 

@@ -58,8 +58,8 @@ class RayLauncher:
             except BaseException:
                 folder.process_path.unlink(missing_ok=True)  # should the job start all the same, it sees that and ends
                 raise
-        wanted = f"{threads} CPUs" + (f" and {gpus} GPUs" if gpus else "")
-        folder.log(f"{_now()} waits for {wanted} of {address()} as job {handle.job}")
+        resources = f"{threads} CPUs" + (f" and {gpus} GPUs" if gpus else "")
+        folder.log(f"{_now()} waits for {resources} of {address()} as job {handle.job}")
         return handle
 
     def status(self, folder: RunFolder) -> str:

@@ -139,7 +139,7 @@ def finish(
         RunFailed: the file gives other weights than those that were packed.
         CompressionError: the smaller model computes something else than the masked one.
     """
-    device = devices.of(model)
+    device = devices.device_of(model)
     check_finite(model.cpu().eval())
     plain, cut = slim_report(fold(model), setup.graph)
     plain.eval()

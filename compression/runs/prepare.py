@@ -47,7 +47,7 @@ class TrainedModel:
 
     def on(self, device: torch.device) -> TrainedModel:
         """The same on a device; on another than the CPU a copy."""
-        if device == devices.of(self.model):
+        if device == devices.device_of(self.model):
             return self
         return replace(self, model=tracing.deep_copy(self.model).to(device))
 

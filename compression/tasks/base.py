@@ -72,7 +72,7 @@ class Task(ABC):
         training = model.training
         model.eval()
         try:
-            return self.answer(model, devices.send(x, devices.of(model))).cpu()
+            return self.answer(model, devices.send(x, devices.device_of(model))).cpu()
         finally:
             model.train(training)
 

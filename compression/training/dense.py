@@ -76,7 +76,7 @@ def evaluate(
 
     Computed in fp32 unless a recipe says otherwise; the model's training mode is restored.
     """
-    task, device = tasks.task_of(task), devices.of(model)
+    task, device = tasks.task_of(task), devices.device_of(model)
     recipe = recipe or Recipe(threads=torch.get_num_threads())
     training, scorer = model.training, task.scorer()
     model.eval()
@@ -126,7 +126,7 @@ def train_dense(
         RunFailed: the loss or the model is no longer finite.
     """
     task = tasks.task_of(task)
-    dataset, device = task.data, devices.of(model)
+    dataset, device = task.data, devices.device_of(model)
     start, total = time.perf_counter(), total_steps(dataset, batch_size, epochs)
     example, _ = Batches(dataset, "train", batch_size, augment=False, device=device).batch(0, 0)
     recipe = choose_recipe(model, example, precision)

@@ -49,7 +49,7 @@ def averaging(model: nn.Module, unused: bool) -> nn.Module:
     Buffers are those of the first process before every forward pass. Make it once the parameters are final. ``unused``:
     whether some of them get no gradient.
     """
-    device = devices.of(model)
+    device = devices.device_of(model)
     ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=unused)
 

@@ -90,7 +90,7 @@ def choose_recipe(model: nn.Module, example: Example, precision: str = "auto") -
         CompressionError: ``precision`` is none of ``auto``, ``fp32``, ``bf16``.
     """
     keep_memory()
-    device = devices.of(model)
+    device = devices.device_of(model)
     if precision not in PRECISIONS:
         raise CompressionError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     threads = torch.get_num_threads()

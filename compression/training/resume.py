@@ -136,7 +136,7 @@ def _on_cpu(state: Any) -> Any:
 def _device_of(parts: Mapping[str, Stateful]) -> torch.device:
     """Where the model among the parts is."""
     models = (part for part in parts.values() if isinstance(part, nn.Module))
-    return devices.of(next(models, nn.Identity()))
+    return devices.device_of(next(models, nn.Identity()))
 
 
 def _random_states(device: str) -> dict[str, Any]:

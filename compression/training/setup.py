@@ -59,7 +59,7 @@ class Setup:
     @property
     def device(self) -> torch.device:
         """Where the model is, and therefore where everything is computed."""
-        return devices.of(self.model)
+        return devices.device_of(self.model)
 
 
 @dataclass

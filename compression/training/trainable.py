@@ -60,7 +60,7 @@ def check_trainable(model: nn.Module, task: Task, name: str, batch_size: int) ->
     _check_numbers(model, name)
     tried = deep_copy(model).train()
     try:
-        few = Batches(task.data, "train", min(batch_size, FEW), augment=False, device=devices.of(tried))
+        few = Batches(task.data, "train", min(batch_size, FEW), augment=False, device=devices.device_of(tried))
         x, y = few.batch(0, 0)
         with torch.random.fork_rng(devices=[]):
             answer = task.answer(tried, x).float()

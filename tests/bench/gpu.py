@@ -48,21 +48,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=float, default=6, help="of the gallery's run (6: comparable)")
     parser.add_argument("--steps", type=int, default=400, metavar="N", help="turns of the steps that are compared")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the section into this file")
-    asked = parser.parse_args(argv)
-    device = devices.choose(asked.device)
-    kept = json.loads((GALLERY / "budgets" / f"{RUN}.json").read_text())
-    budget = method("geta").complete(Budget.from_dict({**kept, "weights": asked.weights, "epochs": asked.epochs}))
+    arguments = parser.parse_args(argv)
+    device = devices.choose(arguments.device)
+    gallery = json.loads((GALLERY / "budgets" / f"{RUN}.json").read_text())
+    changes = {"weights": arguments.weights, "epochs": arguments.epochs}
+    budget = method("geta").complete(Budget.from_dict({**gallery, **changes}))
     parts = [
         "\n".join(machine(devices.label(device))),
         agreement(budget, device),
         waits(budget.replace(epochs=0.5), device),
         throughput(budget.replace(epochs=1), device),
-        step_times(asked.steps, device),
+        step_times(arguments.steps, device),
     ]
     text = "\n\n".join([f"## {TITLE}", *parts]) + "\n"
     print(text)
-    if asked.write:
-        write(asked.write, text)
+    if arguments.write:
+        write(arguments.write, text)
     return 0
 
 
@@ -135,22 +136,22 @@ def throughput(budget: Budget, device: torch.device) -> str:
     bench = Workbench()
     lines = []
     for precision in ("fp32", "bf16"):
-        asked = budget.replace(precision=precision)
-        prepared = bench.prepare(asked, device=device)
+        requested = budget.replace(precision=precision)
+        prepared = bench.prepare(requested, device=device)
         images = len(prepared.subject.data.train) * budget.epochs
-        lines.append((f"GETA, {precision}", images / _seconds(prepared.setup(asked), asked, device)))
+        lines.append((f"GETA, {precision}", images / _seconds(prepared.setup(requested))))
     network = prepared.setup(budget).model
-    lines.append(("plain SGD, bf16", images / _plain_seconds(network, budget, device)))
+    lines.append(("plain SGD, bf16", images / _plain_seconds(network, budget)))
     return "\n".join(f"- {name}: {rate:,.0f} images a second, points on the way included" for name, rate in lines)
 
 
-def _seconds(setup: Setup, budget: Budget, device: torch.device) -> float:
+def _seconds(setup: Setup) -> float:
     begin = time.perf_counter()
     method("geta").run(setup, Reporter())
     return time.perf_counter() - begin
 
 
-def _plain_seconds(network: nn.Module, budget: Budget, device: torch.device) -> float:
+def _plain_seconds(network: nn.Module, budget: Budget) -> float:
     data, begin = load_data(budget.data), time.perf_counter()
     train_dense(network, data, budget.epochs, batch_size=budget.batch_size, precision="bf16")
     return time.perf_counter() - begin

@@ -125,7 +125,7 @@ def of_task(model: str, data: str) -> dict[str, Any]:
 
 
 def _of_task(subject: TrainedModel) -> dict[str, Any]:
-    task, network, device = subject.task, subject.model, devices.of(subject.model)
+    task, network, device = subject.task, subject.model, devices.device_of(subject.model)
     x, y = Batches(task.data, "train", 8, device=device).batch(0, 0)
     answer = task.answer(network.train(), x).float()
     loss = task.loss(answer, y)
@@ -154,12 +154,12 @@ def of_studies(root: Path) -> dict[str, Any]:
 def _of_studies(root: Path, requested: Budget, device: torch.device) -> dict[str, Any]:
     spec = {"budget": requested.to_dict(), "created": 0.0}
     tables: dict[str, Any] = {}
-    asked = {"sensitivity": sensitivity.request(True, 32), "saliency": saliency.request(8)}
-    asked["curve"] = {**curve.request(requested.replace(method="")), "grid": [[0.5, 4.0]], "images": 32}
+    requests = {"sensitivity": sensitivity.request(True, 32), "saliency": saliency.request(8)}
+    requests["curve"] = {**curve.request(requested.replace(method="")), "grid": [[0.5, 4.0]], "images": 32}
     for kind, study in {"sensitivity": sensitivity, "saliency": saliency, "curve": curve}.items():
         folder = RunFolder.create(root, {**spec, "id": kind})
         with mock.patch.object(devices, "choose", lambda _="": device), Watching(root / f"{kind}-events") as report:
-            tables[kind] = study.carry_out(folder, report, **asked[kind])["rows"]
+            tables[kind] = study.carry_out(folder, report, **requests[kind])["rows"]
     result(root, "run", requested, device)
     with mock.patch.object(devices, "choose", lambda _="": device):
         explain_run.work(RunFolder(root / "run"), 4, 0, lambda *_: None)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +22,7 @@ from compression.budget import Budget
 from compression.data import Batches
 from compression.jobs import curve, explain_run, saliency, sensitivity
 from compression.methods import Setup
+from compression.methods.geta import QASSO
 from compression.points import Point
 from compression.quant import kernels
 from compression.runs.execute import execute
@@ -163,8 +165,22 @@ def _of_studies(root: Path, requested: Budget, device: torch.device) -> dict[str
     result(root, "run", requested, device)
     with mock.patch.object(devices, "choose", lambda _="": device):
         explain_run.work(RunFolder(root / "run"), 4, 0, lambda *_: None)
+    tables["pruned"] = _pruned_without_quantizers(device)
     tables["scores"] = json.loads((root / "run" / "explain" / "result.json").read_text())
     return tables
+
+
+def _pruned_without_quantizers(device: torch.device) -> dict[str, Any]:
+    """The units that QASSO removes in a loop of one's own, and what remains of the weights."""
+    work = setup(budget("geta"))
+    model = work.model.to(device)
+    optimizer = QASSO(model, work.graph, sparsity=0.4, total_steps=60, lr=0.05)
+    for x, y in islice(Batches(work.data, "train", 10, device=device), 60):
+        optimizer.zero_grad()
+        work.task.loss(model(x), y).backward()
+        optimizer.step()
+    total = torch.stack([parameter.abs().sum() for parameter in model.parameters()])
+    return {"units": optimizer.removed_units, "total": float(total.sum())}
 
 
 def main(method: str, root: Path) -> dict[str, Any]:

@@ -84,7 +84,10 @@ class BitBounds:
     bound the step of every channel.
     """
 
-    def __init__(self, sites: Sequence[Site], start_bits: float, both_fall: bool = False) -> None:
+    def __init__(
+        self, sites: Sequence[Site], start_bits: float, both_fall: bool = False, device: torch.device | None = None
+    ) -> None:
+        """``device``: of the network, where there may be no quantizer."""
         for site in sites:
             if site.bits[1] > start_bits:
                 raise CompressionError(
@@ -92,7 +95,7 @@ class BitBounds:
                 )
         self.sites = tuple(sites)
         self.start_bits, self.both_fall = float(start_bits), both_fall
-        self.device = sites[0].quantizer.step_size.device if sites else torch.device(devices.CPU)
+        self.device = sites[0].quantizer.step_size.device if sites else device or torch.device(devices.CPU)
         self.low = self.vector([float(site.bits[0]) for site in sites])
         self.high = self.vector([float(site.bits[1]) for site in sites])
         self.falls_to = self.high  # where b_u's reductions end; after them it is the final one

@@ -11,6 +11,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
+from compression import devices
 from compression.bounds import check_share
 from compression.errors import CompressionError
 from compression.graph.types import Graph
@@ -117,7 +118,8 @@ class QASSO(torch.optim.Optimizer):
         self.target.check(self.limits)
         quantizers = sites(model, bits, activation_bits, layer_bits)
         check_bit_rule(bit_rule, mean_bits, bits, any(site.quantizer.gradient_scale for site in quantizers), order)
-        self.bounds = BitBounds(quantizers, schedule.start_bits, both_fall=order != BITS_FIRST)
+        device = devices.device_of(model)
+        self.bounds = BitBounds(quantizers, schedule.start_bits, order != BITS_FIRST, device)
         self.priced = PricedBits(self.bounds, graph, mean_bits) if bit_rule == PRICED else None
         if self.priced is not None:
             self.joint_steps = LEARNED

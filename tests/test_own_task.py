@@ -189,6 +189,49 @@ def test_a_tuple_is_the_arguments_by_place() -> None:
     assert evaluate(done.model, task, "test").score < before
 
 
+class Computes(nn.Module):
+    """The network of the other tasks; given targets it answers with its own loss, which is twice the usual one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair, self.losses = Pair(), 0
+
+    def forward(self, one: torch.Tensor, two: torch.Tensor, target: Any = None) -> Any:
+        answer, _ = self.pair(one, two)
+        if target is None:
+            return answer
+        self.losses += 1
+        return answer, 2 * (answer - target).square().mean()
+
+
+class Inside(Product):
+    def loss(self, answer: torch.Tensor, target: Any) -> torch.Tensor:
+        assert not torch.is_grad_enabled(), "it is measured by, and not trained"
+        return super().loss(answer, target)
+
+    def training_answer(self, model: nn.Module, x: Any, target: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        answer, loss = model(*x, target)
+        return answer, loss
+
+
+def test_a_loss_inside_the_network_is_what_is_trained() -> None:
+    """Twice the usual loss at half the rate takes the same steps; the small network has learnt, too."""
+    data, models = DataSet("p", "p", (), products(400), products(50), products(50)), []
+    for task, rate in ((Inside(data), 0.05), (Product(data), 0.1)):
+        torch.manual_seed(0)
+        model = Computes()
+        how: dict[str, Any] = {"batch_size": 20, "optimizer": "sgd", "lr": rate, "weight_decay": 0.0}
+        train_dense(model, task, 2, **how)
+        models.append(model)
+    inside, outside = models
+    assert (inside.losses, outside.losses) == (40, 0)
+    torch.testing.assert_close(inside.pair.state_dict(), outside.pair.state_dict())
+    asks: dict[str, Any] = {"sparsity": 0.25, "weight_bits": (8, 8), "epochs": 1}
+    for distill in (0.0, 0.5, 1.0):
+        done = cx.compress(inside, Inside(data), method="sequential", options={"distill": distill}, **asks)
+        assert evaluate(done.model, Inside(data), "test").score < 2 * evaluate(inside, Inside(data), "test").score
+
+
 @pytest.mark.parametrize("order", ["first", "last"])
 def test_the_mean_of_a_split_counts_every_example_once(order: str) -> None:
     """400 examples are batches of 250 and 150."""

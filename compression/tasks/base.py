@@ -85,6 +85,13 @@ class Task(ABC):
         """What ``model`` says of a batch ``x``: the tensor that losses and scores are computed from."""
         return first_tensor(call(model, x))
 
+    def training_answer(self, model: nn.Module, x: Example, target: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The answer in a training step, and the loss where the network computes it itself.
+
+        By default there is none, and :meth:`loss` computes it of the answer.
+        """
+        return self.answer(model, x), None
+
     def answer_shape(self, x: Any, outputs: int) -> tuple[int, ...] | None:
         """The shape that the answer to a batch has, of a model with so many ``outputs`` (classes, channels).
 

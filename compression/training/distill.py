@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from compression.training.options import TrainingOptions
     from compression.training.setup import Setup
 
-Goal = Callable[[torch.Tensor, Any, Any], torch.Tensor]
-"""What training minimises: (answer fp32, batch of inputs, targets) → scalar."""
+Goal = Callable[[torch.Tensor, Any, Callable[[], torch.Tensor]], torch.Tensor]
+"""What training minimises: (answer fp32, batch of inputs, what gives the task's loss) → scalar."""
 
 
 class Teacher:
@@ -65,10 +65,11 @@ class Distillation:
         self._own = None if student is None else Outputs(student, list(self.layers))
         self._target = Outputs(teacher.model, list(self.layers), recorded=True)
 
-    def __call__(self, answer: torch.Tensor, x: Any, y: Any) -> torch.Tensor:
-        """The loss of one batch."""
+    def __call__(self, answer: torch.Tensor, x: Any, hard: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """The loss of one batch; ``hard`` gives the task's own."""
         share = self.progress if self.rises else 1.0
-        loss = distillation_loss(self.teacher.task, answer, self.teacher(x), y, self.weight * share, self.temperature)
+        weight, task = self.weight * share, self.teacher.task
+        loss = distillation_loss(task, answer, self.teacher(x), hard, weight, self.temperature)
         if self._own is None:
             return loss
         return loss + self.features * share * feature_loss(self._own.take(), self._target.take(), self.layers)
@@ -110,10 +111,14 @@ def _example(setup: Setup) -> Example:
 
 
 def distillation_loss(
-    task: Task, answer: torch.Tensor, teacher: torch.Tensor, y: Any, weight: float, temperature: float
+    task: Task,
+    answer: torch.Tensor,
+    teacher: torch.Tensor,
+    hard: Callable[[], torch.Tensor],
+    weight: float,
+    temperature: float,
 ) -> torch.Tensor:
     """``(1 - weight)`` times the task's loss + ``weight`` times how far the answer is from the teacher's."""
     soft = task.distillation(answer, teacher, temperature)
     # Without the truth there is nothing to compute of it
-    hard = task.loss(answer, y) if weight < 1 else answer.new_zeros(())
-    return (1 - weight) * hard + weight * soft
+    return (1 - weight) * hard() + weight * soft if weight < 1 else soft

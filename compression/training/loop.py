@@ -197,6 +197,16 @@ def check_score(task: Task, score: float, split: str) -> None:
         raise RunFailed(f"the {task.metric.label} of the {split} split is not a number ({score})")
 
 
+def answer_and_loss(
+    task: Task, model: nn.Module, x: Any, y: Any, recipe: Recipe
+) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+    """What a network answers in a training step, fp32, and what gives the task's loss, or that of the network."""
+    with recipe.autocast():
+        answer, own = task.training_answer(model, x, y)
+    answer = answer.float()
+    return answer, partial(task.loss, answer, y) if own is None else own.float
+
+
 def train_step(task: Task, model: nn.Module, x: Any, y: Any, recipe: Recipe, goal: Goal | None = None) -> Loss:
     """Forward, loss in fp32, backward: adds to the gradients; the caller zeroes them and steps.
 
@@ -206,9 +216,8 @@ def train_step(task: Task, model: nn.Module, x: Any, y: Any, recipe: Recipe, goa
         RunFailed: the loss is no longer finite (the run diverged); on an accelerator, whose results are read late, the
             next point or checkpoint says so (:func:`check_finite`).
     """
-    with recipe.autocast():
-        answer = task.answer(model, recipe.prepare(x)).float()
-    loss = task.loss(answer, y) if goal is None else goal(answer, x, y)
+    answer, hard = answer_and_loss(task, model, recipe.prepare(x), y, recipe)
+    loss = hard() if goal is None else goal(answer, x, hard)
     value: SupportsFloat = loss.detach()
     value_is_read = loss.device == CPU
     if value_is_read:

@@ -13,6 +13,8 @@ from compression.errors import CompressionError
 from compression.graph import Graph
 from compression.graph.copies import deep_copy
 from compression.tasks import Task
+from compression.training.loop import answer_and_loss
+from compression.training.recipe import Recipe
 
 FEW = 2  # images of the step that is tried: more would only cost more
 
@@ -63,8 +65,8 @@ def check_trainable(model: nn.Module, task: Task, name: str, batch_size: int) ->
         few = Batches(task.data, "train", min(batch_size, FEW), augment=False, device=devices.device_of(tried))
         x, y = few.batch(0, 0)
         with torch.random.fork_rng(devices=[]):
-            answer = task.answer(tried, x).float()
-            task.loss(answer, y).backward()
+            answer, loss = answer_and_loss(task, tried, x, y, Recipe())
+            loss().backward()
             score = task.batch_score(answer.detach(), y)
     except CompressionError:
         raise

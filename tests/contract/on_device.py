@@ -10,6 +10,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,9 @@ def _of_task(subject: TrainedModel) -> dict[str, Any]:
     answer = task.answer(network.train(), x).float()
     loss = task.loss(answer, y)
     loss.backward()
-    teacher = Distillation(Teacher(task, network, Recipe(device=device.type)), 0.5, 2.0)(answer, x, y)
+    teacher = Distillation(Teacher(task, network, Recipe(device=device.type)), 0.5, 2.0)(
+        answer, x, partial(task.loss, answer, y)
+    )
     gradients = torch.stack([p.grad.abs().sum() for p in network.parameters() if p.grad is not None])
     picture = task.picture(network)
     return {

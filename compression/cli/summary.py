@@ -7,6 +7,7 @@ from typing import Any
 
 from compression import tasks
 from compression.cli.output import columns, table
+from compression.devices import CPU
 from compression.preprocess import words
 from compression.tasks import Metric
 
@@ -19,7 +20,10 @@ POINTS = {
 
 def summary(result: dict[str, Any]) -> str:
     """How a run or a sweep ended and how long it took, its points in a table, and what else there is to say."""
-    lines = [f"{result['run']}: {result['status']}, {result['seconds']:.1f} s"]
+    device = result.get("device", CPU)
+    lines = [
+        f"{result['run']}: {result['status']}, {result['seconds']:.1f} s{'' if device == CPU else f' on {device}'}"
+    ]
     if result.get("error"):
         lines.append(str(result["error"]))
     ends = {run["run"]: run["final"] for run in result["runs"]} if "runs" in result else {"final": result["final"]}

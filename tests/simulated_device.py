@@ -17,7 +17,7 @@ from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from compression.quant import attachable, op, together
@@ -38,6 +38,8 @@ class _Backend(_DummyBackendModule):
 
 # Before autograd starts its threads, one for each device
 _setup_privateuseone_for_python_backend(NAME, backend_module=_Backend())
+REFUSED: set[torch.dtype] = set()
+"""Types that the device does not have."""
 INDEXED = ("aten::index.Tensor", "aten::index_put_", "aten::_index_put_impl_")
 COPIES = ("aten::copy_", "aten::_to_copy", "aten::_foreach_copy_")
 VALUES = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select", "aten::_unique2",
@@ -115,6 +117,9 @@ def _carried_out(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     result = func(*inner_args, **inner_kwargs)
     if not target:
         return result
+    for tensor in tree_leaves(result):
+        if isinstance(tensor, torch.Tensor) and tensor.dtype in REFUSED:
+            raise TypeError(f"Cannot convert a tensor of this device to {tensor.dtype} ({name})")
     known = {id(tensor.held): tensor for tensor in tensors if isinstance(tensor, Elsewhere)}
     return tree_map_only(
         torch.Tensor, lambda tensor: known[id(tensor)] if id(tensor) in known else Elsewhere(tensor), result

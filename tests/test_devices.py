@@ -18,6 +18,7 @@ from compression.cli import main
 from compression.data import Batches
 from compression.errors import CompressionError, RunFailed
 from compression.explain.models import Pair
+from compression.graph import trace
 from compression.quant import kernels
 from compression.quant.fused import Fused
 from compression.runs import RunFolder
@@ -26,6 +27,7 @@ from compression.runs.launch_config import RayLauncher
 from compression.runs.store import Store
 from compression.runs.submit import check_device, check_gpus
 from compression.training.recipe import Recipe, choose_recipe
+from tests.contract.runs import network
 from tests.stripes import striped
 
 CPU = torch.device("cpu")
@@ -260,6 +262,13 @@ def test_a_task_on_an_accelerator_computes_what_it_does_on_the_cpu(name: str, tm
 def test_studies_and_maps_on_an_accelerator_are_those_of_the_cpu(tmp_path: Path) -> None:
     for kind, (here, there) in on_device("studies", tmp_path).items():
         assert here == there, kind
+
+
+def test_a_device_without_fp64_compresses_all_the_same(tmp_path: Path) -> None:
+    seen = on_device("without fp64", tmp_path)
+    graph = trace(network(), torch.zeros(1, 1, 12, 12))
+    assert seen["removed"] == int(0.4 * graph.prunable_units)
+    assert set(seen["bits"]) <= {3, 4, 5, 6, 7, 8}
 
 
 # Several processes ----------------------------------------------------------------------------------------------------

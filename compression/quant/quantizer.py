@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from compression import devices
 from compression.errors import RunFailed
 from compression.quant.integers import IntegerWeight, Step, grid_kind
 from compression.quant.kernels import SMALLEST
@@ -33,9 +34,10 @@ def bit_width(
 
     The 1 added is the sign's bit, which an ``unsigned`` quantizer does not have.
     """
-    bound = clip.double().clamp(min=SMALLEST)
-    top = bound if exponent is None else bound.pow(exponent.double())
-    return torch.log2(top / step_size.double().clamp(min=SMALLEST) + 1) + (0 if unsigned else 1)
+    exact = devices.exact_dtype(clip.device)
+    bound = clip.to(exact).clamp(min=SMALLEST)
+    top = bound if exponent is None else bound.pow(exponent.to(exact))
+    return torch.log2(top / step_size.to(exact).clamp(min=SMALLEST) + 1) + (0 if unsigned else 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,6 +96,7 @@ class _Errors(Scorer):
         self.squares = 0.0
 
     def add(self, answer: torch.Tensor, target: torch.Tensor) -> None:
+        answer, target = answer.cpu(), target.cpu()
         shown, truth = levels(answer) / 255, levels(target) / 255
         self.error += float((shown - truth).double().square().sum())
         self.loss += float(F.mse_loss(answer, target, reduction="sum"))

@@ -63,7 +63,8 @@ def check_same(model: nn.Module) -> None:
     """
     if size() == 1:
         return
-    own = torch.stack([parameter.double().sum() for parameter in model.parameters()])
+    exact = devices.exact_dtype(devices.device_of(model))
+    own = torch.stack([parameter.sum(dtype=exact) for parameter in model.parameters()])
     first = own.clone()
     distributed.broadcast(first, src=0)
     differ = torch.tensor(float(not torch.equal(own, first)), device=own.device)

@@ -106,7 +106,7 @@ class _Spread:
     def _now(self) -> list[torch.Tensor]:
         """Running mean and variance of each norm, fp64 [2, channels]."""
         state = [(norm.running_mean, norm.running_var) for norm in self.norms]
-        return [torch.stack([mean, var]).double() for mean, var in state if mean is not None and var is not None]
+        return [torch.stack([mean, var]).cpu().double() for mean, var in state if mean is not None and var is not None]
 
     def add(self) -> None:
         """One more batch went through: M2 += (x_k - avg_(k-1)) (x_k - avg_k) = k (k - 1) (avg_k - avg_(k-1))^2."""

@@ -35,7 +35,7 @@ from compression.training.dense import evaluate
 from compression.training.distill import Distillation, Teacher
 from compression.training.recipe import Recipe
 from tests.contract.runs import budget, setup
-from tests.simulated_device import WAITS, simulated
+from tests.simulated_device import REFUSED, WAITS, simulated
 
 CPU = torch.device("cpu")
 
@@ -186,8 +186,20 @@ def _pruned_without_quantizers(device: torch.device) -> dict[str, Any]:
     return {"units": optimizer.removed_units, "total": float(total.sum())}
 
 
+def without_fp64(root: Path) -> dict[str, Any]:
+    """GETA where the device has no fp64, as MPS: the bits and how many units are removed."""
+    requested = budget("geta").replace(epochs=1)
+    with simulated() as elsewhere, mock.patch.object(devices, "exact_dtype", lambda _: torch.float32):
+        REFUSED.add(torch.float64)
+        final = result(root, "single", requested, elsewhere)
+    widths = [bits for each in final["final"]["bits"].values() for bits in each.values() if bits is not None]
+    return {"removed": sum(map(len, final["units"].values())), "bits": sorted(set(widths))}
+
+
 def main(method: str, root: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
+    if method == "without fp64":
+        return without_fp64(root)
     if method == "studies":
         return of_studies(root)
     if method not in methods.names():
@@ -218,5 +230,6 @@ def main(method: str, root: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    with as_on_devices():
-        print(json.dumps(main(sys.argv[1], Path(sys.argv[2]))))
+    name, folder = sys.argv[1:]
+    with contextlib.nullcontext() if name == "without fp64" else as_on_devices():
+        print(json.dumps(main(name, Path(folder))))

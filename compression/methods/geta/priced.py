@@ -40,11 +40,11 @@ class PricedBits:
 
     def write(self) -> None:
         """After the update of ranges and exponents: d of every site by its next bits."""
-        bits, slopes = torch.stack([self._bits, self._slopes]).double().cpu()
+        bits, slopes = torch.stack([self._bits, self._slopes]).cpu().double()
         change = (self.price.update(bits, slopes) - bits).to(self._bits)
         self.bounds.write(self.bounds.tops() / (self._values * 2**change - 1))
 
     def round_bits(self) -> None:
         """Choose whole bits within the budget, once."""
         if self.bounds.sites:
-            self.bounds.whole_bits = self.price.whole(self.bounds.bits().double().cpu()).to(self.bounds.low)
+            self.bounds.whole_bits = self.price.whole(self.bounds.bits().cpu().double()).to(self.bounds.low)

@@ -53,8 +53,7 @@ class Subject:
         key = (tuple(sorted(skip)), channels)
         if key not in self._tables:
             tables = self._tables[key] = self.prepare_tables(*key)
-            weights = {name: weight.cpu().double() for name, weight in layer_weights(self.model).items()}
-            self._energies |= {name: float(weight.square().sum()) for name, weight in weights.items()}
+            self._energies |= {table.name: float(table.second[-1]) for table in tables.layers}
         return self._tables[key]
 
     def prepare_tables(self, skip: tuple[str, ...], channels: bool) -> LayerTables:
@@ -69,9 +68,8 @@ class Subject:
 
         names = [layer.name for layer in allocation.layers]
         if not self._energies.keys() >= set(names):  # allocated without the tables
-            self._energies |= {
-                name: float(w.cpu().double().square().sum()) for name, w in layer_weights(self.model).items()
-            }
+            weights = {name: weight.cpu().double() for name, weight in layer_weights(self.model).items()}
+            self._energies |= {name: float(weight.square().sum()) for name, weight in weights.items()}
         return allocation.error / (sum(self._energies[name] for name in names) or 1.0)
 
 

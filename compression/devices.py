@@ -68,16 +68,16 @@ def _count(kind: str) -> int:
 
 
 def check_count(name: str, count: int) -> None:
-    """Refuse more devices than there are for a run on several; on the CPU, if named, they are processes.
+    """Refuse more devices than there are; where the CPU is named, they are processes.
 
     Raises:
-        CompressionError: there are fewer, or the name is that of a single one.
+        CompressionError: there is none or there are fewer, or the name is that of a single one.
     """
-    if ":" in name:
-        raise CompressionError(f"{name} is one device: name its kind alone for a run on {count}")
     kind = choose(name).type
-    if name == CPU:
+    if count == 1 or name == CPU:
         return
+    if ":" in name:
+        raise CompressionError(f"{name} is one device: name its kind alone for {count}")
     if kind != "cuda" or _count(kind) < count:
         number = _count(kind) if kind == "cuda" else 0
         raise CompressionError(f"{count} GPUs: torch sees {number} here")

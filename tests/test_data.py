@@ -12,7 +12,7 @@ from PIL import Image
 
 from compression import data
 from compression.data import Batches
-from compression.data.batches import Shift
+from compression.data.batches import Draw, Shift
 from compression.data.splits import stratify
 from compression.errors import CompressionError
 
@@ -53,7 +53,7 @@ def test_normalised_pixels_by_hand(digits: data.DataSet) -> None:
 def test_augmentation_is_a_shift_and_a_flip() -> None:
     """Every augmented image is one of the (2p+1)^2 shifted, possibly mirrored versions of its own original."""
     images = torch.arange(1, 6 * 2 * 10 * 10 + 1).remainder(251).to(torch.uint8).view(6, 2, 10, 10)
-    result = Shift(images, "shift-flip", torch.Generator().manual_seed(0)).apply(images)
+    result = Shift(images, "shift-flip", Draw(torch.Generator().manual_seed(0), 6, (0, 1))).apply(images)
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
     shifts = []
     for image, own in zip(result, padded, strict=True):
@@ -63,7 +63,7 @@ def test_augmentation_is_a_shift_and_a_flip() -> None:
     assert all(len(matches) == 1 for matches in shifts)
     assert len({matches[0] for matches in shifts}) > 2
     assert {flip for ((_, _, flip),) in shifts} == {False, True}
-    assert not bool(Shift(images, "shift", torch.Generator().manual_seed(0)).flipped.any())
+    assert not bool(Shift(images, "shift", Draw(torch.Generator().manual_seed(0), 6, (0, 1))).flipped.any())
 
 
 def test_batches_repeat_and_resume(digits: data.DataSet) -> None:

@@ -20,7 +20,7 @@ from compression.runs.files import sha256
 from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
 from compression.runs.preflight import absolute, check_subject
 from compression.runs.store import Store
-from compression.runs.submit import check_device, new_spec
+from compression.runs.submit import check_devices, new_spec
 
 FOLDER = "studies"
 
@@ -99,11 +99,10 @@ def begin(kind: str, budget: Budget, root: str | Path, device: str = devices.AUT
     Raises:
         CompressionError: the budget is refused, as for a run, or there is no such device.
     """
-    store = studies(root)
-    check_device(device, store)
+    check_devices(device)
     subject_only = {"model", "input", "classes", "weights", "data", "preprocess"}
     plain = absolute(Budget(**budget.model_dump(include=subject_only)))
     subject, _ = check_subject(plain)
-    digest = key(kind, plain, **request)
+    store, digest = studies(root), key(kind, plain, **request)
     spec = new_spec(plain, store, kind, device, job=kind, key=digest, asked=request, subject=subject.identity)
     return store.add(spec)[0].id

@@ -25,7 +25,7 @@ from compression.runs.preflight import absolute, check
 from compression.runs.reporter import RunReporter
 from compression.runs.results import of_sweep, result
 from compression.runs.store import Store
-from compression.runs.submit import check_device
+from compression.runs.submit import check_devices
 from compression.runs.sweep import Bits, combinations, expected_size, specs, stop_with
 from compression.tasks import ACCURACY, Metric
 
@@ -57,10 +57,11 @@ def find_smallest(
         raise CompressionError("the smallest model is searched for over sparsity, MACs or bits, not over BOPs")
     by_macs = MACS_SAVED.option in axes or budget.asks.get(MACS) is not None
     candidates = combinations(absolute(budget), sparsity or (() if by_macs else SPARSITIES), bits, axes)
-    budgets, store = sorted(candidates, key=expected_size, reverse=True), store or Store(root)
-    check_device(device, store)
+    budgets = sorted(candidates, key=expected_size, reverse=True)
+    check_devices(device, store=store)
     identity = check(*budgets)
     Metric.from_result(identity).check(min_score)
+    store = store or Store(root)
     spec, planned = specs(budget, budgets, store, identity, device)
     store.add({**spec, "priority": priority, "find": {"min_score": min_score, "planned": planned}})
     return str(spec["id"])

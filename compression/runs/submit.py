@@ -17,6 +17,7 @@ from compression.budget import Budget
 from compression.devices import AUTO
 from compression.errors import CompressionError
 from compression.runs.folder import IDLE, RunFolder
+from compression.runs.launch_config import configured_launcher
 from compression.runs.launcher import LocalLauncher
 from compression.runs.preflight import absolute, check
 from compression.runs.results import result
@@ -45,36 +46,27 @@ def start(
         CompressionError: unknown model, data or method, data that do not fit, missing or wrong-shaped weights, no such
             device, or a runs folder that cannot be written; nothing remains.
     """
-    budget, store = absolute(budget), store or Store(root)
-    check_device(device, store)
-    check_gpus(gpus, device, store)
+    budget = absolute(budget)
+    check_devices(device, gpus, store)
     if gpus > 1:
         check_divides(budget, gpus)
     identity = check(budget)
+    store = store or Store(root)
     spec = new_spec(budget, store, device=device, priority=priority, subject=identity)
     return store.add({**spec, "gpus": gpus} if gpus > 1 else spec)[0].id
 
 
-def check_device(device: str, store: Store) -> None:
-    """Refuse a device that runs of this store would not find; on a cluster only the worker can know.
+def check_devices(device: str, gpus: int = 1, store: Store | None = None) -> None:
+    """Refuse devices that runs (of this store) would not find; on a cluster only the worker can know.
 
     Raises:
-        CompressionError: no such name, or no such device.
+        CompressionError: no such name, no such device, or fewer GPUs.
     """
     devices.check_name(device)
-    if isinstance(store.launcher, LocalLauncher):
-        devices.choose(device)
-
-
-def check_gpus(gpus: int, device: str, store: Store) -> None:
-    """Refuse a number of GPUs that this machine does not have; on a cluster only the worker can know.
-
-    Raises:
-        CompressionError: there are fewer.
-    """
     if not 1 <= gpus <= MOST_GPUS:
         raise CompressionError(f"gpus must be from 1 to {MOST_GPUS}, not {gpus}")
-    if gpus > 1 and isinstance(store.launcher, LocalLauncher):
+    launcher = configured_launcher() if store is None else store.launcher
+    if isinstance(launcher, LocalLauncher):
         devices.check_count(device, gpus)
 
 

@@ -24,7 +24,7 @@ from compression.runs.preflight import absolute, check
 from compression.runs.reporter import RunReporter
 from compression.runs.results import of_sweep, result
 from compression.runs.store import Store
-from compression.runs.submit import check_device, check_gpus, new_spec
+from compression.runs.submit import check_devices, new_spec
 
 Bits = float | tuple[float, float]
 
@@ -49,10 +49,10 @@ def sweep(
     Raises:
         CompressionError: as :func:`compression.runs.start`; nothing is started then.
     """
-    budgets, store = combinations(absolute(budget), sparsity, bits, more), store or Store(root)
-    check_device(device, store)
-    check_gpus(gpus, device, store)
+    budgets = combinations(absolute(budget), sparsity, bits, more)
+    check_devices(device, gpus, store)
     identity = check(*budgets)
+    store = store or Store(root)
     spec, children = specs(budget, widest_first(budgets), store, identity, device)
     spec |= {"gpus": gpus} if gpus > 1 else {}
     values = {"sparsity": list(sparsity), "bits": list(bits), **(more or {})}

@@ -37,6 +37,14 @@ __all__ = [
 ]
 
 METRIC_OF_TASK = {CLASSIFICATION: ACCURACY, PICTURE: PSNR, SEGMENTATION: MIOU, LANGUAGE: PERPLEXITY, DETECTION: MAP}
+CLASS_OF_TASK = {
+    CLASSIFICATION: "Classification",
+    PICTURE: "Picture",
+    SEGMENTATION: "Segmentation",
+    LANGUAGE: "Language",
+    DETECTION: "Detection",
+}
+"""Name of a task, which is that of its module → its class."""
 METRICS = {each.name: each for each in METRIC_OF_TASK.values()}
 _LATE = ("Evaluation", "Scorer", "Task")
 
@@ -44,16 +52,12 @@ _LATE = ("Evaluation", "Scorer", "Task")
 def task_of(data: DataSet | Task) -> Task:
     """The task of a data set; a task is returned as it is."""
     from compression.tasks.base import Task
-    from compression.tasks.classification import Classification
-    from compression.tasks.detection import Detection
-    from compression.tasks.language import Language
-    from compression.tasks.picture import Picture
-    from compression.tasks.segmentation import Segmentation
 
     if isinstance(data, Task):
         return data
-    kinds: tuple[type[Task], ...] = (Classification, Picture, Segmentation, Language, Detection)
-    return next(kind for kind in kinds if kind.name == data.task)(data)
+    module = importlib.import_module(f"compression.tasks.{data.task}")  # that alone: boxes need torchvision's operators
+    result: Task = getattr(module, CLASS_OF_TASK[data.task])(data)
+    return result
 
 
 def load(name: str, *, input: tuple[int, ...] | None = None, preprocess: Mapping[str, Any] | None = None) -> Task:

@@ -42,8 +42,7 @@ def choose(name: str = AUTO) -> torch.device:
     """
     import torch
 
-    if name == AUTO:
-        name = os.environ.get(VARIABLE, AUTO)
+    name = _resolved(name)
     kind, _, number = check_name(name).partition(":")
     if kind == AUTO:
         kind = next((each for each in ACCELERATORS if _count(each)), CPU)
@@ -55,6 +54,10 @@ def choose(name: str = AUTO) -> torch.device:
     if int(number or 0) >= count:
         raise CompressionError(f"there is no {name} on this machine: its {kind} devices are 0 to {count - 1}")
     return torch.device(kind, int(number or 0))
+
+
+def _resolved(name: str) -> str:
+    return os.environ.get(VARIABLE) or AUTO if name == AUTO else name
 
 
 def _count(kind: str) -> int:
@@ -73,6 +76,7 @@ def check_count(name: str, count: int) -> None:
     Raises:
         CompressionError: there is none or there are fewer, or the name is that of a single one.
     """
+    name = _resolved(name)
     kind = choose(name).type
     if count == 1 or name == CPU:
         return
@@ -122,8 +126,8 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 
 @contextmanager
-def fitting(device: torch.device, batch_size: int) -> Iterator[None]:
-    """Name the batch size to try next where the memory of the device does not suffice.
+def fitting(device: torch.device, batch_size: int = 1) -> Iterator[None]:
+    """Name the batch size to try next where the memory of the device does not suffice; 1: it would not help.
 
     Raises:
         RunFailed: it does not suffice.
@@ -133,8 +137,10 @@ def fitting(device: torch.device, batch_size: int) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
-        way_out = f"try --batch-size {batch_size // 2}" if batch_size > 1 else "choose a smaller model or input"
-        raise RunFailed(f"out of memory on {device} with batches of {batch_size}: {way_out}") from error
+        if batch_size > 1:
+            way_out = f"with batches of {batch_size}: try --batch-size {batch_size // 2}"
+            raise RunFailed(f"out of memory on {device} {way_out}") from error
+        raise RunFailed(f"out of memory on {device}: choose another, or a smaller model or input") from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

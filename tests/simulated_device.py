@@ -29,11 +29,12 @@ ELSEWHERE, CPU = torch.device("privateuseone", 0), torch.device("cpu")
 class _Backend(_DummyBackendModule):
     """``torch.elsewhere``; random numbers of the device are those of the CPU."""
 
-    def get_rng_state(self) -> torch.Tensor:
+    def get_rng_state(self, device: torch.device) -> torch.Tensor:
+        assert device == ELSEWHERE
         return torch.zeros(16, dtype=torch.uint8)
 
-    def set_rng_state(self, state: torch.Tensor) -> None:
-        assert state.shape == (16,)
+    def set_rng_state(self, state: torch.Tensor, device: torch.device) -> None:
+        assert (state.shape, device) == ((16,), ELSEWHERE)
 
 
 # Before autograd starts its threads, one for each device

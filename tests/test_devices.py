@@ -53,6 +53,8 @@ def test_auto_is_the_cpu_without_an_accelerator_and_what_the_variable_says(monke
     monkeypatch.setenv(devices.VARIABLE, "cpu")
     assert devices.choose() == CPU
     assert devices.choose("mps") == torch.device("mps", 0), "who names one gets it"
+    monkeypatch.setenv(devices.VARIABLE, "")
+    assert devices.choose() == torch.device("xpu", 0)
     monkeypatch.setenv(devices.VARIABLE, "tpu")
     with pytest.raises(CompressionError, match=r"auto, cpu, cuda, cuda:N, mps or xpu, not 'tpu'"):
         devices.choose()
@@ -100,9 +102,14 @@ def test_on_a_cluster_only_the_worker_can_know(tmp_path: Path) -> None:
     check_devices("cuda", 4, store)
     with pytest.raises(CompressionError, match="device must be"):
         check_devices("tpu", store=store)
-    assert [_gpus(spec) for spec in ({}, {"device": "auto"}, {"device": "cuda"}, {"device": "cuda", "gpus": 4})] == [
-        0, 0, 1, 4,
-    ]  # fmt: skip
+    specs: list[dict[str, Any]] = [
+        {},
+        {"device": "auto"},
+        {"device": "cuda"},
+        {"device": "cuda", "gpus": 4},
+        {"gpus": 2},
+    ]
+    assert [_gpus(spec) for spec in specs] == [0, 0, 1, 4, 2]
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -130,7 +137,7 @@ def test_out_of_memory_names_the_batch_size_to_try() -> None:
             devices.fitting(CPU, 96),
         ):
             raise error
-    with pytest.raises(RunFailed, match="smaller model"), devices.fitting(CUDA, 1):
+    with pytest.raises(RunFailed, match="smaller model"), devices.fitting(CUDA):
         raise MemoryError
     with pytest.raises(RuntimeError, match="another"), devices.fitting(CPU, 8):
         raise RuntimeError("another")
@@ -140,20 +147,29 @@ def test_the_recipe_of_an_accelerator_follows_from_the_size_of_the_network(monke
     small, example = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(400, 4)), torch.randn(8, 1, 12, 12)
     large = nn.Sequential(nn.Conv2d(1, 400, 9, padding=4), nn.Conv2d(400, 40, 3), nn.Flatten(), nn.Linear(4000, 4))
     monkeypatch.setattr(devices, "device_of", lambda model: CUDA)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr("compression.training.recipe._computes_in_bf16", lambda device: True)
     chosen = [choose_recipe(model, example) for model in (small, large)]
     assert [recipe.precision for recipe in chosen] == ["fp32", "bf16"]
     assert {recipe.device for recipe in chosen} == {"cuda"}
     assert choose_recipe(small, example, "bf16").why == "bf16: asked for"
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr("compression.training.recipe._computes_in_bf16", lambda device: False)
     assert choose_recipe(large, example).precision == "fp32"
 
 
 def test_a_recipe_casts_for_its_device_only() -> None:
     with Recipe("bf16").autocast():
         assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype is torch.bfloat16
-    with Recipe("fp32").on(CUDA).autocast():
+    with Recipe("bf16").on(CUDA, nn.Identity(), 1).autocast():
         assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype is torch.float32
+
+
+def test_a_recipe_that_moves_to_the_cpu_keeps_clear_of_a_layout_that_writes_past_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    pointwise, recipe = nn.Conv2d(4, 8, 1, stride=2), Recipe("bf16", device="cuda")
+    assert [recipe.on(CPU, pointwise, images).channels_last for images in (32, 31)] == [True, False]
+    assert recipe.on(CUDA, pointwise, 31).channels_last
 
 
 def test_a_large_split_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +301,8 @@ def test_two_processes_train_one_model(tmp_path: Path, capsys: pytest.CaptureFix
     """They remove as many units, in their own steps, and the file holds what was measured."""
     results = []
     for gpus in ("1", "2"):
-        status, folder, _ = ran(tmp_path / gpus, capsys, "--gpus", gpus)
+        activations = ["--activation-bits", "8", "--option", "preset=accurate"]  # ranges are measured on the way
+        status, folder, _ = ran(tmp_path / gpus, capsys, "--gpus", gpus, *activations)
         assert status == 0, folder.log_path.read_text()
         results.append(json.loads(folder.result_path.read_text()))
     one, two = results

@@ -28,7 +28,7 @@ def normalise(images: torch.Tensor, dataset: DataSet) -> torch.Tensor:
     scaled = images.float() / 255
     if not dataset.mean:
         return scaled
-    mean, std = (_of_channels(values, images.device) for values in (dataset.mean, dataset.std))
+    mean, std = (_of_channels(tuple(values), images.device) for values in (dataset.mean, dataset.std))
     return (scaled - mean) / std
 
 

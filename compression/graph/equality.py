@@ -41,7 +41,8 @@ def outputs(model: nn.Module, inputs: Example | Inputs, name: str = "the model")
 
 
 def _as_double(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.view_as_real(tensor.resolve_conj()).double() if tensor.is_complex() else tensor.double()
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return real.cpu().double()  # on the CPU: not every device has fp64
 
 
 def difference(expected: list[torch.Tensor], got: list[torch.Tensor]) -> float:

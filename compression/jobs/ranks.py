@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 COMMAND = (sys.executable, "-m", "compression.jobs.ranks")
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 3.0  # in which a process that failed ends
-MINUTES = 10  # that a process waits for the others: the first one measures meanwhile
+HOURS = 4  # that a process waits for the others: the first one measures meanwhile
+WATCH_SECONDS, WAIT_SECONDS = 0.5, 20.0  # between looks at the others, and for torch to notice that one is gone
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
 
@@ -37,7 +39,9 @@ def together(folder: RunFolder, count: int, command: Sequence[str] = COMMAND) ->
     if count == 1:
         yield
         return
+    devices.check_count(folder.spec().get("device", devices.AUTO), count)
     processes: list[subprocess.Popen[bytes]] = []
+    over = threading.Event()
     with tempfile.TemporaryDirectory() as meeting:
         place = str(Path(meeting) / "store")
         try:
@@ -47,16 +51,19 @@ def together(folder: RunFolder, count: int, command: Sequence[str] = COMMAND) ->
             while not all(_ready(place, rank).exists() for rank in range(1, count)):
                 _check_all(processes, folder)
                 time.sleep(POLL_SECONDS)
-            with _joined(folder, 0, count, place):
-                yield
+            threading.Thread(target=_watch, args=(processes, folder, over), daemon=True).start()
+            _join(folder, 0, count, place)
+            yield
         except (RuntimeError, ValueError):  # of torch.distributed, where another process is gone
             _check_all(processes, folder, GRACE_SECONDS)
             raise
         finally:
-            for process in processes:
+            over.set()
+            for process in processes:  # before the group is left, which may wait for them
                 process.terminate()
             for process in processes:
                 process.wait()
+        _leave()
 
 
 def _ready(place: str, rank: int) -> Path:
@@ -78,8 +85,36 @@ def _check_all(processes: Sequence[subprocess.Popen[bytes]], folder: RunFolder, 
             raise RunFailed(f"{reason}: see {folder.log_path}")
 
 
-@contextlib.contextmanager
-def _joined(folder: RunFolder, rank: int, count: int, place: str) -> Iterator[None]:
+def _watch(processes: Sequence[subprocess.Popen[bytes]], folder: RunFolder, over: threading.Event) -> None:
+    """End this process where another one failed and it waits for that for ever, as it does with NCCL."""
+    while not over.wait(WATCH_SECONDS):
+        try:
+            _check_all(processes, folder)
+        except RunFailed as problem:
+            if not over.wait(WAIT_SECONDS):
+                folder.log(str(problem))
+                os._exit(1)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _leave() -> None:
+    from torch import distributed
+
+    distributed.destroy_process_group()
+
+
+def _join(folder: RunFolder, rank: int, count: int, place: str) -> None:
     import torch
     from torch import distributed
 
@@ -95,12 +130,8 @@ def _joined(folder: RunFolder, rank: int, count: int, place: str) -> Iterator[No
         init_method=Path(place).as_uri(),
         rank=rank,
         world_size=count,
-        timeout=timedelta(minutes=MINUTES),
+        timeout=timedelta(hours=HOURS),
     )
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
 
 
 def rank_device(folder: RunFolder, rank: int) -> torch.device:
@@ -115,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train as one of the other processes of a run: nothing is measured, reported or stored here."""
     path, rank, count, place = sys.argv[1:] if arguments is None else arguments
     folder = RunFolder(path)
+    _end_with_parent()
     import torch
 
     from compression.graph import trace
@@ -128,12 +160,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subject = load(budget, folder.spec().get("subject"))
     graph = trace(subject.model, example(budget.model, input=subject.input))
     _ready(place, int(rank)).touch()
-    with _joined(folder, int(rank), int(count), place):
-        report = Reporter()
-        report.saved = parallel.shared(None)
-        torch.manual_seed(budget.seed)
-        model = subject.on(rank_device(folder, int(rank))).model
+    _join(folder, int(rank), int(count), place)
+    report = Reporter()
+    report.saved = parallel.shared(None)
+    torch.manual_seed(budget.seed)
+    model = subject.on(rank_device(folder, int(rank))).model
+    with devices.fitting(devices.device_of(model), budget.batch_size):
         methods.get(budget.method).run(Setup(model, graph, subject.task, budget), report)
+    _leave()
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -59,19 +60,29 @@ class Fused:
         try:
             known = torch._inductor.list_options()
             compiled = partial(torch.compile, dynamic=True, options={_ROUNDING: True} if _ROUNDING in known else None)
-            self.values: Callable[..., torch.Tensor] = compiled(_values)
-            self.gradients: Callable[..., Gradients] = compiled(_gradients)
-            for rows in (1, 4):  # one step for a tensor, and one for each channel
-                self._try(rows)
+            self._values: Callable[..., torch.Tensor] = compiled(_values)
+            self._gradients: Callable[..., Gradients] = compiled(_gradients)
+            for rows, unsigned in ((1, False), (1, True), (4, False)):  # one step for a tensor, one for each channel
+                self._try(rows, unsigned)
         except Exception as error:  # whatever a compiler and its tools raise
             line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise CompressionError(f"torch cannot compile for {device}: {line}") from error
 
-    def _try(self, rows: int) -> None:
+    def values(self, *arguments: Any) -> torch.Tensor:
+        """(x, steps, clips, unsigned) → codes times steps. Always in one mode: each would be compiled for itself."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self._values(*arguments)
+
+    def gradients(self, *arguments: Any) -> Gradients:
+        """(upstream, x, values, steps, clips, unsigned) → gradients of x, steps and clips."""
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self._gradients(*arguments)
+
+    def _try(self, rows: int, unsigned: bool) -> None:
         """Compile for this many rows; what does not give the values of the eager operations is not used."""
         x = torch.linspace(-2, 2, 64 * rows).view(rows, 64).to(self.device)
         steps, clips = (torch.full((rows, 1), number).to(self.device) for number in (0.15, 1.0))
-        compiled, eager = (function(x, steps, clips, False) for function in (self.values, _values))
+        compiled, eager = (function(x, steps, clips, unsigned) for function in (self.values, _values))
         if not torch.equal(compiled.view(torch.int32), eager.view(torch.int32)):
             raise CompressionError("compiled, quantizers give other values")
-        self.gradients(x, x, compiled, steps, clips, False)
+        self.gradients(x, x, compiled, steps, clips, unsigned)

@@ -185,8 +185,9 @@ def check_token(where: str) -> None:
 
 
 def _gpus(spec: Mapping[str, Any]) -> int:
-    """How many GPUs the run of a spec needs: with a device of ``auto`` none."""
-    return int(spec.get("gpus", 1)) if str(spec.get("device", "")).startswith("cuda") else 0
+    """How many GPUs the run of a spec needs: several if it says so, one with CUDA, with a device of ``auto`` none."""
+    gpus = int(spec.get("gpus", 1))
+    return gpus if gpus > 1 or str(spec.get("device", "")).startswith("cuda") else 0
 
 
 def _about(client: Any, job: str) -> Any:

@@ -47,7 +47,8 @@ def execute(
     budget = folder.budget()
     chosen = method or methods.get(budget.method)
     device = _device(folder, report)
-    prepared = (bench or Workbench()).prepare(budget, folder.spec().get("subject"), device)
+    with devices.fitting(device):
+        prepared = (bench or Workbench()).prepare(budget, folder.spec().get("subject"), device)
     report.bind(prepared.digest)
     report.saved = parallel.shared(report.saved)
     report.log(_beginning(prepared.subject))
@@ -69,7 +70,8 @@ def execute(
         compressed = _compress(chosen, setup, report)
     check_taken_over(report)
     report.check()
-    outcome, details = finish(folder, setup, compressed.model, report)
+    with devices.fitting(device):
+        outcome, details = finish(folder, setup, compressed.model, report)
     return {
         **_by_end({"baseline": prepared.details, "final": details}),
         "method": budget.method,

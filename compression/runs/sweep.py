@@ -18,7 +18,7 @@ from compression.budget import Budget
 from compression.devices import AUTO
 from compression.errors import Cancelled, CompressionError, Paused, RunFailed
 from compression.runs import side_by_side
-from compression.runs.folder import CANCELLED, DONE, FAILED, PAUSED, RunFolder
+from compression.runs.folder import CANCELLED, DONE, PAUSED, RunFolder
 from compression.runs.lifecycle import Work, carry_out
 from compression.runs.preflight import absolute, check
 from compression.runs.reporter import RunReporter
@@ -152,8 +152,8 @@ def carry_out_sweep(
         stop_with(folder, child.state, stopped)
         events.step(number, 0.0)
         events.log(f"{child.id}: {child.state}")
-    failed = [child for child in children if child.state == FAILED]
+    failed = [child for child in children if child.state not in (DONE, CANCELLED)]
     if failed:
-        first = result(failed[0])["error"]
+        first = result(failed[0]).get("error") or failed[0].state
         raise RunFailed(f"{len(failed)} of {len(children)} runs failed; the first, {failed[0].id}: {first}")
     return of_sweep(folder, DONE, folder.events())

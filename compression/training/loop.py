@@ -202,7 +202,7 @@ def answer_and_loss(
 ) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
     """What a network answers in a training step, fp32, and what gives the task's loss, or that of the network."""
     with recipe.autocast():
-        answer, own = task.training_answer(model, x, y)
+        answer, own = parallel.training_answer(task, model, x, y)
     answer = answer.float()
     return answer, partial(task.loss, answer, y) if own is None else own.float
 

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from compression import devices
 from compression.errors import RunFailed
+from compression.tasks import Task
 
 T = TypeVar("T")
 
@@ -43,15 +44,47 @@ def shared(value: T) -> T:
     return result
 
 
-def averaging(model: nn.Module, unused: bool) -> nn.Module:
-    """What to call in the place of ``model`` so that a backward pass leaves the gradients averaged over all processes.
+class _Answers(nn.Module):
+    """The step of a task on a model, as one module: what a task does with its model is its own."""
 
-    Buffers are those of the first process before every forward pass. Make it once the parameters are final. ``unused``:
-    whether some of them get no gradient.
+    def __init__(self, task: Task, model: nn.Module) -> None:
+        super().__init__()
+        self.task, self.model = task, model
+
+    def forward(self, x: Any, target: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return self.task.training_answer(self.model, x, target)
+
+
+def averaging(task: Task, model: nn.Module) -> nn.Module:
+    """``model``, or what stands for it in :func:`training_answer` where several processes train.
+
+    A backward pass leaves the gradients averaged over all of them then. Buffers are those of the first process before
+    every forward pass. Make it once the parameters are final.
     """
+    if size() == 1:
+        return model
     device = devices.device_of(model)
     ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=unused)
+    # Which parameters get a gradient is not known: blocks may be skipped, in some steps only
+    return DistributedDataParallel(_Answers(task, model), device_ids=ids, find_unused_parameters=True)
+
+
+def training_answer(task: Task, model: nn.Module, x: Any, target: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The task's :meth:`Task.training_answer`, on a model or on what :func:`averaging` gave."""
+    if isinstance(model, DistributedDataParallel):
+        result: tuple[torch.Tensor, torch.Tensor | None] = model(x, target)
+        return result
+    return task.training_answer(model, x, target)
+
+
+@torch.no_grad()
+def take_first(model: nn.Module) -> None:
+    """Give the model of every process the parameters and buffers of the first one's: what each measured by itself
+    differs where norms saw their own part of the batches.
+    """
+    if size() > 1:
+        for tensor in (*model.parameters(), *model.buffers()):
+            distributed.broadcast(tensor, src=0)
 
 
 @torch.no_grad()

@@ -21,12 +21,14 @@ CALIBRATION_BATCHES = 8
 def recipe_for(setup: Setup, report: Reporter) -> Recipe:
     """How the steps of this run are computed, as before where it was interrupted; the reason is logged."""
     budget, recipe = setup.budget, saved_recipe(report)
+    part, device = parallel.part(), setup.device
     if recipe is None:
-        example = Batches(setup.data, "train", budget.batch_size, augment=False, device=setup.device).batch(0, 0)[0]
+        few = Batches(setup.data, "train", budget.batch_size, augment=False, device=device, part=part)
+        example, _ = few.batch(0, 0)
         recipe = parallel.shared(choose_recipe(setup.model, example, budget.precision))
     elif recipe.device != setup.device.type:
         report.log(f"goes on on {setup.device}, where its last step was computed on {recipe.device}")
-        recipe = recipe.on(setup.device)
+        recipe = recipe.on(device, setup.model, budget.batch_size // parallel.size())
     keep_memory()
     report.log(recipe.why)
     return recipe

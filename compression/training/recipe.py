@@ -45,9 +45,10 @@ class Recipe:
             return nullcontext()
         return torch.autocast(self.device, dtype=torch.bfloat16)
 
-    def on(self, device: torch.device) -> Recipe:
-        """The same for another device: an interrupted run may go on elsewhere."""
-        return replace(self, device=device.type)
+    def on(self, device: torch.device, model: nn.Module, images: int) -> Recipe:
+        """The same for another device, at so many images a step: an interrupted run may go on elsewhere."""
+        unsafe = device.type == devices.CPU and _overruns(model, images, torch.get_num_threads())
+        return replace(self, device=device.type, channels_last=self.channels_last and not unsafe)
 
     def prepare(self, x: Any) -> Any:
         """A tensor [B, C, H, W], or those in a tuple or dict, in the memory layout of this recipe; other ranks stay."""
@@ -119,9 +120,14 @@ def _on_accelerator(model: nn.Module, example: Example, precision: str, device: 
     size = f"at {macs / 1e6:.1f} million MACs an image"
     if macs < SMALL:
         return replace(recipe, precision="fp32", why=f"fp32, channels_last: {size} small enough to stay exact")
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and not _computes_in_bf16(device):
         return replace(recipe, precision="fp32", why=f"fp32, channels_last: {device} does not compute in bf16")
     return replace(recipe, precision="bf16", why=f"bf16, channels_last: {size} worth it on {device}")
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported()
 
 
 def _overruns(model: nn.Module, images: int, threads: int) -> bool:

@@ -54,7 +54,7 @@ def captured(stage: str, step: int, recipe: Recipe, parts: Mapping[str, Stateful
         "stage": stage,
         "step": step,
         "recipe": dataclasses.asdict(recipe),
-        "random": _random_states(recipe.device),
+        "random": _random_states(_device_of(parts)),
         "parts": {name: _on_cpu(part.state_dict()) for name, part in parts.items()},
     }
 
@@ -139,20 +139,29 @@ def _device_of(parts: Mapping[str, Stateful]) -> torch.device:
     return devices.device_of(next(models, nn.Identity()))
 
 
-def _random_states(device: str) -> dict[str, Any]:
+def _random_states(device: torch.device) -> dict[str, Any]:
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, gauss),
-        **({} if device == devices.CPU else {device: torch.get_device_module(device).get_rng_state()}),
+        **({} if device.type == devices.CPU else {device.type: _module(device).get_rng_state(*_numbered(device))}),
     }
+
+
+def _module(device: torch.device) -> Any:
+    return torch.get_device_module(device)
+
+
+def _numbered(device: torch.device) -> tuple[torch.device, ...]:
+    """The device, where there may be several of its type."""
+    return () if device.type == "mps" else (device,)
 
 
 def _set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["torch"])
     if device.type in states:
-        torch.get_device_module(device).set_rng_state(states[device.type])
+        _module(device).set_rng_state(states[device.type], *_numbered(device))
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = states["numpy"]

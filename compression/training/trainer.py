@@ -14,10 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from torch import nn
-
 from compression.data import Batches
-from compression.graph.copies import deep_copy
 from compression.quant.kernels import COMPILED, compile_kernels
 from compression.quant.quantizer import Quantizer
 from compression.training import parallel
@@ -52,7 +49,7 @@ class Trainer:
     def steps_of(self, section: Section, algorithm: Algorithm) -> SectionSteps:
         """How the steps of a section are taken; weights are averaged in the section that ends the run."""
         ends = section.last == self.total
-        called = self._called()
+        called = parallel.averaging(self.setup.task, self.setup.model)
         return SectionSteps(self.setup, section, algorithm, self.recipe, self.options, self.goal, ends, called)
 
     def train(self, section: Section, algorithm: Algorithm | None = None) -> None:
@@ -101,6 +98,7 @@ class Trainer:
         sequence.close()
         check_finite(self.setup.model)
         parallel.check_same(self.setup.model)
+        parallel.take_first(self.setup.model)
 
     def passes(self, count: int) -> Iterator[None]:
         """Leaves the loss's gradients over one more training batch on the parameters each time; nothing is trained.
@@ -108,7 +106,7 @@ class Trainer:
         The model is in evaluation mode meanwhile, so that no statistics change and no random numbers are drawn.
         """
         model, budget = self.setup.model.eval(), self.setup.budget
-        called = self._called()
+        called = parallel.averaging(self.setup.task, model)
         size, seed, device, part = budget.batch_size, budget.seed, self.setup.device, parallel.part()
         batches = Batches(self.setup.data, "train", size, seed=seed, augment=False, device=device, part=part)
         for index in range(count):
@@ -123,17 +121,6 @@ class Trainer:
         """What a result stores of how it was trained: JSON values."""
         options = self.options.model_dump(mode="json")
         return {"precision": self.recipe.precision, "why": self.recipe.why, "options": options}
-
-    def _called(self) -> nn.Module:
-        """What is called in the place of the model: where several processes train, it averages their gradients."""
-        model, task = self.setup.model, self.setup.task
-        if parallel.size() == 1:
-            return model
-        tried = deep_copy(model).eval()
-        few = Batches(task.data, "train", 2 * parallel.size(), augment=False, device=self.setup.device)
-        train_step(task, tried, *few.batch(0, 0), self.recipe)
-        unused = any(p.requires_grad and p.grad is None for p in tried.parameters())
-        return parallel.averaging(model, unused)
 
     def _epoch(self, step: int) -> float:
         return step * self.setup.budget.epochs / self.total

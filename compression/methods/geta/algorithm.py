@@ -15,6 +15,7 @@ from compression.pruning.scores import UnitScores
 from compression.pruning.unit_cost import UnitPrices
 from compression.quant.attach import activation_quantizers, fit_ranges
 from compression.quant.clipping import fit_clips
+from compression.training import parallel
 from compression.training.setup import Reporter, Setup
 from compression.training.trainer import Algorithm, Section
 
@@ -59,6 +60,7 @@ class JointTraining(Algorithm):
             fit_clips(self.setup.model, lambda _, quantizer: round(quantizer.bits()))
         if self.options.ranges == "fitted" and activation_quantizers(self.setup.model):
             fit_ranges(self.setup.model, self.calibration())
+        parallel.take_first(self.setup.model)
 
     def after_backward(self, step: int) -> None:
         """Observe the gradients that a choice of units is made by."""

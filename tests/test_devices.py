@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import nn
 
-from compression import devices, methods
+from compression import devices, methods, runs
+from compression.budget import Budget
 from compression.cli import main
 from compression.data import Batches
 from compression.errors import CompressionError, RunFailed
@@ -21,11 +23,12 @@ from compression.explain.models import Pair
 from compression.graph import trace
 from compression.quant import kernels
 from compression.quant.fused import Fused
-from compression.runs import RunFolder
+from compression.runs import RunFolder, side_by_side
 from compression.runs.cluster import _gpus
 from compression.runs.launch_config import RayLauncher
 from compression.runs.store import Store
 from compression.runs.submit import check_devices
+from compression.runs.sweep import carry_out_sweep
 from compression.training.recipe import Recipe, choose_recipe
 from tests.contract.runs import network
 from tests.stripes import striped
@@ -102,14 +105,8 @@ def test_on_a_cluster_only_the_worker_can_know(tmp_path: Path) -> None:
     check_devices("cuda", 4, store)
     with pytest.raises(CompressionError, match="device must be"):
         check_devices("tpu", store=store)
-    specs: list[dict[str, Any]] = [
-        {},
-        {"device": "auto"},
-        {"device": "cuda"},
-        {"device": "cuda", "gpus": 4},
-        {"gpus": 2},
-    ]
-    assert [_gpus(spec) for spec in specs] == [0, 0, 1, 4, 2]
+    specs: list[dict[str, Any]] = [{}, {"device": "auto"}, {"device": "cuda"}, {"gpus": 2}]
+    assert [_gpus(spec) for spec in specs] == [0, 0, 1, 2]
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -354,3 +351,12 @@ def test_a_sweep_carries_out_so_many_runs_at_a_time(tmp_path: Path, capsys: pyte
     assert [folder.state for folder in folders] == ["done"] * 3
     assert spans[1][0] < spans[0][1], "the second begins while the first goes on"
     assert spans[2][0] >= min(end for _, end in spans[:2]) - 0.5, "the third waits for one of them"
+
+
+def test_a_run_that_never_ended_fails_its_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where its worker is killed before it begins, or on the way."""
+    budget = Budget(model="resnet8", data="mnist5k", epochs=1, sparsity=0.2)
+    sweep = runs.sweep(budget, [0.2, 0.4], root=tmp_path, device="cpu", gpus=2, store=Store(tmp_path, slots=0))
+    monkeypatch.setattr(side_by_side, "carried_out", lambda children, gpus, events: iter(children))
+    with pytest.raises(RunFailed, match="2 of 2 runs failed"):
+        carry_out_sweep(RunFolder(tmp_path / sweep), mock.MagicMock(), work=mock.MagicMock(), stopped=lambda: False)

@@ -297,6 +297,8 @@ class NotANumber(Whole):
 
 def unequal():
     return Whole(DataSet("d", "d", (), SPLIT, Split(torch.zeros(4, 3), torch.zeros(5)), SPLIT))
+def turned():
+    return Whole(DataSet("d", "d", (), SPLIT, SPLIT, SPLIT, augment="turn"))
 def empty():
     return Whole(DataSet("d", "d", (), SPLIT, SPLIT, Split(torch.zeros(0, 3), torch.zeros(0))))
 def listed():
@@ -321,6 +323,7 @@ REFUSED = {
     "nothing": r"must return a compression\.tasks\.Task, not a NoneType",
     "no_loss": "abstract method '?loss",
     "no_score": r"no score: define batch_score\(answer, target\)",
+    "turned": r"augment of its data must be one of none, shift, shift-flip, not 'turn'",
     "no_metric": "has no metric",
     "wrong_metric": "has no metric",
     "broken": r"fails when called: FileNotFoundError: no such file: prices\.csv",

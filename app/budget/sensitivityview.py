@@ -13,6 +13,7 @@ from app.model import catalog, networks
 from app.terms import tip
 from compression import methods
 from compression.budget import Budget
+from compression.data import kind
 from compression.errors import CompressionError
 from compression.jobs import sensitivity as study
 from compression.methods import Method
@@ -33,17 +34,17 @@ def section(subject: catalog.ChosenModel, network: networks.Network, budget: Bud
     explained = EXPLAINED.format(what=_what(method))
     studyview.show(
         study.KIND, subject, path, study.request(method.removes_units), "Measure every layer by itself", explained,
-        lambda scan: result(scan, network, method, explained),
+        lambda scan: result(scan, network, method, explained, kind(subject.data).many),
     )  # fmt: skip
 
 
-def result(scan: dict[str, Any], network: networks.Network, method: Method, explained: str) -> None:
+def result(scan: dict[str, Any], network: networks.Network, method: Method, explained: str, examples: str) -> None:
     """The map, the rule that turns it into bounds, and the button that takes them."""
     from compression.explain.layer_sensitivity import fewest_bits, most_sparsity
 
     metric = Metric.from_result(scan)
     one = f"; one of them is {metric.scale / scan['images']:.2g} {metric.points}" if metric == ACCURACY else ""
-    st.caption(f"{explained} {scan['images']:,} images{one}. Dense: {metric.show(scan['dense'])} {metric.label}.")
+    st.caption(f"{explained} {scan['images']:,} {examples}{one}. Dense: {metric.show(scan['dense'])} {metric.label}.")
     points = _rule(scan, method)
     bits = fewest_bits(scan, points)
     shares = most_sparsity(scan, points, _kind(scan))
@@ -72,9 +73,9 @@ def _rule(scan: dict[str, Any], method: Method) -> float:
     what = _what(method)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         help_text = "For each layer: the fewest bits and the most sparsity that lose no more than this, by themselves."
-        points = st.number_input(
-            "Points a layer may lose", 0.0, MOST_POINTS, 1.0, 0.25, "%g", key="points", help=tip(help_text), width=200
-        )
+        unit = Metric.from_result(scan).points
+        most = f"{unit[:1].upper()}{unit[1:]} a layer may lose" if unit else "What a layer may lose"
+        points = st.number_input(most, 0.0, MOST_POINTS, 1.0, 0.25, "%g", key="points", help=tip(help_text), width=200)
         widths = st.checkbox("Bits", value=True, key="use_bits", width="content")
         shares = method.ask("--sparsity") is not None and st.checkbox(
             what.capitalize(),

@@ -11,6 +11,7 @@ from compression.budget import Budget
 from compression.cli import options
 from compression.cli.output import answer, table
 from compression.cli.progress import waited
+from compression.data import kind
 from compression.devices import AUTO
 from compression.errors import CompressionError, RunFailed
 from compression.jobs import sensitivity as study
@@ -41,7 +42,7 @@ def sensitivity(
 
     bounded = as_budget(scan, within, budget, chosen)
     value = {"model": model, "data": data, **scan, "within": within, "budget": bounded.to_dict()}
-    answer(value, describe(scan, bounded, within), json)
+    answer(value, describe(scan, bounded, within, kind(data).many), json)
 
 
 def _scan(budget: Budget, structured: bool, images: int, runs: str, device: str) -> dict[str, Any]:
@@ -57,18 +58,19 @@ def _scan(budget: Budget, structured: bool, images: int, runs: str, device: str)
     return {name: result[name] for name in ("structured", "dense", "metric", "images", "rows") if name in result}
 
 
-def describe(scan: dict[str, Any], bounded: Budget, within: float) -> str:
+def describe(scan: dict[str, Any], bounded: Budget, within: float, examples: str) -> str:
     """A row per layer and one per group: the score at every setting, and the bound that follows."""
-    show = Metric.from_result(scan).show
-    lines = [f"dense: {show(scan['dense'])} on {scan['images']} validation images; one layer changed at a time", ""]
-    for kind in dict.fromkeys(row["kind"] for row in scan["rows"]):
-        rows = [row for row in scan["rows"] if row["kind"] == kind]
+    metric = Metric.from_result(scan)
+    show, most = metric.show, f"within {within:g} {metric.points}".rstrip()
+    lines = [f"dense: {show(scan['dense'])} on {scan['images']} validation {examples}; one layer changed at a time", ""]
+    for change in dict.fromkeys(row["kind"] for row in scan["rows"]):
+        rows = [row for row in scan["rows"] if row["kind"] == change]
         values = list(dict.fromkeys(row["value"] for row in rows))
-        head = [f"{value:g} bits" if kind == "bits" else f"{value:.0%} {kind}" for value in values]
+        head = [f"{value:g} bits" if change == "bits" else f"{value:.0%} {change}" for value in values]
         names = list(dict.fromkeys(row["name"] for row in rows))
         scores = {(row["name"], row["value"]): show(row["score"]) for row in rows}
-        body = [(name, *(scores[name, v] for v in values), _bound(bounded, name, kind)) for name in names]
-        lines += [table(("group" if kind == "units" else "layer", *head, f"within {within:g} points"), body), ""]
+        body = [(name, *(scores[name, v] for v in values), _bound(bounded, name, change)) for name in names]
+        lines += [table(("group" if change == "units" else "layer", *head, most), body), ""]
     return "\n".join(lines).rstrip()
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from compression import devices
 from compression.data.types import DETECTION, IGNORED, NOTHING, SEGMENTATION, DataSet
 
+AUGMENTATIONS = ("none", "shift", "shift-flip")
 SHIFT = 10  # images are shifted by up to 1/10 of their height and width
 VISIBLE = 0.3  # of a box that was cut at the edge of its image
 _EPOCHS_APART, _BATCHES_APART = 1_000_003, 7_919  # keep the streams of neighbouring seeds, epochs and batches apart

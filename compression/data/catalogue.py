@@ -134,6 +134,8 @@ def folder_of(name: str) -> Path | None:
     folder = expanded(name)
     if folder.is_dir():
         return folder.resolve()
+    if folder.suffix == ".py":
+        raise CompressionError(f"a task of your own is named with its function: {name}:FUNCTION")
     if "/" in name or folder.suffix:
         raise CompressionError(
             f"data folder {name!r} does not exist; give a folder with one folder of images per class"

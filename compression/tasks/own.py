@@ -10,6 +10,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from compression import owncode
+from compression.data.batches import AUGMENTATIONS
 from compression.data.files import Files
 from compression.data.types import DataSet, Split
 from compression.errors import CompressionError
@@ -69,6 +70,9 @@ def check(task: Any, name: str) -> None:
         )
     for split in SPLITS:
         _check_split(data, split, name)
+    if data.augment not in AUGMENTATIONS:
+        known = ", ".join(AUGMENTATIONS)
+        raise CompressionError(f"task {name}: augment of its data must be one of {known}, not {data.augment!r}")
     channels = data.input[0] if data.of_images else 0
     if len(data.mean) != len(data.std) or (data.mean and len(data.mean) != channels):
         raise CompressionError(

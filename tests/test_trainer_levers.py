@@ -152,6 +152,10 @@ def test_the_distance_of_features_by_numpy(axis: int) -> None:
     assert not student.grad[torch.from_numpy(own == 0)].any()  # type: ignore[index]
 
 
+def with_labels(goal: Distillation, answer: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return goal(answer, x, partial(CLASSIFY.loss, answer, y))
+
+
 def student_and_goal(**options: Any) -> tuple[nn.Module, Distillation, torch.Tensor, torch.Tensor]:
     work = setup_of("opq", **options)
     goal = distillation(work, Recipe(), TrainingOptions(**{**options}))
@@ -165,7 +169,7 @@ def test_the_loss_with_features_equals_the_sum_by_hand_and_hooks_are_taken_away(
     with torch.no_grad():
         model.layer2[0].conv1.weight.mul_(1.5)  # type: ignore[index,union-attr,operator]
     twin = copy.deepcopy(model)
-    loss = goal(model(x), x, y)
+    loss = with_labels(goal, model(x), x, y)
     outputs: list[list[torch.Tensor]] = []
     for network in (twin, goal.teacher.model):
         held: list[torch.Tensor] = []
@@ -189,15 +193,15 @@ def test_the_loss_with_features_equals_the_sum_by_hand_and_hooks_are_taken_away(
 
 def test_measurements_copies_and_compiling_do_not_touch_the_features_of_a_step() -> None:
     model, goal, x, y = student_and_goal(distill_features=1.0)
-    plain = float(goal(model(x), x, y).detach())
+    plain = float(with_labels(goal, model(x), x, y).detach())
     answer = model(x)
     copy.deepcopy(model)(x.flip(2) ** 3)  # a copy
     with torch.no_grad():
         model.eval()(3 * x)  # a measurement
     model.train()
-    assert float(goal(answer, x, y).detach()) == pytest.approx(plain, rel=1e-5)
+    assert float(with_labels(goal, answer, x, y).detach()) == pytest.approx(plain, rel=1e-5)
     compiled = torch.compile(model, backend="eager")
-    assert float(goal(compiled(x), x, y).detach()) == pytest.approx(plain, rel=1e-4)
+    assert float(with_labels(goal, compiled(x), x, y).detach()) == pytest.approx(plain, rel=1e-4)
 
 
 def test_what_is_taught_rises_over_the_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -357,6 +358,25 @@ def test_a_run_that_never_ended_fails_its_sweep(tmp_path: Path, monkeypatch: pyt
     """As where its worker is killed before it begins, or on the way."""
     budget = Budget(model="resnet8", data="mnist5k", epochs=1, sparsity=0.2)
     sweep = runs.sweep(budget, [0.2, 0.4], root=tmp_path, device="cpu", gpus=2, store=Store(tmp_path, slots=0))
-    monkeypatch.setattr(side_by_side, "carried_out", lambda children, gpus, events: iter(children))
+    monkeypatch.setattr(side_by_side, "carried_out", lambda children, gpus, events: (each for each in children))
     with pytest.raises(RunFailed, match="2 of 2 runs failed"):
         carry_out_sweep(RunFolder(tmp_path / sweep), mock.MagicMock(), work=mock.MagicMock(), stopped=lambda: False)
+
+
+def test_a_run_that_is_paused_leaves_the_others_time_for_their_checkpoints(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import pathlib, sys, time\nplace = pathlib.Path(sys.argv[1])\n"
+        "time.sleep(2 * (place.name == 'slow'))\n(place.parent / f'{place.name}.checkpoint').touch()\n"
+    )
+    children = [mock.Mock(path=tmp_path / name, state="paused") for name in ("quick", "slow")]
+    ended = side_by_side.carried_out(children, 2, mock.MagicMock(), [sys.executable, str(script)])  # type: ignore[arg-type]
+    assert next(ended) is children[0]
+    ended.close()
+    assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["quick.checkpoint", "slow.checkpoint"]
+
+
+def test_another_split_has_copies_of_its_own() -> None:
+    split, meta = striped().train, torch.device("meta")
+    split.on(meta)
+    assert len(dataclasses.replace(split, images=split.images[:3], labels=split.labels[:3]).on(meta)) == 3

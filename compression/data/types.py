@@ -50,7 +50,7 @@ class Split:
 
     images: Any
     labels: Any
-    _copies: dict[Any, Split] = field(default_factory=dict, repr=False)
+    _copies: dict[Any, Split] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         from torch.utils._pytree import tree_leaves

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from compression.errors import Paused
-from compression.runs.folder import RunFolder
+from compression.runs.folder import PAUSED, RunFolder
 from compression.runs.launcher import WORKER
 from compression.runs.reporter import RunReporter
 
@@ -24,7 +24,7 @@ def visible(number: int) -> str:
 
 def carried_out(
     children: Sequence[RunFolder], gpus: int, events: RunReporter, command: Sequence[str] = WORKER
-) -> Iterator[RunFolder]:
+) -> Generator[RunFolder]:
     """Carry the runs out, ``gpus`` at a time and in their order; gives each as it ends.
 
     Raises:
@@ -43,6 +43,9 @@ def carried_out(
             for gpu, (child, worker) in list(going.items()):
                 if worker.poll() is not None:
                     del going[gpu]
+                    if child.state == PAUSED:  # so are the others, each when it has written its checkpoint
+                        for _, other in going.values():
+                            other.wait()
                     yield child
     except Paused:  # the workers see it, too, and write their checkpoints
         for _, worker in going.values():

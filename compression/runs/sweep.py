@@ -6,9 +6,10 @@ The sweep is a run folder whose ``spec.json`` lists ``children``; each child is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def stop_with(folder: RunFolder, state: str, stopped: Callable[[], bool]) -> Non
         raise Paused("asked to pause")
 
 
-def _one_by_one(children: Sequence[RunFolder], events: RunReporter, work: Work) -> Iterator[RunFolder]:
+def _one_by_one(children: Sequence[RunFolder], events: RunReporter, work: Work) -> Generator[RunFolder]:
     for child in children:
         events.check()
         carry_out(child, work)
@@ -148,10 +149,11 @@ def carry_out_sweep(
     due = [child for child in children if child.state != DONE]
     gpus = folder.spec().get("gpus", 1)
     ended = _one_by_one(due, events, work) if gpus == 1 else side_by_side.carried_out(due, gpus, events)
-    for number, child in enumerate(ended, start=1 + len(children) - len(due)):
-        stop_with(folder, child.state, stopped)
-        events.step(number, 0.0)
-        events.log(f"{child.id}: {child.state}")
+    with contextlib.closing(ended):  # ends the workers that still go where the sweep is over early
+        for number, child in enumerate(ended, start=1 + len(children) - len(due)):
+            stop_with(folder, child.state, stopped)
+            events.step(number, 0.0)
+            events.log(f"{child.id}: {child.state}")
     failed = [child for child in children if child.state not in (DONE, CANCELLED)]
     if failed:
         first = result(failed[0]).get("error") or failed[0].state

@@ -283,6 +283,8 @@ def test_a_device_without_fp64_compresses_all_the_same(tmp_path: Path) -> None:
     graph = trace(network(), torch.zeros(1, 1, 12, 12))
     assert seen["removed"] == int(0.4 * graph.prunable_units)
     assert set(seen["bits"]) <= {3, 4, 5, 6, 7, 8}
+    here, there = seen["allocations"]
+    assert here == there
 
 
 # Several processes ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ the best Δ is that of the survivors divided by their channel's scale, each coun
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from compression.quant.steps import Survivors
@@ -30,9 +31,9 @@ def rescaled(table: LayerTable, pruned: int, lowest: int) -> tuple[Survivors, tu
     order = np.argsort(values)
     magnitudes, counts = values[order], np.square(scales)[channel[order]]
     wide = magnitudes.astype(np.float64)
-    sums = (prefix_sums(counts * wide), prefix_sums(counts * wide * wide), prefix_sums(counts))
+    first, second, mass = (prefix_sums(torch.from_numpy(x)) for x in (counts * wide, counts * wide * wide, counts))
     bar = float((counts / scales[channel[order]]).sum() / max(counts.sum(), 1e-300)) * table.threshold(pruned)
-    scaled = LayerTable(table.name, magnitudes, *sums)
+    scaled = LayerTable(table.name, magnitudes, first, second, mass)
     return Survivors(scaled, 0, lowest, bar=bar), tuple(scales.tolist())
 
 

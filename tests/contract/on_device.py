@@ -22,7 +22,7 @@ from compression import devices, methods
 from compression.budget import Budget
 from compression.data import Batches
 from compression.jobs import curve, explain_run, saliency, sensitivity
-from compression.methods import Setup
+from compression.methods import Setup, opq
 from compression.methods.geta import QASSO
 from compression.points import Point
 from compression.quant import kernels
@@ -187,13 +187,16 @@ def _pruned_without_quantizers(device: torch.device) -> dict[str, Any]:
 
 
 def without_fp64(root: Path) -> dict[str, Any]:
-    """GETA where the device has no fp64, as MPS: the bits and how many units are removed."""
+    """GETA where the device has no fp64, as MPS: the bits, how many units are removed; and OPQ's allocations."""
     requested = budget("geta").replace(epochs=1)
     with simulated() as elsewhere, mock.patch.object(devices, "exact_dtype", lambda _: torch.float32):
         REFUSED.add(torch.float64)
         final = result(root, "single", requested, elsewhere)
+        model = setup(requested).model
+        allocations = [opq.allocate(model.to(where), 0.5, 4).to_dict() for where in (CPU, elsewhere)]
     widths = [bits for each in final["final"]["bits"].values() for bits in each.values() if bits is not None]
-    return {"removed": sum(map(len, final["units"].values())), "bits": sorted(set(widths))}
+    removed = sum(map(len, final["units"].values()))
+    return {"removed": removed, "bits": sorted(set(widths)), "allocations": allocations}
 
 
 def main(method: str, root: Path) -> dict[str, Any]:

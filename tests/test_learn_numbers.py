@@ -20,10 +20,10 @@ from compression.explain import pair
 from compression.graph.slim import slim, zero_units
 from compression.methods.geta.joint import ETA, ZETA
 from compression.methods.geta.options import SCHEDULE, WEIGHT_BITS
-from compression.methods.opq.bits import Problem, choose, greedy, upgrades
 from compression.pack.streams import decode, encode
 from compression.quant import laplace
 from compression.quant.quantizer import Quantizer
+from compression.quant.spending import Problem, choose, greedy, upgrades
 from compression.runs.folder import RunFolder
 from lessons import digits, recorded
 from lessons.contents import CONTENTS

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from compression.errors import CompressionError
-from compression.methods.opq.bits import Problem, choose, dual, greedy, hull
+from compression.quant.spending import Problem, choose, dual, greedy, hull
 
 
 def random_problem(seed: int, layers: int, options: int, convex: bool) -> Problem:

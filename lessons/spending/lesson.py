@@ -9,9 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from compression.methods.opq import bits as allocation
-from compression.methods.opq.bits import Problem, Upgrade
 from compression.pruning.weights import limits, pruned_counts
+from compression.quant import spending as allocation
+from compression.quant.spending import Problem, Upgrade
 from compression.quant.steps import Survivors, best_steps
 from lessons import digits
 from lessons.lesson import Lesson, Link, Pick, Slider, Values, View

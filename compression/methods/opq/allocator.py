@@ -17,11 +17,11 @@ from torch import nn
 
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits
 from compression.errors import CompressionError
-from compression.methods.opq.bits import Problem, choose
 from compression.methods.opq.options import check_names, check_settings
 from compression.pruning.weights import requested_counts
 from compression.quant.allocation import Allocation
 from compression.quant.layer_options import parts
+from compression.quant.spending import Problem, choose
 from compression.quant.tables import LayerTables
 
 Floats = NDArray[np.float64]

@@ -24,6 +24,7 @@ from torch import nn
 from compression.explain.attribution import own_copy
 from compression.explain.measures import spearman
 from compression.graph import Graph, Group
+from compression.graph.running import in_mode
 from compression.pruning.saliency import unit_sums
 from compression.pruning.units import Units
 
@@ -71,16 +72,14 @@ def _by_weights(model: nn.Module, graph: Graph, batches: Iterable[Batch]) -> Sco
     sums = unit_sums(units, {})
     magnitude, taylor = (sums.xx / sums.variables).sqrt(), torch.zeros_like(sums.xx)
     parameters = list(dict.fromkeys(piece.parameter for group in units for piece in group.slices))
-    modes, count = {module: module.training for module in model.modules()}, 0
-    model.eval()
-    for images, labels in batches:
-        loss = F.cross_entropy(model(images), labels)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        known = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
-        taylor += unit_sums(units, known).xh.abs()
-        count += 1
-    for module, mode in modes.items():
-        module.training = mode
+    count = 0
+    with in_mode(model):
+        for images, labels in batches:
+            loss = F.cross_entropy(model(images), labels)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            known = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+            taylor += unit_sums(units, known).xh.abs()
+            count += 1
     parts = {group.id: slice(group.first, group.first + group.units) for group in units}
     magnitude, taylor = (values.detach().cpu() for values in (magnitude, taylor / max(1, count)))
     return {group: {MAGNITUDE: magnitude[part], TAYLOR: taylor[part]} for group, part in parts.items()}

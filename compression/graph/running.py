@@ -41,6 +41,19 @@ def repeatable(model: nn.Module) -> Iterator[None]:
             np.random.set_state(arrays)
 
 
+@contextmanager
+def in_mode(model: nn.Module, training: bool = False) -> Iterator[None]:
+    """All modules of a model in evaluation mode (or training mode) meanwhile; each is as before afterwards."""
+    before = {module: module.training for module in model.modules()}
+    try:
+        for module in before:
+            module.training = training
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
+
+
 def evaluating(model: nn.Module) -> nn.Module:
     """The model in evaluation mode; an exported program, which has no modes, as it is."""
     try:

@@ -172,6 +172,15 @@ def attach_input_quantizers(model: nn.Module, layers: Iterable[str], unsigned: C
     return model
 
 
+def attach_ranges(model: nn.Module, ranges: Mapping[str, InputRange], bits: Mapping[str, float]) -> None:
+    """Attach a quantizer to the input of each layer that has a range, at its bit-width, in place.
+
+    The layers' weights may carry quantizers already.
+    """
+    for name, (bound, unsigned) in ranges.items():
+        _attach_input_quantizer(model.get_submodule(name), Quantizer(bound, bits[name], unsigned=unsigned))
+
+
 def _attach_input_quantizer(module: nn.Module, quantizer: Quantizer) -> None:
     device = next(module.parameters()).device
     module.add_module(INPUT_QUANTIZER, quantizer.to(device))

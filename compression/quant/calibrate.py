@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from compression.bounds import HIGHEST_BITS
 from compression.errors import CompressionError
 from compression.graph.inputs import call
+from compression.graph.running import in_mode
 from compression.quant.clipping import best_clip
 
 Batches = torch.Tensor | Iterable[Any]
@@ -64,16 +65,15 @@ def input_ranges(
         module.register_forward_pre_hook(_observer(seen, negative, name, calibration_range), with_kwargs=True)
         for name, module in layers.items()
     ]
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
-            count = sum(_run(model, batch) for batch in _as_batches(batches))
+        with torch.no_grad(), in_mode(model):
+            count = 0
+            for x in model_inputs(batches):
+                call(model, x)
+                count += 1
     finally:
         for handle in handles:
             handle.remove()
-        for module, was_training in training.items():
-            module.training = was_training
     if not count:
         raise CompressionError("activation ranges need at least one calibration batch")
     ranges = {}
@@ -84,13 +84,10 @@ def input_ranges(
     return ranges
 
 
-def _as_batches(batches: Batches) -> Iterable[Any]:
-    return [batches] if isinstance(batches, (torch.Tensor, dict)) else batches
-
-
-def _run(model: nn.Module, batch: Any) -> int:
-    call(model, batch[0] if isinstance(batch, (tuple, list)) else batch)
-    return 1
+def model_inputs(batches: Batches) -> Iterator[Any]:
+    """What the model is called with, batch by batch."""
+    for batch in [batches] if isinstance(batches, (torch.Tensor, dict)) else batches:
+        yield batch[0] if isinstance(batch, (tuple, list)) else batch
 
 
 def _observer(

@@ -16,16 +16,19 @@ from compression.quant.tables import LayerTable, prefix_sums, survivors
 Floats = NDArray[np.float64]
 
 
-def rescaled(table: LayerTable, pruned: int, lowest: int) -> tuple[Survivors, tuple[float, ...]]:
+def rescaled(
+    table: LayerTable, pruned: int, lowest: int, by_largest: bool = False
+) -> tuple[Survivors, tuple[float, ...]]:
     """The survivors divided by their channels' scales, as weights to find a step for, and the scales (fp32 [C]).
 
-    A channel without survivors, whose scale nothing depends on, gets the layer's.
+    ``by_largest``: a scale is the largest magnitude of a channel's survivors instead of their mean. A channel without
+    survivors, whose scale nothing depends on, gets the layer's.
     """
     assert table.weight is not None, "the tables were prepared for channels"
     size = table.weight.shape[table.axis]
     mask = survivors(table.weight, pruned).movedim(table.axis, 0).reshape(size, -1).numpy()
     rows = table.weight.movedim(table.axis, 0).reshape(size, -1).numpy()
-    scales = _scales(rows, mask)
+    scales = _scales(rows, mask, by_largest)
     channel = np.nonzero(mask)[0]
     values = (rows[mask] / scales[channel]).astype(np.float32)
     order = np.argsort(values)
@@ -37,10 +40,12 @@ def rescaled(table: LayerTable, pruned: int, lowest: int) -> tuple[Survivors, tu
     return Survivors(scaled, 0, lowest, bar=bar), tuple(scales.tolist())
 
 
-def _scales(rows: NDArray[np.float32], mask: NDArray[np.bool_]) -> Floats:
-    """The mean magnitude of each row's survivors, as fp32 numbers above 0."""
+def _scales(rows: NDArray[np.float32], mask: NDArray[np.bool_], by_largest: bool) -> Floats:
+    """The mean or the largest magnitude of each row's survivors, as fp32 numbers above 0."""
     sums, counts = np.where(mask, rows, 0.0).sum(axis=1, dtype=np.float64), mask.sum(axis=1)
     whole = sums.sum() / max(1, counts.sum())
     means = np.divide(sums, counts, out=np.full(len(rows), whole), where=counts > 0)
+    if by_largest:
+        means = np.where(mask, rows, 0.0).max(axis=1).astype(np.float64)
     means = np.where(means > 0, means, whole if whole > 0 else 1.0)
     return np.maximum(means, np.finfo(np.float32).tiny).astype(np.float32).astype(np.float64)

@@ -182,7 +182,7 @@ def attach(model: nn.Module, allocation: Allocation) -> nn.Module:
     with all_or_nothing(model.modules()):
         for layer in allocation.layers:
             mask = masks[layer.name]
-            quantizer = FixedQuantizer(mask, _step(layer, mask), layer.bits, lowest, layer.offset)
+            quantizer = FixedQuantizer(mask, step_of(layer, mask), layer.bits, lowest, layer.offset)
             for module in _sharing(model, layer.name):
                 parametrize.register_parametrization(module, "weight", quantizer, unsafe=True)
     for name, mask in masks.items():
@@ -196,12 +196,12 @@ def _fits(layer: LayerAllocation, weight: torch.Tensor) -> bool:
     return weight.numel() == layer.numel and weight.dim() > layer.axis and weight.shape[layer.axis] == len(layer.scales)
 
 
-def _step(layer: LayerAllocation, mask: torch.Tensor) -> Step:
-    """The layer's step; where channels have scales, theirs in a shape that broadcasts to the weight."""
+def step_of(layer: LayerAllocation, weight: torch.Tensor) -> torch.Tensor:
+    """The layer's step as a tensor on the device of its weight; of channels, in a shape that broadcasts to that."""
     if layer.scales is None:
-        return layer.step
-    shape = [size if dim == layer.axis else 1 for dim, size in enumerate(mask.shape)]
-    scales = torch.tensor(layer.scales, dtype=torch.float32, device=mask.device).reshape(shape)
+        return torch.tensor(layer.step, dtype=torch.float32, device=weight.device)
+    shape = [size if dim == layer.axis else 1 for dim, size in enumerate(weight.shape)]
+    scales = torch.tensor(layer.scales, dtype=torch.float32, device=weight.device).reshape(shape)
     return (scales * layer.step).clamp(min=torch.finfo(torch.float32).tiny)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compression.errors import CompressionError
 from compression.quant.allocation import LayerAllocation
 from compression.quant.channel_scales import rescaled
+from compression.quant.laplace import levels_of
 from compression.quant.steps import Survivors, best_steps, laplace_steps
 from compression.quant.tables import LayerTable
 
@@ -64,18 +65,26 @@ def parts(
     grid: str,
     codebook: str,
     zeros: str,
-    modelled: bool,
+    modelled: bool = False,
+    clip: str = "mse",
 ) -> list[Part]:
     """Every layer without its smallest ``counts`` weights, on the levels that the options give it.
 
-    ``modelled`` takes steps from the Laplace model instead of searching; errors are measured either way.
+    ``modelled`` takes steps from the Laplace model instead of searching; errors are measured either way. With ``clip``
+    ``max`` no weight saturates: the last level is the largest weight of what shares a step.
 
     Raises:
         CompressionError: scales for channels are requested, but the tables were prepared without channels.
     """
     lowest = 1 if zeros == "exact" else 0
-    layers = [_survivors(table, count, lowest, grid, codebook) for table, count in zip(tables, counts, strict=True)]
-    proposed = laplace_steps([survivors for survivors, _ in layers], choices) if modelled else [None] * len(layers)
+    layers = [
+        _survivors(table, count, lowest, grid, codebook, clip) for table, count in zip(tables, counts, strict=True)
+    ]
+    proposed: Sequence[Floats | None] = [None] * len(layers)
+    if modelled:
+        proposed = laplace_steps([survivors for survivors, _ in layers], choices)
+    elif clip == "max":
+        proposed = [_widest(survivors, bits) for (survivors, _), bits in zip(layers, choices, strict=True)]
     result = []
     for i, (survivors, scales) in enumerate(layers):
         steps, errors = best_steps(survivors, choices[i], proposed[i])
@@ -83,11 +92,16 @@ def parts(
     return result
 
 
+def _widest(survivors: Survivors, choices: tuple[int, ...]) -> Floats:
+    """The step at which the largest magnitude is the last level, for each bit-width."""
+    return (float(survivors.table.magnitudes[-1]) or 1.0) / np.array([levels_of(bits) for bits in choices])
+
+
 def _survivors(
-    table: LayerTable, pruned: int, lowest: int, grid: str, codebook: str
+    table: LayerTable, pruned: int, lowest: int, grid: str, codebook: str, clip: str
 ) -> tuple[Survivors, tuple[float, ...] | None]:
     if codebook != "channel":
         return Survivors(table, pruned, lowest, table.threshold(pruned) if grid == "survivor" else None), None
     if table.weight is None:
         raise CompressionError("codebook channel: these tables were prepared without channels")
-    return rescaled(table, pruned, lowest)
+    return rescaled(table, pruned, lowest, clip == "max")

@@ -12,6 +12,7 @@ from compression.errors import CompressionError
 from compression.graph import Graph, deep_copy, slim_report
 from compression.graph.copies import meta_copy
 from compression.graph.inputs import Example, Inputs, call, first_tensor
+from compression.graph.running import in_mode
 from compression.pack.restore import restore_slim
 from compression.pack.storable import check_storable
 from compression.quant import fold, quantize
@@ -87,7 +88,7 @@ def _check_passes(model: nn.Module, inputs: Inputs, task: Task, outputs: int) ->
     expected = task.answer_shape(inputs.example, outputs)
     for training in (False, True):
         mode, versions = "training" if training else "evaluation", [x._version for x in inputs.tensors]
-        with _mode(model, training), torch.random.fork_rng(devices=[]), inputs.tensors[0].device:
+        with in_mode(model, training), torch.random.fork_rng(devices=[]), inputs.tensors[0].device:
             output = task.answer(model, inputs.example)
         if expected is not None and output.shape != expected:
             needed = ", ".join(map(str, expected[1:]))
@@ -106,18 +107,6 @@ def _without_values(model: nn.Module) -> nn.Module:
     for mine, its in zip(twin.parameters(), model.parameters(), strict=True):
         mine.requires_grad_(its.requires_grad)
     return twin
-
-
-@contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
-    before = {module: module.training for module in model.modules()}
-    try:
-        for module in before:
-            module.training = training
-        yield
-    finally:
-        for module, mode in before.items():
-            module.training = mode
 
 
 @contextmanager

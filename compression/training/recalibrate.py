@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from compression.graph.inputs import Example, call, first_tensor
+from compression.graph.running import in_mode
 
 SETTLED = 0.03
 """Standard error at which statistics count as settled: of a mean in standard deviations, of a variance as a share.
@@ -79,18 +80,15 @@ def _averaging(model: nn.Module) -> Iterator[list[_BatchNorm]]:
     if not norms:
         yield norms
         return
-    modes = {module: module.training for module in model.modules()}
     momenta = {norm: norm.momentum for norm in norms}
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average of all batches
-        norm.training = True
     try:
-        yield norms
+        with in_mode(model):
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the plain average of all batches
+                norm.training = True
+            yield norms
     finally:
-        for module, training in modes.items():
-            module.training = training
         for norm, momentum in momenta.items():
             norm.momentum = momentum
 

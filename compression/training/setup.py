@@ -34,6 +34,12 @@ ALLOCATED_STAGES = (
     Stage("fine-tuning", "Fine-tuning", 3),
 )
 """Of methods that allocate on the dense weights and train then (:mod:`compression.training.allocated`)."""
+LAYERWISE_STAGES = (
+    Stage("calibration", "Calibration", 0),
+    Stage("rounding", "Layer by layer", 1),
+    Stage("statistics", "Norm statistics", 3),
+)
+"""Of methods that go through the layers with a few inputs (:mod:`compression.posttraining.run`)."""
 
 
 @dataclass

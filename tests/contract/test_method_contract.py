@@ -195,7 +195,7 @@ def test_a_killed_run_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     requested = budget(name).replace(epochs=0.6)
     (tmp_path / "whole").mkdir()
     expected, steps = _attempt(tmp_path / "whole", requested, 1)
-    assert (steps > 0) == methods.get(name).info.trains
+    assert steps > 0 or not methods.get(name).info.trains
     for stop in sorted({max(1, steps // 3), max(1, steps - 1)}) if steps else ():
         folder = tmp_path / f"killed {stop}"
         folder.mkdir()

@@ -1,0 +1,96 @@
+"""A run without training: ranges, zeros, bits and steps, then layer by layer, then the norms' statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from compression.graph.inputs import Example, Inputs, first_tensor
+from compression.posttraining.layers import Activations, Dense, LayerWalk, Solve
+from compression.posttraining.options import LayerwiseOptions
+from compression.quant.allocation import Allocation
+from compression.training.measure import CURVE_IMAGES, curve_images, report_point
+from compression.training.preparation import calibration_batches, fresh_statistics, plain_batches
+from compression.training.recipe import Recipe
+from compression.training.resume import Stateful, captured, go_on
+from compression.training.setup import LAYERWISE_STAGES, Compressed, Reporter, Setup
+
+CALIBRATION, ROUNDING, STATISTICS = (stage.name for stage in LAYERWISE_STAGES)
+
+
+class _Outcomes(dict[str, dict[str, Any]]):
+    """What became of each layer so far, as JSON values: a part of the checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.update(state_dict)
+
+
+def compress_layers(
+    setup: Setup,
+    report: Reporter,
+    options: LayerwiseOptions,
+    plan: Callable[[Dense | None], Allocation],
+    solve: Solve,
+    activation_bits: Mapping[str, float] | None = None,
+) -> Compressed:
+    """Compress ``setup.model`` in place. An interrupted run goes on after its last layer, with the same result.
+
+    Args:
+        plan: zeros, bits and steps of every layer; given what flows into the layers where bits depend on it.
+        solve: brings one layer onto its grid.
+        activation_bits: layer → the bit-width of its input; ``None``: fp32.
+
+    Raises:
+        CompressionError: bounds that cannot be met, or inputs of a layer that are not finite.
+    """
+    model, graph, budget = setup.model, setup.graph, setup.budget
+    report.phase(CALIBRATION, 0)
+    activations = None
+    if activation_bits is not None:
+        activations = Activations(activation_bits, calibration_batches(setup, report))
+    given = partial(_inputs, setup, report, options.samples)
+    walk = LayerWalk(model, graph, options, plan, given, budget.seed, activations)
+    for note in walk.allocation.notes:
+        report.log(note)
+    total, layers = len(walk.names) + int(options.statistics), len(walk.names)
+    report.plan(total, unit="layers")
+    report_point(setup, report, model, step=0, epoch=0.0, phase=CALIBRATION, limit=curve_images(graph))
+    report.phase(ROUNDING, 0)
+    outcomes = _Outcomes()
+    parts: dict[str, Stateful] = {"model": model, "outcomes": outcomes}
+    first = go_on(report, ROUNDING, parts, 0, layers) or 0
+    for done, name in enumerate(walk.names[first:], start=first + 1):
+        report.check()
+        outcome = walk.step(done - 1, solve)
+        if outcome is None:
+            report.log(f"{name} is never called as a layer of its own: its weights are rounded to nearest")
+        else:
+            outcomes[name] = dataclasses.asdict(outcome)
+            report.step(done, 0.0, error=outcome.error, nearest=outcome.nearest)
+            for note in outcome.notes:
+                report.log(f"{name}: {note}")
+        report.checkpoint(done, partial(captured, ROUNDING, done, Recipe(), parts))
+    facts: dict[str, Any] = {"layers": dict(outcomes)}
+    facts["allocation"] = walk.allocation.to_dict(budget.model, budget.weights)
+    last: dict[str, Any] = {"epoch": 0.0, "limit": CURVE_IMAGES}
+    if options.statistics:
+        report_point(setup, report, model, step=layers, phase=ROUNDING, **last)
+        report.phase(STATISTICS, layers)
+        facts["statistics"] = dataclasses.asdict(fresh_statistics(setup, report))
+    report_point(setup, report, model, step=total, phase=STATISTICS if options.statistics else ROUNDING, **last)
+    return Compressed(model, facts)
+
+
+def _inputs(setup: Setup, report: Reporter, samples: int) -> Iterator[Example]:
+    """The first ``samples`` training inputs in batches, the same at every call; all where there are fewer."""
+    for x in plain_batches(setup, report, math.ceil(samples / setup.budget.batch_size)):
+        size = min(samples, len(first_tensor(x)))
+        yield Inputs.read(x).map(operator.itemgetter(slice(size))).example
+        samples -= size

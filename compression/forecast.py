@@ -143,7 +143,9 @@ def allocation_forecast(
     graph = subject.graph
     widths = {layer.name: _limits(activation_bits, budget, layer.name) for layer in allocation.layers}
     bits = {layer.name: (float(layer.bits), widths[layer.name][0]) for layer in allocation.layers}
-    counted = cost(graph, {}, bits)
+    counted = cost(graph, {}, bits)  # one number a layer beside its codes; scales and offsets are more
+    more = FLOAT_BYTES * sum(each.floats - 1 for each in allocation.layers)
+    counted = dataclasses.replace(counted, nominal_bytes=counted.nominal_bytes + more)
     shapes = {layer.name: tuple(layer.shape) for layer in graph.layers}
     layers = []
     for each in allocation.layers:

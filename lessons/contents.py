@@ -46,6 +46,7 @@ _SHORT = {
     "counting": "Counting",
     "forgetting": "Forgetting",
     "picture": "A picture",
+    "following": "Making good",
 }
 CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.items(), 1))
 

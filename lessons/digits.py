@@ -5,21 +5,42 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+from torch import nn
 
-from compression import zoo
+from compression import data, zoo
+from compression.data import Batches
+from compression.posttraining.grams import LayerInputs, collect
 from compression.quant.tables import LayerTables, layer_weights
 from compression.zoo import weights
 from lessons.lesson import Choice
 
 MODEL, DATA, INPUT, CLASSES = "resnet8", "mnist5k", (1, 28, 28), 10
+IMAGES = 64
+
+
+@lru_cache(maxsize=1)
+def network() -> nn.Module:
+    """The trained network, in evaluation mode; never changed."""
+    model = zoo.build(MODEL, INPUT, CLASSES)
+    weights.load(model, weights.SHIPPED / f"{MODEL}-{DATA}.safetensors")
+    return model.eval()
 
 
 @lru_cache(maxsize=1)
 def layers() -> dict[str, torch.Tensor]:
     """Layer name → trained weight, in the order of the network; never written to."""
-    model = zoo.build(MODEL, INPUT, CLASSES)
-    weights.load(model, weights.SHIPPED / f"{MODEL}-{DATA}.safetensors")
-    return layer_weights(model)
+    return layer_weights(network())
+
+
+@lru_cache(maxsize=1)
+def _all_inputs() -> dict[str, LayerInputs]:
+    images, _ = Batches(data.load(DATA), "train", IMAGES, augment=False).batch(0, 0)
+    return collect(network(), {name: name for name in layers()}, [images])
+
+
+def inputs(layer: str) -> LayerInputs:
+    """What flows into a layer while the network looks at :data:`IMAGES` digits."""
+    return _all_inputs()[layer]
 
 
 @lru_cache(maxsize=1)

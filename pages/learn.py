@@ -1,4 +1,4 @@
-"""Learn: ten lessons of one screen each, a glossary, and notes for teachers."""
+"""Learn: lessons of one screen each, a glossary, and notes for teachers."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
-from app.model import catalog, networks, opening, ownweights, preview
+from app.model import catalog, inputsview, networks, opening, ownweights, preview
 from app.terms import tip
 from compression.data import PIXEL
 from compression.errors import CompressionError
@@ -145,6 +145,7 @@ def page() -> None:
         nav.link("groups", "See which channels go together")
         nav.link("budget", "Choose a budget")
     where(subject, network)
+    inputsview.section(subject, path)
 
 
 page()

@@ -544,7 +544,7 @@ class Scanned:
 
 def test_use_as_budget_never_switches_pruning_off(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = Scanned()
-    monkeypatch.setattr("app.budget.studyview.show", lambda *given: given[-1](scan.table))
+    monkeypatch.setattr("app.model.studyview.show", lambda *given: given[-1](scan.table))
     app = open_page(part="Sensitivity")
     before = figures(app)
     assert (app.checkbox(key="use_bits").value, app.checkbox(key="use_channels").value) == (True, False)

@@ -8,8 +8,7 @@ from typing import Any, cast
 import streamlit as st
 
 from app import plain, widgets
-from app.budget import studyview
-from app.model import catalog
+from app.model import catalog, studyview
 from app.terms import tip
 from compression import methods
 from compression.asks import BITS_OPTION, BitsAsk

@@ -9,8 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import plain, widgets
-from app.budget import studyview
-from app.model import catalog
+from app.model import catalog, studyview
 from compression import data as datasets
 from compression import tasks
 from compression.jobs import saliency as study

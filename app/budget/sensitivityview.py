@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from app import widgets, words
-from app.budget import draft, studyview
-from app.model import catalog, networks
+from app.budget import draft
+from app.model import catalog, networks, studyview
 from app.terms import tip
 from compression import methods
 from compression.budget import Budget

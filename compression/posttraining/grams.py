@@ -110,14 +110,14 @@ def collect(
         def rows_of(layer: nn.Module, value: torch.Tensor, number: int = number) -> torch.Tensor:
             return rows(layer, value, most, torch.Generator().manual_seed(seed + number))
 
-        def keep(_: str, layer: nn.Module, value: torch.Tensor, kept: list[torch.Tensor] = uncompressed) -> None:
-            kept.append(rows_of(layer, value))
+        def keep(_: str, layer: nn.Module, value: torch.Tensor, of_dense: list[torch.Tensor] = uncompressed) -> None:
+            of_dense.append(rows_of(layer, value))
 
-        def add(path: str, layer: nn.Module, value: torch.Tensor, kept: list[torch.Tensor] = uncompressed) -> None:
+        def add(path: str, layer: nn.Module, value: torch.Tensor, of_dense: list[torch.Tensor] = uncompressed) -> None:
             taken = rows_of(layer, value)
             if layers[path] not in sums:
                 sums[layers[path]] = _empty(taken, dense is not None)
-            sums[layers[path]].add(taken, None if dense is None else kept.pop(0))
+            sums[layers[path]].add(taken, None if dense is None else of_dense.pop(0))
 
         if dense is not None:
             with _watching(dense, layers, keep, last):

@@ -22,9 +22,9 @@ class LayerwiseOptions(ActivationOptions):
         le=MOST_SAMPLES,
         description="Training inputs, without labels, that show what flows into a layer; all, where there are fewer.",
     )
-    inputs: Literal["sequential", "dense", "aligned"] = Field(
-        "sequential",
-        description="What flows into a layer: what the layers before it give once they are compressed (sequential), "
+    inputs: Literal["compressed", "dense", "aligned"] = Field(
+        "compressed",
+        description="What flows into a layer: what the layers before it give once they are compressed (compressed), "
         "what they give in the dense network, in one pass for all layers (dense), or the former with weights that "
         "first make good for what it differs from the latter (aligned).",
     )

@@ -102,6 +102,19 @@ class _Group(TypedDict):
     scores: dict[str, list[Measured]]
 
 
+class _LayerInputs(TypedDict):
+    """A row of the study ``inputs``."""
+
+    name: Text
+    inputs: Whole
+    rows: Whole
+    directions: Number
+    mean: Number
+    dead: Whole
+    nearest: Number
+    following: Number
+
+
 class _Curve(TypedDict):
     metric: NotRequired[Metric | None]
     dense: Number
@@ -124,11 +137,18 @@ class _Saliency(TypedDict):
     rows: list[_Group]
 
 
+class _Inputs(TypedDict):
+    images: Whole
+    bits: Whole
+    rows: list[_LayerInputs]
+
+
 _RUN: TypeAdapter[Any] = TypeAdapter(_Run)
 _STUDIES: dict[str, TypeAdapter[Any]] = {
     "curve": TypeAdapter(_Curve),
     "sensitivity": TypeAdapter(_Sensitivity),
     "saliency": TypeAdapter(_Saliency),
+    "inputs": TypeAdapter(_Inputs),
 }
 
 

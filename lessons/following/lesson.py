@@ -71,7 +71,7 @@ LESSON = Lesson(
     show,
     answer,
     (
-        Link("budget", "Round your model so", query={"method": "gptq"}),
         Link("compare", "See the bits of {run}", "gallery.resnet8-mnist5k.ptq", ("gptq", "spfq", "adaround", "ptq")),
+        Link("budget", "Round your model so", query={"method": "gptq"}),
     ),
 )

@@ -15,6 +15,7 @@ from app.budget import (
     boundtable,
     budget_form,
     budgetfile,
+    calibrationview,
     curveview,
     draft,
     forecast_panel,
@@ -30,6 +31,7 @@ from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
 from compression.forecast import Forecast
+from compression.jobs import calibration
 from compression.plots import plan as figures
 
 
@@ -96,6 +98,11 @@ def before_training(now: Present) -> None:
         curveview.section(now.subject, now.budget, now.forecast, now.path)
 
 
+def inputs(now: Present) -> None:
+    """How many inputs are enough."""
+    calibrationview.section(now.subject, now.budget, now.path)
+
+
 def files(now: Present) -> None:
     """Save and load the budget as JSON."""
     budgetfile.draw(now.budget)
@@ -109,13 +116,17 @@ PARTS: dict[str, Callable[[Present], None]] = {
     "A and B": compare,
     "Save and load": files,
     "Before training": before_training,
+    "Inputs": inputs,
 }
 
 
 def parts(now: Present) -> None:
     """Everything beside the form and the forecast; only the open part is made."""
-    allocates = methods.get(now.budget.method).allocates
-    names = [name for name in PARTS if name != "Before training" or allocates]
+    offered = {
+        "Before training": methods.get(now.budget.method).allocates,
+        "Inputs": calibration.offered(now.budget.method),
+    }
+    names = [name for name in PARTS if offered.get(name, True)]
     for name, tab in zip(names, st.tabs(names, key="part", on_change="rerun", bind="query-params"), strict=True):
         if tab.open:
             with tab:

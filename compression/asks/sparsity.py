@@ -57,7 +57,8 @@ class Sparsity(Ask):
     def words(self, value: Any) -> str:
         if value is None:
             return ""
-        return f"{100 * value:.4g} % of the {'units removed' if self.target == UNITS else 'weights at zero'}"
+        what = "units removed" if self.target == UNITS else "weights at zero"
+        return f"{100 * value:.4g} % of the {what}" if value else f"no {what}"
 
     def caveat(self) -> str:
         if self.target == UNITS:

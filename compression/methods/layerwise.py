@@ -87,14 +87,6 @@ class LayerwiseMethod(Method):
             walk.step(index, solve)
         return model
 
-    def allocation(self, subject: Subject, budget: Budget) -> Allocation:
-        """Zeros, bits and steps from the weights alone; with ``allocation=output`` the run's bits are others.
-
-        Raises:
-            CompressionError: bounds that cannot be met.
-        """
-        return self._plan(subject, self.bounded(budget, subject.graph), None)
-
     def _plan(self, subject: Subject, budget: Budget, dense: Dense | None) -> Allocation:
         from compression.posttraining.planning import plan
 
@@ -120,8 +112,8 @@ class LayerwiseMethod(Method):
 
     def caveats(self, result: Mapping[str, Any]) -> list[str]:
         """What not to expect of zeros, where some were asked for."""
-        sparsity = SPARSITY.value(result["budget"]["asks"])
-        return [ask.caveat() for ask in self.asks if ask.caveat() and (ask is not SPARSITY or sparsity)]
+        dense = "budget" in result and not SPARSITY.value(result["budget"]["asks"])
+        return [caveat for ask in self.asks if (caveat := ask.caveat()) and not (dense and ask is SPARSITY)]
 
 
 def _activation_bits(model: nn.Module, budget: Budget) -> dict[str, int] | None:

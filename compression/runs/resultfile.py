@@ -137,6 +137,21 @@ class _Saliency(TypedDict):
     rows: list[_Group]
 
 
+class _Draw(TypedDict):
+    """A row of the study ``calibration``."""
+
+    count: Whole
+    draw: Whole
+    score: Number
+
+
+class _Calibration(TypedDict):
+    method: Text
+    metric: Metric | None
+    first: Number
+    rows: list[_Draw]
+
+
 class _Inputs(TypedDict):
     images: Whole
     bits: Whole
@@ -149,6 +164,7 @@ _STUDIES: dict[str, TypeAdapter[Any]] = {
     "sensitivity": TypeAdapter(_Sensitivity),
     "saliency": TypeAdapter(_Saliency),
     "inputs": TypeAdapter(_Inputs),
+    "calibration": TypeAdapter(_Calibration),
 }
 
 

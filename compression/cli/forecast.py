@@ -76,10 +76,12 @@ def describe_allocation(value: dict[str, Any]) -> str:
     unused = {name for name in ("offset", "scales", "coded") if all(layer[name] is None for layer in value["layers"])}
     shown = {name: cell for name, cell in ALLOCATION.items() if name not in unused}
     rows = [{**layer, "sparsity": layer["pruned"] / layer["numel"]} for layer in value["layers"]]
-    remaining = value["numel"] - value["pruned"]
+    width = f"{value['value_bits'] / max(1, value['numel'] - value['pruned']):.3f}"
     parts = [
         f"{value['model']}: {value['pruned']:,} of {value['numel']:,} weights pruned",
-        f"{value['value_bits'] / max(1, remaining):.3f} bits for each that stays (requested: {value['bits']:g})",
+        f"{width} bits for each that stays (requested: {value['bits']:g})"
+        if "coded" in unused
+        else f"integers of {width} bits on average",
         "optimal" if value["exact"] else "approximate",
         f"weights: {value['weights']}",
     ]

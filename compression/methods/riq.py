@@ -24,7 +24,6 @@ from compression.reading import Flag
 from compression.training.options import QuantizationOptions
 
 if TYPE_CHECKING:
-    from compression.posttraining.deviation import Outputs
     from compression.posttraining.norm_steps import NormLayer
     from compression.quant.allocation import Allocation
 
@@ -65,7 +64,7 @@ class RiqOptions(QuantizationOptions):
     statistics: Flag = Field(
         True,
         description="Recompute the running statistics of batch norms after rounding, on as many training batches as "
-        "settle them (at most 100); no label is used. With target deviation only where that target still holds.",
+        "settle them (at most 100); no label is used.",
     )
 
 
@@ -110,34 +109,27 @@ class Riq(Method):
         Raises:
             CompressionError: an unknown option, bounds of a layer that is not there, or a target out of reach.
         """
-        from compression.posttraining.deviation import Outputs
-        from compression.posttraining.norm_steps import coded_bits
         from compression.quant.fixed_steps import attach
         from compression.training.measure import CURVE_IMAGES, curve_images, report_point
+        from compression.training.preparation import fresh_statistics
 
         model, options = setup.model, self.options(setup.budget)
         layers = self._layers(Subject(model, setup.graph), setup.budget)
         few, total = curve_images(setup.graph), len(layers) + int(options.statistics)
         report.plan(total, unit="layers")
         report.phase("search", 0)
-        outputs = Outputs(model, setup.task, few, report.check) if options.target == "deviation" else None
-        k = self._number(layers, setup, outputs, report)
-        allocation = _allocation(layers, k, None if outputs else BITS.value(setup.budget.asks))
+        search = _by_deviation if options.target == "deviation" else _by_size
+        allocation, refit, facts = search(layers, setup, report, options)
         for note in allocation.notes:
             report.log(note)
         report.phase("rounding", 0)
         attach(model, allocation)
         report.step(len(layers), 0.0, error=allocation.error)
-        facts: dict[str, Any] = {"k": k, "coded_bits": coded_bits(allocation)}
-        facts["distortions"] = {layer.table.name: layer.distortion(k) for layer in layers}
-        if options.statistics:
+        if refit:
             report_point(setup, report, model, step=len(layers), epoch=0.0, phase="rounding", limit=few)
             report.phase("statistics", len(layers))
-            facts["statistics"] = _refit(setup, report, outputs, options.deviation)
-        if outputs is not None:
-            facts["deviation"], facts["inputs"] = outputs.deviation(model), outputs.limit
-            report.log(f"the outputs of {outputs.limit:,} validation inputs deviate by {facts['deviation']:.3g}")
-        last = "statistics" if options.statistics else "rounding"
+            facts["statistics"] = dataclasses.asdict(fresh_statistics(setup, report))
+        last = "statistics" if refit else "rounding"
         report_point(setup, report, model, step=total, epoch=0.0, phase=last, limit=CURVE_IMAGES)
         return Compressed(model, {"allocation": allocation.to_dict(setup.budget.model, setup.budget.weights), **facts})
 
@@ -174,7 +166,7 @@ class Riq(Method):
 
     def caveats(self, result: Mapping[str, Any]) -> list[str]:
         """That widths and coded bits are two things, with the numbers of this run."""
-        widths = [each["weight"] for each in result["final"]["bits"].values()]
+        widths = [each["weight"] for each in result["final"].get("bits", {}).values()]
         coded = result.get("facts", {}).get("coded_bits")
         if coded is None or not widths:
             return super().caveats(result)
@@ -193,14 +185,63 @@ class Riq(Method):
         check_taking_part(budget.layers, [table.name for table in tables.layers])
         return norm_layers(tables, layer_weights(subject.model), budget.layers, options.floor, options.smallest)
 
-    def _number(self, layers: Sequence[NormLayer], setup: Setup, outputs: Outputs | None, report: Reporter) -> float:
-        """The k of the target."""
-        from compression.posttraining.deviation import number_for_deviation
-        from compression.posttraining.norm_steps import number_for_size
 
-        if outputs is None:
-            return number_for_size(layers, _size(layers, BITS.value(setup.budget.asks)), report.check)
-        return number_for_deviation(setup.model, layers, outputs, self.options(setup.budget).deviation, report.log)
+def _by_size(
+    layers: Sequence[NormLayer], setup: Setup, report: Reporter, options: RiqOptions
+) -> tuple[Allocation, bool, dict[str, Any]]:
+    """The allocation of a target of bits; whether norms are refitted; and what there is to say of it."""
+    from compression.posttraining.norm_steps import number_for_size
+
+    bits = BITS.value(setup.budget.asks)
+    k = number_for_size(layers, _size(layers, bits), report.check)
+    allocation = _allocation(layers, k, bits)
+    return allocation, options.statistics, _facts(layers, k, allocation)
+
+
+def _by_deviation(
+    layers: Sequence[NormLayer], setup: Setup, report: Reporter, options: RiqOptions
+) -> tuple[Allocation, bool, dict[str, Any]]:
+    """The same of a target of deviation, every k measured with norms refitted if the run will refit them.
+
+    Where refitted norms alone deviate too much, as statistics of augmented images may, they are not refitted.
+    """
+    from compression.posttraining.deviation import Outputs, number_for_deviation, rounded
+    from compression.training.measure import curve_images
+    from compression.training.preparation import plain_batches
+    from compression.training.recalibrate import settle_statistics
+
+    outputs = Outputs(setup.model, setup.task, curve_images(setup.graph), report.check)
+    reached: dict[float, float] = {}
+
+    def search(refit: bool) -> float:
+        def measured(k: float) -> float:
+            with rounded(setup.model, layers, k):
+                if refit:
+                    settle_statistics(setup.model, plain_batches(setup, report))
+                reached[k] = outputs.deviation(setup.model)
+            report.log(f"k = {k:.4g}: the outputs deviate by {reached[k]:.3g}")
+            return reached[k]
+
+        return number_for_deviation(layers, measured, options.deviation)
+
+    refit = options.statistics
+    try:
+        k = search(refit)
+    except CompressionError as error:
+        if not refit:
+            raise
+        report.log(f"{error}; tried again with the norms' statistics as they are")
+        k, refit = search(False), False
+    allocation = _allocation(layers, k, None)
+    facts = {"deviation": reached[k], "inputs": outputs.limit}
+    return allocation, refit, {**_facts(layers, k, allocation), **facts}
+
+
+def _facts(layers: Sequence[NormLayer], k: float, allocation: Allocation) -> dict[str, Any]:
+    from compression.posttraining.norm_steps import coded_bits
+
+    distortions = {layer.table.name: layer.distortion(k) for layer in layers}
+    return {"k": k, "coded_bits": coded_bits(allocation), "distortions": distortions}
 
 
 def _size(layers: Sequence[NormLayer], bits: float) -> int:
@@ -227,23 +268,6 @@ def _allocation(layers: Sequence[NormLayer], k: float, bits: float | None) -> Al
         shown = ", ".join(zeros[:NAMED]) + (" …" if len(zeros) > NAMED else "")
         notes.append(f"Every weight rounds to 0 in {len(zeros)} of {len(layers)} layers: {shown}.")
     return dataclasses.replace(allocation, notes=tuple(notes))
-
-
-def _refit(setup: Setup, report: Reporter, outputs: Outputs | None, most: float) -> dict[str, Any] | None:
-    """Take the norms' statistics anew, unless the outputs then deviate too much; returns what they were taken from."""
-    from compression.training.preparation import fresh_statistics
-
-    before = {name: buffer.clone() for name, buffer in setup.model.named_buffers()}
-    taken = dataclasses.asdict(fresh_statistics(setup, report))
-    deviation = 0.0 if outputs is None else outputs.deviation(setup.model)
-    if deviation <= most:
-        return taken
-    for name, buffer in setup.model.named_buffers():
-        buffer.copy_(before[name])
-    report.log(
-        f"with these statistics the outputs deviate by {deviation:.3g}: the norms keep those of the dense network"
-    )
-    return None
 
 
 def _between(widths: Sequence[float]) -> str:

@@ -64,42 +64,31 @@ class Outputs:
 
 @contextmanager
 def rounded(model: nn.Module, layers: Sequence[NormLayer], k: float) -> Iterator[None]:
-    """Meanwhile the weights of ``model`` are what their codes at this k stand for."""
+    """Meanwhile the weights of ``model`` are what their codes at this k stand for; its buffers may change meanwhile."""
     weights = layer_weights(model)
-    dense = {layer.table.name: weights[layer.table.name].clone() for layer in layers}
+    before = {layer.table.name: weights[layer.table.name].clone() for layer in layers}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         for layer in layers:
             weights[layer.table.name].copy_(layer.codes(k) * layer.step(k))
         yield
     finally:
-        for name, values in dense.items():
+        for name, values in before.items():
             weights[name].copy_(values)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
 
 
-def number_for_deviation(
-    model: nn.Module,
-    layers: Sequence[NormLayer],
-    outputs: Outputs,
-    most: float,
-    log: Callable[[str], None] = lambda _: None,
-) -> float:
-    """The smallest k, near enough, at which the outputs of ``model`` deviate by at most ``most``.
+def number_for_deviation(layers: Sequence[NormLayer], measured: Callable[[float], float], most: float) -> float:
+    """The smallest k, near enough, whose deviation is at most ``most``, as ``measured`` says.
 
     The search starts where the largest layer's distortion is 1, and ends with a k that was measured.
 
     Raises:
         CompressionError: even the finest steps deviate more.
     """
-
-    def measured(k: float) -> float:
-        with rounded(model, layers, k):
-            deviation = outputs.deviation(model)
-        log(f"k = {k:.4g}: outputs deviate by {deviation:.3g}")
-        return deviation
-
     floor = max(layer.floor for layer in layers)
-    size = max(layer.table.size for layer in layers)
-    low = math.sqrt(size / 24)
+    low = math.sqrt(max(layer.table.size for layer in layers) / 24)
     high = min(finest_number(layers), low / max(floor, NARROW) ** 1.5)
     reached = measured(high)
     if not reached <= most:

@@ -155,8 +155,8 @@ def number_for_size(layers: Sequence[NormLayer], size: int, check: Callable[[], 
     if least > size:
         numel = sum(layer.table.size for layer in layers)
         raise CompressionError(
-            f"coded_bits: these layers take at least {_up(8 * least / numel)} coded bits a weight, what stays at "
-            f"{SMALL_BITS} bits and bounds of layers included: ask for that many, or loosen bounds"
+            f"coded_bits: these layers take at least {_up(8 * least / numel)} coded bits a weight, of which small ones "
+            f"at {SMALL_BITS} bits are a part: ask for that many, lower smallest, or loosen bounds of layers"
         )
     # Search by what is expected, corrected by how far that is from what comes out; what was coded brackets the answer.
     k, trials = _expected_number(layers, size, low, high), 0

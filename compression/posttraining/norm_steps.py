@@ -167,7 +167,7 @@ def number_for_size(layers: Sequence[NormLayer], size: int, check: Callable[[], 
             break
         correction = taken - sum(layer.expected(k) for layer in layers)
         k = _expected_number(layers, size * (1 - CLOSE / 2) - correction, low, high)
-        if not low < k < high:
+        if trials >= TRIALS or not low < k < high:
             k = math.sqrt(low * high)
     return low
 

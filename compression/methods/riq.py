@@ -166,7 +166,7 @@ class Riq(Method):
 
     def caveats(self, result: Mapping[str, Any]) -> list[str]:
         """That widths and coded bits are two things, with the numbers of this run."""
-        widths = [each["weight"] for each in result["final"].get("bits", {}).values()]
+        widths = [each["weight"] for each in result.get("final", {}).get("bits", {}).values()]
         coded = result.get("facts", {}).get("coded_bits")
         if coded is None or not widths:
             return super().caveats(result)

@@ -124,7 +124,8 @@ class Riq(Method):
             report.log(note)
         report.phase("rounding", 0)
         attach(model, allocation)
-        report.step(len(layers), 0.0, error=allocation.error)
+        for done, layer in enumerate(allocation.layers, start=1):
+            report.step(done, 0.0, error=layer.error)
         if refit:
             report_point(setup, report, model, step=len(layers), epoch=0.0, phase="rounding", limit=few)
             report.phase("statistics", len(layers))

@@ -12,6 +12,7 @@ from compression.errors import CompressionError
 from compression.reading import is_number, short
 
 LOWEST_BITS, HIGHEST_BITS = 2, 16
+LOWEST_CODED_BITS = 0.5  # of an average: entropy coding spends less than the width of an integer
 MOST_EPOCHS, MOST_BATCH, MOST_CLASSES, MOST_PIXELS = 1e6, 1_000_000, 100_000, 1 << 28
 HIGHEST_RATE, HIGHEST_DECAY, MOST_PERIODS = 1e3, 1e2, 10_000
 

@@ -225,6 +225,7 @@ class _StandardAsks(TypedDict, total=False):
     weight_bits: Number | _Pair
     activation_bits: Number | _Pair | None
     bits: Number | _Pair
+    coded_bits: Number
     schedule: Mapping[str, Any]
     lr_quant: Number | None
     macs: Number | None

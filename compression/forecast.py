@@ -136,6 +136,8 @@ def allocation_forecast(
 ) -> Forecast:
     """What an allocation comes to: values and positions of zeros as an ideal coder writes them, the rest in fp32.
 
+    Layers whose codes the allocation has coded already take as many bytes as that gave.
+
     ``activation_bits``: how the method asks for the bits of activations, if it does; ``notes``: the method's own.
     """
     from compression.counting.cost import cost
@@ -149,7 +151,8 @@ def allocation_forecast(
     shapes = {layer.name: tuple(layer.shape) for layer in graph.layers}
     layers = []
     for each in allocation.layers:
-        size = (each.numel - each.pruned) * each.bits / 8 + _position_bytes(each.numel, each.pruned)
+        ideal = (each.numel - each.pruned) * each.bits / 8 + _position_bytes(each.numel, each.pruned)
+        size = ideal if each.coded is None else float(each.coded)
         shape = shapes.get(each.name, (each.numel,))
         ends = (float(each.bits), float(each.bits))
         layers.append(

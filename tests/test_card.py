@@ -51,7 +51,9 @@ def test_bounds_and_options_are_named() -> None:
 def test_limits_and_times_speak_of_the_shape_that_the_method_left(method: str) -> None:
     chosen = methods.get(method)
     limits = " ".join(chosen.caveats({}))
-    assert ("unstructured" in limits) == (any(ask.caveat() for ask in chosen.asks))
+    zeroes_weights = chosen.ask("--sparsity") is not None and not chosen.removes_units
+    assert ("unstructured" in limits) == zeroes_weights
+    assert all(ask.caveat() in limits for ask in chosen.asks)
     times = {name: {"name": name, "median": ms} for name, ms in (("a", 4.0), ("b", 3.0), ("c", 2.0), ("d", 1.0))}
     units = [line for line in verdicts(times, budget_of(method)) if chosen.info.label in line]
     assert len(units) == (not chosen.removes_units)

@@ -75,6 +75,8 @@ def basis(forecast: Forecast, path: Path | None) -> str:
         )
     if path is None:
         return "Computed on untrained weights, since there are no trained ones: only a rough guide."
+    if any(layer.allocation is not None and layer.allocation.coded for layer in forecast.layers):
+        return "Computed on the trained weights; the size is that of their codes as the packed file holds them."
     if any(layer.zeros for layer in forecast.layers):
         return "Computed on the trained weights; the size is values and positions of zeros, coded ideally."
     return "Computed on the trained weights; the size is all weights at their bits. The packed file codes them closer."
@@ -122,4 +124,5 @@ def _row(layer: LayerForecast) -> dict[str, Any]:
         "squared error": float(f"{each.error:.4g}"),
         **({} if each.offset is None else {"offset": float(f"{each.offset:.4g}")}),
         **({} if each.scales is None else {"scales": len(each.scales)}),
+        **({} if each.coded is None else {"coded bytes": each.coded}),
     }

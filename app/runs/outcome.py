@@ -38,7 +38,7 @@ def show(run: str, now: view_model.RunView, set_up: nav.SetUp) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("**Before and after**")
-        rows = comparison(first, last, metric)
+        rows = comparison(first, last, metric, done.get("facts", {}).get("coded_bits"))
         widgets.table(rows, "comparison")
         widgets.download(rows, f"{run}-comparison")
     with right:
@@ -60,9 +60,11 @@ def show(run: str, now: view_model.RunView, set_up: nav.SetUp) -> None:
         nav.link("budget", "Set up another run", **set_up(run))
 
 
-def comparison(first: Mapping[str, Any], last: Mapping[str, Any], metric: Metric) -> list[dict[str, str]]:
-    """Dense and compressed side by side, in words with units."""
-    pairs = (
+def comparison(
+    first: Mapping[str, Any], last: Mapping[str, Any], metric: Metric, coded: float | None = None
+) -> list[dict[str, str]]:
+    """Dense and compressed side by side, in words with units; ``coded``: bits of a weight in the packed file."""
+    pairs = [
         ("size of the file", words.size(first["bytes"]), words.size(last["bytes"])),
         ("nominal size", words.size(first["nominal_bytes"]), words.size(last["nominal_bytes"])),
         (f"test {metric.label}", metric.show(first["score"], 1), metric.show(last["score"], 1)),
@@ -73,7 +75,9 @@ def comparison(first: Mapping[str, Any], last: Mapping[str, Any], metric: Metric
         ("weights at zero", words.share(first["weight_sparsity"], 2), words.share(last["weight_sparsity"], 2)),
         ("bits of the weights", "32", _bits(last, "weight")),
         ("bits of the activations", "32", _bits(last, "activation")),
-    )
+    ]
+    if coded is not None:
+        pairs.append(("coded bits of a weight", "32", f"{coded:.2f}"))
     return [{"": name, "dense": before, "compressed": after} for name, before, after in pairs]
 
 

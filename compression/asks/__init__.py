@@ -12,6 +12,8 @@ from compression.asks.bits import (
     ACTIVATION_BITS,
     ACTIVATION_BITS_OPTION,
     BITS_OPTION,
+    CODED_BITS,
+    STANDING_FOR_EACH_OTHER,
     WEIGHT_BITS,
     ActivationBits,
     AverageBits,
@@ -19,8 +21,10 @@ from compression.asks.bits import (
     BitsAsk,
     EqualActivationBits,
     EqualBits,
+    check_taking_part,
     with_ends,
 )
+from compression.asks.coded import CodedBits
 from compression.asks.sparsity import (
     AMOUNTS,
     BOPS,
@@ -39,9 +43,9 @@ from compression.asks.sparsity import (
 from compression.asks.standard import GROUP_BOUNDS, LAYER_BOUNDS, OPTIONS, STANDARD, QuantizerRate
 
 __all__ = [
-    "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "AMOUNTS", "BITS_OPTION", "BOPS", "BOPS_SAVED", "GROUP_BOUNDS",
-    "HIGHEST_SPARSITY", "LAYER_BOUNDS", "MACS", "MACS_SAVED", "OPTIONS", "REMOVAL", "STANDARD", "UNITS",
-    "UNITS_REMOVED", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask", "AverageBits", "BitRange", "BitsAsk", "Bounds",
-    "Control", "CostSaved", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
-    "in_place_of_others", "with_ends",
+    "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "AMOUNTS", "BITS_OPTION", "BOPS", "BOPS_SAVED", "CODED_BITS",
+    "GROUP_BOUNDS", "HIGHEST_SPARSITY", "LAYER_BOUNDS", "MACS", "MACS_SAVED", "OPTIONS", "REMOVAL", "STANDARD",
+    "STANDING_FOR_EACH_OTHER", "UNITS", "UNITS_REMOVED", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask",
+    "AverageBits", "BitRange", "BitsAsk", "Bounds", "CodedBits", "Control", "CostSaved", "EqualActivationBits",
+    "EqualBits", "Pair", "QuantizerRate", "Sparsity", "check_taking_part", "in_place_of_others", "with_ends",
 ]  # fmt: skip

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from compression.asks.base import Ask, Bounds, Control, Pair
-from compression.bounds import HIGHEST_BITS, LOWEST_BITS, check_bits, check_number
+from compression.bounds import HIGHEST_BITS, LOWEST_BITS, LOWEST_CODED_BITS, check_bits, check_number
 from compression.errors import CompressionError
 from compression.reading import is_number, short
 
 WEIGHT_BITS, ACTIVATION_BITS = "weight_bits", "activation_bits"  # also fields of the bounds of a layer
+CODED_BITS = "coded_bits"
+STANDING_FOR_EACH_OTHER = ("bits", WEIGHT_BITS, CODED_BITS)
+"""Fields that ask for the bits of weights in three ways: each is converted from the others."""
 BITS_OPTION, ACTIVATION_BITS_OPTION = "--bits", "--activation-bits"
 WIDEST = 8  # upper end of the default bit range
 ENDS = 8  # bits of the first and the last layer where they are not like the others
@@ -69,10 +72,10 @@ class BitRange(BitsAsk):
 
     def convert(self, asks: Mapping[str, Any]) -> Pair | None:
         """An average, by the whole numbers beside it."""
-        if self.field != WEIGHT_BITS or asks.get("bits") is None:
+        if self.field != WEIGHT_BITS:
             return None
-        bits = number_of_bits(asks["bits"], "bits")
-        return math.floor(bits), math.ceil(bits)
+        bits = _of_coded(asks) if asks.get("bits") is None else number_of_bits(asks["bits"], "bits")
+        return None if bits is None else (math.floor(bits), math.ceil(bits))
 
     def limits(self, value: Any) -> Pair | None:
         return None if value is None else (value[0], value[1])
@@ -108,10 +111,10 @@ class AverageBits(BitsAsk):
         return number_of_bits(value, self.field)
 
     def convert(self, asks: Mapping[str, Any]) -> float | None:
-        """The middle of a range; a whole bit-width as it is."""
+        """The middle of a range; a whole bit-width as it is; coded bits, at least the fewest that a value has."""
         value = asks.get(WEIGHT_BITS)
         if value is None:
-            return None
+            return _of_coded(asks)
         low, high = (value, value) if is_number(value) else value
         return (low + high) / 2
 
@@ -151,7 +154,10 @@ class EqualBits(BitsAsk):
         return math.floor(value[1])
 
     def convert(self, asks: Mapping[str, Any]) -> int | None:
-        value = asks.get(WEIGHT_BITS if self.field == "bits" else "bits") if self.layer_bound == WEIGHT_BITS else None
+        if self.layer_bound != WEIGHT_BITS:
+            return None
+        value = asks.get(WEIGHT_BITS if self.field == "bits" else "bits")
+        value = _of_coded(asks) if value is None else value
         return None if value is None else self.accept(value)
 
     def widths(self, asks: Mapping[str, Any], layers: Bounds, names: Collection[str]) -> dict[str, int]:
@@ -160,9 +166,7 @@ class EqualBits(BitsAsk):
         Raises:
             CompressionError: bounds of a layer that is not among ``names``.
         """
-        for name in layers:
-            if name not in names:
-                raise CompressionError(f"layers: no layer {name!r} takes part; layers: {', '.join(names)}")
+        check_taking_part(layers, names)
         bits = self.value(asks)
         bounds: dict[str, Pair] = {name: layers.get(name, {}).get(self.layer_bound) or (bits, bits) for name in names}
         return {name: min(max(bits, math.ceil(low)), math.floor(high)) for name, (low, high) in bounds.items()}
@@ -238,13 +242,30 @@ def with_ends(
     return bounds
 
 
-def number_of_bits(value: Any, what: str) -> float:
+def check_taking_part(layers: Bounds, names: Collection[str]) -> None:
+    """Refuse bounds of layers that are not there.
+
+    Raises:
+        CompressionError: naming the first, and those there are.
+    """
+    for name in layers:
+        if name not in names:
+            raise CompressionError(f"layers: no layer {name!r} takes part; layers: {', '.join(names)}")
+
+
+def number_of_bits(value: Any, what: str, lowest: float = LOWEST_BITS) -> float:
     """A bit-width or an average of bit-widths.
 
     Raises:
-        CompressionError: no finite number in 2..16.
+        CompressionError: no finite number in 2..16 (``lowest``..16).
     """
     check_number(value, what)
-    if not LOWEST_BITS <= value <= HIGHEST_BITS:
-        raise CompressionError(f"{what} must lie in {LOWEST_BITS}..{HIGHEST_BITS}, not {short(value)}")
+    if not lowest <= value <= HIGHEST_BITS:
+        raise CompressionError(f"{what} must lie in {lowest:g}..{HIGHEST_BITS}, not {short(value)}")
     return float(value)
+
+
+def _of_coded(asks: Mapping[str, Any]) -> float | None:
+    """Coded bits as an average of value bits, which cannot be fewer than :data:`LOWEST_BITS`."""
+    value = asks.get(CODED_BITS)
+    return None if value is None else max(float(LOWEST_BITS), number_of_bits(value, CODED_BITS, LOWEST_CODED_BITS))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from compression.asks.base import Ask
-from compression.asks.bits import ACTIVATION_BITS, WEIGHT_BITS, ActivationBits, BitRange, number_of_bits
+from compression.asks.bits import ACTIVATION_BITS, CODED_BITS, WEIGHT_BITS, ActivationBits, BitRange, number_of_bits
+from compression.asks.coded import CodedBits
 from compression.asks.sparsity import BOPS_SAVED, MACS_SAVED, Sparsity
 from compression.bounds import HIGHEST_RATE, check_bits, check_number, check_positive, check_share, check_unit_bounds
 from compression.errors import CompressionError
@@ -50,6 +51,7 @@ STANDARD = {
     WEIGHT_BITS: _check_bits_of(WEIGHT_BITS),
     ACTIVATION_BITS: _check_bits_of(ACTIVATION_BITS),
     "bits": _check_bits_of("bits"),
+    CODED_BITS: CodedBits().accept,
     "schedule": _check_schedule,
     "lr_quant": QuantizerRate().accept,
     "macs": MACS_SAVED.accept,

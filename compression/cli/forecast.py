@@ -21,6 +21,7 @@ FORECAST = {
 ALLOCATION = {
     "layer": "{name}", "weights": "{numel:,}", "pruned": "{pruned:,}", "sparsity": "{sparsity:.1%}", "bits": "{bits}",
     "step": "{step:.6f}", "error": "{error:.6f}", "offset": "{offset:.6f}", "scales": "{scales:count}",
+    "coded": "{coded:size}",
 }  # fmt: skip
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
@@ -72,13 +73,15 @@ def describe_forecast(value: dict[str, Any]) -> str:
 
 def describe_allocation(value: dict[str, Any]) -> str:
     """The layers in a table, with a column for what else some of them store, and what they add up to."""
-    unused = {name for name in ("offset", "scales") if all(layer[name] is None for layer in value["layers"])}
+    unused = {name for name in ("offset", "scales", "coded") if all(layer[name] is None for layer in value["layers"])}
     shown = {name: cell for name, cell in ALLOCATION.items() if name not in unused}
     rows = [{**layer, "sparsity": layer["pruned"] / layer["numel"]} for layer in value["layers"]]
-    remaining = value["numel"] - value["pruned"]
+    width = f"{value['value_bits'] / max(1, value['numel'] - value['pruned']):.3f}"
     parts = [
         f"{value['model']}: {value['pruned']:,} of {value['numel']:,} weights pruned",
-        f"{value['value_bits'] / max(1, remaining):.3f} bits for each that stays (requested: {value['bits']:g})",
+        f"{width} bits for each that stays (requested: {value['bits']:g})"
+        if "coded" in unused
+        else f"integers of {width} bits on average",
         "optimal" if value["exact"] else "approximate",
         f"weights: {value['weights']}",
     ]

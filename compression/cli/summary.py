@@ -44,7 +44,7 @@ def scored(point: Mapping[str, Any], metric: Metric | None = None) -> str:
 
 
 def _run_lines(result: dict[str, Any]) -> list[str]:
-    lines = ["", _bits(result["final"]["bits"])] if result["final"] else []
+    lines = ["", _bits(result["final"]["bits"], result.get("facts", {}))] if result["final"] else []
     if result.get("preprocess"):
         lines.append(f"started from {result['weights']}; images: {words(result['preprocess'])}")
     if result["equality"] is not None:
@@ -65,10 +65,12 @@ def _sweep_lines(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _bits(widths: dict[str, dict[str, float | None]]) -> str:
+def _bits(widths: dict[str, dict[str, float | None]], facts: Mapping[str, Any]) -> str:
     parts = []
     for side in ("weight", "activation"):
         values = [bits for width in widths.values() if (bits := width.get(side)) is not None]
         if values:
             parts.append(f"{side} bits {min(values):g}..{max(values):g} on {len(values)} layers")
+    if "coded_bits" in facts:
+        parts.append(f"{facts['coded_bits']:.3f} coded bits a weight in the packed file")
     return "; ".join(parts) or "no quantized layers"

@@ -44,9 +44,10 @@ def untrained(
 
 
 def _pairs(budget: Budget, axes: dict[str, list[Any]]) -> list[tuple[float, float]]:
-    values = methods.get(budget.method).values(budget)
+    method = methods.get(budget.method)
+    values, bits = method.values(budget), method.ask("--bits")
     shares = axes.get("--sparsity", [values.get("sparsity", 0.0)])
-    widths = axes.get("--bits", [values["bits"]])
+    widths = axes.get("--bits", [] if bits is None else [values[bits.field]])
     for width in widths:
         if isinstance(width, tuple):
             raise CompressionError(f"--bits: name single numbers, not {width[0]:g}:{width[1]:g}")

@@ -169,7 +169,8 @@ def as_budget(
         bounded = _with_shares(scan, points, bounded, sparsity.value(budget.asks))
     if not isinstance(bits_ask, AverageBits):
         return bounded
-    return bounded.replace(bits=max(bits_ask.value(budget.asks), _least_average(scan, bounded.layers)))
+    average = max(bits_ask.value(budget.asks), _least_average(scan, bounded.layers))
+    return bounded.replace(asks={**bounded.asks, bits_ask.field: average})
 
 
 def _with_shares(scan: Mapping[str, Any], points: float, budget: Budget, sparsity: float | None) -> Budget:

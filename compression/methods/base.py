@@ -13,7 +13,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from compression.asks import AMOUNTS, OPTIONS, UNITS, Ask, BitsAsk, Sparsity, in_place_of_others, with_ends
+from compression.asks import (
+    AMOUNTS,
+    OPTIONS,
+    STANDING_FOR_EACH_OTHER,
+    UNITS,
+    Ask,
+    BitsAsk,
+    Sparsity,
+    in_place_of_others,
+    with_ends,
+)
 from compression.asks.bits import ACTIVATION_BITS, WEIGHT_BITS
 from compression.budget import Budget
 from compression.commands import line
@@ -155,8 +165,8 @@ class Method(ABC):
     def unused(self, budget: Budget) -> list[str]:
         """Fields of the budget that are set and that this method does not read."""
         read = {ask.field for ask in self.asks}
-        if read & {"bits", "weight_bits"}:
-            read |= {"bits", "weight_bits"}  # each stands for the other
+        if read & {*STANDING_FOR_EACH_OTHER}:
+            read |= {*STANDING_FOR_EACH_OTHER}
         fields = [name for name, value in budget.asks.items() if value and name not in read]
         bounds = {ask.layer_bound for ask in self.asks}
         layers = {name for entry in budget.layers.values() for name in entry} - bounds

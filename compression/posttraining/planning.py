@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from compression.asks import check_taking_part
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS
-from compression.errors import CompressionError
 from compression.posttraining.follow import output_error
 from compression.posttraining.grams import LayerInputs
 from compression.posttraining.rows import matrix
@@ -50,9 +50,7 @@ def plan(
         CompressionError: bounds that cannot be met, or that name a layer which is not there.
     """
     names = [table.name for table in tables.layers]
-    for name in layers:
-        if name not in names:
-            raise CompressionError(f"layers: no layer {name!r} takes part; layers: {', '.join(names)}")
+    check_taking_part(layers, names)
     counts, notes = requested_counts(tables, sparsity, layers, "empirical", np.ones(len(names)))
     choices = [_choices(layers.get(name, {}), bits, inputs is not None) for name in names]
     options = parts(

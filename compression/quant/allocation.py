@@ -26,7 +26,8 @@ class LayerAllocation:
     ``threshold`` is the largest pruned magnitude; ``error`` is Σ (w - ŵ)² of the layer, measured on its weights, of
     which ``pruning_error`` is the part of the pruned ones. Levels are ±k·``step``, k = 1..Q with Q = 2^(bits - 1) - 1;
     where ``offset`` is set they are ±(offset + (k - 1/2)·step). Where there are ``scales``, one for each output channel
-    along dimension ``axis`` of the weight, a channel's step is ``step`` times its scale.
+    along dimension ``axis`` of the weight, a channel's step is ``step`` times its scale. ``coded``: bytes of its codes
+    in the packed file, where the allocation coded them.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -42,6 +43,7 @@ class LayerAllocation:
     offset: Amount | None = None
     scales: Annotated[tuple[PositiveNumber, ...], Field(min_length=1)] | None = None
     axis: Whole = 0
+    coded: Count | None = None
 
     @property
     def floats(self) -> int:

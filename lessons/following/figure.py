@@ -39,7 +39,7 @@ def following_figure(ways: Mapping[str, Path]) -> go.Figure:
                 share=1.25,
             ),
         ],
-        420,
+        390,
         uirevision="following",
         hovermode="closest",
     )

@@ -1,0 +1,198 @@
+"""One file, many qualities: a finished run as a layered file (:mod:`compression.pack.layered`), prefixes measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compression.data import Batches
+from compression.errors import CompressionError
+from compression.export.nesting import INTEGERS, Nested, nest
+from compression.export.source import Source
+from compression.export.standalone import with_words
+from compression.graph.copies import deep_copy
+from compression.pack import layered as files
+from compression.pack import planes
+from compression.pack.layered_header import CRC, STATISTICS, Part, tensor_name
+from compression.pack.layering import differences, in_order, to_bytes
+from compression.runs.files import finite
+from compression.training.dense import evaluate
+from compression.training.preparation import STATISTICS_BATCHES
+from compression.training.recalibrate import settle_statistics
+
+FILE, TABLE, LOADER = "weights.layered", "layered.json", "load_layered.py"
+ONE, EACH = "one", "each"
+BITS, MOST_BITS = 8, 16
+PREFIXES = 7
+VERSION = 1
+Say = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class PrefixPoint:
+    """One prefix of the file, measured on the test split.
+
+    ``bits``: coded bits a weight, of the planes alone; ``error``: Σ (w - ŵ)² of all weights; ``planes``: layer → how
+    many are read; ``ledger``: where its bytes are.
+    """
+
+    bytes: int
+    bits: float
+    error: float
+    score: float
+    loss: float
+    planes: Mapping[str, int]
+    ledger: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class LayeredExport:
+    """The file's bytes, and its table as plain JSON values."""
+
+    data: bytes
+    table: Mapping[str, Any]
+
+    def files(self) -> dict[str, bytes]:
+        """What a bundle holds of it, by name."""
+        text = json.dumps(finite(dict(self.table)), indent=2, allow_nan=False) + "\n"
+        return {FILE: self.data, TABLE: text.encode(), LOADER: loader().encode()}
+
+
+def loader() -> str:
+    """The source of ``load_layered.py``: it reads prefixes of the file with numpy, torch and constriction alone."""
+    frame = resources.files("compression.export").joinpath("load_layered.py.txt").read_text("utf-8")
+    return with_words(frame)
+
+
+def layered(source: Source, *, bits: int = BITS, statistics: str = EACH, say: Say | None = None) -> LayeredExport:
+    """Write a run's weights plane by plane, and measure some prefixes.
+
+    Args:
+        source: the run.
+        bits: the highest precision, sign included, of weights that are known before they were rounded; a run's own
+            integers have the precision that they have.
+        statistics: of batch norms: ``one`` for all prefixes, those of the run, or ``each`` measured prefix has some,
+            taken anew on training batches.
+        say: called with the current step and the share done.
+
+    Raises:
+        CompressionError: an option is impossible, or the run's weights have no planes (:func:`.nesting.nest`).
+    """
+    if not 2 <= bits <= MOST_BITS:
+        raise CompressionError(f"the highest precision of a layered file must be 2 to {MOST_BITS} bits, not {bits}")
+    if statistics not in (ONE, EACH):
+        raise CompressionError(f"statistics must be {ONE} or {EACH}, not {statistics!r}")
+    report = say or (lambda text, share: None)
+    report("cutting the weights into planes", 0.0)
+    nested = nest(source, bits)
+    codes = [weight.codes.reshape(-1).numpy() for weight in nested.weights]
+    coded = [planes.encode(own, w.planes) for own, w in zip(codes, nested.weights, strict=True)]
+    errors = [weight.errors(target) for weight, target in zip(nested.weights, nested.targets, strict=True)]
+    order = in_order(coded, errors)
+    stops = chosen_stops(order)
+    state, names = source.model.state_dict(), norm_statistics(source.model) if statistics == EACH else []
+    parts = _with_statistics(source, nested, order, stops, names, report) if names else order
+    data = to_bytes(state, nested.weights, parts, names)
+    points = _measure(source, data, _sizes(parts, stops), nested, errors, report)
+    return LayeredExport(data, {
+        "version": VERSION, "run": source.run, "of": nested.source, "statistics": EACH if names else ONE,
+        "metric": source.task.metric.to_dict(), "bytes": len(data), "packed_bytes": len(source.packed),
+        "prefixes": [asdict(point) for point in points],
+    })  # fmt: skip
+
+
+def chosen_stops(order: list[Part]) -> list[int]:
+    """After how many planes a prefix is measured: from where every layer has one, in equal ratios of bytes, to all."""
+    ends = np.cumsum([len(part.data) + CRC.size for part in order])
+    weights = {part.weight for part in order}
+    first = next((i for i in range(len(order)) if {part.weight for part in order[: i + 1]} == weights), 0)
+    if not order:
+        return [0]
+    targets = np.geomspace(ends[first], ends[-1], PREFIXES)
+    stops = [int(np.searchsorted(ends, target * (1 - 1e-9))) + 1 for target in targets]
+    return sorted({min(stop, len(order)) for stop in stops})
+
+
+def norm_statistics(model: nn.Module) -> list[str]:
+    """The names in the state of running means and variances, fp32."""
+    norms = (nn.modules.batchnorm._BatchNorm,)
+    names = [
+        f"{name}.{part}".lstrip(".")
+        for name, module in model.named_modules()
+        if isinstance(module, norms) and module.track_running_stats
+        for part in ("running_mean", "running_var")
+    ]
+    state = model.state_dict()
+    return [name for name in names if name in state and state[name].dtype == torch.float32]
+
+
+def _with_statistics(
+    source: Source, nested: Nested, order: list[Part], stops: list[int], names: list[str], report: Say
+) -> list[Part]:
+    """The parts with statistics behind each stop; where all planes are the run's own weights, those are the run's."""
+    model, base = deep_copy(source.model), source.model.state_dict()
+    parts: list[Part] = []
+    for place, stop in enumerate(stops):
+        report(f"statistics of prefix {place + 1} of {len(stops)}", 0.05 + 0.35 * place / len(stops))
+        parts += order[sum(part.weight != STATISTICS for part in parts) : stop]
+        if stop == len(order) and nested.source == INTEGERS:
+            parts.append(Part(STATISTICS, b""))
+            continue
+        counts = [sum(part.weight == weight for part in order[:stop]) for weight in range(len(nested.weights))]
+        prefix = {tensor_name(w.name): w.prefix(n).weight() for w, n in zip(nested.weights, counts, strict=True)}
+        model.load_state_dict({**base, **{name: value.to(base[name].dtype) for name, value in prefix.items()}})
+        settle_statistics(model, _batches(source))
+        parts.append(Part(STATISTICS, differences(base, model.state_dict(), names)))
+    return parts
+
+
+def _batches(source: Source) -> Any:
+    """Plain training batches, as methods take statistics from."""
+    budget = source.budget
+    batches = Batches(source.data, "train", budget.batch_size, seed=budget.seed, augment=False)
+    return (batches.batch(0, index)[0] for index in range(min(STATISTICS_BATCHES, len(batches))))
+
+
+def _sizes(parts: list[Part], stops: list[int]) -> list[int]:
+    """Bytes of the parts up to each stop, statistics behind it included."""
+    sizes: list[int] = []
+    done = total = 0
+    for place, part in enumerate(parts):
+        done, total = done + (part.weight != STATISTICS), total + len(part.data) + CRC.size
+        more = place + 1 < len(parts) and parts[place + 1].weight == STATISTICS
+        if done in stops and not more and (not sizes or total > sizes[-1]):
+            sizes.append(total)
+    return sizes or [0]
+
+
+def _measure(
+    source: Source, data: bytes, sizes: list[int], nested: Nested, errors: list[Any], report: Say
+) -> list[PrefixPoint]:
+    """Every prefix read back from the file and measured on the test split."""
+    count = sum(math.prod(weight.codes.shape) for weight in nested.weights)
+    model, points = deep_copy(source.model), []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE
+        path.write_bytes(data)
+        known = {cut.bytes: cut.planes for cut in files.cuts(path)}
+        start = min(known)
+        for place, size in enumerate(sizes):
+            report(f"measuring prefix {place + 1} of {len(sizes)}", 0.4 + 0.55 * place / len(sizes))
+            at = start + size
+            model.load_state_dict(files.read(path, at))
+            result, ledger = evaluate(model, source.task, "test"), files.ledger(path, at)
+            read = known[at]
+            error = sum(float(own[read[w.name]]) for own, w in zip(errors, nested.weights, strict=True))
+            bits = 8 * (ledger.values + ledger.positions) / max(1, count)
+            points.append(PrefixPoint(at, bits, error, result.score, result.loss, read, ledger.to_dict()))
+    return points

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,54 +18,54 @@ from torch import nn
 
 from compression.data import Batches
 from compression.errors import CompressionError
-from compression.export.nesting import INTEGERS, Nested, nest
+from compression.export.layered_table import EACH, FILE, INTEGERS, LOADER, ONE, TABLE, LayeredTable, PrefixPoint, read
+from compression.export.nesting import Nested, nest
 from compression.export.source import Source
 from compression.export.standalone import with_words
 from compression.graph.copies import deep_copy
 from compression.pack import layered as files
 from compression.pack import planes
+from compression.pack.container import write
 from compression.pack.layered_header import CRC, STATISTICS, Part, tensor_name
 from compression.pack.layering import differences, in_order, to_bytes
 from compression.runs.files import finite
+from compression.runs.folder import RunFolder
 from compression.training.dense import evaluate
 from compression.training.preparation import STATISTICS_BATCHES
 from compression.training.recalibrate import settle_statistics
 
-FILE, TABLE, LOADER = "weights.layered", "layered.json", "load_layered.py"
-ONE, EACH = "one", "each"
 BITS, MOST_BITS = 8, 16
 PREFIXES = 7
-VERSION = 1
 Say = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class PrefixPoint:
-    """One prefix of the file, measured on the test split.
-
-    ``bits``: coded bits a weight, of the planes alone; ``error``: Σ (w - ŵ)² of all weights; ``planes``: layer → how
-    many are read; ``ledger``: where its bytes are.
+class Layering:
+    """``bits``: the highest precision, sign included, of weights that are known before they were rounded; a run's own
+    integers have the precision that they have. ``statistics`` of batch norms: ``one`` for all prefixes, those of the
+    run, or ``each`` measured prefix has some, taken anew on training batches.
     """
 
-    bytes: int
-    bits: float
-    error: float
-    score: float
-    loss: float
-    planes: Mapping[str, int]
-    ledger: Mapping[str, int]
+    bits: int = BITS
+    statistics: str = EACH
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= MOST_BITS:
+            raise CompressionError(f"layered bits must be 2 to {MOST_BITS}, not {self.bits}")
+        if self.statistics not in (ONE, EACH):
+            raise CompressionError(f"statistics must be {ONE} or {EACH}, not {self.statistics!r}")
 
 
 @dataclass(frozen=True)
 class LayeredExport:
-    """The file's bytes, and its table as plain JSON values."""
+    """The file's bytes, and the table of its prefixes."""
 
     data: bytes
-    table: Mapping[str, Any]
+    table: LayeredTable
 
     def files(self) -> dict[str, bytes]:
         """What a bundle holds of it, by name."""
-        text = json.dumps(finite(dict(self.table)), indent=2, allow_nan=False) + "\n"
+        text = json.dumps(finite(self.table.to_dict()), indent=2, allow_nan=False) + "\n"
         return {FILE: self.data, TABLE: text.encode(), LOADER: loader().encode()}
 
 
@@ -74,41 +75,40 @@ def loader() -> str:
     return with_words(frame)
 
 
-def layered(source: Source, *, bits: int = BITS, statistics: str = EACH, say: Say | None = None) -> LayeredExport:
-    """Write a run's weights plane by plane, and measure some prefixes.
-
-    Args:
-        source: the run.
-        bits: the highest precision, sign included, of weights that are known before they were rounded; a run's own
-            integers have the precision that they have.
-        statistics: of batch norms: ``one`` for all prefixes, those of the run, or ``each`` measured prefix has some,
-            taken anew on training batches.
-        say: called with the current step and the share done.
+def layered(source: Source, layering: Layering | None = None, say: Say | None = None) -> LayeredExport:
+    """Write a run's weights plane by plane, and measure some prefixes; ``say`` is called with the step and the share.
 
     Raises:
-        CompressionError: an option is impossible, or the run's weights have no planes (:func:`.nesting.nest`).
+        CompressionError: the run's weights have no planes (:func:`.nesting.nest`).
     """
-    if not 2 <= bits <= MOST_BITS:
-        raise CompressionError(f"the highest precision of a layered file must be 2 to {MOST_BITS} bits, not {bits}")
-    if statistics not in (ONE, EACH):
-        raise CompressionError(f"statistics must be {ONE} or {EACH}, not {statistics!r}")
-    report = say or (lambda text, share: None)
+    layering, report = layering or Layering(), say or (lambda text, share: None)
     report("cutting the weights into planes", 0.0)
-    nested = nest(source, bits)
+    nested = nest(source, layering.bits)
     codes = [weight.codes.reshape(-1).numpy() for weight in nested.weights]
     coded = [planes.encode(own, w.planes) for own, w in zip(codes, nested.weights, strict=True)]
     errors = [weight.errors(target) for weight, target in zip(nested.weights, nested.targets, strict=True)]
     order = in_order(coded, errors)
     stops = chosen_stops(order)
-    state, names = source.model.state_dict(), norm_statistics(source.model) if statistics == EACH else []
+    state, names = source.model.state_dict(), norm_statistics(source.model) if layering.statistics == EACH else []
     parts = _with_statistics(source, nested, order, stops, names, report) if names else order
     data = to_bytes(state, nested.weights, parts, names)
     points = _measure(source, data, _sizes(parts, stops), nested, errors, report)
-    return LayeredExport(data, {
-        "version": VERSION, "run": source.run, "of": nested.source, "statistics": EACH if names else ONE,
-        "metric": source.task.metric.to_dict(), "bytes": len(data), "packed_bytes": len(source.packed),
-        "prefixes": [asdict(point) for point in points],
-    })  # fmt: skip
+    packed = hashlib.sha256(source.packed).hexdigest()
+    metric, statistics = source.task.metric.to_dict(), EACH if names else ONE
+    facts: dict[str, Any] = {"source": nested.source, "statistics": statistics, "metric": metric, "bytes": len(data)}
+    facts |= {"packed_bytes": len(source.packed), "packed_sha256": packed, "prefixes": points}
+    return LayeredExport(data, read({"version": 1, "run": source.run, **facts}))
+
+
+def keep(folder: RunFolder, export: LayeredExport) -> None:
+    """Leave the files in the run's folder, where pages look for them; the table last.
+
+    Raises:
+        CompressionError: the folder cannot be written.
+    """
+    files = export.files()
+    for name in (FILE, LOADER, TABLE):
+        write(folder.bundle / name, files[name])
 
 
 def chosen_stops(order: list[Part]) -> list[int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from compression.errors import CompressionError
+from compression.export.layered_table import INTEGERS, TRAINED
 from compression.export.source import Source
 from compression.graph.cuts import cuts, without
 from compression.quant.integers import IntegerWeight
@@ -16,7 +17,6 @@ from compression.quant.tables import layer_weights
 from compression.runs.prepare import find_weights
 from compression.zoo.weights import digest
 
-TRAINED, INTEGERS = "trained weights", "integers of the run"
 HALF = 0.5001
 """Of a step: how far rounding to nearest moves a weight, with room for how fp32 rounds the quotient."""
 

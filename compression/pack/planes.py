@@ -75,8 +75,8 @@ def split(prefix: Codes, data: bytes) -> tuple[int, int]:
     Divided as its entropy is: what context 0 spends on zero or not is positions, the rest values.
     """
     tables, _ = _tables(data, [len(place) for place in _places(np.abs(prefix))])
-    whole = sum(entropy_bits(table) for table in tables)
-    zeros = entropy_bits(np.array([tables[0][0], tables[0][1:].sum()]))
+    whole = sum(entropy_bits(table) for table in tables if table.any())
+    zeros = entropy_bits(np.array([tables[0][0], tables[0][1:].sum()])) if tables[0].any() else 0.0
     positions = round(len(data) * zeros / whole) if whole else 0
     return len(data) - positions, positions
 

@@ -8,7 +8,7 @@ from typing import Any
 from compression.plots import base, theme
 from compression.plots.base import go
 from compression.plots.candidates import CandidatesInfo, Mark
-from compression.plots.layered import LayeredLine, line_traces
+from compression.plots.layered import LayeredLine, drawn_sizes, line_traces, lowest
 
 PICKED, OTHER = "picked", "the second one"
 _FAINT = 0.45
@@ -33,12 +33,15 @@ def choice_figure(
     for method in dict.fromkeys(mark.method for mark in info.finished):
         fig.add_trace(_finished(info, method))
     shown = layered if info.axis.field == "bytes" else ()
-    fig.add_traces(line_traces(shown, info.floor))
+    floor = info.floor
+    if info.best is not None and not info.hidden:  # hidden ones are drawn at the floor, as the bottom edge
+        floor = lowest(shown, floor, info.best.score)
+    fig.add_traces(line_traces(shown, floor))
     look = theme.style(theme.DENSE)
     stars = _columns(info, info.dense) | {"customdata": [[""] for _ in info.dense]}
     marker = {"color": look.color, "symbol": look.symbol, "size": 17}
     fig.add_trace(go.Scatter(**stars, mode="markers", name=look.label, marker=marker, **base.STEADY))
-    _axes(fig, info, [size for line in shown for size, _ in line.places])
+    _axes(fig, info, floor, drawn_sizes(shown, floor))
     return fig
 
 
@@ -69,7 +72,7 @@ def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:
     }
 
 
-def _axes(fig: go.Figure, info: CandidatesInfo, sizes: Sequence[int] = ()) -> None:
+def _axes(fig: go.Figure, info: CandidatesInfo, floor: float, sizes: Sequence[int]) -> None:
     drawn = [*info.finished, *info.dense]
     base.log_axis(fig, [*(mark.cost for mark in drawn), *sizes], info.axis.title, info.axis.show, 0.06)
     metric = info.metric
@@ -77,4 +80,4 @@ def _axes(fig: go.Figure, info: CandidatesInfo, sizes: Sequence[int] = ()) -> No
     if drawn:
         top = metric.best(mark.score for mark in drawn)
         least = 0.002 * metric.span(top)
-        fig.update_yaxes(range=metric.ends(info.floor, top, 0.08, least))
+        fig.update_yaxes(range=metric.ends(floor, top, 0.08, least))

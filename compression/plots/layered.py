@@ -10,6 +10,9 @@ from compression.plots import base, theme, words
 from compression.plots.base import go
 from compression.tasks import Metric
 
+NEAR = 0.1
+"""Of the range of scores below the best finished run: prefixes that are worse are not drawn on fronts."""
+
 
 @dataclass(frozen=True)
 class LayeredLine:
@@ -30,6 +33,18 @@ class LayeredLine:
             f"{self.metric.show(score)} test {self.metric.label}."
             for size, score in self.places
         ]
+
+
+def lowest(lines: Sequence[LayeredLine], floor: float, best: float) -> float:
+    """The worst score drawn on a front whose other points reach from ``best`` to ``floor``.
+
+    Prefixes below the floor lower it as far as they are near the best.
+    """
+    for line in lines:
+        metric = line.metric
+        near = metric.goodness(best) - NEAR * metric.span(best)
+        floor = metric.worst([floor, *(score for _, score in line.places if metric.goodness(score) >= near)])
+    return floor
 
 
 def line_trace(line: LayeredLine, floor: float | None = None) -> go.Scatter:
@@ -54,6 +69,16 @@ def line_trace(line: LayeredLine, floor: float | None = None) -> go.Scatter:
         marker={"color": color, "size": 5, "symbol": "circle"},
         **base.STEADY,
     )
+
+
+def drawn_sizes(lines: Sequence[LayeredLine], floor: float) -> list[int]:
+    """The bytes of the prefixes that are drawn."""
+    return [
+        size
+        for line in lines
+        for size, score in line.places
+        if line.metric.goodness(score) >= line.metric.goodness(floor)
+    ]
 
 
 def line_traces(lines: Sequence[LayeredLine], floor: float | None = None) -> list[go.Scatter]:

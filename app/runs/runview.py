@@ -114,14 +114,14 @@ def front(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[
             st.markdown("The first point appears in a few seconds." if now.active else "This run left no points.")
         return
     lines = layeredview.lines(dict.fromkeys(point.run for point in info.finals))
-    widgets.chart(fronts.front_figure(info, layered=lines), "front", info.rows, info.sentence)
-    if lines:
-        st.caption(layeredview.LINE)
+    table = [*info.rows, *(row for line in lines for row in line.rows)]
+    widgets.chart(fronts.front_figure(info, layered=lines), "front", table, info.sentence)
     st.caption(
         "Small open points: this run on its way, measured on validation data, sizes estimated without the names, "
         "shapes and code tables that a file adds: no results. Large points and the star: finished runs and the dense "
         "model, measured on test data, sizes counted from the file. Faint ones are beaten in both by another."
         + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
+        + (f" {layeredview.LINE}" if lines else "")
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from compression.errors import CompressionError
 from compression.reading import Measured, Name, Number, Whole, read_object, typed
 from compression.runs.files import sha256
 from compression.runs.folder import RunFolder
@@ -48,7 +49,7 @@ class LayeredTable:
     source: Literal["trained weights", "integers of the run"]
     statistics: Literal["one", "each"]
     metric: dict[str, Any]
-    bytes: Whole
+    bytes: Annotated[Whole, Field(ge=1)]
     packed_bytes: Whole
     packed_sha256: Name
     prefixes: Annotated[list[PrefixPoint], Field(min_length=1, max_length=64)]
@@ -88,7 +89,10 @@ def read(value: Mapping[str, Any], what: str = "layered table") -> LayeredTable:
     Raises:
         CompressionError: a field has an impossible value.
     """
-    return typed(_TABLE, dict(value), what)
+    table = typed(_TABLE, dict(value), what)
+    if not table.measure.name:
+        raise CompressionError(f"{what}: metric has no name")
+    return table
 
 
 def stored(folder: RunFolder) -> LayeredTable | None:

@@ -109,7 +109,7 @@ def cuts(path: str | Path) -> list[Cut]:
         CompressionError: as :func:`read`.
     """
     header, at, _ = _guarded(path, None, parse)
-    names = [_layer(row) for row in header["tensors"] if row["kind"] == PLANES]
+    names = [layer_name(row) for row in header["tensors"] if row["kind"] == PLANES]
     planes_read = dict.fromkeys(names, 0)
     result = [Cut(at, dict(planes_read))]
     for weight, size in header["order"]:
@@ -183,7 +183,7 @@ def _integers(prefix: _Prefix) -> dict[str, IntegerWeight]:
         at += 4 * count
         step, *offset = (_step(part, row) for part in np.split(numbers, 2 if row["grid"] == OFFSET else 1))
         wide = torch.from_numpy(codes).reshape(row["shape"])
-        layer = _layer(row)
+        layer = layer_name(row)
         result[layer] = coarser(layer, wide, step, row["planes"], known, row["grid"], offset[0] if offset else None)
     return result
 
@@ -209,7 +209,3 @@ def _step(numbers: np.ndarray[Any, np.dtype[np.float32]], row: Row) -> Step:
         return float(numbers[0])
     shape = [-1 if dim == row["axis"] else 1 for dim in range(len(row["shape"]))]
     return torch.from_numpy(numbers.astype(np.float32)).reshape(shape)
-
-
-def _layer(row: Row) -> str:
-    return str(row["name"]).removesuffix("weight").removesuffix(".")

@@ -63,6 +63,11 @@ def tensor_name(layer: str) -> str:
     return f"{layer}.weight" if layer else "weight"
 
 
+def layer_name(row: Row) -> str:
+    """The layer whose weight a row is."""
+    return str(row["name"]).removesuffix("weight").removesuffix(".")
+
+
 def number_count(row: Row) -> int:
     """How many fp32 numbers a weight has: steps, and as many offsets where its grid needs them."""
     steps = int(row["shape"][row["axis"]]) if "axis" in row else 1
@@ -113,6 +118,8 @@ def _check_rows(header: LayeredHeader, size: int) -> None:
             typed(_ROW, row, "a row of planes")
             if row.get("axis", 0) >= max(1, len(row["shape"])) or ("axis" in row and not row["shape"]):
                 raise ValueError(f"{cut(row['name'])} has no dimension {row['axis']}")
+            if tensor_name(layer_name(row)) != row["name"]:
+                raise ValueError(f"{cut(row['name'])} is no weight of a layer")
             needed += 4 * number_count(row)
             codes += math.prod(row["shape"])
         else:

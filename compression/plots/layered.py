@@ -34,6 +34,18 @@ class LayeredLine:
             for size, score in self.places
         ]
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Its prefixes as rows of a front's table."""
+        return [
+            {
+                "what": "prefix of a layered file", "run": self.run, "method": theme.style(self.method).label,
+                "bytes": size, self.metric.axis: round(self.metric.shown(score), 2), "split": "test",
+                "size": "of the file",
+            }
+            for size, score in self.places
+        ]  # fmt: skip
+
 
 def lowest(lines: Sequence[LayeredLine], floor: float, best: float) -> float:
     """The worst score drawn on a front whose other points reach from ``best`` to ``floor``.
@@ -65,7 +77,7 @@ def line_trace(line: LayeredLine, floor: float | None = None) -> go.Scatter:
         mode="lines+markers",
         name="one layered file",
         legendgroup="layered",
-        line={"color": theme.rgba(color, 0.6), "width": 1},
+        line={"color": theme.rgba(color, 0.8), "width": 1.2},
         marker={"color": color, "size": 5, "symbol": "circle"},
         **base.STEADY,
     )

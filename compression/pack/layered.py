@@ -39,6 +39,7 @@ from compression.pack.layered_header import (
     STATISTICS,
     LayeredHeader,
     Part,
+    layer_name,
     number_count,
     parse,
     tensor_name,

@@ -52,7 +52,12 @@ def made() -> tuple[bytes, list[NestedWeight], dict[str, torch.Tensor], list[Par
     order = in_order(coded, [weight.errors(target) for weight, target in zip(weights, targets, strict=True)])
     names = ["norm.running_mean", "norm.running_var"]
     moved = {**state, names[0]: state[names[0]] + 0.5, names[1]: state[names[1]] - 2}
-    parts = [*order[:6], Part(STATISTICS, differences(state, moved, names)), *order[6:], Part(STATISTICS, b"")]
+    parts = [
+        *order[:6],
+        Part(STATISTICS, differences(state, moved, names)),
+        *(part._replace(share=128) for part in order[6:]),
+        Part(STATISTICS, b""),
+    ]
     return to_bytes(state, weights, parts, names), weights, state, order
 
 
@@ -139,7 +144,7 @@ def test_the_order_takes_the_plane_that_saves_most_a_byte() -> None:
 def behind(data: bytes, parts: int) -> int:
     """Where the first so many parts of a layered file end."""
     header, start, _ = parse(data)
-    return start + sum(size for _, size in header["order"][:parts])
+    return start + sum(size for _, size, _ in header["order"][:parts])
 
 
 def test_every_byte_ends_a_plane_or_is_refused(made: tuple[bytes, ...], file: Path) -> None:
@@ -182,8 +187,12 @@ def test_statistics_apply_from_where_they_are_read(made: tuple[bytes, ...], file
     for place, cut in enumerate(cuts):
         read = layered.read(file, cut.bytes)
         moved = 6 <= place < len(order)
-        assert torch.allclose(read[mean], state[mean] + 0.5 * moved)
-        assert torch.equal(read[var], torch.zeros(6) if moved else state[var])  # a variance never falls below 0
+        assert torch.allclose(
+            read[mean], state[mean] + 0.5 * moved / (1 + (place > 6))
+        )  # half of it behind one more plane
+        assert torch.equal(
+            read[var], (state[var] - 2 / (1 + (place > 6))).clamp(min=0) if moved else state[var]
+        )  # a variance never falls below 0
         assert read["bias"].dtype == torch.float16 and torch.equal(read["bias"], state["bias"])
         assert list(read) == list(state)
 
@@ -201,7 +210,7 @@ def test_damage_is_refused(made: tuple[bytes, ...], file: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("order", [[9, 20]]), ("order", [[0, 3]]), ("order", []), ("base", 10**9), ("statistics", ["bias"]),
+        ("order", [[9, 20, 0]]), ("order", [[0, 3, 0]]), ("order", [[0, 20, 300]]), ("order", []), ("base", 10**9), ("statistics", ["bias"]),
         ("tensors", []),
     ],
 )  # fmt: skip

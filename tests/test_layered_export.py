@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,13 +21,14 @@ from compression.cli import main
 from compression.errors import CompressionError
 from compression.export import layered as module
 from compression.export.bundle import layers
-from compression.export.layered import Layering, keep, layered
+from compression.export.layered import Layering, keep, layered, shares
 from compression.export.layered_table import EACH, FILE, INTEGERS, LOADER, ONE, TABLE, TRAINED, stored
 from compression.export.nesting import nest
 from compression.export.source import read
 from compression.jobs import layered_run
 from compression.pack import layered as files
 from compression.pack import unpack
+from compression.pack.layered_header import Part
 from compression.plots import candidates, choice, front, front_data
 from compression.plots.axes import AXES
 from compression.plots.layered import LayeredLine, layered_figure
@@ -206,10 +208,17 @@ def test_the_page_makes_it_as_a_job_and_slides_over_its_prefixes(
     page = open_page("export", run=rounded.id)
     page.button(key="make_layered").click().run()
     assert [folder.id for folder in begun] == [rounded.id]
-    keep(RunFolder(target), layered(read(rounded, trained=False)))
+    assert layered_run.main([str(target)]) == 0  # what the job does
+    assert layered_run.status(RunFolder(target)).state == layered_run.DONE
     page = open_page("export", run=rounded.id)
     slider = page.select_slider(key=f"layered-{rounded.id}")
     before = [metric.value for metric in page.metric]
     slider.set_value(slider.options[0]).run()
     assert not page.exception
     assert [metric.value for metric in page.metric] != before
+
+
+def test_shares_of_statistics_fall_with_the_error_behind_a_stop() -> None:
+    order = [Part(0, b""), Part(1, b""), Part(0, b""), Part(1, b"")]
+    errors = [np.array([8.0, 4.0, 1.0]), np.array([4.0, 4.0, 0.0])]
+    assert [part.share for part in shares(order, [2], errors)] == [171, 171, 160, 32]  # 8/12, 8/12; 5/8, 1/8

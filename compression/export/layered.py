@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from compression.data import Batches
@@ -26,7 +27,7 @@ from compression.graph.copies import deep_copy
 from compression.pack import layered as files
 from compression.pack import planes
 from compression.pack.container import write
-from compression.pack.layered_header import CRC, STATISTICS, Part, tensor_name
+from compression.pack.layered_header import CRC, SHARES, STATISTICS, Part, tensor_name
 from compression.pack.layering import differences, in_order, to_bytes
 from compression.runs.files import finite
 from compression.runs.folder import RunFolder
@@ -90,7 +91,7 @@ def layered(source: Source, layering: Layering | None = None, say: Say | None = 
     order = in_order(coded, errors)
     stops = chosen_stops(order)
     state, names = source.model.state_dict(), norm_statistics(source.model) if layering.statistics == EACH else []
-    parts = _with_statistics(source, nested, order, stops, names, report) if names else order
+    parts = _with_statistics(source, nested, shares(order, stops, errors), stops, names, report) if names else order
     data = to_bytes(state, nested.weights, parts, names)
     points = _measure(source, data, _sizes(parts, stops), nested, errors, report)
     packed = hashlib.sha256(source.packed).hexdigest()
@@ -121,6 +122,23 @@ def chosen_stops(order: list[Part]) -> list[int]:
     targets = np.geomspace(ends[first], ends[-1], PREFIXES)
     stops = [int(np.searchsorted(ends, target * (1 - 1e-9))) + 1 for target in targets]
     return sorted({min(stop, len(order)) for stop in stops})
+
+
+def shares(order: list[Part], stops: list[int], errors: Sequence[NDArray[np.float64]]) -> list[Part]:
+    """The planes with the share of the statistics before them that still applies: what they correct is in proportion to
+    the squared error, of which each plane behind a stop leaves less.
+    """
+    counts, result = [0] * len(errors), []
+    total = at_stop = sum(float(own[0]) for own in errors)
+    for place, part in enumerate(order):
+        if place in stops:
+            at_stop = total
+        before = counts[part.weight]
+        counts[part.weight] += 1
+        total += float(errors[part.weight][before + 1] - errors[part.weight][before])
+        remaining = min(1.0, max(0.0, total / at_stop)) if at_stop > 0 else 0.0
+        result.append(part._replace(share=round(SHARES * remaining)))
+    return result
 
 
 def norm_statistics(model: nn.Module) -> list[str]:

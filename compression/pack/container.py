@@ -9,7 +9,8 @@
 
 A row is an object with a name and a kind (:mod:`.rows`, :mod:`compression.encodings`); a weight's numbers and streams
 lie in the order in which its row names them. Everything is little-endian. Version 4 is written; versions 1 to 3, whose
-rows are lists (:mod:`compression.encodings.list_rows`), are laid out alike and are read for ever.
+rows are lists (:mod:`compression.encodings.list_rows`), are laid out alike and are read for ever. A file whose prefixes
+are models is another format: :mod:`.layered`.
 """
 
 from __future__ import annotations

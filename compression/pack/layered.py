@@ -4,12 +4,13 @@
     8 bytes   uint32 length of the header, uint32 CRC-32 of the header and the base
     header    zlib of JSON {"tensors", "base", "statistics", "order"}, with the preset dictionary of :mod:`.header`
     base      fp32 numbers of the weights (steps, then offsets), tensors stored as they are, zeros; ``base`` bytes
-    parts     in the order of ``order``: [w, bytes], the next plane of the w-th weight; [-1, bytes], statistics
+    parts     in the order of ``order``: [w, bytes, share], the w-th weight's next plane; [-1, bytes, 256], statistics
 
 ``tensors`` are rows in the state dict's order, of kinds ``raw`` and ``alias`` (:mod:`.rows`) and ``planes``
 (:class:`.layered_header.PlanesRow`). A part ends with the CRC-32 of what is before it in the part. A part of statistics
 holds fp16 differences to the tensors named in ``statistics``, one after the other, which apply from there on until the
-next such part; without any bytes it means those tensors as the base has them. Planes: :mod:`.planes`; what a prefix of
+next such part: all of them at first, ``share`` / 256 of them once a plane behind them is read, since what they correct
+becomes less; without any bytes it means those tensors as the base has them. Planes: :mod:`.planes`; what a prefix of
 them stands for: :mod:`compression.quant.nested`. Everything is little-endian.
 
 Read ``n`` bytes: the header says where one may stop (:func:`cuts`); a file cut elsewhere is refused.
@@ -36,6 +37,7 @@ from compression.pack.container import MOST_BYTES
 from compression.pack.layered_header import (
     CRC,
     PLANES,
+    SHARES,
     STATISTICS,
     LayeredHeader,
     Part,
@@ -73,6 +75,7 @@ class _Prefix:
     values: int = 0
     positions: int = 0
     differences: bytes = b""
+    share: int = SHARES
 
     @property
     def weights(self) -> list[Row]:
@@ -113,7 +116,7 @@ def cuts(path: str | Path) -> list[Cut]:
     names = [layer_name(row) for row in header["tensors"] if row["kind"] == PLANES]
     planes_read = dict.fromkeys(names, 0)
     result = [Cut(at, dict(planes_read))]
-    for weight, size in header["order"]:
+    for weight, size, _ in header["order"]:
         at += size
         if weight == STATISTICS:
             result.pop()
@@ -160,12 +163,13 @@ def _decoded(data: bytes) -> _Prefix:
     prefix, at = _Prefix(header, data, start, []), start
     prefix.codes = [np.zeros(math.prod(row["shape"]), dtype=np.int32) for row in prefix.weights]
     prefix.planes = [0] * len(prefix.codes)
-    for weight, size in sizes:
+    for weight, size, share in sizes:
         coded = data[at : at + size - CRC.size]
         at += size
         if CRC.unpack(data[at - CRC.size : at]) != (zlib.crc32(coded),):
             raise ValueError("damaged: the checksum of a plane does not match")
         prefix.parts.append(Part(weight, coded))
+        prefix.share = share
         if weight == STATISTICS:
             prefix.differences = coded
             continue
@@ -196,10 +200,11 @@ def _raw(prefix: _Prefix) -> dict[str, torch.Tensor]:
         if row["kind"] == RAW:
             tensors[row["name"]] = raw_tensor(memoryview(prefix.data)[at : at + raw_bytes(row)], row)
             at += raw_bytes(row)
+    share = np.float32(prefix.share / SHARES)
     half, used = np.frombuffer(prefix.differences, dtype="<f2"), 0
     for name in prefix.header["statistics"] if len(half) else ():
         own, used = half[used : used + tensors[name].numel()], used + tensors[name].numel()
-        tensors[name] = tensors[name] + torch.from_numpy(own.astype(np.float32)).reshape(tensors[name].shape)
+        tensors[name] = tensors[name] + torch.from_numpy(own.astype(np.float32) * share).reshape(tensors[name].shape)
         if name.endswith("var"):
             tensors[name].clamp_(min=0)
     return tensors

@@ -21,14 +21,22 @@ from compression.reading import Name, Signed, Whole, cut, json_object, typed
 
 MAGIC, VERSION = b"CXLAYR", 1
 PLANES, STATISTICS = "planes", -1
+SHARES = 256
 CRC = struct.Struct("<I")
 
 
+Entry = tuple[int, int, int]
+
+
 class Part(NamedTuple):
-    """A plane of the weight at place ``weight``, or statistics (-1), as coded ``data``."""
+    """A plane of the weight at place ``weight``, or statistics (-1), as coded ``data``.
+
+    ``share``, in 256ths: how much of the statistics read last still applies once this plane is read.
+    """
 
     weight: int
     data: bytes
+    share: int = SHARES
 
 
 class PlanesRow(TypedDict):
@@ -52,7 +60,9 @@ class LayeredHeader(TypedDict):
     tensors: Annotated[list[dict[str, Any]], Field(max_length=MOST_TENSORS)]
     base: Whole
     statistics: Annotated[list[Name], Field(max_length=MOST_TENSORS)]
-    order: Annotated[list[tuple[Signed, Whole]], Field(max_length=MOST_TENSORS * MOST_PLANES)]
+    order: Annotated[
+        list[tuple[Signed, Whole, Annotated[Whole, Field(le=SHARES)]]], Field(max_length=MOST_TENSORS * MOST_PLANES)
+    ]
 
 
 _HEADER, _ROW = TypeAdapter(LayeredHeader), TypeAdapter(PlanesRow)
@@ -74,8 +84,8 @@ def number_count(row: Row) -> int:
     return steps * (2 if row["grid"] == OFFSET else 1)
 
 
-def parse(data: bytes) -> tuple[LayeredHeader, int, list[tuple[int, int]]]:
-    """The header, where the parts begin, and those that are whole (weight, bytes): the file must end with one.
+def parse(data: bytes) -> tuple[LayeredHeader, int, list[Entry]]:
+    """The header, where the parts begin, and those that are whole (weight, bytes, share): the file must end with one.
 
     Raises:
         ValueError, CompressionError: saying what is not as in a layered file.
@@ -99,8 +109,8 @@ def parse(data: bytes) -> tuple[LayeredHeader, int, list[tuple[int, int]]]:
     return header, start, _whole_parts(header["order"], start, len(data))
 
 
-def _whole_parts(order: Sequence[tuple[int, int]], start: int, size: int) -> list[tuple[int, int]]:
-    ends = [start, *accumulate((part for _, part in order), initial=start)][1:]
+def _whole_parts(order: Sequence[Entry], start: int, size: int) -> list[Entry]:
+    ends = [start, *accumulate((part for _, part, _ in order), initial=start)][1:]
     if size not in ends:
         before = max((end for end in ends if end < size), default=start)
         after = min((end for end in ends if end > size), default=None)
@@ -142,11 +152,11 @@ def _check_order(header: LayeredHeader) -> None:
     most = [row["planes"] for row in header["tensors"] if row["kind"] == PLANES]
     rows = {row["name"]: row for row in header["tensors"]}
     halves = sum(math.prod(rows[name]["shape"]) for name in header["statistics"])
-    for weight, size in header["order"]:
+    for weight, size, _ in header["order"]:
         if not STATISTICS <= weight < len(most) or size < CRC.size:
             raise ValueError("its order names a plane that no weight has")
         if weight == STATISTICS and size - CRC.size not in (0, 2 * halves):
             raise ValueError("its statistics are those of other tensors")
-    counts = Counter(weight for weight, _ in header["order"] if weight != STATISTICS)
+    counts = Counter(weight for weight, *_ in header["order"] if weight != STATISTICS)
     if any(counts[weight] != planes for weight, planes in enumerate(most)):
         raise ValueError("its order does not name every plane of its weights once")

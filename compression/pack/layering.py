@@ -69,7 +69,7 @@ def to_bytes(
     places = {weights.index(known[name]): place for place, name in enumerate(numbers)}
     base = b"".join(numbers.values()) + raw
     base += bytes(shortage(sum(weight.codes.numel() for weight in weights), PREFIX.size + len(base)))
-    order = [[places.get(part.weight, STATISTICS), len(part.data) + CRC.size] for part in parts]
+    order = [[places.get(part.weight, STATISTICS), len(part.data) + CRC.size, part.share] for part in parts]
     header = deflated({"tensors": rows, "base": len(base), "statistics": list(statistics), "order": order})
     coded = b"".join(part.data + CRC.pack(zlib.crc32(part.data)) for part in parts)
     return PREFIX.pack(MAGIC, VERSION, len(header), zlib.crc32(header + base)) + header + base + coded

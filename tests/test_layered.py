@@ -210,7 +210,8 @@ def test_damage_is_refused(made: tuple[bytes, ...], file: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("order", [[9, 20, 0]]), ("order", [[0, 3, 0]]), ("order", [[0, 20, 300]]), ("order", []), ("base", 10**9), ("statistics", ["bias"]),
+        ("order", [[9, 20, 0]]), ("order", [[0, 3, 0]]), ("order", [[0, 20, 300]]),
+        ("order", []), ("base", 10**9), ("statistics", ["bias"]),
         ("tensors", []),
     ],
 )  # fmt: skip

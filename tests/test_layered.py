@@ -45,7 +45,7 @@ def small_state() -> tuple[dict[str, torch.Tensor], list[NestedWeight], list[tor
 
 
 @pytest.fixture(scope="module")
-def made() -> tuple[bytes, list[NestedWeight], dict[str, torch.Tensor], list[Part]]:
+def content() -> tuple[bytes, list[NestedWeight], dict[str, torch.Tensor], list[Part]]:
     """A small layered file with statistics behind its sixth and its last plane, and what is in it."""
     state, weights, targets = small_state()
     coded = [planes.encode(weight.codes.reshape(-1).numpy(), weight.planes) for weight in weights]
@@ -62,9 +62,9 @@ def made() -> tuple[bytes, list[NestedWeight], dict[str, torch.Tensor], list[Par
 
 
 @pytest.fixture
-def file(made: tuple[bytes, list[NestedWeight], dict[str, torch.Tensor], list[Part]], tmp_path: Path) -> Path:
+def file(content: tuple[bytes, list[NestedWeight], dict[str, torch.Tensor], list[Part]], tmp_path: Path) -> Path:
     path = tmp_path / "weights.layered"
-    path.write_bytes(made[0])
+    path.write_bytes(content[0])
     return path
 
 
@@ -147,8 +147,8 @@ def behind(data: bytes, parts: int) -> int:
     return start + sum(size for _, size, _ in header["order"][:parts])
 
 
-def test_every_byte_ends_a_plane_or_is_refused(made: tuple[bytes, ...], file: Path) -> None:
-    data, weights, _, order = made
+def test_every_byte_ends_a_plane_or_is_refused(content: tuple[bytes, ...], file: Path) -> None:
+    data, weights, _, order = content
     ends = {cut.bytes: cut.planes for cut in layered.cuts(file)}
     assert len(ends) == len(order) + 1
     # Reading may also end before the statistics that stand behind a plane.
@@ -181,8 +181,8 @@ def test_a_prefix_of_the_file_is_read_as_the_file_cut_there(file: Path) -> None:
             layered.read(file, wrong)
 
 
-def test_statistics_apply_from_where_they_are_read(made: tuple[bytes, ...], file: Path) -> None:
-    _, _, state, order = made
+def test_statistics_apply_from_where_they_are_read(content: tuple[bytes, ...], file: Path) -> None:
+    _, _, state, order = content
     cuts, mean, var = layered.cuts(file), "norm.running_mean", "norm.running_var"
     for place, cut in enumerate(cuts):
         read = layered.read(file, cut.bytes)
@@ -197,8 +197,8 @@ def test_statistics_apply_from_where_they_are_read(made: tuple[bytes, ...], file
         assert list(read) == list(state)
 
 
-def test_damage_is_refused(made: tuple[bytes, ...], file: Path) -> None:
-    data = made[0]
+def test_damage_is_refused(content: tuple[bytes, ...], file: Path) -> None:
+    data = content[0]
     for at in range(0, len(data), 7):
         broken = bytearray(data)
         broken[at] ^= 0x10
@@ -216,13 +216,13 @@ def test_damage_is_refused(made: tuple[bytes, ...], file: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_header_that_contradicts_itself_is_refused(
-    made: tuple[bytes, ...], file: Path, field: str, value: object
+    content: tuple[bytes, ...], file: Path, field: str, value: object
 ) -> None:
-    header, start, _ = parse(made[0])
-    base = made[0][start - header["base"] : start]
+    header, start, _ = parse(content[0])
+    base = content[0][start - header["base"] : start]
     forged = deflated({**header, field: value})
     begin = PREFIX.pack(b"CXLAYR", 1, len(forged), zlib.crc32(forged + base))
-    file.write_bytes(begin + forged + base + made[0][start:])
+    file.write_bytes(begin + forged + base + content[0][start:])
     with pytest.raises(CompressionError, match="no sound layered file"):
         layered.read(file)
 

@@ -11,7 +11,7 @@ from tests.served import settled
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.extended]
 
 RUN, JOB_SECONDS = "gallery.resnet8-mnist5k.geta", 400
 

@@ -86,8 +86,8 @@ def _slider(run: str, table: LayeredTable, result: Mapping[str, Any]) -> None:
     figure = layered_figure(line, chosen, (final["bytes"], final["score"]))
     widgets.chart(figure, "layered", table.rows, f"{metric.title} against bytes. {' '.join(line.sentences)}")
     st.caption(
-        f"{described(table.to_dict())} The last planes take most of the bytes: they are nearly random. Between two of "
-        "these prefixes one can be worse than the one before it."
+        f"{described(table.to_dict())} The last planes take most of the bytes: they are nearly random. A cut between "
+        "two of these points can be worse than the point before it."
     )
 
 

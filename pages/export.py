@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import setup, widgets, words
 from app.gallery import gallery, galleryview
-from app.runs import bundles, outcome, runlog
+from app.runs import bundles, layeredview, outcome, runlog
 from compression.errors import CompressionError
 from compression.jobs import export_run
 from compression.tasks import Metric
@@ -77,6 +77,8 @@ def page() -> None:
         rows = outcome.ledger_rows(result["ledger"])
         widgets.table(rows, "ledger")
         widgets.download(rows, f"{run}-ledger")
+    if not gallery.is_gallery(run) or gallery.find(run).whole:
+        layeredview.section(run, result)
     budget = runlog.folder(run).budget()
     bundles.agreement(measured)
     bundles.latency(measured, budget.method)

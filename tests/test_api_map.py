@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MAP, DERIVATIONS = ROOT / "docs" / "ARCHITECTURE.md", ROOT / "docs" / "derivations"
 PAGES = (MAP, DERIVATIONS / "geta-joint-step.md", DERIVATIONS / "opq.md")
-FILE_KINDS = ("json", "jsonl", "md", "packed", "txt")
+FILE_KINDS = ("json", "jsonl", "layered", "md", "packed", "txt")
 
 
 def names(page: Path) -> list[str]:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save
@@ -20,13 +20,18 @@ from compression.errors import CompressionError
 from compression.export import card, standalone
 from compression.export.config import config
 from compression.export.example import example
+from compression.export.layered_table import FILE, LOADER, TABLE, stored
 from compression.export.manifest import CHECKSUMS, manifest
 from compression.export.program import NotExpressible, plain, saved, traced
 from compression.export.rounding import rounded
 from compression.export.source import Source, read
-from compression.reading import expanded
+from compression.pack.container import MOST_BYTES as MOST
+from compression.reading import expanded, read_bytes
 from compression.runs.files import disk_full, finite
 from compression.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from compression.export.layered import Layering
 
 ONNX = "the ONNX files"
 Say = Callable[[str, float], None]
@@ -56,6 +61,7 @@ def export(
     onnx: bool = True,
     latency: bool = True,
     multiple: int = 1,
+    layered: Layering | None = None,
     say: Say | None = None,
 ) -> Bundle:
     """Write the bundle of a finished run to the zip ``out``.
@@ -66,6 +72,8 @@ def export(
         onnx: include the ONNX files, compared with torch on real images.
         latency: time the ONNX variants on this machine (needs ``onnx``).
         multiple: round channel counts up to multiples of this, by keeping some channels that are zero.
+        layered: add a layered file, whose prefixes are measured (:mod:`.layered`), and leave it in the run's folder
+            too. Without it, one that is there already is added.
         say: called with the current step and the share done.
 
     Raises:
@@ -78,8 +86,10 @@ def export(
     source = read(folder, trained=False)
     if multiple != 1:
         source = rounded(source, multiple)
+    extra, about_layers = layers(folder, source, layered, report)
     report("writing the program", 0.1)
-    files, measured = contents(source, report, onnx=onnx, latency=latency)
+    files, measured = contents(source, report, onnx=onnx, latency=latency, extra=extra)
+    measured |= about_layers
     bound = manifest(source, config(source), files)
     report("writing the bundle", 0.95)
     path = expanded(out)
@@ -87,8 +97,35 @@ def export(
     return Bundle(path, source.run, path.stat().st_size, bound["files"], measured)
 
 
-def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The bundle's files by name, and the measurements of the export.
+def layers(
+    folder: RunFolder, source: Source, layering: Layering | None, say: Say
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files of a layered export by name, and its table under ``layered``: of a new one, or of one stored before.
+
+    Raises:
+        CompressionError: the weights have no planes, or a stored file is damaged.
+    """
+    if layering is None:
+        table = stored(folder) if source.multiple == 1 else None
+        if table is None:
+            return {}, {}
+        names = (FILE, TABLE, LOADER)
+        return {name: read_bytes(folder.bundle / name, "layered file", MOST) for name in names}, {
+            "layered": table.to_dict()
+        }
+    from compression.export.layered import keep
+    from compression.export.layered import layered as make
+
+    result = make(source, layering, lambda text, share: say(text, 0.1 * share))
+    if source.multiple == 1:
+        keep(folder, result)
+    return result.files(), {"layered": result.table.to_dict()}
+
+
+def contents(
+    source: Source, say: Say, *, onnx: bool, latency: bool, extra: Mapping[str, bytes] | None = None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The bundle's files by name, and the measurements of the export; ``extra`` files are in it too.
 
     Files that torch or ONNX cannot express are omitted: ``measured["left_out"]`` is file → reason.
     """
@@ -99,6 +136,7 @@ def contents(source: Source, say: Say, *, onnx: bool, latency: bool) -> tuple[di
         "model.safetensors": save(_state(source.model)),
         "weights.packed": source.packed,
         "load.py": standalone.program().encode(),
+        **(extra or {}),
     }
     measured: dict[str, Any] = {"ledger": dict(source.result["ledger"]), "multiple": source.multiple, "left_out": {}}
     answering = source.model

@@ -38,6 +38,9 @@ FILES = {
     "model.int8.onnx": "the same in 8-bit integer arithmetic, missing ranges calibrated",
     "model.fp32.onnx": "the slim network in floats, without quantizers",
     "example.safetensors": "four test inputs as the model takes them, and its answers",
+    "weights.layered": "the weights bit plane by bit plane: every prefix that ends between two planes is a model",
+    "layered.json": "some prefixes of it: bytes, bits a weight, measured score",
+    "load_layered.py": "reads its prefixes without this program: `python load_layered.py BYTES`",
     "load.py": "decodes the weights without this program; loads the network with --trust",
 }
 

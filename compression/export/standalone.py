@@ -26,8 +26,13 @@ def program() -> str:
     decoders = {kind: encoding.decode for kind, encoding in encodings.all_encodings().items()}
     table = ", ".join(f'"{kind}": {decode.__name__}' for kind, decode in decoders.items())
     kinds = "\n\n".join([*map(_plain, (named, *decoders.values())), f"KINDS = {{{table}}}"])
+    return with_words(frame).replace(KINDS, f"{kinds}\n")
+
+
+def with_words(frame: str) -> str:
+    """A frame with the preset dictionary of headers in its place."""
     words = "\n         ".join(repr(WORDS[at : at + 100]) for at in range(0, len(WORDS), 100))
-    return frame.replace(HEADER, f"WORDS = ({words})\n").replace(KINDS, f"{kinds}\n")
+    return frame.replace(HEADER, f"WORDS = ({words})\n")
 
 
 def _plain(function: Callable[..., Any]) -> str:

@@ -9,7 +9,8 @@
 
 A row is an object with a name and a kind (:mod:`.rows`, :mod:`compression.encodings`); a weight's numbers and streams
 lie in the order in which its row names them. Everything is little-endian. Version 4 is written; versions 1 to 3, whose
-rows are lists (:mod:`compression.encodings.list_rows`), are laid out alike and are read for ever.
+rows are lists (:mod:`compression.encodings.list_rows`), are laid out alike and are read for ever. A file whose prefixes
+are models is another format: :mod:`.layered`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from compression.errors import CompressionError
 from compression.pack.account import account
 from compression.pack.header import MAGIC, PREFIX, VERSION, Header, deflated, padding, parse
 from compression.pack.rows import ALIAS, RAW, Row, is_weight, number_bytes, raw_bytes, raw_tensor, stream_bytes
-from compression.pack.storable import check_storable
+from compression.pack.storable import named_tensors, raw_data, raw_row
 from compression.pack.streams import decode, encode
 from compression.quant.integers import QuantizedWeight, fold, integer_weights
 from compression.reading import cut, read_bytes
@@ -53,7 +54,7 @@ def pack(model: nn.Module, path: str | Path, integers: Mapping[str, QuantizedWei
     """
     known = integer_weights(model) if integers is None else dict(integers)
     data = to_bytes(fold(model).state_dict(), known)
-    _write(Path(path), data)
+    write(Path(path), data)
     return ledger(path)
 
 
@@ -100,12 +101,8 @@ def to_bytes(state: Mapping[str, Any], integers: Mapping[str, QuantizedWeight]) 
     rows: list[Row] = []
     numbers, streams, raw = bytearray(), bytearray(), bytearray()
     checksum = 0
-    earlier: dict[tuple[Any, ...], str] = {}
-    check_storable(state)
-    for name, tensor in state.items():
-        tensor = tensor.detach().cpu()
-        twin = earlier.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype), name)
-        if twin != name and tensor.numel():
+    for name, tensor, twin in named_tensors(state):
+        if twin is not None:
             rows.append({"name": name, "kind": ALIAS, "target": twin})
         elif name in quantized:
             row, arrays, coded = _encoded(name, quantized[name], tensor)
@@ -114,9 +111,8 @@ def to_bytes(state: Mapping[str, Any], integers: Mapping[str, QuantizedWeight]) 
             numbers += b"".join(array.astype("<f4", copy=False).tobytes() for array in arrays.numbers.values())
             streams += coded
         else:
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            rows.append({"name": name, "kind": RAW, "shape": list(tensor.shape), "dtype": dtype})
-            raw += tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            rows.append(raw_row(name, tensor))
+            raw += raw_data(tensor)
     header = deflated({"codes": checksum, "tensors": rows})
     body = header + numbers + streams + raw
     body += bytes(padding(rows, PREFIX.size + len(body)))
@@ -172,7 +168,12 @@ def _decoded(row: Row, arrays: Arrays) -> torch.Tensor:
     return torch.from_numpy(values)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all.
+
+    Raises:
+        CompressionError: it cannot be written.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
@@ -67,18 +67,22 @@ def parse(data: bytes) -> tuple[Header, memoryview]:
     body = memoryview(data)[PREFIX.size :]
     if length > len(body) or zlib.crc32(body) != checksum:
         raise ValueError("truncated or damaged: the checksum does not match")
-    header = _rows(json_object(_inflated(body[:length]), "its header"), version)
+    header = _rows(json_object(inflated(body[:length]), "its header"), version)
     _check(header["tensors"], len(body) - length, len(data))
     return header, body[length:]
 
 
 def padding(rows: Sequence[Row], size: int) -> int:
     """How many bytes a file of ``size`` bytes lacks to be allowed so many codes; 0 but for huge constant weights."""
-    codes = sum(code_count(row) for row in rows if row["kind"] not in (RAW, ALIAS))
+    return shortage(sum(code_count(row) for row in rows if row["kind"] not in (RAW, ALIAS)), size)
+
+
+def shortage(codes: int, size: int) -> int:
+    """How many bytes a file of ``size`` bytes lacks to be allowed so many codes."""
     return max(0, -(-(codes - FREE_CODES) // CODES_A_BYTE) - size)
 
 
-def deflated(header: Header) -> bytes:
+def deflated(header: Mapping[str, Any]) -> bytes:
     """The header as it is written.
 
     Raises:
@@ -91,7 +95,12 @@ def deflated(header: Header) -> bytes:
     return deflater.compress(text) + deflater.flush()
 
 
-def _inflated(data: memoryview) -> bytes:
+def inflated(data: memoryview) -> bytes:
+    """The JSON text of a deflated header.
+
+    Raises:
+        ValueError, zlib.error: it is damaged, or larger than any that is written.
+    """
     inflater = zlib.decompressobj(zdict=WORDS)
     text = inflater.decompress(data, MOST_HEADER)
     if not inflater.eof:

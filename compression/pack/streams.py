@@ -39,7 +39,7 @@ def encode(codes: Codes) -> Stream:
     if not codes.size:
         return Stream("fixed", b"")
     low, high = int(codes.min()), int(codes.max())
-    head = _varints([_zigzag(low), high - low])
+    head = varints([_zigzag(low), high - low])
     nonzero = int(np.count_nonzero(codes))
     sizes = {"fixed": _packed_size(codes.size, _width(high - low))}
     if low <= 0 <= high and low < high:
@@ -79,7 +79,7 @@ def decode(coding: str, data: bytes, size: int) -> Codes:
     if coding == "ans":
         counts, start = _counts(data, start, span, size)
         words = np.frombuffer(data, dtype="<u4", offset=start).astype(np.uint32)
-        decoded: Codes = constriction.stream.stack.AnsCoder(words).decode(_model(counts), size)
+        decoded: Codes = constriction.stream.stack.AnsCoder(words).decode(model(counts), size)
         return decoded + np.int32(low)
     raise ValueError(f"unknown coding {coding!r}")
 
@@ -104,7 +104,8 @@ def split(coding: str, data: bytes, size: int) -> tuple[int, int]:
     return len(data) - positions, positions
 
 
-def _model(counts: Counts) -> constriction.stream.model.Categorical:
+def model(counts: Counts) -> constriction.stream.model.Categorical:
+    """What ANS codes symbols with these counts under."""
     return constriction.stream.model.Categorical(counts.astype(np.float64) / counts.sum(), perfect=False)
 
 
@@ -112,8 +113,8 @@ def _ans(codes: Codes, low: int, high: int) -> bytes:
     symbols = codes - np.int32(low)
     counts = np.bincount(symbols, minlength=high - low + 1)
     coder = constriction.stream.stack.AnsCoder()
-    coder.encode_reverse(symbols, _model(counts))
-    return _varints(counts.tolist()) + coder.get_compressed().astype("<u4").tobytes()
+    coder.encode_reverse(symbols, model(counts))
+    return varints(counts.tolist()) + coder.get_compressed().astype("<u4").tobytes()
 
 
 def _width(span: int) -> int:
@@ -154,7 +155,7 @@ def _zigzag(value: int) -> int:
     return value << 1 if value >= 0 else (-value << 1) - 1
 
 
-def _varints(values: Iterable[int]) -> bytes:
+def varints(values: Iterable[int]) -> bytes:
     """Non-negative integers, seven bits a byte, the lowest first; the top bit says that more follows."""
     out = bytearray()
     for value in values:
@@ -171,7 +172,7 @@ def _range(data: bytes) -> tuple[int, int, int]:
     Raises:
         ValueError: the codes would not be 32-bit integers.
     """
-    (zigzag, span), start = _read_varints(data, 0, 2)
+    (zigzag, span), start = read_varints(data, 0, 2)
     low = (zigzag >> 1) ^ -(zigzag & 1)
     if low < -(1 << 31) or low + span >= 1 << 31:
         raise ValueError("a stream holds codes of more than 32 bits")
@@ -186,13 +187,18 @@ def _counts(data: bytes, start: int, span: int, size: int) -> tuple[Counts, int]
     """
     if not 0 < span < MOST_SYMBOLS:
         raise ValueError(f"a table has {span + 1} symbols")
-    counts, start = _read_varints(data, start, span + 1)
+    counts, start = read_varints(data, start, span + 1)
     if sum(counts) != size or max(counts) == size:
         raise ValueError("symbol counts do not add up to the layer's size")
     return np.array(counts, dtype=np.int64), start
 
 
-def _read_varints(data: bytes, start: int, count: int) -> tuple[list[int], int]:
+def read_varints(data: bytes, start: int, count: int) -> tuple[list[int], int]:
+    """So many integers that :func:`varints` wrote, and where what follows them begins.
+
+    Raises:
+        ValueError: the bytes end before, or hold too large a number.
+    """
     values = []
     for _ in range(count):
         value, shift = 0, 0

@@ -8,15 +8,19 @@ from typing import Any
 from compression.plots import base, theme
 from compression.plots.base import go
 from compression.plots.candidates import CandidatesInfo, Mark
+from compression.plots.layered import LayeredLine, drawn_sizes, line_traces, lowest
 
 PICKED, OTHER = "picked", "the second one"
 _FAINT = 0.45
 
 
-def choice_figure(info: CandidatesInfo, picked: str = "", other: str = "", height: int = 520) -> go.Figure:
+def choice_figure(
+    info: CandidatesInfo, picked: str = "", other: str = "", height: int = 520, layered: Sequence[LayeredLine] = ()
+) -> go.Figure:
     """Draw the finished candidates; a click on a run gives its id in ``customdata``. Rings lie under the markers.
 
-    Runs still going are measured on other data, their sizes estimated: they are listed below the chart.
+    Runs still going are measured on other data, their sizes estimated: they are listed below the chart. ``layered``:
+    files whose prefixes are thin lines of points, where the cost is bytes.
     """
     fig = base.figure(height, uirevision=f"choice {info.axis.field}", hovermode="closest", clickmode="event+select")
     fig.update_layout(legend=base.TWO_COLUMNS)
@@ -28,11 +32,16 @@ def choice_figure(info: CandidatesInfo, picked: str = "", other: str = "", heigh
         fig.add_trace(_ring(info, None if mark is None or mark.live else mark, name, shape))
     for method in dict.fromkeys(mark.method for mark in info.finished):
         fig.add_trace(_finished(info, method))
+    shown = layered if info.axis.field == "bytes" else ()
+    floor = info.floor
+    if info.best is not None and not info.hidden:  # hidden ones are drawn at the floor, as the bottom edge
+        floor = lowest(shown, floor, info.best.score)
+    fig.add_traces(line_traces(shown, floor))
     look = theme.style(theme.DENSE)
     stars = _columns(info, info.dense) | {"customdata": [[""] for _ in info.dense]}
     marker = {"color": look.color, "symbol": look.symbol, "size": 17}
     fig.add_trace(go.Scatter(**stars, mode="markers", name=look.label, marker=marker, **base.STEADY))
-    _axes(fig, info)
+    _axes(fig, info, floor, drawn_sizes(shown, floor))
     return fig
 
 
@@ -63,12 +72,12 @@ def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:
     }
 
 
-def _axes(fig: go.Figure, info: CandidatesInfo) -> None:
+def _axes(fig: go.Figure, info: CandidatesInfo, floor: float, sizes: Sequence[int]) -> None:
     drawn = [*info.finished, *info.dense]
-    base.log_axis(fig, [mark.cost for mark in drawn], info.axis.title, info.axis.show, 0.06)
+    base.log_axis(fig, [*(mark.cost for mark in drawn), *sizes], info.axis.title, info.axis.show, 0.06)
     metric = info.metric
     fig.update_yaxes(title=metric.label, ticksuffix=metric.unit)
     if drawn:
         top = metric.best(mark.score for mark in drawn)
         least = 0.002 * metric.span(top)
-        fig.update_yaxes(range=metric.ends(info.floor, top, 0.08, least))
+        fig.update_yaxes(range=metric.ends(floor, top, 0.08, least))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from compression.plots import base, theme
 from compression.plots.base import go
 from compression.plots.front_data import FrontInfo, FrontPoint, unbeaten
+from compression.plots.layered import LayeredLine, drawn_sizes, line_traces, lowest
 
 SAME_MODEL = "same model: on test data, as a file"
 
 
-def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
-    """Draw the front; traces keep their order and number while a run grows, so that nothing jumps."""
+def front_figure(info: FrontInfo, height: int = 460, layered: Sequence[LayeredLine] = ()) -> go.Figure:
+    """Draw the front; traces keep their order and number while a run grows, so that nothing jumps.
+
+    ``layered``: files whose prefixes are thin lines of points.
+    """
     points = [*info.trail, *info.finals, *info.dense]
     fig = base.figure(height, uirevision="front", hovermode="closest")
     fig.update_layout(legend=base.TWO_COLUMNS)
@@ -21,11 +25,14 @@ def front_figure(info: FrontInfo, height: int = 460) -> go.Figure:
     fig.add_traces([*_trail(info, look), _latest(info, look), _arrow(info), _finished_front(info)])
     for method in dict.fromkeys(point.method for point in info.finals):
         fig.add_trace(_finished(info, [point for point in info.finals if point.method == method], method))
+    results = [point.score for point in (*info.finals, *info.dense)]
+    floor = lowest(layered, info.floor, info.metric.best(results)) if results and not info.hidden else info.floor
+    fig.add_traces(line_traces(layered, floor) if points else [])
     star = {"color": dense.color, "symbol": dense.symbol, "size": 16}
     fig.add_trace(go.Scatter(**_columns(info, info.dense), mode="markers", name=dense.label, marker=star))
-    base.log_axis(fig, [point.bytes for point in points], "size of the weights")
+    base.log_axis(fig, [*(point.bytes for point in points), *drawn_sizes(layered, floor)], "size of the weights")
     metric = info.metric
-    span = metric.ends(info.floor, metric.best(point.score for point in points), 0.06) if points else None
+    span = metric.ends(floor, metric.best(point.score for point in points), 0.06) if points else None
     fig.update_yaxes(title=metric.label, ticksuffix=metric.unit, range=span)
     return fig
 

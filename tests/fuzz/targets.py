@@ -24,6 +24,7 @@ from compression.runs.process import Handle
 from compression.runs.resultfile import written
 from compression.runs.results import result
 from tests.fuzz.binary import BINARY, address_mutant
+from tests.fuzz.layered import LAYERED
 from tests.fuzz.mutate import text_mutant
 from tests.fuzz.samples import (
     ABOUT,
@@ -251,4 +252,4 @@ def targets() -> dict[str, Target]:
         Target("explanation", _one_of(EXPLANATION), explanation),
         Target("gallery", _exhibit_mutant, exhibit),
     ]
-    return {target.name: target for target in [*json_ones, *BINARY]}
+    return {target.name: target for target in [*json_ones, *BINARY, *LAYERED]}

@@ -1,0 +1,317 @@
+"""Where a network's channels may be scaled: the scale of every position of every tensor, followed through a recording.
+
+Every output channel of a layer and every channel of a norm's affine part is an *atom*: its values may be multiplied by
+a positive number s if all that read them divide by s. One recorded forward pass is walked call by call with an integer
+array for each tensor that says which atom scales each position. Positively homogeneous operations (ReLU, max and mean
+pooling, reshapes, products with what is not scaled) pass atoms on, sums link those that meet, a layer's columns and a
+batch norm's statistics are linked with what they read. Whatever else reads an atom (GELU, SiLU, softmax, and ReLU6 or
+Hardtanh, whose upper bound does not scale) links it with :data:`FIXED`, the atom whose scale is 1: the chain ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from compression.graph.flow import name_of, refs
+from compression.graph.recording import Call, Recording, Ref, replace_all
+
+FIXED = 0
+Role = Literal["row", "bias", "scale", "shift", "column", "statistics"]
+Units = torch.Tensor  # int64, a dimension along which the atom does not change has size 1
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One axis of channels of one parameter: atoms ``start`` … ``start + size - 1`` in order.
+
+    Viewed as ``view``, the channels of the tensor ``name`` lie along ``dims``. ``role``: a layer's ``row`` and ``bias``
+    and a norm's ``scale`` and ``shift`` produce what they scale; a layer's ``column`` and the ``statistics`` of a batch
+    norm (``name`` is its running mean, ``eps`` what it adds to the variance) read it.
+    """
+
+    name: str
+    role: Role
+    view: tuple[int, ...]
+    dims: tuple[int, ...]
+    start: int
+    eps: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Number of channels."""
+        return math.prod(self.view[d] for d in self.dims)
+
+    @property
+    def atoms(self) -> Units:
+        """Its atoms, int64 [size]."""
+        return torch.arange(self.start, self.start + self.size)
+
+
+@dataclass
+class ScaleFlow:
+    """The walk: ``units`` has the atoms of every value id, ``links`` which atoms have one scale.
+
+    ``passed``: operations between producer and reader, with the atoms that went through them; ``misused``: parameters
+    that anything but a layer or a norm reads, whose channels therefore stay.
+    """
+
+    recording: Recording
+    slots: list[Slot] = field(default_factory=list)
+    links: list[tuple[Units, Units]] = field(default_factory=list)
+    passed: list[tuple[str, Units]] = field(default_factory=list)
+    misused: set[str] = field(default_factory=set)
+    count: int = 1  # atom 0 is FIXED
+    units: dict[int, Units] = field(default_factory=dict)
+    turned: dict[int, str] = field(default_factory=dict)  # value id of a transposed matrix -> its parameter
+    claimed: set[int] = field(default_factory=set)
+    ended: set[int] = field(default_factory=lambda: {FIXED})  # atoms that were linked with FIXED themselves
+    _slots: dict[tuple[str, tuple[int, ...]], Slot] = field(default_factory=dict)
+
+    def walk(self) -> ScaleFlow:
+        """Follow every call; afterwards what is misused, or returned by the network, is fixed."""
+        for call in self.recording.calls:
+            self._follow(call)
+        for ref in self.recording.outputs:
+            self.fix(ref)
+        never = {*self.recording.replaced, *self.recording.switched, *self.recording.uncuttable, *self.misused}
+        for slot in self.slots:
+            if slot.name in never:
+                self.link(slot.atoms, torch.tensor(FIXED))
+        return self
+
+    def _follow(self, call: Call) -> None:
+        operation, self.claimed = name_of(call), set()
+        handler = None if call.random else _HANDLERS.get(operation)
+        results = handler(self, call) if handler is not None else None
+        for ref in refs(call):
+            if results is None:
+                self.fix(ref)
+            if (name := self.parameter(ref)) is not None and ref.id not in self.claimed:
+                self.misused.add(name)
+        for output, result in zip(call.out, results or (), strict=False):
+            if output is not None:
+                self.units[output.id] = result
+        for write in call.writes:  # other views of what is written in place
+            for alias in write.aliases:
+                for other in (alias, write.before, write.after):
+                    if other is not None:
+                        self.fix(other)
+                self.units.pop(alias.id, None)
+
+    def units_of(self, ref: Ref) -> Units:
+        """The atoms of a tensor, with its number of dimensions."""
+        known = self.units.get(ref.id)
+        if known is None or self.ended.issuperset(known.unique().tolist()):
+            return torch.zeros((1,) * len(ref.shape), dtype=torch.int64)
+        return known
+
+    def owned(self, ref: Ref) -> bool:
+        """Whether any position of a tensor may be scaled, as far as the walk has come."""
+        return ref.id in self.units and bool(self.units_of(ref).any())
+
+    def parameter(self, ref: Ref) -> str | None:
+        """The name of the parameter that a tensor is, as it is or transposed."""
+        return self.recording.parameters.get(ref.id) or self.turned.get(ref.id)
+
+    def claim(self, ref: object, ndim: int) -> str | None:
+        """The parameter of so many dimensions that an operation reads as a layer or a norm; ``None`` for others."""
+        name = self.parameter(ref) if isinstance(ref, Ref) and len(ref.shape) == ndim else None
+        if name is not None and isinstance(ref, Ref):
+            self.claimed.add(ref.id)
+        return name
+
+    def link(self, first: Units, second: Units) -> None:
+        """At every position the two atoms get one scale."""
+        first, second = torch.broadcast_tensors(first, second)
+        apart = first != second
+        if bool(apart.any()):
+            first, second = first[apart], second[apart]
+            self.links.append((first, second))
+            either = (first == FIXED) | (second == FIXED)
+            self.ended.update(torch.maximum(first, second)[either].tolist())
+
+    def fix(self, ref: Ref) -> None:
+        """Nothing that scales a position of this tensor may change."""
+        if self.owned(ref):
+            self.link(self.units[ref.id], torch.tensor(FIXED))
+
+    def slot(self, name: str, role: Role, view: tuple[int, ...], dims: tuple[int, ...], eps: float = 0.0) -> Slot:
+        """The slot of some channels of a parameter; the second use of a parameter has the atoms of the first."""
+        key = (f"{name} {role}" if role == "statistics" else name, dims)
+        if key not in self._slots:
+            self._slots[key] = Slot(name, role, view, dims, self.count, eps)
+            self.count += self._slots[key].size
+            self.slots.append(self._slots[key])
+        elif self._slots[key].role != role:  # read along one axis both as rows and as columns
+            self.misused.add(name)
+        return self._slots[key]
+
+    def fresh(self, number: int) -> Units:
+        """Atoms of positions that are 0, and stay so at any scale."""
+        self.count += number
+        return torch.arange(self.count - number, self.count)
+
+
+Result = tuple[Units, ...] | None
+Handler = Callable[[ScaleFlow, Call], Result]
+_HANDLERS: dict[str, Handler] = {}
+
+
+def handles(names: str) -> Callable[[Handler], Handler]:
+    """Register what follows these operations; it returns ``None`` where the chain ends."""
+
+    def register(handler: Handler) -> Handler:
+        _HANDLERS.update(dict.fromkeys(names.split(), handler))
+        return handler
+
+    return register
+
+
+def along(units: Units, dim: int) -> Units | None:
+    """The atoms [size] along one dimension; ``None`` where they change along another one, too."""
+    dim %= units.dim()
+    return units.flatten() if all(size == 1 for d, size in enumerate(units.shape) if d != dim) else None
+
+
+def placed(atoms: Units, dim: int, ndim: int) -> Units:
+    """Atoms along one dimension of a tensor of ``ndim`` dimensions."""
+    return atoms.reshape([-1 if d == dim % ndim else 1 for d in range(ndim)])
+
+
+@handles("detach alias clone contiguous lift_fresh _to_copy positive dropout native_dropout")
+def _same(flow: ScaleFlow, call: Call) -> Result:
+    return (flow.units_of(call.args[0]),)
+
+
+@handles("relu leaky_relu abs neg prelu _prelu_kernel")
+def _homogeneous(flow: ScaleFlow, call: Call) -> Result:
+    """f(s·x) = s·f(x) for every s > 0."""
+    units = flow.units_of(call.args[0])
+    flow.passed.append((name_of(call), units))
+    return (units,)
+
+
+@handles(
+    """view _unsafe_view reshape unsqueeze squeeze permute transpose t expand repeat flip roll slice select split
+    split_with_sizes unsafe_split unsafe_chunk unbind cat stack pixel_shuffle pixel_unshuffle channel_shuffle
+    native_channel_shuffle"""
+)
+def _move(flow: ScaleFlow, call: Call) -> Result:
+    """What only moves elements moves their atoms: the operation itself is run on them."""
+    first = next(refs(call))
+    name = flow.parameter(first)
+    if name is not None and len(first.shape) == 2 and name_of(call) in ("t", "transpose"):
+        assert call.out[0] is not None
+        if first.id not in flow.turned:
+            flow.claimed.add(first.id)
+            flow.turned[call.out[0].id] = name
+    if not any(flow.owned(ref) for ref in refs(call)):
+        return ()
+
+    def full(ref: Ref) -> Units:
+        return flow.units_of(ref).expand(ref.shape).contiguous()
+
+    args = [list(arg) if isinstance(arg, tuple) else arg for arg in replace_all(call.args, Ref, full)]
+    moved = call.func(*args, **call.kwargs)
+    results = tuple(_shrunk(each) for each in (moved if isinstance(moved, (tuple, list)) else (moved,)))
+    flow.passed += [("move", each) for each in results]
+    return results
+
+
+def _shrunk(units: Units) -> Units:
+    for dim, size in enumerate(units.shape):
+        first = units.narrow(dim, 0, min(1, size))
+        if size > 1 and torch.equal(units, first.expand_as(units)):
+            units = first
+    return units
+
+
+@handles("constant_pad_nd")
+def _pad(flow: ScaleFlow, call: Call) -> Result:
+    """Zeros beside a tensor: along its channels they have any scale."""
+    data, pads = call.args[0], list(call.args[1])
+    if len(call.args) > 2 and call.args[2] != 0:
+        return None
+    units = flow.units_of(data)
+    for place in range(len(pads) // 2):
+        if units.shape[-1 - place] == 1 and data.shape[-1 - place] > 1:
+            pads[2 * place : 2 * place + 2] = [0, 0]
+    result = F.pad(units, pads, value=-1)
+    empty = result < 0
+    result[empty] = flow.fresh(int(empty.sum()))
+    flow.passed.append(("pad", result))
+    return (result,)
+
+
+@handles("add sub")
+def _add(flow: ScaleFlow, call: Call) -> Result:
+    """A sum of scaled tensors is scaled where all of them are, alike."""
+    if not all(isinstance(term, Ref) for term in call.args[:2]):
+        return None
+    first, second = (flow.units_of(term) for term in call.args[:2])
+    flow.link(first, second)
+    result = torch.maximum(*torch.broadcast_tensors(first, second))
+    flow.passed.append(("add", result))
+    return (result,)
+
+
+@handles("mul div")
+def _product(flow: ScaleFlow, call: Call) -> Result:
+    """A product with what is not scaled; a vector times what is not scaled is a norm's affine part (RMS norms)."""
+    terms = [term for term in call.args[:2] if isinstance(term, Ref)]
+    scaled = [term for term in terms if flow.owned(term)]
+    shape = call.out[0].shape if call.out[0] is not None else ()
+    if len(scaled) > 1 or (name_of(call) == "div" and scaled and scaled[0] is not call.args[0]):
+        return None
+    if scaled:
+        units = flow.units_of(scaled[0])
+        result = units.reshape((1,) * (len(shape) - units.dim()) + units.shape)
+        flow.passed.append(("mul", result))
+        return (result,)
+    vector = next((term for term in terms if len(term.shape) == 1 and shape and term.shape[0] == shape[-1]), None)
+    if name_of(call) == "mul" and vector is not None and (name := flow.claim(vector, 1)) is not None:
+        return (placed(flow.slot(name, "scale", vector.shape, (0,)).atoms, -1, len(shape)),)
+    return ()
+
+
+@handles("bmm")
+def _batched_product(flow: ScaleFlow, call: Call) -> Result:
+    """A mean over values weighed by what is not scaled (attention): channels that are not summed over stay."""
+    left, right = call.args[:2]
+    if flow.owned(left) and flow.owned(right):
+        return None
+    units, summed = (flow.units_of(left), 2) if flow.owned(left) else (flow.units_of(right), 1)
+    flow.passed.append(("bmm", units))
+    return (units,) if units.shape[summed] == 1 else None
+
+
+@handles("mean sum amax amin")
+def _reduce(flow: ScaleFlow, call: Call) -> Result:
+    """Over axes along which one atom scales all."""
+    data, units = call.args[0], flow.units_of(call.args[0])
+    over = call.args[1] if len(call.args) > 1 and call.args[1] not in (None, ()) else range(units.dim())
+    dims = {d % units.dim() for d in ([over] if isinstance(over, int) else over)}
+    if any(units.shape[d] > 1 for d in dims):
+        return None
+    flow.passed.append((name_of(call), units))
+    keeps = call.out[0] is not None and len(call.out[0].shape) == len(data.shape)
+    return (units if keeps else units.squeeze(tuple(dims)),)
+
+
+@handles(
+    """max_pool1d max_pool2d_with_indices max_pool2d max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d
+    _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d
+    adaptive_max_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
+    upsample_trilinear3d reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d"""
+)
+def _spatial(flow: ScaleFlow, call: Call) -> Result:
+    """Maxima and weighed means within a channel."""
+    units, space = flow.units_of(call.args[0]), next(int(c) for c in call.op if c in "123")
+    flow.passed.append((name_of(call), units))
+    return (units,) if all(size == 1 for size in units.shape[-space:]) else None

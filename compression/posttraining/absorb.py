@@ -1,4 +1,4 @@
-"""High biases moved into the next layer (Nagel et al., arXiv 1906.04721, section 4.2.1)."""
+"""High biases moved into the next layer (Nagel et al., arXiv 1906.04721, section 4.1.3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def absorb_high_biases(model: nn.Module, pairs: Sequence[Pair], tensors: Tensors
     """Lower the output of batch norms that a ReLU follows by c = max(0, β - 3|γ|), and give the next layer W·c; in
     place. Returns in how many channels.
 
-    If the norm's outputs are normal, 99.865 % of them are above c, where nothing changes (eq. 16): the range of the
+    If the norm's outputs are normal, 99.865 % of them are above c, where nothing changes: the range of the
     activation is smaller by c. The next layer takes it into its bias, or into the running mean of a batch norm behind
     it. Convolutions with padding are left out, since they read zeros beside the picture, as are layers that can take it
     into neither.

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from compression.graph import Example, Graph, call, parameter_map
 from compression.posttraining.pairs import find_pairs
 from compression.posttraining.ranges import folded_norms
-from compression.quant.integers import weight_quantizers
+from compression.quant.integers import quantizer_of
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ def correct_biases(
     batches: Sequence[Example],
     *,
     skip: Iterable[str] = (),
+    add: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> list[Correction]:
     """b -= mean of (Ŵ - W)·x over the inputs x that each layer receives in the quantized model, in place.
 
     Layers are corrected in the order in which they run, each on the inputs that the corrected ones before it give
     (Nagel et al., arXiv 1906.04721, section 4.2 and appendix D). The running mean of a batch norm directly behind a
-    layer takes the correction of one without a bias. A layer with neither gets a bias.
+    layer takes the correction of one without a bias. A layer with neither stays, or gets a bias if ``add``.
 
     Args:
         model: with quantizers on its weights.
@@ -54,13 +55,19 @@ def correct_biases(
         batches: the calibration inputs.
         skip: layers that stay: those in front of batch norms (:func:`normed_layers`) whose statistics are taken anew
             afterwards, which absorbs the error.
+        add: give a bias to a layer that has none and no norm behind it. The network then has a parameter that its code
+            does not make, which files of this project do not restore; so a run does not.
         check: called before every batch; may raise to stop.
     """
     norms, skipped = normed_layers(dense, graph), set(skip)
     runs = [node.layer for node in graph.nodes]
     corrections = []
-    for name in (layer.name for layer in graph.layers):
-        if name in skipped or name not in weight_quantizers(model):
+    modules = dict(model.named_modules())
+    for name in (layer.name for layer in graph.layers if layer.name in modules):
+        layer: Any = modules[name]
+        if name in skipped or quantizer_of(layer) is None:
+            continue
+        if layer.bias is None and name not in norms and not add:
             continue
         error = _mean_error(model, dense, name, batches, runs.count(name) == 1, check)
         if error is not None:

@@ -30,7 +30,7 @@ def cross_layer_scales(pairs: Sequence[Pair], tensors: Tensors) -> tuple[list[to
         for number, pair in enumerate(pairs):
             if not pair.columns:
                 continue
-            # s = sqrt(r2 / r1) for each unit (eq. 11)
+            # s = sqrt(r2 / r1) for each unit (section 4.1)
             factors = _equalizing(ranges.producers(pair), ranges.readers(pair))
             factors = (scales[number] * factors).clamp(1 / MOST, MOST) / scales[number]
             ranges.scale(pair, factors)

@@ -3,10 +3,10 @@
 A pair's producers are multiplied by s and its readers divided by s, unit by unit, which changes nothing but how the
 numbers are distributed. Three formulas for s:
 
-- ``cle``, cross-layer equalization (Nagel et al., arXiv 1906.04721, section 4.1, eq. 11): s = √(r₂ / r₁), r₁ and r₂ the
+- ``cle``, cross-layer equalization (Nagel et al., arXiv 1906.04721, section 4.1): s = √(r₂ / r₁), r₁ and r₂ the
   ranges of the unit's rows and columns, over all pairs until nothing changes; no data.
-- ``smooth``, SmoothQuant (Xiao et al., arXiv 2211.10438, eq. 4): readers × max|x|^α / max|w|^(1-α).
-- ``awq`` (Lin et al., arXiv 2306.00978, eq. 4 and 5): readers × mean|x|^α, normalised, with the α of a grid that leaves
+- ``smooth``, SmoothQuant (Xiao et al., arXiv 2211.10438, section 4): readers × max|x|^α / max|w|^(1-α).
+- ``awq`` (Lin et al., arXiv 2306.00978, section 3.2): readers × mean|x|^α, normalised, with the α of a grid that leaves
   the least output error once the readers' weights are rounded.
 """
 

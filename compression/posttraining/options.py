@@ -38,5 +38,6 @@ class EqualizeOptions(ActivationOptions):
     bias_correction: Flag = Field(
         False,
         description="Take the mean error that rounded weights make in each output channel out of the bias, layer by "
-        "layer, on training batches without labels. Where batch-norm statistics are recomputed these absorb it.",
+        "layer, on training batches without labels. Where batch-norm statistics are recomputed these absorb it; else a "
+        "batch norm's running mean takes it. A layer with neither bias nor batch norm stays.",
     )

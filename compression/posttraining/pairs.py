@@ -24,7 +24,7 @@ from compression.graph import Graph, Inputs
 from compression.graph.live import live_calls
 from compression.graph.names import is_quantizer_name
 from compression.graph.record import record
-from compression.posttraining import scale_layers  # noqa: F401 - registers what it follows
+from compression.posttraining import scale_layers, scale_operations  # noqa: F401 - register what they follow
 from compression.posttraining.scale_flow import FIXED, ScaleFlow, Slot
 
 Tensors = Mapping[str, torch.Tensor]

@@ -1,4 +1,7 @@
-"""Scales from the activations of a few inputs: SmoothQuant's formula and AWQ's search."""
+"""Scales from the activations of a few inputs: SmoothQuant's formula and AWQ's search.
+
+Xiao et al., arXiv 2211.10438; Lin et al., arXiv 2306.00978.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ def _statistic(model: nn.Module, pairs: Sequence[Pair], batches: Sequence[Exampl
 def smooth_scales(
     model: nn.Module, pairs: Sequence[Pair], tensors: Tensors, batches: Sequence[Example], alpha: float
 ) -> None:
-    """Multiply readers by s = max|x|^α / max|w|^(1-α) and divide producers by it, in place (arXiv 2211.10438, section 4).
+    """Multiply readers by s = max|x|^α / max|w|^(1-α) and divide producers by it, in place (SmoothQuant, section 4).
 
     The maxima are taken over all readers of a unit, which share its scale; units that nothing reads, or whose input was
     0 throughout, stay.
@@ -93,7 +96,7 @@ def activation_aware_scales(
     bits: Mapping[str, int],
     clip: str,
 ) -> list[float | None]:
-    """Multiply readers by the best s = mean|x|^α of a grid and divide producers by it, in place (arXiv 2306.00978, section 3.2).
+    """Multiply readers by the best s = mean|x|^α of a grid and divide producers by it, in place (AWQ, section 3.2).
 
     s is divided by √(max s · min s). Best is the least squared error of the readers' outputs on the first batch once
     their weights are rounded at their bit-width; α = 0, which changes nothing, is among the candidates. Returns α for

@@ -10,7 +10,7 @@ import torch
 from compression.posttraining.pairs import Pair, Tensors
 from compression.posttraining.ranges import RangeTables
 
-MOST_SWEEPS = 200
+MOST_SWEEPS = 500
 SETTLED = 1e-4  # the largest |ln s| of a sweep
 DEAD = 1e-6  # of a pair's largest range: a unit below has nothing to equalize
 MOST = 1e4  # by which a unit may be scaled in all
@@ -59,5 +59,4 @@ def balance_rows(pairs: Sequence[Pair], tensors: Tensors) -> None:
         for part in rows:
             channels = part.per_channel(tensors[part.name].detach().view(part.slot.view))
             shares = torch.maximum(shares, part.largest(channels / channels.max(), pair.units))
-        alive = shares > 1 / MOST
-        pair.scale(tensors, torch.where(alive, 1 / shares.clamp(min=1 / MOST), 1.0))
+        pair.scale(tensors, torch.where(shares > DEAD, 1 / shares.clamp(min=DEAD), 1.0))

@@ -114,7 +114,7 @@ def test_the_function_is_unchanged(case: str, kind: str) -> None:
     x = torch.randn(4, *shape)
     graph, dense = trace(model, x[:1]), deep_copy(model)
     report = equalize(model, graph, kind, [x], bits={"0": 3, "3": 3})
-    assert sum(pair.readers is not None for pair in report.pairs) == pairs
+    assert sum(pair.reader_ranges is not None for pair in report.pairs) == pairs
     assert apart(model(x), dense(x)) <= 1e-5
     if kind != "awq":  # which may find that nothing is best
         assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), dense.parameters(), strict=True))
@@ -140,7 +140,7 @@ def test_a_chain_that_ends_is_left_alone(case: str, kind: str) -> None:
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     report = equalize(model, trace(model, x[:1]), kind, [x])
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, state[name])}
-    assert all(pair.readers is None for pair in report.pairs)
+    assert all(pair.reader_ranges is None for pair in report.pairs)
     norms = {"0.weight", "0.bias", "1.weight", "1.running_mean", "1.running_var"}
     assert changed <= (norms if case == "silu" and kind == "cle" else set())
 

@@ -12,7 +12,7 @@ numbers are distributed. Three formulas for s:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -20,14 +20,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from compression import devices
 from compression.errors import CompressionError
-from compression.graph import Example, Graph, parameter_map
+from compression.graph import Example, Graph, Inputs, parameter_map
 from compression.graph.equality import difference, outputs
 from compression.graph.running import evaluating
 from compression.posttraining.absorb import absorb_high_biases
 from compression.posttraining.cross_layer import balance_rows, cross_layer_scales
 from compression.posttraining.pairs import Pair, Tensors, find_pairs
-from compression.posttraining.ranges import Ranges, pair_ranges
+from compression.posttraining.ranges import Ranges, UnitRanges, pair_ranges
 from compression.posttraining.smooth import activation_aware_scales, smooth_scales
 
 Kind = Literal["cle", "smooth", "awq"]
@@ -38,17 +39,17 @@ UNCHANGED = 1e-4
 
 @dataclass(frozen=True)
 class PairReport:
-    """One pair: names of the parameters, ``units``, and the least and the largest of its units' ranges.
+    """One pair: names of the parameters that produce and read its ``units``, and their ranges.
 
-    ``producers`` and ``readers``: (before, after), each (least, largest) of r₁ or r₂ over the units, ``None`` where
-    the pair has no such range. ``alpha``: the exponent that was chosen for it.
+    ``producer_ranges`` and ``reader_ranges``: (before, after), each (least, largest) of r₁ or r₂ over the units; no
+    ``reader_ranges`` where batch norms alone read them. ``alpha``: the exponent that was chosen, if one was.
     """
 
-    names: tuple[str, ...]
-    reads: tuple[str, ...]
+    producers: tuple[str, ...]
+    readers: tuple[str, ...]
     units: int
-    producers: Ranges | None
-    readers: Ranges | None
+    producer_ranges: Ranges
+    reader_ranges: Ranges | None
     alpha: float | None = None
 
 
@@ -79,6 +80,7 @@ def equalize(
     bits: Mapping[str, int] | None = None,
     clip: str = "mse",
     absorb: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> Report:
     """Scale the channels of a dense network, in place; what it computes does not change, which is checked.
 
@@ -91,6 +93,7 @@ def equalize(
         bits: of ``awq``: layer → the bit-width of its weight; 8 for layers that are not named.
         clip: of ``awq``: the step of a weight, ``mse`` or ``max`` (:func:`compression.quant.nearest.rounding`).
         absorb: of ``cle``: also move high biases into the next layer (:mod:`.absorb`), which changes rare values.
+        check: called before every pair that is searched; may raise to stop, and leaves the model as it was.
 
     Raises:
         CompressionError: an unknown kind, no batches where they are needed, quantizers on the model, or outputs that
@@ -99,7 +102,8 @@ def equalize(
     _check(kind, batches, alpha)
     pairs, tensors = find_pairs(model, graph), parameter_map(model)
     changing = [pair for pair in pairs if pair.columns or kind == "cle"]
-    example = graph.example(2)
+    device = devices.device_of(model)
+    example = Inputs.read(graph.example(2)).map(lambda tensor: tensor.to(device))
     expected = outputs(model, example)
     with _evaluating(model), _undone_on_error(tensors, changing):
         before = pair_ranges(changing, tensors)
@@ -110,19 +114,23 @@ def equalize(
         elif kind == "smooth":
             smooth_scales(model, changing, tensors, batches or (), alpha)
         else:
-            alphas = activation_aware_scales(model, changing, tensors, batches or (), dict(bits or {}), clip)
+            alphas = activation_aware_scales(model, changing, tensors, batches or (), dict(bits or {}), clip, check)
         after = pair_ranges(changing, tensors)
         changed = _check_unchanged(model, example, expected)
         absorbed = absorb_high_biases(model, pairs, tensors) if absorb and kind == "cle" else 0
-    reports = [
-        PairReport(
-            tuple(part.name for part in pair.producers),
-            tuple(part.name for part in pair.having("column", "statistics")),
-            pair.units, _both(first[0], last[0]), _both(first[1], last[1]), power,
-        )
-        for pair, first, last, power in zip(changing, before, after, alphas, strict=True)
-    ]  # fmt: skip
-    return Report(kind, tuple(reports), sweeps, changed, absorbed)
+    rows = zip(changing, before, after, alphas, strict=True)
+    return Report(kind, tuple(_reported(*row) for row in rows), sweeps, changed, absorbed)
+
+
+def _reported(pair: Pair, before: UnitRanges, after: UnitRanges, alpha: float | None) -> PairReport:
+    return PairReport(
+        tuple(part.name for part in pair.producers),
+        tuple(part.name for part in pair.having("column", "statistics")),
+        pair.units,
+        _both(before[0], after[0]),
+        None if before[1] is None or after[1] is None else _both(before[1], after[1]),
+        alpha,
+    )
 
 
 def _check(kind: str, batches: Sequence[Example] | None, alpha: float) -> None:
@@ -143,9 +151,7 @@ def _cross_layer(pairs: Sequence[Pair], tensors: Tensors) -> int:
     return sweeps
 
 
-def _both(before: torch.Tensor | None, after: torch.Tensor | None) -> Ranges | None:
-    if before is None or after is None:
-        return None
+def _both(before: torch.Tensor, after: torch.Tensor) -> Ranges:
     return (float(before.min()), float(before.max())), (float(after.min()), float(after.max()))
 
 
@@ -174,7 +180,7 @@ def _undone_on_error(tensors: Tensors, pairs: Sequence[Pair]) -> Iterator[None]:
         raise
 
 
-def _check_unchanged(model: nn.Module, example: Example, expected: list[torch.Tensor]) -> float:
+def _check_unchanged(model: nn.Module, example: Inputs, expected: list[torch.Tensor]) -> float:
     """How far the outputs are from those of before, as a share of their largest magnitude.
 
     Raises:

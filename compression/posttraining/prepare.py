@@ -16,6 +16,9 @@ from compression.posttraining.options import EqualizeOptions
 from compression.training.preparation import CALIBRATION_BATCHES, fresh_statistics, plain_batches
 from compression.training.setup import Reporter, Setup
 
+CORRECTION_BATCHES = 4
+"""Of bias correction, which runs the network once for every layer on each."""
+
 
 @dataclass
 class Prepared:
@@ -43,6 +46,7 @@ def prepare_model(
         done = equalize(
             setup.model, setup.graph, options.equalize, batches,
             alpha=options.smoothing, bits=bits, clip=clip, absorb=options.absorb,
+            check=report.check,
         )  # fmt: skip
         report.log(
             f"equalized ({options.equalize}): {sum(pair.units for pair in done.pairs):,} channels of "
@@ -63,7 +67,7 @@ def correct_model(setup: Setup, report: Reporter, prepared: Prepared, *, statist
     if prepared.dense is None:
         return {}
     norms = normed_layers(prepared.dense, setup.graph)
-    batches = list(plain_batches(setup, report, CALIBRATION_BATCHES))
+    batches = list(plain_batches(setup, report, CORRECTION_BATCHES))
     corrections = correct_biases(
         setup.model, prepared.dense, setup.graph, batches, skip=norms if statistics else (), check=report.check
     )

@@ -10,7 +10,7 @@ import torch
 from compression.posttraining.pairs import Pair, Part, Tensors, kernel_maxima, variance_of, weight_of
 
 Ranges = tuple[tuple[float, float], tuple[float, float]]
-Tables = dict[str, torch.Tensor]
+UnitRanges = tuple[torch.Tensor, torch.Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class RangeTables:
     """Largest magnitudes of every weight over its kernel, rows scaled as by the batch norm behind it: fp64."""
 
     def __init__(self, pairs: Sequence[Pair], tensors: Tensors) -> None:
-        self.tables: Tables = {}
+        self.tables: dict[str, torch.Tensor] = {}
         for part in (part for pair in pairs for part in pair.having("row", "column")):
             if part.name not in self.tables:
                 self.tables[part.name] = kernel_maxima(tensors[part.name], part.slot.view)
@@ -95,7 +95,7 @@ class RangeTables:
                 self._multiply(layer, part.factors(scales).flatten())
 
 
-def pair_ranges(pairs: Sequence[Pair], tensors: Tensors) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+def pair_ranges(pairs: Sequence[Pair], tensors: Tensors) -> list[UnitRanges]:
     """r₁ and r₂ of every pair as the tensors are, fp64 [units]; ``None`` for readers without a weight."""
     tables = RangeTables(pairs, tensors)
     return [(tables.producers(pair), tables.readers(pair) if pair.columns else None) for pair in pairs]

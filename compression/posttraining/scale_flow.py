@@ -70,7 +70,7 @@ class ScaleFlow:
     turned: dict[int, str] = field(default_factory=dict)  # value id of a transposed matrix -> its parameter
     claimed: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=lambda: {FIXED})  # atoms that were linked with FIXED themselves
-    _slots: dict[tuple[str, tuple[int, ...]], Slot] = field(default_factory=dict)
+    _slots: dict[tuple[str, str, tuple[int, ...]], Slot] = field(default_factory=dict)
 
     def walk(self) -> ScaleFlow:
         """Follow every call; afterwards what is misused, or returned by the network, is fixed."""
@@ -142,14 +142,15 @@ class ScaleFlow:
 
     def slot(self, name: str, role: Role, view: tuple[int, ...], dims: tuple[int, ...], eps: float = 0.0) -> Slot:
         """The slot of some channels of a parameter; the second use of a parameter has the atoms of the first."""
-        key = (f"{name} {role}" if role == "statistics" else name, dims)
-        if key not in self._slots:
-            self._slots[key] = Slot(name, role, view, dims, self.count, eps)
-            self.count += self._slots[key].size
-            self.slots.append(self._slots[key])
-        elif self._slots[key].role != role:  # read along one axis both as rows and as columns
-            self.misused.add(name)
-        return self._slots[key]
+        slot = self._slots.get((name, role, dims))
+        if slot is not None and slot.view == view:
+            return slot
+        if any(name == other and (dims == axes or slot is not None) for other, _, axes in self._slots):
+            self.misused.add(name)  # read along one axis as rows and as columns, or in groups of two sizes
+        slot = self._slots[name, role, dims] = Slot(name, role, view, dims, self.count, eps)
+        self.count += slot.size
+        self.slots.append(slot)
+        return slot
 
     def fresh(self, number: int) -> Units:
         """Atoms of positions that are 0, and stay so at any scale."""

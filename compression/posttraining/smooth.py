@@ -5,7 +5,7 @@ Xiao et al., arXiv 2211.10438; Lin et al., arXiv 2306.00978.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -95,6 +95,7 @@ def activation_aware_scales(
     batches: Sequence[Example],
     bits: Mapping[str, int],
     clip: str,
+    check: Callable[[], None] = lambda: None,
 ) -> list[float | None]:
     """Multiply readers by the best s = mean|x|^α of a grid and divide producers by it, in place (AWQ, section 3.2).
 
@@ -102,7 +103,11 @@ def activation_aware_scales(
     their weights are rounded at their bit-width; α = 0, which changes nothing, is among the candidates. Returns α for
     each pair, ``None`` where nothing of it could be measured.
     """
-    return [_search(model, pair, tensors, batches, bits, clip) for pair in pairs]
+    exponents = []
+    for pair in pairs:
+        check()
+        exponents.append(_search(model, pair, tensors, batches, bits, clip))
+    return exponents
 
 
 def _search(

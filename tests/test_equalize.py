@@ -35,6 +35,13 @@ class Residual(nn.Module):
         return self.end(F.relu(x + self.inner(self.activation(x))))
 
 
+class Whole(nn.Module):
+    """Rounds towards zero."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.int().float()
+
+
 class SharedNorm(nn.Module):
     """One layer norm that two layers read, and a third whose rows attention mixes."""
 
@@ -86,6 +93,7 @@ ENDED: dict[str, Callable[[], nn.Module]] = {
     "silu": lambda: nn.Sequential(conv(3, C), nn.BatchNorm2d(C), nn.SiLU(), conv(C, 4)),
     "sum with the input": lambda: Residual(nn.Identity(), nn.ReLU()),
     "sum of unequal branches": lambda: Residual(conv(3, C), nn.GELU()),
+    "whole numbers": lambda: nn.Sequential(conv(3, C), Whole(), conv(C, 4)),
     "no reader": lambda: nn.Sequential(conv(3, C), nn.ReLU()),
 }
 

@@ -12,6 +12,9 @@ from compression.posttraining.scale_flow import Result, ScaleFlow, Units, handle
 
 @handles("detach alias clone contiguous lift_fresh _to_copy positive dropout native_dropout")
 def _same(flow: ScaleFlow, call: Call) -> Result:
+    kind = call.kwargs.get("dtype")
+    if kind is not None and not kind.is_floating_point:  # it rounds
+        return None
     return (flow.units_of(call.args[0]),)
 
 

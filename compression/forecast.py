@@ -10,7 +10,7 @@ import dataclasses
 import heapq
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +41,7 @@ class Subject:
         self._model, self.graph = model, graph
         self._energies: dict[str, float] = {}
         self._tables: dict[tuple[tuple[str, ...], bool], LayerTables] = {}
+        self._derived: dict[str, Subject] = {}
 
     @property
     def model(self) -> nn.Module:
@@ -61,6 +62,23 @@ class Subject:
         from compression.quant.tables import LayerTables
 
         return LayerTables.prepare(self.model, skip, channels)
+
+    def derived(self, key: str, change: Callable[[nn.Module], None]) -> Subject:
+        """The subject of a copy of the network with ``change`` made to its weights, made once for each ``key``.
+
+        A server overrides this to keep it in memory that it bounds.
+        """
+        if key not in self._derived:
+            self._derived[key] = self.changed(change)
+        return self._derived[key]
+
+    def changed(self, change: Callable[[nn.Module], None]) -> Subject:
+        """The subject of a copy of the network with ``change`` made to its weights."""
+        from compression.graph import deep_copy
+
+        model = deep_copy(self.model)
+        change(model)
+        return Subject(model, self.graph)
 
     def relative_error(self, allocation: Allocation) -> float:
         """Σ(w - ŵ)² of an allocation over Σw² of the same layers."""

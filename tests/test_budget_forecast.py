@@ -18,7 +18,7 @@ from app.budget import live_forecast, permalink
 from app.model import catalog
 from compression import methods
 from compression.budget import Budget
-from compression.forecast import Forecast
+from compression.forecast import Forecast, Subject
 from compression.graph import Graph
 from compression.methods.ptq import Ptq
 
@@ -114,3 +114,15 @@ def test_a_method_without_a_forecast_is_answered_with_no_numbers(
     assert table.loc["size"].tolist() == ["–", size, ""]
     overlay = open_page("groups", budget=permalink.pack(Budget(method="ptq")))
     assert errors(overlay) == []
+
+
+def test_weights_that_a_method_changes_first_are_forecast_live() -> None:
+    """As outside of the server, and of the changed weights."""
+    plain, _, before, graph = run("ptq")
+    budget = plain.replace(options={**plain.options, "equalize": "cle"})
+    live = live_forecast.forecast(RESNET8, weights(), budget)
+    alone = Ptq().forecast(Subject(catalog.loaded(RESNET8, str(weights())), graph), budget)
+    assert live.error == pytest.approx(alone.error)
+    assert live.error is not None
+    assert before.error is not None
+    assert live.error < before.error

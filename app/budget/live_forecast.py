@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,19 @@ class LiveSubject(Subject):
         key = ("tables", self._subject, self._path, self._changed, skip, channels)
         with st.spinner("Reading the weights…"):
             return live.memory().hold(key, self._subject.model, self.need, make)
+
+    def derived(self, key: str, change: Callable[[nn.Module], None]) -> Subject:
+        """See :class:`compression.forecast.Subject`.
+
+        Raises:
+            TooLarge: it would take more memory than this server gives.
+        """
+        _ = self.model  # loaded in a turn of its own
+        place = ("derived", self._subject, self._path, self._changed, key)
+        with st.spinner("Changing the weights…"):
+            return live.memory().hold(
+                place, self._subject.model, self.need + live.WEIGHTS * self.graph.params, lambda: self.changed(change)
+            )
 
 
 def forecast(subject: catalog.ChosenModel, path: Path | None, budget: Budget) -> Forecast:

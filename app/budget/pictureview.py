@@ -58,7 +58,8 @@ def pictures(
 
     catalog.quiet()
     task, live = catalog.load_task(subject), LiveSubject(subject, path)
-    smaller = attach(deep_copy(live.model), methods.get(budget.method).allocation(live, budget))
+    method = methods.get(budget.method)
+    smaller = attach(deep_copy(method.prepared(live, budget).model), method.allocation(live, budget))
     original, allocated = task.original(), task.picture(smaller)
     return _shown(original), _shown(allocated), task.metric.show(evaluate(smaller, task, "test").score)
 

@@ -79,13 +79,14 @@ def measure_untrained(
         check()
         requested = method.put(method.put(budget, "--sparsity", sparsity), "--bits", bits)
         allocation = method.allocation(subject, requested)
-        smaller = attach(deep_copy(model), allocation)
+        prepared = method.prepared(subject, requested)
+        smaller = attach(deep_copy(prepared.model), allocation)
         measured = evaluate(smaller, task, split, limit=limit)
         recomputed = None
         batches = _batches(task, budget, statistics, check, devices.device_of(model))
         if statistics and settle_statistics(smaller, batches).norms:
             recomputed = evaluate(smaller, task, split, limit=limit).score
-        yield Untrained(sparsity, bits, subject.relative_error(allocation), measured.score, measured.loss, recomputed)
+        yield Untrained(sparsity, bits, prepared.relative_error(allocation), measured.score, measured.loss, recomputed)
 
 
 def _batches(

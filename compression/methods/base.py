@@ -240,8 +240,12 @@ class Method(ABC):
         """Whether zeros, bits and steps follow from the trained weights alone (:meth:`allocation`)."""
         return type(self).allocation is not Method.allocation
 
+    def prepared(self, subject: Subject, budget: Budget) -> Subject:
+        """The subject whose weights :meth:`allocation` is of, where the method changes weights before it allocates."""
+        return subject
+
     def allocation(self, subject: Subject, budget: Budget) -> Allocation:
-        """Zeros, bits and step of every layer, from the trained weights alone.
+        """Zeros, bits and step of every layer, from the trained weights alone (those of :meth:`prepared`).
 
         Raises:
             CompressionError: the budget cannot be met, or only training decides.
@@ -259,6 +263,7 @@ class Method(ABC):
         activations = self.ask("--activation-bits")
         budget = self.bounded(budget, subject.graph)
         allocation = self.allocation(subject, budget)
+        subject = self.prepared(subject, budget)
         return allocation_forecast(subject, budget, allocation, cast("BitsAsk | None", activations))
 
     # The run, and one's own loop

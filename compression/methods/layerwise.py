@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compression.asks import WEIGHTS, AverageBits, EqualActivationBits, Sparsity
+from compression.asks import WEIGHTS, AverageBits, EqualActivationBits, EqualBits, Sparsity
 from compression.budget import Budget
 from compression.commands import line
 from compression.errors import CompressionError
@@ -53,9 +53,8 @@ class LayerwiseMethod(Method):
         setup = self.bounded_setup(setup)
         budget, subject = setup.budget, Subject(setup.model, setup.graph)
         widths, options = _activation_bits(setup.model, budget), self.options(budget)
-        return compress_layers(
-            setup, report, options, partial(self._plan, subject, budget), self.solver(options), widths
-        )
+        plan, bits = partial(self._plan, subject, budget), _weight_bits(setup.model, budget)
+        return compress_layers(setup, report, options, plan, self.solver(options), bits, widths)
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Compress ``model`` with these inputs, in place. Nothing more is needed, though it may be trained then.
@@ -66,7 +65,9 @@ class LayerwiseMethod(Method):
             CompressionError: no inputs, or a network that cannot be traced.
         """
         from compression.graph import trace
+        from compression.posttraining.bias import correct_biases
         from compression.posttraining.layers import Activations, LayerWalk
+        from compression.posttraining.prepare import prepare_model
         from compression.quant.calibrate import model_inputs
 
         self.check_budget(budget)
@@ -79,13 +80,22 @@ class LayerwiseMethod(Method):
         graph = trace(model, batches[0])
         budget = self.bounded(budget, graph)
         options, widths = self.options(budget), _activation_bits(model, budget)
+        prepared = prepare_model(model, graph, options, lambda: batches, _weight_bits(model, budget), options.clip)
         activations = None if widths is None else Activations(widths, [(batch,) for batch in batches])
         plan = partial(self._plan, Subject(model, graph), budget)
         walk = LayerWalk(model, graph, options, plan, lambda: batches, budget.seed, activations)
         solve = self.solver(options)
         for index in range(len(walk.names)):
             walk.step(index, solve)
+        if prepared.dense is not None:
+            correct_biases(model, prepared.dense, graph, batches)
         return model
+
+    def prepared(self, subject: Subject, budget: Budget) -> Subject:
+        """The network equalized, where that takes no data."""
+        from compression.posttraining.prepare import equalized
+
+        return equalized(subject, self.options(budget))
 
     def _plan(self, subject: Subject, budget: Budget, dense: Dense | None) -> Allocation:
         from compression.posttraining.planning import plan
@@ -97,15 +107,18 @@ class LayerwiseMethod(Method):
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """Sizes are those of the run where every layer has the same bits; errors are those of nearest rounding."""
-        budget = self.bounded(budget, subject.graph)
+        from compression.posttraining.prepare import unknown_before
+
+        budget, options = self.bounded(budget, subject.graph), self.options(budget)
+        subject = self.prepared(subject, budget)
         note = (
             "The error is that of rounding to nearest on the same grid; the method lowers that of the layers' outputs, "
             "which depends on the data."
         )
         forecast = allocation_forecast(
-            subject, budget, self._plan(subject, budget, None), ACTIVATION_BITS, notes=(note,)
+            subject, budget, self._plan(subject, budget, None), ACTIVATION_BITS, notes=(note, *unknown_before(options))
         )
-        if self.options(budget).allocation == "equal":
+        if options.allocation == "equal":
             return forecast
         spread = "Counted with the same bits for every layer: the run spends them by what flows into the layers."
         return replace(forecast, certainty="even", notes=(*forecast.notes, spread))
@@ -114,6 +127,14 @@ class LayerwiseMethod(Method):
         """What not to expect of zeros, where some were asked for."""
         dense = "budget" in result and not SPARSITY.value(result["budget"]["asks"])
         return [caveat for ask in self.asks if (caveat := ask.caveat()) and not (dense and ask is SPARSITY)]
+
+
+def _weight_bits(model: nn.Module, budget: Budget) -> dict[str, int]:
+    """Layer → the bit-width of its weight where all have the same, within its own bounds."""
+    from compression.quant.tables import layer_weights
+
+    equal = EqualBits(field=BITS.field)
+    return equal.widths(budget.asks, budget.layers, list(layer_weights(model)))
 
 
 def _activation_bits(model: nn.Module, budget: Budget) -> dict[str, int] | None:

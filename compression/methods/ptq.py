@@ -8,6 +8,7 @@ between would cost more than all the rounding.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -17,16 +18,18 @@ from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
+from compression.posttraining.options import EqualizeOptions
 from compression.reading import Flag
-from compression.training.options import ActivationOptions, Ranges
+from compression.training.options import Ranges
 
 if TYPE_CHECKING:
     from compression.quant.allocation import Allocation
+    from compression.quant.tables import LayerTables
 
 WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
 
 
-class PtqOptions(ActivationOptions):
+class PtqOptions(EqualizeOptions):
     """What :class:`Ptq` takes beside its bit-widths."""
 
     clip: Literal["mse", "max"] = Field(
@@ -68,13 +71,17 @@ class Ptq(Method):
         Raises:
             CompressionError: an unknown option, bounds of a layer that is not there, weights that are not finite.
         """
+        from compression.posttraining.prepare import correct_model, few_batches, prepare_model
         from compression.training.measure import CURVE_IMAGES, curve_images, report_point
         from compression.training.preparation import fresh_statistics
 
         setup = self.bounded_setup(setup)
         model, budget = setup.model, setup.budget
         options: PtqOptions = self.options(budget)
-        planned = self.allocation(Subject(model, setup.graph), budget)
+        prepared = prepare_model(
+            model, setup.graph, options, partial(few_batches, setup, report), _widths(setup), options.clip, report
+        )
+        planned = _plan(Subject(model, setup.graph).tables(), budget, options)
         total = len(planned.layers) + int(options.statistics)
         report.plan(total, unit="layers")
         report.phase("calibration", 0)
@@ -83,10 +90,11 @@ class Ptq(Method):
         report_point(setup, report, model, step=0, epoch=0.0, phase="calibration", limit=limit)
         report.phase("rounding", 0)
         _round(setup, report, planned)
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = prepared.facts
         if options.statistics:
             report.phase("statistics", len(planned.layers))
             facts["statistics"] = dataclasses.asdict(fresh_statistics(setup, report))
+        facts |= correct_model(setup, report, prepared, statistics=options.statistics)
         last = "statistics" if options.statistics else "rounding"
         report_point(setup, report, model, step=total, epoch=0.0, phase=last, limit=CURVE_IMAGES)
         return Compressed(model, {"allocation": planned.to_dict(budget.model, budget.weights), **facts})
@@ -97,12 +105,32 @@ class Ptq(Method):
         Raises:
             CompressionError: an unknown option, or bounds of a layer that is not there.
         """
-        from compression.quant.nearest import rounding
+        from compression.posttraining.prepare import unknown_before
 
-        options, budget = self.options(budget), self.bounded(budget, subject.graph)
-        tables = subject.tables()
-        names = [table.name for table in tables.layers]
-        return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
+        options, bounded = self.options(budget), self.bounded(budget, subject.graph)
+        planned = _plan(self.prepared(subject, budget).tables(), bounded, options)
+        return dataclasses.replace(planned, notes=(*planned.notes, *unknown_before(options)))
+
+    def prepared(self, subject: Subject, budget: Budget) -> Subject:
+        """The network equalized, where that takes no data."""
+        from compression.posttraining.prepare import equalized
+
+        return equalized(subject, self.options(budget))
+
+
+def _plan(tables: LayerTables, budget: Budget, options: PtqOptions) -> Allocation:
+    """Each layer's bit-width, step and error for the weights as they are."""
+    from compression.quant.nearest import rounding
+
+    names = [table.name for table in tables.layers]
+    return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
+
+
+def _widths(setup: Setup) -> dict[str, int]:
+    """Layer → the bit-width of its weight."""
+    from compression.quant.tables import layer_weights
+
+    return WEIGHT_BITS.widths(setup.budget.asks, setup.budget.layers, list(layer_weights(setup.model)))
 
 
 def _attach(setup: Setup, report: Reporter, options: PtqOptions) -> None:

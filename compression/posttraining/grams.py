@@ -56,7 +56,7 @@ class _Reached(Exception):
 
 
 @contextlib.contextmanager
-def _watching(
+def watching(
     model: nn.Module, layers: Iterable[str], take: Callable[[str, nn.Module, torch.Tensor], None], last: int
 ) -> Iterator[None]:
     """Give the input of every call of these layers to ``take``; stop the forward pass after ``last`` of them."""
@@ -120,9 +120,9 @@ def collect(
             sums[layers[path]].add(taken, None if dense is None else of_dense.pop(0))
 
         if dense is not None:
-            with _watching(dense, layers, keep, last):
+            with watching(dense, layers, keep, last):
                 call(dense, x)
-        with _watching(model, layers, add, last):
+        with watching(model, layers, add, last):
             call(model, x)
     for name, each in sums.items():
         if not bool(torch.isfinite(each.gram).all()):

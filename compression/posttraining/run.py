@@ -12,6 +12,7 @@ from typing import Any
 from compression.graph.inputs import Example, Inputs, first_tensor
 from compression.posttraining.layers import Activations, Dense, LayerWalk, Solve
 from compression.posttraining.options import LayerwiseOptions
+from compression.posttraining.prepare import correct_model, few_batches, prepare_model
 from compression.quant.allocation import Allocation
 from compression.training.measure import CURVE_IMAGES, curve_images, report_point
 from compression.training.preparation import calibration_batches, fresh_statistics, plain_batches
@@ -38,6 +39,7 @@ def compress_layers(
     options: LayerwiseOptions,
     plan: Callable[[Dense | None], Allocation],
     solve: Solve,
+    bits: Mapping[str, int],
     activation_bits: Mapping[str, float] | None = None,
 ) -> Compressed:
     """Compress ``setup.model`` in place. An interrupted run goes on after its last layer, with the same result.
@@ -45,6 +47,7 @@ def compress_layers(
     Args:
         plan: zeros, bits and steps of every layer; given what flows into the layers where bits depend on it.
         solve: brings one layer onto its grid.
+        bits: layer → the bit-width of its weight where all get the same, for which channels are equalized.
         activation_bits: layer → the bit-width of its input; ``None``: fp32.
 
     Raises:
@@ -52,6 +55,7 @@ def compress_layers(
     """
     model, graph, budget = setup.model, setup.graph, setup.budget
     report.phase(CALIBRATION, 0)
+    prepared = prepare_model(model, graph, options, partial(few_batches, setup, report), bits, options.clip, report)
     activations = None
     if activation_bits is not None:
         activations = Activations(activation_bits, calibration_batches(setup, report))
@@ -77,13 +81,14 @@ def compress_layers(
             for note in outcome.notes:
                 report.log(f"{name}: {note}")
         report.checkpoint(done, partial(captured, ROUNDING, done, Recipe(), parts))
-    facts: dict[str, Any] = {"layers": dict(outcomes)}
+    facts: dict[str, Any] = {**prepared.facts, "layers": dict(outcomes)}
     facts["allocation"] = walk.allocation.to_dict(budget.model, budget.weights)
     last: dict[str, Any] = {"epoch": 0.0, "limit": CURVE_IMAGES}
     if options.statistics:
         report_point(setup, report, model, step=layers, phase=ROUNDING, **last)
         report.phase(STATISTICS, layers)
         facts["statistics"] = dataclasses.asdict(fresh_statistics(setup, report))
+    facts |= correct_model(setup, report, prepared, statistics=options.statistics)
     report_point(setup, report, model, step=total, phase=STATISTICS if options.statistics else ROUNDING, **last)
     return Compressed(model, facts)
 

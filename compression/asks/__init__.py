@@ -21,6 +21,7 @@ from compression.asks.bits import (
     EqualBits,
     with_ends,
 )
+from compression.asks.coded import CodedBits
 from compression.asks.sparsity import (
     AMOUNTS,
     BOPS,
@@ -42,6 +43,6 @@ __all__ = [
     "ACTIVATION_BITS", "ACTIVATION_BITS_OPTION", "AMOUNTS", "BITS_OPTION", "BOPS", "BOPS_SAVED", "GROUP_BOUNDS",
     "HIGHEST_SPARSITY", "LAYER_BOUNDS", "MACS", "MACS_SAVED", "OPTIONS", "REMOVAL", "STANDARD", "UNITS",
     "UNITS_REMOVED", "WEIGHTS", "WEIGHT_BITS", "ActivationBits", "Ask", "AverageBits", "BitRange", "BitsAsk", "Bounds",
-    "Control", "CostSaved", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
+    "CodedBits", "Control", "CostSaved", "EqualActivationBits", "EqualBits", "Pair", "QuantizerRate", "Sparsity",
     "in_place_of_others", "with_ends",
 ]  # fmt: skip

@@ -22,8 +22,9 @@ BitWidths = Mapping[str, Mapping[str, float | None]]
 class WeightSize(NamedTuple):
     """One quantized weight.
 
-    ``coded``: bytes of its entropy-coded integers; ``integers``: how many those are; ``numbers``: its fp32 numbers;
-    ``elements`` of the weight, and those that are ``nonzero``.
+    ``coded``: bytes of its entropy-coded integers; ``integers``: how many those are, of the weight's bit-width (indices
+    into a book count as so many as take their bits); ``numbers``: its fp32 numbers; ``elements`` of the weight, and
+    those that are ``nonzero``.
     """
 
     coded: float

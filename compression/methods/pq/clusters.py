@@ -1,0 +1,125 @@
+"""k-means of blocks of weights (Lloyd 1982), as product quantization needs it: deterministic, no cluster empty.
+
+Sources: Stock et al., arXiv 1907.05686, section 3.2 (EM on blocks); Fan et al., arXiv 2004.07320, section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+AT_ONCE = 1 << 22
+"""Distances that are computed at a time."""
+POINTS, FEWEST_POINTS = 64, 1 << 15
+"""Books are learned on at most so many blocks for each centroid, or on that many in all where this is more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """``centroids`` fp32 [K, d], ``assignments`` int64 [blocks] of each block to one of them.
+
+    A centroid is the mean of its blocks. ``errors``: Σ‖v - c‖² of the blocks learned on, after each round.
+    """
+
+    centroids: torch.Tensor
+    assignments: torch.Tensor
+    errors: tuple[float, ...]
+
+
+@torch.no_grad()
+def cluster(
+    blocks: torch.Tensor, count: int, seed: int, iterations: int = 20, check: Callable[[], None] | None = None
+) -> Clusters:
+    """At most ``count`` centroids for ``blocks`` fp32 [B, d], found in ``iterations`` rounds from random blocks.
+
+    Where there are no more distinct blocks than that, these are the centroids. Many blocks are represented by a random
+    part of them while the centroids are learned. ``check`` is called before each round.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(blocks), generator=generator).to(blocks.device)
+    learned = blocks[order[: max(POINTS * count, FEWEST_POINTS)]]
+    centroids = _first(learned, count)
+    assignments, errors = torch.empty(0, dtype=torch.int64), []
+    for _ in range(iterations):
+        if check is not None:
+            check()
+        # E: each block to its nearest centroid; empty clusters take the farthest block of the most populated one
+        nearest, distances = assign(learned, centroids)
+        fill_empty(nearest, distances, len(centroids))
+        # M: each centroid to the mean of its blocks
+        centroids = means(learned, nearest, len(centroids))
+        errors.append(squared_error(learned, centroids, nearest))
+        if len(nearest) == len(assignments) and torch.equal(nearest, assignments):
+            break
+        assignments = nearest
+    nearest, distances = assign(blocks, centroids, exact=True)
+    fill_empty(nearest, distances, len(centroids))
+    return Clusters(means(blocks, nearest, len(centroids)), nearest, tuple(errors))
+
+
+def _first(blocks: torch.Tensor, count: int) -> torch.Tensor:
+    """``count`` different blocks in their order, or all different ones if there are fewer."""
+    first = blocks[:count]
+    if len(torch.unique(first, dim=0)) == count:
+        return first.clone()
+    different, group = torch.unique(blocks, dim=0, return_inverse=True)
+    places = torch.arange(len(blocks) - 1, -1, -1, device=blocks.device)
+    earliest = torch.empty(len(different), dtype=torch.int64, device=blocks.device)
+    earliest[group.flip(0)] = places  # of equal blocks the one written last is the first in order
+    return blocks[earliest.sort().values[:count]]
+
+
+def assign(blocks: torch.Tensor, centroids: torch.Tensor, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest centroid of each block (int64 [B]) and its squared distance (fp32 [B]); ties: the lowest index.
+
+    Candidates are found by ‖c‖² - 2 v·c, which rounds; with ``exact`` the nearest two are compared by ‖v - c‖².
+    """
+    norms = centroids.square().sum(1)
+    nearest = torch.empty(len(blocks), dtype=torch.int64, device=blocks.device)
+    for part, out in zip(blocks.split(_rows(centroids)), nearest.split(_rows(centroids)), strict=True):
+        scores = torch.addmm(norms, part, centroids.T, alpha=-2)
+        if exact and len(centroids) > 1:
+            pair = scores.topk(2, largest=False).indices.sort(1).values
+            distances = (part.unsqueeze(1) - centroids[pair]).square().sum(2)
+            out.copy_(pair.gather(1, distances.argmin(1, keepdim=True)).squeeze(1))
+        else:
+            out.copy_(scores.min(1).indices)
+    return nearest, (blocks - centroids[nearest]).square().sum(1)
+
+
+def _rows(centroids: torch.Tensor) -> int:
+    return max(1, AT_ONCE // len(centroids))
+
+
+def means(blocks: torch.Tensor, assignments: torch.Tensor, count: int) -> torch.Tensor:
+    """The mean of each cluster's blocks, summed in fp64: fp32 [count, d]; 0 for an empty one."""
+    sums = torch.zeros(count, blocks.shape[1], dtype=torch.float64, device=blocks.device)
+    sums.index_add_(0, assignments, blocks.double())
+    sizes = torch.bincount(assignments, minlength=count).clamp(min=1)
+    return (sums / sizes.unsqueeze(1)).to(blocks.dtype)
+
+
+def squared_error(blocks: torch.Tensor, centroids: torch.Tensor, assignments: torch.Tensor) -> float:
+    """Σ‖v - c‖² over all blocks."""
+    return float((blocks - centroids.index_select(0, assignments)).double().square().sum())
+
+
+def fill_empty(assignments: torch.Tensor, distances: torch.Tensor, count: int) -> None:
+    """Give each empty cluster the farthest block of the most populated one that is spread at all, in place.
+
+    That block is then at distance 0, so that the error falls. Where every cluster is one point, some stay empty.
+    """
+    sizes = torch.bincount(assignments, minlength=count)
+    spread = torch.zeros(count, dtype=distances.dtype, device=distances.device).index_add_(0, assignments, distances)
+    for empty in torch.nonzero(sizes == 0).flatten().tolist():
+        largest = int(torch.where(spread > 0, sizes, 0).argmax())
+        if spread[largest] <= 0:
+            return
+        members = torch.nonzero(assignments == largest).flatten()
+        farthest = members[distances[members].argmax()]
+        assignments[farthest], distances[farthest] = empty, 0
+        sizes[largest] -= 1
+        sizes[empty] += 1
+        spread[largest] = distances[members].sum()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Compressed", "Info", "Method", "Reporter", "Setup", "Stage"]
 
+BITS_FIELDS = {"bits", "weight_bits", "coded_bits"}
 Family = Literal["structured", "unstructured", "quantization", "codebook", "low-rank"]
 
 
@@ -155,8 +156,8 @@ class Method(ABC):
     def unused(self, budget: Budget) -> list[str]:
         """Fields of the budget that are set and that this method does not read."""
         read = {ask.field for ask in self.asks}
-        if read & {"bits", "weight_bits"}:
-            read |= {"bits", "weight_bits"}  # each stands for the other
+        if read & BITS_FIELDS:
+            read |= BITS_FIELDS  # each stands for the others
         fields = [name for name, value in budget.asks.items() if value and name not in read]
         bounds = {ask.layer_bound for ask in self.asks}
         layers = {name for entry in budget.layers.values() for name in entry} - bounds

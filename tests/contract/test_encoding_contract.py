@@ -26,6 +26,8 @@ from compression.export.onnx_model import floats
 from compression.export.onnx_model import integers as with_integers
 from compression.graph import trace
 from compression.graph.cuts import cuts, without
+from compression.methods.pq.clusters import cluster
+from compression.methods.pq.quantizer import BookQuantizer
 from compression.pack import integers, ledger, pack, unpack
 from compression.pack.container import to_bytes
 from compression.pack.header import MAGIC, PREFIX, deflated, parse
@@ -49,7 +51,10 @@ def _registered() -> Iterator[None]:
 
 
 def quantizer(kind: str, weight: torch.Tensor, axis: int) -> nn.Module:
-    """A 4-bit quantizer that produces this kind, a third of the weights pruned where the kind has zeros."""
+    """A 4-bit quantizer of this kind, or 7 values or blocks; a third of the weights pruned where it has zeros."""
+    if kind == "codebook":
+        found = cluster(weight.detach().reshape(-1, 3), 7, seed=0)
+        return BookQuantizer(found.assignments, found.centroids)
     largest = weight.abs().amax([dim for dim in range(weight.dim()) if dim != axis], keepdim=True)
     if kind == "lookup":
         return lookup.LookupQuantizer(torch.tensor([-0.3, -0.11, -0.04, 0.0, 0.02, 0.07, 0.2]))
@@ -114,7 +119,8 @@ def test_packed_unpacked_counted_and_decoded_alone(kind: str, tmp_path: Path) ->
     assert counted == ledger(path)
     assert counted.total == path.stat().st_size == sum(counted.to_dict().values()) - counted.total
     assert counted.scales == 4 * numbers
-    assert (counted.positions == 0) == (kind == "lookup")
+    assert (counted.positions == 0) == (kind in ("lookup", "codebook"))
+    assert (counted.codebooks > 0) == (kind == "codebook")
     raw = sum(t.numel() * t.element_size() for n, t in expected.items() if n.removesuffix(".weight") not in weights)
     assert counted.leftovers == raw
 
@@ -127,7 +133,7 @@ def test_rows_name_what_they_hold(kind: str) -> None:
     assert {row["kind"] for row in rows.values()} == {kind.removesuffix(" by channel"), "raw"}
     for name, axis in AXES.items():
         row = rows[f"{name}.weight"]
-        assert row["shape"] == list(model.get_submodule(name).weight.shape) and row["bits"] in (3, 4)
+        assert row["shape"] == list(model.get_submodule(name).weight.shape) and row["bits"] in (3, 4, 8)
         assert row.get("axis", axis) == axis and ("axis" in row) == ("channel" in kind)
 
 
@@ -140,6 +146,7 @@ def test_the_numbers_of_each_kind_are_those_its_formula_needs() -> None:
         "offset-channel": {name: count + 1 for name, count in channels.items()},
         "offset-channel by channel": {name: 2 * count for name, count in channels.items()},
         "lookup": dict.fromkeys(AXES, 7),
+        "codebook": dict.fromkeys(AXES, 1),
     }
     for kind, numbers in expected.items():
         assert {n: size_of(weight).numbers for n, weight in integer_weights(network(kind)).items()} == numbers
@@ -150,7 +157,10 @@ def test_decoding_is_the_formula_of_the_kind(kind: str) -> None:
     """In float64 from the codes and numbers that are stored, within one rounding a step."""
     for name, weight in integer_weights(network(kind)).items():
         streams, numbers = encodings.get(weight.kind).arrays(weight)
-        k = streams["codes"].reshape(weight.shape).astype(np.float64)
+        k = streams["codes"].astype(np.float64)
+        if kind == "codebook":
+            k = streams["book"].reshape(7, 3)[streams["codes"]].astype(np.float64)
+        k = k.reshape(weight.shape)
         broad = [-1 if dim == AXES[name] else 1 for dim in range(k.ndim)]
         own = {key: array.astype(np.float64).reshape(broad) for key, array in numbers.items() if key != "table"}
         if kind == "lookup":
@@ -184,7 +194,7 @@ def test_a_cut_weight_is_the_weight_of_the_slim_model(kind: str, tmp_path: Path)
     assert all(same(stored[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lookup"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("lookup", "codebook")])
 def test_a_model_that_carries_its_quantizers_is_cut_alike(kind: str) -> None:
     model = network(kind)
     graph = trace(fold(model), torch.zeros(1, *IMAGES))
@@ -342,7 +352,7 @@ def test_codes_that_stand_for_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def _with_numbers(data: bytes, count: int) -> bytes:
-    """A file of one codebook weight with so many numbers of its table."""
+    """A file of one lookup weight with so many numbers of its table."""
     header, body = parse(data)
     (row,) = header["tensors"]
     lost = row["numbers"]["table"] - count

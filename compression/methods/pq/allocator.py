@@ -32,6 +32,8 @@ EXPONENTS = range(1, 11)
 BLOCKS_A_CENTROID = 4
 """A book has at most a fourth as many blocks as its layer; with more, it hardly saves anything."""
 LENGTHS = (1, 2, 4, 8)
+MOST_EXTRA = 0.1
+"""A book that takes more than this share of the budget beyond its layer's average is not tried: it saves time."""
 STEP_BITS, HEADER_BITS = 32, 40
 """Of the fp32 step, and at most of what stands before a stream's integers (range, rounding up to bytes)."""
 MOST_CODED = 1 << 16
@@ -40,7 +42,7 @@ MOST_CODED = 1 << 16
 
 @dataclass(frozen=True)
 class Option:
-    """One way to store a layer: ``centroids`` blocks of ``length`` weights, or for 0 centroids 8-bit numbers of ``step``.
+    """One way to store a layer: ``centroids`` blocks of ``length`` weights, or for 0 centroids 8-bit ones of ``step``.
 
     ``cost`` in bits is never exceeded by what the packed file takes for it; ``error`` is Σ(w - ŵ)² before training.
     """
@@ -140,18 +142,20 @@ def allocate(
     unknown = next((name for name in layers or {} if name not in weights), None)
     if unknown is not None:
         raise CompressionError(f"layers: no layer {unknown!r} takes part; layers: {', '.join(weights)}")
+    budget = math.floor(bits * sum(weight.numel() for weight in weights.values()) + 1e-6)
     tables: list[list[Option]] = []
     for index, (name, weight) in enumerate(weights.items()):
         if check is not None:
             check()
         bound = (layers or {}).get(name, {}).get("weight_bits")
-        tables.append(_within(_options(weight, options, seed + index), bound, name, weight.numel()))
+        most = bits * weight.numel() + MOST_EXTRA * budget
+        tables.append(_within(_options(weight, options, seed + index, most), bound, name, weight.numel()))
     energies = [float(weight.double().square().sum()) for weight in weights.values()]
     omega = [1 / energy if options.omega == "energy" and energy else 1.0 for energy in energies]
     problem = Problem(
         [np.array([option.cost for option in table], dtype=np.int64) for table in tables],
         [factor * np.array([option.error for option in table]) for factor, table in zip(omega, tables, strict=True)],
-        math.floor(bits * sum(weight.numel() for weight in weights.values()) + 1e-6),
+        budget,
     )
     choice = choose(problem)
     plans = (
@@ -171,8 +175,8 @@ def lengths(shape: tuple[int, ...], block: str | int) -> list[int]:
     return [length for length in sorted({*LENGTHS, kernel}) if row % length == 0]
 
 
-def _options(weight: torch.Tensor, options: PqOptions, seed: int) -> list[Option]:
-    """A layer's options in ascending cost, each with less error than all that are cheaper."""
+def _options(weight: torch.Tensor, options: PqOptions, seed: int, most: float) -> list[Option]:
+    """A layer's options in ascending cost up to ``most`` bits, each with less error than all that are cheaper."""
     scalar = _scalar(weight)
     candidates = [scalar]
     for length in lengths(tuple(weight.shape), options.block):
@@ -180,7 +184,7 @@ def _options(weight: torch.Tensor, options: PqOptions, seed: int) -> list[Option
         for exponent in EXPONENTS:
             centroids = 2**exponent
             full = _cost(count, centroids, length)
-            if centroids * BLOCKS_A_CENTROID <= count and full < scalar.cost:
+            if centroids * BLOCKS_A_CENTROID <= count and full < min(most, scalar.cost):
                 candidates.append(_book_option(weight, length, centroids, options.iterations, seed))
     front: list[Option] = []
     for option in sorted(candidates, key=lambda option: (option.cost, option.error)):

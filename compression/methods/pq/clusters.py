@@ -12,6 +12,8 @@ import torch
 
 AT_ONCE = 1 << 22
 """Distances that are computed at a time."""
+SETTLED = 2e-3
+"""Clusters are settled once a round lowers the error by less than this share of it."""
 POINTS, FEWEST_POINTS = 64, 1 << 15
 """Books are learned on at most so many blocks for each centroid, or on that many in all where this is more."""
 
@@ -32,7 +34,7 @@ class Clusters:
 def cluster(
     blocks: torch.Tensor, count: int, seed: int, iterations: int = 20, check: Callable[[], None] | None = None
 ) -> Clusters:
-    """At most ``count`` centroids for ``blocks`` fp32 [B, d], found in ``iterations`` rounds from random blocks.
+    """At most ``count`` centroids for ``blocks`` fp32 [B, d], in at most ``iterations`` rounds from random blocks.
 
     Where there are no more distinct blocks than that, these are the centroids. Many blocks are represented by a random
     part of them while the centroids are learned. ``check`` is called before each round.
@@ -40,8 +42,8 @@ def cluster(
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(blocks), generator=generator).to(blocks.device)
     learned = blocks[order[: max(POINTS * count, FEWEST_POINTS)]]
-    centroids = _first(learned, count)
-    assignments, errors = torch.empty(0, dtype=torch.int64), []
+    centroids = _first(learned, count, generator)
+    errors: list[float] = []
     for _ in range(iterations):
         if check is not None:
             check()
@@ -51,24 +53,27 @@ def cluster(
         # M: each centroid to the mean of its blocks
         centroids = means(learned, nearest, len(centroids))
         errors.append(squared_error(learned, centroids, nearest))
-        if len(nearest) == len(assignments) and torch.equal(nearest, assignments):
+        if len(errors) > 1 and errors[-2] - errors[-1] <= SETTLED * errors[-1]:
             break
-        assignments = nearest
     nearest, distances = assign(blocks, centroids, exact=True)
     fill_empty(nearest, distances, len(centroids))
     return Clusters(means(blocks, nearest, len(centroids)), nearest, tuple(errors))
 
 
-def _first(blocks: torch.Tensor, count: int) -> torch.Tensor:
-    """``count`` different blocks in their order, or all different ones if there are fewer."""
-    first = blocks[:count]
-    if len(torch.unique(first, dim=0)) == count:
-        return first.clone()
-    different, group = torch.unique(blocks, dim=0, return_inverse=True)
-    places = torch.arange(len(blocks) - 1, -1, -1, device=blocks.device)
-    earliest = torch.empty(len(different), dtype=torch.int64, device=blocks.device)
-    earliest[group.flip(0)] = places  # of equal blocks the one written last is the first in order
-    return blocks[earliest.sort().values[:count]]
+def _first(blocks: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """``count`` different blocks, or all different ones if there are fewer (k-means++, Arthur and Vassilvitskii 2007).
+
+    The first is block 0 of the random order; each further one is drawn with a probability that is proportional to its
+    squared distance from those before it.
+    """
+    draws = torch.rand(count, dtype=torch.float64, generator=generator).to(blocks.device)
+    chosen, distances = [blocks[0]], (blocks - blocks[0]).square().sum(1)
+    for draw in draws[1:]:
+        below = distances.double().cumsum(0)
+        place = torch.searchsorted(below, draw * below[-1], right=True).clamp(max=len(blocks) - 1)
+        chosen.append(blocks[place])
+        distances = torch.minimum(distances, (blocks - blocks[place]).square().sum(1))
+    return torch.unique(torch.stack(chosen), dim=0) if not bool(distances.any()) else torch.stack(chosen)
 
 
 def assign(blocks: torch.Tensor, centroids: torch.Tensor, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

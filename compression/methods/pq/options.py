@@ -20,8 +20,8 @@ class PqOptions(TrainingOptions):
     block: Literal["auto", "kernel", 1, 2, 4, 8, 16] = Field(
         "auto",
         description="Weights of a block: whichever of 1, 2, 4, 8 and a whole kernel errs least in each layer (auto), "
-        "the kernels of convolutions (kernel, as in Kernel Quantization) with auto for other layers, or a number, where "
-        "the rows of a layer are whole blocks of it.",
+        "the kernels of convolutions (kernel, as in Kernel Quantization) with auto for other layers, or a number, "
+        "where the rows of a layer are whole blocks of it.",
     )
     tuning: Literal["centroids", "none"] = Field(
         "centroids",

@@ -28,9 +28,9 @@ class BookQuantizer(nn.Module):
     """Parametrization of a weight: block j becomes Δ · codes of the mean of all blocks assigned as j is.
 
     ``assignments`` int32 [blocks] are of the weight's blocks of ``length`` d in the order of its memory; Δ is fixed,
-    the smallest at which no code of the initial book exceeds 127. A block that is exactly 0 stays 0 and counts in no mean,
-    so that units that were zero remain so. The gradient passes straight through the rounding, and is 0 where a number
-    of the book is more than half a step beyond the last level.
+    the smallest at which no code of the initial book exceeds 127. A block that is exactly 0 stays 0 and counts in no
+    mean, so that units that were zero remain so. The gradient passes straight through the rounding, and is 0 where a
+    number of the book is more than half a step beyond the last level.
     """
 
     assignments: torch.Tensor

@@ -77,16 +77,19 @@ def _first(blocks: torch.Tensor, count: int, generator: torch.Generator) -> torc
 
 
 def assign(blocks: torch.Tensor, centroids: torch.Tensor, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest centroid of each block (int64 [B]) and its squared distance (fp32 [B]); ties: the lowest index.
+    """The nearest centroid of each block (int64 [B]) and its squared distance (fp32 [B]).
 
-    Candidates are found by ‖c‖² - 2 v·c, which rounds; with ``exact`` the nearest two are compared by ‖v - c‖².
+    Candidates are found by ‖c‖² - 2 v·c, which rounds; with ``exact`` the nearest two are compared by ‖v - c‖², and of
+    equal ones that of the lowest index is taken.
     """
     norms = centroids.square().sum(1)
     nearest = torch.empty(len(blocks), dtype=torch.int64, device=blocks.device)
     for part, out in zip(blocks.split(_rows(centroids)), nearest.split(_rows(centroids)), strict=True):
         scores = torch.addmm(norms, part, centroids.T, alpha=-2)
         if exact and len(centroids) > 1:
-            pair = scores.topk(2, largest=False).indices.sort(1).values
+            first = scores.argmin(1, keepdim=True)
+            second = scores.scatter_(1, first, torch.inf).argmin(1, keepdim=True)
+            pair = torch.cat([first, second], 1).sort(1).values
             distances = (part.unsqueeze(1) - centroids[pair]).square().sum(2)
             out.copy_(pair.gather(1, distances.argmin(1, keepdim=True)).squeeze(1))
         else:

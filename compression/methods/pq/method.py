@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compression.budget import Budget
-from compression.forecast import Forecast, Subject
+from compression.forecast import FLOAT_BYTES, Forecast, Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
 from compression.methods.pq.options import BITS, PqOptions
 from compression.training.setup import ALLOCATED_STAGES
@@ -46,16 +47,23 @@ class Pq(Method):
         return run(self.bounded_setup(setup), report, self.options(setup.budget))
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
-        """The most that indices and books will take; which books, clustering finds when the run begins."""
-        from compression.methods.pq.allocator import weights_of
+        """The most that indices and books will take; which books, clustering finds when the run begins.
+
+        Raises:
+            CompressionError: the budget's options cannot be.
+        """
+        from compression.counting.cost import cost
+        from compression.methods.pq.allocator import SCALAR_BITS, weights_of
 
         options: PqOptions = self.options(budget)
-        count = sum(weight.numel() for weight in weights_of(subject.model, options.embeddings).values())
-        most = math.floor(BITS.value(budget.asks) * count) // 8
-        return Forecast.unknown(
-            f"Indices, books and steps of the {count:,} weights will take at most {most:,} bytes; which books the "
-            "layers get is found by clustering when the run begins."
-        )
+        weights = weights_of(subject.model, options.embeddings)
+        count = sum(weight.numel() for weight in weights.values())
+        most = math.floor(BITS.value(budget.asks) * count) / 8
+        total = most + FLOAT_BYTES * (subject.graph.params - count)
+        counted = cost(subject.graph, {}, {name: (float(SCALAR_BITS), None) for name in weights})
+        counted = replace(counted, nominal_bytes=total)
+        note = f"Indices, books and steps of {count:,} weights take at most {most:,.0f} bytes."
+        return Forecast("bound", cost(subject.graph), counted, counted, (total, total), notes=(note,))
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Put the books on ``model``, in place; any optimizer trains them then, with their indices fixed."""

@@ -170,6 +170,18 @@ def test_cuts_through_blocks_are_exact() -> None:
     assert ENCODING.cut(weight, [(0, torch.tensor([1]))]).length == 2
 
 
+@pytest.mark.parametrize("change", [{"length": 5}, {"length": 0}, {"streams": {}}])
+def test_rows_that_describe_no_codebook_are_refused(change: dict[str, Any]) -> None:
+    weight = CodebookWeight("w", torch.tensor([0, 1, 2]).int(), torch.zeros(2, 4).int(), 0.5, (3, 4))
+    streams = {"codes": {"coding": "fixed", "bytes": 3, "size": 3}, "book": {"coding": "fixed", "bytes": 2, "size": 8}}
+    row = {"name": "w", "kind": "codebook", "shape": [3, 4], "bits": 8, "numbers": {"step": 1}, "streams": streams}
+    ENCODING.check({**row, "length": 4})
+    with pytest.raises((ValueError, CompressionError)):
+        ENCODING.check({**row, "length": 4, **change})
+    with pytest.raises(ValueError, match="beyond a book of 2 blocks"):
+        ENCODING.verify({**row, "length": 4}, ENCODING.arrays(weight))
+
+
 # The allocation and the file ------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from compression.bounds import check_bits
 from compression.errors import CompressionError
-from compression.methods.pq.clusters import Clusters, cluster
+from compression.methods.pq.clusters import Clusters, cluster, exactly, squared_error
 from compression.methods.pq.options import PqOptions
 from compression.methods.pq.quantizer import rounded_book
 from compression.pack.streams import encode
@@ -150,7 +150,7 @@ def allocate(
         bound = (layers or {}).get(name, {}).get("weight_bits")
         most = bits * weight.numel() + MOST_EXTRA * budget
         tables.append(_within(_options(weight, options, seed + index, most), bound, name, weight.numel()))
-    energies = [float(weight.double().square().sum()) for weight in weights.values()]
+    energies = [float(exactly(weight).square().sum()) for weight in weights.values()]
     omega = [1 / energy if options.omega == "energy" and energy else 1.0 for energy in energies]
     problem = Problem(
         [np.array([option.cost for option in table], dtype=np.int64) for table in tables],
@@ -211,7 +211,7 @@ def _book_option(weight: torch.Tensor, length: int, centroids: int, iterations: 
     found = clustered(weight, length, centroids, iterations, seed)
     blocks = weight.detach().float().reshape(-1, length)
     book = rounded_book(found.centroids)
-    error = float((blocks - book.index_select(0, found.assignments)).double().square().sum())
+    error = squared_error(blocks, book, found.assignments)
     coded = None
     if len(blocks) <= MOST_CODED:
         coded = 8 * len(encode(found.assignments.cpu().numpy().astype(np.int32)).data)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from compression import devices
+
 AT_ONCE = 1 << 22
 """Distances that are computed at a time."""
 SETTLED = 2e-3
@@ -66,10 +68,11 @@ def _first(blocks: torch.Tensor, count: int, generator: torch.Generator) -> torc
     The first is block 0 of the random order; each further one is drawn with a probability that is proportional to its
     squared distance from those before it.
     """
-    draws = torch.rand(count, dtype=torch.float64, generator=generator).to(blocks.device)
+    draws = torch.rand(count, dtype=torch.float64, generator=generator)
+    draws = draws.to(device=blocks.device, dtype=devices.exact_dtype(blocks.device))
     chosen, distances = [blocks[0]], (blocks - blocks[0]).square().sum(1)
     for draw in draws[1:]:
-        below = distances.double().cumsum(0)
+        below = exactly(distances).cumsum(0)
         place = torch.searchsorted(below, draw * below[-1], right=True).clamp(max=len(blocks) - 1)
         chosen.append(blocks[place])
         distances = torch.minimum(distances, (blocks - blocks[place]).square().sum(1))
@@ -102,16 +105,21 @@ def _rows(centroids: torch.Tensor) -> int:
 
 
 def means(blocks: torch.Tensor, assignments: torch.Tensor, count: int) -> torch.Tensor:
-    """The mean of each cluster's blocks, summed in fp64: fp32 [count, d]; 0 for an empty one."""
-    sums = torch.zeros(count, blocks.shape[1], dtype=torch.float64, device=blocks.device)
-    sums.index_add_(0, assignments, blocks.double())
+    """The mean of each cluster's blocks, summed in fp64 where there is that: fp32 [count, d]; 0 for an empty one."""
+    wide = exactly(blocks)
+    sums = wide.new_zeros(count, blocks.shape[1]).index_add_(0, assignments, wide)
     sizes = torch.bincount(assignments, minlength=count).clamp(min=1)
     return (sums / sizes.unsqueeze(1)).to(blocks.dtype)
 
 
 def squared_error(blocks: torch.Tensor, centroids: torch.Tensor, assignments: torch.Tensor) -> float:
     """Σ‖v - c‖² over all blocks."""
-    return float((blocks - centroids.index_select(0, assignments)).double().square().sum())
+    return float(exactly(blocks - centroids.index_select(0, assignments)).square().sum())
+
+
+def exactly(tensor: torch.Tensor) -> torch.Tensor:
+    """In the widest floating point of its device, for sums."""
+    return tensor.to(devices.exact_dtype(tensor.device))
 
 
 def fill_empty(assignments: torch.Tensor, distances: torch.Tensor, count: int) -> None:

@@ -55,14 +55,14 @@ def squared(blocks: torch.Tensor, assignments: Any) -> float:
 @pytest.mark.parametrize(("length", "count"), [(1, 16), (4, 32), (9, 8)])
 def test_the_error_never_rises_and_is_that_of_the_means(length: int, count: int) -> None:
     blocks = seeded(600, length)
-    found = cluster(blocks, count, seed=1)
-    assert len(found.errors) > 3
-    assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(found.errors))
-    assert squared(blocks, found.assignments) == pytest.approx(
-        float((blocks - found.centroids[found.assignments]).square().sum()), rel=1e-5
+    result = cluster(blocks, count, seed=1)
+    assert len(result.errors) > 3
+    assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(result.errors))
+    assert squared(blocks, result.assignments) == pytest.approx(
+        float((blocks - result.centroids[result.assignments]).square().sum()), rel=1e-5
     )
-    assert squared(blocks, found.assignments) <= found.errors[-1] * (1 + 1e-6)
-    assert len(set(found.assignments.tolist())) == count, "no cluster is empty"
+    assert squared(blocks, result.assignments) <= result.errors[-1] * (1 + 1e-6)
+    assert len(set(result.assignments.tolist())) == count, "no cluster is empty"
 
 
 def test_one_centroid_is_the_mean() -> None:
@@ -81,17 +81,17 @@ def test_single_numbers_against_the_optimum_by_dynamic_programming() -> None:
         lows = [low for low in range(high) if (k - 1, low) in best]
         best[k, high] = min((best[k - 1, low] + within(low, high) for low in lows), default=9e9)
     blocks = torch.tensor(numbers)[:, None].float()
-    found = [squared(blocks, cluster(blocks, 4, seed).assignments) for seed in range(20)]
-    assert min(found) == pytest.approx(best[4, 30], rel=1e-5)
-    assert all(best[4, 30] * (1 - 1e-6) <= error <= 2 * best[4, 30] for error in found)
+    result = [squared(blocks, cluster(blocks, 4, seed).assignments) for seed in range(20)]
+    assert min(result) == pytest.approx(best[4, 30], rel=1e-5)
+    assert all(best[4, 30] * (1 - 1e-6) <= error <= 2 * best[4, 30] for error in result)
 
 
 def test_two_clusters_of_eight_blocks_against_all_partitions() -> None:
     blocks = seeded(8, 3, seed=5)
     every = min(squared(blocks, part) for part in itertools.product((0, 1), repeat=8) if 0 < sum(part) < 8)
-    found = [squared(blocks, cluster(blocks, 2, seed).assignments) for seed in range(10)]
-    assert min(found) == pytest.approx(every, rel=1e-5)
-    assert all(error >= every * (1 - 1e-6) for error in found)
+    result = [squared(blocks, cluster(blocks, 2, seed).assignments) for seed in range(10)]
+    assert min(result) == pytest.approx(every, rel=1e-5)
+    assert all(error >= every * (1 - 1e-6) for error in result)
 
 
 def test_a_layer_of_five_kernels_is_exact_with_five_centroids_and_more() -> None:
@@ -99,9 +99,11 @@ def test_a_layer_of_five_kernels_is_exact_with_five_centroids_and_more() -> None
     picked = torch.randint(5, (16 * 16,), generator=torch.Generator().manual_seed(0))
     weight = kernels[picked].reshape(16, 16, 3, 3)
     for count in (5, 8):
-        found = clustered(weight, 9, count, 20, seed=2)
-        assert len(found.centroids) == 5
-        torch.testing.assert_close(found.centroids[found.assignments].reshape(weight.shape), weight, rtol=0, atol=1e-6)
+        result = clustered(weight, 9, count, 20, seed=2)
+        assert len(result.centroids) == 5
+        torch.testing.assert_close(
+            result.centroids[result.assignments].reshape(weight.shape), weight, rtol=0, atol=1e-6
+        )
 
 
 def test_equal_distances_go_to_the_lowest_index() -> None:
@@ -116,19 +118,19 @@ def test_equal_distances_go_to_the_lowest_index() -> None:
 
 def test_a_centroid_moves_by_the_mean_of_the_dense_gradients() -> None:
     weight = seeded(8, 4, 3, 3, seed=1).requires_grad_()
-    found = clustered(weight, 9, 6, 20, seed=0)
-    quantizer, dense = BookQuantizer(found.assignments, found.centroids), seeded(8, 4, 3, 3, seed=2)
+    result = clustered(weight, 9, 6, 20, seed=0)
+    quantizer, dense = BookQuantizer(result.assignments, result.centroids), seeded(8, 4, 3, 3, seed=2)
     (quantizer(weight) * dense).sum().backward()
     # the oracle: autograd of a book that is a parameter, whose gradient is the sum, divided by how many blocks it has
-    book = found.centroids.clone().requires_grad_()
-    (book[found.assignments].reshape(weight.shape) * dense).sum().backward()
+    book = result.centroids.clone().requires_grad_()
+    (book[result.assignments].reshape(weight.shape) * dense).sum().backward()
     assert book.grad is not None and weight.grad is not None
-    mean = book.grad / torch.bincount(found.assignments, minlength=6)[:, None]
-    inside = found.centroids.abs() <= 127.5 * quantizer.step()
+    mean = book.grad / torch.bincount(result.assignments, minlength=6)[:, None]
+    inside = result.centroids.abs() <= 127.5 * quantizer.step()
     assert bool(inside.all()), "the step reaches to the largest number of the book"
-    torch.testing.assert_close(weight.grad.reshape(-1, 9), mean[found.assignments])
-    moved = clustered_means(weight.detach() - 0.5 * weight.grad, found.assignments)
-    torch.testing.assert_close(moved, found.centroids - 0.5 * mean)
+    torch.testing.assert_close(weight.grad.reshape(-1, 9), mean[result.assignments])
+    moved = clustered_means(weight.detach() - 0.5 * weight.grad, result.assignments)
+    torch.testing.assert_close(moved, result.centroids - 0.5 * mean)
 
 
 def clustered_means(weight: torch.Tensor, assignments: torch.Tensor) -> torch.Tensor:
@@ -139,21 +141,21 @@ def clustered_means(weight: torch.Tensor, assignments: torch.Tensor) -> torch.Te
 def test_values_are_8_bit_multiples_of_the_means_and_zero_blocks_stay_zero() -> None:
     weight = seeded(6, 4, seed=4)
     weight[2] = 0
-    found = clustered(weight, 2, 4, 20, seed=0)
-    assert bool((found.centroids[-1] == 0).all()) and len(found.centroids) == 4
-    quantizer = BookQuantizer(found.assignments, found.centroids)
+    result = clustered(weight, 2, 4, 20, seed=0)
+    assert bool((result.centroids[-1] == 0).all()) and len(result.centroids) == 4
+    quantizer = BookQuantizer(result.assignments, result.centroids)
     value, step = quantizer(weight), quantizer.step()
-    means = clustered_means(weight, found.assignments)[found.assignments].reshape(6, 4)
+    means = clustered_means(weight, result.assignments)[result.assignments].reshape(6, 4)
     assert torch.equal(value, torch.round(means / step).clamp(-127, 127) * step + 0.0)
     assert not value[2].any()
     later = weight.clone()
     later[5] = 0  # a unit that is removed after the books were made
     encoded = quantizer.encode("w", later)
     assert not quantizer(later)[5].any() and torch.equal(encoded.weight(), quantizer(later))
-    kept = [row for row in range(5) if row != 2]
+    remaining = [row for row in range(5) if row != 2]
     others = [j for j in range(12) if j // 2 != 5]
-    means = clustered_means(later.reshape(-1, 2)[others], found.assignments[others])
-    assert quantizer(later)[kept[0], :2].tolist() == pytest.approx(means[found.assignments[0]].tolist(), abs=step)
+    means = clustered_means(later.reshape(-1, 2)[others], result.assignments[others])
+    assert quantizer(later)[remaining[0], :2].tolist() == pytest.approx(means[result.assignments[0]].tolist(), abs=step)
 
 
 def test_cuts_through_blocks_are_exact() -> None:
@@ -293,7 +295,7 @@ def test_a_run_trains_the_books_or_nothing(chosen: dict[str, Any]) -> None:
     if chosen.get("tuning") == "none":
         assert report.phases == ["allocation", "statistics"] and report.steps == 0
         assert all(torch.equal(before[name], after[name]) for name in before)
-        assert methods.get("pq").describe(requested).endswith("; nothing is trained")
+        assert "epochs" not in methods.get("pq").describe(requested)
     else:
         assert report.phases == ["allocation", "statistics", "fine-tuning"] and report.steps > 0
         assert not all(torch.equal(before[name], after[name]) for name in before)

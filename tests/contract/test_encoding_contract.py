@@ -53,8 +53,8 @@ def _registered() -> Iterator[None]:
 def quantizer(kind: str, weight: torch.Tensor, axis: int) -> nn.Module:
     """A 4-bit quantizer of this kind, or 7 values or blocks; a third of the weights pruned where it has zeros."""
     if kind == "codebook":
-        found = cluster(weight.detach().reshape(-1, 3), 7, seed=0)
-        return BookQuantizer(found.assignments, found.centroids)
+        clusters = cluster(weight.detach().reshape(-1, 3), 7, seed=0)
+        return BookQuantizer(clusters.assignments, clusters.centroids)
     largest = weight.abs().amax([dim for dim in range(weight.dim()) if dim != axis], keepdim=True)
     if kind == "lookup":
         return lookup.LookupQuantizer(torch.tensor([-0.3, -0.11, -0.04, 0.0, 0.02, 0.07, 0.2]))

@@ -208,13 +208,13 @@ def _cost(count: int, centroids: int, length: int, coded: int | None = None) -> 
 
 
 def _book_option(weight: torch.Tensor, length: int, centroids: int, iterations: int, seed: int) -> Option:
-    found = clustered(weight, length, centroids, iterations, seed)
+    clusters = clustered(weight, length, centroids, iterations, seed)
     blocks = weight.detach().float().reshape(-1, length)
-    book = rounded_book(found.centroids)
-    error = squared_error(blocks, book, found.assignments)
+    book = rounded_book(clusters.centroids)
+    error = squared_error(blocks, book, clusters.assignments)
     coded = None
     if len(blocks) <= MOST_CODED:
-        coded = 8 * len(encode(found.assignments.cpu().numpy().astype(np.int32)).data)
+        coded = 8 * len(encode(clusters.assignments.cpu().numpy().astype(np.int32)).data)
     return Option(length, centroids, _cost(len(blocks), centroids, length, coded), error)
 
 

@@ -74,5 +74,5 @@ def _quantizer(weight: torch.Tensor, option: Option, options: PqOptions, seed: i
     """A book of the weight's clusters, or 8-bit numbers."""
     if not option.centroids:
         return FixedQuantizer(torch.ones_like(weight, dtype=torch.bool), option.step, 8, lowest=0)
-    found = clustered(weight, option.length, option.centroids, options.iterations, seed)
-    return BookQuantizer(found.assignments, found.centroids)
+    clusters = clustered(weight, option.length, option.centroids, options.iterations, seed)
+    return BookQuantizer(clusters.assignments, clusters.centroids)

@@ -23,6 +23,8 @@ class CodedBits(AverageBits):
     help: str = "average bits of a weight as it is stored, codebooks and steps counted"
 
     def accept(self, value: Any) -> float:
+        if isinstance(value, (tuple, list)):
+            super().accept(value)  # which says that it is one number
         check_number(value, self.field)
         check_within(value, self.field, FEWEST_CODED_BITS, HIGHEST_BITS)
         return float(value)

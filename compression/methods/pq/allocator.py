@@ -18,7 +18,7 @@ from torch import nn
 
 from compression.bounds import check_bits
 from compression.errors import CompressionError
-from compression.methods.pq.clusters import Clusters, cluster, exactly, squared_error
+from compression.methods.pq.clusters import Clusters, cluster, exactly, learn, sample, squared_error
 from compression.methods.pq.options import PqOptions
 from compression.methods.pq.quantizer import rounded_book
 from compression.pack.streams import encode
@@ -36,8 +36,8 @@ MOST_EXTRA = 0.1
 """A book that takes more than this share of the budget beyond its layer's average is not tried: it saves time."""
 STEP_BITS, HEADER_BITS = 32, 40
 """Of the fp32 step, and at most of what stands before a stream's integers (range, rounding up to bytes)."""
-MOST_CODED = 1 << 16
-"""Blocks up to which an option's indices are coded to learn what they take; others count at full length."""
+MOST_CODED = 1 << 14
+"""Blocks up to which all of them are clustered for each option, and the indices coded to learn what they take."""
 
 
 @dataclass(frozen=True)
@@ -208,13 +208,16 @@ def _cost(count: int, centroids: int, length: int, coded: int | None = None) -> 
 
 
 def _book_option(weight: torch.Tensor, length: int, centroids: int, iterations: int, seed: int) -> Option:
-    clusters = clustered(weight, length, centroids, iterations, seed)
+    """A book's cost and error; where its layer has many blocks, the error of a random part of them stands for all."""
     blocks = weight.detach().float().reshape(-1, length)
-    book = rounded_book(clusters.centroids)
-    error = squared_error(blocks, book, clusters.assignments)
-    coded = None
-    if len(blocks) <= MOST_CODED:
-        coded = 8 * len(encode(clusters.assignments.cpu().numpy().astype(np.int32)).data)
+    if len(blocks) > MOST_CODED:
+        part = sample(blocks, centroids, seed)
+        learned = learn(part, centroids, seed, iterations)
+        error = squared_error(part, rounded_book(learned.centroids), learned.assignments) * len(blocks) / len(part)
+        return Option(length, centroids, _cost(len(blocks), centroids, length), error)
+    clusters = clustered(weight, length, centroids, iterations, seed)
+    error = squared_error(blocks, rounded_book(clusters.centroids), clusters.assignments)
+    coded = 8 * len(encode(clusters.assignments.cpu().numpy().astype(np.int32)).data)
     return Option(length, centroids, _cost(len(blocks), centroids, length, coded), error)
 
 

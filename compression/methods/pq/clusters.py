@@ -16,7 +16,7 @@ AT_ONCE = 1 << 22
 """Distances that are computed at a time."""
 SETTLED = 2e-3
 """Clusters are settled once a round lowers the error by less than this share of it."""
-POINTS, FEWEST_POINTS = 64, 1 << 15
+POINTS, FEWEST_POINTS = 32, 1 << 14
 """Books are learned on at most so many blocks for each centroid, or on that many in all where this is more."""
 
 
@@ -41,25 +41,37 @@ def cluster(
     Where there are no more distinct blocks than that, these are the centroids. Many blocks are represented by a random
     part of them while the centroids are learned. ``check`` is called before each round.
     """
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(blocks), generator=generator).to(blocks.device)
-    learned = blocks[order[: max(POINTS * count, FEWEST_POINTS)]]
-    centroids = _first(learned, count, generator)
+    learned = learn(sample(blocks, count, seed), count, seed, iterations, check)
+    nearest, distances = assign(blocks, learned.centroids, exact=True)
+    fill_empty(nearest, distances, len(learned.centroids))
+    return Clusters(means(blocks, nearest, len(learned.centroids)), nearest, learned.errors)
+
+
+def sample(blocks: torch.Tensor, count: int, seed: int) -> torch.Tensor:
+    """The blocks in a random order: as many as ``count`` centroids are learned on."""
+    order = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(seed)).to(blocks.device)
+    return blocks[order[: max(POINTS * count, FEWEST_POINTS)]]
+
+
+@torch.no_grad()
+def learn(
+    blocks: torch.Tensor, count: int, seed: int, iterations: int = 20, check: Callable[[], None] | None = None
+) -> Clusters:
+    """The clusters of these blocks, all of which are learned on; see :func:`cluster`."""
+    centroids = _first(blocks, count, torch.Generator().manual_seed(seed))
     errors: list[float] = []
     for _ in range(iterations):
         if check is not None:
             check()
         # E: each block to its nearest centroid; empty clusters take the farthest block of the most populated one
-        nearest, distances = assign(learned, centroids)
+        nearest, distances = assign(blocks, centroids)
         fill_empty(nearest, distances, len(centroids))
         # M: each centroid to the mean of its blocks
-        centroids = means(learned, nearest, len(centroids))
-        errors.append(squared_error(learned, centroids, nearest))
+        centroids = means(blocks, nearest, len(centroids))
+        errors.append(squared_error(blocks, centroids, nearest))
         if len(errors) > 1 and errors[-2] - errors[-1] <= SETTLED * errors[-1]:
             break
-    nearest, distances = assign(blocks, centroids, exact=True)
-    fill_empty(nearest, distances, len(centroids))
-    return Clusters(means(blocks, nearest, len(centroids)), nearest, tuple(errors))
+    return Clusters(centroids, nearest, tuple(errors))
 
 
 def _first(blocks: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:

@@ -36,7 +36,7 @@ MOST_EXTRA = 0.1
 """A book that takes more than this share of the budget beyond its layer's average is not tried: it saves time."""
 STEP_BITS, HEADER_BITS = 32, 40
 """Of the fp32 step, and at most of what stands before a stream's integers (range, rounding up to bytes)."""
-MOST_CODED = 1 << 14
+MOST_CODED = 1 << 15
 """Blocks up to which all of them are clustered for each option, and the indices coded to learn what they take."""
 
 

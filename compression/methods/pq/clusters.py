@@ -16,7 +16,7 @@ AT_ONCE = 1 << 22
 """Distances that are computed at a time."""
 SETTLED = 2e-3
 """Clusters are settled once a round lowers the error by less than this share of it."""
-POINTS, FEWEST_POINTS = 32, 1 << 14
+POINTS, FEWEST_POINTS = 32, 1 << 15
 """Books are learned on at most so many blocks for each centroid, or on that many in all where this is more."""
 
 

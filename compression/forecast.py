@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from compression.quant.tables import LayerTables
 
 FLOAT_BYTES = 4
-Certainty = Literal["exact", "even", "unknown"]
-"""``exact``: computed on the weights; ``even``: counted as if every group lost the same share; ``unknown``: nothing."""
+Certainty = Literal["exact", "even", "bound", "unknown"]
+"""``exact``: computed on the weights; ``even``: counted as if every group lost the same share; ``bound``: what the size
+will not exceed, and hardly stay below; ``unknown``: nothing."""
 
 
 class Subject:

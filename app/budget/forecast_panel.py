@@ -73,6 +73,8 @@ def basis(forecast: Forecast, path: Path | None) -> str:
             "Counted for channels removed evenly; the run picks them by what they contribute. The packed file codes "
             "them closer, and adds step sizes and names."
         )
+    if forecast.certainty == "bound":
+        return "The most that the budget allows; which layers get how much of it, the run decides when it begins."
     if path is None:
         return "Computed on untrained weights, since there are no trained ones: only a rough guide."
     if any(layer.allocation is not None and layer.allocation.coded for layer in forecast.layers):

@@ -1,4 +1,4 @@
-"""The ask for bits as they lie in the packed file, entropy-coded, rather than as integers of a fixed width."""
+"""The ask for bits as they lie in the packed file, rather than as integers of a fixed width."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from compression.reading import is_number
 
 @dataclass(frozen=True)
 class CodedBits(AverageBits):
-    """The average number of bits that a weight takes in the packed file, as its values are coded there.
+    """The average number of bits that a weight takes in the packed file, with what a method stores to read it.
 
-    It may be below 2, the least width of an integer: codes that occur often take less than a bit each.
+    It may be below 2, the least width of an integer: codes that occur often take less than a bit each, and an index may
+    stand for several weights.
     """
 
     field: str = CODED_BITS
@@ -43,9 +44,3 @@ class CodedBits(AverageBits):
 
     def words(self, value: Any) -> str:
         return f"{value:g} coded bits a weight on average"
-
-    def caveat(self) -> str:
-        return (
-            "Bits were asked for as the packed file codes them; no other file has that size: ONNX stores integers of "
-            "2, 4, 8 or 16 bits."
-        )

@@ -68,7 +68,8 @@ def describe_forecast(value: dict[str, Any]) -> str:
         f"{percent(least['rel_bops'])} to {percent(most['rel_bops'])} of the BOPs",
     ]
     error = [] if value["error"] is None else [f"squared error of the weights: {percent(value['error'])}"]
-    return "\n".join(["; ".join([*parts, *error]), *value["notes"], "", columns(FORECAST, value["layers"])])
+    table = ["", columns(FORECAST, value["layers"])] if value["layers"] else []
+    return "\n".join(["; ".join([*parts, *error]), *value["notes"], *table])
 
 
 def describe_allocation(value: dict[str, Any]) -> str:

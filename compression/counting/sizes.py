@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from compression.counting.cost import cost
+from compression.counting.cost import FULL_BITS, cost
 from compression.graph import Graph, parameter_map, zeroed_units
 from compression.graph.cuts import cuts, without
 
@@ -22,8 +22,9 @@ BitWidths = Mapping[str, Mapping[str, float | None]]
 class WeightSize(NamedTuple):
     """One quantized weight.
 
-    ``coded``: bytes of its entropy-coded integers; ``integers``: how many those are; ``numbers``: its fp32 numbers;
-    ``elements`` of the weight, and those that are ``nonzero``.
+    ``coded``: bytes of its entropy-coded integers; ``integers``: how many those are, of the weight's bit-width (indices
+    into a book count as so many as take their bits); ``numbers``: its fp32 numbers; ``elements`` of the weight, and
+    those that are ``nonzero``.
     """
 
     coded: float
@@ -46,22 +47,28 @@ def sizes(
         model: the masked model.
         graph: of the dense network.
         bits: layer → its ``weight`` and ``activation`` bit-width, ``None`` or absent in fp32.
-        weights: layer → its quantized weight.
+        weights: layer → its quantized weight; those of no convolution or linear layer, as tables of embeddings, count
+            in bytes alone.
         size: counts one of them without the positions that its removed units held (the encodings' part).
     """
     removed = zeroed_units(model, graph)
     dropped = cuts(graph, removed)
     layers = {layer.name: layer for layer in graph.layers}
     stored = {name: size(weights[name], dropped.get(layers[name].weight, ())) for name in layers if name in weights}
+    tables = {
+        name: size(weight, dropped.get(f"{name}.weight", ())) for name, weight in weights.items() if name not in layers
+    }
     counted = cost(graph, removed, {name: (b.get("weight"), b.get("activation")) for name, b in bits.items()})
-    quantized = sum(weight.elements for weight in stored.values())
+    nominal = counted.nominal_bytes - sum(_saved(table, bits[name]["weight"]) for name, table in tables.items())
     total = sum(math.prod(layer.shape) for layer in graph.layers)
     nonzero = sum(weight.nonzero for weight in stored.values()) + _float_nonzero(model, graph, stored, dropped)
+    stored |= tables
+    quantized = sum(weight.elements for weight in stored.values())
     floats = counted.params - quantized + sum(w.numbers for w in stored.values()) + _float_buffers(graph, removed)
     return {
         "bytes": sum(weight.coded for weight in stored.values()) + 4 * floats,
         "bytes_kind": "estimated",
-        "nominal_bytes": counted.nominal_bytes + nominal_extra(stored, bits),
+        "nominal_bytes": nominal + nominal_extra(stored, bits),
         "macs": counted.macs,
         "bops": counted.bops,
         "rel_bops": counted.rel_bops,
@@ -77,6 +84,11 @@ def nominal_extra(weights: Mapping[str, WeightSize], bits: BitWidths) -> float:
         4.0 * (weight.numbers - 1) + (weight.integers - weight.elements) * round(bits[name]["weight"] or 0) / 8
         for name, weight in weights.items()
     )
+
+
+def _saved(weight: WeightSize, bits: float | None) -> float:
+    """Nominal bytes that a table which :func:`.cost.cost` counts in fp32 saves by codes of ``bits`` and one step."""
+    return weight.elements * (FULL_BITS - round(bits or FULL_BITS)) / 8 - 4
 
 
 def _float_nonzero(

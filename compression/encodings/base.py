@@ -9,8 +9,9 @@ fp32. Its row in the header says how many there are of each, so that whatever on
 know its kind; the kind's decode function makes the weight of them, and its source is copied into the loader that
 bundles carry. How further kinds fit:
 
-codebook + indices    stream ``codes`` (indices), numbers ``table`` [K]; K is the row's count of ``table``; index 0 is
+table + indices       stream ``codes`` (indices), numbers ``table`` [K]; K is the row's count of ``table``; index 0 is
                       a value like any other, so ``account`` puts all bytes under values
+book of blocks        :mod:`.codebook`: streams ``codes`` (``size`` [blocks]) and ``book`` (``size`` [K·d]), one step
 bit planes            streams ``plane0`` … of -1 and 1, numbers ``scale`` [planes]; the weight is Σ scale_i · plane_i,
                       added plane by plane, so that every decoder rounds alike
 groups, zero points   streams ``codes``, ``zeros`` (``size`` [groups]) and ``group`` (``size`` [positions along

@@ -60,5 +60,6 @@ def cut_weights(
     """Layer → its weight without the removed units (group id → units), as its encoding cuts it."""
     dropped, tensors = cuts(graph, units), {layer.name: layer.weight for layer in graph.layers}
     return {
-        name: get(weight.kind).cut(weight, dropped.get(tensors.get(name, ""), ())) for name, weight in weights.items()
+        name: get(weight.kind).cut(weight, dropped.get(tensors.get(name, f"{name}.weight"), ()))
+        for name, weight in weights.items()
     }

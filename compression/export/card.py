@@ -23,6 +23,7 @@ from compression.tasks import Metric
 LEDGER = {
     "values": "codes of the weights",
     "positions": "where the zeros are",
+    "codebooks": "blocks of weights that codes refer to",
     "scales": "steps and offsets of weights, quantizers of activations",
     "leftovers": "kept in fp32: biases, norms, weights without a quantizer",
     "container": "names, shapes, checksum",
@@ -245,7 +246,8 @@ def overlaps(pixels: Sequence[Sequence[int]]) -> list[float | None]:
 
 def _ledger(ledger: Mapping[str, int]) -> list[tuple[str, ...]]:
     total = ledger["total"]
-    return [(name, what, f"{ledger[name]:,}", percent(ledger[name] / total, 1)) for name, what in LEDGER.items()]
+    parts = [(name, what, ledger[name]) for name, what in LEDGER.items() if name in ledger]
+    return [(name, what, f"{size:,}", percent(size / total, 1)) for name, what, size in parts]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

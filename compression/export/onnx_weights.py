@@ -21,7 +21,7 @@ from compression.quant import QuantizedWeight
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
-WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Transpose": 0}
+WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1, "Transpose": 0, "Gather": 0}
 TOLERANCE = 1e-5  # relative: one rounding to fp32 when a batch norm was folded into the weight
 LOOKED_AT = 4
 MOST_8_BIT = 127

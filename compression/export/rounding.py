@@ -57,7 +57,7 @@ def rounded(source: Source, multiple: int) -> Source:
     codes = {name: _put_back(source, weight, removed, remaining) for name, weight in source.integers.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.packed"
-        ledger = dataclasses.asdict(pack(model, path, codes))
+        ledger = pack(model, path, codes).to_dict()
         packed, known = path.read_bytes(), integers(path)
     result = _counted(source, units, codes, ledger)
     return dataclasses.replace(

@@ -169,10 +169,15 @@ class Riq(Method):
         """That widths and coded bits are two things, with the numbers of this run."""
         widths = [each["weight"] for each in result.get("final", {}).get("bits", {}).values()]
         coded = result.get("facts", {}).get("coded_bits")
+        other = (
+            "Bits were asked for as the packed file codes them; no other file has that size: ONNX stores integers of "
+            "2, 4, 8 or 16 bits."
+        )
         if coded is None or not widths:
-            return super().caveats(result)
+            return [*super().caveats(result), other]
         return [
             *super().caveats(result),
+            other,
             f"Its values take {coded:.2f} bits a weight in the packed file, as integers {_between(widths)} wide: BOPs "
             "and nominal bytes count the widths, the packed file the coded length.",
         ]

@@ -19,18 +19,19 @@ def account(data: bytes, header: Header, body: memoryview) -> Ledger:
     """
     weights = [row for row in header["tensors"] if is_weight(row)]
     raw = [row for row in header["tensors"] if row["kind"] == RAW]
-    values = positions = leftovers = scales = 0
+    values = positions = leftovers = scales = codebooks = 0
     at = sum(number_bytes(row) for row in weights)
     for row in weights:
         part, at = _weight(row, body, at)
         values, positions, scales = values + part.values, positions + part.positions, scales + part.scales
+        codebooks += part.codebooks
     for row in raw:
         if is_quantizer_name(row["name"]):
             scales += raw_bytes(row)
         else:
             leftovers += raw_bytes(row)
-    container = len(data) - values - positions - scales - leftovers
-    return Ledger(values, positions, scales, leftovers, container, len(data))
+    container = len(data) - values - positions - scales - leftovers - codebooks
+    return Ledger(values, positions, scales, leftovers, container, len(data), codebooks)
 
 
 def _weight(row: Row, body: memoryview, at: int) -> tuple[WeightBytes, int]:

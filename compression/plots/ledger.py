@@ -12,6 +12,7 @@ from compression.plots.base import go
 PARTS = {
     "values": "the codes of the weights",
     "positions": "which weights are zero",
+    "codebooks": "blocks of weights that codes refer to",
     "scales": "steps and bit-widths",
     "leftovers": "fp32 biases and norms",
     "container": "names, shapes, header",

@@ -183,7 +183,7 @@ def attach(model: nn.Module, allocation: Allocation) -> nn.Module:
         for layer in allocation.layers:
             mask = masks[layer.name]
             quantizer = FixedQuantizer(mask, step_of(layer, mask), layer.bits, lowest, layer.offset)
-            for module in _sharing(model, layer.name):
+            for module in sharing(model, layer.name):
                 parametrize.register_parametrization(module, "weight", quantizer, unsafe=True)
     for name, mask in masks.items():
         weights[name].mul_(mask)
@@ -219,7 +219,7 @@ def keep_survivors(model: nn.Module) -> int:
     return moved
 
 
-def _sharing(model: nn.Module, name: str) -> list[nn.Module]:
+def sharing(model: nn.Module, name: str) -> list[nn.Module]:
     """The modules that compute with this layer's weight: itself, and others when the weight is shared."""
     weight = model.get_submodule(name)._parameters["weight"]
     return [module for module in model.modules() if module._parameters.get("weight") is weight]

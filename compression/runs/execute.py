@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -148,7 +147,7 @@ def finish(
     report.confirm()
     make_folder(folder.bundle)
     codes = cut_weights(integer_weights(model), setup.graph, cut.units)
-    ledger = dataclasses.asdict(pack(plain, folder.bundle / "weights.packed", codes))
+    ledger = pack(plain, folder.bundle / "weights.packed", codes).to_dict()
     shipped = restore(plain, folder)
     measured = evaluate(deep_copy(shipped).to(device), setup.task, "test")
     step, epoch = report.at

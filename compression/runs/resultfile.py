@@ -23,6 +23,7 @@ class _Ledger(TypedDict):
     leftovers: Whole
     container: Whole
     total: Whole
+    codebooks: NotRequired[Whole]
 
 
 class _Tables(TypedDict):

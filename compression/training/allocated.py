@@ -32,20 +32,33 @@ def train_allocated(trainer: Trainer, allocation: Allocation) -> Compressed:
     Raises:
         CompressionError: the allocation does not fit the model, or training broke it.
     """
-    setup, report = trainer.setup, trainer.report
-    model, budget = setup.model, setup.budget
+    model, budget = trainer.setup.model, trainer.setup.budget
     attach(model, allocation)
     for note in allocation.notes:
-        report.log(note)
-    at: dict[str, Any] = {"step": 0, "epoch": 0.0, "limit": curve_images(setup.graph)}
-    report_point(setup, report, model, **at, phase="allocation")
-    report.phase("statistics", 0)
-    if fresh_statistics(setup, report).norms:
-        report_point(setup, report, model, **at, phase="statistics")
-    rate = base_rate(budget, FINE_TUNING)
-    trainer.recipe.prepare_model(model.train())
-    optimizer = make_optimizer(model, budget.optimizer, rate, budget.weight_decay)
-    torch.manual_seed(budget.seed)
-    trainer.train(Section("fine-tuning", optimizer, 0, trainer.total))
+        trainer.report.log(note)
+    fine_tune(trainer)
     keep_survivors(model)
     return Compressed(model, {"allocation": allocation.to_dict(budget.model, budget.weights), **trainer.facts()})
+
+
+def refit(setup: Setup, report: Reporter) -> None:
+    """Measure a model that carries its quantizers, refit its batch norms, and measure again if it has any."""
+    at: dict[str, Any] = {"step": 0, "epoch": 0.0, "limit": curve_images(setup.graph)}
+    report_point(setup, report, setup.model, **at, phase="allocation")
+    report.phase("statistics", 0)
+    if fresh_statistics(setup, report).norms:
+        report_point(setup, report, setup.model, **at, phase="statistics")
+
+
+def fine_tune(trainer: Trainer) -> None:
+    """Measure the trainer's model, which carries fixed quantizers, refit its norms, and train it under them.
+
+    Raises:
+        RunFailed: training diverged.
+    """
+    model, budget = trainer.setup.model, trainer.setup.budget
+    refit(trainer.setup, trainer.report)
+    trainer.recipe.prepare_model(model.train())
+    optimizer = make_optimizer(model, budget.optimizer, base_rate(budget, FINE_TUNING), budget.weight_decay)
+    torch.manual_seed(budget.seed)
+    trainer.train(Section("fine-tuning", optimizer, 0, trainer.total))

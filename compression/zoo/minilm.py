@@ -2,8 +2,8 @@
 
 Its trained weights are those of all-MiniLM-L6-v2, from an optional package (requirements-text.txt); ``train`` starts
 from them. A classifier of single short sentences omits positions beyond the first 40, the second segment (the first
-one's embedding is added to the positions), and BERT's pooler. Embeddings are looked up, not multiplied: no method
-compresses them; they stay fp32 and count as leftovers (11.7 of 22.4 million parameters).
+one's embedding is added to the positions), and BERT's pooler. Embeddings are looked up, not multiplied: methods that
+quantize layers leave them in fp32, where they count as leftovers (11.7 of 22.4 million parameters); codebooks do not.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ from compression.export.onnx_model import floats
 from compression.export.onnx_model import integers as with_integers
 from compression.graph import trace
 from compression.graph.cuts import cuts, without
+from compression.methods.pq.clusters import cluster
+from compression.methods.pq.quantizer import BookQuantizer
 from compression.pack import integers, ledger, pack, unpack
 from compression.pack.container import to_bytes
 from compression.pack.header import MAGIC, PREFIX, deflated, parse
@@ -33,26 +35,29 @@ from compression.quant import QuantizedWeight, WeightQuantizer, fold, integer_we
 from compression.quant.fixed_steps import FixedQuantizer
 from compression.training.measure import sizes
 from tests.alone import loader
-from tests.contract import codebook, low_rank
+from tests.contract import lookup, low_rank
 
 IMAGES = (1, 8, 8)
 AXES = {"0": 0, "3": 0, "4": 1, "7": 0}
 UNITS = {"0": [1, 6], "4": [0]}
-KINDS = [*encodings.all_encodings(), "codebook", "offset-channel by channel"]
+KINDS = [*encodings.all_encodings(), "lookup", "offset-channel by channel"]
 
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    encodings.register(codebook.ENCODING)
+    encodings.register(lookup.ENCODING)
     yield
-    del registry._registered["codebook"]
+    del registry._registered["lookup"]
 
 
 def quantizer(kind: str, weight: torch.Tensor, axis: int) -> nn.Module:
-    """A 4-bit quantizer that produces this kind, a third of the weights pruned where the kind has zeros."""
-    largest = weight.abs().amax([dim for dim in range(weight.dim()) if dim != axis], keepdim=True)
+    """A 4-bit quantizer of this kind, or 7 values or blocks; a third of the weights pruned where it has zeros."""
     if kind == "codebook":
-        return codebook.CodebookQuantizer(torch.tensor([-0.3, -0.11, -0.04, 0.0, 0.02, 0.07, 0.2]))
+        clusters = cluster(weight.detach().reshape(-1, 3), 7, seed=0)
+        return BookQuantizer(clusters.assignments, clusters.centroids)
+    largest = weight.abs().amax([dim for dim in range(weight.dim()) if dim != axis], keepdim=True)
+    if kind == "lookup":
+        return lookup.LookupQuantizer(torch.tensor([-0.3, -0.11, -0.04, 0.0, 0.02, 0.07, 0.2]))
     mask = weight.abs() > weight.abs().flatten().kthvalue(weight.numel() // 3).values
     step = (largest if "channel" in kind else weight.abs().max()) / 8
     begin = {"offset": 0.03125, "offset-channel": 0.03125, "offset-channel by channel": largest / 16}.get(kind)
@@ -114,7 +119,8 @@ def test_packed_unpacked_counted_and_decoded_alone(kind: str, tmp_path: Path) ->
     assert counted == ledger(path)
     assert counted.total == path.stat().st_size == sum(counted.to_dict().values()) - counted.total
     assert counted.scales == 4 * numbers
-    assert (counted.positions == 0) == (kind == "codebook")
+    assert (counted.positions == 0) == (kind in ("lookup", "codebook"))
+    assert (counted.codebooks > 0) == (kind == "codebook")
     raw = sum(t.numel() * t.element_size() for n, t in expected.items() if n.removesuffix(".weight") not in weights)
     assert counted.leftovers == raw
 
@@ -127,7 +133,7 @@ def test_rows_name_what_they_hold(kind: str) -> None:
     assert {row["kind"] for row in rows.values()} == {kind.removesuffix(" by channel"), "raw"}
     for name, axis in AXES.items():
         row = rows[f"{name}.weight"]
-        assert row["shape"] == list(model.get_submodule(name).weight.shape) and row["bits"] in (3, 4)
+        assert row["shape"] == list(model.get_submodule(name).weight.shape) and row["bits"] in (3, 4, 8)
         assert row.get("axis", axis) == axis and ("axis" in row) == ("channel" in kind)
 
 
@@ -139,7 +145,8 @@ def test_the_numbers_of_each_kind_are_those_its_formula_needs() -> None:
         "offset": dict.fromkeys(AXES, 2),
         "offset-channel": {name: count + 1 for name, count in channels.items()},
         "offset-channel by channel": {name: 2 * count for name, count in channels.items()},
-        "codebook": dict.fromkeys(AXES, 7),
+        "lookup": dict.fromkeys(AXES, 7),
+        "codebook": dict.fromkeys(AXES, 1),
     }
     for kind, numbers in expected.items():
         assert {n: size_of(weight).numbers for n, weight in integer_weights(network(kind)).items()} == numbers
@@ -150,10 +157,13 @@ def test_decoding_is_the_formula_of_the_kind(kind: str) -> None:
     """In float64 from the codes and numbers that are stored, within one rounding a step."""
     for name, weight in integer_weights(network(kind)).items():
         streams, numbers = encodings.get(weight.kind).arrays(weight)
-        k = streams["codes"].reshape(weight.shape).astype(np.float64)
+        k = streams["codes"].astype(np.float64)
+        if kind == "codebook":
+            k = streams["book"].reshape(7, 3)[streams["codes"]].astype(np.float64)
+        k = k.reshape(weight.shape)
         broad = [-1 if dim == AXES[name] else 1 for dim in range(k.ndim)]
         own = {key: array.astype(np.float64).reshape(broad) for key, array in numbers.items() if key != "table"}
-        if kind == "codebook":
+        if kind == "lookup":
             values = numbers["table"].astype(np.float64)[streams["codes"]].reshape(weight.shape)
         elif "offset" in kind:
             values = np.sign(k) * ((np.abs(k) - 0.5) * own["step"] + own["offset"])
@@ -184,7 +194,7 @@ def test_a_cut_weight_is_the_weight_of_the_slim_model(kind: str, tmp_path: Path)
     assert all(same(stored[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "codebook"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("lookup", "codebook")])
 def test_a_model_that_carries_its_quantizers_is_cut_alike(kind: str) -> None:
     model = network(kind)
     graph = trace(fold(model), torch.zeros(1, *IMAGES))
@@ -264,7 +274,7 @@ def test_a_weight_that_is_not_what_its_codes_say_is_refused(kind: str) -> None:
 
 def test_kinds_mix_in_one_file_and_shared_weights_are_stored_once(tmp_path: Path) -> None:
     model = network("uniform")
-    others = {name: network(kind).get_submodule(name) for name, kind in (("3", "codebook"), ("7", "offset-channel"))}
+    others = {name: network(kind).get_submodule(name) for name, kind in (("3", "lookup"), ("7", "offset-channel"))}
     for name, module in others.items():
         setattr(model, name, module)
     model.append(model[7])
@@ -273,30 +283,30 @@ def test_kinds_mix_in_one_file_and_shared_weights_are_stored_once(tmp_path: Path
     alone, expected = loader()["weights"](path.read_bytes()), fold(model).state_dict()
     assert all(same(unpack(path)[name], tensor) and same(alone[name], tensor) for name, tensor in expected.items())
     kinds = {row["name"]: row["kind"] for row in parse(path.read_bytes())[0]["tensors"]}
-    assert [kinds[f"{name}.weight"] for name in (0, 3, 7, 8)] == ["uniform", "codebook", "offset-channel", "alias"]
+    assert [kinds[f"{name}.weight"] for name in (0, 3, 7, 8)] == ["uniform", "lookup", "offset-channel", "alias"]
 
 
 def test_an_encoding_without_a_way_into_onnx_stays_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codebook.Codebook, "onnx", encodings.Encoding.onnx)
-    monkeypatch.setattr(codebook.Codebook, "put_back", encodings.Encoding.put_back)
-    model = network("codebook")
+    monkeypatch.setattr(lookup.Lookup, "onnx", encodings.Encoding.onnx)
+    monkeypatch.setattr(lookup.Lookup, "put_back", encodings.Encoding.put_back)
+    model = network("lookup")
     weights = integer_weights(model)
     exported = with_integers(floats(program.traced(fold(model), torch.zeros(2, *IMAGES))), weights)
     reasons = {placed.layer: (placed.type, placed.reason) for placed in exported.weights}
-    assert reasons == dict.fromkeys(AXES, ("fp32", "ONNX has no form for codebook weights"))
-    with pytest.raises(CompressionError, match="layer 0: codebook weights cannot get channels of zeros back"):
-        codebook.ENCODING.put_back(weights["0"], [], (8, 1, 3, 3))  # type: ignore[arg-type]
+    assert reasons == dict.fromkeys(AXES, ("fp32", "ONNX has no form for lookup weights"))
+    with pytest.raises(CompressionError, match="layer 0: lookup weights cannot get channels of zeros back"):
+        lookup.ENCODING.put_back(weights["0"], [], (8, 1, 3, 3))  # type: ignore[arg-type]
 
 
 def test_a_kind_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "p"
-    pack(network("codebook"), path)
-    del registry._registered["codebook"]
+    pack(network("lookup"), path)
+    del registry._registered["lookup"]
     for read in (unpack, integers, ledger):
-        with pytest.raises(CompressionError, match=r"no encoding of weights is called 'codebook'; known: .*uniform"):
+        with pytest.raises(CompressionError, match=r"no encoding of weights is called 'lookup'; known: .*uniform"):
             read(path)
-    encodings.register(codebook.ENCODING)
-    assert "codebook" in encodings.all_encodings()
+    encodings.register(lookup.ENCODING)
+    assert "lookup" in encodings.all_encodings()
 
 
 def test_factors_of_other_sizes_than_their_weight(tmp_path: Path) -> None:
@@ -332,7 +342,7 @@ def test_factors_of_other_sizes_than_their_weight(tmp_path: Path) -> None:
 
 
 def test_codes_that_stand_for_nothing_are_refused(tmp_path: Path) -> None:
-    weight: Any = codebook.CodebookWeight("w", torch.tensor([[0, 1], [2, 1]], dtype=torch.int32), torch.randn(3))
+    weight: Any = lookup.LookupWeight("w", torch.tensor([[0, 1], [2, 1]], dtype=torch.int32), torch.randn(3))
     data = to_bytes({"w.weight": weight.weight()}, {"w": weight})
     shorter = _with_numbers(data, 2)
     (tmp_path / "p").write_bytes(shorter)
@@ -342,7 +352,7 @@ def test_codes_that_stand_for_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def _with_numbers(data: bytes, count: int) -> bytes:
-    """A file of one codebook weight with so many numbers of its table."""
+    """A file of one lookup weight with so many numbers of its table."""
     header, body = parse(data)
     (row,) = header["tensors"]
     lost = row["numbers"]["table"] - count

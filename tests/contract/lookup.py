@@ -21,13 +21,13 @@ from compression.graph.cuts import put_back, without
 
 
 @dataclass(frozen=True, eq=False)
-class CodebookWeight:
+class LookupWeight:
     """``codes`` int32 in the weight's shape, ``table`` fp32 [K]."""
 
     name: str
     codes: torch.Tensor
     table: torch.Tensor
-    kind: ClassVar[str] = "codebook"
+    kind: ClassVar[str] = "lookup"
 
     @property
     def bits(self) -> int:
@@ -49,22 +49,22 @@ class CodebookWeight:
         return self.table[self.codes.long()]
 
 
-def codebook(row: Row, codes: Integers, table: Numbers) -> Numbers:
+def lookup(row: Row, codes: Integers, table: Numbers) -> Numbers:
     """An index leads to a value of the table."""
     return table[codes].reshape(row["shape"])
 
 
-class Codebook(Encoding[CodebookWeight]):
+class Lookup(Encoding[LookupWeight]):
     """One table for the whole weight."""
 
-    kind: ClassVar[str] = "codebook"
-    decode = staticmethod(codebook)
+    kind: ClassVar[str] = "lookup"
+    decode = staticmethod(lookup)
 
-    def fields(self, weight: CodebookWeight) -> dict[str, Any]:
+    def fields(self, weight: LookupWeight) -> dict[str, Any]:
         """None: how long the table is follows from how many numbers there are."""
         return {}
 
-    def arrays(self, weight: CodebookWeight) -> Arrays:
+    def arrays(self, weight: LookupWeight) -> Arrays:
         """The indices and the table."""
         return Arrays({"codes": weight.codes.reshape(-1).numpy()}, {"table": weight.table.numpy()})
 
@@ -78,25 +78,25 @@ class Codebook(Encoding[CodebookWeight]):
         if codes.size and (codes.min() < 0 or codes.max() >= size):
             raise ValueError(f"an index lies beyond a table of {size} values")
 
-    def restore(self, layer: str, row: Row, arrays: Arrays) -> CodebookWeight:
+    def restore(self, layer: str, row: Row, arrays: Arrays) -> LookupWeight:
         """Indices in the weight's shape."""
         table = torch.from_numpy(np.array(arrays.numbers["table"], np.float32))
-        return CodebookWeight(layer, torch.from_numpy(arrays.streams["codes"]).reshape(row["shape"]), table)
+        return LookupWeight(layer, torch.from_numpy(arrays.streams["codes"]).reshape(row["shape"]), table)
 
     def account(self, row: Row, streams: Mapping[str, tuple[int, int]]) -> WeightBytes:
         """Index 0 is a value like any other: no byte says where zeros are."""
         return WeightBytes(sum(map(sum, streams.values())), 0, 4 * row["numbers"]["table"])
 
-    def cut(self, weight: CodebookWeight, dropped: Dropped) -> CodebookWeight:
+    def cut(self, weight: LookupWeight, dropped: Dropped) -> LookupWeight:
         """The table stays."""
         return dataclasses.replace(weight, codes=without(weight.codes, dropped))
 
-    def put_back(self, weight: CodebookWeight, dropped: Dropped, shape: Sequence[int]) -> CodebookWeight:
+    def put_back(self, weight: LookupWeight, dropped: Dropped, shape: Sequence[int]) -> LookupWeight:
         """Indices of the table's 0."""
         zero = int(torch.nonzero(weight.table == 0)[0])
         return dataclasses.replace(weight, codes=put_back(weight.codes, dropped, shape, zero))
 
-    def onnx(self, weight: CodebookWeight) -> OnnxForm | str:
+    def onnx(self, weight: LookupWeight) -> OnnxForm | str:
         """Gathered from the table."""
 
         def expand(nodes: Nodes, stored: Any) -> Any:
@@ -104,10 +104,10 @@ class Codebook(Encoding[CodebookWeight]):
                 "Gather", nodes.constant("table", weight.table.numpy()), nodes.node("Cast", stored, to=np.int32)
             )
 
-        return OnnxForm(weight.codes.numpy(), weight.weight().numpy(), expand, "codebook", "indices into a codebook")
+        return OnnxForm(weight.codes.numpy(), weight.weight().numpy(), expand, "lookup", "indices into a table")
 
 
-class CodebookQuantizer(nn.Module):
+class LookupQuantizer(nn.Module):
     """Parametrization of a weight: the nearest value of a table, without a gradient."""
 
     table: torch.Tensor
@@ -116,12 +116,12 @@ class CodebookQuantizer(nn.Module):
         super().__init__()
         self.register_buffer("table", table)
 
-    encoding = "codebook"
+    encoding = "lookup"
 
-    def encode(self, name: str, weight: torch.Tensor) -> CodebookWeight:
+    def encode(self, name: str, weight: torch.Tensor) -> LookupWeight:
         """The index of the nearest value."""
         codes = (weight.unsqueeze(-1) - self.table).abs().argmin(-1)
-        return CodebookWeight(name, codes.to(torch.int32), self.table)
+        return LookupWeight(name, codes.to(torch.int32), self.table)
 
     def bits(self) -> float:
         """Those of an index."""
@@ -132,4 +132,4 @@ class CodebookQuantizer(nn.Module):
         return self.encode("", weight).weight()
 
 
-ENCODING = Codebook()
+ENCODING = Lookup()

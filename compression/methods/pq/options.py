@@ -1,0 +1,37 @@
+"""What product quantization reads of a budget: its ask and its options."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from compression.asks import CodedBits
+from compression.options import Integer
+from compression.reading import Flag
+from compression.training.options import TrainingOptions
+
+BITS = CodedBits(default=2.0, help="average bits of a weight as it is stored, codebooks and steps counted")
+
+
+class PqOptions(TrainingOptions):
+    """What product quantization takes beside its average bits."""
+
+    block: Literal["auto", "kernel", 1, 2, 4, 8, 16] = Field(
+        "auto",
+        description="Weights of a block: whichever of 1, 2, 4, 8 and a whole kernel errs least in each layer (auto), "
+        "the kernels of convolutions (kernel, as in Kernel Quantization) with auto for other layers, or a number, "
+        "where the rows of a layer are whole blocks of it.",
+    )
+    tuning: Literal["centroids", "none"] = Field(
+        "centroids",
+        description="Train the blocks of the books, with indices fixed, for the budget's epochs, or train nothing: the "
+        "result is then there after a minute, without a label.",
+    )
+    embeddings: Flag = Field(True, description="Compress tables of embeddings too; they count in the average bits.")
+    omega: Literal["equal", "energy"] = Field(
+        "equal",
+        description="What a layer's squared error counts when bits are shared out: the same everywhere, or relative to "
+        "its energy (1/Σw²).",
+    )
+    iterations: Integer = Field(20, ge=1, le=200, description="Rounds of clustering for each book.")

@@ -53,8 +53,8 @@ def plan(
     check_taking_part(layers, names)
     counts, notes = requested_counts(tables, sparsity, layers, "empirical", np.ones(len(names)))
     if inputs is None and bits != (whole := math.floor(bits)):
-        said = f"Every layer has {whole} bits, the whole number below {bits:g}"
-        notes = (*notes, f"{said}; with allocation output the average is spent.")
+        equal = f"Every layer has {whole} bits, the whole number below {bits:g}"
+        notes = (*notes, f"{equal}; with allocation output the average is spent.")
     choices = [_choices(layers.get(name, {}), bits, inputs is not None) for name in names]
     options = parts(
         tables.layers, counts.tolist(), choices, grid="plain", codebook=codebook, zeros="rounded", clip=clip

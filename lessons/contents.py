@@ -47,6 +47,7 @@ _SHORT = {
     "forgetting": "Forgetting",
     "picture": "A picture",
     "following": "Making good",
+    "rank": "Low rank",
 }
 CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.items(), 1))
 

@@ -41,7 +41,7 @@ _SHORT = {
     "widths": "Bits",
     "stages": "GETA",
     "waterline": "One threshold",
-    "codebook": "One codebook",
+    "codebook": "Codebook",
     "spending": "Where bits go",
     "counting": "Counting",
     "forgetting": "Forgetting",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +59,14 @@ def factorize(weight: torch.Tensor, gram: torch.Tensor, whitened: bool) -> Facto
     )
 
 
+def break_even(outputs: int, inputs: int) -> float:
+    """The rank r with r (n + d) = n d, where the factors have as many weights as the layer: below it they save."""
+    return outputs * inputs / (outputs + inputs)
+
+
 def largest_saving(outputs: int, inputs: int) -> int:
-    """The largest rank r with r (n + d) < n d: the factors have fewer weights than the layer."""
-    return (outputs * inputs - 1) // (outputs + inputs)
+    """The largest whole rank below :func:`break_even`."""
+    return math.ceil(break_even(outputs, inputs)) - 1
 
 
 def _root(gram: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,8 @@ LABELS = {PLAIN: "plain SVD", WHITENED: "whitened SVD"}
 _LOOKS = {PLAIN: (VIOLET, "dash"), WHITENED: (theme.ACCENT, "solid")}
 
 
-def rank_figure(ways: Mapping[str, Factorization], way: str, rank: int, largest: int) -> go.Figure:
-    """Above: each component of ``way``, the first ``rank`` marked. Below: output errors, a line at ``largest``."""
+def rank_figure(ways: Mapping[str, Factorization], way: str, rank: int, limit: float) -> go.Figure:
+    """Above: each component of ``way``, the first ``rank`` marked. Below: output errors, a line at ``limit``."""
     ranks = np.arange(1, len(ways[way].singular) + 1)
     hues = [_LOOKS[way][0] if at <= rank else theme.rgba(theme.MUTED, 0.45) for at in ranks]
     hover = "component %{x}: %{y:.3g} %"
@@ -31,9 +31,9 @@ def rank_figure(ways: Mapping[str, Factorization], way: str, rank: int, largest:
     now = 100 * float(ways[way].outputs[rank])
     below.append(here(rank, now, hovertemplate="%{y:.3g} % at rank %{x}<extra></extra>"))
     axis = {"range": [0.4, len(ranks) + 0.6]}
-    boundary = upright(largest + 0.5, theme.MUTED, dash="dot")
-    note = {"x": largest + 0.5, "y": 1, "yref": "domain", "text": "← saves", "showarrow": False}
-    note |= {"xanchor": "right", "yanchor": "top", "font": {"color": theme.MUTED, "size": 12}}
+    boundary = upright(limit, theme.MUTED, dash="dot")
+    note = {"x": limit, "y": 1, "yref": "domain", "text": "← saves", "showarrow": False}
+    note |= {"xanchor": "right", "xshift": -4, "yanchor": "top", "font": {"color": theme.MUTED, "size": 12}}
     return stacked(
         [
             Panel([above], axis, {"title": "share of σ², %", "rangemode": "tozero"}, share=0.8),
@@ -45,7 +45,7 @@ def rank_figure(ways: Mapping[str, Factorization], way: str, rank: int, largest:
                 notes=[note],
             ),
         ],
-        390,
+        420,
         uirevision="rank",
         hovermode="closest",
         bargap=0.15,

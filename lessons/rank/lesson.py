@@ -10,7 +10,7 @@ from torch import nn
 from compression.posttraining.rows import matrix
 from lessons import digits
 from lessons.lesson import Choice, Lesson, Link, Number, Slider, Values, View
-from lessons.maths.rank import Factorization, factorize, largest_saving
+from lessons.maths.rank import Factorization, break_even, factorize, largest_saving
 from lessons.rank import figure
 from lessons.rank.figure import LABELS, PLAIN, WHITENED
 
@@ -25,7 +25,7 @@ def fields(values: Values) -> Sequence[Choice | Slider]:
     rank = "So many singular components stay; the rest are dropped."
     return (
         digits.layer_field(EXERCISE_LAYER),
-        Choice("way", "Best for", {PLAIN: "weights (plain)", WHITENED: "outputs (whitened)"}, PLAIN, best, True, True),
+        Choice("way", "SVD", {name: name for name in LABELS}, PLAIN, best, half=True, pills=True),
         Slider("rank", "Rank r", 1, full, 1, 5, help=rank, half=True),
     )
 
@@ -48,8 +48,7 @@ def show(values: Values) -> View:
     layer, way, rank = str(values["layer"]), str(values["way"]), int(values["rank"])
     both = ways(layer)
     errors = {name: 100 * float(each.outputs[rank]) for name, each in both.items()}
-    largest = largest_saving(*both[way].weight.shape)
-    saved = _saved(layer, rank)
+    size, saved = both[way].weight.shape, _saved(layer, rank)
     caption = (
         f"At rank {rank} the outputs are off by **{errors[PLAIN]:.3g} %** with plain SVD, **{errors[WHITENED]:.3g} %** "
         f"with whitened SVD, for **{abs(saved):.0f} % {'fewer' if saved > 0 else 'more'}** weights and MACs. "
@@ -62,10 +61,10 @@ def show(values: Values) -> View:
         "rank": str(rank),
         "weight_error": f"{100 * float(both[way].weights[rank]):.3g}",
         "output_error": f"{errors[way]:.3g}",
-        "largest": str(largest),
+        "largest": str(largest_saving(*size)),
         **_exercise(),
     }
-    return View(figure.rank_figure(both, way, rank, largest), caption, facts, figure.rows(both, way))
+    return View(figure.rank_figure(both, way, rank, break_even(*size)), caption, facts, figure.rows(both, way))
 
 
 def _modules(layer: str, rank: int) -> Mapping[str, str]:

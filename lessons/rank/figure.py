@@ -29,7 +29,7 @@ def rank_figure(ways: Mapping[str, Factorization], way: str, rank: int, limit: f
         hover = f"{LABELS[name]}: %{{y:.3g}} % at rank %{{x}}<extra></extra>"
         below.append(line(LABELS[name], ranks, 100 * each.outputs[1:], color, dash=dash, hovertemplate=hover))
     now = 100 * float(ways[way].outputs[rank])
-    below.append(here(rank, now, hovertemplate="%{y:.3g} % at rank %{x}<extra></extra>"))
+    below.append(here(rank, now, cliponaxis=False, hovertemplate="%{y:.3g} % at rank %{x}<extra></extra>"))
     axis = {"range": [0.4, len(ranks) + 0.6]}
     boundary = upright(limit, theme.MUTED, dash="dot")
     note = {"x": limit, "y": 1, "yref": "domain", "text": "← saves", "showarrow": False}

@@ -41,12 +41,13 @@ _SHORT = {
     "widths": "Bits",
     "stages": "GETA",
     "waterline": "One threshold",
-    "codebook": "One codebook",
+    "codebook": "Codebook",
     "spending": "Where bits go",
     "counting": "Counting",
     "forgetting": "Forgetting",
     "picture": "A picture",
     "following": "Making good",
+    "rank": "Low rank",
 }
 CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.items(), 1))
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from compression import data, zoo
 from compression.data import Batches
+from compression.graph.trace import trace
 from compression.posttraining.grams import LayerInputs, collect
 from compression.quant.tables import LayerTables, layer_weights
 from compression.zoo import weights
@@ -47,6 +48,12 @@ def inputs(layer: str) -> LayerInputs:
 def tables() -> LayerTables:
     """The sorted magnitudes of all layers and their prefix sums."""
     return LayerTables.prepare(layers())
+
+
+@lru_cache(maxsize=1)
+def macs() -> dict[str, int]:
+    """Layer name → multiply-accumulates for one image."""
+    return {layer.name: layer.macs for layer in trace(network(), torch.zeros(1, *INPUT)).layers}
 
 
 def layer_field(default: str) -> Choice:

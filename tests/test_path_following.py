@@ -321,9 +321,9 @@ def test_learned_rounding_is_near_the_best_of_all_and_never_worse_than_nearest()
 def test_nearly_every_weight_is_decided_at_the_end() -> None:
     w, x = correlated(11, 200, 24, 40)
     each = problem(w, x)
-    variable = RoundingVariable(
-        each.weights.float(), each.steps[..., None].float(), 3, torch.ones_like(w, dtype=torch.bool)[None]
-    )
+    goal = each.weights.float()
+    survives = torch.ones_like(w, dtype=torch.bool)[None]
+    variable = RoundingVariable(goal, each.steps[..., None].float(), each.limits(goal), survives)
     assert torch.allclose(variable.weights(decided(variable.alpha.detach())), each.weights.float(), atol=0.02)
     LearnedRounding(2000, 0.01, 10.0)._learn(variable, each.weights.float(), each.inputs.gram.float())
     h = decided(variable.alpha.detach())

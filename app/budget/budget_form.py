@@ -37,7 +37,7 @@ def draw(network: networks.Network) -> None:
         if ask not in alternatives:
             _amount(ask, network)
     options_form.fields(method)
-    if method.info.trains:
+    if method.trains(draft.get()):
         _training()
     else:
         st.caption("Nothing is trained: no epochs to choose.")

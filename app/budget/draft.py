@@ -112,7 +112,7 @@ def requested(draft: Budget) -> Budget:
     hidden = {ask.field: draft.asks[ask.field] for ask in method.asks if ask.field in draft.asks}
     active = [ask for ask in method.asks if ask.excludes or ask.value(draft.asks) is not None]
     default = Budget(**zoo.usual(draft.model))
-    training = {} if method.info.trains else {"epochs": default.epochs, "seed": default.seed}
+    training = {} if method.trains(draft) else {"epochs": default.epochs, "seed": default.seed}
     return draft.replace(
         asks={**hidden, **values(draft)},
         groups=_only(draft.groups, {ask.group_bound for ask in active}),

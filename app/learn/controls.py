@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
@@ -76,8 +76,8 @@ def _seed(field: Field, key: str) -> list[str]:
     if key in st.session_state:
         present = st.session_state[key]
         if parse(field, write(present)) is None:
-            within = isinstance(field, Slider) and isinstance(present, (int, float))
-            st.session_state[key] = min(max(present, field.low), field.high) if within else field.default
+            slides = isinstance(field, Slider) and isinstance(present, (int, float))
+            st.session_state[key] = _nearest(cast("Slider", field), present) if slides else field.default
         return []
     raw = st.query_params.get(field.key, "")
     value = parse(field, raw[:1000]) if raw else None
@@ -88,6 +88,10 @@ def _seed(field: Field, key: str) -> list[str]:
     if isinstance(field.default, list):
         allowed = f"any of {allowed}, with commas between"
     return [f"The address asks for {field.key} “{cut(raw)}”; there is {allowed}. The lesson begins as usual."]
+
+
+def _nearest(field: Slider, value: float) -> float:
+    return type(field.step)(min(max(value, field.low), field.high))
 
 
 def _widget(field: Field, key: str) -> Any:

@@ -9,7 +9,7 @@ from pydantic import Field
 from compression.methods.base import Info
 from compression.methods.layerwise import LayerwiseMethod
 from compression.options import Integer, Real
-from compression.posttraining.options import LayerwiseOptions
+from compression.posttraining.options import ITERATIONS, RATE, STRENGTH, LayerwiseOptions
 from compression.training.setup import LAYERWISE_STAGES
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ class AdaRoundOptions(LayerwiseOptions):
     """What :class:`AdaRound` takes beside its bits."""
 
     iterations: Integer = Field(
-        2000,
+        ITERATIONS,
         ge=1,
         le=100_000,
         description="Steps in which the rounding of a layer is learnt, all of its weights at once.",
     )
-    rate: Real = Field(0.01, ge=1e-5, le=1, description="Learning rate of these steps (Adam).")
+    rate: Real = Field(RATE, ge=1e-5, le=1, description="Learning rate of these steps (Adam).")
     strength: Real = Field(
-        10.0,
+        STRENGTH,
         ge=0,
         le=1e6,
         description="What a weight costs that is neither up nor down, relative to the mean output error of a weight "

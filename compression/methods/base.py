@@ -52,7 +52,8 @@ class Info:
     """What a method says of itself.
 
     ``sentence``: what it does, one sentence in Markdown. ``family``: what it changes. ``slot``: its place in lists
-    and in the palette, whose colours and markers the theme owns. ``trains``: whether it takes training steps.
+    and in the palette, whose colours and markers the theme owns. ``trains``: whether it takes training steps, unless
+    the options of a budget say otherwise (:meth:`Method.trains`).
     ``views``: kinds of events that the page of a run has a view for.
     """
 
@@ -209,6 +210,10 @@ class Method(ABC):
                 'budget\'s "layers", and leave this option out'
             )
 
+    def trains(self, budget: Budget) -> bool:
+        """Whether a run of this budget takes training steps; it may then have options that are wrong."""
+        return self.info.trains
+
     # Before a run
 
     def check_budget(self, budget: Budget) -> None:
@@ -313,7 +318,7 @@ class Method(ABC):
         parts += [
             f"{name} {_word(value)}" for name, value in budget.options.items() if isinstance(value, (str, int, float))
         ]
-        trained = f"{budget.epochs:g} epochs, seed {budget.seed}" if self.info.trains else "nothing is trained"
+        trained = f"{budget.epochs:g} epochs, seed {budget.seed}" if self.trains(budget) else "nothing is trained"
         return f"{', '.join(parts)}; {trained}" if parts else trained
 
     def caveats(self, result: Mapping[str, Any]) -> list[str]:

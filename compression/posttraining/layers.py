@@ -26,10 +26,12 @@ from compression.quant.calibrate import Batches, input_ranges
 from compression.quant.fixed_steps import FixedQuantizer, attach
 from compression.quant.integers import WEIGHT, quantizer_of
 from compression.quant.laplace import levels_of
-from compression.quant.tables import layer_weights
+from compression.quant.tables import layer_weights, survivors
 
 Inputs = Callable[[], Iterable[Example]]
 """Gives the same inputs of the model at every call."""
+Limits = tuple[torch.Tensor, torch.Tensor]
+"""The lowest and the highest code of each weight."""
 Dense = tuple[nn.Module, Mapping[str, LayerInputs]]
 """The dense model, and what flows into its layers."""
 _APART = 1_000_003  # between the random numbers of neighbouring seeds; those of a run's layers are next to each other
@@ -43,7 +45,9 @@ class LayerProblem:
 
     ``weights``: what to come near to, fp64 [groups, N, d]; ``inputs``: what flows into it; ``steps``: Δ of each neuron
     [groups, N]; ``levels``: Q, of codes -Q..Q; ``pruned``: how many weights are to be 0; ``generator``: of this layer
-    and the seed of the run, on the CPU. What a method had to change goes into ``notes``.
+    and the seed of the run, on the CPU. What a method had to change goes into ``notes``. ``mask``: which weights
+    survive (bool [groups, N, d]), where that is not the method's to choose. ``lowest``: the least magnitude of a
+    survivor's code; with 1 none becomes 0.
     """
 
     name: str
@@ -54,11 +58,26 @@ class LayerProblem:
     pruned: int
     generator: torch.Generator
     notes: list[str]
+    mask: torch.Tensor | None = None
+    lowest: int = 0
 
     def nearest(self, values: torch.Tensor) -> torch.Tensor:
-        """The nearest values of the grid, for values [groups, N] or [groups, N, d]."""
+        """The nearest values of the grid for survivors, of values [groups, N] or [groups, N, d]."""
         steps = self.steps if values.dim() == 2 else self.steps[..., None]
-        return (values / steps).round().clamp(-self.levels, self.levels) * steps
+        low, high = self.limits(values)
+        return (values / steps).round().clamp(low, high) * steps
+
+    def limits(self, values: torch.Tensor) -> Limits:
+        """The lowest and the highest code of a survivor with this value, elementwise; it never changes its sign."""
+        last = torch.full_like(values, self.levels)
+        if not self.lowest:
+            return -last, last
+        first = torch.full_like(values, self.lowest)
+        return torch.where(values > 0, first, -last), torch.where(values < 0, -first, last)
+
+    def survivors(self, worth: torch.Tensor) -> torch.Tensor:
+        """Which weights survive: all but the ``pruned`` of least magnitude of ``worth``, unless the mask is given."""
+        return survivors(worth, self.pruned) if self.mask is None else self.mask
 
 
 Solve = Callable[[LayerProblem], tuple[torch.Tensor, torch.Tensor]]
@@ -97,6 +116,7 @@ class LayerWalk:
         inputs: Inputs,
         seed: int = 0,
         activations: Activations | None = None,
+        fixed_masks: bool = False,
     ) -> None:
         """Measure what is needed, plan, and attach quantizers.
 
@@ -105,11 +125,13 @@ class LayerWalk:
             inputs: of the model.
             seed: of random numbers; those of a layer are its own.
             activations: how the inputs of layers are quantized; ``None``: they are not.
+            fixed_masks: the smallest magnitudes of each layer are 0, and no method chooses others.
 
         Raises:
             CompressionError: bounds that cannot be met, or values that are not finite.
         """
         self.model, self.options, self._inputs, self._seed = model, options, inputs, _APART * seed
+        self._fixed_masks = fixed_masks
         self._paths, ranges = _paths(model), {}
         self._calls = Counter(node.layer for node in graph.nodes if node.layer)
         if activations is not None:
@@ -159,7 +181,10 @@ class LayerWalk:
         if inputs.cross is not None:
             wide = torch.where(wide == 0, wide, aligned(wide, inputs.gram, inputs.cross, ALIGNING))
         generator = torch.Generator().manual_seed(seed)
-        problem = LayerProblem(name, wide, inputs, steps, levels_of(planned.bits), planned.pruned, generator, [])
+        mask = matrix(layer, quantizer.mask) if self._fixed_masks else None
+        problem = LayerProblem(
+            name, wide, inputs, steps, levels_of(planned.bits), planned.pruned, generator, [], mask, quantizer.lowest
+        )
         values, survives = solve(problem)
         # k·Δ in fp32, from which the quantizer's own rounding gives k again
         codes = weight_of(layer, (values / steps[..., None]).round())

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from compression.posttraining.follow import neuron_errors
-from compression.posttraining.layers import LayerProblem
-from compression.quant.tables import survivors
+from compression.posttraining.layers import LayerProblem, Limits
+from compression.posttraining.options import ITERATIONS, RATE, STRENGTH
 
 STRETCH, SHIFT = 1.2, -0.1  # ζ - γ and γ: h reaches 0 and 1
 FREE = 0.2  # share of the iterations without the term that decides
@@ -39,16 +39,16 @@ def undecided(h: torch.Tensor, power: float) -> torch.Tensor:
 class RoundingVariable:
     """α of a layer's weights, and the weights that it stands for."""
 
-    def __init__(self, weights: torch.Tensor, steps: torch.Tensor, levels: int, survives: torch.Tensor) -> None:
-        """``weights`` and ``survives`` [groups, N, d], ``steps`` [groups, N, 1]."""
+    def __init__(self, weights: torch.Tensor, steps: torch.Tensor, limits: Limits, survives: torch.Tensor) -> None:
+        """``weights``, both ``limits`` of codes and ``survives`` [groups, N, d], ``steps`` [groups, N, 1]."""
         scaled = weights / steps
-        self.floor, self.steps, self.levels, self.survives = scaled.floor(), steps, levels, survives
+        self.floor, self.steps, self.limits, self.survives = scaled.floor(), steps, limits, survives
         fraction = (scaled - self.floor).clamp(NEVER_SURE, 1 - NEVER_SURE)
         self.alpha = (-torch.log(STRETCH / (fraction - SHIFT) - 1)).requires_grad_()
 
     def weights(self, h: torch.Tensor) -> torch.Tensor:
         """ŵ for h between 0 and 1."""
-        return (self.floor + h).clamp(-self.levels, self.levels) * self.steps * self.survives
+        return (self.floor + h).clamp(*self.limits) * self.steps * self.survives
 
     def final(self) -> torch.Tensor:
         """ŵ with every weight decided: up where α ≥ 0."""
@@ -62,18 +62,18 @@ class LearnedRounding:
     ``strength``: λ, what an undecided weight costs, in units of the mean output error of a weight rounded to nearest.
     """
 
-    iterations: int
-    rate: float
-    strength: float
+    iterations: int = ITERATIONS
+    rate: float = RATE
+    strength: float = STRENGTH
 
     def __call__(self, problem: LayerProblem) -> tuple[torch.Tensor, torch.Tensor]:
         """The values [groups, N, d], and which weights survive."""
         gram = problem.inputs.gram.float()
         squares = problem.inputs.gram.diagonal(dim1=-2, dim2=-1)[:, None, :]
-        survives = survivors(problem.weights.square() * squares, problem.pruned)
+        survives = problem.survivors(problem.weights.square() * squares)
         goal, steps = problem.weights.float(), problem.steps[..., None].float()
         with torch.enable_grad():
-            variable = RoundingVariable(goal, steps, problem.levels, survives)
+            variable = RoundingVariable(goal, steps, problem.limits(goal), survives)
             self._learn(variable, goal, gram)
         codes = (variable.final() / steps).round().to(problem.weights)
         learned = codes * problem.steps[..., None]

@@ -12,6 +12,8 @@ from compression.training.options import ActivationOptions, Ranges
 
 Equalize = Literal["none", "cle", "smooth", "awq"]
 MOST_SAMPLES = 1_000_000
+ITERATIONS, RATE, STRENGTH = 2000, 0.01, 10.0
+"""Of learned rounding, unless a method has options for them."""
 
 
 class EqualizeOptions(ActivationOptions):

@@ -8,7 +8,6 @@ import torch
 
 from compression.posttraining.follow import Direction, factor, feedback, follow
 from compression.posttraining.layers import LayerProblem
-from compression.quant.tables import survivors
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class PathRounding:
             upper, _ = factor(gram, self.damping)
             inverse = torch.cholesky_inverse(upper.flip(-1, -2)).flip(-1, -2)
             worth = 1 / inverse.diagonal(dim1=-2, dim2=-1)
-        return survivors(problem.weights.square() * worth[:, None, :], problem.pruned)
+        return problem.survivors(problem.weights.square() * worth[:, None, :])
 
     def _rounded(self, problem: LayerProblem, z: torch.Tensor) -> torch.Tensor:
         if not self.stochastic:

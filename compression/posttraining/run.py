@@ -41,6 +41,7 @@ def compress_layers(
     solve: Solve,
     bits: Mapping[str, int],
     activation_bits: Mapping[str, float] | None = None,
+    fixed_masks: bool = False,
 ) -> Compressed:
     """Compress ``setup.model`` in place. An interrupted run goes on after its last layer, with the same result.
 
@@ -49,6 +50,7 @@ def compress_layers(
         solve: brings one layer onto its grid.
         bits: layer → the bit-width of its weight where all get the same, for which channels are equalized.
         activation_bits: layer → the bit-width of its input; ``None``: fp32.
+        fixed_masks: the smallest magnitudes of each layer are 0, and ``solve`` chooses no others.
 
     Raises:
         CompressionError: bounds that cannot be met, or inputs of a layer that are not finite.
@@ -60,7 +62,7 @@ def compress_layers(
     if activation_bits is not None:
         activations = Activations(activation_bits, calibration_batches(setup, report))
     given = partial(_inputs, setup, report, options.samples)
-    walk = LayerWalk(model, graph, options, plan, given, budget.seed, activations)
+    walk = LayerWalk(model, graph, options, plan, given, budget.seed, activations, fixed_masks)
     for note in walk.allocation.notes:
         report.log(note)
     total, layers = len(walk.names) + int(options.statistics), len(walk.names)

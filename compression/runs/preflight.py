@@ -51,7 +51,7 @@ def check_setup(setup: methods.Setup, name: str) -> None:
     _named(budget.layers, [layer.name for layer in graph.layers], "layers", "layers")
     if method.removes_units:
         check_prunable(model, graph, name)
-    if method.info.trains:
+    if method.trains(budget):
         check_trainable(model, setup.task, name, budget.batch_size)
     method.check(setup)
 

@@ -76,8 +76,8 @@ def check_divides(budget: Budget, gpus: int) -> None:
     Raises:
         CompressionError: why not.
     """
-    if not methods.get(budget.method).info.trains:
-        raise CompressionError(f"gpus: {budget.method} does not train, and takes one")
+    if not methods.get(budget.method).trains(budget):
+        raise CompressionError(f"gpus: this run of {budget.method} does not train, and takes one")
     if budget.batch_size % gpus:
         raise CompressionError(f"gpus: a batch of {budget.batch_size} cannot be divided evenly among {gpus}")
 

@@ -12,8 +12,10 @@ from compression.bounds import HIGHEST_BITS, check_bits, check_share
 from compression.errors import CompressionError
 from compression.options import PositiveNumber
 from compression.reading import Text
-from compression.training.options import TrainingOptions
+from compression.training.options import QuantizationOptions, TrainingOptions
 
+TRAINING = [name for name in TrainingOptions.model_fields if name not in QuantizationOptions.model_fields]
+"""Options that only training reads."""
 SPARSITY, BITS = Sparsity(target=WEIGHTS), AverageBits()
 
 
@@ -61,6 +63,14 @@ class OpqOptions(TrainingOptions):
         "or both from the Laplace model (laplace), which is faster.",
     )
 
+    rounding: Literal["nearest", "learned"] = Field(
+        "nearest",
+        description="How the weights that are not pruned come onto their grid: rounded to the nearest level while they "
+        "are fine-tuned (nearest), or with nothing trained: layer by layer it is learnt which of them round up and "
+        "which down, so that the layer's output changes least on 512 training inputs without labels, as AdaRound does "
+        "(learned). Zeros and steps stay those of the allocation; epochs are not read.",
+    )
+
     @property
     def skipped(self) -> Collection[str]:
         """The layers of ``skip``."""
@@ -78,7 +88,16 @@ class OpqOptions(TrainingOptions):
             )
         if self.grid == "survivor" and self.codebook == "channel":
             raise CompressionError("opq: codebook channel does not go with grid survivor: thresholds are the layer's")
+        if self.rounding == "learned":
+            self._check_untrained()
         return self
+
+    def _check_untrained(self) -> None:
+        if self.grid == "survivor":
+            raise CompressionError("opq: rounding learned does not go with grid survivor, only with grid plain")
+        for name in TRAINING:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise CompressionError(f"opq: {name} does not go with rounding learned, which trains nothing")
 
 
 def check_settings(sparsity: float, bits: float, **options: Any) -> OpqOptions:

@@ -73,12 +73,9 @@ class Pq(Method):
         options: PqOptions = self.options(budget)
         return attach(model, planned(model, budget, options), options, budget.seed)
 
-    def describe(self, budget: Budget) -> str:
-        """What is asked for; without training the epochs mean nothing."""
-        words = super().describe(budget)
-        if self.options(budget).tuning == "centroids":
-            return words
-        return f"{words.rpartition('; ')[0]}; nothing is trained"
+    def trains(self, budget: Budget) -> bool:
+        """Not where the option ``tuning`` is none."""
+        return budget.options.get("tuning") != "none"
 
     def caveats(self, result: Mapping[str, Any]) -> list[str]:
         """Books do not make arithmetic faster, and what they take of a small network's file."""

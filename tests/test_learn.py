@@ -405,3 +405,13 @@ def between(field: Field) -> list[Any]:
         return []
     places = [round((field.high - field.low) / field.step * share) for share in (0.15, 0.35, 0.6, 0.85)]
     return [parse(field, write(field.low + field.step * place)) for place in places]
+
+
+def test_a_control_whose_limits_change_goes_to_the_nearest_value(learn: Open) -> None:
+    app = learn(lesson="12", layer="layer3.0.conv2", neuron="30")
+    assert app.session_state["lesson12_neuron"] == 30
+    app.selectbox(key="lesson12_layer").set_value("conv1").run()
+    assert not app.exception, app.exception
+    assert app.session_state["lesson12_neuron"] == 8
+    assert messages(app) == []
+    assert app.query_params["neuron"] in ("8", ["8"])

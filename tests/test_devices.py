@@ -260,7 +260,8 @@ def test_a_run_on_an_accelerator_is_that_of_the_cpu(name: str, tmp_path: Path) -
     assert seen["finals"][0] == seen["finals"][1]
     assert seen["devices"] == ["elsewhere:0", "cpu"]
     assert seen["plain"] >= 9
-    assert len(seen["waits"]) <= DECIDING.get(name, 0), seen["waits"]
+    if methods.get(name).info.trains:  # a step of the others is a layer, about which is decided
+        assert len(seen["waits"]) <= DECIDING.get(name, 0), seen["waits"]
 
 
 TASKS = ("unet_small@digit-masks", "detector_tiny@digit-boxes", "causal_tiny@text:python-docs", "siren@picture:chelsea")

@@ -20,6 +20,8 @@ from compression.zoo import build
 from tests.stripes import striped
 
 DATA = striped("shift")
+QUICK = {"samples": 64, "iterations": 20}
+"""Of methods that have such options: tests of what all methods promise need no more."""
 
 
 def network() -> torch.nn.Module:
@@ -31,6 +33,8 @@ def network() -> torch.nn.Module:
 
 def budget(method: str, **changes: Any) -> Budget:
     """A short budget in which every ask of the method has a value other than its default."""
+    fields = methods.get(method).Config.model_fields
+    changes = {"options": {name: value for name, value in QUICK.items() if name in fields}, **changes}
     values = {"sparsity": 0.4, "weight_bits": (3, 6), "bits": 5, "activation_bits": (6, 8)}
     plain = Budget(method=method, epochs=0.2, batch_size=32, precision="fp32", seed=3, **values, **changes)
     return methods.get(method).complete(plain)

@@ -57,9 +57,9 @@ class _Reached(Exception):
 
 @contextlib.contextmanager
 def watching(
-    model: nn.Module, layers: Iterable[str], take: Callable[[str, nn.Module, torch.Tensor], None], last: int
+    model: nn.Module, layers: Iterable[str], take: Callable[[str, nn.Module, torch.Tensor], None], last: int = 0
 ) -> Iterator[None]:
-    """Give the input of every call of these layers to ``take``; stop the forward pass after ``last`` of them."""
+    """Give the input of every call of these layers to ``take``; the ``last`` one (0: none) ends the forward pass."""
     calls = itertools.count(1)
 
     def hook_of(path: str) -> Callable[..., None]:

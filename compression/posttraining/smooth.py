@@ -5,8 +5,7 @@ Xiao et al., arXiv 2211.10438; Lin et al., arXiv 2306.00978.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import nn
 from torch.func import functional_call
 
 from compression.graph import Example, call
+from compression.posttraining.grams import watching
 from compression.posttraining.pairs import Pair, Part, Tensors
 from compression.quant.attach import quantizable_layers
 from compression.quant.laplace import levels_of
@@ -39,30 +39,17 @@ def input_channels(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return x.detach().abs().movedim(dim, 0).flatten(1)
 
 
-@contextmanager
-def _inputs_seen(model: nn.Module, names: Sequence[str], see: Any) -> Iterator[None]:
-    """``see(name, input)`` whenever one of these layers runs."""
-    with ExitStack() as hooks:
-        for name in dict.fromkeys(names):
-
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
-                see(name, args[0] if args else kwargs["input"])
-
-            hooks.callback(model.get_submodule(name).register_forward_pre_hook(hook, with_kwargs=True).remove)
-        yield
-
-
 def _statistic(model: nn.Module, pairs: Sequence[Pair], batches: Sequence[Example]) -> dict[str, torch.Tensor]:
     """Layer → the largest magnitude of each of its input channels: fp64 [channels]."""
     largest: dict[str, torch.Tensor] = {}
 
-    def see(name: str, x: torch.Tensor) -> None:
-        values = input_channels(model.get_submodule(name), x).amax(1).cpu().double()
+    def see(name: str, layer: nn.Module, x: torch.Tensor) -> None:
+        values = input_channels(layer, x).amax(1).cpu().double()
         largest[name] = torch.maximum(largest[name], values) if name in largest else values
 
-    names = [name for pair in pairs for _, name in readers(model, pair)]
-    with _inputs_seen(model, names, see):
-        for x in batches:
+    names = dict.fromkeys(name for pair in pairs for _, name in readers(model, pair))
+    for x in batches:
+        with watching(model, names, see):
             call(model, x)
     return largest
 
@@ -115,7 +102,8 @@ def _search(
 ) -> float | None:
     measured = readers(model, pair)
     seen: dict[str, list[torch.Tensor]] = {}
-    with _inputs_seen(model, [name for _, name in measured], lambda name, x: seen.setdefault(name, []).append(x)):
+    names = dict.fromkeys(name for _, name in measured)
+    with watching(model, names, lambda name, _, x: seen.setdefault(name, []).append(x)):
         call(model, batches[0])
     measured = [(part, name) for part, name in measured if name in seen]
     if not measured:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compression.asks import check_taking_part
 from compression.bounds import check_bits
 from compression.errors import CompressionError
 from compression.methods.pq.clusters import Clusters, cluster, exactly, learn, sample, squared_error
@@ -139,9 +140,7 @@ def allocate(
     Raises:
         CompressionError: bounds that no option of a layer meets, or a budget below the cheapest options.
     """
-    unknown = next((name for name in layers or {} if name not in weights), None)
-    if unknown is not None:
-        raise CompressionError(f"layers: no layer {unknown!r} takes part; layers: {', '.join(weights)}")
+    check_taking_part(layers or {}, list(weights))
     budget = math.floor(bits * sum(weight.numel() for weight in weights.values()) + 1e-6)
     tables: list[list[Option]] = []
     for index, (name, weight) in enumerate(weights.items()):

@@ -177,7 +177,7 @@ def test_the_shipped_network_predicts(trained: nn.Module) -> None:
 def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     method = methods.get(name)
     asks = {ask.field for ask in method.asks}
-    values = {"sparsity": 0.1, "weight_bits": (8, 8), "activation_bits": (8, 8), "bits": 8}
+    values = {"sparsity": 0.1, "weight_bits": (8, 8), "activation_bits": (8, 8), "bits": 8, "coded_bits": 8}
     fields = {"epochs": 0.1, "batch_size": 32, "precision": "fp32", "optimizer": "adamw", "lr": 1e-3}
     fields |= {k: v for k, v in values.items() if k in asks}
     budget = method.complete(Budget(method=name, model="causal_tiny", data=TEXT, **fields))

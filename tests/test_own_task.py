@@ -21,6 +21,7 @@ from torch import nn
 import compression as cx
 from app.model import catalog
 from compression import methods, owncode, tasks, zoo
+from compression.asks import CODED_BITS
 from compression.budget import Budget
 from compression.cli import main
 from compression.data import Batches, DataSet, Split
@@ -75,7 +76,8 @@ def test_it_is_learnt_and_measured_by_its_own_metric(place: Path) -> None:
 @pytest.mark.parametrize("name", list(methods.all_methods()))
 def test_every_method_compresses_it(name: str, place: Path) -> None:
     asks = {ask.option for ask in methods.get(name).asks}
-    values = {"--sparsity": "0.25", "--bits": "8", "--activation-bits": "8"}
+    coded = any(ask.field == CODED_BITS for ask in methods.get(name).asks)
+    values = {"--sparsity": "0.25", "--bits": "9" if coded else "8", "--activation-bits": "8"}
     words = " ".join(f"{option} {value}" for option, value in values.items() if option in asks)
     trained = "--epochs 3" if methods.get(name).info.trains else ""
     result = run(place, f"--method {name} {words} {trained}")

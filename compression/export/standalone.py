@@ -25,7 +25,8 @@ def program() -> str:
     frame = resources.files("compression.export").joinpath("load.py.txt").read_text("utf-8")
     decoders = {kind: encoding.decode for kind, encoding in encodings.all_encodings().items()}
     table = ", ".join(f'"{kind}": {decode.__name__}' for kind, decode in decoders.items())
-    kinds = "\n\n".join([*map(_plain, (named, *decoders.values())), f"KINDS = {{{table}}}"])
+    known = textwrap.fill(f"KINDS = {{{table}}}", 120, subsequent_indent=" " * 9, break_on_hyphens=False)
+    kinds = "\n\n".join([*map(_plain, (named, *decoders.values())), known])
     return with_words(frame).replace(KINDS, f"{kinds}\n")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.asks import CodedBits
+from compression.errors import CompressionError
 from compression.options import Integer
 from compression.reading import Flag
 from compression.training.options import TrainingOptions
@@ -35,3 +36,12 @@ class PqOptions(TrainingOptions):
         "its energy (1/Σw²).",
     )
     iterations: Integer = Field(20, ge=1, le=200, description="Rounds of clustering for each book.")
+
+    @model_validator(mode="after")
+    def _check_oscillation(self) -> PqOptions:
+        """Refuse what is about weights that jump between values of a grid of their own."""
+        if self.oscillation != "none":
+            raise CompressionError(
+                f"pq: oscillation {self.oscillation} does not go with books: their blocks are means of many weights"
+            )
+        return self

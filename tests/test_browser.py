@@ -15,6 +15,7 @@ from app import nav
 from app.gallery import tour
 from compression.budget import Budget
 from tests.served import follow, settled
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import FloatRect, Page
@@ -216,9 +217,8 @@ def test_a_click_on_a_point_picks_its_run(page: Page, address: str, folder: Path
 def _click_marker(page: Page, run: str) -> None:
     """Click the marker of a run in the first chart: where Plotly drew the point that carries the run's id."""
     page.locator(ANY_TRACE).first.wait_for()
-    place = page.evaluate(WHERE, run)
-    assert place is not None, f"no marker of {run}"
-    page.mouse.click(*place)
+    until(lambda: page.evaluate(WHERE, run) is not None, f"no marker of {run}")
+    page.mouse.click(*page.evaluate(WHERE, run))
 
 
 def _edit(page: Page, content: str, seen: str, arg: object = None) -> None:

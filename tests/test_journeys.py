@@ -18,6 +18,7 @@ from compression import data, zoo
 from compression.budget import Budget
 from compression.data.batches import normalise
 from tests.served import follow, settled, tab
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -93,7 +94,7 @@ def test_a_teacher_sends_links(page: Page, browser: Browser, address: str) -> No
         student.goto(budget)
         settled(student, "budget")
         assert four_figures(student) == answers
-        assert student.evaluate(SLIDERS) == sliders
+        until(lambda: student.evaluate(SLIDERS) == sliders, lambda: student.evaluate(SLIDERS))
         student.goto(pair)
         settled(student, "compare")
         student.get_by_role("heading", name="Side by side").wait_for()

@@ -328,7 +328,6 @@ def _rank(rank: int, folder: str) -> None:
         results["wrapped" if wrapped else "alone"] = {"model": model.state_dict(), **units}
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.barrier()  # who leaves first would close the connection of a sum that the other waits for
-    torch.distributed.barrier()  # both leave together
     torch.distributed.destroy_process_group()
 
 

@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from compression import devices, methods
+from compression import methods
 from compression.budget import Budget
 from compression.errors import CompressionError
+from compression.jobs import studies
 from compression.points import Point
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
@@ -67,16 +68,12 @@ def carry_out(
         CompressionError: the method has no such option, or the budget cannot be met.
         Cancelled: the job was asked to stop.
     """
-    from compression import zoo
-    from compression.graph import deep_copy, trace
-    from compression.runs.prepare import load
+    from compression.graph import deep_copy
 
     if not offered(method):
         raise CompressionError(f"{method} does not learn from a number of inputs: it has no option {OPTION}")
     budget = folder.budget().replace(method=method, asks=dict(asks), layers=layers)
-    subject = load(budget, folder.spec().get("subject"))
-    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
-    subject = subject.on(devices.choose(folder.spec().get("device", devices.AUTO)))
+    subject, graph = studies.opened(folder, budget)
     tried = sorted({min(count, len(subject.data.train)) for count in counts})
     events.plan(len(tried) * draws, unit="runs")
     rows, firsts = [], []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compression import devices, methods
+from compression import methods
 from compression.asks import ACTIVATION_BITS
 from compression.budget import Budget
 from compression.jobs import studies
@@ -85,16 +85,11 @@ def carry_out(
     Raises:
         Cancelled: the job was asked to stop.
     """
-    from compression import zoo
     from compression.explain.untrained import dense_score, measure_untrained, row_of
-    from compression.graph import trace
-    from compression.runs.prepare import load
 
     budget = folder.budget().replace(method=method or allocating(""), layers=layers, options=options)
-    subject = load(budget, folder.spec().get("subject"))
+    subject, graph = studies.opened(folder, budget)
     events.plan(len(grid), unit="budgets")
-    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
-    subject = subject.on(devices.choose(folder.spec().get("device", devices.AUTO)))
     dense, metric = dense_score(subject.model, subject.task, "validation", images), subject.task.metric
     rows = []
     measured = measure_untrained(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compression import devices
+from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
 
@@ -24,16 +25,11 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, bits: int)
         CompressionError: an input of a layer that is not finite.
         Cancelled: the job was asked to stop.
     """
-    from compression import zoo
     from compression.data import Batches
     from compression.explain.layer_inputs import layer_inputs
-    from compression.graph import trace
-    from compression.runs.prepare import load
 
-    subject = load(folder.budget(), folder.spec().get("subject"))
-    graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
-    device = devices.choose(folder.spec().get("device", devices.AUTO))
-    subject = subject.on(device)
+    subject, graph = studies.opened(folder)
+    device = devices.device_of(subject.model)
     batches = Batches(subject.data, "train", BATCH, augment=False, limit=images, device=device)
     events.plan(len(graph.layers), unit="layers")
     step = 0

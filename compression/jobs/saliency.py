@@ -6,6 +6,7 @@ from typing import Any
 
 from compression import devices
 from compression.errors import CompressionError
+from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
 
@@ -27,20 +28,16 @@ def carry_out(folder: RunFolder, events: RunReporter, *, images: int, **fixed: A
         CompressionError: the data are no images of which each has a class.
         Cancelled: the job was asked to stop.
     """
-    from compression import tasks, zoo
+    from compression import tasks
     from compression.data import Batches
     from compression.explain.units import CRITERIA, summary, unit_scores
-    from compression.graph import trace
-    from compression.runs.prepare import load
 
-    subject = load(folder.budget(), folder.spec().get("subject"))
+    subject, graph = studies.opened(folder)
     if not tasks.attributable(folder.budget().data):
         raise CompressionError(
             f"saliency is measured along ways between images of one class each, not on {subject.data.name}"
         )
-    graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
-    device = devices.choose(folder.spec().get("device", devices.AUTO))
-    subject = subject.on(device)
+    device = devices.device_of(subject.model)
     batches = list(Batches(subject.data, "validation", BATCH, augment=False, limit=images, device=device))
     weights = {layer.weight for layer in graph.layers}
     producers = {m.name for g in graph.prunable for m in g.members if m.role == "producer" and m.dim == 0}

@@ -33,15 +33,10 @@ def carry_out(folder: RunFolder, events: RunReporter, *, structured: bool, image
     Raises:
         Cancelled: the job was asked to stop.
     """
-    from compression import zoo
     from compression.explain.layer_sensitivity import Bench, trials
-    from compression.graph import trace
-    from compression.runs.prepare import load
     from compression.training.dense import evaluate
 
-    subject = load(folder.budget(), folder.spec().get("subject"))
-    graph = trace(subject.model, zoo.example(folder.budget().model, input=subject.input))
-    subject = subject.on(devices.choose(folder.spec().get("device", devices.AUTO)))
+    subject, graph = studies.opened(folder)
     planned = trials(subject.model, graph, structured)
     events.plan(len(planned), unit="trials")
     metric = subject.task.metric

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compression import devices
 from compression.budget import Budget
@@ -21,6 +21,10 @@ from compression.runs.folder import DONE, QUEUED, RUNNING, RunFolder
 from compression.runs.preflight import absolute, check_subject
 from compression.runs.store import Store
 from compression.runs.submit import check_devices, new_spec
+
+if TYPE_CHECKING:
+    from compression.graph import Graph
+    from compression.runs.prepare import TrainedModel
 
 FOLDER = "studies"
 
@@ -91,6 +95,22 @@ def _stored_key(folder: RunFolder) -> Any:
         return folder.spec().get("key")
     except CompressionError:
         return None
+
+
+def opened(folder: RunFolder, budget: Budget | None = None) -> tuple[TrainedModel, Graph]:
+    """What a study is about, on the device that its spec names, and its trace; ``budget``: in place of the spec's.
+
+    Raises:
+        CompressionError: it is not what the spec names, or there is no such device.
+    """
+    from compression import zoo
+    from compression.graph import trace
+    from compression.runs.prepare import load
+
+    budget, spec = budget or folder.budget(), folder.spec()
+    subject = load(budget, spec.get("subject"))
+    graph = trace(subject.model, zoo.example(budget.model, input=subject.input))
+    return subject.on(devices.choose(spec.get("device", devices.AUTO))), graph
 
 
 def begin(kind: str, budget: Budget, root: str | Path, device: str = devices.AUTO, **request: Any) -> str:

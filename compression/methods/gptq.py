@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from compression.methods.base import Info
 from compression.methods.layerwise import LayerwiseMethod
 from compression.options import Real
-from compression.posttraining.options import LayerwiseOptions
+from compression.posttraining.options import LayerwiseOptions, Order
 from compression.training.setup import LAYERWISE_STAGES
 
 if TYPE_CHECKING:
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 class GptqOptions(LayerwiseOptions):
     """What :class:`Gptq` takes beside its bits."""
 
-    order: Literal["natural", "energy"] = Field(
-        "natural",
-        description="Order in which the weights of a neuron are rounded: as they lie in the layer, or those with the "
-        "largest inputs first, while most others can still make good for them.",
-    )
+    order: Order = "natural"
     damping: Real = Field(
         0.01,
         ge=0,

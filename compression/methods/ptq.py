@@ -18,8 +18,7 @@ from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
-from compression.posttraining.options import EqualizeOptions
-from compression.reading import Flag
+from compression.posttraining.options import EqualizeOptions, Statistics
 from compression.training.options import Ranges
 
 if TYPE_CHECKING:
@@ -37,11 +36,7 @@ class PtqOptions(EqualizeOptions):
         description="Where weights saturate: mse takes the step with the least squared error, max reaches to the "
         "largest weight.",
     )
-    statistics: Flag = Field(
-        True,
-        description="Recompute the running statistics of batch norms after rounding, on as many training batches as "
-        "settle them (at most 100); no label is used.",
-    )
+    statistics: Statistics = True
     calibration: Ranges = "percentile"
 
 

@@ -20,7 +20,7 @@ from compression.errors import CompressionError
 from compression.forecast import Forecast, Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.options import Integer, Real
-from compression.reading import Flag
+from compression.posttraining.options import Statistics
 from compression.training.options import QuantizationOptions
 
 if TYPE_CHECKING:
@@ -61,11 +61,7 @@ class RiqOptions(QuantizationOptions):
         description="Layers of fewer weights keep 8 bits, or the next that their bounds allow, and the step with the "
         "least squared error: their tables of counts would cost more than coding them saves.",
     )
-    statistics: Flag = Field(
-        True,
-        description="Recompute the running statistics of batch norms after rounding, on as many training batches as "
-        "settle them (at most 100); no label is used.",
-    )
+    statistics: Statistics = True
 
 
 class Riq(Method):

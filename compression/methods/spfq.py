@@ -8,7 +8,7 @@ from pydantic import Field
 
 from compression.methods.base import Info
 from compression.methods.layerwise import LayerwiseMethod
-from compression.posttraining.options import LayerwiseOptions
+from compression.posttraining.options import LayerwiseOptions, Order
 from compression.training.setup import LAYERWISE_STAGES
 
 if TYPE_CHECKING:
@@ -23,11 +23,7 @@ class SpfqOptions(LayerwiseOptions):
         description="How a weight goes to its grid: to the nearest value (GPFQ), or to one of the two beside it at "
         "random, so that the error is 0 on average (SPFQ), which has proven bounds and loses a little here.",
     )
-    order: Literal["natural", "energy"] = Field(
-        "natural",
-        description="Order in which the weights of a neuron are rounded: as they lie in the layer, or those with the "
-        "largest inputs first.",
-    )
+    order: Order = "natural"
 
 
 class Spfq(LayerwiseMethod):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,20 @@ from compression.reading import Flag
 from compression.training.options import ActivationOptions, Ranges
 
 Equalize = Literal["none", "cle", "smooth", "awq"]
+Statistics = Annotated[
+    Flag,
+    Field(
+        description="Recompute the running statistics of batch norms after rounding, on as many training batches as "
+        "settle them (at most 100); no label is used."
+    ),
+]
+Order = Annotated[
+    Literal["natural", "energy"],
+    Field(
+        description="Order in which the weights of a neuron are rounded: as they lie in the layer, or those with the "
+        "largest inputs first, while most others can still make good for them."
+    ),
+]
 MOST_SAMPLES = 1_000_000
 ITERATIONS, RATE, STRENGTH = 2000, 0.01, 10.0
 """Of learned rounding, unless a method has options for them."""
@@ -76,9 +90,5 @@ class LayerwiseOptions(EqualizeOptions):
         description="Whether every layer has the whole bit-width at or below the budget's bits (equal), or layers get "
         "those with which nearest rounding changes their outputs least while the average is kept (output).",
     )
-    statistics: Flag = Field(
-        True,
-        description="Recompute the running statistics of batch norms at the end, on as many training batches as settle "
-        "them (at most 100); no label is used.",
-    )
+    statistics: Statistics = True
     calibration: Ranges = "percentile"

@@ -121,8 +121,9 @@ EVERY = {"distill": 0.5, "temperature": 2.0, "noise": 0.5, "ema": 0.7, "lr_warmu
 EVERY |= {"distill_features": 0.3, "distill_rise": "rising", "ends": "eight", "oscillation": "freeze"}
 CHOOSING = {"saliency_batches": 2, "criteria": {"taylor_first_order": 1.0, "movement": 0.5}, "cost": "parameters"}
 CHOOSING |= {"lr_restart": 1.5}
+REFUSED = {"pq": {"oscillation": "none"}}  # a block of a book is the mean of many weights
 for each in [name for name, method in methods.all_methods().items() if method.info.trains]:
-    options = {**EVERY, **(CHOOSING if methods.get(each).removes_units else {})}
+    options = {**EVERY, **(CHOOSING if methods.get(each).removes_units else {}), **REFUSED.get(each, {})}
     BUDGETS[f"{each} with every option"] = GETA.replace(method=each, bits=3, options=options)
 # The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15.
 KEEPS = {

@@ -44,6 +44,7 @@ bench: .venv/.ready-bench
 	$(BIN)/python -m tests.bench.whole --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.runs --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.opq --write BENCHMARKS.md
+	$(BIN)/python -m tests.bench.posttraining --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.search --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.sessions --write BENCHMARKS.md
 	$(BIN)/python -m tests.bench.export --write BENCHMARKS.md

@@ -48,6 +48,7 @@ _SHORT = {
     "picture": "A picture",
     "following": "Making good",
     "rank": "Low rank",
+    "norms": "One number",
 }
 CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.items(), 1))
 

@@ -3,7 +3,10 @@ form of GPTQ, least squares and brute force."""
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -132,6 +135,26 @@ def test_the_pass_ends_where_the_layer_has_its_input() -> None:
     assert collect(model, {"0": "0"}, [torch.ones(2, 3)], last=1)["0"].count == 2
     with pytest.raises(RuntimeError, match="in vain"):
         collect(model, {"0": "0"}, [torch.ones(2, 3)])
+
+
+def test_nothing_of_a_batch_outlives_it() -> None:
+    """Memory is flat in the number of inputs: of earlier batches no input of any layer is alive."""
+    model, dense = Twice(), Twice()
+    seen: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+    for module in (*model.modules(), *dense.modules()):
+        module.register_forward_pre_hook(lambda _, given: seen.append(weakref.ref(given[0])))
+
+    def batches() -> Iterator[torch.Tensor]:
+        for _ in range(4):
+            gc.collect()
+            alive.append(len({id(each()) for each in seen} - {id(None)}))
+            seen.clear()
+            yield torch.randn(2, 2, 5, 4)
+
+    collect(model, {"conv": "conv", "first": "first", "second": "first"}, batches(), dense)
+    assert len(alive) == 4
+    assert max(alive[1:]) <= 1, "the batch itself, until the next one takes its name"
 
 
 def test_inputs_that_are_not_finite_are_refused_by_name() -> None:

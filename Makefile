@@ -31,6 +31,7 @@ app: port-free .venv/.ready
 
 # PYTHONPATH: since 3.14 the standard library has a package compression, too.
 test: SELECTED = $(if $(filter tests,$(TESTS)),-m "not extended")
+test-all: SELECTED = --durations=40
 test test-all: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

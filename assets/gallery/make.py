@@ -8,7 +8,8 @@
     python assets/gallery/make.py table resnet20-cifar10jpeg                     # what is there, as Markdown
 
 Every ``budgets/NAME.json`` of a collection is a budget as the command line reads it. Where a collection has a
-``dense.json``, that is how its dense model is trained (options of the command ``train``). A kept run is a folder with
+``dense.json``, that is how its dense model is trained (options of the command ``train``); ``dense.safetensors`` beside it
+are the weights that came of it, from which every run of the collection starts. A kept run is a folder with
 ``spec.json``, ``events.jsonl`` and ``result.json`` as in ``runs/`` (step events thinned, no checkpoint, no bundle, the
 machine's paths taken out) and ``record.json``: data set, seed, commit, seconds, processor, command, final figures. Of
 a task that shows its answers, the truth and the last picture stay, too.
@@ -50,7 +51,7 @@ def run(collection: Path, weights: Path, only: list[str], seeds: list[int]) -> N
 
 
 def dense(collection: Path) -> Path:
-    """The weights of the collection's dense model, trained as its ``dense.json`` says unless they are there.
+    """The weights of the collection's dense model: ``dense.safetensors``, else trained as ``dense.json`` says.
 
     Raises:
         SystemExit: the collection starts from a file that has to be given.
@@ -60,7 +61,9 @@ def dense(collection: Path) -> Path:
     asked = collection / "dense.json"
     if not asked.is_file():
         raise SystemExit(f"error: {collection.name} starts from weights that it does not train: name them by --weights")
-    path = models_folder() / f"{collection.name}.safetensors"
+    path = collection / "dense.safetensors"
+    if not path.is_file():
+        path = models_folder() / f"{collection.name}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         options = [f"--{name}={value}" for name, value in json.loads(asked.read_text(encoding="utf-8")).items()]

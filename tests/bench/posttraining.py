@@ -24,6 +24,7 @@ import torchvision
 from brevitas.graph.gpfq import gpfq_mode
 from brevitas.graph.gptq import gptq_mode
 from brevitas.graph.quantize import layerwise_quantize
+from brevitas.inject.enum import ScalingImplType
 from brevitas.quant.scaled_int import Int8WeightPerChannelFloat
 from torch import nn
 
@@ -38,14 +39,14 @@ from tests.bench.graphs import write
 from tests.bench.report import machine
 
 TITLE = "Without training: GPTQ and path following, here and in Brevitas"
-INPUTS, BATCH, STATISTICS_BATCHES, LARGE = 512, 128, 100, "torchvision:resnet50"
+INPUTS, BATCH, STATISTICS_BATCHES = 512, 128, 40
 LARGE_REACH = 20.0  # minutes
 WIDTHS = (4, 3)
 NEAREST, GPTQ, PATH = "nearest", "GPTQ", "path following"
 LEGEND = """\
 Both sides get the same trained network, the same 512 training inputs in batches of 128, and the same grid: symmetric,
 one step for each output channel, its largest weight the last level; all convolutions and linear layers have the same
-bits, and inputs of layers stay fp32. Then the statistics of batch norms are recomputed on the same 100 batches, on both
+bits, and inputs of layers stay fp32. Then the statistics of batch norms are recomputed on the same 40 batches, on both
 sides by the function of this project. Brevitas: `gptq_mode`, and `gpfq_mode` with inputs of the dense and of the
 quantized network; its `nearest` is its quantizer alone. Here: `cx.apply` with `gptq` and `spfq` (`inputs=aligned` sees
 the dense network's inputs too, as GPFQ does). `score` is accuracy on test; differences below 0.3 points are chance
@@ -61,11 +62,17 @@ def ours(method: str, options: dict[str, str], model: nn.Module, batches: list[t
     return cx.apply(model, budget, calibration=batches)
 
 
+@torch.no_grad()
 def quantized(model: nn.Module, batches: list[torch.Tensor], bits: int) -> nn.Module:
-    """Brevitas' layers in the place of torch's: rounding to nearest in each forward pass."""
-    weights = {"weight_quant": Int8WeightPerChannelFloat, "weight_bit_width": bits}
+    """Brevitas' layers in the place of torch's: rounding to nearest in each forward pass, with the steps of the first.
+
+    Steps taken from the weights in every pass would follow a weight that is being made good for.
+    """
+    fixed = ScalingImplType.PARAMETER_FROM_STATS
+    weights = {"weight_quant": Int8WeightPerChannelFloat, "weight_bit_width": bits, "weight_scaling_impl_type": fixed}
     layers = {nn.Conv2d: (qnn.QuantConv2d, weights), nn.Linear: (qnn.QuantLinear, weights)}
     changed: nn.Module = layerwise_quantize(model, compute_layer_map=layers).eval()
+    changed(batches[0])
     return changed
 
 

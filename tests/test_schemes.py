@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from compression.export.onnx_model import floats, integers
 from compression.forecast import Subject
 from compression.pack import pack, unpack
 from compression.quant import fold, integer_weights
+from compression.quant.allocation import Allocation
 from compression.quant.fixed_steps import attach
 from compression.quant.levels import LevelQuantizer
 from compression.quant.nearest import rounding
@@ -209,6 +211,24 @@ def test_runs_give_every_layer_its_scheme_and_files_hold_the_weights(scheme: str
 def test_options_that_contradict_each_other_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(CompressionError, match=message):
         methods.get("ptq").check_budget(budget("ptq", options=options))
+
+
+def test_allocations_survive_json_and_refuse_what_no_layer_can_have() -> None:
+    tables = LayerTables.prepare({"w": weight_of("normal"), "v": weight_of("few")})
+    planned = rounding(tables, {"w": 3, "v": 2}, scheme="best")
+    plain = json.loads(json.dumps(planned.to_dict()))
+    assert Allocation.from_dict(plain) == planned
+    changes = (
+        ({"levels": plain["layers"][0]["levels"][::-1]}, "levels must be at most 4, ascending"),
+        ({"levels": [0.1] * 9}, "levels must be at most 4, ascending"),
+        ({"scheme": None}, "scheme does not go with grid mixed"),
+        ({"group": 64}, "group, groups and clip go together"),
+        ({"clip": "least"}, "clip must be"),
+    )
+    for change, message in changes:
+        layers = [{**plain["layers"][0], **change}, plain["layers"][1]]
+        with pytest.raises(CompressionError, match=message):
+            Allocation.from_dict({**plain, "layers": layers})
 
 
 @pytest.mark.parametrize("percentile", [60.0, 90.0, 99.9, 100.0])

@@ -52,7 +52,7 @@ class LayerAllocation:
     levels: Annotated[tuple[PositiveNumber, ...], Field(min_length=1)] | None = None
     group: Count | None = None
     groups: Count | None = None
-    clip: Text | None = None
+    clip: Literal["max", "mse", "hqq"] | None = None
 
     @property
     def floats(self) -> int:
@@ -149,5 +149,13 @@ def _check_layer(allocation: Allocation, layer: LayerAllocation, where: str) -> 
         raise CompressionError(f"{where}.pruned must be at most its numel {layer.numel}, not {layer.pruned}")
     if allocation.grid != "mixed" and (layer.offset is None) == (allocation.grid == "survivor"):
         raise CompressionError(f"{where}.offset does not go with grid {allocation.grid}")
+    chosen = layer.scheme is not None
+    if chosen != (allocation.grid == "mixed") or (not chosen and (layer.levels is not None or layer.group is not None)):
+        raise CompressionError(f"{where}.scheme does not go with grid {allocation.grid}")
+    most, levels = 2 ** (layer.bits - 1), layer.levels or ()
+    if len(levels) > most or [*levels] != sorted(levels):
+        raise CompressionError(f"{where}.levels must be at most {most}, ascending")
+    if len({layer.group is None, layer.groups is None, layer.clip is None}) > 1:
+        raise CompressionError(f"{where}: group, groups and clip go together")
     if (layer.scales is None) == (allocation.codebook == "channel"):
         raise CompressionError(f"{where}.scales do not go with codebook {allocation.codebook}")

@@ -25,7 +25,7 @@ from compression.quant.allocation import Allocation
 from compression.quant.fixed_steps import attach
 from compression.quant.levels import LevelQuantizer
 from compression.quant.nearest import rounding
-from compression.quant.schemes import SCHEMES, Fit, fit, level_error
+from compression.quant.schemes import SCHEMES, Fit, _mean_rest, _sums, fit, level_error
 from compression.quant.tables import LayerTable, LayerTables
 from compression.training.setup import Reporter
 from tests.contract.runs import budget, setup
@@ -119,6 +119,23 @@ def test_residual_errors_fall_with_every_scale_and_its_levels_are_sums(kind: str
         scales = _scales(levels, bits)
         sums = sorted(abs(float(np.dot(signs, scales))) for signs in product((-1, 1), repeat=bits))[::2]
         assert levels == pytest.approx(np.array(sums), rel=1e-4, abs=1e-4 * levels[-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_next_scale_is_the_mean_of_what_the_others_leave_over(kind: str) -> None:
+    """ResQ: α = E|r| brings the error to Σr² - n α² or below, r being the distance from the nearest sum."""
+    weight, scales = weight_of(kind), np.zeros(0)
+    numbers = weight.double().flatten().numpy()
+    numbers = numbers[numbers != 0]
+    for _ in range(3):
+        sums = np.array([np.dot(signs, scales) for signs in product((-1, 1), repeat=len(scales))])
+        rest = np.abs(numbers[:, None] - sums).min(1) if len(scales) else np.abs(numbers)
+        step = _mean_rest(table_of(weight), scales)
+        assert step == pytest.approx(rest.mean(), rel=1e-4)
+        scales = np.append(scales, step)
+        levels = _sums(scales)[0]
+        bound = np.square(rest).sum() - len(rest) * step**2
+        assert level_error(table_of(weight), levels) <= bound * (1 + 1e-6)
 
 
 def _scales(levels: np.ndarray, bits: int) -> np.ndarray:

@@ -344,7 +344,7 @@ def test_they_are_found_by_name_and_say_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("ptq", {"clip": "best"}, "clip must be one of mse, max, not best"),
+        ("ptq", {"clip": "best"}, "clip must be one of mse, percentile, hqq, max, not best"),
         ("ptq", {"statistics": 1}, "statistics must be one of true, false, not 1"),
         ("magnitude", {"omega": "equal"}, "unknown option 'omega'; known: scope"),
         ("sequential", {"rounds": 0}, "rounds must be one of"),

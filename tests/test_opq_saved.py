@@ -78,7 +78,7 @@ def test_those_of_earlier_versions_are_read() -> None:
         (("value_bits",), 7, "allocation.value_bits is 7"),
         (("budget_bits",), 7, "allocation.budget_bits must be at least"),
         (("exact",), 1, "allocation: exact must be true or false, not 1"),
-        (("grid",), "round", "allocation: grid must be 'plain' or 'survivor', not 'round'"),
+        (("grid",), "round", "allocation: grid must be 'plain', 'survivor' or 'mixed', not 'round'"),
         (("grid",), "survivor", "offset does not go with grid survivor"),
         (("zeros",), None, "allocation: zeros must be 'exact' or 'rounded', not None"),
         (("codebook",), "channel", "scales do not go with codebook channel"),

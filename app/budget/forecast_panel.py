@@ -127,4 +127,5 @@ def _row(layer: LayerForecast) -> dict[str, Any]:
         **({} if each.offset is None else {"offset": float(f"{each.offset:.4g}")}),
         **({} if each.scales is None else {"scales": len(each.scales)}),
         **({} if each.coded is None else {"coded bytes": each.coded}),
+        **({} if each.scheme is None else {"scheme": each.scheme}),
     }

@@ -21,7 +21,7 @@ FORECAST = {
 ALLOCATION = {
     "layer": "{name}", "weights": "{numel:,}", "pruned": "{pruned:,}", "sparsity": "{sparsity:.1%}", "bits": "{bits}",
     "step": "{step:.6f}", "error": "{error:.6f}", "offset": "{offset:.6f}", "scales": "{scales:count}",
-    "coded": "{coded:size}",
+    "coded": "{coded:size}", "scheme": "{scheme}",
 }  # fmt: skip
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
@@ -74,7 +74,8 @@ def describe_forecast(value: dict[str, Any]) -> str:
 
 def describe_allocation(value: dict[str, Any]) -> str:
     """The layers in a table, with a column for what else some of them store, and what they add up to."""
-    unused = {name for name in ("offset", "scales", "coded") if all(layer[name] is None for layer in value["layers"])}
+    optional = ("offset", "scales", "coded", "scheme")
+    unused = {name for name in optional if all(layer[name] is None for layer in value["layers"])}
     shown = {name: cell for name, cell in ALLOCATION.items() if name not in unused}
     rows = [{**layer, "sparsity": layer["pruned"] / layer["numel"]} for layer in value["layers"]]
     width = f"{value['value_bits'] / max(1, value['numel'] - value['pruned']):.3f}"

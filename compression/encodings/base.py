@@ -9,14 +9,13 @@ fp32. Its row in the header says how many there are of each, so that whatever on
 know its kind; the kind's decode function makes the weight of them, and its source is copied into the loader that
 bundles carry. How further kinds fit:
 
+levels                :mod:`.levels`: stream ``codes``, signed, numbers ``level`` [K]
 table + indices       stream ``codes`` (indices), numbers ``table`` [K]; K is the row's count of ``table``; index 0 is
                       a value like any other, so ``account`` puts all bytes under values
 book of blocks        :mod:`.codebook`: streams ``codes`` (``size`` [blocks]) and ``book`` (``size`` [K·d]), one step
 bit planes            streams ``plane0`` … of -1 and 1, numbers ``scale`` [planes]; the weight is Σ scale_i · plane_i,
                       added plane by plane, so that every decoder rounds alike
-groups, zero points   streams ``codes``, ``zeros`` (``size`` [groups]) and ``group`` (``size`` [positions along
-                      ``axis``]: the group of each, runs that cost next to nothing), numbers ``step`` [groups]; ``cut``
-                      drops positions from ``codes`` and ``group``, so that units need not be whole groups
+groups                :mod:`.groups`: streams ``codes``, ``sizes`` (``size`` [groups of a row]) and ``steps`` (fp16)
 low-rank factors      streams ``left`` [m·r] and ``right`` [r·n] (each with its ``size``), numbers ``scale`` [r]; the
                       weight is Σ scale_j · (left_j ⊗ right_j), added rank by rank; ``cut`` drops rows of one factor
 """
@@ -90,9 +89,10 @@ class Layout(NamedTuple):
 class Encoding(ABC, Generic[W]):
     """One kind of encoding: everything that depends on the kind of a weight is one of these methods.
 
-    ``row`` is the type of its rows, ``decode`` a module-level function of numpy alone, named like the kind: it takes
-    the row and every stream (int32) and number array (fp32) by name, all flat, and returns the weight, fp32 in its
-    shape. Its source must stand by itself: the loader in bundles is put together from it.
+    ``row`` is the type of its rows, ``decode`` a module-level function of numpy alone, named like the kind or like one
+    that it shares the function with: it takes the row and every stream (int32) and number array (fp32) by name, all
+    flat, and returns the weight, fp32 in its shape. Its source must stand by itself: the loader in bundles is put
+    together from it.
     """
 
     kind: ClassVar[str]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from compression.encodings.base import Integers, Layout, Numbers, Row
 from compression.encodings.grid import Grid
-from compression.encodings.onnx_form import Nodes, OnnxForm
+from compression.encodings.onnx_form import OnnxForm, table_form
 from compression.quant.integers import IntegerWeight
 
 REASON = "codes that look their values up in a table, because levels counted from an offset are no multiples of a step"
@@ -18,7 +18,8 @@ REASON = "codes that look their values up in a table, because levels counted fro
 
 def offset(row: Row, codes: Integers, step: Numbers, offset: Numbers) -> Numbers:
     """Levels begin at the offset: sign(k) ((abs(k) - 1/2) step + offset)."""
-    k = codes.reshape(row["shape"]).astype("f4")
+    one = [-1 if dim == row.get("axis") else 1 for dim in range(len(row["shape"]))]
+    k, step, offset = codes.reshape(row["shape"]).astype("f4"), step.reshape(one), offset.reshape(one)
     return ((abs(k) - np.float32(0.5)) * step + offset) * np.sign(k) + 0.0
 
 
@@ -34,19 +35,9 @@ class Offset(Grid):
 
     def onnx(self, weight: IntegerWeight) -> OnnxForm | str:
         """The levels are no multiples of anything: codes look them up in a table, negative ones from its end."""
-        codes, table = weight.codes.cpu().numpy(), table_of(weight)
-
-        def expand(nodes: Nodes, stored: Any) -> Any:
-            return nodes.node("Gather", nodes.constant("table", table), nodes.node("Cast", stored, to=np.int32))
-
-        return OnnxForm(codes, table[codes], expand, "table", REASON)
-
-
-def table_of(weight: IntegerWeight) -> Numbers:
-    """What each code stands for: fp32 [2Q + 1], at place k for code k, negative ones counted from the end."""
-    levels = int(weight.codes.abs().max()) if weight.codes.numel() else 0
-    codes = torch.cat([torch.arange(levels + 1), torch.arange(-levels, 0)]).to(torch.int32)
-    return weight.dequantize(codes).numpy()
+        return table_form(
+            weight.codes.cpu().numpy(), lambda codes: weight.dequantize(torch.from_numpy(codes)).numpy(), REASON
+        )
 
 
 ENCODING = Offset()

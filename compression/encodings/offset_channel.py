@@ -7,19 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from compression.encodings.base import Integers, Layout, Numbers, Row
+from compression.encodings.base import Layout, Row
 from compression.encodings.grid import ChannelRow, Grid, channels
+from compression.encodings.offset import offset
 from compression.encodings.onnx_form import Nodes, OnnxForm
 from compression.quant.integers import IntegerWeight
 
 REASON = "codes whose values are computed by channel, because levels counted from an offset are no multiples of a step"
-
-
-def offset_channel(row: Row, codes: Integers, step: Numbers, offset: Numbers) -> Numbers:
-    """Levels begin at the offset, steps and offsets by channel or shared."""
-    one = [-1 if dim == row["axis"] else 1 for dim in range(len(row["shape"]))]
-    k, step, offset = codes.reshape(row["shape"]).astype("f4"), step.reshape(one), offset.reshape(one)
-    return ((abs(k) - np.float32(0.5)) * step + offset) * np.sign(k) + 0.0
 
 
 class OffsetChannel(Grid):
@@ -27,7 +21,7 @@ class OffsetChannel(Grid):
 
     kind: ClassVar[str] = "offset-channel"
     row: ClassVar[type] = ChannelRow
-    decode = staticmethod(offset_channel)
+    decode = staticmethod(offset)
 
     def layout(self, row: Row) -> Layout:
         """A code for each weight, a step and an offset for each channel or for all."""

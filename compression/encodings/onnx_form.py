@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 class Nodes(Protocol):
     """Builds nodes of the graph under the name of one weight."""
 
-    def constant(self, name: str, array: NDArray[Any]) -> Any:
-        """An array stored in the graph, as a value to read."""
+    def constant(self, name: str, array: NDArray[Any], like: Any = None) -> Any:
+        """An array stored in the graph, as a value to read; in the type of the value ``like``, if there is one."""
         ...
 
     def node(self, op_type: str, *inputs: Any, **attributes: Any) -> Any:
@@ -48,3 +48,20 @@ class OnnxForm:
     def levels(self) -> int:
         """The largest magnitude among the codes."""
         return int(np.abs(self.codes).max(initial=0))
+
+
+def table_form(
+    codes: NDArray[np.int32], values: Callable[[NDArray[np.int32]], NDArray[np.float32]], reason: str
+) -> OnnxForm:
+    """Signed codes that look their ``values`` up in a table, negative ones from its end.
+
+    Where no weight is 0, codes above it move down by one, so that 2^b levels take b bits.
+    """
+    count, without_zero = int(np.abs(codes).max(initial=0)), codes.size > 0 and bool(codes.all())
+    stored = codes - (codes > 0) if without_zero else codes
+    table = values(np.concatenate([np.arange(int(without_zero), count + 1), np.arange(-count, 0)]).astype(np.int32))
+
+    def expand(nodes: Nodes, stored: Any) -> Any:
+        return nodes.node("Gather", nodes.constant("table", table), nodes.node("Cast", stored, to=np.int32))
+
+    return OnnxForm(stored.astype(np.int32), table[stored], expand, "table", reason)

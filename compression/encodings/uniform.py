@@ -9,8 +9,9 @@ from compression.encodings.grid import Grid
 
 
 def uniform(row: Row, codes: Integers, step: Numbers) -> Numbers:
-    """A code times the step."""
-    return (codes.astype("f4") * step + 0.0).reshape(row["shape"])
+    """A code times the step, or that of its channel."""
+    one = [-1 if dim == row.get("axis") else 1 for dim in range(len(row["shape"]))]
+    return codes.reshape(row["shape"]).astype("f4") * step.reshape(one) + 0.0
 
 
 class Uniform(Grid):

@@ -21,9 +21,11 @@ class WeightNodes:
         self._graph, self._weight = graph, weight
         self.nodes: list[ir.Node] = []
 
-    def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
-        """An array stored in the graph, as a value to read."""
-        return initializer(self._graph, f"{self._weight}.{name}", ir.Tensor(np.ascontiguousarray(array)))
+    def constant(self, name: str, array: NDArray[Any], like: ir.Value | None = None) -> ir.Value:
+        """An array stored in the graph, as a value to read; in the type of the value ``like``, if there is one."""
+        kind = None if like is None else like.dtype
+        typed = np.ascontiguousarray(array if kind is None else array.astype(kind.numpy()))
+        return initializer(self._graph, f"{self._weight}.{name}", ir.Tensor(typed, dtype=kind))
 
     def node(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         """A node of one output; attributes that are types of numpy become those of ONNX."""

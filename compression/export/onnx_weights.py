@@ -130,7 +130,7 @@ def _placed(graph: ir.Graph, value: ir.Value, grid: Codes, form: OnnxForm, weigh
 
 def _stored(codes: Integers, narrowest: int) -> tuple[ir.Tensor, int]:
     """Codes in the narrowest type of ONNX that holds them, and its bits."""
-    width = width_of(int(np.abs(codes).max(initial=0)), narrowest)
+    width = width_of(max(int(codes.max(initial=0)), -1 - int(codes.min(initial=0))), narrowest)
     kind, dtype = onnx_two_bits.kind() if width == 2 else TYPES[width]
     return ir.Tensor(codes.astype(dtype), dtype=kind), width
 
@@ -208,5 +208,5 @@ def filled(grid: Codes) -> Codes:
 
 
 def width_of(levels: int, narrowest: int = 4) -> int:
-    """The narrowest integer type of ONNX, of so many bits at least, that holds -levels..levels: 2, 4, 8 or 16 bits."""
+    """The narrowest integer type of ONNX, of so many bits at least, that holds -levels - 1..levels: 2, 4, 8 or 16."""
     return next((width for width in (2, 4, 8) if width >= narrowest and levels < 2 ** (width - 1)), 16)

@@ -26,7 +26,7 @@ def program() -> str:
     decoders = {kind: encoding.decode for kind, encoding in encodings.all_encodings().items()}
     table = ", ".join(f'"{kind}": {decode.__name__}' for kind, decode in decoders.items())
     known = textwrap.fill(f"KINDS = {{{table}}}", 120, subsequent_indent=" " * 9, break_on_hyphens=False)
-    kinds = "\n\n".join([*map(_plain, (named, *decoders.values())), known])
+    kinds = "\n\n".join([*map(_plain, dict.fromkeys((named, *decoders.values()))), known])
     return with_words(frame).replace(KINDS, f"{kinds}\n")
 
 

@@ -8,22 +8,24 @@ between would cost more than all the rounding.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compression.asks import EqualActivationBits, EqualBits
 from compression.bounds import HIGHEST_BITS
 from compression.budget import Budget
+from compression.errors import CompressionError
 from compression.forecast import Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
+from compression.options import Real
 from compression.posttraining.options import EqualizeOptions, Statistics
 from compression.training.options import Ranges
 
 if TYPE_CHECKING:
     from compression.quant.allocation import Allocation
-    from compression.quant.tables import LayerTables
 
 WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
 
@@ -31,13 +33,54 @@ WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
 class PtqOptions(EqualizeOptions):
     """What :class:`Ptq` takes beside its bit-widths."""
 
-    clip: Literal["mse", "max"] = Field(
+    scheme: Literal["house", "midrise", "power2", "residual", "ternary", "best"] = Field(
+        "house",
+        description="Which values the weights of a layer may take: multiples of a step, 0 among them (house); odd "
+        "multiples of half a step, one more (midrise); powers of two times a scale (power2, up to 5 bits); sums of b "
+        "scales with signs (residual, up to 8 bits); -1, 0 and 1 times a scale (ternary, always 2 bits); or for each "
+        "layer that with the least squared error (best).",
+    )
+    clip: Literal["mse", "percentile", "hqq", "max"] = Field(
         "mse",
-        description="Where weights saturate: mse takes the step with the least squared error, max reaches to the "
-        "largest weight.",
+        description="Where weights saturate: mse takes the step with the least squared error, percentile leaves the "
+        "largest weights out, max reaches to the largest weight (of a group: from its least to its largest), hqq "
+        "refines the steps of groups so that few weights err much. Schemes other than house have mse.",
+    )
+    clip_percentile: Real = Field(
+        99.9,
+        ge=50,
+        le=100,
+        description="Of clip percentile: how many of 100 magnitudes of a layer lie within its range.",
+    )
+    group: Literal[0, 16, 32, 64, 128, 256] = Field(
+        0,
+        description="So many neighbouring weights of a row share a step and a zero point, 16 bits and a code; 0: all "
+        "weights of a layer share one step. The last group of a row may be shorter.",
     )
     statistics: Statistics = True
     calibration: Ranges = "percentile"
+
+    @model_validator(mode="after")
+    def _check_clip(self) -> PtqOptions:
+        """Refuse a range for levels that are fitted.
+
+        Raises:
+            CompressionError: naming both options.
+        """
+        if self.scheme != "house" and self.clip != "mse":
+            raise CompressionError(f"ptq: clip {self.clip} is for scheme house, not {self.scheme}: leave clip at mse")
+        if self.scheme != "house" and self.group:
+            raise CompressionError(f"ptq: group {self.group} is for scheme house, not {self.scheme}: set one of them")
+        if self.clip == "percentile" and self.group:
+            raise CompressionError("ptq: clip percentile is for whole layers: groups have mse, hqq or max")
+        if self.clip == "hqq" and not self.group:
+            raise CompressionError("ptq: clip hqq refines the steps of groups: set group, to 64 for instance")
+        return self
+
+    @property
+    def clip_of_steps(self) -> str:
+        """How other than by the options here a step is taken, to scale channels."""
+        return "max" if self.clip == "max" else "mse"
 
 
 class Ptq(Method):
@@ -59,6 +102,7 @@ class Ptq(Method):
     )
     asks = (WEIGHT_BITS, ACTIVATION_BITS)
     Config = PtqOptions
+    encodings = frozenset({"uniform", "offset", "levels", "groups"})
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Quantize ``setup.model`` in place: ``bits`` for every layer, activations too if the budget has bits for them.
@@ -74,9 +118,10 @@ class Ptq(Method):
         model, budget = setup.model, setup.budget
         options: PtqOptions = self.options(budget)
         prepared = prepare_model(
-            model, setup.graph, options, partial(few_batches, setup, report), _widths(setup), options.clip, report
-        )
-        planned = _plan(Subject(model, setup.graph).tables(), budget, options)
+            model, setup.graph, options, partial(few_batches, setup, report), _widths(setup),
+            options.clip_of_steps, report,
+        )  # fmt: skip
+        planned = _plan(Subject(model, setup.graph), budget, options)
         total = len(planned.layers) + int(options.statistics)
         report.plan(total, unit="layers")
         report.phase("calibration", 0)
@@ -103,8 +148,13 @@ class Ptq(Method):
         from compression.posttraining.prepare import unknown_before
 
         options, bounded = self.options(budget), self.bounded(budget, subject.graph)
-        planned = _plan(self.prepared(subject, budget).tables(), bounded, options)
+        planned = _plan(self.prepared(subject, budget), bounded, options, sampled=True)
         return dataclasses.replace(planned, notes=(*planned.notes, *unknown_before(options)))
+
+    def caveats(self, result: Mapping[str, Any]) -> list[str]:
+        """Which layers took which scheme, where the budget has one."""
+        layers = result.get("facts", {}).get("allocation", {}).get("layers", ())
+        return [*super().caveats(result), *filter(None, [_schemes(layers)])]
 
     def prepared(self, subject: Subject, budget: Budget) -> Subject:
         """The network equalized, where that takes no data."""
@@ -113,12 +163,32 @@ class Ptq(Method):
         return equalized(subject, self.options(budget))
 
 
-def _plan(tables: LayerTables, budget: Budget, options: PtqOptions) -> Allocation:
-    """Each layer's bit-width, step and error for the weights as they are."""
-    from compression.quant.nearest import rounding
+def _schemes(layers: Sequence[Mapping[str, Any]]) -> str:
+    """Which layers took which scheme, in a sentence; empty where none was chosen."""
+    names: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer.get("scheme") is not None:
+            names.setdefault(layer["scheme"], []).append(layer["name"])
+    if len(names) == 1:
+        return f"Every layer took the scheme {next(iter(names))}."
+    parts = [f"{scheme} ({len(own)}: {', '.join(own)})" for scheme, own in names.items()]
+    return f"Schemes that layers took: {'; '.join(parts)}." if parts else ""
 
+
+def _plan(subject: Subject, budget: Budget, options: PtqOptions, sampled: bool = False) -> Allocation:
+    """Each layer's bit-width, step and error for the weights as they are; of large layers in groups an estimate."""
+    from compression.quant.group_plan import group_rounding
+    from compression.quant.nearest import rounding
+    from compression.quant.tables import layer_weights
+
+    if options.group:
+        weights = layer_weights(subject.model)
+        widths = WEIGHT_BITS.widths(budget.asks, budget.layers, list(weights))
+        return group_rounding(weights, widths, options.group, options.clip, sampled)
+    tables = subject.tables()
     names = [table.name for table in tables.layers]
-    return rounding(tables, WEIGHT_BITS.widths(budget.asks, budget.layers, names), options.clip)
+    widths = WEIGHT_BITS.widths(budget.asks, budget.layers, names)
+    return rounding(tables, widths, options.clip, scheme=options.scheme, percentile=options.clip_percentile)
 
 
 def _widths(setup: Setup) -> dict[str, int]:

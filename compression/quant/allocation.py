@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ class LayerAllocation:
     which ``pruning_error`` is the part of the pruned ones. Levels are ±k·``step``, k = 1..Q with Q = 2^(bits - 1) - 1;
     where ``offset`` is set they are ±(offset + (k - 1/2)·step). Where there are ``scales``, one for each output channel
     along dimension ``axis`` of the weight, a channel's step is ``step`` times its scale. ``coded``: bytes of its codes
-    in the packed file, where the allocation coded them.
+    in the packed file, where the allocation coded them. ``scheme``: that of :mod:`.schemes`, where
+    one was chosen; ``levels``: the magnitudes of its levels, ascending, the last of which is ``step``.
+    ``groups`` are how many groups of ``group`` neighbours in a row have a step and a zero point each, fitted as
+    ``clip`` says; ``step`` is then their mean.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -44,10 +48,19 @@ class LayerAllocation:
     scales: Annotated[tuple[PositiveNumber, ...], Field(min_length=1)] | None = None
     axis: Whole = 0
     coded: Count | None = None
+    scheme: Text | None = None
+    levels: Annotated[tuple[PositiveNumber, ...], Field(min_length=1)] | None = None
+    group: Count | None = None
+    groups: Count | None = None
+    clip: Literal["max", "mse", "hqq"] | None = None
 
     @property
     def floats(self) -> int:
-        """How many fp32 numbers are stored beside the codes."""
+        """How many fp32 numbers are stored beside the codes; a group has 16 bits for its step and a zero point."""
+        if self.groups is not None:
+            return 1 + math.ceil(self.groups * (16 + self.bits) / 32)
+        if self.levels is not None:
+            return len(self.levels)
         return len(self.scales) if self.scales is not None else 1 + (self.offset is not None)
 
 
@@ -57,7 +70,8 @@ class Allocation:
 
     ``exact``: best steps searched on the weights, and the bits proven optimal for them. ``gap`` bounds how far the
     bits' error may be above the optimum (relative, 0 when proven); ``value_bits`` never exceeds ``budget_bits``;
-    ``notes`` say in words where the budget could not be followed to the letter.
+    ``notes`` say in words where the budget could not be followed to the letter. With ``grid`` mixed each layer says by
+    itself which levels it has.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -72,7 +86,7 @@ class Allocation:
     exact: Flag
     gap: Amount = 0.0
     zeros: Literal["exact", "rounded"] = "exact"
-    grid: Literal["plain", "survivor"] = "plain"
+    grid: Literal["plain", "survivor", "mixed"] = "plain"
     codebook: Literal["layer", "channel"] = "layer"
     notes: tuple[Text, ...] = ()
 
@@ -86,7 +100,7 @@ class Allocation:
         plain = dataclasses.asdict(self)
         plain["layers"], plain["notes"] = list(plain["layers"]), list(plain["notes"])
         for layer in plain["layers"]:
-            layer["scales"] = None if layer["scales"] is None else list(layer["scales"])
+            layer |= {name: None if layer[name] is None else list(layer[name]) for name in ("scales", "levels")}
         return {"model": model, "weights": weights, **plain, "error": self.error}
 
     @classmethod
@@ -133,7 +147,15 @@ def _check_layer(allocation: Allocation, layer: LayerAllocation, where: str) -> 
     """Refuse a layer that loses more weights than it has, or whose levels are not those of the allocation's grid."""
     if layer.pruned > layer.numel:
         raise CompressionError(f"{where}.pruned must be at most its numel {layer.numel}, not {layer.pruned}")
-    if (layer.offset is None) == (allocation.grid == "survivor"):
+    if allocation.grid != "mixed" and (layer.offset is None) == (allocation.grid == "survivor"):
         raise CompressionError(f"{where}.offset does not go with grid {allocation.grid}")
+    chosen = layer.scheme is not None
+    if chosen != (allocation.grid == "mixed") or (not chosen and (layer.levels is not None or layer.group is not None)):
+        raise CompressionError(f"{where}.scheme does not go with grid {allocation.grid}")
+    most, levels = 2 ** (layer.bits - 1), layer.levels or ()
+    if len(levels) > most or [*levels] != sorted(levels):
+        raise CompressionError(f"{where}.levels must be at most {most}, ascending")
+    if len({layer.group is None, layer.groups is None, layer.clip is None}) > 1:
+        raise CompressionError(f"{where}: group, groups and clip go together")
     if (layer.scales is None) == (allocation.codebook == "channel"):
         raise CompressionError(f"{where}.scales do not go with codebook {allocation.codebook}")

@@ -15,9 +15,12 @@ from compression.graph.rules import rule
 from compression.graph.values import Value
 from compression.quant.allocation import Allocation, LayerAllocation
 from compression.quant.attachable import all_or_nothing, check_layers
+from compression.quant.groups import GroupQuantizer, fit_groups
 from compression.quant.integers import IntegerWeight, Step, grid_kind, quantizer_of, values
 from compression.quant.kernels import working_dtype
 from compression.quant.laplace import levels_of
+from compression.quant.levels import LevelQuantizer
+from compression.quant.schemes import MIDRISE
 from compression.quant.tables import layer_weights, survivors
 
 
@@ -182,12 +185,25 @@ def attach(model: nn.Module, allocation: Allocation) -> nn.Module:
     with all_or_nothing(model.modules()):
         for layer in allocation.layers:
             mask = masks[layer.name]
-            quantizer = FixedQuantizer(mask, step_of(layer, mask), layer.bits, lowest, layer.offset)
+            quantizer = scheme_quantizer(layer, weights[layer.name]) or FixedQuantizer(
+                mask, step_of(layer, mask), layer.bits, lowest, layer.offset
+            )
             for module in sharing(model, layer.name):
                 parametrize.register_parametrization(module, "weight", quantizer, unsafe=True)
     for name, mask in masks.items():
         weights[name].mul_(mask)
     return model
+
+
+def scheme_quantizer(layer: LayerAllocation, weight: torch.Tensor) -> nn.Module | None:
+    """The quantizer of a layer whose levels are no multiples of one step; ``None`` for others."""
+    if layer.group is not None:
+        return GroupQuantizer(fit_groups(weight, layer.bits, layer.group, layer.clip or "max"), layer.bits, layer.group)
+    if layer.levels is not None:
+        return LevelQuantizer(torch.tensor(layer.levels)).to(weight.device)
+    if layer.scheme == MIDRISE:
+        return LevelQuantizer(step=layer.step, count=2 ** (layer.bits - 1)).to(weight.device)
+    return None
 
 
 def _fits(layer: LayerAllocation, weight: torch.Tensor) -> bool:

@@ -30,7 +30,8 @@ class Survivors:
 
     ``offset`` is the threshold t of the survivors' own grid, ``None`` for the plain one. ``lowest`` 1 keeps every
     survivor at least at ±Δ, 0 lets it round to 0; on its own grid a survivor never does. ``bar`` is where their
-    magnitudes begin in a Laplace model, the layer's threshold if not set.
+    magnitudes begin in a Laplace model, the layer's threshold if not set. ``full``: Q = 2^(b-1), one level a sign more,
+    where no code is spent on 0.
     """
 
     table: LayerTable
@@ -38,6 +39,11 @@ class Survivors:
     lowest: int = 1
     offset: float | None = None
     bar: float | None = None
+    full: bool = False
+
+    def levels(self, bits: int) -> int:
+        """Q, how many levels there are a sign."""
+        return levels_of(bits) + self.full
 
     @property
     def count(self) -> int:
@@ -96,7 +102,7 @@ class Survivors:
 
     def errors(self, steps: Floats, bits: int) -> Floats:
         """Exact Σ (|w| - ŵ)² for each step [G] at this bit-width."""
-        a, b = self.sums(steps, levels_of(bits))
+        a, b = self.sums(steps, self.levels(bits))
         return np.maximum(self.squares - 2 * steps * a + steps * steps * b, 0.0)
 
 
@@ -146,7 +152,7 @@ def _searched(survivors: Survivors, bits: int) -> Floats:
     rough in the step to follow, so that every point of a dense grid is refitted instead, which reaches to steps that
     leave half of the levels unused.
     """
-    levels, least = levels_of(bits), max(NARROWEST * survivors.start, float(np.finfo(np.float32).tiny))
+    levels, least = survivors.levels(bits), max(NARROWEST * survivors.start, float(np.finfo(np.float32).tiny))
     low = max(0.25 * survivors.mean / levels, least)
     high = max(1.05 * (float(survivors.table.magnitudes[-1]) - survivors.start) / (levels - survivors.half), 2 * low)
     if survivors.count < FEW:

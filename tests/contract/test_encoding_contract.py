@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from compression.pack.container import to_bytes
 from compression.pack.header import MAGIC, PREFIX, deflated, parse
 from compression.quant import QuantizedWeight, WeightQuantizer, fold, integer_weights, weight_quantizers
 from compression.quant.fixed_steps import FixedQuantizer
+from compression.quant.groups import GroupQuantizer, fit_groups
+from compression.quant.levels import LevelQuantizer
 from compression.training.measure import sizes
 from tests.alone import loader
 from tests.contract import lookup, low_rank
@@ -40,6 +43,7 @@ from tests.contract import lookup, low_rank
 IMAGES = (1, 8, 8)
 AXES = {"0": 0, "3": 0, "4": 1, "7": 0}
 UNITS = {"0": [1, 6], "4": [0]}
+FOR_CHANNELS = ("step", "offset")
 KINDS = [*encodings.all_encodings(), "lookup", "offset-channel by channel"]
 
 
@@ -59,6 +63,11 @@ def quantizer(kind: str, weight: torch.Tensor, axis: int) -> nn.Module:
     if kind == "lookup":
         return lookup.LookupQuantizer(torch.tensor([-0.3, -0.11, -0.04, 0.0, 0.02, 0.07, 0.2]))
     mask = weight.abs() > weight.abs().flatten().kthvalue(weight.numel() // 3).values
+    if kind in ("levels", "groups"):
+        weight.mul_(mask)
+        eighths = torch.arange(1, 8) / 8
+        fitted = partial(fit_groups, weight, bits=4, group=8, clip="max")
+        return LevelQuantizer(eighths**2 * weight.abs().max()) if kind == "levels" else GroupQuantizer(fitted(), 4, 8)
     step = (largest if "channel" in kind else weight.abs().max()) / 8
     begin = {"offset": 0.03125, "offset-channel": 0.03125, "offset-channel by channel": largest / 16}.get(kind)
     return FixedQuantizer(mask, step, 4, offset=begin)
@@ -118,7 +127,7 @@ def test_packed_unpacked_counted_and_decoded_alone(kind: str, tmp_path: Path) ->
     numbers = sum(size_of(weight).numbers for weight in weights.values())
     assert counted == ledger(path)
     assert counted.total == path.stat().st_size == sum(counted.to_dict().values()) - counted.total
-    assert counted.scales == 4 * numbers
+    assert counted.scales == 4 * numbers if kind != "groups" else counted.scales > 4 * numbers
     assert (counted.positions == 0) == (kind in ("lookup", "codebook"))
     assert (counted.codebooks > 0) == (kind == "codebook")
     raw = sum(t.numel() * t.element_size() for n, t in expected.items() if n.removesuffix(".weight") not in weights)
@@ -147,6 +156,8 @@ def test_the_numbers_of_each_kind_are_those_its_formula_needs() -> None:
         "offset-channel by channel": {name: 2 * count for name, count in channels.items()},
         "lookup": dict.fromkeys(AXES, 7),
         "codebook": dict.fromkeys(AXES, 1),
+        "levels": dict.fromkeys(AXES, 7),
+        "groups": dict.fromkeys(AXES, 1),
     }
     for kind, numbers in expected.items():
         assert {n: size_of(weight).numbers for n, weight in integer_weights(network(kind)).items()} == numbers
@@ -162,9 +173,15 @@ def test_decoding_is_the_formula_of_the_kind(kind: str) -> None:
             k = streams["book"].reshape(7, 3)[streams["codes"]].astype(np.float64)
         k = k.reshape(weight.shape)
         broad = [-1 if dim == AXES[name] else 1 for dim in range(k.ndim)]
-        own = {key: array.astype(np.float64).reshape(broad) for key, array in numbers.items() if key != "table"}
+        own = {key: array.astype(np.float64).reshape(broad) for key, array in numbers.items() if key in FOR_CHANNELS}
         if kind == "lookup":
             values = numbers["table"].astype(np.float64)[streams["codes"]].reshape(weight.shape)
+        elif kind == "levels":
+            values = np.sign(k) * np.concatenate([[0], numbers["level"]])[np.abs(k).astype(int)]
+        elif kind == "groups":
+            steps = streams["steps"].astype(np.uint16).view(np.float16).astype(np.float64) * numbers["scale"]
+            column = np.arange(k[0].size) // 8
+            values = k * steps.reshape(len(k), -1)[:, column].reshape(k.shape)
         elif "offset" in kind:
             values = np.sign(k) * ((np.abs(k) - 0.5) * own["step"] + own["offset"])
         else:
@@ -194,7 +211,7 @@ def test_a_cut_weight_is_the_weight_of_the_slim_model(kind: str, tmp_path: Path)
     assert all(same(stored[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("lookup", "codebook")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("lookup", "codebook", "groups")])
 def test_a_model_that_carries_its_quantizers_is_cut_alike(kind: str) -> None:
     model = network(kind)
     graph = trace(fold(model), torch.zeros(1, *IMAGES))

@@ -54,7 +54,24 @@ def packed_files() -> tuple[bytes, ...]:
             weights[name] = IntegerWeight(name, torch.from_numpy(values).to(torch.int32), own, 8, offset)
         state = {f"{name}.weight": weight.weight() for name, weight in weights.items()}
         files.append(to_bytes({**state, **others, "first": shared, "second": shared}, weights))
-    return tuple(files)
+    mixed = {
+        name: _in_groups(name, values) if name in "ac" else _on_levels(name, values) for name, values in codes.items()
+    }
+    state = {f"{name}.weight": weight.weight() for name, weight in mixed.items()}
+    return (*files, to_bytes({**state, **others}, mixed))
+
+
+def _in_groups(name: str, values: Any) -> Any:
+    from compression.quant.groups import GroupQuantizer, fit_groups
+
+    weight = torch.from_numpy(values).float()
+    return GroupQuantizer(fit_groups(weight, 4, 16, "max"), 4, 16).encode(name, weight)
+
+
+def _on_levels(name: str, values: Any) -> Any:
+    from compression.quant.levels import LevelQuantizer
+
+    return LevelQuantizer(torch.arange(1, 9) ** 2.0).encode(name, torch.from_numpy(values).float())
 
 
 @cache
@@ -99,8 +116,7 @@ def packed(data: bytes, folder: Path) -> None:
     assert list(contents(path)) == list(state)
     for weight in integers(path).values():
         name = f"{weight.name}.weight" if weight.name else "weight"
-        assert state.get(name, weight.codes).shape == weight.codes.shape
-        assert weight.steps
+        assert state.get(name, weight.weight()).shape == weight.weight().shape == weight.shape
 
 
 @cache

@@ -8,8 +8,8 @@
     python assets/gallery/make.py table resnet20-cifar10jpeg                     # what is there, as Markdown
 
 Every ``budgets/NAME.json`` of a collection is a budget as the command line reads it. Where a collection has a
-``dense.json``, that is how its dense model is trained (options of the command ``train``); ``dense.safetensors`` beside it
-are the weights that came of it, from which every run of the collection starts. A kept run is a folder with
+``dense.json``, that is how its dense model is trained (options of the command ``train``); ``dense.safetensors`` beside
+it are the weights that came of it, from which every run of the collection starts. A kept run is a folder with
 ``spec.json``, ``events.jsonl`` and ``result.json`` as in ``runs/`` (step events thinned, no checkpoint, no bundle, the
 machine's paths taken out) and ``record.json``: data set, seed, commit, seconds, processor, command, final figures. Of
 a task that shows its answers, the truth and the last picture stay, too.

@@ -40,7 +40,7 @@ def coded(table: LayerTable, step: float) -> tuple[float, float]:
     return entropy_bits(counts) + signs, float(np.square(magnitudes - step * codes).sum())
 
 
-def at(tables: Sequence[LayerTable], steps: Sequence[float]) -> Steps:
+def at(tables: Sequence[LayerTable], steps: Sequence[float] | Floats) -> Steps:
     """The layers at these steps."""
     bits, errors = np.array([coded(table, step) for table, step in zip(tables, steps, strict=True)]).T
     return Steps(np.array(steps), bits, errors)

@@ -1,5 +1,7 @@
 """One method on a simulated accelerator, in a process of its own: ``python -m tests.contract.on_device METHOD FOLDER``.
 
+``METHOD?NAME=WORD`` gives it an option.
+
 Prints a JSON object: what differs from the same run on the CPU, from runs that changed the device half-way, and what
 made the program wait for the device in steps in which nothing was measured, decided or stored.
 """
@@ -205,9 +207,12 @@ def main(method: str, root: Path) -> dict[str, Any]:
         return without_fp64(root)
     if method == "studies":
         return of_studies(root)
+    method, _, option = method.partition("?")
     if method not in methods.names():
         return of_task(*method.split("@"))
     requested = budget(method).replace(epochs=2)
+    if option:
+        requested = requested.replace(options={**requested.options, **dict([option.split("=")])})
     here = Watching(root / "cpu")
     expected = ran(requested, CPU, here)
     with simulated() as elsewhere:

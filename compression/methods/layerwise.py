@@ -97,7 +97,7 @@ class LayerwiseMethod(Method):
         for unit in units(walk, () if solve_block is None else residual_blocks(model, graph)):
             bring(walk, unit, solve, solve_block)
         if prepared.dense is not None:
-            correct_biases(model, prepared.dense, graph, batches)
+            correct_biases(model, prepared.dense, graph, batches, means=prepared.means)
         return model
 
     def prepared(self, subject: Subject, budget: Budget) -> Subject:

@@ -88,6 +88,8 @@ def compress_layers(
             f"{sum(len(unit.layers) for unit in together)} of {layers} layers are learned together, in {len(together)} "
             "residual blocks; the others by themselves"
         )
+        if together and options.statistics:
+            report.log("blocks are learned with the batch norms as they are: without new statistics they may do better")
     done, first = 0, go_on(report, ROUNDING, parts, 0, layers) or 0
     for unit in plans:
         done += len(unit.layers)

@@ -250,7 +250,11 @@ DECIDING = {"geta": 6, "sequential": 1}
 """Method → plain steps in which its device may be waited for: units are chosen or cut, a bound of the bits falls."""
 
 
-OPTIONS = ("adaround?scope=block",)
+OPTIONS = (
+    "adaround?scope=block",
+    "pq?weighting=inputs",
+    "gptq?bias_correction=true&correction=formula&statistics=false",
+)
 
 
 @pytest.mark.parametrize("name", (*methods.names(), *OPTIONS))

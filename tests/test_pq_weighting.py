@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from compression.runs.preflight import check_setup
 from compression.training.setup import Reporter
 from compression.zoo import build
 from tests.contract.runs import budget, setup
+from tests.contract.test_method_contract import Stopping
 
 OPTIONS = PqOptions(iterations=6)
 INPUTS = PqOptions(iterations=6, weighting="inputs")
@@ -171,6 +173,23 @@ def test_a_run_reads_inputs_and_is_the_same_again() -> None:
         name not in states[0] or each.shape != states[0][name].shape or not torch.equal(states[0][name], each)
         for name, each in plain.model.state_dict().items()
     )
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    requested = budget("pq", options={"iterations": 2, "block": 4, "weighting": "inputs"}).replace(epochs=0.2)
+
+    def attempt(folder: Path, number: int, stop: int | None = None) -> dict[str, torch.Tensor]:
+        folder.mkdir(exist_ok=True)
+        with Stopping(folder, number, stop) as report:
+            work = setup(requested)
+            torch.manual_seed(requested.seed)
+            return methods.get("pq").run(work, report).model.state_dict()
+
+    whole = attempt(tmp_path / "whole", 1)
+    with pytest.raises(KeyboardInterrupt):
+        attempt(tmp_path / "killed", 1, 2)
+    resumed = attempt(tmp_path / "killed", 2)
+    assert all(torch.equal(resumed[name], each) for name, each in whole.items())
 
 
 # Bounds of embeddings -------------------------------------------------------------------------------------------------

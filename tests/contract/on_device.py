@@ -1,6 +1,6 @@
 """One method on a simulated accelerator, in a process of its own: ``python -m tests.contract.on_device METHOD FOLDER``.
 
-``METHOD?NAME=WORD`` gives it an option.
+``METHOD?NAME=VALUE&NAME=VALUE`` gives it options, words or JSON.
 
 Prints a JSON object: what differs from the same run on the CPU, from runs that changed the device half-way, and what
 made the program wait for the device in steps in which nothing was measured, decided or stored.
@@ -207,12 +207,14 @@ def main(method: str, root: Path) -> dict[str, Any]:
         return without_fp64(root)
     if method == "studies":
         return of_studies(root)
-    method, _, option = method.partition("?")
+    method, _, chosen = method.partition("?")
     if method not in methods.names():
         return of_task(*method.split("@"))
     requested = budget(method).replace(epochs=2)
-    if option:
-        requested = requested.replace(options={**requested.options, **dict([option.split("=")])})
+    for option in chosen.split("&") if chosen else ():
+        name, _, word = option.partition("=")
+        value = json.loads(word) if word in ("true", "false") else word
+        requested = requested.replace(options={**requested.options, name: value})
     here = Watching(root / "cpu")
     expected = ran(requested, CPU, here)
     with simulated() as elsewhere:

@@ -43,9 +43,9 @@ class PqOptions(TrainingOptions):
         "none",
         description="What an error within a block counts: the same everywhere (none), or as the inputs that it meets "
         "are large and alike, from up to eight batches of training inputs without labels (inputs, as in the paper): "
-        "clusters and shares of the bits are then by estimated errors of outputs. Embeddings count the same everywhere. All "
-        "blocks of a layer share one weighting; with ResNet-20 it does not help (84.2 % instead of 84.7 % at 2 bits, 71.6 "
-        "% instead of 73.8 % at 1, books untrained).",
+        "clusters and shares of the bits are then by estimated errors of outputs. Embeddings count everywhere alike. "
+        "All blocks of a layer share one weighting; with ResNet-20 it does not help (84.2 % instead of 84.7 % at 2 "
+        "bits, 71.6 % instead of 73.8 % at 1, books untrained).",
     )
     iterations: Integer = Field(20, ge=1, le=200, description="Rounds of clustering for each book.")
 

@@ -19,6 +19,7 @@ from compression.graph import Graph, deep_copy, slim_report, trace
 from compression.pack import pack, unpack
 from compression.pack.restore import restore_slim
 from compression.posttraining.bias import correct_biases, normed_layers
+from compression.posttraining.expected_inputs import expected_inputs, rectified_mean
 from compression.quant import fold, integer_weights, quantize
 from compression.quant.attach import quantizable_layers
 from compression.training.setup import Reporter
@@ -82,6 +83,85 @@ def test_layers_may_stay_and_biases_be_added() -> None:
     assert float(channel_errors(model, dense, "5", batches).abs().max()) < 1e-5
 
 
+# Without data ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_mean_behind_a_norm_and_a_relu_against_a_million_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(1_000_000, dtype=torch.float64, generator=generator)
+    beta = torch.tensor([-3.0, -0.5, 0.0, 0.4, 2.0, -0.7], dtype=torch.float64)
+    gamma = torch.tensor([1.0, 2.0, 0.5, -0.3, 1.5, 0.0], dtype=torch.float64)
+    for mean, b, g in zip(rectified_mean(beta, gamma).tolist(), beta.tolist(), gamma.tolist(), strict=True):
+        drawn = (b + g * samples).clamp(min=0)
+        assert mean == pytest.approx(float(drawn.mean()), abs=4 * float(drawn.std()) / 1000 + 1e-12)
+
+
+class Behind(nn.Module):
+    """Layers behind a norm and a ReLU (in two groups, and another that shares them), a norm alone, a sum, a GELU and a
+    layer norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 6, 1, bias=False), nn.BatchNorm2d(6)
+        self.grouped, self.beside = nn.Conv2d(6, 4, 3, groups=2), nn.Conv2d(6, 4, 3)
+        self.normed, self.alone = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        self.after_gelu, self.last_norm, self.last = nn.Conv2d(4, 4, 1), nn.LayerNorm(4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.norm(self.first(x)))
+        x = self.alone(self.normed(self.grouped(x) + self.beside(x)))
+        x = self.after_gelu(nn.functional.gelu(x)).mean((2, 3))
+        return self.last(torch.relu(self.last_norm(x)))  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def test_layers_behind_a_norm_are_corrected_by_formula_and_others_left_alone() -> None:
+    torch.manual_seed(3)
+    dense = shake(Behind()).eval()
+    graph = trace(dense, torch.randn(1, 3, 8, 8))
+    means = expected_inputs(dense, graph)
+    assert set(means) == {"grouped", "beside", "alone"}
+    assert torch.equal(means["alone"], dense.normed.bias.double())
+    model = quantize(deep_copy(dense), 3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    corrections = correct_biases(model, dense, graph, [], means=means)
+    assert [each.place for each in corrections] == ["grouped.bias", "beside.bias", "alone.bias"]
+    after = model.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {"grouped.bias", "beside.bias", "alone.bias"}
+    # the oracle: the layers themselves on inputs as the formula assumes them, normal behind the norm
+    drawn = dense.norm.bias[None] + dense.norm.weight[None] * torch.randn(200_000, 6)
+    x = torch.relu(drawn).view(-1, 6, 1, 1)
+    for name in ("grouped", "beside"):
+        difference = model.get_submodule(name).weight - dense.get_submodule(name).weight
+        groups = dense.get_submodule(name).groups
+        mean = nn.functional.conv2d(x, difference.sum((2, 3), keepdim=True), groups=groups).mean((0, 2, 3))
+        shift = before[f"{name}.bias"] - after[f"{name}.bias"]
+        torch.testing.assert_close(shift, mean, atol=0.01 * float(mean.abs().max()), rtol=0.02)
+
+
+def test_a_run_without_data_says_what_it_leaves_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Logging(Reporter):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def log(self, message: str) -> None:
+            self.lines.append(message)
+
+    options = {"bias_correction": True, "correction": "formula", "statistics": False}
+    monkeypatch.setattr("compression.posttraining.prepare.plain_batches", None)  # none is to be read
+    setup, report = runs.setup(budget(**options)), Logging()
+    done = METHOD.run(setup, report)
+    places = {each["layer"]: each["place"] for each in done.facts["bias_correction"]}
+    assert places.pop("layer1.0.conv1") == "layer1.0.bn1.running_mean", "behind the norm and ReLU of the stem"
+    assert places == {f"layer{n}.0.conv2": f"layer{n}.0.bn2.running_mean" for n in (1, 2, 3)}
+    (line,) = (line for line in report.lines if line.startswith("left alone"))
+    assert {*line.partition(": ")[2].split(", ")} == {layer.name for layer in setup.graph.layers} - {
+        *places,
+        "layer1.0.conv1",
+    }
+
+
 # As options of a run --------------------------------------------------------------------------------------------------
 
 
@@ -141,6 +221,6 @@ def test_a_run_with_all_of_it_is_packed_and_read_back(tmp_path: Path) -> None:
 
 
 def test_options_are_refused_by_name() -> None:
-    for options in ({"equalize": "all"}, {"smoothing": 2.0}, {"bias_correction": "yes"}):
+    for options in ({"equalize": "all"}, {"smoothing": 2.0}, {"bias_correction": "yes"}, {"correction": "guess"}):
         with pytest.raises(CompressionError, match=next(iter(options))):
             METHOD.check_budget(budget(**options))

@@ -250,10 +250,18 @@ DECIDING = {"geta": 6, "sequential": 1}
 """Method → plain steps in which its device may be waited for: units are chosen or cut, a bound of the bits falls."""
 
 
-@pytest.mark.parametrize("name", methods.names())
+OPTIONS = (
+    "adaround?scope=block",
+    "pq?weighting=inputs",
+    "gptq?bias_correction=true&correction=formula&statistics=false",
+)
+
+
+@pytest.mark.parametrize("name", (*methods.names(), *OPTIONS))
 def test_a_run_on_an_accelerator_is_that_of_the_cpu(name: str, tmp_path: Path) -> None:
     """Bit for bit, also where it changes the device half-way; between decisions nothing waits for the device."""
     seen = on_device(name, tmp_path)
+    name = name.partition("?")[0]
     assert seen["differing"] == []
     assert seen["moved"] == ({"to": [], "from": []} if name == "geta" else {}), "all methods share the loop"
     assert seen["scores"][0] == seen["scores"][1]

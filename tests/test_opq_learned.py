@@ -21,8 +21,8 @@ from compression.methods import Setup
 from compression.posttraining import learned, run
 from compression.posttraining.follow import neuron_errors
 from compression.posttraining.grams import LayerInputs
-from compression.posttraining.layers import LayerProblem
 from compression.posttraining.learned import LearnedRounding
+from compression.posttraining.problems import LayerProblem
 from compression.quant import integer_weights
 from compression.quant.tables import layer_weights, survivors
 from compression.runs.submit import check_divides

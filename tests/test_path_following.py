@@ -26,9 +26,9 @@ from compression.posttraining.follow import (
     output_error,
 )
 from compression.posttraining.grams import LayerInputs, collect
-from compression.posttraining.layers import LayerProblem
 from compression.posttraining.learned import LearnedRounding, RoundingVariable, decided
 from compression.posttraining.path import PathRounding
+from compression.posttraining.problems import LayerProblem
 from compression.posttraining.rows import matrix, rows, weight_of
 from compression.quant.fixed_steps import FixedQuantizer
 

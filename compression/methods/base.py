@@ -240,6 +240,10 @@ class Method(ABC):
 
             check_features(setup)
 
+    def further_layers(self, model: nn.Module) -> list[str]:
+        """Names beside those of convolution and linear layers that bounds of single layers may have."""
+        return []
+
     @property
     def allocates(self) -> bool:
         """Whether zeros, bits and steps follow from the trained weights alone (:meth:`allocation`)."""

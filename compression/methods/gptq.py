@@ -13,7 +13,7 @@ from compression.posttraining.options import LayerwiseOptions, Order
 from compression.training.setup import LAYERWISE_STAGES
 
 if TYPE_CHECKING:
-    from compression.posttraining.layers import Solve
+    from compression.posttraining.problems import Solve
 
 
 class GptqOptions(LayerwiseOptions):

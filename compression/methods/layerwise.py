@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from compression.posttraining.layers import Dense, Solve
+    from compression.posttraining.block_problem import SolveBlock
+    from compression.posttraining.layers import Dense
+    from compression.posttraining.problems import Solve
     from compression.quant.allocation import Allocation
 
 BITS = AverageBits(help="bits of a weight: of every layer, or the average where the option allocation is output")
@@ -42,6 +44,10 @@ class LayerwiseMethod(Method):
     def solver(self, options: Any) -> Solve:
         """What brings one layer onto its grid."""
 
+    def block_solver(self, options: Any) -> SolveBlock | None:
+        """What brings the layers of a residual block onto their grids together; ``None``: every layer is by itself."""
+        return None
+
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Compress ``setup.model`` in place: its bits, round(sparsity·N) weights or more at zero.
 
@@ -54,7 +60,8 @@ class LayerwiseMethod(Method):
         budget, subject = setup.budget, Subject(setup.model, setup.graph)
         widths, options = _activation_bits(setup.model, budget), self.options(budget)
         plan, bits = partial(self._plan, subject, budget), _weight_bits(setup.model, budget)
-        return compress_layers(setup, report, options, plan, self.solver(options), bits, widths)
+        solve, solve_block = self.solver(options), self.block_solver(options)
+        return compress_layers(setup, report, options, plan, solve, bits, widths, solve_block=solve_block)
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
         """Compress ``model`` with these inputs, in place. Nothing more is needed, though it may be trained then.
@@ -66,6 +73,8 @@ class LayerwiseMethod(Method):
         """
         from compression.graph import trace
         from compression.posttraining.bias import correct_biases
+        from compression.posttraining.block_walk import bring, units
+        from compression.posttraining.blocks import residual_blocks
         from compression.posttraining.layers import Activations, LayerWalk
         from compression.posttraining.prepare import prepare_model
         from compression.quant.calibrate import model_inputs
@@ -84,11 +93,11 @@ class LayerwiseMethod(Method):
         activations = None if widths is None else Activations(widths, [(batch,) for batch in batches])
         plan = partial(self._plan, Subject(model, graph), budget)
         walk = LayerWalk(model, graph, options, plan, lambda: batches, budget.seed, activations)
-        solve = self.solver(options)
-        for index in range(len(walk.names)):
-            walk.step(index, solve)
+        solve, solve_block = self.solver(options), self.block_solver(options)
+        for unit in units(walk, () if solve_block is None else residual_blocks(model, graph)):
+            bring(walk, unit, solve, solve_block)
         if prepared.dense is not None:
-            correct_biases(model, prepared.dense, graph, batches)
+            correct_biases(model, prepared.dense, graph, batches, means=prepared.means)
         return model
 
     def prepared(self, subject: Subject, budget: Budget) -> Subject:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from compression.graph import Example, Graph, call, parameter_map
 from compression.posttraining.grams import watching
 from compression.posttraining.pairs import find_pairs
 from compression.posttraining.ranges import folded_norms
+from compression.posttraining.rows import matrix
 from compression.quant.integers import quantizer_of
 
 
@@ -41,6 +42,7 @@ def correct_biases(
     *,
     skip: Iterable[str] = (),
     add: bool = False,
+    means: Mapping[str, torch.Tensor] | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> list[Correction]:
     """b -= mean of (Ŵ - W)·x over the inputs x that each layer receives in the quantized model, in place.
@@ -58,6 +60,9 @@ def correct_biases(
             afterwards, which absorbs the error.
         add: give a bias to a layer that has none and no norm behind it. The network then has a parameter that its code
             does not make, which files of this project do not restore; so a run does not.
+        means: layer → what its inputs are on average [channels]
+            (:func:`compression.posttraining.expected_inputs.expected_inputs`): with it no batch is read, and other
+            layers stay.
         check: called before every batch; may raise to stop.
     """
     norms, skipped = normed_layers(dense, graph), set(skip)
@@ -70,7 +75,10 @@ def correct_biases(
             continue
         if layer.bias is None and name not in norms and not add:
             continue
-        error = _mean_error(model, dense, name, batches, runs.count(name) == 1, check)
+        if means is None:
+            error = _mean_error(model, dense, name, batches, runs.count(name) == 1, check)
+        else:
+            error = _error_of_means(layer, dense.get_submodule(name), means[name]) if name in means else None
         if error is not None:
             corrections.append(_correct(model, name, error, norms.get(name)))
     return corrections
@@ -108,6 +116,13 @@ def _mean_error(
         return None
     shares = torch.tensor(counts, dtype=sums[0].dtype, device=sums[0].device) / sum(counts)
     return (torch.stack(sums) * shares[:, None]).sum(0)
+
+
+def _error_of_means(layer: Any, plain: Any, means: torch.Tensor) -> torch.Tensor:
+    """(Ŵ - W)·E x, one number for each output channel, with every position of a kernel meeting its channel's mean."""
+    error = matrix(plain, layer.weight - plain.weight)  # [groups, outputs, channels and positions of the kernel]
+    inputs = means.to(error).view(len(error), -1, 1)
+    return (error.unflatten(-1, (inputs.shape[1], -1)).sum(-1) @ inputs).flatten()
 
 
 def _correct(model: nn.Module, name: str, error: torch.Tensor, norm: str | None) -> Correction:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from compression.posttraining.follow import neuron_errors
-from compression.posttraining.layers import LayerProblem, Limits
 from compression.posttraining.options import ITERATIONS, RATE, STRENGTH
+from compression.posttraining.problems import LayerProblem, Limits
 
 STRETCH, SHIFT = 1.2, -0.1  # ζ - γ and γ: h reaches 0 and 1
 FREE = 0.2  # share of the iterations without the term that decides

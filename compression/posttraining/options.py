@@ -58,6 +58,12 @@ class EqualizeOptions(ActivationOptions):
         "layer, on training batches without labels. Where batch-norm statistics are recomputed these absorb it; else a "
         "batch norm's running mean takes it. A layer with neither bias nor batch norm stays.",
     )
+    correction: Literal["data", "formula"] = Field(
+        "data",
+        description="Of bias_correction: the mean input of a layer is measured on training batches (data), or follows "
+        "without any data from the batch norm directly in front of it or of its ReLU, as if the norm's outputs were "
+        "normal (formula); layers with none there are left alone, and the log names them.",
+    )
 
 
 class LayerwiseOptions(EqualizeOptions):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from compression.posttraining.follow import Direction, factor, feedback, follow
-from compression.posttraining.layers import LayerProblem
+from compression.posttraining.problems import LayerProblem
 
 
 @dataclass(frozen=True)

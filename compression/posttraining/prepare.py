@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from compression.forecast import Subject
 from compression.graph import Example, Graph, deep_copy
 from compression.posttraining.bias import correct_biases, normed_layers
 from compression.posttraining.equalize import equalize
+from compression.posttraining.expected_inputs import expected_inputs
 from compression.posttraining.options import EqualizeOptions
 from compression.training.preparation import CALIBRATION_BATCHES, fresh_statistics, plain_batches
 from compression.training.setup import Reporter, Setup
@@ -22,10 +24,12 @@ CORRECTION_BATCHES = 4
 
 @dataclass
 class Prepared:
-    """``facts`` for the result of the run; ``dense``: the network before it is rounded, where it is needed again."""
+    """``facts`` for the result of the run; ``dense``: the network before it is rounded, where it is needed again;
+    ``means``: what flows into layers on average, where that is known without data (option ``correction``)."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     dense: nn.Module | None = None
+    means: dict[str, torch.Tensor] | None = None
 
 
 def prepare_model(
@@ -55,6 +59,8 @@ def prepare_model(
         prepared.facts["equalize"] = done.to_dict()
     if options.bias_correction:
         prepared.dense = deep_copy(model)
+        if options.correction == "formula":
+            prepared.means = expected_inputs(prepared.dense, graph)
     return prepared
 
 
@@ -72,15 +78,19 @@ def correct_model(setup: Setup, report: Reporter, prepared: Prepared, *, statist
     if prepared.dense is None:
         return {}
     norms = normed_layers(prepared.dense, setup.graph)
-    batches = list(plain_batches(setup, report, CORRECTION_BATCHES))
+    skip, means = norms if statistics else (), prepared.means
+    batches = list(plain_batches(setup, report, CORRECTION_BATCHES)) if means is None else []
     corrections = correct_biases(
-        setup.model, prepared.dense, setup.graph, batches, skip=norms if statistics else (), check=report.check
+        setup.model, prepared.dense, setup.graph, batches, skip=skip, means=means, check=report.check
     )
     order = [layer.name for layer in setup.graph.layers]
     places = [order.index(each.layer) for each in corrections]
     if statistics and places and any(order.index(name) > min(places) for name in norms):
         fresh_statistics(setup, report)
-    report.log(f"biases of {len(corrections)} layers corrected")
+    report.log(f"biases of {len(corrections)} layers corrected{'' if means is None else ' by formula'}")
+    alone = [] if means is None else [name for name in order if name not in means and name not in skip]
+    if alone:
+        report.log(f"left alone, since no batch norm is directly in front of them or of their ReLU: {', '.join(alone)}")
     return {"bias_correction": [each.to_dict() for each in corrections]}
 
 

@@ -10,9 +10,13 @@ from functools import partial
 from typing import Any
 
 from compression.graph.inputs import Example, Inputs, first_tensor
-from compression.posttraining.layers import Activations, Dense, LayerWalk, Solve
+from compression.posttraining.block_problem import SolveBlock
+from compression.posttraining.block_walk import UnitOutcome, bring, units
+from compression.posttraining.blocks import residual_blocks
+from compression.posttraining.layers import Activations, Dense, LayerWalk
 from compression.posttraining.options import LayerwiseOptions
 from compression.posttraining.prepare import correct_model, few_batches, prepare_model
+from compression.posttraining.problems import Solve
 from compression.quant.allocation import Allocation
 from compression.training.measure import CURVE_IMAGES, curve_images, report_point
 from compression.training.preparation import calibration_batches, fresh_statistics, plain_batches
@@ -24,7 +28,7 @@ CALIBRATION, ROUNDING, STATISTICS = (stage.name for stage in LAYERWISE_STAGES)
 
 
 class _Outcomes(dict[str, dict[str, Any]]):
-    """What became of each layer so far, as JSON values: a part of the checkpoint."""
+    """What became of each layer, or block, so far, as JSON values: a part of the checkpoint."""
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self)
@@ -42,8 +46,12 @@ def compress_layers(
     bits: Mapping[str, int],
     activation_bits: Mapping[str, float] | None = None,
     fixed_masks: bool = False,
+    solve_block: SolveBlock | None = None,
 ) -> Compressed:
     """Compress ``setup.model`` in place. An interrupted run goes on after its last layer, with the same result.
+
+    With ``solve_block`` the layers of a residual block are brought onto their grids together, and a run goes on after
+    its last block.
 
     Args:
         plan: zeros, bits and steps of every layer; given what flows into the layers where bits depend on it.
@@ -69,21 +77,34 @@ def compress_layers(
     report.plan(total, unit="layers")
     report_point(setup, report, model, step=0, epoch=0.0, phase=CALIBRATION, limit=curve_images(graph))
     report.phase(ROUNDING, 0)
-    outcomes = _Outcomes()
+    outcomes, blocks = _Outcomes(), _Outcomes()
     parts: dict[str, Stateful] = {"model": model, "outcomes": outcomes}
-    first = go_on(report, ROUNDING, parts, 0, layers) or 0
-    for done, name in enumerate(walk.names[first:], start=first + 1):
+    if solve_block is not None:
+        parts["blocks"] = blocks
+    plans = units(walk, () if solve_block is None else residual_blocks(model, graph))
+    if solve_block is not None:
+        together = [unit for unit in plans if unit.block]
+        report.log(
+            f"{sum(len(unit.layers) for unit in together)} of {layers} layers are learned together, in {len(together)} "
+            "residual blocks; the others by themselves"
+        )
+        if together and options.statistics:
+            report.log("blocks are learned with the batch norms as they are: without new statistics they may do better")
+    done, first = 0, go_on(report, ROUNDING, parts, 0, layers) or 0
+    for unit in plans:
+        done += len(unit.layers)
+        if done <= first:
+            continue
         report.check()
-        outcome = walk.step(done - 1, solve)
-        if outcome is None:
-            report.log(f"{name} is never called as a layer of its own: its weights are rounded to nearest")
-        else:
-            outcomes[name] = dataclasses.asdict(outcome)
-            report.step(done, 0.0, error=outcome.error, nearest=outcome.nearest)
-            for note in outcome.notes:
-                report.log(f"{name}: {note}")
+        outcome = bring(walk, unit, solve, solve_block, report.check)
+        _report(report, done - len(unit.layers), outcome)
+        outcomes.update({name: dataclasses.asdict(each) for name, each in outcome.layers.items() if each is not None})
+        if outcome.block is not None:
+            blocks[unit.block] = dataclasses.asdict(outcome.block)
         report.checkpoint(done, partial(captured, ROUNDING, done, Recipe(), parts))
     facts: dict[str, Any] = {**prepared.facts, "layers": dict(outcomes)}
+    if solve_block is not None:
+        facts["blocks"] = dict(blocks)
     facts["allocation"] = walk.allocation.to_dict(budget.model, budget.weights)
     last: dict[str, Any] = {"epoch": 0.0, "limit": CURVE_IMAGES}
     if options.statistics:
@@ -93,6 +114,15 @@ def compress_layers(
     facts |= correct_model(setup, report, prepared, statistics=options.statistics)
     report_point(setup, report, model, step=total, phase=STATISTICS if options.statistics else ROUNDING, **last)
     return Compressed(model, facts)
+
+
+def _report(report: Reporter, before: int, outcome: UnitOutcome) -> None:
+    """Steps and lines of a unit that is done, ``before`` how many layers were done before it."""
+    for place, each in enumerate(outcome.layers.values(), start=before + 1):
+        if each is not None:
+            report.step(place, 0.0, error=each.error, nearest=each.nearest)
+    for note in outcome.notes:
+        report.log(note)
 
 
 def _inputs(setup: Setup, report: Reporter, samples: int) -> Iterator[Example]:

@@ -48,7 +48,13 @@ def check_setup(setup: methods.Setup, name: str) -> None:
     model, graph, budget = setup.model, setup.graph, setup.budget
     method = methods.get(budget.method)
     _named(budget.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
-    _named(budget.layers, [layer.name for layer in graph.layers], "layers", "layers")
+    layers = [layer.name for layer in graph.layers]
+    _named(
+        budget.layers,
+        [*layers, *(name for name in method.further_layers(model) if name not in layers)],
+        "layers",
+        "layers",
+    )
     if method.removes_units:
         check_prunable(model, graph, name)
     if method.trains(budget):

@@ -1,5 +1,7 @@
 """One method on a simulated accelerator, in a process of its own: ``python -m tests.contract.on_device METHOD FOLDER``.
 
+``METHOD?NAME=VALUE&NAME=VALUE`` gives it options, words or JSON.
+
 Prints a JSON object: what differs from the same run on the CPU, from runs that changed the device half-way, and what
 made the program wait for the device in steps in which nothing was measured, decided or stored.
 """
@@ -205,9 +207,14 @@ def main(method: str, root: Path) -> dict[str, Any]:
         return without_fp64(root)
     if method == "studies":
         return of_studies(root)
+    method, _, chosen = method.partition("?")
     if method not in methods.names():
         return of_task(*method.split("@"))
     requested = budget(method).replace(epochs=2)
+    for option in chosen.split("&") if chosen else ():
+        name, _, word = option.partition("=")
+        value = json.loads(word) if word in ("true", "false") else word
+        requested = requested.replace(options={**requested.options, name: value})
     here = Watching(root / "cpu")
     expected = ran(requested, CPU, here)
     with simulated() as elsewhere:

@@ -19,47 +19,15 @@ from torch import nn
 from compression.asks import check_taking_part
 from compression.bounds import check_bits
 from compression.errors import CompressionError
-from compression.methods.pq.clusters import Clusters, cluster, exactly, learn, sample, squared_error
+from compression.methods.pq.candidates import SCALAR_BITS, Option, clustered, layer_options, lengths, seen_by
+from compression.methods.pq.clusters import exactly
 from compression.methods.pq.options import PqOptions
-from compression.methods.pq.quantizer import rounded_book
-from compression.pack.streams import encode
+from compression.methods.pq.weighting import Roots
 from compression.quant.spending import Problem, choose
-from compression.quant.steps import Survivors, best_steps
-from compression.quant.tables import LayerTables, check_numbers, layer_weights
+from compression.quant.tables import check_numbers, layer_weights
 
-SCALAR_BITS = 8
-EXPONENTS = range(1, 11)
-"""Books have 2^1 to 2^10 blocks."""
-BLOCKS_A_CENTROID = 4
-"""A book has at most a fourth as many blocks as its layer; with more, it hardly saves anything."""
-LENGTHS = (1, 2, 4, 8)
 MOST_EXTRA = 0.1
 """A book that takes more than this share of the budget beyond its layer's average is not tried: it saves time."""
-STEP_BITS, HEADER_BITS = 32, 40
-"""Of the fp32 step, and at most of what stands before a stream's integers (range, rounding up to bytes)."""
-MOST_CODED = 1 << 15
-"""Blocks up to which all of them are clustered for each option, and the indices coded to learn what they take."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """One way to store a layer: ``centroids`` blocks of ``length`` weights, or for 0 centroids 8-bit ones of ``step``.
-
-    ``cost`` in bits is never exceeded by what the packed file takes for it; ``error`` is Σ(w - ŵ)² before training.
-    """
-
-    length: int
-    centroids: int
-    cost: int
-    error: float
-    step: float = 0.0
-
-    def bits(self, numel: int) -> float:
-        """Of a weight, indices and book."""
-        if not self.centroids:
-            return SCALAR_BITS
-        index = numel // self.length * math.ceil(math.log2(self.centroids))
-        return (index + SCALAR_BITS * self.centroids * self.length) / numel
 
 
 @dataclass(frozen=True)
@@ -98,7 +66,7 @@ class Plan:
 
     @property
     def error(self) -> float:
-        """Σ(w - ŵ)² over Σw²."""
+        """Σ(w - ŵ)² over Σw², inputs counted where they count."""
         return sum(layer.option.error for layer in self.layers) / (self.energy or 1.0)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,6 +96,7 @@ def allocate(
     seed: int = 0,
     layers: Mapping[str, Mapping[str, Any]] | None = None,
     check: Callable[[], None] | None = None,
+    roots: Roots | None = None,
 ) -> Plan:
     """The book of every layer.
 
@@ -136,6 +105,7 @@ def allocate(
         bits: average of all weights, never exceeded by indices, books and steps together.
         layers: for a layer, a range ``weight_bits`` of the average that it may get itself.
         check: called before each layer; may raise to stop.
+        roots: what errors count by the inputs of layers (:func:`compression.methods.pq.weighting.input_roots`).
 
     Raises:
         CompressionError: bounds that no option of a layer meets, or a budget below the cheapest options.
@@ -148,8 +118,9 @@ def allocate(
             check()
         bound = (layers or {}).get(name, {}).get("weight_bits")
         most = bits * weight.numel() + MOST_EXTRA * budget
-        tables.append(_within(_options(weight, options, seed + index, most), bound, name, weight.numel()))
-    energies = [float(exactly(weight).square().sum()) for weight in weights.values()]
+        table = layer_options(weight, options, seed + index, most, (roots or {}).get(name))
+        tables.append(_within(table, bound, name, weight.numel()))
+    energies = [_energy(weight, (roots or {}).get(name, {})) for name, weight in weights.items()]
     omega = [1 / energy if options.omega == "energy" and energy else 1.0 for energy in energies]
     problem = Problem(
         [np.array([option.cost for option in table], dtype=np.int64) for table in tables],
@@ -164,73 +135,10 @@ def allocate(
     return Plan(tuple(plans), problem.budget, choice.exact, sum(energies))
 
 
-def lengths(shape: tuple[int, ...], block: str | int) -> list[int]:
-    """The lengths that blocks of a weight may have: those of ``block`` that divide its rows along dimension 0."""
-    row, kernel = math.prod(shape[1:]), math.prod(shape[2:])
-    if isinstance(block, int):
-        return [block] if row % block == 0 else [1]
-    if block == "kernel" and kernel > 1:
-        return [kernel]
-    return [length for length in sorted({*LENGTHS, kernel}) if row % length == 0]
-
-
-def _options(weight: torch.Tensor, options: PqOptions, seed: int, most: float) -> list[Option]:
-    """A layer's options in ascending cost up to ``most`` bits, each with less error than all that are cheaper."""
-    scalar = _scalar(weight)
-    candidates = [scalar]
-    for length in lengths(tuple(weight.shape), options.block):
-        count = weight.numel() // length
-        for exponent in EXPONENTS:
-            centroids = 2**exponent
-            full = _cost(count, centroids, length)
-            if centroids * BLOCKS_A_CENTROID <= count and full < min(most, scalar.cost):
-                candidates.append(_book_option(weight, length, centroids, options.iterations, seed))
-    front: list[Option] = []
-    for option in sorted(candidates, key=lambda option: (option.cost, option.error)):
-        if not front or option.error < front[-1].error:
-            front.append(option)
-    return front
-
-
-def _scalar(weight: torch.Tensor) -> Option:
-    (table,) = LayerTables.prepare({"weight": weight}).layers
-    steps, errors = best_steps(Survivors(table, 0, 0, None), (SCALAR_BITS,))
-    cost = SCALAR_BITS * weight.numel() + STEP_BITS + HEADER_BITS
-    return Option(1, 0, cost, float(errors[0]), float(steps[0]))
-
-
-def _cost(count: int, centroids: int, length: int, coded: int | None = None) -> int:
-    """Bits of ``count`` indices (at their full length, or ``coded``), of the book, and of the step."""
-    full = count * math.ceil(math.log2(centroids)) + HEADER_BITS
-    indices = full if coded is None else min(full, coded)
-    return indices + SCALAR_BITS * centroids * length + HEADER_BITS + STEP_BITS
-
-
-def _book_option(weight: torch.Tensor, length: int, centroids: int, iterations: int, seed: int) -> Option:
-    """A book's cost and error; where its layer has many blocks, the error of a random part of them stands for all."""
-    blocks = weight.detach().float().reshape(-1, length)
-    if len(blocks) > MOST_CODED:
-        part = sample(blocks, centroids, seed)
-        learned = learn(part, centroids, seed, iterations)
-        error = squared_error(part, rounded_book(learned.centroids), learned.assignments) * len(blocks) / len(part)
-        return Option(length, centroids, _cost(len(blocks), centroids, length), error)
-    clusters = clustered(weight, length, centroids, iterations, seed)
-    error = squared_error(blocks, rounded_book(clusters.centroids), clusters.assignments)
-    coded = 8 * len(encode(clusters.assignments.cpu().numpy().astype(np.int32)).data)
-    return Option(length, centroids, _cost(len(blocks), centroids, length, coded), error)
-
-
-def clustered(weight: torch.Tensor, length: int, centroids: int, iterations: int, seed: int) -> Clusters:
-    """The clusters of a weight's blocks; where some are exactly 0, the last centroid is 0 and theirs."""
-    blocks = weight.detach().float().reshape(-1, length)
-    live = (blocks != 0).any(1)
-    if bool(live.all()):
-        return cluster(blocks, centroids, seed, iterations)
-    result = cluster(blocks[live], max(1, centroids - 1), seed, iterations)
-    assignments = torch.full((len(blocks),), len(result.centroids), device=blocks.device)
-    assignments[live] = result.assignments
-    zero = result.centroids.new_zeros(1, length)
-    return Clusters(torch.cat([result.centroids, zero]), assignments, result.errors)
+def _energy(weight: torch.Tensor, roots: Mapping[int, torch.Tensor]) -> float:
+    """Σw², or what its longest blocks count by the inputs."""
+    longest = max(roots, default=1)
+    return float(exactly(seen_by(weight.float().reshape(-1, longest), roots.get(longest))).square().sum())
 
 
 def _within(options: list[Option], bound: tuple[float, float] | None, name: str, numel: int) -> list[Option]:
@@ -252,4 +160,4 @@ def _within(options: list[Option], bound: tuple[float, float] | None, name: str,
     return allowed
 
 
-__all__ = ["LayerPlan", "Option", "Plan", "allocate", "clustered", "lengths", "weights_of"]
+__all__ = ["SCALAR_BITS", "LayerPlan", "Option", "Plan", "allocate", "clustered", "lengths", "weights_of"]

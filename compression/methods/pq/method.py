@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from compression.asks import check_taking_part
 from compression.budget import Budget
+from compression.errors import CompressionError
 from compression.forecast import FLOAT_BYTES, Forecast, Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
 from compression.methods.pq.options import BITS, PqOptions
@@ -66,12 +68,37 @@ class Pq(Method):
         return Forecast("bound", cost(subject.graph), counted, counted, (total, total), notes=(note,))
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
-        """Put the books on ``model``, in place; any optimizer trains them then, with their indices fixed."""
-        from compression.methods.pq.run import attach, planned
+        """Put the books on ``model``, in place; any optimizer trains them then, with their indices fixed.
+
+        Raises:
+            CompressionError: the option ``weighting`` is inputs, and there are none in ``calibration``.
+        """
+        from compression.methods.pq.run import attach, planned, roots_of
+        from compression.quant.calibrate import model_inputs
 
         self.check_own_loop(budget)
         options: PqOptions = self.options(budget)
-        return attach(model, planned(model, budget, options), options, budget.seed)
+        roots = None
+        if options.weighting == "inputs":
+            batches = [] if calibration is None else list(model_inputs(calibration))
+            if not batches:
+                raise CompressionError("pq: weighting inputs needs inputs: pass calibration=, one batch or several")
+            roots = roots_of(model, batches, budget, options)
+        return attach(model, planned(model, budget, options, roots=roots), options, budget.seed, roots)
+
+    def further_layers(self, model: nn.Module) -> list[str]:
+        """Tables of embeddings."""
+        from compression.methods.pq.allocator import weights_of
+
+        return list(weights_of(model, embeddings=True))
+
+    def check(self, setup: Setup) -> None:
+        """Refuse bounds of what is not compressed: of embeddings without the option ``embeddings``."""
+        from compression.methods.pq.allocator import weights_of
+
+        super().check(setup)
+        embeddings = self.options(setup.budget).embeddings
+        check_taking_part(setup.budget.layers, list(weights_of(setup.model, embeddings)))
 
     def trains(self, budget: Budget) -> bool:
         """Not where the option ``tuning`` is none."""

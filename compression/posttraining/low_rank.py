@@ -51,7 +51,8 @@ def factorize(weight: torch.Tensor, gram: torch.Tensor, whitened: bool) -> Facto
     """The best W_r for a weight [n, d], fp64: in the weights, or ``whitened`` in the outputs by the Gram matrix [d, d].
 
     The truncated SVD is best in the Frobenius norm (Eckart and Young 1936). With W G^½ = U Σ Vᵀ the best in
-    tr(Δ G Δᵀ) is (U_r Σ_r V_rᵀ) G^-½, which equals U_r U_rᵀ W: no inverse is needed, G may be singular.
+    tr(Δ G Δᵀ) is (U_r Σ_r V_rᵀ) G^-½, which equals U_r U_rᵀ W: no inverse is needed, G may be singular (eq. C2 of
+    ``docs/derivations/cc.md``).
     """
     u, singular = _left_singular(weight, gram) if whitened else torch.linalg.svd(weight, full_matrices=False)[:2]
     # Rows U_jᵀ W are the components; the directions U_j are orthonormal, so that the errors of dropped ones add up

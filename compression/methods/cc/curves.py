@@ -1,6 +1,7 @@
 """Layers that may get factors: their weights and inputs as matrices, and a table of MACs and error over the rank.
 
-All errors are relative to a layer's own output, tr(Δ G Δᵀ) / tr(W G Wᵀ); with G = I they are those of the weights.
+All errors are relative to a layer's own output, tr(Δ G Δᵀ) / tr(W G Wᵀ) (eq. C1 of ``docs/derivations/cc.md``); with
+G = I they are those of the weights.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from compression.posttraining.rows import matrix
 
 MOST_RANKS = 32
 """Ranks that are offered for one layer: more would hardly change the choice."""
+ROWS = 64
+"""Of each input so many patches of a convolution are looked at."""
 WHOLE = 0
 """In the place of a rank: the layer is not factored."""
 
@@ -76,7 +79,7 @@ class LayerMatrix:
         return ((self.weight @ self.gram) * self.weight).sum(1).clamp_min(0) / (self.energy or 1.0)
 
     def curve(self, rows: torch.Tensor, columns: torch.Tensor, saved: float | None) -> RankCurve:
-        """The table of ranks that cost less than the layer, and the whole layer, without some rows and columns.
+        """The ranks that cost less than the layer, and the whole layer, without some rows and columns (eq. C4).
 
         ``saved``: the share of the layer's own MACs that its rank has to save, 0: it stays whole; ``None``: free.
 
@@ -117,7 +120,7 @@ def layer_matrices(
 
     grams: Mapping[str, torch.Tensor]
     if harm == "output":
-        sums = collect(model, {name: name for name in names}, checked(), seed=seed)
+        sums = collect(model, {name: name for name in names}, checked(), seed=seed, most=ROWS)
         grams = {name: each.gram[0].cpu().double() for name, each in sums.items()}
     else:
         reached: set[str] = set()

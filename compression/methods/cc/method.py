@@ -39,10 +39,6 @@ class Cc(Method):
         """Units may be removed."""
         return True
 
-    def unused(self, budget: Budget) -> list[str]:
-        """A share of the units stands for that of the MACs."""
-        return [name for name in super().unused(budget) if name != "sparsity"]
-
     def check(self, setup: Setup) -> None:
         """Refuse a saving that this network's units and ranks do not reach, and bounds that cannot hold.
 

@@ -3,7 +3,8 @@
 A unit's harm is what the layers that read it lose of their outputs; a rank's is what its layer loses. Units go in the
 order of harm per MAC, up to a share of the saving; ranks share out the rest by the allocation of
 :mod:`compression.quant.spending`. The share that leaves the least error in sum is taken (2105.11228 has the two kinds
-of compression units; their common account, by groups and by true MACs, is derived in ``docs/derivations/cc.md``).
+of compression units; their common account, by groups and by true MACs, is derived in ``docs/derivations/cc.md``, whose
+equations are cited here).
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Planner:
         self._ways = {layer.weight: layers[layer.name] for layer in graph.layers if layer.name in layers}
 
     def best(self, check: Callable[[], None]) -> tuple[Plan, list[Plan]]:
-        """The plan of the least error, and all that were compared.
+        """The plan of the least error (eq. C6), and all that were compared.
 
         Raises:
             CompressionError: the saving cannot be reached.
@@ -145,7 +146,7 @@ class Planner:
         room = math.floor((1 - self.saved) * self.graph.macs * (1 + _ROUNDING) - fixed)
         if sum(int(curve.costs.min()) for curve in curves.values()) > room:
             return None
-        # 3. The ranks of least error within it (eq. O12)
+        # 3. The ranks of least error within it (eq. C5)
         problem = Problem([curve.costs for curve in curves.values()], [c.errors for c in curves.values()], room)
         choice = choose(problem) if curves else None
         picked = zip(curves.items(), choice.picks if choice else (), strict=True)
@@ -185,7 +186,7 @@ def _in_order(plans: Mapping[float, Plan | None]) -> list[Plan]:
 
 
 def unit_harm(graph: Graph, layers: Mapping[str, LayerMatrix]) -> torch.Tensor:
-    """What the layers that read each prunable unit lose of their outputs without it, summed over them: fp64 [N].
+    """What the layers that read each prunable unit lose of their outputs without it, in sum (eq. C3): fp64 [N].
 
     Where none of these layers reads a unit, what those lose that make it.
     """

@@ -86,7 +86,9 @@ def run(setup: Setup, report: Reporter, options: CcOptions) -> Compressed:
         trainer.setup = small
         held = Held(HeldUnits(model, graph, structure.units))
         fine_tune(trainer, held, plan=structure)
-    facts = {"plan": dict(structure.facts), "allocation": dict(structure.allocation)}
+    facts: dict[str, Any] = {"plan": dict(structure.facts), "allocation": dict(structure.allocation)}
+    removed = {name: list(units) for name, units in structure.units.items()}
+    facts |= {"units": graph.prunable_units, "removed": sum(map(len, removed.values())), "removed_units": removed}
     facts |= trainer.facts() if trainer is not None else {}
     return Compressed(model, facts, dict(structure.ranks), graph)
 

@@ -44,6 +44,11 @@ class RankCurve:
     rows: torch.Tensor
     columns: torch.Tensor
 
+    def approximation(self, rank: int) -> torch.Tensor:
+        """The matrix of this rank, of the rows and columns that remain."""
+        first, last = self.factorization.factors(rank)
+        return last @ first
+
     def factors(self, rank: int, n: int, d: int) -> tuple[torch.Tensor, torch.Tensor]:
         """[rank, d] and [n, rank], exactly 0 where rows and columns are removed."""
         first, last = self.factorization.balanced_factors(rank)
@@ -77,6 +82,12 @@ class LayerMatrix:
     def row_errors(self) -> torch.Tensor:
         """What the output loses without each of its own channels, relative to it: [n]."""
         return ((self.weight @ self.gram) * self.weight).sum(1).clamp_min(0) / (self.energy or 1.0)
+
+    def error(self, rows: torch.Tensor, columns: torch.Tensor, matrix: torch.Tensor | None = None) -> float:
+        """What the ``rows`` that remain lose without the other columns, and with ``matrix`` in the place of theirs."""
+        change = self.weight[rows].clone()
+        change[:, columns] -= change[:, columns] if matrix is None else matrix
+        return output_error(change[None], self.gram[None]) / (self.energy or 1.0)
 
     def curve(self, rows: torch.Tensor, columns: torch.Tensor, saved: float | None) -> RankCurve:
         """The ranks that cost less than the layer, and the whole layer, without some rows and columns (eq. C4).

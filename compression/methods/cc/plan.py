@@ -31,6 +31,7 @@ from compression.pruning.unit_cost import UnitPrices
 from compression.pruning.units import Units
 from compression.quant.spending import Problem, choose
 
+Curves = Mapping[str, RankCurve]
 COARSE = (0.0, 0.25, 0.5, 0.75, 1.0)
 FINE = 0.125
 """Shares of the saving that units may take: first these, then what lies so far on both sides of the best."""
@@ -41,7 +42,7 @@ _ROUNDING = 1e-9
 class Plan:
     """``units``: group id → those removed; ``ranks``: layer → rank, of layers that are factored; ``curves`` of them.
 
-    ``share``: what units save of the whole saving; ``error``: relative output errors, summed over layers.
+    ``share``: what units save of the whole saving; ``error``: relative output errors (eq. C1), summed over layers.
     """
 
     units: dict[str, list[int]]
@@ -102,7 +103,7 @@ class Planner:
         self.saved = SAVED.value(budget.asks)
         self.units = Units(model, graph)
         self.limits = UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups))
-        self.harm = unit_harm(graph, layers)
+        self.harm, self.unread = unit_harm(graph, layers)
         self._ways = {layer.weight: layers[layer.name] for layer in graph.layers if layer.name in layers}
 
     def best(self, check: Callable[[], None]) -> tuple[Plan, list[Plan]]:
@@ -140,7 +141,10 @@ class Planner:
         units = self.units.named_units(chosen)
         # 1. What remains of every layer, and its table of ranks
         dropped, macs = cuts(self.graph, units), remaining_macs(self.graph, units)
-        curves = {} if self.options.units == "all" else self._curves(dropped)
+        remaining, curves = self._remaining(dropped), {}
+        if self.options.units != "all":
+            bounds = {name: self.budget.layers.get(name, {}).get("sparsity") for name in remaining}
+            curves = {name: self.layers[name].curve(*places, bounds[name]) for name, places in remaining.items()}
         # 2. MACs that ranks may take: what may remain without the layers that stay as they are
         fixed = sum(count for name, count in macs.items() if name not in curves)
         room = math.floor((1 - self.saved) * self.graph.macs * (1 + _ROUNDING) - fixed)
@@ -151,7 +155,8 @@ class Planner:
         choice = choose(problem) if curves else None
         picked = zip(curves.items(), choice.picks if choice else (), strict=True)
         ranks = {name: rank for (name, curve), pick in picked if (rank := curve.ranks[pick]) != WHOLE}
-        error = float(self.harm[chosen].sum()) + (choice.error if choice else 0.0)
+        # 4. What units and ranks come to together, and the units that none of these layers reads
+        error = self._error(remaining, ranks, curves) + float(self.harm[chosen & self.unread].sum())
         return Plan(units, ranks, {name: curves[name] for name in ranks}, share, error)
 
     def _chosen(self, share: float) -> torch.Tensor | None:
@@ -167,17 +172,26 @@ class Planner:
         removed[target.choose(scores, self.units.group_of, removed, self.limits, 1.0, prices)] = True
         return removed
 
-    def _curves(self, dropped: Mapping[str, Any]) -> dict[str, RankCurve]:
-        curves = {}
+    def _remaining(self, dropped: Mapping[str, Any]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Layer → the rows and columns of its matrix that remain."""
+        result = {}
         for weight, layer in self._ways.items():
             n, d = layer.weight.shape
             alive = {0: torch.ones(n, dtype=torch.bool), 1: torch.ones(d // layer.kernel, dtype=torch.bool)}
             for dim, positions in dropped.get(weight, ()):
                 alive[dim][positions] = False
-            rows, columns = alive[0].nonzero()[:, 0], alive[1].repeat_interleave(layer.kernel).nonzero()[:, 0]
-            bound = self.budget.layers.get(layer.name, {}).get("sparsity")
-            curves[layer.name] = layer.curve(rows, columns, bound)
-        return curves
+            columns = alive[1].repeat_interleave(layer.kernel)
+            result[layer.name] = (alive[0].nonzero()[:, 0], columns.nonzero()[:, 0])
+        return result
+
+    def _error(
+        self, remaining: Mapping[str, tuple[torch.Tensor, torch.Tensor]], ranks: Mapping[str, int], curves: Curves
+    ) -> float:
+        """What all layers lose of their outputs, units and rank of each together."""
+        return sum(
+            layer.error(*remaining[name], curves[name].approximation(ranks[name]) if name in ranks else None)
+            for name, layer in self.layers.items()
+        )
 
 
 def _in_order(plans: Mapping[float, Plan | None]) -> list[Plan]:
@@ -185,22 +199,24 @@ def _in_order(plans: Mapping[float, Plan | None]) -> list[Plan]:
     return sorted((plan for plan in plans.values() if plan is not None), key=lambda plan: (plan.error, plan.share))
 
 
-def unit_harm(graph: Graph, layers: Mapping[str, LayerMatrix]) -> torch.Tensor:
+def unit_harm(graph: Graph, layers: Mapping[str, LayerMatrix]) -> tuple[torch.Tensor, torch.Tensor]:
     """What the layers that read each prunable unit lose of their outputs without it, in sum (eq. C3): fp64 [N].
 
-    Where none of these layers reads a unit, what those lose that make it.
+    Where none of these layers reads a unit, what those lose that make it; the second tensor marks these, bool [N].
     """
     by_weight = {layer.weight: layers[layer.name] for layer in graph.layers if layer.name in layers}
     read = {weight: layer.channel_errors() for weight, layer in by_weight.items()}
-    parts = []
+    parts, unread = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.bool)]
     for group in graph.prunable:
         harm = torch.zeros(group.units, dtype=torch.float64)
         for member in group.members:
             if member.role == "consumer" and member.dim == 1 and member.name in read:
                 harm += read[member.name][member.positions].sum(1)
-        if not bool(harm.any()):
+        readers = any(member.role == "consumer" and member.dim == 1 and member.name in read for member in group.members)
+        unread.append(torch.full((group.units,), not readers))
+        if not readers:
             for member in group.members:
                 if member.role == "producer" and member.dim == 0 and member.name in by_weight:
                     harm += by_weight[member.name].row_errors()[member.positions].sum(1)
         parts.append(harm)
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+    return torch.cat(parts), torch.cat(unread)

@@ -89,7 +89,7 @@ def compress(
         prove(model, graph)
     torch.manual_seed(requested.seed)
     result = chosen.run(setup, report or Reporter())
-    masked = result.model.eval()
+    masked, graph = result.model.eval(), result.setup(setup).graph
     small, cut = slim_report(fold(masked), graph)
     weights = cut_weights(integer_weights(masked), graph, cut.units)
     return CompressedNetwork(small.eval(), masked, cut.units, result.facts, requested, weights)

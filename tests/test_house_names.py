@@ -19,6 +19,7 @@ HOMONYMS = {
     ("compression/pruning/criteria.py", "magnitude"): "a saliency criterion",
     ("compression/plots/saliency.py", "magnitude"): "a saliency criterion",
     ("app/groups/saliencyoverlay.py", "magnitude"): "a saliency criterion",
+    ("compression/quant/native.py", "cc"): "a compiler",
 }
 """(file, word): what it means there, which is no method."""
 

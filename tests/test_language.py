@@ -179,8 +179,11 @@ def test_every_method_compresses_it(name: str, trained: nn.Module) -> None:
     asks = {ask.field for ask in method.asks}
     values = {"sparsity": 0.1, "weight_bits": (8, 8), "activation_bits": (8, 8), "bits": 8, "coded_bits": 8}
     fields = {"epochs": 0.1, "batch_size": 32, "precision": "fp32", "optimizer": "adamw", "lr": 1e-3}
+    values |= {} if "sparsity" in asks else {"macs": 0.1}
     fields |= {k: v for k, v in values.items() if k in asks}
-    budget = method.complete(Budget(method=name, model="causal_tiny", data=TEXT, **fields))
+    macs = {"macs": fields.pop("macs")} if "macs" in fields else {}
+    plain = Budget(method=name, model="causal_tiny", data=TEXT, **fields)
+    budget = method.complete(plain.replace(asks={**plain.asks, **macs}))
     whole = data.load(TEXT)
     few = Split(whole.validation.images[:40], whole.validation.labels[:40])
     task = tasks.task_of(

@@ -8,10 +8,10 @@ import torch
 from test_learn import chosen
 from torch import nn
 
+from compression.posttraining.low_rank import factorize, largest_saving
 from compression.posttraining.rows import rows, weight_of
 from lessons import digits
 from lessons.contents import CONTENTS
-from lessons.maths.rank import factorize, largest_saving
 from lessons.rank import lesson
 from lessons.rank.figure import PLAIN, WHITENED
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +120,29 @@ def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
         if len(tensor.shape) > 1 and name.endswith("weight")
     }
     changes = []
-    for weight, (layer, shape, axis) in before.items():
+    for weight, (layer, shape, axis) in _with_factors(before, done.get("ranks") or ()).items():
         if weight in stored:
             now, widths = stored[weight], bits.get(layer, {})
             changes.append(
                 LayerChange(layer, shape, now.shape, now.alive, now.bits, widths.get("activation"), now.bytes, axis)
             )
     return tuple(changes)
+
+
+def _with_factors(
+    layers: Mapping[str, tuple[str, tuple[int, ...] | None, int]], ranks: Collection[str]
+) -> dict[str, tuple[str, tuple[int, ...] | None, int]]:
+    """Two rows for a layer that is two now; the last one has the shape that the layer had."""
+    from compression.graph.factors import FIRST, LAST
+
+    result = {}
+    for weight, (layer, shape, axis) in layers.items():
+        if layer not in ranks:
+            result[weight] = (layer, shape, axis)
+            continue
+        for part, before in ((FIRST, None), (LAST, shape)):
+            result[f"{layer}.{part}.weight"] = (f"{layer}.{part}", before, axis)
+    return result
 
 
 def has_model(run: str) -> bool:

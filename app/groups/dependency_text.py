@@ -69,6 +69,7 @@ FROZEN = {
     "requested": "They stay because the one who traced the network asked for it.",
     "shared_with_frozen": "They share their numbers with a parameter that was asked to stay.",
     "single_unit": "There is only one unit, and without it nothing would pass.",
+    "rank": "They are the rank of a layer that is two factors, which is chosen when it is split.",
     "no_parameter": "No parameter can be set to zero to switch one of them off.",
     "parameter_replaced": "The forward pass replaces the parameter {parameter}, so what is cut out of it comes back.",
     "switched_with_mode": "Switching between training and evaluation writes to these weights, as when adapters are "

@@ -37,7 +37,7 @@ def cost(
     """Count a network without the removed units and with these bit-widths (GETA, paper section 5: relative BOPs).
 
     Args:
-        graph: of the dense network.
+        graph: of the dense network, perhaps with factored layers: shares are of the one before.
         removed: group id → units removed (their list, or how many).
         bits: layer name → (weight bits, activation bits); ``None`` and absent layers mean 32-bit float.
         steps: layer name → the dimension of its weight along which each channel has a step of its own.
@@ -60,7 +60,7 @@ def cost(
         params=params,
         macs=macs,
         bops=bops,
-        rel_bops=bops / (graph.macs * FULL_BITS**2) if graph.macs else 0.0,
+        rel_bops=bops / (graph.origin.macs * FULL_BITS**2) if graph.origin.macs else 0.0,
         nominal_bytes=4 * params - saved,
         unit_sparsity=units_removed / graph.prunable_units if graph.prunable_units else 0.0,
     )

@@ -60,7 +60,7 @@ def sizes(
     }
     counted = cost(graph, removed, {name: (b.get("weight"), b.get("activation")) for name, b in bits.items()})
     nominal = counted.nominal_bytes - sum(_saved(table, bits[name]["weight"]) for name, table in tables.items())
-    total = sum(math.prod(layer.shape) for layer in graph.layers)
+    total = sum(math.prod(layer.shape) for layer in graph.origin.layers)
     nonzero = sum(weight.nonzero for weight in stored.values()) + _float_nonzero(model, graph, stored, dropped)
     stored |= tables
     quantized = sum(weight.elements for weight in stored.values())

@@ -32,7 +32,8 @@ def config(source: Source) -> dict[str, Any]:
     names: on a grid it is its code k times ``step``, a number or a list with one for each position along ``axis``;
     where it has an ``offset`` it is ``sign(k) * ((abs(k) - 1/2) * step + offset)``. An activation is
     ``round(clamp(x, -clip, clip) / step) * step``, an ``unsigned`` one has 0 in place of ``-clip``.
-    ``groups``: id → ``units``, ``kept``, ``removed``; ``multiple``: what their counts were rounded up to.
+    ``groups``: id → ``units``, ``kept``, ``removed``; ``ranks``: layer → rank, of those that are
+    two layers now, ``first`` and ``last``; ``multiple``: what counts of units were rounded up to.
     ``preprocessing`` says how images or sentences are brought to the model's input.
     """
     data = source.data
@@ -49,6 +50,7 @@ def config(source: Source) -> dict[str, Any]:
         "preprocessing": preprocessing(data),
         "layers": layers(source),
         "groups": groups(source),
+        "ranks": dict(source.ranks),
         "quantizers": activations(source.model),
         "multiple": source.multiple,
         "rebuilt": bool(source.result.get("rebuilt")),

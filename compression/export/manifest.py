@@ -50,13 +50,15 @@ class GroupFact:
 class NetworkFacts:
     """The facts that determine the network: the same in ``config.json`` and in the manifest.
 
-    ``input``: the shape of one example; ``outputs``: classes; ``groups``: group id → its units.
+    ``input``: the shape of one example; ``outputs``: classes; ``groups``: group id → its units; ``ranks``: layer → the
+    rank of its two factors.
     """
 
     model: _Name
     input: Annotated[tuple[_Size, ...], Field(max_length=5)]
     outputs: _Size
     groups: dict[str, GroupFact]
+    ranks: dict[str, _Size] = field(default_factory=dict)
 
     @property
     def units(self) -> dict[str, list[int]]:
@@ -88,7 +90,7 @@ def manifest(source: Source, about: Mapping[str, Any], files: Mapping[str, bytes
     network = {name: about[name] for name in ("model", "input", "outputs")}
     return {
         "version": VERSION,
-        "network": {**network, "groups": groups, "tensors": tensors},
+        "network": {**network, "groups": groups, "ranks": about["ranks"], "tensors": tensors},
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
         },
@@ -132,7 +134,7 @@ def network(known: Manifest, files: Mapping[str, bytes], path: object) -> tuple[
     _agree(what, "number of classes", result.outputs, budget.classes or result.outputs)
     bound = known.network
     if bound is not None:
-        for name in ("model", "input", "outputs", "groups"):
+        for name in ("model", "input", "outputs", "groups", "ranks"):
             _agree(what, name, getattr(result, name), getattr(bound, name))
         _agree(what, "tensors", tensors, {name: (tuple(s), kind) for name, (s, kind) in bound.tensors.items()})
     for name, group in result.groups.items():

@@ -111,7 +111,7 @@ def _bops(source: Source, computing: Collection[str]) -> tuple[float, ...]:
     inputs: Mapping[str, Any] = activations(source.model)
     learned = {name: (bits, inputs[name]["bits"] if name in inputs else None) for name, bits in weights.items()}
     eight = {name: (bits, 8.0) if name in computing else learned[name] for name, bits in weights.items()}
-    counted = (cost(source.graph), cost(source.graph, source.units))
+    counted = (cost(source.graph.origin), cost(source.graph, source.units))
     return (
         counted[0].bops,
         counted[1].bops,

@@ -21,7 +21,7 @@ from compression.export.archive import MOST_BYTES, Entry, opened
 from compression.export.example import check_answers, read_example, stored_inputs
 from compression.export.manifest import CHECKSUMS, MOST_JSON, Manifest, NetworkFacts, StoredFile, network, read_manifest
 from compression.export.program import check_safe
-from compression.graph import Example, Graph, Inputs, trace
+from compression.graph import Example, Graph, Inputs, deep_copy, factored, factored_graph, trace
 from compression.pack import unpack
 from compression.pack.outline import Outline
 from compression.pack.restore import restore_slim
@@ -69,10 +69,12 @@ def load(path: str | Path, model: Given | None = None, *, trust: bool = False) -
         result = _from_program(files[PROGRAM], _weights(files["weights.packed"]))
     else:
         dense = _zoo_network(about, tensors, path) if model is None else _own_network(model, about)
-        _check_names(dense, tensors, path)
+        wide = factored(deep_copy(dense), about.ranks) if about.ranks else dense
+        _check_names(wide, tensors, path)
         graph = trace(dense, zoo.example(about.model, input=about.input) if model is None else _inputs(images, about))
+        graph = factored_graph(wide, graph, about.ranks)
         _check_groups(graph, about, path)
-        result = restore_slim(dense, graph, about.units, _weights(files["weights.packed"]))
+        result = restore_slim(wide, graph, about.units, _weights(files["weights.packed"]))
     if images is not None:
         check_answers(result, images, path)
     return result
@@ -146,7 +148,7 @@ def _zoo_network(about: NetworkFacts, tensors: Outline, path: str | Path) -> nn.
     Raises:
         CompressionError: no such network, one of other tensors, or one that is out of all proportion to them.
     """
-    outlined = zoo.build(about.model, about.input, about.outputs, empty=True)
+    outlined = factored(zoo.build(about.model, about.input, about.outputs, empty=True), about.ranks)
     _check_names(outlined, tensors, path)
     dense = sum(tensor.numel() for tensor in outlined.state_dict().values())
     packed = sum(torch.Size(shape).numel() for shape, _ in tensors.values())

@@ -51,7 +51,7 @@ def rounded(source: Source, multiple: int) -> Source:
             f"run {source.run} removed no channels that would come back at multiples of {multiple}: export without it"
         )
     removed, remaining = cuts(source.graph, source.units), cuts(source.graph, units)
-    model = restore_slim(source.dense, source.graph, units, _state(source, removed, remaining))
+    model = restore_slim(source.wide, source.graph, units, _state(source, removed, remaining))
     images = source.graph.example(4)
     check_equal(source.model, model, images, outputs(source.model, images), "the one with fewer channels")
     codes = {name: _put_back(source, weight, removed, remaining) for name, weight in source.integers.items()}
@@ -71,8 +71,8 @@ def _counts(units: Units) -> dict[str, int]:
 
 def _state(source: Source, removed: Cuts, remaining: Cuts) -> dict[str, torch.Tensor]:
     """The slim model's tensors with the channels that come back: zeros, and ones in a norm's statistics."""
-    dense = source.dense.state_dict(keep_vars=True)
-    first = {id(tensor): name for name, tensor in source.dense.named_parameters()}  # the name of shared ones in cuts
+    dense = source.wide.state_dict(keep_vars=True)
+    first = {id(tensor): name for name, tensor in source.wide.named_parameters()}  # the name of shared ones in cuts
     state = {}
     for name, tensor in source.model.state_dict().items():
         original = dense.get(name)

@@ -13,7 +13,7 @@ from compression import zoo
 from compression.budget import Budget
 from compression.data import DataSet
 from compression.errors import CompressionError
-from compression.graph import Example, Graph, trace
+from compression.graph import Example, Graph, Ranks, deep_copy, factored, factored_graph, trace
 from compression.pack import integers, unpack
 from compression.pack.restore import Units, restore_slim
 from compression.quant import QuantizedWeight
@@ -28,8 +28,9 @@ from compression.tasks import Task
 class Source:
     """A finished run: ``model`` is the slim one of plain modules (quantizers of activations attached), in evaluation.
 
-    ``dense`` is the model before compression, ``integers`` the packed weights, ``units`` the removed ones; channel
-    counts were rounded up to multiples of ``multiple``.
+    ``dense`` is the model before compression, ``wide`` the same with the layers factored that the run factored (those
+    of ``ranks``), which ``graph`` is of; ``integers`` the packed weights, ``units`` the removed ones; channel counts
+    were rounded up to multiples of ``multiple``.
     """
 
     run: str
@@ -38,6 +39,8 @@ class Source:
     task: Task
     graph: Graph
     dense: nn.Module
+    wide: nn.Module
+    ranks: Ranks
     model: nn.Module
     units: Units
     integers: Mapping[str, QuantizedWeight]
@@ -79,9 +82,12 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     task = _task(folder, budget)
     dense = find_weights(budget).model if trained else zoo.build(budget.model, input=input, classes=classes).eval()
     graph = trace(dense, zoo.example(budget.model, input=input))
-    units = removed_units(outcome)
-    model = restore_slim(dense, graph, units, state)
-    return Source(folder.id, budget, outcome, task, graph, dense, model, units, codes, path.read_bytes(), classes)
+    units, ranks = removed_units(outcome), dict(outcome.get("ranks") or {})
+    wide = factored(deep_copy(dense), ranks) if ranks else dense
+    graph = factored_graph(wide, graph, ranks)
+    model = restore_slim(wide, graph, units, state)
+    packed = path.read_bytes()
+    return Source(folder.id, budget, outcome, task, graph, dense, wide, ranks, model, units, codes, packed, classes)
 
 
 def _task(folder: RunFolder, budget: Budget) -> Task:

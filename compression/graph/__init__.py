@@ -1,6 +1,7 @@
 """Tracing a network and finding what can only be removed together."""
 
 from compression.graph.copies import deep_copy
+from compression.graph.factors import Ranks, factorable, factored, factored_graph
 from compression.graph.inputs import Example, Inputs, call, first_tensor
 from compression.graph.names import canonical, parameter_map
 from compression.graph.proof import prove
@@ -22,6 +23,7 @@ __all__ = [
     "Layer",
     "Member",
     "Node",
+    "Ranks",
     "Reason",
     "SlimReport",
     "Step",
@@ -31,6 +33,9 @@ __all__ = [
     "canonical",
     "combine",
     "deep_copy",
+    "factorable",
+    "factored",
+    "factored_graph",
     "first_tensor",
     "parameter_map",
     "prove",

@@ -47,6 +47,7 @@ class Code(Enum):
     requested = "user"
     shared_with_frozen = "shared with a frozen parameter"
     single_unit = "a single unit"
+    rank = "the rank of a layer in two factors"
     no_parameter = "no parameter makes these units zero"
     parameter_replaced = "forward() replaces the parameter {parameter}"
     switched_with_mode = "written to by train() and eval()"

@@ -161,7 +161,8 @@ class Graph:
     ``vocabulary``: above 0 if the input holds token ids, which are below it; ``several``: one example of all inputs of
     a network that has more than one; ``values_read``: the line of the model
     that reads tensor values (empty for most models); such a graph is valid for the control flow of the example inputs;
-    ``branches``: the quantizers of the network, one node each unless it was traced with ``merge=False``.
+    ``branches``: the quantizers of the network, one node each unless it was traced with ``merge=False``;
+    ``before``: the graph of the network before its layers were factored (:mod:`.factors`), of which costs are shares.
     """
 
     nodes: tuple[Node, ...]
@@ -174,6 +175,7 @@ class Graph:
     branches: tuple[Branch, ...] = ()
     vocabulary: int = 0
     several: Inputs | None = None
+    before: Graph | None = None
 
     def example(self, batch: int) -> Example:
         """Seeded random inputs [batch, \\*input]: fp32, or int64 token ids where the network takes these.
@@ -213,6 +215,11 @@ class Graph:
     def macs(self) -> int:
         """Multiply-accumulates of all conv and linear layers for one image."""
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def origin(self) -> Graph:
+        """The graph of the network as it was given: this one, unless layers were factored since."""
+        return self.before or self
 
     @cached_property
     def nonnegative_inputs(self) -> frozenset[str]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from compression.graph.inputs import Example, Inputs, first_tensor
 from compression.posttraining.block_problem import SolveBlock
 from compression.posttraining.block_walk import UnitOutcome, bring, units
 from compression.posttraining.blocks import residual_blocks
@@ -19,7 +16,7 @@ from compression.posttraining.prepare import correct_model, few_batches, prepare
 from compression.posttraining.problems import Solve
 from compression.quant.allocation import Allocation
 from compression.training.measure import CURVE_IMAGES, curve_images, report_point
-from compression.training.preparation import calibration_batches, fresh_statistics, plain_batches
+from compression.training.preparation import calibration_batches, few_inputs, fresh_statistics
 from compression.training.recipe import Recipe
 from compression.training.resume import Stateful, captured, go_on
 from compression.training.setup import LAYERWISE_STAGES, Compressed, Reporter, Setup
@@ -69,7 +66,7 @@ def compress_layers(
     activations = None
     if activation_bits is not None:
         activations = Activations(activation_bits, calibration_batches(setup, report))
-    given = partial(_inputs, setup, report, options.samples)
+    given = partial(few_inputs, setup, report, options.samples)
     walk = LayerWalk(model, graph, options, plan, given, budget.seed, activations, fixed_masks)
     for note in walk.allocation.notes:
         report.log(note)
@@ -123,11 +120,3 @@ def _report(report: Reporter, before: int, outcome: UnitOutcome) -> None:
             report.step(place, 0.0, error=each.error, nearest=each.nearest)
     for note in outcome.notes:
         report.log(note)
-
-
-def _inputs(setup: Setup, report: Reporter, samples: int) -> Iterator[Example]:
-    """The first ``samples`` training inputs in batches, the same at every call; all where there are fewer."""
-    for x in plain_batches(setup, report, math.ceil(samples / setup.budget.batch_size)):
-        size = min(samples, len(first_tensor(x)))
-        yield Inputs.read(x).map(operator.itemgetter(slice(size))).example
-        samples -= size

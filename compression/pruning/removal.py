@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -19,6 +19,29 @@ from compression.pruning.units import Units
 BY_MAGNITUDE = UnitOptions(criteria={RMS: 1.0}, cost="none")
 Passes = Callable[[int], Iterable[None]]
 """Iterates so many times, and leaves the gradients over another batch on the parameters each time."""
+
+
+class HeldUnits:
+    """Holds removed units at zero while the others are trained: momentum and decay must not bring them back."""
+
+    def __init__(self, model: nn.Module, graph: Graph, units: Mapping[str, Sequence[int]]) -> None:
+        """``units``: group id → those removed; of a model on which quantizers are put later, make another one then."""
+        tensors = parameter_map(model)
+        self._masks: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for group_id, removed in units.items():
+            for member in graph.group(group_id).zeroed_members:
+                tensor = tensors[member.name]
+                shape = [1] * tensor.dim()
+                shape[member.dim] = tensor.shape[member.dim]
+                mask = torch.ones(shape, dtype=tensor.dtype, device=tensor.device)
+                where = member.positions[list(removed)].flatten().to(tensor.device)
+                self._masks.append((tensor, mask.index_fill_(member.dim, where, 0.0)))
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Set everything that belongs to the units to zero."""
+        if self._masks:
+            torch._foreach_mul_([tensor.detach() for tensor, _ in self._masks], [mask for _, mask in self._masks])
 
 
 class Removal:
@@ -50,7 +73,7 @@ class Removal:
         self.target = target
         self.target.check(self._limits)
         self.removed = torch.zeros(self.units.total, dtype=torch.bool)
-        self._masks: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._held = HeldUnits(model, graph, {})
 
     def prune(self, rounds_done: int, rounds: int) -> int:
         """Carry out one of ``rounds`` equal rounds; returns how many units it removed."""
@@ -88,19 +111,8 @@ class Removal:
 
     def bind(self) -> None:
         """Look the parameters up anew; needed when quantizers have been put on them."""
-        tensors = parameter_map(self._model)
-        self._masks = []
-        for group_id, units in self.units.named_units(self.removed).items():
-            for member in self._graph.group(group_id).zeroed_members:
-                tensor = tensors[member.name]
-                shape = [1] * tensor.dim()
-                shape[member.dim] = tensor.shape[member.dim]
-                mask = torch.ones(shape, dtype=tensor.dtype, device=tensor.device)
-                where = member.positions[units].flatten().to(tensor.device)
-                self._masks.append((tensor, mask.index_fill_(member.dim, where, 0.0)))
+        self._held = HeldUnits(self._model, self._graph, self.units.named_units(self.removed))
 
-    @torch.no_grad()
     def hold(self) -> None:
         """Set everything that belongs to removed units to zero."""
-        if self._masks:
-            torch._foreach_mul_([tensor.detach() for tensor, _ in self._masks], [mask for _, mask in self._masks])
+        self._held.hold()

@@ -70,7 +70,7 @@ def execute(
     check_taken_over(report)
     report.check()
     with devices.fitting(device):
-        outcome, details = finish(folder, setup, compressed.model, report)
+        outcome, details = finish(folder, compressed.setup(setup), compressed.model, report)
     return {
         **_by_end({"baseline": prepared.details, "final": details}),
         "method": budget.method,
@@ -87,6 +87,7 @@ def execute(
         "device": label,
         "classes": list(prepared.subject.data.classes),
         "facts": compressed.facts,
+        "ranks": dict(compressed.ranks),
         **outcome,
         "points": [point.to_dict() for point in folder.points()],
     }

@@ -55,6 +55,7 @@ class _Run(TypedDict):
     classes: NotRequired[list[Text] | None]
     removed: NotRequired[dict[str, Whole] | None]
     units: NotRequired[dict[str, list[Whole]] | None]
+    ranks: NotRequired[dict[str, Whole] | None]
     rebuilt: NotRequired[Flag]
     error: NotRequired[Text | None]
     method: NotRequired[Text]

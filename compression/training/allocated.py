@@ -12,8 +12,9 @@ from compression.training.loop import FINE_TUNING, base_rate, make_optimizer
 from compression.training.measure import curve_images, report_point
 from compression.training.options import TrainingOptions
 from compression.training.preparation import fresh_statistics
+from compression.training.resume import Stateful
 from compression.training.setup import Compressed, Reporter, Setup
-from compression.training.trainer import Section, Trainer
+from compression.training.trainer import Algorithm, Section, Trainer
 
 
 def begin(setup: Setup, report: Reporter, options: TrainingOptions) -> Trainer:
@@ -50,8 +51,10 @@ def refit(setup: Setup, report: Reporter) -> None:
         report_point(setup, report, setup.model, **at, phase="statistics")
 
 
-def fine_tune(trainer: Trainer) -> None:
+def fine_tune(trainer: Trainer, algorithm: Algorithm | None = None, **parts: Stateful) -> None:
     """Measure the trainer's model, which carries fixed quantizers, refit its norms, and train it under them.
+
+    ``algorithm``: what the method does within a step; ``parts``: what of it belongs in checkpoints.
 
     Raises:
         RunFailed: training diverged.
@@ -61,4 +64,4 @@ def fine_tune(trainer: Trainer) -> None:
     trainer.recipe.prepare_model(model.train())
     optimizer = make_optimizer(model, budget.optimizer, base_rate(budget, FINE_TUNING), budget.weight_decay)
     torch.manual_seed(budget.seed)
-    trainer.train(Section("fine-tuning", optimizer, 0, trainer.total))
+    trainer.train(Section("fine-tuning", optimizer, 0, trainer.total, parts=parts), algorithm)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterator
 from typing import Any
 
 from compression.data import Batches
+from compression.graph.inputs import Example, Inputs, first_tensor
 from compression.training import parallel
 from compression.training.recalibrate import SETTLED, Statistics, recompute_statistics, settle_statistics
 from compression.training.recipe import Recipe, choose_recipe, keep_memory
@@ -41,6 +43,14 @@ def plain_batches(setup: Setup, report: Reporter, most: int = STATISTICS_BATCHES
     for index in range(min(most, len(batches))):
         report.check()
         yield batches.batch(0, index)[0]
+
+
+def few_inputs(setup: Setup, report: Reporter, samples: int) -> Iterator[Example]:
+    """The first ``samples`` training inputs in batches, the same at every call; all where there are fewer."""
+    for x in plain_batches(setup, report, math.ceil(samples / setup.budget.batch_size)):
+        size = min(samples, len(first_tensor(x)))
+        yield Inputs.read(x).map(operator.itemgetter(slice(size))).example
+        samples -= size
 
 
 def calibration_batches(setup: Setup, report: Reporter) -> list[Any]:

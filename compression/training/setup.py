@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from compression import devices, tasks
@@ -70,10 +70,19 @@ class Setup:
 
 @dataclass
 class Compressed:
-    """What a method returns: the masked model with its quantizers attached, and JSON values to keep in the result."""
+    """What a method returns: the masked model with its quantizers attached, and JSON values to keep in the result.
+
+    ``ranks``: the layers that are two factors now (:mod:`compression.graph.factors`), and the ``graph`` that has them.
+    """
 
     model: nn.Module
     facts: dict[str, Any] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    graph: Graph | None = None
+
+    def setup(self, setup: Setup) -> Setup:
+        """The setup of the method with the graph that the model has now."""
+        return setup if self.graph is None else replace(setup, graph=self.graph)
 
 
 class Reporter:

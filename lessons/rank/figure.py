@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from compression.plots import theme
-from lessons.maths.rank import Factorization
+from compression.posttraining.low_rank import Factorization
 from lessons.panels import VIOLET, Panel, bars, here, line, stacked, upright
 
 PLAIN, WHITENED = "plain", "whitened"

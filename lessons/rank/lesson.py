@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from torch import nn
 
+from compression.posttraining.low_rank import Factorization, break_even, factorize, largest_saving
 from compression.posttraining.rows import matrix
 from lessons import digits
 from lessons.lesson import Choice, Lesson, Link, Number, Slider, Values, View
-from lessons.maths.rank import Factorization, break_even, factorize, largest_saving
 from lessons.rank import figure
 from lessons.rank.figure import LABELS, PLAIN, WHITENED
 

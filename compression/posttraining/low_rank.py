@@ -39,14 +39,22 @@ class Factorization:
         basis = self.directions[:, :rank]
         return basis.mT @ self.weight, basis
 
+    def balanced_factors(self, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same with the components' lengths shared by both factors, √‖U_jᵀ W‖ each: one step suits all of them."""
+        first, last = self.factors(rank)
+        lengths = first.norm(dim=1).sqrt()
+        lengths = torch.where(lengths > 0, lengths, 1.0)
+        return first / lengths[:, None], last * lengths
+
 
 def factorize(weight: torch.Tensor, gram: torch.Tensor, whitened: bool) -> Factorization:
     """The best W_r for a weight [n, d], fp64: in the weights, or ``whitened`` in the outputs by the Gram matrix [d, d].
 
     The truncated SVD is best in the Frobenius norm (Eckart and Young 1936). With W G^½ = U Σ Vᵀ the best in
-    tr(Δ G Δᵀ) is (U_r Σ_r V_rᵀ) G^-½, which equals U_r U_rᵀ W: no inverse is needed, G may be singular.
+    tr(Δ G Δᵀ) is (U_r Σ_r V_rᵀ) G^-½, which equals U_r U_rᵀ W: no inverse is needed, G may be singular (eq. C2 of
+    ``docs/derivations/cc.md``).
     """
-    u, singular, _ = torch.linalg.svd(weight @ _root(gram) if whitened else weight, full_matrices=False)
+    u, singular = _left_singular(weight, gram) if whitened else torch.linalg.svd(weight, full_matrices=False)[:2]
     # Rows U_jᵀ W are the components; the directions U_j are orthonormal, so that the errors of dropped ones add up
     components = u.mT @ weight
     rest = weight - u @ components
@@ -67,6 +75,16 @@ def break_even(outputs: int, inputs: int) -> float:
 def largest_saving(outputs: int, inputs: int) -> int:
     """The largest whole rank below :func:`break_even`."""
     return math.ceil(break_even(outputs, inputs)) - 1
+
+
+def _left_singular(weight: torch.Tensor, gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """U and Σ of W G^½: of W G Wᵀ = U Σ² Uᵀ where that is the smaller matrix."""
+    n, d = weight.shape
+    if n > d:
+        u, singular, _ = torch.linalg.svd(weight @ _root(gram), full_matrices=False)
+        return u, singular
+    squares, vectors = torch.linalg.eigh(weight @ gram @ weight.mT)
+    return vectors.flip(-1), squares.flip(-1).clamp_min(0).sqrt()
 
 
 def _root(gram: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,79 @@
+"""What a saving comes to before a run, in closed form: the same share of every layer, by its rank."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+
+from compression.budget import Budget
+from compression.counting.cost import Cost, cost
+from compression.forecast import FLOAT_BYTES, Forecast, LayerForecast, Subject
+from compression.graph import Graph, factorable
+from compression.graph.types import Layer
+from compression.methods.cc.options import SAVED, WEIGHT_BITS
+
+STEPS = 1000
+"""Shares of a layer's MACs that are looked at."""
+
+
+def even_rank_forecast(subject: Subject, budget: Budget) -> Forecast | None:
+    """Every layer that may get factors saves one share of its MACs, or what its bound says.
+
+    ``None`` where ranks alone do not reach the saving.
+    """
+    graph = subject.graph
+    taking = set(factorable(subject.model, graph))
+    goal = (1 - SAVED.value(budget.asks)) * graph.macs
+
+    def ranks(step: int) -> dict[str, int]:
+        pairs = ((layer, budget.layers.get(layer.name, {}).get("sparsity")) for layer in graph.layers)
+        chosen = {layer.name: _rank(layer, step / STEPS if bound is None else bound) for layer, bound in pairs}
+        return {name: rank for name, rank in chosen.items() if rank and name in taking}
+
+    step = bisect_left(range(STEPS + 1), True, key=lambda step: _macs(graph, ranks(step)) <= goal)
+    if step > STEPS:
+        return None
+    return _forecast(graph, budget, ranks(step))
+
+
+def _sizes(layer: Layer) -> tuple[int, int]:
+    """(n, d)."""
+    return layer.shape[0], math.prod(layer.shape[1:])
+
+
+def _rank(layer: Layer, saved: float) -> int:
+    """The largest rank that saves this share of a layer's MACs, at least 1; 0: the layer stays whole."""
+    n, d = _sizes(layer)
+    if saved == 0 or n * d <= n + d:
+        return 0
+    return max(1, math.floor((1 - saved) * n * d / (n + d)))
+
+
+def _macs(graph: Graph, ranks: dict[str, int]) -> float:
+    return sum(layer.macs * _share(layer, ranks) for layer in graph.layers)
+
+
+def _share(layer: Layer, ranks: dict[str, int]) -> float:
+    """How many weights and MACs a layer has of those before."""
+    n, d = _sizes(layer)
+    return ranks[layer.name] * (n + d) / (n * d) if layer.name in ranks else 1.0
+
+
+def _forecast(graph: Graph, budget: Budget, ranks: dict[str, int]) -> Forecast:
+    dense, layers = cost(graph), []
+    macs = bops = nominal = weights = 0.0
+    for layer in graph.layers:
+        numel, share = math.prod(layer.shape), _share(layer, ranks)
+        bits = (WEIGHT_BITS.layer_limits(budget.asks, budget.layers, layer.name) or (32.0, 32.0))[1]
+        size = numel * share * bits / 8
+        layers.append(
+            LayerForecast(layer.name, FLOAT_BYTES * numel, size, size, layer.shape, layer.shape, (bits, bits))
+        )
+        macs += layer.macs * share
+        bops += layer.macs * share * bits * 32
+        weights += numel * share - numel
+        nominal += size + FLOAT_BYTES * (2 if layer.name in ranks else 1) - FLOAT_BYTES * numel
+    total = dense.nominal_bytes + nominal
+    counted = Cost(int(dense.params + weights), macs, bops, bops / (dense.bops or 1.0), total, 0.0)
+    note = "Counted as if every layer saved the same share by its rank; the run shares it out, units included."
+    return Forecast("even", dense, counted, counted, (total, total), layers=tuple(layers), notes=(note,))

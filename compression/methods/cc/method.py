@@ -1,0 +1,115 @@
+"""Collaborative compression as a method: units removed and layers factored until a share of the MACs is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from compression.asks import MACS
+from compression.budget import Budget
+from compression.errors import CompressionError
+from compression.forecast import Forecast, Subject, even_pruning_forecast
+from compression.methods.base import Compressed, Info, Method, Reporter, Setup
+from compression.methods.cc.options import SAVED, WEIGHT_BITS, CcOptions
+from compression.training.setup import ALLOCATED_STAGES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Cc(Method):
+    """Whole units and singular components are removed together, by the error that each costs for the MACs it saves."""
+
+    info = Info(
+        name="cc",
+        label="Collaborative compression",
+        sentence="**Collaborative compression** removes channels and splits layers into two thinner ones of lower rank "
+        "until a share of the arithmetic is saved, then trains what remains.",
+        family="low-rank",
+        slot=10,
+        stages=ALLOCATED_STAGES,
+        paper="arXiv 2105.11228",
+    )
+    asks = (SAVED, WEIGHT_BITS)
+    Config = CcOptions
+
+    @property
+    def removes_units(self) -> bool:
+        """Units may be removed."""
+        return True
+
+    def check(self, setup: Setup) -> None:
+        """Refuse a saving that this network's units and ranks do not reach, and bounds that cannot hold.
+
+        Raises:
+            CompressionError: saying how much can be saved, or naming the layer.
+        """
+        from compression.graph import factorable
+        from compression.methods.cc.plan import refuse_unreachable
+
+        super().check(setup)
+        budget = setup.budget
+        WEIGHT_BITS.widths(budget.asks, budget.layers, [layer.name for layer in setup.graph.layers])
+        refuse_unreachable(setup.graph, budget, self.options(budget), factorable(setup.model, setup.graph))
+
+    def forecast(self, subject: Subject, budget: Budget) -> Forecast:
+        """The same share of every layer saved by its rank or, where ranks alone do not reach that, of every group.
+
+        Raises:
+            CompressionError: bounds that cannot be met.
+        """
+        from compression.methods.cc.forecast import even_rank_forecast
+
+        budget, options = self.bounded(budget, subject.graph), self.options(budget)
+        if options.units != "all":
+            forecast = even_rank_forecast(subject, budget)
+            if forecast is not None:
+                return forecast
+        asks = {MACS: SAVED.value(budget.asks), WEIGHT_BITS.field: WEIGHT_BITS.value(budget.asks)}
+        return even_pruning_forecast(subject, budget.replace(asks=asks), WEIGHT_BITS)
+
+    def run(self, setup: Setup, report: Reporter) -> Compressed:
+        """Compress ``setup.model`` in place until its MACs are within the budget.
+
+        Raises:
+            CompressionError: an unknown option, or a budget that cannot be reached. RunFailed: training diverged.
+        """
+        from compression.methods.cc.run import run
+
+        self.check_budget(setup.budget)
+        return run(self.bounded_setup(setup), report, self.options(setup.budget))
+
+    def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
+        """Factor the layers of ``model``, in place, and fix their steps: with ``units`` none, as a loop of one's own
+        cannot hold removed units at zero.
+
+        Raises:
+            CompressionError: units may be removed, no batch was given, or the saving cannot be reached.
+        """
+        self.check_own_loop(budget)
+        if self.options(budget).units != "none":
+            return super().prepare(model, budget, calibration)
+        from compression.methods.cc.own_loop import prepare
+
+        if calibration is None:
+            raise CompressionError(f"{self.info.label} looks at what flows into layers: pass calibration batches")
+        return prepare(model, budget, calibration, self.options(budget))
+
+    def trains(self, budget: Budget) -> bool:
+        """Not where the option ``tuning`` is none."""
+        return budget.options.get("tuning") != "none"
+
+    def caveats(self, result: Mapping[str, Any]) -> list[str]:
+        """Where ranks do little, and what saved MACs mean."""
+        factored = len(result.get("ranks") or {})
+        return [
+            "Fewer MACs are counted on the smaller network, and it computes no others. How much time they save depends "
+            "on the machine: two thin layers read and write more than one.",
+            f"{factored} {'layer is' if factored == 1 else 'layers are'} split into factors here. Small convolutions "
+            "are close to full rank: wide linear layers gain most.",
+            *super().caveats(result),
+        ]
+
+
+METHOD = CC = Cc()

@@ -67,15 +67,17 @@ def run(work: Setup, report: Reporter | None = None) -> Compressed:
     return methods.get(work.budget.method).run(work, report or Reporter())
 
 
-def test_every_trained_method_offers_the_same_options_and_saliency_where_units_are_chosen() -> None:
+def test_every_trained_method_offers_the_same_options_and_saliency_as_a_whole() -> None:
     assert {"geta", "opq", "sequential", "magnitude"} <= set(TRAINED)
     shared = set(TrainingOptions.model_fields) - set(QuantizationOptions.model_fields)
     for name, method in methods.all_methods().items():
         offered = {option.name for option in method.Config.table()}
         assert set(QuantizationOptions.model_fields) <= offered
         assert (shared <= offered) if name in TRAINED else not (shared & offered)
-        chosen = set(UnitOptions.model_fields)
-        assert (chosen <= offered) if method.removes_units else not (chosen & offered)
+        chosen = set(UnitOptions.model_fields) & offered
+        assert chosen in (set(), set(UnitOptions.model_fields)), "all of them, or a score of its own"
+        assert method.removes_units or not chosen
+        assert chosen or name not in ("geta", "sequential")
 
 
 @pytest.mark.parametrize("method", TRAINED)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import compression as cx
 from compression import methods
@@ -36,6 +37,24 @@ def test_every_method_in_one_call(method: str, tmp_path: Path) -> None:
         assert cx.trace(done.model, x[:1]).macs <= 0.6 * cx.trace(model, x[:1]).macs
     else:
         assert units == (int(0.4 * cx.trace(model, x[:1]).prunable_units) if methods.get(method).removes_units else 0)
+
+
+@pytest.mark.parametrize("method", methods.names())
+def test_a_layer_of_zeros_is_compressed_as_any_other(method: str) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+    nn.init.zeros_(model[2].weight)
+    done = cx.compress(model, DATA, method=method, epochs=0.6, batch_size=32, precision="fp32", sparsity=0.2)
+    x = torch.randn(4, 1, 12, 12)
+    with torch.no_grad():
+        answer = done.model(x)
+        assert bool(answer.isfinite().all())
+        assert torch.allclose(answer, done.masked(x), atol=1e-5)
+    if not methods.get(method).info.trains:
+        layers = dict(done.masked.named_modules())
+        assert not layers["2"].weight.any(), "zeros need no rounding"
 
 
 def test_a_listener_hears_of_it() -> None:

@@ -217,8 +217,8 @@ def test_runs_give_every_layer_its_scheme_and_files_hold_the_weights(scheme: str
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scheme": "best", "clip": "max"}, "clip max is for scheme house, not best"),
-        ({"scheme": "power2", "group": 64}, "group 64 is for scheme house, not power2"),
+        ({"scheme": "best", "clip": "max"}, "clip max is for scheme uniform, not best"),
+        ({"scheme": "power2", "group": 64}, "group 64 is for scheme uniform, not power2"),
         ({"clip": "hqq"}, "clip hqq refines the steps of groups: set group"),
         ({"clip": "percentile", "group": 64}, "clip percentile is for whole layers"),
         ({"clip_percentile": 101.0}, "clip_percentile must be a number in 50..100"),

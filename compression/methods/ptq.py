@@ -33,9 +33,9 @@ WEIGHT_BITS, ACTIVATION_BITS = EqualBits(), EqualActivationBits()
 class PtqOptions(EqualizeOptions):
     """What :class:`Ptq` takes beside its bit-widths."""
 
-    scheme: Literal["house", "midrise", "power2", "residual", "ternary", "best"] = Field(
-        "house",
-        description="Which values the weights of a layer may take: multiples of a step, 0 among them (house); odd "
+    scheme: Literal["uniform", "midrise", "power2", "residual", "ternary", "best"] = Field(
+        "uniform",
+        description="Which values the weights of a layer may take: multiples of a step, 0 among them (uniform); odd "
         "multiples of half a step, one more (midrise); powers of two times a scale (power2, up to 5 bits); sums of b "
         "scales with signs (residual, up to 8 bits); -1, 0 and 1 times a scale (ternary, always 2 bits); or for each "
         "layer that with the least squared error (best).",
@@ -44,7 +44,7 @@ class PtqOptions(EqualizeOptions):
         "mse",
         description="Where weights saturate: mse takes the step with the least squared error, percentile leaves the "
         "largest weights out, max reaches to the largest weight (of a group: from its least to its largest), hqq "
-        "refines the steps of groups so that few weights err much. Schemes other than house have mse.",
+        "refines the steps of groups so that few weights err much. Schemes other than uniform have mse.",
     )
     clip_percentile: Real = Field(
         99.9,
@@ -67,10 +67,10 @@ class PtqOptions(EqualizeOptions):
         Raises:
             CompressionError: naming both options.
         """
-        if self.scheme != "house" and self.clip != "mse":
-            raise CompressionError(f"ptq: clip {self.clip} is for scheme house, not {self.scheme}: leave clip at mse")
-        if self.scheme != "house" and self.group:
-            raise CompressionError(f"ptq: group {self.group} is for scheme house, not {self.scheme}: set one of them")
+        if self.scheme != "uniform" and self.clip != "mse":
+            raise CompressionError(f"ptq: clip {self.clip} is for scheme uniform, not {self.scheme}: leave clip at mse")
+        if self.scheme != "uniform" and self.group:
+            raise CompressionError(f"ptq: group {self.group} is for scheme uniform, not {self.scheme}: set one of them")
         if self.clip == "percentile" and self.group:
             raise CompressionError("ptq: clip percentile is for whole layers: groups have mse, hqq or max")
         if self.clip == "hqq" and not self.group:

@@ -70,9 +70,7 @@ def _inputs(model: nn.Module, path: str, x: Example) -> Inputs:
     seen: list[Inputs] = []
 
     def see(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not all(
-            isinstance(each, (torch.Tensor, int, float, str, type(None))) for each in tree_leaves((args, kwargs))
-        ):
+        if not all(isinstance(each, _PLAIN) for each in tree_leaves((args, kwargs))):
             raise Unfit("is called with more than tensors and numbers")
         seen.append(Inputs(args, kwargs).map(lambda tensor: tensor.detach().clone()))
         raise _Reached

@@ -55,5 +55,5 @@ def _layer(name: str, weight: torch.Tensor, bits: int, group: int, clip: str, sa
     error = (lines - rounded(lines, fitted.steps, fitted.zeros, 2.0**bits - 1)).square_().sum(dtype=torch.float64)
     return LayerAllocation(
         name, weight.numel(), 0, 0.0, bits, float(fitted.steps.mean()), float(error) * count / len(part), 0.0,
-        scheme="groups", group=group, groups=count, clip=clip,  # type: ignore[arg-type]
+        group=group, groups=count, clip=clip,  # type: ignore[arg-type]
     )  # fmt: skip

@@ -94,7 +94,8 @@ def parts(
 
 def _widest(survivors: Survivors, choices: tuple[int, ...]) -> Floats:
     """The step at which the largest magnitude is the last level, for each bit-width."""
-    return (float(survivors.table.magnitudes[-1]) or 1.0) / np.array([levels_of(bits) for bits in choices])
+    largest = float(survivors.table.magnitudes.max(initial=0.0))
+    return (largest or 1.0) / np.array([levels_of(bits) for bits in choices])
 
 
 def _survivors(

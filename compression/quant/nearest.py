@@ -17,7 +17,7 @@ from compression.quant.integers import WEIGHT
 from compression.quant.laplace import levels_of
 from compression.quant.layer_options import parts
 from compression.quant.quantizer import Quantizer
-from compression.quant.schemes import BEST, HOUSE, fit
+from compression.quant.schemes import BEST, UNIFORM, fit
 from compression.quant.steps import Survivors, best_steps
 from compression.quant.tables import LayerTable, LayerTables
 
@@ -27,18 +27,18 @@ def rounding(
     widths: Mapping[str, int],
     clip: str = "mse",
     *,
-    scheme: str = HOUSE,
+    scheme: str = UNIFORM,
     percentile: float = 100.0,
 ) -> Allocation:
     """Round every weight to the nearest level of its layer's ``scheme``, its bit-width b being given.
 
-    In the scheme ``house`` levels are k·d with |k| <= Q = 2^(b-1) - 1, and ``clip`` is ``mse`` (the step d with the
+    In the scheme ``uniform`` levels are k·d with |k| <= Q = 2^(b-1) - 1, and ``clip`` is ``mse`` (the step d with the
     least squared error; larger weights saturate), ``max`` (d = max|w| / Q) or ``percentile`` (that percentile of |w| in
     its place). The other schemes (:mod:`.schemes`) are fitted to the least squared error. Nothing is pruned.
     """
     layers = tuple(
         _layer(table, widths[table.name], clip, percentile)
-        if scheme == HOUSE
+        if scheme == UNIFORM
         else fitted(table, widths[table.name], scheme)
         for table in tables.layers
     )
@@ -55,7 +55,7 @@ def rounding(
         budget_bits=spent,
         exact=clip == "mse",
         zeros="rounded",
-        grid="plain" if scheme == HOUSE else "mixed",
+        grid="plain" if scheme == UNIFORM else "mixed",
         notes=notes,
     )
 

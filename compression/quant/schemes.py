@@ -4,7 +4,7 @@ AutoQNN (Gong et al., JCST) offers quantizers of several shapes to every layer. 
 magnitudes of a layer by prefix sums, without training: with n_c weights in the cell of level l_c, whose magnitudes add
 up to F_c, the squared error is Σw² - 2 Σ l_c F_c + Σ l_c² n_c. Weights that are exactly 0 stay 0 in every scheme.
 
-house      k·Δ, |k| <= 2^(b-1) - 1
+uniform    k·Δ, |k| <= 2^(b-1) - 1
 midrise    ±(k - 1/2)Δ, k = 1..2^(b-1): no level is 0
 power2     ±s·2^-j, j = 0..2^(b-1) - 1, at most 16 powers
 residual   ±α₁ ± … ± α_b
@@ -25,7 +25,7 @@ from compression.quant.steps import Survivors, best_steps
 from compression.quant.tables import LayerTable
 
 Floats = NDArray[np.float64]
-HOUSE, MIDRISE, BEST = "house", "midrise", "best"
+UNIFORM, MIDRISE, BEST = "uniform", "midrise", "best"
 TINY = float(np.finfo(np.float32).tiny)
 ROUNDS, SETTLED = 50, 1e-9
 """Least-squares rounds of residual scales at most, and the relative gain at which they end."""
@@ -54,21 +54,21 @@ def fit(table: LayerTable, bits: int, scheme: str) -> Fit:
     ``best`` takes that of the least error; of equal ones the one first in the module's list.
     """
     if float(table.magnitudes[-1]) == 0:
-        return Fit(HOUSE, bits, 1.0, 0.0)
+        return Fit(UNIFORM, bits, 1.0, 0.0)
     if scheme == BEST:
         fits = [one(table, min(bits, MOST_BITS.get(name, bits))) for name, one in SCHEMES.items()]
         return min(fits, key=lambda candidate: candidate.error)
     return SCHEMES[scheme](table, min(bits, MOST_BITS.get(scheme, bits)))
 
 
-def house(table: LayerTable, bits: int) -> Fit:
+def uniform(table: LayerTable, bits: int) -> Fit:
     """The step of least squared error, larger weights saturating."""
     steps, errors = best_steps(Survivors(table, 0, lowest=0), (bits,))
-    return Fit(HOUSE, bits, float(steps[0]), float(errors[0]))
+    return Fit(UNIFORM, bits, float(steps[0]), float(errors[0]))
 
 
 def midrise(table: LayerTable, bits: int) -> Fit:
-    """As :func:`house`, on all 2^b levels around 0."""
+    """As :func:`uniform`, on all 2^b levels around 0."""
     steps, errors = best_steps(Survivors(table, table.zeros, offset=0.0, full=True), (bits,))
     return Fit(MIDRISE, bits, float(steps[0]), float(errors[0]), middle=True)
 
@@ -116,7 +116,7 @@ def residual(table: LayerTable, bits: int) -> Fit:
 
 
 SCHEMES: dict[str, Callable[[LayerTable, int], Fit]] = {
-    HOUSE: house, MIDRISE: midrise, "power2": power2, "residual": residual, "ternary": ternary
+    UNIFORM: uniform, MIDRISE: midrise, "power2": power2, "residual": residual, "ternary": ternary
 }  # fmt: skip
 
 

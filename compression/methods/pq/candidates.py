@@ -131,6 +131,10 @@ def clustered(
     blocks = weight.detach().float().reshape(-1, length)
     live = (blocks != 0).any(1)
     every = bool(live.all())
+    if not bool(live.any()):
+        return Clusters(
+            blocks.new_zeros(1, length), torch.zeros(len(blocks), dtype=torch.int64, device=blocks.device), (0.0,)
+        )
     result = cluster(seen_by(blocks[live], root), centroids if every else max(1, centroids - 1), seed, iterations)
     if root is not None:
         # M: whatever S, the least weighted error of a cluster is at the mean of its blocks

@@ -95,7 +95,7 @@ def test_a_kept_run_is_complete_and_says_where_it_comes_from(folder: Path) -> No
     assert len(record["commit"]) == 40
     points = run.points()
     trains = methods.get(run.budget().method).trains(run.budget())
-    assert len(points) >= (20 if trains else 4), "what is not trained has less to tell"
+    assert len(points) >= (20 if trains else 3), "what is not trained has less to tell, least without norms"
     assert points[-1].to_dict().items() >= result["final"].items()
     assert sum(path.stat().st_size for path in folder.rglob("*")) < LARGEST
     for path in folder.glob("*.json*"):

@@ -57,8 +57,8 @@ def _on_grids(source: Source) -> list[IntegerWeight]:
     for name, weight in source.integers.items():
         if not isinstance(weight, IntegerWeight):
             raise CompressionError(
-                f"layer {name}: weights of the encoding {weight.kind} have no bit planes; only those on a uniform grid can "
-                "be layered"
+                f"layer {name}: weights of the encoding {weight.kind} have no bit planes; only those on a "
+                "uniform grid can be layered"
             )
     return [weight for weight in source.integers.values() if isinstance(weight, IntegerWeight)]
 

@@ -12,7 +12,7 @@ from compression.cli import options as opt
 from compression.cli.budget import ask_texts, ask_value, budget
 from compression.cli.output import answer, columns, percent, size
 from compression.cli.pick import pick
-from compression.jobs.curve import allocating
+from compression.jobs.curve import allocating, check_allocates
 
 FORECAST = {
     "layer": "{name}", "dense": "{dense_bytes:size}", "least": "{low_bytes:size}", "most": "{high_bytes:size}",
@@ -42,6 +42,8 @@ def allocate(
     **more: opt.More,
 ) -> None:  # fmt: skip
     """Allocate and show the table."""
+    if method:
+        check_allocates(method)
     base = Budget.load(config) if config else Budget()
     own = base.options if methods.get(base.method).allocates else {}  # another method's options mean nothing here
     own = {**own, **opt.assignments(option, "--option", opt.json_or_text)}

@@ -68,6 +68,9 @@ def test_what_training_decides_lies_within_the_forecast(name: str) -> None:
     assert forecast.low is not None
     assert forecast.high is not None
     assert forecast.bytes == (forecast.low.nominal_bytes, forecast.high.nominal_bytes)
+    floats = FLOATS * (forecast.low.params - sum(math.prod(layer.kept_shape) for layer in forecast.layers))
+    ends = (sum(layer.low_bytes for layer in forecast.layers), sum(layer.high_bytes for layer in forecast.layers))
+    assert forecast.bytes == pytest.approx([floats + end for end in ends]), "the rows and the total agree"
 
 
 def test_size_and_error_are_counted_by_hand_on_the_weights_file() -> None:

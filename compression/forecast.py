@@ -137,13 +137,27 @@ class Forecast:
         return cls("unknown", notes=(why,))
 
     @property
+    def bytes_kind(self) -> Literal["nominal", "ideal", "coded"] | None:
+        """How ``bytes`` are counted.
+
+        ``nominal``: weights at their bits, 4 bytes a float; ``ideal``: with positions of zeros as an ideal coder writes
+        them; ``coded``: with codes as the packed file holds them; ``None``: unknown.
+        """
+        if self.bytes is None or self.low is None or self.high is None:
+            return None
+        if any(layer.allocation is not None and layer.allocation.coded for layer in self.layers):
+            return "coded"
+        ends = zip(self.bytes, (self.low.nominal_bytes, self.high.nominal_bytes), strict=True)
+        return "nominal" if all(math.isclose(*end) for end in ends) else "ideal"
+
+    @property
     def units(self) -> int:
         """How many units are removed."""
         return sum(self.removed.values())
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``None`` for what is unknown."""
-        plain = dataclasses.asdict(self)
+        plain = {**dataclasses.asdict(self), "bytes_kind": self.bytes_kind}
         return {**plain, "bytes": list(self.bytes) if self.bytes else None, "notes": list(self.notes)}
 
 

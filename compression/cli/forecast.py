@@ -23,6 +23,11 @@ ALLOCATION = {
     "step": "{step:.6f}", "error": "{error:.6f}", "offset": "{offset:.6f}", "scales": "{scales:count}",
     "coded": "{coded:size}", "scheme": "{scheme}",
 }  # fmt: skip
+BYTES = {
+    "nominal": "nominal: weights at their bits, steps and floats",
+    "ideal": "values and positions of zeros coded ideally",
+    "coded": "codes as the packed file holds them",
+}
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
 
@@ -65,7 +70,7 @@ def describe_forecast(value: dict[str, Any]) -> str:
     dense, least, most = value["dense"], value["low"], value["high"]
     parts = [
         f"{value['model']} with {value['method']} ({value['certainty']}; weights: {value['weights']})",
-        size(low) if low == high else f"{size(low)} to {size(high)}",
+        f"{size(low) if low == high else f'{size(low)} to {size(high)}'} ({BYTES[value['bytes_kind']]})",
         f"{percent(least['macs'] / dense['macs'])} of the MACs",
         f"{percent(least['rel_bops'])} to {percent(most['rel_bops'])} of the BOPs",
     ]

@@ -106,9 +106,9 @@ def test_the_words_on_a_forecast_are_what_it_counts() -> None:
     assert [forecast.bytes_kind for forecast in kinds.values()] == ["nominal", "ideal", "nominal"]
     assert kinds["ptq"].to_dict()["bytes_kind"] == "nominal"
     texts = {name: forecast_panel.basis(forecast, weights()) for name, forecast in kinds.items()}
-    assert "nominal" in texts["ptq"] and "smaller or larger" in texts["ptq"]
+    assert "nominal" in texts["ptq"] and "larger" in texts["ptq"]
     assert "coded ideally" in texts["magnitude"]
-    assert "channels removed evenly" in texts["geta"]
+    assert "channels" in texts["geta"]
     without = replace(kinds["geta"], removed={})
     network = catalog.traced(RESNET8)
     assert "channels" not in forecast_panel.basis(without, weights())

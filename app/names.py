@@ -32,7 +32,7 @@ def subject(model: str, data: str) -> str:
 
 
 def request(budget: Mapping[str, Any]) -> str:
-    """What a budget, as a file of any version has it, asks of its method, in the words of the method's asks."""
+    """What a budget, as a file of any version has it, asks of its method, in the method's words."""
     return _request(json.dumps(budget, sort_keys=True))
 
 
@@ -42,11 +42,9 @@ def _request(text: str) -> str:
 
     try:
         budget = Budget.from_dict(json.loads(text))
-        method = methods.get(budget.method)
-        parts = [ask.words(ask.value(budget.asks)) for ask in method.asks]
+        return methods.get(budget.method).request(budget)
     except CompressionError as error:
         return f"unreadable budget ({error.what})"
-    return ", ".join(filter(None, parts))
 
 
 def describe(budget: Mapping[str, Any]) -> str:

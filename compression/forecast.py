@@ -96,6 +96,7 @@ class Subject:
 class LayerForecast:
     """One layer: bytes of its weight dense, and at the least and the most bits (equal where the bits are decided).
 
+    Steps, zero points and tables of the weight are in the bytes, so that with the other parameters they are the total.
     ``shape`` is that of the weight, ``kept_shape`` without the removed units; ``bits`` the least and most bit-width;
     ``zeros`` how many single weights are set to zero. ``allocation`` has step and error where they are known.
     """
@@ -136,13 +137,27 @@ class Forecast:
         return cls("unknown", notes=(why,))
 
     @property
+    def bytes_kind(self) -> Literal["nominal", "ideal", "coded"] | None:
+        """How ``bytes`` are counted.
+
+        ``nominal``: weights at their bits, 4 bytes a float; ``ideal``: with positions of zeros as an ideal coder writes
+        them; ``coded``: with codes as the packed file holds them; ``None``: unknown.
+        """
+        if self.bytes is None or self.low is None or self.high is None:
+            return None
+        if any(layer.allocation is not None and layer.allocation.coded for layer in self.layers):
+            return "coded"
+        ends = zip(self.bytes, (self.low.nominal_bytes, self.high.nominal_bytes), strict=True)
+        return "nominal" if all(math.isclose(*end) for end in ends) else "ideal"
+
+    @property
     def units(self) -> int:
         """How many units are removed."""
         return sum(self.removed.values())
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``None`` for what is unknown."""
-        plain = dataclasses.asdict(self)
+        plain = {**dataclasses.asdict(self), "bytes_kind": self.bytes_kind}
         return {**plain, "bytes": list(self.bytes) if self.bytes else None, "notes": list(self.notes)}
 
 
@@ -171,14 +186,13 @@ def allocation_forecast(
     layers = []
     for each in allocation.layers:
         ideal = (each.numel - each.pruned) * each.bits / 8 + _position_bytes(each.numel, each.pruned)
-        size = ideal if each.coded is None else float(each.coded)
+        size = (ideal if each.coded is None else float(each.coded)) + FLOAT_BYTES * each.floats
         shape = shapes.get(each.name, (each.numel,))
         ends = (float(each.bits), float(each.bits))
         layers.append(
             LayerForecast(each.name, FLOAT_BYTES * each.numel, size, size, shape, shape, ends, each.pruned, each)
         )
-    floats = graph.params - allocation.numel + sum(each.floats for each in allocation.layers)
-    total = sum(layer.low_bytes for layer in layers) + FLOAT_BYTES * floats
+    total = sum(layer.low_bytes for layer in layers) + FLOAT_BYTES * (graph.params - allocation.numel)
     return Forecast(
         certainty="exact",
         dense=cost(graph),
@@ -234,7 +248,9 @@ def even_pruning_forecast(
         least, most = (bits if bits is not None else 32.0 for bits in weights[layer.name])
         remaining = math.prod(shapes[layer.weight])
         dense = FLOAT_BYTES * math.prod(layer.shape)
-        sizes = (dense, remaining * least / 8, remaining * most / 8)
+        scales = shapes[layer.weight][steps[layer.name]] if layer.name in steps else 1
+        beside = 0 if weights[layer.name][0] is None else FLOAT_BYTES * scales  # steps are stored for quantized weights
+        sizes = (dense, remaining * least / 8 + beside, remaining * most / 8 + beside)
         layers.append(LayerForecast(layer.name, *sizes, tuple(layer.shape), shapes[layer.weight], (least, most)))
     return Forecast(
         certainty="even",

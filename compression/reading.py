@@ -10,7 +10,7 @@ import math
 import os
 import reprlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Any, NoReturn, TypeVar
 
@@ -25,6 +25,7 @@ MOST_BYTES = 64 << 20
 MOST_VALUES = 2_500_000
 """Bounds the memory of a parsed JSON text (an empty list takes 24 times its text): two confusions of 1,000 classes."""
 MOST_DEPTH = 200
+NAMES = 8  # of a list in a message
 LARGEST_INTEGER = 2**63 - 1
 """In magnitude. SQLite and numpy store no larger ones, and no field of a format needs them."""
 LATEST_SECONDS = 1e11
@@ -231,6 +232,12 @@ def cut(text: str) -> str:
     """A name from a file, on one line and short enough for a message."""
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= 160 else f"{text[:160]}…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a line, the first few of many: ``conv1, conv2 and 27 more``."""
+    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+    return f"{', '.join(names[:NAMES])}{more}"
 
 
 def check_version(value: Mapping[str, Any], known: int, what: str) -> None:

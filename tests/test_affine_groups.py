@@ -263,6 +263,8 @@ def test_runs_put_groups_on_every_layer_and_forecasts_count_them(clip: str, tmp_
     assert all(torch.equal(stored[name], tensor) for name, tensor in expected.items())
     assert 4 * len(weights) + groups < counted.scales < 4 * len(weights) + 2 * groups + 40 * len(weights)
     size = sum(layer.numel for layer in planned.layers)
+    for row, layer in zip(forecast.layers, planned.layers, strict=True):  # steps of 16 bits, zero points of 3
+        assert 0 <= row.low_bytes - layer.numel * 3 / 8 - layer.groups * (16 + 3) / 8 - 4 < 4
     assert forecast.low is not None
     assert forecast.low.nominal_bytes == pytest.approx(
         size * 3 / 8 + groups * (2 + 3 / 8) + 4 * (work.graph.params - size + len(weights)), rel=0.002

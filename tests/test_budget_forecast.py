@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from opened import Open, errors
 from safetensors.numpy import load_file
 
 from app import nav
-from app.budget import live_forecast, permalink
+from app.budget import forecast_panel, live_forecast, permalink
 from app.model import catalog
 from compression import methods
 from compression.budget import Budget
+from compression.cli.forecast import describe_forecast
 from compression.forecast import Forecast, Subject
 from compression.graph import Graph
 from compression.methods.ptq import Ptq
@@ -68,6 +70,9 @@ def test_what_training_decides_lies_within_the_forecast(name: str) -> None:
     assert forecast.low is not None
     assert forecast.high is not None
     assert forecast.bytes == (forecast.low.nominal_bytes, forecast.high.nominal_bytes)
+    floats = FLOATS * (forecast.low.params - sum(math.prod(layer.kept_shape) for layer in forecast.layers))
+    ends = (sum(layer.low_bytes for layer in forecast.layers), sum(layer.high_bytes for layer in forecast.layers))
+    assert forecast.bytes == pytest.approx([floats + end for end in ends]), "the rows and the total agree"
 
 
 def test_size_and_error_are_counted_by_hand_on_the_weights_file() -> None:
@@ -93,6 +98,24 @@ def test_size_and_error_are_counted_by_hand_on_the_weights_file() -> None:
         energy += float((weight**2).sum())
     assert forecast.bytes == (pytest.approx(total), pytest.approx(total))
     assert forecast.error == pytest.approx(error / energy, rel=1e-4)
+
+
+def test_the_words_on_a_forecast_are_what_it_counts() -> None:
+    """Nominal sizes are not called coded, and channels are named only where channels are counted."""
+    kinds = {name: run(name)[2] for name in ("ptq", "magnitude", "geta")}
+    assert [forecast.bytes_kind for forecast in kinds.values()] == ["nominal", "ideal", "nominal"]
+    assert kinds["ptq"].to_dict()["bytes_kind"] == "nominal"
+    texts = {name: forecast_panel.basis(forecast, weights()) for name, forecast in kinds.items()}
+    assert "nominal" in texts["ptq"] and "larger" in texts["ptq"]
+    assert "coded ideally" in texts["magnitude"]
+    assert "channels" in texts["geta"]
+    without = replace(kinds["geta"], removed={})
+    network = catalog.traced(RESNET8)
+    assert "channels" not in forecast_panel.basis(without, weights())
+    assert "Channels removed" in [cell[0] for cell in forecast_panel.figures(kinds["geta"], network)]
+    assert "Channels removed" not in [cell[0] for cell in forecast_panel.figures(without, network)]
+    value = {"model": "resnet8", "method": "ptq", "weights": "trained", **kinds["ptq"].to_dict()}
+    assert "(nominal: " in describe_forecast(value).splitlines()[0]
 
 
 def test_a_method_without_a_forecast_is_answered_with_no_numbers(

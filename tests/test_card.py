@@ -9,7 +9,7 @@ import pytest
 
 from compression import methods
 from compression.budget import Budget
-from compression.export.findings import verdicts
+from compression.export.findings import eight_bit, verdicts
 
 NUMBERS = {
     "geta": [30, 3, 7, 6, 8, 2, 5],
@@ -57,3 +57,15 @@ def test_limits_and_times_speak_of_the_shape_that_the_method_left(method: str) -
     times = {name: {"name": name, "median": ms} for name, ms in (("a", 4.0), ("b", 3.0), ("c", 2.0), ("d", 1.0))}
     units = [line for line in verdicts(times, budget_of(method)) if chosen.info.label in line]
     assert len(units) == (not chosen.removes_units)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        (["int8", "int8"], r"^the same in 8-bit integer arithmetic, missing ranges calibrated$"),
+        (["int8", "fp32", "int8 table"], r"integer arithmetic.*; 2 of 3 layers compute in floats$"),
+        (["int4 table", "fp32"], r"^(?!.*integer).*every layer computes in floats$"),
+    ],
+)
+def test_a_file_of_layers_in_floats_is_not_called_integer_arithmetic(kinds: list[str], words: str) -> None:
+    assert re.search(words, eight_bit({"layers": {str(number): kind for number, kind in enumerate(kinds)}}))

@@ -85,6 +85,8 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 2
         ([*RUN, "--activation-bits", "9:5"], ["lower bound 9"]),
         ([*RUN, "--method", "opq", "--bits", "4:8"], ["one average number"]),
         (["allocate", "resnet8", "--bits", "1"], ["bits", "2..16"]),
+        (["allocate", "resnet8", "--method", "adaround"], ["--method adaround", "does not allocate", "opq", "riq"]),
+        (["untrained", *RUN[1:], "--method", "geta"], ["--method geta", "does not allocate", "opq", "riq"]),
         ([*RUN, "--epochs", "0"], ["epochs", "above 0"]),
         ([*RUN, "--epochs", "-3"], ["epochs", "above 0"]),
         (["train", "--model", "resnet8", "--data", "mnist5k", "--epochs", "0"], ["epochs", "above 0"]),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from opened import numbers
 from torch import nn
 
 from app.budget import permalink, rerun
-from app.compare import sidebyside
+from app.compare import finals, sidebyside
 from compression import front
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -242,6 +244,35 @@ def test_layers_before_and_after() -> None:
     assert [trace.x for trace in drawn["bits"][:2]] == [(32, 32), (4, 32)]
     assert drawn["bits"][-1].x == (8.0,)
     assert info.rows[0]["dense shape"] == "8×4×3×3"
+
+
+def test_a_layer_that_is_two_now_is_compared_as_one() -> None:
+    first = layers.LayerChange("c.first", None, (2, 4, 3, 3), 70, 4, 8.0, 40)
+    last = layers.LayerChange("c.last", None, (8, 2, 1, 1), 16, None, None, 64)
+    both = layers.LayerChange.of_factors("c", (8, 4, 3, 3), first, last)
+    assert both.weight_bits == pytest.approx((72 * 4 + 16 * 32) / 88)
+    info = layers.LayersInfo((both,), "geta")
+    drawn = {name: layers.layers_figure(info, measure).data for name, measure in layers.MEASURES.items()}
+    assert [trace.x for trace in drawn["bytes"][:2]] == [(8 * 4 * 9 * 4,), (104,)]
+    assert [trace.x for trace in drawn["weights"][:2]] == [(288,), (86,)]
+    assert [trace.x for trace in drawn["channels"][:2]] == [(8,), (8,)]
+    assert info.rows[0]["shape"] == "2×4×3×3 · 8×2×1×1"
+
+
+def test_factors_are_read_as_the_layer_that_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stored(*shape: int) -> SimpleNamespace:
+        return SimpleNamespace(shape=shape, alive=math.prod(shape), bits=None, bytes=4 * math.prod(shape))
+
+    packed = {"a.weight": stored(8, 4), "c.first.weight": stored(2, 4, 3, 3), "c.last.weight": stored(8, 2, 1, 1)}
+    dense = {"a.weight": ("a", (8, 4), 0), "c.weight": ("c", (8, 4, 3, 3), 0)}
+    monkeypatch.setattr(finals, "has_model", lambda run: True)
+    monkeypatch.setattr(finals, "packed", lambda run: packed)
+    monkeypatch.setattr(finals, "_dense_layers", lambda budget: dense)
+    monkeypatch.setattr(finals.runlog, "folder", lambda run: SimpleNamespace(budget=Budget))
+    plain, both = finals.layers("run", {"final": {"bits": {}}, "ranks": {"c": 2}})
+    assert (plain.layer, plain.before, plain.first) == ("a", (8, 4), None)
+    assert (both.layer, both.before, both.first, both.after) == ("c", (8, 4, 3, 3), (2, 4, 3, 3), (8, 2, 1, 1))
+    assert (both.alive, both.bytes, both.weight_bits) == (72 + 16, 4 * (72 + 16), 32)
 
 
 def test_without_the_dense_network_only_what_came_out_is_drawn() -> None:

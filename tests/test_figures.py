@@ -168,6 +168,9 @@ def test_a_budget_in_words_for_every_method() -> None:
         counted = method.removes_units and method.ask("--sparsity") is not None
         assert ("units" in names.request(budget.to_dict())) == counted
     assert "'new-one'" in names.request({**version1, "method": "new-one"})
+    changed = Budget(method="ptq", asks={"bits": 4}, options={"group": 64, "clip": "mse", "statistics": False})
+    usual = names.request(changed.replace(options={}).to_dict())
+    assert names.request(changed.to_dict()) == f"{usual}, group 64, statistics False", "defaults are left out"
 
 
 def test_stages_look_as_their_method_says() -> None:

@@ -209,6 +209,8 @@ def test_runs_give_every_layer_its_scheme_and_files_hold_the_weights(scheme: str
     assert forecast.low.nominal_bytes == pytest.approx(
         nominal + 4 * (work.graph.params - sum(w.weight().numel() for w in weights.values()))
     )
+    others = 4 * (work.graph.params - sum(layer.numel for layer in planned.layers))
+    assert sum(layer.low_bytes for layer in forecast.layers) + others == pytest.approx(forecast.low.nominal_bytes)
     sentence = methods.get("ptq").caveats({"facts": done.facts})
     chosen = {layer["scheme"] for layer in layers.values()} - {None}
     assert all(any(name in each for each in sentence) for name in chosen)

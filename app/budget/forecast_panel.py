@@ -17,6 +17,13 @@ from compression.forecast import Forecast, LayerForecast
 from compression.plots.plan import LayerPlan
 
 Cell = tuple[str, str, str, str]
+SIZES = {
+    "nominal": "The size is nominal: all weights at their bits, with steps and what stays in floats. The packed file "
+    "codes the weights and adds names and a header: it may be smaller or larger.",
+    "ideal": "The size is values and positions of zeros, coded ideally.",
+    "coded": "The size is that of the codes as the packed file holds them.",
+}
+"""By :attr:`Forecast.bytes_kind`."""
 
 
 def refused(error: CompressionError) -> None:
@@ -58,7 +65,7 @@ def figures(forecast: Forecast, network: networks.Network) -> list[Cell]:
     if forecast.error is not None:
         explained = "Σ(w − ŵ)² relative to Σw², measured on the weights"
         cells.append(("Error of the weights", f"{100 * forecast.error:.3g} %", "before any training", explained))
-    elif forecast.certainty == "even":
+    elif forecast.certainty == "even" and forecast.removed:
         whole_units = f"of {network.graph.prunable_units:,}"
         cells.append(("Channels removed", f"{forecast.units}", whole_units, words.HELP["unit"]))
     return cells
@@ -68,20 +75,19 @@ def basis(forecast: Forecast, path: Path | None) -> str:
     """What the figures rest on; empty where nothing is known."""
     if forecast.certainty == "unknown":
         return ""
+    counted = SIZES.get(forecast.bytes_kind or "", "")
     if forecast.certainty == "even":
-        return (
-            "Counted for channels removed evenly; the run picks them by what they contribute. The packed file codes "
-            "them closer, and adds step sizes and names."
+        even = (
+            "Counted for channels removed evenly; the run picks them by what they contribute."
+            if forecast.removed
+            else "Counted evenly over the layers; the run decides which get how much."
         )
+        return f"{even} {counted}"
     if forecast.certainty == "bound":
         return "The most that the budget allows; which layers get how much of it, the run decides when it begins."
     if path is None:
         return "Computed on untrained weights, since there are no trained ones: only a rough guide."
-    if any(layer.allocation is not None and layer.allocation.coded for layer in forecast.layers):
-        return "Computed on the trained weights; the size is that of their codes as the packed file holds them."
-    if any(layer.zeros for layer in forecast.layers):
-        return "Computed on the trained weights; the size is values and positions of zeros, coded ideally."
-    return "Computed on the trained weights; the size is all weights at their bits. The packed file codes them closer."
+    return f"Computed on the trained weights. {counted}"
 
 
 def layer_plans(forecast: Forecast) -> tuple[LayerPlan, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +110,8 @@ def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
     Raises:
         CompressionError: the packed file is missing or damaged.
     """
+    from compression.graph.factors import FIRST, LAST
+
     bits = done["final"].get("bits") or {}
     if not has_model(run):
         return _recorded(runlog.folder(run).budget(), done.get("units") or {}, bits)
@@ -119,30 +121,20 @@ def layers(run: str, done: Mapping[str, Any]) -> tuple[LayerChange, ...]:
         for name, tensor in stored.items()
         if len(tensor.shape) > 1 and name.endswith("weight")
     }
-    changes = []
-    for weight, (layer, shape, axis) in _with_factors(before, done.get("ranks") or ()).items():
-        if weight in stored:
-            now, widths = stored[weight], bits.get(layer, {})
-            changes.append(
-                LayerChange(layer, shape, now.shape, now.alive, now.bits, widths.get("activation"), now.bytes, axis)
-            )
+
+    def change(weight: str, layer: str, shape: tuple[int, ...] | None, axis: int) -> LayerChange:
+        now, widths = stored[weight], bits.get(layer, {})
+        return LayerChange(layer, shape, now.shape, now.alive, now.bits, widths.get("activation"), now.bytes, axis)
+
+    changes, ranks = [], done.get("ranks") or ()
+    for weight, (layer, shape, axis) in before.items():
+        if layer in ranks:
+            names = [f"{layer}.{part}" for part in (FIRST, LAST)]
+            first, last = (change(f"{name}.weight", name, None, axis) for name in names)
+            changes.append(LayerChange.of_factors(layer, shape, first, last))
+        elif weight in stored:
+            changes.append(change(weight, layer, shape, axis))
     return tuple(changes)
-
-
-def _with_factors(
-    layers: Mapping[str, tuple[str, tuple[int, ...] | None, int]], ranks: Collection[str]
-) -> dict[str, tuple[str, tuple[int, ...] | None, int]]:
-    """Two rows for a layer that is two now; the last one has the shape that the layer had."""
-    from compression.graph.factors import FIRST, LAST
-
-    result = {}
-    for weight, (layer, shape, axis) in layers.items():
-        if layer not in ranks:
-            result[weight] = (layer, shape, axis)
-            continue
-        for part, before in ((FIRST, None), (LAST, shape)):
-            result[f"{layer}.{part}.weight"] = (f"{layer}.{part}", before, axis)
-    return result
 
 
 def has_model(run: str) -> bool:

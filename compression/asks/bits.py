@@ -10,7 +10,7 @@ from typing import Any
 from compression.asks.base import Ask, Bounds, Control, Pair
 from compression.bounds import HIGHEST_BITS, LOWEST_BITS, LOWEST_CODED_BITS, check_bits, check_number
 from compression.errors import CompressionError
-from compression.reading import is_number, short
+from compression.reading import is_number, listed, short
 
 WEIGHT_BITS, ACTIVATION_BITS = "weight_bits", "activation_bits"  # also fields of the bounds of a layer
 CODED_BITS = "coded_bits"
@@ -250,7 +250,7 @@ def check_taking_part(layers: Bounds, names: Collection[str]) -> None:
     """
     for name in layers:
         if name not in names:
-            raise CompressionError(f"layers: no layer {name!r} takes part; layers: {', '.join(names)}")
+            raise CompressionError(f"layers: no layer {name!r} takes part; layers: {listed(list(names))}")
 
 
 def number_of_bits(value: Any, what: str, lowest: float = LOWEST_BITS) -> float:

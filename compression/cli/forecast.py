@@ -12,7 +12,7 @@ from compression.cli import options as opt
 from compression.cli.budget import ask_texts, ask_value, budget
 from compression.cli.output import answer, columns, percent, size
 from compression.cli.pick import pick
-from compression.jobs.curve import allocating
+from compression.jobs.curve import allocating, check_allocates
 
 FORECAST = {
     "layer": "{name}", "dense": "{dense_bytes:size}", "least": "{low_bytes:size}", "most": "{high_bytes:size}",
@@ -23,6 +23,11 @@ ALLOCATION = {
     "step": "{step:.6f}", "error": "{error:.6f}", "offset": "{offset:.6f}", "scales": "{scales:count}",
     "coded": "{coded:size}", "scheme": "{scheme}",
 }  # fmt: skip
+BYTES = {
+    "nominal": "nominal: weights at their bits, steps and floats",
+    "ideal": "values and positions of zeros coded ideally",
+    "coded": "codes as the packed file holds them",
+}
 Allocating = Annotated[str, Parameter(help="one that allocates (default: the first that does)")]
 
 
@@ -42,6 +47,8 @@ def allocate(
     **more: opt.More,
 ) -> None:  # fmt: skip
     """Allocate and show the table."""
+    if method:
+        check_allocates(method)
     base = Budget.load(config) if config else Budget()
     own = base.options if methods.get(base.method).allocates else {}  # another method's options mean nothing here
     own = {**own, **opt.assignments(option, "--option", opt.json_or_text)}
@@ -63,7 +70,7 @@ def describe_forecast(value: dict[str, Any]) -> str:
     dense, least, most = value["dense"], value["low"], value["high"]
     parts = [
         f"{value['model']} with {value['method']} ({value['certainty']}; weights: {value['weights']})",
-        size(low) if low == high else f"{size(low)} to {size(high)}",
+        f"{size(low) if low == high else f'{size(low)} to {size(high)}'} ({BYTES[value['bytes_kind']]})",
         f"{percent(least['macs'] / dense['macs'])} of the MACs",
         f"{percent(least['rel_bops'])} to {percent(most['rel_bops'])} of the BOPs",
     ]

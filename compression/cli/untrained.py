@@ -12,7 +12,7 @@ from compression.cli.budget import budget_and_axes
 from compression.cli.options import COUNT, NOTHING, Device, Json, More, Typed
 from compression.cli.output import answer, columns
 from compression.errors import CompressionError
-from compression.jobs.curve import allocating
+from compression.jobs.curve import allocating, check_allocates
 from compression.tasks import Metric
 
 ROWS = {
@@ -34,6 +34,8 @@ def untrained(
     """Measure every combination of --sparsity and --bits (default: the budget's own) and show the table."""
     if images is not None and images < 1:
         raise CompressionError(f"--images must be at least 1, not {images}")
+    if "method" in _budget:
+        check_allocates(_budget["method"])
     requested, axes = budget_and_axes({**_budget, **more})
     for name in axes.keys() - {"--sparsity", "--bits"}:
         raise CompressionError(f"{name} takes one value here, only --sparsity and --bits several")

@@ -68,7 +68,9 @@ def text(
         classes=_classes(result, about),
         counted="pixels" if "pixels" in result else data.many,
         ledger=_ledger(result["ledger"]),
-        files=[(f"`{name}`", f"{len(files[name]):,}", what) for name, what in FILES.items() if name in files],
+        files=[
+            (f"`{name}`", f"{len(files[name]):,}", what) for name, what in _files(measured).items() if name in files
+        ],
         metric=Metric.from_result(result),
         own_code=about["model"] if zoo.is_file(about["model"]) else "",
         program="model.pt2" in files,
@@ -106,6 +108,11 @@ def _measured(measured: Mapping[str, Any], budget: Mapping[str, Any]) -> dict[st
         by_name = {variant["name"]: variant for variant in variants}
         shown |= {"times": _times(by_name, variants[0]), "verdicts": findings.verdicts(by_name, budget)}
     return shown
+
+
+def _files(measured: Mapping[str, Any]) -> dict[str, str]:
+    """What each file is; of the one in 8-bit arithmetic as it was measured."""
+    return {**FILES, **({"model.int8.onnx": findings.eight_bit(measured["int8"])} if "int8" in measured else {})}
 
 
 def _agreement(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -40,6 +40,15 @@ def stored(measured: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def eight_bit(measured: Mapping[str, Any]) -> str:
+    """What ``model.int8.onnx`` is, from what was measured of it: ``layers``, each with the kind of its weight."""
+    in_floats = [layer for layer, kind in measured["layers"].items() if kind == "fp32" or " " in kind]
+    if in_floats and len(in_floats) == len(measured["layers"]):
+        return "the same with 8-bit activations, missing ranges calibrated; every layer computes in floats"
+    but = f"; {len(in_floats)} of {len(measured['layers'])} layers compute in floats" if in_floats else ""
+    return f"the same in 8-bit integer arithmetic, missing ranges calibrated{but}"
+
+
 def scored(measured: Mapping[str, Any], prefix: str = "") -> str:
     """What a file scored, or torch (``torch_``); measurements of earlier versions are all of accuracy."""
     value = measured[f"{prefix}score"] if f"{prefix}score" in measured else measured[f"{prefix}accuracy"]

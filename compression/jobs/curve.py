@@ -9,6 +9,7 @@ from typing import Any
 from compression import methods
 from compression.asks import ACTIVATION_BITS
 from compression.budget import Budget
+from compression.errors import CompressionError
 from compression.jobs import studies
 from compression.runs.folder import RunFolder
 from compression.runs.reporter import RunReporter
@@ -41,6 +42,19 @@ def request(budget: Budget) -> dict[str, Any]:
 def allocating(name: str) -> str:
     """The name of a method that allocates from the weights: the one named, or the first that does."""
     return name if methods.get(name).allocates else next(n for n, m in methods.all_methods().items() if m.allocates)
+
+
+def check_allocates(name: str) -> None:
+    """Refuse a method that was named for an allocation and has none.
+
+    Raises:
+        CompressionError: naming it, and those that allocate.
+    """
+    if not methods.get(name).allocates:
+        able = ", ".join(other for other, method in methods.all_methods().items() if method.allocates)
+        raise CompressionError(
+            f"--method {name}: {methods.get(name).info.label} does not allocate before a run; these do: {able}"
+        )
 
 
 def _named(method: methods.Method) -> dict[str, Any]:

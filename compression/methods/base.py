@@ -313,6 +313,17 @@ class Method(ABC):
             "encodings": sorted(self.encodings),
         }
 
+    def request(self, budget: Budget) -> str:
+        """What is asked for in a few words, as titles have it: the asks, and options that are not at their defaults."""
+        usual = {option.name: option.default for option in self.Config.table()}
+        parts = [words for ask in self.asks if (words := ask.words(ask.value(budget.asks)))]
+        parts += [
+            f"{name} {_word(value)}"
+            for name, value in budget.options.items()
+            if isinstance(value, (str, int, float)) and value != usual.get(name)
+        ]
+        return ", ".join(parts)
+
     def describe(self, budget: Budget) -> str:
         """What is asked for, in words: nothing that the method does not do."""
         parts = [words for ask in self.asks if (words := ask.words(ask.value(budget.asks)))]

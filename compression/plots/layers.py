@@ -18,7 +18,8 @@ MOST_ROWS = 30
 class LayerChange:
     """One layer: shapes of its weight, values not zero, bit-widths (``None``: fp32) and bytes in the packed file.
 
-    ``before`` is ``None`` where the dense network is not at hand; ``axis`` is the one of the output channels.
+    ``before`` is ``None`` where the dense network is not at hand; ``axis`` is the one of the output channels. Of a
+    layer that is two now ``first`` is the shape of the first one's weight, ``after`` that of the last one's.
     """
 
     layer: str
@@ -29,6 +30,24 @@ class LayerChange:
     activation_bits: float | None
     bytes: int
     axis: int = 0
+    first: tuple[int, ...] | None = None
+
+    @classmethod
+    def of_factors(
+        cls, layer: str, before: tuple[int, ...] | None, first: LayerChange, last: LayerChange
+    ) -> LayerChange:
+        """The layer that two layers stand for now: weights and bytes are of both, bits their mean over all weights."""
+        sizes, widths = zip(*((math.prod(e.after), e.weight_bits or FULL_BITS) for e in (first, last)), strict=True)
+        bits = sum(size * width for size, width in zip(sizes, widths, strict=True)) / sum(sizes)
+        alive, size = first.alive + last.alive, first.bytes + last.bytes
+        return cls(layer, before, last.after, alive, bits, first.activation_bits, size, last.axis, first.after)
+
+    @property
+    def shapes(self) -> str:
+        """The shape of the weight, or of both weights, as text."""
+        return (
+            words.shape(self.after) if self.first is None else f"{words.shape(self.first)} · {words.shape(self.after)}"
+        )
 
     @property
     def dense_bytes(self) -> int | None:
@@ -102,7 +121,7 @@ class LayersInfo:
             {
                 "layer": c.layer,
                 "dense shape": words.shape(c.before) if c.before else "",
-                "shape": words.shape(c.after),
+                "shape": c.shapes,
                 alive: c.alive,
                 "weight bits": c.weight_bits or FULL_BITS,
                 "activation bits": c.activation_bits or FULL_BITS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from compression import methods, owncode, zoo
@@ -10,7 +10,7 @@ from compression.budget import INITIAL_WEIGHTS, OWN_WEIGHTS, Budget
 from compression.data import catalogue as datasets
 from compression.data.catalogue import folder_of
 from compression.errors import CompressionError
-from compression.reading import expanded
+from compression.reading import expanded, listed
 
 if TYPE_CHECKING:
     from compression.graph import Graph
@@ -47,11 +47,14 @@ def check_setup(setup: methods.Setup, name: str) -> None:
 
     model, graph, budget = setup.model, setup.graph, setup.budget
     method = methods.get(budget.method)
-    _named(budget.groups, [group.id for group in graph.prunable], "groups", "prunable groups")
+    _named(
+        budget.groups, [group.id for group in graph.prunable], [g.id for g in graph.groups], "groups", "prunable groups"
+    )
     layers = [layer.name for layer in graph.layers]
     _named(
         budget.layers,
         [*layers, *(name for name in method.further_layers(model) if name not in layers)],
+        dict(model.named_modules()),
         "layers",
         "layers",
     )
@@ -87,10 +90,12 @@ def check_subject(budget: Budget) -> tuple[TrainedModel, Graph]:
     return subject, graph
 
 
-def _named(bounds: Mapping[str, object], known: list[str], field: str, what: str) -> None:
+def _named(bounds: Mapping[str, object], known: list[str], present: Collection[str], field: str, what: str) -> None:
+    """Refuse names that are not ``known``; those ``present`` in the model are there, but cannot have a bound."""
     for name in bounds:
         if name not in known:
-            raise CompressionError(f"{field}: the model has no {name!r}; {what}: {', '.join(known)}")
+            why = f"{name!r} takes no part" if name in present else f"the model has no {name!r}"
+            raise CompressionError(f"{field}: {why}; {what}: {listed(known)}")
 
 
 def absolute(budget: Budget) -> Budget:

@@ -134,17 +134,20 @@ class Planner:
         return reached[0], sorted(reached, key=lambda plan: plan.share)
 
     def plan(self, share: float) -> Plan | None:
-        """The plan in which units take ``share`` of the saving; ``None`` where that reaches too little."""
+        """The plan in which units take ``share`` of the saving; ``None`` where that reaches too little, or breaks a
+        bound of a layer."""
         chosen = self._chosen(share)
         if chosen is None:
             return None
         units = self.units.named_units(chosen)
         # 1. What remains of every layer, and its table of ranks
         dropped, macs = cuts(self.graph, units), remaining_macs(self.graph, units)
-        remaining, curves = self._remaining(dropped), {}
-        if self.options.units != "all":
-            bounds = {name: self.budget.layers.get(name, {}).get("sparsity") for name in remaining}
-            curves = {name: self.layers[name].curve(*places, bounds[name]) for name, places in remaining.items()}
+        remaining, curves = self._remaining(dropped), dict[str, RankCurve]()
+        for name, places in remaining.items() if self.options.units != "all" else ():
+            curve = self.layers[name].curve(*places, self.budget.layers.get(name, {}).get("sparsity"))
+            if curve is None:  # units took so much of this layer that no rank saves what its bound says
+                return None
+            curves[name] = curve
         # 2. MACs that ranks may take: what may remain without the layers that stay as they are
         fixed = sum(count for name, count in macs.items() if name not in curves)
         room = math.floor((1 - self.saved) * self.graph.macs * (1 + _ROUNDING) - fixed)

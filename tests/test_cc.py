@@ -26,7 +26,7 @@ from compression.methods.cc.curves import WHOLE, LayerMatrix, layer_matrices
 from compression.methods.cc.plan import unit_harm
 from compression.methods.cc.run import carried_out, planned
 from compression.posttraining.follow import output_error
-from compression.posttraining.low_rank import factorize
+from compression.posttraining.low_rank import factorize, rank_saving
 from compression.posttraining.rows import weight_of
 from compression.pruning.choose import UnitLimits
 from compression.quant import weight_quantizers
@@ -271,6 +271,123 @@ def _most_saved(layer: Any) -> float:
     """What rank 1 saves of a layer's MACs."""
     n, d = layer.shape[0], math.prod(layer.shape[1:])
     return 1 - (n + d) / (n * d)
+
+
+def test_the_rank_of_a_saving_is_the_largest_that_leaves_so_little() -> None:
+    for n, d, percent in itertools.product((1, 2, 5, 20, 64), (3, 9, 20, 576), range(0, 100, 5)):
+        expected = max(rank for rank in range(n * d + 1) if 100 * rank * (n + d) <= (100 - percent) * n * d)
+        assert rank_saving(n, d, percent / 100) == expected, (n, d, percent)
+
+
+@pytest.mark.parametrize("units", ["joint", "none"])
+def test_a_bound_that_no_rank_holds_is_refused_before_the_run_with_the_most_there_is(units: str) -> None:
+    graph = _setup(_budget(0.5)).graph
+    layer = graph.layers[2]
+    impossible = _budget(0.1, {layer.name: {"sparsity": 0.9999}}, units=units)
+    with pytest.raises(
+        CompressionError, match=rf"layers\.{layer.name}\.sparsity: 0\.9999 .*rank 1 saves ([\d.]+):"
+    ) as no:
+        CC.check(_setup(impossible))
+    most = float(str(no.value).split("rank 1 saves ")[1].split(":")[0])
+    assert _most_saved(layer) - 1e-3 < most <= _most_saved(layer)
+    CC.check(_setup(_budget(0.1, {layer.name: {"sparsity": most}}, units=units)))
+
+
+def test_a_bound_that_no_rank_holds_after_the_units_that_must_go_is_refused() -> None:
+    graph = _setup(_budget(0.5)).graph
+    layer, group = graph.layers[1], graph.prunable[0]
+    assert any(member.name == layer.weight for member in group.members)
+    bounds = {layer.name: {"sparsity": math.floor(1000 * _most_saved(layer)) / 1000}}
+    CC.check(_setup(_budget(0.1, bounds)))
+    with pytest.raises(CompressionError, match=rf"layers\.{layer.name}\.sparsity"):
+        CC.check(_setup(_budget(0.1, bounds, {group.id: {"sparsity": [0.5, 0.9]}})))
+
+
+def _forecast(requested: Budget) -> Any:
+    work = _setup(requested)
+    return CC.forecast(Subject(work.model, work.graph), requested)
+
+
+def test_with_units_none_a_group_that_has_to_lose_units_is_refused_everywhere() -> None:
+    group = _setup(_budget(0.3)).graph.prunable[0].id
+    requested = _budget(0.3, groups={group: {"sparsity": [0.5, 0.5]}}, units="none")
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for refuse in (
+        lambda: CC.check(_setup(requested)),
+        lambda: _forecast(requested),
+        lambda: CC.run(_setup(requested), Reporter()),
+        lambda: cx.apply(model, requested, calibration=_images()),
+    ):
+        with pytest.raises(CompressionError, match=rf"groups\.{group}\.sparsity: with units 'none'"):
+            refuse()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    CC.check(_setup(_budget(0.3, groups={group: {"sparsity": [0.0, 0.5]}}, units="none")))
+
+
+@pytest.mark.parametrize(
+    ("macs", "layers", "units"),
+    [
+        (0.999, {}, "none"), (0.999, {}, "joint"), (0.999, {}, "all"),
+        (0.3, {"none": {"weight_bits": [8, 8]}}, "joint"), (0.1, {2: {"sparsity": 0.9999}}, "none"),
+        (0.1, {2: {"sparsity": 0.5}}, "all"),
+    ],
+)  # fmt: skip
+def test_a_forecast_refuses_what_the_check_refuses(macs: float, layers: Any, units: str) -> None:
+    names = [layer.name for layer in _setup(_budget(0.5)).graph.layers]
+    bounds = {names[key] if isinstance(key, int) else key: bound for key, bound in layers.items()}
+    requested = _budget(macs, bounds, units=units)
+    with pytest.raises(CompressionError) as checked:
+        CC.check(_setup(requested))
+    with pytest.raises(CompressionError) as predicted:
+        _forecast(requested)
+    assert str(predicted.value) == str(checked.value)
+
+
+def test_with_units_none_the_forecast_removes_none_up_to_the_most_that_ranks_save() -> None:
+    with pytest.raises(CompressionError) as refusal:
+        CC.check(_setup(_budget(0.999, units="none")))
+    most = float(str(refusal.value).split("at most ")[1].split(" %")[0]) / 100
+    forecast = _forecast(_budget(most, units="none"))
+    assert forecast.certainty == "even" and not forecast.removed
+    assert most - 0.002 < 1 - forecast.low.macs / forecast.dense.macs
+
+
+def test_a_refusal_names_bounds_only_where_there_are_some() -> None:
+    graph = _setup(_budget(0.5)).graph
+    for groups, words in (({}, ""), ({graph.prunable[0].id: {"sparsity": [0.0, 0.0]}}, " and the bounds of groups")):
+        with pytest.raises(CompressionError, match=rf"cannot be saved with units 'joint'{words}: at most"):
+            CC.check(_setup(_budget(0.999, groups=groups)))
+    with pytest.raises(CompressionError, match="with units 'joint' and the bounds of layers: at most"):
+        CC.check(_setup(_budget(0.999, {graph.layers[2].name: {"sparsity": 0.0}})))
+    with pytest.raises(CompressionError, match="with units 'all' no layer is split into factors"):
+        CC.check(_setup(_budget(0.3, {graph.layers[2].name: {"sparsity": 0.5}}, units="all")))
+
+
+def test_two_amounts_are_refused_and_unread_asks_are_noted() -> None:
+    both = Budget(method="cc", asks={"macs": 0.3, "sparsity": 0.4})
+    with pytest.raises(CompressionError, match="macs and sparsity each say"):
+        CC.check_budget(both)
+    assert CC.complete(Budget(asks={"sparsity": 0.4})).asks["macs"] == 0.4
+    CC.check_budget(CC.complete(Budget(asks={"sparsity": 0.4})))
+    plain = _budget(0.3)
+    more = plain.replace(asks={**plain.asks, "activation_bits": 8})
+    assert _forecast(more).notes[-1] == "Collaborative compression does not use activation_bits of this budget."
+    assert not any("does not use" in note for note in _forecast(plain).notes)
+
+
+def test_ones_own_loop_says_what_to_set() -> None:
+    with pytest.raises(CompressionError, match=r"set this option of cc to 'none'.*runs as a whole only"):
+        cx.apply(network(), _budget(0.3), calibration=_images())
+    with pytest.raises(CompressionError, match="counts MACs on a traced network: pass calibration"):
+        cx.apply(network(), _budget(0.3, units="none", harm="weights"))
+
+    def batches() -> Any:
+        yield _images(2)
+        pytest.fail("with harm=weights one batch is enough")
+
+    model = cx.apply(network(), _budget(0.3, units="none", harm="weights"), calibration=batches())
+    assert trace(model.eval(), _images(1)).macs <= 0.7 * trace(network(), _images(1)).macs
 
 
 def test_a_bound_that_rank_1_holds_is_met_where_units_would_break_it() -> None:

@@ -6,7 +6,6 @@ G = I they are those of the weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from torch import nn
 from compression.graph import Example, Graph, call, factorable
 from compression.posttraining.follow import output_error
 from compression.posttraining.grams import collect, watching
-from compression.posttraining.low_rank import Factorization, factorize, largest_saving
+from compression.posttraining.low_rank import Factorization, factorize, largest_saving, rank_saving
 from compression.posttraining.rows import matrix
 
 MOST_RANKS = 32
@@ -99,7 +98,7 @@ class LayerMatrix:
         most = largest_saving(n, d)
         ranks = [*dict.fromkeys(np.linspace(1, most, min(most, MOST_RANKS)).round().astype(int).tolist()), WHOLE]
         if saved is not None:
-            fixed = math.floor((1 - saved) * n * d / (n + d)) if saved else WHOLE
+            fixed = rank_saving(n, d, saved) if saved else WHOLE
             if saved and fixed < 1:
                 return None
             ranks = [fixed]

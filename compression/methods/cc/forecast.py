@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Collection, Mapping
 
 from compression.asks import MACS
 from compression.budget import Budget
@@ -55,7 +56,8 @@ def even_rank_forecast(subject: Subject, budget: Budget) -> Forecast | None:
     step = bisect_left(range(STEPS + 1), True, key=lambda step: _macs(graph, ranks(step)) <= goal)
     if step > STEPS:
         return None
-    return _forecast(graph, budget, ranks(step))
+    bounded = {name for name, entry in budget.layers.items() if "sparsity" in entry}
+    return _forecast(graph, budget, _filled(graph, ranks(step), goal, bounded))
 
 
 def _sizes(layer: Layer) -> tuple[int, int]:
@@ -70,6 +72,23 @@ def _rank(layer: Layer, saved: float, bound: float | None) -> int:
     if bound is not None:
         return rank_saving(n, d, bound) if bound else 0
     return max(1, rank_saving(n, d, saved)) if saved and largest_saving(n, d) else 0
+
+
+def _filled(graph: Graph, ranks: Mapping[str, int], goal: float, bounded: Collection[str]) -> dict[str, int]:
+    """Ranks with what rounding down left over given back: one component more where a layer has the least of its MACs,
+    as long as the whole stays within ``goal``."""
+    filled, macs = dict(ranks), _macs(graph, dict(ranks))
+    open_layers = {layer.name: layer for layer in graph.layers if layer.name in filled and layer.name not in bounded}
+    while open_layers:
+        layer = min(open_layers.values(), key=lambda layer: _share(layer, filled))
+        n, d = _sizes(layer)
+        price = layer.macs * (n + d) / (n * d)
+        if filled[layer.name] < largest_saving(n, d) and macs + price <= goal:
+            filled[layer.name] += 1
+            macs += price
+        else:
+            del open_layers[layer.name]
+    return filled
 
 
 def _macs(graph: Graph, ranks: dict[str, int]) -> float:

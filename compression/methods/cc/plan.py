@@ -81,11 +81,12 @@ class Planner:
                 plans[share] = self.plan(share)
 
         # 1. Some shares of the saving that units may take; ranks take the rest
-        for share in {"joint": COARSE, "none": (0.0,), "all": (1.0,)}[self.options.units]:
+        shares = {"joint": COARSE, "none": (0.0,), "all": (1.0,)}[self.options.units]
+        for share in shares if self.saved else shares[:1]:  # of no saving all shares are the same
             look(share)
         # 2. Once more beside the best of them
         reached = _in_order(plans)
-        if reached and self.options.units == "joint":
+        if reached and self.options.units == "joint" and self.saved:
             look(reached[0].share - FINE)
             look(reached[0].share + FINE)
         reached = _in_order(plans)

@@ -16,10 +16,11 @@ from torch import nn
 import compression as cx
 from compression import methods
 from compression.budget import Budget
+from compression.cli.summary import FEWER_WEIGHTS, summary
 from compression.counting.cost import cost
 from compression.errors import CompressionError
 from compression.forecast import Subject
-from compression.graph import deep_copy, factorable, factored, factored_graph, trace
+from compression.graph import deep_copy, factorable, factored, factored_graph, prove, trace
 from compression.graph.factors import factors_of
 from compression.methods.base import Setup
 from compression.methods.cc.curves import WHOLE, LayerMatrix, layer_matrices
@@ -477,3 +478,61 @@ def test_networks_of_every_kind_keep_the_count(name: str) -> None:
     after = carried_out(model, graph, best)
     small = cx.slim(model.eval(), after, graph.example(2))
     assert trace(small, graph.example(1)).macs == cost(after, best.units).macs <= 0.5 * graph.macs
+
+
+def test_of_no_saving_there_is_one_plan() -> None:
+    requested = _budget(0.0)
+    work = _setup(requested)
+    best, compared = planned(work.model, work.graph, requested, CC.options(requested), [_images()])
+    assert compared == [best] and not best.units and not best.ranks and best.error == 0
+
+
+@pytest.mark.parametrize("saved", [0.2, 0.35, 0.5, 0.65])
+def test_the_forecast_of_ranks_leaves_no_component_that_would_fit(saved: float) -> None:
+    work = _setup(_budget(saved))
+    bounded = work.graph.layers[1].name
+    forecast = _forecast(_budget(saved, {bounded: {"sparsity": 0.5}}, units="none"))
+    allowed = (1 - saved) * work.graph.macs
+    assert forecast.low.macs <= allowed * (1 + 1e-9)
+    layers = {layer.name: layer for layer in work.graph.layers}
+    factorable_layers = set(factorable(work.model, work.graph))
+    for each in forecast.layers:
+        layer, share = layers[each.name], each.low_bytes / (each.dense_bytes / 2)  # 16 bits
+        n, d = layer.shape[0], math.prod(layer.shape[1:])
+        rank = round(share * n * d / (n + d))
+        if each.name == bounded:
+            assert rank == math.floor(0.5 * n * d / (n + d))
+        elif share < 1 and each.name in factorable_layers and (rank + 1) * (n + d) < n * d:
+            assert forecast.low.macs + layer.macs * (n + d) / (n * d) > allowed
+
+
+def test_a_network_of_zeros_is_refused_without_a_group_to_blame() -> None:
+    model = network()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    with pytest.raises(CompressionError, match=r"this model cannot be cut, even with all its units, .* are zero"):
+        prove(model, trace(model, torch.zeros(1, 1, 12, 12)))
+
+
+def test_the_log_and_the_summary_name_ranks_and_units() -> None:
+    requested = _budget(0.5, tuning="none", samples=64)
+    report = Reporter()
+    lines: list[str] = []
+    report.log = lines.append  # type: ignore[method-assign]
+    done = CC.run(_setup(requested), report)
+    text = "\n".join(lines)
+    assert done.ranks and all(f"{name} {rank}" in text for name, rank in done.ranks.items())
+    assert all(f"{name} {units}" in text for name, units in done.facts["removed_units"].items())
+    point = {
+        "score": 0.5, "bytes": 10.0, "bytes_kind": "packed", "macs": 5.0, "rel_bops": 0.5, "unit_sparsity": 0.0,
+        "weight_sparsity": 0.5, "bits": {},
+    }  # fmt: skip
+    result = {
+        "run": "one", "status": "done", "seconds": 1.0, "baseline": point, "final": point, "equality": None,
+        "ledger": None, "ranks": dict(done.ranks),
+    }  # fmt: skip
+    shown = summary(result)
+    assert all(f"{name} {rank}" in shown for name, rank in done.ranks.items())
+    assert FEWER_WEIGHTS in shown and "zero weights" not in shown
+    assert "zero weights" in summary({**result, "ranks": {}})

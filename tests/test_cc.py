@@ -16,17 +16,18 @@ from torch import nn
 import compression as cx
 from compression import methods
 from compression.budget import Budget
+from compression.cli.summary import FEWER_WEIGHTS, summary
 from compression.counting.cost import cost
 from compression.errors import CompressionError
 from compression.forecast import Subject
-from compression.graph import deep_copy, factorable, factored, factored_graph, trace
+from compression.graph import deep_copy, factorable, factored, factored_graph, prove, trace
 from compression.graph.factors import factors_of
 from compression.methods.base import Setup
 from compression.methods.cc.curves import WHOLE, LayerMatrix, layer_matrices
 from compression.methods.cc.plan import unit_harm
 from compression.methods.cc.run import carried_out, planned
 from compression.posttraining.follow import output_error
-from compression.posttraining.low_rank import factorize
+from compression.posttraining.low_rank import factorize, rank_saving
 from compression.posttraining.rows import weight_of
 from compression.pruning.choose import UnitLimits
 from compression.quant import weight_quantizers
@@ -265,9 +266,146 @@ def test_bounds_of_layers_and_groups_hold_or_are_refused_by_name() -> None:
     assert not best.units
     with pytest.raises(CompressionError, match=rf"layers\.{layer}"):
         CC.check(_setup(_budget(0.5, {layer: {"sparsity": 0.5}}, units="all")))
-    with pytest.raises(CompressionError, match=rf"layers\.{layer}\.sparsity"):
-        tight = _budget(0.1, {layer: {"sparsity": 0.99}}, units="none")
-        planned(work.model, work.graph, tight, CC.options(tight), [_images()])
+
+
+def _most_saved(layer: Any) -> float:
+    """What rank 1 saves of a layer's MACs."""
+    n, d = layer.shape[0], math.prod(layer.shape[1:])
+    return 1 - (n + d) / (n * d)
+
+
+def test_the_rank_of_a_saving_is_the_largest_that_leaves_so_little() -> None:
+    for n, d, percent in itertools.product((1, 2, 5, 20, 64), (3, 9, 20, 576), range(0, 100, 5)):
+        expected = max(rank for rank in range(n * d + 1) if 100 * rank * (n + d) <= (100 - percent) * n * d)
+        assert rank_saving(n, d, percent / 100) == expected, (n, d, percent)
+
+
+@pytest.mark.parametrize("units", ["joint", "none"])
+def test_a_bound_that_no_rank_holds_is_refused_before_the_run_with_the_most_there_is(units: str) -> None:
+    graph = _setup(_budget(0.5)).graph
+    layer = graph.layers[2]
+    impossible = _budget(0.1, {layer.name: {"sparsity": 0.9999}}, units=units)
+    with pytest.raises(
+        CompressionError, match=rf"layers\.{layer.name}\.sparsity: 0\.9999 .*rank 1 saves ([\d.]+):"
+    ) as no:
+        CC.check(_setup(impossible))
+    most = float(str(no.value).split("rank 1 saves ")[1].split(":")[0])
+    assert _most_saved(layer) - 1e-3 < most <= _most_saved(layer)
+    CC.check(_setup(_budget(0.1, {layer.name: {"sparsity": most}}, units=units)))
+
+
+def test_a_bound_that_no_rank_holds_after_the_units_that_must_go_is_refused() -> None:
+    graph = _setup(_budget(0.5)).graph
+    layer, group = graph.layers[1], graph.prunable[0]
+    assert any(member.name == layer.weight for member in group.members)
+    bounds = {layer.name: {"sparsity": math.floor(1000 * _most_saved(layer)) / 1000}}
+    CC.check(_setup(_budget(0.1, bounds)))
+    with pytest.raises(CompressionError, match=rf"layers\.{layer.name}\.sparsity"):
+        CC.check(_setup(_budget(0.1, bounds, {group.id: {"sparsity": [0.5, 0.9]}})))
+
+
+def _forecast(requested: Budget) -> Any:
+    work = _setup(requested)
+    return CC.forecast(Subject(work.model, work.graph), requested)
+
+
+def test_with_units_none_a_group_that_has_to_lose_units_is_refused_everywhere() -> None:
+    group = _setup(_budget(0.3)).graph.prunable[0].id
+    requested = _budget(0.3, groups={group: {"sparsity": [0.5, 0.5]}}, units="none")
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for refuse in (
+        lambda: CC.check(_setup(requested)),
+        lambda: _forecast(requested),
+        lambda: CC.run(_setup(requested), Reporter()),
+        lambda: cx.apply(model, requested, calibration=_images()),
+    ):
+        with pytest.raises(CompressionError, match=rf"groups\.{group}\.sparsity: with units 'none'"):
+            refuse()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    CC.check(_setup(_budget(0.3, groups={group: {"sparsity": [0.0, 0.5]}}, units="none")))
+
+
+@pytest.mark.parametrize(
+    ("macs", "layers", "units"),
+    [
+        (0.999, {}, "none"), (0.999, {}, "joint"), (0.999, {}, "all"),
+        (0.3, {"none": {"weight_bits": [8, 8]}}, "joint"), (0.1, {2: {"sparsity": 0.9999}}, "none"),
+        (0.1, {2: {"sparsity": 0.5}}, "all"),
+    ],
+)  # fmt: skip
+def test_a_forecast_refuses_what_the_check_refuses(macs: float, layers: Any, units: str) -> None:
+    names = [layer.name for layer in _setup(_budget(0.5)).graph.layers]
+    bounds = {names[key] if isinstance(key, int) else key: bound for key, bound in layers.items()}
+    requested = _budget(macs, bounds, units=units)
+    with pytest.raises(CompressionError) as checked:
+        CC.check(_setup(requested))
+    with pytest.raises(CompressionError) as predicted:
+        _forecast(requested)
+    assert str(predicted.value) == str(checked.value)
+
+
+def test_with_units_none_the_forecast_removes_none_up_to_the_most_that_ranks_save() -> None:
+    with pytest.raises(CompressionError) as refusal:
+        CC.check(_setup(_budget(0.999, units="none")))
+    most = float(str(refusal.value).split("at most ")[1].split(" %")[0]) / 100
+    forecast = _forecast(_budget(most, units="none"))
+    assert forecast.certainty == "even" and not forecast.removed
+    assert most - 0.002 < 1 - forecast.low.macs / forecast.dense.macs
+
+
+def test_a_refusal_names_bounds_only_where_there_are_some() -> None:
+    graph = _setup(_budget(0.5)).graph
+    for groups, words in (({}, ""), ({graph.prunable[0].id: {"sparsity": [0.0, 0.0]}}, " and the bounds of groups")):
+        with pytest.raises(CompressionError, match=rf"cannot be saved with units 'joint'{words}: at most"):
+            CC.check(_setup(_budget(0.999, groups=groups)))
+    with pytest.raises(CompressionError, match="with units 'joint' and the bounds of layers: at most"):
+        CC.check(_setup(_budget(0.999, {graph.layers[2].name: {"sparsity": 0.0}})))
+    with pytest.raises(CompressionError, match="with units 'all' no layer is split into factors"):
+        CC.check(_setup(_budget(0.3, {graph.layers[2].name: {"sparsity": 0.5}}, units="all")))
+
+
+def test_two_amounts_are_refused_and_unread_asks_are_noted() -> None:
+    both = Budget(method="cc", asks={"macs": 0.3, "sparsity": 0.4})
+    with pytest.raises(CompressionError, match="macs and sparsity each say"):
+        CC.check_budget(both)
+    assert CC.complete(Budget(asks={"sparsity": 0.4})).asks["macs"] == 0.4
+    CC.check_budget(CC.complete(Budget(asks={"sparsity": 0.4})))
+    plain = _budget(0.3)
+    more = plain.replace(asks={**plain.asks, "activation_bits": 8})
+    *others, last = _forecast(more).notes
+    assert tuple(others) == _forecast(plain).notes and "activation_bits" in last
+
+
+def test_ones_own_loop_says_what_to_set() -> None:
+    with pytest.raises(CompressionError, match=r"set this option of cc to 'none'.*runs as a whole only"):
+        cx.apply(network(), _budget(0.3), calibration=_images())
+    with pytest.raises(CompressionError, match="counts MACs on a traced network: pass calibration"):
+        cx.apply(network(), _budget(0.3, units="none", harm="weights"))
+
+    def batches() -> Any:
+        yield _images(2)
+        pytest.fail("with harm=weights one batch is enough")
+
+    model = cx.apply(network(), _budget(0.3, units="none", harm="weights"), calibration=batches())
+    assert trace(model.eval(), _images(1)).macs <= 0.7 * trace(network(), _images(1)).macs
+
+
+def test_a_bound_that_rank_1_holds_is_met_where_units_would_break_it() -> None:
+    """Shares of the saving at which units shrink the layer too much are no plans; the others are."""
+    graph = _setup(_budget(0.5)).graph
+    layer = graph.layers[2]
+    bound = math.floor(1000 * _most_saved(layer)) / 1000
+    requested = _budget(0.5, {layer.name: {"sparsity": bound}})
+    work = _setup(requested)
+    CC.check(work)
+    best, compared = planned(work.model, work.graph, requested, CC.options(requested), [_images()])
+    assert best.ranks[layer.name] == 1 and len(compared) < 5
+    after = carried_out(work.model, work.graph, best)
+    assert cost(after, best.units).macs <= 0.5 * graph.macs
+    first, last = factors_of(work.model.get_submodule(layer.name))
+    n, d = (len(torch.as_tensor(x).nonzero()) for x in (last.weight.flatten(1).any(1), first.weight.flatten(1).any(0)))
+    assert n + d <= (1 - bound) * n * d
 
 
 @pytest.mark.parametrize("units", ["joint", "none", "all"])
@@ -340,3 +478,61 @@ def test_networks_of_every_kind_keep_the_count(name: str) -> None:
     after = carried_out(model, graph, best)
     small = cx.slim(model.eval(), after, graph.example(2))
     assert trace(small, graph.example(1)).macs == cost(after, best.units).macs <= 0.5 * graph.macs
+
+
+def test_of_no_saving_there_is_one_plan() -> None:
+    requested = _budget(0.0)
+    work = _setup(requested)
+    best, compared = planned(work.model, work.graph, requested, CC.options(requested), [_images()])
+    assert compared == [best] and not best.units and not best.ranks and best.error == 0
+
+
+@pytest.mark.parametrize("saved", [0.2, 0.35, 0.5, 0.65])
+def test_the_forecast_of_ranks_leaves_no_component_that_would_fit(saved: float) -> None:
+    work = _setup(_budget(saved))
+    bounded = work.graph.layers[1].name
+    forecast = _forecast(_budget(saved, {bounded: {"sparsity": 0.5}}, units="none"))
+    allowed = (1 - saved) * work.graph.macs
+    assert forecast.low.macs <= allowed * (1 + 1e-9)
+    layers = {layer.name: layer for layer in work.graph.layers}
+    factorable_layers = set(factorable(work.model, work.graph))
+    for each in forecast.layers:
+        layer, share = layers[each.name], each.low_bytes / (each.dense_bytes / 2)  # 16 bits
+        n, d = layer.shape[0], math.prod(layer.shape[1:])
+        rank = round(share * n * d / (n + d))
+        if each.name == bounded:
+            assert rank == math.floor(0.5 * n * d / (n + d))
+        elif share < 1 and each.name in factorable_layers and (rank + 1) * (n + d) < n * d:
+            assert forecast.low.macs + layer.macs * (n + d) / (n * d) > allowed
+
+
+def test_a_network_of_zeros_is_refused_without_a_group_to_blame() -> None:
+    model = network()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    with pytest.raises(CompressionError, match=r"this model cannot be cut, even with all its units, .* are zero"):
+        prove(model, trace(model, torch.zeros(1, 1, 12, 12)))
+
+
+def test_the_log_and_the_summary_name_ranks_and_units() -> None:
+    requested = _budget(0.5, tuning="none", samples=64)
+    report = Reporter()
+    lines: list[str] = []
+    report.log = lines.append  # type: ignore[method-assign]
+    done = CC.run(_setup(requested), report)
+    text = "\n".join(lines)
+    assert done.ranks and all(f"{name} {rank}" in text for name, rank in done.ranks.items())
+    assert all(f"{name} {units}" in text for name, units in done.facts["removed_units"].items())
+    point = {
+        "score": 0.5, "bytes": 10.0, "bytes_kind": "packed", "macs": 5.0, "rel_bops": 0.5, "unit_sparsity": 0.0,
+        "weight_sparsity": 0.5, "bits": {},
+    }  # fmt: skip
+    result = {
+        "run": "one", "status": "done", "seconds": 1.0, "baseline": point, "final": point, "equality": None,
+        "ledger": None, "ranks": dict(done.ranks),
+    }  # fmt: skip
+    shown = summary(result)
+    assert all(f"{name} {rank}" in shown for name, rank in done.ranks.items())
+    assert FEWER_WEIGHTS in shown and "zero weights" not in shown
+    assert "zero weights" in summary({**result, "ranks": {}})

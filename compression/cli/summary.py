@@ -17,6 +17,9 @@ POINTS = {
     "zero weights": "{weight_sparsity:percent}",
 }  # fmt: skip
 
+FEWER_WEIGHTS = "fewer weights"
+"""In the place of ``zero weights`` where layers have factors: most weights are not zero but replaced by fewer."""
+
 
 def summary(result: dict[str, Any]) -> str:
     """How a run or a sweep ended and how long it took, its points in a table, and what else there is to say."""
@@ -31,7 +34,8 @@ def summary(result: dict[str, Any]) -> str:
     metric = Metric.from_result(result)
     rows = [{"name": name, **point, "score": scored(point, metric)} for name, point in points.items() if point]
     if rows:
-        heads = {metric.label if head == "score" else head: cell for head, cell in POINTS.items()}
+        names = {"score": metric.label} | ({"zero weights": FEWER_WEIGHTS} if _factored(result) else {})
+        heads = {names.get(head, head): cell for head, cell in POINTS.items()}
         lines += ["", columns(heads, rows)]
     return "\n".join(lines + (_sweep_lines(result) if "runs" in result else _run_lines(result)))
 
@@ -43,8 +47,17 @@ def scored(point: Mapping[str, Any], metric: Metric | None = None) -> str:
     return (metric or tasks.metric_of(point)).show(point["score"])
 
 
+def _factored(result: Mapping[str, Any]) -> bool:
+    """Whether layers of a run, or of one of a sweep, have factors."""
+    return any(run.get("ranks") for run in result.get("runs", [result]))
+
+
 def _run_lines(result: dict[str, Any]) -> list[str]:
     lines = ["", _bits(result["final"]["bits"], result.get("facts", {}))] if result["final"] else []
+    if result.get("ranks"):
+        lines.append(
+            f"ranks of factored layers: {', '.join(f'{name} {rank}' for name, rank in result['ranks'].items())}"
+        )
     if result.get("preprocess"):
         lines.append(f"started from {result['weights']}; images: {words(result['preprocess'])}")
     if result["equality"] is not None:

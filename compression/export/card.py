@@ -182,6 +182,7 @@ def _sentence(text: str) -> str:
 
 def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -> list[tuple[str, ...]]:
     first, last, metric = result["baseline"], result["final"], Metric.from_result(result)
+    fewer = "weights saved by factors and zeros" if result.get("ranks") else "weights at zero"
     return [
         ("size of the weights file", f"{first['bytes']:,.0f} B (fp32)", f"{last['bytes']:,.0f} B (packed)"),
         (f"{metric.label} on the test split", metric.show(first["score"], 1), metric.show(last["score"], 1)),
@@ -189,7 +190,7 @@ def _comparison(result: Mapping[str, Any], about: Mapping[str, Any], one: str) -
         (f"MACs for one {one}", f"{first['macs']:,.0f}", f"{last['macs']:,.0f}"),
         (f"BOPs for one {one}", f"{first['bops']:,.0f}", f"{last['bops']:,.0f} ({percent(last['rel_bops'])})"),
         ("units removed", "0 %", percent(last["unit_sparsity"], 1)),
-        ("weights at zero, removed ones included", "0 %", percent(last["weight_sparsity"], 1)),
+        (f"{fewer}, removed ones included", "0 %", percent(last["weight_sparsity"], 1)),
         ("bits a weight", "32", _bits(about, "weight")),
         ("bits an activation", "32", _bits(about, "activation")),
     ]

@@ -37,6 +37,10 @@ def prove(
     refusal = _refusal(model, graph, units, example_inputs)
     if refusal is None:
         return
+    if not units:
+        raise CompressionError(
+            f"this model cannot be cut, even with all its units, as a trial before the first step shows: {refusal}"
+        ) from refusal
     alone = {name: _refusal(model, graph, {name: chosen}, example_inputs) for name, chosen in units.items()}
     blamed = [name for name, reason in alone.items() if reason is not None] or list(units)
     cause = next((reason for reason in alone.values() if reason is not None), refusal)

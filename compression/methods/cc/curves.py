@@ -6,7 +6,6 @@ G = I they are those of the weights.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compression.errors import CompressionError
 from compression.graph import Example, Graph, call, factorable
 from compression.posttraining.follow import output_error
 from compression.posttraining.grams import collect, watching
-from compression.posttraining.low_rank import Factorization, factorize, largest_saving
+from compression.posttraining.low_rank import Factorization, factorize, largest_saving, rank_saving
 from compression.posttraining.rows import matrix
 
 MOST_RANKS = 32
@@ -89,26 +87,23 @@ class LayerMatrix:
         change[:, columns] -= change[:, columns] if matrix is None else matrix
         return output_error(change[None], self.gram[None]) / (self.energy or 1.0)
 
-    def curve(self, rows: torch.Tensor, columns: torch.Tensor, saved: float | None) -> RankCurve:
+    def curve(self, rows: torch.Tensor, columns: torch.Tensor, saved: float | None) -> RankCurve | None:
         """The ranks that cost less than the layer, and the whole layer, without some rows and columns (eq. C4).
 
         ``saved``: the share of the layer's own MACs that its rank has to save, 0: it stays whole; ``None``: free.
-
-        Raises:
-            CompressionError: no rank saves that share.
+        No curve where no rank saves that share of what remains of the layer.
         """
         weight, gram = self.weight[rows][:, columns], self.gram[columns][:, columns]
         n, d = weight.shape
-        result = factorize(weight, gram, whitened=True)
-        share = output_error(weight[None], gram[None]) / (self.energy or 1.0)
         most = largest_saving(n, d)
         ranks = [*dict.fromkeys(np.linspace(1, most, min(most, MOST_RANKS)).round().astype(int).tolist()), WHOLE]
         if saved is not None:
-            fixed = math.floor((1 - saved) * n * d / (n + d)) if saved else WHOLE
+            fixed = rank_saving(n, d, saved) if saved else WHOLE
             if saved and fixed < 1:
-                most_saved = max(0.0, 1 - (n + d) / (n * d))
-                raise CompressionError(f"layers.{self.name}.sparsity: rank 1 saves {most_saved:.3g}, not {saved:g}")
+                return None
             ranks = [fixed]
+        result = factorize(weight, gram, whitened=True)
+        share = output_error(weight[None], gram[None]) / (self.energy or 1.0)
         costs = [self.positions * (n * d if rank == WHOLE else rank * (n + d)) for rank in ranks]
         errors = [0.0 if rank == WHOLE else share * float(result.outputs[rank]) for rank in ranks]
         return RankCurve(tuple(ranks), np.array(costs, np.int64), np.array(errors), result, rows, columns)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from compression.asks import MACS
 from compression.budget import Budget
+from compression.commands import line
 from compression.errors import CompressionError
-from compression.forecast import Forecast, Subject, even_pruning_forecast
+from compression.forecast import Forecast, Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup
-from compression.methods.cc.options import SAVED, WEIGHT_BITS, CcOptions
+from compression.methods.cc.options import SAVED, WEIGHT_BITS, CcOptions, refuse_contradictions
 from compression.training.setup import ALLOCATED_STAGES
 
 if TYPE_CHECKING:
@@ -39,35 +40,42 @@ class Cc(Method):
         """Units may be removed."""
         return True
 
+    def check_budget(self, budget: Budget) -> None:
+        """Refuse what is wrong in a budget whatever the network, bounds that the option ``units`` forbids included.
+
+        Raises:
+            CompressionError: naming the ask, the option, the layer or the group.
+        """
+        super().check_budget(budget)
+        refuse_contradictions(budget, self.options(budget))
+
     def check(self, setup: Setup) -> None:
         """Refuse a saving that this network's units and ranks do not reach, and bounds that cannot hold.
 
         Raises:
             CompressionError: saying how much can be saved, or naming the layer.
         """
-        from compression.graph import factorable
-        from compression.methods.cc.plan import refuse_unreachable
+        from compression.methods.cc.reach import refuse_impossible
 
         super().check(setup)
-        budget = setup.budget
-        WEIGHT_BITS.widths(budget.asks, budget.layers, [layer.name for layer in setup.graph.layers])
-        refuse_unreachable(setup.graph, budget, self.options(budget), factorable(setup.model, setup.graph))
+        refuse_impossible(setup.model, setup.graph, setup.budget, self.options(setup.budget))
 
     def forecast(self, subject: Subject, budget: Budget) -> Forecast:
         """The same share of every layer saved by its rank or, where ranks alone do not reach that, of every group.
 
         Raises:
-            CompressionError: bounds that cannot be met.
+            CompressionError: what a run would refuse, too.
         """
-        from compression.methods.cc.forecast import even_rank_forecast
+        from compression.methods.cc.forecast import even_forecast
+        from compression.methods.cc.reach import refuse_impossible
 
-        budget, options = self.bounded(budget, subject.graph), self.options(budget)
-        if options.units != "all":
-            forecast = even_rank_forecast(subject, budget)
-            if forecast is not None:
-                return forecast
-        asks = {MACS: SAVED.value(budget.asks), WEIGHT_BITS.field: WEIGHT_BITS.value(budget.asks)}
-        return even_pruning_forecast(subject, budget.replace(asks=asks), WEIGHT_BITS)
+        self.check_budget(budget)
+        options = self.options(budget)
+        refuse_impossible(subject.model, subject.graph, budget, options)
+        forecast = even_forecast(subject, budget, options)
+        unused = [field for field in self.unused(budget) if field != "sparsity"]  # a share of units stands for MACs
+        note = f"{self.info.label} does not use {', '.join(unused)} of this budget."
+        return replace(forecast, notes=(*forecast.notes, note)) if unused else forecast
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Compress ``setup.model`` in place until its MACs are within the budget.
@@ -88,13 +96,19 @@ class Cc(Method):
             CompressionError: units may be removed, no batch was given, or the saving cannot be reached.
         """
         self.check_own_loop(budget)
-        if self.options(budget).units != "none":
-            return super().prepare(model, budget, calibration)
+        options = self.options(budget)
+        if options.units != "none":
+            raise CompressionError(
+                f"units: a loop of your own cannot hold removed units at zero: set this option of {self.info.name} to "
+                f"'none', so that ranks save it all; with {options.units!r} it runs as a whole only",
+                line("run", options={"method": self.info.name, "model": budget.model, "data": budget.data}),
+            )
         from compression.methods.cc.own_loop import prepare
 
         if calibration is None:
-            raise CompressionError(f"{self.info.label} looks at what flows into layers: pass calibration batches")
-        return prepare(model, budget, calibration, self.options(budget))
+            use = "looks at what flows into layers" if options.harm == "output" else "counts MACs on a traced network"
+            raise CompressionError(f"{self.info.label} {use}: pass calibration batches")
+        return prepare(model, budget, calibration, options)
 
     def trains(self, budget: Budget) -> bool:
         """Not where the option ``tuning`` is none."""

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compression.asks import HIGHEST_SPARSITY, MACS, Control, CostSaved, EqualBits
+from compression.budget import Budget
+from compression.errors import CompressionError
 from compression.options import Integer
 from compression.posttraining.options import MOST_SAMPLES
 from compression.training.options import TrainingOptions
@@ -33,13 +35,12 @@ class MacsRemoved(CostSaved):
         """The share.
 
         Raises:
-            CompressionError: a value outside [0, 1).
+            CompressionError: a value outside [0, 1), or two fields that say different things.
         """
-        for field in (self.field, "sparsity"):
-            share = self.accept(asks.get(field))
-            if share is not None:
-                return share
-        return self.default
+        shares = [share for field in (self.field, "sparsity") if (share := self.accept(asks.get(field))) is not None]
+        if len({*shares}) > 1:
+            raise CompressionError(f"{self.field} and sparsity each say how much is removed: give one of them")
+        return shares[0] if shares else self.default
 
     def control(self) -> Control:
         return Control("slider", "MACs saved", 0.0, HIGHEST_SPARSITY, 0.01, self.default)
@@ -73,3 +74,24 @@ class CcOptions(TrainingOptions):
         description="Train the smaller network for the budget's epochs, or train nothing: norms are refitted, and the "
         "result is there at once, without a label.",
     )
+
+
+def refuse_contradictions(budget: Budget, options: CcOptions) -> None:
+    """Refuse bounds that the option ``units`` forbids, whatever the network.
+
+    Raises:
+        CompressionError: naming the layer or group.
+    """
+    for name, entry in budget.groups.items():
+        lowest = entry.get("sparsity", (0, 1))[0]
+        if lowest > 0 and options.units == "none":
+            raise CompressionError(
+                f"groups.{name}.sparsity: with units 'none' no unit is removed: remove the lower bound {lowest:g}, or "
+                "choose units 'joint'"
+            )
+    for name, entry in budget.layers.items():
+        if entry.get("sparsity") and options.units == "all":
+            raise CompressionError(
+                f"layers.{name}.sparsity: with units 'all' no layer is split into factors: remove the bound, or choose "
+                "units 'joint'"
+            )

@@ -10,7 +10,7 @@ equations are cited here).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,13 @@ from torch import nn
 
 from compression.asks import MACS
 from compression.budget import Budget
-from compression.counting.cost import remaining_macs, remaining_shapes
+from compression.counting.cost import remaining_macs
 from compression.errors import CompressionError
 from compression.graph import Graph
 from compression.graph.cuts import cuts
 from compression.methods.cc.curves import WHOLE, LayerMatrix, RankCurve
 from compression.methods.cc.options import SAVED, CcOptions
+from compression.methods.cc.reach import refuse_unreachable
 from compression.pruning.choose import UnitLimits, unit_bounds
 from compression.pruning.target import CostShare
 from compression.pruning.unit_cost import UnitPrices
@@ -50,47 +51,6 @@ class Plan:
     curves: Mapping[str, RankCurve]
     share: float
     error: float
-
-
-def least_share(graph: Graph, budget: Budget, options: CcOptions, layers: Collection[str]) -> float:
-    """The least share of the MACs to which units and ranks can bring a network, within the bounds of the budget."""
-    limits = UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups))
-    least = math.inf
-    for counts in (limits.lowest,) if options.units == "none" else (limits.lowest, limits.highest):
-        removed = {group.id: count for group, count in zip(graph.prunable, counts, strict=True)}
-        least = min(least, sum(_least_macs(graph, removed, budget, [] if options.units == "all" else layers).values()))
-    return least / max(graph.macs, 1)
-
-
-def _least_macs(graph: Graph, removed: Mapping[str, int], budget: Budget, layers: Collection[str]) -> dict[str, float]:
-    """Layer → its MACs at rank 1, where it may be factored."""
-    shapes, result = remaining_shapes(graph, removed), remaining_macs(graph, removed)
-    for layer in graph.layers:
-        n, *rest = shapes[layer.weight]
-        d = math.prod(rest)
-        saved = budget.layers.get(layer.name, {}).get("sparsity")
-        if layer.name in layers and saved != 0 and n * d > n + d:
-            rank = 1 if saved is None else max(1, math.floor((1 - saved) * n * d / (n + d)))
-            result[layer.name] *= rank * (n + d) / (n * d)
-    return result
-
-
-def refuse_unreachable(graph: Graph, budget: Budget, options: CcOptions, layers: Collection[str]) -> None:
-    """Refuse a saving that no units and ranks reach, and bounds of layers that cannot get factors.
-
-    Raises:
-        CompressionError: naming the layer, or the most that can be saved.
-    """
-    for name, entry in budget.layers.items():
-        if entry.get("sparsity") and (name not in layers or options.units == "all"):
-            raise CompressionError(f"layers.{name}.sparsity: this layer cannot be split into factors: remove the bound")
-    share, least = SAVED.value(budget.asks), least_share(graph, budget, options, layers)
-    if least > (1 - share) * (1 + _ROUNDING):
-        most = int(1000 * (1 - least)) / 10
-        raise CompressionError(
-            f"{MACS}: {100 * share:.4g} % cannot be saved with units {options.units!r} and the bounds of layers and "
-            f"groups: at most {most:g} % can be: choose at most that"
-        )
 
 
 class Planner:
@@ -121,11 +81,12 @@ class Planner:
                 plans[share] = self.plan(share)
 
         # 1. Some shares of the saving that units may take; ranks take the rest
-        for share in {"joint": COARSE, "none": (0.0,), "all": (1.0,)}[self.options.units]:
+        shares = {"joint": COARSE, "none": (0.0,), "all": (1.0,)}[self.options.units]
+        for share in shares if self.saved else shares[:1]:  # of no saving all shares are the same
             look(share)
         # 2. Once more beside the best of them
         reached = _in_order(plans)
-        if reached and self.options.units == "joint":
+        if reached and self.options.units == "joint" and self.saved:
             look(reached[0].share - FINE)
             look(reached[0].share + FINE)
         reached = _in_order(plans)
@@ -134,17 +95,20 @@ class Planner:
         return reached[0], sorted(reached, key=lambda plan: plan.share)
 
     def plan(self, share: float) -> Plan | None:
-        """The plan in which units take ``share`` of the saving; ``None`` where that reaches too little."""
+        """The plan in which units take ``share`` of the saving; ``None`` where that reaches too little, or breaks a
+        bound of a layer."""
         chosen = self._chosen(share)
         if chosen is None:
             return None
         units = self.units.named_units(chosen)
         # 1. What remains of every layer, and its table of ranks
         dropped, macs = cuts(self.graph, units), remaining_macs(self.graph, units)
-        remaining, curves = self._remaining(dropped), {}
-        if self.options.units != "all":
-            bounds = {name: self.budget.layers.get(name, {}).get("sparsity") for name in remaining}
-            curves = {name: self.layers[name].curve(*places, bounds[name]) for name, places in remaining.items()}
+        remaining, curves = self._remaining(dropped), dict[str, RankCurve]()
+        for name, places in remaining.items() if self.options.units != "all" else ():
+            curve = self.layers[name].curve(*places, self.budget.layers.get(name, {}).get("sparsity"))
+            if curve is None:  # units took so much of this layer that no rank saves what its bound says
+                return None
+            curves[name] = curve
         # 2. MACs that ranks may take: what may remain without the layers that stay as they are
         fixed = sum(count for name, count in macs.items() if name not in curves)
         room = math.floor((1 - self.saved) * self.graph.macs * (1 + _ROUNDING) - fixed)

@@ -121,6 +121,10 @@ def _built(setup: Setup, report: Reporter, options: CcOptions) -> tuple[Graph, S
         f"{removed} of {setup.graph.prunable_units} units removed, {len(best.ranks)} of {len(setup.graph.layers)} "
         f"layers factored: {counted:,.0f} of {setup.graph.macs:,} MACs remain"
     )
+    if best.ranks:
+        report.log(f"ranks: {', '.join(f'{name} {rank}' for name, rank in best.ranks.items())}")
+    if best.units:
+        report.log(f"units removed: {', '.join(f'{name} {units}' for name, units in best.units.items())}")
     facts = {
         "share": best.share, "error": best.error, "macs": counted, "ranks": best.ranks,
         "compared": [{"share": plan.share, "error": plan.error} for plan in compared],

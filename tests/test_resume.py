@@ -123,7 +123,9 @@ CHOOSING = {"saliency_batches": 2, "criteria": {"taylor_first_order": 1.0, "move
 CHOOSING |= {"lr_restart": 1.5}
 REFUSED = {"pq": {"oscillation": "none"}}  # a block of a book is the mean of many weights
 for each in [name for name, method in methods.all_methods().items() if method.info.trains]:
-    options = {**EVERY, **(CHOOSING if methods.get(each).removes_units else {}), **REFUSED.get(each, {})}
+    offered = {option.name for option in methods.get(each).Config.table()}
+    choosing = {name: value for name, value in CHOOSING.items() if name in offered}
+    options = {**EVERY, **choosing, **REFUSED.get(each, {})}
     BUDGETS[f"{each} with every option"] = GETA.replace(method=each, bits=3, options=options)
 # The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15.
 KEEPS = {

@@ -72,7 +72,7 @@ class Cc(Method):
         self.check_budget(budget)
         options = self.options(budget)
         refuse_impossible(subject.model, subject.graph, budget, options)
-        forecast = even_forecast(subject, budget, options)
+        forecast = even_forecast(subject, self.bounded(budget, subject.graph), options)
         unused = [field for field in self.unused(budget) if field != "sparsity"]  # a share of units stands for MACs
         note = f"{self.info.label} does not use {', '.join(unused)} of this budget."
         return replace(forecast, notes=(*forecast.notes, note)) if unused else forecast

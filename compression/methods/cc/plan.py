@@ -123,6 +123,13 @@ class Planner:
         error = self._error(remaining, ranks, curves) + float(self.harm[chosen & self.unread].sum())
         return Plan(units, ranks, {name: curves[name] for name in ranks}, share, error)
 
+    def restored(self, units: Mapping[str, list[int]], ranks: Mapping[str, int]) -> Plan:
+        """The plan of an interrupted run: its units and ranks, with the curves that give the factors again."""
+        remaining = self._remaining(cuts(self.graph, units))
+        curves = {name: self.layers[name].curve(*remaining[name], None) for name in ranks}
+        known = {name: curve for name, curve in curves.items() if curve is not None}
+        return Plan(dict(units), dict(ranks), known, math.nan, math.nan)
+
     def _chosen(self, share: float) -> torch.Tensor | None:
         """The units of least harm per MAC that save this share of the saving, bool [N]; ``None``: they cannot."""
         removed = torch.zeros(self.units.total, dtype=torch.bool)

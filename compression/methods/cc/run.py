@@ -76,7 +76,8 @@ def run(setup: Setup, report: Reporter, options: CcOptions) -> Compressed:
     if structure is None:
         graph, structure = _built(setup, report, options)
     else:
-        graph = rebuilt(model, setup.graph, structure.units, structure.ranks)
+        planner = _planner(model, setup.graph, setup.budget, options, few_inputs(setup, report, options.samples))
+        graph = carried_out(model, setup.graph, planner.restored(structure.units, structure.ranks))
     allocation = Allocation.from_dict(structure.allocation)
     attach(model, allocation)
     small = replace(setup, graph=graph)
@@ -147,14 +148,27 @@ def planned(
     Raises:
         CompressionError: the budget cannot be reached.
     """
+    return _planner(model, graph, budget, options, inputs, check).best(check)
+
+
+def _planner(
+    model: nn.Module,
+    graph: Graph,
+    budget: Budget,
+    options: CcOptions,
+    inputs: Iterable[Example],
+    check: Callable[[], None] = lambda: None,
+) -> Planner:
+    """With what flows into the layers of the dense ``model``."""
     layers = layer_matrices(model, graph, inputs, options.harm, budget.seed, check)
-    return Planner(model, graph, layers, budget, options).best(check)
+    return Planner(model, graph, layers, budget, options)
 
 
 def carried_out(model: nn.Module, graph: Graph, plan: Plan) -> Graph:
     """Factor layers and set units to zero, in place; returns the graph of what that makes."""
     shapes = {layer.name: layer.shape for layer in graph.layers}
-    result = rebuilt(model, graph, {}, plan.ranks)
+    factored(model, plan.ranks)
+    result = factored_graph(model, graph, plan.ranks)
     with torch.no_grad():
         for name, rank in plan.ranks.items():
             first, last = factors_of(model.get_submodule(name))
@@ -163,14 +177,6 @@ def carried_out(model: nn.Module, graph: Graph, plan: Plan) -> Graph:
             for layer, values in zip((first, last), pair, strict=True):
                 layer.get_parameter("weight").copy_(weight_of(layer, values[None]))
     zero_units(model, result, plan.units)
-    return result
-
-
-def rebuilt(model: nn.Module, graph: Graph, units: Mapping[str, list[int]], ranks: Mapping[str, int]) -> Graph:
-    """Give ``model`` (in place) the structure of a plan, with factors that are still zero; returns its graph."""
-    factored(model, ranks)
-    result = factored_graph(model, graph, ranks)
-    zero_units(model, result, units)
     return result
 
 

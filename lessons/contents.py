@@ -40,15 +40,15 @@ _SHORT = {
     "staircase": "Staircase",
     "widths": "Bits",
     "stages": "GETA",
-    "waterline": "One threshold",
+    "waterline": "Threshold",
     "codebook": "Codebook",
-    "spending": "Where bits go",
+    "spending": "Spending",
     "counting": "Counting",
     "forgetting": "Forgetting",
-    "picture": "A picture",
-    "following": "Making good",
-    "rank": "Low rank",
-    "norms": "One number",
+    "picture": "Picture",
+    "following": "Following",
+    "rank": "Rank",
+    "norms": "Norms",
 }
 CONTENTS = tuple(Entry(number, *names) for number, names in enumerate(_SHORT.items(), 1))
 

@@ -306,7 +306,7 @@ def test_a_plan_is_compared_layer_by_layer() -> None:
     assert [row["B − A"] for row in info.rows] == [-math.prod(layer.shape) // 2 for layer in graph.layers]
     figure = two_plans_figure(info)
     assert [trace.name for trace in figure.data[1:]] == ["A", "B"]
-    assert list(figure.data[2].x) == [math.prod(layer.shape) / 2 for layer in graph.layers]
+    assert list(figure.data[2].x) == [math.prod(layer.shape) / 2 + 4 for layer in graph.layers]  # and the step
 
 
 def word_of(app: AppTest) -> str:

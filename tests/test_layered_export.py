@@ -132,7 +132,10 @@ def test_weights_without_planes_are_refused(rounded: RunFolder) -> None:
     class Codebook:
         kind = "codebook"
 
-    for integers, reason in (({}, "no quantized weights"), ({"conv1": Codebook()}, "conv1: codebook weights")):
+    for integers, reason in (
+        ({}, "no quantized weights"),
+        ({"conv1": Codebook()}, "conv1: weights of the encoding codebook"),
+    ):
         with pytest.raises(CompressionError, match=reason):
             nest(dataclasses.replace(source, integers=integers), 8)
 

@@ -28,7 +28,7 @@ class Cc(Method):
         sentence="**Collaborative compression** removes channels and splits layers into two thinner ones of lower rank "
         "until a share of the arithmetic is saved, then trains what remains.",
         family="low-rank",
-        slot=10,
+        slot=11,
         stages=ALLOCATED_STAGES,
         paper="arXiv 2105.11228",
     )

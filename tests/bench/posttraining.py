@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import brevitas.nn as qnn
 import torch
@@ -77,34 +78,24 @@ def quantized(model: nn.Module, batches: list[torch.Tensor], bits: int) -> nn.Mo
 
 
 @torch.no_grad()
-def brevitas_gptq(model: nn.Module, batches: list[torch.Tensor], bits: int) -> nn.Module:
-    """Brevitas' GPTQ, layer by layer."""
+def brevitas(
+    mode: Callable[..., Any], dense: bool, model: nn.Module, batches: list[torch.Tensor], bits: int
+) -> nn.Module:
+    """A method of Brevitas, layer by layer; ``dense``: it needs the weights from before."""
     model = quantized(model, batches, bits)
-    with gptq_mode(model, use_quant_activations=False, create_weight_orig=False) as mode:
-        for _ in range(mode.num_layers):
+    with mode(model, use_quant_activations=False, create_weight_orig=dense) as walk:
+        for _ in range(walk.num_layers):
             for x in batches:
-                mode.model(x)
-            mode.update()
-    return model
-
-
-@torch.no_grad()
-def brevitas_gpfq(model: nn.Module, batches: list[torch.Tensor], bits: int) -> nn.Module:
-    """Brevitas' path following: each layer sees inputs of the dense and of the quantized network."""
-    model = quantized(model, batches, bits)
-    with gpfq_mode(model, use_quant_activations=False, create_weight_orig=True) as mode:
-        for _ in range(mode.num_layers):
-            for x in batches:
-                mode.model(x)
-            mode.update()
+                walk.model(x)
+            walk.update()
     return model
 
 
 SIDES: dict[tuple[str, str], Side] = {
     (NEAREST, "Brevitas"): quantized,
-    (GPTQ, "Brevitas"): brevitas_gptq,
+    (GPTQ, "Brevitas"): partial(brevitas, gptq_mode, False),
     (GPTQ, "here"): partial(ours, "gptq", {}),
-    (PATH, "Brevitas"): brevitas_gpfq,
+    (PATH, "Brevitas"): partial(brevitas, gpfq_mode, True),
     (PATH, "here"): partial(ours, "spfq", {}),
     (f"{PATH}, aligned", "here"): partial(ours, "spfq", {"inputs": "aligned"}),
 }

@@ -10,7 +10,7 @@ equations are cited here).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,9 @@ from compression.asks import MACS
 from compression.budget import Budget
 from compression.counting.cost import remaining_macs
 from compression.errors import CompressionError
-from compression.graph import Graph
+from compression.graph import Example, Graph
 from compression.graph.cuts import cuts
-from compression.methods.cc.curves import WHOLE, LayerMatrix, RankCurve
+from compression.methods.cc.curves import WHOLE, LayerMatrix, RankCurve, layer_matrices
 from compression.methods.cc.options import SAVED, CcOptions
 from compression.methods.cc.reach import refuse_unreachable
 from compression.pruning.choose import UnitLimits, unit_bounds
@@ -57,9 +57,17 @@ class Planner:
     """Plans for one network and budget."""
 
     def __init__(
-        self, model: nn.Module, graph: Graph, layers: Mapping[str, LayerMatrix], budget: Budget, options: CcOptions
+        self,
+        model: nn.Module,
+        graph: Graph,
+        budget: Budget,
+        options: CcOptions,
+        inputs: Iterable[Example],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self.graph, self.layers, self.budget, self.options = graph, layers, budget, options
+        """Learn from ``inputs`` what flows into the layers of the dense ``model``, which does not change."""
+        self.graph, self.budget, self.options = graph, budget, options
+        self.layers = layers = layer_matrices(model, graph, inputs, options.harm, budget.seed, check)
         self.saved = SAVED.value(budget.asks)
         self.units = Units(model, graph)
         self.limits = UnitLimits.from_groups(graph.prunable, unit_bounds(budget.groups))

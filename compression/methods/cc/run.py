@@ -15,7 +15,6 @@ from compression.counting.cost import cost
 from compression.errors import CompressionError
 from compression.graph import Example, Graph, factored, factored_graph, zero_units
 from compression.graph.factors import factors_of
-from compression.methods.cc.curves import layer_matrices
 from compression.methods.cc.options import SAVED, WEIGHT_BITS, CcOptions
 from compression.methods.cc.plan import Plan, Planner
 from compression.posttraining.rows import weight_of
@@ -76,7 +75,7 @@ def run(setup: Setup, report: Reporter, options: CcOptions) -> Compressed:
     if structure is None:
         graph, structure = _built(setup, report, options)
     else:
-        planner = _planner(model, setup.graph, setup.budget, options, few_inputs(setup, report, options.samples))
+        planner = Planner(model, setup.graph, setup.budget, options, few_inputs(setup, report, options.samples))
         graph = carried_out(model, setup.graph, planner.restored(structure.units, structure.ranks))
     allocation = Allocation.from_dict(structure.allocation)
     attach(model, allocation)
@@ -148,20 +147,7 @@ def planned(
     Raises:
         CompressionError: the budget cannot be reached.
     """
-    return _planner(model, graph, budget, options, inputs, check).best(check)
-
-
-def _planner(
-    model: nn.Module,
-    graph: Graph,
-    budget: Budget,
-    options: CcOptions,
-    inputs: Iterable[Example],
-    check: Callable[[], None] = lambda: None,
-) -> Planner:
-    """With what flows into the layers of the dense ``model``."""
-    layers = layer_matrices(model, graph, inputs, options.harm, budget.seed, check)
-    return Planner(model, graph, layers, budget, options)
+    return Planner(model, graph, budget, options, inputs, check).best(check)
 
 
 def carried_out(model: nn.Module, graph: Graph, plan: Plan) -> Graph:

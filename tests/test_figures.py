@@ -70,6 +70,19 @@ def test_front_figure_keeps_its_traces_while_the_run_grows() -> None:
     assert "30.0 %" in figures[1].data[0].hovertext[1], "and its sentence keeps the true value"
 
 
+def test_a_tooltip_has_lines_that_a_phone_shows() -> None:
+    """Sentences are broken between words, names that have no blanks stay whole, and nothing of a text is lost."""
+    texts = ["<b>layer1.0.conv1</b><br>" + "2 of 16 units removed, at 4 bits a weight, " * 5, "x" * 60 + " bits"]
+    for text, shown in zip(texts, base.tooltips(texts), strict=True):
+        lines = shown.split("<br>")
+        assert all(len(line) <= base.TOOLTIP_LETTERS or " " not in line for line in lines)
+        assert " ".join(lines).split() == text.replace("<br>", " ").split()
+    drawn = front.front_figure(front_data.front_info(RUNS, "a"))
+    sentences = [text for trace in drawn.data for text in trace.hovertext or ()]
+    assert sentences
+    assert max(len(line) for text in sentences for line in text.split("<br>")) <= base.TOOLTIP_LETTERS
+
+
 def test_front_without_anything_to_draw() -> None:
     info = front_data.front_info([front_data.FrontRun("a", "A", "geta", ({**point(1, 0.5, 10), "score": None},))], "a")
     assert not info.trail

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ TEMPLATE = "explorer"
 MARGIN = {"l": 8, "r": 8, "t": 8, "b": 8}
 TWO_COLUMNS = {"entrywidth": 88, "font": {"size": 10}}  # a legend of many methods: two beside each other on a phone
 LETTER_SHARE = 0.018  # of a chart's width that a letter needs on a phone
+TOOLTIP_LETTERS = 44  # a line of a tooltip that a phone shows whole
 STEADY: dict[str, Any] = {"selected": {"marker": {"opacity": 1.0}}, "unselected": {"marker": {"opacity": 1.0}}}
 """Of a trace whose markers a click does not change."""
 
@@ -78,9 +80,22 @@ def figure(height: int, **layout: Any) -> go.Figure:
 
 def scatter(x: Sequence[Any], y: Sequence[Any], mode: str = "markers", **trace: Any) -> go.Scatter:
     """A trace with its ``hovertext`` as the whole tooltip; without one it has no tooltip."""
+    if "hovertext" in trace:
+        trace["hovertext"] = tooltips(trace["hovertext"])
     if "hovertemplate" not in trace:
         trace.setdefault("hoverinfo", "text" if "hovertext" in trace else "skip")
     return go.Scatter(x=x, y=y, mode=mode, **trace)
+
+
+def tooltips(sentences: Sequence[str]) -> list[str]:
+    """Sentences on lines that fit a phone; Plotly itself breaks no line, and cuts what is wider than the screen."""
+
+    def folded(line: str) -> str:
+        whole = line.replace(" %", "\u00a0%")  # a number and its sign stay together
+        lines = textwrap.wrap(whole, TOOLTIP_LETTERS, break_long_words=False, break_on_hyphens=False)
+        return "<br>".join(lines).replace("\u00a0%", " %")
+
+    return ["<br>".join(folded(line) for line in sentence.split("<br>")) for sentence in sentences]
 
 
 def segments(starts: Sequence[float], ends: Sequence[float], rows: Sequence[str], **trace: Any) -> go.Scatter:

@@ -67,7 +67,7 @@ def _columns(info: CandidatesInfo, marks: Sequence[Mark]) -> dict[str, Any]:
         "x": [mark.cost for mark in marks],
         "y": [info.metric.shown(info.floor if info.below(mark) else mark.score) for mark in marks],
         "customdata": [[mark.run] for mark in marks],
-        "hovertext": [mark.sentence for mark in marks],
+        "hovertext": base.tooltips([mark.sentence for mark in marks]),
         "hoverinfo": "text",
     }
 

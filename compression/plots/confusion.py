@@ -128,7 +128,7 @@ def confusion_figure(info: ConfusionInfo) -> go.Figure:
         go.Heatmap(
             x=names, y=names, z=[[cell.worse for cell in row] for row in grid],
             zmin=-most, zmax=most, colorscale=_SCALE, showscale=False, xgap=1, ygap=1,
-            hovertext=[[info.describe(cell) for cell in row] for row in grid], hoverinfo="text",
+            hovertext=[base.tooltips([info.describe(cell) for cell in row]) for row in grid], hoverinfo="text",
         )
     )  # fmt: skip
     if len(names) <= _WRITTEN:

@@ -105,6 +105,6 @@ def _columns(info: FrontInfo, points: Iterable[FrontPoint]) -> dict[str, Any]:
         "x": [point.bytes for point in chosen],
         "y": [info.height(point) for point in chosen],
         "customdata": [[point.run] for point in chosen],
-        "hovertext": [point.sentence for point in chosen],
+        "hovertext": base.tooltips([point.sentence for point in chosen]),
         "hoverinfo": "text",
     }

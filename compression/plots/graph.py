@@ -97,7 +97,7 @@ def _nodes(
         name=name,
         showlegend=bool(nodes),
         customdata=[[n.id, *n.groups] for n in nodes],
-        hovertext=[n.sentence + (overlay.sentence(n.id) if overlay else "") for n in nodes],
+        hovertext=base.tooltips([n.sentence + (overlay.sentence(n.id) if overlay else "") for n in nodes]),
         hoverinfo="text",
         marker={
             "symbol": [ROLES[n.role][1] for n in nodes] if lit else symbol,

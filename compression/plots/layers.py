@@ -169,7 +169,7 @@ def _describe(change: LayerChange, measure: Measure) -> str:
 def _bars(
     drawn: Sequence[LayerChange], values: Sequence[float | None], measure: Measure, name: str, color: str, width: float
 ) -> go.Bar:
-    texts = {"hovertext": [_describe(c, measure) for c in drawn], "hoverinfo": "text"}
+    texts = {"hovertext": base.tooltips([_describe(c, measure) for c in drawn]), "hoverinfo": "text"}
     names = [c.layer for c in drawn]
     return go.Bar(x=values, y=names, orientation="h", name=name, width=width, marker={"color": color}, **texts)
 

@@ -58,7 +58,7 @@ def ledger_figure(info: LedgerInfo) -> go.Figure:
             text=texts,
             textposition="outside",
             cliponaxis=False,
-            hovertext=[f"<b>{name}</b><br>{PARTS.get(name, '')}" for name, _ in info.parts],
+            hovertext=base.tooltips([f"<b>{name}</b><br>{PARTS.get(name, '')}" for name, _ in info.parts]),
             hoverinfo="text",
         )
     )

@@ -78,10 +78,12 @@ def tree_figure(info: TreeInfo, area: str = "params", height: int = 420) -> go.F
                 "line": {"width": 1},
             },
             texttemplate="%{label}<br>%{percentRoot:.1%}",
-            hovertext=[
-                f"<b>{tile.id or tile.label}</b><br>{tile.params:,} parameters<br>{words.count(tile.macs)} MACs"
-                for tile in info.tiles
-            ],
+            hovertext=base.tooltips(
+                [
+                    f"<b>{tile.id or tile.label}</b><br>{tile.params:,} parameters<br>{words.count(tile.macs)} MACs"
+                    for tile in info.tiles
+                ]
+            ),
             hoverinfo="text",
             tiling={"pad": 2},
             pathbar={"visible": True},

@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from compression.plots import theme
+from compression.plots import base, theme
 from lessons.maths.estimates import Sizes
 from lessons.panels import VIOLET, Panel, bars, stacked
 
@@ -60,7 +60,7 @@ def counting_figure(info: CountingInfo) -> go.Figure:
         "textfont": {"size": 13},
         "cliponaxis": False,
         "hoverinfo": "text",
-        "hovertext": [f"{name}: {hint}" for name, hint in zip(names, hints, strict=True)],
+        "hovertext": base.tooltips([f"{name}: {hint}" for name, hint in zip(names, hints, strict=True)]),
     }
     y = {"autorange": "reversed", "type": "category", "showgrid": False}
     return stacked([Panel([bar], {"title": "bits a weight", "range": [0, end]}, y)], 300, uirevision="counting")

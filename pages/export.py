@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import setup, widgets, words
 from app.gallery import gallery, galleryview
-from app.runs import bundles, layeredview, outcome, runlog
+from app.runs import bundles, layeredview, outcome, precisionview, runlog
 from compression.errors import CompressionError
 from compression.jobs import export_run
 from compression.tasks import Metric
@@ -31,7 +31,7 @@ def figures(result: Mapping[str, Any]) -> None:
     )
 
 
-def bundle(run: str) -> Mapping[str, Any]:
+def bundle(run: str, result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Make it, watch it, download it; returns the measurements once there are some."""
     if gallery.is_gallery(run) and not gallery.find(run).whole:
         galleryview.without_model(gallery.find(run), "there is nothing to put in a bundle", setup.query)
@@ -54,7 +54,7 @@ def bundle(run: str) -> Mapping[str, Any]:
             "One zip with everything: ONNX, a torch program, the packed weights, a loader that needs none of our code, "
             "and a model card. Agreement and latency are measured while it is made."
         )
-    bundles.make(run, now.result, again=now.state == export_run.DONE)
+    bundles.make(run, now.result, again=now.state == export_run.DONE, bits=result.get("read_at"))
     return now.result
 
 
@@ -66,19 +66,20 @@ def page() -> None:
     chosen = bundles.choose("export_run", "No finished run to take home yet. Start one with a click.")
     if chosen is None:
         return
-    run, result = chosen
+    run = chosen[0]
+    result = precisionview.picked(*chosen)
     figures(result)
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("The bundle", anchor=False)
-        measured = bundle(run)
+        measured = bundle(run, result)
     with right:
         st.subheader("Where the bytes are", anchor=False)
         rows = outcome.ledger_rows(result["ledger"])
         widgets.table(rows, "ledger")
         widgets.download(rows, f"{run}-ledger")
     if not gallery.is_gallery(run) or gallery.find(run).whole:
-        layeredview.section(run, result)
+        layeredview.section(*chosen)
     budget = runlog.folder(run).budget()
     bundles.agreement(measured)
     bundles.latency(measured, budget.method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -11,7 +12,7 @@ from app import nav, plain, state, widgets, words
 from app.budget import rerun
 from app.compare import finals, sidebyside
 from app.gallery import gallery
-from app.runs import outcome, pictureview, runlog
+from app.runs import outcome, pictureview, precisionview, runlog
 from compression.errors import CompressionError
 from compression.plots import confusion, layers, ledger
 from compression.plots.axes import chance
@@ -25,8 +26,11 @@ def summary(info: CandidatesInfo, picked: Candidate) -> None:
             widgets.method_badge(picked.method)
             st.markdown(f"**{plain.text(picked.label)}**", width="content")
             widgets.gallery_badge(gallery.is_gallery(picked.run))
-        st.markdown(verdict(info, picked))
-        figures(picked, result(picked))
+        done = result(picked)
+        read = done and precisionview.picked(picked.run, done)
+        if read is done:
+            st.markdown(verdict(info, picked))
+        figures(replace(picked, point=read["final"]) if read else picked, read)
         actions(picked)
 
 
@@ -42,6 +46,7 @@ def details(picked: Candidate, second: Candidate | None) -> None:
     if second is not None:
         beside(picked, second)
     done = result(picked)
+    done = done and precisionview.current(done)
     if done is None:
         st.caption("Layers, ledger and confusions are shown when the run is done.")
         return

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
 from app.compare import candidateview, finals
-from app.runs import layeredview, runlog, view_model
+from app.runs import precisionview, runlog, view_model
 from app.terms import tip
 from compression.plots.axes import AXES, LATENCY, Axis
 from compression.plots.candidates import CandidatesInfo, candidates_info, rows
@@ -81,9 +81,9 @@ def front(compared: finals.ComparedRuns, info: CandidatesInfo, picked: str, othe
     key = f"compare_front {info.axis.field}"
     alt = f"{info.sentence} The table below holds the same."
     select = {"on_select": lambda: clicked(key), "selection_mode": "points"}
-    lines = layeredview.lines([mark.run for mark in info.finished]) if info.axis.field == "bytes" else []
+    lines = precisionview.lines([mark.run for mark in info.finished]) if info.axis.field == "bytes" else []
     widgets.plot(choice_figure(info, picked, other, layered=lines), key, alt, **select)
-    st.caption(explained(info) + (f" {layeredview.LINE}" if lines else ""))
+    st.caption(explained(info) + precisionview.legend(lines))
     for mark in info.live:
         nav.link("runs", f"Still going: {mark.title}", run=mark.run)
     with st.expander("As a table", type="compact", key="compare_fold", on_change="rerun") as fold:

@@ -82,9 +82,12 @@ def file_name(run: str) -> str:
     return f"{run}.zip"
 
 
-def make(run: str, measured: Mapping[str, Any], again: bool) -> None:
-    """The button that starts the export, and channel rounding where that was faster."""
+def make(run: str, measured: Mapping[str, Any], again: bool, bits: float | None = None) -> None:
+    """The button that starts the export, and channel rounding where that was faster; ``bits``: the precision."""
     label = "Make it again" if again else "Make the bundle"
+    if again and bits != measured.get("bits"):
+        before = "the run's most bits" if measured.get("bits") is None else f"{measured['bits']:.3g} bits a weight"
+        st.caption(f"The bundle that is there was made at {before}.")
     kind = "secondary" if again else "primary"
     multiple = EIGHT if rounding(run, measured) else 1
     if st.button(label, type=kind, icon=":material/inventory_2:", key="make"):  # type: ignore[arg-type]
@@ -94,7 +97,7 @@ def make(run: str, measured: Mapping[str, Any], again: bool) -> None:
             widgets.problem(error)
             return
         with st.spinner("Starting…"):
-            export_run.start(runlog.workplace(run), multiple=multiple)
+            export_run.start(runlog.workplace(run), multiple=multiple, bits=bits)
         st.rerun()
 
 

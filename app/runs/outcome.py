@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import nav, widgets, words
-from app.runs import runlog, view_model
+from app.runs import precisionview, runlog, view_model
 from app.terms import tip
 from compression.plots.ledger import PARTS
 from compression.tasks import Metric
@@ -18,12 +18,13 @@ _PARTS = {**{name: f"{name}: {meaning}" for name, meaning in PARTS.items()}, "to
 
 def show(run: str, now: view_model.RunView, set_up: nav.SetUp) -> None:
     """The final figures of a finished run; nothing while it goes on, and the next click when it ended early."""
-    done = runlog.outcome(run)
-    if done is None:
+    final = runlog.outcome(run)
+    if final is None:
         if not now.active:
             nav.link("budget", "Set up another run", **set_up(run))
         return
     st.subheader("What came of it", anchor=False)
+    done = precisionview.picked(run, final)
     first, last = done["baseline"], done["final"]
     smaller = f"{words.ratio(first['bytes'] / last['bytes'])} smaller"
     metric = Metric.from_result(done)

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import names, nav, plain, state, widgets, words
 from app.gallery import gallery, galleryview
-from app.runs import jointview, layeredview, outcome, pictureview, runbuttons, runlog, view_model
+from app.runs import jointview, outcome, pictureview, precisionview, runbuttons, runlog, view_model
 from app.terms import tip
 from compression.errors import CompressionError
 from compression.plots import front as fronts
@@ -113,7 +113,7 @@ def front(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[
         with st.container(border=True, height=460):
             st.markdown("The first point appears in a few seconds." if now.active else "This run left no points.")
         return
-    lines = layeredview.lines(dict.fromkeys(point.run for point in info.finals))
+    lines = precisionview.lines(dict.fromkeys(point.run for point in info.finals))
     table = [*info.rows, *(row for line in lines for row in line.rows)]
     widgets.chart(fronts.front_figure(info, layered=lines), "front", table, info.sentence)
     st.caption(
@@ -121,7 +121,7 @@ def front(now: view_model.RunView, infos: Sequence[RunInfo], children: Sequence[
         "shapes and code tables that a file adds: no results. Large points and the star: finished runs and the dense "
         "model, measured on test data, sizes counted from the file. Faint ones are beaten in both by another."
         + (" Triangles at the bottom: moments that lie lower still." if info.hidden else "")
-        + (f" {layeredview.LINE}" if lines else "")
+        + precisionview.legend(lines)
     )
 
 

@@ -24,6 +24,14 @@ Layered = Annotated[
     bool,
     Parameter(help="add weights.layered, of which every prefix between two bit planes is a model, and measure some"),
 ]
+Bits = Annotated[
+    float | None,
+    Parameter(
+        metavar="N",
+        help="of a run whose weights serve several bit-widths, the precision of at most N bits a weight (default: its "
+        "most)",
+    ),
+]
 LayeredBits = Annotated[
     int | None,
     COUNT,
@@ -45,7 +53,7 @@ Statistics = Annotated[
 
 def export(
     run: Run, /, *, out: BundleOut = "bundle.zip", no_onnx: NoOnnx = False, no_latency: NoLatency = False,
-    multiple: Multiple = 1, layered: Layered = False, layered_bits: LayeredBits = None,
+    multiple: Multiple = 1, bits: Bits = None, layered: Layered = False, layered_bits: LayeredBits = None,
     layered_statistics: Statistics = None, runs: Runs = "runs", json: Json = None,
 ) -> None:  # fmt: skip
     """Write the bundle and list what is in it."""
@@ -55,7 +63,7 @@ def export(
     folder, latency = RunFolder.open(runs, run), not (no_onnx or no_latency)
     with progress_bar() as show:
         bundle = bundles.export(
-            folder, out, onnx=not no_onnx, latency=latency, multiple=multiple, layered=layering, say=show
+            folder, out, onnx=not no_onnx, latency=latency, multiple=multiple, layered=layering, bits=bits, say=show
         )
     value = bundle.to_dict()
     answer(value, describe(value), json)

@@ -62,6 +62,7 @@ def export(
     latency: bool = True,
     multiple: int = 1,
     layered: Layering | None = None,
+    bits: float | None = None,
     say: Say | None = None,
 ) -> Bundle:
     """Write the bundle of a finished run to the zip ``out``.
@@ -74,16 +75,19 @@ def export(
         multiple: round channel counts up to multiples of this, by keeping some channels that are zero.
         layered: add a layered file, whose prefixes are measured (:mod:`.layered`), and leave it in the run's folder
             too. Without it, one that is there already is added.
+        bits: of a run whose weights serve several bit-widths, the precision of at most so many bits a weight.
         say: called with the current step and the share done.
 
     Raises:
-        CompressionError: the run is not done, its files are damaged, the model cannot be expressed, or ``multiple``
-            has nothing to round.
+        CompressionError: the run is not done, its files are damaged, the model cannot be expressed, ``multiple``
+            has nothing to round, or the run has no precision of so few ``bits``.
         OSError: the file cannot be written.
     """
     report = say or (lambda text, share: None)
     report("restoring the model from the packed file", 0.0)
-    source = read(folder, trained=False)
+    if bits is not None and layered is not None:
+        raise CompressionError("a layered file has every precision of the run: leave the bits out")
+    source = read(folder, trained=False, bits=bits)
     if multiple != 1:
         source = rounded(source, multiple)
     extra, about_layers = layers(folder, source, layered, report)
@@ -106,7 +110,8 @@ def layers(
         CompressionError: the weights have no planes, or a stored file is damaged.
     """
     if layering is None:
-        table = stored(folder) if source.multiple == 1 else None
+        of_the_run = source.multiple == 1 and "read_at" not in source.result
+        table = stored(folder) if of_the_run else None
         if table is None:
             return {}, {}
         names = (FILE, TABLE, LOADER)
@@ -139,6 +144,8 @@ def contents(
         **(extra or {}),
     }
     measured: dict[str, Any] = {"ledger": dict(source.result["ledger"]), "multiple": source.multiple, "left_out": {}}
+    if "read_at" in source.result:
+        measured["bits"] = source.result["read_at"]
     answering = source.model
     try:
         program = traced(source.model, source.example)

@@ -20,6 +20,7 @@ from compression.quant import QuantizedWeight
 from compression.runs.files import sha256
 from compression.runs.folder import DONE, RunFolder
 from compression.runs.prepare import find_weights, load_task, shape
+from compression.runs.read_at import read_at, row_at
 from compression.runs.results import result
 from compression.tasks import Task
 
@@ -64,11 +65,13 @@ class Source:
         return self.graph.example(2)
 
 
-def read(folder: RunFolder, *, trained: bool = True) -> Source:
+def read(folder: RunFolder, *, trained: bool = True, bits: float | None = None) -> Source:
     """Everything a bundle needs, with the slim model restored from the packed file alone.
 
     A bundle needs only the shape of the dense model: without ``trained`` it has initial weights, and those that the run
-    started from may be missing. The data set is needed for the stored example, calibration and comparison.
+    started from may be missing. The data set is needed for the stored example, calibration and comparison. ``bits``: of
+    a run whose weights serve several bit-widths, the precision of at most so many bits a weight, in place of the final
+    one.
 
     Raises:
         CompressionError: the run is not done, is a sweep, its files are damaged or of another model, or its data or
@@ -76,6 +79,8 @@ def read(folder: RunFolder, *, trained: bool = True) -> Source:
     """
     _refuse_unfinished(folder)
     path, outcome, budget = folder.bundle / "weights.packed", result(folder), folder.budget()
+    if bits is not None:
+        path, outcome = folder.bundle / str(row_at(outcome, bits)["file"]), read_at(outcome, bits)
     _refuse_changed(outcome, budget, path)
     state, codes = unpack(path), integers(path)
     input, classes = shape(budget)

@@ -1,7 +1,7 @@
-"""The export of a run in a separate process that a page can watch: ``python -m … RUN_DIR [N]`` of this module.
+"""The export of a run in a separate process that a page can watch: ``python -m … RUN_DIR [N [BITS]]`` of this module.
 
 ``bundle/export.json`` in the run's folder holds the state, ``bundle/bundle.zip`` is the result; channel counts are
-rounded up to multiples of ``N``.
+rounded up to multiples of ``N``; ``BITS`` chooses a precision of a run that has several.
 """
 
 from __future__ import annotations
@@ -24,15 +24,22 @@ def bundle_path(folder: RunFolder) -> Path:
     return folder.bundle / "bundle.zip"
 
 
-def start(folder: RunFolder, threads: int = 1, command: Sequence[str] = COMMAND, multiple: int = 1) -> None:
+def start(
+    folder: RunFolder,
+    threads: int = 1,
+    command: Sequence[str] = COMMAND,
+    multiple: int = 1,
+    bits: float | None = None,
+) -> None:
     """Begin, unless it is running already; the process outlives the page and the app.
 
-    Channel counts are rounded up to multiples of ``multiple``.
+    Channel counts are rounded up to multiples of ``multiple``; ``bits``: as in :func:`compression.export.export`.
 
     Raises:
         CompressionError: the run's folder cannot be written.
     """
-    _job(folder).start([*command, str(folder.path.resolve()), str(multiple)], threads)
+    precision = [] if bits is None else [str(bits)]
+    _job(folder).start([*command, str(folder.path.resolve()), str(multiple), *precision], threads)
 
 
 def status(folder: RunFolder) -> Job:
@@ -48,15 +55,20 @@ def status(folder: RunFolder) -> Job:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export the run in the folder named on the command line; exit status 0 when the bundle is written."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) not in (1, 2) or not all(number.isdecimal() for number in arguments[1:]):
-        print("usage: python -m compression.jobs.export_run RUN_DIR [N]", file=sys.stderr)
+    try:
+        path, *numbers = arguments
+        values = [float(number) for number in numbers]
+    except ValueError:
+        values = [0.0] * 3
+    if len(values) > 2 or not all(value >= 1 for value in values):
+        print("usage: python -m compression.jobs.export_run RUN_DIR [N [BITS]]", file=sys.stderr)
         return 2
-    folder, multiple = RunFolder(arguments[0]), int(arguments[1]) if arguments[1:] else 1
+    folder, multiple, bits = RunFolder(path), int(values[0]) if values else 1, values[1] if values[1:] else None
 
     def work(report: Report) -> Mapping[str, Any]:
         from compression.export.bundle import export
 
-        return export(folder, bundle_path(folder), multiple=multiple, say=report).to_dict()
+        return export(folder, bundle_path(folder), multiple=multiple, bits=bits, say=report).to_dict()
 
     return _job(folder).carry_out(work)
 

@@ -16,17 +16,32 @@ NEAR = 0.1
 
 @dataclass(frozen=True)
 class LayeredLine:
-    """One file: ``title`` names its run, ``places`` are (bytes, score) of its prefixes, the smallest first."""
+    """One file: ``title`` names its run, ``places`` are (bytes, score) of its prefixes, the smallest first.
+
+    Not ``whole``: files of a run whose weights are read at several bit-widths, one for each.
+    """
 
     run: str
     method: str
     title: str
     places: tuple[tuple[int, float], ...]
     metric: Metric
+    whole: bool = True
+
+    @property
+    def name(self) -> str:
+        """What a legend calls it."""
+        return "one layered file" if self.whole else "one run at several bits"
 
     @property
     def sentences(self) -> list[str]:
         """What each point is."""
+        if not self.whole:
+            return [
+                f"{self.title}, read at fewer bits: {words.size(size)}, "
+                f"{self.metric.show(score)} test {self.metric.label}."
+                for size, score in self.places
+            ]
         whole = self.places[-1][0]
         return [
             f"{self.title}: the first {words.size(size)} of one layered file of {words.size(whole)}, "
@@ -37,9 +52,10 @@ class LayeredLine:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Its prefixes as rows of a front's table."""
+        what = "prefix of a layered file" if self.whole else "the same run at other bits"
         return [
             {
-                "what": "prefix of a layered file", "run": self.run, "method": theme.style(self.method).label,
+                "what": what, "run": self.run, "method": theme.style(self.method).label,
                 "bytes": size, self.metric.axis: round(self.metric.shown(score), 2), "split": "test",
                 "size": "of the file",
             }
@@ -75,8 +91,8 @@ def line_trace(line: LayeredLine, floor: float | None = None) -> go.Scatter:
         hovertext=base.tooltips([text for _, _, text in drawn]),
         hoverinfo="text",
         mode="lines+markers",
-        name="one layered file",
-        legendgroup="layered",
+        name=line.name,
+        legendgroup=line.name,
         line={"color": theme.rgba(color, 0.8), "width": 1.2},
         marker={"color": color, "size": 5, "symbol": "circle"},
         **base.STEADY,
@@ -94,10 +110,12 @@ def drawn_sizes(lines: Sequence[LayeredLine], floor: float) -> list[int]:
 
 
 def line_traces(lines: Sequence[LayeredLine], floor: float | None = None) -> list[go.Scatter]:
-    """The lines of several files, one entry in the legend."""
+    """The lines of several files, one entry of each kind in the legend."""
     traces = [line_trace(line, floor) for line in lines]
-    for trace in traces[1:]:
-        trace.showlegend = False
+    kinds: set[str] = set()
+    for trace in traces:
+        trace.showlegend = trace.name not in kinds
+        kinds.add(trace.name)
     return traces
 
 

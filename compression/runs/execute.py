@@ -10,14 +10,14 @@ from torch import nn
 from compression import devices, methods
 from compression.data import Batches
 from compression.encodings import cut_weights
-from compression.errors import CompressionError, RunFailed
+from compression.errors import CompressionError
 from compression.graph import slim_report
 from compression.graph.copies import deep_copy
 from compression.methods.base import Compressed, Method, Setup
-from compression.pack import pack, unpack
+from compression.pack import pack
 from compression.preprocess import words
 from compression.quant import fold, integer_weights
-from compression.runs import names
+from compression.runs import names, precisions
 from compression.runs.files import sha256, write_json
 from compression.runs.folder import RunFolder
 from compression.runs.paths import make_folder
@@ -71,6 +71,8 @@ def execute(
     report.check()
     with devices.fitting(device):
         outcome, details = finish(folder, compressed.setup(setup), compressed.model, report)
+        if compressed.precisions:
+            outcome["precisions"] = precisions.measured(folder, setup, compressed, device, report, *report.at)
     return {
         **_by_end({"baseline": prepared.details, "final": details}),
         "method": budget.method,
@@ -149,7 +151,7 @@ def finish(
     make_folder(folder.bundle)
     codes = cut_weights(integer_weights(model), setup.graph, cut.units)
     ledger = pack(plain, folder.bundle / "weights.packed", codes).to_dict()
-    shipped = restore(plain, folder)
+    shipped = precisions.restored(plain, folder.bundle / "weights.packed")
     measured = evaluate(deep_copy(shipped).to(device), setup.task, "test")
     step, epoch = report.at
     at: dict[str, Any] = {"step": step, "epoch": epoch, "phase": "final"}
@@ -175,22 +177,6 @@ def finish(
         "beside": setup.task.beside(ledger["total"]),
     }
     return outcome, measured.details
-
-
-def restore(plain: nn.Module, folder: RunFolder) -> nn.Module:
-    """The model read back from the packed file, which must give every tensor of ``plain`` bit for bit.
-
-    Raises:
-        RunFailed: it does not.
-    """
-    state, expected = unpack(folder.bundle / "weights.packed"), plain.state_dict()
-    wrong = [name for name, tensor in expected.items() if name not in state or not torch.equal(state[name], tensor)]
-    if wrong or state.keys() - expected.keys():
-        name = (wrong or sorted(state.keys() - expected.keys()))[0]
-        raise RunFailed(f"the packed file does not restore the model: {name} differs; please report this")
-    shipped = deep_copy(plain)
-    shipped.load_state_dict(state)
-    return shipped
 
 
 @torch.no_grad()

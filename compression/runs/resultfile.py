@@ -39,6 +39,17 @@ class _Codec(TypedDict):
     psnr: Number
 
 
+class _Precision(TypedDict):
+    """What else a run's nested weights are."""
+
+    bits: Number
+    widths: dict[str, Whole]
+    point: Point
+    ledger: _Ledger
+    file: Text
+    sha256: Text
+
+
 class _Run(TypedDict):
     """The result of a run or a sweep; fields added by later versions are passed on unread."""
 
@@ -56,6 +67,7 @@ class _Run(TypedDict):
     removed: NotRequired[dict[str, Whole] | None]
     units: NotRequired[dict[str, list[Whole]] | None]
     ranks: NotRequired[dict[str, Whole] | None]
+    precisions: NotRequired[list[_Precision]]
     rebuilt: NotRequired[Flag]
     error: NotRequired[Text | None]
     method: NotRequired[Text]

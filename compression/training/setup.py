@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -68,17 +68,30 @@ class Setup:
         return devices.device_of(self.model)
 
 
+@dataclass(frozen=True, eq=False)
+class Precision:
+    """The same nested weights (:mod:`compression.quant.nested_quantizer`) read at ``widths``: layer → bits.
+
+    ``norms``: entries of the state that belong to these widths, running statistics of batch norms.
+    """
+
+    widths: Mapping[str, int]
+    norms: Mapping[str, torch.Tensor]
+
+
 @dataclass
 class Compressed:
     """What a method returns: the masked model with its quantizers attached, and JSON values to keep in the result.
 
     ``ranks``: the layers that are two factors now (:mod:`compression.graph.factors`), and the ``graph`` that has them.
+    ``precisions``: what else the model can be without training, where its weights are nested.
     """
 
     model: nn.Module
     facts: dict[str, Any] = field(default_factory=dict)
     ranks: Mapping[str, int] = field(default_factory=dict)
     graph: Graph | None = None
+    precisions: Sequence[Precision] = ()
 
     def setup(self, setup: Setup) -> Setup:
         """The setup of the method with the graph that the model has now."""

@@ -60,7 +60,7 @@ def served_by(asks: Mapping[str, object], bounds: Mapping[str, Mapping[str, obje
 
 
 def _attach(setup: Setup, report: Reporter, served: Mapping[str, Sequence[int]], options: AnyBitsOptions) -> FixedBits:
-    """Quantizers on the weights, and on the inputs of layers where the budget asks for that: their ranges are trained."""
+    """Quantizers on the weights, and where the budget asks for it on the inputs of layers: their ranges are trained."""
     model, budget = setup.model, setup.budget
     if ACTIVATION_BITS.value(budget.asks) is None:
         attach(model, served)

@@ -206,9 +206,9 @@ def test_the_bundle_of_fewer_bits_scores_what_was_measured(
     capsys.readouterr()
     for number, reason in (("2", "3.00 to 6.00 bits"), ("x", "--bits")):
         assert main([*words[:-2], number, "--no-onnx"]) == 2
-        said = capsys.readouterr().err.strip()
-        assert reason in said
-        assert "\n" not in said
+        line = capsys.readouterr().err.strip()
+        assert reason in line
+        assert "\n" not in line
     assert main([*words, "--layered"]) == 2
     assert "leave the bits out" in capsys.readouterr().err
 

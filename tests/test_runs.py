@@ -725,14 +725,14 @@ def test_a_packed_file_that_restores_something_else_fails_the_run(store: Store, 
     from compression import zoo
     from compression.errors import RunFailed
     from compression.pack import pack
-    from compression.runs.execute import restore
+    from compression.pack.restore import restored
 
     folder = RunFolder.create(store.root, new_spec(Budget(weights=str(seeded_weights)), store))
     folder.bundle.mkdir()
     pack(zoo.build("resnet8", seed=1), folder.bundle / "weights.packed")
     with pytest.raises(RunFailed, match="does not restore the model"):
-        restore(zoo.build("resnet8", seed=2), folder)
-    restore(zoo.build("resnet8", seed=1), folder)
+        restored(zoo.build("resnet8", seed=2), folder.bundle / "weights.packed")
+    restored(zoo.build("resnet8", seed=1), folder.bundle / "weights.packed")
 
 
 def test_runs_of_a_sweep_share_the_preparation(seeded_weights: Path) -> None:

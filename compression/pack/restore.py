@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from compression.errors import CompressionError
+from compression.errors import CompressionError, RunFailed
 from compression.graph import Graph, parameter_map, slim_report, zero_units, zeroed_units
+from compression.graph.copies import deep_copy
+from compression.pack.container import unpack
 from compression.quant import attach_input_quantizers, fold
 from compression.quant.attach import INPUT_QUANTIZER, unsigned_key
 
@@ -52,3 +55,19 @@ def _protect_zero_units(masked: nn.Module, graph: Graph, units: Units) -> None:
             tensor = tensors[member.name]
             where = member.positions[alive].flatten().to(tensor.device)
             tensor.index_fill_(member.dim, where, SMALL_NOISE)
+
+
+def restored(plain: nn.Module, path: Path) -> nn.Module:
+    """A copy of the model read back from its packed file, which must give every tensor of ``plain`` bit for bit.
+
+    Raises:
+        RunFailed: it does not.
+    """
+    state, expected = unpack(path), plain.state_dict()
+    wrong = [name for name, tensor in expected.items() if name not in state or not torch.equal(state[name], tensor)]
+    if wrong or state.keys() - expected.keys():
+        name = (wrong or sorted(state.keys() - expected.keys()))[0]
+        raise RunFailed(f"the packed file does not restore the model: {name} differs; please report this")
+    shipped = deep_copy(plain)
+    shipped.load_state_dict(state)
+    return shipped

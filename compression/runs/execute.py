@@ -15,6 +15,7 @@ from compression.graph import slim_report
 from compression.graph.copies import deep_copy
 from compression.methods.base import Compressed, Method, Setup
 from compression.pack import pack
+from compression.pack.restore import restored
 from compression.preprocess import words
 from compression.quant import fold, integer_weights
 from compression.runs import names, precisions
@@ -151,7 +152,7 @@ def finish(
     make_folder(folder.bundle)
     codes = cut_weights(integer_weights(model), setup.graph, cut.units)
     ledger = pack(plain, folder.bundle / "weights.packed", codes).to_dict()
-    shipped = precisions.restored(plain, folder.bundle / "weights.packed")
+    shipped = restored(plain, folder.bundle / "weights.packed")
     measured = evaluate(deep_copy(shipped).to(device), setup.task, "test")
     step, epoch = report.at
     at: dict[str, Any] = {"step": step, "epoch": epoch, "phase": "final"}

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from compression.encodings import cut_weights
-from compression.errors import RunFailed
 from compression.graph import slim_report
 from compression.graph.copies import deep_copy
-from compression.pack import pack, unpack
+from compression.pack import pack
+from compression.pack.restore import restored
 from compression.quant import QuantizedWeight, fold, integer_weights
 from compression.quant.nested_quantizer import set_widths
 from compression.runs.files import sha256
@@ -67,19 +65,3 @@ def measured(
 def _average(weights: Mapping[str, QuantizedWeight]) -> float:
     sizes = {name: math.prod(weight.shape) for name, weight in weights.items()}
     return sum(weights[name].bits * size for name, size in sizes.items()) / sum(sizes.values())
-
-
-def restored(plain: nn.Module, path: Path) -> nn.Module:
-    """A copy of the model read back from its packed file, which must give every tensor of ``plain`` bit for bit.
-
-    Raises:
-        RunFailed: it does not.
-    """
-    state, expected = unpack(path), plain.state_dict()
-    wrong = [name for name, tensor in expected.items() if name not in state or not torch.equal(state[name], tensor)]
-    if wrong or state.keys() - expected.keys():
-        name = (wrong or sorted(state.keys() - expected.keys()))[0]
-        raise RunFailed(f"the packed file does not restore the model: {name} differs; please report this")
-    shipped = deep_copy(plain)
-    shipped.load_state_dict(state)
-    return shipped

@@ -1,0 +1,35 @@
+"""What CoDeQ reads of a budget: its asks, its options and the stages that a run comes to."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from compression.asks import WEIGHTS, EqualBits, QuantizerRate, Sparsity
+from compression.errors import CompressionError
+from compression.options import Real
+from compression.training.options import TrainingOptions
+
+LEARNING, FINE_TUNING = "learning", "fine-tuning"
+SPARSITY, WEIGHT_BITS, RATE = Sparsity(target=WEIGHTS), EqualBits(), QuantizerRate()
+
+
+class CodeqOptions(TrainingOptions):
+    """What CoDeQ takes beside its sparsity and bits."""
+
+    learning: Real = Field(
+        0.7,
+        ge=0.1,
+        le=0.95,
+        description="The share of the run in which thresholds are learned and zeros may come back; in the rest the "
+        "zeros are fixed.",
+    )
+
+    @model_validator(mode="after")
+    def _check_oscillation(self) -> CodeqOptions:
+        """Refuse what is about weights that jump between multiples of a step."""
+        if self.oscillation != "none":
+            raise CompressionError(
+                f"codeq: oscillation {self.oscillation} does not go with levels that begin at a threshold and are no "
+                "multiples of the step"
+            )
+        return self

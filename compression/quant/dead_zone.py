@@ -38,6 +38,7 @@ class DeadZoneQuantizer(nn.Module):
     mask: torch.Tensor
     frozen: torch.Tensor
     reach: torch.Tensor
+    offset: torch.Tensor
 
     def __init__(self, weight: torch.Tensor, threshold: float, bits: int) -> None:
         """``threshold``: the first τ."""
@@ -46,11 +47,12 @@ class DeadZoneQuantizer(nn.Module):
         self.register_buffer("mask", torch.ones_like(weight, dtype=torch.bool))
         self.register_buffer("frozen", torch.tensor(False))
         self.register_buffer("reach", torch.tensor(0.0))  # A
+        self.register_buffer("offset", torch.tensor(0.0))  # τ once it is fixed
         self.logit = nn.Parameter(torch.tensor(0.0))  # θ
         self.to(weight.device)
+        self._read()
         self.measure(weight)
         self.set_threshold(threshold)
-        self._read()
 
     @torch.no_grad()
     def measure(self, weight: torch.Tensor) -> None:
@@ -66,12 +68,13 @@ class DeadZoneQuantizer(nn.Module):
         self.logit.copy_(torch.atanh(torch.tensor(1.0 - share, dtype=torch.float64)))
 
     def threshold(self) -> torch.Tensor:
-        """τ, fp32 of shape []; differentiable in θ."""
-        return self.reach * (1 - self.logit.tanh().abs())
+        """τ, fp32 of shape []; differentiable in θ until it is fixed."""
+        return self.offset if self.fixed else self.reach * (1 - self.logit.tanh().abs())
 
     def freeze(self, mask: torch.Tensor) -> None:
         """Zeros are where ``mask`` is False from now on, and θ is trained no longer."""
         self.mask.copy_(mask)
+        self.offset.copy_(self.threshold().detach())
         self.frozen.fill_(True)
         self._read()
 

@@ -69,7 +69,7 @@ class Thresholds:
 
     @torch.no_grad()
     def freeze(self) -> None:
-        """Exactly ``total`` zeros from now on: the weights that are smallest by abs(w) / τ, within each layer's limits."""
+        """Exactly ``total`` zeros from now on: the weights of the least abs(w) / τ, within each layer's limits."""
         ratios = []
         for number, (name, quantizer) in enumerate(self.quantizers.items()):
             ratio = (self.weights[name].abs() / quantizer.threshold()).flatten().double()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from compression.bounds import HIGHEST_BITS, LOWEST_BITS
+from compression.bounds import FEWEST_BITS, HIGHEST_BITS
 from compression.errors import CompressionError
 from compression.options import PositiveNumber, Real
 from compression.reading import Flag, Text, Whole, short, typed
@@ -40,7 +40,7 @@ class LayerAllocation:
     numel: Count
     pruned: Whole
     threshold: Amount
-    bits: Annotated[Whole, Field(ge=LOWEST_BITS, le=HIGHEST_BITS)]
+    bits: Annotated[Whole, Field(ge=FEWEST_BITS, le=HIGHEST_BITS)]
     step: PositiveNumber
     error: Amount
     pruning_error: Amount
@@ -77,7 +77,7 @@ class Allocation:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     sparsity: Annotated[Real, Field(ge=0, le=1)]
-    bits: Annotated[Real, Field(ge=LOWEST_BITS, le=HIGHEST_BITS)]
+    bits: Annotated[Real, Field(ge=FEWEST_BITS, le=HIGHEST_BITS)]
     layers: tuple[LayerAllocation, ...]
     pruned: Whole
     numel: Count

@@ -13,8 +13,18 @@ from compression.training.options import ActivationOptions, TrainingOptions, Uns
 MOST_BITS = 8  # for which least-error steps are known
 CHANNEL = "channel"
 
-WEIGHT_BITS = EqualBits(field="weight_bits", default=4, lowest=FEWEST_BITS, highest=MOST_BITS)
-ACTIVATION_BITS = EqualActivationBits(lowest=FEWEST_BITS, highest=MOST_BITS)
+WEIGHT_BITS = EqualBits(
+    field="weight_bits",
+    default=4,
+    help="the whole bit-width of every layer, 1 to 8",
+    lowest=FEWEST_BITS,
+    highest=MOST_BITS,
+)
+ACTIVATION_BITS = EqualActivationBits(
+    help="quantize activations too: the bit-width of what flows into every layer, 1 to 8",
+    lowest=FEWEST_BITS,
+    highest=MOST_BITS,
+)
 RATE = QuantizerRate()
 
 

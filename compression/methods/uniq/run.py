@@ -12,7 +12,7 @@ from compression.methods.uniq.start import attach
 from compression.quant import weight_quantizers
 from compression.quant.trained_steps import TrainedSteps
 from compression.training.allocated import begin, refit
-from compression.training.loop import FINE_TUNING, base_rate, make_optimizer
+from compression.training.loop import COMPRESSING, base_rate, make_optimizer
 from compression.training.preparation import calibration_batches
 from compression.training.setup import Compressed, Reporter, Setup
 from compression.training.trainer import Algorithm, Section
@@ -36,7 +36,7 @@ def run(setup: Setup, report: Reporter, options: UniqOptions, without_sign: Coll
     refit(setup, report)
     # 2. The optimizer has the weights; steps are updated beside it
     trainer.recipe.prepare_model(model.train())
-    rate, steps = base_rate(budget, FINE_TUNING), TrainedSteps(model)
+    rate, steps = base_rate(budget, COMPRESSING), TrainedSteps(model)
     steps.train(False)
     optimizer = make_optimizer(model, budget.optimizer, rate, budget.weight_decay, undecayed=binary_weights(model))
     steps.train()

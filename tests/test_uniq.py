@@ -27,7 +27,7 @@ OTHERS = [name for name in methods.names() if name != "uniq"]
 X = torch.randn(64, 1, 12, 12, generator=torch.Generator().manual_seed(2))
 
 
-def asked(**fields: Any) -> Budget:
+def request(**fields: Any) -> Budget:
     plain: dict[str, Any] = {"epochs": 0.2, "batch_size": 32, "precision": "fp32", "seed": 3}
     return Budget(method="uniq", **plain, **fields)
 
@@ -63,21 +63,21 @@ def test_no_budget_has_fewer_than_one_bit(bits: float) -> None:
 def test_uniq_takes_one_to_eight_bits() -> None:
     for option, field in (("--bits", "weight_bits"), ("--activation-bits", "activation_bits")):
         for bits in (1, 8):
-            assert methods.with_values(asked(), {option: bits}).asks[field] == bits
+            assert methods.with_values(request(), {option: bits}).asks[field] == bits
         with pytest.raises(CompressionError, match=rf"{field} must lie in 1\.\.8"):
-            methods.with_values(asked(), {option: 9})
+            methods.with_values(request(), {option: 9})
         control = UNIQ.ask(option).control()  # type: ignore[union-attr]
         assert control is not None and (control.low, control.high) == (1, 8)
     with pytest.raises(CompressionError, match=r"layers\.conv1\.weight_bits must lie in 1\.\.8"):
-        UNIQ.check_budget(asked(layers={"conv1": {"weight_bits": [9, 9]}}))
-    assert UNIQ.describe(asked(weight_bits=1)).startswith("1 bit for")
+        UNIQ.check_budget(request(layers={"conv1": {"weight_bits": [9, 9]}}))
+    assert UNIQ.describe(request(weight_bits=1)).startswith("1 bit for")
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_budget_of_one_bit_becomes_the_nearest_of_every_other_method(name: str) -> None:
     method = methods.get(name)
     layers = {"conv1": {"weight_bits": [1, 1]}}
-    converted = method.convert(asked(weight_bits=1, activation_bits=1, layers=layers), UNIQ)
+    converted = method.convert(request(weight_bits=1, activation_bits=1, layers=layers), UNIQ)
     method.check_budget(converted)
     for ask in method.asks:
         if isinstance(ask, BitsAsk) and ask.field in ("bits", "weight_bits", "activation_bits"):
@@ -94,7 +94,7 @@ def test_a_budget_of_one_bit_becomes_the_nearest_of_every_other_method(name: str
 def test_first_steps_are_those_of_normal_weights_and_bounds_hold() -> None:
     model = network()
     weights = {name: m.weight.detach().clone() for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-    budget = asked(weight_bits=2, layers={"conv1": {"weight_bits": [5, 8]}})
+    budget = request(weight_bits=2, layers={"conv1": {"weight_bits": [5, 8]}})
     attach(model, budget, UNIQ.options(budget), None, ())
     quantizers = weight_quantizers(model)
     assert {name: q.bits() for name, q in quantizers.items() if q.bits() != 2} == {"conv1": 5}
@@ -111,7 +111,7 @@ def test_the_forecasts_error_is_that_of_the_first_weights(bits: int, weights: st
     dense = {name: m.weight.detach().clone() for name, m in model.named_modules() if hasattr(m, "weight")}
     errors = {}
     for start in ("normal", "fitted"):
-        budget = asked(weight_bits=bits, options={"weights": weights, "start": start})
+        budget = request(weight_bits=bits, options={"weights": weights, "start": start})
         options, copy = UNIQ.options(budget), network()
         allocation = allocated(model, budget, options)
         attach(copy, budget, options, None, ())
@@ -126,7 +126,7 @@ def test_the_forecasts_error_is_that_of_the_first_weights(bits: int, weights: st
 
 
 def test_inputs_without_a_sign_have_all_codes_and_others_need_two_bits() -> None:
-    budget = asked(weight_bits=1, activation_bits=1)
+    budget = request(weight_bits=1, activation_bits=1)
     with pytest.raises(CompressionError, match=r"layer conv1 may be negative .*: set the option ends"):
         UNIQ.check(setup(budget))
     with pytest.raises(CompressionError, match=r"layers\.conv1\.activation_bits"):
@@ -148,7 +148,7 @@ def test_inputs_without_a_sign_have_all_codes_and_others_need_two_bits() -> None
 
 
 def test_eight_bits_at_the_ends() -> None:
-    budget = UNIQ.bounded(asked(weight_bits=1, activation_bits=1, options={"ends": "eight"}), setup(asked()).graph)
+    budget = UNIQ.bounded(request(weight_bits=1, activation_bits=1, options={"ends": "eight"}), setup(request()).graph)
     UNIQ.check(setup(budget))
     model = attach(network(), budget, UNIQ.options(budget), X, setup(budget).graph.nonnegative_inputs)
     assert {name for name, q in weight_quantizers(model).items() if q.bits() == 8} == {"conv1", "linear"}
@@ -157,7 +157,7 @@ def test_eight_bits_at_the_ends() -> None:
 def test_decay_spares_binary_weights_alone() -> None:
     from compression.methods.uniq.run import binary_weights
 
-    budget = asked(weight_bits=1, layers={"conv1": {"weight_bits": [4, 4]}})
+    budget = request(weight_bits=1, layers={"conv1": {"weight_bits": [4, 4]}})
     model = attach(network(), budget, UNIQ.options(budget), None, ())
     names = {id(p): name for name, p in model.named_parameters()}
     optimizer = make_optimizer(model, weight_decay=0.1, undecayed=binary_weights(model))
@@ -185,7 +185,7 @@ class Steps(Reporter):
 
 @pytest.mark.parametrize("options", [{}, {"weights": "channel", "noise": 0.7, "ema": 0.9, "oscillation": "freeze"}])
 def test_a_run_at_one_bit_learns_and_trains_its_steps(options: dict[str, Any]) -> None:
-    budget = asked(weight_bits=1, activation_bits=2, lr=0.05, options=options).replace(epochs=3)
+    budget = request(weight_bits=1, activation_bits=2, lr=0.05, options=options).replace(epochs=3)
     torch.manual_seed(3)
     work, report = setup(budget), Steps()
     before = allocated(work.model, budget, UNIQ.options(budget))
@@ -207,8 +207,8 @@ def test_a_run_at_one_bit_learns_and_trains_its_steps(options: dict[str, Any]) -
 
 def test_one_call_compresses_to_one_bit() -> None:
     model = network()
-    done = cx.compress(model, setup(asked()).task, method="uniq", weight_bits=1, epochs=0.1)
+    done = cx.compress(model, setup(request()).task, method="uniq", weight_bits=1, epochs=0.1)
     values = done.model.get_submodule("conv1").weight.detach().unique().tolist()
     assert len(values) == 2 and values[0] == -values[1]
     with pytest.raises(CompressionError, match=r"weight_bits must lie in 2\.\.16"):
-        cx.compress(model, setup(asked()).task, method="geta", weight_bits=1, epochs=0.1)
+        cx.compress(model, setup(request()).task, method="geta", weight_bits=1, epochs=0.1)

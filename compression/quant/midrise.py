@@ -120,7 +120,7 @@ class MidriseQuantizer(nn.Module):
         wide = weight.to(working_dtype(weight))
         size = self.step_size
         if torch.is_grad_enabled() and size.requires_grad:
-            size = Scaled.apply(size, size.new_tensor(self._gradient_scale(weight.numel())))
+            size = Scaled.apply(size, torch.full_like(size, self._gradient_scale(weight.numel())))
         step = size.clamp(min=SMALLEST).to(wide.dtype)
         apply = _Direct.apply if unobserved(weight) else midrise_quantize
         quantized: torch.Tensor = apply(wide, step, self.width)

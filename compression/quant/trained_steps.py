@@ -26,10 +26,12 @@ class TrainedSteps:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        """Bits of inputs are those that their quantizers have now, brought to whole numbers."""
         distinct = {id(q): q for q in weight_quantizers(model).values() if isinstance(q, MidriseQuantizer)}
         self._of_weights = list(distinct.values())
         inputs = activation_quantizers(model).values()
         self._of_inputs = [(quantizer, round(quantizer.bits())) for quantizer in inputs]
+        self.train()
         self.hold()
 
     def train(self, mode: bool = True) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from compression.budget import Budget
 from compression.errors import CompressionError
@@ -73,7 +73,10 @@ class Uniq(Method):
         return run(bounded, report, self.options(setup.budget), without_sign)
 
     def prepare(self, model: nn.Module, budget: Budget, calibration: Iterable[torch.Tensor] | None = None) -> nn.Module:
-        """Put quantizers with their first steps on ``model``, in place; any optimizer trains weights and steps then.
+        """Put quantizers with their first steps on ``model``, in place; any optimizer trains weights and their steps.
+
+        Ranges of inputs stay as they are, unless a :class:`compression.quant.trained_steps.TrainedSteps` of the model
+        is created, whose ``step`` updates all steps beside the optimizer.
 
         Raises:
             CompressionError: activations are to be quantized and there are no calibration batches.
@@ -82,6 +85,7 @@ class Uniq(Method):
 
         from compression.graph import trace
         from compression.methods.uniq.start import attach
+        from compression.quant import activation_quantizers
 
         self.check_own_loop(budget)
         batches: list[torch.Tensor] | None = None
@@ -92,7 +96,18 @@ class Uniq(Method):
             batches = [calibration] if isinstance(calibration, torch.Tensor) else list(calibration)
             for first in batches[:1]:
                 nonnegative = trace(model, first[0] if isinstance(first, (tuple, list)) else first).nonnegative_inputs
-        return attach(model, budget, self.options(budget), batches, self._without_sign(budget, nonnegative))
+        attach(model, budget, self.options(budget), batches, self._without_sign(budget, nonnegative))
+        for quantizer in activation_quantizers(model).values():
+            quantizer.requires_grad_(False)
+        return model
+
+    def caveats(self, result: Mapping[str, Any]) -> list[str]:
+        """What a grid without zero means for runtimes."""
+        return [
+            "Weights are odd multiples of half a step. ONNX looks them up in a table and computes in floats: the "
+            "file is smaller, the arithmetic is not.",
+            *super().caveats(result),
+        ]
 
     def _without_sign(self, budget: Budget, nonnegative: Collection[str]) -> Collection[str]:
         return nonnegative if self.options(budget).unsigned else ()

@@ -128,7 +128,7 @@ class Quantizer(nn.Module):
         return self._values(x).to(x.dtype)
 
     def _values(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.gradient_scale:
+        if not (self.gradient_scale and torch.is_grad_enabled()):
             return quantized(x, self.steps(), self.clip, self.exponent, self.is_unsigned)
         for_all, for_bounds = self._factors(x.numel())
         exponent = None if self.exponent is None else Scaled.apply(self.exponent, for_all)

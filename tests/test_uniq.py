@@ -16,6 +16,7 @@ from compression.errors import CompressionError
 from compression.forecast import Subject
 from compression.methods.uniq.start import allocated, attach
 from compression.quant import activation_quantizers, integer_weights, weight_quantizers
+from compression.quant.allocation import Allocation
 from compression.quant.midrise import MidriseQuantizer
 from compression.quant.normal_steps import NORMAL
 from compression.training.loop import make_optimizer
@@ -212,3 +213,13 @@ def test_one_call_compresses_to_one_bit() -> None:
     assert len(values) == 2 and values[0] == -values[1]
     with pytest.raises(CompressionError, match=r"weight_bits must lie in 2\.\.16"):
         cx.compress(model, setup(request()).task, method="geta", weight_bits=1, epochs=0.1)
+
+
+def test_a_stored_allocation_of_one_bit_has_the_grid_for_it() -> None:
+    requested = request(weight_bits=1)
+    plain = allocated(network(), requested, UNIQ.options(requested)).to_dict()
+    assert Allocation.from_dict(plain).to_dict() == plain
+    for layer in plain["layers"]:
+        layer["scheme"] = "ternary"
+    with pytest.raises(CompressionError, match=r"layers\.0\.bits must be at least 2"):
+        Allocation.from_dict(plain)

@@ -142,7 +142,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Optimizer groups in which weights (two or more dimensions) decay and biases, norms and scalars do not."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return [
@@ -160,6 +160,15 @@ def make_optimizer(
         CompressionError: unknown ``kind``.
     """
     groups = [group for group in parameter_groups(model.parameters(), weight_decay) if group["params"]]
+    return optimizer_over(groups, kind, lr)
+
+
+def optimizer_over(groups: list[dict[str, Any]], kind: str, lr: float) -> torch.optim.Optimizer:
+    """An optimizer of a kind of :func:`make_optimizer` over groups of parameters.
+
+    Raises:
+        CompressionError: unknown ``kind``.
+    """
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
     if kind == "adam":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from compression.budget import Budget
-from compression.forecast import FLOAT_BYTES, Forecast, Subject
+from compression.forecast import FLOAT_BYTES, Forecast, LayerForecast, Subject
 from compression.methods.base import Compressed, Info, Method, Reporter, Setup, Stage
 from compression.methods.bsq.options import (
     ACTIVATION_BITS,
@@ -18,6 +19,7 @@ from compression.methods.bsq.options import (
     BsqOptions,
     available_bits,
     planes_by_layer,
+    widest,
 )
 
 
@@ -60,11 +62,11 @@ class Bsq(Method):
         budget, graph = self.bounded(budget, subject.graph), subject.graph
         average = BITS.value(budget.asks)
         sizes = {name: weight.numel() for name, weight in layer_weights(subject.model).items()}
-        planes_by_layer(budget.layers, sizes, average)
+        limits = planes_by_layer(budget.layers, sizes, average)
         in_float, widths = inputs_in_float(graph), {}
         for layer in graph.layers:
-            limits = ACTIVATION_BITS.layer_limits(budget.asks, budget.layers, layer.name)
-            widths[layer.name] = (average, None if limits is None or layer.name in in_float else limits[1])
+            inputs = ACTIVATION_BITS.layer_limits(budget.asks, budget.layers, layer.name)
+            widths[layer.name] = (average, None if inputs is None or layer.name in in_float else inputs[1])
         weights, count = available_bits(sizes, average) / 8, sum(sizes.values())
         total = weights + FLOAT_BYTES * (graph.params - count + len(sizes))
         counted = replace(cost(graph, {}, widths), nominal_bytes=total)
@@ -73,7 +75,9 @@ class Bsq(Method):
             "sign counted; the file codes them by how often each occurs, which takes less.",
             "BOPs are counted as if every layer had the average bits: which has more, training decides.",
         )
-        return Forecast("bound", cost(graph), counted, counted, (total, total), notes=notes)
+        highest, shapes = widest(limits, sizes, average), {layer.name: tuple(layer.shape) for layer in graph.layers}
+        layers = tuple(_layer(name, shapes[name], limits[name].lowest + 1, highest[name]) for name in sizes)
+        return Forecast("bound", cost(graph), counted, counted, (total, total), layers=layers, notes=notes)
 
     def run(self, setup: Setup, report: Reporter) -> Compressed:
         """Compress ``setup.model`` in place within ``setup.budget``: an average of bits, the sign counted.
@@ -93,6 +97,13 @@ class Bsq(Method):
             "it, about 9.9 times smaller. Bits here count it.",
             *super().caveats(result),
         ]
+
+
+def _layer(name: str, shape: tuple[int, ...], low: int, high: int) -> LayerForecast:
+    """A layer of at least ``low`` and at most ``high`` bits; its step is a float."""
+    size = math.prod(shape)
+    least, most = (size * bits / 8 + FLOAT_BYTES for bits in (low, high))
+    return LayerForecast(name, float(FLOAT_BYTES * size), least, most, shape, shape, (float(low), float(high)))
 
 
 METHOD = BSQ = Bsq()

@@ -127,6 +127,13 @@ def planes_by_layer(layers: Bounds, sizes: Mapping[str, int], average: float) ->
     return limits
 
 
+def widest(limits: Mapping[str, Limits], sizes: Mapping[str, int], average: float) -> dict[str, int]:
+    """Layer → the bits that it has at most in the end, as the others have at least their lowest."""
+    least = sum(sizes[name] * (limit.lowest + 1) for name, limit in limits.items())
+    spare = available_bits(sizes, average) - least
+    return {name: min(limit.highest, limit.lowest + spare // sizes[name]) + 1 for name, limit in limits.items()}
+
+
 def available_bits(sizes: Mapping[str, int], average: float) -> int:
     """How many bits all weights may have together."""
     return math.floor(average * sum(sizes.values()) * (1 + 1e-12))

@@ -26,7 +26,7 @@ def powers(planes: torch.Tensor) -> torch.Tensor:
 def split(codes: torch.Tensor, count: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """The binary planes [2, count, *shape] of integers of magnitude at most 2^count - 1 (eq. B1)."""
     sides = torch.stack([codes, -codes]).clamp(min=0).to(torch.int32)
-    return torch.stack([(sides >> i) & 1 for i in range(count)], dim=1).to(dtype)
+    return torch.stack([(sides >> i) & 1 for i in range(count)], dim=1).to(dtype).contiguous()
 
 
 def joined(planes: torch.Tensor) -> torch.Tensor:
@@ -45,8 +45,13 @@ def norms(planes: torch.Tensor) -> torch.Tensor:
     return (SMALL + planes.square().sum(dim=(0, *range(2, planes.dim())))).sqrt()
 
 
+def digits(values: torch.Tensor, most: int) -> torch.Tensor:
+    """How many planes hold the largest of the numbers, rounded: at most ``most``, shape [], without waiting for it."""
+    return (values.abs().max().round() >= 2.0 ** torch.arange(most, device=values.device)).sum()
+
+
 @torch.no_grad()
-def shrink(planes: torch.Tensor, amount: float) -> None:
+def shrink(planes: torch.Tensor, amount: float | torch.Tensor) -> None:
     """One step of length ``amount`` down the penalty Σ_i norm_i, in place; no plane passes 0 (eq. B5)."""
     factors = (1 - amount / norms(planes)).clamp(min=0)
     planes.mul_(factors.view(-1, *[1] * (planes.dim() - 2)))

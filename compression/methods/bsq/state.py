@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +39,16 @@ class PlanedLayer:
         """W = δ v (eq. B2)."""
         self.weight.data.copy_(bits.joined(self.planes.data) * self.quantizer.step_size.data)
 
-    def pull(self, amount: float) -> None:
+    def pull(self, amount: float | torch.Tensor) -> None:
         """Pull the planes towards 0; the scale grows so that the weights stay as near as they can (eq. B5, B6)."""
-        if amount == 0:
-            return
         before = bits.joined(self.planes.data)
         bits.shrink(self.planes.data, amount)
         self.quantizer.clip.data *= bits.rescaling(before, bits.joined(self.planes.data))
+
+    def bits_now(self) -> torch.Tensor:
+        """Bits of all its weights if they were re-quantized now, shape [], without waiting for it."""
+        planes = bits.digits(bits.joined(self.planes.data), self.count)
+        return self.weight.numel() * (planes.clamp(min=self.limits.lowest) + 1)
 
     def take(self, result: bits.Requantized) -> None:
         """Become these codes: binary planes, the step and the bound of their width, weights on the grid."""
@@ -132,16 +135,30 @@ class BitPlanes:
                     clip.grad += (slope * layer.weight).sum() / clip
         # 2. The planes move, are pulled towards 0 as wholes, and stay in [0, 2]
         self.optimizer.step()
-        total = sum(self.sizes.values())
+        self._pull(trained)
         for layer in trained:
-            amount = pull(self.controller.strength, 1 / self.stage, layer.count, layer.weight.numel(), total)
-            layer.pull(amount)
             layer.planes.data.clamp_(0, bits.LARGEST)
         # 3. The scales move, and the weights are what planes and scales say
         self.widths.fixed.step(rate)
         for layer in trained:
             layer.write()
             layer.weight.grad = None
+
+    def _pull(self, layers: Sequence[PlanedLayer]) -> None:
+        """The penalty. Where its strength is chosen, it pulls while the average is above what is planned, and no layer
+        that with one plane less would bring the average below what is asked for.
+        """
+        controller, total = self.controller, sum(self.sizes.values())
+        if not controller.strength:
+            return
+        spent = sum((layer.bits_now() for layer in self.layers), torch.tensor(0))
+        for layer in layers:
+            size = layer.weight.numel()
+            amount: float | torch.Tensor = pull(controller.strength, 1 / self.stage, layer.count, size, total)
+            if controller.planned is not None:
+                due = (spent > controller.planned * total) & (spent - size >= controller.average * total)
+                amount = amount * due
+            layer.pull(amount)
 
     @torch.no_grad()
     def requantize(self, share: float, remaining: int) -> None:

@@ -12,6 +12,9 @@ PUBLISHED = 1e5
 """Σ of the learning rates of 350 published epochs (about 1e4) over 1 - momentum: how far α = 1 pulls in all."""
 STRONGEST = 1e4
 ROUNDS = 60
+MARGIN = 1.25
+"""By how much weights may grow meanwhile: numbers just above a power of two would else take next to no strength."""
+LARGEST_GAIN = 8.0
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class LayerCodes:
         bits = (codes[:, None] >> np.arange(self.planes)) & 1
         lengths = np.sqrt(bits.T @ self.counts[codes])
         factors = np.clip(1 - amount / np.maximum(lengths, 1e-4), 0, None)
-        largest = np.rint((bits * factors) @ 2.0 ** np.arange(self.planes)).max()
-        return max(self.lowest, int(largest).bit_length())
+        largest = np.rint(MARGIN * ((bits * factors) @ 2.0 ** np.arange(self.planes)).max())
+        return max(self.lowest, min(self.planes, int(largest).bit_length()))
 
 
 def pull(strength: float, share: float, planes: int, size: int, total: int) -> float:
@@ -72,9 +75,9 @@ def _least(enough: Callable[[float], bool]) -> float:
 class Controller:
     """Chooses α for the time up to the next re-quantization, from how the last ones went.
 
-    ``fixed``: α of a budget, 0 where it is chosen; ``average``: the bits at which it is 0. ``gain`` is how much
-    stronger than for the penalty alone it has to be, as the loss works against it: doubled where the average stayed a
-    bit above what was ``planned``, halved where it fell a bit below.
+    ``fixed``: α of a budget, 0 where it is chosen; ``average``: the bits at which it is 0. ``planned`` is the average
+    below which it does not pull. ``gain`` is how much stronger than for the penalty alone it has to be, as the loss
+    works against it: doubled for each bit by which the average stayed above what was planned.
     """
 
     fixed: float
@@ -86,7 +89,7 @@ class Controller:
     def update(self, layers: Sequence[LayerCodes], present: float, share: float, remaining: int) -> None:
         """``present``: average of bits now; ``remaining`` re-quantizations come, the next in ``share`` of the stage."""
         if self.planned is not None:
-            self.gain *= 2.0 ** min(1.0, max(-1.0, present - self.planned))
+            self.gain = min(LARGEST_GAIN, self.gain * 2.0 ** min(1.0, max(0.0, present - self.planned)))
         if self.fixed or present <= self.average or remaining == 0:
             self.strength, self.planned = self.fixed, None
             return

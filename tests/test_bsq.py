@@ -372,7 +372,7 @@ def test_the_file_never_has_more_bits_than_the_average(changes: dict[str, Any], 
 def test_every_requantization_is_a_point_whose_bits_fall() -> None:
     story = Story()
     done = methods.get("bsq").run(setup(budget(bits=3, epochs=1.5)), story)
-    plan = Plan.from_shares(30, 0.6, 4)
+    plan = Plan.from_shares(30, 0.6, 8)
     assert list(story.decisions) == list(plan.due)
     drawn = {point.step: {name: each["weight"] for name, each in point.bits.items()} for point in story.points}
     averages = [facts["average"] for facts in story.decisions.values()]

@@ -129,7 +129,7 @@ for each in [name for name, method in methods.all_methods().items() if method.in
     options = {**EVERY, **choosing, **REFUSED.get(each, {})}
     BUDGETS[f"{each} with every option"] = GETA.replace(method=each, bits=3, options=options)
 # The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15. BSQ's planes are re-quantized
-# after 4, 9, 14 and 18.
+# after 2, 4, 7, 9, 11, 14, 16 and 18.
 KEEPS = {
     "geta": (1, 3, 7, 12, 14, 18, 19, 23, 24, 27, TOTAL),
     "geta under a price": (9, 11, 12, 17, 20, 24, 25),

@@ -32,7 +32,7 @@ from tests.stripes import striped
 TRAINED = [name for name, method in methods.all_methods().items() if method.info.trains]
 SCHEDULE = Schedule(warmup=0.1, projection=0.2, projection_periods=2, joint=0.4, pruning_periods=2)
 DATA = striped("shift")
-WHOLE = {"bsq": 4}
+WHOLE = {"bsq": 8}
 """Method → after how many of the 15 steps its weights are values of their grid."""
 LAST_STAGE = {"bsq": 6}
 """Method → the steps of its last stage, whose weights are averaged, where the quantizers are there before it."""

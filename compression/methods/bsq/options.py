@@ -52,7 +52,7 @@ class BsqOptions(ActivationOptions, StagedTrainingOptions):
         "evenly to the bits asked for.",
     )
     requantizations: Integer = Field(
-        4,
+        8,
         ge=1,
         le=100,
         description="How often, evenly spread, the bit planes become whole numbers again and those that died are "

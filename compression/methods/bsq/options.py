@@ -48,7 +48,7 @@ class BsqOptions(ActivationOptions, StagedTrainingOptions):
         ge=0,
         le=1,
         description="The weight α of the penalty on bit planes, in the paper's unit, scaled to the length of the run. "
-        "It pulls all the time, also below the bits asked for: 0.005, of the best-known result after 350 epochs, destroys "
+        "It pulls all the time, also below the bits asked for: 0.005, of the best-known result in 350 epochs, destroys "
         "a small network in two epochs, 0.001 does not. 0 chooses it anew after each re-quantization, such that the "
         "average falls evenly to the bits asked for and no further.",
     )

@@ -116,6 +116,7 @@ BUDGETS = {
     "opq": GETA.replace(method="opq", bits=3),
     "magnitude": GETA.replace(method="magnitude", optimizer="adam", lr=1e-3),
     "sequential": GETA.replace(method="sequential", activation_bits=(6, 6), options={"unsigned": True}),
+    "bsq": GETA.replace(method="bsq", bits=3, activation_bits=6, optimizer="adam", lr=1e-3),
 }
 EVERY = {"distill": 0.5, "temperature": 2.0, "noise": 0.5, "ema": 0.7, "lr_warmup": 0.2, "recalibrate": 3}
 EVERY |= {"distill_features": 0.3, "distill_rise": "rising", "ends": "eight", "oscillation": "freeze"}
@@ -127,11 +128,14 @@ for each in [name for name, method in methods.all_methods().items() if method.in
     choosing = {name: value for name, value in CHOOSING.items() if name in offered}
     options = {**EVERY, **choosing, **REFUSED.get(each, {})}
     BUDGETS[f"{each} with every option"] = GETA.replace(method=each, bits=3, options=options)
-# The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15.
+# The stages of GETA end after 3, 12 and 24 steps; those of the sequence after 8 and 15. BSQ's planes are re-quantized
+# after 2, 4, 7, 9, 11, 14, 16 and 18.
 KEEPS = {
     "geta": (1, 3, 7, 12, 14, 18, 19, 23, 24, 27, TOTAL),
     "geta under a price": (9, 11, 12, 17, 20, 24, 25),
     "sequential": (1, 5, 8, 11, 15, 16, TOTAL),
+    "bsq": (3, 5, 11, 18, 22),
+    "bsq with every option": (9, 14, 24, TOTAL),
     "geta with every option": (5, 13, 26, TOTAL),
     "sequential with every option": (5, 15, 21, TOTAL),
 }

@@ -32,6 +32,10 @@ from tests.stripes import striped
 TRAINED = [name for name, method in methods.all_methods().items() if method.info.trains]
 SCHEDULE = Schedule(warmup=0.1, projection=0.2, projection_periods=2, joint=0.4, pruning_periods=2)
 DATA = striped("shift")
+WHOLE = {"bsq": 8}
+"""Method → after how many of the 15 steps its weights are values of their grid."""
+LAST_STAGE = {"bsq": 6}
+"""Method → the steps of its last stage, whose weights are averaged, where the quantizers are there before it."""
 OFF: dict[str, Any] = {"distill": 0.0, "lr_warmup": 0.0, "recalibrate": 0}
 
 
@@ -124,7 +128,7 @@ def test_the_share_of_weights_that_is_quantized_in_a_step(method: str) -> None:
             shares.extend([quantized / total] if total else [])
 
     model = run(work, Measuring()).model
-    assert len(shares) == (8 if method == "sequential" else 15)
+    assert len(shares) == (8 if method == "sequential" else 15) - WHOLE.get(method, 0)
     assert shares == pytest.approx([0.3] * len(shares), abs=0.02)
     assert not np.array_equal(masks[-1], masks[-2]), "drawn anew in every step"
     for name, known in integer_weights(model.train()).items():
@@ -172,6 +176,7 @@ def test_the_average_of_the_weights_is_stored_on_zeros_and_grids(method: str) ->
     state = done.model.state_dict()
     states = [pair for pair in watching.states if pair[1].keys() == state.keys() == pair[0].keys()]
     assert len(states) == (8 if method == "sequential" else 15)
+    states = states[-LAST_STAGE.get(method, 15) :]
     last, trained = states[-1][1], {name for name, _ in done.model.named_parameters()}
     compared = 0
     for key, value in state.items():

@@ -144,7 +144,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def parameter_groups(
     parameters: Iterable[nn.Parameter], weight_decay: float, undecayed: Iterable[torch.Tensor] = ()
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Optimizer groups in which weights (two or more dimensions) decay and biases, norms and scalars do not.
 
     ``undecayed``: weights that do not either.
@@ -172,6 +172,15 @@ def make_optimizer(
         CompressionError: unknown ``kind``.
     """
     groups = [group for group in parameter_groups(model.parameters(), weight_decay, undecayed) if group["params"]]
+    return optimizer_over(groups, kind, lr)
+
+
+def optimizer_over(groups: list[dict[str, Any]], kind: str, lr: float) -> torch.optim.Optimizer:
+    """An optimizer of a kind of :func:`make_optimizer` over groups of parameters.
+
+    Raises:
+        CompressionError: unknown ``kind``.
+    """
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True)
     if kind == "adam":

@@ -17,6 +17,7 @@ from torch import nn
 from compression import methods
 from compression.budget import Budget
 from compression.data import Batches
+from compression.errors import CompressionError
 from compression.graph import trace, zeroed_units
 from compression.methods.base import Compressed, Reporter, Setup
 from compression.methods.geta.schedule import Schedule

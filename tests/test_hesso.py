@@ -1,8 +1,9 @@
-"""HESSO: how units fade, which ones are chosen, and what rounding makes of the rest; by closed forms and brute force."""
+"""HESSO: how units fade, which are chosen, what rounding makes of the others; by closed forms and brute force."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -189,7 +190,7 @@ def test_exactly_as_many_units_go_and_every_group_keeps_one(periods: int) -> Non
         plain.load_state_dict(state)
         zeros = zeroed_units(plain, work.graph)
         sets.append({(group, unit) for group, units in zeros.items() for unit in units})
-    assert all(one <= other for one, other in zip(sets, sets[1:], strict=False))
+    assert all(one <= other for one, other in itertools.pairwise(sets))
     count, span = min(periods, 7), 7  # fading takes the steps 1 to 7
     for j in range(count):
         end = 1 + (j + 1) * span // count

@@ -1,4 +1,4 @@
-"""Quantization-aware pruning: its rounds, rewinding and counts, by sorting with NumPy and by what other methods give."""
+"""Quantization-aware pruning: rounds, rewinding and counts, by sorting with NumPy and by what other methods give."""
 
 from __future__ import annotations
 

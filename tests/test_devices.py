@@ -246,7 +246,7 @@ def on_device(what: str, folder: Path) -> dict[str, Any]:
     return printed
 
 
-DECIDING = {"geta": 6, "sequential": 1}
+DECIDING = {"geta": 6, "sequential": 1, "hesso": 5, "qap": 2}
 """Method → plain steps in which its device may be waited for: units are chosen or cut, a bound of the bits falls."""
 
 

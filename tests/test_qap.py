@@ -39,7 +39,7 @@ def flat(weights: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_every_round_masks_the_smallest_weights_of_the_network(optimizer: str) -> None:
     """⌊r/R·K⌋ of them, nested, whatever momentum and decay do; the rounds come before steps 2, 4, 6 and 9."""
-    work = setup_of("qap", rounds=4)
+    work = setup_of("qap", rounds=4, pruning=0.6)
     work.budget = work.budget.replace(sparsity=0.35, optimizer=optimizer, lr=0.02, weight_decay=0.1)
     watching = Watching(work)
     done = run(work, watching)
@@ -64,7 +64,7 @@ def sizes() -> dict[str, int]:
 
 
 def test_within_layers_all_lose_one_share_and_a_layer_with_a_bound_its_own() -> None:
-    work = setup_of("qap", rounds=3, scope="layer")
+    work = setup_of("qap", rounds=3, pruning=0.6, scope="layer")
     bound = {"layer3.0.conv1": {"sparsity": 0.75, "weight_bits": (5, 5)}}
     work.budget = work.budget.replace(sparsity=0.5, layers=bound)
     watching = Watching(work)
@@ -98,16 +98,19 @@ def test_one_round_without_learning_is_magnitude_and_nearest_rounding() -> None:
     work = setup_of("qap", rounds=1)
     work.budget = work.budget.replace(lr=1e-30, lr_quant=1e-30, weight_decay=0.0)
     dense = {name: weight.double().numpy().copy() for name, weight in layer_weights(work.model).items()}
-    subject = Subject(copy.deepcopy(work.model), work.graph)
-    plain = work.budget.replace(options={})
-    pruned, rounded = (methods.get(name).allocation(subject, plain) for name in ("magnitude", "ptq"))
+    masked, plain = copy.deepcopy(work.model), work.budget.replace(options={})
+    pruned = methods.get("magnitude").allocation(Subject(masked, work.graph), plain)
+    survives = {}
+    for lost in pruned.layers:
+        smallest = np.argsort(np.abs(dense[lost.name]).ravel(), kind="stable")[: lost.pruned]
+        survives[lost.name] = np.ones(dense[lost.name].size, dtype=bool)
+        survives[lost.name][smallest] = False
+        layer_weights(masked)[lost.name].mul_(torch.tensor(survives[lost.name]).view(dense[lost.name].shape))
+    rounded = methods.get("ptq").allocation(Subject(masked, work.graph), plain)
     done = run(work)
-    plans = zip(pruned.layers, rounded.layers, strict=True)
-    for (name, known), (lost, plan) in zip(integer_weights(done.model).items(), plans, strict=True):
-        assert name == lost.name == plan.name
-        survives = np.ones(dense[name].size, dtype=bool)
-        survives[np.argsort(np.abs(dense[name]).ravel(), kind="stable")[: lost.pruned]] = False
-        codes = np.clip(np.rint(dense[name] / plan.step), -3, 3) * survives.reshape(dense[name].shape)
+    for (name, known), plan in zip(integer_weights(done.model).items(), rounded.layers, strict=True):
+        assert name == plan.name
+        codes = np.clip(np.rint(dense[name] / plan.step), -3, 3) * survives[name].reshape(dense[name].shape)
         assert float(known.step) == pytest.approx(plan.step, rel=1e-6)
         assert np.array_equal(known.codes.numpy(), codes)
 
@@ -142,13 +145,14 @@ def gradients_complete(work: Setup, monkeypatch: pytest.MonkeyPatch) -> list[tup
 def test_after_a_round_what_survives_is_what_it_was_when_the_run_began(
     rewind: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = setup_of("qap", rounds=4, rewind=rewind)
+    work = setup_of("qap", rounds=4, pruning=0.6, rewind=rewind)
     seen = gradients_complete(work, monkeypatch)
     dense = {name: weight.numpy().copy() for name, weight in layer_weights(work.model).items()}
     run(work)
     start = seen[0][0]
     assert all(np.array_equal(raw(start)[name], dense[name]) for name in LAYERS)
-    trained = [name for name in start if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    moving = ("running_mean", "running_var", "num_batches_tracked", "clip", "step_size")
+    trained = [name for name in start if not name.endswith(moving)]  # ranges are fitted to what survives
     for step, (state, momenta) in enumerate(seen):
         expected = rewind and step in (2, 4, 6, 9)
         same = []
@@ -161,6 +165,19 @@ def test_after_a_round_what_survives_is_what_it_was_when_the_run_began(
         if expected:
             assert int(state["bn1.num_batches_tracked"]) == int(start["bn1.num_batches_tracked"])
             assert (flat(raw(state)) == 0).sum() == masked(step)
+            fitted_to_survivors(state)
+
+
+def fitted_to_survivors(state: State) -> None:
+    """Three bits, levels -3d to 3d: no step of a fine search has a smaller error on the weights that are not masked."""
+    for name, weight in raw(state).items():
+        own = float(state[f"{name}.parametrizations.weight.0.step_size"])
+        wide = weight.astype(np.float64)
+
+        def error(step: float, wide: Any = wide) -> float:
+            return float(((np.clip(np.rint(wide / step), -3, 3) * step - wide) ** 2).sum())
+
+        assert error(own) <= min(map(error, np.abs(wide).max() / 3 * np.linspace(0.2, 1.1, 200))) * (1 + 1e-5), name
 
 
 def masked(step: int) -> int:

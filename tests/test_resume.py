@@ -117,9 +117,13 @@ BUDGETS = {
     "magnitude": GETA.replace(method="magnitude", optimizer="adam", lr=1e-3),
     "sequential": GETA.replace(method="sequential", activation_bits=(6, 6), options={"unsigned": True}),
     "hesso": GETA.replace(method="hesso", activation_bits=(6, 6), options={"periods": 3, "saliency_batches": 3}),
-    "qap": GETA.replace(method="qap", bits=3, options={"rounds": 4, "l1": 1e-3}),
+    "qap": GETA.replace(method="qap", bits=3, options={"rounds": 4, "pruning": 0.6, "l1": 1e-3}),
     "qap rewound": GETA.replace(
-        method="qap", bits=3, activation_bits=(6, 6), optimizer="adam", options={"rounds": 4, "rewind": True}
+        method="qap",
+        bits=3,
+        activation_bits=(6, 6),
+        optimizer="adam",
+        options={"rounds": 4, "pruning": 0.6, "rewind": True},
     ),
 }
 EVERY = {"distill": 0.5, "temperature": 2.0, "noise": 0.5, "ema": 0.7, "lr_warmup": 0.2, "recalibrate": 3}

@@ -60,7 +60,6 @@ def attach_nearest(
     """
     model, inputs = setup.model, widths.activations
     tables = LayerTables.prepare(model)
-    start = rounding(tables, {table.name: widths.weights[table.name] for table in tables.layers})
     quantize(
         model,
         calibration=None if inputs is None else calibration_batches(setup, report),
@@ -69,9 +68,14 @@ def attach_nearest(
         exponent={layer for layer, width in widths.weights.items() if width == 2} if free_threshold else False,
         unsigned=setup.graph.nonnegative_inputs if unsigned else (),
     )
-    for layer in start.layers:
-        set_range(model, layer)
+    fit_nearest(model, tables, widths)
     return FixedBits(model, widths.weights, inputs)
+
+
+def fit_nearest(model: nn.Module, tables: LayerTables, widths: Widths) -> None:
+    """Give the quantizers on these weights the ranges at which rounding them to nearest has the least squared error."""
+    for layer in rounding(tables, {table.name: widths.weights[table.name] for table in tables.layers}).layers:
+        set_range(model, layer)
 
 
 @dataclass(frozen=True)

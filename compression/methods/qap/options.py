@@ -10,7 +10,7 @@ from compression.asks import WEIGHTS, EqualActivationBits, EqualBits, QuantizerR
 from compression.options import Integer, Real
 from compression.pruning.weight_options import Scope
 from compression.reading import Flag
-from compression.training.options import LearnedRangeOptions, Ranges
+from compression.training.options import LearnedRangeOptions, Ranges, Recalibrate
 
 PRUNING, FINE_TUNING = "pruning", "fine-tuning"
 SPARSITY, WEIGHT_BITS = Sparsity(target=WEIGHTS), EqualBits()
@@ -24,7 +24,7 @@ class QapOptions(LearnedRangeOptions):
         9, ge=1, le=100, description="In how many equal rounds weights are set to zero, with training in between."
     )
     pruning: Real = Field(
-        0.6,
+        0.4,
         ge=0,
         le=0.95,
         description="The share of the run up to the last round; the remainder trains the weights that survive.",
@@ -38,6 +38,7 @@ class QapOptions(LearnedRangeOptions):
     l1: Real = Field(
         0.0, ge=0, le=1, description="Weight of the sum of all magnitudes of weights in the loss; 0 leaves it out."
     )
+    recalibrate: Recalibrate = 100
     ranges: Ranges = "percentile"
 
 

@@ -10,8 +10,8 @@ import torch
 from compression.methods.qap.options import ACTIVATION_BITS, RATE, SPARSITY, WEIGHT_BITS, Plan, QapOptions
 from compression.pruning.masks import WeightMasks
 from compression.quant.integers import integer_weights
-from compression.quant.tables import layer_weights
-from compression.training.fixed_widths import FixedWidths, Widths, attach_nearest
+from compression.quant.tables import LayerTables, layer_weights
+from compression.training.fixed_widths import FixedWidths, Widths, attach_nearest, fit_nearest
 from compression.training.loop import check_finite
 from compression.training.resume import Stateful
 from compression.training.rewind import StartingPoint
@@ -48,7 +48,7 @@ def run(setup: Setup, report: Reporter, options: QapOptions) -> Compressed:
     phases = {first: stage for stage, first in plan.starts().items()}
     parts: dict[str, Stateful] = {"masks": masks} if start is None else {"masks": masks, "start": start}
     section = Section("training", training.optimizer, 0, plan.total, phases=phases, parts=parts)
-    trainer.train(section, PruningRounds(setup, options, plan, masks, training, start))
+    trainer.train(section, PruningRounds(setup, options, plan, masks, widths, training, start))
     facts = _zeros(model, masks)
     report.log("{masked} of {weights} weights are masked; {zeros} are zero once rounded".format(**facts))
     return Compressed(model, {**facts, "rounds": plan.rounds, "stages": plan.starts(), **trainer.facts()})
@@ -62,6 +62,7 @@ class PruningRounds(Algorithm):
     options: QapOptions
     plan: Plan
     masks: WeightMasks
+    widths: Widths
     training: FixedWidths
     start: StartingPoint | None
     message: str = field(default="", init=False)
@@ -84,8 +85,10 @@ class PruningRounds(Algorithm):
         if self.start is not None:
             self.start.restore()
             self.masks.hold()
-            self.training.bits.hold()
             self.training.optimizer.state.clear()
+        # 3. Survivors are the largest weights, most of which a range of all weights would clip: fit them again
+        fit_nearest(self.setup.model, LayerTables.prepare(self.masks.weights), self.widths)
+        self.training.bits.hold()
 
     def after_backward(self, step: int) -> None:
         """The gradient of λ Σ|w|; there is none where a weight is 0."""

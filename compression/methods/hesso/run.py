@@ -45,7 +45,7 @@ def run(setup: Setup, report: Reporter, options: HessoOptions) -> Compressed:
     torch.manual_seed(budget.seed)
     fading = Fading(removal, plan.first, plan.last, options.periods)
     if fading.periods < options.periods:
-        report.log(f"a short run: {fading.periods} periods instead of {options.periods}")
+        report.log(f"a short run: periods {fading.periods} instead of {options.periods}")
     optimizer = make_optimizer(model, budget.optimizer, base_rate(budget, COMPRESSING), budget.weight_decay)
     phases = {first: stage for stage, first in plan.starts().items() if stage in (WARM_UP, FADING, FINE_TUNING)}
     section = Section("training", optimizer, 0, plan.total, phases=phases, parts={"fading": fading})

@@ -31,7 +31,7 @@ def run(setup: Setup, report: Reporter, options: QapOptions) -> Compressed:
     plan = Plan.from_share(trainer.total, options.pruning, options.rounds)
     report.plan(trainer.total, stages=plan.starts())
     if plan.rounds < options.rounds:
-        report.log(f"a short run: {plan.rounds} rounds instead of {options.rounds}")
+        report.log(f"a short run: rounds {plan.rounds} instead of {options.rounds}")
     bits = attach_nearest(
         setup,
         report,

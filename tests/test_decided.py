@@ -178,7 +178,7 @@ def unnormed() -> nn.Module:
     )  # fmt: skip
 
 
-TRAINED = ("geta", "opq", "magnitude", "sequential")
+TRAINED = ("geta", "opq", "magnitude", "sequential", "hesso", "qap")
 STEEP, DECAYING = {"lr": 1e38}, {"lr": 1000.0, "weight_decay": 100.0}
 
 
